@@ -1,0 +1,139 @@
+"""Distributions known by their energy: log p(x) = -F(x) - log Z, with log Z known as ``partition`` says."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Size, Tensor
+
+from pyro_gen.distributions.partition import EXACT_UNITS, Exact, LogPartition, Partition
+
+T = TypeVar("T")
+Memo = dict[str, tuple[object, Any]]
+
+
+class EnergyDistribution(TorchDistribution):
+    """Base of the energy models: everything that follows from a free energy and a way to know log Z."""
+
+    partition: Partition | None
+    num_steps: int | None
+    _memo: Memo
+
+    @property
+    @abstractmethod
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The parameter tensors, in the constructor's order."""
+
+    @property
+    @abstractmethod
+    def parameter_batch_shape(self) -> Size:
+        """The batch shape that the parameters themselves have, without ``expand``."""
+
+    @property
+    @abstractmethod
+    def smaller_side(self) -> int:
+        """How many binary units an exact sum has to enumerate."""
+
+    @abstractmethod
+    def free_energy(self, value: Tensor) -> Tensor:
+        """F(v) = -log sum_h exp(-E(v, h))."""
+
+    @abstractmethod
+    def log_sum(self) -> Tensor:
+        """Exact log Z by enumeration, with its gradient."""
+
+    @abstractmethod
+    def sweep(self, value: Tensor, num_steps: int, seed: int, step: int) -> Tensor:
+        """Gibbs sweeps from ``value`` with randomness keyed by (seed, step); no gradient."""
+
+    @abstractmethod
+    def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Log weights and last states of chains annealed along ``betas``."""
+
+    @abstractmethod
+    def base_log_partition(self, base: Tensor) -> Tensor:
+        """Log Z, in float64, at inverse temperature 0 of the path that starts at independent units with logits ``base``."""
+
+    @abstractmethod
+    def base_states(self, base: Tensor, num_chains: int, seed: int) -> Tensor:
+        """``num_chains`` draws from independent units with logits ``base``."""
+
+    @abstractmethod
+    def pilot(self, num_chains: int, num_steps: int, seed: int) -> Tensor:
+        """States after ``num_steps`` sweeps from the base rates of the biases."""
+
+    def _resolve_partition(self) -> Partition:
+        """The partition in force; raises, naming the choices, where there is none."""
+        if self.partition is not None:
+            return self.partition
+        if self.smaller_side <= EXACT_UNITS:
+            return Exact(EXACT_UNITS)
+        raise ValueError(
+            f"log Z is not known: the smaller side has {self.smaller_side} units and `partition=None` enumerates at most "
+            f"{EXACT_UNITS}. Choose `partition` (of a module: `evaluation`): AIS(...) for an estimate with a standard error, "
+            "Exact(max_units=...) to enumerate all the same, or train under a negative phase"
+        )
+
+    @property
+    def samples_exactly(self) -> bool:
+        """Whether ``sample`` draws exactly: log Z is exact and the smaller side has at most 20 units."""
+        return self.smaller_side <= EXACT_UNITS and isinstance(self.partition, Exact | None)
+
+    def unnormalized_log_prob(self, value: Tensor) -> Tensor:
+        """Minus the free energy: log p(value) up to log Z.
+
+        Args:
+            value: states of shape (..., visible).
+
+        Returns:
+            Nats, of shape (...).
+        """
+        return -self.free_energy(value)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log probability in nats; under a negative phase a contrast whose gradient is the phase's.
+
+        Args:
+            value: states of shape (..., visible).
+
+        Returns:
+            Tensor of the broadcast shape of the value's and the distribution's batch.
+
+        Raises:
+            ValueError: ``value`` lies outside the support, or log Z is not known.
+        """
+        if self._validate_args:
+            self._validate_sample(value)
+        value = value.to(self.parameters[0].dtype)
+        result = self.unnormalized_log_prob(value) - self._resolve_partition().log_normalizer(self, value)
+        return result.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+
+    def log_partition(self) -> LogPartition:
+        """Log Z as ``partition`` knows it.
+
+        Returns:
+            (value, standard_error, effective_sample_size, method), the first three of the batch shape.
+
+        Raises:
+            ValueError: log Z is not known, or ``partition`` is a negative phase.
+        """
+        return self._resolve_partition().log_partition(self).expand(self.batch_shape)
+
+    def remember(self, name: str, compute: Callable[[], T]) -> T:
+        """The result of ``compute`` for the parameters' present version, shared by all expansions of this object."""
+        version = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.parameters)
+        if self._memo.get(name, (None,))[0] != version:
+            self._memo[name] = (version, compute())
+        return self._memo[name][1]
+
+    def _validate_sample(self, value: Tensor) -> None:
+        if isinstance(value, Tensor) and value.is_floating_point() and value.isnan().any():
+            raise ValueError(
+                "`value` holds NaN, which no distribution of pyro_gen accepts: a mask cannot be seen here, so fill masked "
+                "cells with any value of the support, 0 or 1"
+            )
+        super()._validate_sample(value)

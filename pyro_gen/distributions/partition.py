@@ -1,0 +1,428 @@
+"""How log Z is known: exactly, by annealed importance sampling, or not at all but for a contrast with particles."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gen.kernels import draw_seed
+
+if TYPE_CHECKING:
+    from pyro_gen.distributions.energy import EnergyDistribution
+
+EXACT_UNITS = 20
+"""Units of the smaller side up to which ``partition=None`` means :class:`Exact`."""
+
+Sweep = Callable[[Tensor, int, int, int], Tensor]
+"""``sweep(states, num_steps, seed, step)`` runs block Gibbs sweeps and gives the new visible states."""
+
+
+class LogPartition(NamedTuple):
+    """An estimate of log Z (nats), its standard error (nats), its effective sample size and the method's name."""
+
+    value: Tensor
+    standard_error: Tensor
+    effective_sample_size: Tensor
+    method: str
+
+    def expand(self, batch_shape: torch.Size) -> LogPartition:
+        """The same estimate for every element of a larger batch."""
+        return LogPartition(*(x.expand(batch_shape) for x in self[:3]), self.method)
+
+
+class Partition(ABC):
+    """How the log normaliser of an energy distribution is known."""
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        """The form of this setting that ``distribution`` keeps; raises where the setting cannot serve it."""
+        return self
+
+    @abstractmethod
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """What ``log_prob(value)`` subtracts from the unnormalised log probability."""
+
+    @abstractmethod
+    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+        """The estimate of log Z, or an error where there is none."""
+
+
+@dataclass(frozen=True)
+class Exact(Partition):
+    r"""Enumerate the smaller side, in blocks of bounded memory and with the exact gradient.
+
+    .. math:: \log Z = \log \sum_{h} e^{\,b \cdot h} \prod_i \bigl(1 + e^{a_i + (W h)_i}\bigr)
+
+    Args:
+        max_units: largest smaller side that may be enumerated; time doubles with every unit.
+
+    Example:
+        >>> from pyro_gen.distributions import RBM
+        >>> RBM(torch.zeros(3, 2), torch.zeros(3), torch.zeros(2), Exact()).log_partition().value  # 5 log 2
+        tensor(3.4657)
+    """
+
+    max_units: int = 25
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        """Itself, where the smaller side can be enumerated.
+
+        Raises:
+            ValueError: the smaller side has more than ``max_units`` units.
+        """
+        units = distribution.smaller_side
+        if units > self.max_units:
+            raise ValueError(
+                f"`partition` Exact(max_units={self.max_units}) expects at most that many units on the smaller side, "
+                f"got {units}: use AIS(...), or raise `max_units` and wait 2**{units} states"
+            )
+        return self
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """Exact log Z with its gradient; remembered where no gradient is asked for."""
+        if _wants_gradient(distribution):
+            return distribution.log_sum()
+        return distribution.remember("exact", distribution.log_sum)
+
+    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+        """Exact log Z: no standard error, infinite effective sample size."""
+        value = self.log_normalizer(distribution, distribution.parameters[0])
+        zero = torch.zeros_like(value)
+        return LogPartition(value, zero, zero + math.inf, "exact")
+
+
+class AnnealedRun(NamedTuple):
+    """What a run of AIS leaves: the estimate, the final particles and their normalised weights."""
+
+    estimate: LogPartition
+    particles: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class AIS(Partition):
+    r"""Annealed importance sampling from independent units with the data's base rates.
+
+    Run once for each distribution object (for a module: each version of its parameters), at the first use. The gradient
+    of ``log_prob`` is the self-normalised mean of the gradient of -F over the final particles.
+
+    .. math:: \widehat{\log Z} = \log Z_0 + \log \frac1n \sum_i w_i
+
+    Args:
+        num_chains: independent chains n.
+        num_betas: intermediate distributions, evenly spaced in inverse temperature.
+        base_rates: P(v_i = 1) of the base distribution, shape (visible,) or with the parameters' batch shape; None takes the
+            module's base rates, or the mean of short pilot chains.
+
+    References:
+        Neal (2001), Annealed importance sampling, Statistics and Computing 11. Salakhutdinov and Murray (2008).
+
+    Example:
+        >>> from pyro_gen.distributions import RBM
+        >>> _ = torch.manual_seed(0)
+        >>> RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), AIS(10, 5)).log_partition().value  # 55 log 2
+        tensor(38.1231)
+    """
+
+    num_chains: int = 500
+    num_betas: int = 2000
+    base_rates: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        _check_positive(num_chains=self.num_chains, num_betas=self.num_betas)
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        """Itself with a key of its own, so that evaluating ``log_prob`` draws nothing.
+
+        Raises:
+            ValueError: a sampled parameter under HMC or NUTS, or a traced ELBO: both need a deterministic log Z.
+        """
+        learned = [p for p in distribution.parameters if p.requires_grad]
+        if learned:
+            _refuse_tracing("AIS")
+        if any(not isinstance(p, nn.Parameter) for p in learned):
+            _refuse_callers("AIS", ("pyro.infer.mcmc",))
+        return _KeyedAIS(self.num_chains, self.num_betas, self.base_rates, draw_seed())
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """The estimate, with the particles' gradient."""
+        run = self._run(distribution)
+        if not _wants_gradient(distribution):
+            return run.estimate.value
+        surrogate = (run.weights * -distribution.free_energy(run.particles)).sum(0)
+        return run.estimate.value + (surrogate - surrogate.detach())
+
+    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+        """The estimate of the (remembered) run."""
+        return self._run(distribution).estimate
+
+    def reverse(self, distribution: EnergyDistribution, states: Tensor) -> LogPartition:
+        r"""Estimate log Z from above, annealing from samples of the model down to the base.
+
+        With exact samples the estimate's mean is at least log Z; with approximate ones it is as good as they are. Take
+        them from chains that share nothing with the forward run.
+
+        .. math:: \widehat{\log Z} = \log Z_0 - \log \frac1n \sum_i w_i
+
+        Args:
+            distribution: the model.
+            states: samples of it, shape (num_chains, visible).
+
+        Returns:
+            The estimate, its standard error and effective sample size.
+
+        References:
+            Burda, Grosse, Salakhutdinov (2015), Accurate and conservative estimates of MRF log-likelihood using reverse
+            annealing. Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo.
+        """
+        base = self._base(distribution, draw_seed())
+        betas = torch.linspace(1, 0, self.num_betas + 1, dtype=torch.float64)
+        log_weight, _ = distribution.anneal(states.to(base), base, betas, draw_seed())
+        down = _estimate(torch.zeros_like(log_weight[0]), log_weight, "reverse AIS")
+        value = distribution.base_log_partition(base) - down.value
+        return down._replace(value=value.to(base.dtype))
+
+    def _run(self, distribution: EnergyDistribution) -> AnnealedRun:
+        raise ValueError(f"{self} is a setting: give it to a distribution as `partition`, or to a module as `evaluation`")
+
+    @torch.no_grad()
+    def _forward(self, distribution: EnergyDistribution, seed: int) -> AnnealedRun:
+        base = self._base(distribution, seed ^ 1)
+        start = distribution.base_states(base, self.num_chains, seed)
+        betas = torch.linspace(0, 1, self.num_betas + 1, dtype=torch.float64)
+        log_weight, particles = distribution.anneal(start, base, betas, seed)
+        estimate = _estimate(distribution.base_log_partition(base), log_weight, "AIS")
+        _warn_if_poor(estimate, self)
+        weights = log_weight.softmax(0).to(base.dtype)
+        return AnnealedRun(estimate._replace(value=estimate.value.to(base.dtype)), particles, weights)
+
+    def _base(self, distribution: EnergyDistribution, seed: int) -> Tensor:
+        """Logits of the base, kept away from certainty."""
+        rates = self.base_rates
+        if rates is None:
+            rates = distribution.pilot(self.num_chains, 50, seed).mean(0)
+        tensor = torch.as_tensor(rates).to(distribution.parameters[0])
+        return tensor.clamp(1 / (self.num_chains + 2), 1 - 1 / (self.num_chains + 2)).logit()
+
+
+@dataclass(frozen=True, eq=False)
+class _KeyedAIS(AIS):
+    """AIS with the key of its run."""
+
+    seed: int = 0
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        return self
+
+    def _run(self, distribution: EnergyDistribution) -> AnnealedRun:
+        name = f"AIS of {self.num_chains} chains and {self.num_betas} betas"
+        return distribution.remember(name, lambda: self._forward(distribution, self.seed))
+
+
+@dataclass(frozen=True)
+class NegativePhase(Partition):
+    """Settings of a stand-in for log Z: the mean of -F over particles, whose gradient estimates that of log Z.
+
+    The *value* of ``log_prob`` is then only a contrast between data and particles. Settings hold no state: chains, key and
+    step belong to the module.
+    """
+
+    num_steps: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        _check_positive(num_steps=self.num_steps)
+
+    @property
+    def persistent_chains(self) -> int:
+        """How many chains the module has to keep."""
+        return 0
+
+    def snapshot(self, particles: Tensor, seed: int, step: int) -> Partition:
+        """What the distribution of one call keeps: the particles, or the key to run them."""
+        return _Particles(particles)
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """Nothing: a setting has no particles."""
+        raise ValueError(f"{self} has no particles: call the module that holds its chains")
+
+    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+        """Nothing: a contrast is no estimate of log Z."""
+        raise _no_log_partition()
+
+
+@dataclass(frozen=True)
+class ContrastiveDivergence(NegativePhase):
+    """CD-k: the particles of each row start at the row itself and run ``num_steps`` Gibbs sweeps.
+
+    Args:
+        num_steps: sweeps k.
+
+    References:
+        Hinton (2002), Training products of experts by minimizing contrastive divergence, Neural Computation 14.
+
+    Example:
+        >>> ContrastiveDivergence(5)
+        ContrastiveDivergence(num_steps=5)
+    """
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        """A contrast with a key of its own."""
+        return self.snapshot(distribution.parameters[0], draw_seed(), 0).bind(distribution)
+
+    def snapshot(self, particles: Tensor, seed: int, step: int) -> Partition:
+        """The key: the particles are run from the value inside ``log_prob``."""
+        return _DataParticles(self.num_steps, seed, step)
+
+
+@dataclass(frozen=True)
+class PersistentChains(NegativePhase):
+    """PCD-k: the particles are chains that go on from update to update (also known as stochastic maximum likelihood).
+
+    Args:
+        num_steps: sweeps k of every chain an update.
+        num_chains: number of chains.
+
+    References:
+        Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood gradient.
+
+    Example:
+        >>> PersistentChains(num_chains=200, num_steps=5).persistent_chains
+        200
+    """
+
+    num_chains: int = 100
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        super().__post_init__()
+        _check_positive(num_chains=self.num_chains)
+
+    @property
+    def persistent_chains(self) -> int:
+        """The number of chains."""
+        return self.num_chains
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        """Nothing: chains belong to a module."""
+        raise ValueError(
+            "`partition` PersistentChains needs chains that go on from call to call, which a module holds: "
+            "use pyro_gen.nn.RBM(..., negative_phase=PersistentChains(...))"
+        )
+
+
+class _Contrast(Partition):
+    """The bound form of a negative phase: refuses every caller that would read its value as a log probability."""
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        if distribution.parameter_batch_shape:
+            raise ValueError(
+                "under a negative phase the parameters must have no batch dimensions, got batch shape "
+                f"{tuple(distribution.parameter_batch_shape)}: components would be weighed by contrasts; use Exact or AIS"
+            )
+        _refuse_tracing("a negative phase")
+        _refuse_callers("a negative phase", _NEEDS_DENSITY)
+        return self
+
+    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+        raise _no_log_partition()
+
+
+@dataclass(frozen=True, eq=False)
+class _Particles(_Contrast):
+    """Frozen particles of shape (chains, visible)."""
+
+    particles: Tensor
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        return -distribution.free_energy(self.particles).mean(0)
+
+
+@dataclass(frozen=True)
+class _DataParticles(_Contrast):
+    """Particles that start at the value, keyed by (seed, step): one a row."""
+
+    num_steps: int
+    seed: int
+    step: int
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        particles = distribution.sweep(value, self.num_steps, self.seed, self.step)
+        return -distribution.free_energy(particles)
+
+
+_NEEDS_DENSITY = (
+    "pyro.infer.mcmc",
+    "pyro.infer.renyi_elbo",
+    "pyro.infer.reweighted_wake_sleep",
+    "pyro.infer.importance",
+)
+
+
+def _refuse_callers(name: str, modules: tuple[str, ...]) -> None:
+    """Raise where one of ``modules`` is on the call stack: it reads log probabilities, which a contrast is not."""
+    frame = sys._getframe()
+    while frame is not None:
+        caller = frame.f_globals.get("__name__", "")
+        if caller.startswith(modules):
+            raise ValueError(
+                f"{caller} needs log probabilities, and {name} gives only a stochastic stand-in for log Z: "
+                "put the module in eval() with `evaluation=Exact()`, or use Exact"
+            )
+        frame = frame.f_back
+
+
+def _refuse_tracing(name: str) -> None:
+    if torch._C._get_tracing_state() is not None:
+        raise ValueError(f"a traced (JIT) ELBO would freeze the particles of {name}: use the untraced ELBO")
+
+
+def _no_log_partition() -> ValueError:
+    return ValueError("a negative phase knows no log Z: use Exact or AIS as `partition` (of a module: as `evaluation`)")
+
+
+def _wants_gradient(distribution: EnergyDistribution) -> bool:
+    return torch.is_grad_enabled() and any(p.requires_grad for p in distribution.parameters)
+
+
+def _check_positive(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {size}")
+
+
+def _estimate(log_base: Tensor, log_weight: Tensor, method: str) -> LogPartition:
+    """Log of the mean weight over the first dimension, by the delta method."""
+    count = log_weight.shape[0]
+    total = log_weight.logsumexp(0)
+    size = (2 * total - (2 * log_weight).logsumexp(0)).exp()
+    relative_variance = (count / size - 1).clamp(min=0)
+    error = (relative_variance / max(count - 1, 1)).sqrt()
+    return LogPartition(log_base + total - math.log(count), error, size, method)
+
+
+def _warn_if_poor(estimate: LogPartition, settings: AIS) -> None:
+    size = estimate.effective_sample_size.min().item()
+    if not math.isfinite(estimate.value.sum().item()):
+        raise ValueError("AIS gave a log Z that is not finite: the parameters are infinite or NaN")
+    if size < max(10.0, 0.1 * settings.num_chains):
+        warnings.warn(
+            f"AIS cannot be trusted: effective sample size {size:.1f} of {settings.num_chains} chains "
+            f"(standard error {estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now {settings.num_betas}",
+            stacklevel=2,
+        )
+
+
+def with_base_rates(partition: Partition | None, base_rates: Tensor) -> Partition | None:
+    """``partition`` with the given base rates where it is an AIS that has none of its own."""
+    if isinstance(partition, AIS) and partition.base_rates is None:
+        return replace(partition, base_rates=base_rates)
+    return partition

@@ -1,0 +1,30 @@
+"""Learning and sampling: negative phases, partition functions, the custom gradient step, MCMC kernels."""
+
+from pyro_gen.distributions.partition import (
+    AIS,
+    ContrastiveDivergence,
+    Exact,
+    LogPartition,
+    NegativePhase,
+    Partition,
+    PersistentChains,
+)
+from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
+from pyro_gen.infer.bracket import Bracket, log_partition_bracket
+from pyro_gen.infer.contrastive import contrastive_gradient
+
+__all__ = [
+    "AIS",
+    "BlockGibbs",
+    "Bracket",
+    "ContrastiveDivergence",
+    "Exact",
+    "GibbsInfo",
+    "GibbsState",
+    "LogPartition",
+    "NegativePhase",
+    "Partition",
+    "PersistentChains",
+    "contrastive_gradient",
+    "log_partition_bracket",
+]

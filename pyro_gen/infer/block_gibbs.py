@@ -1,0 +1,151 @@
+"""Block Gibbs sampling of an energy model: a pure step, and the same as a kernel that ``pyro.infer.MCMC`` runs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import torch
+from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
+from torch import Tensor
+
+from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.kernels import draw_seed
+
+
+class GibbsState(NamedTuple):
+    """Chains (num_chains, visible), the key of their randomness, and how many sweeps were made."""
+
+    value: Tensor
+    seed: int
+    step: int
+
+
+class GibbsInfo(NamedTuple):
+    """What one step tells beside the state: the free energy of each chain, in nats, and the share of flipped units."""
+
+    free_energy: Tensor
+    turnover: Tensor
+
+
+class BlockGibbs(MCMCKernel):
+    """Block Gibbs sampling with many chains as a tensor dimension.
+
+    ``init`` and ``step`` are pure functions of their state. As a kernel of ``pyro.infer.MCMC`` (``num_chains=1`` there: the
+    chains live here) each draw of the site has shape (num_chains, visible); hand the draws to
+    :func:`pyro_gen.arviz.from_chains` as (chain, draw, ...), since Pyro's own summary takes them for one chain.
+
+    Args:
+        distribution: the model, with unbatched parameters.
+        num_steps: sweeps between draws (thinning).
+        num_chains: chains.
+        start: starting states (num_chains, visible); None draws them from uniform noise.
+        name: site name of the draws.
+
+    Raises:
+        ValueError: a size is below 1, the distribution is batched, or ``start`` has another shape.
+
+    References:
+        Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images.
+
+    Example:
+        >>> from pyro.infer import MCMC
+        >>> from pyro_gen.distributions import RBM
+        >>> kernel = BlockGibbs(RBM(torch.zeros(4, 3), torch.zeros(4), torch.zeros(3)), num_chains=10)
+        >>> mcmc = MCMC(kernel, num_samples=5, warmup_steps=2, disable_progbar=True)
+        >>> mcmc.run()
+        >>> mcmc.get_samples()["v"].shape  # draws, chains, visible
+        torch.Size([5, 10, 4])
+    """
+
+    model = None
+
+    def __init__(
+        self,
+        distribution: EnergyDistribution,
+        num_steps: int = 1,
+        num_chains: int = 4,
+        start: Tensor | None = None,
+        name: str = "v",
+    ) -> None:
+        if num_steps < 1 or num_chains < 1:
+            raise ValueError(f"`num_steps` and `num_chains` must be at least 1, got {num_steps} and {num_chains}")
+        if distribution.batch_shape:
+            raise ValueError(f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}")
+        shape = (num_chains, *distribution.event_shape)
+        if start is not None and start.shape != shape:
+            raise ValueError(f"`start` must have shape {shape}, got {tuple(start.shape)}")
+        self.distribution, self.num_steps, self.num_chains = distribution, num_steps, num_chains
+        self.start, self.name = start, name
+        self.transforms: dict[str, Any] = {}
+        self._state: GibbsState | None = None
+        self._free_energy: list[Tensor] = []
+
+    def init(self, seed: int | None = None) -> GibbsState:
+        """The first state.
+
+        Args:
+            seed: 64-bit key; None takes one from torch's generator.
+
+        Returns:
+            Chains at ``start`` or at uniform noise.
+        """
+        seed = draw_seed() if seed is None else seed
+        if self.start is not None:
+            return GibbsState(self.start, seed, 0)
+        noise = torch.zeros_like(self.distribution.parameters[1])
+        return GibbsState(self.distribution.base_states(noise, self.num_chains, seed), seed, 0)
+
+    @torch.no_grad()
+    def step(self, state: GibbsState) -> tuple[GibbsState, GibbsInfo]:
+        """Run ``num_steps`` sweeps of every chain.
+
+        Args:
+            state: where the chains are.
+
+        Returns:
+            The new state and what there is to know of it.
+        """
+        value = self.distribution.sweep(state.value, self.num_steps, state.seed, state.step)
+        turnover = (value != state.value).to(value.dtype).mean(-1)
+        info = GibbsInfo(self.distribution.free_energy(value), turnover)
+        return GibbsState(value, state.seed, state.step + self.num_steps), info
+
+    def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
+        """Start the chains; the model takes no arguments."""
+        self._state = self.init()
+        self._free_energy = []
+
+    @property
+    def initial_params(self) -> dict[str, Tensor]:
+        """The first states under the site's name."""
+        self._state = self._state or self.init()
+        return {self.name: self._state.value}
+
+    @initial_params.setter
+    def initial_params(self, params: dict[str, Tensor]) -> None:
+        self.start = params[self.name]
+
+    def end_warmup(self) -> None:
+        """Forget what was recorded while warming up."""
+        self._free_energy = []
+
+    def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One draw: ``num_steps`` sweeps from the states in ``params``."""
+        state = self._state or self.init()
+        self._state, info = self.step(state._replace(value=params[self.name]))
+        self._free_energy.append(info.free_energy)
+        return {self.name: self._state.value}
+
+    def logging(self) -> OrderedDict[str, str]:
+        """Mean free energy of the last draw, for the progress bar."""
+        last = f"{self._free_energy[-1].mean():.1f}" if self._free_energy else "-"
+        return OrderedDict([("free energy", last)])
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Free energies (chain, draw) in nats, and no divergences."""
+        energies = torch.stack(self._free_energy, 1) if self._free_energy else torch.empty(self.num_chains, 0)
+        return {"divergences": {}, "free_energy": energies}
+
+
+__all__ = ["BlockGibbs", "GibbsInfo", "GibbsState"]

@@ -1,0 +1,7 @@
+"""Speed: one folder an op, each with its specification in plain torch (``reference.py``) and the fast paths beside it."""
+
+from pyro_gen.kernels.ais import rbm_ais
+from pyro_gen.kernels.gibbs import rbm_gibbs
+from pyro_gen.kernels.random import draw_seed
+
+__all__ = ["draw_seed", "rbm_ais", "rbm_gibbs"]

@@ -1,0 +1,99 @@
+"""The op ``pyro_gen::rbm_gibbs``: k sweeps of block Gibbs sampling of a Bernoulli RBM in one call."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_gen.kernels import backend
+from pyro_gen.kernels.gibbs import cpu, reference
+from pyro_gen.kernels.random import source
+
+__all__ = ["rbm_gibbs"]
+
+_library = torch.library.Library("pyro_gen", "FRAGMENT")
+_library.define(
+    "rbm_gibbs(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, int num_steps, Tensor? beta, "
+    "int seed, int step, int chain_offset) -> (Tensor, Tensor)"
+)
+
+
+def rbm_gibbs(
+    v: Tensor,
+    weight: Tensor,
+    vbias: Tensor,
+    hbias: Tensor,
+    num_steps: int,
+    beta: Tensor | None = None,
+    *,
+    seed: int,
+    step: int = 0,
+    chain_offset: int = 0,
+) -> tuple[Tensor, Tensor]:
+    r"""Run block Gibbs sweeps from given visible states.
+
+    .. math:: h_j \sim \sigma\bigl(\beta (b_j + \sum_i v_i w_{ij})\bigr), \quad
+              v_i \sim \sigma\bigl(\beta (a_i + \sum_j w_{ij} h_j)\bigr)
+
+    Chains are all but the last dimension of ``v``, numbered in memory order from ``chain_offset``. The randomness of sweep
+    t is keyed by (seed, step + t), so k sweeps in one call equal k calls of one sweep with ``step`` advanced.
+
+    Args:
+        v: visible states in {0, 1}, shape (..., visible).
+        weight: (visible, hidden), or with batch dimensions that broadcast against those of ``v``.
+        vbias: (..., visible).
+        hbias: (..., hidden).
+        num_steps: number of sweeps, at least 1.
+        beta: inverse temperature of each chain, broadcastable to the chains; None for 1.
+        seed: 64-bit key.
+        step: index of the first sweep.
+        chain_offset: global index of the first chain.
+
+    Returns:
+        The last visible states and the hidden states they were drawn from, both without gradient.
+
+    Raises:
+        ValueError: ``num_steps`` is below 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
+
+    Example:
+        >>> v = torch.zeros(5, 3)
+        >>> v, h = rbm_gibbs(v, torch.zeros(3, 2), torch.full((3,), 50.0), torch.zeros(2), 1, seed=0)
+        >>> v.sum().item(), tuple(h.shape)
+        (15.0, (5, 2))
+    """
+    if num_steps < 1:
+        raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
+    arguments = (x.detach() for x in (v, weight, vbias, hbias))
+    return torch.ops.pyro_gen.rbm_gibbs(*arguments, num_steps, beta, seed, step, chain_offset)
+
+
+def _run(
+    v: Tensor,
+    weight: Tensor,
+    vbias: Tensor,
+    hbias: Tensor,
+    num_steps: int,
+    beta: Tensor | None,
+    seed: int,
+    step: int,
+    chain_offset: int,
+) -> tuple[Tensor, Tensor]:
+    batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1
+    chosen = backend.choose("rbm_gibbs", ("reference",) if batched else ("reference", "cpu"), v, batched)
+    chains = v.shape[:-1]
+    uniforms = source(seed, chains.numel(), chain_offset, v, fast=chosen == "cpu")
+    beta = None if beta is None else beta.to(v.dtype).expand(chains)
+    if chosen == "reference":
+        return reference.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, uniforms, step)
+    flat = v.reshape(-1, v.shape[-1])
+    beta = None if beta is None else beta.reshape(-1)
+    v, h = cpu.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
+    return v.view(*chains, -1), h.view(*chains, -1)
+
+
+def _fake(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(v), v.new_empty((*v.shape[:-1], hbias.shape[-1]))
+
+
+_library.impl("rbm_gibbs", _run, "CompositeExplicitAutograd")
+torch.library.register_fake("pyro_gen::rbm_gibbs", _fake, lib=_library)

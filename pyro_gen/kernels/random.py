@@ -1,0 +1,168 @@
+"""Counter-based uniforms: every number is a pure function of (seed, step, stream, chain, unit).
+
+Results therefore depend neither on tile shapes nor on the number of threads nor on how chains are split into calls.
+Philox is the stream that every device shares; SFC64 is quicker in plain Python on a CPU (``docs/kernels.md``, Randomness).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+HIDDEN, VISIBLE, INITIAL = 0, 1, 2
+"""Streams: the half step to the hidden units, the half step to the visible units, initial states."""
+
+Uniforms = Callable[[int, int, int], Tensor]
+"""``uniforms(step, stream, units)`` gives a fresh tensor of shape (chains, units) in [0, 1)."""
+
+BLOCK = 64
+"""Chains that share one SFC64 generator."""
+
+_MASK32 = 0xFFFFFFFF
+_MASK64 = 0xFFFFFFFFFFFFFFFF
+_ROUND_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
+
+
+def draw_seed() -> int:
+    """Take one 64-bit key from torch's default generator, so that ``pyro.set_rng_seed`` fixes every draw.
+
+    Returns:
+        An integer in [-2**63, 2**63).
+    """
+    return int(torch.randint(-(2**63), 2**63 - 1, ()))
+
+
+def _multiply_high_low(x: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
+    """The upper and the lower 32 bits of ``x * multiplier`` for 32-bit words held in int64."""
+    low_product = (x & 0xFFFF) * multiplier
+    high_product = (x >> 16) * multiplier
+    high = (high_product + (low_product >> 16)) >> 16
+    return high, (x * multiplier) & _MASK32
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
+    """Philox4x32-10, four 32-bit words for each counter.
+
+    Args:
+        counter: four broadcastable int64 tensors of 32-bit words.
+        key: two 32-bit words.
+
+    Returns:
+        int64 words of shape (..., 4).
+
+    References:
+        Salmon, Moraes, Dror, Shaw (2011), Parallel random numbers: as easy as 1, 2, 3. Section 3.3.
+    """
+    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
+    k0, k1 = key
+    for _ in range(10):
+        high0, low0 = _multiply_high_low(c0, _ROUND_MULTIPLIERS[0])
+        high1, low1 = _multiply_high_low(c2, _ROUND_MULTIPLIERS[1])
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + _KEY_INCREMENTS[0]) & _MASK32, (k1 + _KEY_INCREMENTS[1]) & _MASK32
+    return torch.stack((c0, c1, c2, c3), -1)
+
+
+def philox_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> Uniforms:
+    """Uniforms of 24 bits from Philox: counter (unit // 4, chain, step, stream), word unit % 4.
+
+    Args:
+        seed: 64-bit key.
+        chains: rows of every tensor.
+        chain_offset: global index of the first row.
+        like: gives device and dtype.
+
+    Returns:
+        The source of uniforms.
+    """
+    key = (seed & _MASK32, (seed >> 32) & _MASK32)
+    chain = torch.arange(chain_offset, chain_offset + chains, device=like.device).unsqueeze(-1)
+
+    def uniforms(step: int, stream: int, units: int) -> Tensor:
+        quad = torch.arange((units + 3) // 4, device=like.device)
+        word = [torch.tensor(x & _MASK32, device=like.device) for x in (step, stream)]
+        words = philox((quad, chain, word[0], word[1]), key).flatten(-2)[:, :units]
+        return (words >> 8).to(like.dtype) * 2.0**-24
+
+    return uniforms
+
+
+def _mix(*words: int) -> Iterator[int]:
+    """An endless stream of 64-bit words that depends on all ``words`` (splitmix64, Steele et al. 2014)."""
+    state = 0
+    for word in words:
+        state = _finalize((state ^ (word & _MASK64)) + 0x9E3779B97F4A7C15 & _MASK64)
+    while True:
+        state = (state + 0x9E3779B97F4A7C15) & _MASK64
+        yield _finalize(state)
+
+
+def _finalize(x: int) -> int:
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return x ^ (x >> 31)
+
+
+def _rekey(generator: np.random.Generator, *words: int) -> None:
+    """Set an SFC64 generator to the start of the stream named by ``words`` (a fresh ``SeedSequence`` costs 8x)."""
+    stream = _mix(*words)
+    state = np.array([next(stream), next(stream), next(stream), 1], dtype=np.uint64)
+    generator.bit_generator.state = {
+        "bit_generator": "SFC64",
+        "state": {"state": state},
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+
+
+def sfc64_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> Uniforms:
+    """Uniforms from numpy's SFC64, one stream for each (seed, step, stream, global block of 64 chains); CPU only.
+
+    Args:
+        seed: 64-bit key.
+        chains: rows of every tensor.
+        chain_offset: global index of the first row.
+        like: gives the dtype, float32 or float64.
+
+    Returns:
+        The source of uniforms.
+    """
+    generator = np.random.Generator(np.random.SFC64(0))
+    dtype = np.float64 if like.dtype == torch.float64 else np.float32
+    first = chain_offset // BLOCK * BLOCK
+    skipped = chain_offset - first
+
+    def uniforms(step: int, stream: int, units: int) -> Tensor:
+        out = np.empty((skipped + chains, units), dtype)
+        for row in range(0, len(out), BLOCK):
+            _rekey(generator, seed, step, stream, (first + row) // BLOCK)
+            generator.random(out=out[row : row + BLOCK], dtype=dtype)
+        return torch.from_numpy(out)[skipped:]
+
+    return uniforms
+
+
+def source(seed: int, chains: int, chain_offset: int, like: Tensor, fast: bool) -> Uniforms:
+    """The uniforms that an op on ``like`` draws: SFC64 where ``fast`` and possible, else Philox.
+
+    ``PYRO_GEN_RNG=philox`` makes every backend draw the one stream that all devices share.
+
+    Args:
+        seed: 64-bit key.
+        chains: rows of every tensor.
+        chain_offset: global index of the first row.
+        like: gives device and dtype.
+        fast: whether the caller's path may use the CPU's quicker stream.
+
+    Returns:
+        The source of uniforms.
+    """
+    quick = fast and like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
+    if quick and os.environ.get("PYRO_GEN_RNG", "fast") != "philox":
+        return sfc64_uniforms(seed, chains, chain_offset, like)
+    return philox_uniforms(seed, chains, chain_offset, like)

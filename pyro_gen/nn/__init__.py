@@ -1,0 +1,5 @@
+"""Learnable: modules that hold the weights and whose call returns a distribution over their current values."""
+
+from pyro_gen.nn.rbm import RBM
+
+__all__ = ["RBM"]

@@ -1,0 +1,193 @@
+"""The restricted Boltzmann machine as a module: weights, chains and the distribution over their current values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gen import distributions
+from pyro_gen.distributions.partition import NegativePhase, Partition, PersistentChains, with_base_rates
+from pyro_gen.kernels import draw_seed, rbm_gibbs
+
+
+class RBM(nn.Module):
+    """Weights, chains and settings of a Bernoulli RBM; calling it returns :class:`pyro_gen.distributions.RBM`.
+
+    In training mode with gradients enabled a call advances the negative phase once and returns a distribution with a frozen
+    snapshot of its particles: ``log_prob`` is a contrast with the phase's gradient. In ``eval()`` or under ``no_grad`` the
+    distribution carries ``evaluation`` instead, and ``log_prob`` is a log probability in nats.
+
+    The buffers ``chains`` (num_chains, visible), ``step`` and ``seed`` hold all that learning needs, so that ``state_dict``
+    resumes bit for bit; ``base_rates`` (visible,) is where AIS anneals from.
+
+    Args:
+        visible: number of visible units.
+        hidden: number of hidden units.
+        negative_phase: how log Z is replaced in training: ``PersistentChains``, ``ContrastiveDivergence``, or a way to know
+            it after all (``Exact``, ``AIS``, None), for models small enough.
+        evaluation: how log Z is known in ``eval()``: ``Exact``, ``AIS`` or None (exact up to 20 units on the smaller side).
+        num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
+
+    Raises:
+        ValueError: a size is below 1, or ``evaluation`` is a negative phase.
+
+    References:
+        Hinton (2012), A practical guide to training restricted Boltzmann machines, Section 8 (initial values).
+
+    Example:
+        >>> rbm = RBM(6, 3)
+        >>> rbm().log_prob(torch.ones(2, 6)).shape, rbm.step.item()
+        (torch.Size([2]), 1)
+        >>> rbm.eval()().log_partition().method
+        'exact'
+    """
+
+    chains: Tensor
+    step: Tensor
+    seed: Tensor
+    base_rates: Tensor
+
+    def __init__(
+        self,
+        visible: int,
+        hidden: int,
+        negative_phase: Partition | None = PersistentChains(),  # noqa: B008  # an immutable setting
+        evaluation: Partition | None = None,
+        num_steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        if visible < 1 or hidden < 1:
+            raise ValueError(f"`visible` and `hidden` must be at least 1, got {visible} and {hidden}")
+        if isinstance(evaluation, NegativePhase):
+            raise ValueError(f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}")
+        self.negative_phase, self.evaluation, self.num_steps = negative_phase, evaluation, num_steps
+        self.weight = nn.Parameter(0.01 * torch.randn(visible, hidden))
+        self.vbias = nn.Parameter(torch.zeros(visible))
+        self.hbias = nn.Parameter(torch.zeros(hidden))
+        num_chains = negative_phase.persistent_chains if isinstance(negative_phase, NegativePhase) else 0
+        self.register_buffer("chains", torch.randint(2, (num_chains, visible)).to(self.weight.dtype))
+        self.register_buffer("step", torch.tensor(0))
+        self.register_buffer("seed", torch.tensor(draw_seed()))
+        self.register_buffer("base_rates", torch.full((visible,), 0.5))
+        self._memo: dict[str, tuple[object, Any]] = {}
+
+    @classmethod
+    def from_data(cls, x: Tensor, hidden: int, **settings: Any) -> RBM:
+        """Start at the data: visible biases and base rates at the pixels' rates, chains at random rows.
+
+        Args:
+            x: states in {0, 1}, shape (rows, visible).
+            hidden: number of hidden units.
+            **settings: ``negative_phase``, ``evaluation`` and ``num_steps`` of the constructor.
+
+        Returns:
+            A module with the dtype and on the device of ``x``.
+
+        Raises:
+            ValueError: ``x`` is empty, has another number of dimensions or values outside {0, 1}.
+
+        Example:
+            >>> RBM.from_data(torch.eye(4), 2).base_rates
+            tensor([0.3333, 0.3333, 0.3333, 0.3333])
+        """
+        check_states("x", x)
+        rbm = cls(x.shape[-1], hidden, **settings).to(x.device, x.dtype if x.is_floating_point() else None)
+        with torch.no_grad():
+            rbm.base_rates.copy_((x.sum(0) + 1) / (len(x) + 2))
+            rbm.vbias.copy_(rbm.base_rates.logit())
+            rows = torch.randint(len(x), (len(rbm.chains),))
+            rbm.chains.copy_(x[rows.to(x.device)])
+        return rbm
+
+    def forward(self) -> distributions.RBM:
+        """The distribution over the current weights; advances the negative phase in training mode with gradients.
+
+        Returns:
+            The distribution, with the phase's snapshot or ``evaluation`` as its ``partition``.
+
+        Raises:
+            ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights, batched weights).
+        """
+        phase = self.negative_phase if self.training and torch.is_grad_enabled() else self.evaluation
+        parameters = self.weight, self.vbias, self.hbias
+        partition = with_base_rates(phase, self.base_rates)
+        if isinstance(phase, NegativePhase):
+            partition = self._snapshot(phase, parameters)
+        result = distributions.RBM(*parameters, partition, self.num_steps)
+        if all(isinstance(p, nn.Parameter) for p in parameters):
+            result._memo = self._memo
+        return result
+
+    def transform(self, v: Tensor) -> Tensor:
+        """Hidden probabilities P(h_j = 1 | v): the features of a data point.
+
+        Args:
+            v: visible states (..., visible).
+
+        Returns:
+            Probabilities of shape (..., hidden).
+        """
+        return torch.sigmoid(v.to(self.weight.dtype) @ self.weight + self.hbias)
+
+    @torch.no_grad()
+    def reconstruction_error(self, v: Tensor) -> Tensor:
+        """Mean number of wrong bits of one up-and-down pass with probabilities, a rough sign of progress at most.
+
+        Args:
+            v: visible states (rows, visible).
+
+        Returns:
+            Expected wrong bits a row, a scalar.
+        """
+        probs = torch.sigmoid(self.transform(v) @ self.weight.mT + self.vbias)
+        return (probs - v).abs().sum(-1).mean()
+
+    def _snapshot(self, phase: NegativePhase, parameters: tuple[Tensor, ...]) -> Partition:
+        """The phase's particles of this call. Refused calls advance nothing: the empty snapshot is bound first."""
+        distributions.RBM(*parameters, phase.snapshot(self.chains, 0, 0), validate_args=False)
+        seed, step = int(self.seed), int(self.step)
+        return phase.snapshot(self.advance(phase, self.chains), seed, step)
+
+    @torch.no_grad()
+    def advance(self, phase: NegativePhase, start: Tensor) -> Tensor:
+        """Run the phase's sweeps from ``start`` with the module's key, and count them; persistent chains are kept.
+
+        Args:
+            phase: the settings.
+            start: states (rows, visible); nothing is run where there are none.
+
+        Returns:
+            The particles, shape (rows, visible).
+        """
+        seed, step = int(self.seed), int(self.step)
+        self.step = self.step + phase.num_steps
+        if not len(start):
+            return start
+        particles = rbm_gibbs(start, self.weight, self.vbias, self.hbias, phase.num_steps, seed=seed, step=step)[0]
+        if phase.persistent_chains:
+            self.chains = particles
+        return particles
+
+    def extra_repr(self) -> str:
+        """Sizes and settings."""
+        visible, hidden = self.weight.shape
+        return f"visible={visible}, hidden={hidden}, negative_phase={self.negative_phase}, evaluation={self.evaluation}"
+
+
+def check_states(name: str, x: Tensor) -> None:
+    """Check a batch of binary rows.
+
+    Args:
+        name: the argument's name, for the message.
+        x: what came.
+
+    Raises:
+        ValueError: ``x`` is not (rows, units) with at least one row of zeros and ones.
+    """
+    if x.dim() != 2 or 0 in x.shape:
+        raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
+    if not torch.equal(x * x, x):
+        kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
+        raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")
