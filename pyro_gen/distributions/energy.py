@@ -56,7 +56,7 @@ class EnergyDistribution(TorchDistribution):
 
     @abstractmethod
     def base_log_partition(self, base: Tensor) -> Tensor:
-        """Log Z, in float64, at inverse temperature 0 of the path that starts at independent units with logits ``base``."""
+        """Log Z in float64 at inverse temperature 0, where the visible units are independent with logits ``base``."""
 
     @abstractmethod
     def base_states(self, base: Tensor, num_chains: int, seed: int) -> Tensor:
@@ -73,9 +73,9 @@ class EnergyDistribution(TorchDistribution):
         if self.smaller_side <= EXACT_UNITS:
             return Exact(EXACT_UNITS)
         raise ValueError(
-            f"log Z is not known: the smaller side has {self.smaller_side} units and `partition=None` enumerates at most "
-            f"{EXACT_UNITS}. Choose `partition` (of a module: `evaluation`): AIS(...) for an estimate with a standard error, "
-            "Exact(max_units=...) to enumerate all the same, or train under a negative phase"
+            f"log Z is not known: the smaller side has {self.smaller_side} units and `partition=None` enumerates at "
+            f"most {EXACT_UNITS}. Choose `partition` (of a module: `evaluation`): AIS(...) for an estimate with a "
+            "standard error, Exact(max_units=...) to enumerate all the same, or train under a negative phase"
         )
 
     @property
@@ -133,7 +133,7 @@ class EnergyDistribution(TorchDistribution):
     def _validate_sample(self, value: Tensor) -> None:
         if isinstance(value, Tensor) and value.is_floating_point() and value.isnan().any():
             raise ValueError(
-                "`value` holds NaN, which no distribution of pyro_gen accepts: a mask cannot be seen here, so fill masked "
-                "cells with any value of the support, 0 or 1"
+                "`value` holds NaN, which no distribution of pyro_gen accepts: a mask cannot be seen here, so fill "
+                "masked cells with any value of the support, 0 or 1"
             )
         super()._validate_sample(value)

@@ -63,7 +63,7 @@ class _Streamed(torch.autograd.Function):
                 terms = _block_log_terms(ctx.side, *block, *leaves)
             share = grad_output.unsqueeze(-1) * (terms.detach() - total.unsqueeze(-1)).exp()
             for gradient, part in zip(gradients, torch.autograd.grad(terms, leaves, share), strict=True):
-                gradient += part
+                gradient.add_(part)
         return None, None, *gradients
 
 

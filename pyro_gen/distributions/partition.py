@@ -8,6 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -35,7 +36,8 @@ class LogPartition(NamedTuple):
 
     def expand(self, batch_shape: torch.Size) -> LogPartition:
         """The same estimate for every element of a larger batch."""
-        return LogPartition(*(x.expand(batch_shape) for x in self[:3]), self.method)
+        value, error, size = (x.expand(batch_shape) for x in self[:3])
+        return LogPartition(value, error, size, self.method)
 
 
 class Partition(ABC):
@@ -118,8 +120,8 @@ class AIS(Partition):
     Args:
         num_chains: independent chains n.
         num_betas: intermediate distributions, evenly spaced in inverse temperature.
-        base_rates: P(v_i = 1) of the base distribution, shape (visible,) or with the parameters' batch shape; None takes the
-            module's base rates, or the mean of short pilot chains.
+        base_rates: P(v_i = 1) of the base distribution, shape (visible,) or with the parameters' batch shape; None
+            takes the module's base rates, or the mean of short pilot chains.
 
     References:
         Neal (2001), Annealed importance sampling, Statistics and Computing 11. Salakhutdinov and Murray (2008).
@@ -127,7 +129,7 @@ class AIS(Partition):
     Example:
         >>> from pyro_gen.distributions import RBM
         >>> _ = torch.manual_seed(0)
-        >>> RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), AIS(10, 5)).log_partition().value  # 55 log 2
+        >>> RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), AIS(100, 5)).log_partition().value  # 55 log 2
         tensor(38.1231)
     """
 
@@ -181,7 +183,8 @@ class AIS(Partition):
 
         References:
             Burda, Grosse, Salakhutdinov (2015), Accurate and conservative estimates of MRF log-likelihood using reverse
-            annealing. Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo.
+            annealing. Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte
+            Carlo.
         """
         base = self._base(distribution, draw_seed())
         betas = torch.linspace(1, 0, self.num_betas + 1, dtype=torch.float64)
@@ -191,7 +194,9 @@ class AIS(Partition):
         return down._replace(value=value.to(base.dtype))
 
     def _run(self, distribution: EnergyDistribution) -> AnnealedRun:
-        raise ValueError(f"{self} is a setting: give it to a distribution as `partition`, or to a module as `evaluation`")
+        raise ValueError(
+            f"{self} is a setting: give it to a distribution as `partition`, or to a module as `evaluation`"
+        )
 
     @torch.no_grad()
     def _forward(self, distribution: EnergyDistribution, seed: int) -> AnnealedRun:
@@ -231,8 +236,8 @@ class _KeyedAIS(AIS):
 class NegativePhase(Partition):
     """Settings of a stand-in for log Z: the mean of -F over particles, whose gradient estimates that of log Z.
 
-    The *value* of ``log_prob`` is then only a contrast between data and particles. Settings hold no state: chains, key and
-    step belong to the module.
+    The *value* of ``log_prob`` is then only a contrast between data and particles. Settings hold no state: chains, key
+    and step belong to the module.
     """
 
     num_steps: int = 1
@@ -323,13 +328,7 @@ class _Contrast(Partition):
     """The bound form of a negative phase: refuses every caller that would read its value as a log probability."""
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
-        if distribution.parameter_batch_shape:
-            raise ValueError(
-                "under a negative phase the parameters must have no batch dimensions, got batch shape "
-                f"{tuple(distribution.parameter_batch_shape)}: components would be weighed by contrasts; use Exact or AIS"
-            )
-        _refuse_tracing("a negative phase")
-        _refuse_callers("a negative phase", _NEEDS_DENSITY)
+        refuse_misuse(distribution.parameter_batch_shape)
         return self
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
@@ -359,29 +358,63 @@ class _DataParticles(_Contrast):
         return -distribution.free_energy(particles)
 
 
-_NEEDS_DENSITY = (
-    "pyro.infer.mcmc",
-    "pyro.infer.renyi_elbo",
-    "pyro.infer.reweighted_wake_sleep",
-    "pyro.infer.importance",
+def refuse_misuse(parameter_batch_shape: torch.Size) -> None:
+    """Raise where a contrast with particles would be taken for a log probability.
+
+    Args:
+        parameter_batch_shape: batch shape of the parameters, which must be empty.
+
+    Raises:
+        ValueError: the parameters are batched, the ELBO is being traced, or the caller is MCMC or forms importance
+            weights.
+    """
+    if parameter_batch_shape:
+        raise ValueError(
+            "under a negative phase the parameters must have no batch dimensions, got batch shape "
+            f"{tuple(parameter_batch_shape)}: components would be weighed by contrasts; use Exact or AIS"
+        )
+    _refuse_tracing("a negative phase")
+    _refuse_callers("a negative phase", _NEEDS_DENSITY)
+
+
+_NEEDS_DENSITY = tuple(
+    f"pyro.infer.{module}"
+    for module in (
+        "mcmc",
+        "renyi_elbo",
+        "rws",
+        "importance",
+        "csis",
+        "smcfilter",
+        "resampler",
+        "tracetmc_elbo",
+        "trace_tail_adaptive_elbo",
+    )
 )
+"""Modules of Pyro that form ratios or weights of log probabilities, or accept by them."""
+
+
+def _caller(modules: tuple[str, ...]) -> str | None:
+    """The innermost of ``modules`` on the call stack, or None."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if name.startswith(modules):
+            return name
+        frame = frame.f_back
+    return None
 
 
 def _refuse_callers(name: str, modules: tuple[str, ...]) -> None:
-    """Raise where one of ``modules`` is on the call stack: it reads log probabilities, which a contrast is not."""
-    frame = sys._getframe()
-    while frame is not None:
-        caller = frame.f_globals.get("__name__", "")
-        if caller.startswith(modules):
-            raise ValueError(
-                f"{caller} needs log probabilities, and {name} gives only a stochastic stand-in for log Z: "
-                "put the module in eval() with `evaluation=Exact()`, or use Exact"
-            )
-        frame = frame.f_back
+    if caller := _caller(modules):
+        raise ValueError(
+            f"{caller} needs log probabilities, and {name} gives only a stochastic stand-in for log Z: "
+            "put the module in eval() with `evaluation=Exact()`, or use Exact"
+        )
 
 
 def _refuse_tracing(name: str) -> None:
-    if torch._C._get_tracing_state() is not None:
+    if torch._C._get_tracing_state() is not None or _caller(("pyro.ops.jit",)):
         raise ValueError(f"a traced (JIT) ELBO would freeze the particles of {name}: use the untraced ELBO")
 
 
@@ -415,8 +448,8 @@ def _warn_if_poor(estimate: LogPartition, settings: AIS) -> None:
         raise ValueError("AIS gave a log Z that is not finite: the parameters are infinite or NaN")
     if size < max(10.0, 0.1 * settings.num_chains):
         warnings.warn(
-            f"AIS cannot be trusted: effective sample size {size:.1f} of {settings.num_chains} chains "
-            f"(standard error {estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now {settings.num_betas}",
+            f"AIS cannot be trusted: effective sample size {size:.1f} of {settings.num_chains} chains (standard error "
+            f"{estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now {settings.num_betas}",
             stacklevel=2,
         )
 

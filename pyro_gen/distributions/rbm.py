@@ -18,6 +18,8 @@ from pyro_gen.kernels import draw_seed, rbm_ais, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
 from pyro_gen.kernels.random import INITIAL, source
 
+Shape = Size | list[int] | tuple[int, ...]
+
 
 class RBM(EnergyDistribution):
     r"""Restricted Boltzmann machine with Bernoulli units on both sides; a distribution over the visible ones.
@@ -31,8 +33,8 @@ class RBM(EnergyDistribution):
         weight: couplings W, shape (..., visible, hidden).
         vbias: visible bias a, shape (..., visible).
         hbias: hidden bias b, shape (..., hidden).
-        partition: how log Z is known: ``Exact()``, ``AIS(...)``, a negative phase, or None for exact enumeration where the
-            smaller side has at most 20 units (beyond that only what needs log Z raises).
+        partition: how log Z is known: ``Exact()``, ``AIS(...)``, a negative phase, or None for exact enumeration where
+            the smaller side has at most 20 units (beyond that only what needs log Z raises).
         num_steps: Gibbs sweeps of ``sample`` where no exact draw is possible.
         validate_args: whether to check parameters and values.
 
@@ -44,9 +46,9 @@ class RBM(EnergyDistribution):
         restricted Boltzmann machines: an introduction, Pattern Recognition 47, equations 16-23.
 
     Example:
-        >>> rbm = RBM(torch.eye(3, 2), torch.zeros(3), torch.zeros(2))
+        >>> rbm = RBM(torch.eye(3, 2).double(), torch.zeros(3).double(), torch.zeros(2).double())
         >>> rbm.log_prob(rbm.enumerate_support()).exp().sum()
-        tensor(1.0000)
+        tensor(1.0000, dtype=torch.float64)
         >>> rbm.sample((5,)).shape
         torch.Size([5, 3])
     """
@@ -83,7 +85,7 @@ class RBM(EnergyDistribution):
         return constraints.independent(self.visible_units.support, 1)
 
     @property
-    def parameters(self) -> tuple[Tensor, ...]:
+    def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weight, visible bias and hidden bias."""
         return self.weight, self.vbias, self.hbias
 
@@ -98,11 +100,12 @@ class RBM(EnergyDistribution):
         return min(self.weight.shape[-2:])
 
     @classmethod
-    def infer_shapes(cls, weight: Size, vbias: Size, hbias: Size, **kwargs: object) -> tuple[Size, Size]:
+    def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
         """Batch and event shape from the shapes of the parameters."""
+        weight, vbias, hbias = (arg_shapes[name] for name in ("weight", "vbias", "hbias"))
         return torch.broadcast_shapes(weight[:-2], vbias[:-1], hbias[:-1]), Size(vbias[-1:])
 
-    def expand(self, batch_shape: Size | tuple[int, ...], _instance: Any = None) -> RBM:
+    def expand(self, batch_shape: Shape, _instance: Any = None) -> RBM:
         """The same distribution with a larger batch shape; parameters are shared, not copied.
 
         Args:
@@ -113,10 +116,10 @@ class RBM(EnergyDistribution):
             A distribution that shares parameters and any estimate of log Z with this one.
         """
         new = self._get_checked_instance(RBM, _instance)
-        batch_shape = torch.broadcast_shapes(self.batch_shape, batch_shape)
+        shape = torch.broadcast_shapes(self.batch_shape, batch_shape)
         new.weight, new.vbias, new.hbias = self.parameters
         new.partition, new.num_steps, new._memo = self.partition, self.num_steps, self._memo
-        super(RBM, new).__init__(batch_shape, self.event_shape, validate_args=False)
+        super(RBM, new).__init__(shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
@@ -170,7 +173,8 @@ class RBM(EnergyDistribution):
     def pseudo_log_likelihood(self, value: Tensor) -> Tensor:
         r"""Sum over the units of log p(v_i | all other units), which needs no log Z; exact and differentiable.
 
-        .. math:: \sum_i \log \sigma\bigl(F(v^{(i)}) - F(v)\bigr), \quad v^{(i)} = v \text{ with unit } i \text{ flipped}
+        .. math:: \sum_i \log \sigma\bigl(F(v^{(i)}) - F(v)\bigr), \quad v^{(i)} = v \text{ with unit } i \text{
+        flipped}
 
         Args:
             value: visible states (..., visible).
@@ -213,8 +217,8 @@ class RBM(EnergyDistribution):
         value = value.to(self.vbias).expand(shape)
         return self.sweep(value, num_steps, draw_seed(), 0) if num_steps else value
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
-        """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` Gibbs sweeps from sigmoid(vbias).
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from sigmoid(vbias).
 
         Args:
             sample_shape: leading dimensions.
@@ -228,7 +232,7 @@ class RBM(EnergyDistribution):
         return self.sample_joint(sample_shape)[0]
 
     @torch.no_grad()
-    def sample_joint(self, sample_shape: Size | tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+    def sample_joint(self, sample_shape: Shape = ()) -> tuple[Tensor, Tensor]:
         """Draw visible and hidden states together, as :meth:`sample` does.
 
         Args:
@@ -245,9 +249,9 @@ class RBM(EnergyDistribution):
             return self._sample_exactly(shape[:-1])
         if self.num_steps is None:
             raise ValueError(
-                f"`sample` has no exact draw here (smaller side {self.smaller_side} units, partition {self.partition}): "
-                "give the constructor `num_steps`, the Gibbs sweeps to run from the base rates, or use `gibbs` from states "
-                "of your own"
+                f"`sample` has no exact draw here (smaller side {self.smaller_side} units, partition "
+                f"{self.partition}): give the constructor `num_steps`, the Gibbs sweeps to run from the base rates, or "
+                "use `gibbs` from states of your own"
             )
         start = self.visible_units.conditional(self.vbias.expand(shape)).sample()
         value = rbm_gibbs(start, *self.parameters, self.num_steps, seed=draw_seed())[0]
@@ -279,7 +283,9 @@ class RBM(EnergyDistribution):
             NotImplementedError: there are more than 20 visible units.
         """
         if not self.has_enumerate_support:
-            raise NotImplementedError(f"{self.vbias.shape[-1]} visible units are too many to enumerate: at most {EXACT_UNITS}")
+            raise NotImplementedError(
+                f"{self.vbias.shape[-1]} visible units are too many to enumerate: at most {EXACT_UNITS}"
+            )
         visible = self.vbias.shape[-1]
         values = self.visible_units.enumerate(0, 2**visible, visible, self.vbias)
         values = values.view(-1, *(1,) * len(self.batch_shape), visible)
@@ -336,7 +342,9 @@ class RBM(EnergyDistribution):
 def _check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
     """Name the parameter whose shape, device or dtype does not fit."""
     if weight.dim() < 2 or 0 in weight.shape[-2:]:
-        raise ValueError(f"`weight` must have shape (..., visible, hidden) with both positive, got {tuple(weight.shape)}")
+        raise ValueError(
+            f"`weight` must have shape (..., visible, hidden) with both positive, got {tuple(weight.shape)}"
+        )
     for name, bias, size in (("vbias", vbias, weight.shape[-2]), ("hbias", hbias, weight.shape[-1])):
         if bias.shape[-1:] != (size,):
             raise ValueError(f"`{name}` must have shape (..., {size}) to match `weight`, got {tuple(bias.shape)}")
@@ -351,7 +359,11 @@ def _draw_index(log_weights: Tensor, shape: Size) -> Tensor:
     probs = log_weights.double().softmax(-1)
     if probs.shape[:-1].numel() == 1:
         flat = probs.flatten()
-        return torch.multinomial(flat, shape.numel(), replacement=True).view(shape) if shape.numel() else _empty(flat, shape)
+        return (
+            torch.multinomial(flat, shape.numel(), replacement=True).view(shape)
+            if shape.numel()
+            else _empty(flat, shape)
+        )
     probs = probs.expand(*shape[len(shape) - probs.dim() + 1 :], -1)
     rows = probs.reshape(-1, probs.shape[-1])
     draws = shape.numel() // len(rows)

@@ -12,6 +12,7 @@ from pyro_gen.distributions.partition import (
 from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.contrastive import contrastive_gradient
+from pyro_gen.infer.likelihood import LogLikelihood, log_likelihood
 
 __all__ = [
     "AIS",
@@ -21,10 +22,12 @@ __all__ = [
     "Exact",
     "GibbsInfo",
     "GibbsState",
+    "LogLikelihood",
     "LogPartition",
     "NegativePhase",
     "Partition",
     "PersistentChains",
     "contrastive_gradient",
+    "log_likelihood",
     "log_partition_bracket",
 ]

@@ -31,8 +31,8 @@ class GibbsInfo(NamedTuple):
 class BlockGibbs(MCMCKernel):
     """Block Gibbs sampling with many chains as a tensor dimension.
 
-    ``init`` and ``step`` are pure functions of their state. As a kernel of ``pyro.infer.MCMC`` (``num_chains=1`` there: the
-    chains live here) each draw of the site has shape (num_chains, visible); hand the draws to
+    ``init`` and ``step`` are pure functions of their state. As a kernel of ``pyro.infer.MCMC`` (``num_chains=1`` there:
+    the chains live here) each draw of the site has shape (num_chains, visible); hand the draws to
     :func:`pyro_gen.arviz.from_chains` as (chain, draw, ...), since Pyro's own summary takes them for one chain.
 
     Args:

@@ -37,9 +37,9 @@ class Bracket(NamedTuple):
 def log_partition_bracket(distribution: EnergyDistribution, start: Tensor, burn_in: int = 1000) -> Bracket:
     """Estimate log Z by AIS and, independently, by reverse AIS.
 
-    The reverse run starts at ``start`` after ``burn_in`` sweeps with a key of their own: nothing of it is shared with the
-    forward run. Far from equilibrium the two ends can lie on one side of log Z; a wide gap is the sign of trouble, a narrow
-    one is no proof.
+    The reverse run starts at ``start`` after ``burn_in`` sweeps with a key of their own: nothing of it is shared with
+    the forward run. Far from equilibrium the two ends can lie on one side of log Z; a wide gap is the sign of trouble,
+    a narrow one is no proof.
 
     Args:
         distribution: the model, with ``AIS(...)`` as its partition.

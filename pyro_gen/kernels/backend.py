@@ -1,4 +1,4 @@
-"""Which implementation of an op runs: chosen by device, explained once, and refused where a forced choice is impossible."""
+"""Which implementation of an op runs: chosen by device, explained once; an impossible forced choice is refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Counter-based uniforms: every number is a pure function of (seed, step, stream, chain, unit).
 
 Results therefore depend neither on tile shapes nor on the number of threads nor on how chains are split into calls.
-Philox is the stream that every device shares; SFC64 is quicker in plain Python on a CPU (``docs/kernels.md``, Randomness).
+Philox is the stream that every device shares; SFC64 is quicker in plain Python on a CPU (``docs/kernels.md``,
+Randomness).
 """
 
 from __future__ import annotations

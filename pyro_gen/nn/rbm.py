@@ -8,26 +8,27 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
-from pyro_gen.distributions.partition import NegativePhase, Partition, PersistentChains, with_base_rates
+from pyro_gen.distributions.partition import NegativePhase, Partition, PersistentChains, refuse_misuse, with_base_rates
 from pyro_gen.kernels import draw_seed, rbm_gibbs
 
 
 class RBM(nn.Module):
     """Weights, chains and settings of a Bernoulli RBM; calling it returns :class:`pyro_gen.distributions.RBM`.
 
-    In training mode with gradients enabled a call advances the negative phase once and returns a distribution with a frozen
-    snapshot of its particles: ``log_prob`` is a contrast with the phase's gradient. In ``eval()`` or under ``no_grad`` the
-    distribution carries ``evaluation`` instead, and ``log_prob`` is a log probability in nats.
+    In training mode with gradients enabled a call advances the negative phase once and returns a distribution with a
+    frozen snapshot of its particles: ``log_prob`` is a contrast with the phase's gradient. In ``eval()`` or under
+    ``no_grad`` the distribution carries ``evaluation`` instead, and ``log_prob`` is a log probability in nats.
 
-    The buffers ``chains`` (num_chains, visible), ``step`` and ``seed`` hold all that learning needs, so that ``state_dict``
-    resumes bit for bit; ``base_rates`` (visible,) is where AIS anneals from.
+    The buffers ``chains`` (num_chains, visible), ``step`` and ``seed`` hold all that learning needs, so that
+    ``state_dict`` resumes bit for bit; ``base_rates`` (visible,) is where AIS anneals from.
 
     Args:
         visible: number of visible units.
         hidden: number of hidden units.
-        negative_phase: how log Z is replaced in training: ``PersistentChains``, ``ContrastiveDivergence``, or a way to know
-            it after all (``Exact``, ``AIS``, None), for models small enough.
-        evaluation: how log Z is known in ``eval()``: ``Exact``, ``AIS`` or None (exact up to 20 units on the smaller side).
+        negative_phase: how log Z is replaced in training: ``PersistentChains``, ``ContrastiveDivergence``, or a way to
+            know it after all (``Exact``, ``AIS``, None), for models small enough.
+        evaluation: how log Z is known in ``eval()``: ``Exact``, ``AIS`` or None (exact up to 20 units on the smaller
+            side).
         num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
 
     Raises:
@@ -108,16 +109,19 @@ class RBM(nn.Module):
             The distribution, with the phase's snapshot or ``evaluation`` as its ``partition``.
 
         Raises:
-            ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights, batched weights).
+            ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights, batched
+                weights).
         """
-        phase = self.negative_phase if self.training and torch.is_grad_enabled() else self.evaluation
         parameters = self.weight, self.vbias, self.hbias
-        partition = with_base_rates(phase, self.base_rates)
+        phase = self.negative_phase if self.training and torch.is_grad_enabled() else self.evaluation
         if isinstance(phase, NegativePhase):
-            partition = self._snapshot(phase, parameters)
+            refuse_misuse(torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1]))
+            partition: Partition | None = self._snapshot(phase)
+        else:
+            partition = with_base_rates(phase, self.base_rates)
         result = distributions.RBM(*parameters, partition, self.num_steps)
         if all(isinstance(p, nn.Parameter) for p in parameters):
-            result._memo = self._memo
+            result._memo = self._memo  # one run of AIS for each version of the weights
         return result
 
     def transform(self, v: Tensor) -> Tensor:
@@ -144,9 +148,8 @@ class RBM(nn.Module):
         probs = torch.sigmoid(self.transform(v) @ self.weight.mT + self.vbias)
         return (probs - v).abs().sum(-1).mean()
 
-    def _snapshot(self, phase: NegativePhase, parameters: tuple[Tensor, ...]) -> Partition:
-        """The phase's particles of this call. Refused calls advance nothing: the empty snapshot is bound first."""
-        distributions.RBM(*parameters, phase.snapshot(self.chains, 0, 0), validate_args=False)
+    def _snapshot(self, phase: NegativePhase) -> Partition:
+        """The phase's particles of this call, or the key to run them."""
         seed, step = int(self.seed), int(self.step)
         return phase.snapshot(self.advance(phase, self.chains), seed, step)
 

@@ -25,11 +25,11 @@ def rbm_ais(
 ) -> tuple[Tensor, Tensor]:
     r"""Anneal chains of a Bernoulli RBM along ``betas`` and accumulate their importance weights in float64.
 
-    .. math:: f_\beta(v) = e^{\,v \cdot ((1-\beta) c + \beta a)} \prod_j \bigl(1 + e^{\beta (b_j + (vW)_j)}\bigr), \qquad
-              \log w = \sum_t \log f_{\beta_{t+1}}(v_t) - \log f_{\beta_t}(v_t),
+    .. math:: f_\beta(v) = e^{\,v \cdot ((1-\beta) c + \beta a)} \prod_j \bigl(1 + e^{\beta (b_j + (vW)_j)}\bigr),
+              \qquad \log w = \sum_t \log f_{\beta_{t+1}}(v_t) - \log f_{\beta_t}(v_t),
 
-    with :math:`v_{t+1}` a Gibbs sweep at :math:`\beta_{t+1}` from :math:`v_t`. Ascending ``betas`` from states of the base
-    (logits c) are annealed importance sampling; descending ones from states of the model are its reverse.
+    with :math:`v_{t+1}` a Gibbs sweep at :math:`\beta_{t+1}` from :math:`v_t`. Ascending ``betas`` from states of the
+    base (logits c) are annealed importance sampling; descending ones from states of the model are its reverse.
 
     Args:
         v: starting states in {0, 1}, shape (..., visible).
@@ -54,5 +54,4 @@ def rbm_ais(
         tensor([0., 0.], dtype=torch.float64)
     """
     uniforms = source(seed, v.shape[:-1].numel(), chain_offset, v, fast=True)
-    parameters = (x.detach() for x in (weight, vbias, hbias, base))
-    return reference.rbm_ais(v, *parameters, betas.tolist(), uniforms)
+    return reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)

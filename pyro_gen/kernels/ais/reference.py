@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -21,8 +23,7 @@ def rbm_ais(
 ) -> tuple[Tensor, Tensor]:
     """Log weights of the path ``betas`` for chains that start at ``v`` (..., visible); see :func:`rbm_ais`."""
     log_weight = torch.zeros(v.shape[:-1], dtype=torch.float64, device=v.device)
-    steps = zip(betas, betas[1:], strict=False)
-    for t, (beta, following) in enumerate(steps):
+    for t, (beta, following) in enumerate(pairwise(betas)):
         hidden_field = field(v, weight, hbias)
         log_weight += (following - beta) * (v * (vbias - base)).sum(-1, dtype=torch.float64)
         grown = softplus(following * hidden_field) - softplus(beta * hidden_field)

@@ -35,8 +35,8 @@ def rbm_gibbs(
     .. math:: h_j \sim \sigma\bigl(\beta (b_j + \sum_i v_i w_{ij})\bigr), \quad
               v_i \sim \sigma\bigl(\beta (a_i + \sum_j w_{ij} h_j)\bigr)
 
-    Chains are all but the last dimension of ``v``, numbered in memory order from ``chain_offset``. The randomness of sweep
-    t is keyed by (seed, step + t), so k sweeps in one call equal k calls of one sweep with ``step`` advanced.
+    Chains are all but the last dimension of ``v``, numbered in memory order from ``chain_offset``. The randomness of
+    sweep t is keyed by (seed, step + t), so k sweeps in one call equal k calls of one sweep with ``step`` advanced.
 
     Args:
         v: visible states in {0, 1}, shape (..., visible).

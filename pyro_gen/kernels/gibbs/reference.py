@@ -49,7 +49,7 @@ def rbm_gibbs(
     uniforms: Uniforms,
     step: int,
 ) -> tuple[Tensor, Tensor]:
-    """``num_steps`` sweeps h ~ p(h | v), v ~ p(v | h) of chains with states ``v`` (..., visible); see :func:`rbm_gibbs`."""
+    """Sweep ``num_steps`` times, h ~ p(h | v) and v ~ p(v | h), from ``v`` (..., visible); see :func:`rbm_gibbs`."""
     h = v
     for t in range(step, step + num_steps):
         h = half_step(field(v, weight, hbias), beta, uniforms(t, HIDDEN, hbias.shape[-1]))
