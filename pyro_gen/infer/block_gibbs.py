@@ -79,6 +79,7 @@ class BlockGibbs(MCMCKernel):
         self.start, self.name = start, name
         self.transforms: dict[str, Any] = {}
         self._state: GibbsState | None = None
+        self._warmup_steps = 0
         self._free_energy: list[Tensor] = []
 
     def init(self, seed: int | None = None) -> GibbsState:
@@ -114,6 +115,7 @@ class BlockGibbs(MCMCKernel):
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Start the chains; the model takes no arguments."""
         self._state = self.init()
+        self._warmup_steps = warmup_steps
         self._free_energy = []
 
     @property
@@ -125,10 +127,6 @@ class BlockGibbs(MCMCKernel):
     @initial_params.setter
     def initial_params(self, params: dict[str, Tensor]) -> None:
         self.start = params[self.name]
-
-    def end_warmup(self) -> None:
-        """Forget what was recorded while warming up."""
-        self._free_energy = []
 
     def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         """One draw: ``num_steps`` sweeps from the states in ``params``."""
@@ -144,8 +142,8 @@ class BlockGibbs(MCMCKernel):
 
     def diagnostics(self) -> dict[str, Any]:
         """Free energies (chain, draw) in nats, and no divergences."""
-        energies = torch.stack(self._free_energy, 1) if self._free_energy else torch.empty(self.num_chains, 0)
-        return {"divergences": {}, "free_energy": energies}
+        energies = self._free_energy[self._warmup_steps :]
+        return {"divergences": {}, "free_energy": torch.stack(energies, 1) if energies else None}
 
 
 __all__ = ["BlockGibbs", "GibbsInfo", "GibbsState"]
