@@ -446,7 +446,7 @@ def _warn_if_poor(estimate: LogPartition, settings: AIS) -> None:
     size = estimate.effective_sample_size.min().item()
     if not math.isfinite(estimate.value.sum().item()):
         raise ValueError("AIS gave a log Z that is not finite: the parameters are infinite or NaN")
-    if size < max(10.0, 0.1 * settings.num_chains):
+    if size < max(0.1 * settings.num_chains, min(20.0, 0.5 * settings.num_chains)):
         warnings.warn(
             f"AIS cannot be trusted: effective sample size {size:.1f} of {settings.num_chains} chains (standard error "
             f"{estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now {settings.num_betas}",

@@ -25,12 +25,12 @@ def test_both_ends_enclose_the_exact_value() -> None:
     assert bracket.upper == max(bracket.forward.value, bracket.reverse.value)
 
 
-def test_few_temperatures_err_to_below_and_above() -> None:
+def test_one_temperature_errs_to_below_and_above() -> None:
     weight = torch.randn(60, 16).double()
     wide = weight, -weight.sum(1) / 2, -weight.sum(0) / 2  # symmetric under v -> 1 - v: many modes, base rates of 1/2
     exact = RBM(*wide)
     with pytest.warns(UserWarning, match="AIS cannot be trusted"):
-        bracket = log_partition_bracket(RBM(*wide, AIS(100, 3)), exact.sample((100,)), burn_in=10)
+        bracket = log_partition_bracket(RBM(*wide, AIS(100, 1)), exact.sample((100,)), burn_in=10)
     assert bracket.forward.value < exact.log_partition().value < bracket.reverse.value
     assert not bracket.resolved
 
