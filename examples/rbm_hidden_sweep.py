@@ -1,0 +1,75 @@
+"""How many hidden units? Validation log likelihood against their number, with error bars.
+
+Each RBM is trained by the custom gradient step with the same number of updates and judged on the validation rows by annealed
+importance sampling. The error bar is the standard error over the rows; that of log Z is printed beside it.
+
+    python examples/rbm_hidden_sweep.py --hidden 25,50,100,200,400
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_gen import datasets, nn, plotting
+from pyro_gen.infer import AIS, LogLikelihood, PersistentChains, contrastive_gradient, log_likelihood
+from pyro_gen.training import fit
+
+
+def train(data: datasets.BinaryDataset, hidden: int, args: argparse.Namespace) -> LogLikelihood:
+    """Log likelihood of the validation rows after training with ``hidden`` units."""
+    pyro.set_rng_seed(args.seed)
+    phase, evaluation = PersistentChains(num_steps=5, num_chains=100), AIS(200, args.betas)
+    rbm = nn.RBM.from_data(data.train, hidden, negative_phase=phase, evaluation=evaluation)
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
+
+    def step(x: Tensor) -> Tensor:
+        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.shape))
+        rbm.weight.grad += args.sparsity * rbm.weight.detach().sign()
+        optimizer.step()
+        return contrast
+
+    batches = datasets.minibatches(data.train, 100)
+    fit(step, batches, args.epochs, state={"rbm": rbm}, scheduler=scheduler)
+    return log_likelihood(rbm.eval()(), data.valid)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Sweep, print and plot."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    data = datasets.alphadigits()
+    results = []
+    for hidden in args.hidden:
+        result = train(data, hidden, args)
+        print(f"{hidden:5} hidden units: valid {result.value:.2f} nats "
+              f"(log Z +/- {result.partition_error:.2f}, rows +/- {result.row_error:.2f})", flush=True)
+        results.append(result)
+    values, errors = [r.value for r in results], [r.row_error for r in results]
+    labels = {"xlabel": "hidden units", "ylabel": "validation log likelihood (nats)"}
+    plotting.save(plotting.sweep(args.hidden, values, errors, **labels), args.out / "hidden_sweep.png")
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hidden", default="25,50,100,200,400", help="numbers of hidden units, with commas")
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--sparsity", type=float, default=0.002, help="L1 penalty on the weights")
+    parser.add_argument("--betas", type=int, default=2000, help="temperatures of AIS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture")
+    parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
+    args = parser.parse_args()
+    if args.smoke:
+        args.hidden, args.epochs, args.betas = "5,10", 2, 300
+    args.hidden = [int(number) for number in args.hidden.split(",")]
+    return args
+
+
+if __name__ == "__main__":
+    main(parse())

@@ -1,0 +1,288 @@
+"""The training loop: epochs over batches, with evaluation, schedule, early stopping, metrics, checkpoint and resume.
+
+A run that is killed and started again with the same script goes on from its checkpoint bit for bit, because the
+checkpoint holds whatever learning changes, the history and the random number generators, and is only replaced whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TextIO, TypeAlias
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pyro_gen._files import replacing
+from pyro_gen._state import capture, collect, get_random, kinds, load, set_random
+
+History: TypeAlias = list[dict[str, float]]
+
+_FORMAT = "pyro_gen.training.fit, version 1"
+
+
+class Scheduler(Protocol):
+    """What changes the learning rate once an epoch: a torch scheduler, or one of Pyro's."""
+
+    def step(self) -> object:
+        """Advance by one epoch."""
+
+
+def fit(
+    step: Callable[..., float | Tensor],
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    num_epochs: int,
+    *,
+    state: Mapping[str, Any] | None = None,
+    evaluate: Callable[[], Mapping[str, float]] | None = None,
+    evaluate_every: int = 1,
+    monitor: str | None = None,
+    mode: Literal["max", "min"] = "max",
+    patience: int | None = None,
+    scheduler: Scheduler | None = None,
+    metrics: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 1,
+    resume: bool = True,
+    progress: bool = True,
+) -> History:
+    """Train for `num_epochs` epochs, or go on from the checkpoint of the same run.
+
+    An epoch calls `step` on every batch, then `scheduler.step()`, then `evaluate()`, and appends a row to the history:
+    `epoch` (counted from 1), `loss` (mean over the batches, each with the same weight) and what `evaluate` returned.
+
+    What makes its parameters at its first call (an autoguide, `pyro.param` inside a function) must have been called
+    once before `fit`, so that there is something to load into: `guide(batch)` is enough. Modules need nothing.
+
+    Args:
+        step: one gradient step, returning the loss: `svi.step`, or a function of your own. A loss on an accelerator is
+            read once an epoch, so the device need not wait.
+        batches: what can be iterated anew each epoch, or a function of the epoch that returns an iterable. A batch that
+            is a tuple or a list becomes the arguments of `step`, everything else its one argument.
+        num_epochs: total number of epochs, those before a resume included.
+        state: by name, everything that learning changes: modules, torch optimisers, `PyroOptim`,
+            `pyro.get_param_store()`, `torch.Generator`, and what else has `state_dict` and `load_state_dict`, or
+            `get_state` and `set_state`, made of tensors and plain Python values.
+        evaluate: returns metrics by name. It also looks after `eval()` and `train()` of the modules.
+        evaluate_every: number of epochs between evaluations; the last epoch is always evaluated.
+        monitor: the metric (or `"loss"`) whose best value decides: `state` is put back to that epoch in the end.
+        mode: whether the best value of `monitor` is the largest or the smallest; NaN is never the best.
+        patience: stop after so many evaluations without a better value of `monitor`.
+        scheduler: its `step()` is called once an epoch; its state is kept along with `state`.
+        metrics: CSV file of the history, one row an epoch. A fresh run overwrites it, a resumed one cuts it back to the
+            epoch of the checkpoint.
+        checkpoint: file for `state`, best state, history and the states of the random number generators of torch (CPU
+            and CUDA), numpy and Python. It is read with `weights_only=True`: loading it runs no code.
+        checkpoint_every: number of epochs between checkpoints; the last epoch always writes one.
+        resume: go on from `checkpoint` where that file exists; without, it is overwritten.
+        progress: show a progress bar, where the output is a terminal.
+
+    Returns:
+        The history, a list with one dictionary an epoch. A run that had finished already returns the history of its
+        checkpoint, with `state` as it was in the end.
+
+    Raises:
+        ValueError: An argument is out of place, `batches` is empty, or the checkpoint is corrupt or belongs to other
+            objects; the file and `state` are then as they were.
+        FloatingPointError: A loss is infinite or not a number; the last checkpoint stays as it was.
+
+    Example:
+        >>> line = torch.nn.Linear(1, 1)
+        >>> optimizer = torch.optim.SGD(line.parameters(), lr=0.1)
+        >>> def step(x, y):
+        ...     optimizer.zero_grad()
+        ...     loss = (line(x) - y).square().mean()
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     return loss
+        >>> x = torch.linspace(-1, 1, 8)[:, None]
+        >>> history = fit(step, [(x, 2 * x)], 50, state={"line": line, "optimizer": optimizer}, progress=False)
+        >>> len(history), history[-1]["loss"] < 0.01
+        (50, True)
+    """
+    _check_counts(num_epochs, evaluate_every, checkpoint_every)
+    watch = _Monitor(monitor or "", mode, patience)
+    watch.check(evaluate)
+    if checkpoint is not None and not state:
+        raise ValueError("`checkpoint` needs `state`, the modules and optimisers that learning changes, got none")
+    entries = collect(state or {}, scheduler)
+    history, best = _resume(Path(checkpoint), entries, watch) if checkpoint is not None and resume else ([], None)
+    table = None if metrics is None else _Table(Path(metrics), history)
+    shown: dict[str, float] = {}
+    with tqdm(total=num_epochs, initial=len(history), unit="epoch", disable=None if progress else True) as bar:
+        while len(history) < num_epochs and not watch.exhausted(history):
+            epoch = len(history) + 1
+            row: dict[str, float] = {"epoch": epoch, "loss": _train(step, batches, epoch)}
+            if scheduler is not None:
+                scheduler.step()
+            if evaluate is not None and (epoch % evaluate_every == 0 or epoch == num_epochs):
+                row |= _evaluate(evaluate, watch.name)
+            history.append(row)
+            if watch.best_epoch(history) == epoch:
+                best = deepcopy(capture(entries))
+            if table is not None:
+                table.add(history)
+            last = epoch == num_epochs or watch.exhausted(history)
+            if checkpoint is not None and (last or epoch % checkpoint_every == 0):
+                _save(Path(checkpoint), entries, watch, history, best)
+            shown |= row
+            bar.set_postfix({name: value for name, value in shown.items() if name != "epoch"}, refresh=False)
+            bar.update()
+    if best is not None:
+        load(entries, best)
+    return history
+
+
+def _check_counts(num_epochs: int, evaluate_every: int, checkpoint_every: int) -> None:
+    if num_epochs < 0:
+        raise ValueError(f"`num_epochs` must not be negative, got {num_epochs}")
+    if min(evaluate_every, checkpoint_every) < 1:
+        got = f"got {evaluate_every} and {checkpoint_every}"
+        raise ValueError(f"`evaluate_every` and `checkpoint_every` must be at least 1, {got}")
+
+
+def _train(step: Callable[..., float | Tensor], batches: Any, epoch: int) -> float:
+    losses: list[float | Tensor] = []
+    for number, batch in enumerate(batches(epoch) if callable(batches) else batches, start=1):
+        loss = step(*batch) if isinstance(batch, tuple | list) else step(batch)
+        if isinstance(loss, Tensor) and loss.device.type != "cpu":
+            losses.append(loss.detach().clone())  # to be read after the epoch: reading it here makes the device wait
+        else:
+            losses.append(_finite(loss, epoch, number))
+    if not losses:
+        raise ValueError(f"`batches` must give at least one batch each time it is iterated, got none in epoch {epoch}")
+    return math.fsum(_finite(loss, epoch, number) for number, loss in enumerate(losses, start=1)) / len(losses)
+
+
+def _finite(loss: float | Tensor, epoch: int, batch: int) -> float:
+    try:
+        value = float(loss.detach() if isinstance(loss, Tensor) else loss)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"`step` must return a float or a tensor with one element, got {loss!r}") from error
+    if not math.isfinite(value):
+        raise FloatingPointError(f"`step` must return a finite loss, got {value} in epoch {epoch}, batch {batch}")
+    return value
+
+
+def _evaluate(evaluate: Callable[[], Mapping[str, float]], monitor: str) -> dict[str, float]:
+    values = {name: float(value) for name, value in evaluate().items()}
+    if reserved := values.keys() & {"epoch", "loss"}:
+        raise ValueError(f"`evaluate` must not return {sorted(reserved)}, which are columns of the loop itself")
+    if monitor not in {"", "loss", *values}:
+        raise ValueError(f"`evaluate` must return the monitored {monitor!r}, got {sorted(values)}")
+    return values
+
+
+@dataclass(frozen=True)
+class _Monitor:
+    """Which epoch is the best and when to stop, read off the history alone: a resumed run decides the same."""
+
+    name: str
+    mode: str
+    patience: int | None
+
+    def check(self, evaluate: object) -> None:
+        if self.mode not in {"max", "min"}:
+            raise ValueError(f"`mode` must be 'max' or 'min', got {self.mode!r}")
+        if self.patience is not None and (self.patience < 1 or not self.name):
+            raise ValueError(f"`patience` must be at least 1 and needs `monitor`, got {self.patience}, {self.name!r}")
+        if self.name not in {"", "loss"} and evaluate is None:
+            raise ValueError(f"`monitor` must be 'loss' where there is no `evaluate`, got {self.name!r}")
+
+    def best_epoch(self, history: History) -> int:
+        """Return the first epoch with the best value, 0 where there is none."""
+        values = {int(row["epoch"]): row[self.name] for row in history if self.name in row}
+        known = [epoch for epoch, value in values.items() if not math.isnan(value)]
+        best = max if self.mode == "max" else min
+        return best(known, key=values.__getitem__, default=0)
+
+    def exhausted(self, history: History) -> bool:
+        if self.patience is None:
+            return False
+        return sum(self.name in row for row in history[self.best_epoch(history) :]) >= self.patience
+
+
+class _Table:
+    """The history as a CSV file that grows by one row an epoch; a new metric rewrites it with one more column."""
+
+    def __init__(self, path: Path, history: History) -> None:
+        self.path = path
+        self._rewrite(history)
+
+    def add(self, history: History) -> None:
+        if not history[-1].keys() <= set(self.columns):
+            return self._rewrite(history)
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            self._writer(file).writerow(history[-1])
+
+    def _rewrite(self, history: History) -> None:
+        self.columns = list(dict.fromkeys(name for row in history for name in row))
+        with replacing(self.path) as part, part.open("w", newline="", encoding="utf-8") as file:
+            if history:
+                self._writer(file).writeheader()
+                self._writer(file).writerows(history)
+
+    def _writer(self, file: TextIO) -> csv.DictWriter[str]:
+        return csv.DictWriter(file, self.columns, lineterminator="\n")
+
+
+def _save(path: Path, entries: dict[str, Any], watch: _Monitor, history: History, best: Any) -> None:
+    payload = _header(entries, watch) | {
+        "history": history,
+        "state": capture(entries),
+        "best": best,
+        "random": get_random(),
+    }
+    with replacing(path) as part, part.open("wb") as file:
+        try:  # what could not be read back must not replace what can; with mmap the tensors themselves are not read
+            torch.save(payload, file)
+            file.flush()
+            torch.load(part, weights_only=True, mmap=True)
+        except (pickle.PickleError, AttributeError, TypeError) as error:
+            raise ValueError(f"`state` must be made of tensors and plain Python values: {error}") from error
+        os.fsync(file.fileno())
+
+
+def _header(entries: dict[str, Any], watch: _Monitor) -> dict[str, Any]:
+    """What the script and its checkpoint must agree on."""
+    return {"format": _FORMAT, "state objects": kinds(entries), "monitor": watch.name, "mode": watch.mode}
+
+
+def _resume(path: Path, entries: dict[str, Any], watch: _Monitor) -> tuple[History, Any]:
+    """Load what `path` holds, where it exists, into the entries and the random number generators."""
+    if not path.exists():
+        return [], None
+    payload = _read(path)
+    try:
+        for what, expected in _header(entries, watch).items():
+            if payload.get(what) != expected:
+                raise ValueError(f"{what} must be {expected!r}, got {payload.get(what)!r}")
+        load(entries, payload["state"])
+    except ValueError as error:
+        raise ValueError(f"the checkpoint `{path}` is not of this run, nothing was loaded: {error}") from error
+    set_random(payload["random"])
+    return payload["history"], payload["best"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        try:
+            if broken := zipfile.ZipFile(file).testzip():  # torch itself reads past wrong checksums
+                raise zipfile.BadZipFile(f"wrong checksum of {broken}")
+            payload = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a broken archive raises whatever its first broken part raises
+            raise ValueError(f"the checkpoint `{path}` is corrupt or truncated and left as it is: {error}") from error
+    if not isinstance(payload, dict) or "format" not in payload:
+        raise ValueError(f"`{path}` is not a checkpoint of pyro_gen.training.fit; it is left as it is")
+    return payload
+
+
+__all__ = ["History", "Scheduler", "fit"]

@@ -1,0 +1,344 @@
+"""Checkpoints: after any interruption a run goes on bit for bit, and a bad or foreign file costs nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoNormal
+from torch import Tensor, nn
+
+from pyro_gen.training import History
+from tests.runs import RUNS, Line, Program, quiet, rows_of, run, same, scores
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def states_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: entry.state_dict() for name, entry in state.items()}
+
+
+def payload_of(path: Path) -> dict[str, Any]:
+    payload: dict[str, Any] = torch.load(path, weights_only=True)
+    return payload
+
+
+def in_new_process(name: str, folder: Path, kill: int = 0) -> int:
+    command = [sys.executable, "-m", "tests.runs", name, str(folder), str(kill)]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
+@pytest.mark.parametrize("name", RUNS)
+def test_a_killed_run_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(name, whole)
+    assert in_new_process(name, broken, kill=15) == -signal.SIGKILL  # the third of four batches of epoch 4
+    assert len(payload_of(broken / "run.pt")["history"]) == 2
+    assert len(rows_of(broken / "run.csv")) == 3
+    assert in_new_process(name, broken) == 0
+    assert same(payload_of(whole / "run.pt"), payload_of(broken / "run.pt"))
+    assert same(torch.load(whole / "end.pt"), torch.load(broken / "end.pt"))
+    assert (whole / "run.csv").read_bytes() == (broken / "run.csv").read_bytes()
+
+
+@pytest.mark.parametrize("first", range(5))
+def test_a_run_in_two_parts_is_the_run(first: int, tmp_path: Path) -> None:
+    whole = Line()
+    history = whole.fit(4)
+    Line().fit(first, checkpoint=tmp_path / "run.pt")
+    rest = Line()
+    assert rest.fit(4, checkpoint=tmp_path / "run.pt") == history
+    assert same(rest.values(), whole.values())
+    assert rest.calls == 3 * (4 - first)
+
+
+def test_a_finished_run_returns_its_history_and_best_state(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"checkpoint": tmp_path / "run.pt", "monitor": "score", "patience": 2}
+    line, again = Line(), Line()
+    history = line.fit(9, evaluate=scores(1, 2, 0, 0), **settings)
+    assert again.fit(9, evaluate=scores(), metrics=tmp_path / "run.csv", **settings) == history
+    assert len(rows_of(tmp_path / "run.csv")) == len(history)
+    assert again.calls == 0
+    assert same(again.values(), line.values())
+
+
+def test_the_last_epoch_always_writes_a_checkpoint(tmp_path: Path) -> None:
+    Line().fit(5, checkpoint=tmp_path / "run.pt", checkpoint_every=3)
+    assert len(payload_of(tmp_path / "run.pt")["history"]) == 5
+
+
+def test_without_resume_a_run_starts_anew(tmp_path: Path) -> None:
+    history = Line().fit(2, checkpoint=tmp_path / "run.pt")
+    again = Line()
+    assert again.fit(2, checkpoint=tmp_path / "run.pt", resume=False) == history
+    assert again.calls == 6
+
+
+def test_writing_a_checkpoint_changes_nothing(tmp_path: Path) -> None:
+    assert Line().fit(3) == Line().fit(3, checkpoint=tmp_path / "run.pt")
+
+
+def test_only_the_checkpoint_lies_in_its_folder(tmp_path: Path) -> None:
+    Line().fit(2, checkpoint=tmp_path / "deep" / "run.pt")
+    assert os.listdir(tmp_path / "deep") == ["run.pt"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
+def test_an_interruption_gets_through_and_the_run_goes_on(interruption: type[BaseException], tmp_path: Path) -> None:
+    line, file = Line(), tmp_path / "run.pt"
+
+    def step(x: Tensor) -> Tensor:
+        if line.calls == 7:
+            raise interruption
+        return line.step(x)
+
+    with pytest.raises(interruption):
+        quiet(step, line.batches, 5, state=line.state, checkpoint=file)
+    assert len(payload_of(file)["history"]) == 2
+    rest = Line()
+    history = rest.fit(5, checkpoint=file)
+    whole = Line()
+    assert whole.fit(5) == history
+    assert same(rest.values(), whole.values())
+
+
+def test_a_failing_write_spares_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line, file = Line(), tmp_path / "run.pt"
+    line.fit(1, checkpoint=file)
+    before = file.read_bytes()
+
+    def full(*args: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        line.fit(2, checkpoint=file)
+    assert file.read_bytes() == before
+    assert os.listdir(tmp_path) == ["run.pt"]
+
+
+class Odd:
+    """An entry whose state is whatever it is given."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def get_state(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.value = state["value"]
+
+
+@pytest.mark.parametrize("value", [np.zeros(3), Path("x"), lambda: 0, Line], ids=["array", "path", "lambda", "class"])
+def test_a_state_that_could_not_be_read_back_is_refused(value: Any, tmp_path: Path) -> None:
+    line, file = Line(), tmp_path / "run.pt"
+    odd = Odd(1)
+    line.fit(1, state=line.state | {"odd": odd}, checkpoint=file)
+    before, odd.value = file.read_bytes(), value
+    with pytest.raises(ValueError, match="tensors and plain Python values"):
+        line.fit(2, state=line.state | {"odd": Odd(value)}, checkpoint=tmp_path / "other.pt")
+    assert not (tmp_path / "other.pt").exists()
+    assert file.read_bytes() == before
+
+
+def damages(good: bytes) -> Iterator[bytes]:
+    """Truncated anywhere, one bit flipped anywhere, something else altogether."""
+    yield from (good[: len(good) * i // 20] for i in range(20))
+    yield good[:-1]
+    yield from (b"", b"\x80\x02}q\x00.", b"epoch,loss\n1,2.0\n", bytes(len(good)), good + b"x" * 70000)
+    draw = random.Random(0)
+    for _ in range(200):
+        bad = bytearray(good)
+        bad[draw.randrange(len(bad))] ^= 1 << draw.randrange(8)
+        yield bytes(bad)
+
+
+def test_a_damaged_checkpoint_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    file, table, line = tmp_path / "run.pt", tmp_path / "run.csv", Line()
+    history = line.fit(2, checkpoint=file, metrics=table)
+    good, rows = file.read_bytes(), table.read_bytes()
+    refused = 0
+    for bad in damages(good):
+        file.write_bytes(bad)
+        other, message = Line(), ""
+        start = other.values()
+        try:
+            assert other.fit(2, checkpoint=file, metrics=table) == history  # a flipped bit of padding harms nothing
+        except ValueError as error:
+            message = str(error)
+            refused += 1
+        assert f"`{file}`" in message or not message
+        assert same(other.values(), start if message else line.values())
+        assert (file.read_bytes(), table.read_bytes(), other.calls) == (bad, rows, 0)
+    assert refused > 200
+
+
+def other_runs() -> dict[str, tuple[Callable[[Line], dict[str, Any]], str]]:
+    """Runs that do not fit a checkpoint of `Line()`: how their settings differ, what the error says."""
+    adam = torch.optim.Adam
+    return {
+        "shape": (
+            lambda line: {"state": Line(4).state},
+            r"`net.weight` must be float32 of shape \(1, 4\), got .*\(1, 3\)",
+        ),
+        "dtype": (
+            lambda line: {"state": Line(dtype=torch.float64).state},
+            r"`net.weight` must be float64 .*, got float32",
+        ),
+        "name": (lambda line: {"state": {"model": line.net, "optimizer": line.optimizer}}, r"'model'.*got .*'net'"),
+        "fewer": (lambda line: {"state": {"net": line.net}}, r"must be \{'net': 'Linear'\}, got .*'optimizer': 'SGD'"),
+        "kind": (
+            lambda line: {"state": line.state | {"optimizer": adam(line.net.parameters())}},
+            "'Adam'.*got .*'SGD'",
+        ),
+        "groups": (
+            lambda line: {"state": line.state | {"optimizer": torch.optim.SGD([line.net.weight], 0.1)}},
+            "`optimizer` cannot take the state",
+        ),
+        "monitor": (lambda line: {"monitor": "loss"}, "monitor must be 'loss', got ''"),
+        "bias": (
+            lambda line: {"state": {"net": nn.Linear(3, 1, bias=False), "optimizer": line.optimizer}},
+            r"`net` cannot take the state .*Unexpected key.*bias",
+        ),
+    }
+
+
+@pytest.mark.parametrize("what", other_runs())
+def test_the_checkpoint_of_another_run_is_refused_and_nothing_is_lost(what: str, tmp_path: Path) -> None:
+    file, line = tmp_path / "run.pt", Line()
+    Line().fit(2, checkpoint=file)
+    before = file.read_bytes()
+    settings, message = other_runs()[what]
+    chosen = {"state": line.state} | settings(line)
+    line.fit(1, state=chosen["state"])  # so that the optimiser has a state to lose
+    states, generator = deepcopy(states_of(chosen["state"])), torch.get_rng_state()
+    with pytest.raises(ValueError, match=r"(?s)`.*run\.pt` is not of this run, nothing was loaded: .*" + message):
+        line.fit(4, checkpoint=file, **chosen)
+    assert same(states_of(chosen["state"]), states)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content", [{"weight": torch.zeros(2)}, [1, 2], {"format": "pyro_gen.training.fit, version 0"}]
+)
+def test_another_file_is_not_taken_for_a_checkpoint(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match=r"run\.pt` is not (a checkpoint|of this run.*version 1', got .*version 0')"):
+        Line().fit(1, checkpoint=tmp_path / "run.pt")
+    assert same(torch.load(tmp_path / "run.pt"), content)
+
+
+def test_loading_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    torch.save({"format": partial(print, "hello")}, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="corrupt or truncated and left as it is: Weights only load failed"):
+        Line().fit(1, checkpoint=tmp_path / "run.pt")
+
+
+# Pyro: parameters that live in the store, optimisers that make their state late.
+
+
+def test_the_parameter_store_and_a_pyro_optimiser_go_on_bit_for_bit(tmp_path: Path) -> None:
+    whole = Program()
+    history = whole.fit(6)
+    values, moments = whole.values(), whole.optim.get_state()
+    Program().fit(3, checkpoint=tmp_path / "run.pt")
+    rest = Program()
+    rest.svi.evaluate_loss(rest.batches[0])  # makes the parameters
+    assert rest.fit(6, checkpoint=tmp_path / "run.pt") == history
+    assert same(rest.values(), values)
+    assert same(rest.optim.get_state(), moments)
+    assert pyro.get_param_store()._params["net$$$weight"] is rest.net.weight
+
+
+def test_modules_alone_need_no_call_before(tmp_path: Path) -> None:
+    def train(*epochs: int, **settings: Any) -> tuple[History, dict[str, Tensor]]:
+        for num_epochs in epochs:
+            pyro.clear_param_store()
+            pyro.set_rng_seed(2)
+            net, x = nn.Linear(1, 1), torch.randn(5, 1)
+            optim = pyro.optim.Adam({"lr": 0.1})
+
+            def model(x: Tensor, net: nn.Module = net) -> None:
+                pyro.sample("x", dist.Normal(pyro.module("net", net)(x), 1.0).to_event(2), obs=x)
+
+            step = SVI(model, lambda x: None, optim, Trace_ELBO()).step
+            history = quiet(step, [x], num_epochs, state={"net": net, "optim": optim}, **settings)
+        return history, net.state_dict()
+
+    assert same(train(2, 5, checkpoint=tmp_path / "run.pt"), train(5))
+
+
+def test_a_pyro_optimiser_that_has_stepped_already_takes_the_checkpoint(tmp_path: Path) -> None:
+    program = Program()
+    program.fit(3, checkpoint=tmp_path / "run.pt")
+    on = program.fit(6)[-3:]  # not from the checkpoint, which holds epoch 3
+    assert len(on) == 3
+    history = program.fit(6, checkpoint=tmp_path / "run.pt")
+    values, moments = program.values(), program.optim.get_state()
+    whole = Program()
+    assert whole.fit(6) == history
+    assert same(whole.values(), values)
+    assert same(whole.optim.get_state(), moments)
+
+
+def test_a_loaded_optimiser_state_is_kept_until_its_parameters_step(tmp_path: Path) -> None:
+    first = Program()
+    first.fit(2, checkpoint=tmp_path / "run.pt")
+    moments = deepcopy(first.optim.get_state())
+    rest = Program()
+    rest.svi.evaluate_loss(rest.batches[0])
+    quiet(lambda x: 0.0, rest.batches, 3, state=rest.state, checkpoint=tmp_path / "run.pt")
+    assert rest.optim.get_state() == {}
+    assert same(payload_of(tmp_path / "run.pt")["state"]["optim"], moments)
+
+
+def test_the_best_state_of_a_pyro_program_is_put_back(tmp_path: Path) -> None:
+    program, seen = Program(), []
+    values = scores(1, 3, 2)
+
+    def evaluate() -> dict[str, float]:
+        seen.append((program.values(), deepcopy(program.optim.get_state())))
+        return values()
+
+    program.fit(3, evaluate=evaluate, monitor="score", checkpoint=tmp_path / "run.pt")
+    assert same(program.values(), seen[1][0])
+    assert same(payload_of(tmp_path / "run.pt")["best"]["optim"], seen[1][1])
+
+
+def test_parameters_that_are_not_there_yet_are_asked_for(tmp_path: Path) -> None:
+    Program().fit(1, checkpoint=tmp_path / "run.pt")
+    program = Program()
+    with pytest.raises(ValueError, match=r"`store` cannot .*called once before.*must be \[\], got \['loc', 'net"):
+        program.fit(2, state=dict(reversed(program.state.items())), checkpoint=tmp_path / "run.pt")
+    assert program.optim._state_waiting_to_be_consumed == program.optim.get_state() == {}
+    assert not program.values()
+
+
+def test_an_autoguide_that_was_not_called_is_asked_for(tmp_path: Path) -> None:
+    def train(num_epochs: int) -> None:
+        pyro.clear_param_store()
+        guide = AutoNormal(lambda: pyro.sample("z", dist.Normal(0.0, 1.0)))
+        optim = pyro.optim.Adam({"lr": 0.1})
+        step = SVI(guide.model, guide, optim, Trace_ELBO()).step
+        quiet(step, [()], num_epochs, state={"guide": guide, "optim": optim}, checkpoint=tmp_path / "run.pt")
+
+    train(1)
+    with pytest.raises(ValueError, match=r"(?s)`guide` cannot .*as an autoguide does.*locs\.z"):
+        train(2)

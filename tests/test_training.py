@@ -1,0 +1,229 @@
+"""The training loop: what it asks for, what an epoch does, what a run records and shows."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from pyro_gen.training import History
+from tests.runs import Line, quiet, rows_of, same, scores
+
+
+def test_a_row_is_the_mean_loss_of_its_epoch() -> None:
+    losses: Iterator[Any] = iter([1.0, 2.0, 6.0, torch.tensor(0.5), np.float32(0.5), 2])
+    assert quiet(lambda batch: next(losses), [0, 0, 0], 2) == [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("batch", "arguments"),
+    [((1, 2), (1, 2)), ([1, 2], (1, 2)), ({"x": 1}, ({"x": 1},)), (3, (3,)), ((), ())],
+)
+def test_a_tuple_or_list_becomes_the_arguments(batch: Any, arguments: tuple[Any, ...]) -> None:
+    seen = []
+    quiet(lambda *args: seen.append(args) or 0.0, [batch], 1)  # type: ignore[func-returns-value]
+    assert seen == [arguments]
+
+
+def test_batches_may_be_a_function_of_the_epoch() -> None:
+    assert [row["loss"] for row in quiet(float, lambda epoch: [epoch, 2 * epoch], 3)] == [1.5, 3.0, 4.5]
+
+
+def test_a_data_loader_gives_a_data_set_by_its_tensors() -> None:
+    loader = DataLoader(TensorDataset(torch.ones(4), torch.full((4,), 2.0)), batch_size=2)
+    assert quiet(lambda x, y: (x + y).mean(), loader, 1)[0]["loss"] == 3.0
+
+
+def test_no_epochs_no_history() -> None:
+    assert quiet(float, [1], 0) == []
+
+
+def test_svi_step_is_a_step() -> None:
+    def model(x: Tensor) -> None:
+        pyro.sample("x", dist.Normal(pyro.param("loc", torch.zeros(())), 1.0).expand([3]).to_event(1), obs=x)
+
+    svi = SVI(model, lambda x: None, pyro.optim.Adam({"lr": 0.3}), Trace_ELBO())
+    history = quiet(svi.step, [torch.full((3,), 2.0)], 60)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert pyro.param("loc").item() == pytest.approx(2.0, abs=0.2)
+
+
+@pytest.mark.parametrize("empty", [[], iter([]), lambda epoch: []])
+def test_empty_batches_are_an_error(empty: Any) -> None:
+    with pytest.raises(ValueError, match=r"`batches` must give at least one batch .* epoch 1"):
+        quiet(float, empty, 1)
+
+
+def test_batches_that_run_out_are_an_error() -> None:
+    with pytest.raises(ValueError, match="none in epoch 2"):
+        quiet(float, (i for i in range(3)), 2)
+
+
+@pytest.mark.parametrize("loss", [None, torch.zeros(2), "x"])
+def test_a_loss_must_be_a_number(loss: Any) -> None:
+    with pytest.raises(ValueError, match="`step` must return a float"):
+        quiet(lambda batch: loss, [0], 1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(value: float, tmp_path: Path) -> None:
+    file, line = tmp_path / "run.pt", Line()
+    line.fit(2, checkpoint=file)
+    before = file.read_bytes()
+    losses: Iterator[Any] = iter([1.0, 1.0, 1.0, 1.0, torch.tensor(value)])
+    with pytest.raises(FloatingPointError, match=rf"{value} in epoch 4, batch 2"):
+        quiet(lambda x: next(losses), line.batches, 5, state=line.state, checkpoint=file, checkpoint_every=5)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_device_is_read_once_an_epoch_and_its_generator_resumes(tmp_path: Path) -> None:
+    def train(folder: str, *epochs: int) -> History:
+        pyro.set_rng_seed(1)
+        weight = nn.Linear(1, 1, device="cuda")
+        for n in epochs:
+            file = tmp_path / folder
+            history = quiet(lambda x: torch.rand((), device="cuda"), [0, 0], n, state={"w": weight}, checkpoint=file)
+            torch.cuda.manual_seed_all(9)
+        return history
+
+    assert train("whole", 4) == train("halves", 2, 4)
+    with pytest.raises(FloatingPointError, match="epoch 1, batch 2"):
+        quiet(lambda x: torch.tensor(x, device="cuda"), [0.0, float("nan"), 0.0], 1)
+
+
+# Evaluation, the best state, early stopping, schedule.
+
+
+def test_evaluation_every_few_epochs_and_at_the_last() -> None:
+    history = Line().fit(5, evaluate=scores(1, 2, 3), evaluate_every=2)
+    assert [row.get("score") for row in history] == [None, 1.0, None, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 2), ("min", 3)])
+def test_the_best_state_is_put_back(mode: str, best: int) -> None:
+    line, states = Line(), []
+    values = scores(1, 5, 0, 5, float("nan"))
+
+    def evaluate() -> dict[str, float]:
+        states.append(line.values())
+        return values()
+
+    line.fit(5, evaluate=evaluate, monitor="score", mode=mode)
+    assert same(line.values(), states[best - 1])
+    assert not same(line.values(), states[-1])
+
+
+def test_patience_counts_evaluations_without_a_better_value() -> None:
+    history = Line().fit(99, evaluate=scores(1, 3, 3, 2, 9), evaluate_every=2, monitor="score", patience=2)
+    assert len(history) == 8
+
+
+def test_nan_is_never_the_best_and_exhausts_patience() -> None:
+    line = Line()
+    assert len(line.fit(99, evaluate=lambda: {"score": float("nan")}, monitor="score", patience=3)) == 3
+
+
+def test_the_loss_may_be_monitored() -> None:
+    losses = iter([3.0, 2.0, 2.5, 2.2, 2.1])
+    assert len(quiet(lambda x: next(losses), [0], 9, monitor="loss", mode="min", patience=3)) == 5
+
+
+@pytest.mark.parametrize("reserved", ["epoch", "loss"])
+def test_metrics_do_not_hide_the_columns_of_the_loop(reserved: str) -> None:
+    with pytest.raises(ValueError, match=f"`evaluate` must not return .*{reserved}"):
+        Line().fit(1, evaluate=lambda: {reserved: 1.0})
+
+
+def test_the_monitored_metric_must_be_there() -> None:
+    with pytest.raises(ValueError, match=r"monitored 'score', got \['accuracy'\]"):
+        Line().fit(1, evaluate=lambda: {"accuracy": 1.0}, monitor="score")
+
+
+def test_a_torch_scheduler_steps_once_an_epoch() -> None:
+    line = Line()
+    line.fit(3, scheduler=torch.optim.lr_scheduler.ExponentialLR(line.optimizer, 0.5))
+    assert line.optimizer.param_groups[0]["lr"] == pytest.approx(0.05 / 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_epochs": -1}, "`num_epochs` must not be negative, got -1"),
+        ({"evaluate_every": 0}, "must be at least 1, got 0 and 1"),
+        ({"checkpoint_every": 0}, "must be at least 1, got 1 and 0"),
+        ({"mode": "best"}, "`mode` must be 'max' or 'min', got 'best'"),
+        ({"patience": 3}, "needs `monitor`"),
+        ({"patience": 0, "monitor": "loss"}, "`patience` must be at least 1"),
+        ({"monitor": "score"}, "where there is no `evaluate`, got 'score'"),
+        ({"checkpoint": "run.pt"}, "`checkpoint` needs `state`"),
+        ({"state": {"step": float}}, "got type as 'step'"),
+        ({"state": {"scheduler": nn.Linear(1, 1)}, "scheduler": nn.Linear(1, 1)}, "another object 'scheduler'"),
+    ],
+)
+def test_arguments_out_of_place(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        quiet(float, [1], **({"num_epochs": 1} | settings))
+
+
+# The table of metrics.
+
+
+def test_the_table_is_the_history(tmp_path: Path) -> None:
+    history = Line().fit(3, evaluate=scores(0.1, 1 / 3, 2), metrics=tmp_path / "new" / "run.csv")
+    assert [
+        {name: float(text) for name, text in row.items()} for row in rows_of(tmp_path / "new" / "run.csv")
+    ] == history
+
+
+def test_every_row_is_on_disk_at_once(tmp_path: Path) -> None:
+    lengths: list[int] = []
+    line, file = Line(), tmp_path / "run.csv"
+    line.fit(3, evaluate=lambda: {"rows": float(lengths.append(len(rows_of(file))) or 0)}, metrics=file)  # type: ignore[func-returns-value]
+    assert lengths == [0, 1, 2]
+
+
+def test_a_later_metric_becomes_a_further_column(tmp_path: Path) -> None:
+    Line().fit(3, evaluate=scores(7, 8), evaluate_every=2, metrics=tmp_path / "run.csv")
+    rows = rows_of(tmp_path / "run.csv")
+    assert [list(row) for row in rows] == [["epoch", "loss", "score"]] * 3
+    assert [row["score"] for row in rows] == ["", "7.0", "8.0"]
+
+
+def test_a_fresh_run_overwrites_the_table(tmp_path: Path) -> None:
+    for num_epochs in (3, 2):
+        Line().fit(num_epochs, metrics=tmp_path / "run.csv")
+    assert len(rows_of(tmp_path / "run.csv")) == 2
+
+
+# Progress.
+
+
+def test_no_bar_where_the_output_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    Line().fit(1, progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_the_bar_shows_loss_and_last_metrics(progress: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    Line().fit(3, progress=progress, evaluate=scores(7.5, 8), evaluate_every=2)
+    text = terminal.getvalue()
+    assert ("3/3" in text and "loss=" in text and "score=8" in text) if progress else text == ""
