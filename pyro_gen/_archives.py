@@ -1,0 +1,56 @@
+"""Reading npz files with errors that name the file and what is wrong with it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The arrays of one file, and errors that name the file."""
+
+    path: Path
+    arrays: Mapping[str, np.ndarray]
+
+    def error(self, reason: str) -> ValueError:
+        """Return the error for a file whose content is not what it should be."""
+        return ValueError(f"{self.path} is not such a data set: {reason}")
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self.arrays:
+            raise self.error(f"it has no array `{key}`, only {', '.join(sorted(self.arrays)) or 'none at all'}")
+        return self.arrays[key]
+
+    def number(self, key: str, kinds: str = "iu") -> float:
+        """Return an array that must be one positive number of the given kinds."""
+        array = self[key]
+        if array.ndim or array.dtype.kind not in kinds or not 0 < array < np.inf:
+            raise self.error(f"`{key}` must be one positive number, got {array.dtype} of shape {array.shape}: {array}")
+        return array.item()
+
+    def integers(self, key: str, length: int) -> Tensor:
+        """Return a list of non-negative integers as int64."""
+        array = self[key]
+        if array.shape != (length,) or array.dtype.kind not in "iu" or (array.astype(np.int64) < 0).any():
+            got = f"{array.dtype} of shape {array.shape}"
+            raise self.error(f"`{key}` must have shape ({length},) and hold integers from 0 on, got {got}")
+        return torch.from_numpy(array.astype(np.int64))
+
+
+def read_archive(path: Path) -> Archive:
+    """Read all arrays of an npz file; refuse pickled ones."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a readable data set: it is no npz archive, or its end is missing")
+    try:
+        # Opened here, for numpy leaves a file that it cannot read open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return Archive(path, dict(archive))
+    except Exception as error:  # numpy, zipfile and zlib raise a dozen classes on files that were cut or overwritten
+        raise ValueError(f"{path} is not a readable data set: {error}") from error

@@ -1,0 +1,449 @@
+"""Binary data: AlphaDigits (shipped), bars and stripes (generated), and `<name>.npz` files of the user's own folder.
+
+Nothing here touches the network. Binary AlphaDigits was collected by Sam Roweis (`binaryalphadigs.mat`, on his page at
+New York University): handwritten 0-9 and A-Z, 36 classes with 39 samples each, images of 20 rows and 16 columns.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_gen._archives import Archive, read_archive
+
+__all__ = [
+    "BinaryDataset",
+    "GrayDataset",
+    "Minibatches",
+    "alphadigits",
+    "bars_and_stripes",
+    "data_folder",
+    "load",
+    "load_gray",
+    "minibatches",
+    "shifted",
+]
+
+SPLITS = ("train", "valid", "test")
+MAX_SIDE = 16  # of bars and stripes: 2**16 patterns of each direction
+GATHER = 64  # batches that one gather of `Minibatches` fetches
+
+
+@dataclass(frozen=True)
+class BinaryDataset:
+    """Rows of zeros and ones with a fixed split; what a set does not have is None.
+
+    Args:
+        name: the name of the set.
+        train: shape (n, D), zeros and ones in a floating dtype; so are `valid` and `test`.
+        valid: rows to choose hyperparameters on.
+        test: rows for the one figure that is reported.
+        train_labels: shape (n,), int64, indices into `classes`; so are `valid_labels` and `test_labels`.
+        valid_labels: labels of `valid`.
+        test_labels: labels of `test`.
+        train_index: shape (n,), int64, the place of every row in the original collection; so are the other two.
+        valid_index: places of `valid`.
+        test_index: places of `test`.
+        shape: the event as an image, (rows, columns) with rows * columns = D.
+        classes: the names of the classes.
+    """
+
+    name: str
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    train_labels: Tensor | None = None
+    valid_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    train_index: Tensor | None = None
+    valid_index: Tensor | None = None
+    test_index: Tensor | None = None
+    shape: tuple[int, ...] | None = None
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class GrayDataset:
+    """Grey images with the collection's own train and test split.
+
+    Args:
+        name: the name of the set.
+        train: shape (n, D), from 0 (background) to 1 (ink); so is `test`.
+        test: rows for the one figure that is reported.
+        train_labels: shape (n,), int64; so is `test_labels`.
+        test_labels: labels of `test`.
+        shape: (rows, columns) with rows * columns = D.
+    """
+
+    name: str
+    train: Tensor
+    test: Tensor
+    train_labels: Tensor
+    test_labels: Tensor
+    shape: tuple[int, ...]
+
+
+def alphadigits(characters: Sequence[str] | None = None, *, dtype: torch.dtype = torch.float32) -> BinaryDataset:
+    r"""Binary AlphaDigits, 1404 images of 36 handwritten characters, in a fixed split of 29, 5 and 5 a character.
+
+    Images are rows of 320 zeros and ones, 20 rows by 16 columns read row by row.
+
+    Args:
+        characters: the characters to keep, such as ``["A", "B", "C"]`` or ``"ABC"``; all 36 by default. `classes` and
+            the labels then follow this order.
+        dtype: floating dtype of the images.
+
+    Returns:
+        The set, with labels, class names and the places of the images in the original collection.
+
+    Raises:
+        ValueError: if a character is unknown or named twice, or none is named.
+
+    References:
+        S. Roweis, Binary AlphaDigits, `binaryalphadigs.mat`, New York University.
+
+    Example:
+        >>> data = alphadigits()
+        >>> data.train.shape, data.valid.shape, data.test.shape
+        (torch.Size([1044, 320]), torch.Size([180, 320]), torch.Size([180, 320]))
+        >>> letters = alphadigits(["A", "B", "C"])
+        >>> letters.train.shape, letters.classes
+        (torch.Size([87, 320]), ('A', 'B', 'C'))
+        >>> glyph = letters.train[0].reshape(letters.shape)
+        >>> print("\n".join("".join("-#"[int(pixel)] for pixel in row) for row in glyph[3:6]))
+        ---------#####--
+        ----####--#####-
+        ----####---#####
+    """
+    source = resources.files("pyro_gen") / "data" / "alphadigits.npz"
+    with resources.as_file(source) as path:
+        data = load(path, dtype=dtype)
+    return data if characters is None else _select(data, characters)
+
+
+def _select(data: BinaryDataset, characters: Sequence[str]) -> BinaryDataset:
+    """Keep the rows of some classes and number these classes anew."""
+    known = data.classes or ()
+    if unknown := [name for name in characters if name not in known]:
+        raise ValueError(f"`characters` must be among {' '.join(known)}, got unknown {', '.join(map(repr, unknown))}")
+    if not characters or len(set(characters)) < len(characters):
+        raise ValueError(f"`characters` must name one or more characters, each once, got {list(characters)!r}")
+    chosen = torch.tensor([known.index(name) for name in characters])
+    fields: dict[str, Any] = {"classes": tuple(characters)}
+    for split in SPLITS:
+        row, label = (getattr(data, f"{split}_labels")[:, None] == chosen).nonzero(as_tuple=True)
+        fields |= {split: getattr(data, split)[row], f"{split}_labels": label}
+        fields[f"{split}_index"] = getattr(data, f"{split}_index")[row]
+    return replace(data, **fields)
+
+
+def bars_and_stripes(rows: int, columns: int, distinct: bool = True, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    r"""Images whose rows are all alike or whose columns are all alike: a small law that is known exactly.
+
+    .. math:: v_{ij} = r_i \quad\text{or}\quad v_{ij} = c_j, \qquad r \in \{0,1\}^{rows},\ c \in \{0,1\}^{columns}
+
+    Under the uniform law over the n distinct patterns the best mean log likelihood is -log n: -2.639 nats for 3 x 3
+    (14 patterns), -3.401 nats for 4 x 4 (30 patterns).
+
+    Args:
+        rows: rows of an image, 1 to 16.
+        columns: columns of an image, 1 to 16.
+        distinct: each pattern once. Otherwise all 2**rows + 2**columns choices, so that the empty and the full image,
+            which are both, come twice.
+        dtype: dtype of the images.
+
+    Returns:
+        Zeros and ones, shape (n, rows * columns), images row by row.
+
+    Raises:
+        ValueError: if a side is below 1 or above 16.
+
+    References:
+        D. MacKay, Information Theory, Inference, and Learning Algorithms, 2003, section 43.
+
+    Example:
+        >>> bars_and_stripes(3, 3).shape, bars_and_stripes(3, 3, distinct=False).shape
+        (torch.Size([14, 9]), torch.Size([16, 9]))
+    """
+    if not (1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE):
+        raise ValueError(f"`rows` and `columns` must be between 1 and {MAX_SIDE}, got {rows} and {columns}")
+    across = _bits(rows)[:, :, None].expand(-1, rows, columns)
+    down = _bits(columns)[:, None, :].expand(-1, rows, columns)
+    if distinct:
+        down = down[1:-1]  # the first is empty and the last full, as in `across`
+    return torch.cat([across, down]).reshape(-1, rows * columns).to(dtype)
+
+
+def _bits(width: int) -> Tensor:
+    """All words of `width` bits in counting order, shape (2**width, width)."""
+    return (torch.arange(2**width)[:, None] >> torch.arange(width - 1, -1, -1)) & 1
+
+
+def data_folder(root: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder that `load` reads.
+
+    Args:
+        root: the folder, if it is neither `$PYRO_GEN_DATA` nor the default.
+
+    Returns:
+        `root`, else `$PYRO_GEN_DATA`, else the folder `pyro_gen` in the user's cache directory (`$XDG_CACHE_HOME` or
+        `~/.cache`; `~/Library/Caches` on macOS; `%LOCALAPPDATA%` on Windows). It need not exist.
+
+    Example:
+        >>> data_folder("sets").name
+        'sets'
+    """
+    chosen = root or os.environ.get("PYRO_GEN_DATA")
+    return Path(chosen).expanduser() if chosen else _cache_folder() / "pyro_gen"
+
+
+def _cache_folder() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def load(
+    name: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> BinaryDataset:
+    """Read a binary data set from `<name>.npz`.
+
+    The archive holds `train`, `valid` and `test`, each with the bits of one row packed into ceil(D / 8) bytes (uint8,
+    shape (n, ceil(D / 8)), as `numpy.packbits(x, axis=1)` makes them), and `D`. It may hold `n_<split>`, `y_<split>`,
+    `index_<split>`, `shape` and `classes`. Pickled content is refused.
+
+    Args:
+        name: a name such as ``"nltcs"``, looked up in `data_folder(root)`; or a path: a `Path`, or a string that ends
+            in ``.npz``.
+        root: the folder of the sets, if it is not the default of `data_folder`.
+        dtype: floating dtype of the rows.
+
+    Returns:
+        The set.
+
+    Raises:
+        FileNotFoundError: if there is no such file; the message says where it was looked for.
+        ValueError: if the file is truncated, corrupt or not such a set; the message names the file and the reason.
+
+    Example:
+        >>> file = getfixture("tmp_path") / "coins.npz"
+        >>> rows = np.eye(3, dtype=np.uint8)
+        >>> np.savez(file, D=3, **{split: np.packbits(rows, axis=1) for split in ("train", "valid", "test")})
+        >>> load("coins", root=file.parent).train
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 1.]])
+    """
+    return _binary(read_archive(_find(name, root)), dtype)
+
+
+def load_gray(
+    name: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> GrayDataset:
+    """Read grey images (`mnist_gray`, `usps`) from `<name>.npz`.
+
+    The archive holds `x_train` and `x_test` (integers, shape (n, rows, columns)), `y_train` and `y_test`, and
+    optionally `scale`, the value of full ink (255 by default), by which the images are divided.
+
+    Args:
+        name: a name or a path, as for `load`.
+        root: the folder of the sets, if it is not the default of `data_folder`.
+        dtype: floating dtype of the images.
+
+    Returns:
+        The set, with images as rows of values from 0 to 1.
+
+    Raises:
+        FileNotFoundError: if there is no such file; the message says where it was looked for.
+        ValueError: if the file is truncated, corrupt or not such a set; the message names the file and the reason.
+
+    Example:
+        >>> file = getfixture("tmp_path") / "dots.npz"
+        >>> images, labels = np.full((2, 4, 4), 51, np.uint8), np.arange(2)
+        >>> np.savez(file, x_train=images, y_train=labels, x_test=images, y_test=labels)
+        >>> data = load_gray(file)
+        >>> data.train.shape, data.shape, round(data.train.max().item(), 3)
+        (torch.Size([2, 16]), (4, 4), 0.2)
+    """
+    return _gray(read_archive(_find(name, root)), dtype)
+
+
+def _find(name: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> Path:
+    is_path = not isinstance(name, str) or name.endswith(".npz")
+    path = Path(name) if is_path else data_folder(root) / f"{name}.npz"
+    if not path.is_file():
+        hint = "" if is_path else "; set PYRO_GEN_DATA or pass `root` to name the folder of the data sets"
+        raise FileNotFoundError(f"there is no data file {path}{hint}")
+    return path
+
+
+def _binary(archive: Archive, dtype: torch.dtype) -> BinaryDataset:
+    if "x_train" in archive.arrays:
+        raise archive.error("it holds grey images, which `load_gray` reads")
+    width = int(archive.number("D"))
+    fields: dict[str, Any] = {}
+    for split in SPLITS:
+        rows = _unpack(archive, split, width)
+        fields[split] = rows.to(dtype)
+        for key, field in (("y", "labels"), ("index", "index")):
+            if f"{key}_{split}" in archive.arrays:
+                fields[f"{split}_{field}"] = archive.integers(f"{key}_{split}", len(rows))
+    return BinaryDataset(archive.path.stem, **fields, shape=_shape(archive, width), classes=_classes(archive, fields))
+
+
+def _unpack(archive: Archive, split: str, width: int) -> Tensor:
+    """Return the rows of a split as uint8, shape (n, width)."""
+    packed, count = archive[split], f"n_{split}"
+    rows = int(archive.number(count)) if count in archive.arrays else len(np.atleast_1d(packed))
+    expected = (rows, -(-width // 8))
+    if packed.dtype != np.uint8 or packed.shape != expected or not rows:
+        raise archive.error(
+            f"`{split}` must be rows of bits, uint8 of shape {expected}, got {packed.dtype} of shape {packed.shape}"
+        )
+    return torch.from_numpy(np.unpackbits(packed, axis=1, count=width))
+
+
+def _shape(archive: Archive, width: int) -> tuple[int, ...] | None:
+    if "shape" not in archive.arrays:
+        return None
+    shape = tuple(archive["shape"].ravel().tolist())
+    if math.prod(shape) != width:
+        raise archive.error(f"`shape` must multiply to D = {width}, got {shape}")
+    return shape
+
+
+def _classes(archive: Archive, fields: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the names of the classes, after a look whether every label has one."""
+    if "classes" not in archive.arrays:
+        return None
+    classes = tuple(str(name) for name in archive["classes"].ravel())
+    for key in (f"{split}_labels" for split in SPLITS):
+        if key in fields and fields[key].max() >= len(classes):
+            raise archive.error(f"{key} must be below {len(classes)}, the number of classes, got {fields[key].max()}")
+    return classes
+
+
+def _gray(archive: Archive, dtype: torch.dtype) -> GrayDataset:
+    scale = archive.number("scale", "iuf") if "scale" in archive.arrays else 255.0
+    shape = archive["x_train"].shape[1:]
+    train, test = (_scaled(archive, key, shape, scale).to(dtype) for key in ("x_train", "x_test"))
+    labels = archive.integers("y_train", len(train)), archive.integers("y_test", len(test))
+    return GrayDataset(archive.path.stem, train, test, *labels, shape)
+
+
+def _scaled(archive: Archive, key: str, shape: tuple[int, ...], scale: float) -> Tensor:
+    """Return grey images as rows of values from 0 to 1."""
+    images = archive[key]
+    if images.ndim != 3 or images.dtype.kind != "u" or images.shape[1:] != shape or not images.size:
+        got = f"{images.dtype} of shape {images.shape}"
+        raise archive.error(f"`{key}` must be unsigned, (n, rows, columns), sized alike in both splits, got {got}")
+    if images.max() > scale:
+        raise archive.error(f"`{key}` must be at most {scale:g}, the value of full ink, got {images.max()}")
+    return torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / np.float32(scale))
+
+
+class Minibatches:
+    """Batches of rows in a fresh random order each pass; made by `minibatches`.
+
+    Args:
+        x: shape (n, ...).
+        batch_size: rows of a batch.
+        shuffle: whether the order is random.
+    """
+
+    def __init__(self, x: Tensor, batch_size: int, shuffle: bool = True) -> None:
+        if x.ndim == 0 or len(x) == 0:
+            raise ValueError(f"`x` must have at least one row, got shape {tuple(x.shape)}")
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}")
+        self.x, self.batch_size, self.shuffle = x, batch_size, shuffle
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.x) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.shuffle:
+            yield from self.x.split(self.batch_size)
+            return
+        order = torch.randperm(len(self.x)).to(self.x.device)
+        # One gather serves many batches, which are views of it: little overhead a batch, bounded memory for large data.
+        for block in order.split(self.batch_size * GATHER):
+            yield from self.x[block].split(self.batch_size)
+
+
+def minibatches(x: Tensor, batch_size: int, *, shuffle: bool = True) -> Minibatches:
+    """Batches of the rows of a tensor, in a fresh random order each pass, the last one smaller if need be.
+
+    Unlike a `torch.utils.data.DataLoader` over a `TensorDataset` it yields plain tensors, on the device of `x`, and
+    costs no Python call a row. The order comes from torch's CPU generator whatever the device: `pyro.set_rng_seed`
+    fixes it.
+
+    Args:
+        x: the data, shape (n, ...). For batches of indices (``pyro.plate(..., subsample=index)``, labels beside images)
+            give ``torch.arange(n)``.
+        batch_size: rows of a batch.
+        shuffle: False keeps the order of the rows.
+
+    Returns:
+        An object with a length (the number of batches) over which one can loop any number of times.
+
+    Raises:
+        ValueError: if `x` has no rows or `batch_size` is below 1.
+
+    Example:
+        >>> batches = minibatches(torch.arange(10.0)[:, None], 4)
+        >>> len(batches), [tuple(batch.shape) for batch in batches]
+        (3, [(4, 1), (4, 1), (2, 1)])
+    """
+    return Minibatches(x, batch_size, shuffle)
+
+
+def shifted(x: Tensor, shape: tuple[int, int], probability: float = 0.5) -> Tensor:
+    """Move images by one pixel up, down, left or right, each with some probability: more data than there is.
+
+    What moves in from outside is 0. The draws come from torch's generator.
+
+    Args:
+        x: images as rows, shape (n, rows * columns).
+        shape: rows and columns of an image.
+        probability: share of the images to move, between 0 and 1.
+
+    Returns:
+        Images of the same shape.
+
+    Raises:
+        ValueError: if `shape` does not fit `x`, or `probability` is outside [0, 1].
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> shifted(torch.eye(4), (2, 2), probability=1.0).sum().item() <= 4
+        True
+    """
+    rows, columns = shape
+    if x.ndim != 2 or x.shape[1] != rows * columns:
+        raise ValueError(f"`shape` must be rows and columns of the images in `x` {tuple(x.shape)}, got {tuple(shape)}")
+    if not 0 <= probability <= 1:
+        raise ValueError(f"`probability` must lie between 0 and 1, got {probability}")
+    padded = torch.nn.functional.pad(x.view(-1, rows, columns), (1, 1, 1, 1))
+    corners = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # the first leaves the image where it is
+    views = torch.stack([padded[:, r : r + rows, c : c + columns] for r, c in corners])
+    direction = torch.randint(1, len(corners), (len(x),)) * (torch.rand(len(x)) < probability)
+    return views[direction.to(x.device), torch.arange(len(x), device=x.device)].reshape(x.shape)
