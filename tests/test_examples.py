@@ -1,0 +1,57 @@
+"""Every example runs from start to end with small arguments, and none is left out."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.house import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+# One row a script: its arguments for a smoke test. Each gets `--out` and an empty folder besides.
+SMOKE: dict[str, tuple[str, ...]] = {
+    "rbm_alphadigits.py": ("--smoke",),
+    "rbm_bars_and_stripes.py": ("--smoke",),
+    "rbm_features.py": ("--smoke",),
+    "rbm_hidden_sweep.py": ("--smoke",),
+}
+
+LAST_LINE = re.compile(
+    r"test log likelihood: -?\d+\.\d+ nats \(log Z \+/- \d+\.\d+, test rows \+/- \d+\.\d+, N=\d+\)",
+)
+
+
+def run_example(script: Path, *arguments: str) -> str:
+    """Runs a script as a user would, on one thread and without a display, and returns what it printed."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    command = [sys.executable, str(script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600)
+    assert done.returncode == 0, f"{script.name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def without_a_row(folder: Path) -> list[str]:
+    """The scripts of a folder that no smoke test covers, and the rows whose script is gone."""
+    return sorted({file.name for file in folder.glob("[!_]*.py")} ^ SMOKE.keys())
+
+
+def test_every_example_has_a_row(tmp_path: Path) -> None:
+    assert without_a_row(EXAMPLES) == []
+    for name in (*SMOKE, "forgotten.py"):
+        (tmp_path / name).touch()
+    assert without_a_row(tmp_path) == ["forgotten.py"]
+
+
+@pytest.mark.parametrize("name", SMOKE)
+def test_example_runs(name: str, tmp_path: Path) -> None:
+    printed = run_example(EXAMPLES / name, *SMOKE[name], "--out", str(tmp_path / "out"))
+    assert printed.strip()
+    assert any((tmp_path / "out").rglob("*")), f"{name} wrote nothing into --out"
+    if name == "rbm_alphadigits.py":
+        assert LAST_LINE.fullmatch(printed.strip().splitlines()[-1])
