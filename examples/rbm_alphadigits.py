@@ -39,7 +39,7 @@ class Recipe:
     num_steps: int = 5
     num_chains: int = 100
     rate: float = 0.1
-    sparsity: float = 0.002  # scale of the L1 penalty on the weights, per image: a Laplace prior
+    sparsity: float = 0.0025  # scale of the L1 penalty on the weights, per image: a Laplace prior
     shift: float = 0.5  # share of the training images that are moved by one pixel in each epoch
     betas: int = 10_000
     annealed_chains: int = 500
@@ -54,7 +54,7 @@ SMOKE = Recipe(
 )
 
 
-def train(recipe: Recipe, data: datasets.BinaryDataset, out: Path) -> tuple[nn.RBM, History]:
+def train(recipe: Recipe, data: datasets.BinaryDataset, out: Path, name: str) -> tuple[nn.RBM, History]:
     """Maximum likelihood with a Laplace prior on the weights, by stochastic variational inference without a guide."""
     count = len(data.train)
     phase = PersistentChains(recipe.num_chains, recipe.num_steps)
@@ -91,8 +91,8 @@ def train(recipe: Recipe, data: datasets.BinaryDataset, out: Path) -> tuple[nn.R
         evaluate=evaluate,
         evaluate_every=10,
         scheduler=optimizer,
-        metrics=out / "metrics.csv",
-        checkpoint=out / "checkpoint.pt",
+        metrics=out / f"{name}.csv",
+        checkpoint=out / f"{name}.pt",
         checkpoint_every=50,
     )
     return rbm.eval(), history
@@ -165,7 +165,8 @@ def main(args: argparse.Namespace) -> None:
     recipe = replace(recipe, **chosen)
     data = datasets.alphadigits(args.characters.split(",") if args.characters else None)
     rows = getattr(data, args.split)
-    rbm, history = train(recipe, data, args.out)
+    name = "-".join(["rbm", *data.classes, str(recipe.hidden), str(recipe.epochs), f"seed{args.seed}"])
+    rbm, history = train(recipe, data, args.out, name)  # goes on where an earlier call of the same run stopped
     samples = draw(rbm, recipe, data.shape, args.out)
     if len(data.classes) > 1:
         compare(samples, data, rows)

@@ -21,6 +21,8 @@ class EnergyDistribution(TorchDistribution):
 
     partition: Partition | None
     num_steps: int | None
+    shares_memo: bool = False
+    """Whether what is known of log Z outlives this object, because a module keeps it."""
     _memo: Memo
 
     @property
@@ -124,16 +126,37 @@ class EnergyDistribution(TorchDistribution):
         return self._resolve_partition().log_partition(self).expand(self.batch_shape)
 
     def remember(self, name: str, compute: Callable[[], T]) -> T:
-        """The result of ``compute`` for the parameters' present version, shared by all expansions of this object."""
-        version = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.parameters)
-        if self._memo.get(name, (None,))[0] != version:
-            self._memo[name] = (version, compute())
+        """The result of ``compute`` for the parameters' present values, shared by all expansions of this object."""
+        values = tuple(_fingerprint(p) for p in self.parameters)
+        if self._memo.get(name, (None,))[0] != values:
+            with torch.inference_mode(False):
+                self._memo[name] = (values, compute())
         return self._memo[name][1]
 
+    def share(self, memo: Memo) -> None:
+        """Keep what is found out of log Z in ``memo``, which outlives this object."""
+        self._memo, self.shares_memo = memo, True
+
     def _validate_sample(self, value: Tensor) -> None:
-        if isinstance(value, Tensor) and value.is_floating_point() and value.isnan().any():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"`value` must be a tensor, got {type(value).__name__}")
+        if value.is_floating_point() and value.isnan().any():
             raise ValueError(
                 "`value` holds NaN, which no distribution of pyro_gen accepts: a mask cannot be seen here, so fill "
                 "masked cells with any value of the support, 0 or 1"
             )
+        if not value.numel() and value.shape[-1:] == self.event_shape:
+            return  # torch's check cannot reshape what is empty
         super()._validate_sample(value)
+
+
+@torch.no_grad()
+def _fingerprint(parameter: Tensor) -> tuple[int, int, float, float]:
+    """What changes when a parameter does: address, version, and two sums since writes to ``.data`` keep the version."""
+    version = 0 if parameter.is_inference() else parameter._version
+    if parameter.is_meta:
+        return 0, version, 0.0, 0.0
+    return parameter.data_ptr(), version, parameter.sum().item(), parameter.square().sum().item()
+
+
+__all__ = ["EnergyDistribution"]

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pyro_gen.distributions.units import Units
 
@@ -34,9 +33,9 @@ def _block_log_terms(side: Side, start: int, stop: int, weight: Tensor, small: T
     return terms - side.small.energy(states, small.unsqueeze(-2))
 
 
-def _blocks(side: Side, weight: Tensor, large: Tensor) -> list[tuple[int, int]]:
-    batch = torch.broadcast_shapes(weight.shape[:-2], large.shape[:-1]).numel()
-    row = max(1, weight.element_size() * weight.shape[-1] * batch)
+def _blocks(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> list[tuple[int, int]]:
+    batch = torch.broadcast_shapes(weight.shape[:-2], small.shape[:-1], large.shape[:-1]).numel()
+    row = max(1, weight.element_size() * max(weight.shape[-2:]) * batch)
     size = max(1, min(side.num_states, BLOCK_BYTES // row))
     return [(start, min(start + size, side.num_states)) for start in range(0, side.num_states, size)]
 
@@ -53,8 +52,12 @@ class _Streamed(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                f"log Z over {ctx.side.num_states} states is streamed and can be differentiated once only (no "
+                "`create_graph=True`, no Hessian)"
+            )
         total, *parameters = ctx.saved_tensors
         leaves = [p.detach().requires_grad_() for p in parameters]
         gradients = [torch.zeros_like(p) for p in leaves]
@@ -81,7 +84,7 @@ def log_sum(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
     Returns:
         Tensor with the batch shape of the parameters.
     """
-    blocks = _blocks(side, weight, large)
+    blocks = _blocks(side, weight, small, large)
     if len(blocks) == 1:
         return _block_log_terms(side, *blocks[0], weight, small, large).logsumexp(-1)
     return _Streamed.apply(side, blocks, weight, small, large)
@@ -90,7 +93,7 @@ def log_sum(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
 @torch.no_grad()
 def log_terms(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
     """Log of the unnormalised marginal of each state of the smaller side, shape (..., states); no gradient."""
-    blocks = _blocks(side, weight, large)
+    blocks = _blocks(side, weight, small, large)
     return torch.cat([_block_log_terms(side, *block, weight, small, large) for block in blocks], -1)
 
 

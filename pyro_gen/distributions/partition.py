@@ -7,12 +7,12 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_gen.kernels import draw_seed
 
@@ -135,23 +135,29 @@ class AIS(Partition):
 
     num_chains: int = 500
     num_betas: int = 2000
-    base_rates: Tensor | None = None
+    base_rates: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the sizes."""
+        """Check the sizes and the rates."""
         _check_positive(num_chains=self.num_chains, num_betas=self.num_betas)
+        rates = self.base_rates
+        if rates is not None and not ((rates >= 0) & (rates <= 1)).all():
+            raise ValueError(f"`base_rates` must lie between 0 and 1, got {rates}")
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
         """Itself with a key of its own, so that evaluating ``log_prob`` draws nothing.
 
         Raises:
-            ValueError: a sampled parameter under HMC or NUTS, or a traced ELBO: both need a deterministic log Z.
+            ValueError: ``base_rates`` has another size; or the distribution is made anew at every step of HMC or NUTS
+                (with sampled parameters, say), or the ELBO is traced: both need a log Z that stays as it is.
         """
-        learned = [p for p in distribution.parameters if p.requires_grad]
-        if learned:
+        visible = distribution.event_shape[-1]
+        if self.base_rates is not None and self.base_rates.shape[-1:] != (visible,):
+            raise ValueError(f"`base_rates` must have shape (..., {visible}), got {tuple(self.base_rates.shape)}")
+        if any(p.requires_grad for p in distribution.parameters):
             _refuse_tracing("AIS")
-        if any(not isinstance(p, nn.Parameter) for p in learned):
-            _refuse_callers("AIS", ("pyro.infer.mcmc",))
+        if not distribution.shares_memo:
+            _refuse_callers("AIS in a distribution that the model makes anew", ("pyro.infer.mcmc",))
         return _KeyedAIS(self.num_chains, self.num_betas, self.base_rates, draw_seed())
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
@@ -163,8 +169,9 @@ class AIS(Partition):
         return run.estimate.value + (surrogate - surrogate.detach())
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
-        """The estimate of the (remembered) run."""
-        return self._run(distribution).estimate
+        """The estimate of the (remembered) run, its value with the particles' gradient."""
+        value = self.log_normalizer(distribution, distribution.parameters[0])
+        return self._run(distribution).estimate._replace(value=value)
 
     def reverse(self, distribution: EnergyDistribution, states: Tensor) -> LogPartition:
         r"""Estimate log Z from above, annealing from samples of the model down to the base.
@@ -214,8 +221,8 @@ class AIS(Partition):
         rates = self.base_rates
         if rates is None:
             rates = distribution.pilot(self.num_chains, 50, seed).mean(0)
-        tensor = torch.as_tensor(rates).to(distribution.parameters[0])
-        return tensor.clamp(1 / (self.num_chains + 2), 1 - 1 / (self.num_chains + 2)).logit()
+        margin = 1 / (self.num_chains + 2)
+        return rates.to(distribution.parameters[0]).clamp(margin, 1 - margin).logit()
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +239,6 @@ class _KeyedAIS(AIS):
         return distribution.remember(name, lambda: self._forward(distribution, self.seed))
 
 
-@dataclass(frozen=True)
 class NegativePhase(Partition):
     """Settings of a stand-in for log Z: the mean of -F over particles, whose gradient estimates that of log Z.
 
@@ -240,11 +246,7 @@ class NegativePhase(Partition):
     and step belong to the module.
     """
 
-    num_steps: int = 1
-
-    def __post_init__(self) -> None:
-        """Check the sizes."""
-        _check_positive(num_steps=self.num_steps)
+    num_steps: int
 
     @property
     def persistent_chains(self) -> int:
@@ -279,6 +281,12 @@ class ContrastiveDivergence(NegativePhase):
         ContrastiveDivergence(num_steps=5)
     """
 
+    num_steps: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        _check_positive(num_steps=self.num_steps)
+
     def bind(self, distribution: EnergyDistribution) -> Partition:
         """A contrast with a key of its own."""
         return self.snapshot(distribution.parameters[0], draw_seed(), 0).bind(distribution)
@@ -293,8 +301,8 @@ class PersistentChains(NegativePhase):
     """PCD-k: the particles are chains that go on from update to update (also known as stochastic maximum likelihood).
 
     Args:
-        num_steps: sweeps k of every chain an update.
         num_chains: number of chains.
+        num_steps: sweeps k of every chain an update.
 
     References:
         Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood gradient.
@@ -305,11 +313,11 @@ class PersistentChains(NegativePhase):
     """
 
     num_chains: int = 100
+    num_steps: int = 1
 
     def __post_init__(self) -> None:
         """Check the sizes."""
-        super().__post_init__()
-        _check_positive(num_chains=self.num_chains)
+        _check_positive(num_chains=self.num_chains, num_steps=self.num_steps)
 
     @property
     def persistent_chains(self) -> int:
@@ -339,7 +347,7 @@ class _Contrast(Partition):
 class _Particles(_Contrast):
     """Frozen particles of shape (chains, visible)."""
 
-    particles: Tensor
+    particles: Tensor = field(repr=False)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         return -distribution.free_energy(self.particles).mean(0)
@@ -398,11 +406,19 @@ def _caller(modules: tuple[str, ...]) -> str | None:
     """The innermost of ``modules`` on the call stack, or None."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
-        name = str(frame.f_globals.get("__name__", ""))
-        if name.startswith(modules):
-            return name
+        for name in _names(frame):
+            if name.startswith(modules):
+                return name
         frame = frame.f_back
     return None
+
+
+def _names(frame: FrameType) -> tuple[str, ...]:
+    """The module of a frame's code, and of the class whose method it runs, which may inherit the code."""
+    code = str(frame.f_globals.get("__name__", ""))
+    if frame.f_code.co_varnames[:1] != ("self",):
+        return (code,)
+    return code, type(frame.f_locals.get("self")).__module__
 
 
 def _refuse_callers(name: str, modules: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.enumeration import Side, log_sum, log_terms
-from pyro_gen.distributions.partition import EXACT_UNITS, Partition
+from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.kernels import draw_seed, rbm_ais, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
@@ -114,11 +114,17 @@ class RBM(EnergyDistribution):
 
         Returns:
             A distribution that shares parameters and any estimate of log Z with this one.
+
+        Raises:
+            ValueError: the present batch shape does not broadcast to ``batch_shape``.
         """
         new = self._get_checked_instance(RBM, _instance)
-        shape = torch.broadcast_shapes(self.batch_shape, batch_shape)
+        shape = Size(batch_shape)
+        if torch.broadcast_shapes(self.batch_shape, shape) != shape:
+            raise ValueError(f"`batch_shape` must extend {tuple(self.batch_shape)}, got {tuple(shape)}")
         new.weight, new.vbias, new.hbias = self.parameters
-        new.partition, new.num_steps, new._memo = self.partition, self.num_steps, self._memo
+        new.partition, new.num_steps = self.partition, self.num_steps
+        new._memo, new.shares_memo = self._memo, self.shares_memo
         super(RBM, new).__init__(shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -133,6 +139,7 @@ class RBM(EnergyDistribution):
         Returns:
             Nats, of the broadcast batch shape.
         """
+        v, h = v.to(self.weight.dtype), h.to(self.weight.dtype)
         interaction = (field(v, self.weight, torch.zeros_like(self.hbias)) * h).sum(-1)
         return self.visible_units.energy(v, self.vbias) + self.hidden_units.energy(h, self.hbias) - interaction
 
@@ -160,6 +167,7 @@ class RBM(EnergyDistribution):
         Returns:
             Nats, of shape (...).
         """
+        value = value.to(self.weight.dtype)
         return self.visible_units.energy(value, self.vbias) - self.hidden_units.cumulant(self._hidden_field(value))
 
     def hidden_given_visible(self, v: Tensor) -> TorchDistribution:
@@ -168,13 +176,13 @@ class RBM(EnergyDistribution):
 
     def visible_given_hidden(self, h: Tensor) -> TorchDistribution:
         """p(v | h): independent Bernoulli units, event shape (visible,)."""
-        return self.visible_units.conditional(field(h, self.weight.mT, self.vbias))
+        return self.visible_units.conditional(field(h.to(self.weight.dtype), self.weight.mT, self.vbias))
 
     def pseudo_log_likelihood(self, value: Tensor) -> Tensor:
         r"""Sum over the units of log p(v_i | all other units), which needs no log Z; exact and differentiable.
 
-        .. math:: \sum_i \log \sigma\bigl(F(v^{(i)}) - F(v)\bigr), \quad v^{(i)} = v \text{ with unit } i \text{
-        flipped}
+        .. math:: \sum_i \log \sigma\bigl(F(v^{(i)}) - F(v)\bigr), \quad v^{(i)} = v \text{ with unit } i
+                  \text{ flipped}
 
         Args:
             value: visible states (..., visible).
@@ -185,6 +193,7 @@ class RBM(EnergyDistribution):
         References:
             Besag (1975), Statistical analysis of non-lattice data.
         """
+        value = value.to(self.weight.dtype)
         hidden_field = self._hidden_field(value)
         cumulant = self.hidden_units.cumulant(hidden_field)
         terms = []
@@ -246,7 +255,7 @@ class RBM(EnergyDistribution):
         """
         shape = self._extended_shape(Size(sample_shape))
         if self.samples_exactly:
-            return self._sample_exactly(shape[:-1])
+            return self._sample_exactly(Size(shape[:-1]))
         if self.num_steps is None:
             raise ValueError(
                 f"`sample` has no exact draw here (smaller side {self.smaller_side} units, partition "
@@ -295,8 +304,9 @@ class RBM(EnergyDistribution):
         """Entropy in nats, by enumeration of the visible states.
 
         Raises:
-            NotImplementedError: there are too many states.
+            NotImplementedError: there are too many states, or log Z is not exact.
         """
+        _check_exact(self)
         log_prob = self.log_prob(self.enumerate_support())
         return -(log_prob.exp() * log_prob).sum(0)
 
@@ -341,6 +351,8 @@ class RBM(EnergyDistribution):
 
 def _check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
     """Name the parameter whose shape, device or dtype does not fit."""
+    if not weight.is_floating_point():
+        raise ValueError(f"`weight` must hold floating-point numbers, got {weight.dtype}")
     if weight.dim() < 2 or 0 in weight.shape[-2:]:
         raise ValueError(
             f"`weight` must have shape (..., visible, hidden) with both positive, got {tuple(weight.shape)}"
@@ -352,12 +364,23 @@ def _check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
             raise ValueError(
                 f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got {bias.dtype} on {bias.device}"
             )
+    batches = [tuple(weight.shape[:-2]), tuple(vbias.shape[:-1]), tuple(hbias.shape[:-1])]
+    try:
+        torch.broadcast_shapes(*batches)
+    except RuntimeError as error:
+        message = f"the batch shapes of `weight`, `vbias` and `hbias` must broadcast, got {batches}"
+        raise ValueError(message) from error
+
+
+def _check_exact(rbm: RBM) -> None:
+    if not isinstance(rbm._resolve_partition(), Exact):
+        raise NotImplementedError(f"this needs the exact log Z, and `partition` is {rbm.partition}")
 
 
 def _draw_index(log_weights: Tensor, shape: Size) -> Tensor:
     """Indices of shape ``shape`` with probabilities exp(log_weights) (..., states), float64 against 2^20 small ones."""
     probs = log_weights.double().softmax(-1)
-    if probs.shape[:-1].numel() == 1:
+    if Size(probs.shape[:-1]).numel() == 1:
         flat = probs.flatten()
         return (
             torch.multinomial(flat, shape.numel(), replacement=True).view(shape)
@@ -381,6 +404,10 @@ def _kl_rbm_rbm(p: RBM, q: RBM) -> Tensor:
     """Kullback-Leibler divergence in nats by enumeration of the visible states."""
     if p.event_shape != q.event_shape:
         raise ValueError(f"`p` and `q` must have as many visible units, got {p.event_shape[0]} and {q.event_shape[0]}")
+    _check_exact(p)
+    _check_exact(q)
+    batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    p, q = p.expand(batch), q.expand(batch)
     values = p.enumerate_support(expand=False)
     log_p, log_q = p.log_prob(values), q.log_prob(values)
     return (log_p.exp() * (log_p - log_q)).sum(0)

@@ -14,7 +14,8 @@ from pyro_gen.distributions.partition import LogPartition
 class LogLikelihood(NamedTuple):
     """Mean log likelihood of some rows in nats, and where its uncertainty comes from.
 
-    ``rows`` holds the log likelihood of each row, for paired comparisons; ``partition`` is the estimate of log Z behind it.
+    ``rows`` holds the log likelihood of each row, for paired comparisons; ``partition`` is the estimate of log Z behind
+    it.
     """
 
     rows: Tensor

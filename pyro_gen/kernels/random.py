@@ -69,6 +69,11 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return torch.stack((c0, c1, c2, c3), -1)
 
 
+def at_least_single(dtype: torch.dtype) -> torch.dtype:
+    """``dtype``, or float32 where its numbers are too coarse for uniforms below 1."""
+    return dtype if dtype in (torch.float32, torch.float64) else torch.float32
+
+
 def philox_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> Uniforms:
     """Uniforms of 24 bits from Philox: counter (unit // 4, chain, step, stream), word unit % 4.
 
@@ -76,19 +81,21 @@ def philox_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> 
         seed: 64-bit key.
         chains: rows of every tensor.
         chain_offset: global index of the first row.
-        like: gives device and dtype.
+        like: gives the device, and the dtype where it is float32 or float64; else uniforms are float32.
 
     Returns:
         The source of uniforms.
     """
     key = (seed & _MASK32, (seed >> 32) & _MASK32)
+    dtype = at_least_single(like.dtype)
     chain = torch.arange(chain_offset, chain_offset + chains, device=like.device).unsqueeze(-1)
 
     def uniforms(step: int, stream: int, units: int) -> Tensor:
         quad = torch.arange((units + 3) // 4, device=like.device)
-        word = [torch.tensor(x & _MASK32, device=like.device) for x in (step, stream)]
-        words = philox((quad, chain, word[0], word[1]), key).flatten(-2)[:, :units]
-        return (words >> 8).to(like.dtype) * 2.0**-24
+        low = torch.tensor(step & _MASK32, device=like.device)
+        high = torch.tensor(stream | (step >> 32) << 8 & _MASK32, device=like.device)  # a step has up to 56 bits
+        words = philox((quad, chain, low, high), key).flatten(-2)[:, :units]
+        return (words >> 8).to(dtype) * 2.0**-24
 
     return uniforms
 
@@ -143,7 +150,7 @@ def sfc64_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> U
         for row in range(0, len(out), BLOCK):
             _rekey(generator, seed, step, stream, (first + row) // BLOCK)
             generator.random(out=out[row : row + BLOCK], dtype=dtype)
-        return torch.from_numpy(out)[skipped:]
+        return torch.from_numpy(out[skipped:].copy() if skipped else out)
 
     return uniforms
 
@@ -162,8 +169,14 @@ def source(seed: int, chains: int, chain_offset: int, like: Tensor, fast: bool) 
 
     Returns:
         The source of uniforms.
+
+    Raises:
+        ValueError: ``PYRO_GEN_RNG`` names no stream.
     """
+    stream = os.environ.get("PYRO_GEN_RNG", "fast")
+    if stream not in ("fast", "philox"):
+        raise ValueError(f"PYRO_GEN_RNG must be fast or philox, got {stream!r}")
     quick = fast and like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
-    if quick and os.environ.get("PYRO_GEN_RNG", "fast") != "philox":
+    if quick and stream == "fast":
         return sfc64_uniforms(seed, chains, chain_offset, like)
     return philox_uniforms(seed, chains, chain_offset, like)

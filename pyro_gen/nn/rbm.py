@@ -119,9 +119,10 @@ class RBM(nn.Module):
             partition: Partition | None = self._snapshot(phase)
         else:
             partition = with_base_rates(phase, self.base_rates)
-        result = distributions.RBM(*parameters, partition, self.num_steps)
+        result = distributions.RBM(*parameters, num_steps=self.num_steps)
         if all(isinstance(p, nn.Parameter) for p in parameters):
-            result._memo = self._memo  # one run of AIS for each version of the weights
+            result.share(self._memo)  # one run of AIS for each version of the weights
+        result.partition = None if partition is None else partition.bind(result)
         return result
 
     def transform(self, v: Tensor) -> Tensor:

@@ -84,16 +84,24 @@ def _run(
     uniforms = source(seed, chains.numel(), chain_offset, v, fast=chosen == "cpu")
     beta = None if beta is None else beta.to(v.dtype).expand(chains)
     if chosen == "reference":
-        return reference.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, uniforms, step)
-    flat = v.reshape(-1, v.shape[-1])
+        v, h = reference.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, uniforms, step)
+        return v.contiguous(), h.contiguous()
+    flat = v.reshape(chains.numel(), v.shape[-1])
     beta = None if beta is None else beta.reshape(-1)
     v, h = cpu.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
-    return v.view(*chains, -1), h.view(*chains, -1)
+    return v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1])
 
 
 def _fake(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(v), v.new_empty((*v.shape[:-1], hbias.shape[-1]))
+    return v.new_empty(v.shape), v.new_empty((*v.shape[:-1], hbias.shape[-1]))
 
 
 _library.impl("rbm_gibbs", _run, "CompositeExplicitAutograd")
 torch.library.register_fake("pyro_gen::rbm_gibbs", _fake, lib=_library)
+
+
+def _refuse_vmap(*_: object) -> None:
+    raise NotImplementedError("rbm_gibbs has no vmap yet, and slices must not share randomness: give a batch of chains")
+
+
+torch.library.register_vmap("pyro_gen::rbm_gibbs", _refuse_vmap, lib=_library)

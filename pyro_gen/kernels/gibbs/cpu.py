@@ -42,7 +42,9 @@ def mean_field(states: Tensor, weight: Tensor, bias: Tensor, beta: Tensor | None
     """
     large = states.shape[0] * weight.numel() >= FUSED_FROM
     if beta is None and large and _FUSED is not None and states.dtype == torch.float32:
-        return _FUSED(states, weight.mT, bias, "sigmoid", [], "")
+        # oneDNN silently misreads strides: it gets plain row-major or column-major operands only.
+        plain = weight if weight.mT.is_contiguous() else weight.contiguous()
+        return _FUSED(states.contiguous(), plain.mT, bias.contiguous(), "sigmoid", [], "")
     field = torch.addmm(bias, states, weight)
     return (field if beta is None else field.mul_(beta.unsqueeze(-1))).sigmoid_()
 

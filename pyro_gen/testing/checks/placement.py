@@ -1,0 +1,83 @@
+"""Checks of where tensors live: dtype, device, and the way through pickle and back."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable, Iterator
+
+import pyro
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from pyro_gen.testing.case import Case, check, require, require_close
+
+
+def products(d: TorchDistribution) -> Iterator[tuple[str, Tensor]]:
+    """Give every tensor that a distribution makes, by name."""
+    value = d.sample((2,))
+    yield "a sample", value
+    yield "log_prob", d.log_prob(value)
+    yield "a sample after expand", d.expand((2, *d.batch_shape)).sample()
+    if d.has_enumerate_support:
+        yield "enumerate_support", d.enumerate_support()
+    try:
+        yield "entropy", d.entropy()
+    except NotImplementedError:
+        pass
+
+
+@check
+def check_dtype(case: Case) -> None:
+    """All that floats has the dtype of the parameters."""
+    for dtype in (torch.float32, torch.float64):
+        for d in case.distributions(dtype):
+            for name, x in products(d):
+                require(not x.is_floating_point() or x.dtype == dtype, f"{name} is {x.dtype}, parameters are {dtype}")
+    value = case.distribution().sample((5,))
+    coarse = case.distribution(dtype=torch.float32).log_prob(value.float() if value.is_floating_point() else value)
+    require_close(coarse.double(), case.distribution().log_prob(value), "log_prob in float32", tolerance=1e-4)
+
+
+@check
+def check_device(case: Case) -> None:
+    """All tensors are made on the device of the parameters: on `meta`, which needs no hardware, and on CUDA if any."""
+    for device in ("meta", "cuda") if torch.cuda.is_available() else ("meta",):
+        for batch_shape in case.batch_shapes:
+            parameters = {k: x.to(device) for k, x in case.tensors(batch_shape).items()}
+            # A meta tensor has no values that could be validated.
+            with pyro.validation_enabled(device != "meta"):
+                for name, x in products(case.build(**parameters)):
+                    require(x.device.type == device, f"{name} is on {x.device}, parameters are on {device}")
+
+
+def through_file(d: TorchDistribution) -> TorchDistribution:
+    """Write a distribution with `torch.save` and read it back."""
+    buffer = io.BytesIO()
+    torch.save(d, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)  # type: ignore[no-any-return]
+
+
+@check
+def check_pickle(case: Case) -> None:
+    """Pickle, `copy.deepcopy` and `torch.save` give back the same distribution, before and after its first use."""
+    copies: list[Callable[[TorchDistribution], TorchDistribution]] = [
+        lambda d: pickle.loads(pickle.dumps(d)),
+        copy.deepcopy,
+        through_file,
+    ]
+    for d in case.distributions():
+        for again in copies:
+            _check_copy(d, again(case.distribution(d.batch_shape)))
+            _check_copy(d, again(d))
+
+
+def _check_copy(d: TorchDistribution, new: TorchDistribution) -> None:
+    """Compare a distribution with its copy."""
+    require(type(new) is type(d), f"the copy is a {type(new).__name__}")
+    require((new.batch_shape, new.event_shape) == (d.batch_shape, d.event_shape), "the copy has other shapes")
+    value = new.sample((3,))
+    require_close(new.log_prob(value), d.log_prob(value), "log_prob of the copy")

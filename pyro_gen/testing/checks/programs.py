@@ -1,0 +1,237 @@
+"""Checks inside Pyro programs: masks, plates, particles, enumeration, prediction, inspection."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO, infer_discrete
+from pyro.infer.inspect import get_dependencies, get_model_relations
+from torch import Tensor
+
+from pyro_gen.testing.case import Case, Inapplicable, check, require, require_close
+from pyro_gen.testing.checks.laws import trailing_batch
+from pyro_gen.testing.checks.sampling import reject
+from pyro_gen.testing.enumeration import state_index
+
+
+UNIFORM = dist.Categorical(logits=torch.zeros(3, dtype=torch.float64))
+
+
+def joint_log_prob(program: Callable[[], object]) -> Tensor:
+    """Run a program and sum its scaled and masked log probabilities."""
+    return poutine.trace(program).get_trace().log_prob_sum()
+
+
+def no_guide(*args: object) -> None:
+    """A guide without latent variables."""
+
+
+def potential(value: Tensor, event_dim: int) -> Tensor:
+    """Map each event to a number, no two alike, to make other variables depend on it."""
+    flat = value.reshape(*value.shape[: value.dim() - event_dim], -1).double()
+    return (flat * 1.7 ** torch.arange(flat.shape[-1], dtype=torch.float64)).sum(-1) - 1
+
+
+@check
+def check_mask(case: Case) -> None:
+    """Masked batch elements count nothing, by `.mask`, by `poutine.mask` and by `obs_mask`."""
+    mask = torch.tensor([True, False, True])
+    for d in (case.distribution((3,)), case.distribution()):
+        value = case.distribution((3,)).sample()
+        expected = d.log_prob(value) * mask
+        require_close(d.mask(mask).log_prob(value), expected, "log_prob after .mask")
+
+        def program(d: dist.TorchDistribution = d, value: Tensor = value, obs_mask: Tensor | None = None) -> Tensor:
+            with pyro.plate("data", 3):
+                return pyro.sample("v", d, obs=value, obs_mask=obs_mask)
+
+        require_close(joint_log_prob(poutine.mask(program, mask=mask)), expected.sum(), "poutine.mask")
+        partial = program(obs_mask=mask)
+        require(torch.equal(partial[mask], value[mask]), "obs_mask does not keep what is observed")
+        require(d.support.check(partial).all(), "obs_mask draws outside the support")
+
+
+@check
+def check_plates(case: Case) -> None:
+    """Subsampled and nested plates scale and broadcast."""
+    d, index = case.distribution(), torch.tensor([1, 4])
+    data, grid = d.sample((6,)), d.sample((3, 2))
+
+    def subsampled() -> None:
+        with pyro.plate("data", 6, subsample=index):
+            pyro.sample("v", d, obs=data[index])
+
+    def nested() -> None:
+        with pyro.plate("columns", 4, dim=-1, subsample=index[:1]), pyro.plate("rows", 3, dim=-2):
+            require(
+                pyro.sample("drawn", d).shape == (3, 1, *d.event_shape), "a draw in nested plates has another shape"
+            )
+            pyro.sample("v", d, obs=grid[:, :1])
+
+    require_close(joint_log_prob(subsampled), 3 * d.log_prob(data[index]).sum(), "a subsampled plate")
+    trace = poutine.trace(nested).get_trace()
+    trace.compute_log_prob()
+    require_close(trace.nodes["v"]["log_prob_sum"], 4 * d.log_prob(grid[:, 0]).sum(), "nested plates")
+
+
+def mixture(case: Case, data: Tensor, enumerate_z: str | None) -> Callable[[], Tensor]:
+    """Write a program that draws one of three components, and data from it."""
+    parameters = case.tensors((3,))
+
+    def program() -> Tensor:
+        z = pyro.sample("z", UNIFORM, infer={"enumerate": enumerate_z})
+        with pyro.plate("data", len(data)):
+            pyro.sample("v", case.build(**{k: x[z] for k, x in parameters.items()}, validate_args=True), obs=data)
+        return z
+
+    return program
+
+
+@check
+def check_particles(case: Case) -> None:
+    """Parameters that depend on a latent variable serve vectorised particles."""
+    data, drawn = case.distribution().sample((5,)), []
+
+    def guide() -> None:
+        drawn.append(pyro.sample("z", UNIFORM))
+
+    elbo = Trace_ELBO(num_particles=7, vectorize_particles=True, max_plate_nesting=1)
+    loss = elbo.loss(mixture(case, data, None), guide)
+    by_component = case.distribution((3,)).log_prob(data.unsqueeze(1)).sum(0)
+    require(drawn[-1].numel() == 7, "the particles were not vectorised")
+    require_close(
+        torch.tensor(loss, dtype=torch.float64), -by_component[drawn[-1]].mean(), "the loss of vectorised particles"
+    )
+
+
+@check
+def check_mixture(case: Case) -> None:
+    """Parameters that depend on an enumerated latent variable give the exact marginal."""
+    data = case.distribution().sample((5,))
+    loss = TraceEnum_ELBO(max_plate_nesting=1).loss(mixture(case, data, "parallel"), no_guide)
+    by_component = case.distribution((3,)).log_prob(data.unsqueeze(1)).sum(0)
+    require_close(torch.tensor(loss, dtype=torch.float64), -(by_component.logsumexp(0) - math.log(3)), "the loss")
+
+
+def noisy(d: dist.TorchDistribution, size: int) -> Callable[[], Tensor]:
+    """Write a program with an enumerated site in a plate, seen through one coin each."""
+
+    def program() -> Tensor:
+        with pyro.plate("data", size):
+            v = pyro.sample("v", d, infer={"enumerate": "parallel"})
+            coin = dist.Bernoulli(logits=potential(v, d.event_dim))
+            pyro.sample("y", coin, obs=torch.ones(size, dtype=torch.float64))
+        return v
+
+    return program
+
+
+def require_enumerable(case: Case) -> None:
+    """Raise `Inapplicable` for a distribution that cannot be enumerated."""
+    if not case.distribution().has_enumerate_support:
+        raise Inapplicable(f"{case.name} has no enumerate_support")
+
+
+@check
+def check_enumeration(case: Case) -> None:
+    """An enumerated site gives the exact marginal likelihood of what depends on it."""
+    require_enumerable(case)
+    for d in (case.distribution(), case.distribution((3,))):
+        loss = TraceEnum_ELBO(max_plate_nesting=1).loss(noisy(d, 3), no_guide)
+        exact = posterior(case, d).logsumexp(0).expand(3).sum()
+        require_close(torch.tensor(loss, dtype=torch.float64), -exact, "the loss under enumeration")
+
+
+def posterior(case: Case, d: dist.TorchDistribution) -> Tensor:
+    """Compute log p(v, y = 1) for all states v, shape (n,) + batch_shape, in the program `noisy`."""
+    states = trailing_batch(case.states(), d.batch_shape)
+    return case.log_probs(d) + torch.nn.functional.logsigmoid(potential(states, d.event_dim))
+
+
+def classifier(case: Case, data: Tensor) -> Callable[[], Tensor]:
+    """Write a program that draws for each row one of three components, and the row from it."""
+    parameters = case.tensors((3,))
+
+    def program() -> Tensor:
+        with pyro.plate("data", len(data)):
+            z = pyro.sample("z", UNIFORM, infer={"enumerate": "parallel"})
+            pyro.sample("v", case.build(**{k: x[z] for k, x in parameters.items()}, validate_args=True), obs=data)
+        return z
+
+    return program
+
+
+def check_posterior(program: Callable[[int], Callable[[], Tensor]], log_joint: Tensor, num_samples: int) -> None:
+    """Compare `infer_discrete` on rows that are all alike with the posterior of one row."""
+    best = infer_discrete(program(2), first_available_dim=-2, temperature=0)()
+    require((best == log_joint.argmax()).all(), "infer_discrete misses the most probable state")
+    drawn = infer_discrete(program(num_samples), first_available_dim=-2)()
+    reject([("infer_discrete", torch.bincount(drawn, minlength=len(log_joint)), log_joint.softmax(0))])
+
+
+@check
+def check_infer_discrete(case: Case, num_samples: int = 5_000) -> None:
+    """`infer_discrete` draws from the exact posterior, and finds its maximum at temperature 0.
+
+    The posterior is that of a component given what the component generated and, for scalar events, also that of the
+    distribution's own value: Pyro's `infer_discrete` (1.9.2) cannot gather enumerated values with event dimensions.
+    """
+    value = case.distribution().sample()
+    rows = value.expand(num_samples, *value.shape)
+    check_posterior(lambda n: classifier(case, rows[:n]), case.distribution((3,)).log_prob(value), num_samples)
+    d = case.distribution()
+    if d.has_enumerate_support and not d.event_dim:
+        states = case.states()
+        check_posterior(lambda n: lambda: state_index(noisy(d, n)(), states), posterior(case, d), num_samples)
+
+
+@check
+def check_predictive(case: Case) -> None:
+    """`Predictive` draws samples of the right shape, in parallel and one by one."""
+    for d in case.distributions():
+        for parallel in (False, True):
+            program = Predictive(lambda d=d: pyro.sample("v", d.to_event()), num_samples=40, parallel=parallel)
+            v = program()["v"]
+            require(v.shape == (40, *d.batch_shape, *d.event_shape), f"Predictive gives shape {tuple(v.shape)}")
+            require((v != v[:1]).any(), "Predictive gives the same sample every time")
+
+
+def chain(case: Case) -> Callable[[], None]:
+    """Write a program in which z decides v, and v decides y, which is observed."""
+    parameters = case.tensors()
+
+    def program() -> None:
+        z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
+        shifted = {k: x + 0 * z if x.is_floating_point() else x for k, x in parameters.items()}
+        v = pyro.sample("v", case.build(**shifted, validate_args=True))
+        pyro.sample("y", dist.Normal(potential(v, case.distribution().event_dim), 1.0), obs=torch.zeros(()))
+
+    return program
+
+
+@check
+def check_inspect(case: Case) -> None:
+    """`pyro.infer.inspect` sees what depends on what."""
+    prior = get_dependencies(chain(case))["prior_dependencies"]
+    require(set(prior["v"]) == {"v", "z"}, f"v is found to depend on {sorted(prior['v'])}, not on v and z")
+    require(set(prior["y"]) == {"v", "y"}, f"y is found to depend on {sorted(prior['y'])}, not on v and y")
+    relations = get_model_relations(chain(case))
+    require(relations["sample_sample"] == {"z": [], "v": ["z"], "y": ["v"]}, f"found {relations['sample_sample']}")
+    name = type(case.distribution()).__name__
+    require(relations["sample_dist"]["v"] == name, f"the site's distribution is {relations['sample_dist']['v']}")
+
+
+@check
+def check_render_model(case: Case) -> None:
+    """`pyro.render_model` draws the program, where the `graphviz` package is installed."""
+    if importlib.util.find_spec("graphviz") is None:
+        raise Inapplicable("the `graphviz` package is not installed")
+    source = pyro.render_model(chain(case), render_distributions=True).source
+    for part in ("z -> v", "v -> y", type(case.distribution()).__name__):
+        require(part in source, f"the drawing lacks {part!r}")
