@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.arviz import from_chains, to_netcdf
-from pyro_gen.infer import AIS, BlockGibbs, LogLikelihood, PersistentChains, log_likelihood, log_partition_bracket
+from pyro_gen.infer import AIS, BlockGibbs, Bracket, LogLikelihood, PersistentChains, log_likelihood, log_partition_bracket
 from pyro_gen.training import History, fit
 
 
@@ -42,20 +42,20 @@ class Recipe:
     sparsity: float = 0.0025  # scale of the L1 penalty on the weights, per image: a Laplace prior
     shift: float = 0.5  # share of the training images that are moved by one pixel in each epoch
     betas: int = 10_000
-    annealed_chains: int = 500
+    annealed_chains: int = 1000
     burn_in: int = 2000
-    sweeps_from_noise: int = 5000
-    thinning: int = 10
+    sweeps_from_noise: int = 3000
+    thinning: int = 20
 
 
-RECIPES = {"demo": Recipe(), "best": Recipe(hidden=800, epochs=6000)}
+RECIPES = {"demo": Recipe(), "best": Recipe(hidden=600, epochs=6000)}
 SMOKE = Recipe(
     hidden=20, epochs=2, num_steps=1, num_chains=20, betas=200, annealed_chains=50, burn_in=20, sweeps_from_noise=20
 )
 
 
 def train(recipe: Recipe, data: datasets.BinaryDataset, out: Path, name: str) -> tuple[nn.RBM, History]:
-    """Maximum likelihood with a Laplace prior on the weights, by stochastic variational inference without a guide."""
+    """Maximum likelihood with a Laplace prior on the weights, by SVI without a guide; goes on where `name` stopped."""
     count = len(data.train)
     phase = PersistentChains(recipe.num_chains, recipe.num_steps)
     evaluation = AIS(recipe.annealed_chains, recipe.betas)
@@ -98,8 +98,8 @@ def train(recipe: Recipe, data: datasets.BinaryDataset, out: Path, name: str) ->
     return rbm.eval(), history
 
 
-def judge(rbm: nn.RBM, recipe: Recipe, train_rows: Tensor, rows: Tensor) -> LogLikelihood:
-    """Log likelihood of ``rows``, with log Z from both sides."""
+def judge(rbm: nn.RBM, recipe: Recipe, train_rows: Tensor, rows: Tensor) -> tuple[LogLikelihood, Bracket]:
+    """Log likelihood of `rows`, with log Z from both sides."""
     distribution = rbm()
     result = log_likelihood(distribution, rows)
     start = train_rows[torch.randint(len(train_rows), (recipe.annealed_chains,))]
@@ -111,12 +111,13 @@ def judge(rbm: nn.RBM, recipe: Recipe, train_rows: Tensor, rows: Tensor) -> LogL
     )
     verdict = "" if bracket.resolved else "UNRESOLVED, "
     print(f"lower end of the two-sided statement: {result.against(bracket.upper):.2f} nats ({verdict}gap {bracket.gap:.2f})")
-    return result
+    return result, bracket
 
 
 def draw(rbm: nn.RBM, recipe: Recipe, shape: tuple[int, int], out: Path) -> Tensor:
     """Sample from noise by `pyro.infer.MCMC`, hand the chains to ArviZ, and return the last state of each chain."""
-    kernel = BlockGibbs(rbm(), recipe.thinning, num_chains=36)
+    noise = torch.bernoulli(rbm.base_rates.expand(36, -1))  # each pixel by itself, as often on as in the data
+    kernel = BlockGibbs(rbm(), recipe.thinning, len(noise), start=noise)
     mcmc = MCMC(kernel, num_samples=100, warmup_steps=recipe.sweeps_from_noise // recipe.thinning, disable_progbar=True)
     mcmc.run()
     images = mcmc.get_samples()["v"].transpose(0, 1)  # chain, draw, visible
@@ -165,13 +166,14 @@ def main(args: argparse.Namespace) -> None:
     recipe = replace(recipe, **chosen)
     data = datasets.alphadigits(args.characters.split(",") if args.characters else None)
     rows = getattr(data, args.split)
-    name = "-".join(["rbm", *data.classes, str(recipe.hidden), str(recipe.epochs), f"seed{args.seed}"])
-    rbm, history = train(recipe, data, args.out, name)  # goes on where an earlier call of the same run stopped
+    characters = "".join(data.classes) if args.characters else "all"
+    name = f"rbm-{characters}-{recipe.hidden}-{recipe.epochs}-seed{args.seed}"
+    rbm, history = train(recipe, data, args.out, name)
     samples = draw(rbm, recipe, data.shape, args.out)
     if len(data.classes) > 1:
         compare(samples, data, rows)
     picture(rbm, samples, data, history, args.out)
-    result = judge(rbm, recipe, data.train, rows)
+    result, _ = judge(rbm, recipe, data.train, rows)
     print(f"{args.split} log likelihood: {result}")
 
 

@@ -31,7 +31,7 @@ def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(x: Tensor) -> Tensor:
-        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.shape))
+        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.shape), return_contrast=True)
         optimizer.step()
         return contrast
 

@@ -29,7 +29,7 @@ def train(data: datasets.BinaryDataset, hidden: int, args: argparse.Namespace) -
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(x: Tensor) -> Tensor:
-        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.shape))
+        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.shape), return_contrast=True)
         rbm.weight.grad += args.sparsity * rbm.weight.detach().sign()
         optimizer.step()
         return contrast

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_gen.distributions.units import Units
 
-BLOCK_BYTES = 2**24
+BLOCK_BYTES = 2**22
 """Memory of one (states, larger side) array; about four of them live at a time."""
 
 
@@ -45,8 +45,9 @@ class _Streamed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, side: Side, blocks: list[tuple[int, int]], *parameters: Tensor) -> Tensor:
-        sums = [_block_log_terms(side, *block, *parameters).logsumexp(-1) for block in blocks]
-        total = torch.stack(sums, -1).logsumexp(-1)
+        total = _block_log_terms(side, *blocks[0], *parameters).logsumexp(-1)
+        for block in blocks[1:]:  # in place: a small survivor of each block would fragment the heap to gigabytes
+            torch.logaddexp(total, _block_log_terms(side, *block, *parameters).logsumexp(-1), out=total)
         ctx.side, ctx.blocks = side, blocks
         ctx.save_for_backward(total, *parameters)
         return total

@@ -128,8 +128,8 @@ class AIS(Partition):
 
     Example:
         >>> from pyro_gen.distributions import RBM
-        >>> _ = torch.manual_seed(0)
-        >>> RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), AIS(100, 5)).log_partition().value  # 55 log 2
+        >>> ais = AIS(10, 5, base_rates=torch.full((30,), 0.5))
+        >>> RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), ais).log_partition().value  # 55 log 2
         tensor(38.1231)
     """
 

@@ -8,10 +8,12 @@ Randomness).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.random.bit_generator import ISeedSequence
 from torch import Tensor
 
 HIDDEN, VISIBLE, INITIAL = 0, 1, 2
@@ -100,32 +102,21 @@ def philox_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> 
     return uniforms
 
 
-def _mix(*words: int) -> Iterator[int]:
-    """An endless stream of 64-bit words that depends on all ``words`` (splitmix64, Steele et al. 2014)."""
-    state = 0
-    for word in words:
-        state = _finalize((state ^ (word & _MASK64)) + 0x9E3779B97F4A7C15 & _MASK64)
-    while True:
-        state = (state + 0x9E3779B97F4A7C15) & _MASK64
-        yield _finalize(state)
+class _Key(ISeedSequence):
+    """Three words that SFC64 takes as they are: its own twelve rounds mix them (a ``SeedSequence`` costs 8x)."""
+
+    def __init__(self, *words: int) -> None:
+        self.words = np.array(words, dtype=np.uint64)
+
+    def generate_state(self, n_words: int, dtype: object = np.uint64) -> np.ndarray:
+        """The words."""
+        return self.words
 
 
-def _finalize(x: int) -> int:
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK64
-    return x ^ (x >> 31)
-
-
-def _rekey(generator: np.random.Generator, *words: int) -> None:
-    """Set an SFC64 generator to the start of the stream named by ``words`` (a fresh ``SeedSequence`` costs 8x)."""
-    stream = _mix(*words)
-    state = np.array([next(stream), next(stream), next(stream), 1], dtype=np.uint64)
-    generator.bit_generator.state = {
-        "bit_generator": "SFC64",
-        "state": {"state": state},
-        "has_uint32": 0,
-        "uinteger": 0,
-    }
+def _generator(seed: int, step: int, stream: int, block: int) -> np.random.Generator:
+    """The start of the stream named by (seed, step, stream, block)."""
+    key: Any = _Key(seed & _MASK64, step & _MASK64, stream << 48 | block)  # numpy's stubs do not know ISeedSequence
+    return np.random.Generator(np.random.SFC64(key))
 
 
 def sfc64_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> Uniforms:
@@ -140,7 +131,6 @@ def sfc64_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> U
     Returns:
         The source of uniforms.
     """
-    generator = np.random.Generator(np.random.SFC64(0))
     dtype = np.float64 if like.dtype == torch.float64 else np.float32
     first = chain_offset // BLOCK * BLOCK
     skipped = chain_offset - first
@@ -148,7 +138,7 @@ def sfc64_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> U
     def uniforms(step: int, stream: int, units: int) -> Tensor:
         out = np.empty((skipped + chains, units), dtype)
         for row in range(0, len(out), BLOCK):
-            _rekey(generator, seed, step, stream, (first + row) // BLOCK)
+            generator = _generator(seed, step, stream, (first + row) // BLOCK)
             generator.random(out=out[row : row + BLOCK], dtype=dtype)
         return torch.from_numpy(out[skipped:].copy() if skipped else out)
 

@@ -166,10 +166,10 @@ class RBM(nn.Module):
             The particles, shape (rows, visible).
         """
         seed, step = int(self.seed), int(self.step)
-        self.step = self.step + phase.num_steps
+        self.step += phase.num_steps
         if not len(start):
             return start
-        particles = rbm_gibbs(start, self.weight, self.vbias, self.hbias, phase.num_steps, seed=seed, step=step)[0]
+        particles, _ = rbm_gibbs(start, self.weight, self.vbias, self.hbias, phase.num_steps, seed=seed, step=step)
         if phase.persistent_chains:
             self.chains = particles
         return particles

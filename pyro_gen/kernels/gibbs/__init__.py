@@ -9,7 +9,7 @@ from pyro_gen.kernels import backend
 from pyro_gen.kernels.gibbs import cpu, reference
 from pyro_gen.kernels.random import source
 
-__all__ = ["rbm_gibbs"]
+__all__ = ["rbm_gibbs", "sweep"]
 
 _library = torch.library.Library("pyro_gen", "FRAGMENT")
 _library.define(
@@ -63,11 +63,12 @@ def rbm_gibbs(
     """
     if num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
-    arguments = (x.detach() for x in (v, weight, vbias, hbias))
-    return torch.ops.pyro_gen.rbm_gibbs(*arguments, num_steps, beta, seed, step, chain_offset)
+    if torch.is_grad_enabled():
+        v, weight, vbias, hbias = v.detach(), weight.detach(), vbias.detach(), hbias.detach()
+    return _op(v, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
 
 
-def _run(
+def sweep(
     v: Tensor,
     weight: Tensor,
     vbias: Tensor,
@@ -78,6 +79,7 @@ def _run(
     step: int,
     chain_offset: int,
 ) -> tuple[Tensor, Tensor]:
+    """:func:`rbm_gibbs` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1
     chosen = backend.choose("rbm_gibbs", ("reference",) if batched else ("reference", "cpu"), v, batched)
     chains = v.shape[:-1]
@@ -86,6 +88,8 @@ def _run(
     if chosen == "reference":
         v, h = reference.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, uniforms, step)
         return v.contiguous(), h.contiguous()
+    if v.dim() == 2:
+        return cpu.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, uniforms, step)
     flat = v.reshape(chains.numel(), v.shape[-1])
     beta = None if beta is None else beta.reshape(-1)
     v, h = cpu.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
@@ -96,8 +100,11 @@ def _fake(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object) -
     return v.new_empty(v.shape), v.new_empty((*v.shape[:-1], hbias.shape[-1]))
 
 
-_library.impl("rbm_gibbs", _run, "CompositeExplicitAutograd")
+_library.impl("rbm_gibbs", sweep, "CompositeExplicitAutograd")
 torch.library.register_fake("pyro_gen::rbm_gibbs", _fake, lib=_library)
+
+
+_op = torch.ops.pyro_gen.rbm_gibbs.default  # looked up once: the way through ``torch.ops`` costs microseconds
 
 
 def _refuse_vmap(*_: object) -> None:

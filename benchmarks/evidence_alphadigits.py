@@ -1,0 +1,112 @@
+"""The figures on Binary AlphaDigits: both recipes of the demo, the second paired against the first.
+
+    python -m benchmarks.evidence_alphadigits --split valid      # to choose by
+    python -m benchmarks.evidence_alphadigits --split test       # once; adds its rows to the test ledger
+
+Training resumes from `out/evidence`. The JSON goes to `benchmarks/results/alphadigits_<split>.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from benchmarks.machine import describe
+from examples.rbm_alphadigits import RECIPES, judge, train
+from pyro_gen import datasets
+
+RESULTS = Path(__file__).parent / "results"
+LEDGER = RESULTS / "test_ledger.csv"
+COLUMNS = ("date", "commit", "data set", "model", "setting", "figure", "log Z error", "row error", "lower end")
+
+
+def measure(name: str, split: str, seed: int, out: Path) -> tuple[dict[str, Any], Tensor]:
+    """Train (or resume) one recipe, judge it, and return its figures and the rows' log likelihoods at the lower end."""
+    pyro.set_rng_seed(seed)
+    pyro.clear_param_store()
+    recipe, data = RECIPES[name], datasets.alphadigits()
+    start = time.perf_counter()
+    rbm, _ = train(recipe, data, out, f"{name}-seed{seed}")
+    trained = time.perf_counter()
+    pyro.set_rng_seed(seed + 1000)
+    result, bracket = judge(rbm, recipe, data.train, getattr(data, split))
+    figures = {
+        "recipe": vars(recipe),
+        "seed": seed,
+        "log likelihood": result.value,
+        "row error": result.row_error,
+        "log Z error": result.partition_error,
+        "effective sample size": bracket.forward.effective_sample_size.item(),
+        "lower end": result.against(bracket.upper),
+        "gap": bracket.gap.item(),
+        "resolved": bracket.resolved,
+        "minutes of training in this call": (trained - start) / 60,
+        "minutes of judging": (time.perf_counter() - trained) / 60,
+    }
+    return figures, result.rows + (result.partition.value - bracket.upper)
+
+
+def paired(better: Tensor, worse: Tensor) -> dict[str, float]:
+    """Mean difference over the rows, its standard error, and their ratio."""
+    difference = better - worse
+    error = (difference.std() / len(difference) ** 0.5).item()
+    return {"difference": difference.mean().item(), "error": error, "errors apart": difference.mean().item() / error}
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def enter(figures: dict[str, Any], name: str) -> None:
+    """Add one evaluation of the test rows to the ledger."""
+    fresh = not LEDGER.exists()
+    errors = [f"{figures[key]:.3f}" for key in ("log likelihood", "log Z error", "row error", "lower end")]
+    setting = f"recipe {name}, seed {figures['seed']}"
+    with LEDGER.open("a", newline="") as file:
+        table = csv.writer(file)
+        if fresh:
+            table.writerow(COLUMNS)
+        table.writerow([datetime.now(UTC).date(), commit(), "alphadigits", "RBM", setting, *errors])
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure both recipes and write the JSON."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
+    figures, rows = {}, {}
+    for name in RECIPES:
+        print(f"--- {name}", flush=True)
+        figures[name], rows[name] = measure(name, args.split, args.seed, args.out)
+        if args.split == "test":
+            enter(figures[name], name)
+    report = {
+        "command": f"python -m benchmarks.evidence_alphadigits --split {args.split} --seed {args.seed}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": describe(),
+        "threads": torch.get_num_threads(),
+        "recipes": figures,
+        "best against demo, at the lower ends": paired(rows["best"], rows["demo"]),
+    }
+    file = RESULTS / f"alphadigits_{args.split}.json"
+    file.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report["best against demo, at the lower ends"]), f"written to {file}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=("valid", "test"), default="valid")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/evidence"))
+    main(parser.parse_args())
