@@ -58,8 +58,8 @@ def enumerate_joint(
         The states of both sides and the joint log probability.
 
     Example:
-        >>> enumerate_joint(lambda v, h: -(v * h).sum(-1), 1, 1).log_prob.exp().sum().item()
-        1.0
+        >>> enumerate_joint(lambda v, h: -(v * h).sum(-1), 1, 1).log_prob.exp().sum()
+        tensor(1.0000, dtype=torch.float64)
     """
     v, h = states(visible, dtype), states(hidden, dtype)
     negative_energy = -energy(v.unsqueeze(-2), h)

@@ -145,12 +145,12 @@ def measure(shapes: list[tuple[int, ...]], batch: int = 0) -> dict[str, float]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-@pytest.mark.parametrize("hidden", [14, pytest.param(20, marks=pytest.mark.slow)])
-def test_peak_memory_is_bounded(hidden: int) -> None:
-    """At 20 x 784, log_prob and backward stay below 256 MB."""
+@pytest.mark.parametrize(("hidden", "limit"), [(18, 128), pytest.param(20, 256, marks=pytest.mark.slow)])
+def test_peak_memory_is_bounded(hidden: int, limit: int) -> None:
+    """At 20 x 784, log_prob and backward stay below 256 MB; at 18 below half of it: no growth with the blocks."""
     figures = measure([(784, hidden), (784,), (hidden,)])
     evidence(f"exact_memory_784x{hidden}", **figures)
-    assert figures["mebibytes"] < 256, figures
+    assert figures["mebibytes"] < limit, figures
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")

@@ -36,7 +36,7 @@ class TableBernoulli(TorchDistribution):
 
     def __init__(self, logits: Tensor, tilt: Tensor, validate_args: bool | None = None) -> None:
         self.logits, self.tilt = logits, tilt
-        super().__init__(*self.infer_shapes(logits.shape, tilt.shape), validate_args=validate_args)
+        super().__init__(*TableBernoulli.infer_shapes(logits.shape, tilt.shape), validate_args=validate_args)
 
     @classmethod
     def infer_shapes(cls, logits: torch.Size, tilt: torch.Size) -> tuple[torch.Size, torch.Size]:
@@ -302,6 +302,12 @@ class BatchOfFirstParameter(TableBernoulli):
     @classmethod
     def infer_shapes(cls, logits: torch.Size, tilt: torch.Size) -> tuple[torch.Size, torch.Size]:
         return torch.Size(logits[:-1]), torch.Size(tilt[-1:])
+
+
+class BatchShapeOfFirstParameter(TableBernoulli):
+    def __init__(self, logits: Tensor, tilt: Tensor, validate_args: bool | None = None) -> None:
+        self.logits, self.tilt = logits, tilt
+        TorchDistribution.__init__(self, logits.shape[:-1], tilt.shape[-1:], validate_args=validate_args)
 
 
 class ValueNotBroadcast(TableBernoulli):

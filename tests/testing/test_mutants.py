@@ -56,7 +56,7 @@ MUTANTS = [
     (table.ValueNotBroadcast, "value_broadcasting"),
     (table.ContiguousOnly, "strides"),
     (table.WrongFusedLogProb, "sample_and_log_prob"),
-    (table.BatchOfFirstParameter, "parameter_broadcasting"),
+    (table.BatchShapeOfFirstParameter, "parameter_broadcasting"),
     (table.ExpandToAnything, "expand"),
     (table.WrongEventDim, "to_event"),
     (table.TorchSupport, "empty"),

@@ -80,6 +80,12 @@ def check_plates(case: Case) -> None:
     require_close(trace.nodes["v"]["log_prob_sum"], 4 * d.log_prob(grid[:, 0]).sum(), "nested plates")
 
 
+def components(case: Case) -> list[dist.TorchDistribution]:
+    """Build the three components of `mixture` and `classifier` one by one, without a batch."""
+    parameters = case.tensors((3,))
+    return [case.build(**{k: x[i] for k, x in parameters.items()}, validate_args=True) for i in range(3)]
+
+
 def mixture(case: Case, data: Tensor, enumerate_z: str | None) -> Callable[[], Tensor]:
     """Write a program that draws one of three components, and data from it."""
     parameters = case.tensors((3,))
@@ -103,7 +109,7 @@ def check_particles(case: Case) -> None:
 
     elbo = Trace_ELBO(num_particles=7, vectorize_particles=True, max_plate_nesting=1)
     loss = elbo.loss(mixture(case, data, None), guide)
-    by_component = case.distribution((3,)).log_prob(data.unsqueeze(1)).sum(0)
+    by_component = torch.stack([d.log_prob(data).sum() for d in components(case)])
     require(drawn[-1].numel() == 7, "the particles were not vectorised")
     require_close(
         torch.tensor(loss, dtype=torch.float64), -by_component[drawn[-1]].mean(), "the loss of vectorised particles"
@@ -115,7 +121,7 @@ def check_mixture(case: Case) -> None:
     """Parameters that depend on an enumerated latent variable give the exact marginal."""
     data = case.distribution().sample((5,))
     loss = TraceEnum_ELBO(max_plate_nesting=1).loss(mixture(case, data, "parallel"), no_guide)
-    by_component = case.distribution((3,)).log_prob(data.unsqueeze(1)).sum(0)
+    by_component = torch.stack([d.log_prob(data).sum() for d in components(case)])
     require_close(torch.tensor(loss, dtype=torch.float64), -(by_component.logsumexp(0) - math.log(3)), "the loss")
 
 
@@ -184,7 +190,8 @@ def check_infer_discrete(case: Case, num_samples: int = 5_000) -> None:
     """
     value = case.distribution().sample()
     rows = value.expand(num_samples, *value.shape)
-    check_posterior(lambda n: classifier(case, rows[:n]), case.distribution((3,)).log_prob(value), num_samples)
+    by_component = torch.stack([d.log_prob(value) for d in components(case)])
+    check_posterior(lambda n: classifier(case, rows[:n]), by_component, num_samples)
     d = case.distribution()
     if d.has_enumerate_support and not d.event_dim:
         states = case.states()
