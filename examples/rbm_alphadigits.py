@@ -25,7 +25,15 @@ from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.arviz import from_chains, to_netcdf
-from pyro_gen.infer import AIS, BlockGibbs, Bracket, LogLikelihood, PersistentChains, log_likelihood, log_partition_bracket
+from pyro_gen.infer import (
+    AIS,
+    BlockGibbs,
+    Bracket,
+    LogLikelihood,
+    PersistentChains,
+    log_likelihood,
+    log_partition_bracket,
+)
 from pyro_gen.training import History, fit
 
 
@@ -45,12 +53,20 @@ class Recipe:
     annealed_chains: int = 1000
     burn_in: int = 2000
     sweeps_from_noise: int = 3000
-    thinning: int = 20
+    thinning: int = 100
 
 
 RECIPES = {"demo": Recipe(), "best": Recipe(hidden=600, epochs=6000)}
 SMOKE = Recipe(
-    hidden=20, epochs=2, num_steps=1, num_chains=20, betas=200, annealed_chains=50, burn_in=20, sweeps_from_noise=20
+    hidden=20,
+    epochs=2,
+    num_steps=1,
+    num_chains=20,
+    betas=200,
+    annealed_chains=50,
+    burn_in=20,
+    sweeps_from_noise=20,
+    thinning=2,
 )
 
 
@@ -110,7 +126,9 @@ def judge(rbm: nn.RBM, recipe: Recipe, train_rows: Tensor, rows: Tensor) -> tupl
         f"{ahead.effective_sample_size:.0f} of {len(start)}), reverse AIS {back.value:.2f} +/- {back.standard_error:.2f}"
     )
     verdict = "" if bracket.resolved else "UNRESOLVED, "
-    print(f"lower end of the two-sided statement: {result.against(bracket.upper):.2f} nats ({verdict}gap {bracket.gap:.2f})")
+    print(
+        f"lower end of the two-sided statement: {result.against(bracket.upper):.2f} nats ({verdict}gap {bracket.gap:.2f})"
+    )
     return result, bracket
 
 

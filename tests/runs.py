@@ -22,6 +22,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
 
+from pyro_gen.datasets import minibatches
+from pyro_gen.infer import ContrastiveDivergence, PersistentChains, contrastive_gradient
+from pyro_gen.nn import RBM
 from pyro_gen.training import History, fit
 
 quiet = partial(fit, progress=False)
@@ -185,7 +188,46 @@ def run_torch(folder: Path, kill: int) -> None:
     torch.save([net.state_dict(), average.state_dict(), torch.rand(3)], folder / "end.pt")
 
 
-RUNS = {"svi": run_svi, "torch": run_torch}
+def binary_rows() -> Tensor:
+    return torch.randint(2, (24, 12)).float()
+
+
+def run_rbm(folder: Path, kill: int) -> None:
+    """A restricted Boltzmann machine under persistent chains, trained by SVI."""
+    x = binary_rows()
+    rbm = RBM.from_data(x, 8, negative_phase=PersistentChains(num_chains=10, num_steps=2))
+
+    def model(x: Tensor) -> None:
+        pyro.module("rbm", rbm)
+        with pyro.plate("rows", 24, subsample=x):
+            pyro.sample("v", rbm(), obs=x)
+
+    settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}}
+    optim = pyro.optim.LinearLR(settings | {"start_factor": 1.0, "end_factor": 0.1, "total_iters": 6})
+    svi = SVI(model, lambda x: None, optim, Trace_ELBO())
+    files = {"checkpoint": folder / "run.pt", "checkpoint_every": 2, "metrics": folder / "run.csv"}
+    quiet(killing(svi.step, kill), minibatches(x, 6), 6, state={"rbm": rbm}, scheduler=optim, **files)
+    torch.save([rbm.state_dict(), torch.rand(3)], folder / "end.pt")
+
+
+def run_contrastive(folder: Path, kill: int) -> None:
+    """The same by contrastive divergence in a gradient step of one's own."""
+    x = binary_rows()
+    rbm = RBM.from_data(x, 8, negative_phase=ContrastiveDivergence(2))
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1, momentum=0.9)
+
+    def step(x: Tensor) -> Tensor:
+        contrast = contrastive_gradient(rbm, x, return_contrast=True)
+        optimizer.step()
+        return contrast
+
+    state = {"rbm": rbm, "optimizer": optimizer}
+    files = {"checkpoint": folder / "run.pt", "checkpoint_every": 2, "metrics": folder / "run.csv"}
+    quiet(killing(step, kill), minibatches(x, 6), 6, state=state, **files)
+    torch.save([rbm.state_dict(), optimizer.state_dict(), torch.rand(3)], folder / "end.pt")
+
+
+RUNS = {"svi": run_svi, "torch": run_torch, "rbm": run_rbm, "contrastive": run_contrastive}
 
 
 def run(name: str, folder: Path, kill: int = 0) -> None:
