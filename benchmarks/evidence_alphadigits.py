@@ -65,7 +65,9 @@ def paired(better: Tensor, worse: Tensor) -> dict[str, float]:
 
 def commit() -> str:
     """The commit that is measured."""
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def enter(figures: dict[str, Any], name: str) -> None:

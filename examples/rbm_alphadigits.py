@@ -1,8 +1,9 @@
 """Train a restricted Boltzmann machine on Binary AlphaDigits inside a Pyro model, and judge it.
 
-The model is one `pyro.sample` in a plate, trained by `pyro.infer.SVI`. Afterwards the script prints the test log likelihood
-with both of its standard errors and the lower end of a two-sided statement, draws new characters from noise beside their
-nearest training images, and hands the Gibbs chains to ArviZ. Pictures, metrics, checkpoint and a NetCDF file go to `--out`.
+The model is one `pyro.sample` in a plate, trained by `pyro.infer.SVI`. Afterwards the script prints the test log
+likelihood with both of its standard errors and the lower end of a two-sided statement, draws new characters from noise
+beside their nearest training images, and hands the Gibbs chains to ArviZ. Pictures, metrics, checkpoint and a NetCDF
+file go to `--out`.
 
     python examples/rbm_alphadigits.py                         # a few minutes on two cores
     python examples/rbm_alphadigits.py --characters A,B,C --hidden 100
@@ -70,7 +71,7 @@ SMOKE = Recipe(
 )
 
 
-def train(recipe: Recipe, data: datasets.BinaryDataset, out: Path, name: str) -> tuple[nn.RBM, History]:
+def train(recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str) -> tuple[nn.RBM, History]:
     """Maximum likelihood with a Laplace prior on the weights, by SVI without a guide; goes on where `name` stopped."""
     count = len(data.train)
     phase = PersistentChains(recipe.num_chains, recipe.num_steps)
@@ -122,13 +123,13 @@ def judge(rbm: nn.RBM, recipe: Recipe, train_rows: Tensor, rows: Tensor) -> tupl
     bracket = log_partition_bracket(distribution, start, burn_in=recipe.burn_in)
     ahead, back = bracket.forward, bracket.reverse
     print(
-        f"log Z: AIS {ahead.value:.2f} +/- {ahead.standard_error:.2f} (effective sample size "
-        f"{ahead.effective_sample_size:.0f} of {len(start)}), reverse AIS {back.value:.2f} +/- {back.standard_error:.2f}"
+        f"log Z: AIS {ahead.value:.2f} +/- {ahead.standard_error:.2f} "
+        f"(effective sample size {ahead.effective_sample_size:.0f} of {len(start)}), "
+        f"reverse AIS {back.value:.2f} +/- {back.standard_error:.2f}"
     )
     verdict = "" if bracket.resolved else "UNRESOLVED, "
-    print(
-        f"lower end of the two-sided statement: {result.against(bracket.upper):.2f} nats ({verdict}gap {bracket.gap:.2f})"
-    )
+    lower = result.against(bracket.upper)
+    print(f"lower end of the two-sided statement: {lower:.2f} nats ({verdict}gap {bracket.gap:.2f})")
     return result, bracket
 
 
@@ -154,7 +155,7 @@ def nearest(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     return distance, index
 
 
-def compare(samples: Tensor, data: datasets.BinaryDataset, rows: Tensor) -> None:
+def compare(samples: Tensor, data: datasets.LabelledImages, rows: Tensor) -> None:
     """Say how far samples and held-out images lie from the training images, and how sure a classifier is of them."""
     classifier = LogisticRegression(C=0.1, max_iter=1000).fit(data.train.numpy(), data.train_labels.numpy())
     print(f"{'':28}{'samples':>10}{'held out':>10}")
@@ -165,7 +166,7 @@ def compare(samples: Tensor, data: datasets.BinaryDataset, rows: Tensor) -> None
     print(f"{'confidence of a classifier':28}" + "".join(f"{c:>10.3f}" for c in sure))
 
 
-def picture(rbm: nn.RBM, samples: Tensor, data: datasets.BinaryDataset, history: History, out: Path) -> None:
+def picture(rbm: nn.RBM, samples: Tensor, data: datasets.LabelledImages, history: History, out: Path) -> None:
     """Samples beside their nearest training images, filters, learning curves."""
     shape = data.shape
     neighbours = data.train[nearest(samples, data.train)[1]]

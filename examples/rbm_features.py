@@ -1,8 +1,8 @@
 """What the hidden units are good for: fewer dimensions, and features for a classifier.
 
-An RBM is trained on Binary AlphaDigits without labels, here by the custom gradient step and a plain torch optimiser instead
-of SVI. Its hidden probabilities then stand in for the pixels in scikit-learn's logistic regression on the 36 classes, whose
-regularisation is chosen on the validation rows.
+An RBM is trained on Binary AlphaDigits without labels, here by the custom gradient step and a plain torch optimiser
+instead of SVI. Its hidden probabilities then stand in for the pixels in scikit-learn's logistic regression on the 36
+classes, whose regularisation is chosen on the validation rows.
 
     python examples/rbm_features.py --hidden 400
 """
@@ -24,7 +24,7 @@ from pyro_gen.training import fit
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
-def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
+def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.RBM:
     """Persistent contrastive divergence by a gradient step of our own."""
     rbm = nn.RBM.from_data(data.train, args.hidden, negative_phase=PersistentChains(num_steps=5, num_chains=100))
     optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1, weight_decay=1e-3)
@@ -46,7 +46,7 @@ def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
 
 
 @torch.no_grad()
-def accuracy(features: dict[str, Tensor], data: datasets.BinaryDataset) -> tuple[float, float, float]:
+def accuracy(features: dict[str, Tensor], data: datasets.LabelledImages) -> tuple[float, float, float]:
     """Test accuracy of logistic regression with its standard error, and the strength chosen on validation."""
     x = {split: tensor.numpy() for split, tensor in features.items()}
 

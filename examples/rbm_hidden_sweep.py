@@ -1,7 +1,7 @@
 """How many hidden units? Validation log likelihood against their number, with error bars.
 
-Each RBM is trained by the custom gradient step with the same number of updates and judged on the validation rows by annealed
-importance sampling. The error bar is the standard error over the rows; that of log Z is printed beside it.
+Each RBM is trained by the custom gradient step with the same number of updates and judged on the validation rows by
+annealed importance sampling. The error bar is the standard error over the rows; that of log Z is printed beside it.
 
     python examples/rbm_hidden_sweep.py --hidden 25,50,100,200,400
 """
@@ -20,7 +20,7 @@ from pyro_gen.infer import AIS, LogLikelihood, PersistentChains, contrastive_gra
 from pyro_gen.training import fit
 
 
-def train(data: datasets.BinaryDataset, hidden: int, args: argparse.Namespace) -> LogLikelihood:
+def train(data: datasets.LabelledImages, hidden: int, args: argparse.Namespace) -> LogLikelihood:
     """Log likelihood of the validation rows after training with ``hidden`` units."""
     pyro.set_rng_seed(args.seed)
     phase, evaluation = PersistentChains(num_steps=5, num_chains=100), AIS(200, args.betas)
@@ -46,12 +46,16 @@ def main(args: argparse.Namespace) -> None:
     results = []
     for hidden in args.hidden:
         result = train(data, hidden, args)
-        print(f"{hidden:5} hidden units: valid {result.value:.2f} nats "
-              f"(log Z +/- {result.partition_error:.2f}, rows +/- {result.row_error:.2f})", flush=True)
+        print(
+            f"{hidden:5} hidden units: valid {result.value:.2f} nats "
+            f"(log Z +/- {result.partition_error:.2f}, rows +/- {result.row_error:.2f})",
+            flush=True,
+        )
         results.append(result)
     values, errors = [r.value for r in results], [r.row_error for r in results]
-    labels = {"xlabel": "hidden units", "ylabel": "validation log likelihood (nats)"}
-    plotting.save(plotting.sweep(args.hidden, values, errors, **labels), args.out / "hidden_sweep.png")
+    ylabel = "validation log likelihood (nats)"
+    figure = plotting.sweep(args.hidden, values, errors, xlabel="hidden units", ylabel=ylabel)
+    plotting.save(figure, args.out / "hidden_sweep.png")
 
 
 def parse() -> argparse.Namespace:

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pyro_gen._archives import Archive, read_archive
 __all__ = [
     "BinaryDataset",
     "GrayDataset",
+    "LabelledImages",
     "Minibatches",
     "alphadigits",
     "bars_and_stripes",
@@ -73,6 +74,36 @@ class BinaryDataset:
 
 
 @dataclass(frozen=True)
+class LabelledImages(BinaryDataset):
+    """A `BinaryDataset` of images of known classes: labels, places, shape and class names are all there.
+
+    Args:
+        name: the name of the set.
+        train: shape (n, rows * columns), zeros and ones in a floating dtype; so are `valid` and `test`.
+        valid: rows to choose hyperparameters on.
+        test: rows for the one figure that is reported.
+        train_labels: shape (n,), int64, indices into `classes`; so are `valid_labels` and `test_labels`.
+        valid_labels: labels of `valid`.
+        test_labels: labels of `test`.
+        train_index: shape (n,), int64, the place of every row in the original collection; so are the other two.
+        valid_index: places of `valid`.
+        test_index: places of `test`.
+        shape: (rows, columns) of an image.
+        classes: the names of the classes.
+    """
+
+    # A bare annotation would inherit the default None; `field()` makes the argument a required one.
+    train_labels: Tensor = field()
+    valid_labels: Tensor = field()
+    test_labels: Tensor = field()
+    train_index: Tensor = field()
+    valid_index: Tensor = field()
+    test_index: Tensor = field()
+    shape: tuple[int, int] = field()
+    classes: tuple[str, ...] = field()
+
+
+@dataclass(frozen=True)
 class GrayDataset:
     """Grey images with the collection's own train and test split.
 
@@ -93,7 +124,7 @@ class GrayDataset:
     shape: tuple[int, ...]
 
 
-def alphadigits(characters: Sequence[str] | None = None, *, dtype: torch.dtype = torch.float32) -> BinaryDataset:
+def alphadigits(characters: Sequence[str] | None = None, *, dtype: torch.dtype = torch.float32) -> LabelledImages:
     r"""Binary AlphaDigits, 1404 images of 36 handwritten characters, in a fixed split of 29, 5 and 5 a character.
 
     Images are rows of 320 zeros and ones, 20 rows by 16 columns read row by row.
@@ -127,13 +158,13 @@ def alphadigits(characters: Sequence[str] | None = None, *, dtype: torch.dtype =
     """
     source = resources.files("pyro_gen") / "data" / "alphadigits.npz"
     with resources.as_file(source) as path:
-        data = load(path, dtype=dtype)
+        data = LabelledImages(**vars(load(path, dtype=dtype)))
     return data if characters is None else _select(data, characters)
 
 
-def _select(data: BinaryDataset, characters: Sequence[str]) -> BinaryDataset:
+def _select(data: LabelledImages, characters: Sequence[str]) -> LabelledImages:
     """Keep the rows of some classes and number these classes anew."""
-    known = data.classes or ()
+    known = data.classes
     if unknown := [name for name in characters if name not in known]:
         raise ValueError(f"`characters` must be among {' '.join(known)}, got unknown {', '.join(map(repr, unknown))}")
     if not characters or len(set(characters)) < len(characters):
@@ -303,9 +334,9 @@ def _binary(archive: Archive, dtype: torch.dtype) -> BinaryDataset:
     for split in SPLITS:
         rows = _unpack(archive, split, width)
         fields[split] = rows.to(dtype)
-        for key, field in (("y", "labels"), ("index", "index")):
+        for key, name in (("y", "labels"), ("index", "index")):
             if f"{key}_{split}" in archive.arrays:
-                fields[f"{split}_{field}"] = archive.integers(f"{key}_{split}", len(rows))
+                fields[f"{split}_{name}"] = archive.integers(f"{key}_{split}", len(rows))
     return BinaryDataset(archive.path.stem, **fields, shape=_shape(archive, width), classes=_classes(archive, fields))
 
 

@@ -205,7 +205,7 @@ def run_rbm(folder: Path, kill: int) -> None:
     settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}}
     optim = pyro.optim.LinearLR(settings | {"start_factor": 1.0, "end_factor": 0.1, "total_iters": 6})
     svi = SVI(model, lambda x: None, optim, Trace_ELBO())
-    files = {"checkpoint": folder / "run.pt", "checkpoint_every": 2, "metrics": folder / "run.csv"}
+    files: dict[str, Any] = {"checkpoint": folder / "run.pt", "checkpoint_every": 2, "metrics": folder / "run.csv"}
     quiet(killing(svi.step, kill), minibatches(x, 6), 6, state={"rbm": rbm}, scheduler=optim, **files)
     torch.save([rbm.state_dict(), torch.rand(3)], folder / "end.pt")
 
@@ -222,7 +222,7 @@ def run_contrastive(folder: Path, kill: int) -> None:
         return contrast
 
     state = {"rbm": rbm, "optimizer": optimizer}
-    files = {"checkpoint": folder / "run.pt", "checkpoint_every": 2, "metrics": folder / "run.csv"}
+    files: dict[str, Any] = {"checkpoint": folder / "run.pt", "checkpoint_every": 2, "metrics": folder / "run.csv"}
     quiet(killing(step, kill), minibatches(x, 6), 6, state=state, **files)
     torch.save([rbm.state_dict(), optimizer.state_dict(), torch.rand(3)], folder / "end.pt")
 

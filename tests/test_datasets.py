@@ -43,6 +43,7 @@ def write(path: Path, content: Arrays) -> Path:
 
 def test_alphadigits_is_the_whole_collection_once() -> None:
     data = datasets.alphadigits()
+    assert isinstance(data, datasets.LabelledImages)
     assert (data.name, data.shape, data.classes) == (
         "alphadigits",
         (20, 16),
@@ -72,12 +73,15 @@ def test_chosen_characters_keep_their_images_in_the_order_asked_for() -> None:
     everything, some = datasets.alphadigits(), datasets.alphadigits(["C", "A"])
     assert some.classes == ("C", "A")
     assert some.train.shape == (58, 320)
-    assert everything.train_labels is not None
-    assert some.train_labels is not None
     for new, old in ((0, 12), (1, 10)):
         assert some.train[some.train_labels == new].equal(everything.train[everything.train_labels == old])
-    assert some.test_index is not None
     assert sorted(set((some.test_index // 39).tolist())) == [10, 12]
+
+
+def test_labelled_images_need_all_their_fields() -> None:
+    data = datasets.alphadigits("AB")
+    with pytest.raises(TypeError, match="required positional arguments: 'train_labels'"):
+        datasets.LabelledImages(data.name, data.train, data.valid, data.test)  # type: ignore[call-arg]  # what is tested
 
 
 @pytest.mark.parametrize(
@@ -311,7 +315,8 @@ def test_shifted_fills_with_zeros_at_the_border() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "probability", "message"), [((2, 2), 0.5, "`shape`"), ((2, 3), 1.5, "`probability`"), ((2, 3), -0.1, "`prob")]
+    ("shape", "probability", "message"),
+    [((2, 2), 0.5, "`shape`"), ((2, 3), 1.5, "`probability`"), ((2, 3), -0.1, "`prob")],
 )
 def test_shifted_names_what_is_wrong(shape: tuple[int, int], probability: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -7,13 +7,14 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, cast
 
 import numpy as np
 import pyro
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions.constraints import Constraint
 
 from pyro_gen.testing.enumeration import exact_log_probs
 
@@ -136,6 +137,16 @@ class Case:
             Inapplicable: if the states are not known.
         """
         return exact_log_probs(distribution, self.states())
+
+
+def support_of(distribution: TorchDistribution) -> Constraint:
+    """Give the support, which every distribution of Pyro has but the base class leaves open.
+
+    Raises:
+        AssertionError: if there is none.
+    """
+    require(distribution.support is not None, "the distribution has no support")
+    return cast(Constraint, distribution.support)
 
 
 def check(function: Callable[Concatenate[Case, P], None]) -> Callable[Concatenate[Case, P], None]:

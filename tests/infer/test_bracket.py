@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
+
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import AIS, Exact, log_likelihood, log_partition_bracket
 
 
-def parameters() -> tuple[torch.Tensor, ...]:
+def parameters() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.randn(10, 8).double(), torch.randn(10).double(), torch.randn(8).double()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from typing import cast
 
 import pyro
 import pyro.distributions as dist
@@ -23,13 +24,14 @@ from pyro.infer import (
     Trace_ELBO,
     TraceEnum_ELBO,
 )
+from torch import Tensor
+
 from pyro_gen import nn
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import ContrastiveDivergence, Exact, PersistentChains, contrastive_gradient
-from torch import Tensor
 
 Phase = PersistentChains | ContrastiveDivergence
-PHASES = [PersistentChains(num_steps=3, num_chains=20), ContrastiveDivergence(3)]
+PHASES: list[Phase] = [PersistentChains(num_steps=3, num_chains=20), ContrastiveDivergence(3)]
 NAMES = ("weight", "vbias", "hbias")
 
 
@@ -60,7 +62,9 @@ def gradients(rbm: nn.RBM) -> list[Tensor]:
     return [getattr(rbm, name).grad for name in NAMES]
 
 
-def svi_gradients(rbm: nn.RBM, model: Callable[[Tensor], None], x: Tensor, elbo: Trace_ELBO) -> list[Tensor]:
+def svi_gradients(
+    rbm: nn.RBM, model: Callable[[Tensor], None], x: Tensor, elbo: Trace_ELBO | TraceEnum_ELBO
+) -> list[Tensor]:
     rbm.zero_grad()
     elbo.differentiable_loss(model, no_guide, x).backward()
     return gradients(rbm)
@@ -98,14 +102,16 @@ def test_enumerated_sites_beside_the_rbm_do_not_disturb_it(phase: Phase) -> None
         plain(x)
 
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
-    for a, b in zip(svi_gradients(rbm, enumerated, x, elbo), svi_gradients(twin, observe(twin), x, Trace_ELBO()), strict=True):
+    for a, b in zip(
+        svi_gradients(rbm, enumerated, x, elbo), svi_gradients(twin, observe(twin), x, Trace_ELBO()), strict=True
+    ):
         torch.testing.assert_close(a, b)
 
 
 def test_masked_rows_leave_no_trace() -> None:
     rbm, x = setting(PHASES[0])
     twin = copy.deepcopy(rbm)
-    mask = torch.arange(len(x)) < 5
+    mask = cast(torch.BoolTensor, torch.arange(len(x)) < 5)
 
     def masked(x: Tensor) -> None:
         pyro.module("rbm", rbm)
@@ -121,7 +127,9 @@ def test_masked_rows_leave_no_trace() -> None:
 def test_vectorised_particles_call_the_module_once() -> None:
     rbm, x = setting(PHASES[0])
     twin = copy.deepcopy(rbm)
-    many = svi_gradients(rbm, observe(rbm), x, Trace_ELBO(num_particles=4, vectorize_particles=True, max_plate_nesting=1))
+    many = svi_gradients(
+        rbm, observe(rbm), x, Trace_ELBO(num_particles=4, vectorize_particles=True, max_plate_nesting=1)
+    )
     one = svi_gradients(twin, observe(twin), x, Trace_ELBO())
     assert rbm.step == twin.step
     for a, b in zip(many, one, strict=True):
@@ -230,7 +238,7 @@ def test_enumerated_parameters_are_refused_under_a_phase() -> None:
 
 
 def test_chains_need_a_module() -> None:
-    with pytest.raises(ValueError, match="nn.RBM"):
+    with pytest.raises(ValueError, match=r"nn\.RBM"):
         RBM(torch.zeros(4, 3), torch.zeros(4), torch.zeros(3), PersistentChains())
 
 

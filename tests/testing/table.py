@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence, register_kl
 
 from pyro_gen.testing import states
+
+Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 class BinaryVector(constraints.Constraint):
@@ -30,24 +33,30 @@ class TableBernoulli(TorchDistribution):
     .. math:: \log p(v) = \log\mathrm{softmax}(\mathrm{logits}_u + u \cdot \mathrm{tilt})_{u = v}
     """
 
-    arg_constraints = {"logits": constraints.real_vector, "tilt": constraints.real_vector}
-    support = BinaryVector()
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "logits": constraints.real_vector,
+        "tilt": constraints.real_vector,
+    }
+    support: constraints.Constraint = BinaryVector()
     has_enumerate_support = True
 
     def __init__(self, logits: Tensor, tilt: Tensor, validate_args: bool | None = None) -> None:
         self.logits, self.tilt = logits, tilt
-        super().__init__(*TableBernoulli.infer_shapes(logits.shape, tilt.shape), validate_args=validate_args)
+        super().__init__(
+            *TableBernoulli.infer_shapes(logits=logits.shape, tilt=tilt.shape), validate_args=validate_args
+        )
 
     @classmethod
-    def infer_shapes(cls, logits: torch.Size, tilt: torch.Size) -> tuple[torch.Size, torch.Size]:
+    def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
+        logits, tilt = arg_shapes["logits"], arg_shapes["tilt"]
         return torch.broadcast_shapes(logits[:-1], tilt[:-1]), torch.Size(tilt[-1:])
 
-    def expand(self, batch_shape: torch.Size, _instance: TableBernoulli | None = None) -> TableBernoulli:
+    def expand(self, batch_shape: Shape, _instance: TableBernoulli | None = None) -> TableBernoulli:
         new = self._get_checked_instance(TableBernoulli, _instance)
         new.logits, new.tilt = self.logits.expand(*batch_shape, -1), self.tilt.expand(*batch_shape, -1)
         super(TableBernoulli, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
-        return new  # type: ignore[no-any-return]
+        return new
 
     @property
     def table(self) -> Categorical:
@@ -63,7 +72,7 @@ class TableBernoulli(TorchDistribution):
             self._validate_sample(value)
         return self.table.log_prob(((value > 0.5) * self.powers()).sum(-1))
 
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         with torch.no_grad():
             logits = self.table.logits.expand(*sample_shape, *self.batch_shape, -1)
             gumbel = -torch.empty_like(logits).contiguous().exponential_().log()
@@ -95,27 +104,27 @@ class HalfNormalised(TableBernoulli):
 
 
 class BiasedSampler(TableBernoulli):
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         return TableBernoulli(self.logits, 1.1 * self.tilt).sample(sample_shape)
 
 
 class IgnoredSampleShape(TableBernoulli):
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         return super().sample()
 
 
 class IdenticalDraws(TableBernoulli):
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         return super().sample().expand(*sample_shape, *self.batch_shape, -1)
 
 
 class IdenticalRows(TableBernoulli):
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         return super().sample(sample_shape[1:]).expand(*sample_shape, *self.batch_shape, -1)
 
 
 class StickyChain(TableBernoulli):
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         fresh = super().sample(sample_shape)
         if sample_shape:
             keep = torch.rand(fresh.shape[:-1]) < 0.2
@@ -124,49 +133,49 @@ class StickyChain(TableBernoulli):
 
 
 class SharedUniforms(TableBernoulli):
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         uniform = torch.rand(*sample_shape, *(1,) * (len(self.batch_shape) + 1), dtype=self.logits.dtype)
         index = (uniform > self.table.probs.cumsum(-1)).sum(-1, keepdim=True)
         return (index // self.powers() % 2).to(self.logits.dtype)
 
 
 class NumpySampler(TableBernoulli):
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         noise = torch.from_numpy(np.random.gumbel(size=(*sample_shape, *self.batch_shape, 2 ** self.event_shape[0])))
         index = (self.table.logits + noise).argmax(-1, keepdim=True)
         return (index // self.powers() % 2).to(self.logits.dtype)
 
 
 class OwnSeed(TableBernoulli):
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return super().sample(sample_shape)
 
 
 class ExpandDropsParameters(TableBernoulli):
-    def expand(self, batch_shape: torch.Size, _instance: TableBernoulli | None = None) -> TableBernoulli:
+    def expand(self, batch_shape: Shape, _instance: TableBernoulli | None = None) -> TableBernoulli:
         new = super().expand(batch_shape, _instance)
         new.logits = torch.zeros_like(new.logits)
         return new
 
 
 class ExpandDropsValidation(TableBernoulli):
-    def expand(self, batch_shape: torch.Size, _instance: TableBernoulli | None = None) -> TableBernoulli:
+    def expand(self, batch_shape: Shape, _instance: TableBernoulli | None = None) -> TableBernoulli:
         new = super().expand(batch_shape, _instance)
         new._validate_args = False
         return new
 
 
 class ExpandDropsEventShape(TableBernoulli):
-    def expand(self, batch_shape: torch.Size, _instance: TableBernoulli | None = None) -> TableBernoulli:
+    def expand(self, batch_shape: Shape, _instance: TableBernoulli | None = None) -> TableBernoulli:
         new = super().expand(batch_shape, _instance)
         new._event_shape = torch.Size([])
         return new
 
 
 class ExpandDropsType(TableBernoulli):
-    def expand(self, batch_shape: torch.Size, _instance: TableBernoulli | None = None) -> TorchDistribution:
+    def expand(self, batch_shape: Shape, _instance: TableBernoulli | None = None) -> TorchDistribution:
         return TorchDistribution.expand(self, batch_shape)
 
 
@@ -194,11 +203,14 @@ class AlwaysValidates(TableBernoulli):
 
 
 class Unconstrained(TableBernoulli):
-    arg_constraints = {"logits": constraints.real_vector}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real_vector}
 
 
 class WrongConstraint(TableBernoulli):
-    arg_constraints = {"logits": constraints.real_vector, "tilt": constraints.real}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "logits": constraints.real_vector,
+        "tilt": constraints.real,
+    }
 
 
 class WrongEventDim(TableBernoulli):
@@ -216,7 +228,7 @@ class CPUSupport(TableBernoulli):
 
 
 class Float32Samples(TableBernoulli):
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         return super().sample(sample_shape).float()
 
 
@@ -284,7 +296,7 @@ class WrongMean(TableBernoulli):
 class BrokenPickle(TableBernoulli):
     def __init__(self, logits: Tensor, tilt: Tensor, validate_args: bool | None = None) -> None:
         super().__init__(logits, tilt, validate_args)
-        self.score = lambda value: self.log_prob(value)
+        self.score = lambda value: self.log_prob(value)  # noqa: PLW0108 - a lambda is what pickle refuses
 
 
 class DetachedGradient(TableBernoulli):
@@ -300,8 +312,8 @@ class DetachedNormaliser(TableBernoulli):
 
 class BatchOfFirstParameter(TableBernoulli):
     @classmethod
-    def infer_shapes(cls, logits: torch.Size, tilt: torch.Size) -> tuple[torch.Size, torch.Size]:
-        return torch.Size(logits[:-1]), torch.Size(tilt[-1:])
+    def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
+        return torch.Size(arg_shapes["logits"][:-1]), torch.Size(arg_shapes["tilt"][-1:])
 
 
 class BatchShapeOfFirstParameter(TableBernoulli):
@@ -323,7 +335,7 @@ class ContiguousOnly(TableBernoulli):
 
 
 class ExpandToAnything(TableBernoulli):
-    def expand(self, batch_shape: torch.Size, _instance: TableBernoulli | None = None) -> TableBernoulli:
+    def expand(self, batch_shape: Shape, _instance: TableBernoulli | None = None) -> TableBernoulli:
         return super().expand(torch.broadcast_shapes(self.batch_shape, batch_shape), _instance)
 
 
@@ -362,6 +374,6 @@ class LosesProvenance(TableBernoulli):
 
 
 class WrongFusedLogProb(TableBernoulli):
-    def sample_and_log_prob(self, sample_shape: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+    def sample_and_log_prob(self, sample_shape: Shape = ()) -> tuple[Tensor, Tensor]:
         value = self.sample(sample_shape)
         return value, self.log_prob(1 - value)

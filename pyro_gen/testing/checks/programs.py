@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import pyro
 import pyro.distributions as dist
@@ -14,18 +15,17 @@ from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO, infer_discrete
 from pyro.infer.inspect import get_dependencies, get_model_relations
 from torch import Tensor
 
-from pyro_gen.testing.case import Case, Inapplicable, check, require, require_close
+from pyro_gen.testing.case import Case, Inapplicable, check, require, require_close, support_of
 from pyro_gen.testing.checks.laws import trailing_batch
 from pyro_gen.testing.checks.sampling import reject
 from pyro_gen.testing.enumeration import state_index
-
 
 UNIFORM = dist.Categorical(logits=torch.zeros(3, dtype=torch.float64))
 
 
 def joint_log_prob(program: Callable[[], object]) -> Tensor:
     """Run a program and sum its scaled and masked log probabilities."""
-    return poutine.trace(program).get_trace().log_prob_sum()
+    return torch.as_tensor(poutine.trace(program).get_trace().log_prob_sum())
 
 
 def no_guide(*args: object) -> None:
@@ -41,20 +41,22 @@ def potential(value: Tensor, event_dim: int) -> Tensor:
 @check
 def check_mask(case: Case) -> None:
     """Masked batch elements count nothing, by `.mask`, by `poutine.mask` and by `obs_mask`."""
-    mask = torch.tensor([True, False, True])
+    mask = cast(torch.BoolTensor, torch.tensor([True, False, True]))
     for d in (case.distribution((3,)), case.distribution()):
         value = case.distribution((3,)).sample()
         expected = d.log_prob(value) * mask
         require_close(d.mask(mask).log_prob(value), expected, "log_prob after .mask")
 
-        def program(d: dist.TorchDistribution = d, value: Tensor = value, obs_mask: Tensor | None = None) -> Tensor:
+        def program(
+            d: dist.TorchDistribution = d, value: Tensor = value, obs_mask: torch.BoolTensor | None = None
+        ) -> Tensor:
             with pyro.plate("data", 3):
                 return pyro.sample("v", d, obs=value, obs_mask=obs_mask)
 
         require_close(joint_log_prob(poutine.mask(program, mask=mask)), expected.sum(), "poutine.mask")
         partial = program(obs_mask=mask)
         require(torch.equal(partial[mask], value[mask]), "obs_mask does not keep what is observed")
-        require(d.support.check(partial).all(), "obs_mask draws outside the support")
+        require(support_of(d).check(partial).all(), "obs_mask draws outside the support")
 
 
 @check
@@ -86,12 +88,12 @@ def components(case: Case) -> list[dist.TorchDistribution]:
     return [case.build(**{k: x[i] for k, x in parameters.items()}, validate_args=True) for i in range(3)]
 
 
-def mixture(case: Case, data: Tensor, enumerate_z: str | None) -> Callable[[], Tensor]:
+def mixture(case: Case, data: Tensor, enumerate_z: Literal["parallel", "sequential"] | None) -> Callable[[], Tensor]:
     """Write a program that draws one of three components, and data from it."""
     parameters = case.tensors((3,))
 
     def program() -> Tensor:
-        z = pyro.sample("z", UNIFORM, infer={"enumerate": enumerate_z})
+        z = pyro.sample("z", UNIFORM, infer={"enumerate": enumerate_z} if enumerate_z else None)
         with pyro.plate("data", len(data)):
             pyro.sample("v", case.build(**{k: x[z] for k, x in parameters.items()}, validate_args=True), obs=data)
         return z
@@ -225,10 +227,10 @@ def chain(case: Case) -> Callable[[], None]:
 @check
 def check_inspect(case: Case) -> None:
     """`pyro.infer.inspect` sees what depends on what."""
-    prior = get_dependencies(chain(case))["prior_dependencies"]
+    prior: Any = get_dependencies(chain(case))["prior_dependencies"]
     require(set(prior["v"]) == {"v", "z"}, f"v is found to depend on {sorted(prior['v'])}, not on v and z")
     require(set(prior["y"]) == {"v", "y"}, f"y is found to depend on {sorted(prior['y'])}, not on v and y")
-    relations = get_model_relations(chain(case))
+    relations: dict[str, Any] = get_model_relations(chain(case))
     require(relations["sample_sample"] == {"z": [], "v": ["z"], "y": ["v"]}, f"found {relations['sample_sample']}")
     name = type(case.distribution()).__name__
     require(relations["sample_dist"]["v"] == name, f"the site's distribution is {relations['sample_dist']['v']}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -36,8 +38,8 @@ def check_goodness_of_fit(case: Case, num_samples: int = 20_000) -> None:
     for d in [*case.distributions(), case.distribution((3, 1)).expand((3, 2)), case.distribution().expand((2,))]:
         index, probs = draw_indices(case, d, num_samples)
         for i in elements(d):
-            p = probs[(slice(None), *i)]
-            counts = torch.bincount(index[(..., *i)].flatten(), minlength=len(p))
+            p = probs[:, *i]
+            counts = torch.bincount(index[..., *i].flatten(), minlength=len(p))
             tests.append((f"the sampler in batch element {i} of {tuple(d.batch_shape)}", counts, p))
     reject(tests)
 
@@ -56,7 +58,8 @@ def check_independence(case: Case, num_samples: int = 20_000) -> None:
     tests = []
     for d in (case.distribution(), case.distribution((2,)), case.distribution().expand((2,))):
         index, probs = draw_indices(case, d, num_samples)
-        first, p = index[(..., *(0,) * len(d.batch_shape))], probs[(slice(None), *(0,) * len(d.batch_shape))]
+        origin: Any = (0,) * len(d.batch_shape)
+        first, p = index[..., *origin], probs[:, *origin]
         tests.append(("the pair of neighbouring rows", *pairs(p, p, first[0::2], first[1::2])))
         tests.append(("the pair of neighbouring columns", *pairs(p, p, first[:, 0::2], first[:, 1::2])))
         if d.batch_shape:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_gen.testing.case import Case, Inapplicable, Parameters, Shape, check, require, require_close
+from pyro_gen.testing.case import Case, Inapplicable, Parameters, Shape, check, require, require_close, support_of
 
 
 def mixed_parameters(case: Case, batch_shape: Shape = (2,)) -> Iterator[Parameters]:
@@ -18,8 +19,8 @@ def mixed_parameters(case: Case, batch_shape: Shape = (2,)) -> Iterator[Paramete
         yield from (batched | {name: single[name]} for name in batched)
 
 
-def elements(d: TorchDistribution) -> list[tuple[int, ...]]:
-    """List the indices of a distribution's batch elements."""
+def elements(d: TorchDistribution) -> list[Any]:
+    """List the indices of a distribution's batch elements: tuples of integers, with which mypy cannot index."""
     return [tuple(i) for i in torch.ones(d.batch_shape).nonzero().tolist()]
 
 
@@ -31,7 +32,10 @@ def check_shapes(case: Case) -> None:
         d = case.distribution(batch_shape)
         require(d.batch_shape == batch_shape, f"batch_shape is {d.batch_shape}, parameters have {batch_shape}")
         require(d.event_shape == event_shape, f"event_shape is {d.event_shape} and {event_shape} without a batch")
-        require(d.support.event_dim == d.event_dim, f"support has event_dim {d.support.event_dim}, not {d.event_dim}")
+        require(
+            support_of(d).event_dim == d.event_dim,
+            f"support has event_dim {support_of(d).event_dim}, not {d.event_dim}",
+        )
         for sample_shape in map(torch.Size, [(), (5,), (2, 3), (0,)]):
             value, full = d.sample(sample_shape), sample_shape + batch_shape
             require(value.shape == full + event_shape, f"sample({tuple(sample_shape)}) has shape {tuple(value.shape)}")
@@ -60,8 +64,8 @@ def check_batch_elements(case: Case) -> None:
         log_prob = batch.log_prob(value)
         for i in elements(batch):
             element = case.build(**{k: x[i] for k, x in parameters.items()}, validate_args=True)
-            own = element.log_prob(value[(slice(None), *i)])
-            require_close(log_prob[(slice(None), *i)], own, f"log_prob of batch element {i}")
+            own = element.log_prob(value[:, *i])
+            require_close(log_prob[:, *i], own, f"log_prob of batch element {i}")
 
 
 @check
@@ -81,14 +85,14 @@ def check_expand(case: Case) -> None:
     """`expand` keeps type, parameters, law, enumeration and validation."""
     for d in case.distributions():
         interstitial = [torch.Size(4 if n == 1 else n for n in d.batch_shape)] if 1 in d.batch_shape else []
-        for shape in [d.batch_shape, torch.Size([4]) + d.batch_shape, *interstitial]:
+        for shape in [d.batch_shape, torch.Size((4, *d.batch_shape)), *interstitial]:
             _check_expanded(d, d.expand(shape), shape)
         twice = d.expand(torch.Size([2]) + d.batch_shape).expand(torch.Size([5, 2]) + d.batch_shape)
         _check_expanded(d, twice, torch.Size([5, 2]) + d.batch_shape)
         unchecked = case.distribution(d.batch_shape, validate_args=False).expand((4, *d.batch_shape))
         require(not unchecked._validate_args, "expand turned validation on")
-    for shape in [(), (1,), (2,)]:
-        _check_refused(case.distribution((3,)), torch.Size(shape))
+    for smaller in [(), (1,), (2,)]:
+        _check_refused(case.distribution((3,)), torch.Size(smaller))
 
 
 def _check_refused(d: TorchDistribution, shape: torch.Size) -> None:

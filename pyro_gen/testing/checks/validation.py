@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from pyro_gen.testing.case import Case, Inapplicable, check, require, value_error
+from pyro_gen.testing.case import Case, Inapplicable, check, require, support_of, value_error
 
 
 def spoil(x: Tensor, element: float) -> Tensor:
@@ -18,10 +20,10 @@ def spoil(x: Tensor, element: float) -> Tensor:
 def strangers(case: Case) -> list[float]:
     """List numbers that no event holds."""
     d = case.distribution()
-    if d.support.is_discrete:
+    if support_of(d).is_discrete:
         return [0.5, -1.0, 1e6]
     value = d.sample()
-    found = [x for x in (0.5, 2.0, -1.0, 1e6, -1e6) if not d.support.check(spoil(value, x)).all()]
+    found = [x for x in (0.5, 2.0, -1.0, 1e6, -1e6) if not support_of(d).check(spoil(value, x)).all()]
     if not found:
         raise Inapplicable(f"every number is in the support of {case.name}")
     return found
@@ -31,12 +33,14 @@ def strangers(case: Case) -> list[float]:
 def check_support(case: Case) -> None:
     """The support holds every state and every sample, and answers one truth value for each event."""
     for d in case.distributions():
-        inside = d.support.check(d.sample((50,)))
+        inside = support_of(d).check(d.sample((50,)))
         require(inside.shape == (50, *d.batch_shape), f"support.check has shape {tuple(inside.shape)}")
         require(inside.all(), "a sample is outside the support")
-        require(d.support.is_discrete or not d.has_enumerate_support, "an enumerable support is said to be continuous")
-    if case.distribution().support.is_discrete:
-        require(case.distribution().support.check(case.states()).all(), "a state is outside the support")
+        require(
+            support_of(d).is_discrete or not d.has_enumerate_support, "an enumerable support is said to be continuous"
+        )
+    if support_of(case.distribution()).is_discrete:
+        require(support_of(case.distribution()).check(case.states()).all(), "a state is outside the support")
 
 
 @check
@@ -45,7 +49,7 @@ def check_validation(case: Case) -> None:
     for d in case.distributions():
         for stranger in strangers(case):
             value = spoil(d.sample((3,)), stranger)
-            message = value_error(lambda d=d, x=value: d.log_prob(x), f"log_prob of a value with {stranger}")
+            message = value_error(partial(d.log_prob, value), f"log_prob of a value with {stranger}")
             require("value" in message, f"the message does not name the value: {message}")
 
 
@@ -54,7 +58,7 @@ def check_validation_of_nan(case: Case) -> None:
     """`log_prob` raises `ValueError`, naming NaN, when a single number of the value is NaN."""
     for d in [*case.distributions(), case.distribution().expand((3,))]:
         value = spoil(d.sample((3,)), torch.nan)
-        message = value_error(lambda d=d, x=value: d.log_prob(x), "log_prob of a value with NaN")
+        message = value_error(partial(d.log_prob, value), "log_prob of a value with NaN")
         require("nan" in message.lower(), f"the message does not say that the value has NaN: {message}")
 
 
@@ -67,14 +71,14 @@ def check_validation_of_shape(case: Case) -> None:
         value = case.distribution().sample((3,))
         misfits += [value[..., :1], torch.cat([value, value], -1), value[(0,) * (n + 1)]]
     for value in misfits:
-        value_error(lambda x=value: batch.log_prob(x), f"log_prob of a value of shape {tuple(value.shape)}")
+        value_error(partial(batch.log_prob, value), f"log_prob of a value of shape {tuple(value.shape)}")
 
 
 @check
 def check_validation_switched_off(case: Case) -> None:
     """Under `validate_args=False`, `log_prob` looks at no value, and the batch comes out as usual."""
     for d in (case.distribution((3,), validate_args=False), case.distribution(validate_args=False).expand((3,))):
-        if d.support.is_discrete and not d.sample().is_floating_point():
+        if support_of(d).is_discrete and not d.sample().is_floating_point():
             raise Inapplicable("a value of integers cannot leave the support harmlessly")
         for stranger in (0.5, torch.nan):
             require(d.log_prob(spoil(d.sample(), stranger)).shape == (3,), "log_prob has another shape")
@@ -91,6 +95,6 @@ def check_parameters(case: Case) -> None:
             event_dim = x.dim() - len(batch_shape)
             require(constraints[name].event_dim == event_dim, f"the constraint of `{name}` is not on {event_dim} dims")
             spoilt = parameters | {name: spoil(x, torch.nan)}
-            message = value_error(lambda p=spoilt: case.build(**p, validate_args=True), f"NaN in `{name}`")
+            message = value_error(partial(case.build, **spoilt, validate_args=True), f"NaN in `{name}`")
             require(name in message, f"the message does not name `{name}`: {message}")
             case.build(**spoilt, validate_args=False)
