@@ -32,7 +32,12 @@ def test_a_row_is_the_mean_loss_of_its_epoch() -> None:
 )
 def test_a_tuple_or_list_becomes_the_arguments(batch: Any, arguments: tuple[Any, ...]) -> None:
     seen = []
-    quiet(lambda *args: seen.append(args) or 0.0, [batch], 1)  # type: ignore[func-returns-value]
+
+    def step(*args: Any) -> float:
+        seen.append(args)
+        return 0.0
+
+    quiet(step, [batch], 1)
     assert seen == [arguments]
 
 
@@ -190,7 +195,12 @@ def test_the_table_is_the_history(tmp_path: Path) -> None:
 def test_every_row_is_on_disk_at_once(tmp_path: Path) -> None:
     lengths: list[int] = []
     line, file = Line(), tmp_path / "run.csv"
-    line.fit(3, evaluate=lambda: {"rows": float(lengths.append(len(rows_of(file))) or 0)}, metrics=file)  # type: ignore[func-returns-value]
+
+    def evaluate() -> dict[str, float]:
+        lengths.append(len(rows_of(file)))
+        return {"rows": 0.0}
+
+    line.fit(3, evaluate=evaluate, metrics=file)
     assert lengths == [0, 1, 2]
 
 

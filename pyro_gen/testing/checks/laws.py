@@ -146,7 +146,8 @@ def check_kl_divergence(case: Case) -> None:
 def _align(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     """Give two tables of shape (n,) + batch the same number of batch dimensions."""
     dims = max(log_p.dim(), log_q.dim())
-    return tuple(x.reshape(len(x), *(1,) * (dims - x.dim()), *x.shape[1:]) for x in (log_p, log_q))  # type: ignore[return-value]
+    p, q = (x.reshape(len(x), *(1,) * (dims - x.dim()), *x.shape[1:]) for x in (log_p, log_q))
+    return p, q
 
 
 @check
