@@ -111,6 +111,7 @@ def train(recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str) -
         metrics=out / f"{name}.csv",
         checkpoint=out / f"{name}.pt",
         checkpoint_every=50,
+        settings=vars(recipe) | {"classes": data.classes},
     )
     return rbm.eval(), history
 

@@ -52,6 +52,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1,
     resume: bool = True,
+    settings: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> History:
     """Train for `num_epochs` epochs, or go on from the checkpoint of the same run.
@@ -82,6 +83,8 @@ def fit(
         checkpoint: file for `state`, best state, history and the states of the random number generators of torch (CPU
             and CUDA), numpy and Python. It is read with `weights_only=True`: loading it runs no code.
         checkpoint_every: number of epochs between checkpoints; the last epoch always writes one.
+        settings: what makes this run what it is (recipe, data, seed), of plain Python values. A checkpoint of other
+            settings is refused.
         resume: go on from `checkpoint` where that file exists; without, it is overwritten.
         progress: show a progress bar, where the output is a terminal.
 
@@ -114,7 +117,8 @@ def fit(
     if checkpoint is not None and not state:
         raise ValueError("`checkpoint` needs `state`, the modules and optimisers that learning changes, got none")
     entries = collect(state or {}, scheduler)
-    history, best = _resume(Path(checkpoint), entries, watch) if checkpoint is not None and resume else ([], None)
+    header = _header(entries, watch, settings)
+    history, best = _resume(Path(checkpoint), entries, header) if checkpoint is not None and resume else ([], None)
     table = None if metrics is None else _Table(Path(metrics), history)
     shown: dict[str, float] = {}
     with tqdm(total=num_epochs, initial=len(history), unit="epoch", disable=None if progress else True) as bar:
@@ -132,7 +136,7 @@ def fit(
                 table.add(history)
             last = epoch == num_epochs or watch.exhausted(history)
             if checkpoint is not None and (last or epoch % checkpoint_every == 0):
-                _save(Path(checkpoint), entries, watch, history, best)
+                _save(Path(checkpoint), entries, header, history, best)
             shown |= row
             bar.set_postfix({name: value for name, value in shown.items() if name != "epoch"}, refresh=False)
             bar.update()
@@ -234,8 +238,8 @@ class _Table:
         return csv.DictWriter(file, self.columns, lineterminator="\n")
 
 
-def _save(path: Path, entries: dict[str, Any], watch: _Monitor, history: History, best: Any) -> None:
-    payload = _header(entries, watch) | {
+def _save(path: Path, entries: dict[str, Any], header: dict[str, Any], history: History, best: Any) -> None:
+    payload = header | {
         "history": history,
         "state": capture(entries),
         "best": best,
@@ -251,18 +255,19 @@ def _save(path: Path, entries: dict[str, Any], watch: _Monitor, history: History
         os.fsync(file.fileno())
 
 
-def _header(entries: dict[str, Any], watch: _Monitor) -> dict[str, Any]:
+def _header(entries: dict[str, Any], watch: _Monitor, settings: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the script and its checkpoint must agree on."""
-    return {"format": _FORMAT, "state objects": kinds(entries), "monitor": watch.name, "mode": watch.mode}
+    objects = {"state objects": kinds(entries), "monitor": watch.name, "mode": watch.mode}
+    return {"format": _FORMAT, **objects, "settings": dict(settings or {})}
 
 
-def _resume(path: Path, entries: dict[str, Any], watch: _Monitor) -> tuple[History, Any]:
+def _resume(path: Path, entries: dict[str, Any], header: dict[str, Any]) -> tuple[History, Any]:
     """Load what `path` holds, where it exists, into the entries and the random number generators."""
     if not path.exists():
         return [], None
     payload = _read(path)
     try:
-        for what, expected in _header(entries, watch).items():
+        for what, expected in header.items():
             if payload.get(what) != expected:
                 raise ValueError(f"{what} must be {expected!r}, got {payload.get(what)!r}")
         load(entries, payload["state"])

@@ -342,3 +342,14 @@ def test_an_autoguide_that_was_not_called_is_asked_for(tmp_path: Path) -> None:
     train(1)
     with pytest.raises(ValueError, match=r"(?s)`guide` cannot .*as an autoguide does.*locs\.z"):
         train(2)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"checkpoint": tmp_path / "run.pt", "settings": {"rate": 0.1}}
+    Line().fit(2, **settings)
+    line = Line()
+    before = line.values()
+    with pytest.raises(ValueError, match="settings must be"):
+        line.fit(3, **(settings | {"settings": {"rate": 0.2}}))
+    assert same(before, line.values())
+    assert len(line.fit(3, **settings)) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -13,7 +13,8 @@ from torch import Size, Tensor
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, LogPartition, Partition
 
 T = TypeVar("T")
-Memo = dict[str, tuple[object, Any]]
+Memo = list[tuple[object, list[Tensor], Any]]
+"""At most one entry: what was computed, for which values of the parameters, and the result."""
 
 
 class EnergyDistribution(TorchDistribution):
@@ -82,8 +83,8 @@ class EnergyDistribution(TorchDistribution):
 
     @property
     def samples_exactly(self) -> bool:
-        """Whether ``sample`` draws exactly: log Z is exact and the smaller side has at most 20 units."""
-        return self.smaller_side <= EXACT_UNITS and isinstance(self.partition, Exact | None)
+        """Whether ``sample`` draws exactly: log Z is exact, or would be by default."""
+        return isinstance(self.partition, Exact) or (self.partition is None and self.smaller_side <= EXACT_UNITS)
 
     def unnormalized_log_prob(self, value: Tensor) -> Tensor:
         """Minus the free energy: log p(value) up to log Z.
@@ -125,21 +126,45 @@ class EnergyDistribution(TorchDistribution):
         """
         return self._resolve_partition().log_partition(self).expand(self.batch_shape)
 
-    def remember(self, name: str, compute: Callable[[], T]) -> T:
+    def remember(self, key: object, compute: Callable[[], T]) -> T:
         """The result of ``compute`` for the parameters' present values, shared by all expansions of this object."""
-        values = tuple(_fingerprint(p) for p in self.parameters)
-        if self._memo.get(name, (None,))[0] != values:
+        kept_key, values, result = self._memo[0] if self._memo else (None, (), None)
+        same = kept_key is key and all(torch.equal(p, x) for p, x in zip(self.parameters, values, strict=True))
+        if not same or any(p.is_meta for p in self.parameters):
             with torch.inference_mode(False):
-                self._memo[name] = (values, compute())
-        return self._memo[name][1]
+                result = compute()
+                self._memo[:] = [(key, [p.detach().clone() for p in self.parameters], result)]
+        return cast(T, result)
 
     def share(self, memo: Memo) -> None:
         """Keep what is found out of log Z in ``memo``, which outlives this object."""
         self._memo, self.shares_memo = memo, True
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles find out for themselves."""
+        return self.__dict__ | {"_memo": []}
+
+    def check_value(self, name: str, value: Tensor) -> None:
+        """Check states that a user gives, where arguments are validated at all.
+
+        Args:
+            name: the argument's name, for the message.
+            value: states, (..., visible).
+
+        Raises:
+            ValueError: they have another event shape, or lie outside the support.
+        """
+        if self._validate_args:
+            try:
+                self._validate_sample(value)
+            except ValueError as error:
+                raise ValueError(f"`{name}` is no state of this distribution: {error}") from error
+
     def _validate_sample(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise ValueError(f"`value` must be a tensor, got {type(value).__name__}")
+        if value.device != self.parameters[0].device:
+            raise ValueError(f"`value` must be on {self.parameters[0].device} like the parameters, got {value.device}")
         if value.is_floating_point() and value.isnan().any():
             raise ValueError(
                 "`value` holds NaN, which no distribution of pyro_gen accepts: a mask cannot be seen here, so fill "
@@ -148,15 +173,6 @@ class EnergyDistribution(TorchDistribution):
         if not value.numel() and value.shape[-1:] == self.event_shape:
             return  # torch's check cannot reshape what is empty
         super()._validate_sample(value)
-
-
-@torch.no_grad()
-def _fingerprint(parameter: Tensor) -> tuple[int, int, float, float]:
-    """What changes when a parameter does: address, version, and two sums since writes to ``.data`` keep the version."""
-    version = 0 if parameter.is_inference() else parameter._version
-    if parameter.is_meta:
-        return 0, version, 0.0, 0.0
-    return parameter.data_ptr(), version, parameter.sum().item(), parameter.square().sum().item()
 
 
 __all__ = ["EnergyDistribution"]

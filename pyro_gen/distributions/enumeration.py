@@ -28,7 +28,7 @@ class Side(NamedTuple):
 
 def _block_log_terms(side: Side, start: int, stop: int, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
     """Log of the joint summed over the larger side, for the smaller side's states ``start`` to ``stop - 1``."""
-    states = side.small.enumerate(start, stop, side.num_units, weight)
+    states = side.small.states(torch.arange(start, stop, device=weight.device), side.num_units, weight)
     terms = side.large.cumulant(states @ weight + large.unsqueeze(-2))
     return terms - side.small.energy(states, small.unsqueeze(-2))
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class Exact(Partition):
         """Exact log Z with its gradient; remembered where no gradient is asked for."""
         if _wants_gradient(distribution):
             return distribution.log_sum()
-        return distribution.remember("exact", distribution.log_sum)
+        return distribution.remember(Exact, distribution.log_sum)
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
         """Exact log Z: no standard error, infinite effective sample size."""
@@ -136,6 +136,7 @@ class AIS(Partition):
     num_chains: int = 500
     num_betas: int = 2000
     base_rates: Tensor | None = field(default=None, repr=False)
+    identity: object = field(default_factory=object, repr=False, kw_only=True)  # kept by `replace`: one run each
 
     def __post_init__(self) -> None:
         """Check the sizes and the rates."""
@@ -158,14 +159,14 @@ class AIS(Partition):
             _refuse_tracing("AIS")
         if not distribution.shares_memo:
             _refuse_callers("AIS in a distribution that the model makes anew", ("pyro.infer.mcmc",))
-        return _KeyedAIS(self.num_chains, self.num_betas, self.base_rates, draw_seed())
+        return _KeyedAIS(self.num_chains, self.num_betas, self.base_rates, draw_seed(), identity=self.identity)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         """The estimate, with the particles' gradient."""
         run = self._run(distribution)
         if not _wants_gradient(distribution):
             return run.estimate.value
-        surrogate = (run.weights * -distribution.free_energy(run.particles)).sum(0)
+        surrogate = _FirstOrder.apply((run.weights * -distribution.free_energy(run.particles)).sum(0))
         return run.estimate.value + (surrogate - surrogate.detach())
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
@@ -193,12 +194,15 @@ class AIS(Partition):
             annealing. Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte
             Carlo.
         """
+        distribution.check_value("states", states)
         base = self._base(distribution, draw_seed())
         betas = torch.linspace(1, 0, self.num_betas + 1, dtype=torch.float64)
         log_weight, _ = distribution.anneal(states.to(base), base, betas, draw_seed())
         down = _estimate(torch.zeros_like(log_weight[0]), log_weight, "reverse AIS")
         value = distribution.base_log_partition(base) - down.value
-        return down._replace(value=value.to(base.dtype))
+        estimate = down._replace(value=value.to(base.dtype))
+        _warn_if_poor(estimate, len(states), self.num_betas)
+        return estimate
 
     def _run(self, distribution: EnergyDistribution) -> AnnealedRun:
         raise ValueError(
@@ -212,7 +216,7 @@ class AIS(Partition):
         betas = torch.linspace(0, 1, self.num_betas + 1, dtype=torch.float64)
         log_weight, particles = distribution.anneal(start, base, betas, seed)
         estimate = _estimate(distribution.base_log_partition(base), log_weight, "AIS")
-        _warn_if_poor(estimate, self)
+        _warn_if_poor(estimate, self.num_chains, self.num_betas)
         weights = log_weight.softmax(0).to(base.dtype)
         return AnnealedRun(estimate._replace(value=estimate.value.to(base.dtype)), particles, weights)
 
@@ -235,8 +239,7 @@ class _KeyedAIS(AIS):
         return self
 
     def _run(self, distribution: EnergyDistribution) -> AnnealedRun:
-        name = f"AIS of {self.num_chains} chains and {self.num_betas} betas"
-        return distribution.remember(name, lambda: self._forward(distribution, self.seed))
+        return distribution.remember(self.identity, lambda: self._forward(distribution, self.seed))
 
 
 class NegativePhase(Partition):
@@ -350,7 +353,7 @@ class _Particles(_Contrast):
     particles: Tensor = field(repr=False)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
-        return -distribution.free_energy(self.particles).mean(0)
+        return _FirstOrder.apply(-distribution.free_energy(self.particles).mean(0))
 
 
 @dataclass(frozen=True)
@@ -363,7 +366,7 @@ class _DataParticles(_Contrast):
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         particles = distribution.sweep(value, self.num_steps, self.seed, self.step)
-        return -distribution.free_energy(particles)
+        return _FirstOrder.apply(-distribution.free_energy(particles))
 
 
 def refuse_misuse(parameter_batch_shape: torch.Size) -> None:
@@ -383,6 +386,11 @@ def refuse_misuse(parameter_batch_shape: torch.Size) -> None:
         )
     _refuse_tracing("a negative phase")
     _refuse_callers("a negative phase", _NEEDS_DENSITY)
+
+
+def starts_at_data(partition: Partition | None) -> bool:
+    """Whether the particles of a contrast start at the value itself, so that it serves observed values only."""
+    return isinstance(partition, _DataParticles)
 
 
 _NEEDS_DENSITY = tuple(
@@ -438,13 +446,30 @@ def _no_log_partition() -> ValueError:
     return ValueError("a negative phase knows no log Z: use Exact or AIS as `partition` (of a module: as `evaluation`)")
 
 
+class _FirstOrder(torch.autograd.Function):
+    """The identity, but a second derivative raises: a stand-in for log Z has a right gradient and no right Hessian."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "AIS and negative phases give the gradient of log Z but no second derivative (no `create_graph=True`, "
+                "no Laplace approximation): use Exact"
+            )
+        return grad_output
+
+
 def _wants_gradient(distribution: EnergyDistribution) -> bool:
     return torch.is_grad_enabled() and any(p.requires_grad for p in distribution.parameters)
 
 
 def _check_positive(**sizes: int) -> None:
     for name, size in sizes.items():
-        if size < 1:
+        if not isinstance(size, int) or size < 1:
             raise ValueError(f"`{name}` must be at least 1, got {size}")
 
 
@@ -454,18 +479,18 @@ def _estimate(log_base: Tensor, log_weight: Tensor, method: str) -> LogPartition
     total = log_weight.logsumexp(0)
     size = (2 * total - (2 * log_weight).logsumexp(0)).exp()
     relative_variance = (count / size - 1).clamp(min=0)
-    error = (relative_variance / max(count - 1, 1)).sqrt()
+    error = (relative_variance / (count - 1)).sqrt() if count > 1 else torch.full_like(total, math.inf)
     return LogPartition(log_base + total - math.log(count), error, size, method)
 
 
-def _warn_if_poor(estimate: LogPartition, settings: AIS) -> None:
+def _warn_if_poor(estimate: LogPartition, count: int, num_betas: int) -> None:
     size = estimate.effective_sample_size.min().item()
     if not math.isfinite(estimate.value.sum().item()):
         raise ValueError("AIS gave a log Z that is not finite: the parameters are infinite or NaN")
-    if size < max(0.1 * settings.num_chains, min(20.0, 0.5 * settings.num_chains)):
+    if size < max(0.1 * count, min(20.0, 0.5 * count)) or count == 1:
         warnings.warn(
-            f"AIS cannot be trusted: effective sample size {size:.1f} of {settings.num_chains} chains (standard error "
-            f"{estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now {settings.num_betas}",
+            f"{estimate.method} cannot be trusted: effective sample size {size:.1f} of {count} chains (standard error "
+            f"{estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now {num_betas}, or `num_chains`",
             stacklevel=2,
         )
 

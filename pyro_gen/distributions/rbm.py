@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.enumeration import Side, log_sum, log_terms
-from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
+from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition, starts_at_data
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.kernels import draw_seed, rbm_ais, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
@@ -75,8 +75,10 @@ class RBM(EnergyDistribution):
         if num_steps is not None and num_steps < 1:
             raise ValueError(f"`num_steps` must be at least 1 or None, got {num_steps}")
         self.weight, self.vbias, self.hbias, self.num_steps = weight, vbias, hbias, num_steps
-        self._memo = {}
+        self._memo = []
         super().__init__(self.parameter_batch_shape, vbias.shape[-1:], validate_args=validate_args)
+        if not isinstance(partition, Partition | None):
+            raise ValueError(f"`partition` must be Exact(...), AIS(...), a negative phase or None, got {partition}")
         self.partition = None if partition is None else partition.bind(self)
 
     @property
@@ -139,6 +141,7 @@ class RBM(EnergyDistribution):
         Returns:
             Nats, of the broadcast batch shape.
         """
+        _check_width("h", h, self.hbias)
         v, h = v.to(self.weight.dtype), h.to(self.weight.dtype)
         interaction = (field(v, self.weight, torch.zeros_like(self.hbias)) * h).sum(-1)
         return self.visible_units.energy(v, self.vbias) + self.hidden_units.energy(h, self.hbias) - interaction
@@ -156,6 +159,8 @@ class RBM(EnergyDistribution):
         Raises:
             ValueError: log Z is not known, or ``partition`` is a negative phase.
         """
+        self.check_value("v", v)
+        self._check_hidden(h)
         return -self.energy(v, h) - self.log_partition().value
 
     def free_energy(self, value: Tensor) -> Tensor:
@@ -193,6 +198,7 @@ class RBM(EnergyDistribution):
         References:
             Besag (1975), Statistical analysis of non-lattice data.
         """
+        self.check_value("value", value)
         value = value.to(self.weight.dtype)
         hidden_field = self._hidden_field(value)
         cumulant = self.hidden_units.cumulant(hidden_field)
@@ -220,8 +226,7 @@ class RBM(EnergyDistribution):
         """
         if num_steps < 0:
             raise ValueError(f"`num_steps` must not be negative, got {num_steps}")
-        if self._validate_args:
-            self._validate_sample(value)
+        self.check_value("value", value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape
         value = value.to(self.vbias).expand(shape)
         return self.sweep(value, num_steps, draw_seed(), 0) if num_steps else value
@@ -270,14 +275,14 @@ class RBM(EnergyDistribution):
         """Draw the smaller side from its enumerated marginal, then the larger side given it."""
         side, weight, small, large = self._smaller_first()
         index = _draw_index(log_terms(side, weight, small, large), shape)
-        states = side.small.enumerate(0, side.num_states, side.num_units, weight)[index]
+        states = side.small.states(index, side.num_units, weight)
         other = side.large.conditional(field(states, weight, large)).sample()
         return (states, other) if small is self.vbias else (other, states)
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether the visible states can be listed: at most 20 units."""
-        return self.vbias.shape[-1] <= EXACT_UNITS
+        """Whether the visible states can be listed: at most 20 units, and no CD, which serves observed rows only."""
+        return self.vbias.shape[-1] <= EXACT_UNITS and not starts_at_data(self.partition)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All 2^visible states.
@@ -289,14 +294,16 @@ class RBM(EnergyDistribution):
             Shape (2^visible,) + batch_shape + (visible,), or with ones in place of the batch.
 
         Raises:
-            NotImplementedError: there are more than 20 visible units.
+            NotImplementedError: there are more than 20 visible units, or the particles start at the value (CD).
         """
         if not self.has_enumerate_support:
             raise NotImplementedError(
-                f"{self.vbias.shape[-1]} visible units are too many to enumerate: at most {EXACT_UNITS}"
+                f"visible states are listed for at most {EXACT_UNITS} units and not under contrastive divergence, got "
+                f"{self.vbias.shape[-1]} units and partition {self.partition}"
             )
         visible = self.vbias.shape[-1]
-        values = self.visible_units.enumerate(0, 2**visible, visible, self.vbias)
+        numbers = torch.arange(2**visible, device=self.vbias.device)
+        values = self.visible_units.states(numbers, visible, self.vbias)
         values = values.view(-1, *(1,) * len(self.batch_shape), visible)
         return values.expand(-1, *self.batch_shape, visible) if expand else values
 
@@ -338,7 +345,12 @@ class RBM(EnergyDistribution):
         """Short chains from sigmoid(vbias), keyed by ``seed``."""
         return self.sweep(self.base_states(self.vbias, num_chains, seed), num_steps, seed, 0)
 
+    def _check_hidden(self, h: Tensor) -> None:
+        if self._validate_args and not self.hidden_units.support.check(h).all():
+            raise ValueError("`h` must hold hidden states, zeros and ones, got other values")
+
     def _hidden_field(self, v: Tensor) -> Tensor:
+        _check_width("v", v, self.vbias)
         return field(v.to(self.weight.dtype), self.weight, self.hbias)
 
     def _smaller_first(self) -> tuple[Side, Tensor, Tensor, Tensor]:
@@ -351,8 +363,8 @@ class RBM(EnergyDistribution):
 
 def _check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
     """Name the parameter whose shape, device or dtype does not fit."""
-    if not weight.is_floating_point():
-        raise ValueError(f"`weight` must hold floating-point numbers, got {weight.dtype}")
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"`weight` must be float32 or float64, got {weight.dtype}")
     if weight.dim() < 2 or 0 in weight.shape[-2:]:
         raise ValueError(
             f"`weight` must have shape (..., visible, hidden) with both positive, got {tuple(weight.shape)}"
@@ -372,31 +384,26 @@ def _check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
         raise ValueError(message) from error
 
 
+def _check_width(name: str, states: Tensor, bias: Tensor) -> None:
+    if states.shape[-1:] != bias.shape[-1:]:
+        raise ValueError(f"`{name}` must have shape (..., {bias.shape[-1]}), got {tuple(states.shape)}")
+
+
 def _check_exact(rbm: RBM) -> None:
     if not isinstance(rbm._resolve_partition(), Exact):
         raise NotImplementedError(f"this needs the exact log Z, and `partition` is {rbm.partition}")
 
 
 def _draw_index(log_weights: Tensor, shape: Size) -> Tensor:
-    """Indices of shape ``shape`` with probabilities exp(log_weights) (..., states), float64 against 2^20 small ones."""
-    probs = log_weights.double().softmax(-1)
-    if Size(probs.shape[:-1]).numel() == 1:
-        flat = probs.flatten()
-        return (
-            torch.multinomial(flat, shape.numel(), replacement=True).view(shape)
-            if shape.numel()
-            else _empty(flat, shape)
-        )
-    probs = probs.expand(*shape[len(shape) - probs.dim() + 1 :], -1)
-    rows = probs.reshape(-1, probs.shape[-1])
-    draws = shape.numel() // len(rows)
-    if draws == 0:
-        return _empty(probs, shape)
-    return torch.multinomial(rows, draws, replacement=True).T.reshape(shape)
-
-
-def _empty(like: Tensor, shape: Size) -> Tensor:
-    return torch.empty(shape, dtype=torch.long, device=like.device)
+    """Indices of shape ``shape`` with probabilities exp(log_weights) (..., states), by inversion in float64."""
+    cumulative = log_weights.double().softmax(-1).cumsum(-1)
+    batch = Size(shape[len(shape) - cumulative.dim() + 1 :])
+    uniform = torch.rand(shape, dtype=torch.float64, device=log_weights.device) * cumulative[..., -1]
+    if Size(cumulative.shape[:-1]).numel() == 1:
+        return torch.searchsorted(cumulative.flatten(), uniform, right=True)
+    rows = uniform.reshape(-1, *batch).movedim(0, -1).contiguous()
+    index = torch.searchsorted(cumulative.expand(*batch, -1).contiguous(), rows, right=True)
+    return index.movedim(-1, 0).reshape(shape)
 
 
 @register_kl(RBM, RBM)

@@ -33,8 +33,8 @@ class Units(Protocol):
     def conditional(self, field: Tensor) -> TorchDistribution:
         """The law of a layer given its field (..., units), with the units as event."""
 
-    def enumerate(self, start: int, stop: int, units: int, like: Tensor) -> Tensor:
-        """States number ``start`` to ``stop - 1`` of a layer, shape (stop - start, units)."""
+    def states(self, number: Tensor, units: int, like: Tensor) -> Tensor:
+        """The states of a layer with the given numbers, shape (..., units) and the dtype of ``like``."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,6 @@ class BernoulliUnits:
         """Independent Bernoulli units with logits ``field``."""
         return dist.Bernoulli(logits=field).to_event(1)
 
-    def enumerate(self, start: int, stop: int, units: int, like: Tensor) -> Tensor:
-        """The binary digits of ``start`` to ``stop - 1``, lowest first."""
-        numbers = torch.arange(start, stop, device=like.device).unsqueeze(-1)
-        return ((numbers >> torch.arange(units, device=like.device)) & 1).to(like.dtype)
+    def states(self, number: Tensor, units: int, like: Tensor) -> Tensor:
+        """The binary digits of the numbers, lowest first."""
+        return ((number.unsqueeze(-1) >> torch.arange(units, device=like.device)) & 1).to(like.dtype)

@@ -75,6 +75,8 @@ class BlockGibbs(MCMCKernel):
         shape = (num_chains, *distribution.event_shape)
         if start is not None and start.shape != shape:
             raise ValueError(f"`start` must have shape {shape}, got {tuple(start.shape)}")
+        if start is not None:
+            distribution.check_value("start", start)
         self.distribution, self.num_steps, self.num_chains = distribution, num_steps, num_chains
         self.start, self.name = start, name
         self.transforms: dict[str, Any] = {}
@@ -93,7 +95,7 @@ class BlockGibbs(MCMCKernel):
         """
         seed = draw_seed() if seed is None else seed
         if self.start is not None:
-            return GibbsState(self.start, seed, 0)
+            return GibbsState(self.start.to(self.distribution.parameters[0]), seed, 0)
         noise = torch.zeros_like(self.distribution.parameters[1])
         return GibbsState(self.distribution.base_states(noise, self.num_chains, seed), seed, 0)
 
@@ -126,7 +128,11 @@ class BlockGibbs(MCMCKernel):
 
     @initial_params.setter
     def initial_params(self, params: dict[str, Tensor]) -> None:
-        self.start = params[self.name]
+        start = params[self.name]
+        if len(start) != self.num_chains:
+            raise ValueError(f"`{self.name}` must hold {self.num_chains} chains, got {len(start)}")
+        self.distribution.check_value(self.name, start)
+        self.start = start
 
     def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         """One draw: ``num_steps`` sweeps from the states in ``params``."""

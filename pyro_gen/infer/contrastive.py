@@ -60,7 +60,9 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
         buffers["step"].add_(phase.num_steps)
     if phase.persistent_chains:
         buffers["chains"] = contrast.particles
-    weight.grad, vbias.grad, hbias.grad = contrast.weight, contrast.vbias, contrast.hbias
+    for parameter, gradient in zip((weight, vbias, hbias), contrast[:3], strict=True):
+        if parameter.requires_grad:
+            parameter.grad = gradient
     return contrast.value
 
 
@@ -72,7 +74,10 @@ def _tables(rbm: RBM) -> tuple[list[Tensor], dict[str, Tensor], NegativePhase]:
     parameters = [rbm._parameters.get(name) for name in ("weight", "vbias", "hbias")]
     if any(parameter is None for parameter in parameters):
         raise ValueError("`rbm` must hold its weights as parameters to be given gradients, got sampled ones")
-    return cast(list[Tensor], parameters), cast(dict[str, Tensor], rbm._buffers), phase
+    buffers = cast(dict[str, Tensor], rbm._buffers)
+    if len(buffers["chains"]) != phase.persistent_chains:
+        raise ValueError(f"`negative_phase` must keep the {len(buffers['chains'])} chains of the module, got {phase}")
+    return cast(list[Tensor], parameters), buffers, phase
 
 
 def _check_batch(weight: Tensor, batch: Tensor) -> None:

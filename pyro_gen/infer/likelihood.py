@@ -65,7 +65,7 @@ def log_likelihood(distribution: EnergyDistribution, x: Tensor) -> LogLikelihood
         The rows' log likelihoods, with the standard errors of their mean and of log Z.
 
     Raises:
-        ValueError: ``x`` is empty or outside the support, or log Z is not known.
+        ValueError: the distribution is batched, ``x`` is empty or outside the support, or log Z is not known.
 
     Example:
         >>> from pyro_gen.distributions import RBM
@@ -73,6 +73,8 @@ def log_likelihood(distribution: EnergyDistribution, x: Tensor) -> LogLikelihood
         >>> print(log_likelihood(rbm, torch.eye(3)))
         -2.08 nats (log Z +/- 0.00, test rows +/- 0.00, N=3)
     """
+    if distribution.batch_shape:
+        raise ValueError(f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}")
     if x.dim() != 2 or not len(x):
         raise ValueError(f"`x` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
     return LogLikelihood(distribution.log_prob(x), distribution.log_partition())

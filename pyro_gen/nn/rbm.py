@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen.distributions.energy import Memo
 from pyro_gen.distributions.partition import NegativePhase, Partition, PersistentChains, refuse_misuse, with_base_rates
 from pyro_gen.kernels import draw_seed, rbm_gibbs
 
@@ -19,7 +20,8 @@ class RBM(nn.Module):
     frozen snapshot of its particles: ``log_prob`` is a contrast with the phase's gradient. In ``eval()`` or under
     ``no_grad`` the distribution carries ``evaluation`` instead, and ``log_prob`` is a log probability in nats.
 
-    The buffers ``chains`` (num_chains, visible), ``step`` and ``seed`` hold all that learning needs, so that
+    Copies share the key: give each member of an ensemble a seed of its own. The buffers ``chains`` (num_chains,
+    visible), ``step`` and ``seed`` hold all that learning needs, so that
     ``state_dict`` resumes bit for bit; ``base_rates`` (visible,) is where AIS anneals from.
 
     Args:
@@ -61,8 +63,7 @@ class RBM(nn.Module):
         super().__init__()
         if visible < 1 or hidden < 1:
             raise ValueError(f"`visible` and `hidden` must be at least 1, got {visible} and {hidden}")
-        if isinstance(evaluation, NegativePhase):
-            raise ValueError(f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}")
+        _check_evaluation(evaluation)
         self.negative_phase, self.evaluation, self.num_steps = negative_phase, evaluation, num_steps
         self.weight = nn.Parameter(0.01 * torch.randn(visible, hidden))
         self.vbias = nn.Parameter(torch.zeros(visible))
@@ -72,7 +73,7 @@ class RBM(nn.Module):
         self.register_buffer("step", torch.tensor(0))
         self.register_buffer("seed", torch.tensor(draw_seed()))
         self.register_buffer("base_rates", torch.full((visible,), 0.5))
-        self._memo: dict[str, tuple[object, Any]] = {}
+        self._memo: Memo = []
 
     @classmethod
     def from_data(cls, x: Tensor, hidden: int, **settings: Any) -> RBM:
@@ -113,7 +114,8 @@ class RBM(nn.Module):
                 weights).
         """
         parameters = self.weight, self.vbias, self.hbias
-        phase = self.negative_phase if self.training and torch.is_grad_enabled() else self.evaluation
+        learning = self.training and torch.is_grad_enabled()
+        phase = self.negative_phase if learning else _check_evaluation(self.evaluation)
         if isinstance(phase, NegativePhase):
             refuse_misuse(torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1]))
             partition: Partition | None = self._snapshot(phase)
@@ -165,6 +167,10 @@ class RBM(nn.Module):
         Returns:
             The particles, shape (rows, visible).
         """
+        if len(self.chains) != phase.persistent_chains:
+            raise ValueError(
+                f"`negative_phase` must keep the {len(self.chains)} chains that the module was made with, got {phase}"
+            )
         seed, step = int(self.seed), int(self.step)
         self.step += phase.num_steps
         if not len(start):
@@ -174,10 +180,20 @@ class RBM(nn.Module):
             self.chains = particles
         return particles
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles find out log Z for themselves."""
+        return self.__dict__ | {"_memo": []}
+
     def extra_repr(self) -> str:
         """Sizes and settings."""
         visible, hidden = self.weight.shape
         return f"visible={visible}, hidden={hidden}, negative_phase={self.negative_phase}, evaluation={self.evaluation}"
+
+
+def _check_evaluation(evaluation: Partition | None) -> Partition | None:
+    if isinstance(evaluation, NegativePhase) or not isinstance(evaluation, Partition | None):
+        raise ValueError(f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}")
+    return evaluation
 
 
 def check_states(name: str, x: Tensor) -> None:
@@ -190,8 +206,10 @@ def check_states(name: str, x: Tensor) -> None:
     Raises:
         ValueError: ``x`` is not (rows, units) with at least one row of zeros and ones.
     """
+    if not isinstance(x, Tensor):
+        raise ValueError(f"`{name}` must be a tensor, got {type(x).__name__}")
     if x.dim() != 2 or 0 in x.shape:
         raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
-    if not torch.equal(x * x, x):
+    if not torch.equal(x.bool(), x):
         kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
         raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")

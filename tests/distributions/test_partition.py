@@ -87,7 +87,7 @@ def test_coarse_paths_err_below_forwards_and_above_backwards() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # five chains are never trusted
         forward = [RBM(*strong.tensors(), settings).log_partition().value for _ in range(200)]
-    backward = [settings.reverse(rbm, sample).value for sample in rows]
+        backward = [settings.reverse(rbm, sample).value for sample in rows]
     assert torch.stack(forward).mean() < log_z(strong) < torch.stack(backward).mean()
 
 
