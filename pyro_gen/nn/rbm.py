@@ -210,6 +210,6 @@ def check_states(name: str, x: Tensor) -> None:
         raise ValueError(f"`{name}` must be a tensor, got {type(x).__name__}")
     if x.dim() != 2 or 0 in x.shape:
         raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
-    if not torch.equal(x.bool(), x):
+    if not torch.equal(x.ceil().clamp_(0, 1) if x.is_floating_point() else x.bool(), x):
         kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
         raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")
