@@ -100,7 +100,9 @@ def state_index(values: Tensor, all_states: Tensor) -> Tensor:
         [2, -1]
     """
     count, batch = all_states.shape[0], values.shape[: values.dim() - all_states.dim() + 1]
-    rows = torch.cat([all_states.reshape(count, -1), values.reshape(batch.numel(), -1).to(all_states.dtype)])
+    rows = torch.cat(
+        [all_states.reshape(count, -1), values.reshape(batch.numel(), all_states[0].numel()).to(all_states.dtype)]
+    )
     _, label = torch.unique(rows, dim=0, return_inverse=True)
     position = torch.full((len(rows),), -1)
     position[label[:count]] = torch.arange(count)
@@ -126,7 +128,9 @@ def frequencies(values: Tensor, all_states: Tensor) -> Tensor:
     """
     index = state_index(values, all_states).flatten()
     if not len(index) or (index < 0).any():
-        raise ValueError(f"`values` must be one or more of the given states, got {(index < 0).sum()} strangers.")
+        raise ValueError(
+            f"`values` must be one or more of the given states, got {(index < 0).sum()} strangers of {len(index)}"
+        )
     return torch.bincount(index, minlength=len(all_states)).double() / len(index)
 
 
