@@ -12,7 +12,8 @@ from torch.nn.functional import logsigmoid
 
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.enumeration import Side, log_sum, log_terms
-from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition, starts_at_data
+from pyro_gen.distributions.negative_phase import starts_at_data
+from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.kernels import draw_seed, rbm_ais, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field

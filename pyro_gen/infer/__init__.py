@@ -1,14 +1,8 @@
 """Learning and sampling: negative phases, partition functions, the custom gradient step, MCMC kernels."""
 
-from pyro_gen.distributions.partition import (
-    AIS,
-    ContrastiveDivergence,
-    Exact,
-    LogPartition,
-    NegativePhase,
-    Partition,
-    PersistentChains,
-)
+from pyro_gen.distributions.annealing import AIS
+from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
+from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.contrastive import contrastive_gradient

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.partition import AIS, LogPartition
+from pyro_gen.distributions.partition import LogPartition
 
 
 class Bracket(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Literal, cast, overload
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions.partition import NegativePhase
+from pyro_gen.distributions.negative_phase import NegativePhase
 from pyro_gen.kernels.contrastive import rbm_contrast
 from pyro_gen.nn import RBM
 from pyro_gen.nn.rbm import check_states

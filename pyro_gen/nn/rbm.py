@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.energy import Memo
-from pyro_gen.distributions.partition import NegativePhase, Partition, PersistentChains, refuse_misuse, with_base_rates
+from pyro_gen.distributions.misuse import refuse_misuse
+from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains
+from pyro_gen.distributions.partition import Partition
 from pyro_gen.kernels import draw_seed, rbm_gibbs
 
 

@@ -1,0 +1,189 @@
+"""Annealed importance sampling as a way to know log Z."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_gen.distributions.misuse import FirstOrder, refuse_callers, refuse_tracing
+from pyro_gen.distributions.partition import LogPartition, Partition, check_positive, wants_gradient
+from pyro_gen.kernels import draw_seed
+
+if TYPE_CHECKING:
+    from pyro_gen.distributions.energy import EnergyDistribution
+
+
+class AnnealedRun(NamedTuple):
+    """What a run of AIS leaves: the estimate, the final particles and their normalised weights."""
+
+    estimate: LogPartition
+    particles: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class AIS(Partition):
+    r"""Annealed importance sampling from independent units with the data's base rates.
+
+    Run once for each distribution object (for a module: each version of its parameters), at the first use. The gradient
+    of ``log_prob`` is the self-normalised mean of the gradient of -F over the final particles.
+
+    .. math:: \widehat{\log Z} = \log Z_0 + \log \frac1n \sum_i w_i
+
+    Args:
+        num_chains: independent chains n.
+        num_betas: intermediate distributions, evenly spaced in inverse temperature.
+        base_rates: P(v_i = 1) of the base distribution, shape (visible,) or with the parameters' batch shape; None
+            takes the module's base rates, or the mean of short pilot chains.
+
+    References:
+        Neal (2001), Annealed importance sampling, Statistics and Computing 11. Salakhutdinov and Murray (2008).
+
+    Example:
+        >>> from pyro_gen.distributions import RBM
+        >>> ais = AIS(10, 5, base_rates=torch.full((30,), 0.5))
+        >>> RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), ais).log_partition().value  # 55 log 2
+        tensor(38.1231)
+    """
+
+    num_chains: int = 500
+    num_betas: int = 2000
+    base_rates: Tensor | None = field(default=None, repr=False)
+    identity: object = field(default_factory=object, repr=False, kw_only=True)  # kept by `replace`: one run each
+
+    def __post_init__(self) -> None:
+        """Check the sizes and the rates."""
+        check_positive(num_chains=self.num_chains, num_betas=self.num_betas)
+        rates = self.base_rates
+        if rates is not None and not ((rates >= 0) & (rates <= 1)).all():
+            raise ValueError(f"`base_rates` must lie between 0 and 1, got {rates}")
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        """Itself with a key of its own, so that evaluating ``log_prob`` draws nothing.
+
+        Raises:
+            ValueError: ``base_rates`` has another size; or the distribution is made anew at every step of HMC or NUTS
+                (with sampled parameters, say), or the ELBO is traced: both need a log Z that stays as it is.
+        """
+        visible = distribution.event_shape[-1]
+        if self.base_rates is not None and self.base_rates.shape[-1:] != (visible,):
+            raise ValueError(f"`base_rates` must have shape (..., {visible}), got {tuple(self.base_rates.shape)}")
+        if any(p.requires_grad for p in distribution.parameters):
+            refuse_tracing("AIS")
+        if not distribution.shares_memo:
+            refuse_callers("AIS in a distribution that the model makes anew", ("pyro.infer.mcmc",))
+        return _KeyedAIS(self.num_chains, self.num_betas, self.base_rates, draw_seed(), identity=self.identity)
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """The estimate, with the particles' gradient."""
+        run = self._run(distribution)
+        if not wants_gradient(distribution):
+            return run.estimate.value
+        surrogate = FirstOrder.apply((run.weights * -distribution.free_energy(run.particles)).sum(0))
+        return run.estimate.value + (surrogate - surrogate.detach())
+
+    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+        """The estimate of the (remembered) run, its value with the particles' gradient."""
+        value = self.log_normalizer(distribution, distribution.parameters[0])
+        return self._run(distribution).estimate._replace(value=value)
+
+    def reverse(self, distribution: EnergyDistribution, states: Tensor) -> LogPartition:
+        r"""Estimate log Z from above, annealing from samples of the model down to the base.
+
+        With exact samples the estimate's mean is at least log Z; with approximate ones it is as good as they are. Take
+        them from chains that share nothing with the forward run.
+
+        .. math:: \widehat{\log Z} = \log Z_0 - \log \frac1n \sum_i w_i
+
+        Args:
+            distribution: the model.
+            states: samples of it, shape (num_chains, visible).
+
+        Returns:
+            The estimate, its standard error and effective sample size.
+
+        References:
+            Burda, Grosse, Salakhutdinov (2015), Accurate and conservative estimates of MRF log-likelihood using reverse
+            annealing. Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte
+            Carlo.
+        """
+        distribution.check_value("states", states)
+        base = self._base(distribution, draw_seed())
+        betas = torch.linspace(1, 0, self.num_betas + 1, dtype=torch.float64)
+        log_weight, _ = distribution.anneal(states.to(base), base, betas, draw_seed())
+        down = _estimate(torch.zeros_like(log_weight[0]), log_weight, "reverse AIS")
+        value = distribution.base_log_partition(base) - down.value
+        estimate = down._replace(value=value.to(base.dtype))
+        _warn_if_poor(estimate, len(states), self.num_betas)
+        return estimate
+
+    def _run(self, distribution: EnergyDistribution) -> AnnealedRun:
+        raise ValueError(
+            f"{self} is a setting: give it to a distribution as `partition`, or to a module as `evaluation`"
+        )
+
+    @torch.no_grad()
+    def _forward(self, distribution: EnergyDistribution, seed: int) -> AnnealedRun:
+        base = self._base(distribution, seed ^ 1)
+        start = distribution.base_states(base, self.num_chains, seed)
+        betas = torch.linspace(0, 1, self.num_betas + 1, dtype=torch.float64)
+        log_weight, particles = distribution.anneal(start, base, betas, seed)
+        estimate = _estimate(distribution.base_log_partition(base), log_weight, "AIS")
+        _warn_if_poor(estimate, self.num_chains, self.num_betas)
+        weights = log_weight.softmax(0).to(base.dtype)
+        return AnnealedRun(estimate._replace(value=estimate.value.to(base.dtype)), particles, weights)
+
+    def _base(self, distribution: EnergyDistribution, seed: int) -> Tensor:
+        """Logits of the base, kept away from certainty."""
+        rates = self.base_rates
+        if rates is None:
+            rates = distribution.pilot(self.num_chains, 50, seed).mean(0)
+        margin = 1 / (self.num_chains + 2)
+        return rates.to(distribution.parameters[0]).clamp(margin, 1 - margin).logit()
+
+
+@dataclass(frozen=True, eq=False)
+class _KeyedAIS(AIS):
+    """AIS with the key of its run."""
+
+    seed: int = 0
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        return self
+
+    def _run(self, distribution: EnergyDistribution) -> AnnealedRun:
+        return distribution.remember(self.identity, lambda: self._forward(distribution, self.seed))
+
+
+def _estimate(log_base: Tensor, log_weight: Tensor, method: str) -> LogPartition:
+    """Log of the mean weight over the first dimension, by the delta method."""
+    count = log_weight.shape[0]
+    total = log_weight.logsumexp(0)
+    size = (2 * total - (2 * log_weight).logsumexp(0)).exp()
+    relative_variance = (count / size - 1).clamp(min=0)
+    error = (relative_variance / (count - 1)).sqrt() if count > 1 else torch.full_like(total, math.inf)
+    return LogPartition(log_base + total - math.log(count), error, size, method)
+
+
+def _warn_if_poor(estimate: LogPartition, count: int, num_betas: int) -> None:
+    size = estimate.effective_sample_size.min().item()
+    if not math.isfinite(estimate.value.sum().item()):
+        raise ValueError("AIS gave a log Z that is not finite: the parameters are infinite or NaN")
+    if size < max(0.1 * count, min(20.0, 0.5 * count)) or count == 1:
+        warnings.warn(
+            f"{estimate.method} cannot be trusted: effective sample size {size:.1f} of {count} chains (standard error "
+            f"{estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now {num_betas}, or `num_chains`",
+            stacklevel=2,
+        )
+
+
+def with_base_rates(partition: Partition | None, base_rates: Tensor) -> Partition | None:
+    """``partition`` with the given base rates where it is an AIS that has none of its own."""
+    if isinstance(partition, AIS) and partition.base_rates is None:
+        return replace(partition, base_rates=base_rates)
+    return partition

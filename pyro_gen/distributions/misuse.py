@@ -1,0 +1,113 @@
+"""Callers that would take a stand-in for log Z for the truth, and are refused."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_NEEDS_DENSITY = tuple(
+    f"pyro.infer.{module}"
+    for module in (
+        "mcmc",
+        "renyi_elbo",
+        "rws",
+        "importance",
+        "csis",
+        "smcfilter",
+        "resampler",
+        "tracetmc_elbo",
+        "trace_tail_adaptive_elbo",
+    )
+)
+"""Modules of Pyro that form ratios or weights of log probabilities, or accept by them."""
+
+
+def refuse_misuse(parameter_batch_shape: torch.Size) -> None:
+    """Raise where a contrast with particles would be taken for a log probability.
+
+    Args:
+        parameter_batch_shape: batch shape of the parameters, which must be empty.
+
+    Raises:
+        ValueError: the parameters are batched, the ELBO is being traced, or the caller is MCMC or forms importance
+            weights.
+    """
+    if parameter_batch_shape:
+        raise ValueError(
+            "under a negative phase the parameters must have no batch dimensions, got batch shape "
+            f"{tuple(parameter_batch_shape)}: components would be weighed by contrasts; use Exact or AIS"
+        )
+    refuse_tracing("a negative phase")
+    refuse_callers("a negative phase", _NEEDS_DENSITY)
+
+
+def _caller(modules: tuple[str, ...]) -> str | None:
+    """The innermost of ``modules`` on the call stack, or None."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        for name in _names(frame):
+            if name.startswith(modules):
+                return name
+        frame = frame.f_back
+    return None
+
+
+def _names(frame: FrameType) -> tuple[str, ...]:
+    """The module of a frame's code, and of the class whose method it runs, which may inherit the code."""
+    code = str(frame.f_globals.get("__name__", ""))
+    if frame.f_code.co_varnames[:1] != ("self",):
+        return (code,)
+    return code, type(frame.f_locals.get("self")).__module__
+
+
+def refuse_callers(name: str, modules: tuple[str, ...]) -> None:
+    """Raise where one of ``modules`` is on the call stack.
+
+    Args:
+        name: what gives no log probability, for the message.
+        modules: beginnings of module names.
+
+    Raises:
+        ValueError: it is.
+    """
+    if caller := _caller(modules):
+        raise ValueError(
+            f"{caller} needs log probabilities, and {name} gives only a stochastic stand-in for log Z: "
+            "put the module in eval() with `evaluation=Exact()`, or use Exact"
+        )
+
+
+def refuse_tracing(name: str) -> None:
+    """Raise while an ELBO is being traced, or prepared to be.
+
+    Args:
+        name: whose particles would freeze, for the message.
+
+    Raises:
+        ValueError: it is.
+    """
+    if torch._C._get_tracing_state() is not None or _caller(("pyro.ops.jit",)):
+        raise ValueError(f"a traced (JIT) ELBO would freeze the particles of {name}: use the untraced ELBO")
+
+
+class FirstOrder(torch.autograd.Function):
+    """The identity, but a second derivative raises: a stand-in for log Z has a right gradient and no right Hessian."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """The same numbers."""
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        """The same gradient, once."""
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "AIS and negative phases give the gradient of log Z but no second derivative (no `create_graph=True`, "
+                "no Laplace approximation): use Exact"
+            )
+        return grad_output

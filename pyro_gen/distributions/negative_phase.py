@@ -1,0 +1,151 @@
+"""Negative phases: contrasts with particles that stand in for log Z while learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
+from pyro_gen.distributions.partition import LogPartition, Partition, check_positive
+from pyro_gen.kernels import draw_seed
+
+if TYPE_CHECKING:
+    from pyro_gen.distributions.energy import EnergyDistribution
+
+
+class NegativePhase(Partition):
+    """Settings of a stand-in for log Z: the mean of -F over particles, whose gradient estimates that of log Z.
+
+    The *value* of ``log_prob`` is then only a contrast between data and particles. Settings hold no state: chains, key
+    and step belong to the module.
+    """
+
+    num_steps: int
+
+    @property
+    def persistent_chains(self) -> int:
+        """How many chains the module has to keep."""
+        return 0
+
+    def snapshot(self, particles: Tensor, seed: int, step: int) -> Partition:
+        """What the distribution of one call keeps: the particles, or the key to run them."""
+        return _Particles(particles)
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """Nothing: a setting has no particles."""
+        raise ValueError(f"{self} has no particles: call the module that holds its chains")
+
+    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+        """Nothing: a contrast is no estimate of log Z."""
+        raise _no_log_partition()
+
+
+@dataclass(frozen=True)
+class ContrastiveDivergence(NegativePhase):
+    """CD-k: the particles of each row start at the row itself and run ``num_steps`` Gibbs sweeps.
+
+    Args:
+        num_steps: sweeps k.
+
+    References:
+        Hinton (2002), Training products of experts by minimizing contrastive divergence, Neural Computation 14.
+
+    Example:
+        >>> ContrastiveDivergence(5)
+        ContrastiveDivergence(num_steps=5)
+    """
+
+    num_steps: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        check_positive(num_steps=self.num_steps)
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        """A contrast with a key of its own."""
+        return self.snapshot(distribution.parameters[0], draw_seed(), 0).bind(distribution)
+
+    def snapshot(self, particles: Tensor, seed: int, step: int) -> Partition:
+        """The key: the particles are run from the value inside ``log_prob``."""
+        return _DataParticles(self.num_steps, seed, step)
+
+
+@dataclass(frozen=True)
+class PersistentChains(NegativePhase):
+    """PCD-k: the particles are chains that go on from update to update (also known as stochastic maximum likelihood).
+
+    Args:
+        num_chains: number of chains.
+        num_steps: sweeps k of every chain an update.
+
+    References:
+        Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood gradient.
+
+    Example:
+        >>> PersistentChains(num_chains=200, num_steps=5).persistent_chains
+        200
+    """
+
+    num_chains: int = 100
+    num_steps: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        check_positive(num_chains=self.num_chains, num_steps=self.num_steps)
+
+    @property
+    def persistent_chains(self) -> int:
+        """The number of chains."""
+        return self.num_chains
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        """Nothing: chains belong to a module."""
+        raise ValueError(
+            "`partition` PersistentChains needs chains that go on from call to call, which a module holds: "
+            "use pyro_gen.nn.RBM(..., negative_phase=PersistentChains(...))"
+        )
+
+
+class _Contrast(Partition):
+    """The bound form of a negative phase: refuses every caller that would read its value as a log probability."""
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        refuse_misuse(distribution.parameter_batch_shape)
+        return self
+
+    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+        raise _no_log_partition()
+
+
+@dataclass(frozen=True, eq=False)
+class _Particles(_Contrast):
+    """Frozen particles of shape (chains, visible)."""
+
+    particles: Tensor = field(repr=False)
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        return FirstOrder.apply(-distribution.free_energy(self.particles).mean(0))
+
+
+@dataclass(frozen=True)
+class _DataParticles(_Contrast):
+    """Particles that start at the value, keyed by (seed, step): one a row."""
+
+    num_steps: int
+    seed: int
+    step: int
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        particles = distribution.sweep(value, self.num_steps, self.seed, self.step)
+        return FirstOrder.apply(-distribution.free_energy(particles))
+
+
+def starts_at_data(partition: Partition | None) -> bool:
+    """Whether the particles of a contrast start at the value itself, so that it serves observed values only."""
+    return isinstance(partition, _DataParticles)
+
+
+def _no_log_partition() -> ValueError:
+    return ValueError("a negative phase knows no log Z: use Exact or AIS as `partition` (of a module: as `evaluation`)")
