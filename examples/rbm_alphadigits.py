@@ -50,7 +50,7 @@ class Recipe:
     rate: float = 0.1
     sparsity: float = 0.0025  # scale of the L1 penalty on the weights, per image: a Laplace prior
     shift: float = 0.5  # share of the training images that are moved by one pixel in each epoch
-    betas: int = 4000
+    betas: int = 10_000
     annealed_chains: int = 1000
     burn_in: int = 2000
     sweeps_from_noise: int = 3000
