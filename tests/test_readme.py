@@ -45,3 +45,18 @@ def test_the_two_commands_are_named(command: str) -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert any(re.fullmatch(rf"{command}( .*)?", line) for line in lines), f"no code line of README.md is `{command}`"
     assert f"\n{command.removeprefix('make ')}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def missing(text: str) -> list[str]:
+    """Relative links of a Markdown text whose file does not exist."""
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)
+    return [link for link in links if not (ROOT / link).exists()]
+
+
+def test_every_linked_file_exists() -> None:
+    assert missing((ROOT / "README.md").read_text(encoding="utf-8")) == []
+    assert missing("[gone](docs/gone.md)") == ["docs/gone.md"]
+
+
+def test_no_placeholder_is_left() -> None:
+    assert not re.search(r"@\w*@", (ROOT / "README.md").read_text(encoding="utf-8"))

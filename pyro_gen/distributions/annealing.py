@@ -80,6 +80,10 @@ class AIS(Partition):
         return _KeyedAIS(self.num_chains, self.num_betas, self.base_rates, draw_seed(), identity=self.identity)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """The estimate, whatever the value."""
+        return self._log_z(distribution)
+
+    def _log_z(self, distribution: EnergyDistribution) -> Tensor:
         """The estimate, with the particles' gradient."""
         run = self._run(distribution)
         if not wants_gradient(distribution):
@@ -89,8 +93,7 @@ class AIS(Partition):
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
         """The estimate of the (remembered) run, its value with the particles' gradient."""
-        value = self.log_normalizer(distribution, distribution.parameters[0])
-        return self._run(distribution).estimate._replace(value=value)
+        return self._run(distribution).estimate._replace(value=self._log_z(distribution))
 
     def reverse(self, distribution: EnergyDistribution, states: Tensor) -> LogPartition:
         r"""Estimate log Z from above, annealing from samples of the model down to the base.

@@ -79,6 +79,10 @@ class Exact(Partition):
         return self
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """Exact log Z, whatever the value."""
+        return self._log_z(distribution)
+
+    def _log_z(self, distribution: EnergyDistribution) -> Tensor:
         """Exact log Z with its gradient; remembered where no gradient is asked for."""
         if wants_gradient(distribution):
             return distribution.log_sum()
@@ -86,16 +90,18 @@ class Exact(Partition):
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
         """Exact log Z: no standard error, infinite effective sample size."""
-        value = self.log_normalizer(distribution, distribution.parameters[0])
+        value = self._log_z(distribution)
         zero = torch.zeros_like(value)
         return LogPartition(value, zero, zero + math.inf, "exact")
 
 
 def wants_gradient(distribution: EnergyDistribution) -> bool:
+    """Whether a gradient with respect to a parameter may be asked for."""
     return torch.is_grad_enabled() and any(p.requires_grad for p in distribution.parameters)
 
 
 def check_positive(**sizes: int) -> None:
+    """Raise, naming the size, unless all are integers of at least 1."""
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"`{name}` must be at least 1, got {size}")

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyro_gen.distributions.negative_phase import NegativePhase
 from pyro_gen.kernels.contrastive import rbm_contrast
 from pyro_gen.nn import RBM
-from pyro_gen.nn.rbm import check_states
+from pyro_gen.nn.rbm import check_chains, check_states
 
 
 @overload
@@ -74,8 +74,7 @@ def _tables(rbm: RBM) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor],
     parameters, buffers = cast(dict[str, Tensor], rbm._parameters), cast(dict[str, Tensor], rbm._buffers)
     if len(parameters) != 3:
         raise ValueError("`rbm` must hold its weights as parameters to be given gradients, got sampled ones")
-    if buffers["chains"].shape[0] != phase.persistent_chains:
-        raise ValueError(f"`negative_phase` must keep the {len(buffers['chains'])} chains of the module, got {phase}")
+    check_chains(phase, buffers["chains"])
     return (parameters["weight"], parameters["vbias"], parameters["hbias"]), buffers, phase
 
 

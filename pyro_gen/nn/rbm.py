@@ -23,9 +23,9 @@ class RBM(nn.Module):
     frozen snapshot of its particles: ``log_prob`` is a contrast with the phase's gradient. In ``eval()`` or under
     ``no_grad`` the distribution carries ``evaluation`` instead, and ``log_prob`` is a log probability in nats.
 
-    Copies share the key: give each member of an ensemble a seed of its own. The buffers ``chains`` (num_chains,
-    visible), ``step`` and ``seed`` hold all that learning needs, so that
-    ``state_dict`` resumes bit for bit; ``base_rates`` (visible,) is where AIS anneals from.
+    The buffers ``chains`` (num_chains, visible), ``step`` and ``seed`` hold all that learning needs, so that
+    ``state_dict`` resumes bit for bit; ``base_rates`` (visible,) is where AIS anneals from. Copies share the key: give
+    each member of an ensemble a seed of its own.
 
     Args:
         visible: number of visible units.
@@ -170,10 +170,7 @@ class RBM(nn.Module):
         Returns:
             The particles, shape (rows, visible).
         """
-        if len(self.chains) != phase.persistent_chains:
-            raise ValueError(
-                f"`negative_phase` must keep the {len(self.chains)} chains that the module was made with, got {phase}"
-            )
+        check_chains(phase, self.chains)
         seed, step = int(self.seed), int(self.step)
         self.step += phase.num_steps
         if not len(start):
@@ -197,6 +194,22 @@ def _check_evaluation(evaluation: Partition | None) -> Partition | None:
     if isinstance(evaluation, NegativePhase) or not isinstance(evaluation, Partition | None):
         raise ValueError(f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}")
     return evaluation
+
+
+def check_chains(phase: NegativePhase, chains: Tensor) -> None:
+    """Check that a phase keeps as many chains as the module was made with.
+
+    Args:
+        phase: the settings.
+        chains: the module's chains, (num_chains, visible).
+
+    Raises:
+        ValueError: it does not.
+    """
+    if chains.shape[0] != phase.persistent_chains:
+        raise ValueError(
+            f"`negative_phase` must keep the {len(chains)} chains that the module was made with, got {phase}"
+        )
 
 
 def check_states(name: str, x: Tensor) -> None:
