@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,14 +62,7 @@ def paired(better: Tensor, worse: Tensor) -> dict[str, float]:
     return {"difference": difference.mean().item(), "error": error, "errors apart": difference.mean().item() / error}
 
 
-def commit() -> str:
-    """The commit that is measured."""
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-
-
-def enter(figures: dict[str, Any], name: str) -> None:
+def enter(figures: dict[str, Any], name: str, commit: str) -> None:
     """Add one evaluation of the test rows to the ledger."""
     fresh = not LEDGER.exists()
     errors = [f"{figures[key]:.3f}" for key in ("log likelihood", "log Z error", "row error", "lower end")]
@@ -79,24 +71,23 @@ def enter(figures: dict[str, Any], name: str) -> None:
         table = csv.writer(file)
         if fresh:
             table.writerow(COLUMNS)
-        table.writerow([datetime.now(UTC).date(), commit(), "alphadigits", "RBM", setting, *errors])
+        table.writerow([datetime.now(UTC).date(), commit[:7], "alphadigits", "RBM", setting, *errors])
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure both recipes and write the JSON."""
     args.out.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(exist_ok=True)
+    provenance = describe()  # before the hours of training: the commit that is measured
     figures, rows = {}, {}
     for name in RECIPES:
         print(f"--- {name}", flush=True)
         figures[name], rows[name] = measure(name, args.split, args.seed, args.out)
         if args.split == "test":
-            enter(figures[name], name)
+            enter(figures[name], name, str(provenance["commit"]))
     report = {
+        **provenance,
         "command": f"python -m benchmarks.evidence_alphadigits --split {args.split} --seed {args.seed}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": describe(),
         "threads": torch.get_num_threads(),
         "recipes": figures,
         "best against demo, at the lower ends": paired(rows["best"], rows["demo"]),
