@@ -1,16 +1,38 @@
-"""Which implementation of an op runs: chosen by device, explained once; an impossible forced choice is refused."""
+"""Which implementation of an op runs: the first that can and pays; an impossible forced choice is refused."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-CHOICES = ("reference", "cpu", "triton")
+CHOICES = ("reference", "cpu", "native", "triton")
 _explained: set[str] = set()
+
+Reason = Callable[[Tensor, Tensor], str | None]
+"""``reason(states, weight)``: why not, as part of a sentence, or None."""
+
+
+class Path(NamedTuple):
+    """One implementation of an op: whether it can run on given tensors, and whether it pays there."""
+
+    name: str
+    impossible: Reason
+    slower: Reason | None = None
+
+
+def batched(states: Tensor, weight: Tensor) -> str:
+    """The reason of a path that takes one set of parameters, where several came."""
+    return "the parameters have batch dimensions"
+
+
+def anywhere(states: Tensor, weight: Tensor) -> None:
+    """The reason of a path that runs on whatever torch runs on: none."""
 
 
 def _explain_once(message: str) -> None:
@@ -19,35 +41,42 @@ def _explain_once(message: str) -> None:
         logger.debug(message)
 
 
-def choose(op: str, available: tuple[str, ...], like: Tensor, batched: bool) -> str:
-    """Name the implementation of ``op`` for tensors like ``like``.
+def choose(op: str, paths: Sequence[Path], states: Tensor, weight: Tensor) -> str:
+    """Name the implementation of ``op`` for these tensors.
 
     Args:
         op: name of the op, for messages.
-        available: the implementations that this op has.
-        like: a tensor on the device of the call.
-        batched: whether the parameters have batch dimensions, which the fast paths do not take.
+        paths: the fast paths that this op has, the quickest first; the reference comes after them.
+        states: states of the call.
+        weight: weights of the call, with batch dimensions or without.
 
     Returns:
-        ``"reference"``, ``"cpu"`` or ``"triton"``.
+        The name of a path, or ``"reference"``.
 
     Raises:
         ValueError: ``PYRO_GEN_BACKEND`` is unknown or asks for what cannot run here.
     """
     forced = os.environ.get("PYRO_GEN_BACKEND")
     if forced:
-        return _forced(forced, op, available, like)
-    if batched or like.device.type != "cpu":
-        _explain_once(f"{op}: the reference runs for batched parameters or tensors on {like.device.type}")
-        return "reference"
-    return "cpu" if "cpu" in available else "reference"
+        return _forced(forced, op, paths, states, weight)
+    for path in paths:
+        why = path.impossible(states, weight) or (path.slower and path.slower(states, weight))
+        if not why:
+            return path.name
+        _explain_once(f"{op}: not by {path.name}: {why}")
+    return "reference"
 
 
-def _forced(name: str, op: str, available: tuple[str, ...], like: Tensor) -> str:
+def _forced(name: str, op: str, paths: Sequence[Path], states: Tensor, weight: Tensor) -> str:
     if name not in CHOICES:
         raise ValueError(f"PYRO_GEN_BACKEND must be one of {', '.join(CHOICES)}, got {name!r}")
-    if name not in available:
-        raise ValueError(f"PYRO_GEN_BACKEND={name} is impossible: {op} has only {', '.join(available)}")
-    if name == "cpu" and like.device.type != "cpu":
-        raise ValueError(f"PYRO_GEN_BACKEND=cpu is impossible: {op} was called with tensors on {like.device}")
-    return name
+    if name == "reference":
+        return name
+    for path in paths:
+        if path.name == name:
+            why = path.impossible(states, weight)
+            if why:
+                raise ValueError(f"PYRO_GEN_BACKEND={name} is impossible for {op}: {why}")
+            return name
+    known = ", ".join(["reference", *(path.name for path in paths)])
+    raise ValueError(f"PYRO_GEN_BACKEND={name} is impossible: {op} has only {known}")

@@ -10,9 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_gen.kernels import native
+
 Array = NDArray[np.float64]
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+BACKENDS = ["reference", "cpu", *(["native"] if native.library() else [])]
+"""The backends of a CPU that this installation has."""
 
 Z_LIMIT = 6.0
 """|z| above which a test fails: false-alarm rate 2e-9 an entry, below 1e-5 for all entries of all tests here."""

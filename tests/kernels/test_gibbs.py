@@ -11,16 +11,35 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.kernels import rbm_gibbs
+from pyro_gen.kernels import native, rbm_gibbs
 from pyro_gen.kernels.gibbs import cpu, reference
-from pyro_gen.kernels.random import HIDDEN, VISIBLE, source
-from tests.kernels.oracle import DEVICES, Array, Weights, fixed_uniforms, sigmoid
+from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms, philox_uniforms, source
+from tests.kernels.oracle import BACKENDS, DEVICES, Array, Weights, fixed_uniforms, sigmoid
 
 ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-14}
 SIZES = [(1, 1, 1), (63, 500, 1), (1, 500, 7), (500, 1, 3), (63, 7, 4097), (5, 3, 65), (200, 160, 512)]
 Parameters = tuple[Tensor, Tensor, Tensor]
 Path = Callable[..., tuple[Tensor, Tensor]]
-PATHS = [reference.rbm_gibbs, cpu.rbm_gibbs]
+SEED = 3
+
+
+def compiled(
+    v: Tensor,
+    weight: Tensor,
+    vbias: Tensor,
+    hbias: Tensor,
+    num_steps: int,
+    beta: Tensor | None,
+    uniforms: Uniforms,
+    step: int,
+) -> tuple[Tensor, Tensor]:
+    """The compiled kernels behind the other paths' seam; they draw their uniforms, Philox under SEED, themselves."""
+    if v.dtype != torch.float32:
+        pytest.skip("the compiled kernels know float32 only")
+    return native.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, SEED, step, 0)
+
+
+PATHS: list[Path] = [reference.rbm_gibbs, cpu.rbm_gibbs, *([compiled] if "native" in BACKENDS else [])]
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +88,7 @@ def wrong_units(drawn: Tensor, uniform: Tensor, probs: Array, rounding: float) -
 def check_sweep(path: Path, v: Tensor, parameters: Parameters, beta: Tensor | None = None) -> None:
     """One sweep of ``path`` equals h = [u < p(h|v)], v = [u < p(v|h)] in float64, but for rounding."""
     rounding, chains = ROUNDING[v.dtype], len(v)
-    uniforms = fixed_uniforms(chains, v.dtype)
+    uniforms = philox_uniforms(SEED, chains, 0, v)
     new_v, new_h = path(v, *parameters, 1, beta, uniforms, 5)
     weight, vbias, hbias = (x.double().numpy() for x in parameters)
     scale = np.ones((chains, 1)) if beta is None else beta.double().numpy()[:, None]
@@ -155,7 +174,7 @@ def test_saturated_units_are_certain() -> None:
     v = torch.zeros(1000, 3)
     weight, large = torch.zeros(3, 2), torch.tensor([200.0, -200.0])
     for path in PATHS:
-        new_v, new_h = path(v, weight, torch.full((3,), 200.0), large, 1, None, fixed_uniforms(1000, torch.float32), 0)
+        new_v, new_h = path(v, weight, torch.full((3,), 200.0), large, 1, None, philox_uniforms(SEED, 1000, 0, v), 0)
         assert torch.equal(new_h, torch.tensor([1.0, 0.0]).expand(1000, 2))
         assert bool(new_v.all())
 
@@ -199,11 +218,11 @@ def test_k_sweeps_in_one_call_are_k_calls(monkeypatch: pytest.MonkeyPatch, rng: 
 
 
 @pytest.mark.parametrize("rng", ["fast", "philox"])
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_splits_of_the_chains_give_the_same_rows(monkeypatch: pytest.MonkeyPatch, rng: str, backend: str) -> None:
     monkeypatch.setenv("PYRO_GEN_RNG", rng)
     monkeypatch.setenv("PYRO_GEN_BACKEND", backend)
-    v, (weight, vbias, hbias) = problem(9, 6, 200, torch.float64)
+    v, (weight, vbias, hbias) = problem(9, 6, 200, torch.float32 if backend == "native" else torch.float64)
     beta = torch.linspace(0, 1, 200)
     whole = rbm_gibbs(v, weight, vbias, hbias, 3, beta, seed=5, chain_offset=17)
     for start, stop in itertools.pairwise([0, 1, 46, 47, 48, 111, 150, 200]):
@@ -223,7 +242,7 @@ def test_leading_dimensions_count_chains_in_memory_order() -> None:
     assert torch.equal(single[0], flat[0][0])
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", [(0,), (3, 0)])
 def test_no_chains_give_no_states(monkeypatch: pytest.MonkeyPatch, backend: str, shape: tuple[int, ...]) -> None:
     monkeypatch.setenv("PYRO_GEN_BACKEND", backend)
@@ -252,11 +271,12 @@ def test_one_stream_makes_all_backends_agree(
     monkeypatch.setenv("PYRO_GEN_RNG", "philox")
     v, parameters = problem(*size, dtype)
     results = {}
-    for backend in ("reference", "cpu"):
+    for backend in BACKENDS if dtype == torch.float32 else ("reference", "cpu"):
         monkeypatch.setenv("PYRO_GEN_BACKEND", backend)
         results[backend] = rbm_gibbs(v, *parameters, 3, seed=5)
-    assert torch.equal(results["reference"][0], results["cpu"][0])
-    assert torch.equal(results["reference"][1], results["cpu"][1])
+    for v, h in results.values():
+        assert torch.equal(v, results["reference"][0])
+        assert torch.equal(h, results["reference"][1])
 
 
 def test_impossible_backends_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +299,7 @@ def test_no_sweep_is_refused(num_steps: int) -> None:
         rbm_gibbs(v, *parameters, num_steps, seed=0)
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_arguments_are_left_alone_and_results_carry_no_gradient(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     monkeypatch.setenv("PYRO_GEN_BACKEND", backend)
     v0, (weight, vbias, hbias) = problem(6, 5, 8)

@@ -18,7 +18,19 @@ from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field, half_step
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, sfc64_uniforms
 from pyro_gen.testing import goodness_of_fit
-from tests.kernels.oracle import DEVICES, P_LIMIT, Z_LIMIT, Array, Weights, bits, code, end_law, joint, sigmoid
+from tests.kernels.oracle import (
+    BACKENDS,
+    DEVICES,
+    P_LIMIT,
+    Z_LIMIT,
+    Array,
+    Weights,
+    bits,
+    code,
+    end_law,
+    joint,
+    sigmoid,
+)
 
 N, MANY = 40_000, 200_000
 STRONG = Weights.normal(4, 4, scale=1.5, seed=5)
@@ -100,12 +112,12 @@ def op(v: Tensor, parameters: Parameters, num_steps: int, seed: int) -> tuple[Te
     return rbm_gibbs(v, *parameters, num_steps, seed=seed)
 
 
-@pytest.fixture(params=["fast", "philox", "reference"])
+@pytest.fixture(params=["fast", *BACKENDS])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The CPU path with either stream, and the reference with Philox."""
-    monkeypatch.setenv("PYRO_GEN_RNG", "fast" if request.param == "fast" else "philox")
-    if request.param == "reference":
-        monkeypatch.setenv("PYRO_GEN_BACKEND", "reference")
+    """Every backend with Philox, and the torch path with its own stream."""
+    fast = request.param == "fast"
+    monkeypatch.setenv("PYRO_GEN_RNG", "fast" if fast else "philox")
+    monkeypatch.setenv("PYRO_GEN_BACKEND", "cpu" if fast else request.param)
     return str(request.param)
 
 

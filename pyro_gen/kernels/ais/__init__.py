@@ -5,10 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_gen.kernels import backend, native
 from pyro_gen.kernels.ais import reference
 from pyro_gen.kernels.random import source
 
 __all__ = ["rbm_ais"]
+
+_PATHS = (
+    backend.Path("native", native.impossible, native.slower),
+    backend.Path("cpu", backend.anywhere),  # the reference, with the CPU's stream of uniforms
+)
+_NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in _PATHS)
 
 
 @torch.no_grad()
@@ -53,5 +60,12 @@ def rbm_ais(
         >>> log_weight
         tensor([0., 0.], dtype=torch.float64)
     """
-    uniforms = source(seed, v.shape[:-1].numel(), chain_offset, v, fast=True)
+    batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1 or base.dim() > 1
+    chosen = backend.choose("rbm_ais", _NO_PATHS if batched else _PATHS, v, weight)
+    chains = v.shape[:-1]
+    if chosen == "native":
+        flat = v.reshape(chains.numel(), v.shape[-1])
+        log_weight, flat = native.rbm_ais(flat, weight, vbias, hbias, base, betas.tolist(), seed, chain_offset)
+        return log_weight.view(chains), flat.view(v.shape)
+    uniforms = source(seed, chains.numel(), chain_offset, v, fast=chosen == "cpu")
     return reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)

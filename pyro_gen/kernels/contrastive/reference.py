@@ -33,27 +33,7 @@ def rbm_contrast(
     step: int,
     value: bool = False,
 ) -> Contrast:
-    r"""Gradient of mean F over ``batch`` minus mean F over particles, ``num_steps`` sweeps after ``start``.
-
-    .. math:: \nabla_W = \sum_r s_r\, x_r\, \sigma(b + x_r W)^\top, \quad
-              s = (-1/n, \dots, -1/n, 1/m, \dots, 1/m), \quad x = (\text{batch}, \text{particles})
-
-    Data and particles are stacked, so that one product of K = n + m serves both phases. To be called under ``no_grad``.
-
-    Args:
-        batch: rows of data in {0, 1}, (n, visible).
-        start: where the particles start, (m, visible).
-        weight: (visible, hidden).
-        vbias: (visible,).
-        hbias: (hidden,).
-        num_steps: sweeps.
-        seed: 64-bit key.
-        step: index of the first sweep.
-        value: whether to compute the mean contrast too.
-
-    Returns:
-        Gradients of the three parameters, the particles, the mean contrast in nats or None.
-    """
+    """See :func:`pyro_gen.kernels.contrastive.rbm_contrast`; one product of K = n + m rows serves both phases."""
     particles, _ = sweep(start, weight, vbias, hbias, num_steps, None, seed, step, 0)
     states, share = torch.cat((batch, particles)), _shares(len(batch), len(particles), batch.dtype, batch.device)
     field = torch.addmm(hbias, states, weight)
@@ -61,6 +41,13 @@ def rbm_contrast(
     contrast = moments @ vbias + (share.mT @ softplus(field)).sum() if value else None
     hidden = field.sigmoid_().mul_(share)
     return Contrast(torch.mm(states.mT, hidden), moments, hidden.sum(0), particles, contrast)
+
+
+def contrast(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:
+    """Mean F over ``batch`` minus mean F over ``particles``, a scalar in nats."""
+    states, share = torch.cat((batch, particles)), _shares(len(batch), len(particles), batch.dtype, batch.device)
+    free = states @ vbias + softplus(torch.addmm(hbias, states, weight)).sum(-1)
+    return torch.dot(share.squeeze(-1), free)
 
 
 @lru_cache(maxsize=16)

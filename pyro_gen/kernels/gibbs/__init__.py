@@ -5,11 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_gen.kernels import backend
+from pyro_gen.kernels import backend, native
 from pyro_gen.kernels.gibbs import cpu, reference
 from pyro_gen.kernels.random import source
 
 __all__ = ["rbm_gibbs", "sweep"]
+
+_PATHS = (
+    backend.Path("native", native.impossible, native.slower),
+    backend.Path("cpu", cpu.impossible),
+)
+_NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in _PATHS)
 
 _library = torch.library.Library("pyro_gen", "FRAGMENT")
 _library.define(
@@ -55,6 +61,10 @@ def rbm_gibbs(
     Raises:
         ValueError: ``num_steps`` is below 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
 
+    References:
+        ``docs/kernels.md`` for the paths: the compiled kernels (Philox), torch (SFC64, or Philox by
+        ``PYRO_GEN_RNG=philox``) and the reference (Philox) draw from one law, each path the same states for one key.
+
     Example:
         >>> v = torch.zeros(5, 3)
         >>> v, h = rbm_gibbs(v, torch.zeros(3, 2), torch.full((3,), 50.0), torch.zeros(2), 1, seed=0)
@@ -81,19 +91,21 @@ def sweep(
 ) -> tuple[Tensor, Tensor]:
     """:func:`rbm_gibbs` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1
-    chosen = backend.choose("rbm_gibbs", ("reference",) if batched else ("reference", "cpu"), v, batched)
+    chosen = backend.choose("rbm_gibbs", _NO_PATHS if batched else _PATHS, v, weight)
     chains = v.shape[:-1]
-    uniforms = source(seed, chains.numel(), chain_offset, v, fast=chosen == "cpu")
     beta = None if beta is None else beta.to(v.dtype).expand(chains)
     if chosen == "reference":
+        uniforms = source(seed, chains.numel(), chain_offset, v, fast=False)
         v, h = reference.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, uniforms, step)
         return v.contiguous(), h.contiguous()
-    if v.dim() == 2:
-        return cpu.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, uniforms, step)
-    flat = v.reshape(chains.numel(), v.shape[-1])
+    flat = v if v.dim() == 2 else v.reshape(chains.numel(), v.shape[-1])
     beta = None if beta is None else beta.reshape(-1)
-    v, h = cpu.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
-    return v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1])
+    if chosen == "native":
+        v, h = native.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
+    else:
+        uniforms = source(seed, len(flat), chain_offset, v, fast=True)
+        v, h = cpu.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
+    return (v, h) if len(chains) == 1 else (v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1]))
 
 
 def _fake(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,11 @@ def _fused_linear() -> Callable[..., Tensor] | None:
 _FUSED = _fused_linear()
 
 
+def impossible(states: Tensor, weight: Tensor) -> str | None:
+    """Why this path cannot run on these tensors; None where it can."""
+    return None if states.device.type == "cpu" else f"this path runs on a CPU, got tensors on {states.device}"
+
+
 def mean_field(states: Tensor, weight: Tensor, bias: Tensor, beta: Tensor | None = None) -> Tensor:
     """``sigmoid(beta (bias + states @ weight))`` as a fresh tensor, by the quickest exact path.
 

@@ -1,0 +1,108 @@
+/* AVX-512: 16 lanes, a table of 16 numbers in one register, one permutation a look-up. */
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
+#define LANES 16
+#define TILE_BLOCKS 8
+#define TILE_OUTPUTS 2
+#define NAME(x) x##_avx512
+#define vf vf16
+#define vu vu16
+#define vi vi16
+#define Table __m512
+
+typedef float vf16 __attribute__((vector_size(64)));
+typedef uint32_t vu16 __attribute__((vector_size(64)));
+typedef int32_t vi16 __attribute__((vector_size(64)));
+
+/* Number s of the table is the sum of the weights that s's bits choose; multiplying by 0 or 1 is exact. */
+static inline ALWAYS __m512 table_of_avx512(float w0, float w1, float w2, float w3) {
+    const vf16 bit0 = {0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1}, bit1 = {0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1};
+    const vf16 bit2 = {0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1}, bit3 = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
+    __m512 t = _mm512_mul_ps((__m512)bit0, _mm512_set1_ps(w0));
+    t = _mm512_fmadd_ps((__m512)bit1, _mm512_set1_ps(w1), t);
+    t = _mm512_fmadd_ps((__m512)bit2, _mm512_set1_ps(w2), t);
+    return _mm512_fmadd_ps((__m512)bit3, _mm512_set1_ps(w3), t);
+}
+
+static inline ALWAYS vf smaller_avx512(vf x, vf y) { return (vf)_mm512_min_ps((__m512)x, (__m512)y); }
+
+static inline ALWAYS vf larger_avx512(vf x, vf y) { return (vf)_mm512_max_ps((__m512)x, (__m512)y); }
+
+static inline ALWAYS vf look_up_avx512(__m512 table, vu index) { return (vf)_mm512_permutexvar_ps((__m512i)index, table); }
+
+/* Four words for each of 16 chains; even and odd chains apart in 64-bit lanes, where a product has its upper half for free. */
+static inline ALWAYS void philox_words_avx512(uint32_t quad, uint32_t chain, Draw draw, vu *words) {
+    const __m512i m0 = _mm512_set1_epi64(0xD2511F53), m1 = _mm512_set1_epi64(0xCD9E8D57);
+    __m512i found[2][4];
+#pragma GCC unroll 2
+    for (int odd = 0; odd < 2; odd++) {
+        __m512i c0 = _mm512_set1_epi64(quad), c2 = _mm512_set1_epi64(draw.step), c3 = _mm512_set1_epi64(draw.stream);
+        __m512i c1 = _mm512_add_epi64(_mm512_set1_epi64((int64_t)chain + odd), _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0));
+        uint32_t k0 = draw.key[0], k1 = draw.key[1];
+#pragma GCC unroll 10
+        for (int round = 0; round < 10; round++, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
+            const __m512i p0 = _mm512_mul_epu32(c0, m0), p1 = _mm512_mul_epu32(c2, m1);
+            c0 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p1, 32), c1, _mm512_set1_epi64(k0), 0x96);
+            c2 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p0, 32), c3, _mm512_set1_epi64(k1), 0x96);
+            c1 = p1, c3 = p0;
+        }
+        found[odd][0] = c0, found[odd][1] = c1, found[odd][2] = c2, found[odd][3] = c3;
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) words[i] = (vu)_mm512_mask_blend_epi32(0xAAAA, found[0][i], _mm512_slli_epi64(found[1][i], 32));
+}
+
+static uint32_t pack_word_avx512(const float *x, int count) {
+    const uint32_t exist = count == 32 ? 0xFFFFFFFF : (1u << count) - 1;
+    const __m512 low = _mm512_maskz_loadu_ps((__mmask16)exist, x), high = _mm512_maskz_loadu_ps((__mmask16)(exist >> 16), x + 16);
+    return (uint32_t)_mm512_cmp_ps_mask(low, _mm512_setzero_ps(), _CMP_NEQ_UQ) |
+           (uint32_t)_mm512_cmp_ps_mask(high, _mm512_setzero_ps(), _CMP_NEQ_UQ) << 16;
+}
+
+/* Transpose 16 x 16 numbers in four stages of exchanges between registers 1, 2, 4 and 8 apart. */
+static inline ALWAYS void transpose_avx512(__m512 *r) {
+    __m512 t[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44), r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xEE);
+        r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44), r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88), t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xDD);
+        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88), t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xDD);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xDD);
+    }
+}
+
+/* out[i * stride + j] = sums[j * TILE_LANES + i] for j < count <= 16. */
+static void store_transposed_avx512(const float *sums, int64_t rows, int64_t count, float *out, int64_t stride) {
+    const __mmask16 exist = (__mmask16)((1u << count) - 1);
+    for (int64_t i = 0; i < rows; i += 16) {
+        __m512 block[16];
+#pragma GCC unroll 16
+        for (int j = 0; j < 16; j++) block[j] = _mm512_load_ps(sums + j * TILE_LANES + i);
+        transpose_avx512(block);
+        const int64_t here = rows - i < 16 ? rows - i : 16;
+#pragma GCC unroll 16
+        for (int j = 0; j < 16; j++)
+            if (j < here) _mm512_mask_storeu_ps(out + (i + j) * stride, exist, block[j]);
+    }
+}
+
+#include "rbm.inc.h"
+#pragma GCC pop_options
+#undef LANES
+#undef TILE_BLOCKS
+#undef TILE_OUTPUTS
+#undef NAME
+#undef vf
+#undef vu
+#undef vi
+#undef Table

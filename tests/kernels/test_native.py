@@ -1,0 +1,293 @@
+"""The compiled kernels on every instruction set of this processor, against the references."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_gen.kernels import backend, native, rbm_ais, rbm_gibbs
+from pyro_gen.kernels.ais import reference as ais_reference
+from pyro_gen.kernels.contrastive import rbm_contrast
+from pyro_gen.kernels.contrastive.reference import contrast
+from pyro_gen.kernels.gibbs import reference
+from pyro_gen.kernels.random import HIDDEN, VISIBLE, philox_uniforms
+from tests.kernels.oracle import Weights, sigmoid
+
+SIZES = [
+    (1, 1, 1),
+    (3, 33, 15),
+    (33, 3, 17),
+    (31, 32, 129),
+    (65, 127, 63),
+    (128, 96, 64),
+    (130, 70, 300),
+    (37, 41, 145),
+]
+Parameters = tuple[Tensor, Tensor, Tensor]
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="the compiled library was not built here")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYRO_GEN_BACKEND", raising=False)
+    monkeypatch.delenv("PYRO_GEN_RNG", raising=False)
+
+
+@pytest.fixture(params=range(3), ids=native.SETS)
+def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """One instruction set after the other, in place of the best."""
+    if request.param > native.best_set():
+        pytest.skip(f"this processor has no {native.SETS[request.param]}")
+    monkeypatch.setattr(native, "_forced_set", request.param)
+    return native.SETS[request.param]
+
+
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two threads for calls of any size."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(native, "PARALLEL_FROM", 0)
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def problem(visible: int, hidden: int, rows: int, seed: int = 0) -> tuple[Tensor, Parameters]:
+    """States and parameters with fields of order one."""
+    weight, vbias, hbias = Weights.normal(visible, hidden, seed=seed).tensors(torch.float32)
+    v = torch.tensor(np.random.default_rng(seed + 1).integers(0, 2, (rows, visible)), dtype=torch.float32)
+    return v, (weight / max(visible, hidden) ** 0.5, vbias, hbias)
+
+
+def disputed(drawn: Tensor, uniform: Tensor, field: np.ndarray) -> int:
+    """How many states disagree with [u < sigmoid(field)] though u is not within rounding."""
+    probs, u = sigmoid(field), uniform.double().numpy()
+    wrong = (drawn.numpy() == 1) != (u < probs)
+    return int((wrong & (np.abs(u - probs) > 2e-6)).sum())
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("size", SIZES)
+def test_a_sweep_is_the_formula_with_philox(size: tuple[int, int, int]) -> None:
+    start, (weight, vbias, hbias) = problem(*size)
+    beta = torch.linspace(-0.5, 1.5, size[2])
+    v, h = native.rbm_gibbs(start, weight, vbias, hbias, 1, beta, -7, 2**33 + 5, 11)
+    uniforms, scale = philox_uniforms(-7, size[2], 11, start), beta.double().numpy()[:, None]
+    exact, visible_bias, hidden_bias = (x.double().numpy() for x in (weight, vbias, hbias))
+    up = scale * (start.double().numpy() @ exact + hidden_bias)
+    down = scale * (h.double().numpy() @ exact.T + visible_bias)
+    assert torch.equal(h, h * h)
+    assert torch.equal(v, v * v)
+    assert disputed(h, uniforms(2**33 + 5, HIDDEN, size[1]), up) == 0
+    assert disputed(v, uniforms(2**33 + 5, VISIBLE, size[0]), down) == 0
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_long_runs_stay_with_the_reference() -> None:
+    """Two hundred sweeps of a hundred chains: one differing state would send a chain elsewhere for good."""
+    start, parameters = problem(20, 15, 100)
+    v, h = native.rbm_gibbs(start, *parameters, 200, None, 1, 0, 0)
+    expected = reference.rbm_gibbs(start, *parameters, 200, None, philox_uniforms(1, 100, 0, start), 0)
+    assert torch.equal(v, expected[0])
+    assert torch.equal(h, expected[1])
+
+
+def test_all_instruction_sets_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, parameters = problem(130, 70, 300)
+    found = []
+    for number in range(native.best_set() + 1):
+        monkeypatch.setattr(native, "_forced_set", number)
+        log_weight, v = native.rbm_ais(start, *parameters, parameters[1] / 2, [0.0, 0.4, 1.0], 3, 0)
+        found.append((*native.rbm_gibbs(start, *parameters, 20, None, 3, 0, 0), v, log_weight))
+    for v, h, annealed, log_weight in found[1:]:
+        assert torch.equal(v, found[0][0])
+        assert torch.equal(h, found[0][1])
+        assert torch.equal(annealed, found[0][2])
+        torch.testing.assert_close(log_weight, found[0][3], rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_certain_and_impossible_units_are_so_for_every_uniform() -> None:
+    start = torch.zeros(50_000, 1)
+    h = native.rbm_gibbs(
+        start, torch.zeros(1, 4), torch.zeros(1), torch.tensor([-1e4, -200.0, 200.0, 1e4]), 1, None, 0, 0, 0
+    )[1]
+    assert torch.equal(h, torch.tensor([0.0, 0.0, 1.0, 1.0]).expand_as(h))
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("size", SIZES)
+def test_the_gradient_is_that_of_the_mean_free_energies(size: tuple[int, int, int]) -> None:
+    batch, parameters = problem(*size)
+    particles, _ = problem(size[0], size[1], 2 * size[2] + 1, seed=5)
+    found = native.rbm_statistics(batch, particles, *parameters)
+    exact = [x.double().requires_grad_() for x in parameters]
+    contrast(batch.double(), particles.double(), *exact).backward()
+    for gradient, tensor in zip(found, exact, strict=True):
+        assert tensor.grad is not None
+        torch.testing.assert_close(gradient.double(), tensor.grad, rtol=0, atol=2e-6)
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("betas", [[0.0, 0.3, 0.35, 1.0], [1.0, 0.5, 0.0], [0.5]])
+def test_annealed_weights_are_those_of_the_reference_in_float64(size: tuple[int, int, int], betas: list[float]) -> None:
+    start, parameters = problem(*size)
+    base = parameters[1].flip(0) / 2
+    log_weight, v = native.rbm_ais(start, *parameters, base, betas, 9, 4)
+    states, (weight, vbias, hbias) = start.double(), (x.double() for x in parameters)
+    uniforms = philox_uniforms(9, size[2], 4, states)
+    expected, last = ais_reference.rbm_ais(states, weight, vbias, hbias, base.double(), betas, uniforms)
+    assert torch.equal(v.double(), last)
+    torch.testing.assert_close(log_weight, expected, rtol=0, atol=3e-5)
+
+
+def test_an_error_of_one_part_in_a_thousand_would_be_seen() -> None:
+    """The comparisons above fail for weights that are 0.1 % too large."""
+    start, (weight, vbias, hbias) = problem(130, 70, 300)
+    right = native.rbm_statistics(start, start.flip(0)[:100], weight, vbias, hbias)
+    wrong = native.rbm_statistics(start, start.flip(0)[:100], 1.001 * weight, vbias, hbias)
+    assert (right[0] - wrong[0]).abs().max() > 2e-6
+    off = native.rbm_ais(start, 1.001 * weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]
+    assert (off - native.rbm_ais(start, weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]).abs().max() > 3e-5
+
+
+def layouts(x: Tensor) -> list[Tensor]:
+    """The same matrix by rows, by columns, and with no stride of 1."""
+    wide = torch.full((x.shape[0], 2 * x.shape[1]), 7.0)
+    wide[:, ::2] = x
+    return [x, x.mT.contiguous().mT, wide[:, ::2]]
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_layouts_do_not_matter() -> None:
+    batch, (weight, vbias, hbias) = problem(37, 41, 145)
+    spread = torch.stack((vbias, vbias), -1)[:, 0]
+    base = torch.zeros(()).expand(37)
+    expected = (
+        *native.rbm_gibbs(batch, weight, vbias, hbias, 2, None, 0, 0, 0),
+        *native.rbm_statistics(batch, batch[3:], weight, vbias, hbias),
+        *native.rbm_ais(batch, weight, vbias, hbias, base.contiguous(), [0.0, 1.0], 0, 0),
+    )
+    for x, w in itertools.product(layouts(batch), layouts(weight)):
+        found = (
+            *native.rbm_gibbs(x, w, spread, hbias, 2, None, 0, 0, 0),
+            *native.rbm_statistics(x, x[3:], w, spread, hbias),
+            *native.rbm_ais(x, w, spread, hbias, base, [0.0, 1.0], 0, 0),
+        )
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.usefixtures("instruction_set", "two_threads")
+@pytest.mark.parametrize("size", SIZES)
+def test_two_threads_give_the_same(size: tuple[int, int, int]) -> None:
+    batch, parameters = problem(*size)
+    two = (
+        *native.rbm_gibbs(batch, *parameters, 3, torch.ones(size[2]), 5, 0, 7),
+        *native.rbm_statistics(batch, batch, *parameters),
+        *native.rbm_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
+    )
+    torch.set_num_threads(1)
+    one = (
+        *native.rbm_gibbs(batch, *parameters, 3, torch.ones(size[2]), 5, 0, 7),
+        *native.rbm_statistics(batch, batch, *parameters),
+        *native.rbm_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(two, one, strict=True))
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_results_are_written_in_full() -> None:
+    """Results are the same where fresh tensors hold NaN."""
+    batch, parameters = problem(37, 41, 19)
+    torch.use_deterministic_algorithms(True)
+    try:
+        poisoned = (
+            *native.rbm_gibbs(batch, *parameters, 1, None, 0, 0, 0),
+            *native.rbm_statistics(batch, batch, *parameters),
+        )
+    finally:
+        torch.use_deterministic_algorithms(False)
+    plain = (*native.rbm_gibbs(batch, *parameters, 1, None, 0, 0, 0), *native.rbm_statistics(batch, batch, *parameters))
+    assert all(torch.equal(a, b) for a, b in zip(poisoned, plain, strict=True))
+
+
+def test_the_op_takes_the_compiled_path_by_default_and_the_reference_elsewhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if native.best_set() < 1:
+        pytest.skip("torch is quicker here")
+    start, parameters = problem(20, 15, 10)
+    weight, vbias, hbias = parameters
+    fast = rbm_gibbs(start, *parameters, 3, seed=1)
+    assert torch.equal(fast[0], native.rbm_gibbs(start, *parameters, 3, None, 1, 0, 0)[0])
+    with caplog.at_level(logging.DEBUG, "pyro_gen"):
+        backend._explained.clear()
+        for _ in range(2):
+            rbm_gibbs(start.double(), weight.double(), vbias.double(), hbias.double(), 3, seed=1)
+    assert [record.message for record in caplog.records] == [
+        "rbm_gibbs: not by native: the compiled kernels know float32 only, got torch.float64 and torch.float64"
+    ]
+
+
+@pytest.mark.parametrize("op", ["rbm_gibbs", "rbm_ais", "rbm_contrast"])
+def test_a_forced_backend_that_cannot_run_is_refused(monkeypatch: pytest.MonkeyPatch, op: str) -> None:
+    v, (weight, vbias, hbias) = problem(3, 2, 4)
+    calls = {
+        "rbm_gibbs": lambda w: rbm_gibbs(v.to(w.dtype), w, vbias, hbias, 1, seed=0),
+        "rbm_ais": lambda w: rbm_ais(v.to(w.dtype), w, vbias, hbias, vbias, torch.ones(2), seed=0),
+        "rbm_contrast": lambda w: rbm_contrast(v.to(w.dtype), v.to(w.dtype), w, vbias, hbias, 1, 0, 0),
+    }
+    monkeypatch.setenv("PYRO_GEN_BACKEND", "native")
+    with pytest.raises(
+        ValueError, match=f"PYRO_GEN_BACKEND=native is impossible for {op}: .* float32 only, got torch.float64"
+    ):
+        calls[op](weight.double())
+    if op != "rbm_contrast":
+        with pytest.raises(ValueError, match=f"impossible for {op}: the parameters have batch dimensions"):
+            calls[op](weight.expand(4, 3, 2))
+    monkeypatch.setenv("PYRO_GEN_BACKEND", "triton")
+    with pytest.raises(
+        ValueError, match=f"PYRO_GEN_BACKEND=triton is impossible: {op} has only reference, native, cpu"
+    ):
+        calls[op](weight)
+
+
+def test_without_the_library_the_torch_path_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, parameters = problem(20, 15, 10)
+    monkeypatch.setattr(native, "library", lambda: None)
+    monkeypatch.setattr(native, "best_set", lambda: -1)
+    monkeypatch.setenv("PYRO_GEN_RNG", "philox")
+    v, _ = rbm_gibbs(start, *parameters, 3, seed=1)
+    assert torch.equal(v, reference.rbm_gibbs(start, *parameters, 3, None, philox_uniforms(1, 10, 0, start), 0)[0])
+    monkeypatch.setenv("PYRO_GEN_BACKEND", "native")
+    with pytest.raises(ValueError, match=r"the compiled library is not installed"):
+        rbm_gibbs(start, *parameters, 3, seed=1)
+
+
+def test_a_broken_library_is_as_good_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ("_native" + importlib.machinery.EXTENSION_SUFFIXES[0])).write_bytes(b"not a library")
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
+    assert native.library.__wrapped__() is None
+
+
+def test_children_of_a_fork_have_threads_of_their_own(two_threads: None) -> None:
+    start, parameters = problem(130, 70, 300)
+    expected = native.rbm_gibbs(start, *parameters, 3, None, 5, 0, 0)[0]
+    child = os.fork()
+    if child == 0:
+        found = native.rbm_gibbs(start, *parameters, 3, None, 5, 0, 0)[0]
+        os._exit(
+            0 if bytes(found.numpy()) == bytes(expected.numpy()) else 1
+        )  # torch's own threads do not survive a fork
+    assert os.waitpid(child, 0)[1] == 0
