@@ -15,7 +15,7 @@ from pyro_gen.distributions.enumeration import Side, log_sum, log_terms
 from pyro_gen.distributions.negative_phase import starts_at_data
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
-from pyro_gen.kernels import draw_seed, rbm_ais, rbm_gibbs
+from pyro_gen.kernels import draw_seed, rbm_ais, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
 from pyro_gen.kernels.random import INITIAL, source
 
@@ -173,8 +173,7 @@ class RBM(EnergyDistribution):
         Returns:
             Nats, of shape (...).
         """
-        value = value.to(self.weight.dtype)
-        return self.visible_units.energy(value, self.vbias) - self.hidden_units.cumulant(self._hidden_field(value))
+        return rbm_free_energy(value.to(self.weight.dtype), *self.parameters)
 
     def hidden_given_visible(self, v: Tensor) -> TorchDistribution:
         """p(h | v): independent Bernoulli units, event shape (hidden,)."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions.negative_phase import NegativePhase
-from pyro_gen.kernels.contrastive import rbm_contrast
+from pyro_gen.kernels import contrastive
 from pyro_gen.nn import RBM
 from pyro_gen.nn.rbm import check_chains, check_states
 
@@ -56,14 +56,15 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
         batch = batch if batch.dtype == weight.dtype else batch.to(weight.dtype)
         start = buffers["chains"] if phase.persistent_chains else batch
         seed, step = int(buffers["seed"].item()), int(buffers["step"].item())
-        contrast = rbm_contrast(batch, start, weight, vbias, hbias, phase.num_steps, seed, step, return_contrast)
+        found = contrastive.gradients(batch, start, weight, vbias, hbias, phase.num_steps, seed, step, 0)
+        value = contrastive.contrast(batch, found[3], weight, vbias, hbias) if return_contrast else None
         buffers["step"].add_(phase.num_steps)
     if phase.persistent_chains:
-        buffers["chains"] = contrast.particles
-    weight.grad = contrast.weight if weight.requires_grad else None
-    vbias.grad = contrast.vbias if vbias.requires_grad else None
-    hbias.grad = contrast.hbias if hbias.requires_grad else None
-    return contrast.value
+        buffers["chains"] = found[3]
+    weight.grad = found[0] if weight.requires_grad else None
+    vbias.grad = found[1] if vbias.requires_grad else None
+    hbias.grad = found[2] if hbias.requires_grad else None
+    return value
 
 
 def _tables(rbm: RBM) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor], NegativePhase]:

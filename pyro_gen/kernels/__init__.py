@@ -1,7 +1,9 @@
 """Speed: one folder an op, with its specification in plain torch (``reference.py``) and the fast paths beside it."""
 
 from pyro_gen.kernels.ais import rbm_ais
+from pyro_gen.kernels.contrastive import rbm_contrast
+from pyro_gen.kernels.free_energy import rbm_free_energy
 from pyro_gen.kernels.gibbs import rbm_gibbs
 from pyro_gen.kernels.random import draw_seed
 
-__all__ = ["draw_seed", "rbm_ais", "rbm_gibbs"]
+__all__ = ["draw_seed", "rbm_ais", "rbm_contrast", "rbm_free_energy", "rbm_gibbs"]

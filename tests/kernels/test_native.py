@@ -246,7 +246,7 @@ def test_a_forced_backend_that_cannot_run_is_refused(monkeypatch: pytest.MonkeyP
     calls = {
         "rbm_gibbs": lambda w: rbm_gibbs(v.to(w.dtype), w, vbias, hbias, 1, seed=0),
         "rbm_ais": lambda w: rbm_ais(v.to(w.dtype), w, vbias, hbias, vbias, torch.ones(2), seed=0),
-        "rbm_contrast": lambda w: rbm_contrast(v.to(w.dtype), v.to(w.dtype), w, vbias, hbias, 1, 0, 0),
+        "rbm_contrast": lambda w: rbm_contrast(v.to(w.dtype), v.to(w.dtype), w, vbias, hbias, 1, seed=0),
     }
     monkeypatch.setenv("PYRO_GEN_BACKEND", "native")
     with pytest.raises(

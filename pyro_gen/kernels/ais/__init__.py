@@ -1,6 +1,8 @@
-"""The op ``rbm_ais``: annealed importance sampling along inverse temperatures, forwards or backwards."""
+"""The op ``pyro_gen::rbm_ais``: annealed importance sampling along inverse temperatures, forwards or backwards."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from torch import Tensor
 from pyro_gen.kernels import backend, native
 from pyro_gen.kernels.ais import reference
 from pyro_gen.kernels.random import source
+from pyro_gen.kernels.registry import folded_chains, folded_parameter, register
 
 __all__ = ["rbm_ais"]
 
@@ -18,7 +21,6 @@ _PATHS = (
 _NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in _PATHS)
 
 
-@torch.no_grad()
 def rbm_ais(
     v: Tensor,
     weight: Tensor,
@@ -60,6 +62,22 @@ def rbm_ais(
         >>> log_weight
         tensor([0., 0.], dtype=torch.float64)
     """
+    if torch.is_grad_enabled():
+        v, weight, vbias, hbias, base = (x.detach() for x in (v, weight, vbias, hbias, base))
+    weights: tuple[Tensor, Tensor] = _op(v, weight, vbias, hbias, base, betas.detach(), seed, chain_offset)
+    return weights
+
+
+def _anneal(
+    v: Tensor,
+    weight: Tensor,
+    vbias: Tensor,
+    hbias: Tensor,
+    base: Tensor,
+    betas: Tensor,
+    seed: int,
+    chain_offset: int,
+) -> tuple[Tensor, Tensor]:
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1 or base.dim() > 1
     chosen = backend.choose("rbm_ais", _NO_PATHS if batched else _PATHS, v, weight)
     chains = v.shape[:-1]
@@ -68,4 +86,40 @@ def rbm_ais(
         log_weight, flat = native.rbm_ais(flat, weight, vbias, hbias, base, betas.tolist(), seed, chain_offset)
         return log_weight.view(chains), flat.view(v.shape)
     uniforms = source(seed, chains.numel(), chain_offset, v, fast=chosen == "cpu")
-    return reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)
+    log_weight, v = reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)
+    return log_weight, v.contiguous()
+
+
+def _fake(v: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    return v.new_empty(v.shape[:-1], dtype=torch.float64), v.new_empty(v.shape)
+
+
+def _vmap(
+    info: Any,
+    in_dims: tuple[int | None, ...],
+    v: Tensor,
+    weight: Tensor,
+    vbias: Tensor,
+    hbias: Tensor,
+    base: Tensor,
+    betas: Tensor,
+    *key: int,
+) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    """Slices are further chains; all anneal along the same temperatures."""
+    if in_dims[5] is not None:
+        raise NotImplementedError("rbm_ais anneals along one schedule: vmap over `betas` is not supported")
+    chains = v.dim() - (in_dims[0] is not None) - 1
+    weight = folded_parameter(weight, in_dims[1], 2, chains)
+    biases = zip((vbias, hbias, base), in_dims[2:5], strict=True)
+    vbias, hbias, base = (folded_parameter(x, dim, 1, chains) for x, dim in biases)
+    v = folded_chains(v, in_dims[0], info.batch_size)
+    return _anneal(v, weight, vbias, hbias, base, betas, *key), (0, 0)
+
+
+_op = register(
+    "rbm_ais(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, Tensor base, Tensor betas, int seed, "
+    "int chain_offset) -> (Tensor, Tensor)",
+    _anneal,
+    _fake,
+    _vmap,
+)

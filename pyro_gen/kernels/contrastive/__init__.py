@@ -1,14 +1,22 @@
-"""The whole contrastive gradient of an RBM in one call: chains, and statistics with probabilities."""
+"""The op ``pyro_gen::rbm_contrast``: the whole contrastive gradient of an RBM, chains and statistics, in one call."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from pyro_gen.kernels import backend, native
 from pyro_gen.kernels.contrastive import reference
-from pyro_gen.kernels.contrastive.reference import Contrast
+from pyro_gen.kernels.registry import register
 
-__all__ = ["Contrast", "rbm_contrast"]
+__all__ = ["Gradients", "contrast", "rbm_contrast"]
+
+contrast = reference.contrast
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Gradients of weight, visible and hidden biases, and the particles that they were taken at."""
 
 _PATHS = (
     backend.Path("native", native.impossible, native.slower),
@@ -23,34 +31,90 @@ def rbm_contrast(
     vbias: Tensor,
     hbias: Tensor,
     num_steps: int,
+    *,
     seed: int,
-    step: int,
-    value: bool = False,
-) -> Contrast:
+    step: int = 0,
+    chain_offset: int = 0,
+) -> Gradients:
     r"""Gradient of mean F over ``batch`` minus mean F over particles, ``num_steps`` sweeps after ``start``.
 
     .. math:: \nabla_W = \sum_r s_r\, x_r\, \sigma(b + x_r W)^\top, \quad
               s = (-1/n, \dots, -1/n, 1/m, \dots, 1/m), \quad x = (\text{batch}, \text{particles})
 
-    To be called under ``no_grad``, on parameters without batch dimensions.
-
     Args:
         batch: rows of data in {0, 1}, (n, visible).
-        start: where the particles start, (m, visible).
+        start: where the particles start, (m, visible): the batch for CD, chains for PCD.
         weight: (visible, hidden).
         vbias: (visible,).
         hbias: (hidden,).
-        num_steps: sweeps.
+        num_steps: sweeps, at least 1.
         seed: 64-bit key.
         step: index of the first sweep.
-        value: whether to compute the mean contrast too.
+        chain_offset: global index of the first particle.
 
     Returns:
-        Gradients of the three parameters, the particles, the mean contrast in nats or None.
+        Gradients of the three parameters and the particles, all without gradient.
+
+    Raises:
+        ValueError: ``num_steps`` is below 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
+
+    References:
+        Fischer and Igel (2014), equation 28 and Algorithm 1.
+
+    Example:
+        >>> zero = torch.zeros(3, 2), torch.zeros(3), torch.zeros(2)
+        >>> gradients = rbm_contrast(torch.ones(4, 3), torch.ones(4, 3), *zero, 1, seed=0)
+        >>> [tuple(x.shape) for x in gradients]
+        [(3, 2), (3,), (2,), (4, 3)]
     """
+    if num_steps < 1:
+        raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
+    if torch.is_grad_enabled():
+        batch, start, weight, vbias, hbias = (x.detach() for x in (batch, start, weight, vbias, hbias))
+    gradients: Gradients = _op(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
+    return gradients
+
+
+def gradients(
+    batch: Tensor,
+    start: Tensor,
+    weight: Tensor,
+    vbias: Tensor,
+    hbias: Tensor,
+    num_steps: int,
+    seed: int,
+    step: int,
+    chain_offset: int,
+) -> Gradients:
+    """:func:`rbm_contrast` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
     if backend.choose("rbm_contrast", _PATHS, start, weight) != "native":
-        return reference.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, value)
-    particles, _ = native.rbm_gibbs(start, weight, vbias, hbias, num_steps, None, seed, step, 0)
-    gradients = native.rbm_statistics(batch, particles, weight, vbias, hbias)
-    contrast = reference.contrast(batch, particles, weight, vbias, hbias) if value else None
-    return Contrast(*gradients, particles, contrast)
+        return reference.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
+    particles, _ = native.rbm_gibbs(start, weight, vbias, hbias, num_steps, None, seed, step, chain_offset)
+    return *native.rbm_statistics(batch, particles, weight, vbias, hbias), particles
+
+
+def _fake(batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object) -> Gradients:
+    shapes = weight.shape, vbias.shape, hbias.shape, start.shape
+    weight, vbias, hbias, particles = (weight.new_empty(shape) for shape in shapes)
+    return weight, vbias, hbias, particles
+
+
+def _vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """One slice after the other, each with particles of its own numbers."""
+    tensors, (num_steps, seed, step, chain_offset) = arguments[:5], arguments[5:]
+    found = []
+    for k in range(info.batch_size):
+        slices = (x if dim is None else x.select(dim, k) for x, dim in zip(tensors, in_dims, strict=False))
+        batch, start, weight, vbias, hbias = slices
+        first = chain_offset + k * len(start)
+        found.append(gradients(batch, start, weight, vbias, hbias, num_steps, seed, step, first))
+    return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0, 0, 0, 0)
+
+
+_op = register(
+    "rbm_contrast(Tensor batch, Tensor start, Tensor weight, Tensor vbias, Tensor hbias, int num_steps, int seed, "
+    "int step, int chain_offset) -> (Tensor, Tensor, Tensor, Tensor)",
+    gradients,
+    _fake,
+    _vmap,
+)

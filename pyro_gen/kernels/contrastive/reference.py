@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from pyro_gen.kernels.gibbs import sweep
-
-
-class Contrast(NamedTuple):
-    """Gradient of the mean contrast, the particles it was taken at, and the contrast itself where asked for."""
-
-    weight: Tensor
-    vbias: Tensor
-    hbias: Tensor
-    particles: Tensor
-    value: Tensor | None
 
 
 def rbm_contrast(
@@ -31,16 +20,13 @@ def rbm_contrast(
     num_steps: int,
     seed: int,
     step: int,
-    value: bool = False,
-) -> Contrast:
-    """See :func:`pyro_gen.kernels.contrastive.rbm_contrast`; one product of K = n + m rows serves both phases."""
-    particles, _ = sweep(start, weight, vbias, hbias, num_steps, None, seed, step, 0)
+    chain_offset: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See :func:`pyro_gen.kernels.rbm_contrast`; one product of K = n + m rows serves both phases."""
+    particles, _ = sweep(start, weight, vbias, hbias, num_steps, None, seed, step, chain_offset)
     states, share = torch.cat((batch, particles)), _shares(len(batch), len(particles), batch.dtype, batch.device)
-    field = torch.addmm(hbias, states, weight)
-    moments = torch.mm(share.mT, states).squeeze(0)
-    contrast = moments @ vbias + (share.mT @ softplus(field)).sum() if value else None
-    hidden = field.sigmoid_().mul_(share)
-    return Contrast(torch.mm(states.mT, hidden), moments, hidden.sum(0), particles, contrast)
+    hidden = torch.addmm(hbias, states, weight).sigmoid_().mul_(share)
+    return torch.mm(states.mT, hidden), torch.mm(share.mT, states).squeeze(0), hidden.sum(0), particles
 
 
 def contrast(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from pyro_gen.kernels import backend, native
 from pyro_gen.kernels.gibbs import cpu, reference
 from pyro_gen.kernels.random import source
+from pyro_gen.kernels.registry import folded_chains, folded_parameter, register
 
 __all__ = ["rbm_gibbs", "sweep"]
 
@@ -16,12 +19,6 @@ _PATHS = (
     backend.Path("cpu", cpu.impossible),
 )
 _NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in _PATHS)
-
-_library = torch.library.Library("pyro_gen", "FRAGMENT")
-_library.define(
-    "rbm_gibbs(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, int num_steps, Tensor? beta, "
-    "int seed, int step, int chain_offset) -> (Tensor, Tensor)"
-)
 
 
 def rbm_gibbs(
@@ -43,6 +40,7 @@ def rbm_gibbs(
 
     Chains are all but the last dimension of ``v``, numbered in memory order from ``chain_offset``. The randomness of
     sweep t is keyed by (seed, step + t), so k sweeps in one call equal k calls of one sweep with ``step`` advanced.
+    Under ``torch.vmap`` the slices are further chains.
 
     Args:
         v: visible states in {0, 1}, shape (..., visible).
@@ -75,7 +73,8 @@ def rbm_gibbs(
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
     if torch.is_grad_enabled():
         v, weight, vbias, hbias = v.detach(), weight.detach(), vbias.detach(), hbias.detach()
-    return _op(v, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
+    states: tuple[Tensor, Tensor] = _op(v, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
+    return states
 
 
 def sweep(
@@ -112,15 +111,30 @@ def _fake(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object) -
     return v.new_empty(v.shape), v.new_empty((*v.shape[:-1], hbias.shape[-1]))
 
 
-_library.impl("rbm_gibbs", sweep, "CompositeExplicitAutograd")
-torch.library.register_fake("pyro_gen::rbm_gibbs", _fake, lib=_library)
+def _vmap(
+    info: Any,
+    in_dims: tuple[int | None, ...],
+    v: Tensor,
+    weight: Tensor,
+    vbias: Tensor,
+    hbias: Tensor,
+    num_steps: int,
+    beta: Tensor | None,
+    *key: int,
+) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    """Slices are further chains, numbered like all others in memory order, so that none shares another's uniforms."""
+    chains = v.dim() - (in_dims[0] is not None) - 1
+    weight = folded_parameter(weight, in_dims[1], 2, chains)
+    vbias, hbias = (folded_parameter(x, d, 1, chains) for x, d in zip((vbias, hbias), in_dims[2:4], strict=True))
+    beta = None if beta is None else folded_parameter(beta, in_dims[5], 0, chains)
+    v = folded_chains(v, in_dims[0], info.batch_size)
+    return sweep(v, weight, vbias, hbias, num_steps, beta, *key), (0, 0)
 
 
-_op = torch.ops.pyro_gen.rbm_gibbs.default  # looked up once: the way through ``torch.ops`` costs microseconds
-
-
-def _refuse_vmap(*_: object) -> None:
-    raise NotImplementedError("rbm_gibbs has no vmap yet, and slices must not share randomness: give a batch of chains")
-
-
-torch.library.register_vmap("pyro_gen::rbm_gibbs", _refuse_vmap, lib=_library)
+_op = register(
+    "rbm_gibbs(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, int num_steps, Tensor? beta, "
+    "int seed, int step, int chain_offset) -> (Tensor, Tensor)",
+    sweep,
+    _fake,
+    _vmap,
+)

@@ -1,0 +1,81 @@
+"""Entries of ``torch.ops.pyro_gen``: how an op becomes known to torch.compile, to fake tensors and to vmap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_library = torch.library.Library("pyro_gen", "FRAGMENT")
+
+
+def register(
+    schema: str,
+    implementation: Callable[..., Any],
+    fake: Callable[..., Any],
+    vmap: Callable[..., tuple[Any, Any]],
+) -> Callable[..., Any]:
+    """Register an op without autograd.
+
+    Args:
+        schema: name, arguments and results in torch's notation.
+        implementation: what runs, on every device.
+        fake: the results' shapes and dtypes, without data.
+        vmap: batching rule ``vmap(info, in_dims, *arguments)``.
+
+    Returns:
+        The op, looked up once: the way through ``torch.ops`` costs microseconds.
+    """
+    name = schema.partition("(")[0]
+    _library.define(schema)
+    _library.impl(name, implementation, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"pyro_gen::{name}", fake, lib=_library)
+    torch.library.register_vmap(f"pyro_gen::{name}", vmap, lib=_library)
+    return _overload(name)
+
+
+def register_formula(schema: str, implementation: Callable[..., Any]) -> Callable[..., Any]:
+    """Register an op that is a formula in torch: autograd, vmap and torch.compile see through it.
+
+    Args:
+        schema: name, arguments and results in torch's notation.
+        implementation: what runs, on every device.
+
+    Returns:
+        The op.
+    """
+    name = schema.partition("(")[0]
+    _library.define(schema)
+    _library.impl(name, implementation, "CompositeImplicitAutograd")
+    return _overload(name)
+
+
+def _overload(name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(torch.ops.pyro_gen, name).default
+    return found
+
+
+def folded_chains(v: Tensor, dim: int | None, size: int) -> Tensor:
+    """States of a vmapped call with the mapped dimension in front: it becomes one more dimension of chains."""
+    return v.expand(size, *v.shape) if dim is None else v.movedim(dim, 0)
+
+
+def folded_parameter(x: Tensor, dim: int | None, event: int, chains: int) -> Tensor:
+    """A parameter of a vmapped call, so that it broadcasts against (mapped, chains..., event...).
+
+    Args:
+        x: the parameter, with the mapped dimension if it has one.
+        dim: the mapped dimension, or None.
+        event: number of the parameter's own dimensions: 2 for weights, 1 for biases, 0 for one number a chain.
+        chains: number of dimensions of chains without the mapped one.
+
+    Returns:
+        ``x``, or a view of it.
+    """
+    if dim is None:
+        return x
+    front = x.movedim(dim, 0)
+    missing = chains - (front.dim() - 1 - event)
+    return front.reshape(front.shape[0], *(1,) * missing, *front.shape[1:])

@@ -1,0 +1,129 @@
+"""The ops as torch sees them: opcheck, one graph under torch.compile, vmap against a loop, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.library import opcheck
+
+from pyro_gen.kernels import rbm_ais, rbm_contrast, rbm_free_energy, rbm_gibbs
+from pyro_gen.kernels.free_energy import reference
+from tests.kernels.oracle import Weights, log_z
+
+Parameters = tuple[Tensor, Tensor, Tensor]
+
+
+def problem(chains: int = 8, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Parameters]:
+    v = torch.randint(2, (chains, 6), generator=torch.Generator().manual_seed(0)).to(dtype)
+    return v, Weights.normal(6, 5).tensors(dtype)
+
+
+def closer(f: Callable[..., object], v: Tensor) -> None:
+    """In one graph, with a changing step, the same as eagerly."""
+    torch.compiler.reset()
+    compiled = torch.compile(f, backend="aot_eager", fullgraph=True)
+    for step in (0, 1, 2):
+        torch.testing.assert_close(compiled(v, step), f(v, step), rtol=0, atol=0)
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batched", [False, True])
+def test_annealing_is_registered_soundly(dtype: torch.dtype, batched: bool) -> None:
+    v, (weight, vbias, hbias) = problem(dtype=dtype)
+    weight = weight.expand(8, 6, 5) if batched else weight
+    opcheck(torch.ops.pyro_gen.rbm_ais.default, (v, weight, vbias, hbias, vbias, torch.linspace(0, 1, 4), 3, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_contrast_and_free_energy_are_registered_soundly(dtype: torch.dtype) -> None:
+    v, parameters = problem(dtype=dtype)
+    opcheck(torch.ops.pyro_gen.rbm_contrast.default, (v, v[:3], *parameters, 2, 3, 1, 0))
+    opcheck(torch.ops.pyro_gen.rbm_free_energy.default, (v, *(x.requires_grad_() for x in parameters)))
+
+
+def test_every_op_compiles_in_one_graph() -> None:
+    v, parameters = problem()
+    closer(lambda v, step: rbm_gibbs(1 - v, *parameters, 2, seed=3, step=step)[0] * 2, v)
+    closer(lambda v, step: rbm_ais(v, *parameters, parameters[1], torch.linspace(0, 1, 4), seed=step)[0] * 2, v)
+    closer(lambda v, step: rbm_contrast(v, v, *parameters, 2, seed=3, step=step), v)
+    closer(lambda v, step: rbm_free_energy(v, *parameters) * step, v)
+
+
+def test_vmapped_chains_are_further_chains() -> None:
+    v, parameters = problem(24)
+    folded = v.view(3, 8, 6)
+    expected = rbm_gibbs(folded, *parameters, 2, torch.linspace(0, 1, 8), seed=1)
+    beta = torch.linspace(0, 1, 8)
+    found = torch.vmap(lambda x: rbm_gibbs(x, *parameters, 2, beta, seed=1))(folded)
+    moved = torch.vmap(lambda x: rbm_gibbs(x, *parameters, 2, beta, seed=1), in_dims=1)(folded.transpose(0, 1))
+    for states, other, same in zip(found, moved, expected, strict=True):
+        assert torch.equal(states, same)
+        assert torch.equal(other, same)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_vmapped_parameters_give_the_law_of_each_slice(dtype: torch.dtype) -> None:
+    """Certain units show which slice's parameters were used; states of all slices differ."""
+    v, (weight, _, hbias) = problem(8, dtype)
+    certain = torch.tensor([[50.0], [-50.0]], dtype=dtype).expand(2, 6)
+    states, _ = torch.vmap(lambda a: rbm_gibbs(v, 0 * weight, a, hbias, 1, seed=1))(certain)
+    assert torch.equal(states, torch.stack((torch.ones_like(v), torch.zeros_like(v))))
+    free, _ = torch.vmap(lambda w: rbm_gibbs(v, w, 0 * certain[0], hbias, 1, seed=1))(
+        torch.stack((0 * weight, 0 * weight))
+    )
+    assert not torch.equal(free[0], free[1])
+    tempered, _ = torch.vmap(lambda b: rbm_gibbs(v, 0 * weight, certain[0], hbias, 1, b, seed=1))(
+        torch.tensor([1.0, -1.0])
+    )
+    assert torch.equal(tempered, states)
+
+
+def test_vmapped_annealing_is_unbiased_in_each_slice() -> None:
+    weights = [Weights.normal(4, 3, seed=s, scale=0.7) for s in range(3)]
+    weight, vbias, hbias = (torch.stack(x) for x in zip(*(w.tensors() for w in weights), strict=True))
+    base, betas, start = torch.zeros(4, dtype=torch.float64), torch.linspace(0, 1, 9), torch.zeros(4000, 4).double()
+    start[:] = torch.rand(4000, 4, generator=torch.Generator().manual_seed(1)).round()
+    log_weight, _ = torch.vmap(lambda w, a, b: rbm_ais(start, w, a, b, base, betas, seed=1))(weight, vbias, hbias)
+    for row, one in zip(log_weight.exp(), weights, strict=True):
+        expected = torch.tensor(log_z(one)).sub(7 * torch.tensor(2.0).log()).exp()
+        assert abs(row.mean() - expected) < 5 * row.std() / 4000**0.5
+    with pytest.raises(NotImplementedError, match="vmap over `betas`"):
+        torch.vmap(lambda t: rbm_ais(start, weight[0], vbias[0], hbias[0], base, t, seed=1))(betas.expand(2, 9))
+
+
+def test_vmapped_contrasts_are_a_loop_with_numbers_of_their_own() -> None:
+    v, parameters = problem(8)
+    ensemble = tuple(torch.stack((x, 2 * x)) for x in parameters)
+    found = torch.vmap(lambda w, a, b: rbm_contrast(v, v, w, a, b, 2, seed=3))(*ensemble)
+    for k in range(2):
+        weight, vbias, hbias = (x[k] for x in ensemble)
+        expected = rbm_contrast(v, v, weight, vbias, hbias, 2, seed=3, chain_offset=8 * k)
+        assert all(torch.equal(a[k], b) for a, b in zip(found, expected, strict=True))
+
+
+def test_free_energy_has_the_right_gradients_of_first_and_second_order() -> None:
+    v, parameters = problem(3, torch.float64)
+    tensors = v.requires_grad_(), *(x.requires_grad_() for x in parameters)
+    assert torch.autograd.gradcheck(rbm_free_energy, tensors)
+    assert torch.autograd.gradgradcheck(rbm_free_energy, tensors)
+    found = torch.vmap(rbm_free_energy, in_dims=(0, None, None, None))(*tensors)
+    torch.testing.assert_close(found, reference.rbm_free_energy(v, *parameters))
+
+
+@pytest.mark.parametrize("num_steps", [0, -1])
+def test_a_contrast_without_sweeps_is_refused(num_steps: int) -> None:
+    v, parameters = problem()
+    with pytest.raises(ValueError, match=f"`num_steps` must be at least 1, got {num_steps}"):
+        rbm_contrast(v, v, *parameters, num_steps, seed=0)
+
+
+def test_results_carry_no_gradient() -> None:
+    v, (weight, vbias, hbias) = problem()
+    weight.requires_grad_(), vbias.requires_grad_(), hbias.requires_grad_()
+    contrast = rbm_contrast(v, v, weight, vbias, hbias, 1, seed=0)
+    results = (*contrast, *rbm_ais(v, weight, vbias, hbias, vbias, torch.ones(2), seed=0))
+    assert not any(x.requires_grad for x in results)
