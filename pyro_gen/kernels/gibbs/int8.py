@@ -1,0 +1,176 @@
+"""Block Gibbs sampling with weights in two planes of int8: the exact sampler of the quantised weights.
+
+Sums over binary states are exact in int32, so the field depends neither on tiles nor on threads; it is rounded to
+float32 once before and once after the bias. ``torch._int_mm`` is private to torch: it is looked up once, and
+:func:`refusal` says why it cannot serve. One product with both planes side by side costs what a bf16 product does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_gen.kernels.quantise import MOST_TERMS, SplitWeight, split
+from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms
+
+PAYS_FROM = 100_000
+"""Multiply-adds of a half step from which this path is quicker than the exact one."""
+
+_INT_MM: Callable[..., Tensor] | None = getattr(torch, "_int_mm", None)
+
+
+class _Grain(NamedTuple):
+    """What a device's integer product asks of its operands: least rows, and what the other sizes are multiples of."""
+
+    rows: int
+    multiple: int
+
+
+_GRAINS = {"cpu": _Grain(0, 1), "cuda": _Grain(17, 8)}
+
+
+def refusal(v: Tensor, weight: Tensor) -> str | None:
+    """Why this path cannot, or should not, serve a call.
+
+    Args:
+        v: states, shape (chains, visible).
+        weight: (visible, hidden).
+
+    Returns:
+        The reason, or None where the path is right.
+    """
+    if _INT_MM is None:
+        return "this torch has no _int_mm"
+    if v.device.type not in _GRAINS:
+        return f"torch has no integer product on {v.device.type}"
+    if weight.dim() != 2:
+        return "batched weights have no integer product"
+    if weight.dtype == torch.float64 or v.dtype == torch.float64:
+        return "float64 asks for more than fields in float32"
+    if max(weight.shape) > MOST_TERMS:
+        return f"sums over more than {MOST_TERMS} units may overflow int32"
+    if v.shape[0] * weight.numel() < PAYS_FROM:
+        return f"below {PAYS_FROM} multiply-adds a half step the exact path is quicker"
+    return None
+
+
+class _Side(NamedTuple):
+    """All that one half step needs but its operand, for the units that it draws."""
+
+    planes: Tensor
+    """(given units, 2 drawn units) in int8: ``hi`` and ``lo`` side by side, padded to the grain."""
+    scale: float
+    bias: Tensor
+    beta: Tensor | None
+    sums: Tensor
+    """int32 of (rows, 2 drawn units)."""
+    field: Tensor
+    """float32 of (chains, drawn units)."""
+    states: Tensor
+    """int8 of (rows, drawn units), zero beyond the chains and units."""
+
+    @classmethod
+    def make(cls, planes: Tensor, scale: float, bias: Tensor, beta: Tensor | None, chains: int, rows: int) -> _Side:
+        new, width = planes.new_empty, planes.shape[1]
+        sums = new((rows, width), dtype=torch.int32)
+        field = new((chains, len(bias)), dtype=torch.float32)
+        return cls(planes, scale, bias.float(), beta, sums, field, planes.new_zeros(rows, width // 2))
+
+    def draw(self, given: Tensor, uniform: Tensor) -> Tensor:
+        """The drawn states, overwritten by the next call."""
+        assert _INT_MM is not None
+        chains, units = self.field.shape
+        _INT_MM(given, self.planes, out=self.sums)
+        hi, lo = self.sums[:chains].tensor_split(2, 1)
+        total = lo[:, :units].add_(hi[:, :units], alpha=256)
+        torch.add(self.bias, self.field.copy_(total), alpha=self.scale, out=self.field)
+        if self.beta is not None:
+            self.field.mul_(self.beta)
+        _less(uniform, self.field.sigmoid_(), self.states[:chains, :units].view(torch.bool))
+        return self.states
+
+
+def _less(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """``out = a < b``; on a CPU numpy writes truth values five times quicker than torch."""
+    if a.device.type == "cpu":
+        np.less(a.numpy(), b.numpy(), out=out.numpy())
+    else:
+        torch.lt(a, b, out=out)
+
+
+def _padded(plane: Tensor, multiple: int) -> Tensor:
+    rows, columns = (-size % multiple for size in plane.shape)
+    return torch.nn.functional.pad(plane, (0, columns, 0, rows)) if rows or columns else plane
+
+
+def _binary(v: Tensor, rows: int, columns: int) -> Tensor:
+    """The starting states in int8, padded with zeros."""
+    states = torch.zeros(rows, columns, dtype=torch.int8, device=v.device)
+    held = states[: v.shape[0], : v.shape[1]].copy_(v)
+    if not torch.equal((held & 1).to(v.dtype), v):
+        raise ValueError("`v` must hold only zeros and ones for the int8 path, got other values")
+    return states
+
+
+def rbm_gibbs(
+    v: Tensor,
+    weight: Tensor,
+    vbias: Tensor,
+    hbias: Tensor,
+    num_steps: int,
+    beta: Tensor | None,
+    uniforms: Uniforms,
+    step: int,
+) -> tuple[Tensor, Tensor]:
+    """The reference's sweeps with the quantised ``weight``, for states (chains, visible) and unbatched parameters."""
+    return sweeps(v, split(weight), vbias, hbias, num_steps, beta, uniforms, step)
+
+
+def sweeps(
+    v: Tensor,
+    weight: SplitWeight,
+    vbias: Tensor,
+    hbias: Tensor,
+    num_steps: int,
+    beta: Tensor | None,
+    uniforms: Uniforms,
+    step: int,
+) -> tuple[Tensor, Tensor]:
+    """:func:`rbm_gibbs` for callers that keep the quantised weight from call to call.
+
+    Args:
+        v: zeros and ones, shape (chains, visible).
+        weight: planes of shape (visible, hidden).
+        vbias: (visible,).
+        hbias: (hidden,).
+        num_steps: number of sweeps, at least 1.
+        beta: inverse temperature of each chain, or None for 1.
+        uniforms: the source of randomness.
+        step: index of the first sweep.
+
+    Returns:
+        The last visible states and the hidden states they were drawn from, in the dtype of ``v``.
+
+    Raises:
+        ValueError: ``v`` holds other numbers than 0 and 1.
+    """
+    grain, chains = _GRAINS[v.device.type], len(v)
+    rows, scale = max(chains, grain.rows), float(weight.scale)
+    hi, lo = (_padded(plane, grain.multiple) for plane in (weight.hi, weight.lo))
+    beta = None if beta is None else beta.float().unsqueeze(-1)
+    up = _Side.make(_beside(hi, lo), scale, hbias, beta, chains, rows)
+    down = _Side.make(torch.cat((hi, lo)).mT, scale, vbias, beta, chains, rows)
+    visible = _binary(v, rows, len(hi))
+    for t in range(step, step + num_steps):
+        hidden = up.draw(visible, uniforms(t, HIDDEN, len(hbias)))
+        visible = down.draw(hidden, uniforms(t, VISIBLE, len(vbias)))
+    return visible[:chains, : len(vbias)].to(v.dtype), hidden[:chains, : len(hbias)].to(v.dtype)
+
+
+def _beside(hi: Tensor, lo: Tensor) -> Tensor:
+    """``[hi, lo]``, each column contiguous on a GPU, whose integer tensor cores want it so."""
+    return torch.cat((hi.mT, lo.mT)).mT if hi.is_cuda else torch.cat((hi, lo), 1)
