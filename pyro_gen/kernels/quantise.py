@@ -7,7 +7,6 @@ of products are exact in int32, whatever the order they are added in.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -62,14 +61,21 @@ def split(weight: Tensor) -> SplitWeight:
     if not weight.is_floating_point():
         raise ValueError(f"`weight` must be of a floating dtype to be quantised, got {weight.dtype}")
     single = weight.detach().float()
-    largest = torch.linalg.vector_norm(single, math.inf) if weight.numel() else single.new_zeros(())
-    if not largest.isfinite():
-        raise ValueError(f"`weight` must be finite in float32 to be quantised, got an entry of magnitude {largest}")
-    scale = (largest / LARGEST).clamp_(min=_TINY) if largest > 0 else torch.ones_like(largest)
+    scale = _scale(single)
     q = (single / scale).round_().to(torch.int16).contiguous()  # 32639 + 128 is the largest int16
     lo = q.to(torch.int8).clamp_(min=-127)  # the low byte, read as a signed number, is q - 256 hi
     hi = q.add_(128).bitwise_right_shift_(8).to(torch.int8)
     return SplitWeight(hi, lo, scale)
+
+
+def _scale(weight: Tensor) -> Tensor:
+    if not weight.numel():
+        return weight.new_ones(())
+    least, most = weight.aminmax()
+    largest = torch.maximum(-least, most)
+    if not largest.isfinite():
+        raise ValueError(f"`weight` must be finite in float32 to be quantised, got an entry of magnitude {largest}")
+    return largest.div_(LARGEST).clamp_(min=_TINY) if largest else torch.ones_like(largest)
 
 
 def merge(planes: SplitWeight, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -20,7 +20,7 @@ from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms
 PAYS_FROM = 100_000
 """Multiply-adds of a half step from which this path is quicker than the exact one."""
 
-_INT_MM: Callable[..., Tensor] | None = getattr(torch, "_int_mm", None)
+_int_mm: Callable[..., Tensor] = getattr(torch, "_int_mm", None)
 
 
 class _Grain(NamedTuple):
@@ -43,7 +43,7 @@ def refusal(v: Tensor, weight: Tensor) -> str | None:
     Returns:
         The reason, or None where the path is right.
     """
-    if _INT_MM is None:
+    if _int_mm is None:
         return "this torch has no _int_mm"
     if v.device.type not in _GRAINS:
         return f"torch has no integer product on {v.device.type}"
@@ -58,48 +58,48 @@ def refusal(v: Tensor, weight: Tensor) -> str | None:
     return None
 
 
-class _Side(NamedTuple):
-    """All that one half step needs but its operand, for the units that it draws."""
+class _Side:
+    """One half step's constants and buffers, with every view made once: on small sizes a view costs what a sum does.
 
-    planes: Tensor
-    """(given units, 2 drawn units) in int8: ``hi`` and ``lo`` side by side, padded to the grain."""
-    scale: float
-    bias: Tensor
-    beta: Tensor | None
-    sums: Tensor
-    """int32 of (rows, 2 drawn units)."""
-    field: Tensor
-    """float32 of (chains, drawn units)."""
-    states: Tensor
-    """int8 of (rows, drawn units), zero beyond the chains and units."""
+    Args:
+        planes: (given units, 2 drawn units) in int8, ``hi`` and ``lo`` side by side, padded to the grain.
+        scale: of the planes.
+        bias: (drawn units,).
+        beta: float32 of shape (chains, 1), or None for 1.
+        chains: number of chains.
+        rows: number of chains, padded to the grain.
+    """
 
-    @classmethod
-    def make(cls, planes: Tensor, scale: float, bias: Tensor, beta: Tensor | None, chains: int, rows: int) -> _Side:
-        new, width = planes.new_empty, planes.shape[1]
-        sums = new((rows, width), dtype=torch.int32)
-        field = new((chains, len(bias)), dtype=torch.float32)
-        return cls(planes, scale, bias.float(), beta, sums, field, planes.new_zeros(rows, width // 2))
+    def __init__(
+        self, planes: Tensor, scale: float, bias: Tensor, beta: Tensor | None, chains: int, rows: int
+    ) -> None:
+        units, width, device = len(bias), planes.shape[1] // 2, planes.device
+        self.planes, self.scale, self.bias, self.beta = planes, scale, bias.float(), beta
+        self.sums = torch.empty(rows, 2 * width, dtype=torch.int32, device=device)
+        self.hi = self.sums[:chains, :units]
+        self.lo = self.sums[:chains, width : width + units]
+        self.field = torch.empty(chains, units, dtype=torch.float32, device=device)
+        self.states = torch.zeros(rows, width, dtype=torch.int8, device=device)
+        self.less = _less(self.field, self.states[:chains, :units].view(torch.bool))
 
     def draw(self, given: Tensor, uniform: Tensor) -> Tensor:
-        """The drawn states, overwritten by the next call."""
-        assert _INT_MM is not None
-        chains, units = self.field.shape
-        _INT_MM(given, self.planes, out=self.sums)
-        hi, lo = self.sums[:chains].tensor_split(2, 1)
-        total = lo[:, :units].add_(hi[:, :units], alpha=256)
-        torch.add(self.bias, self.field.copy_(total), alpha=self.scale, out=self.field)
+        """The drawn states, int8 of shape (rows, padded units), zero in the padding; the next call overwrites them."""
+        _int_mm(given, self.planes, out=self.sums)
+        self.field.copy_(self.lo.add_(self.hi, alpha=256))
+        torch.add(self.bias, self.field, alpha=self.scale, out=self.field)
         if self.beta is not None:
             self.field.mul_(self.beta)
-        _less(uniform, self.field.sigmoid_(), self.states[:chains, :units].view(torch.bool))
+        self.field.sigmoid_()
+        self.less(uniform)
         return self.states
 
 
-def _less(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """``out = a < b``; on a CPU numpy writes truth values five times quicker than torch."""
-    if a.device.type == "cpu":
-        np.less(a.numpy(), b.numpy(), out=out.numpy())
-    else:
-        torch.lt(a, b, out=out)
+def _less(probs: Tensor, on: Tensor) -> Callable[[Tensor], object]:
+    """What writes ``uniform < probs`` to ``on``; numpy writes truth values five times quicker than torch on a CPU."""
+    if probs.is_cuda:
+        return lambda uniform: torch.lt(uniform, probs, out=on)
+    upper, out = probs.numpy(), on.numpy()
+    return lambda uniform: np.less(uniform.numpy(), upper, out=out)
 
 
 def _padded(plane: Tensor, multiple: int) -> Tensor:
@@ -162,8 +162,8 @@ def sweeps(
     rows, scale = max(chains, grain.rows), float(weight.scale)
     hi, lo = (_padded(plane, grain.multiple) for plane in (weight.hi, weight.lo))
     beta = None if beta is None else beta.float().unsqueeze(-1)
-    up = _Side.make(_beside(hi, lo), scale, hbias, beta, chains, rows)
-    down = _Side.make(torch.cat((hi, lo)).mT, scale, vbias, beta, chains, rows)
+    up = _Side(_beside(hi, lo), scale, hbias, beta, chains, rows)
+    down = _Side(torch.cat((hi, lo)).mT, scale, vbias, beta, chains, rows)
     visible = _binary(v, rows, len(hi))
     for t in range(step, step + num_steps):
         hidden = up.draw(visible, uniforms(t, HIDDEN, len(hbias)))
