@@ -1,13 +1,14 @@
 """Block Gibbs sampling with weights in two planes of int8: the exact sampler of the quantised weights.
 
-Sums over binary states are exact in int32, so the field depends neither on tiles nor on threads; it is rounded to
-float32 once before and once after the bias. ``torch._int_mm`` is private to torch: it is looked up once, and
-:func:`refusal` says why it cannot serve. One product with both planes side by side costs what a bf16 product does.
+Sums over binary states are exact in int32 and so depend neither on tiles nor on threads; float32 comes in after them,
+with the scale and the bias. One product with both planes side by side costs what a bf16 product does.
+``torch._int_mm`` is private to torch: it is looked up once, and :func:`refusal` says why it cannot serve.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,45 +18,65 @@ from torch import Tensor
 from pyro_gen.kernels.quantise import MOST_TERMS, SplitWeight, split
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms
 
-PAYS_FROM = 100_000
-"""Multiply-adds of a half step from which this path is quicker than the exact one."""
+PAYS_FROM = 4_000_000
+"""Multiply-adds of a half step from which the products save more than the additional calls cost."""
 
-_int_mm: Callable[..., Tensor] = getattr(torch, "_int_mm", None)
+PAYS_FROM_STEPS = 128
+"""Chains times sweeps of a call from which the products save more than quantising the weight costs."""
 
 
 class _Grain(NamedTuple):
-    """What a device's integer product asks of its operands: least rows, and what the other sizes are multiples of."""
+    """What an integer product asks of its operands: least rows, and what every other size is a multiple of."""
 
     rows: int
     multiple: int
 
 
-_GRAINS = {"cpu": _Grain(0, 1), "cuda": _Grain(17, 8)}
+_GRAINS = {"cpu": _Grain(0, 1)}
+_COARSE = _Grain(32, 16)  # cuBLAS asks for more than 16 rows and for multiples of 8; it is quicker on multiples of 16
+
+_int_mm: Callable[..., Tensor] | None = getattr(torch, "_int_mm", None)
 
 
-def refusal(v: Tensor, weight: Tensor) -> str | None:
-    """Why this path cannot, or should not, serve a call.
+@cache
+def _cpu_refusal() -> str | None:
+    """Why this CPU gains nothing: the product is a plain loop without oneDNN, no quicker than fp32 without VNNI."""
+    if not torch.backends.mkldnn.is_available():
+        return "this torch has no oneDNN"
+    supported = getattr(torch.cpu, "_is_vnni_supported", None)
+    return None if supported is not None and supported() else "this CPU has no AVX-512 VNNI"
+
+
+def refusal(v: Tensor, weight: Tensor, num_steps: int = 1) -> str | None:
+    """Why this path cannot serve a call, or would be slower than the exact one.
 
     Args:
         v: states, shape (chains, visible).
         weight: (visible, hidden).
+        num_steps: number of sweeps of the call.
 
     Returns:
-        The reason, or None where the path is right.
+        The reason, or None where this path is right.
     """
     if _int_mm is None:
         return "this torch has no _int_mm"
-    if v.device.type not in _GRAINS:
+    if v.device.type not in ("cpu", "cuda"):
         return f"torch has no integer product on {v.device.type}"
     if weight.dim() != 2:
-        return "batched weights have no integer product"
-    if weight.dtype == torch.float64 or v.dtype == torch.float64:
-        return "float64 asks for more than fields in float32"
+        return "there is no integer product for batched weights"
+    if torch.float64 in (weight.dtype, v.dtype):
+        return "float64 asks for more than 16 bits of a weight"
     if max(weight.shape) > MOST_TERMS:
         return f"sums over more than {MOST_TERMS} units may overflow int32"
-    if v.shape[0] * weight.numel() < PAYS_FROM:
+    return _slow(len(v), weight, num_steps) if v.device.type == "cpu" else None
+
+
+def _slow(chains: int, weight: Tensor, num_steps: int) -> str | None:
+    if chains * weight.numel() < PAYS_FROM:
         return f"below {PAYS_FROM} multiply-adds a half step the exact path is quicker"
-    return None
+    if chains * num_steps < PAYS_FROM_STEPS:
+        return f"below {PAYS_FROM_STEPS} chain steps a call quantising costs more than it saves"
+    return _cpu_refusal()
 
 
 class _Side:
@@ -70,21 +91,19 @@ class _Side:
         rows: number of chains, padded to the grain.
     """
 
-    def __init__(
-        self, planes: Tensor, scale: float, bias: Tensor, beta: Tensor | None, chains: int, rows: int
-    ) -> None:
+    def __init__(self, planes: Tensor, scale: float, bias: Tensor, beta: Tensor | None, chains: int, rows: int) -> None:
         units, width, device = len(bias), planes.shape[1] // 2, planes.device
-        self.planes, self.scale, self.bias, self.beta = planes, scale, bias.float(), beta
+        self.planes, self.scale, self.bias, self.beta = planes, scale, bias.detach().float(), beta
         self.sums = torch.empty(rows, 2 * width, dtype=torch.int32, device=device)
         self.hi = self.sums[:chains, :units]
         self.lo = self.sums[:chains, width : width + units]
         self.field = torch.empty(chains, units, dtype=torch.float32, device=device)
         self.states = torch.zeros(rows, width, dtype=torch.int8, device=device)
-        self.less = _less(self.field, self.states[:chains, :units].view(torch.bool))
+        self.product, self.less = _found(), _less(self.field, self.states[:chains, :units].view(torch.bool))
 
     def draw(self, given: Tensor, uniform: Tensor) -> Tensor:
         """The drawn states, int8 of shape (rows, padded units), zero in the padding; the next call overwrites them."""
-        _int_mm(given, self.planes, out=self.sums)
+        self.product(given, self.planes, out=self.sums)
         self.field.copy_(self.lo.add_(self.hi, alpha=256))
         torch.add(self.bias, self.field, alpha=self.scale, out=self.field)
         if self.beta is not None:
@@ -94,9 +113,15 @@ class _Side:
         return self.states
 
 
+def _found() -> Callable[..., Tensor]:
+    if _int_mm is None:
+        raise NotImplementedError("the int8 path needs torch._int_mm, which this torch does not have")
+    return _int_mm
+
+
 def _less(probs: Tensor, on: Tensor) -> Callable[[Tensor], object]:
     """What writes ``uniform < probs`` to ``on``; numpy writes truth values five times quicker than torch on a CPU."""
-    if probs.is_cuda:
+    if probs.device.type != "cpu":
         return lambda uniform: torch.lt(uniform, probs, out=on)
     upper, out = probs.numpy(), on.numpy()
     return lambda uniform: np.less(uniform.numpy(), upper, out=out)
@@ -105,6 +130,17 @@ def _less(probs: Tensor, on: Tensor) -> Callable[[Tensor], object]:
 def _padded(plane: Tensor, multiple: int) -> Tensor:
     rows, columns = (-size % multiple for size in plane.shape)
     return torch.nn.functional.pad(plane, (0, columns, 0, rows)) if rows or columns else plane
+
+
+def _beside(hi: Tensor, lo: Tensor) -> Tensor:
+    """``[hi, lo]``, each column contiguous on a GPU, whose integer tensor cores want it so."""
+    return torch.cat((hi, lo), 1) if hi.device.type == "cpu" else torch.cat((hi.mT, lo.mT)).mT
+
+
+def _below(hi: Tensor, lo: Tensor) -> Tensor:
+    """``[hi', lo']`` for the way down, a view; torch silently leaves a product by one row of strides (1, 1) undone."""
+    planes = torch.cat((hi, lo)).mT
+    return planes.clone(memory_format=torch.contiguous_format) if len(planes) == 1 else planes
 
 
 def _binary(v: Tensor, rows: int, columns: int) -> Tensor:
@@ -140,7 +176,7 @@ def sweeps(
     uniforms: Uniforms,
     step: int,
 ) -> tuple[Tensor, Tensor]:
-    """:func:`rbm_gibbs` for callers that keep the quantised weight from call to call.
+    """:func:`rbm_gibbs` for callers that keep a quantised weight from call to call.
 
     Args:
         v: zeros and ones, shape (chains, visible).
@@ -157,20 +193,16 @@ def sweeps(
 
     Raises:
         ValueError: ``v`` holds other numbers than 0 and 1.
+        NotImplementedError: this torch has no integer product.
     """
-    grain, chains = _GRAINS[v.device.type], len(v)
+    grain, chains = _GRAINS.get(v.device.type, _COARSE), len(v)
     rows, scale = max(chains, grain.rows), float(weight.scale)
-    hi, lo = (_padded(plane, grain.multiple) for plane in (weight.hi, weight.lo))
-    beta = None if beta is None else beta.float().unsqueeze(-1)
+    hi, lo = _padded(weight.hi, grain.multiple), _padded(weight.lo, grain.multiple)
+    beta = None if beta is None else beta.detach().float().unsqueeze(-1)
     up = _Side(_beside(hi, lo), scale, hbias, beta, chains, rows)
-    down = _Side(torch.cat((hi, lo)).mT, scale, vbias, beta, chains, rows)
+    down = _Side(_below(hi, lo), scale, vbias, beta, chains, rows)
     visible = _binary(v, rows, len(hi))
     for t in range(step, step + num_steps):
         hidden = up.draw(visible, uniforms(t, HIDDEN, len(hbias)))
         visible = down.draw(hidden, uniforms(t, VISIBLE, len(vbias)))
     return visible[:chains, : len(vbias)].to(v.dtype), hidden[:chains, : len(hbias)].to(v.dtype)
-
-
-def _beside(hi: Tensor, lo: Tensor) -> Tensor:
-    """``[hi, lo]``, each column contiguous on a GPU, whose integer tensor cores want it so."""
-    return torch.cat((hi.mT, lo.mT)).mT if hi.is_cuda else torch.cat((hi, lo), 1)
