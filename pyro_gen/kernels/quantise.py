@@ -55,8 +55,8 @@ def split(weight: Tensor) -> SplitWeight:
         ValueError: ``weight`` is not floating, or NaN, infinite or beyond float32.
 
     Example:
-        >>> split(torch.tensor([1.0, -1.0, 0.5, 0.0])).hi
-        tensor([127, -127,   64,    0], dtype=torch.int8)
+        >>> split(torch.tensor([1.0, -1.0, 0.5, 0.0])).hi.tolist()
+        [127, -127, 64, 0]
     """
     if not weight.is_floating_point():
         raise ValueError(f"`weight` must be of a floating dtype to be quantised, got {weight.dtype}")
