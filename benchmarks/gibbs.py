@@ -12,6 +12,9 @@ from torch import Tensor
 
 from benchmarks.timing import Contender
 from pyro_gen.kernels import rbm_gibbs
+from pyro_gen.kernels.gibbs import int8
+from pyro_gen.kernels.quantise import split
+from pyro_gen.kernels.random import source
 
 BASELINE = "naive"
 CEILINGS = ("onednn_gemm", "mkl_gemm", "openblas_gemm")
@@ -51,6 +54,8 @@ def contenders(visible: int, hidden: int, chains: int) -> Iterator[tuple[str, Ca
     problem = Problem.random(visible, hidden, chains)
     yield "pyro_gen, 10 steps a call", lambda: ours(problem, STEPS)
     yield "pyro_gen, 1 step a call", lambda: ours(problem, 1)
+    yield "pyro_gen, int8x2 in torch, 10 steps a call", lambda: int8x2(problem, STEPS)
+    yield "int8x2_gemm", lambda: int8x2_gemm(problem)
     yield BASELINE, lambda: naive(problem)
     yield "preallocated", lambda: preallocated(problem)
     yield "sklearn", lambda: sklearn(problem)
@@ -69,6 +74,36 @@ def ours(problem: Problem, num_steps: int) -> Contender:
         v, _ = rbm_gibbs(v, weight, vbias, hbias, num_steps, seed=0, step=next(step))
 
     return Contender(run, num_steps)
+
+
+def int8x2(problem: Problem, num_steps: int) -> Contender:
+    """The path with weights in two int8 planes, quantised anew in every call."""
+    weight, vbias, hbias = problem.weight, problem.vbias, problem.hbias
+    v, step = problem.v, count(0, num_steps)
+
+    def run() -> None:
+        nonlocal v
+        uniforms = source(0, len(v), 0, v, fast=True)
+        v, _ = int8.rbm_gibbs(v, weight, vbias, hbias, num_steps, None, uniforms, next(step))
+
+    return Contender(run, num_steps)
+
+
+def int8x2_gemm(problem: Problem) -> Contender:
+    """The floor of the int8 path: its two bare products, nothing drawn."""
+    if not hasattr(torch, "_int_mm"):
+        raise ImportError("this torch has no _int_mm")
+    hi, lo, _ = split(problem.weight)
+    up, down = torch.cat((hi, lo), 1), torch.cat((hi, lo)).mT
+    v = problem.v.to(torch.int8)
+    h = torch.ones(len(v), hi.shape[1], dtype=torch.int8)
+    h_sums, v_sums = (torch.empty(len(v), planes.shape[1], dtype=torch.int32) for planes in (up, down))
+
+    def run() -> None:
+        torch._int_mm(v, up, out=h_sums)
+        torch._int_mm(h, down, out=v_sums)
+
+    return Contender(run)
 
 
 def naive(problem: Problem) -> Contender:

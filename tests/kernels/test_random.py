@@ -71,6 +71,20 @@ def test_splitting_the_chains_changes_nothing(factory: Factory, dtype: torch.dty
     assert torch.equal(torch.cat(parts), whole)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("units", [1, 3, 64, 501])
+def test_sfc64_uniforms_are_those_of_numpy_for_every_block(dtype: type, units: int) -> None:
+    drawn = sfc64_uniforms(-7, 70, 5 * BLOCK, torch.from_numpy(np.zeros((), dtype)))(2**40, 1, units)
+    for block, rows in ((5, slice(0, BLOCK)), (6, slice(BLOCK, 70))):
+        bits = np.random.SFC64()
+        fresh = bits.state
+        fresh["state"]["state"] = np.array([2**64 - 7, 2**40, 2**48 | block, 1], np.uint64)
+        bits.state = fresh | {"has_uint32": 0, "uinteger": 0}
+        bits.random_raw(12)  # the rounds that mix the key
+        expected = np.random.Generator(bits).random(drawn[rows].shape, dtype)
+        np.testing.assert_array_equal(drawn[rows].numpy(), expected)
+
+
 @pytest.mark.parametrize("factory", FACTORIES)
 def test_uniforms_are_fresh_and_repeat(factory: Factory) -> None:
     uniforms = factory(1, 3, 0, LIKE)
