@@ -11,7 +11,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-CHOICES = ("reference", "cpu", "native", "triton")
+CHOICES = ("reference", "cpu", "int8", "native", "triton")
 _explained: set[str] = set()
 
 Reason = Callable[[Tensor, Tensor], str | None]
@@ -24,6 +24,7 @@ class Path(NamedTuple):
     name: str
     impossible: Reason
     slower: Reason | None = None
+    by_name_only: bool = False  # runs where PYRO_GEN_BACKEND names it: its law is another, if ever so slightly
 
 
 def batched(states: Tensor, weight: Tensor) -> str:
@@ -60,6 +61,8 @@ def choose(op: str, paths: Sequence[Path], states: Tensor, weight: Tensor) -> st
     if forced:
         return _forced(forced, op, paths, states, weight)
     for path in paths:
+        if path.by_name_only:
+            continue
         why = path.impossible(states, weight) or (path.slower and path.slower(states, weight))
         if not why:
             return path.name

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.kernels.gibbs import int8, reference
 from pyro_gen.kernels.quantise import MOST_TERMS, SplitWeight, merge, split
-from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms, sfc64_uniforms
+from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms, philox_uniforms, sfc64_uniforms
 from tests.kernels.oracle import Weights, fixed_uniforms, sigmoid
 from tests.kernels.test_gibbs import Parameters, Path, layouts, problem, wrong_units
 from tests.kernels.test_gibbs_law import STRONG, judge
@@ -303,3 +304,18 @@ def test_the_path_without_a_mistake_passes_what_catches_mistakes() -> None:
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_path_with_one_mistake_is_caught(name: str) -> None:
     assert wrong_units_of(name) > 0
+
+
+def test_the_path_runs_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    v, parameters = problem(60, 50, 40)
+    monkeypatch.setenv("PYRO_GEN_RNG", "philox")
+    monkeypatch.setenv("PYRO_GEN_BACKEND", "int8")
+    uniforms = philox_uniforms(5, 40, 0, v)
+    assert torch.equal(rbm_gibbs(v, *parameters, 3, seed=5)[0], int8.rbm_gibbs(v, *parameters, 3, None, uniforms, 0)[0])
+    with pytest.raises(ValueError, match="PYRO_GEN_BACKEND=int8 is impossible for rbm_gibbs: float64"):
+        rbm_gibbs(v.double(), parameters[0].double(), *parameters[1:], 3, seed=5)
+    monkeypatch.delenv("PYRO_GEN_BACKEND")
+    parameters[0][0, 0] = 500.0  # the planes' step is 0.015: what the default draws shows that it is not they
+    expected = reference.rbm_gibbs(v, *parameters, 3, None, uniforms, 0)[0]
+    assert torch.equal(rbm_gibbs(v, *parameters, 3, seed=5)[0], expected)
+    assert not torch.equal(int8.rbm_gibbs(v, *parameters, 3, None, uniforms, 0)[0], expected)

@@ -258,7 +258,7 @@ def test_a_forced_backend_that_cannot_run_is_refused(monkeypatch: pytest.MonkeyP
             calls[op](weight.expand(4, 3, 2))
     monkeypatch.setenv("PYRO_GEN_BACKEND", "triton")
     with pytest.raises(
-        ValueError, match=f"PYRO_GEN_BACKEND=triton is impossible: {op} has only reference, native, cpu"
+        ValueError, match=f"PYRO_GEN_BACKEND=triton is impossible: {op} has only reference, native, cpu, int8"
     ):
         calls[op](weight)
 

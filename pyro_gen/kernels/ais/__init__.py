@@ -17,6 +17,7 @@ __all__ = ["rbm_ais"]
 _PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("cpu", backend.anywhere),  # the reference, with the CPU's stream of uniforms
+    backend.Path("int8", backend.anywhere, by_name_only=True),  # the same: importance weights want float32
 )
 _NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in _PATHS)
 
@@ -85,7 +86,7 @@ def _anneal(
         flat = v.reshape(chains.numel(), v.shape[-1])
         log_weight, flat = native.rbm_ais(flat, weight, vbias, hbias, base, betas.tolist(), seed, chain_offset)
         return log_weight.view(chains), flat.view(v.shape)
-    uniforms = source(seed, chains.numel(), chain_offset, v, fast=chosen == "cpu")
+    uniforms = source(seed, chains.numel(), chain_offset, v, fast=chosen != "reference")
     log_weight, v = reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)
     return log_weight, v.contiguous()
 

@@ -20,7 +20,8 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 _PATHS = (
     backend.Path("native", native.impossible, native.slower),
-    backend.Path("cpu", backend.anywhere),  # the reference, whose chains are the CPU's
+    backend.Path("cpu", backend.anywhere),  # the reference, whose chains are the backend's
+    backend.Path("int8", backend.anywhere, by_name_only=True),
 )
 
 

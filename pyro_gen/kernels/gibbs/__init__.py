@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.kernels import backend, native
-from pyro_gen.kernels.gibbs import cpu, reference
+from pyro_gen.kernels.gibbs import cpu, int8, reference
 from pyro_gen.kernels.random import source
 from pyro_gen.kernels.registry import folded_chains, folded_parameter, register
 
@@ -17,8 +17,10 @@ __all__ = ["rbm_gibbs", "sweep"]
 _PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("cpu", cpu.impossible),
+    backend.Path("int8", int8.impossible, by_name_only=True),
 )
 _NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in _PATHS)
+_TORCH_PATHS = {"cpu": cpu.rbm_gibbs, "int8": int8.rbm_gibbs}
 
 
 def rbm_gibbs(
@@ -103,7 +105,7 @@ def sweep(
         v, h = native.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
     else:
         uniforms = source(seed, len(flat), chain_offset, v, fast=True)
-        v, h = cpu.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
+        v, h = _TORCH_PATHS[chosen](flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
     return (v, h) if len(chains) == 1 else (v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1]))
 
 

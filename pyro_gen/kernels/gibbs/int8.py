@@ -58,6 +58,12 @@ def refusal(v: Tensor, weight: Tensor, num_steps: int = 1) -> str | None:
     Returns:
         The reason, or None where this path is right.
     """
+    why = impossible(v, weight)
+    return why or (_slow(len(v), weight, num_steps) if v.device.type == "cpu" else None)
+
+
+def impossible(v: Tensor, weight: Tensor) -> str | None:
+    """Why this path cannot run on these tensors; None where it can, be it slower than the exact one."""
     if _int_mm is None:
         return "this torch has no _int_mm"
     if v.device.type not in ("cpu", "cuda"):
@@ -68,7 +74,7 @@ def refusal(v: Tensor, weight: Tensor, num_steps: int = 1) -> str | None:
         return "float64 asks for more than 16 bits of a weight"
     if max(weight.shape) > MOST_TERMS:
         return f"sums over more than {MOST_TERMS} units may overflow int32"
-    return _slow(len(v), weight, num_steps) if v.device.type == "cpu" else None
+    return None
 
 
 def _slow(chains: int, weight: Tensor, num_steps: int) -> str | None:
