@@ -43,6 +43,7 @@ test-arviz1: $(ARVIZ1)/.installed
 evidence: $(DEV)
 	PYRO_GEN_EVIDENCE=1 $(ONE_THREAD) $(BIN)/python -m pytest -m slow
 	$(BIN)/python -m benchmarks.evidence_alphadigits --split valid
+	$(BIN)/python -m benchmarks.evidence_backends
 	$(BIN)/python -m benchmarks gibbs --json benchmarks/results/gibbs.json
 	$(BIN)/python -m benchmarks cd --json benchmarks/results/cd.json
 	$(BIN)/python examples/rbm_bars_and_stripes.py --out $(OUT)

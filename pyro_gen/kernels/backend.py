@@ -26,6 +26,12 @@ class Path(NamedTuple):
     slower: Reason | None = None
     by_name_only: bool = False  # runs where PYRO_GEN_BACKEND names it: its law is another, if ever so slightly
 
+    def why_not(self, states: Tensor, weight: Tensor) -> str | None:
+        """Why this path is not taken by default; None where it is."""
+        if self.by_name_only:
+            return f"it rounds the weights, so it runs by PYRO_GEN_BACKEND={self.name} only"
+        return self.impossible(states, weight) or (self.slower(states, weight) if self.slower else None)
+
 
 def batched(states: Tensor, weight: Tensor) -> str:
     """The reason of a path that takes one set of parameters, where several came."""
@@ -61,9 +67,7 @@ def choose(op: str, paths: Sequence[Path], states: Tensor, weight: Tensor) -> st
     if forced:
         return _forced(forced, op, paths, states, weight)
     for path in paths:
-        if path.by_name_only:
-            continue
-        why = path.impossible(states, weight) or (path.slower and path.slower(states, weight))
+        why = path.why_not(states, weight)
         if not why:
             return path.name
         _explain_once(f"{op}: not by {path.name}: {why}")

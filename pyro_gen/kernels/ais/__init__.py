@@ -14,12 +14,12 @@ from pyro_gen.kernels.registry import folded_chains, folded_parameter, register
 
 __all__ = ["rbm_ais"]
 
-_PATHS = (
+PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("cpu", backend.anywhere),  # the reference, with the CPU's stream of uniforms
     backend.Path("int8", backend.anywhere, by_name_only=True),  # the same: importance weights want float32
 )
-_NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in _PATHS)
+_NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in PATHS)
 
 
 def rbm_ais(
@@ -80,7 +80,7 @@ def _anneal(
     chain_offset: int,
 ) -> tuple[Tensor, Tensor]:
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1 or base.dim() > 1
-    chosen = backend.choose("rbm_ais", _NO_PATHS if batched else _PATHS, v, weight)
+    chosen = backend.choose("rbm_ais", _NO_PATHS if batched else PATHS, v, weight)
     chains = v.shape[:-1]
     if chosen == "native":
         flat = v.reshape(chains.numel(), v.shape[-1])

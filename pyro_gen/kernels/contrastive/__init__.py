@@ -18,7 +18,7 @@ contrast = reference.contrast
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 """Gradients of weight, visible and hidden biases, and the particles that they were taken at."""
 
-_PATHS = (
+PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("cpu", backend.anywhere),  # the reference, whose chains are the backend's
     backend.Path("int8", backend.anywhere, by_name_only=True),
@@ -88,7 +88,7 @@ def gradients(
     chain_offset: int,
 ) -> Gradients:
     """:func:`rbm_contrast` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
-    if backend.choose("rbm_contrast", _PATHS, start, weight) != "native":
+    if backend.choose("rbm_contrast", PATHS, start, weight) != "native":
         return reference.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
     particles, _ = native.rbm_gibbs(start, weight, vbias, hbias, num_steps, None, seed, step, chain_offset)
     return *native.rbm_statistics(batch, particles, weight, vbias, hbias), particles

@@ -14,13 +14,13 @@ from pyro_gen.kernels.registry import folded_chains, folded_parameter, register
 
 __all__ = ["rbm_gibbs", "sweep"]
 
-_PATHS = (
+PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("cpu", cpu.impossible),
     backend.Path("int8", int8.impossible, by_name_only=True),
 )
-_NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in _PATHS)
-_TORCH_PATHS = {"cpu": cpu.rbm_gibbs, "int8": int8.rbm_gibbs}
+_NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in PATHS)
+_TORCH = {"cpu": cpu.rbm_gibbs, "int8": int8.rbm_gibbs}
 
 
 def rbm_gibbs(
@@ -92,7 +92,7 @@ def sweep(
 ) -> tuple[Tensor, Tensor]:
     """:func:`rbm_gibbs` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1
-    chosen = backend.choose("rbm_gibbs", _NO_PATHS if batched else _PATHS, v, weight)
+    chosen = backend.choose("rbm_gibbs", _NO_PATHS if batched else PATHS, v, weight)
     chains = v.shape[:-1]
     beta = None if beta is None else beta.to(v.dtype).expand(chains)
     if chosen == "reference":
@@ -105,7 +105,7 @@ def sweep(
         v, h = native.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
     else:
         uniforms = source(seed, len(flat), chain_offset, v, fast=True)
-        v, h = _TORCH_PATHS[chosen](flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
+        v, h = _TORCH[chosen](flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
     return (v, h) if len(chains) == 1 else (v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1]))
 
 

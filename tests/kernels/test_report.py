@@ -1,0 +1,39 @@
+"""What the report says of this machine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pyro_gen.kernels import native, rbm_gibbs, report
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYRO_GEN_BACKEND", raising=False)
+
+
+def test_it_names_the_path_that_the_op_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    text = report()
+    assert capsys.readouterr().out.strip() == text
+    taken = "native" if native.best_set() > 0 else "cpu"
+    assert f"rbm_gibbs, cpu, 64 x 64, 64 chains: {taken}" in text
+    assert "not int8: it rounds the weights" in text
+
+
+def test_it_says_why_the_compiled_path_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "library", lambda: None)
+    text = report()
+    assert "compiled kernels: no" in text
+    assert "rbm_ais, cpu, 784 x 500, 128 chains: cpu\n    not native: the compiled library is not installed" in text
+
+
+def test_it_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYRO_GEN_BACKEND", "reference")
+    assert "rbm_contrast, cpu, 64 x 64, 64 chains: reference" in report()
+    monkeypatch.setenv("PYRO_GEN_BACKEND", "triton")
+    with pytest.raises(ValueError, match="PYRO_GEN_BACKEND=triton is impossible"):
+        report()
+    zeros = torch.zeros(1, 1)
+    with pytest.raises(ValueError, match="PYRO_GEN_BACKEND=triton is impossible"):
+        rbm_gibbs(zeros, zeros, zeros[0], zeros[0], 1, seed=0)
