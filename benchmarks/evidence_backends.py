@@ -4,8 +4,8 @@
 
 Each seed trains one RBM by each backend, from the same initial values and with the same minibatches; AIS judges both
 on the validation rows with the same key. Plain torch is `cpu`: float32 as in the reference, with draws of its own
-(`--against reference` draws Philox in torch's integers, which takes ten times as long). The JSON goes to `benchmarks/results/backends_<fast>.json`; a run that was
-stopped goes on with the seeds that it lacks.
+(`--against reference` draws Philox in torch's integers, which takes ten times as long). The JSON goes to
+`benchmarks/results/backends_<fast>.json`; a run that was stopped trains only what it lacks.
 """
 
 from __future__ import annotations
