@@ -13,6 +13,7 @@ DEMO := $(VENV)/.demo-installed
 DEV := $(VENV)/.dev-installed
 ARVIZ1 := $(VENV)/arviz1
 SMOKE := .venv-smoke
+NATIVE := $(wildcard pyro_gen/kernels/native/src/*)
 CHECKED := pyro_gen tests $(wildcard examples benchmarks tools docs/conf.py)
 
 # The build back end is pinned too: old versions of pip read the first, pip 25.3 and later the second.
@@ -98,11 +99,11 @@ $(BIN)/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'pyro_gen needs Python 3.11 or later: make PYTHON=python3.12 ...')"
 	$(PYTHON) -m venv $(VENV)
 
-$(DEMO): pyproject.toml constraints.txt | $(BIN)/python
+$(DEMO): pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e ".[arviz,plot,bench]"
 	touch $@
 
-$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+$(DEV): pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
 	touch $@ $(DEMO)
 

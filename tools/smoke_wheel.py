@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pyro.infer import SVI, Trace_ELBO
 
 import pyro_gen
 from pyro_gen.distributions import RBM
+from pyro_gen.kernels import native
 
 
 def require(condition: bool, complaint: str) -> None:
@@ -50,6 +52,14 @@ def check_exact_rbm() -> None:
     require(bool(total.abs() < 1e-4), f"the probabilities sum to exp({total.item()})")
 
 
+def check_compiled_kernels() -> None:
+    """Where a C compiler was at hand, the compiled kernels are there and load."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    require(
+        not compiler or native.library() is not None, f"the compiled kernels are missing though there is {compiler}"
+    )
+
+
 def check_training() -> None:
     """The embedded data train a module through plain SVI, and the trained distribution gives finite contrasts."""
     x = pyro_gen.datasets.alphadigits().train[:64]
@@ -70,5 +80,6 @@ if __name__ == "__main__":
     check_files()
     check_every_module()
     check_exact_rbm()
+    check_compiled_kernels()
     check_training()
     print(f"pyro_gen {pyro_gen.__version__} works from {Path(pyro_gen.__file__).parent} with torch {torch.__version__}")

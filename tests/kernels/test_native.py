@@ -281,6 +281,11 @@ def test_a_broken_library_is_as_good_as_none(tmp_path: Path, monkeypatch: pytest
     assert native.library.__wrapped__() is None
 
 
+def test_a_library_of_another_version_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "INTERFACE", native.INTERFACE + 1)
+    assert native.library.__wrapped__() is None
+
+
 def test_children_of_a_fork_have_threads_of_their_own(two_threads: None) -> None:
     start, parameters = problem(130, 70, 300)
     expected = native.rbm_gibbs(start, *parameters, 3, None, 5, 0, 0)[0]

@@ -27,9 +27,13 @@ PARALLEL_FROM = 4_000_000
 LARGE = 4_000_000
 """Multiply-adds of a half step from which torch's products beat the library's on AVX2."""
 
+INTERFACE = 1
+"""``pyro_gen_interface()`` of the library that this module speaks to."""
+
 _ADDRESS, _COUNT, _KEY, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_int
 _PARAMETERS = [_INT, _ADDRESS, _COUNT, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _COUNT]
 _SIGNATURES = {
+    "pyro_gen_interface": [],
     "pyro_gen_best_set": [],
     "pyro_gen_rbm_gibbs": [*_PARAMETERS, *[_ADDRESS] * 3, _COUNT, _ADDRESS, _COUNT, _KEY, _KEY, _KEY],
     "pyro_gen_rbm_ais": [*_PARAMETERS, *[_ADDRESS] * 3, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _KEY, _KEY],
@@ -50,11 +54,11 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
-def _declare(found: ctypes.CDLL) -> ctypes.CDLL:
+def _declare(found: ctypes.CDLL) -> ctypes.CDLL | None:
     for name, arguments in _SIGNATURES.items():
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, _INT
-    return found
+    return found if found.pyro_gen_interface() == INTERFACE else None
 
 
 def _loaded() -> ctypes.CDLL:
@@ -82,7 +86,7 @@ def instruction_set() -> int:
 def impossible(states: Tensor, weight: Tensor) -> str | None:
     """Why the compiled kernels cannot run on these tensors; None where they can."""
     if library() is None:
-        return "the compiled library is not installed (no C compiler on installation?)"
+        return "the compiled library is not installed (no C compiler on installation, or left from an older version?)"
     if states.dtype != torch.float32 or weight.dtype != torch.float32:
         return f"the compiled kernels know float32 only, got {states.dtype} and {weight.dtype}"
     if states.device.type != "cpu" or weight.device.type != "cpu":
