@@ -2,8 +2,8 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
 #define LANES 16
-#define TILE_BLOCKS 8
-#define TILE_OUTPUTS 2
+#define TILE_BLOCKS 4
+#define TILE_OUTPUTS 4
 #define NAME(x) x##_avx512
 #define vf vf16
 #define vu vu16

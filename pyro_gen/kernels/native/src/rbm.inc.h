@@ -45,7 +45,7 @@ static inline ALWAYS void NAME(add_four)(const int outputs, const int blocks, co
 static inline ALWAYS void NAME(tile)(const int outputs, const int blocks, const uint32_t *words, int64_t stride, int64_t units,
                                      const float *weight, int64_t step, int64_t column_step, const float *bias, int64_t exist,
                                      float *out) {
-    vf sum[TILE_OUTPUTS * TILE_BLOCKS > 4 ? TILE_OUTPUTS * TILE_BLOCKS : 4];
+    vf sum[TILE_OUTPUTS * TILE_BLOCKS];
     vu bits[TILE_BLOCKS];
     const float *column[4];
 #pragma GCC unroll 4
@@ -82,8 +82,6 @@ static void NAME(four_outputs)(int blocks, const uint32_t *words, int64_t stride
             NAME(tile)(TILE_OUTPUTS, TILE_BLOCKS, words + b * LANES, stride, units, weight + j * column_step, step, column_step,
                        bias ? bias + j : 0, exist - j, out + j * TILE_LANES + b * LANES);
     }
-    for (; TILE_BLOCKS > 4 && b + 4 <= blocks; b += 4)
-        NAME(tile)(4, TILE_BLOCKS > 4 ? 4 : 1, words + b * LANES, stride, units, weight, step, column_step, bias, exist, out + b * LANES);
     for (; b < blocks; b++)
         NAME(tile)(4, 1, words + b * LANES, stride, units, weight, step, column_step, bias, exist, out + b * LANES);
 }
