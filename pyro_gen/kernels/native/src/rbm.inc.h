@@ -45,8 +45,8 @@ static inline ALWAYS void NAME(add_four)(const int outputs, const int blocks, co
 static inline ALWAYS void NAME(tile)(const int outputs, const int blocks, const uint32_t *words, int64_t stride, int64_t units,
                                      const float *weight, int64_t step, int64_t column_step, const float *bias, int64_t exist,
                                      float *out) {
-    vf sum[TILE_OUTPUTS * TILE_BLOCKS];
-    vu bits[TILE_BLOCKS];
+    vf sum[16];
+    vu bits[4];
     const float *column[4];
 #pragma GCC unroll 4
     for (int j = 0; j < outputs; j++) {
@@ -82,6 +82,8 @@ static void NAME(four_outputs)(int blocks, const uint32_t *words, int64_t stride
             NAME(tile)(TILE_OUTPUTS, TILE_BLOCKS, words + b * LANES, stride, units, weight + j * column_step, step, column_step,
                        bias ? bias + j : 0, exist - j, out + j * TILE_LANES + b * LANES);
     }
+    for (; TILE_BLOCKS > 2 && b + 2 <= blocks; b += 2)
+        NAME(tile)(4, 2, words + b * LANES, stride, units, weight, step, column_step, bias, exist, out + b * LANES);
     for (; b < blocks; b++)
         NAME(tile)(4, 1, words + b * LANES, stride, units, weight, step, column_step, bias, exist, out + b * LANES);
 }
