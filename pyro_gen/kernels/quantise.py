@@ -41,9 +41,9 @@ def split(weight: Tensor) -> SplitWeight:
     .. math:: s = \max|W| / 32639, \quad q = \mathrm{round}(W / s), \quad
               \mathrm{hi} = \lfloor (q + 128) / 256 \rfloor, \quad \mathrm{lo} = \max(q - 256\,\mathrm{hi}, -127)
 
-    Division and rounding (half to even) are those of float32. A quantised weight is off by at most s/2, but s where
-    ``lo`` was -128: int8 products of some processors need the symmetric range. The scale is 1 where W is all zero, and
-    at least float32's least normal number: weights below 4e-34 keep fewer bits.
+    Division and rounding (half to even) are those of float32. A quantised weight is off by at most s/2, but by up to
+    3 s/2 where ``lo`` was -128: int8 products of some processors need the symmetric range. The scale is 1 where W is
+    all zero, and at least float32's least normal number: weights below 4e-34 keep fewer bits.
 
     Args:
         weight: finite numbers of any shape and floating dtype.

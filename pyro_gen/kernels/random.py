@@ -92,7 +92,7 @@ def philox_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> 
     """
     key = (seed & _MASK32, (seed >> 32) & _MASK32)
     dtype = at_least_single(like.dtype)
-    chain = torch.arange(chain_offset, chain_offset + chains, device=like.device).unsqueeze(-1)
+    chain = torch.arange(chain_offset, chain_offset + chains, device=like.device).unsqueeze(-1) & _MASK32
 
     def uniforms(step: int, stream: int, units: int) -> Tensor:
         quad = torch.arange((units + 3) // 4, device=like.device)

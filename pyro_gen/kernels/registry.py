@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _library = torch.library.Library("pyro_gen", "FRAGMENT")
+
+
+def without_autocast(implementation: Callable[P, R]) -> Callable[P, R]:
+    """Keep autocast out: a sampler's law and importance weights are those of the dtype that they were given.
+
+    Args:
+        implementation: takes tensors first.
+
+    Returns:
+        The same function, in whose inside autocast is off.
+    """
+
+    @wraps(implementation)
+    def exact(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+            return implementation(*args, **kwargs)
+        first = args[0]
+        device = first.device.type if isinstance(first, Tensor) else "cpu"
+        with torch.autocast(device, enabled=False):
+            return implementation(*args, **kwargs)
+
+    return exact
 
 
 def register(

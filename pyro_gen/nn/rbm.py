@@ -206,7 +206,7 @@ def check_chains(phase: NegativePhase, chains: Tensor) -> None:
     Raises:
         ValueError: it does not.
     """
-    if chains.shape[0] != phase.persistent_chains:
+    if chains.dim() != 2 or chains.shape[0] != phase.persistent_chains:
         raise ValueError(
             f"`negative_phase` must keep the {len(chains)} chains that the module was made with, got {phase}"
         )

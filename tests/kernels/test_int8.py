@@ -310,10 +310,11 @@ def test_the_path_runs_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatc
     v, parameters = problem(60, 50, 40)
     monkeypatch.setenv("PYRO_GEN_RNG", "philox")
     monkeypatch.setenv("PYRO_GEN_BACKEND", "int8")
+    weight, vbias, hbias = parameters
     uniforms = philox_uniforms(5, 40, 0, v)
     assert torch.equal(rbm_gibbs(v, *parameters, 3, seed=5)[0], int8.rbm_gibbs(v, *parameters, 3, None, uniforms, 0)[0])
     with pytest.raises(ValueError, match="PYRO_GEN_BACKEND=int8 is impossible for rbm_gibbs: float64"):
-        rbm_gibbs(v.double(), parameters[0].double(), *parameters[1:], 3, seed=5)
+        rbm_gibbs(v.double(), weight.double(), vbias.double(), hbias.double(), 3, seed=5)
     monkeypatch.delenv("PYRO_GEN_BACKEND")
     parameters[0][0, 0] = 500.0  # the planes' step is 0.015: what the default draws shows that it is not they
     expected = reference.rbm_gibbs(v, *parameters, 3, None, uniforms, 0)[0]

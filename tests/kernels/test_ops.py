@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.library import opcheck
 
 from pyro_gen.kernels import rbm_ais, rbm_contrast, rbm_free_energy, rbm_gibbs
@@ -22,11 +24,13 @@ def problem(chains: int = 8, dtype: torch.dtype = torch.float32) -> tuple[Tensor
 
 
 def closer(f: Callable[..., object], v: Tensor) -> None:
-    """In one graph, with a changing step, the same as eagerly."""
+    """In one graph, with a changing step, the same as eagerly, and without a compilation for every step."""
     torch.compiler.reset()
-    compiled = torch.compile(f, backend="aot_eager", fullgraph=True)
-    for step in (0, 1, 2):
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(f, backend=counter, fullgraph=True)
+    for step in range(12):
         torch.testing.assert_close(compiled(v, step), f(v, step), rtol=0, atol=0)
+    assert counter.frame_count <= 3  # for 0, for 1, and for all others
     torch.compiler.reset()
 
 
@@ -127,3 +131,116 @@ def test_results_carry_no_gradient() -> None:
     contrast = rbm_contrast(v, v, weight, vbias, hbias, 1, seed=0)
     results = (*contrast, *rbm_ais(v, weight, vbias, hbias, vbias, torch.ones(2), seed=0))
     assert not any(x.requires_grad for x in results)
+
+
+def test_nested_vmap_and_compiled_vmap_are_one_fold() -> None:
+    v, parameters = problem(24)
+    grid = v.view(2, 3, 4, 6)
+
+    def sweep(x: Tensor) -> Tensor:
+        return rbm_gibbs(x, *parameters, 2, seed=1)[0]
+
+    expected = rbm_gibbs(grid, *parameters, 2, seed=1)[0]
+    assert torch.equal(torch.vmap(torch.vmap(sweep))(grid), expected)
+    torch.compiler.reset()
+    assert torch.equal(torch.compile(torch.vmap(sweep), backend="aot_eager", fullgraph=True)(grid), expected)
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_compiling_leaves_eager_calls_alone(dtype: torch.dtype) -> None:
+    v, (weight, vbias, hbias) = problem(dtype=dtype)
+    stacked = torch.stack((weight, weight))
+    ensemble = torch.vmap(lambda w: rbm_contrast(v, v, w, vbias, hbias, 1, seed=0)[0])
+    torch.compiler.reset()
+    torch.testing.assert_close(torch.compile(ensemble, backend="aot_eager")(stacked), ensemble(stacked))
+    torch.compiler.reset()
+    assert rbm_contrast(v, v, weight, vbias, hbias, 1, seed=0)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
+    v, parameters = problem(dtype=dtype)
+    betas = torch.linspace(0, 1, 4)
+
+    def calls() -> tuple[Tensor, ...]:
+        annealed = rbm_ais(v, *parameters, parameters[1], betas, seed=0)
+        return *rbm_contrast(v, v, *parameters, 1, seed=0), *rbm_gibbs(v, *parameters, 1, seed=0), *annealed
+
+    expected = calls()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = calls()
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+WRONG: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]] = {
+    "hbias` must have shape (..., 5)": lambda v, w, a, b: (v, w, a, b[:1]),
+    "vbias` must have shape (..., 6)": lambda v, w, a, b: (v, w, a[:1], b),
+    "vbias` must be torch.float32 on cpu": lambda v, w, a, b: (v, w, a.double(), b),
+    "must have shape (..., 6) to match `weight`, got (8, 5)": lambda v, w, a, b: (v[:, :5], w, a, b),
+    "must be torch.float32 on cpu like `weight`, got torch.bool": lambda v, w, a, b: (v.bool(), w, a, b),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+@pytest.mark.parametrize("backend", [None, "cpu", "reference", "int8"])
+def test_operands_that_do_not_fit_are_refused(
+    monkeypatch: pytest.MonkeyPatch, message: str, backend: str | None
+) -> None:
+    if backend:
+        monkeypatch.setenv("PYRO_GEN_BACKEND", backend)
+    v, (weight, vbias, hbias) = problem()
+    v, weight, vbias, hbias = WRONG[message](v, weight, vbias, hbias)
+    for call in (
+        lambda: rbm_gibbs(v, weight, vbias, hbias, 1, seed=0),
+        lambda: rbm_ais(v, weight, vbias, hbias, torch.zeros(6), torch.linspace(0, 1, 3), seed=0),
+        lambda: rbm_contrast(v, v, weight, vbias, hbias, 1, seed=0),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call()
+
+
+def test_a_base_or_batch_that_does_not_fit_is_refused() -> None:
+    v, parameters = problem()
+    with pytest.raises(ValueError, match=r"`base` must be torch\.float32"):
+        rbm_ais(v, *parameters, parameters[1].double(), torch.linspace(0, 1, 3), seed=0)
+    for batch in (v[:0], v[0], v[None]):
+        with pytest.raises(ValueError, match=r"`batch` must have shape \(rows, visible\) with at least one row"):
+            rbm_contrast(batch, v, *parameters, 1, seed=0)
+    with pytest.raises(ValueError, match=r"`start` must have shape \(rows, visible\) with at least one row"):
+        rbm_contrast(v, v[:0], *parameters, 1, seed=0)
+
+
+@pytest.mark.parametrize("chain_offset", [-1, 2**32 - 7, 2**40])
+def test_chain_numbers_beyond_the_counter_are_refused(chain_offset: int) -> None:
+    v, parameters = problem()
+    with pytest.raises(ValueError, match=r"`chain_offset` must lie in \[0, 2\*\*32 - chains\]"):
+        rbm_gibbs(v, *parameters, 1, seed=0, chain_offset=chain_offset)
+    rbm_gibbs(v, *parameters, 1, seed=0, chain_offset=2**32 - 8)
+
+
+@pytest.mark.parametrize("op", ["rbm_gibbs", "rbm_contrast"])
+def test_the_bare_ops_check_too(op: str) -> None:
+    v, parameters = problem()
+    ops = torch.ops.pyro_gen
+    calls = {
+        "rbm_gibbs": lambda: ops.rbm_gibbs(v, *parameters, 0, None, 0, 0, 0),
+        "rbm_contrast": lambda: ops.rbm_contrast(v, v, *parameters, 0, 0, 0, 0),
+    }
+    with pytest.raises(ValueError, match="`num_steps` must be at least 1, got 0"):
+        calls[op]()
+
+
+def test_one_temperature_gives_fresh_states_and_no_weight() -> None:
+    for dtype in (torch.float32, torch.float64):
+        v, parameters = problem(dtype=dtype)
+        log_weight, last = rbm_ais(v, *parameters, parameters[1], torch.ones(1), seed=0)
+        assert torch.equal(last, v)
+        assert last.data_ptr() != v.data_ptr()
+        assert not log_weight.any()
+
+
+def test_tempered_states_carry_no_gradient() -> None:
+    v, parameters = problem()
+    states = rbm_gibbs(v, *parameters, 1, torch.ones(8, requires_grad=True), seed=0)
+    assert not any(x.requires_grad for x in states)

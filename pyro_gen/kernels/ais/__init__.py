@@ -9,8 +9,9 @@ from torch import Tensor
 
 from pyro_gen.kernels import backend, native
 from pyro_gen.kernels.ais import reference
+from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check_units
 from pyro_gen.kernels.random import source
-from pyro_gen.kernels.registry import folded_chains, folded_parameter, register
+from pyro_gen.kernels.registry import folded_chains, folded_parameter, register, without_autocast
 
 __all__ = ["rbm_ais"]
 
@@ -54,6 +55,10 @@ def rbm_ais(
     Returns:
         Log weights in float64, one a chain, and the last states.
 
+    Raises:
+        ValueError: a size, dtype or device does not fit, chain numbers exceed 32 bits, a fast path finds other states
+            than 0 and 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
+
     References:
         Salakhutdinov and Murray (2008), On the quantitative analysis of deep belief networks, Section 3.
 
@@ -69,6 +74,7 @@ def rbm_ais(
     return weights
 
 
+@without_autocast
 def _anneal(
     v: Tensor,
     weight: Tensor,
@@ -79,6 +85,10 @@ def _anneal(
     seed: int,
     chain_offset: int,
 ) -> tuple[Tensor, Tensor]:
+    check_parameters(weight, vbias, hbias)
+    check_units("base", base, weight, weight.shape[-2])
+    check_units("v", v, weight, weight.shape[-2])
+    check_chain_numbers(chain_offset, v.shape[:-1].numel())
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1 or base.dim() > 1
     chosen = backend.choose("rbm_ais", _NO_PATHS if batched else PATHS, v, weight)
     chains = v.shape[:-1]
@@ -87,8 +97,8 @@ def _anneal(
         log_weight, flat = native.rbm_ais(flat, weight, vbias, hbias, base, betas.tolist(), seed, chain_offset)
         return log_weight.view(chains), flat.view(v.shape)
     uniforms = source(seed, chains.numel(), chain_offset, v, fast=chosen != "reference")
-    log_weight, v = reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)
-    return log_weight, v.contiguous()
+    log_weight, last = reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)
+    return log_weight, last.clone() if last is v else last.contiguous()
 
 
 def _fake(v: Tensor, *_: object) -> tuple[Tensor, Tensor]:
@@ -114,12 +124,12 @@ def _vmap(
     biases = zip((vbias, hbias, base), in_dims[2:5], strict=True)
     vbias, hbias, base = (folded_parameter(x, dim, 1, chains) for x, dim in biases)
     v = folded_chains(v, in_dims[0], info.batch_size)
-    return _anneal(v, weight, vbias, hbias, base, betas, *key), (0, 0)
+    return _op(v, weight, vbias, hbias, base, betas, *key), (0, 0)
 
 
 _op = register(
-    "rbm_ais(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, Tensor base, Tensor betas, int seed, "
-    "int chain_offset) -> (Tensor, Tensor)",
+    "rbm_ais(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, Tensor base, Tensor betas, SymInt seed, "
+    "SymInt chain_offset) -> (Tensor, Tensor)",
     _anneal,
     _fake,
     _vmap,

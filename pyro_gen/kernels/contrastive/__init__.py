@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from pyro_gen.kernels import backend, native
+from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check_units
 from pyro_gen.kernels.contrastive import reference
-from pyro_gen.kernels.registry import register
+from pyro_gen.kernels.registry import register, without_autocast
 
 __all__ = ["Gradients", "contrast", "rbm_contrast"]
 
@@ -57,7 +58,8 @@ def rbm_contrast(
         Gradients of the three parameters and the particles, all without gradient.
 
     Raises:
-        ValueError: ``num_steps`` is below 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
+        ValueError: ``num_steps`` is below 1, a size, dtype or device does not fit, there is no row, a fast path finds
+            other states than 0 and 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
 
     References:
         Fischer and Igel (2014), equation 28 and Algorithm 1.
@@ -68,14 +70,13 @@ def rbm_contrast(
         >>> [tuple(x.shape) for x in gradients]
         [(3, 2), (3,), (2,), (4, 3)]
     """
-    if num_steps < 1:
-        raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
     if torch.is_grad_enabled():
         batch, start, weight, vbias, hbias = (x.detach() for x in (batch, start, weight, vbias, hbias))
     gradients: Gradients = _op(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
     return gradients
 
 
+@without_autocast
 def gradients(
     batch: Tensor,
     start: Tensor,
@@ -88,10 +89,24 @@ def gradients(
     chain_offset: int,
 ) -> Gradients:
     """:func:`rbm_contrast` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
+    if num_steps < 1:
+        raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
+    _check(batch, start, weight, vbias, hbias)
+    check_chain_numbers(chain_offset, len(start))
     if backend.choose("rbm_contrast", PATHS, start, weight) != "native":
         return reference.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
     particles, _ = native.rbm_gibbs(start, weight, vbias, hbias, num_steps, None, seed, step, chain_offset)
     return *native.rbm_statistics(batch, particles, weight, vbias, hbias), particles
+
+
+def _check(batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
+    if weight.dim() != 2 or vbias.dim() != 1 or hbias.dim() != 1:
+        raise ValueError(f"`weight` must have shape (visible, hidden) and biases one dimension, got {weight.dim()}")
+    check_parameters(weight, vbias, hbias)
+    for name, rows in (("batch", batch), ("start", start)):
+        if rows.dim() != 2 or not rows.shape[0]:
+            raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(rows.shape)}")
+        check_units(name, rows, weight, weight.shape[0])
 
 
 def _fake(batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object) -> Gradients:
@@ -108,13 +123,13 @@ def _vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[
         slices = (x if dim is None else x.select(dim, k) for x, dim in zip(tensors, in_dims, strict=False))
         batch, start, weight, vbias, hbias = slices
         first = chain_offset + k * len(start)
-        found.append(gradients(batch, start, weight, vbias, hbias, num_steps, seed, step, first))
+        found.append(_op(batch, start, weight, vbias, hbias, num_steps, seed, step, first))
     return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0, 0, 0, 0)
 
 
 _op = register(
-    "rbm_contrast(Tensor batch, Tensor start, Tensor weight, Tensor vbias, Tensor hbias, int num_steps, int seed, "
-    "int step, int chain_offset) -> (Tensor, Tensor, Tensor, Tensor)",
+    "rbm_contrast(Tensor batch, Tensor start, Tensor weight, Tensor vbias, Tensor hbias, int num_steps, SymInt seed, "
+    "SymInt step, SymInt chain_offset) -> (Tensor, Tensor, Tensor, Tensor)",
     gradients,
     _fake,
     _vmap,

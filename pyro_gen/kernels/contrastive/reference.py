@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -36,9 +34,7 @@ def contrast(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hb
     return torch.dot(share.squeeze(-1), free)
 
 
-@lru_cache(maxsize=16)
 def _shares(rows: int, particles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A column of -1/n for the rows of the data and 1/m for the particles: the signs and weights of -F."""
-    with torch.inference_mode(False):
-        negative = torch.full((rows, 1), -1 / rows, dtype=dtype, device=device)
-        return torch.cat((negative, torch.full((particles, 1), 1 / particles, dtype=dtype, device=device)))
+    negative = torch.full((rows, 1), -1 / rows, dtype=dtype, device=device)
+    return torch.cat((negative, torch.full((particles, 1), 1 / particles, dtype=dtype, device=device)))

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from pyro_gen.kernels import backend, native
+from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check_units
 from pyro_gen.kernels.gibbs import cpu, int8, reference
 from pyro_gen.kernels.random import source
-from pyro_gen.kernels.registry import folded_chains, folded_parameter, register
+from pyro_gen.kernels.registry import folded_chains, folded_parameter, register, without_autocast
 
 __all__ = ["rbm_gibbs", "sweep"]
 
@@ -40,7 +41,7 @@ def rbm_gibbs(
     .. math:: h_j \sim \sigma\bigl(\beta (b_j + \sum_i v_i w_{ij})\bigr), \quad
               v_i \sim \sigma\bigl(\beta (a_i + \sum_j w_{ij} h_j)\bigr)
 
-    Chains are all but the last dimension of ``v``, numbered in memory order from ``chain_offset``. The randomness of
+    Chains are all but the last dimension of ``v``, numbered in row-major order from ``chain_offset``. The randomness of
     sweep t is keyed by (seed, step + t), so k sweeps in one call equal k calls of one sweep with ``step`` advanced.
     Under ``torch.vmap`` the slices are further chains.
 
@@ -59,7 +60,8 @@ def rbm_gibbs(
         The last visible states and the hidden states they were drawn from, both without gradient.
 
     Raises:
-        ValueError: ``num_steps`` is below 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
+        ValueError: ``num_steps`` is below 1, a size, dtype or device does not fit, chain numbers exceed 32 bits, a fast
+            path finds other states than 0 and 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
 
     References:
         ``docs/kernels.md`` for the paths: the compiled kernels (Philox), torch (SFC64, or Philox by
@@ -71,14 +73,14 @@ def rbm_gibbs(
         >>> v.sum().item(), tuple(h.shape)
         (15.0, (5, 2))
     """
-    if num_steps < 1:
-        raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
     if torch.is_grad_enabled():
         v, weight, vbias, hbias = v.detach(), weight.detach(), vbias.detach(), hbias.detach()
+        beta = None if beta is None else beta.detach()
     states: tuple[Tensor, Tensor] = _op(v, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
     return states
 
 
+@without_autocast
 def sweep(
     v: Tensor,
     weight: Tensor,
@@ -91,6 +93,11 @@ def sweep(
     chain_offset: int,
 ) -> tuple[Tensor, Tensor]:
     """:func:`rbm_gibbs` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
+    if num_steps < 1:
+        raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
+    check_parameters(weight, vbias, hbias)
+    check_units("v", v, weight, weight.shape[-2])
+    check_chain_numbers(chain_offset, v.shape[:-1].numel())
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1
     chosen = backend.choose("rbm_gibbs", _NO_PATHS if batched else PATHS, v, weight)
     chains = v.shape[:-1]
@@ -124,18 +131,18 @@ def _vmap(
     beta: Tensor | None,
     *key: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    """Slices are further chains, numbered like all others in memory order, so that none shares another's uniforms."""
+    """Slices are further chains, numbered with the others in row-major order: none shares another's uniforms."""
     chains = v.dim() - (in_dims[0] is not None) - 1
     weight = folded_parameter(weight, in_dims[1], 2, chains)
     vbias, hbias = (folded_parameter(x, d, 1, chains) for x, d in zip((vbias, hbias), in_dims[2:4], strict=True))
     beta = None if beta is None else folded_parameter(beta, in_dims[5], 0, chains)
     v = folded_chains(v, in_dims[0], info.batch_size)
-    return sweep(v, weight, vbias, hbias, num_steps, beta, *key), (0, 0)
+    return _op(v, weight, vbias, hbias, num_steps, beta, *key), (0, 0)
 
 
 _op = register(
     "rbm_gibbs(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, int num_steps, Tensor? beta, "
-    "int seed, int step, int chain_offset) -> (Tensor, Tensor)",
+    "SymInt seed, SymInt step, SymInt chain_offset) -> (Tensor, Tensor)",
     sweep,
     _fake,
     _vmap,

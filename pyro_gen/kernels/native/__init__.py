@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -24,10 +24,7 @@ SETS = ("portable", "AVX2", "AVX-512")
 PARALLEL_FROM = 4_000_000
 """Multiply-adds of a call from which a second thread pays for its start."""
 
-LARGE = 4_000_000
-"""Multiply-adds of a half step from which torch's products beat the library's on AVX2."""
-
-INTERFACE = 1
+INTERFACE = 2
 """``pyro_gen_interface()`` of the library that this module speaks to."""
 
 _ADDRESS, _COUNT, _KEY, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_int
@@ -89,6 +86,8 @@ def impossible(states: Tensor, weight: Tensor) -> str | None:
         return "the compiled library is not installed (no C compiler on installation, or left from an older version?)"
     if states.dtype != torch.float32 or weight.dtype != torch.float32:
         return f"the compiled kernels know float32 only, got {states.dtype} and {weight.dtype}"
+    if states.is_neg() or weight.is_neg() or states.layout != torch.strided or weight.layout != torch.strided:
+        return "the compiled kernels read plain strided tensors"
     if states.device.type != "cpu" or weight.device.type != "cpu":
         return f"the compiled kernels run on a CPU, got tensors on {states.device}"
     return None
@@ -96,10 +95,9 @@ def impossible(states: Tensor, weight: Tensor) -> str | None:
 
 def slower(states: Tensor, weight: Tensor) -> str | None:
     """Why another path is quicker on this processor; None where the compiled kernels are."""
-    chosen = instruction_set()
-    if chosen == 2 or (chosen == 1 and states.numel() * weight.shape[-1] < LARGE):
+    if instruction_set():  # for all sizes or for none: the streams differ, and states must not depend on a split
         return None
-    return f"torch's products are quicker than the compiled kernels with {SETS[chosen]}"
+    return "torch is quicker than the compiled kernels on a processor without AVX2"
 
 
 def _parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[int, ...]:
@@ -114,24 +112,44 @@ def _plain(weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[Tensor, Tensor
 
 
 def _check(status: int) -> None:
-    if status:
+    if status == 1:
         raise MemoryError("the compiled kernels found no memory for their workspace")
+    if status == 2:
+        raise RuntimeError(f"the compiled library has no instruction set {instruction_set()}")
+    if status:
+        raise ValueError("states must hold only zeros and ones for the compiled kernels, got other values")
 
 
 @lru_cache(maxsize=1)
-def _pool(process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="pyro_gen")
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="pyro_gen")
+
+
+def _submit(pool: ThreadPoolExecutor, call: Callable[[int, int], int], first: int, end: int) -> Future[int]:
+    """A part on a thread of the pool; here and now where the interpreter is shutting down."""
+    try:
+        return pool.submit(call, first, end)
+    except RuntimeError:
+        done: Future[int] = Future()
+        done.set_result(call(first, end))
+        return done
 
 
 def _in_parts(call: Callable[[int, int], int], count: int, multiple: int, work: int) -> None:
-    """Run ``call(first, end)`` over [0, count) on torch's number of threads; ctypes releases the interpreter's lock."""
+    """Run ``call(first, end)`` over [0, count) on torch's number of threads; ctypes releases the interpreter's lock.
+
+    ``call`` must keep alive the tensors whose addresses it passes: an interrupt may end the caller before its threads.
+    """
     threads = torch.get_num_threads() if work >= PARALLEL_FROM else 1
     size = -(-count // (threads * multiple)) * multiple
     if size >= count:
         return _check(call(0, count))
-    pool = _pool(os.getpid())
-    others = [pool.submit(call, first, min(first + size, count)) for first in range(size, count, size)]
-    statuses = [call(0, size), *(other.result() for other in others)]
+    pool = _pool(os.getpid(), threads)
+    others = [_submit(pool, call, first, min(first + size, count)) for first in range(size, count, size)]
+    try:
+        statuses = [call(0, size), *(other.result() for other in others)]
+    finally:  # an interrupt may come at any time: nobody may be left writing
+        wait(others)
     return _check(max(statuses))
 
 
@@ -170,9 +188,10 @@ def rbm_gibbs(
     v, h = torch.empty_like(start), start.new_empty(chains, hidden)
     parameters = _parameters(weight, vbias, hbias)
     beta = None if beta is None else beta.contiguous()
+    alive = start, v, h, weight, vbias, hbias, beta
     addresses = start.data_ptr(), v.data_ptr(), h.data_ptr(), None if beta is None else beta.data_ptr()
 
-    def part(first: int, end: int) -> int:
+    def part(first: int, end: int, alive: object = alive) -> int:
         v0, v1, h1, temper = addresses
         rows = 4 * first * visible
         status = found.pyro_gen_rbm_gibbs(
@@ -211,12 +230,13 @@ def rbm_statistics(
     found = _loaded()
     weight, vbias, hbias = _plain(weight, vbias, hbias)
     batch, particles = batch.contiguous(), particles.contiguous()
-    gradients = torch.empty(weight.shape), torch.empty_like(vbias), torch.empty_like(hbias)
+    gradients = weight.new_empty(weight.shape), vbias.new_empty(vbias.shape), hbias.new_empty(hbias.shape)
     parameters = _parameters(weight, vbias, hbias)
     data = batch.data_ptr(), len(batch), particles.data_ptr(), len(particles)
     addresses = tuple(gradient.data_ptr() for gradient in gradients)
+    alive = batch, particles, weight, vbias, hbias, gradients
 
-    def part(first: int, end: int) -> int:
+    def part(first: int, end: int, alive: object = alive) -> int:
         return int(found.pyro_gen_rbm_statistics(*parameters, *data, first, end, *addresses))
 
     _in_parts(part, len(hbias), 16, 2 * (len(batch) + len(particles)) * weight.numel())
@@ -252,12 +272,13 @@ def rbm_ais(
     weight, vbias, hbias = _plain(weight, vbias, hbias)
     base, start = base.contiguous(), v.contiguous()
     chains, visible = start.shape
-    v, log_weight = torch.empty_like(start), torch.empty(chains, dtype=torch.float64)
+    v, log_weight = torch.empty_like(start), start.new_empty(chains, dtype=torch.float64)
     schedule = (ctypes.c_double * len(betas))(*betas)
     parameters = _parameters(weight, vbias, hbias)
     addresses = start.data_ptr(), v.data_ptr(), log_weight.data_ptr(), base.data_ptr()
+    alive = start, v, log_weight, base, schedule, weight, vbias, hbias
 
-    def part(first: int, end: int) -> int:
+    def part(first: int, end: int, alive: object = alive) -> int:
         v0, v1, weights, logits = addresses
         rows = 4 * first * visible
         status = found.pyro_gen_rbm_ais(

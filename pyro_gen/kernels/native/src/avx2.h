@@ -1,6 +1,5 @@
 /* AVX2: 8 lanes, a table of 16 numbers in two registers, two permutations and a blend a look-up. */
-#pragma GCC push_options
-#pragma GCC target("avx2")
+BEGIN_TARGET("avx2")
 #define LANES 8
 #define TILE_BLOCKS 4
 #define TILE_OUTPUTS 2
@@ -53,12 +52,15 @@ static inline ALWAYS void philox_words_avx2(uint32_t quad, uint32_t chain, Draw 
     for (int i = 0; i < 4; i++) words[i] = (vu)_mm256_blend_epi32(found[0][i], _mm256_slli_epi64(found[1][i], 32), 0xAA);
 }
 
-static uint32_t pack_word_avx2(const float *x, int count) {
+static uint32_t pack_word_avx2(const float *x, int count, int *binary) {
     uint32_t word = 0;
     for (int i = 0; i < count; i += 8) {
         float some[8] = {0};
         memcpy(some, x + i, sizeof(float) * (count - i < 8 ? count - i : 8));
-        word |= (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(some), _mm256_setzero_ps(), _CMP_NEQ_UQ)) << i;
+        const __m256 states = _mm256_loadu_ps(some);
+        const int on = _mm256_movemask_ps(_mm256_cmp_ps(states, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+        *binary &= on == _mm256_movemask_ps(_mm256_cmp_ps(states, _mm256_set1_ps(1), _CMP_EQ_OQ));
+        word |= (uint32_t)on << i;
     }
     return word;
 }
@@ -69,7 +71,7 @@ static void store_transposed_avx2(const float *sums, int64_t rows, int64_t count
 }
 
 #include "rbm.inc.h"
-#pragma GCC pop_options
+END_TARGET
 #undef LANES
 #undef TILE_BLOCKS
 #undef TILE_OUTPUTS

@@ -1,6 +1,5 @@
 /* AVX-512: 16 lanes, a table of 16 numbers in one register, one permutation a look-up. */
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
+BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl")
 #define LANES 16
 #define TILE_BLOCKS 4
 #define TILE_OUTPUTS 4
@@ -52,11 +51,14 @@ static inline ALWAYS void philox_words_avx512(uint32_t quad, uint32_t chain, Dra
     for (int i = 0; i < 4; i++) words[i] = (vu)_mm512_mask_blend_epi32(0xAAAA, found[0][i], _mm512_slli_epi64(found[1][i], 32));
 }
 
-static uint32_t pack_word_avx512(const float *x, int count) {
+static uint32_t pack_word_avx512(const float *x, int count, int *binary) {
     const uint32_t exist = count == 32 ? 0xFFFFFFFF : (1u << count) - 1;
     const __m512 low = _mm512_maskz_loadu_ps((__mmask16)exist, x), high = _mm512_maskz_loadu_ps((__mmask16)(exist >> 16), x + 16);
-    return (uint32_t)_mm512_cmp_ps_mask(low, _mm512_setzero_ps(), _CMP_NEQ_UQ) |
-           (uint32_t)_mm512_cmp_ps_mask(high, _mm512_setzero_ps(), _CMP_NEQ_UQ) << 16;
+    const __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1);
+    const uint32_t on = (uint32_t)_mm512_cmp_ps_mask(low, zero, _CMP_NEQ_UQ) | (uint32_t)_mm512_cmp_ps_mask(high, zero, _CMP_NEQ_UQ) << 16;
+    const uint32_t ones = (uint32_t)_mm512_cmp_ps_mask(low, one, _CMP_EQ_OQ) | (uint32_t)_mm512_cmp_ps_mask(high, one, _CMP_EQ_OQ) << 16;
+    *binary &= on == ones;
+    return on;
 }
 
 /* Transpose 16 x 16 numbers in four stages of exchanges between registers 1, 2, 4 and 8 apart. */
@@ -97,7 +99,7 @@ static void store_transposed_avx512(const float *sums, int64_t rows, int64_t cou
 }
 
 #include "rbm.inc.h"
-#pragma GCC pop_options
+END_TARGET
 #undef LANES
 #undef TILE_BLOCKS
 #undef TILE_OUTPUTS

@@ -16,7 +16,20 @@
 #define ALWAYS __attribute__((always_inline))
 #define EXPORT __attribute__((visibility("default")))
 #define TILE_LANES 128 /* chains that are worked on together */
+#define PART 2048      /* terms of a sum over rows that are added up in one go */
 
+/* Functions for an instruction set that not every processor of the target has. */
+#if defined(__clang__)
+#define TEXT(x) #x
+#define BEGIN_TARGET(set) _Pragma(TEXT(clang attribute push(__attribute__((target(set))), apply_to = function)))
+#define END_TARGET _Pragma("clang attribute pop")
+#else
+#define TEXT(x) #x
+#define BEGIN_TARGET(set) _Pragma("GCC push_options") _Pragma(TEXT(GCC target(set)))
+#define END_TARGET _Pragma("GCC pop_options")
+#endif
+
+enum { NO_MEMORY = 1, UNKNOWN_SET = 2, NOT_BINARY = 3 };         /* statuses, 0 where all is well */
 enum { HIDDEN = 0, VISIBLE = 1 };                                /* streams, as in pyro_gen/kernels/random.py */
 enum { PLAIN = 0, HIDDEN_ANNEALED = 1, VISIBLE_ANNEALED = 2 };   /* kinds of half step */
 
@@ -70,17 +83,19 @@ static Draw draws(uint64_t seed, uint64_t step, uint32_t stream, uint64_t chain)
     return (Draw){{(uint32_t)seed, (uint32_t)(seed >> 32)}, (uint32_t)step, stream | (uint32_t)(step >> 32) << 8, (uint32_t)chain};
 }
 
-/* Rows of states into slots: packed by row (tiles of TILE_LANES) and by unit (bit = slot). */
-static void pack_slots(const float *x, int64_t rows, int64_t units, int64_t first, uint32_t *by_row, int64_t words, uint32_t *by_unit,
-                       int64_t padded, uint32_t (*pack_word)(const float *, int)) {
+/* Rows of states into slots: packed by row (tiles of TILE_LANES) and by unit (bit = slot); returns whether all are binary. */
+static int pack_slots(const float *x, int64_t rows, int64_t units, int64_t first, uint32_t *by_row, int64_t words, uint32_t *by_unit,
+                       int64_t padded, uint32_t (*pack_word)(const float *, int, int *)) {
+    int binary = 1;
     for (int64_t r = 0; r < rows; r++) {
         const int64_t slot = first + r;
         const float *row = x + r * units;
         uint32_t *own = by_row + slot / TILE_LANES * words * TILE_LANES + slot % TILE_LANES, *unit = by_unit + slot / 32 * padded;
         for (int64_t k = 0; k < units; k += 32)
-            own[(k >> 5) * TILE_LANES] = pack_word(row + k, units - k < 32 ? (int)(units - k) : 32);
+            own[(k >> 5) * TILE_LANES] = pack_word(row + k, units - k < 32 ? (int)(units - k) : 32, &binary);
         for (int64_t k = 0; k < units; k++) unit[k] |= (uint32_t)(row[k] != 0.0f) << (slot & 31);
     }
+    return binary;
 }
 
 /* Mean state of the particles less that of the data: the gradient of the visible biases. */
@@ -111,7 +126,7 @@ static const Kernels *kernels_of(int set) {
 }
 
 /* To be raised with every change of an exported function: Python takes a library of another number for none. */
-EXPORT int pyro_gen_interface(void) { return 1; }
+EXPORT int pyro_gen_interface(void) { return 2; }
 
 /* The best instruction set of this processor: 0 portable, 1 AVX2, 2 AVX-512. */
 EXPORT int pyro_gen_best_set(void) {
@@ -123,13 +138,13 @@ EXPORT int pyro_gen_best_set(void) {
     return PORTABLE_SET;
 }
 
-/* All of these return 0, 1 where memory is short, or 2 for an unknown instruction set. */
+/* All of these return a status. With NOT_BINARY the results are of no use. */
 EXPORT int pyro_gen_rbm_gibbs(int set, const float *weight, int64_t row_step, int64_t column_step, const float *vbias, const float *hbias,
                               int64_t visible, int64_t hidden, const float *start, float *v, float *h, int64_t chains, const float *beta,
                               int64_t sweeps, uint64_t seed, uint64_t step, uint64_t chain_offset) {
     const Rbm rbm = {weight, row_step, column_step, vbias, hbias, visible, hidden};
     const Kernels *kernels = kernels_of(set);
-    return kernels ? kernels->gibbs(&rbm, start, v, h, chains, beta, sweeps, seed, step, chain_offset) : 2;
+    return kernels ? kernels->gibbs(&rbm, start, v, h, chains, beta, sweeps, seed, step, chain_offset) : UNKNOWN_SET;
 }
 
 EXPORT int pyro_gen_rbm_ais(int set, const float *weight, int64_t row_step, int64_t column_step, const float *vbias, const float *hbias,
@@ -137,7 +152,7 @@ EXPORT int pyro_gen_rbm_ais(int set, const float *weight, int64_t row_step, int6
                             float *v, double *log_weight, int64_t chains, uint64_t seed, uint64_t chain_offset) {
     const Rbm rbm = {weight, row_step, column_step, vbias, hbias, visible, hidden};
     const Kernels *kernels = kernels_of(set);
-    return kernels ? kernels->ais(&rbm, start, base, betas, count, v, log_weight, chains, seed, chain_offset) : 2;
+    return kernels ? kernels->ais(&rbm, start, base, betas, count, v, log_weight, chains, seed, chain_offset) : UNKNOWN_SET;
 }
 
 /* Gradient of the mean contrast for the hidden units from `from` (a multiple of 16) to `to`; with `from` = 0 the visible biases' too. */
@@ -147,7 +162,7 @@ EXPORT int pyro_gen_rbm_statistics(int set, const float *weight, int64_t row_ste
                                    float *vbias_gradient, float *hbias_gradient) {
     const Rbm rbm = {weight, row_step, column_step, vbias, hbias, visible, hidden};
     const Kernels *kernels = kernels_of(set);
-    return kernels ? kernels->statistics(&rbm, batch, rows, particles, chains, from, to, weight_gradient, vbias_gradient, hbias_gradient) : 2;
+    return kernels ? kernels->statistics(&rbm, batch, rows, particles, chains, from, to, weight_gradient, vbias_gradient, hbias_gradient) : UNKNOWN_SET;
 }
 
 /* setuptools builds extension modules, and the linker of some systems looks for this name; it is never called. */

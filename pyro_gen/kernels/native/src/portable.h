@@ -48,9 +48,12 @@ static inline ALWAYS void philox_words_portable(uint32_t quad, uint32_t chain, D
     }
 }
 
-static uint32_t pack_word_portable(const float *x, int count) {
+static uint32_t pack_word_portable(const float *x, int count, int *binary) {
     uint32_t word = 0;
-    for (int i = 0; i < count; i++) word |= (uint32_t)(x[i] != 0.0f) << i;
+    for (int i = 0; i < count; i++) {
+        word |= (uint32_t)(x[i] != 0.0f) << i;
+        *binary &= x[i] == 0.0f || x[i] == 1.0f;
+    }
     return word;
 }
 

@@ -93,7 +93,7 @@ static void NAME(four_outputs)(int blocks, const uint32_t *words, int64_t stride
 static inline ALWAYS vf NAME(exponential)(vf x) {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     vf y = x * 1.44269504088896341f;
-    y = NAME(larger)(NAME(smaller)(y, NAME(splat)(128.0f)), NAME(splat)(-126.0f));
+    y = NAME(larger)(NAME(splat)(-126.0f), NAME(smaller)(NAME(splat)(128.0f), y)); /* in this order NaN stays NaN */
     const vf shifted = y + magic;
     const vf f = y - (shifted - magic);
     vf p = NAME(splat)(1.535336188319500e-4f);
@@ -120,7 +120,7 @@ static inline ALWAYS vf NAME(softplus_difference)(vf y, vf x) {
     p = p * s2 + 1.0f / 5;
     p = p * s2 + 1.0f / 3;
     p = p * s2 + 1.0f;
-    return NAME(larger)(y, zero) - NAME(larger)(x, zero) + 2.0f * s * p;
+    return NAME(larger)(zero, y) - NAME(larger)(zero, x) + 2.0f * s * p;
 }
 
 /* All lanes' bit `k` of `word` where u < sigmoid(z), that is u + u exp(-z) < 1. */
@@ -197,10 +197,13 @@ static inline ALWAYS void NAME(half_step)(const int what, const Side *side, cons
     }
 }
 
-static void NAME(pack)(const float *x, int64_t rows, int64_t units, uint32_t *words) {
+/* Returns whether all of `x` are zeros and ones. */
+static int NAME(pack)(const float *x, int64_t rows, int64_t units, uint32_t *words) {
+    int binary = 1;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t k = 0; k < units; k += 32)
-            words[(k >> 5) * TILE_LANES + r] = NAME(pack_word)(x + r * units + k, units - k < 32 ? (int)(units - k) : 32);
+            words[(k >> 5) * TILE_LANES + r] = NAME(pack_word)(x + r * units + k, units - k < 32 ? (int)(units - k) : 32, &binary);
+    return binary;
 }
 
 static void NAME(unpack)(const uint32_t *words, int64_t rows, int64_t units, float *x) {
@@ -216,7 +219,8 @@ static int NAME(rbm_gibbs)(const Rbm *rbm, const float *start, float *v, float *
                            int64_t sweeps, uint64_t seed, uint64_t step, uint64_t chain_offset) {
     const Side up = upwards(rbm), down = downwards(rbm);
     uint32_t *memory = workspace(tile_bytes(rbm));
-    if (!memory) return 1;
+    if (!memory) return NO_MEMORY;
+    int binary = 1;
     uint32_t *visible = memory, *hidden = visible + words_of(up.units) * TILE_LANES;
     float *copy = (float *)(hidden + words_of(down.units) * TILE_LANES);
     for (int64_t c = 0; c < chains; c += TILE_LANES) {
@@ -226,7 +230,7 @@ static int NAME(rbm_gibbs)(const Rbm *rbm, const float *start, float *v, float *
         for (int64_t i = 0; beta && i < TILE_LANES; i++) tempers[i] = i < here ? beta[c + i] : 1;
         const float *own = beta ? tempers : 0;
         memset(visible, 0, sizeof(uint32_t) * words_of(up.units) * TILE_LANES);
-        NAME(pack)(start + c * up.units, here, up.units, visible);
+        binary &= NAME(pack)(start + c * up.units, here, up.units, visible);
         for (int64_t t = 0; t < sweeps; t++) {
             NAME(half_step)(PLAIN, &up, 0, own, blocks, visible, hidden, draws(seed, step + t, HIDDEN, chain_offset + c), copy);
             NAME(half_step)(PLAIN, &down, 0, own, blocks, hidden, visible, draws(seed, step + t, VISIBLE, chain_offset + c), copy);
@@ -235,7 +239,7 @@ static int NAME(rbm_gibbs)(const Rbm *rbm, const float *start, float *v, float *
         NAME(unpack)(hidden, here, down.units, h + c * down.units);
     }
     free(memory);
-    return 0;
+    return binary ? 0 : NOT_BINARY;
 }
 
 /* (a - base) . v of each chain of a tile, in double. */
@@ -252,7 +256,8 @@ static int NAME(rbm_ais)(const Rbm *rbm, const float *start, const float *base, 
                          double *log_weight, int64_t chains, uint64_t seed, uint64_t chain_offset) {
     const Side up = upwards(rbm), down = downwards(rbm);
     uint32_t *memory = workspace(tile_bytes(rbm));
-    if (!memory) return 1;
+    if (!memory) return NO_MEMORY;
+    int binary = 1;
     uint32_t *visible = memory, *hidden = visible + words_of(up.units) * TILE_LANES;
     float *copy = (float *)(hidden + words_of(down.units) * TILE_LANES);
     for (int64_t c = 0; c < chains; c += TILE_LANES) {
@@ -260,7 +265,7 @@ static int NAME(rbm_ais)(const Rbm *rbm, const float *start, const float *base, 
         const int blocks = (int)((here + LANES - 1) / LANES);
         double weights[TILE_LANES] = {0}, difference[TILE_LANES];
         memset(visible, 0, sizeof(uint32_t) * words_of(up.units) * TILE_LANES);
-        NAME(pack)(start + c * up.units, here, up.units, visible);
+        binary &= NAME(pack)(start + c * up.units, here, up.units, visible);
         for (int64_t t = 0; t + 1 < count; t++) {
             const Anneal anneal = {base, (float)betas[t], (float)betas[t + 1], weights};
             NAME(base_difference)(rbm, base, visible, difference);
@@ -272,12 +277,12 @@ static int NAME(rbm_ais)(const Rbm *rbm, const float *start, const float *base, 
         memcpy(log_weight + c, weights, sizeof(double) * here);
     }
     free(memory);
-    return 0;
+    return binary ? 0 : NOT_BINARY;
 }
 
 /* g[l][lane] = share sigmoid(field) of four hidden units for one tile of rows; bias_gradient[l] += their sum. */
 static void NAME(weighted_hidden)(const Side *up, int64_t j, const uint32_t *words, const float *share, float *copy, float *g,
-                                  int64_t slots, float *bias_gradient) {
+                                  int64_t slots, double *bias_gradient) {
     _Alignas(64) float field[4 * TILE_LANES];
     const int exist = NAME(fields)(up, BLOCKS, words, j, copy, field);
     for (int l = 0; l < exist; l++) {
@@ -292,6 +297,17 @@ static void NAME(weighted_hidden)(const Side *up, int64_t j, const uint32_t *wor
     }
 }
 
+/* Four columns of states^T g for the lanes from `bits` on; long sums are made in parts, so that rounding does not add up. */
+static void NAME(outer_four)(int blocks, const uint32_t *bits, int64_t padded, int64_t slots, const float *g, int64_t exist, float *sums) {
+    _Alignas(64) float part[4 * TILE_LANES];
+    NAME(four_outputs)(blocks, bits, padded, slots < PART ? slots : PART, g, 1, slots, 0, exist, sums);
+    for (int64_t first = PART; first < slots; first += PART) {
+        const int64_t units = slots - first < PART ? slots - first : PART;
+        NAME(four_outputs)(blocks, bits + first / 32 * padded, padded, units, g + first, 1, slots, 0, exist, part);
+        for (int i = 0; i < exist * TILE_LANES; i++) sums[i] += part[i];
+    }
+}
+
 /* gradient[:, columns] = states^T g by the same product, now with visible units as lanes and rows as units. */
 static void NAME(outer)(const uint32_t *columns_of_bits, int64_t padded, int64_t slots, const float *g, int64_t exist, int64_t visible,
                         float *gradient, int64_t hidden) {
@@ -300,8 +316,8 @@ static void NAME(outer)(const uint32_t *columns_of_bits, int64_t padded, int64_t
         const int64_t here = visible - i < TILE_LANES ? visible - i : TILE_LANES;
         const int blocks = (int)((here + LANES - 1) / LANES);
         for (int64_t j = 0; j < exist; j += 4)
-            NAME(four_outputs)(blocks, columns_of_bits + i, padded, slots, g + j * slots, 1, slots, 0, exist - j < 4 ? exist - j : 4,
-                               sums + j * TILE_LANES);
+            NAME(outer_four)(blocks, columns_of_bits + i, padded, slots, g + j * slots, exist - j < 4 ? exist - j : 4,
+                             sums + j * TILE_LANES);
         NAME(store_transposed)(sums, here, exist, gradient + i * hidden, hidden);
     }
 }
@@ -312,27 +328,27 @@ static int NAME(rbm_statistics)(const Rbm *rbm, const float *batch, int64_t rows
     const int64_t first = round_up(rows, 32), slots = round_up(first + chains, TILE_LANES), padded = round_up(up.units, TILE_LANES);
     const int64_t words = words_of(up.units), tiles = slots / TILE_LANES;
     uint32_t *memory = workspace(4 * (words * slots + slots / 32 * padded + slots + 16 * slots + 16 * up.units));
-    if (!memory) return 1;
+    if (!memory) return NO_MEMORY;
     uint32_t *by_row = memory, *by_unit = by_row + words * slots;
     float *share = (float *)(by_unit + slots / 32 * padded), *g = share + slots, *copy = g + 16 * slots;
     memset(memory, 0, 4 * (words * slots + slots / 32 * padded + slots));
-    pack_slots(batch, rows, up.units, 0, by_row, words, by_unit, padded, NAME(pack_word));
-    pack_slots(particles, chains, up.units, first, by_row, words, by_unit, padded, NAME(pack_word));
+    int binary = pack_slots(batch, rows, up.units, 0, by_row, words, by_unit, padded, NAME(pack_word));
+    binary &= pack_slots(particles, chains, up.units, first, by_row, words, by_unit, padded, NAME(pack_word));
     for (int64_t r = 0; r < rows; r++) share[r] = -1.0f / (float)rows;
     for (int64_t r = 0; r < chains; r++) share[first + r] = 1.0f / (float)chains;
     for (int64_t j = from; j < to; j += 16) {
         const int64_t exist = to - j < 16 ? to - j : 16;
-        memset(hbias_gradient + j, 0, sizeof(float) * exist);
-        /* the panel of weights is copied once for all tiles, so four outputs are the inner loop's step */
+        double bias_gradient[16] = {0};
         for (int64_t tile = 0; tile < tiles; tile++)
             for (int64_t l = 0; l < exist; l += 4)
                 NAME(weighted_hidden)(&up, j + l, by_row + tile * words * TILE_LANES, share + tile * TILE_LANES, copy,
-                                      g + l * slots + tile * TILE_LANES, slots, hbias_gradient + j + l);
+                                      g + l * slots + tile * TILE_LANES, slots, bias_gradient + l);
+        for (int64_t l = 0; l < exist; l++) hbias_gradient[j + l] = (float)bias_gradient[l];
         NAME(outer)(by_unit, padded, slots, g, exist, up.units, weight_gradient + j, rbm->hidden);
     }
     if (from == 0) moments(by_unit, padded, up.units, first / 32, slots / 32, rows, chains, vbias_gradient);
     free(memory);
-    return 0;
+    return binary ? 0 : NOT_BINARY;
 }
 
 static const Kernels NAME(kernels) = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(rbm_statistics)};
