@@ -43,8 +43,11 @@ test-arviz1: $(ARVIZ1)/.installed
 evidence: $(DEV)
 	PYRO_GEN_EVIDENCE=1 $(ONE_THREAD) $(BIN)/python -m pytest -m slow
 	$(BIN)/python -m benchmarks.evidence_alphadigits --split valid
-	$(BIN)/python -m benchmarks gibbs --json benchmarks/results/gibbs.json
+	$(BIN)/python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
 	$(BIN)/python -m benchmarks cd --json benchmarks/results/cd.json
+	$(BIN)/python -m benchmarks update --threads 1 2 --json benchmarks/results/update.json
+	$(BIN)/python -m benchmarks ais --threads 1 2 --json benchmarks/results/ais.json
+	$(BIN)/python -m benchmarks growth --json benchmarks/results/growth.json --plot docs/images/growth.png
 	$(BIN)/python examples/rbm_bars_and_stripes.py --out $(OUT)
 	$(BIN)/python examples/rbm_hidden_sweep.py --out $(OUT)
 
