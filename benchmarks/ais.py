@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import count, pairwise
 
 import torch
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from benchmarks import ceilings, peers
@@ -49,7 +50,7 @@ def naive(problem: Problem) -> Contender:
     weight, vbias, hbias, base = problem.weight, problem.vbias, problem.hbias, torch.zeros_like(problem.vbias)
     betas = torch.linspace(0, 1, TEMPERATURES + 1).tolist()
 
-    def run() -> None:
+    def run() -> Tensor:
         v, log_weight = problem.v, torch.zeros(len(problem.v))
         for beta, following in pairwise(betas):
             field = v @ weight + hbias
@@ -57,5 +58,6 @@ def naive(problem: Problem) -> Contender:
             log_weight += (softplus(following * field) - softplus(beta * field)).sum(-1)
             h = torch.bernoulli(torch.sigmoid(following * field))
             v = torch.bernoulli(torch.sigmoid((1 - following) * base + following * (h @ weight.T + vbias)))
+        return log_weight
 
     return Contender(run, TEMPERATURES)

@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmarks.problem import Problem
 from benchmarks.timing import Contender
 
-Step = Callable[[Tensor], None]
-"""One update of a model on one batch."""
+Step = Callable[[Tensor], object]
+"""One update of a model on one batch; what it returns is for tests."""
 
 
 def learnergy_gibbs(problem: Problem, num_steps: int) -> Contender:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.functional import softplus
 
 from benchmarks.peers import Step
@@ -15,11 +16,13 @@ RATE = 0.01
 
 def ours(rbm: RBM) -> Step:
     """What a user writes: ``contrastive_gradient`` and the optimiser's step."""
-    optimizer = torch.optim.SGD(rbm.parameters(), lr=RATE)
+    parameters = list(rbm.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=RATE)
 
-    def step(batch: Tensor) -> None:
+    def step(batch: Tensor) -> list[Parameter]:
         contrastive_gradient(rbm, batch)
         optimizer.step()
+        return parameters
 
     return step
 
@@ -29,11 +32,12 @@ def ours_by_hand(rbm: RBM) -> Step:
     parameters = list(rbm.parameters())
 
     @torch.no_grad()
-    def step(batch: Tensor) -> None:
+    def step(batch: Tensor) -> list[Parameter]:
         contrastive_gradient(rbm, batch)
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.sub_(parameter.grad, alpha=RATE)
+        return parameters
 
     return step
 
@@ -42,7 +46,7 @@ def textbook(visible: int, hidden: int) -> Step:
     """CD-1 as books have it, without a tape: a positive phase, a negative phase, a product of each, the difference."""
     weight, vbias, hbias = _start(visible, hidden)
 
-    def step(batch: Tensor) -> None:
+    def step(batch: Tensor) -> list[Tensor]:
         positive = torch.sigmoid(batch @ weight + hbias)
         particles = torch.bernoulli(torch.sigmoid(torch.bernoulli(positive) @ weight.T + vbias))
         negative = torch.sigmoid(particles @ weight + hbias)
@@ -50,6 +54,7 @@ def textbook(visible: int, hidden: int) -> Step:
         weight.add_(batch.T @ positive - particles.T @ negative, alpha=rate)
         vbias.add_((batch - particles).sum(0), alpha=rate)
         hbias.add_((positive - negative).sum(0), alpha=rate)
+        return [weight, vbias, hbias]
 
     return step
 
@@ -72,7 +77,7 @@ def autograd(visible: int, hidden: int, chains: Tensor | None = None) -> Step:
     def free_energy(v: Tensor) -> Tensor:
         return -v @ vbias - softplus(v @ weight + hbias).sum(-1)
 
-    def step(batch: Tensor) -> None:
+    def step(batch: Tensor) -> list[Tensor]:
         nonlocal chains
         start = chains if persistent and chains is not None else batch
         with torch.no_grad():
@@ -81,6 +86,7 @@ def autograd(visible: int, hidden: int, chains: Tensor | None = None) -> Step:
         optimizer.zero_grad()
         (free_energy(batch).mean() - free_energy(chains).mean()).backward()
         optimizer.step()
+        return [weight, vbias, hbias]
 
     return step
 
