@@ -45,8 +45,12 @@ evidence: $(DEV)
 	PYRO_GEN_EVIDENCE=1 $(ONE_THREAD) $(BIN)/python -m pytest -m slow
 	$(BIN)/python -m benchmarks.evidence_alphadigits --split valid
 	$(BIN)/python -m benchmarks.evidence_backends
-	$(BIN)/python -m benchmarks gibbs --json benchmarks/results/gibbs.json
+	$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
 	$(BIN)/python -m benchmarks cd --json benchmarks/results/cd.json
+	$(BIN)/python -m benchmarks update --threads 1 2 --json benchmarks/results/update.json
+	$(BIN)/python -m benchmarks ais --threads 1 2 --json benchmarks/results/ais.json
+	$(BIN)/python -m benchmarks growth --json benchmarks/results/growth.json --plot docs/images/growth.png
 	$(BIN)/python examples/rbm_bars_and_stripes.py --out $(OUT)
 	$(BIN)/python examples/rbm_hidden_sweep.py --out $(OUT)
 
@@ -100,7 +104,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(DEMO): pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
-	$(BIN)/python -m pip install -c constraints.txt -e ".[arviz,plot,bench]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[arviz,plot,examples]"
 	touch $@
 
 $(DEV): pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python

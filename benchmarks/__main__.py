@@ -1,4 +1,15 @@
-"""The one driver: ``python -m benchmarks gibbs --json benchmarks/results/gibbs.json``."""
+"""The one driver: runs the op's tests, times all contenders in turn, prints tables, writes a report.
+
+modes:
+  gibbs    a Gibbs step: each path of the project beside naive torch, scikit-learn, learnergy, rbms, bare products
+  cd       an epoch of PCD-1 beside scikit-learn, rbms and a torch-autograd loop
+  update   a CD-1 update beside the textbook's in torch, autograd, scikit-learn, learnergy, rbms
+  ais      a temperature of annealed importance sampling beside naive torch and rbms
+  growth   a Gibbs step against visible, hidden, chains and steps a call, for --plot
+
+  python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
+  python -m benchmarks growth --json benchmarks/results/growth.json --plot docs/images/growth.png
+"""
 
 from __future__ import annotations
 
@@ -6,13 +17,18 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from benchmarks import cd, driver, gibbs
+from benchmarks import ais, cd, driver, gibbs, growth, update
 from benchmarks.timing import CLOCKS, Plan
 from pyro_gen._files import replacing
 
-MODES = {"gibbs": cast(driver.Mode, gibbs), "cd": cast(driver.Mode, cd)}
+MODES = {
+    "gibbs": cast(driver.Mode, gibbs),
+    "cd": cast(driver.Mode, cd),
+    "update": cast(driver.Mode, update),
+    "ais": cast(driver.Mode, ais),
+}
 
 
 def _shape(text: str) -> driver.Shape:
@@ -22,14 +38,25 @@ def _shape(text: str) -> driver.Shape:
     return sizes[0], sizes[1], sizes[2]
 
 
+def _peers(text: str) -> set[str]:
+    names = set(text.split(","))
+    if not names <= set(driver.PEERS):
+        raise argparse.ArgumentTypeError(f"peers are among {', '.join(driver.PEERS)}, got {text}")
+    return names
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    result.add_argument("mode", choices=MODES)
-    result.add_argument("--json", type=Path, help="where to write the report")
-    result.add_argument("--shapes", type=_shape, nargs="+", help="VISIBLExHIDDENxCHAINS, default: the reported ones")
-    result.add_argument("--threads", type=int, nargs="+", default=[1], help="numbers of threads (default: 1)")
-    result.add_argument("--peers", help="comma separated, default: all; the baseline and the GEMMs always run")
+    form = argparse.RawDescriptionHelpFormatter
+    result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=form)
+    result.add_argument("mode", choices=[*MODES, "growth"])
+    result.add_argument("--json", type=Path, metavar="FILE", help="where to write the report")
+    result.add_argument("--plot", type=Path, metavar="FILE", help="growth: where to draw the report")
+    help_shapes = "VISIBLExHIDDENxCHAINS, default: the reported ones; growth: one, the sizes that are not varied"
+    result.add_argument("--shapes", type=_shape, nargs="+", metavar="SHAPE", help=help_shapes)
+    result.add_argument("--threads", type=int, nargs="+", default=[1], metavar="N", help="default: 1; growth: 1 only")
+    help_peers = f"comma separated, default: all; {', '.join(driver.PEERS)}; own paths, baseline, GEMMs always run"
+    result.add_argument("--peers", type=_peers, help=help_peers)
     result.add_argument("--device", choices=["cpu"], default="cpu")
     result.add_argument("--rounds", type=int, default=25, help="samples of each contender, at least 2 (default: 25)")
     result.add_argument("--sample-seconds", type=float, default=0.03, help="length of a sample (default: 0.03)")
@@ -47,22 +74,40 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit status: 1 on a red gate.
     """
-    options = parser().parse_args(arguments)
-    if options.clock == "cpu" and options.threads != [1]:
-        parser().error("--clock cpu adds up the threads' time: it is for --threads 1 only")
-    mode = MODES[options.mode]
-    shapes = tuple(options.shapes or mode.SHAPES)
-    peers = None if options.peers is None else set(options.peers.split(","))
-    plan = Plan(options.rounds, options.sample_seconds, options.clock)
+    options = _checked(parser(), arguments)
     try:
-        report = driver.run(mode, shapes, options.threads, peers, plan, options.gate)
+        report = _report(options, Plan(options.rounds, options.sample_seconds, options.clock))
     except driver.RedGateError as error:
         print(error, file=sys.stderr)
         return 1
     if options.json:
         with replacing(options.json) as part:
             part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if options.plot:
+        from pyro_gen.plotting import save
+
+        save(growth.figure(report), options.plot)
     return 0
+
+
+def _checked(form: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    options = form.parse_args(arguments)
+    if options.clock == "cpu" and options.threads != [1]:
+        form.error("--clock cpu adds up the threads' time: it is for --threads 1 only")
+    if options.plot and options.mode != "growth":
+        form.error("--plot is for growth only")
+    if options.mode == "growth" and (options.threads != [1] or len(options.shapes or ()) > 1 or options.peers):
+        form.error("growth has one thread, one shape at most and no --peers")
+    return options
+
+
+def _report(options: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+    if options.mode == "growth":
+        fixed = growth.Point(*options.shapes[0]) if options.shapes else growth.Point()
+        return growth.run(fixed, growth.VALUES, plan, options.gate)
+    mode = MODES[options.mode]
+    shapes = tuple(options.shapes or mode.SHAPES)
+    return driver.run(mode, shapes, options.threads, options.peers, plan, options.gate)
 
 
 if __name__ == "__main__":

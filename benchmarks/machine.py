@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "numpy", "pyro-ppl", "scikit-learn", "scipy", "threadpoolctl")
+PACKAGES = ("torch", "numpy", "pyro-ppl", "scikit-learn", "scipy", "threadpoolctl", "learnergy", "rbms")
 FLAGS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "sve"}
 
 

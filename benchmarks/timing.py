@@ -5,7 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+
+
+class UnavailableError(Exception):
+    """A contender cannot run on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -16,11 +21,13 @@ class Contender:
         run: the call to time.
         units: how many units of work (steps, epochs) one call does.
         overhead: a call whose time is not part of the work, timed beside each ``run`` and subtracted; None for nothing.
+        around: makes the context that the calls run in, entered and left outside of what is timed.
     """
 
     run: Callable[[], object]
     units: int = 1
     overhead: Callable[[], object] | None = None
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,9 @@ def seconds(call: Callable[[], object], calls: int, clock: Callable[[], float] =
 
 def _sample(contender: Contender, calls: int, clock: Callable[[], float]) -> float:
     """Seconds a unit of work."""
-    whole = seconds(contender.run, calls, clock)
-    idle = seconds(contender.overhead, calls, clock) if contender.overhead else 0.0
+    with contender.around():
+        whole = seconds(contender.run, calls, clock)
+        idle = seconds(contender.overhead, calls, clock) if contender.overhead else 0.0
     return max(whole - idle, 1e-9) / contender.units
 
 
@@ -86,8 +94,9 @@ def interleave(contenders: Mapping[str, Contender], plan: Plan) -> dict[str, lis
     """
     calls = {}
     for name, contender in contenders.items():
-        contender.run()
-        calls[name] = max(1, round(plan.sample_seconds / max(seconds(contender.run, 2), 1e-7)))
+        with contender.around():
+            contender.run()
+            calls[name] = max(1, round(plan.sample_seconds / max(seconds(contender.run, 2), 1e-7)))
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(plan.rounds):
         names = list(contenders)
