@@ -53,8 +53,8 @@ def rbm_gibbs(
     if not len(v):
         return torch.empty_like(v), v.new_empty((0, len(hbias)))
     clock = operands.clock(seed, step, chain_offset, v)
-    tensors = (v, weight, vbias.contiguous(), hbias.contiguous(), clock)
-    tensors = tensors if beta is None else (*tensors, beta.contiguous())
+    tempering = () if beta is None else (beta.contiguous(),)
+    tensors = (v, weight, vbias.contiguous(), hbias.contiguous(), clock, *tempering)
     if max(weight.shape) <= RESIDENT:
         with torch.cuda.device_of(v):
             return resident(*tensors, num_steps=num_steps, form=form)
@@ -84,7 +84,7 @@ def sweeps(
     for t in range(num_steps):
         half_step(visible, split.up, split, hbias, beta, clock, hidden, rows, v.shape[1], t, HIDDEN)
         half_step(hidden, split.down, split, vbias, beta, clock, visible, rows, len(hbias), t, VISIBLE)
-    return operands.cut(visible, *v.shape, v.dtype), operands.cut(hidden, rows, len(hbias), v.dtype)
+    return operands.cut(visible, rows, v.shape[1], v.dtype), operands.cut(hidden, rows, len(hbias), v.dtype)
 
 
 def half_step(
@@ -101,8 +101,8 @@ def half_step(
     stream: int,
 ) -> None:
     """Draw the other side of padded ``states`` of ``depth`` units into ``out``; ``planes``: the right orientation."""
-    shape, form, units = operands.tile(rows, len(bias)), split.form, len(bias)
-    _half_step[(triton.cdiv(rows, shape.block_m) * triton.cdiv(units, shape.block_n),)](
+    shape, form, units = operands.tile(rows, len(bias), split.form), split.form, len(bias)
+    _half_step[operands.grid(rows, units, shape)](
         states,
         planes,
         split.largest,
@@ -159,10 +159,10 @@ def _half_step(
         states, weight, scale, first_row, first, depth, stride, plane_stride, storage, planes, block_m, block_n, block_k
     )
     rows, unit = first_row + tl.arange(0, block_m), first + tl.arange(0, block_n)
-    z += tl.load(bias + unit, mask=unit < units, other=0.0).to(tl.float32)[None, :]
+    z = blocks.biased(z, bias, first, units)
     if beta is not None:
         z *= tl.load(beta + rows, mask=rows < num_rows, other=0.0).to(tl.float32)[:, None]
-    drawn = blocks.draw(z, clock, t, stream, rows, first, units)
+    drawn = blocks.draw(z, clock, t, stream, rows, first, units) & (rows < num_rows)[:, None]
     tl.store(out + rows.to(tl.int64)[:, None] * out_stride + unit[None, :], drawn.to(out.dtype.element_ty))
 
 
@@ -197,7 +197,6 @@ def resident(
         *weight.stride(),
         split.storage,
         split.planes,
-        split.dtype is torch.int8,
         rows,
         RESIDENT,
         num_warps=4,
@@ -207,10 +206,10 @@ def resident(
 
 @triton.jit
 def _product(
-    states: tl.tensor, high: tl.tensor, low: tl.tensor, scale: tl.tensor, whole: tl.constexpr, planes: tl.constexpr
+    states: tl.tensor, high: tl.tensor, low: tl.tensor, scale: tl.tensor, storage: tl.constexpr, planes: tl.constexpr
 ) -> tl.tensor:
     """``states @ weight`` of weights that are at hand, in float32."""
-    if whole:
+    if storage == "int8":
         upper = tl.dot(states, high, out_dtype=tl.int32)
         result = (256 * upper + tl.dot(states, low, out_dtype=tl.int32)).to(tl.float32)
     else:
@@ -240,7 +239,6 @@ def _resident(
     stride_j: tl.tensor,
     storage: tl.constexpr,
     planes: tl.constexpr,
-    whole: tl.constexpr,
     block_m: tl.constexpr,
     side: tl.constexpr,
 ) -> None:
@@ -260,9 +258,9 @@ def _resident(
     if beta is not None:
         factor = tl.load(beta + rows, mask=rows < num_rows, other=0.0).to(tl.float32)[:, None]
     for t in range(num_steps):
-        z = (_product(x, up_high, up_low, scale, whole, planes) + b) * factor
+        z = (_product(x, up_high, up_low, scale, storage, planes) + b) * factor
         y = blocks.draw(z, clock, t, 0, rows, 0, hidden).to(up_high.dtype)
-        z = (_product(y, down_high, down_low, scale, whole, planes) + a) * factor
+        z = (_product(y, down_high, down_low, scale, storage, planes) + a) * factor
         x = blocks.draw(z, clock, t, 1, rows, 0, visible).to(up_high.dtype)
     tl.store(new_v + row * visible + j, x.to(new_v.dtype.element_ty), mask=live & (j < visible))
     tl.store(new_h + row * hidden + j, y.to(new_h.dtype.element_ty), mask=live & (j < hidden))

@@ -41,8 +41,27 @@ def draw(
 
 
 @triton.jit
+def biased(z: tl.tensor, bias: tl.tensor, first: tl.tensor, units: tl.tensor) -> tl.tensor:
+    """``z`` plus the biases of the units from number ``first`` on."""
+    unit = first + tl.arange(0, z.shape[1])
+    return z + tl.load(bias + unit, mask=unit < units, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
+def sigmoid(z: tl.tensor) -> tl.tensor:
+    """1 / (1 + exp(-z)), correctly rounded division included."""
+    return tl.div_rn(tl.full(z.shape, 1.0, tl.float32), 1 + tl.exp(-z))
+
+
+@triton.jit
+def softplus(z: tl.tensor) -> tl.tensor:
+    """log(1 + exp(z)), to 1e-7 absolute."""
+    return tl.maximum(z, 0.0) + tl.log(1 + tl.exp(-tl.abs(z)))
+
+
+@triton.jit
 def tile(num_rows: tl.tensor, units: tl.tensor, block_m: tl.constexpr, block_n: tl.constexpr) -> tl.tensor:
-    """Which tile this program has: (row tile, unit tile), eight row tiles together so that weights stay in the cache."""
+    """Which tile this program has: (row tile, unit tile), eight row tiles together to keep weights in the cache."""
     pid = tl.program_id(0)
     tiles_m, tiles_n = tl.cdiv(num_rows, block_m), tl.cdiv(units, block_n)
     band = pid // (8 * tiles_n)
@@ -103,7 +122,8 @@ def total(
 ) -> tl.tensor:
     """``states @ weight`` for one tile, in float32: (block_m rows, block_n units); weight is stored unit by unit.
 
-    All sizes are padded, so no load is masked; both operands have rows of ``stride`` elements. Planes are summed in the order high, low; int8 planes in int32.
+    All sizes are padded, so no load is masked; both operands have rows of ``stride`` elements. Planes are summed in the
+    order high, low; int8 planes in int32.
     """
     k = tl.arange(0, block_k)
     x = states + first_row.to(tl.int64) * stride + tl.arange(0, block_m)[:, None] * stride + k[None, :]

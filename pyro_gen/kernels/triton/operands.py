@@ -5,8 +5,8 @@ States are zeros and ones, so they are exact in every format, and only the weigh
 - ``fp16x2`` (the default for float32): :math:`W = s (W_1 + W_2)`, s a power of two, both planes float16 with 11 bits
   each: relative error at most 2^-22 of a weight (2^-39 of the largest for tiny ones). Products are exact, sums float32.
 - ``fp16`` (for float16 and bfloat16 parameters): one plane, exact down to 2^-29 of the largest weight.
-- ``int8x2``: :math:`W \approx s (256 W_1 + W_2)`, s = max|W| / 32639, both planes int8; sums are exact in int32, so they
-  depend on neither tiles nor devices. An exact sampler of a slightly perturbed RBM.
+- ``int8x2``: :math:`W \approx s (256 W_1 + W_2)`, s = max|W| / 32639, both planes int8; sums are exact in int32, so
+  they depend on neither tiles nor devices. An exact sampler of a slightly perturbed RBM.
 - ``tf32x3``: float32 weights, three tensor-core products each; for states that are not zeros and ones.
 
 Every dimension is padded to a multiple of 128 with zeros, and weights are stored once in each orientation, K-major (as
@@ -36,20 +36,25 @@ PROGRAMS = 128
 
 
 class Format(NamedTuple):
-    """How operands are stored."""
+    """How operands are stored, and the first of ``TILES`` that needs no more registers than there are."""
 
     storage: str
     planes: int
     dtype: torch.dtype
     block_k: int
+    largest_tile: int
 
 
 FORMATS = {
-    "fp16x2": Format("fp16", 2, torch.float16, 64),
-    "fp16": Format("fp16", 1, torch.float16, 64),
-    "int8x2": Format("int8", 2, torch.int8, 128),
-    "tf32x3": Format("fp32", 1, torch.float32, 32),
+    "fp16x2": Format("fp16", 2, torch.float16, 64, 0),
+    "fp16": Format("fp16", 1, torch.float16, 64, 0),
+    "int8x2": Format("int8", 2, torch.int8, 64, 1),
+    "tf32x3": Format("fp32", 1, torch.float32, 32, 2),
 }
+
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+"""Of states and parameters."""
 
 
 def format_of(weight: Tensor, name: str | None = None) -> Format:
@@ -77,19 +82,19 @@ def refusal(v: Tensor, weight: Tensor, vbias: Tensor | None = None, hbias: Tenso
         The reason as the end of a sentence, or None.
     """
     parameters = [x for x in (weight, vbias, hbias) if x is not None]
-    if v.device.type != "cuda" and not interpreted():
-        return f"Triton needs CUDA tensors, got {v.device.type}"
-    if any(x.device != v.device for x in parameters):
-        return "states and parameters are on different devices"
-    if any(x.dtype not in (torch.float16, torch.bfloat16, torch.float32) for x in (v, *parameters)):
-        return "the Triton kernels take float16, bfloat16 and float32"
-    if weight.dim() != 2 or any(x.dim() != 1 for x in parameters[1:]):
-        return "the Triton kernels take no batched parameters"
-    if not 0 < min(weight.shape) <= max(weight.shape) <= LARGEST:
-        return f"the Triton kernels take 1 to {LARGEST} units a side"
     if v.device.type == "cuda" and torch.cuda.get_device_capability(v.device) < (8, 0):
         return "the Triton kernels need compute capability 8.0"
-    return None
+    obstacles = {
+        f"Triton needs CUDA tensors, got {v.device.type}": v.device.type != "cuda" and not interpreted(),
+        "states and parameters are on different devices": any(x.device != v.device for x in parameters),
+        "the Triton kernels take float16, bfloat16 and float32": any(x.dtype not in DTYPES for x in (v, *parameters)),
+        "the Triton kernels take no batched parameters": weight.dim() != 2 or any(x.dim() != 1 for x in parameters[1:]),
+        f"the Triton kernels take 1 to {LARGEST} units a side": not 0
+        < min(weight.shape)
+        <= max(weight.shape)
+        <= LARGEST,
+    }
+    return next((reason for reason, true in obstacles.items() if true), None)
 
 
 class Tile(NamedTuple):
@@ -105,12 +110,17 @@ TILES = (Tile(128, 128, 8, 3), Tile(64, 128, 4, 3), Tile(64, 64, 4, 3), Tile(32,
 """From few large to many small tiles."""
 
 
-def tile(rows: int, units: int) -> Tile:
+def tile(rows: int, units: int, form: Format) -> Tile:
     """The largest tile that still fills the device, else the smallest."""
-    for shape in TILES:
+    for shape in TILES[form.largest_tile :]:
         if triton.cdiv(rows, shape.block_m) * triton.cdiv(units, shape.block_n) >= PROGRAMS:
             return shape
     return TILES[-1]
+
+
+def grid(rows: int, units: int, shape: Tile) -> tuple[int]:
+    """One program a tile."""
+    return (triton.cdiv(rows, shape.block_m) * triton.cdiv(units, shape.block_n),)
 
 
 def padded(size: int, multiple: int = PAD) -> int:

@@ -1,0 +1,1 @@
+"""Free energies of an RBM, forward only: a fused kernel for CUDA."""
