@@ -18,6 +18,9 @@ from pyro_gen.kernels.triton import blocks, graphs, operands
 CHUNK = 128
 """Temperatures of one CUDA graph."""
 
+LARGEST_TILE = 2
+"""The first of ``operands.TILES`` whose epilogue needs no more registers than there are."""
+
 
 def rbm_ais(
     v: Tensor,
@@ -99,7 +102,7 @@ def anneal(
 
 def _sums(states: Tensor, rows: int, units: int, split: operands.Weights) -> Tensor:
     """A line of float64 zeros for each tile of units."""
-    lines = triton.cdiv(units, operands.tile(rows, units, split.form).block_n)
+    lines = triton.cdiv(units, operands.tile(rows, units, split.form, LARGEST_TILE).block_n)
     return torch.zeros((lines, len(states)), dtype=torch.float64, device=states.device)
 
 
@@ -120,7 +123,7 @@ def _launch(
 ) -> None:
     """One half step of all chains and what it adds to the log weights."""
     form, units = split.form, len(bias)
-    shape = operands.tile(rows, units, form)
+    shape = operands.tile(rows, units, form, LARGEST_TILE)
     _annealed_half_step[operands.grid(rows, units, shape)](
         states,
         planes,

@@ -110,9 +110,9 @@ TILES = (Tile(128, 128, 8, 3), Tile(64, 128, 4, 3), Tile(64, 64, 4, 3), Tile(32,
 """From few large to many small tiles."""
 
 
-def tile(rows: int, units: int, form: Format) -> Tile:
-    """The largest tile that still fills the device, else the smallest."""
-    for shape in TILES[form.largest_tile :]:
+def tile(rows: int, units: int, form: Format, largest: int = 0) -> Tile:
+    """The largest tile that still fills the device, else the smallest; ``largest``: where to begin."""
+    for shape in TILES[max(form.largest_tile, largest) :]:
         if triton.cdiv(rows, shape.block_m) * triton.cdiv(units, shape.block_n) >= PROGRAMS:
             return shape
     return TILES[-1]
