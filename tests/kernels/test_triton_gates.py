@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from tests.house import ROOT
-
 if find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
@@ -108,8 +106,8 @@ def other_gates(arch: int) -> Iterator[Gate]:
     """The gradient's product, and the kernel that keeps its weights."""
     for storage, tile in ((storage, tile) for storage in ("fp16", "int8") for tile in contrastive.GRADIENT_TILES):
         depth = 32 if tile.block_m > 64 else 64
-        constants = (("block_m", tile.block_m), ("block_n", tile.block_n), ("block_k", depth))
-        yield Gate("gradient", contrastive._stacked_product, arch, storage, tile.num_warps, tile.num_stages, constants)
+        sides = (("block_m", tile.block_m), ("block_n", tile.block_n), ("block_k", depth))
+        yield Gate("gradient", contrastive._stacked_product, arch, storage, tile.num_warps, tile.num_stages, sides)
     for storage, planes, rows in ((s, p, m) for s, p in (("fp16", 2), ("fp16", 1), ("int8", 2)) for m in (16, 32)):
         own = {"beta": None, "v_stride_i": 1, "stride_j": 1, "storage": storage, "planes": planes}
         constants = (*own.items(), ("block_m", rows), ("side", gibbs.RESIDENT))
@@ -140,7 +138,7 @@ def assembly(gate: Gate, folder: Path) -> tuple[Any, str, str]:
     file.write_bytes(kernel.asm["cubin"])
 
     def output(tool: str, option: str) -> str:
-        command = [tools() / tool, option, file]
+        command = [str(tools() / tool), option, str(file)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     return kernel, output("nvdisasm", "-c"), output("cuobjdump", "-res-usage")
@@ -148,10 +146,15 @@ def assembly(gate: Gate, folder: Path) -> tuple[Any, str, str]:
 
 def faults(gate: Gate, kernel: Any, code: str, usage: str) -> list[str]:
     """What is wrong with the machine code."""
-    count = lambda pattern: len(re.findall(pattern, code))  # noqa: E731
+
+    def count(pattern: str) -> int:
+        return len(re.findall(pattern, code))
+
     found = []
     if not re.search(r"STACK:0\b", usage) or count(r"\b(LDL|STL)\b"):
-        found.append(f"stack or spills: {count(r'LDL')} loads, {count(r'STL')} stores; {usage.strip().splitlines()[-1]}")
+        found.append(
+            f"stack or spills: {count(r'LDL')} loads, {count(r'STL')} stores; {usage.strip().splitlines()[-1]}"
+        )
     if kernel.metadata.shared > SHARED_MEMORY[gate.arch]:
         found.append(f"{kernel.metadata.shared} bytes of shared memory")
     blocks = dict(gate.constants)

@@ -28,10 +28,9 @@ class _Captured(NamedTuple):
 _captured: OrderedDict[Hashable, _Captured | None] = OrderedDict()
 
 
+@torch.no_grad()
 def call(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """``function(*tensors)``, from the second call on as one CUDA graph.
-
-    The first call runs as it is, which compiles the kernels; a caller that is capturing itself gets plain launches.
+    """``function(*tensors)``, from the second call on as one CUDA graph; on a CPU (the interpreter) as it is.
 
     Args:
         function: launches on the current stream only, reads nothing but its arguments, and never waits for the device.
@@ -42,7 +41,7 @@ def call(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tupl
         Fresh tensors.
     """
     device = tensors[0].device
-    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+    if device.type != "cuda":
         return function(*tensors)
     full = (key, device, *((x.shape, x.stride(), x.dtype) for x in tensors))
     with torch.cuda.device(device):
@@ -62,10 +61,13 @@ def _keep(key: Hashable, held: _Captured | None) -> None:
 
 
 def _capture(function: Function, tensors: tuple[Tensor, ...]) -> _Captured:
-    graph, inputs = torch.cuda.CUDAGraph(), [x.clone() for x in tensors]
-    torch.cuda.current_stream().synchronize()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        outputs = function(*inputs)
+    with torch.inference_mode(False):  # the graph's own tensors are written to by calls in and out of that mode
+        inputs = [x.detach().clone() for x in tensors]
+        function(*inputs)  # compiles for these strides and alignments, which must not happen during the capture
+        torch.cuda.current_stream().synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = function(*inputs)
     return _Captured(graph, inputs, outputs)
 
 

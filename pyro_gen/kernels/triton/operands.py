@@ -202,4 +202,5 @@ def _split(
 def clock(seed: int, step: int, chain_offset: int, like: Tensor) -> Tensor:
     """What the kernels read of (seed, step, chain offset): on the device, so that a captured graph can be replayed."""
     signed = (seed + 2**63) % 2**64 - 2**63
-    return torch.tensor([signed, step, chain_offset], device=like.device)
+    # A blocking copy would wait for all work on the stream; three numbers are copied before the call returns.
+    return torch.tensor([signed, step, chain_offset]).to(like.device, non_blocking=True)
