@@ -1,4 +1,4 @@
-"""The one driver: ``python -m benchmarks gibbs --json benchmarks/results/gibbs.json``."""
+"""The one driver: ``python -m benchmarks gibbs --json benchmarks/results/gibbs.json``; ``gpu``: :mod:`.gpu`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from benchmarks import cd, driver, gibbs
+from benchmarks import cd, driver, gibbs, gpu
 from benchmarks.timing import CLOCKS, Plan
 from pyro_gen._files import replacing
 
@@ -45,8 +45,10 @@ def main(arguments: list[str]) -> int:
         arguments: the command line without the program's name.
 
     Returns:
-        The exit status: 1 on a red gate.
+        The exit status: 1 on a red gate, and where ``gpu`` finds no GPU.
     """
+    if arguments[:1] == ["gpu"]:
+        return gpu.main(arguments[1:])
     options = parser().parse_args(arguments)
     if options.clock == "cpu" and options.threads != [1]:
         parser().error("--clock cpu adds up the threads' time: it is for --threads 1 only")

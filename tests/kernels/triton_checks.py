@@ -247,7 +247,7 @@ def check_splits() -> None:
     """K sweeps in one call are k calls; rows do not depend on how chains are split or which tile they fall in."""
     for size, path in itertools.product(((9, 6, 70), (70, 66, 140)), PATHS):
         v, parameters = problem(*size)
-        for seed, step in itertools.product((0, -5), (0, 2**31 - 2, 2**32 - 2)):
+        for seed, step in ((0, 2**31 - 2), (-5, 2**32 - 2)):
             at_once = path(v, parameters, Call(4, seed=seed, step=step))
             now = v
             for t in range(4):
@@ -264,7 +264,7 @@ def check_splits() -> None:
 
 def check_tiles() -> None:
     """Every tile shape gives the formula; with int8 all give the same states."""
-    v, parameters = problem(200, 160, 130)
+    v, parameters = problem(130, 70, 70)
     for form, kept in itertools.product(("fp16x2", "int8x2", "tf32x3"), operands.TILES):
         first = operands.FORMATS[form].largest_tile
         if kept not in operands.TILES[first:]:
@@ -272,11 +272,11 @@ def check_tiles() -> None:
         before, operands.TILES = operands.TILES, (*(kept,) * 5,)
         try:
             assert not wrong_states(by_launches, v, parameters, Call(form=form)), f"{form}, {kept}"
-            states = by_launches(v, parameters, Call(5, form=form))
+            states = by_launches(v, parameters, Call(2, form=form))
         finally:
             operands.TILES = before
         if form == "int8x2":
-            assert torch.equal(states[0], by_launches(v, parameters, Call(5, form=form))[0])
+            assert torch.equal(states[0], by_launches(v, parameters, Call(2, form=form))[0])
 
 
 def check_no_chains() -> None:

@@ -57,7 +57,9 @@ def _keep(key: Hashable, held: _Captured | None) -> None:
     _captured[key] = held
     _captured.move_to_end(key)
     while len(_captured) > KEPT:
-        _captured.popitem(last=False)
+        _, dropped = _captured.popitem(last=False)
+        if dropped is not None:
+            torch.cuda.synchronize()  # the graph may still be running, and its memory goes with it
 
 
 def _capture(function: Function, tensors: tuple[Tensor, ...]) -> _Captured:
