@@ -1,6 +1,6 @@
 """``python -m benchmarks gpu``: a CUDA machine's whole run, from correctness to one JSON and one Markdown table.
 
-Needs torch, Triton and the package's own dependencies, no pytest. First every check of ``tests/kernels/triton_checks.py``
+Needs torch, Triton and the package's own dependencies, no pytest. First each check in ``tests/kernels/triton_checks.py``
 runs compiled on the GPU (words, formulas, odd shapes, poisoned memory, laws, gradients, annealing) in a process of its
 own; nothing is timed where one fails. Then all contenders take turns, round by round, timed by CUDA events.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -49,12 +50,13 @@ def why_not() -> str | None:
 def gate() -> tuple[bool, str]:
     """Whether all checks pass on this GPU, and what they print."""
     command = [sys.executable, "-m", "tests.kernels.triton_checks"]
-    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = os.environ | {"TRITON_INTERPRET": "0"}
+    outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     return outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
 def elapsed(call: Callable[[], object], calls: int, device: str) -> float:
-    """Seconds of one call, averaged over ``calls`` in a row: the device's time from the first to the last, gaps included."""
+    """Seconds of one call, averaged over ``calls`` in a row: the device's time, gaps included."""
     if device == "cpu":
         start = time.perf_counter()
         for _ in range(calls):
@@ -157,8 +159,8 @@ def write(report: dict[str, Any], folder: Path) -> None:
     gpu = report.get("gpu", {})
     title = [
         f"# GPU benchmark: {gpu.get('name', 'none')}",
-        f"\n{report['date']}, commit {report['commit']}, torch {report['versions']['torch']}, Triton {gpu.get('triton')}, "
-        f"`{report['command']}`\n",
+        f"\n{report['date']}, commit {report['commit']}, torch {report['versions']['torch']}, "
+        f"Triton {gpu.get('triton')}, `{report['command']}`\n",
         f"Checks before the timing: {report['gate']}",
     ]
     with replacing(folder / "gpu.json") as part:
@@ -190,7 +192,7 @@ def main(arguments: list[str]) -> int:
     obstacle = why_not()
     if obstacle:
         print(
-            f"python -m benchmarks gpu needs a CUDA machine with Triton: {obstacle}. Nothing was measured.",
+            f"python -m benchmarks gpu needs CUDA and Triton: {obstacle}. Nothing was measured.",
             file=sys.stderr,
         )
         return 1

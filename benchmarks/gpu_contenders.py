@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, pairwise
 
 import torch
 from torch import Tensor
@@ -167,7 +167,7 @@ def naive_ais(own: Problem) -> Contender:
 
     def run() -> Tensor:
         v, log_weight = own.v, own.v.new_zeros(len(own.v), dtype=torch.float64)
-        for beta, following in zip(betas, betas[1:], strict=False):
+        for beta, following in pairwise(betas):
             field = v @ own.weight + own.hbias
             log_weight += (following - beta) * (v @ own.vbias)
             log_weight += (softplus(following * field) - softplus(beta * field)).sum(-1)

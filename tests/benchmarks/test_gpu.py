@@ -1,4 +1,4 @@
-"""The GPU benchmark without a GPU: it says so and fails; its figures and files are checked with the CPU's contenders."""
+"""The GPU benchmark without a GPU: it says so and fails; figures and files are checked with the CPU's contenders."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from tests.kernels.oracle import P_LIMIT, Weights, code, end_law, fixed_uniforms
 INTERPRETED = operands.interpreted()
 DEVICE = "cpu" if INTERPRETED else "cuda"
 if INTERPRETED:
-    operands.PROGRAMS = 4  # the interpreter takes its time for a program, not for its numbers
+    operands.PROGRAMS = 1  # the interpreter takes its time for a program, not for its numbers
 ROUNDING = 5e-6
 """Error of a probability: float32 sums of a thousand terms and an exponential."""
 SIZES = [(1, 1, 1), (63, 50, 1), (64, 64, 40), (1, 500, 7), (500, 1, 3), (65, 7, 4097), (200, 160, 130), (784, 500, 33)]
