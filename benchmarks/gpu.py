@@ -1,6 +1,6 @@
 """``python -m benchmarks gpu``: a CUDA machine's whole run, from correctness to one JSON and one Markdown table.
 
-Needs torch, Triton and the package's own dependencies, no pytest. First each check in ``tests/kernels/triton_checks.py``
+Needs torch, Triton and the package's own dependencies, no pytest. First what ``tests/kernels/triton_checks.py`` holds
 runs compiled on the GPU (words, formulas, odd shapes, poisoned memory, laws, gradients, annealing) in a process of its
 own; nothing is timed where one fails. Then all contenders take turns, round by round, timed by CUDA events.
 """
