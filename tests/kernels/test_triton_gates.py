@@ -27,9 +27,9 @@ from pyro_gen.kernels.ais import triton as ais
 from pyro_gen.kernels.contrastive import triton as contrastive
 from pyro_gen.kernels.free_energy import triton as free_energy
 from pyro_gen.kernels.gibbs import triton as gibbs
-from pyro_gen.kernels.triton import operands
+from pyro_gen.kernels.triton import interpreted, operands
 
-if operands.interpreted():
+if interpreted():
     pytest.skip("TRITON_INTERPRET=1: nothing is compiled", allow_module_level=True)
 
 ARCHITECTURES = (80, 90)
@@ -70,6 +70,7 @@ class Gate:
     constants: tuple[tuple[str, Any], ...]
     pointers: tuple[tuple[str, str], ...] = ()
     pipelined: bool = True
+    multiplies: bool = True
 
     def __str__(self) -> str:
         constants = dict(self.constants)
@@ -113,9 +114,26 @@ def other_gates(arch: int) -> Iterator[Gate]:
         constants = (*own.items(), ("block_m", rows), ("side", gibbs.RESIDENT))
         weight = (("weight", "*fp32"),)
         yield Gate(f"resident x{planes}", gibbs._resident, arch, storage, 4, 3, constants, weight, pipelined=False)
+        halves = tuple(dict.fromkeys(("weight", "vbias", "hbias", "v", "new_v", "new_h"), "*bf16").items())
+        name = f"resident bfloat16 x{planes}"
+        yield Gate(name, gibbs._resident, arch, storage, 4, 3, constants, halves, pipelined=False)
 
 
-GATES = [gate for arch in ARCHITECTURES for make in (product_gates, other_gates) for gate in make(arch)]
+def helper_gates(arch: int) -> Iterator[Gate]:
+    """Kernels without a product: the splitting of weights, sums of columns."""
+    for form in operands.FORMATS.values():
+        constants = (("stride_j", 1), ("storage", form.storage), ("planes", form.planes), ("block", operands.SPLIT))
+        pointers = (("weight", "*fp32"), ("up", TYPES[form.storage]), ("down", TYPES[form.storage]))
+        name = f"split x{form.planes}"
+        yield Gate(name, operands._split, arch, form.storage, 4, 3, constants, pointers, False, False)
+    for storage, planes in (("fp16", 1), ("fp16", 2), ("int8", 1)):
+        sides = (("planes", planes), ("block_m", 64), ("block_n", 32))
+        source, name = TYPES[storage], f"columns x{planes}"
+        pointers = (("high", source), ("low", source), ("sums", "*fp32"))
+        yield Gate(name, contrastive._column_sums, arch, storage, 4, 3, sides, pointers, False, False)
+
+
+GATES = [gate for arch in ARCHITECTURES for make in (product_gates, other_gates, helper_gates) for gate in make(arch)]
 
 
 @lru_cache(maxsize=1)
@@ -157,11 +175,10 @@ def faults(gate: Gate, kernel: Any, code: str, usage: str) -> list[str]:
         )
     if kernel.metadata.shared > SHARED_MEMORY[gate.arch]:
         found.append(f"{kernel.metadata.shared} bytes of shared memory")
-    blocks = dict(gate.constants)
-    wide = gate.arch >= 90 and blocks["block_m"] >= 64
+    wide = gate.arch >= 90 and dict(gate.constants).get("block_m", 0) >= 64
     integer = gate.storage == "int8" and gate.name != "gradient"
     wanted = ("IGMMA" if wide else "IMMA") if integer else ("HGMMA" if wide else "HMMA")
-    if not count(rf"\b{wanted}\b"):
+    if gate.multiplies and not count(rf"\b{wanted}\b"):
         found.append(f"no {wanted}")
     if gate.pipelined and not count(r"\bLDGSTS\.E\.(\w+\.)*128\b"):
         found.append("no 128-bit LDGSTS")

@@ -26,11 +26,11 @@ from pyro_gen.kernels.contrastive import triton as contrastive
 from pyro_gen.kernels.free_energy import triton as free_energy
 from pyro_gen.kernels.gibbs import triton as gibbs
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms, philox_uniforms
-from pyro_gen.kernels.triton import blocks, operands
+from pyro_gen.kernels.triton import blocks, interpreted, operands, refusal
 from pyro_gen.testing import goodness_of_fit
 from tests.kernels.oracle import P_LIMIT, Weights, code, end_law, fixed_uniforms, philox_uniform
 
-INTERPRETED = operands.interpreted()
+INTERPRETED = interpreted()
 DEVICE = "cpu" if INTERPRETED else "cuda"
 if INTERPRETED:
     operands.PROGRAMS = 1  # the interpreter takes its time for a program, not for its numbers
@@ -457,13 +457,13 @@ def check_mistakes() -> None:
 def check_refusals() -> None:
     """What the kernels do not serve they refuse with a reason."""
     v, (weight, vbias, hbias) = problem(3, 2, 4)
-    assert operands.refusal(v, weight, vbias, hbias) is None
-    assert "float32" in str(operands.refusal(v.double(), weight, vbias, hbias))
-    assert "float32" in str(operands.refusal(v, weight, vbias.double(), hbias))
-    assert "batched" in str(operands.refusal(v, weight.expand(2, -1, -1)))
-    assert "batched" in str(operands.refusal(v, weight, vbias.expand(2, -1)))
-    assert "units" in str(operands.refusal(v, weight[:, :0]))
-    assert "different devices" in str(operands.refusal(v, weight.to("meta")))
+    assert refusal(v, weight, vbias, hbias) is None
+    assert "float32" in str(refusal(v.double(), weight, vbias, hbias))
+    assert "float32" in str(refusal(v, weight, vbias.double(), hbias))
+    assert "batched" in str(refusal(v, weight.expand(2, -1, -1)))
+    assert "batched" in str(refusal(v, weight, vbias.expand(2, -1)))
+    assert "units" in str(refusal(v, weight[:, :0]))
+    assert "different devices" in str(refusal(v, weight.to("meta")))
 
 
 CHECKS = {name.removeprefix("check_"): value for name, value in list(globals().items()) if name.startswith("check_")}

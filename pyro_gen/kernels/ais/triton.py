@@ -34,7 +34,7 @@ def rbm_ais(
     form: str | None = None,
     graph: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The reference's path with Philox uniforms; ask :func:`pyro_gen.kernels.triton.operands.refusal` first.
+    """The reference's path with Philox uniforms; ask :func:`pyro_gen.kernels.triton.refusal` first.
 
     Args:
         v: starting states, zeros and ones, (chains, visible).

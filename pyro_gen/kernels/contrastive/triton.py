@@ -33,7 +33,7 @@ def rbm_contrast(
     form: str | None = None,
     graph: bool = True,
 ) -> Contrast:
-    """The reference's gradient with Philox uniforms; ask :func:`pyro_gen.kernels.triton.operands.refusal` first.
+    """The reference's gradient with Philox uniforms; ask :func:`pyro_gen.kernels.triton.refusal` first.
 
     Args:
         batch: rows of data, zeros and ones, (n, visible), n at least 1.

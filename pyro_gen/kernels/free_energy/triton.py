@@ -11,7 +11,7 @@ from pyro_gen.kernels.triton import blocks, operands
 
 
 def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, form: str = "tf32x3") -> Tensor:
-    r"""Forward pass only; ask :func:`pyro_gen.kernels.triton.operands.refusal` first.
+    r"""Forward pass only; ask :func:`pyro_gen.kernels.triton.refusal` first.
 
     .. math:: F(v) = -v \cdot a - \sum_j \log\bigl(1 + e^{b_j + (vW)_j}\bigr)
 

@@ -32,7 +32,7 @@ def rbm_gibbs(
     form: str | None = None,
     graph: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The reference's sweeps with Philox uniforms; ask :func:`pyro_gen.kernels.triton.operands.refusal` first.
+    """The reference's sweeps with Philox uniforms; ask :func:`pyro_gen.kernels.triton.refusal` first.
 
     Args:
         v: visible states, zeros and ones, (chains, visible).

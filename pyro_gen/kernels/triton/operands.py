@@ -15,7 +15,6 @@ int8 tensor cores want them): the main loops have no masks and load 128 bits at 
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import torch
@@ -28,8 +27,8 @@ from pyro_gen.kernels.triton import blocks
 PAD = 128
 """Every dimension of an operand is a multiple of this, the largest side of a tile."""
 
-LARGEST = 65_536
-"""Units of a side: up to here int8 planes cannot overflow int32."""
+SPLIT = 32
+"""Side of the square tiles in which weights are split: twice that spills registers over int8's exact division."""
 
 PROGRAMS = 128
 """A tile shape is taken if it gives at least as many programs: about the multiprocessors of an A100 or H200."""
@@ -53,48 +52,11 @@ FORMATS = {
 }
 
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-"""Of states and parameters."""
-
-
 def format_of(weight: Tensor, name: str | None = None) -> Format:
     """The named format, or the one that is exact for the dtype of ``weight``."""
     if name is None:
         name = "fp16x2" if weight.dtype == torch.float32 else "fp16"
     return FORMATS[name]
-
-
-def interpreted() -> bool:
-    """Whether Triton's interpreter runs the kernels, on CPU tensors."""
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
-
-
-def refusal(v: Tensor, weight: Tensor, vbias: Tensor | None = None, hbias: Tensor | None = None) -> str | None:
-    """Why the Triton kernels cannot serve a call with these tensors, or None where they can.
-
-    Args:
-        v: states, (chains, visible) after flattening; only device and dtype matter.
-        weight: (visible, hidden).
-        vbias: (visible,); None to leave it unchecked.
-        hbias: (hidden,); None to leave it unchecked.
-
-    Returns:
-        The reason as the end of a sentence, or None.
-    """
-    parameters = [x for x in (weight, vbias, hbias) if x is not None]
-    if v.device.type == "cuda" and torch.cuda.get_device_capability(v.device) < (8, 0):
-        return "the Triton kernels need compute capability 8.0"
-    obstacles = {
-        f"Triton needs CUDA tensors, got {v.device.type}": v.device.type != "cuda" and not interpreted(),
-        "states and parameters are on different devices": any(x.device != v.device for x in parameters),
-        "the Triton kernels take float16, bfloat16 and float32": any(x.dtype not in DTYPES for x in (v, *parameters)),
-        "the Triton kernels take no batched parameters": weight.dim() != 2 or any(x.dim() != 1 for x in parameters[1:]),
-        f"the Triton kernels take 1 to {LARGEST} units a side": not 0
-        < min(weight.shape)
-        <= max(weight.shape)
-        <= LARGEST,
-    }
-    return next((reason for reason, true in obstacles.items() if true), None)
 
 
 class Tile(NamedTuple):
@@ -164,8 +126,8 @@ def weights(weight: Tensor, form: Format) -> Weights:
     up = torch.empty((form.planes, columns, rows), dtype=form.dtype, device=weight.device)
     down = torch.empty((form.planes, rows, columns), dtype=form.dtype, device=weight.device)
     largest = torch.linalg.vector_norm(weight, torch.inf, dtype=torch.float32)
-    _split[(rows // 64, columns // 64)](
-        weight, largest, up, down, visible, hidden, *weight.stride(), rows, columns, form.storage, form.planes, 64
+    _split[(rows // SPLIT, columns // SPLIT)](
+        weight, largest, up, down, visible, hidden, *weight.stride(), rows, columns, form.storage, form.planes, SPLIT
     )
     return Weights(up, down, largest, form)
 
