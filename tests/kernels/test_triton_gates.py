@@ -88,7 +88,7 @@ def product_gates(arch: int) -> Iterator[Gate]:
     """Kernels whose main loop multiplies states by split weights."""
     for form in (operands.FORMATS["fp16x2"], operands.FORMATS["int8x2"], operands.FORMATS["tf32x3"]):
         for number, tile in enumerate(operands.TILES):
-            if number < form.largest_tile:
+            if number < form.largest_tile and arch // 10 != operands.HOPPER:
                 continue
             blocks = {"block_m": tile.block_m, "block_n": tile.block_n, "block_k": form.block_k}
             constants = tuple({"storage": form.storage, "planes": form.planes, **blocks}.items())

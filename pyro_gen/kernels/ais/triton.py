@@ -102,7 +102,7 @@ def anneal(
 
 def _sums(states: Tensor, rows: int, units: int, split: operands.Weights) -> Tensor:
     """A line of float64 zeros for each tile of units."""
-    lines = triton.cdiv(units, operands.tile(rows, units, split.form, LARGEST_TILE).block_n)
+    lines = triton.cdiv(units, operands.tile(rows, units, split.form, states.device, LARGEST_TILE).block_n)
     return torch.zeros((lines, len(states)), dtype=torch.float64, device=states.device)
 
 
@@ -123,7 +123,7 @@ def _launch(
 ) -> None:
     """One half step of all chains and what it adds to the log weights."""
     form, units = split.form, len(bias)
-    shape = operands.tile(rows, units, form, LARGEST_TILE)
+    shape = operands.tile(rows, units, form, out.device, LARGEST_TILE)
     _annealed_half_step[operands.grid(rows, units, shape)](
         states,
         planes,

@@ -105,7 +105,7 @@ def _probabilities(
     """P(h = 1 | state) as two float16 planes, zero in the rows of the padding."""
     form, units = split.form, len(hbias)
     probs = torch.empty((2, len(states), split.up.shape[1]), dtype=torch.float16, device=states.device)
-    shape = operands.tile(len(states), units, form)
+    shape = operands.tile(len(states), units, form, states.device)
     _probability_planes[operands.grid(len(states), units, shape)](
         states,
         split.up,

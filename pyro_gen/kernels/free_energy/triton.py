@@ -37,7 +37,7 @@ def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, for
 def hidden_sums(states: Tensor, split: operands.Weights, hbias: Tensor, rows: int, depth: int) -> Tensor:
     """Softplus of the hidden units' total input, summed: float32 (rows,), from padded states of ``depth`` units."""
     form, units = split.form, len(hbias)
-    shape = operands.tile(rows, units, form)
+    shape = operands.tile(rows, units, form, states.device)
     sums = torch.empty((triton.cdiv(units, shape.block_n), len(states)), dtype=torch.float32, device=states.device)
     _hidden_sums[operands.grid(rows, units, shape)](
         states,

@@ -101,7 +101,7 @@ def half_step(
     stream: int,
 ) -> None:
     """Draw the other side of padded ``states`` of ``depth`` units into ``out``; ``planes``: the right orientation."""
-    shape, form, units = operands.tile(rows, len(bias), split.form), split.form, len(bias)
+    shape, form, units = operands.tile(rows, len(bias), split.form, out.device), split.form, len(bias)
     _half_step[operands.grid(rows, units, shape)](
         states,
         planes,

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-__all__ = ["LARGEST", "interpreted", "refusal"]
+__all__ = ["LARGEST", "capability", "interpreted", "refusal"]
 
 LARGEST = 65_536
 """Units of a side: up to here int8 planes cannot overflow int32."""
@@ -32,7 +32,8 @@ def _installed() -> bool:
 
 
 @lru_cache(maxsize=16)
-def _capability(device: torch.device) -> tuple[int, int]:
+def capability(device: torch.device) -> tuple[int, int]:
+    """Of a CUDA device, looked up once."""
     return torch.cuda.get_device_capability(device)
 
 
@@ -49,7 +50,7 @@ def refusal(v: Tensor, weight: Tensor, *biases: Tensor) -> str | None:
     """
     if not _installed():
         return "Triton is not installed"
-    if v.device.type == "cuda" and _capability(v.device) < (8, 0):
+    if v.device.type == "cuda" and capability(v.device) < (8, 0):
         return "the Triton kernels need compute capability 8.0"
     obstacles = {
         f"Triton needs CUDA tensors, got {v.device.type}": v.device.type != "cuda" and not interpreted(),

@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pyro_gen.kernels.triton import blocks
+from pyro_gen.kernels.triton import blocks, capability
 
 PAD = 128
 """Every dimension of an operand is a multiple of this, the largest side of a tile."""
@@ -35,7 +35,7 @@ PROGRAMS = 128
 
 
 class Format(NamedTuple):
-    """How operands are stored, and the first of ``TILES`` that needs no more registers than there are."""
+    """How operands are stored, and the first of ``TILES`` that needs no more registers than there are (before Hopper)."""
 
     storage: str
     planes: int
@@ -71,10 +71,14 @@ class Tile(NamedTuple):
 TILES = (Tile(128, 128, 8, 3), Tile(64, 128, 4, 3), Tile(64, 64, 4, 3), Tile(32, 64, 4, 4), Tile(32, 32, 4, 4))
 """From few large to many small tiles."""
 
+HOPPER = 9
+"""Major compute capability whose tensor cores read both operands from shared memory: any format fits any tile."""
 
-def tile(rows: int, units: int, form: Format, largest: int = 0) -> Tile:
-    """The largest tile that still fills the device, else the smallest; ``largest``: where to begin."""
-    for shape in TILES[max(form.largest_tile, largest) :]:
+
+def tile(rows: int, units: int, form: Format, device: torch.device, largest: int = 0) -> Tile:
+    """The largest tile that still fills the device, else the smallest; ``largest``: the first of ``TILES`` to try."""
+    first = largest if device.type == "cuda" and capability(device)[0] == HOPPER else max(form.largest_tile, largest)
+    for shape in TILES[first:]:
         if triton.cdiv(rows, shape.block_m) * triton.cdiv(units, shape.block_n) >= PROGRAMS:
             return shape
     return TILES[-1]
