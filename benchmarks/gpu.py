@@ -103,9 +103,12 @@ def measure(mode: str, shape: tuple[int, int, int], rounds: int, seconds: float,
     built, missing = {}, {}
     for name, make in MODES[mode](visible, hidden, chains, device):
         try:
-            built[name] = make()
-        except (ImportError, RuntimeError) as error:
+            contender = make()
+            contender.run()
+        except Exception as error:  # whatever stops one contender is reported in its place, the others run on
             missing[name] = f"{type(error).__name__}: {error}"
+        else:
+            built[name] = contender
     samples = interleave(built, rounds, seconds, device)
     quicker, figures = ratios(samples, "naive"), {}
     for name, times in samples.items():
@@ -186,7 +189,7 @@ def main(arguments: list[str]) -> int:
         arguments: the command line after ``gpu``.
 
     Returns:
-        The exit status: 1 without a GPU and on a failed check.
+        The exit status: 1 without a GPU, on a failed check, and where a contender could not run.
     """
     options = parser().parse_args(arguments)
     obstacle = why_not()
@@ -201,13 +204,13 @@ def main(arguments: list[str]) -> int:
     if not passed:
         print("No figure on a red gate: a check failed.", file=sys.stderr)
         return 1
-    results = []
-    for mode in options.ops:
-        for shape in SHAPES[mode]:
-            results.append(measure(mode, shape, options.rounds, options.sample_seconds, "cuda"))
-            print(table(results[-1]), flush=True)
-            torch.cuda.empty_cache()
     summary = f"{len([line for line in log.splitlines() if line.startswith('passed')])} passed"
     plan = {"rounds": options.rounds, "sample_seconds": options.sample_seconds}
-    write({"gate": summary, **describe(), "gpu": machine(), "plan": plan, "results": results}, options.out)
-    return 0
+    results: list[dict[str, Any]] = []
+    report = {"gate": summary, **describe(), "gpu": machine(), "plan": plan, "results": results}
+    for mode, shape in [(op, shape) for op in options.ops for shape in SHAPES[op]]:
+        results.append(measure(mode, shape, options.rounds, options.sample_seconds, "cuda"))
+        print(table(results[-1]), flush=True)
+        write(report, options.out)  # after every shape: a run that breaks off leaves what it has measured
+        torch.cuda.empty_cache()
+    return int(any(result["missing"] for result in results))

@@ -43,14 +43,18 @@ def call(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tupl
     device = tensors[0].device
     if device.type != "cuda":
         return function(*tensors)
-    full = (key, device, *((x.shape, x.stride(), x.dtype) for x in tensors))
     with torch.cuda.device(device):
-        if full not in _captured:
-            _keep(full, None)
-            return function(*tensors)
-        held = _captured[full] or _capture(function, tensors)
-        _keep(full, held)
-        return _replay(held, tensors)
+        return _remembered(function, (key, device, *((x.shape, x.stride(), x.dtype) for x in tensors)), tensors)
+
+
+def _remembered(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Plain at the first call with this key, captured at the second, replayed from then on."""
+    if key not in _captured:
+        _keep(key, None)
+        return function(*tensors)
+    held = _captured[key] or _capture(function, tensors)
+    _keep(key, held)
+    return _replay(held, tensors)
 
 
 def _keep(key: Hashable, held: _Captured | None) -> None:

@@ -35,7 +35,7 @@ PROGRAMS = 128
 
 
 class Format(NamedTuple):
-    """How operands are stored, and the first of ``TILES`` that needs no more registers than there are (before Hopper)."""
+    """How operands are stored, and the first of ``TILES`` that spills no registers before Hopper."""
 
     storage: str
     planes: int
