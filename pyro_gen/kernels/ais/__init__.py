@@ -12,11 +12,13 @@ from pyro_gen.kernels.ais import reference
 from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check_units
 from pyro_gen.kernels.random import source
 from pyro_gen.kernels.registry import folded_chains, folded_parameter, register, without_autocast
+from pyro_gen.kernels.triton import refusal as refused_by_triton
 
 __all__ = ["rbm_ais"]
 
 PATHS = (
     backend.Path("native", native.impossible, native.slower),
+    backend.Path("triton", refused_by_triton),
     backend.Path("cpu", backend.anywhere),  # the reference, with the CPU's stream of uniforms
     backend.Path("int8", backend.anywhere, by_name_only=True),  # the same: importance weights want float32
 )
@@ -92,9 +94,14 @@ def _anneal(
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1 or base.dim() > 1
     chosen = backend.choose("rbm_ais", _NO_PATHS if batched else PATHS, v, weight)
     chains = v.shape[:-1]
+    flat = v.reshape(chains.numel(), v.shape[-1])
     if chosen == "native":
-        flat = v.reshape(chains.numel(), v.shape[-1])
         log_weight, flat = native.rbm_ais(flat, weight, vbias, hbias, base, betas.tolist(), seed, chain_offset)
+        return log_weight.view(chains), flat.view(v.shape)
+    if chosen == "triton":
+        from pyro_gen.kernels.ais import triton as cuda
+
+        log_weight, flat = cuda.rbm_ais(flat, weight, vbias, hbias, base, betas, seed, chain_offset)
         return log_weight.view(chains), flat.view(v.shape)
     uniforms = source(seed, chains.numel(), chain_offset, v, fast=chosen != "reference")
     log_weight, last = reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)

@@ -11,6 +11,7 @@ from pyro_gen.kernels import backend, native
 from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check_units
 from pyro_gen.kernels.contrastive import reference
 from pyro_gen.kernels.registry import register, without_autocast
+from pyro_gen.kernels.triton import refusal as refused_by_triton
 
 __all__ = ["Gradients", "contrast", "rbm_contrast"]
 
@@ -21,6 +22,7 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 PATHS = (
     backend.Path("native", native.impossible, native.slower),
+    backend.Path("triton", refused_by_triton),
     backend.Path("cpu", backend.anywhere),  # the reference, whose chains are the backend's
     backend.Path("int8", backend.anywhere, by_name_only=True),
 )
@@ -93,7 +95,12 @@ def gradients(
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
     _check(batch, start, weight, vbias, hbias)
     check_chain_numbers(chain_offset, len(start))
-    if backend.choose("rbm_contrast", PATHS, start, weight) != "native":
+    chosen = backend.choose("rbm_contrast", PATHS, start, weight)
+    if chosen == "triton":
+        from pyro_gen.kernels.contrastive import triton as cuda
+
+        return cuda.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
+    if chosen != "native":
         return reference.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
     particles, _ = native.rbm_gibbs(start, weight, vbias, hbias, num_steps, None, seed, step, chain_offset)
     return *native.rbm_statistics(batch, particles, weight, vbias, hbias), particles

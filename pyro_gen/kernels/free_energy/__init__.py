@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from pyro_gen.kernels import backend
 from pyro_gen.kernels.free_energy import reference
 from pyro_gen.kernels.registry import register_formula
+from pyro_gen.kernels.triton import refusal as refused_by_triton
 
-__all__ = ["rbm_free_energy"]
+__all__ = ["PATHS", "rbm_free_energy"]
+
+PATHS = (
+    backend.Path("triton", refused_by_triton),
+    *(backend.Path(name, backend.anywhere) for name in ("cpu", "native", "int8")),  # the formula as it stands
+)
 
 _op = register_formula(
     "rbm_free_energy(Tensor v, Tensor weight, Tensor vbias, Tensor hbias) -> Tensor", reference.rbm_free_energy
@@ -32,9 +40,25 @@ def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> 
         Fischer and Igel (2014), Training restricted Boltzmann machines: an introduction, equation 22.
 
     Example:
-        >>> import torch
         >>> rbm_free_energy(torch.ones(2, 4), torch.zeros(4, 1), torch.ones(4), torch.zeros(1))
         tensor([-4.6931, -4.6931])
     """
+    plain = v.is_cuda and _forward_only(v, weight, vbias, hbias)
+    if plain and backend.choose("rbm_free_energy", PATHS, v, weight) == "triton":
+        from pyro_gen.kernels.free_energy import triton as cuda
+
+        return cuda.rbm_free_energy(v.reshape(-1, v.shape[-1]), weight, vbias, hbias).view(v.shape[:-1])
     free_energy: Tensor = _op(v, weight, vbias, hbias)
     return free_energy
+
+
+def _forward_only(*tensors: Tensor) -> bool:
+    """Whether an eager call with unbatched parameters of one dtype asks for no gradient: what the fused kernel does."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cuda"):
+        return False
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        return False
+    v, weight, vbias, hbias = tensors
+    plain = not any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in tensors)
+    same = all(x.dtype == v.dtype and x.device == v.device for x in tensors)
+    return plain and same and (weight.dim(), vbias.dim(), hbias.dim()) == (2, 1, 1)

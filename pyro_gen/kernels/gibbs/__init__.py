@@ -12,11 +12,13 @@ from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check
 from pyro_gen.kernels.gibbs import cpu, int8, reference
 from pyro_gen.kernels.random import source
 from pyro_gen.kernels.registry import folded_chains, folded_parameter, register, without_autocast
+from pyro_gen.kernels.triton import refusal as refused_by_triton
 
 __all__ = ["rbm_gibbs", "sweep"]
 
 PATHS = (
     backend.Path("native", native.impossible, native.slower),
+    backend.Path("triton", refused_by_triton),
     backend.Path("cpu", cpu.impossible),
     backend.Path("int8", int8.impossible, by_name_only=True),
 )
@@ -110,6 +112,10 @@ def sweep(
     beta = None if beta is None else beta.reshape(-1)
     if chosen == "native":
         v, h = native.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
+    elif chosen == "triton":
+        from pyro_gen.kernels.gibbs import triton as cuda
+
+        v, h = cuda.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
     else:
         uniforms = source(seed, len(flat), chain_offset, v, fast=True)
         v, h = _TORCH[chosen](flat, weight, vbias, hbias, num_steps, beta, uniforms, step)

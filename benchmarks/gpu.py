@@ -1,0 +1,216 @@
+"""``python -m benchmarks gpu``: a CUDA machine's whole run, from correctness to one JSON and one Markdown table.
+
+Needs torch, Triton and the package's own dependencies, no pytest. First what ``tests/kernels/triton_checks.py`` holds
+runs compiled on the GPU (words, formulas, odd shapes, poisoned memory, laws, gradients, annealing) in a process of its
+own; nothing is timed where one fails. Then all contenders take turns, round by round, timed by CUDA events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import gpu_contenders as contenders
+from benchmarks.machine import ROOT, describe
+from benchmarks.timing import Contender, Spread, ratios
+from pyro_gen._files import replacing
+
+RESULTS = ROOT / "benchmarks" / "results"
+SHAPES = {
+    "gibbs": ((784, 500, 128), (784, 500, 1024), (784, 1024, 1024), (64, 64, 64), (4096, 4096, 4096)),
+    "cd": ((784, 500, 128), (784, 500, 1024), (784, 1024, 1024)),
+    "ais": ((784, 500, 128), (784, 500, 1024)),
+}
+"""(visible, hidden, chains) for each op."""
+
+Mode = Callable[[int, int, int, str], Iterator[tuple[str, Callable[[], Contender]]]]
+MODES: dict[str, Mode] = {"gibbs": contenders.gibbs, "cd": contenders.cd, "ais": contenders.ais}
+
+
+def why_not() -> str | None:
+    """Why this machine cannot run the benchmark, or None."""
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} finds no CUDA device"
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    return None
+
+
+def gate() -> tuple[bool, str]:
+    """Whether all checks pass on this GPU, and what they print."""
+    command = [sys.executable, "-m", "tests.kernels.triton_checks"]
+    environment = os.environ | {"TRITON_INTERPRET": "0"}
+    outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def elapsed(call: Callable[[], object], calls: int, device: str) -> float:
+    """Seconds of one call, averaged over ``calls`` in a row: the device's time, gaps included."""
+    if device == "cpu":
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return (time.perf_counter() - start) / calls
+    first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    first.record()
+    for _ in range(calls):
+        call()
+    last.record()
+    last.synchronize()
+    return first.elapsed_time(last) * 1e-3 / calls
+
+
+def interleave(built: Mapping[str, Contender], rounds: int, seconds: float, device: str) -> dict[str, list[float]]:
+    """Warm every contender up, then time each once a round, every second round in reverse order: seconds a unit."""
+    calls = {}
+    for name, contender in built.items():
+        for _ in range(3):
+            contender.run()
+        calls[name] = max(1, round(seconds / max(elapsed(contender.run, 2, device), 1e-7)))
+    samples: dict[str, list[float]] = {name: [] for name in built}
+    for turn in range(rounds):
+        for name in list(built) if turn % 2 == 0 else reversed(list(built)):
+            samples[name].append(elapsed(built[name].run, calls[name], device) / built[name].units)
+    return samples
+
+
+def measure(mode: str, shape: tuple[int, int, int], rounds: int, seconds: float, device: str) -> dict[str, Any]:
+    """Time all contenders of one op at one shape.
+
+    Args:
+        mode: name of the op.
+        shape: (visible, hidden, chains).
+        rounds: samples of each contender, at least 2.
+        seconds: length of a sample.
+        device: where to run; on "cpu" only the naive contenders exist.
+
+    Returns:
+        Figures of each contender, and why others are missing.
+    """
+    visible, hidden, chains = shape
+    built, missing = {}, {}
+    for name, make in MODES[mode](visible, hidden, chains, device):
+        try:
+            contender = make()
+            contender.run()
+        except Exception as error:  # whatever stops one contender is reported in its place, the others run on
+            missing[name] = f"{type(error).__name__}: {error}"
+        else:
+            built[name] = contender
+    samples = interleave(built, rounds, seconds, device)
+    quicker, figures = ratios(samples, "naive"), {}
+    for name, times in samples.items():
+        median = Spread.of(times).median
+        figures[name] = {
+            "seconds": asdict(Spread.of(times)),
+            "times_quicker_than_naive": asdict(quicker[name]),
+            "connection_updates_per_second": 2.0 * visible * hidden * chains / median,
+            "chain_steps_per_second": chains / median,
+        }
+    return {"op": mode, "shape": shape, "unit": contenders.UNITS[mode], "contenders": figures, "missing": missing}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures of one op at one shape as Markdown: medians, quartiles of the ratios in brackets."""
+    lines = [
+        f"\n### {result['op']}, {'x'.join(map(str, result['shape']))}: microseconds (us) a {result['unit']}\n",
+        "| contender | us | times quicker than naive (quartiles) | connection updates/s | chain steps/s |",
+        "|---|---|---|---|---|",
+    ]
+    for name, figures in result["contenders"].items():
+        ratio = figures["times_quicker_than_naive"]
+        cells = [
+            name,
+            f"{figures['seconds']['median'] * 1e6:.1f}",
+            f"{ratio['median']:.2f} ({ratio['lower']:.2f}-{ratio['upper']:.2f})",
+            f"{figures['connection_updates_per_second']:.3g}",
+            f"{figures['chain_steps_per_second']:.3g}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines + [f"| {name} | missing: {why} | | | |" for name, why in result["missing"].items()])
+
+
+def machine() -> dict[str, Any]:
+    """The GPU and what drives it."""
+    properties = torch.cuda.get_device_properties(0)
+    import triton
+
+    return {
+        "name": properties.name,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "memory_bytes": properties.total_memory,
+        "cuda": torch.version.cuda,
+        "triton": triton.__version__,
+    }
+
+
+def write(report: dict[str, Any], folder: Path) -> None:
+    """One JSON and one Markdown file, each whole or not at all."""
+    gpu = report.get("gpu", {})
+    title = [
+        f"# GPU benchmark: {gpu.get('name', 'none')}",
+        f"\n{report['date']}, commit {report['commit']}, torch {report['versions']['torch']}, "
+        f"Triton {gpu.get('triton')}, `{report['command']}`\n",
+        f"Checks before the timing: {report['gate']}",
+    ]
+    with replacing(folder / "gpu.json") as part:
+        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    with replacing(folder / "gpu.md") as part:
+        part.write_text("\n".join(title + [table(result) for result in report["results"]]) + "\n", encoding="utf-8")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
+    result.add_argument("--out", type=Path, default=RESULTS, help="folder of gpu.json and gpu.md")
+    result.add_argument("--ops", nargs="+", choices=MODES, default=list(MODES), help="default: all")
+    result.add_argument("--rounds", type=int, default=15, help="samples of each contender, at least 2 (default: 15)")
+    result.add_argument("--sample-seconds", type=float, default=0.02, help="length of a sample (default: 0.02)")
+    return result
+
+
+def main(arguments: list[str]) -> int:
+    """Check, measure, write.
+
+    Args:
+        arguments: the command line after ``gpu``.
+
+    Returns:
+        The exit status: 1 without a GPU, on a failed check, and where a contender could not run.
+    """
+    options = parser().parse_args(arguments)
+    obstacle = why_not()
+    if obstacle:
+        print(
+            f"python -m benchmarks gpu needs CUDA and Triton: {obstacle}. Nothing was measured.",
+            file=sys.stderr,
+        )
+        return 1
+    passed, log = gate()
+    print(log, flush=True)
+    if not passed:
+        print("No figure on a red gate: a check failed.", file=sys.stderr)
+        return 1
+    summary = f"{len([line for line in log.splitlines() if line.startswith('passed')])} passed"
+    plan = {"rounds": options.rounds, "sample_seconds": options.sample_seconds}
+    results: list[dict[str, Any]] = []
+    report = {"gate": summary, **describe(), "gpu": machine(), "plan": plan, "results": results}
+    for mode, shape in [(op, shape) for op in options.ops for shape in SHAPES[op]]:
+        results.append(measure(mode, shape, options.rounds, options.sample_seconds, "cuda"))
+        print(table(results[-1]), flush=True)
+        write(report, options.out)  # after every shape: a run that breaks off leaves what it has measured
+        torch.cuda.empty_cache()
+    return int(any(result["missing"] for result in results))

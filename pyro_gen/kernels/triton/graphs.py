@@ -1,0 +1,102 @@
+"""Functions of tensors as CUDA graphs: captured at the second call with the same shapes, replayed from then on.
+
+Inputs are copied into the graph's own tensors and results are copied out, so callers may pass any tensors. One graph
+must not be replayed on two streams at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+KEPT = 8
+"""Graphs, with the memory they work in, that are kept; the one not used for the longest time goes first."""
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+class _Captured(NamedTuple):
+    graph: torch.cuda.CUDAGraph
+    inputs: list[Tensor]
+    outputs: tuple[Tensor, ...]
+
+
+_captured: OrderedDict[Hashable, _Captured | None] = OrderedDict()
+_refused: set[Hashable] = set()
+
+
+@torch.no_grad()
+def call(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """``function(*tensors)``, from the second call on as one CUDA graph; on a CPU (the interpreter) as it is.
+
+    Args:
+        function: launches on the current stream only, reads nothing but its arguments, and never waits for the device.
+        key: tells apart functions that are called with tensors of the same shapes.
+        tensors: the arguments.
+
+    Returns:
+        Fresh tensors.
+    """
+    device = tensors[0].device
+    if device.type != "cuda":
+        return function(*tensors)
+    with torch.cuda.device(device):
+        return _remembered(function, (key, device, *((x.shape, x.stride(), x.dtype) for x in tensors)), tensors)
+
+
+def _remembered(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Plain at the first call with this key, captured at the second, replayed from then on."""
+    if key in _refused or _capturing():
+        return function(*tensors)
+    if key not in _captured:
+        _keep(key, None)
+        return function(*tensors)
+    held = _captured[key]
+    if held is None:
+        try:
+            held = _capture(function, tensors)
+        except RuntimeError as error:
+            logger.debug("no CUDA graph: %s", error)
+            _refused.add(key)
+            return function(*tensors)
+    _keep(key, held)
+    return _replay(held, tensors)
+
+
+def _capturing() -> bool:
+    """Whether the caller captures a graph of its own, of which the launches become part."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+def _keep(key: Hashable, held: _Captured | None) -> None:
+    _captured[key] = held
+    _captured.move_to_end(key)
+    while len(_captured) > KEPT:
+        _, dropped = _captured.popitem(last=False)
+        if dropped is not None:
+            torch.cuda.synchronize()  # the graph may still be running, and its memory goes with it
+
+
+def _capture(function: Function, tensors: tuple[Tensor, ...]) -> _Captured:
+    with torch.inference_mode(False):  # the graph's own tensors are written to by calls in and out of that mode
+        inputs = [x.detach().clone() for x in tensors]
+        function(*inputs)  # compiles for these strides and alignments, which must not happen during the capture
+        torch.cuda.current_stream().synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = function(*inputs)
+    return _Captured(graph, inputs, outputs)
+
+
+def _replay(held: _Captured, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    for own, given in zip(held.inputs, tensors, strict=True):
+        own.copy_(given)
+    held.graph.replay()
+    return tuple(x.clone() for x in held.outputs)

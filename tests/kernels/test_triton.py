@@ -1,0 +1,68 @@
+"""The Triton kernels in Triton's interpreter, on CPU tensors: each check of ``triton_checks.py`` in its own process.
+
+Triton reads TRITON_INTERPRET while it decorates, so one process cannot both interpret and compile.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from tests.house import ROOT
+
+CHECKS = (
+    "words",
+    "one_sweep",
+    "beta",
+    "dtypes",
+    "layouts",
+    "weights_of_every_magnitude",
+    "int8",
+    "splits",
+    "tiles",
+    "no_chains",
+    "no_unwritten_memory_is_read",
+    "contrast",
+    "free_energy",
+    "annealing",
+    "law",
+    "mistakes",
+    "refusals",
+)
+
+
+def why_not() -> str | None:
+    """Why the interpreter cannot run here, or None."""
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    minor = tuple(int(part) for part in version("triton").split(".")[:2])
+    if minor < (3, 7) and np.lib.NumpyVersion(np.__version__) >= "2.4.0":
+        return "the interpreter of Triton before 3.7 needs NumPy before 2.4"
+    return None
+
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # Warnings there are the interpreter's own: it turns arrays of one element into numbers, exponentials overflow.
+    command = [sys.executable, "-W", "ignore", "-m", "tests.kernels.triton_checks", *arguments]
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_interpreted_kernels_pass(name: str) -> None:
+    outcome = run(name)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert f"passed {name}" in outcome.stdout
+
+
+def test_no_check_is_left_out() -> None:
+    assert run("--list").stdout.split() == list(CHECKS)
