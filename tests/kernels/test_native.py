@@ -27,6 +27,8 @@ SIZES = [
     (3, 33, 15),
     (33, 3, 17),
     (31, 32, 129),
+    (70, 45, 5),
+    (33, 64, 8),
     (65, 127, 63),
     (128, 96, 64),
     (130, 70, 300),
@@ -102,6 +104,18 @@ def test_long_runs_stay_with_the_reference() -> None:
     assert torch.equal(h, expected[1])
 
 
+@pytest.mark.usefixtures("instruction_set")
+def test_a_chain_does_not_know_how_many_others_there_are() -> None:
+    """Few chains are summed by another loop, in the same order: neither fields nor log weights differ in a bit."""
+    start, parameters = problem(70, 45, 200)
+    betas = [0.0, 0.3, 0.8, 1.0]
+    whole = native.rbm_ais(start, *parameters, parameters[1], betas, 3, 0)
+    for first, end in ((0, 1), (1, 9), (9, 25), (25, 90), (90, 200)):
+        part = native.rbm_ais(start[first:end], *parameters, parameters[1], betas, 3, first)
+        assert torch.equal(part[0], whole[0][first:end])
+        assert torch.equal(part[1], whole[1][first:end])
+
+
 def test_all_instruction_sets_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     start, parameters = problem(130, 70, 300)
     found = []
@@ -170,8 +184,9 @@ def layouts(x: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.usefixtures("instruction_set")
-def test_layouts_do_not_matter() -> None:
-    batch, (weight, vbias, hbias) = problem(37, 41, 145)
+@pytest.mark.parametrize("rows", [145, 6])
+def test_layouts_do_not_matter(rows: int) -> None:
+    batch, (weight, vbias, hbias) = problem(37, 41, rows)
     spread = torch.stack((vbias, vbias), -1)[:, 0]
     base = torch.zeros(()).expand(37)
     expected = (

@@ -3,6 +3,7 @@ BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl")
 #define LANES 16
 #define TILE_BLOCKS 4
 #define TILE_OUTPUTS 4
+#define FEW 8 /* chains up to which lanes are outputs */
 #define NAME(x) x##_avx512
 #define vf vf16
 #define vu vu16
@@ -98,11 +99,56 @@ static void store_transposed_avx512(const float *sums, int64_t rows, int64_t cou
     }
 }
 
+/* 16 x 16 weights from unit `k` and output `j` on, a register a unit; zeros where there are none. */
+static inline ALWAYS void block_avx512(const Side *side, int64_t k, int64_t j, __m512 *w) {
+    const int64_t units = side->units - k, outputs = side->outputs - j;
+    const __mmask16 unit = units < 16 ? (__mmask16)((1u << units) - 1) : 0xFFFF;
+    const __mmask16 output = outputs < 16 ? (__mmask16)((1u << outputs) - 1) : 0xFFFF;
+    const float *weight = side->weight + k * side->step + j * side->column_step;
+    if (side->column_step == 1) {
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) w[i] = i < units ? _mm512_maskz_loadu_ps(output, weight + i * side->step) : _mm512_setzero_ps();
+        return;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) w[i] = i < outputs ? _mm512_maskz_loadu_ps(unit, weight + i * side->column_step) : _mm512_setzero_ps();
+    transpose_avx512(w);
+}
+
+/* field[l * TILE_LANES + chain] for 16 outputs and up to FEW chains: lanes are outputs here; a group of four units is summed as a table
+ * would have it, so that states do not depend on how many chains there are. */
+static void few_outputs_avx512(const Side *side, int chains, const uint32_t *states, int64_t j, float *field) {
+    const int64_t outputs = side->outputs - j < 16 ? side->outputs - j : 16;
+    const __m512 bias = _mm512_maskz_loadu_ps((__mmask16)((1u << outputs) - 1), side->bias + j);
+    __m512 sum[FEW], w[16];
+    for (int c = 0; c < chains; c++) sum[c] = bias;
+    for (int64_t k = 0; k < side->units; k += 16) {
+        block_avx512(side, k, j, w);
+        for (int c = 0; c < chains; c++) {
+            _Alignas(64) float on[16];
+            _mm512_store_ps(on, _mm512_maskz_mov_ps((__mmask16)(states[(k >> 5) * TILE_LANES + c] >> (k & 31)), _mm512_set1_ps(1)));
+#pragma GCC unroll 4
+            for (int i = 0; i < 16; i += 4) {
+                __m512 t = _mm512_mul_ps(w[i], _mm512_set1_ps(on[i]));
+                t = _mm512_fmadd_ps(w[i + 1], _mm512_set1_ps(on[i + 1]), t);
+                t = _mm512_fmadd_ps(w[i + 2], _mm512_set1_ps(on[i + 2]), t);
+                sum[c] = _mm512_add_ps(sum[c], _mm512_fmadd_ps(w[i + 3], _mm512_set1_ps(on[i + 3]), t));
+            }
+        }
+    }
+    for (int c = 0; c < chains; c++) {
+        _Alignas(64) float own[16];
+        _mm512_store_ps(own, sum[c]);
+        for (int l = 0; l < 16; l++) field[l * TILE_LANES + c] = own[l];
+    }
+}
+
 #include "rbm.inc.h"
 END_TARGET
 #undef LANES
 #undef TILE_BLOCKS
 #undef TILE_OUTPUTS
+#undef FEW
 #undef NAME
 #undef vf
 #undef vu

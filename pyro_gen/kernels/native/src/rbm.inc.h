@@ -12,8 +12,6 @@
  * Faradzhev 1970). The order of summation is the same on every instruction set and for every number of chains.
  */
 
-#define BLOCKS (TILE_LANES / LANES)
-
 static inline ALWAYS vf NAME(splat)(float x) { return (vf){0} + x; }
 
 static inline ALWAYS vf NAME(load)(const float *x) {
@@ -139,9 +137,16 @@ static void NAME(panel)(const float *weight, int64_t units, int64_t step, int64_
     }
 }
 
-/* field[l * TILE_LANES + lane] = bias + states @ weight for the four outputs from `j` on; returns how many of them exist. */
-static inline ALWAYS int NAME(fields)(const Side *side, int blocks, const uint32_t *states, int64_t j, float *copy, float *field) {
-    const int exist = side->outputs - j < 4 ? (int)(side->outputs - j) : 4;
+/* field[l * TILE_LANES + lane] = bias + states @ weight for the four outputs from `j` on; returns how many of them exist. For few
+ * chains tables do not pay: 16 outputs are made at once, where j is a multiple of 16, with the same products and sums. */
+static inline ALWAYS int NAME(fields)(const Side *side, int chains, const uint32_t *states, int64_t j, float *copy, float *field) {
+    const int exist = side->outputs - j < 4 ? (int)(side->outputs - j) : 4, blocks = (chains + LANES - 1) / LANES;
+#ifdef FEW
+    if (chains <= FEW && (side->step == 1 || side->column_step == 1)) {
+        if (j % 16 == 0) NAME(few_outputs)(side, chains, states, j, field);
+        return exist;
+    }
+#endif
     const float *weight = side->weight + j * side->column_step;
     int64_t step = side->step, column_step = side->column_step;
     if (step != 1) {
@@ -175,11 +180,13 @@ static inline ALWAYS void NAME(mix)(const Anneal *anneal, int exist, int64_t j, 
 }
 
 /* One half step of a tile of chains: `to` ~ sigmoid(beta field(from)). `what` is a constant in every call. */
-static inline ALWAYS void NAME(half_step)(const int what, const Side *side, const Anneal *anneal, const float *beta, int blocks,
+static inline ALWAYS void NAME(half_step)(const int what, const Side *side, const Anneal *anneal, const float *beta, int chains,
                                           const uint32_t *from, uint32_t *to, Draw draw, float *copy) {
-    _Alignas(64) float field[4 * TILE_LANES];
+    _Alignas(64) float fields[16 * TILE_LANES];
+    const int blocks = (chains + LANES - 1) / LANES;
     for (int64_t j = 0; j < side->outputs; j += 4) {
-        const int exist = NAME(fields)(side, blocks, from, j, copy, field);
+        float *field = fields + j % 16 * TILE_LANES;
+        const int exist = NAME(fields)(side, chains, from, j, copy, field);
         uint32_t *words = to + (j >> 5) * TILE_LANES;
         if (j % 32 == 0) memset(words, 0, sizeof(uint32_t) * blocks * LANES);
         for (int b = 0; b < blocks; b++) {
@@ -225,15 +232,14 @@ static int NAME(rbm_gibbs)(const Rbm *rbm, const float *start, float *v, float *
     float *copy = (float *)(hidden + words_of(down.units) * TILE_LANES);
     for (int64_t c = 0; c < chains; c += TILE_LANES) {
         const int64_t here = chains - c < TILE_LANES ? chains - c : TILE_LANES;
-        const int blocks = (int)((here + LANES - 1) / LANES);
         _Alignas(64) float tempers[TILE_LANES];
         for (int64_t i = 0; beta && i < TILE_LANES; i++) tempers[i] = i < here ? beta[c + i] : 1;
         const float *own = beta ? tempers : 0;
         memset(visible, 0, sizeof(uint32_t) * words_of(up.units) * TILE_LANES);
         binary &= NAME(pack)(start + c * up.units, here, up.units, visible);
         for (int64_t t = 0; t < sweeps; t++) {
-            NAME(half_step)(PLAIN, &up, 0, own, blocks, visible, hidden, draws(seed, step + t, HIDDEN, chain_offset + c), copy);
-            NAME(half_step)(PLAIN, &down, 0, own, blocks, hidden, visible, draws(seed, step + t, VISIBLE, chain_offset + c), copy);
+            NAME(half_step)(PLAIN, &up, 0, own, (int)here, visible, hidden, draws(seed, step + t, HIDDEN, chain_offset + c), copy);
+            NAME(half_step)(PLAIN, &down, 0, own, (int)here, hidden, visible, draws(seed, step + t, VISIBLE, chain_offset + c), copy);
         }
         NAME(unpack)(visible, here, up.units, v + c * up.units);
         NAME(unpack)(hidden, here, down.units, h + c * down.units);
@@ -262,7 +268,6 @@ static int NAME(rbm_ais)(const Rbm *rbm, const float *start, const float *base, 
     float *copy = (float *)(hidden + words_of(down.units) * TILE_LANES);
     for (int64_t c = 0; c < chains; c += TILE_LANES) {
         const int64_t here = chains - c < TILE_LANES ? chains - c : TILE_LANES;
-        const int blocks = (int)((here + LANES - 1) / LANES);
         double weights[TILE_LANES] = {0}, difference[TILE_LANES];
         memset(visible, 0, sizeof(uint32_t) * words_of(up.units) * TILE_LANES);
         binary &= NAME(pack)(start + c * up.units, here, up.units, visible);
@@ -270,8 +275,8 @@ static int NAME(rbm_ais)(const Rbm *rbm, const float *start, const float *base, 
             const Anneal anneal = {base, (float)betas[t], (float)betas[t + 1], weights};
             NAME(base_difference)(rbm, base, visible, difference);
             for (int i = 0; i < TILE_LANES; i++) weights[i] += (betas[t + 1] - betas[t]) * difference[i];
-            NAME(half_step)(HIDDEN_ANNEALED, &up, &anneal, 0, blocks, visible, hidden, draws(seed, t, HIDDEN, chain_offset + c), copy);
-            NAME(half_step)(VISIBLE_ANNEALED, &down, &anneal, 0, blocks, hidden, visible, draws(seed, t, VISIBLE, chain_offset + c), copy);
+            NAME(half_step)(HIDDEN_ANNEALED, &up, &anneal, 0, (int)here, visible, hidden, draws(seed, t, HIDDEN, chain_offset + c), copy);
+            NAME(half_step)(VISIBLE_ANNEALED, &down, &anneal, 0, (int)here, hidden, visible, draws(seed, t, VISIBLE, chain_offset + c), copy);
         }
         NAME(unpack)(visible, here, up.units, v + c * up.units);
         memcpy(log_weight + c, weights, sizeof(double) * here);
@@ -280,43 +285,48 @@ static int NAME(rbm_ais)(const Rbm *rbm, const float *start, const float *base, 
     return binary ? 0 : NOT_BINARY;
 }
 
-/* g[l][lane] = share sigmoid(field) of four hidden units for one tile of rows; bias_gradient[l] += their sum. */
-static void NAME(weighted_hidden)(const Side *up, int64_t j, const uint32_t *words, const float *share, float *copy, float *g,
-                                  int64_t slots, double *bias_gradient) {
-    _Alignas(64) float field[4 * TILE_LANES];
-    const int exist = NAME(fields)(up, BLOCKS, words, j, copy, field);
-    for (int l = 0; l < exist; l++) {
-        vf sum = {0};
-        for (int b = 0; b < BLOCKS; b++) {
-            const vf z = NAME(load)(field + l * TILE_LANES + b * LANES);
-            const vf weighted = NAME(load)(share + b * LANES) / (1.0f + NAME(exponential)(-z));
-            memcpy(g + l * slots + b * LANES, &weighted, sizeof weighted);
-            sum += weighted;
+/* g[l][lane] = share sigmoid(field) of up to 16 hidden units for one tile of rows; bias_gradient[l] += their sum. */
+static void NAME(weighted_hidden)(const Side *up, int64_t from, int64_t count, int lanes, const uint32_t *words, const float *share,
+                                  float *copy, float *g, int64_t slots, double *bias_gradient) {
+    _Alignas(64) float fields[16 * TILE_LANES];
+    const int blocks = (lanes + LANES - 1) / LANES;
+    for (int64_t j = 0; j < count; j += 4) {
+        float *field = fields + j * TILE_LANES;
+        const int exist = NAME(fields)(up, lanes, words, from + j, copy, field);
+        for (int l = 0; l < exist; l++) {
+            vf sum = {0};
+            for (int b = 0; b < blocks; b++) {
+                const vf z = NAME(load)(field + l * TILE_LANES + b * LANES);
+                const vf weighted = NAME(load)(share + b * LANES) / (1.0f + NAME(exponential)(-z));
+                memcpy(g + (j + l) * slots + b * LANES, &weighted, sizeof weighted);
+                sum += weighted;
+            }
+            for (int i = 0; i < LANES; i++) bias_gradient[j + l] += sum[i];
         }
-        for (int i = 0; i < LANES; i++) bias_gradient[l] += sum[i];
     }
 }
 
 /* Four columns of states^T g for the lanes from `bits` on; long sums are made in parts, so that rounding does not add up. */
-static void NAME(outer_four)(int blocks, const uint32_t *bits, int64_t padded, int64_t slots, const float *g, int64_t exist, float *sums) {
+static void NAME(outer_four)(int blocks, const uint32_t *bits, int64_t padded, int64_t used, int64_t slots, const float *g, int64_t exist,
+                             float *sums) {
     _Alignas(64) float part[4 * TILE_LANES];
-    NAME(four_outputs)(blocks, bits, padded, slots < PART ? slots : PART, g, 1, slots, 0, exist, sums);
-    for (int64_t first = PART; first < slots; first += PART) {
-        const int64_t units = slots - first < PART ? slots - first : PART;
+    NAME(four_outputs)(blocks, bits, padded, used < PART ? used : PART, g, 1, slots, 0, exist, sums);
+    for (int64_t first = PART; first < used; first += PART) {
+        const int64_t units = used - first < PART ? used - first : PART;
         NAME(four_outputs)(blocks, bits + first / 32 * padded, padded, units, g + first, 1, slots, 0, exist, part);
         for (int i = 0; i < exist * TILE_LANES; i++) sums[i] += part[i];
     }
 }
 
 /* gradient[:, columns] = states^T g by the same product, now with visible units as lanes and rows as units. */
-static void NAME(outer)(const uint32_t *columns_of_bits, int64_t padded, int64_t slots, const float *g, int64_t exist, int64_t visible,
-                        float *gradient, int64_t hidden) {
+static void NAME(outer)(const uint32_t *columns_of_bits, int64_t padded, int64_t used, int64_t slots, const float *g, int64_t exist,
+                        int64_t visible, float *gradient, int64_t hidden) {
     _Alignas(64) float sums[16 * TILE_LANES];
     for (int64_t i = 0; i < visible; i += TILE_LANES) {
         const int64_t here = visible - i < TILE_LANES ? visible - i : TILE_LANES;
         const int blocks = (int)((here + LANES - 1) / LANES);
         for (int64_t j = 0; j < exist; j += 4)
-            NAME(outer_four)(blocks, columns_of_bits + i, padded, slots, g + j * slots, exist - j < 4 ? exist - j : 4,
+            NAME(outer_four)(blocks, columns_of_bits + i, padded, used, slots, g + j * slots, exist - j < 4 ? exist - j : 4,
                              sums + j * TILE_LANES);
         NAME(store_transposed)(sums, here, exist, gradient + i * hidden, hidden);
     }
@@ -326,7 +336,7 @@ static int NAME(rbm_statistics)(const Rbm *rbm, const float *batch, int64_t rows
                                 int64_t to, float *weight_gradient, float *vbias_gradient, float *hbias_gradient) {
     const Side up = upwards(rbm);
     const int64_t first = round_up(rows, 32), slots = round_up(first + chains, TILE_LANES), padded = round_up(up.units, TILE_LANES);
-    const int64_t words = words_of(up.units), tiles = slots / TILE_LANES;
+    const int64_t words = words_of(up.units), used = first + chains;
     uint32_t *memory = workspace(4 * (words * slots + slots / 32 * padded + slots + 16 * slots + 16 * up.units));
     if (!memory) return NO_MEMORY;
     uint32_t *by_row = memory, *by_unit = by_row + words * slots;
@@ -339,12 +349,12 @@ static int NAME(rbm_statistics)(const Rbm *rbm, const float *batch, int64_t rows
     for (int64_t j = from; j < to; j += 16) {
         const int64_t exist = to - j < 16 ? to - j : 16;
         double bias_gradient[16] = {0};
-        for (int64_t tile = 0; tile < tiles; tile++)
-            for (int64_t l = 0; l < exist; l += 4)
-                NAME(weighted_hidden)(&up, j + l, by_row + tile * words * TILE_LANES, share + tile * TILE_LANES, copy,
-                                      g + l * slots + tile * TILE_LANES, slots, bias_gradient + l);
+        for (int64_t tile = 0; tile < slots; tile += TILE_LANES) {
+            const int lanes = (int)(used - tile < TILE_LANES ? used - tile : TILE_LANES);
+            NAME(weighted_hidden)(&up, j, exist, lanes, by_row + tile * words, share + tile, copy, g + tile, slots, bias_gradient);
+        }
         for (int64_t l = 0; l < exist; l++) hbias_gradient[j + l] = (float)bias_gradient[l];
-        NAME(outer)(by_unit, padded, slots, g, exist, up.units, weight_gradient + j, rbm->hidden);
+        NAME(outer)(by_unit, padded, used, slots, g, exist, up.units, weight_gradient + j, rbm->hidden);
     }
     if (from == 0) moments(by_unit, padded, up.units, first / 32, slots / 32, rows, chains, vbias_gradient);
     free(memory);
@@ -352,5 +362,3 @@ static int NAME(rbm_statistics)(const Rbm *rbm, const float *batch, int64_t rows
 }
 
 static const Kernels NAME(kernels) = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(rbm_statistics)};
-
-#undef BLOCKS
