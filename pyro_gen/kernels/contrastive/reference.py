@@ -34,7 +34,19 @@ def contrast(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hb
     return torch.dot(share.squeeze(-1), free)
 
 
+_kept_shares: dict[tuple[int, int, torch.dtype, torch.device], Tensor] = {}
+
+
 def _shares(rows: int, particles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A column of -1/n for the rows of the data and 1/m for the particles: the signs and weights of -F."""
-    negative = torch.full((rows, 1), -1 / rows, dtype=dtype, device=device)
-    return torch.cat((negative, torch.full((particles, 1), 1 / particles, dtype=dtype, device=device)))
+    key = rows, particles, dtype, device
+    found = _kept_shares.get(key)
+    if found is None:
+        with torch.inference_mode(False):
+            negative = torch.full((rows, 1), -1 / rows, dtype=dtype, device=device)
+            found = torch.cat((negative, torch.full((particles, 1), 1 / particles, dtype=dtype, device=device)))
+        if type(found) is Tensor:  # a tracer's tensor must not outlive its trace
+            if len(_kept_shares) == 16:
+                _kept_shares.clear()
+            _kept_shares[key] = found
+    return found
