@@ -58,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--threads", type=int, nargs="+", default=[1], metavar="N", help="default: 1; growth: 1 only")
     help_peers = f"comma separated, default: all; {', '.join(driver.PEERS)}; own paths, baseline, GEMMs always run"
     result.add_argument("--peers", type=_peers, help=help_peers)
-    result.add_argument("--device", choices=["cpu"], default="cpu")
+    help_device = "cuda: the GPU run of this op, with its own checks and peers, into --json and a .md beside it"
+    result.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help=help_device)
     result.add_argument("--rounds", type=int, default=25, help="samples of each contender, at least 2 (default: 25)")
     result.add_argument("--sample-seconds", type=float, default=0.03, help="length of a sample (default: 0.03)")
     result.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: one thread on a busy machine")
@@ -78,6 +79,9 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["gpu"]:
         return gpu.main(arguments[1:])
     options = _checked(parser(), arguments)
+    if options.device == "cuda":
+        plan = ["--rounds", str(options.rounds), "--sample-seconds", str(options.sample_seconds)]
+        return gpu.main(["--ops", options.mode, *plan, *(["--json", str(options.json)] if options.json else [])])
     try:
         report = _report(options, Plan(options.rounds, options.sample_seconds, options.clock))
     except driver.RedGateError as error:
@@ -97,6 +101,8 @@ def _checked(form: argparse.ArgumentParser, arguments: list[str]) -> argparse.Na
     options = form.parse_args(arguments)
     if options.clock == "cpu" and options.threads != [1]:
         form.error("--clock cpu adds up the threads' time: it is for --threads 1 only")
+    if options.device == "cuda" and (options.mode not in gpu.MODES or options.shapes or options.peers):
+        form.error(f"--device cuda is for {', '.join(gpu.MODES)}, with the GPU run's own shapes and peers")
     if options.plot and options.mode != "growth":
         form.error("--plot is for growth only")
     if options.mode == "growth" and (options.threads != [1] or len(options.shapes or ()) > 1 or options.peers):

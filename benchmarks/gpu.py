@@ -157,7 +157,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(report: dict[str, Any], folder: Path) -> None:
+def write(report: dict[str, Any], file: Path) -> None:
     """One JSON and one Markdown file, each whole or not at all."""
     gpu = report.get("gpu", {})
     title = [
@@ -166,16 +166,16 @@ def write(report: dict[str, Any], folder: Path) -> None:
         f"Triton {gpu.get('triton')}, `{report['command']}`\n",
         f"Checks before the timing: {report['gate']}",
     ]
-    with replacing(folder / "gpu.json") as part:
+    with replacing(file) as part:
         part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    with replacing(folder / "gpu.md") as part:
+    with replacing(file.with_suffix(".md")) as part:
         part.write_text("\n".join(title + [table(result) for result in report["results"]]) + "\n", encoding="utf-8")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
-    result.add_argument("--out", type=Path, default=RESULTS, help="folder of gpu.json and gpu.md")
+    result.add_argument("--json", type=Path, default=RESULTS / "gpu.json", help="the report; a .md lies beside it")
     result.add_argument("--ops", nargs="+", choices=MODES, default=list(MODES), help="default: all")
     result.add_argument("--rounds", type=int, default=15, help="samples of each contender, at least 2 (default: 15)")
     result.add_argument("--sample-seconds", type=float, default=0.02, help="length of a sample (default: 0.02)")
@@ -211,6 +211,6 @@ def main(arguments: list[str]) -> int:
     for mode, shape in [(op, shape) for op in options.ops for shape in SHAPES[op]]:
         results.append(measure(mode, shape, options.rounds, options.sample_seconds, "cuda"))
         print(table(results[-1]), flush=True)
-        write(report, options.out)  # after every shape: a run that breaks off leaves what it has measured
+        write(report, options.json)  # after every shape: a run that breaks off leaves what it has measured
         torch.cuda.empty_cache()
     return int(any(result["missing"] for result in results))
