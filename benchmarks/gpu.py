@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from benchmarks import gpu_contenders as contenders
 from benchmarks.machine import ROOT, describe
 from benchmarks.timing import Contender, Spread, ratios
 from pyro_gen._files import replacing
+from pyro_gen.kernels.triton import missing
 
 RESULTS = ROOT / "benchmarks" / "results"
 SHAPES = {
@@ -42,9 +42,7 @@ def why_not() -> str | None:
     """Why this machine cannot run the benchmark, or None."""
     if not torch.cuda.is_available():
         return f"torch {torch.__version__} finds no CUDA device"
-    if find_spec("triton") is None:
-        return "Triton is not installed"
-    return None
+    return missing()
 
 
 def gate() -> tuple[bool, str]:

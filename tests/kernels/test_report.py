@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pyro_gen.kernels import native, rbm_gibbs, report
+from pyro_gen.kernels import native, rbm_gibbs, report, triton
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +37,12 @@ def test_it_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     zeros = torch.zeros(1, 1)
     with pytest.raises(ValueError, match="PYRO_GEN_BACKEND=triton is impossible"):
         rbm_gibbs(zeros, zeros, zeros[0], zeros[0], 1, seed=0)
+
+
+@pytest.mark.parametrize(("found", "why"), [("3.5.1", "need Triton 3.6 or later, got 3.5.1"), ("weird", "got weird")])
+def test_an_old_triton_is_refused(monkeypatch: pytest.MonkeyPatch, found: str, why: str) -> None:
+    monkeypatch.setattr(triton, "find_spec", lambda _: True)
+    monkeypatch.setattr(triton, "version", lambda _: found)
+    assert why in str(triton.missing.__wrapped__())
+    monkeypatch.setattr(triton, "version", lambda _: "3.6.0")
+    assert triton.missing.__wrapped__() is None

@@ -42,6 +42,8 @@ def why_not() -> str | None:
     if find_spec("triton") is None:
         return "Triton is not installed"
     minor = tuple(int(part) for part in version("triton").split(".")[:2])
+    if minor < (3, 6):
+        return "the kernels need Triton 3.6"
     if minor < (3, 7) and np.lib.NumpyVersion(np.__version__) >= "2.4.0":
         return "the interpreter of Triton before 3.7 needs NumPy before 2.4"
     return None

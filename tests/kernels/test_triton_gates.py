@@ -10,14 +10,15 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-if find_spec("triton") is None:
-    pytest.skip("Triton is not installed", allow_module_level=True)
+from pyro_gen.kernels.triton import missing
+
+if missing():
+    pytest.skip(f"no gate to pass: {missing()}", allow_module_level=True)
 
 import triton
 from triton.backends.compiler import GPUTarget

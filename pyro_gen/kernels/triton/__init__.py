@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-__all__ = ["LARGEST", "capability", "interpreted", "refusal"]
+__all__ = ["LARGEST", "OLDEST", "capability", "interpreted", "missing", "refusal"]
 
 LARGEST = 65_536
 """Units of a side: up to here int8 planes cannot overflow int32."""
+
+OLDEST = (3, 6)
+"""Version of Triton."""
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 """Of states and parameters."""
@@ -27,8 +31,18 @@ def interpreted() -> bool:
 
 
 @lru_cache(maxsize=1)
-def _installed() -> bool:
-    return find_spec("triton") is not None
+def missing() -> str | None:
+    """Why there is no Triton to use, or None: its versions before 3.6 neither interpret nor compile these kernels."""
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    try:
+        found = version("triton")
+    except PackageNotFoundError:
+        return "Triton's version is not known"
+    parts = found.split(".")[:2]
+    if not all(part.isdigit() for part in parts) or tuple(map(int, parts)) < OLDEST:
+        return f"the kernels need Triton {'.'.join(map(str, OLDEST))} or later, got {found}"
+    return None
 
 
 @lru_cache(maxsize=16)
@@ -48,8 +62,9 @@ def refusal(v: Tensor, weight: Tensor, *biases: Tensor) -> str | None:
     Returns:
         The reason as the end of a sentence, or None.
     """
-    if not _installed():
-        return "Triton is not installed"
+    why = missing()
+    if why:
+        return why
     if v.device.type == "cuda" and capability(v.device) < (8, 0):
         return "the Triton kernels need compute capability 8.0"
     obstacles = {
