@@ -33,11 +33,6 @@ class Path(NamedTuple):
         return self.impossible(states, weight) or (self.slower(states, weight) if self.slower else None)
 
 
-def batched(states: Tensor, weight: Tensor) -> str:
-    """The reason of a path that takes one set of parameters, where several came."""
-    return "the parameters have batch dimensions"
-
-
 def anywhere(states: Tensor, weight: Tensor) -> None:
     """The reason of a path that runs on whatever torch runs on: none."""
 
@@ -48,14 +43,15 @@ def _explain_once(message: str) -> None:
         logger.debug(message)
 
 
-def choose(op: str, paths: Sequence[Path], states: Tensor, weight: Tensor) -> str:
+def choose(op: str, paths: Sequence[Path], states: Tensor, weight: Tensor, batched: bool = False) -> str:
     """Name the implementation of ``op`` for these tensors.
 
     Args:
         op: name of the op, for messages.
         paths: the fast paths that this op has, the quickest first; the reference comes after them.
         states: states of the call.
-        weight: weights of the call, with batch dimensions or without.
+        weight: weights of the call.
+        batched: whether a parameter has batch dimensions, which only the reference takes.
 
     Returns:
         The name of a path, or ``"reference"``.
@@ -65,8 +61,8 @@ def choose(op: str, paths: Sequence[Path], states: Tensor, weight: Tensor) -> st
     """
     forced = os.environ.get("PYRO_GEN_BACKEND")
     if forced:
-        return _forced(forced, op, paths, states, weight)
-    for path in paths:
+        return _forced(forced, op, paths, states, weight, batched)
+    for path in () if batched else paths:
         why = path.why_not(states, weight)
         if not why:
             return path.name
@@ -74,14 +70,14 @@ def choose(op: str, paths: Sequence[Path], states: Tensor, weight: Tensor) -> st
     return "reference"
 
 
-def _forced(name: str, op: str, paths: Sequence[Path], states: Tensor, weight: Tensor) -> str:
+def _forced(name: str, op: str, paths: Sequence[Path], states: Tensor, weight: Tensor, batched: bool) -> str:
     if name not in CHOICES:
         raise ValueError(f"PYRO_GEN_BACKEND must be one of {', '.join(CHOICES)}, got {name!r}")
     if name == "reference":
         return name
     for path in paths:
         if path.name == name:
-            why = path.impossible(states, weight)
+            why = "the parameters have batch dimensions" if batched else path.impossible(states, weight)
             if why:
                 raise ValueError(f"PYRO_GEN_BACKEND={name} is impossible for {op}: {why}")
             return name

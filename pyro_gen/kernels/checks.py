@@ -22,6 +22,24 @@ def check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
     check_units("hbias", hbias, weight, weight.shape[-1])
 
 
+def check_chains(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, chain_offset: int) -> None:
+    """Check the operands of a sampler, and that the chains' numbers fit the 32 bits that the counter has for them.
+
+    Args:
+        v: states (..., visible), a chain a row.
+        weight: (..., visible, hidden).
+        vbias: (..., visible).
+        hbias: (..., hidden).
+        chain_offset: global index of the first chain.
+
+    Raises:
+        ValueError: they do not.
+    """
+    check_parameters(weight, vbias, hbias)
+    check_units("v", v, weight, weight.shape[-2])
+    check_chain_numbers(chain_offset, v.shape[:-1].numel())
+
+
 def check_units(name: str, x: Tensor, weight: Tensor, units: int) -> None:
     """Check one tensor whose last dimension runs over the units of a side.
 

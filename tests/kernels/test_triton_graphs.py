@@ -39,8 +39,10 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("synchronize"))
     calls.clear()
     graphs._captured.clear()
+    graphs._refused.clear()
     yield
     graphs._captured.clear()
+    graphs._refused.clear()
 
 
 def double(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
@@ -67,6 +69,26 @@ def test_the_least_recently_used_graphs_are_dropped() -> None:
     assert len(graphs._captured) == graphs.KEPT
     assert "old" not in graphs._captured
     assert calls == ["capture", "replay", "synchronize"]
+
+
+def test_what_cannot_be_captured_runs_as_it_is_and_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(function: graphs.Function, tensors: tuple[Tensor, ...]) -> graphs._Captured:
+        calls.append("failed")
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(graphs, "_capture", fails)
+    x = torch.ones(2)
+    for _ in range(4):
+        assert torch.equal(graphs._remembered(double, "key", (x, x))[0], 3 * x)
+    assert calls == ["failed"]
+
+
+def test_inside_a_graph_of_the_caller_nothing_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_capturing", lambda: True)
+    x = torch.ones(2)
+    for _ in range(3):
+        graphs._remembered(double, "key", (x, x))
+    assert not calls
 
 
 def test_on_a_cpu_nothing_is_captured() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_gen.kernels import backend, native
 from pyro_gen.kernels.ais import reference
-from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check_units
+from pyro_gen.kernels.checks import check_chains, check_units
 from pyro_gen.kernels.random import source
 from pyro_gen.kernels.registry import folded_chains, folded_parameter, register, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
@@ -22,7 +22,6 @@ PATHS = (
     backend.Path("cpu", backend.anywhere),  # the reference, with the CPU's stream of uniforms
     backend.Path("int8", backend.anywhere, by_name_only=True),  # the same: importance weights want float32
 )
-_NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in PATHS)
 
 
 def rbm_ais(
@@ -87,12 +86,10 @@ def _anneal(
     seed: int,
     chain_offset: int,
 ) -> tuple[Tensor, Tensor]:
-    check_parameters(weight, vbias, hbias)
+    check_chains(v, weight, vbias, hbias, chain_offset)
     check_units("base", base, weight, weight.shape[-2])
-    check_units("v", v, weight, weight.shape[-2])
-    check_chain_numbers(chain_offset, v.shape[:-1].numel())
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1 or base.dim() > 1
-    chosen = backend.choose("rbm_ais", _NO_PATHS if batched else PATHS, v, weight)
+    chosen = backend.choose("rbm_ais", PATHS, v, weight, batched)
     chains = v.shape[:-1]
     flat = v.reshape(chains.numel(), v.shape[-1])
     if chosen == "native":

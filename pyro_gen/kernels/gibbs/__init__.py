@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.kernels import backend, native
-from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check_units
+from pyro_gen.kernels.checks import check_chains
 from pyro_gen.kernels.gibbs import cpu, int8, reference
 from pyro_gen.kernels.random import source
 from pyro_gen.kernels.registry import folded_chains, folded_parameter, register, without_autocast
@@ -22,7 +22,6 @@ PATHS = (
     backend.Path("cpu", cpu.impossible),
     backend.Path("int8", int8.impossible, by_name_only=True),
 )
-_NO_PATHS = tuple(backend.Path(path.name, backend.batched) for path in PATHS)
 _TORCH = {"cpu": cpu.rbm_gibbs, "int8": int8.rbm_gibbs}
 
 
@@ -97,11 +96,9 @@ def sweep(
     """:func:`rbm_gibbs` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
     if num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
-    check_parameters(weight, vbias, hbias)
-    check_units("v", v, weight, weight.shape[-2])
-    check_chain_numbers(chain_offset, v.shape[:-1].numel())
+    check_chains(v, weight, vbias, hbias, chain_offset)
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1
-    chosen = backend.choose("rbm_gibbs", _NO_PATHS if batched else PATHS, v, weight)
+    chosen = backend.choose("rbm_gibbs", PATHS, v, weight, batched)
     chains = v.shape[:-1]
     beta = None if beta is None else beta.to(v.dtype).expand(chains)
     if chosen == "reference":

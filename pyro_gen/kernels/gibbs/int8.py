@@ -2,13 +2,13 @@
 
 Sums over binary states are exact in int32 and so depend neither on tiles nor on threads; float32 comes in after them,
 with the scale and the bias. One product with both planes side by side costs what a bf16 product does.
-``torch._int_mm`` is private to torch: it is looked up once, and :func:`refusal` says why it cannot serve.
+``torch._int_mm`` is private to torch: it is looked up once, and :func:`impossible` says why it cannot serve. On a CPU
+it pays from a few million multiply-adds a half step, with VNNI.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +17,6 @@ from torch import Tensor
 
 from pyro_gen.kernels.quantise import MOST_TERMS, SplitWeight, split
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms
-
-PAYS_FROM = 4_000_000
-"""Multiply-adds of a half step from which the products save more than the additional calls cost."""
-
-PAYS_FROM_STEPS = 128
-"""Chains times sweeps of a call from which the products save more than quantising the weight costs."""
 
 
 class _Grain(NamedTuple):
@@ -38,30 +32,6 @@ _COARSE = _Grain(32, 16)  # cuBLAS asks for more than 16 rows and for multiples 
 _int_mm: Callable[..., Tensor] | None = getattr(torch, "_int_mm", None)
 
 
-@cache
-def _cpu_refusal() -> str | None:
-    """Why this CPU gains nothing: the product is a plain loop without oneDNN, no quicker than fp32 without VNNI."""
-    if not torch.backends.mkldnn.is_available():
-        return "this torch has no oneDNN"
-    supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    return None if supported is not None and supported() else "this CPU has no AVX-512 VNNI"
-
-
-def refusal(v: Tensor, weight: Tensor, num_steps: int = 1) -> str | None:
-    """Why this path cannot serve a call, or would be slower than the exact one.
-
-    Args:
-        v: states, shape (chains, visible).
-        weight: (visible, hidden).
-        num_steps: number of sweeps of the call.
-
-    Returns:
-        The reason, or None where this path is right.
-    """
-    why = impossible(v, weight)
-    return why or (_slow(len(v), weight, num_steps) if v.device.type == "cpu" else None)
-
-
 def impossible(v: Tensor, weight: Tensor) -> str | None:
     """Why this path cannot run on these tensors; None where it can, be it slower than the exact one."""
     if _int_mm is None:
@@ -75,14 +45,6 @@ def impossible(v: Tensor, weight: Tensor) -> str | None:
     if max(weight.shape) > MOST_TERMS:
         return f"sums over more than {MOST_TERMS} units may overflow int32"
     return None
-
-
-def _slow(chains: int, weight: Tensor, num_steps: int) -> str | None:
-    if chains * weight.numel() < PAYS_FROM:
-        return f"below {PAYS_FROM} multiply-adds a half step the exact path is quicker"
-    if chains * num_steps < PAYS_FROM_STEPS:
-        return f"below {PAYS_FROM_STEPS} chain steps a call quantising costs more than it saves"
-    return _cpu_refusal()
 
 
 class _Side:
