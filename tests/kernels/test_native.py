@@ -177,10 +177,13 @@ def test_an_error_of_one_part_in_a_thousand_would_be_seen() -> None:
 
 
 def layouts(x: Tensor) -> list[Tensor]:
-    """The same matrix by rows, by columns, and with no stride of 1."""
-    wide = torch.full((x.shape[0], 2 * x.shape[1]), 7.0)
+    """The same matrix by rows, by columns, with no stride of 1, and by rows and columns with NaN all around."""
+    wide = torch.full((x.shape[0], 2 * x.shape[1]), torch.nan)
     wide[:, ::2] = x
-    return [x, x.mT.contiguous().mT, wide[:, ::2]]
+    framed = torch.full((x.shape[0] + 20, x.shape[1] + 20), torch.nan)
+    framed[1:-19, 1:-19] = x
+    by_columns = framed.mT.contiguous().mT
+    return [x, x.mT.contiguous().mT, wide[:, ::2], framed[1:-19, 1:-19], by_columns[1:-19, 1:-19]]
 
 
 @pytest.mark.usefixtures("instruction_set")

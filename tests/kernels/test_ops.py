@@ -13,7 +13,7 @@ from torch.library import opcheck
 
 from pyro_gen.kernels import rbm_ais, rbm_contrast, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.free_energy import reference
-from tests.kernels.oracle import Weights, log_z
+from tests.kernels.oracle import BACKENDS, Weights, log_z
 
 Parameters = tuple[Tensor, Tensor, Tensor]
 
@@ -165,9 +165,10 @@ def test_compiling_leaves_eager_calls_alone(dtype: torch.dtype) -> None:
     assert rbm_contrast(v, v, weight, vbias, hbias, 1, seed=0)[0].isfinite().all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
-    v, parameters = problem(dtype=dtype)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast_changes_nothing(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setenv("PYRO_GEN_BACKEND", backend)
+    v, parameters = problem(100)
     betas = torch.linspace(0, 1, 4)
 
     def calls() -> tuple[Tensor, ...]:
