@@ -141,7 +141,7 @@ class ContrastiveDivergence(NegativePhase):
 
     def snapshot(self, state: State, seed: int, step: int, rows: Tensor | None = None) -> Partition:
         """The key of the particles."""
-        return _DataParticles(self.num_steps, seed, step)
+        return _DataParticles(self.num_steps, seed, step, rows)
 
 
 @dataclass(frozen=True)
@@ -213,10 +213,12 @@ class _DataParticles(_Contrast):
     num_steps: int
     seed: int
     step: int
+    rows: Tensor | None = field(default=None, repr=False)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         particles = distribution.sweep(value, self.num_steps, self.seed, self.step)
-        return FirstOrder.apply(-distribution.free_energy(particles))
+        free_energy = distribution.free_energy(particles)
+        return FirstOrder.apply(-free_energy if self.rows is None else self.rows - free_energy)
 
 
 def starts_at_data(partition: Partition | None) -> bool:
