@@ -20,7 +20,7 @@ FAST = ("fast_weight", "fast_vbias", "fast_hbias")
 class FastPersistentChains(PersistentChains):
     r"""FPCD-k: the chains run under the weights plus fast ones, which learn quickly and decay quickly.
 
-    .. math:: \theta_F \leftarrow \gamma\, \theta_F - \epsilon_F\, g, \qquad \text{particles from } p(v; \theta + \theta_F)
+    .. math:: \theta_F \leftarrow \gamma\, \theta_F - \epsilon_F\, g, \qquad \tilde v \sim p(v; \theta + \theta_F)
 
     with g the gradient of the mean contrast at the weights themselves, for weight and both biases. The statistics are
     taken at the weights alone; the optimiser knows nothing of the fast ones, which are buffers of the module.

@@ -65,6 +65,12 @@ def descend(rbm: nn.RBM, x: Tensor, rate: float = 0.1) -> None:
             p.sub_(rate * p.grad if p.grad is not None else 0)
 
 
+def learn(rbm: nn.RBM, x: Tensor, updates: int) -> None:
+    """Advance the phase without moving the weights."""
+    for _ in range(updates):
+        contrastive_gradient(rbm, x)
+
+
 def svi_step(rbm: nn.RBM, x: Tensor, scale: float) -> None:
     """Fill ``.grad`` by Pyro, with rows weighed so that they count ``scale``."""
 
@@ -82,8 +88,9 @@ def test_the_centred_gradient_is_plain_descent_on_the_centred_parameters() -> No
     mu, lam = torch.rand(6).double(), torch.rand(4).double()
     rbm.visible_offset.copy_(mu), rbm.hidden_offset.copy_(lam)
     weight, vbias, hbias = (p.detach().clone() for p in (rbm.weight, rbm.vbias, rbm.hbias))
-    moved = weight, vbias + weight @ lam, hbias + mu @ weight  # a' and b'
-    moved = tuple(p.requires_grad_() for p in moved)
+    moved = [weight.clone(), vbias + weight @ lam, hbias + mu @ weight]  # W, a' and b'
+    for p in moved:
+        p.requires_grad_()
     rbm.step += 2  # between two moves of the offsets
     twin = copy.deepcopy(rbm)
     contrastive_gradient(rbm, x)
@@ -309,15 +316,13 @@ def test_frozen_chains_warn() -> None:
     with torch.no_grad():
         rbm.vbias.fill_(1000.0)
     with pytest.warns(UserWarning, match="20 of 20 persistent chains are where they were 256 updates ago"):
-        for _ in range(600):
-            contrastive_gradient(rbm, x)
+        learn(rbm, x, 600)
 
 
 @pytest.mark.usefixtures("loud")
 def test_moving_chains_do_not_warn() -> None:
     rbm, x = setting(PersistentChains(20, 1), scale=0.1)
-    for _ in range(600):
-        contrastive_gradient(rbm, x)
+    learn(rbm, x, 600)
 
 
 @pytest.mark.parametrize(
