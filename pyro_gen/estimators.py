@@ -98,7 +98,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_components: int = 256,
         *,
         learning_rate: float = 0.1,
-        batch_size: int = 20,
+        batch_size: int = 10,
         n_iter: int = 20,
         schedule: Literal["linear", "constant"] = "linear",
         momentum: float = 0.0,

@@ -110,8 +110,8 @@ def write_rbms(
 ) -> None:
     """Write a file that the package ``rbms`` reads, samples from and goes on training.
 
-    The file is new and holds one update; one that was there is replaced, in one step. The arrays carry checksums, which
-    HDF5 itself checks on reading.
+    The file is new and holds one update; one that was there is replaced, in one step. Arrays and headers (those of HDF5
+    1.10) carry checksums, which HDF5 itself checks on reading.
 
     Args:
         path: the HDF5 file. Missing folders are made.
@@ -136,7 +136,7 @@ def write_rbms(
         raise ValueError(f"`update` must be at least 1, got {update}")
     weights = dict(zip(WEIGHTS, arrays(rbm), strict=True))
     chains = array(_chains(rbm))
-    with replacing(path) as part, h5py.File(part, "w") as file:
+    with replacing(path) as part, h5py.File(part, "w", libver=("v110", "v110")) as file:
         file["model_type"] = "BBRBM"
         file.create_dataset("parallel_chains", data=chains, fletcher32=True)
         for name, value in (_hyperparameters(rbm, len(chains), str(path)) | dict(hyperparameters or {})).items():
