@@ -44,11 +44,12 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     iteration; the visible biases start at the data's rates. Positive and negative statistics are means over their own
     numbers of rows, and the chains go on over batches of any size.
 
-    What the units see is decided by `binarize`. Rows of zeros and ones are themselves under every choice. A number makes
-    1 of what lies above it, as in `sklearn.naive_bayes.BernoulliNB`, with a `DataConversionWarning` where values outside
-    [0, 1] show that nobody scaled the data. ``"sample"`` takes values in [0, 1] as probabilities of a 1: training draws
-    each batch anew, `score_samples` draws once, and `transform` and `gibbs` work with the probabilities as they are, as
-    BernoulliRBM does with whatever comes. None takes zeros and ones only.
+    What the units see is decided by `binarize`. Rows of zeros and ones are themselves under every choice (under a
+    threshold in [0, 1)). A number makes 1 of what lies above it, as in `sklearn.naive_bayes.BernoulliNB`, with a
+    `DataConversionWarning` where values outside [0, 1] show that nobody scaled the data. ``"sample"`` takes values in
+    [0, 1] as probabilities of a 1: training draws each batch anew, `score_samples`, `log_likelihood` and `gibbs` draw
+    once, and `transform` works with the probabilities as they are, as BernoulliRBM does with whatever comes. None takes
+    zeros and ones only.
 
     All draws come from `random_state`; torch's own generators stay as they are. Training is in single precision.
     `rbm_` is the trained `pyro_gen.nn.RBM`; pickles of a fitted estimator carry its chains, the optimiser and the
@@ -223,7 +224,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             Zeros and ones, shape and precision of `v`.
         """
         check_is_fitted(self)
-        start = self._probabilities(v)
+        start = self._states(self._probabilities(v), self.random_state_)
         seed = _draw_key(self.random_state_)
         return rbm_gibbs(start, *self._weights(start), num_steps, seed=seed, step=0)[0].cpu().numpy()
 
@@ -311,7 +312,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if self.binarize == "sample":
                 raise ValueError(f"{found}, which are no probabilities")
             warnings.warn(f"{found}; what lies above {self.binarize} becomes 1", DataConversionWarning, stacklevel=3)
-        if isinstance(self.binarize, Real):
+        if self.binarize is not None and self.binarize != "sample":
             rows = (rows > self.binarize).astype(rows.dtype)
         return torch.tensor(rows, device=self.device)
 
@@ -327,7 +328,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         with _own_generator(self.random_state_):
             states = self._states(probs, self.random_state_)
             self.rbm_ = nn.RBM.from_data(states, int(self.n_components), negative_phase=phase)
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [self.rbm_.weight], "weight_decay": self.weight_decay},
             {"params": [self.rbm_.vbias, self.rbm_.hbias]},
         ]
@@ -388,19 +389,22 @@ def _check_settings(estimator: RBM) -> None:
     """Scikit-learn's rule: parameters are looked at by `fit`, not by the constructor."""
     whole = {"n_components": 1, "batch_size": 1, "n_iter": 0}
     for name, least in whole.items():
-        value = getattr(estimator, name)
-        if not isinstance(value, Integral) or value < least:
+        value: Any = getattr(estimator, name)
+        if not isinstance(value, Integral) or int(value) < least:
             raise ValueError(f"`{name}` must be an integer of at least {least}, got {value!r}")
-    for name, below in {"learning_rate": math.inf, "momentum": 1.0, "l1": math.inf, "weight_decay": math.inf}.items():
-        value = getattr(estimator, name)
-        if not isinstance(value, Real) or not 0 <= value < below or (name == "learning_rate" and value == 0):
-            raise ValueError(f"`{name}` must be a finite number in the range of its documentation, got {value!r}")
+    upper = {"learning_rate": math.inf, "momentum": 1.0, "l1": math.inf, "weight_decay": math.inf}
+    for name, below in upper.items():
+        rate: Any = getattr(estimator, name)
+        if not isinstance(rate, Real) or not 0 <= float(rate) < below or (name == "learning_rate" and rate == 0):
+            interval = f"{'(' if name == 'learning_rate' else '['}0, {below})"
+            raise ValueError(f"`{name}` must be a number in {interval}, got {rate!r}")
     if estimator.schedule not in ("linear", "constant"):
         raise ValueError(f"`schedule` must be 'linear' or 'constant', got {estimator.schedule!r}")
     if not isinstance(estimator.negative_phase, NegativePhase | None):
         raise ValueError(f"`negative_phase` must be one of pyro_gen.infer or None, got {estimator.negative_phase!r}")
-    threshold = estimator.binarize
-    if not (threshold is None or threshold == "sample" or (isinstance(threshold, Real) and math.isfinite(threshold))):
+    threshold: Any = estimator.binarize
+    is_number = isinstance(threshold, Real) and math.isfinite(threshold)
+    if not (threshold is None or threshold == "sample" or is_number):
         raise ValueError(f"`binarize` must be a number, 'sample' or None, got {threshold!r}")
 
 

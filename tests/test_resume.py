@@ -369,7 +369,7 @@ class Device:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int = 2) -> None:
         self.states = [torch.full((16,), 7 * i, dtype=torch.uint8) for i in range(count)]
-        functions = {"is_initialized": lambda: True, "device_count": lambda: count}
+        functions: dict[str, Callable[..., Any]] = {"is_initialized": lambda: True, "device_count": lambda: count}
         functions |= {"get_rng_state_all": self.get, "set_rng_state_all": self.set}
         for name, function in functions.items():
             monkeypatch.setattr(torch.cuda, name, function)

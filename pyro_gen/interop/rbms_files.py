@@ -41,8 +41,8 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
     Raises:
         ImportError: h5py is not installed.
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, corrupt, of another model than Bernoulli-Bernoulli, or has no such update; the
-            message names the file and the reason.
+        ValueError: the file is truncated, corrupt, of another model than Bernoulli-Bernoulli, or has no such update;
+            the message names the file and the reason.
 
     References:
         N. Béreux, A. Decelle, C. Furtlehner, L. Rosset, B. Seoane and others, rbms 0.5, https://github.com/DsysDML/rbms
@@ -59,7 +59,8 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
     chains = content.pop("chains")
     num_steps = content.pop("gibbs_steps")
     settings.setdefault("negative_phase", PersistentChains(max(1, len(chains)), num_steps))
-    rbm = build(str(path), *(content[name] for name in WEIGHTS), settings)
+    weight, vbias, hbias = (content[name] for name in WEIGHTS)
+    rbm = build(str(path), weight, vbias, hbias, settings)
     if chains.shape[1:] != (len(rbm.vbias),) or not np.isin(chains, (0, 1)).all():
         expected = f"zeros and ones of shape (chains, {len(rbm.vbias)})"
         raise ValueError(f"{path}: `parallel_chains` must hold {expected}, got {chains.dtype} of shape {chains.shape}")
@@ -75,13 +76,13 @@ def _read(path: Path, update: int | None) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as file:
             return _content(file, path, update)
-    except _WrongFile as error:
+    except _WrongFileError as error:
         raise ValueError(str(error)) from None
     except Exception as error:  # h5py and HDF5 raise half a dozen classes on files that were cut or overwritten
         raise ValueError(f"{path} is not a readable rbms file: {error}") from error
 
 
-class _WrongFile(Exception):
+class _WrongFileError(Exception):
     """A file that can be read and is not what it should be."""
 
 
@@ -90,14 +91,14 @@ def _content(file: Any, path: Path, update: int | None) -> dict[str, Any]:
     saved = sorted(int(name) for name in names if name.isdecimal())
     chosen = saved[-1] if update is None and saved else update
     if chosen not in saved:
-        raise _WrongFile(f"{path} has no update {chosen}, only {', '.join(map(str, saved)) or 'none at all'}")
+        raise _WrongFileError(f"{path} has no update {chosen}, only {', '.join(map(str, saved)) or 'none at all'}")
     kind = file["model_type"][()].decode() if "model_type" in file else "BBRBM"
     if kind != "BBRBM":
-        raise _WrongFile(f"{path} must hold a Bernoulli-Bernoulli RBM (BBRBM), got {kind}")
+        raise _WrongFileError(f"{path} must hold a Bernoulli-Bernoulli RBM (BBRBM), got {kind}")
     group = file[f"{PREFIX}{chosen}"]
     group = group.get("params", group)
     if missing := [name for name in WEIGHTS if name not in group]:
-        raise _WrongFile(f"{path} has no {', '.join(missing)} in {group.name}, only {', '.join(group)}")
+        raise _WrongFileError(f"{path} has no {', '.join(missing)} in {group.name}, only {', '.join(group)}")
     content = {name: group[name][()] for name in WEIGHTS}
     visible = len(content["vbias"])
     content["chains"] = file["parallel_chains"][()] if "parallel_chains" in file else np.empty((0, visible))

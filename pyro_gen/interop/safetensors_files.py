@@ -109,8 +109,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _module(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> RBM:
     settings = {name: _decode(value) for name, value in json.loads(metadata["settings"]).items()}
+    visible, hidden = (int(metadata[name]) for name in SIZES)
     with torch.random.fork_rng(devices=[]):  # the constructor draws what the state replaces
-        rbm = RBM(*(int(metadata[name]) for name in SIZES), **settings).to(state["weight"].dtype)
+        rbm = RBM(visible, hidden, **settings).to(state["weight"].dtype)
     rbm.load_state_dict(state)
     return rbm.train(json.loads(metadata["training"]))
 
@@ -130,7 +131,7 @@ def _encode(name: str, value: Any) -> Any:
         raise ValueError(f"the setting `{name}` cannot be saved, for it holds a {type(value).__name__}: {value}")
     fields = dataclasses.fields(value)
     # What does not show is state of the setting, such as an AIS' identity, unless it was given.
-    shown = {f.name for f in fields if f.repr or f.default is None and getattr(value, f.name) is not None}
+    shown = {f.name for f in fields if f.repr or (f.default is None and getattr(value, f.name) is not None)}
     return {"class": type(value).__name__, **{key: _encode(f"{name}.{key}", getattr(value, key)) for key in shown}}
 
 
@@ -153,7 +154,7 @@ def _checksum(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

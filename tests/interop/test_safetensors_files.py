@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -17,9 +19,6 @@ from pyro_gen import interop
 from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, NegativePhase, PersistentChains, contrastive_gradient
 from pyro_gen.nn import RBM
 from tests.runs import same
-
-safetensors = pytest.importorskip("safetensors")
-import safetensors.torch  # noqa: E402  # after the question whether it is there
 
 SETTINGS: list[dict[str, Any]] = [
     {},
@@ -50,7 +49,7 @@ def test_learning_goes_on_bit_for_bit(tmp_path: Path) -> None:
     for module in (rbm, back):
         contrastive_gradient(module, x)
     assert torch.equal(rbm.chains, back.chains)
-    assert torch.equal(rbm.weight.grad, back.weight.grad) if rbm.weight.grad is not None else False
+    assert same([p.grad for p in rbm.parameters()], [p.grad for p in back.parameters()])
 
 
 def test_others_read_the_tensors_and_the_settings(tmp_path: Path) -> None:
@@ -72,19 +71,20 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     good = file.read_bytes()
     damaged = [good[: len(good) * i // 20] for i in range(20)] + [b"", bytes(len(good)), good + b"x"]
     for _ in range(300):
-        bad = bytearray(good)
-        bad[draw.randrange(len(bad))] ^= 1 << draw.randrange(8)
-        damaged.append(bytes(bad))
+        flipped = bytearray(good)
+        flipped[draw.randrange(len(good))] ^= 1 << draw.randrange(8)
+        damaged.append(bytes(flipped))
     refused = 0
     for bad in damaged:
         file.write_bytes(bad)
+        error, back = "", rbm
         try:
             back = interop.load_safetensors(file)
-        except ValueError as error:
-            refused += 1
-            assert str(file) in str(error)
-        else:  # a space of the header turned into another one
-            assert same(back.state_dict(), rbm.state_dict())
+        except ValueError as refusal:
+            error = str(refusal)
+        refused += bool(error)
+        assert not error or str(file) in error
+        assert same(back.state_dict(), rbm.state_dict())  # where only a space of the header became another one
     assert refused > 315
 
 
@@ -95,7 +95,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file({"weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"other\.safetensors must be a file of save_safetensors .* got \{'pyro_gen': N"):
+    with pytest.raises(ValueError, match=r"other\.safetensors must be a file of save_safetensors .* got .*: None"):
         interop.load_safetensors(tmp_path / "other.safetensors")
 
 
