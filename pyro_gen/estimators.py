@@ -52,8 +52,9 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     zeros and ones only.
 
     All draws come from `random_state`; torch's own generators stay as they are. Training is in single precision.
-    `rbm_` is the trained `pyro_gen.nn.RBM`; pickles of a fitted estimator carry its chains, the optimiser and the
-    generator, so that `partial_fit` goes on bit for bit.
+    `rbm_` is the trained `pyro_gen.nn.RBM`, and `components_`, `intercept_hidden_` and `intercept_visible_` are its
+    weights in scikit-learn's layout; pickles of a fitted estimator carry its chains, the optimiser and the generator,
+    so that `partial_fit` goes on bit for bit.
 
     Args:
         n_components: hidden units.
@@ -74,9 +75,6 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Attributes:
         rbm_: the module with the weights.
-        components_: weights in scikit-learn's layout, (n_components, n_features_in_).
-        intercept_hidden_: hidden biases.
-        intercept_visible_: visible biases.
         optimizer_: the torch optimiser, with its momenta.
         random_state_: the generator.
         n_features_in_: visible units.
@@ -200,7 +198,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             X: hidden values in [0, 1], (n_samples, n_components).
 
         Returns:
-            Probabilities, (n_samples, n_features_in_), in the precision of `X`.
+            Probabilities, (n_samples, n_features), in the precision of `X`.
 
         Raises:
             ValueError: `X` has another number of columns.
@@ -282,7 +280,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @property
     def components_(self) -> np.ndarray:
-        """Weights in scikit-learn's layout, (n_components, n_features_in_)."""
+        """Weights in scikit-learn's layout, (n_components, n_features)."""
         return _array(self.rbm_.weight.mT)
 
     @property
@@ -292,7 +290,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @property
     def intercept_visible_(self) -> np.ndarray:
-        """Visible biases, (n_features_in_,)."""
+        """Visible biases, (n_features,)."""
         return _array(self.rbm_.vbias)
 
     def __sklearn_tags__(self) -> Any:
