@@ -24,7 +24,19 @@ templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"pyro_gen {release}"
 
-PUBLIC = ("distributions", "nn", "infer", "training", "datasets", "plotting", "arviz", "testing", "kernels")
+PUBLIC = (
+    "distributions",
+    "nn",
+    "infer",
+    "training",
+    "datasets",
+    "plotting",
+    "arviz",
+    "interop",
+    "estimators",
+    "testing",
+    "kernels",
+)
 
 
 def public_names() -> tuple[dict[str, list[str]], dict[str, list[str]]]:

@@ -15,9 +15,9 @@ PACKAGE = "pyro_gen"
 # Imports run one way only: a part of the core imports parts to its left. Private top-level files stand under all parts
 # and import nothing of the package.
 CORE = ("kernels", "distributions", "nn", "infer", "models")
-BESIDE = ("arviz", "datasets", "plotting", "testing", "training")
+BESIDE = ("arviz", "datasets", "estimators", "interop", "plotting", "testing", "training")
 OUTSIDE = ("benchmarks", "docs", "examples", "tests", "tools")
-HEAVY = ("arviz", "lightning", "matplotlib", "pytorch_lightning", "sklearn", "triton")
+HEAVY = ("arviz", "h5py", "lightning", "matplotlib", "pytorch_lightning", "safetensors", "sklearn", "triton")
 
 
 def part_of(file: Path, package: Path) -> str:

@@ -21,6 +21,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "rbm_features.py": ("--smoke",),
     "rbm_hidden_sweep.py": ("--smoke",),
     "rbm_mixing.py": ("--smoke",),
+    "rbm_sklearn_pipeline.py": ("--smoke",),
 }
 
 LAST_LINE = re.compile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -22,6 +23,11 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 
+from pyro_gen import training
+from pyro_gen._state import get_random
+from pyro_gen.datasets import minibatches
+from pyro_gen.infer import PersistentChains, contrastive_gradient
+from pyro_gen.nn import RBM
 from pyro_gen.training import History
 from tests.runs import RUNS, Line, Program, quiet, rows_of, run, same, scores
 
@@ -353,3 +359,99 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         line.fit(3, **(settings | {"settings": {"rate": 0.2}}))
     assert same(before, line.values())
     assert len(line.fit(3, **settings)) == 3
+
+
+# What peers leave out of their checkpoints: the CUDA generators, the optimiser's moments.
+
+
+class Device:
+    """Two CUDA devices that are counters, behind torch.cuda's functions, so that the test needs no GPU."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int = 2) -> None:
+        self.states = [torch.full((16,), 7 * i, dtype=torch.uint8) for i in range(count)]
+        functions: dict[str, Callable[..., Any]] = {"is_initialized": lambda: True, "device_count": lambda: count}
+        functions |= {"get_rng_state_all": self.get, "set_rng_state_all": self.set}
+        for name, function in functions.items():
+            monkeypatch.setattr(torch.cuda, name, function)
+
+    def get(self) -> list[Tensor]:
+        return [state.clone() for state in self.states]
+
+    def set(self, states: list[Tensor]) -> None:
+        for own, state in zip(self.states, states, strict=False):
+            own.copy_(state)
+
+    def draw(self) -> float:
+        """The next number of the second device."""
+        self.states[-1] += 1
+        return math.sin(float(self.states[-1][0]))
+
+
+def noisy(device: Device, line: Line) -> Callable[[Tensor], Tensor]:
+    return lambda x: line.step(x + device.draw())
+
+
+def test_the_generators_of_all_cuda_devices_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*epochs: int, checkpoint: Path | None = None) -> tuple[History, list[Tensor]]:
+        for num_epochs in epochs:
+            device, line = Device(monkeypatch), Line()  # a new process starts from its own state
+            history = quiet(noisy(device, line), line.batches, num_epochs, state=line.state, checkpoint=checkpoint)
+        return history, line.values()
+
+    whole = run(5)
+    parts = run(2, 5, checkpoint=tmp_path / "run.pt")
+    assert parts[0] == whole[0]
+    assert same(parts[1], whole[1])
+    assert len(payload_of(tmp_path / "run.pt")["random"]["cuda"]) == 2
+
+    def without_cuda() -> dict[str, Any]:
+        return get_random() | {"cuda": []}
+
+    monkeypatch.setattr(training, "get_random", without_cuda)
+    assert run(2, 5, checkpoint=tmp_path / "other.pt")[0] != whole[0]
+
+
+def test_a_checkpoint_of_two_devices_resumes_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Device(monkeypatch)
+    Line().fit(1, checkpoint=tmp_path / "run.pt")
+    alone = Device(monkeypatch, count=1)
+    alone.draw()
+    assert len(Line().fit(2, checkpoint=tmp_path / "run.pt")) == 2
+    assert len(alone.states) == 1
+    assert not alone.states[0].any()
+
+
+def test_without_the_optimiser_a_resumed_run_is_another(tmp_path: Path) -> None:
+    """The momenta are part of the run: whoever leaves them out of `state` gets another one, and this suite sees it."""
+    whole = Line()
+    history = whole.fit(4)
+    for name, both in (("with", True), ("without", False)):
+        for num_epochs in (2, 4):
+            line = Line()
+            state = line.state if both else {"net": line.net}
+            found = line.fit(num_epochs, state=state, checkpoint=tmp_path / f"{name}.pt")
+        assert (found == history) == both
+        assert same(line.values(), whole.values()) == both
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_machine_on_a_cuda_device_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    def run(*epochs: int, checkpoint: Path | None = None) -> tuple[History, dict[str, Tensor]]:
+        for num_epochs in epochs:
+            pyro.set_rng_seed(5)
+            x = torch.randint(2, (24, 12), device="cuda").float()
+            rbm = RBM.from_data(x, 8, negative_phase=PersistentChains(10, 2))
+            optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1, momentum=0.9)
+
+            def step(x: Tensor, rbm: RBM = rbm, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
+                contrast = contrastive_gradient(rbm, torch.bernoulli(0.8 * x), return_contrast=True)
+                optimizer.step()
+                return contrast
+
+            state = {"rbm": rbm, "optimizer": optimizer}
+            history = quiet(step, minibatches(x, 7), num_epochs, state=state, checkpoint=checkpoint)
+        return history, rbm.state_dict()
+
+    whole, parts = run(5), run(2, 5, checkpoint=tmp_path / "run.pt")
+    assert parts[0] == whole[0]
+    assert same(parts[1], whole[1])

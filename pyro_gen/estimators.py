@@ -1,0 +1,409 @@
+"""The RBM as a scikit-learn estimator: in pipelines, grid searches and wherever a transformer goes.
+
+This module needs scikit-learn and is therefore imported by its own name: ``from pyro_gen.estimators import RBM``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from numbers import Integral, Real
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, softplus
+
+from pyro_gen import distributions, nn
+from pyro_gen.infer import AIS, LogLikelihood, NegativePhase, Partition, PersistentChains, contrastive_gradient
+from pyro_gen.infer import log_likelihood as log_likelihood_of
+from pyro_gen.kernels import rbm_gibbs
+
+try:
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.exceptions import DataConversionWarning
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as missing:
+    raise ImportError(
+        f"pyro_gen.estimators needs scikit-learn 1.6 or later: pip install pyro-gen[sklearn] ({missing})"
+    ) from missing
+
+ROWS = 1024  # of a block whose pseudo-likelihood is worked out at once
+
+
+class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""A Bernoulli RBM trained by `pyro_gen` behind the interface of `sklearn.neural_network.BernoulliRBM`.
+
+    `transform` gives the hidden probabilities :math:`P(h_j = 1 | v) = \sigma(b_j + \sum_i v_i W_{ij})`. Training is the
+    gradient of `contrastive_gradient` with the negative phase of your choice, on batches in a fresh order each
+    iteration; the visible biases start at the data's rates. Positive and negative statistics are means over their own
+    numbers of rows, and the chains go on over batches of any size.
+
+    What the units see is decided by `binarize`. Rows of zeros and ones are themselves under every choice (under a
+    threshold in [0, 1)). A number makes 1 of what lies above it, as in `sklearn.naive_bayes.BernoulliNB`, with a
+    `DataConversionWarning` where values outside [0, 1] show that nobody scaled the data. ``"sample"`` takes values in
+    [0, 1] as probabilities of a 1: training draws each batch anew, `score_samples`, `log_likelihood` and `gibbs` draw
+    once, and `transform` works with the probabilities as they are, as BernoulliRBM does with whatever comes. None takes
+    zeros and ones only.
+
+    All draws come from `random_state`; torch's own generators stay as they are. Training is in single precision.
+    `rbm_` is the trained `pyro_gen.nn.RBM`, and `components_`, `intercept_hidden_` and `intercept_visible_` are its
+    weights in scikit-learn's layout; pickles of a fitted estimator carry its chains, the optimiser and the generator,
+    so that `partial_fit` goes on bit for bit.
+
+    Args:
+        n_components: hidden units.
+        learning_rate: rate of the gradient step, for the mean over a batch.
+        batch_size: rows of a batch; the last batch of an iteration may have fewer.
+        n_iter: passes of `fit` over the data.
+        schedule: ``"linear"`` lowers the rate of `fit` from `learning_rate` towards 0, ``"constant"`` keeps it.
+        momentum: momentum of the step, in [0, 1).
+        l1: strength of a Laplace prior on the weights (not on the biases).
+        weight_decay: strength of a Gaussian prior on the weights (not on the biases).
+        negative_phase: ``ContrastiveDivergence(...)``, ``PersistentChains(...)``, ...; None means
+            ``PersistentChains(num_chains=100, num_steps=5)``.
+        binarize: a threshold, ``"sample"`` or None; see above.
+        shuffle: whether `fit` takes the rows in a fresh order each iteration.
+        device: where to train, such as ``"cuda"``.
+        verbose: whether `fit` prints the mean pseudo-log-likelihood of the data after each iteration.
+        random_state: an integer, a `numpy.random.RandomState`, or None for numpy's global generator.
+
+    Attributes:
+        rbm_: the module with the weights.
+        optimizer_: the torch optimiser, with its momenta.
+        random_state_: the generator.
+        n_features_in_: visible units.
+
+    References:
+        Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood gradient.
+        Pedregosa et al. (2011), Scikit-learn: machine learning in Python, JMLR 12.
+
+    Example:
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.pipeline import make_pipeline
+        >>> x, y = np.repeat(np.eye(8), 20, axis=0), np.repeat(np.arange(8) % 2, 20)
+        >>> pipeline = make_pipeline(RBM(n_components=16, random_state=0), LogisticRegression(C=100))
+        >>> pipeline.fit(x, y).score(x, y)
+        1.0
+    """
+
+    def __init__(
+        self,
+        n_components: int = 256,
+        *,
+        learning_rate: float = 0.1,
+        batch_size: int = 10,
+        n_iter: int = 20,
+        schedule: Literal["linear", "constant"] = "linear",
+        momentum: float = 0.0,
+        l1: float = 0.0,
+        weight_decay: float = 0.0,
+        negative_phase: NegativePhase | None = None,
+        binarize: float | Literal["sample"] | None = 0.5,
+        shuffle: bool = True,
+        device: str | torch.device = "cpu",
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.n_iter = n_iter
+        self.schedule = schedule
+        self.momentum = momentum
+        self.l1 = l1
+        self.weight_decay = weight_decay
+        self.negative_phase = negative_phase
+        self.binarize = binarize
+        self.shuffle = shuffle
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> RBM:
+        """Train on rows from the start.
+
+        Args:
+            X: rows, dense or sparse, (n_samples, n_features).
+            y: ignored.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: a parameter is out of place, or `X` has values that `binarize` does not allow.
+            FloatingPointError: the weights became infinite.
+        """
+        _check_settings(self)
+        probs = self._probabilities(X, reset=True).float()
+        self._start(probs)
+        batches = math.ceil(len(probs) / self.batch_size)
+        for iteration in range(self.n_iter):
+            order = self.random_state_.permutation(len(probs)) if self.shuffle else np.arange(len(probs))
+            for batch, rows in enumerate(torch.from_numpy(order).split(self.batch_size)):
+                done = (iteration * batches + batch) / (self.n_iter * batches)
+                self._step(probs[rows], self.learning_rate * (1 - done if self.schedule == "linear" else 1))
+            self._check_weights(f"iteration {iteration + 1}")
+            if self.verbose:
+                score = self._pseudo_log_likelihood(self._states(probs, deepcopy(self.random_state_))).mean()
+                print(f"[RBM] iteration {iteration + 1}, mean pseudo-log-likelihood {score:.2f}")
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> RBM:
+        """Make one gradient step with the rows as one batch; the first call starts the weights.
+
+        Args:
+            X: rows, dense or sparse, (n_samples, n_features).
+            y: ignored.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: a parameter is out of place, or `X` has values that `binarize` does not allow.
+            FloatingPointError: the weights became infinite.
+        """
+        _check_settings(self)
+        first = not hasattr(self, "rbm_")
+        probs = self._probabilities(X, reset=first).float()
+        if first:
+            self._start(probs)
+        self._step(probs, self.learning_rate)
+        self._check_weights("this step")
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Hidden probabilities P(h_j = 1 | v).
+
+        Args:
+            X: rows, (n_samples, n_features).
+
+        Returns:
+            Features, (n_samples, n_components), in the precision of `X`.
+        """
+        check_is_fitted(self)
+        probs = self._probabilities(X)
+        weight, _, hbias = self._weights(probs)
+        return torch.sigmoid(probs @ weight + hbias).cpu().numpy()
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Visible probabilities P(v_i = 1 | h), the mean of the rows that hidden values stand for.
+
+        Args:
+            X: hidden values in [0, 1], (n_samples, n_components).
+
+        Returns:
+            Probabilities, (n_samples, n_features), in the precision of `X`.
+
+        Raises:
+            ValueError: `X` has another number of columns.
+        """
+        check_is_fitted(self)
+        hidden = np.asarray(X)
+        if hidden.ndim != 2 or hidden.shape[1] != self._n_features_out:
+            raise ValueError(f"`X` must have shape (n_samples, {self._n_features_out}), got {hidden.shape}")
+        values = torch.tensor(hidden if hidden.dtype == np.float32 else hidden.astype(float), device=self.device)
+        weight, vbias, _ = self._weights(values)
+        return torch.sigmoid(values @ weight.mT + vbias).cpu().numpy()
+
+    def gibbs(self, v: Any, num_steps: int = 1) -> np.ndarray:
+        """Run Gibbs sweeps from visible rows.
+
+        Args:
+            v: rows to start from, (n_samples, n_features).
+            num_steps: sweeps, each of both layers.
+
+        Returns:
+            Zeros and ones, shape and precision of `v`.
+        """
+        check_is_fitted(self)
+        start = self._states(self._probabilities(v), self.random_state_)
+        seed = _draw_key(self.random_state_)
+        return rbm_gibbs(start, *self._weights(start), num_steps, seed=seed, step=0)[0].cpu().numpy()
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        r"""Pseudo-log-likelihood of each row, exactly.
+
+        .. math:: \sum_i \log P(v_i | v_{-i}) = \sum_i \log \sigma(F(v^{(i)}) - F(v))
+
+        where :math:`v^{(i)}` is the row with unit i flipped. `BernoulliRBM.score_samples` estimates the same sum by one
+        unit drawn at random. It is no log likelihood, and mostly far above it: `log_likelihood` is the one.
+
+        Args:
+            X: rows, (n_samples, n_features).
+
+        Returns:
+            Nats, (n_samples,).
+
+        References:
+            Besag (1975), Statistical analysis of non-lattice data, The Statistician 24.
+        """
+        check_is_fitted(self)
+        states = self._states(self._probabilities(X), check_random_state(self.random_state))
+        return self._pseudo_log_likelihood(states).cpu().numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean of `score_samples`, by which a grid search without labels chooses.
+
+        Args:
+            X: rows, (n_samples, n_features).
+            y: ignored.
+
+        Returns:
+            Nats a row.
+        """
+        return float(self.score_samples(X).mean())
+
+    def log_likelihood(self, X: Any, partition: Partition | None = None) -> LogLikelihood:
+        """Log likelihood of the rows, with its standard errors.
+
+        For a statement on both sides of log Z see `pyro_gen.infer.log_partition_bracket`, of ``rbm_``.
+
+        Args:
+            X: rows, (n_samples, n_features).
+            partition: how log Z is known; exactly up to 20 units on the smaller side and else by ``AIS()`` by default.
+
+        Returns:
+            Value, errors and the rows' log likelihoods.
+        """
+        check_is_fitted(self)
+        states = self._states(self._probabilities(X), check_random_state(self.random_state))
+        if partition is None and min(self.rbm_.weight.shape) > 20:
+            partition = AIS(base_rates=self.rbm_.base_rates.to(states.dtype))
+        with torch.no_grad(), _own_generator(check_random_state(self.random_state)):
+            return log_likelihood_of(distributions.RBM(*self._weights(states), partition), states)
+
+    @property
+    def components_(self) -> np.ndarray:
+        """Weights in scikit-learn's layout, (n_components, n_features)."""
+        return _array(self.rbm_.weight.mT)
+
+    @property
+    def intercept_hidden_(self) -> np.ndarray:
+        """Hidden biases, (n_components,)."""
+        return _array(self.rbm_.hbias)
+
+    @property
+    def intercept_visible_(self) -> np.ndarray:
+        """Visible biases, (n_features,)."""
+        return _array(self.rbm_.vbias)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _probabilities(self, X: Any, reset: bool = False) -> Tensor:
+        """Check rows; give each unit's probability of a 1, on the device, in the precision of `X`."""
+        rows = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=reset)
+        rows = rows.toarray() if hasattr(rows, "toarray") else rows
+        if self.binarize is None and not np.isin(rows, (0, 1)).all():
+            raise ValueError("`X` must hold zeros and ones only, or `binarize` must say what other values mean")
+        if rows.min() < 0 or rows.max() > 1:
+            found = f"`X` must lie between 0 and 1, got values from {rows.min():g} to {rows.max():g}"
+            if self.binarize == "sample":
+                raise ValueError(f"{found}, which are no probabilities")
+            warnings.warn(f"{found}; what lies above {self.binarize} becomes 1", DataConversionWarning, stacklevel=3)
+        if self.binarize is not None and self.binarize != "sample":
+            rows = (rows > self.binarize).astype(rows.dtype)
+        return torch.tensor(rows, device=self.device)
+
+    def _states(self, probs: Tensor, random_state: np.random.RandomState) -> Tensor:
+        if self.binarize != "sample":
+            return probs
+        return (torch.from_numpy(random_state.random_sample(probs.shape)).to(probs.device) < probs).to(probs.dtype)
+
+    def _start(self, probs: Tensor) -> None:
+        """Fresh weights, chains, optimiser and generator."""
+        self.random_state_ = check_random_state(self.random_state)
+        phase = self.negative_phase or PersistentChains(num_chains=100, num_steps=5)
+        with _own_generator(self.random_state_):
+            states = self._states(probs, self.random_state_)
+            self.rbm_ = nn.RBM.from_data(states, int(self.n_components), negative_phase=phase)
+        groups: list[dict[str, Any]] = [
+            {"params": [self.rbm_.weight], "weight_decay": self.weight_decay},
+            {"params": [self.rbm_.vbias, self.rbm_.hbias]},
+        ]
+        self.optimizer_ = torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum)
+        self._n_features_out = int(self.n_components)
+
+    def _step(self, probs: Tensor, rate: float) -> None:
+        contrastive_gradient(self.rbm_, self._states(probs, self.random_state_))
+        weight = self.rbm_.weight
+        if self.l1 and weight.grad is not None:
+            weight.grad += self.l1 * weight.detach().sign()
+        for group in self.optimizer_.param_groups:
+            group["lr"] = rate
+        self.optimizer_.step()
+
+    def _check_weights(self, when: str) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in self.rbm_.parameters()):
+            raise FloatingPointError(f"the weights became infinite in {when}: `learning_rate` is too high")
+
+    def _weights(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The module's weights, detached, in the precision of `like`."""
+        weight, vbias, hbias = self.rbm_.weight, self.rbm_.vbias, self.rbm_.hbias
+        return weight.detach().to(like.dtype), vbias.detach().to(like.dtype), hbias.detach().to(like.dtype)
+
+    def _pseudo_log_likelihood(self, states: Tensor) -> Tensor:
+        weights = self._weights(states)
+        return torch.cat([_pseudo_log_likelihood(rows, *weights) for rows in states.split(ROWS)])
+
+
+def _pseudo_log_likelihood(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:
+    field = v @ weight + hbias
+    cumulant = softplus(field).sum(-1)
+    total = torch.zeros_like(cumulant)
+    for i, row in enumerate(weight):  # one unit at a time: memory of (rows, hidden)
+        flip = 1 - 2 * v[:, i]
+        difference = cumulant - flip * vbias[i] - softplus(field + flip[:, None] * row).sum(-1)
+        total += logsigmoid(difference)
+    return total
+
+
+@contextmanager
+def _own_generator(random_state: np.random.RandomState) -> Iterator[None]:
+    """Inside, torch's CPU generator is seeded from `random_state`; afterwards it is as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_draw_key(random_state))
+        yield
+
+
+def _draw_key(random_state: np.random.RandomState) -> int:
+    return int(random_state.randint(2**31 - 1))
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().copy()
+
+
+def _check_settings(estimator: RBM) -> None:
+    """Scikit-learn's rule: parameters are looked at by `fit`, not by the constructor."""
+    whole = {"n_components": 1, "batch_size": 1, "n_iter": 0}
+    for name, least in whole.items():
+        value: Any = getattr(estimator, name)
+        if not isinstance(value, Integral) or int(value) < least:
+            raise ValueError(f"`{name}` must be an integer of at least {least}, got {value!r}")
+    upper = {"learning_rate": math.inf, "momentum": 1.0, "l1": math.inf, "weight_decay": math.inf}
+    for name, below in upper.items():
+        rate: Any = getattr(estimator, name)
+        if not isinstance(rate, Real) or not 0 <= float(rate) < below or (name == "learning_rate" and rate == 0):
+            interval = f"{'(' if name == 'learning_rate' else '['}0, {below})"
+            raise ValueError(f"`{name}` must be a number in {interval}, got {rate!r}")
+    if estimator.schedule not in ("linear", "constant"):
+        raise ValueError(f"`schedule` must be 'linear' or 'constant', got {estimator.schedule!r}")
+    if not isinstance(estimator.negative_phase, NegativePhase | None):
+        raise ValueError(f"`negative_phase` must be one of pyro_gen.infer or None, got {estimator.negative_phase!r}")
+    threshold: Any = estimator.binarize
+    is_number = isinstance(threshold, Real) and math.isfinite(threshold)
+    if not (threshold is None or threshold == "sample" or is_number):
+        raise ValueError(f"`binarize` must be a number, 'sample' or None, got {threshold!r}")
+
+
+__all__ = ["RBM"]

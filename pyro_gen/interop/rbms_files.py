@@ -1,0 +1,178 @@
+"""HDF5 files of the package ``rbms`` (Python, PyPI): a group of weights for each saved update, and the chains.
+
+The layout, as its version 0.5 writes it: ``model_type`` ("BBRBM": Bernoulli on both sides), ``parallel_chains``
+(chains, visible) of the last update, the group ``hyperparameters``, and for each saved update a group ``update_<n>``
+with ``params/weight_matrix`` (visible, hidden), ``params/vbias``, ``params/hbias``, the generators' states, ``time``.
+Older versions kept the weights in ``update_<n>`` itself, and still find them there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyro_gen._files import replacing
+from pyro_gen.distributions.negative_phase import PersistentChains
+from pyro_gen.interop.weights import array, arrays, build, require, start_chains
+from pyro_gen.nn import RBM
+
+WEIGHTS = ("weight_matrix", "vbias", "hbias")
+PREFIX = "update_"
+
+
+def read_rbms(path: str | os.PathLike[str], update: int | None = None, **settings: Any) -> RBM:
+    """Read the weights and the chains of a file that the package ``rbms`` wrote.
+
+    Args:
+        path: the HDF5 file.
+        update: which of the saved updates; the last one by default. The chains are those of the last one always, for
+            the file holds no others.
+        **settings: ``negative_phase``, ``evaluation`` and further keyword arguments of `pyro_gen.nn.RBM`. Without a
+            ``negative_phase`` the module goes on with the file's chains and number of Gibbs sweeps.
+
+    Returns:
+        A module with the file's dtype.
+
+    Raises:
+        ImportError: h5py is not installed.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, corrupt, of another model than Bernoulli-Bernoulli, or has no such update;
+            the message names the file and the reason.
+
+    References:
+        N. Béreux, A. Decelle, C. Furtlehner, L. Rosset, B. Seoane and others, rbms 0.5, https://github.com/DsysDML/rbms
+
+    Example:
+        >>> file = getfixture("tmp_path") / "RBM.h5"
+        >>> rbm = RBM(6, 3)
+        >>> write_rbms(file, rbm)
+        >>> torch.equal(read_rbms(file).weight, rbm.weight)
+        True
+    """
+    path = Path(path)
+    content = _read(path, update)
+    chains = content.pop("chains")
+    num_steps = content.pop("gibbs_steps")
+    settings.setdefault("negative_phase", PersistentChains(max(1, len(chains)), num_steps))
+    weight, vbias, hbias = (content[name] for name in WEIGHTS)
+    rbm = build(str(path), weight, vbias, hbias, settings)
+    if chains.shape[1:] != (len(rbm.vbias),) or not np.isin(chains, (0, 1)).all():
+        expected = f"zeros and ones of shape (chains, {len(rbm.vbias)})"
+        raise ValueError(f"{path}: `parallel_chains` must hold {expected}, got {chains.dtype} of shape {chains.shape}")
+    start_chains(rbm, torch.from_numpy(chains.astype(np.float64)))
+    return rbm
+
+
+def _read(path: Path, update: int | None) -> dict[str, Any]:
+    """The arrays of one update; every way in which a broken file fails becomes one error."""
+    h5py = require("h5py", "interop")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no rbms file {path}")
+    try:
+        with h5py.File(path, "r") as file:
+            return _content(file, path, update)
+    except _WrongFileError as error:
+        raise ValueError(str(error)) from None
+    except Exception as error:  # h5py and HDF5 raise half a dozen classes on files that were cut or overwritten
+        raise ValueError(f"{path} is not a readable rbms file: {error}") from error
+
+
+class _WrongFileError(Exception):
+    """A file that can be read and is not what it should be."""
+
+
+def _content(file: Any, path: Path, update: int | None) -> dict[str, Any]:
+    names = [key.removeprefix(PREFIX) for key in file if key.startswith(PREFIX)]
+    saved = sorted(int(name) for name in names if name.isdecimal())
+    chosen = saved[-1] if update is None and saved else update
+    if chosen not in saved:
+        raise _WrongFileError(f"{path} has no update {chosen}, only {', '.join(map(str, saved)) or 'none at all'}")
+    kind = file["model_type"][()].decode() if "model_type" in file else "BBRBM"
+    if kind != "BBRBM":
+        raise _WrongFileError(f"{path} must hold a Bernoulli-Bernoulli RBM (BBRBM), got {kind}")
+    group = file[f"{PREFIX}{chosen}"]
+    group = group.get("params", group)
+    if missing := [name for name in WEIGHTS if name not in group]:
+        raise _WrongFileError(f"{path} has no {', '.join(missing)} in {group.name}, only {', '.join(group)}")
+    content = {name: group[name][()] for name in WEIGHTS}
+    visible = len(content["vbias"])
+    content["chains"] = file["parallel_chains"][()] if "parallel_chains" in file else np.empty((0, visible))
+    content["gibbs_steps"] = int(file["hyperparameters/gibbs_steps"][()]) if "hyperparameters" in file else 1
+    return content
+
+
+def write_rbms(
+    path: str | os.PathLike[str], rbm: RBM, update: int = 1, hyperparameters: Mapping[str, Any] | None = None
+) -> None:
+    """Write a file that the package ``rbms`` reads, samples from and goes on training.
+
+    The file is new and holds one update; one that was there is replaced, in one step. Arrays and headers (those of HDF5
+    1.10) carry checksums, which HDF5 itself checks on reading.
+
+    Args:
+        path: the HDF5 file. Missing folders are made.
+        rbm: a module with Bernoulli units. Without chains of its own, the file gets 100 rows drawn from the visible
+            biases, since ``rbms`` needs some.
+        update: number of gradient updates that led here, at least 1.
+        hyperparameters: what ``rbms`` goes on with: ``batch_size``, ``learning_rate``, ``L1``, ``L2`` and others of its
+            names, over its own defaults.
+
+    Raises:
+        ImportError: h5py is not installed.
+        ValueError: `rbm` is no RBM of Bernoulli units with weights of its own, or `update` is below 1.
+
+    Example:
+        >>> file = getfixture("tmp_path") / "RBM.h5"
+        >>> write_rbms(file, RBM(6, 3), update=500)
+        >>> read_rbms(file, update=500).weight.shape
+        torch.Size([6, 3])
+    """
+    h5py = require("h5py", "interop")
+    if update < 1:
+        raise ValueError(f"`update` must be at least 1, got {update}")
+    weights = dict(zip(WEIGHTS, arrays(rbm), strict=True))
+    chains = array(_chains(rbm))
+    with replacing(path) as part, h5py.File(part, "w", libver=("v110", "v110")) as file:
+        file["model_type"] = "BBRBM"
+        file.create_dataset("parallel_chains", data=chains, fletcher32=True)
+        for name, value in (_hyperparameters(rbm, len(chains), str(path)) | dict(hyperparameters or {})).items():
+            file[f"hyperparameters/{name}"] = value
+        group = file.create_group(f"{PREFIX}{update}")
+        for name, values in weights.items():
+            group[name] = group.create_dataset(f"params/{name}", data=values, fletcher32=True)  # one array, two names
+        group["flags/checkpoint"] = group["save_checkpoint"] = True
+        group["time"] = 0.0
+        group["torch_rng_state"] = torch.get_rng_state().numpy()
+        for number, value in enumerate(np.random.get_state()):
+            group[f"numpy_rng_arg{number}"] = value
+
+
+@torch.no_grad()
+def _chains(rbm: RBM) -> torch.Tensor:
+    return rbm.chains if len(rbm.chains) else torch.bernoulli(rbm.vbias.sigmoid().expand(100, -1))
+
+
+def _hyperparameters(rbm: RBM, num_chains: int, filename: str) -> dict[str, Any]:
+    """The module's own settings, and the defaults of ``rbms`` for what belongs to its training."""
+    visible, hidden = rbm.weight.shape
+    return {
+        "num_visibles": visible,
+        "num_hiddens": hidden,
+        "num_chains": num_chains,
+        "gibbs_steps": getattr(rbm.negative_phase, "num_steps", 100),
+        "filename": filename,
+        "batch_size": 2000,
+        "learning_rate": 0.01,
+        "train_size": 0.6,
+        "seed": int(rbm.seed) % 10**12,
+        "L1": 0.0,
+        "L2": 0.0,
+    }
+
+
+__all__ = ["read_rbms", "write_rbms"]

@@ -1,0 +1,207 @@
+"""Files of the package rbms: read as it writes them, written as it reads them, and refused with a reason."""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from pyro_gen import interop
+from pyro_gen.infer import ContrastiveDivergence, PersistentChains
+from pyro_gen.nn import RBM
+
+WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3) / 7
+
+
+def layout(path: Path, updates: tuple[int, ...] = (1, 20, 3), **changes: Any) -> Path:
+    """A file in the layout of rbms 0.5; update n has n times the weights. `changes` replace entries, None drops one."""
+    entries: dict[str, Any] = {
+        "model_type": "BBRBM",
+        "parallel_chains": np.eye(5, 4, dtype=np.float32),
+        "hyperparameters/gibbs_steps": 7,
+    }
+    for n in updates:
+        entries |= {
+            f"update_{n}/params/weight_matrix": n * WEIGHT,
+            f"update_{n}/params/vbias": n * np.ones(4, np.float32),
+            f"update_{n}/params/hbias": -n * np.ones(3, np.float32),
+        }
+    with h5py.File(path, "w") as file:
+        for name, value in (entries | changes).items():
+            if value is not None:
+                file[name] = value
+    return path
+
+
+def test_the_last_update_is_read_with_its_chains_and_sweeps(tmp_path: Path) -> None:
+    rbm = interop.read_rbms(layout(tmp_path / "RBM.h5"))
+    assert torch.equal(rbm.weight, torch.from_numpy(20 * WEIGHT))
+    assert torch.equal(rbm.vbias, torch.full((4,), 20.0))
+    assert torch.equal(rbm.hbias, torch.full((3,), -20.0))
+    assert rbm.negative_phase == PersistentChains(num_chains=5, num_steps=7)
+    assert torch.equal(rbm.chains, torch.eye(5, 4))
+    assert torch.equal(rbm.base_rates, torch.full((4,), 2 / 7))
+
+
+def test_an_earlier_update_is_read(tmp_path: Path) -> None:
+    assert torch.equal(interop.read_rbms(layout(tmp_path / "RBM.h5"), update=3).weight, torch.from_numpy(3 * WEIGHT))
+
+
+def test_settings_go_to_the_module(tmp_path: Path) -> None:
+    rbm = interop.read_rbms(layout(tmp_path / "RBM.h5"), negative_phase=ContrastiveDivergence(2), num_steps=9)
+    assert (rbm.negative_phase, rbm.num_steps, len(rbm.chains)) == (ContrastiveDivergence(2), 9, 0)
+    other = interop.read_rbms(tmp_path / "RBM.h5", negative_phase=PersistentChains(50))
+    assert (other.chains.sum(-1) <= 1).all()  # rows of the file's chains
+
+
+def test_files_of_older_versions_are_read(tmp_path: Path) -> None:
+    old: dict[str, Any] = {"update_2/weight_matrix": WEIGHT, "update_2/vbias": np.zeros(4, np.float32)}
+    old |= {"update_2/hbias": np.zeros(3, np.float32), "model_type": None, "hyperparameters/gibbs_steps": None}
+    rbm = interop.read_rbms(layout(tmp_path / "RBM.h5", updates=(), **old))
+    assert torch.equal(rbm.weight, torch.from_numpy(WEIGHT))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("phase", [PersistentChains(11, 3), ContrastiveDivergence(3)], ids=str)
+def test_there_and_back_is_bit_for_bit(dtype: torch.dtype, phase: Any, tmp_path: Path) -> None:
+    rbm = RBM(6, 3, negative_phase=phase).to(dtype)
+    interop.write_rbms(tmp_path / "RBM.h5", rbm, update=40)
+    back = interop.read_rbms(tmp_path / "RBM.h5", update=40)
+    for one, other in zip(rbm.parameters(), back.parameters(), strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    assert back.negative_phase == PersistentChains(len(rbm.chains) or 100, 3)
+    assert torch.equal(back.chains[: len(rbm.chains)], rbm.chains)
+
+
+def test_a_failing_write_spares_the_file(tmp_path: Path) -> None:
+    file = layout(tmp_path / "RBM.h5")
+    before = file.read_bytes()
+    with pytest.raises(TypeError):
+        interop.write_rbms(file, RBM(6, 3), hyperparameters={"seed": object()})
+    assert file.read_bytes() == before
+    assert os.listdir(tmp_path) == ["RBM.h5"]
+
+
+def test_updates_count_from_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`update` must be at least 1, got 0"):
+        interop.write_rbms(tmp_path / "RBM.h5", RBM(6, 3), update=0)
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "potts": ({"model_type": "PBRBM"}, r"must hold a Bernoulli-Bernoulli RBM \(BBRBM\), got PBRBM"),
+    "weights": ({"update_20/params/weight_matrix": WEIGHT.T}, r"visible biases must have shape \(3,\), got \(4,\)"),
+    "bias": ({"update_20/params/hbias": np.zeros(2)}, r"hidden biases must have shape \(3,\), got \(2,\)"),
+    "nan": ({"update_20/params/vbias": np.full(4, np.nan)}, "visible biases must be finite"),
+    "dropped": ({"update_20/params/vbias": None}, "has no vbias in /update_20/params, only hbias, weight_matrix"),
+    "width": (
+        {"parallel_chains": np.zeros((5, 3))},
+        r"`parallel_chains` must hold .* of shape \(chains, 4",
+    ),
+    "spins": ({"parallel_chains": -np.ones((5, 4))}, "`parallel_chains` must hold zeros and ones"),
+    "sweeps": ({"hyperparameters/gibbs_steps": "many"}, "is not a readable rbms file: invalid literal"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_file_with_another_content_is_an_error_that_names_it(name: str, tmp_path: Path) -> None:
+    changes, message = WRONG[name]
+    with pytest.raises(ValueError, match=rf"RBM\.h5.*{message}"):
+        interop.read_rbms(layout(tmp_path / "RBM.h5", **changes))
+
+
+def test_a_missing_update_is_an_error_that_lists_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"RBM\.h5 has no update 2, only 1, 3, 20"):
+        interop.read_rbms(layout(tmp_path / "RBM.h5"), update=2)
+    with pytest.raises(ValueError, match=r"RBM\.h5 has no update None, only none at all"):
+        interop.read_rbms(layout(tmp_path / "RBM.h5", updates=()))
+
+
+def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no rbms file .*RBM\.h5"):
+        interop.read_rbms(tmp_path / "RBM.h5")
+
+
+def test_a_damaged_file_gives_the_weights_or_an_error_that_names_it(tmp_path: Path) -> None:
+    """Truncated anywhere, one bit flipped anywhere: checksums lie over all arrays that this package writes."""
+    file, rbm, draw = tmp_path / "RBM.h5", RBM(40, 30), random.Random(0)
+    interop.write_rbms(file, rbm)
+    good = file.read_bytes()
+    damaged = [good[: len(good) * i // 20] for i in range(20)]
+    for _ in range(200):
+        flipped = bytearray(good)
+        flipped[draw.randrange(len(good))] ^= 1 << draw.randrange(8)
+        damaged.append(bytes(flipped))
+    refused = 0
+    for bad in damaged:
+        file.write_bytes(bad)
+        error, back = "", rbm
+        try:
+            back = interop.read_rbms(file)
+        except ValueError as refusal:
+            error = str(refusal)
+        refused += bool(error)
+        assert not error or str(file) in error
+        assert all(map(torch.equal, (*rbm.parameters(), rbm.chains), (*back.parameters(), back.chains)))
+    assert refused > 100
+
+
+@pytest.fixture
+def package() -> Any:
+    """The package itself, which the extra `bench` brings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it scripts functions, which torch deprecates
+        pytest.importorskip("rbms")
+        import rbms.io
+        import rbms.training.utils
+        import rbms.utils
+    return rbms
+
+
+@pytest.fixture
+def quietly() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def test_the_package_loads_what_is_written_here(package: Any, quietly: None, tmp_path: Path) -> None:
+    rbm, file = RBM(6, 3, negative_phase=PersistentChains(11, 4)), tmp_path / "RBM.h5"
+    with torch.no_grad():
+        rbm.weight.normal_()
+    interop.write_rbms(file, rbm, update=500, hyperparameters={"learning_rate": 0.5})
+    assert package.utils.get_saved_updates(str(file)).tolist() == [500]
+    theirs, chains, elapsed, settings = package.io.load_model(
+        str(file), 500, torch.device("cpu"), torch.float32, restore=True
+    )
+    assert torch.equal(theirs.weight_matrix, rbm.weight)
+    assert torch.equal(theirs.vbias, rbm.vbias)
+    assert torch.equal(theirs.hbias, rbm.hbias)
+    assert torch.equal(chains["visible"], rbm.chains)
+    assert (settings["gibbs_steps"], settings["learning_rate"], elapsed) == (4, 0.5, 0.0)
+    x = torch.eye(6)
+    torch.testing.assert_close(theirs.compute_energy_visibles(x), rbm.eval()().free_energy(x))
+
+
+def test_what_the_package_writes_is_read_here(package: Any, quietly: None, tmp_path: Path) -> None:
+    file, theirs = str(tmp_path / "RBM.h5"), None
+    kind: Callable[..., Any] = package.bernoulli_bernoulli.classes.BBRBM
+    theirs = kind(torch.randn(6, 3), torch.randn(6), torch.randn(3))
+    sizes: dict[str, int] = {"num_visibles": 6, "num_hiddens": 3, "num_chains": 8, "batch_size": 5, "gibbs_steps": 2}
+    rates: dict[str, Any] = {"learning_rate": 0.1, "train_size": 0.5, "seed": 0, "L1": 0.0, "L2": 0.0}
+    package.training.utils.create_machine(file, theirs, log=False, flags=["checkpoint"], **sizes, **rates)
+    chains = theirs.init_chains(8)
+    theirs.weight_matrix += 1
+    package.io.save_model(file, theirs, chains, 60, 1.0)
+    rbm = interop.read_rbms(file)
+    assert torch.equal(rbm.weight, theirs.weight_matrix)
+    assert torch.equal(rbm.chains, chains["visible"])
+    torch.testing.assert_close(interop.read_rbms(file, update=1).weight, theirs.weight_matrix - 1)
