@@ -62,7 +62,7 @@ def paired(better: Tensor, worse: Tensor) -> dict[str, float]:
     return {"difference": difference.mean().item(), "error": error, "errors apart": difference.mean().item() / error}
 
 
-def enter(figures: dict[str, Any], name: str, commit: str) -> None:
+def enter(figures: dict[str, Any], name: str, commit: str, data: str = "alphadigits") -> None:
     """Add one evaluation of the test rows to the ledger."""
     fresh = not LEDGER.exists()
     errors = [f"{figures[key]:.3f}" for key in ("log likelihood", "log Z error", "row error", "lower end")]
@@ -71,7 +71,7 @@ def enter(figures: dict[str, Any], name: str, commit: str) -> None:
         table = csv.writer(file)
         if fresh:
             table.writerow(COLUMNS)
-        table.writerow([datetime.now(UTC).date(), commit[:7], "alphadigits", "RBM", setting, *errors])
+        table.writerow([datetime.now(UTC).date(), commit[:7], data, "RBM", setting, *errors])
 
 
 def main(args: argparse.Namespace) -> None:

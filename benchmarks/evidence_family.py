@@ -1,0 +1,189 @@
+"""What RBMs reach on the sets of the literature, by the recipes of this page, with log Z from both sides.
+
+    python -m benchmarks.evidence_family mnist16 --split valid --seeds 0 1 2     # to choose by
+    python -m benchmarks.evidence_family mnist500 --split test                   # once; adds its row to the test ledger
+
+Training resumes from `out/family`. The JSON goes to `benchmarks/results/family/<recipe>_<split>.json`. A recipe that is
+judged on the validation rows of thresholded MNIST trains without them; judged on the test rows it trains on all 60,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from benchmarks.evidence_alphadigits import LEDGER, RESULTS, enter
+from benchmarks.machine import describe
+from pyro_gen import datasets, nn
+from pyro_gen.infer import (
+    AIS,
+    Exact,
+    NegativePhase,
+    PersistentChains,
+    contrastive_gradient,
+    log_likelihood,
+    log_partition_bracket,
+)
+from pyro_gen.training import fit
+
+HELD_OUT = 10_000
+"""Training images of thresholded MNIST that are its validation rows."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a run, chosen on validation rows."""
+
+    data: str
+    hidden: int
+    epochs: int
+    rate: float
+    phase: NegativePhase = field(default_factory=lambda: PersistentChains(100, 1))
+    l1: float = 0.0  # scale of the L1 penalty on the weights, nats an image
+    shift: float = 0.0  # share of the images that are moved by one pixel in each epoch
+    centring: bool = True
+    batch_size: int = 100
+    annealed_chains: int = 500
+    betas: int = 10_000
+    burn_in: int = 2000
+
+
+RECIPES = {
+    "mnist16": Recipe("mnist_thresholded", 16, 100, 0.05),
+    "mnist16_flipped": Recipe("mnist_flipped", 16, 100, 0.05),
+    "mnist500": Recipe("mnist_thresholded", 500, 60, 0.05),
+    "binarized500": Recipe("binarized_mnist", 500, 60, 0.05),
+    "mushrooms": Recipe("mushrooms", 200, 800, 0.1, PersistentChains(100, 5), l1=0.0005),
+    "adult": Recipe("adult", 200, 400, 0.1, PersistentChains(100, 5), l1=0.0005),
+    "dna": Recipe("dna", 100, 400, 0.05, PersistentChains(100, 5), l1=0.005),
+}
+
+
+def rows(name: str, split: str) -> tuple[Tensor, Tensor, tuple[int, ...] | None]:
+    """What to train on, what to judge on, and the shape of an image."""
+    if not name.startswith("mnist_"):
+        data = datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
+        return data.train, getattr(data, split), data.shape
+    gray = datasets.load_gray("mnist_gray")
+    flip = name == "mnist_flipped"
+    train, test = ((x.flatten(1) >= 0.5).float() for x in (gray.train, gray.test))
+    train, test = (1 - train, 1 - test) if flip else (train, test)
+    if split == "test":
+        return train, test, (28, 28)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(1))
+    return train[order[HELD_OUT:]], train[order[:HELD_OUT]], (28, 28)
+
+
+def train(recipe: Recipe, x: Tensor, shape: tuple[int, ...] | None, name: str, out: Path) -> nn.RBM:
+    """Stochastic maximum likelihood by `contrastive_gradient` and SGD with a rate that falls linearly to 0."""
+    evaluation = Exact() if recipe.hidden <= 20 else AIS(recipe.annealed_chains, recipe.betas)
+    settings = {"negative_phase": recipe.phase, "evaluation": evaluation, "centring": recipe.centring}
+    rbm = nn.RBM.from_data(x, recipe.hidden, **settings)
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=recipe.rate)
+    batches = datasets.minibatches(x, recipe.batch_size)
+    updates = recipe.epochs * len(batches)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, updates)
+
+    def step(batch: Tensor) -> float:
+        if recipe.shift and shape is not None:
+            batch = datasets.shifted(batch, (shape[0], shape[1]), recipe.shift)
+        contrastive_gradient(rbm, batch)
+        if recipe.l1 and rbm.weight.grad is not None:
+            rbm.weight.grad.add_(rbm.weight.detach().sign(), alpha=recipe.l1)
+        optimizer.step()
+        scheduler.step()
+        return 0.0
+
+    state = {"rbm": rbm, "optimizer": optimizer, "scheduler": scheduler}
+    settings = vars(recipe) | {"phase": str(recipe.phase)}
+    checkpoint = out / f"{name}.pt"
+    every = max(1, recipe.epochs // 20)
+    fit(step, batches, recipe.epochs, state=state, checkpoint=checkpoint, checkpoint_every=every, settings=settings)
+    return rbm.eval()
+
+
+def judge(rbm: nn.RBM, recipe: Recipe, x: Tensor, judged: Tensor) -> dict[str, Any]:
+    """Mean log likelihood with both errors; where log Z is estimated, from both sides."""
+    distribution = rbm()
+    result = log_likelihood(distribution, judged)
+    figures: dict[str, Any] = {
+        "log likelihood": result.value,
+        "row error": result.row_error,
+        "log Z error": result.partition_error,
+        "rows": len(judged),
+        "method": result.partition.method,
+        "lower end": result.value,
+    }
+    if result.partition.method == "exact":
+        return figures
+    start = x[torch.randint(len(x), (recipe.annealed_chains,))]
+    bracket = log_partition_bracket(distribution, start, burn_in=recipe.burn_in)
+    return figures | {
+        "effective sample size": bracket.forward.effective_sample_size.item(),
+        "lower end": result.against(bracket.upper),
+        "reverse": result.against(bracket.reverse.value),
+        "gap": bracket.gap.item(),
+        "resolved": bracket.resolved,
+    }
+
+
+def measure(name: str, split: str, seed: int, out: Path, epochs: int | None = None) -> dict[str, Any]:
+    """Train (or resume) a recipe with one seed and judge it."""
+    pyro.set_rng_seed(seed)
+    recipe = RECIPES[name] if epochs is None else replace(RECIPES[name], epochs=epochs)
+    x, judged, shape = rows(recipe.data, split)
+    start, cpu = time.perf_counter(), time.process_time()
+    run = f"{name}-{split}-{recipe.epochs}-seed{seed}"
+    rbm = train(recipe, x, shape, run, out)
+    trained, cpu_trained = time.perf_counter(), time.process_time()
+    pyro.set_rng_seed(seed + 1000)
+    return {
+        "seed": seed,
+        "recipe": vars(recipe) | {"phase": str(recipe.phase)},
+        **judge(rbm, recipe, x, judged),
+        "minutes of training in this call": (trained - start) / 60,
+        "processor minutes of training in this call": (cpu_trained - cpu) / 60,
+        "minutes of judging": (time.perf_counter() - trained) / 60,
+    }
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure a recipe with every seed and write the JSON."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    provenance = describe()
+    runs = []
+    for seed in args.seeds:
+        runs.append(measure(args.recipe, args.split, seed, args.out, args.epochs))
+        print(json.dumps(runs[-1], indent=1), flush=True)
+        if args.split == "test":
+            enter(runs[-1], args.recipe, str(provenance["commit"]), RECIPES[args.recipe].data)
+    seeds = " ".join(map(str, args.seeds))
+    command = f"python -m benchmarks.evidence_family {args.recipe} --split {args.split} --seeds {seeds}"
+    report = {**provenance, "command": command, "threads": torch.get_num_threads(), "runs": runs}
+    file = RESULTS / "family" / f"{args.recipe}_{args.split}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"written to {file}" + (f" and {LEDGER}" if args.split == "test" else ""))
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("--split", choices=("valid", "test"), default="valid")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, help="in place of the recipe's")
+    parser.add_argument("--out", type=Path, default=Path("out/family"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main(parse())
