@@ -19,7 +19,7 @@ Step = Callable[[Tensor], object]
 
 def learnergy_gibbs(problem: Problem, num_steps: int) -> Contender:
     """The ``gibbs_sampling`` of learnergy without the tape that it records; a call makes half a step more."""
-    model = _learnergy(problem.weight.shape, steps=num_steps)
+    model = learnergy_model(problem.weight.shape, steps=num_steps)
     model.load_state_dict({"W": problem.weight, "a": problem.vbias, "b": problem.hbias})
     v = problem.v
 
@@ -33,7 +33,7 @@ def learnergy_gibbs(problem: Problem, num_steps: int) -> Contender:
 
 def learnergy_step(visible: int, hidden: int, rate: float) -> Step:
     """The body of the loop of learnergy's ``fit`` for CD-1, less its monitoring."""
-    model = _learnergy((visible, hidden), steps=1, learning_rate=rate)
+    model = learnergy_model((visible, hidden), steps=1, learning_rate=rate)
 
     def step(batch: Tensor) -> None:
         *_, particles = model.gibbs_sampling(batch)
@@ -47,12 +47,12 @@ def learnergy_step(visible: int, hidden: int, rate: float) -> Step:
 
 def learnergy_fit(batch: Tensor, hidden: int, rate: float) -> Contender:
     """The ``fit`` of learnergy on one batch: the same update, its loader (row by row) and its monitoring included."""
-    model = _learnergy((batch.shape[1], hidden), steps=1, learning_rate=rate)
+    model = learnergy_model((batch.shape[1], hidden), steps=1, learning_rate=rate)
     rows = torch.utils.data.TensorDataset(batch, torch.zeros(len(batch)))
     return Contender(lambda: model.fit(rows, batch_size=len(batch), epochs=1))
 
 
-def _learnergy(shape: tuple[int, ...], **settings: Any) -> Any:
+def learnergy_model(shape: tuple[int, ...], **settings: Any) -> Any:
     from learnergy.models.bernoulli import RBM
 
     return RBM(*shape, **settings)
@@ -60,7 +60,7 @@ def _learnergy(shape: tuple[int, ...], **settings: Any) -> Any:
 
 def rbms_gibbs(problem: Problem, num_steps: int) -> Contender:
     """The ``sample_state`` of rbms, compiled by ``torch.jit.script``; a call makes half a step more."""
-    model = _rbms(problem.weight, problem.vbias, problem.hbias)
+    model = rbms_model(problem.weight, problem.vbias, problem.hbias)
     chains = model.init_chains(len(problem.v), start_v=problem.v)
 
     @torch.no_grad()
@@ -73,8 +73,8 @@ def rbms_gibbs(problem: Problem, num_steps: int) -> Contender:
 
 def rbms_step(visible: int, hidden: int, rows: int, rate: float, persistent: bool) -> Step:
     """The body of the loop of rbms' ``train``, gradients not centred: PCD-1, or CD-1 from the batch."""
-    model = _rbms(0.01 * torch.randn(visible, hidden), torch.zeros(visible), torch.zeros(hidden))
-    fit_batch_pcd = _rbms_module("training.pcd").fit_batch_pcd
+    model = rbms_model(0.01 * torch.randn(visible, hidden), torch.zeros(visible), torch.zeros(hidden))
+    fit_batch_pcd = rbms_module("training.pcd").fit_batch_pcd
     model.init_grad()
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, maximize=True)
     chains, weights = model.init_chains(rows), torch.ones(rows)
@@ -93,8 +93,8 @@ def rbms_step(visible: int, hidden: int, rows: int, rate: float, persistent: boo
 
 def rbms_ais(problem: Problem, temperatures: int) -> Contender:
     """The ``compute_partition_function_ais`` of rbms, which copies all weights at every temperature."""
-    model = _rbms(problem.weight, problem.vbias, problem.hbias)
-    ais = _rbms_module("partition_function.ais")
+    model = rbms_model(problem.weight, problem.vbias, problem.hbias)
+    ais = rbms_module("partition_function.ais")
 
     def run() -> None:
         ais.compute_partition_function_ais(len(problem.v), temperatures + 1, model)
@@ -102,11 +102,11 @@ def rbms_ais(problem: Problem, temperatures: int) -> Contender:
     return Contender(run, temperatures)
 
 
-def _rbms(weight: Tensor, vbias: Tensor, hbias: Tensor) -> Any:
-    return _rbms_module("bernoulli_bernoulli").BBRBM(weight, vbias, hbias)
+def rbms_model(weight: Tensor, vbias: Tensor, hbias: Tensor) -> Any:
+    return rbms_module("bernoulli_bernoulli").BBRBM(weight, vbias, hbias)
 
 
-def _rbms_module(name: str) -> Any:
+def rbms_module(name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.script, which it calls at import
         return import_module(f"rbms.{name}")
