@@ -71,6 +71,13 @@ def problem(visible: int, hidden: int, rows: int, seed: int = 0) -> tuple[Tensor
     return v, (weight / max(visible, hidden) ** 0.5, vbias, hbias)
 
 
+def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of a contrast whose particles are given: no sweep leads to them."""
+    *gradients, same = native.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)
+    assert torch.equal(same, particles)
+    return tuple(gradients)
+
+
 def disputed(drawn: Tensor, uniform: Tensor, field: np.ndarray) -> int:
     """How many states disagree with [u < sigmoid(field)] though u is not within rounding."""
     probs, u = sigmoid(field), uniform.double().numpy()
@@ -144,7 +151,7 @@ def test_certain_and_impossible_units_are_so_for_every_uniform() -> None:
 def test_the_gradient_is_that_of_the_mean_free_energies(size: tuple[int, int, int]) -> None:
     batch, parameters = problem(*size)
     particles, _ = problem(size[0], size[1], 2 * size[2] + 1, seed=5)
-    found = native.rbm_statistics(batch, particles, *parameters)
+    found = statistics(batch, particles, *parameters)
     exact = [x.double().requires_grad_() for x in parameters]
     contrast(batch.double(), particles.double(), *exact).backward()
     for gradient, tensor in zip(found, exact, strict=True):
@@ -169,8 +176,8 @@ def test_annealed_weights_are_those_of_the_reference_in_float64(size: tuple[int,
 def test_an_error_of_one_part_in_a_thousand_would_be_seen() -> None:
     """The comparisons above fail for weights that are 0.1 % too large."""
     start, (weight, vbias, hbias) = problem(130, 70, 300)
-    right = native.rbm_statistics(start, start.flip(0)[:100], weight, vbias, hbias)
-    wrong = native.rbm_statistics(start, start.flip(0)[:100], 1.001 * weight, vbias, hbias)
+    right = statistics(start, start.flip(0)[:100], weight, vbias, hbias)
+    wrong = statistics(start, start.flip(0)[:100], 1.001 * weight, vbias, hbias)
     assert (right[0] - wrong[0]).abs().max() > 2e-6
     off = native.rbm_ais(start, 1.001 * weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]
     assert (off - native.rbm_ais(start, weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]).abs().max() > 3e-5
@@ -194,13 +201,13 @@ def test_layouts_do_not_matter(rows: int) -> None:
     base = torch.zeros(()).expand(37)
     expected = (
         *native.rbm_gibbs(batch, weight, vbias, hbias, 2, None, 0, 0, 0),
-        *native.rbm_statistics(batch, batch[3:], weight, vbias, hbias),
+        *statistics(batch, batch[3:], weight, vbias, hbias),
         *native.rbm_ais(batch, weight, vbias, hbias, base.contiguous(), [0.0, 1.0], 0, 0),
     )
     for x, w in itertools.product(layouts(batch), layouts(weight)):
         found = (
             *native.rbm_gibbs(x, w, spread, hbias, 2, None, 0, 0, 0),
-            *native.rbm_statistics(x, x[3:], w, spread, hbias),
+            *statistics(x, x[3:], w, spread, hbias),
             *native.rbm_ais(x, w, spread, hbias, base, [0.0, 1.0], 0, 0),
         )
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
@@ -212,13 +219,13 @@ def test_two_threads_give_the_same(size: tuple[int, int, int]) -> None:
     batch, parameters = problem(*size)
     two = (
         *native.rbm_gibbs(batch, *parameters, 3, torch.linspace(-1, 2, size[2]), 5, 0, 7),
-        *native.rbm_statistics(batch, batch, *parameters),
+        *statistics(batch, batch, *parameters),
         *native.rbm_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
     )
     torch.set_num_threads(1)
     one = (
         *native.rbm_gibbs(batch, *parameters, 3, torch.linspace(-1, 2, size[2]), 5, 0, 7),
-        *native.rbm_statistics(batch, batch, *parameters),
+        *statistics(batch, batch, *parameters),
         *native.rbm_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
     )
     assert all(torch.equal(a, b) for a, b in zip(two, one, strict=True))
@@ -231,7 +238,7 @@ def test_results_are_written_in_full() -> None:
 
     def results() -> tuple[Tensor, ...]:
         annealed = native.rbm_ais(batch, *parameters, parameters[1], [0.0, 1.0], 0, 0)
-        gradients = native.rbm_statistics(batch, batch, *parameters)
+        gradients = statistics(batch, batch, *parameters)
         return *native.rbm_gibbs(batch, *parameters, 1, None, 0, 0, 0), *gradients, *annealed
 
     torch.use_deterministic_algorithms(True)
@@ -309,14 +316,14 @@ def test_other_states_than_zero_and_one_are_refused(wrong: float) -> None:
         native.rbm_ais(odd, *parameters, parameters[1], [0.0, 1.0], 0, 0)
     for rows in ((odd, batch), (batch, odd)):
         with pytest.raises(ValueError, match="states must hold only zeros and ones"):
-            native.rbm_statistics(*rows, *parameters)
+            statistics(*rows, *parameters)
 
 
 @pytest.mark.usefixtures("instruction_set")
 def test_nan_in_the_parameters_stays_nan() -> None:
     batch, (weight, vbias, hbias) = problem(6, 5, 20)
     weight[2, 3] = float("nan")
-    gradient = native.rbm_statistics(torch.ones_like(batch), batch, weight, vbias, hbias)
+    gradient = statistics(torch.ones_like(batch), batch, weight, vbias, hbias)
     assert gradient[0][:, 3].isnan().all()
     assert gradient[2][3].isnan()
     assert not gradient[0][:, 2].isnan().any()
@@ -328,7 +335,7 @@ def test_nan_in_the_parameters_stays_nan() -> None:
 def test_gradients_over_many_rows_do_not_lose_digits() -> None:
     batch, parameters = problem(9, 7, 30_011)
     particles, _ = problem(9, 7, 5_003, seed=3)
-    found = native.rbm_statistics(batch, particles, *parameters)
+    found = statistics(batch, particles, *parameters)
     exact = [x.double().requires_grad_() for x in parameters]
     contrast(batch.double(), particles.double(), *exact).backward()
     for gradient, tensor in zip(found, exact, strict=True):
