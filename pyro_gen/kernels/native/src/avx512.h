@@ -53,31 +53,29 @@ static inline ALWAYS void philox_words_avx512(const Quad *q, uint32_t chain, con
 #define TOGETHER(even, odd) (vu)_mm512_mask_shuffle_epi32(even, 0xAAAA, odd, 0xA0)
 #define XOR(x, y, z) _mm512_ternarylogic_epi32(x, y, _mm512_set1_epi32((int)(z)), 0x96)
     const __m512i m0 = _mm512_set1_epi32((int)0xD2511F53), m1 = _mm512_set1_epi32((int)0xCD9E8D57);
-    __m512i c1[2], c3[2], p0[2], p1[2];
-#pragma GCC unroll 2
-    for (int odd = 0; odd < 2; odd++) {
-        const __m512i lane = _mm512_add_epi32(_mm512_set1_epi32((int)chain + odd), _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0));
-        __m512i c0 = _mm512_xor_si512(lane, _mm512_set1_epi32((int)q->c0)), c2;
-        p0[odd] = _mm512_mul_epu32(c0, m0);
-        p1[odd] = _mm512_mul_epu32(_mm512_xor_si512(UPPER(p0[odd]), _mm512_set1_epi32((int)q->c2)), m1);
-        c0 = _mm512_xor_si512(UPPER(p1[odd]), _mm512_set1_epi32((int)q->next_c0));
-        c2 = _mm512_xor_si512(p0[odd], _mm512_set1_epi32((int)q->next_c2));
-        c1[odd] = p1[odd];
-        p0[odd] = _mm512_mul_epu32(c0, m0), p1[odd] = _mm512_mul_epu32(c2, m1);
-        c0 = XOR(UPPER(p1[odd]), c1[odd], draw->key[3][0]);
-        c2 = _mm512_xor_si512(UPPER(p0[odd]), _mm512_set1_epi32((int)q->last_c2));
+    __m512i c0[2], c1[2], c2[2], c3[2], p0[2], p1[2];
+#define BOTH _Pragma("GCC unroll 2") for (int odd = 0; odd < 2; odd++)
+    const __m512i lane = _mm512_add_epi32(_mm512_set1_epi32((int)chain), _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0));
+    BOTH c0[odd] = _mm512_xor_si512(_mm512_add_epi32(lane, _mm512_set1_epi32(odd)), _mm512_set1_epi32((int)q->c0));
+    BOTH p0[odd] = _mm512_mul_epu32(c0[odd], m0);
+    BOTH p1[odd] = _mm512_mul_epu32(_mm512_xor_si512(UPPER(p0[odd]), _mm512_set1_epi32((int)q->c2)), m1);
+    BOTH c0[odd] = _mm512_xor_si512(UPPER(p1[odd]), _mm512_set1_epi32((int)q->next_c0));
+    BOTH c2[odd] = _mm512_xor_si512(p0[odd], _mm512_set1_epi32((int)q->next_c2)), c1[odd] = p1[odd];
+    BOTH p0[odd] = _mm512_mul_epu32(c0[odd], m0), p1[odd] = _mm512_mul_epu32(c2[odd], m1);
+    BOTH c0[odd] = XOR(UPPER(p1[odd]), c1[odd], draw->key[3][0]);
+    BOTH c2[odd] = _mm512_xor_si512(UPPER(p0[odd]), _mm512_set1_epi32((int)q->last_c2));
 #pragma GCC unroll 6
-        for (int round = 4; round < 10; round++) {
-            c1[odd] = p1[odd], c3[odd] = p0[odd];
-            p0[odd] = _mm512_mul_epu32(c0, m0), p1[odd] = _mm512_mul_epu32(c2, m1);
-            if (round == 9) break; /* the last one's upper halves serve both kinds of chains at once */
-            c0 = XOR(UPPER(p1[odd]), c1[odd], draw->key[round][0]);
-            c2 = XOR(UPPER(p0[odd]), c3[odd], draw->key[round][1]);
-        }
+    for (int round = 4; round < 10; round++) {
+        BOTH c1[odd] = p1[odd], c3[odd] = p0[odd];
+        BOTH p0[odd] = _mm512_mul_epu32(c0[odd], m0), p1[odd] = _mm512_mul_epu32(c2[odd], m1);
+        if (round == 9) break; /* the last one's upper halves serve both kinds of chains at once */
+        BOTH c0[odd] = XOR(UPPER(p1[odd]), c1[odd], draw->key[round][0]);
+        BOTH c2[odd] = XOR(UPPER(p0[odd]), c3[odd], draw->key[round][1]);
     }
     const __m512i upper1 = _mm512_mask_shuffle_epi32(p1[1], 0x5555, p1[0], 0xF5), upper0 = _mm512_mask_shuffle_epi32(p0[1], 0x5555, p0[0], 0xF5);
     words[0] = (vu)XOR(upper1, (__m512i)TOGETHER(c1[0], c1[1]), draw->key[9][0]), words[1] = TOGETHER(p1[0], p1[1]);
     words[2] = (vu)XOR(upper0, (__m512i)TOGETHER(c3[0], c3[1]), draw->key[9][1]), words[3] = TOGETHER(p0[0], p0[1]);
+#undef BOTH
 #undef UPPER
 #undef TOGETHER
 #undef XOR

@@ -16,6 +16,9 @@
 #define ALWAYS __attribute__((always_inline))
 #define EXPORT __attribute__((visibility("default")))
 #define TILE_LANES 1024 /* chains that are worked on together: they share tables, and their states stay in the second cache */
+#ifndef KEPT_BYTES
+#define KEPT_BYTES (1 << 19) /* tables up to this size are kept from sweep to sweep */
+#endif
 #define PART 2048      /* terms of a sum over rows that are added up in one go */
 
 /* Functions for an instruction set that not every processor of the target has. */
@@ -32,6 +35,7 @@
 enum { NO_MEMORY = 1, UNKNOWN_SET = 2, NOT_BINARY = 3 };         /* statuses, 0 where all is well */
 enum { HIDDEN = 0, VISIBLE = 1 };                                /* streams, as in pyro_gen/kernels/random.py */
 enum { PLAIN = 0, HIDDEN_ANNEALED = 1, VISIBLE_ANNEALED = 2, REMEMBERED = 3 }; /* kinds of half step */
+enum { MADE = 0, KEPT = 1, READ = 2 };                           /* what a tile does about its tables */
 enum { WHOLE = 0, SAMPLE = 1, DIFFERENTIATE = 2 };               /* phases of a contrast */
 
 typedef struct { /* parameters; weight[i * row_step + j * column_step] */
@@ -74,9 +78,10 @@ typedef struct { /* columns of a matrix, of which `exist`: weight[k * step + j *
     int64_t exist;
 } Columns;
 
-typedef struct { /* a workspace: 16 columns of the weights, tables of four of them, up to 16 fields of `width` lanes each */
+typedef struct { /* a workspace: 16 columns of the weights, tables, up to 16 fields of `width` lanes each */
     float *copy, *tables, *field;
-    int64_t width;
+    int64_t width, next; /* next: from the tables of four outputs to those of the next four; 0 where these replace them */
+    int ready;           /* the tables of all outputs are there */
 } Room;
 
 typedef struct { /* share sigmoid(field) of each hidden unit and lane, to be remembered */
@@ -123,7 +128,18 @@ static int64_t room_floats(int64_t units, int64_t lanes) { return 32 * round_up(
 
 static Room room_in(float *memory, int64_t units, int64_t lanes) {
     float *tables = memory + 16 * round_up(units, 8);
-    return (Room){memory, tables, tables + 16 * round_up(units, 8), round_up(lanes, 16)};
+    return (Room){memory, tables, tables + 16 * round_up(units, 8), round_up(lanes, 16), 0, 0};
+}
+
+/* Tables of all outputs of both half steps are worth their memory where several sweeps read them from a cache. */
+static int64_t kept_floats(const Rbm *r, int64_t chains, int64_t sweeps) {
+    const int64_t both = 4 * (round_up(r->visible, 8) * round_up(r->hidden, 4) + round_up(r->hidden, 8) * round_up(r->visible, 4));
+    return sweeps > 1 && chains > 8 && 4 * both <= KEPT_BYTES ? both : 0;
+}
+
+static void keep_tables(const Rbm *r, float *memory, Room *rooms) {
+    rooms[0].next = 16 * round_up(r->visible, 8), rooms[1].next = 16 * round_up(r->hidden, 8);
+    rooms[0].tables = memory, rooms[1].tables = memory + round_up(r->hidden, 4) / 4 * rooms[0].next;
 }
 
 static uint32_t high(uint32_t x, uint32_t y) { return (uint32_t)((uint64_t)x * y >> 32); }

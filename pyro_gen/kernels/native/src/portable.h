@@ -52,6 +52,7 @@ static inline ALWAYS vu set_where_less_portable(vu word, vf x, float limit, uint
 
 static inline ALWAYS void philox_words_portable(const Quad *q, uint32_t chain, const Draw *draw, vu *words) {
     const uint32_t m0 = 0xD2511F53, m1 = 0xCD9E8D57;
+    for (int i = 0; i < 4; i++) words[i] = (vu){0};
     for (int lane = 0; lane < LANES; lane++) {
         uint64_t p0 = (uint64_t)((chain + (uint32_t)lane) ^ q->c0) * m0, p1 = (uint64_t)((uint32_t)(p0 >> 32) ^ q->c2) * m1;
         uint32_t c0 = (uint32_t)(p1 >> 32) ^ q->next_c0, c2 = (uint32_t)p0 ^ q->next_c2, c1 = (uint32_t)p1, c3;

@@ -13,7 +13,7 @@
  *
  * Making a table costs as much as four look-ups. For four outputs the first tile of blocks makes them between its own look-ups
  * and leaves them in memory (units x 64 bytes: the second cache); all further tiles read them. So TILE_LANES chains go through
- * a half step side by side.
+ * a half step side by side. Small models keep all their tables from sweep to sweep.
  */
 
 static inline ALWAYS vf NAME(splat)(float x) { return (vf){0} + x; }
@@ -35,9 +35,9 @@ static inline ALWAYS Table NAME(table_for)(const float *w, int64_t step, int64_t
     return NAME(table_of)(count > 0 ? w[0] : 0, count > 1 ? w[step] : 0, count > 2 ? w[2 * step] : 0, count > 3 ? w[3 * step] : 0);
 }
 
-/* Add eight units' share of `outputs` x `blocks` sums. The first tile makes the tables from `column`, for the `count` units that exist,
- * and keeps them in `tables`; the others find them there. */
-static inline ALWAYS void NAME(add_eight)(const int first_tile, const int outputs, const int blocks, const int64_t count,
+/* Add eight units' share of `outputs` x `blocks` sums, with tables MADE from `column` for the `count` units that exist, also KEPT in
+ * `tables`, or READ from there. */
+static inline ALWAYS void NAME(add_eight)(const int how, const int outputs, const int blocks, const int64_t count,
                                           const float **column, int64_t step, const uint32_t *words, int byte, Table *tables, vf *sum) {
     vu bits[4];
 #pragma GCC unroll 4
@@ -46,15 +46,13 @@ static inline ALWAYS void NAME(add_eight)(const int first_tile, const int output
     for (int four = 0; four < 2; four++) {
 #pragma GCC unroll 4
         for (int j = 0; j < outputs; j++) {
-            if (first_tile) {
-                tables[4 * four + j] = NAME(table_for)(column[j], step, count - 4 * four);
-                column[j] += 4 * step;
-            }
-            const Table t = tables[4 * four + j];
+            const Table t = how == READ ? tables[4 * four + j] : NAME(table_for)(column[j], step, count - 4 * four);
+            if (how == KEPT) tables[4 * four + j] = t;
+            column[j] += 4 * step;
 #pragma GCC unroll 4
             for (int b = 0; b < blocks; b++) {
                 const vf found = NAME(look_up)(t, bits[b]);
-                sum[j * blocks + b] = first_tile ? sum[j * blocks + b] + found : NAME(plus)(sum[j * blocks + b], found, j * blocks + b);
+                sum[j * blocks + b] = how == READ ? NAME(plus)(sum[j * blocks + b], found, j * blocks + b) : sum[j * blocks + b] + found;
             }
         }
 #pragma GCC unroll 4
@@ -62,24 +60,25 @@ static inline ALWAYS void NAME(add_eight)(const int first_tile, const int output
     }
 }
 
-/* out[j * width + lane] = bias[j] + sum_k bit_k(lane) weight[k * step + j * column_step], for `outputs` columns of which some exist. */
-static inline ALWAYS void NAME(tile)(const int first_tile, const int outputs, const int blocks, States from, int64_t units,
-                                     const Columns *c, Table *tables, float *out, int64_t width) {
+/* out[j * width + lane] = bias[j] + sum_k bit_k(lane) weight[k * step + j * column_step], for `outputs` columns from `first` on. */
+static inline ALWAYS void NAME(tile)(const int how, const int outputs, const int blocks, States from, int64_t units, const Columns *c,
+                                     int64_t first, Table *tables, float *out, int64_t width) {
     vf sum[16];
     const float *column[4];
 #pragma GCC unroll 4
     for (int j = 0; j < outputs; j++) {
-        const int own = j < c->exist ? j : 0;
+        const int64_t own = first + j < c->exist ? first + j : 0;
         column[j] = c->weight + own * c->column_step;
 #pragma GCC unroll 4
         for (int b = 0; b < blocks; b++) sum[j * blocks + b] = c->bias ? NAME(splat)(c->bias[own]) : (vf){0};
     }
-    const int64_t eights = first_tile ? units / 8 : (units + 7) / 8;
+    tables += first, out += first * width;
+    const int64_t eights = how == READ ? (units + 7) / 8 : units / 8;
     int64_t k = 0;
     for (; k < eights; k++)
-        NAME(add_eight)(first_tile, outputs, blocks, 8, column, c->step, from.words + (k >> 2) * from.stride, (int)(k & 3), tables + 8 * k, sum);
-    if (first_tile && units % 8)
-        NAME(add_eight)(1, outputs, blocks, units % 8, column, c->step, from.words + (k >> 2) * from.stride, (int)(k & 3), tables + 8 * k, sum);
+        NAME(add_eight)(how, outputs, blocks, 8, column, c->step, from.words + (k >> 2) * from.stride, (int)(k & 3), tables + 8 * k, sum);
+    if (how != READ && units % 8)
+        NAME(add_eight)(how, outputs, blocks, units % 8, column, c->step, from.words + (k >> 2) * from.stride, (int)(k & 3), tables + 8 * k, sum);
 #pragma GCC unroll 4
     for (int j = 0; j < outputs; j++) {
 #pragma GCC unroll 4
@@ -87,62 +86,45 @@ static inline ALWAYS void NAME(tile)(const int first_tile, const int outputs, co
     }
 }
 
-/* Four outputs for `blocks` blocks of lanes: as many wide tiles as there are, then narrow ones. */
-static void NAME(four_outputs)(int blocks, States from, int64_t units, const Columns *c, float *memory, float *out, int64_t width) {
+/* Four outputs for `blocks` blocks of lanes: as many wide tiles as there are, then narrow ones. The first makes the tables, where they are
+ * not `ready`, and keeps them where another tile or, with `keep`, another call reads them. */
+static void NAME(four_outputs)(int blocks, States from, int64_t units, const Columns *c, int ready, int keep, float *memory, float *out,
+                               int64_t width) {
     Table *tables = (Table *)memory;
-    int b = 0;
-#define TILE(first_tile, outputs, blocks, j) \
-    NAME(tile)(first_tile, outputs, blocks, from_lane(from, b * LANES), units, c, tables + (j), out + (j) * width + b * LANES, width)
-#if TILE_BLOCKS == 4
-    for (; b + 4 <= blocks; b += 4) {
-        Columns some = *c;
-        for (int j = 0; j < c->exist; j += TILE_OUTPUTS) {
-            if (b == 0) {
-                NAME(tile)(1, TILE_OUTPUTS, 4, from, units, &some, tables + j, out + j * width, width);
-            } else {
-                NAME(tile)(0, TILE_OUTPUTS, 4, from_lane(from, b * LANES), units, &some, tables + j, out + j * width + b * LANES, width);
-            }
-            some.weight += TILE_OUTPUTS * c->column_step, some.bias += c->bias ? TILE_OUTPUTS : 0, some.exist -= TILE_OUTPUTS;
-        }
-    }
-    if (b + 2 <= blocks) {
-        if (b == 0) {
-            TILE(1, 4, 2, 0);
-        } else {
-            TILE(0, 4, 2, 0);
-        }
-        b += 2;
-    }
-#endif
-    for (; b < blocks; b++) {
-        if (b == 0) {
-            TILE(1, 4, 1, 0);
-        } else {
-            TILE(0, 4, 1, 0);
-        }
-    }
+    int b = 0, how = ready ? READ : keep || blocks > TILE_BLOCKS ? KEPT : MADE;
+#define TILE_HOW(how, outputs, blocks, j) NAME(tile)(how, outputs, blocks, from_lane(from, b * LANES), units, c, j, tables, out + b * LANES, width)
+#define TILE(outputs, blocks, j) (how == READ ? TILE_HOW(READ, outputs, blocks, j) : how == KEPT ? TILE_HOW(KEPT, outputs, blocks, j) : TILE_HOW(MADE, outputs, blocks, j))
+    for (; b + TILE_BLOCKS <= blocks; b += TILE_BLOCKS, how = READ)
+        for (int64_t j = 0; j < c->exist; j += TILE_OUTPUTS) TILE(TILE_OUTPUTS, TILE_BLOCKS, j);
+    if (how == MADE && blocks > 2) how = KEPT;
+    for (; b + 2 <= blocks; b += 2, how = READ) TILE(4, 2, 0);
+    if (b < blocks) TILE(4, 1, 0);
 #undef TILE
+#undef TILE_HOW
 }
 
-/* 2^y with a minimax polynomial of relative error 1e-7; infinite from y = 127.5 on, at least 2^-126. No fused operation, so that every
- * instruction set rounds alike. */
-static inline ALWAYS vf NAME(power_of_two)(vf y) {
+/* 2^y for `n` <= 4 vectors, with a minimax polynomial of relative error 1e-7; infinite from y = 127.5 on, at least 2^-126. No fused
+ * operation, so that every instruction set rounds alike; and step by step for all vectors, since one alone is a chain of waits. */
+static inline ALWAYS void NAME(powers_of_two)(const int n, vf *y) {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    y = NAME(larger)(NAME(splat)(-126.0f), NAME(smaller)(NAME(splat)(128.0f), y)); /* in this order NaN stays NaN */
-    const vf shifted = y + magic;
-    const vf f = y - (shifted - magic);
-    vf p = NAME(splat)(1.535336188319500e-4f);
-    p = p * f + 1.339887440266574e-3f;
-    p = p * f + 9.618437357674640e-3f;
-    p = p * f + 5.550332471162809e-2f;
-    p = p * f + 2.402264791363012e-1f;
-    p = p * f + 6.931472028550421e-1f;
-    p = p * f + 1.0f;
-    const vu scale = ((vu)shifted - (0x4B400000u - 127u)) << 23;
-    return p * (vf)scale;
+    const float c[7] = {1.535336188319500e-4f, 1.339887440266574e-3f, 9.618437357674640e-3f, 5.550332471162809e-2f,
+                        2.402264791363012e-1f, 6.931472028550421e-1f, 1.0f};
+    vf shifted[4], p[4];
+#define EACH _Pragma("GCC unroll 4") for (int l = 0; l < n; l++)
+    EACH y[l] = NAME(larger)(NAME(splat)(-126.0f), NAME(smaller)(NAME(splat)(128.0f), y[l])); /* in this order NaN stays NaN */
+    EACH shifted[l] = y[l] + magic;
+    EACH y[l] -= shifted[l] - magic;
+    EACH p[l] = c[0] * y[l] + c[1];
+#pragma GCC unroll 5
+    for (int i = 2; i < 7; i++) EACH p[l] = p[l] * y[l] + c[i];
+    EACH y[l] = p[l] * (vf)(((vu)shifted[l] - (0x4B400000u - 127u)) << 23);
 }
 
-static inline ALWAYS vf NAME(exponential)(vf x) { return NAME(power_of_two)(x * 1.44269504088896341f); }
+static inline ALWAYS vf NAME(exponential)(vf x) {
+    vf y = x * 1.44269504088896341f;
+    NAME(powers_of_two)(1, &y);
+    return y;
+}
 
 /* softplus(y) - softplus(x) without cancellation: a difference of maxima and one logarithm, 2 artanh s with |s| <= 1/3. */
 static inline ALWAYS vf NAME(softplus_difference)(vf y, vf x) {
@@ -160,19 +142,21 @@ static inline ALWAYS vf NAME(softplus_difference)(vf y, vf x) {
     return NAME(larger)(zero, y) - NAME(larger)(zero, x) + 2.0f * s * p;
 }
 
-/* Four random words to bits `k` and following of `word`: on where u < sigmoid(z), that is u + u exp(-z) < 1, with u a 24-bit integer
- * over 2^24. Returns in `e` what exp(-z) was. */
-static inline ALWAYS vu NAME(draw)(const int exist, vu word, const vu *random, const float *field, int64_t width, const float *beta, int k, vf *e) {
-#pragma GCC unroll 4
-    for (int l = 0; l < exist; l++) {
-        vf z = NAME(load)(field + l * width);
-        if (beta) z *= NAME(load)(beta);
-        e[l] = NAME(power_of_two)(z * -1.44269504088896341f);
-        const vf u = __builtin_convertvector((vi)(random[l] >> 8), vf);
-        word = NAME(set_where_less)(word, u + u * e[l], 0x1p24f, 1u << (k + l));
-    }
+/* Four random words to the bits bit[0..3] of `word`: on where u < sigmoid(z), that is u + u exp(-z) < 1, with u a 24-bit integer
+ * over 2^24. Leaves exp(-z) in `e`. */
+static inline ALWAYS vu NAME(draw)(vu word, const vu *random, const float *field, int64_t width, const float *beta, const uint32_t *bit, vf *e) {
+    const int n = 4;
+    vf u[4];
+    EACH e[l] = NAME(load)(field + l * width);
+    if (beta) EACH e[l] *= NAME(load)(beta);
+    EACH e[l] *= -1.44269504088896341f;
+    EACH u[l] = __builtin_convertvector((vi)(random[l] >> 8), vf);
+    NAME(powers_of_two)(4, e);
+    EACH u[l] = u[l] + u[l] * e[l];
+    EACH word = NAME(set_where_less)(word, u[l], 0x1p24f, bit[l]);
     return word;
 }
+#undef EACH
 
 /* Copy 16 columns of the weights to consecutive rows: a stride of 4096 bytes would hit one set of the cache only. */
 static void NAME(panel)(const float *weight, int64_t units, int64_t step, int64_t columns, float *copy) {
@@ -194,11 +178,11 @@ static inline ALWAYS float *NAME(fields)(const Side *side, int chains, States fr
     }
 #endif
     Columns c = {side->weight + j * side->column_step, side->step, side->column_step, side->bias + j, exist};
-    if (side->step != 1) {
+    if (side->step != 1 && !room->ready) {
         if (j % 16 == 0) NAME(panel)(c.weight, side->units, side->step, at_most(side->outputs - j, 16), room->copy);
         c.weight = room->copy + j % 16, c.step = 16, c.column_step = 1;
     }
-    NAME(four_outputs)(blocks, from, side->units, &c, room->tables, room->field, room->width);
+    NAME(four_outputs)(blocks, from, side->units, &c, room->ready, room->next > 0, room->tables + j / 4 * room->next, room->field, room->width);
     return room->field;
 }
 
@@ -238,6 +222,7 @@ static inline ALWAYS void NAME(half_step)(const int what, const Side *side, cons
     const int64_t width = room->width;
     for (int64_t j = 0; j < side->outputs; j += 4) {
         const int exist = (int)at_most(side->outputs - j, 4), k = (int)(j & 31);
+        const uint32_t bit[4] = {1u << k, exist > 1 ? 2u << k : 0, exist > 2 ? 4u << k : 0, exist > 3 ? 8u << k : 0};
         float *field = NAME(fields)(side, chains, from, j, exist, room);
         const Quad quad = quad_of(draw, (uint32_t)(j >> 2));
         uint32_t *words = to.words + (j >> 5) * to.stride;
@@ -247,10 +232,7 @@ static inline ALWAYS void NAME(half_step)(const int what, const Side *side, cons
             if (what == HIDDEN_ANNEALED) NAME(weigh)(anneal, exist, b, field, width);
             if (what == VISIBLE_ANNEALED) NAME(mix)(anneal, exist, j, b, field, width);
             NAME(philox_words)(&quad, draw->chain + (uint32_t)(b * LANES), draw, random);
-            if (exist == 4)
-                word = NAME(draw)(4, word, random, field + b * LANES, width, beta ? beta + b * LANES : 0, k, e);
-            else
-                word = NAME(draw)(exist, word, random, field + b * LANES, width, beta ? beta + b * LANES : 0, k, e);
+            word = NAME(draw)(word, random, field + b * LANES, width, beta ? beta + b * LANES : 0, bit, e);
             memcpy(words + b * LANES, &word, sizeof word);
             if (what == REMEMBERED) NAME(remember)(memory, exist, j, b, e);
         }
@@ -259,20 +241,20 @@ static inline ALWAYS void NAME(half_step)(const int what, const Side *side, cons
 
 /* Two half steps of chains that start from `visible` and come back to it. */
 static void NAME(sweep)(const Rbm *rbm, const float *beta, int chains, States visible, States hidden, uint64_t seed, uint64_t step,
-                        uint64_t chain, const Room *room) {
+                        uint64_t chain, const Room *rooms) {
     const Side up = upwards(rbm), down = downwards(rbm);
     const Draw first = draws(seed, step, HIDDEN, chain), second = draws(seed, step, VISIBLE, chain);
-    NAME(half_step)(PLAIN, &up, 0, 0, beta, chains, visible, hidden, &first, room);
-    NAME(half_step)(PLAIN, &down, 0, 0, beta, chains, hidden, visible, &second, room);
+    NAME(half_step)(PLAIN, &up, 0, 0, beta, chains, visible, hidden, &first, rooms);
+    NAME(half_step)(PLAIN, &down, 0, 0, beta, chains, hidden, visible, &second, rooms + 1);
 }
 
 /* The same from the data to particles, with the data's weighted hidden probabilities remembered. */
 static void NAME(first_sweep)(const Rbm *rbm, const Memory *memory, int chains, States data, States hidden, States particles, uint64_t seed,
-                              uint64_t step, uint64_t chain, const Room *room) {
+                              uint64_t step, uint64_t chain, const Room *rooms) {
     const Side up = upwards(rbm), down = downwards(rbm);
     const Draw first = draws(seed, step, HIDDEN, chain), second = draws(seed, step, VISIBLE, chain);
-    NAME(half_step)(REMEMBERED, &up, 0, memory, 0, chains, data, hidden, &first, room);
-    NAME(half_step)(PLAIN, &down, 0, 0, 0, chains, hidden, particles, &second, room);
+    NAME(half_step)(REMEMBERED, &up, 0, memory, 0, chains, data, hidden, &first, rooms);
+    NAME(half_step)(PLAIN, &down, 0, 0, 0, chains, hidden, particles, &second, rooms + 1);
 }
 
 /* Returns whether all of `x` are zeros and ones. */
@@ -294,19 +276,24 @@ static int NAME(rbm_gibbs)(const Rbm *rbm, const float *start, float *v, float *
                            int64_t sweeps, uint64_t seed, uint64_t step, uint64_t chain_offset) {
     const int64_t lanes = at_most(chains, TILE_LANES), stride = stride_of(lanes), units = at_least(rbm->visible, rbm->hidden);
     const int64_t visible_words = words_of(rbm->visible) * stride, hidden_words = words_of(rbm->hidden) * stride;
-    uint32_t *memory = workspace(visible_words + hidden_words + room_floats(units, lanes));
+    const int64_t tables = kept_floats(rbm, chains, sweeps), space = visible_words + hidden_words + room_floats(units, lanes);
+    uint32_t *memory = workspace(space + tables);
     if (!memory) return NO_MEMORY;
     int binary = 1;
     const States visible = {memory, stride}, hidden = {memory + visible_words, stride};
-    const Room room = room_in((float *)memory + visible_words + hidden_words, units, lanes);
+    Room rooms[2];
+    rooms[0] = rooms[1] = room_in((float *)memory + visible_words + hidden_words, units, lanes);
+    if (tables) keep_tables(rbm, (float *)memory + space, rooms);
     for (int64_t c = 0; c < chains; c += TILE_LANES) {
         const int64_t here = at_most(chains - c, TILE_LANES);
         _Alignas(64) float tempers[TILE_LANES];
-        for (int64_t i = 0; beta && i < room.width; i++) tempers[i] = i < here ? beta[c + i] : 1;
+        for (int64_t i = 0; beta && i < rooms->width; i++) tempers[i] = i < here ? beta[c + i] : 1;
         clear(visible, rbm->visible, here, stride);
         binary &= NAME(pack)(start + c * rbm->visible, here, rbm->visible, visible);
-        for (int64_t t = 0; t < sweeps; t++)
-            NAME(sweep)(rbm, beta ? tempers : 0, (int)here, visible, hidden, seed, step + t, chain_offset + c, &room);
+        for (int64_t t = 0; t < sweeps; t++) {
+            NAME(sweep)(rbm, beta ? tempers : 0, (int)here, visible, hidden, seed, step + t, chain_offset + c, rooms);
+            rooms[0].ready = rooms[1].ready = tables > 0;
+        }
         NAME(unpack)(visible, here, rbm->visible, v + c * rbm->visible);
         NAME(unpack)(hidden, here, rbm->hidden, h + c * rbm->hidden);
     }
@@ -330,11 +317,14 @@ static int NAME(rbm_ais)(const Rbm *rbm, const float *start, const float *base, 
     const Side up = upwards(rbm), down = downwards(rbm);
     const int64_t lanes = at_most(chains, TILE_LANES), stride = stride_of(lanes), units = at_least(rbm->visible, rbm->hidden);
     const int64_t visible_words = words_of(rbm->visible) * stride, hidden_words = words_of(rbm->hidden) * stride;
-    uint32_t *memory = workspace(visible_words + hidden_words + room_floats(units, lanes));
+    const int64_t tables = kept_floats(rbm, chains, count - 1), space = visible_words + hidden_words + room_floats(units, lanes);
+    uint32_t *memory = workspace(space + tables);
     if (!memory) return NO_MEMORY;
     int binary = 1;
     const States visible = {memory, stride}, hidden = {memory + visible_words, stride};
-    const Room room = room_in((float *)memory + visible_words + hidden_words, units, lanes);
+    Room rooms[2];
+    rooms[0] = rooms[1] = room_in((float *)memory + visible_words + hidden_words, units, lanes);
+    if (tables) keep_tables(rbm, (float *)memory + space, rooms);
     for (int64_t c = 0; c < chains; c += TILE_LANES) {
         const int64_t here = at_most(chains - c, TILE_LANES);
         double weights[TILE_LANES] = {0};
@@ -344,8 +334,9 @@ static int NAME(rbm_ais)(const Rbm *rbm, const float *start, const float *base, 
             const Anneal anneal = {base, (float)betas[t], (float)betas[t + 1], weights};
             const Draw first = draws(seed, t, HIDDEN, chain_offset + c), second = draws(seed, t, VISIBLE, chain_offset + c);
             NAME(weigh_base)(rbm, base, betas[t + 1] - betas[t], visible, here, weights);
-            NAME(half_step)(HIDDEN_ANNEALED, &up, &anneal, 0, 0, (int)here, visible, hidden, &first, &room);
-            NAME(half_step)(VISIBLE_ANNEALED, &down, &anneal, 0, 0, (int)here, hidden, visible, &second, &room);
+            NAME(half_step)(HIDDEN_ANNEALED, &up, &anneal, 0, 0, (int)here, visible, hidden, &first, rooms);
+            NAME(half_step)(VISIBLE_ANNEALED, &down, &anneal, 0, 0, (int)here, hidden, visible, &second, rooms + 1);
+            rooms[0].ready = rooms[1].ready = tables > 0;
         }
         NAME(unpack)(visible, here, rbm->visible, v + c * rbm->visible);
         memcpy(log_weight + c, weights, sizeof(double) * here);
@@ -362,7 +353,7 @@ static int NAME(sample)(const Rbm *rbm, const Slots *s, const float *batch, cons
     uint32_t *memory = workspace(hidden_words + room_floats(units, lanes));
     if (!memory) return NO_MEMORY;
     const States hidden = {memory, stride_of(lanes)};
-    const Room room = room_in((float *)memory + hidden_words, units, lanes);
+    const Room room = room_in((float *)memory + hidden_words, units, lanes), rooms[2] = {room, room};
     int binary = 1;
     if (from < end) {
         binary &= NAME(pack)(batch + from * visible, end - from, visible, from_lane(s->by_row, from));
@@ -376,9 +367,9 @@ static int NAME(sample)(const Rbm *rbm, const Slots *s, const float *batch, cons
         for (int64_t t = 0; t < sweeps; t++) {
             const Memory memory_of_data = {s->weighted + c, s->first, -1.0f / (float)s->rows};
             if (t == 0 && s->weighted)
-                NAME(first_sweep)(rbm, &memory_of_data, (int)here, from_lane(s->by_row, c), hidden, own, seed, step, chain_offset + c, &room);
+                NAME(first_sweep)(rbm, &memory_of_data, (int)here, from_lane(s->by_row, c), hidden, own, seed, step, chain_offset + c, rooms);
             else
-                NAME(sweep)(rbm, 0, (int)here, own, hidden, seed, step + t, chain_offset + c, &room);
+                NAME(sweep)(rbm, 0, (int)here, own, hidden, seed, step + t, chain_offset + c, rooms);
         }
         NAME(unpack)(own, here, visible, particles + c * visible);
         if (c + here == s->chains) clear(s->by_row, visible, s->used, s->by_row.stride);
@@ -422,11 +413,11 @@ static float NAME(total)(const float *x, int64_t count) {
 
 /* Four columns of states^T g for `blocks` blocks of units; long sums are made in parts, so that rounding does not add up. */
 static void NAME(outer_four)(int blocks, States bits, int64_t used, Columns c, const Room *room, float *sums) {
-    NAME(four_outputs)(blocks, bits, at_most(used, PART), &c, room->tables, sums, room->width);
+    NAME(four_outputs)(blocks, bits, at_most(used, PART), &c, 0, 0, room->tables, sums, room->width);
     for (int64_t first = PART; first < used; first += PART) {
         float *part = room->field + 16 * room->width;
         bits.words += PART / 32 * bits.stride, c.weight += PART;
-        NAME(four_outputs)(blocks, bits, at_most(used - first, PART), &c, room->tables, part, room->width);
+        NAME(four_outputs)(blocks, bits, at_most(used - first, PART), &c, 0, 0, room->tables, part, room->width);
         for (int i = 0; i < c.exist * room->width; i++) sums[i] += part[i];
     }
 }
