@@ -254,8 +254,9 @@ def rbm_contrast(
     same = batch.data_ptr() == start.data_ptr() and batch.shape == start.shape and batch.stride() == start.stride()
     batch = batch.contiguous()
     start = batch if same else start.contiguous()
-    rows, chains, hidden = len(batch), len(start), len(hbias)
-    results = torch.empty_like(start), torch.empty_like(weight, memory_format=torch.contiguous_format), *map(torch.empty_like, (vbias, hbias))
+    rows, chains = len(batch), len(start)
+    particles, weight_gradient = torch.empty_like(start), weight.new_empty(weight.shape)
+    results = particles, weight_gradient, torch.empty_like(vbias), torch.empty_like(hbias)
     arguments = (
         *_parameters(weight, vbias, hbias),
         *(batch.data_ptr(), rows, start.data_ptr(), chains, num_steps, seed, step, chain_offset),
@@ -265,7 +266,7 @@ def rbm_contrast(
     if _threads(work) == 1:
         _check(found.pyro_gen_rbm_contrast(*arguments, None, _WHOLE, 0, 0))
     else:
-        shared = same and num_steps > 0
+        shared = batch.data_ptr() == start.data_ptr() and rows == chains and num_steps > 0  # as the library sees it
         space = batch.new_empty(found.pyro_gen_rbm_contrast_space(*weight.shape, rows, chains, shared))
         alive = batch, start, weight, vbias, hbias, results, space
 
@@ -276,9 +277,8 @@ def rbm_contrast(
             return call
 
         _in_parts(part(_SAMPLE), max(rows, chains), 64, work)
-        _in_parts(part(_DIFFERENTIATE), hidden, 16, work)
-    particles, *gradients = results
-    return *gradients, particles
+        _in_parts(part(_DIFFERENTIATE), len(hbias), 16, work)
+    return *results[1:], particles
 
 
 def rbm_ais(

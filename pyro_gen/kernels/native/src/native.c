@@ -17,7 +17,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #define TILE_LANES 1024 /* chains that are worked on together: they share tables, and their states stay in the second cache */
 #ifndef KEPT_BYTES
-#define KEPT_BYTES (1 << 19) /* tables up to this size are kept from sweep to sweep */
+#define KEPT_BYTES (1 << 22) /* tables up to this size are kept from sweep to sweep: a share of the third cache */
 #endif
 #define PART 2048      /* terms of a sum over rows that are added up in one go */
 

@@ -365,11 +365,12 @@ static int NAME(sample)(const Rbm *rbm, const Slots *s, const float *batch, cons
         const States own = from_lane(s->by_row, s->first + c);
         if (!s->weighted) binary &= NAME(pack)(start + c * visible, here, visible, own);
         for (int64_t t = 0; t < sweeps; t++) {
-            const Memory memory_of_data = {s->weighted + c, s->first, -1.0f / (float)s->rows};
-            if (t == 0 && s->weighted)
-                NAME(first_sweep)(rbm, &memory_of_data, (int)here, from_lane(s->by_row, c), hidden, own, seed, step, chain_offset + c, rooms);
-            else
+            if (t == 0 && s->weighted) {
+                const Memory data = {s->weighted + c, s->first, -1.0f / (float)s->rows};
+                NAME(first_sweep)(rbm, &data, (int)here, from_lane(s->by_row, c), hidden, own, seed, step, chain_offset + c, rooms);
+            } else {
                 NAME(sweep)(rbm, 0, (int)here, own, hidden, seed, step + t, chain_offset + c, rooms);
+            }
         }
         NAME(unpack)(own, here, visible, particles + c * visible);
         if (c + here == s->chains) clear(s->by_row, visible, s->used, s->by_row.stride);
