@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -33,6 +34,8 @@ SIZES = [
     (128, 96, 64),
     (130, 70, 300),
     (37, 41, 145),
+    (1100, 5, 40),
+    (9, 21, 1100),
 ]
 Parameters = tuple[Tensor, Tensor, Tensor]
 
@@ -71,6 +74,13 @@ def problem(visible: int, hidden: int, rows: int, seed: int = 0) -> tuple[Tensor
     return v, (weight / max(visible, hidden) ** 0.5, vbias, hbias)
 
 
+def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of a contrast whose particles are given: no sweep leads to them."""
+    *gradients, same = native.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)
+    assert torch.equal(same, particles)
+    return tuple(gradients)
+
+
 def disputed(drawn: Tensor, uniform: Tensor, field: np.ndarray) -> int:
     """How many states disagree with [u < sigmoid(field)] though u is not within rounding."""
     probs, u = sigmoid(field), uniform.double().numpy()
@@ -107,10 +117,10 @@ def test_long_runs_stay_with_the_reference() -> None:
 @pytest.mark.usefixtures("instruction_set")
 def test_a_chain_does_not_know_how_many_others_there_are() -> None:
     """Few chains are summed by another loop, in the same order: neither fields nor log weights differ in a bit."""
-    start, parameters = problem(70, 45, 200)
+    start, parameters = problem(70, 45, 1200)
     betas = [0.0, 0.3, 0.8, 1.0]
     whole = native.rbm_ais(start, *parameters, parameters[1], betas, 3, 0)
-    for first, end in ((0, 1), (1, 9), (9, 25), (25, 90), (90, 200)):
+    for first, end in ((0, 1), (1, 9), (9, 25), (25, 90), (90, 200), (200, 1200)):
         part = native.rbm_ais(start[first:end], *parameters, parameters[1], betas, 3, first)
         assert torch.equal(part[0], whole[0][first:end])
         assert torch.equal(part[1], whole[1][first:end])
@@ -131,6 +141,41 @@ def test_all_instruction_sets_give_the_same_bits(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("instruction_set")
+def test_states_stay_what_they_were() -> None:
+    """Stored chains can be continued: the order of summation and the streams may not change unnoticed."""
+    start, parameters = problem(130, 70, 300)
+    v, h = native.rbm_gibbs(start, *parameters, 20, None, 3, 2**33, 0)
+    assert zlib.crc32(np.packbits(torch.cat((v, h), 1).numpy().astype(bool)).tobytes()) == 181975910
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("size", SIZES)
+def test_sweeps_of_one_call_are_those_of_many(size: tuple[int, int, int]) -> None:
+    """From the second sweep of a call on tables may be the first one's."""
+    v, parameters = problem(*size)
+    expected = native.rbm_gibbs(v, *parameters, 4, None, 8, 3, 0)
+    for step in range(3, 7):
+        v, h = native.rbm_gibbs(v, *parameters, 1, None, 8, step, 0)
+    assert torch.equal(v, expected[0])
+    assert torch.equal(h, expected[1])
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_a_contrast_from_the_data_is_one_from_a_copy_of_it(size: tuple[int, int, int], num_steps: int) -> None:
+    """Probabilities that the first half step leaves behind are those that would be computed anew."""
+    batch, parameters = problem(*size)
+    shared = native.rbm_contrast(batch, batch, *parameters, num_steps, 5, 2, 6)
+    apart = native.rbm_contrast(batch, batch.clone(), *parameters, num_steps, 5, 2, 6)
+    assert all(torch.equal(a, b) for a, b in zip(shared, apart, strict=True))
+    particles = native.rbm_gibbs(batch, *parameters, num_steps, None, 5, 2, 6)[0]
+    assert torch.equal(shared[3], particles)
+    for found, expected in zip(shared, statistics(batch, particles, *parameters), strict=False):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.usefixtures("instruction_set")
 def test_certain_and_impossible_units_are_so_for_every_uniform() -> None:
     start = torch.zeros(50_000, 1)
     h = native.rbm_gibbs(
@@ -144,7 +189,7 @@ def test_certain_and_impossible_units_are_so_for_every_uniform() -> None:
 def test_the_gradient_is_that_of_the_mean_free_energies(size: tuple[int, int, int]) -> None:
     batch, parameters = problem(*size)
     particles, _ = problem(size[0], size[1], 2 * size[2] + 1, seed=5)
-    found = native.rbm_statistics(batch, particles, *parameters)
+    found = statistics(batch, particles, *parameters)
     exact = [x.double().requires_grad_() for x in parameters]
     contrast(batch.double(), particles.double(), *exact).backward()
     for gradient, tensor in zip(found, exact, strict=True):
@@ -169,8 +214,8 @@ def test_annealed_weights_are_those_of_the_reference_in_float64(size: tuple[int,
 def test_an_error_of_one_part_in_a_thousand_would_be_seen() -> None:
     """The comparisons above fail for weights that are 0.1 % too large."""
     start, (weight, vbias, hbias) = problem(130, 70, 300)
-    right = native.rbm_statistics(start, start.flip(0)[:100], weight, vbias, hbias)
-    wrong = native.rbm_statistics(start, start.flip(0)[:100], 1.001 * weight, vbias, hbias)
+    right = statistics(start, start.flip(0)[:100], weight, vbias, hbias)
+    wrong = statistics(start, start.flip(0)[:100], 1.001 * weight, vbias, hbias)
     assert (right[0] - wrong[0]).abs().max() > 2e-6
     off = native.rbm_ais(start, 1.001 * weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]
     assert (off - native.rbm_ais(start, weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]).abs().max() > 3e-5
@@ -194,13 +239,13 @@ def test_layouts_do_not_matter(rows: int) -> None:
     base = torch.zeros(()).expand(37)
     expected = (
         *native.rbm_gibbs(batch, weight, vbias, hbias, 2, None, 0, 0, 0),
-        *native.rbm_statistics(batch, batch[3:], weight, vbias, hbias),
+        *statistics(batch, batch[3:], weight, vbias, hbias),
         *native.rbm_ais(batch, weight, vbias, hbias, base.contiguous(), [0.0, 1.0], 0, 0),
     )
     for x, w in itertools.product(layouts(batch), layouts(weight)):
         found = (
             *native.rbm_gibbs(x, w, spread, hbias, 2, None, 0, 0, 0),
-            *native.rbm_statistics(x, x[3:], w, spread, hbias),
+            *statistics(x, x[3:], w, spread, hbias),
             *native.rbm_ais(x, w, spread, hbias, base, [0.0, 1.0], 0, 0),
         )
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
@@ -212,13 +257,17 @@ def test_two_threads_give_the_same(size: tuple[int, int, int]) -> None:
     batch, parameters = problem(*size)
     two = (
         *native.rbm_gibbs(batch, *parameters, 3, torch.linspace(-1, 2, size[2]), 5, 0, 7),
-        *native.rbm_statistics(batch, batch, *parameters),
+        *statistics(batch, batch, *parameters),
+        *native.rbm_contrast(batch, batch, *parameters, 2, 5, 0, 7),
+        *native.rbm_contrast(batch, batch[: len(batch) // 3 + 1], *parameters, 1, 5, 0, 7),
         *native.rbm_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
     )
     torch.set_num_threads(1)
     one = (
         *native.rbm_gibbs(batch, *parameters, 3, torch.linspace(-1, 2, size[2]), 5, 0, 7),
-        *native.rbm_statistics(batch, batch, *parameters),
+        *statistics(batch, batch, *parameters),
+        *native.rbm_contrast(batch, batch, *parameters, 2, 5, 0, 7),
+        *native.rbm_contrast(batch, batch[: len(batch) // 3 + 1], *parameters, 1, 5, 0, 7),
         *native.rbm_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
     )
     assert all(torch.equal(a, b) for a, b in zip(two, one, strict=True))
@@ -231,7 +280,10 @@ def test_results_are_written_in_full() -> None:
 
     def results() -> tuple[Tensor, ...]:
         annealed = native.rbm_ais(batch, *parameters, parameters[1], [0.0, 1.0], 0, 0)
-        gradients = native.rbm_statistics(batch, batch, *parameters)
+        gradients = [
+            *native.rbm_contrast(batch, batch, *parameters, 1, 0, 0, 0),
+            *native.rbm_contrast(batch, batch[:7], *parameters, 1, 0, 0, 0),
+        ]
         return *native.rbm_gibbs(batch, *parameters, 1, None, 0, 0, 0), *gradients, *annealed
 
     torch.use_deterministic_algorithms(True)
@@ -307,16 +359,16 @@ def test_other_states_than_zero_and_one_are_refused(wrong: float) -> None:
         native.rbm_gibbs(odd, *parameters, 1, None, 0, 0, 0)
     with pytest.raises(ValueError, match="states must hold only zeros and ones"):
         native.rbm_ais(odd, *parameters, parameters[1], [0.0, 1.0], 0, 0)
-    for rows in ((odd, batch), (batch, odd)):
+    for rows in ((odd, batch), (batch, odd), (odd, odd)):
         with pytest.raises(ValueError, match="states must hold only zeros and ones"):
-            native.rbm_statistics(*rows, *parameters)
+            native.rbm_contrast(*rows, *parameters, 1, 0, 0, 0)
 
 
 @pytest.mark.usefixtures("instruction_set")
 def test_nan_in_the_parameters_stays_nan() -> None:
     batch, (weight, vbias, hbias) = problem(6, 5, 20)
     weight[2, 3] = float("nan")
-    gradient = native.rbm_statistics(torch.ones_like(batch), batch, weight, vbias, hbias)
+    gradient = statistics(torch.ones_like(batch), batch, weight, vbias, hbias)
     assert gradient[0][:, 3].isnan().all()
     assert gradient[2][3].isnan()
     assert not gradient[0][:, 2].isnan().any()
@@ -328,7 +380,7 @@ def test_nan_in_the_parameters_stays_nan() -> None:
 def test_gradients_over_many_rows_do_not_lose_digits() -> None:
     batch, parameters = problem(9, 7, 30_011)
     particles, _ = problem(9, 7, 5_003, seed=3)
-    found = native.rbm_statistics(batch, particles, *parameters)
+    found = statistics(batch, particles, *parameters)
     exact = [x.double().requires_grad_() for x in parameters]
     contrast(batch.double(), particles.double(), *exact).backward()
     for gradient, tensor in zip(found, exact, strict=True):

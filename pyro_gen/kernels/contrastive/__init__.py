@@ -105,8 +105,7 @@ def gradients(
         return cuda.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
     if chosen != "native":
         return reference.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
-    particles, _ = native.rbm_gibbs(start, weight, vbias, hbias, num_steps, None, seed, step, chain_offset)
-    return *native.rbm_statistics(batch, particles, weight, vbias, hbias), particles
+    return native.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
 
 
 @without_autocast

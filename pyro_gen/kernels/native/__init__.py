@@ -24,8 +24,10 @@ SETS = ("portable", "AVX2", "AVX-512")
 PARALLEL_FROM = 4_000_000
 """Multiply-adds of a call from which a second thread pays for its start."""
 
-INTERFACE = 2
+INTERFACE = 3
 """``pyro_gen_interface()`` of the library that this module speaks to."""
+
+_WHOLE, _SAMPLE, _DIFFERENTIATE = range(3)  # phases of a contrast
 
 _ADDRESS, _COUNT, _KEY, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_int
 _PARAMETERS = [_INT, _ADDRESS, _COUNT, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _COUNT]
@@ -34,7 +36,11 @@ _SIGNATURES = {
     "pyro_gen_best_set": [],
     "pyro_gen_rbm_gibbs": [*_PARAMETERS, *[_ADDRESS] * 3, _COUNT, _ADDRESS, _COUNT, _KEY, _KEY, _KEY],
     "pyro_gen_rbm_ais": [*_PARAMETERS, *[_ADDRESS] * 3, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _KEY, _KEY],
-    "pyro_gen_rbm_statistics": [*_PARAMETERS, _ADDRESS, _COUNT, _ADDRESS, _COUNT, _COUNT, _COUNT, *[_ADDRESS] * 3],
+    "pyro_gen_rbm_contrast": [
+        *[*_PARAMETERS, _ADDRESS, _COUNT, _ADDRESS, _COUNT, _COUNT, _KEY, _KEY, _KEY],
+        *[*[_ADDRESS] * 5, _INT, _COUNT, _COUNT],
+    ],
+    "pyro_gen_rbm_contrast_space": [_COUNT, _COUNT, _COUNT, _COUNT, _INT],
 }
 
 
@@ -54,7 +60,7 @@ def library() -> ctypes.CDLL | None:
 def _declare(found: ctypes.CDLL) -> ctypes.CDLL | None:
     for name, arguments in _SIGNATURES.items():
         function = getattr(found, name)
-        function.argtypes, function.restype = arguments, _INT
+        function.argtypes, function.restype = arguments, _COUNT if name.endswith("_space") else _INT
     return found if found.pyro_gen_interface() == INTERFACE else None
 
 
@@ -135,12 +141,16 @@ def _submit(pool: ThreadPoolExecutor, call: Callable[[int, int], int], first: in
         return done
 
 
+def _threads(work: int) -> int:
+    return torch.get_num_threads() if work >= PARALLEL_FROM else 1
+
+
 def _in_parts(call: Callable[[int, int], int], count: int, multiple: int, work: int) -> None:
     """Run ``call(first, end)`` over [0, count) on torch's number of threads; ctypes releases the interpreter's lock.
 
     ``call`` must keep alive the tensors whose addresses it passes: an interrupt may end the caller before its threads.
     """
-    threads = torch.get_num_threads() if work >= PARALLEL_FROM else 1
+    threads = _threads(work)
     size = -(-count // (threads * multiple)) * multiple
     if size >= count:
         return _check(call(0, count))
@@ -212,35 +222,63 @@ def rbm_gibbs(
     return v, h
 
 
-def rbm_statistics(
-    batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of the mean free energy of ``batch`` less that of ``particles``.
+def rbm_contrast(
+    batch: Tensor,
+    start: Tensor,
+    weight: Tensor,
+    vbias: Tensor,
+    hbias: Tensor,
+    num_steps: int,
+    seed: int,
+    step: int,
+    chain_offset: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradient of the mean free energy of ``batch`` less that of particles; see :func:`pyro_gen.kernels.rbm_contrast`.
 
     Args:
         batch: rows of data in {0, 1}, (n, visible).
-        particles: (m, visible).
+        start: where the particles start, (m, visible); where it is the batch itself, a product is saved.
         weight: (visible, hidden), any strides.
         vbias: (visible,).
         hbias: (hidden,).
+        num_steps: sweeps; with 0 ``start`` are the particles.
+        seed: 64-bit key.
+        step: index of the first sweep.
+        chain_offset: global index of the first particle.
 
     Returns:
-        Gradients of the three parameters, contiguous.
+        Gradients of the three parameters, contiguous, and the particles.
     """
     found = _loaded()
     weight, vbias, hbias = _plain(weight, vbias, hbias)
-    batch, particles = batch.contiguous(), particles.contiguous()
-    gradients = weight.new_empty(weight.shape), vbias.new_empty(vbias.shape), hbias.new_empty(hbias.shape)
-    parameters = _parameters(weight, vbias, hbias)
-    data = batch.data_ptr(), len(batch), particles.data_ptr(), len(particles)
-    addresses = tuple(gradient.data_ptr() for gradient in gradients)
-    alive = batch, particles, weight, vbias, hbias, gradients
+    same = batch.data_ptr() == start.data_ptr() and batch.shape == start.shape and batch.stride() == start.stride()
+    batch = batch.contiguous()
+    start = batch if same else start.contiguous()
+    rows, chains = len(batch), len(start)
+    particles, weight_gradient = torch.empty_like(start), weight.new_empty(weight.shape)
+    results = particles, weight_gradient, torch.empty_like(vbias), torch.empty_like(hbias)
+    arguments = (
+        *_parameters(weight, vbias, hbias),
+        *(batch.data_ptr(), rows, start.data_ptr(), chains, num_steps, seed, step, chain_offset),
+        *(result.data_ptr() for result in results),
+    )
+    work = (2 * num_steps * chains + 2 * (rows + chains)) * weight.numel()
+    if _threads(work) == 1:
+        _check(found.pyro_gen_rbm_contrast(*arguments, None, _WHOLE, 0, 0))
+    else:
+        shared = batch.data_ptr() == start.data_ptr() and rows == chains and num_steps > 0  # as the library sees it
+        space = batch.new_empty(found.pyro_gen_rbm_contrast_space(*weight.shape, rows, chains, shared))
+        alive = batch, start, weight, vbias, hbias, results, space
 
-    def part(first: int, end: int, alive: object = alive) -> int:
-        return int(found.pyro_gen_rbm_statistics(*parameters, *data, first, end, *addresses))
+        def part(phase: int) -> Callable[[int, int], int]:
+            def call(first: int, end: int, alive: object = alive) -> int:
+                return int(found.pyro_gen_rbm_contrast(*arguments, space.data_ptr(), phase, first, end))
 
-    _in_parts(part, len(hbias), 16, 2 * (len(batch) + len(particles)) * weight.numel())
-    return gradients
+            return call
+
+        _in_parts(part(_SAMPLE), max(rows, chains), 64, work)
+        _in_parts(part(_DIFFERENTIATE), len(hbias), 16, work)
+    return *results[1:], particles
 
 
 def rbm_ais(

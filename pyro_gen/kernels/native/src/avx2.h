@@ -31,25 +31,42 @@ static inline ALWAYS vf look_up_avx2(Table8 table, vu index) {
     return (vf)_mm256_blendv_ps(low, high, (__m256)(index << 28)); /* the sign bit chooses: bit 3 of the index */
 }
 
-static inline ALWAYS void philox_words_avx2(uint32_t quad, uint32_t chain, Draw draw, vu *words) {
-    const __m256i m0 = _mm256_set1_epi64x(0xD2511F53), m1 = _mm256_set1_epi64x(0xCD9E8D57);
-    __m256i found[2][4];
+static inline ALWAYS vf plus_avx2(vf x, vf y, const int turn) {
+    (void)turn;
+    return x + y;
+}
+
+static inline ALWAYS vu byte_avx2(const uint32_t *words, int byte) {
+    vu r;
+    memcpy(&r, (const char *)words + byte, sizeof r);
+    return r;
+}
+
+static inline ALWAYS vu set_where_less_avx2(vu word, vf x, float limit, uint32_t bit) { return word | ((vu)(x < limit) & bit); }
+
+static inline ALWAYS void philox_words_avx2(const Quad *q, uint32_t chain, const Draw *draw, vu *words) {
+    const vu m0 = (vu){0} + 0xD2511F53, m1 = (vu){0} + 0xCD9E8D57;
+    vu found[2][4];
 #pragma GCC unroll 2
-    for (int odd = 0; odd < 2; odd++) {
-        __m256i c0 = _mm256_set1_epi64x(quad), c2 = _mm256_set1_epi64x(draw.step), c3 = _mm256_set1_epi64x(draw.stream);
-        __m256i c1 = _mm256_add_epi64(_mm256_set1_epi64x((int64_t)chain + odd), _mm256_set_epi64x(6, 4, 2, 0));
-        uint32_t k0 = draw.key[0], k1 = draw.key[1];
-#pragma GCC unroll 10
-        for (int round = 0; round < 10; round++, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
-            const __m256i p0 = _mm256_mul_epu32(c0, m0), p1 = _mm256_mul_epu32(c2, m1);
-            c0 = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(p1, 32), c1), _mm256_set1_epi64x(k0));
-            c2 = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(p0, 32), c3), _mm256_set1_epi64x(k1));
-            c1 = p1, c3 = p0;
+    for (int odd = 0; odd < 2; odd++) { /* 64-bit lanes, whose upper halves only the products fill on purpose */
+#define TIMES(x, m) (vu)_mm256_mul_epu32((__m256i)(x), (__m256i)(m))
+#define UPPER(x) (vu)_mm256_shuffle_epi32((__m256i)(x), 0xF5)
+        const vu lane = (vu){0, 0, 2, 0, 4, 0, 6, 0} + (chain + (uint32_t)odd);
+        vu p0 = TIMES(lane ^ q->c0, m0), p1 = TIMES(UPPER(p0) ^ q->c2, m1), c0 = UPPER(p1) ^ q->next_c0, c2 = p0 ^ q->next_c2, c1 = p1, c3;
+        p0 = TIMES(c0, m0), p1 = TIMES(c2, m1);
+        c0 = UPPER(p1) ^ c1 ^ draw->key[3][0], c2 = UPPER(p0) ^ q->last_c2, c1 = p1, c3 = p0;
+#pragma GCC unroll 6
+        for (int round = 4; round < 10; round++) {
+            p0 = TIMES(c0, m0), p1 = TIMES(c2, m1);
+            c0 = UPPER(p1) ^ c1 ^ draw->key[round][0], c2 = UPPER(p0) ^ c3 ^ draw->key[round][1], c1 = p1, c3 = p0;
         }
         found[odd][0] = c0, found[odd][1] = c1, found[odd][2] = c2, found[odd][3] = c3;
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) words[i] = (vu)_mm256_blend_epi32(found[0][i], _mm256_slli_epi64(found[1][i], 32), 0xAA);
+    for (int i = 0; i < 4; i++)
+        words[i] = (vu)_mm256_blend_epi32((__m256i)found[0][i], _mm256_slli_epi64((__m256i)found[1][i], 32), 0xAA);
+#undef TIMES
+#undef UPPER
 }
 
 static uint32_t pack_word_avx2(const float *x, int count, int *binary) {
@@ -65,9 +82,13 @@ static uint32_t pack_word_avx2(const float *x, int count, int *binary) {
     return word;
 }
 
-static void store_transposed_avx2(const float *sums, int64_t rows, int64_t count, float *out, int64_t stride) {
+static inline ALWAYS void unpack_word_avx2(uint32_t word, int count, float *x) {
+    for (int i = 0; i < count; i++) x[i] = (float)(word >> i & 1);
+}
+
+static void store_transposed_avx2(const float *sums, int64_t width, int64_t rows, int64_t count, float *out, int64_t stride) {
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < count; j++) out[i * stride + j] = sums[j * TILE_LANES + i];
+        for (int64_t j = 0; j < count; j++) out[i * stride + j] = sums[j * width + i];
 }
 
 #include "rbm.inc.h"

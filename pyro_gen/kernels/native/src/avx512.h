@@ -30,26 +30,55 @@ static inline ALWAYS vf larger_avx512(vf x, vf y) { return (vf)_mm512_max_ps((__
 
 static inline ALWAYS vf look_up_avx512(__m512 table, vu index) { return (vf)_mm512_permutexvar_ps((__m512i)index, table); }
 
-/* Four words for each of 16 chains; even and odd chains apart in 64-bit lanes, where a product has its upper half for free. */
-static inline ALWAYS void philox_words_avx512(uint32_t quad, uint32_t chain, Draw draw, vu *words) {
-    const __m512i m0 = _mm512_set1_epi64(0xD2511F53), m1 = _mm512_set1_epi64(0xCD9E8D57);
-    __m512i found[2][4];
-#pragma GCC unroll 2
-    for (int odd = 0; odd < 2; odd++) {
-        __m512i c0 = _mm512_set1_epi64(quad), c2 = _mm512_set1_epi64(draw.step), c3 = _mm512_set1_epi64(draw.stream);
-        __m512i c1 = _mm512_add_epi64(_mm512_set1_epi64((int64_t)chain + odd), _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0));
-        uint32_t k0 = draw.key[0], k1 = draw.key[1];
-#pragma GCC unroll 10
-        for (int round = 0; round < 10; round++, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
-            const __m512i p0 = _mm512_mul_epu32(c0, m0), p1 = _mm512_mul_epu32(c2, m1);
-            c0 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p1, 32), c1, _mm512_set1_epi64(k0), 0x96);
-            c2 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p0, 32), c3, _mm512_set1_epi64(k1), 0x96);
-            c1 = p1, c3 = p0;
-        }
-        found[odd][0] = c0, found[odd][1] = c1, found[odd][2] = c2, found[odd][3] = c3;
+/* Sum of two, by the multiplier's pipe for every fourth `turn`: where tables are read, it has nothing else to do. */
+static inline ALWAYS vf plus_avx512(vf x, vf y, const int turn) {
+    return turn % 4 == 3 ? (vf)_mm512_fmadd_ps((__m512)y, _mm512_set1_ps(1), (__m512)x) : x + y;
+}
+
+/* The words' bits from 8 `byte` on are the lowest of the lanes; the upper ones are others'. */
+static inline ALWAYS vu byte_avx512(const uint32_t *words, int byte) {
+    vu r;
+    memcpy(&r, (const char *)words + byte, sizeof r);
+    return r;
+}
+
+static inline ALWAYS vu set_where_less_avx512(vu word, vf x, float limit, uint32_t bit) {
+    const __mmask16 less = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(limit), _CMP_LT_OQ);
+    return (vu)_mm512_mask_or_epi32((__m512i)word, less, (__m512i)word, _mm512_set1_epi32((int)bit));
+}
+
+/* Four words for each of 16 chains; even and odd chains apart in 64-bit lanes, whose upper halves only the products fill on purpose. */
+static inline ALWAYS void philox_words_avx512(const Quad *q, uint32_t chain, const Draw *draw, vu *words) {
+#define UPPER(x) _mm512_shuffle_epi32(x, 0xF5)
+#define TOGETHER(even, odd) (vu)_mm512_mask_shuffle_epi32(even, 0xAAAA, odd, 0xA0)
+#define XOR(x, y, z) _mm512_ternarylogic_epi32(x, y, _mm512_set1_epi32((int)(z)), 0x96)
+    const __m512i m0 = _mm512_set1_epi32((int)0xD2511F53), m1 = _mm512_set1_epi32((int)0xCD9E8D57);
+    __m512i c0[2], c1[2], c2[2], c3[2], p0[2], p1[2];
+#define BOTH _Pragma("GCC unroll 2") for (int odd = 0; odd < 2; odd++)
+    const __m512i lane = _mm512_add_epi32(_mm512_set1_epi32((int)chain), _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0));
+    BOTH c0[odd] = _mm512_xor_si512(_mm512_add_epi32(lane, _mm512_set1_epi32(odd)), _mm512_set1_epi32((int)q->c0));
+    BOTH p0[odd] = _mm512_mul_epu32(c0[odd], m0);
+    BOTH p1[odd] = _mm512_mul_epu32(_mm512_xor_si512(UPPER(p0[odd]), _mm512_set1_epi32((int)q->c2)), m1);
+    BOTH c0[odd] = _mm512_xor_si512(UPPER(p1[odd]), _mm512_set1_epi32((int)q->next_c0));
+    BOTH c2[odd] = _mm512_xor_si512(p0[odd], _mm512_set1_epi32((int)q->next_c2)), c1[odd] = p1[odd];
+    BOTH p0[odd] = _mm512_mul_epu32(c0[odd], m0), p1[odd] = _mm512_mul_epu32(c2[odd], m1);
+    BOTH c0[odd] = XOR(UPPER(p1[odd]), c1[odd], draw->key[3][0]);
+    BOTH c2[odd] = _mm512_xor_si512(UPPER(p0[odd]), _mm512_set1_epi32((int)q->last_c2));
+#pragma GCC unroll 6
+    for (int round = 4; round < 10; round++) {
+        BOTH c1[odd] = p1[odd], c3[odd] = p0[odd];
+        BOTH p0[odd] = _mm512_mul_epu32(c0[odd], m0), p1[odd] = _mm512_mul_epu32(c2[odd], m1);
+        if (round == 9) break; /* the last one's upper halves serve both kinds of chains at once */
+        BOTH c0[odd] = XOR(UPPER(p1[odd]), c1[odd], draw->key[round][0]);
+        BOTH c2[odd] = XOR(UPPER(p0[odd]), c3[odd], draw->key[round][1]);
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) words[i] = (vu)_mm512_mask_blend_epi32(0xAAAA, found[0][i], _mm512_slli_epi64(found[1][i], 32));
+    const __m512i upper1 = _mm512_mask_shuffle_epi32(p1[1], 0x5555, p1[0], 0xF5), upper0 = _mm512_mask_shuffle_epi32(p0[1], 0x5555, p0[0], 0xF5);
+    words[0] = (vu)XOR(upper1, (__m512i)TOGETHER(c1[0], c1[1]), draw->key[9][0]), words[1] = TOGETHER(p1[0], p1[1]);
+    words[2] = (vu)XOR(upper0, (__m512i)TOGETHER(c3[0], c3[1]), draw->key[9][1]), words[3] = TOGETHER(p0[0], p0[1]);
+#undef BOTH
+#undef UPPER
+#undef TOGETHER
+#undef XOR
 }
 
 static uint32_t pack_word_avx512(const float *x, int count, int *binary) {
@@ -60,6 +89,13 @@ static uint32_t pack_word_avx512(const float *x, int count, int *binary) {
     const uint32_t ones = (uint32_t)_mm512_cmp_ps_mask(low, one, _CMP_EQ_OQ) | (uint32_t)_mm512_cmp_ps_mask(high, one, _CMP_EQ_OQ) << 16;
     *binary &= on == ones;
     return on;
+}
+
+static inline ALWAYS void unpack_word_avx512(uint32_t word, int count, float *x) {
+    const uint32_t exist = count == 32 ? 0xFFFFFFFF : (1u << count) - 1;
+    const __m512 one = _mm512_set1_ps(1);
+    _mm512_mask_storeu_ps(x, (__mmask16)exist, _mm512_maskz_mov_ps((__mmask16)word, one));
+    if (count > 16) _mm512_mask_storeu_ps(x + 16, (__mmask16)(exist >> 16), _mm512_maskz_mov_ps((__mmask16)(word >> 16), one));
 }
 
 /* Transpose 16 x 16 numbers in four stages of exchanges between registers 1, 2, 4 and 8 apart. */
@@ -84,13 +120,13 @@ static inline ALWAYS void transpose_avx512(__m512 *r) {
     }
 }
 
-/* out[i * stride + j] = sums[j * TILE_LANES + i] for j < count <= 16. */
-static void store_transposed_avx512(const float *sums, int64_t rows, int64_t count, float *out, int64_t stride) {
+/* out[i * stride + j] = sums[j * width + i] for j < count <= 16. */
+static void store_transposed_avx512(const float *sums, int64_t width, int64_t rows, int64_t count, float *out, int64_t stride) {
     const __mmask16 exist = (__mmask16)((1u << count) - 1);
     for (int64_t i = 0; i < rows; i += 16) {
         __m512 block[16];
 #pragma GCC unroll 16
-        for (int j = 0; j < 16; j++) block[j] = _mm512_load_ps(sums + j * TILE_LANES + i);
+        for (int j = 0; j < 16; j++) block[j] = _mm512_load_ps(sums + j * width + i);
         transpose_avx512(block);
         const int64_t here = rows - i < 16 ? rows - i : 16;
 #pragma GCC unroll 16
@@ -115,9 +151,9 @@ static inline ALWAYS void block_avx512(const Side *side, int64_t k, int64_t j, _
     transpose_avx512(w);
 }
 
-/* field[l * TILE_LANES + chain] for 16 outputs and up to FEW chains: lanes are outputs here; a group of four units is summed as a table
+/* field[l * width + chain] for 16 outputs and up to FEW chains: lanes are outputs here; a group of four units is summed as a table
  * would have it, so that states do not depend on how many chains there are. */
-static void few_outputs_avx512(const Side *side, int chains, const uint32_t *states, int64_t j, float *field) {
+static void few_outputs_avx512(const Side *side, int chains, States from, int64_t j, float *field, int64_t width) {
     const int64_t outputs = side->outputs - j < 16 ? side->outputs - j : 16;
     const __m512 bias = _mm512_maskz_loadu_ps((__mmask16)((1u << outputs) - 1), side->bias + j);
     __m512 sum[FEW], w[16];
@@ -126,7 +162,7 @@ static void few_outputs_avx512(const Side *side, int chains, const uint32_t *sta
         block_avx512(side, k, j, w);
         for (int c = 0; c < chains; c++) {
             _Alignas(64) float on[16];
-            _mm512_store_ps(on, _mm512_maskz_mov_ps((__mmask16)(states[(k >> 5) * TILE_LANES + c] >> (k & 31)), _mm512_set1_ps(1)));
+            _mm512_store_ps(on, _mm512_maskz_mov_ps((__mmask16)(from.words[(k >> 5) * from.stride + c] >> (k & 31)), _mm512_set1_ps(1)));
 #pragma GCC unroll 4
             for (int i = 0; i < 16; i += 4) {
                 __m512 t = _mm512_mul_ps(w[i], _mm512_set1_ps(on[i]));
@@ -139,7 +175,7 @@ static void few_outputs_avx512(const Side *side, int chains, const uint32_t *sta
     for (int c = 0; c < chains; c++) {
         _Alignas(64) float own[16];
         _mm512_store_ps(own, sum[c]);
-        for (int l = 0; l < 16; l++) field[l * TILE_LANES + c] = own[l];
+        for (int l = 0; l < 16; l++) field[l * width + c] = own[l];
     }
 }
 

@@ -36,13 +36,32 @@ static inline ALWAYS vf look_up_portable(Table4 table, vu index) {
     return (vf){table.sum[index[0] & 15], table.sum[index[1] & 15], table.sum[index[2] & 15], table.sum[index[3] & 15]};
 }
 
-static inline ALWAYS void philox_words_portable(uint32_t quad, uint32_t chain, Draw draw, vu *words) {
+static inline ALWAYS vf plus_portable(vf x, vf y, const int turn) {
+    (void)turn;
+    return x + y;
+}
+
+/* By a shift, whatever the order of a word's bytes. */
+static inline ALWAYS vu byte_portable(const uint32_t *words, int byte) {
+    vu r;
+    memcpy(&r, words, sizeof r);
+    return r >> (8 * (uint32_t)byte);
+}
+
+static inline ALWAYS vu set_where_less_portable(vu word, vf x, float limit, uint32_t bit) { return word | ((vu)(x < limit) & bit); }
+
+static inline ALWAYS void philox_words_portable(const Quad *q, uint32_t chain, const Draw *draw, vu *words) {
+    const uint32_t m0 = 0xD2511F53, m1 = 0xCD9E8D57;
+    for (int i = 0; i < 4; i++) words[i] = (vu){0};
     for (int lane = 0; lane < LANES; lane++) {
-        uint32_t c0 = quad, c1 = chain + (uint32_t)lane, c2 = draw.step, c3 = draw.stream, k0 = draw.key[0], k1 = draw.key[1];
-        for (int round = 0; round < 10; round++, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
-            const uint64_t p0 = (uint64_t)c0 * 0xD2511F53, p1 = (uint64_t)c2 * 0xCD9E8D57;
-            c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, c1 = (uint32_t)p1;
-            c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1, c3 = (uint32_t)p0;
+        uint64_t p0 = (uint64_t)((chain + (uint32_t)lane) ^ q->c0) * m0, p1 = (uint64_t)((uint32_t)(p0 >> 32) ^ q->c2) * m1;
+        uint32_t c0 = (uint32_t)(p1 >> 32) ^ q->next_c0, c2 = (uint32_t)p0 ^ q->next_c2, c1 = (uint32_t)p1, c3;
+        p0 = (uint64_t)c0 * m0, p1 = (uint64_t)c2 * m1;
+        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ draw->key[3][0], c2 = (uint32_t)(p0 >> 32) ^ q->last_c2, c1 = (uint32_t)p1, c3 = (uint32_t)p0;
+        for (int round = 4; round < 10; round++) {
+            p0 = (uint64_t)c0 * m0, p1 = (uint64_t)c2 * m1;
+            c0 = (uint32_t)(p1 >> 32) ^ c1 ^ draw->key[round][0], c1 = (uint32_t)p1;
+            c2 = (uint32_t)(p0 >> 32) ^ c3 ^ draw->key[round][1], c3 = (uint32_t)p0;
         }
         words[0][lane] = c0, words[1][lane] = c1, words[2][lane] = c2, words[3][lane] = c3;
     }
@@ -57,9 +76,13 @@ static uint32_t pack_word_portable(const float *x, int count, int *binary) {
     return word;
 }
 
-static void store_transposed_portable(const float *sums, int64_t rows, int64_t count, float *out, int64_t stride) {
+static inline ALWAYS void unpack_word_portable(uint32_t word, int count, float *x) {
+    for (int i = 0; i < count; i++) x[i] = (float)(word >> i & 1);
+}
+
+static void store_transposed_portable(const float *sums, int64_t width, int64_t rows, int64_t count, float *out, int64_t stride) {
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < count; j++) out[i * stride + j] = sums[j * TILE_LANES + i];
+        for (int64_t j = 0; j < count; j++) out[i * stride + j] = sums[j * width + i];
 }
 
 #include "rbm.inc.h"
