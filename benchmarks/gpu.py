@@ -1,6 +1,6 @@
 """``python -m benchmarks gpu``: a CUDA machine's whole run, from correctness to one JSON and one Markdown table.
 
-Needs torch, Triton and the package's own dependencies, no pytest. First what ``tests/kernels/triton_checks.py`` holds
+Needs torch, Triton and the package's own dependencies, no pytest. First what ``tests/kernels/triton_run.py`` holds
 runs compiled on the GPU (words, formulas, odd shapes, poisoned memory, laws, gradients, annealing) in a process of its
 own; nothing is timed where one fails. Then all contenders take turns, round by round, timed by CUDA events.
 """
@@ -47,7 +47,7 @@ def why_not() -> str | None:
 
 def gate() -> tuple[bool, str]:
     """Whether all checks pass on this GPU, and what they print."""
-    command = [sys.executable, "-m", "tests.kernels.triton_checks"]
+    command = [sys.executable, "-m", "tests.kernels.triton_run"]
     environment = os.environ | {"TRITON_INTERPRET": "0"}
     outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     return outcome.returncode == 0, outcome.stdout + outcome.stderr
