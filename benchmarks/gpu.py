@@ -1,26 +1,27 @@
 """``python -m benchmarks gpu``: a CUDA machine's whole run, from correctness to one JSON and one Markdown table.
 
-Needs torch, Triton and the package's own dependencies, no pytest. First what ``tests/kernels/triton_checks.py`` holds
-runs compiled on the GPU (words, formulas, odd shapes, poisoned memory, laws, gradients, annealing) in a process of its
-own; nothing is timed where one fails. Then all contenders take turns, round by round, timed by CUDA events.
+Needs torch, Triton and the package's own dependencies, no pytest. First what ``tests/kernels/triton_run.py`` holds
+runs compiled on the GPU (words, formulas, odd shapes, poisoned memory, laws, gradients, annealing, public ops, streams)
+in a process of its own, and part of it under compute-sanitizer where that is installed; nothing is timed where one
+fails. Then all contenders take turns, round by round, timed by CUDA events.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks import gpu_contenders as contenders
+from benchmarks.gpu_gate import gate, sanitize
 from benchmarks.machine import ROOT, describe
 from benchmarks.timing import Contender, Spread, ratios
 from pyro_gen._files import replacing
@@ -43,14 +44,6 @@ def why_not() -> str | None:
     if not torch.cuda.is_available():
         return f"torch {torch.__version__} finds no CUDA device"
     return missing()
-
-
-def gate() -> tuple[bool, str]:
-    """Whether all checks pass on this GPU, and what they print."""
-    command = [sys.executable, "-m", "tests.kernels.triton_checks"]
-    environment = os.environ | {"TRITON_INTERPRET": "0"}
-    outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    return outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
 def elapsed(call: Callable[[], object], calls: int, device: str) -> float:
@@ -84,7 +77,28 @@ def interleave(built: Mapping[str, Contender], rounds: int, seconds: float, devi
     return samples
 
 
-def measure(mode: str, shape: tuple[int, int, int], rounds: int, seconds: float, device: str) -> dict[str, Any]:
+def ceilings(rounds: int, device: str) -> dict[str, float]:
+    """What the hardware gives: bytes a second, read and written, of a copy, and flops a second of large products."""
+    side, sizes = (64, 2**10) if device == "cpu" else (8192, 2**30)
+    source = torch.ones(sizes // 4, device=device)
+    target = torch.zeros_like(source)
+    calls: dict[str, tuple[float, Callable[[], object]]] = {
+        "copy_bytes_per_second": (2.0 * sizes, lambda: target.copy_(source))
+    }
+    for name, dtype, tf32 in (("float16", torch.float16, False), ("tf32", torch.float32, True)):
+        x = torch.randn(side, side, device=device).to(dtype)  # random: on zeros a GPU draws less power and runs faster
+        product = contenders.with_tf32(partial(torch.mm, x, x, out=torch.empty_like(x)), tf32)
+        calls[f"{name}_flops_per_second"] = 2.0 * side**3, product
+    found = {}
+    for name, (work, call) in calls.items():
+        call()
+        found[name] = work / Spread.of([elapsed(call, 3, device) for _ in range(rounds)]).median
+    return found
+
+
+def measure(
+    mode: str, shape: tuple[int, int, int], rounds: int, seconds: float, device: str, limits: Mapping[str, float]
+) -> dict[str, Any]:
     """Time all contenders of one op at one shape.
 
     Args:
@@ -93,6 +107,7 @@ def measure(mode: str, shape: tuple[int, int, int], rounds: int, seconds: float,
         rounds: samples of each contender, at least 2.
         seconds: length of a sample.
         device: where to run; on "cpu" only the naive contenders exist.
+        limits: of :func:`ceilings`.
 
     Returns:
         Figures of each contender, and why others are missing.
@@ -116,6 +131,7 @@ def measure(mode: str, shape: tuple[int, int, int], rounds: int, seconds: float,
             "times_quicker_than_naive": asdict(quicker[name]),
             "connection_updates_per_second": 2.0 * visible * hidden * chains / median,
             "chain_steps_per_second": chains / median,
+            "fraction_of_float16_flops": 4.0 * visible * hidden * chains / median / limits["float16_flops_per_second"],
         }
     return {"op": mode, "shape": shape, "unit": contenders.UNITS[mode], "contenders": figures, "missing": missing}
 
@@ -124,8 +140,9 @@ def table(result: dict[str, Any]) -> str:
     """The figures of one op at one shape as Markdown: medians, quartiles of the ratios in brackets."""
     lines = [
         f"\n### {result['op']}, {'x'.join(map(str, result['shape']))}: microseconds (us) a {result['unit']}\n",
-        "| contender | us | times quicker than naive (quartiles) | connection updates/s | chain steps/s |",
-        "|---|---|---|---|---|",
+        "| contender | us | times quicker than naive (quartiles) | connection updates/s | chain steps/s "
+        "| of the float16 GEMM's flops |",
+        "|---|---|---|---|---|---|",
     ]
     for name, figures in result["contenders"].items():
         ratio = figures["times_quicker_than_naive"]
@@ -135,9 +152,10 @@ def table(result: dict[str, Any]) -> str:
             f"{ratio['median']:.2f} ({ratio['lower']:.2f}-{ratio['upper']:.2f})",
             f"{figures['connection_updates_per_second']:.3g}",
             f"{figures['chain_steps_per_second']:.3g}",
+            f"{figures['fraction_of_float16_flops']:.1%}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines + [f"| {name} | missing: {why} | | | |" for name, why in result["missing"].items()])
+    return "\n".join(lines + [f"| {name} | missing: {why} | | | | |" for name, why in result["missing"].items()])
 
 
 def machine() -> dict[str, Any]:
@@ -162,7 +180,10 @@ def write(report: dict[str, Any], file: Path) -> None:
         f"# GPU benchmark: {gpu.get('name', 'none')}",
         f"\n{report['date']}, commit {report['commit']}, torch {report['versions']['torch']}, "
         f"Triton {gpu.get('triton')}, `{report['command']}`\n",
-        f"Checks before the timing: {report['gate']}",
+        f"Checks before the timing: {report['gate']}\n",
+        *(f"compute-sanitizer, {tool}: {found}\n" for tool, found in report["sanitizer"].items()),
+        f"Ceilings: {', '.join(f'{name} {value:.3g}' for name, value in report['ceilings'].items())}. Flops are those "
+        "of both float32 half steps, 4 x visible x hidden x chains; exact float32 weights take two float16 products.",
     ]
     with replacing(file) as part:
         part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -176,6 +197,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--json", type=Path, default=RESULTS / "gpu.json", help="the report; a .md lies beside it")
     result.add_argument("--ops", nargs="+", choices=MODES, default=list(MODES), help="default: all")
     result.add_argument("--rounds", type=int, default=15, help="samples of each contender, at least 2 (default: 15)")
+    help_sanitizer = "compute-sanitizer: seconds a tool may run (default: 120), 0 for none"
+    result.add_argument("--sanitizer-seconds", type=float, default=120.0, help=help_sanitizer)
     result.add_argument("--sample-seconds", type=float, default=0.02, help="length of a sample (default: 0.02)")
     return result
 
@@ -197,17 +220,19 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    passed, log = gate()
-    print(log, flush=True)
-    if not passed:
+    passed, summary = gate()
+    found = sanitize(options.sanitizer_seconds) if passed else {}
+    print(*(f"compute-sanitizer, {tool}: {words}" for tool, words in found.items()), sep="\n", flush=True)
+    if not passed or "errors" in found.values():
         print("No figure on a red gate: a check failed.", file=sys.stderr)
         return 1
-    summary = f"{len([line for line in log.splitlines() if line.startswith('passed')])} passed"
+    limits = ceilings(options.rounds, "cuda")
     plan = {"rounds": options.rounds, "sample_seconds": options.sample_seconds}
     results: list[dict[str, Any]] = []
-    report = {"gate": summary, **describe(), "gpu": machine(), "plan": plan, "results": results}
+    checked = {"gate": summary, "sanitizer": found, "ceilings": limits}
+    report = {**checked, **describe(), "gpu": machine(), "plan": plan, "results": results}
     for mode, shape in [(op, shape) for op in options.ops for shape in SHAPES[op]]:
-        results.append(measure(mode, shape, options.rounds, options.sample_seconds, "cuda"))
+        results.append(measure(mode, shape, options.rounds, options.sample_seconds, "cuda", limits))
         print(table(results[-1]), flush=True)
         write(report, options.json)  # after every shape: a run that breaks off leaves what it has measured
         torch.cuda.empty_cache()

@@ -156,12 +156,13 @@ def cd(visible: int, hidden: int, chains: int, device: str) -> Named:
     if device == "cpu":
         return
     yield "naive, tf32", lambda: Contender(with_tf32(naive_cd(own), True))
+    yield "naive, CUDA graph", lambda: graphed(with_tf32(naive_cd(own), False))
     yield "naive, CUDA graph, tf32", lambda: graphed(with_tf32(naive_cd(own), True))
     yield "pyro_gen", lambda: ours_cd(own)
     yield "pyro_gen int8x2", lambda: ours_cd(own, "int8x2")
 
 
-def naive_ais(own: Problem) -> Contender:
+def naive_ais(own: Problem) -> Callable[[], Tensor]:
     """The formula, temperature by temperature, in torch."""
     betas = torch.linspace(0, 1, TEMPERATURES, dtype=torch.float64).tolist()
 
@@ -175,7 +176,7 @@ def naive_ais(own: Problem) -> Contender:
             v = torch.bernoulli(torch.sigmoid(following * (h @ own.weight.T + own.vbias)))
         return log_weight
 
-    return Contender(with_tf32(run, False), TEMPERATURES - 1)
+    return run
 
 
 def ours_ais(own: Problem) -> Contender:
@@ -194,7 +195,11 @@ def ours_ais(own: Problem) -> Contender:
 def ais(visible: int, hidden: int, chains: int, device: str) -> Named:
     """Contenders of one temperature of annealing."""
     own = problem(visible, hidden, chains, device)
-    yield "naive", lambda: naive_ais(own)
+    steps = TEMPERATURES - 1
+    yield "naive", lambda: Contender(with_tf32(naive_ais(own), False), steps)
     if device == "cpu":
         return
+    yield "naive, tf32", lambda: Contender(with_tf32(naive_ais(own), True), steps)
+    yield "naive, CUDA graph", lambda: graphed(with_tf32(naive_ais(own), False), steps)
+    yield "naive, CUDA graph, tf32", lambda: graphed(with_tf32(naive_ais(own), True), steps)
     yield "pyro_gen", lambda: ours_ais(own)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 
 from pyro_gen.kernels import rbm_ais, rbm_contrast, rbm_free_energy, rbm_gibbs
-from pyro_gen.kernels.free_energy import reference
+from pyro_gen.kernels.free_energy import _forward_only, reference
 from tests.kernels.oracle import BACKENDS, Weights, log_z
 
 Parameters = tuple[Tensor, Tensor, Tensor]
@@ -107,6 +108,25 @@ def test_vmapped_contrasts_are_a_loop_with_numbers_of_their_own() -> None:
         weight, vbias, hbias = (x[k] for x in ensemble)
         expected = rbm_contrast(v, v, weight, vbias, hbias, 2, seed=3, chain_offset=8 * k)
         assert all(torch.equal(a[k], b) for a, b in zip(found, expected, strict=True))
+
+
+def test_the_fused_free_energy_is_for_plain_tensors_without_tangents() -> None:
+    tensors = torch.rand(3, 4), torch.rand(4, 2), torch.rand(4), torch.rand(2)
+    assert _forward_only(*tensors)
+    assert not _forward_only(tensors[0], torch.nn.Parameter(tensors[1]), *tensors[2:])
+    with torch.no_grad():
+        assert _forward_only(tensors[0], torch.nn.Parameter(tensors[1]), *tensors[2:])
+    with torch.autograd.forward_ad.dual_level():
+        assert not _forward_only(*tensors)  # any of them may carry a tangent
+    with FakeTensorMode() as mode:
+        assert not _forward_only(*(mode.from_tensor(x) for x in tensors))
+
+
+def test_one_temperature_may_be_a_number_of_another_dtype() -> None:
+    v, weight, biases = torch.ones(5, 3), torch.ones(3, 2), (torch.zeros(3), torch.zeros(2))
+    one = rbm_gibbs(v, weight, *biases, 1, torch.tensor(0.5, dtype=torch.float64), seed=0)
+    each = rbm_gibbs(v, weight, *biases, 1, torch.full((5,), 0.5), seed=0)
+    assert torch.equal(one[0], each[0])
 
 
 def test_free_energy_has_the_right_gradients_of_first_and_second_order() -> None:

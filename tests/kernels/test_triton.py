@@ -1,4 +1,4 @@
-"""The Triton kernels in Triton's interpreter, on CPU tensors: each check of ``triton_checks.py`` in its own process.
+"""The Triton kernels in Triton's interpreter, on CPU tensors: each check of ``triton_run.py`` in its own process.
 
 Triton reads TRITON_INTERPRET while it decorates, so one process cannot both interpret and compile.
 """
@@ -34,6 +34,8 @@ CHECKS = (
     "law",
     "mistakes",
     "refusals",
+    "ops",
+    "module",
 )
 
 
@@ -54,7 +56,7 @@ pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     # Warnings there are the interpreter's own: it turns arrays of one element into numbers, exponentials overflow.
-    command = [sys.executable, "-W", "ignore", "-m", "tests.kernels.triton_checks", *arguments]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.kernels.triton_run", *arguments]
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 

@@ -34,7 +34,9 @@ if interpreted():
     pytest.skip("TRITON_INTERPRET=1: nothing is compiled", allow_module_level=True)
 
 ARCHITECTURES = (80, 90)
-SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
+SHARED_MEMORY = {80: 99 * 1024, 90: 227 * 1024}
+"""Bytes a program may have: sm_80 itself has 163 KiB, but sm_86, sm_89 and sm_120 run the same pipelines with 99."""
+
 TYPES = {"fp16": "*fp16", "int8": "*i8", "fp32": "*fp32"}
 POINTERS = {
     "largest": "*fp32",
@@ -87,21 +89,25 @@ class Gate:
 
 def product_gates(arch: int) -> Iterator[Gate]:
     """Kernels whose main loop multiplies states by split weights."""
-    for form in (operands.FORMATS["fp16x2"], operands.FORMATS["int8x2"], operands.FORMATS["tf32x3"]):
+    for name, form in operands.FORMATS.items():
+        halves = dict.fromkeys(("bias", "beta", "base"), "*bf16") if name == "fp16" else {}
+        pointers, planes = tuple(halves.items()), f" x{form.planes}"
         for number, tile in enumerate(operands.TILES):
             if number < form.largest_tile and arch // 10 != operands.HOPPER:
                 continue
             blocks = {"block_m": tile.block_m, "block_n": tile.block_n, "block_k": form.block_k}
             constants = tuple({"storage": form.storage, "planes": form.planes, **blocks}.items())
             settings = (arch, form.storage, tile.num_warps, tile.num_stages)
-            yield Gate("gibbs", gibbs._half_step, *settings, (*constants, ("beta", None)))
-            yield Gate("gibbs with beta", gibbs._half_step, *settings, constants)
-            yield Gate("probabilities", contrastive._probability_planes, *settings, constants)
-            yield Gate("free energy", free_energy._hidden_sums, *settings, constants, (("sums", "*fp32"),))
+            yield Gate("gibbs" + planes, gibbs._half_step, *settings, (*constants, ("beta", None)), pointers)
+            yield Gate("gibbs with beta" + planes, gibbs._half_step, *settings, constants, pointers)
+            yield Gate("probabilities" + planes, contrastive._probability_planes, *settings, constants, pointers)
+            if name != "fp16":
+                yield Gate("free energy" + planes, free_energy._hidden_sums, *settings, constants, (("sums", "*fp32"),))
             if number >= ais.LARGEST_TILE:
                 for upwards in (True, False):
-                    name = "annealing up" if upwards else "annealing down"
-                    yield Gate(name, ais._annealed_half_step, *settings, (*constants, ("upwards", upwards)))
+                    way = f"annealing {'up' if upwards else 'down'}{planes}"
+                    constant = (*constants, ("upwards", upwards))
+                    yield Gate(way, ais._annealed_half_step, *settings, constant, pointers)
 
 
 def other_gates(arch: int) -> Iterator[Gate]:
@@ -115,6 +121,9 @@ def other_gates(arch: int) -> Iterator[Gate]:
         constants = (*own.items(), ("block_m", rows), ("side", gibbs.RESIDENT))
         weight = (("weight", "*fp32"),)
         yield Gate(f"resident x{planes}", gibbs._resident, arch, storage, 4, 3, constants, weight, pipelined=False)
+        tempered = tuple(pair for pair in constants if pair[0] != "beta")
+        name = f"resident with beta x{planes}"
+        yield Gate(name, gibbs._resident, arch, storage, 4, 3, tempered, weight, pipelined=False)
         halves = tuple(dict.fromkeys(("weight", "vbias", "hbias", "v", "new_v", "new_h"), "*bf16").items())
         name = f"resident bfloat16 x{planes}"
         yield Gate(name, gibbs._resident, arch, storage, 4, 3, constants, halves, pipelined=False)

@@ -122,8 +122,8 @@ def _launch(
     t: int,
 ) -> None:
     """One half step of all chains and what it adds to the log weights."""
-    form, units = split.form, len(bias)
-    shape = operands.tile(rows, units, form, out.device, LARGEST_TILE)
+    units = len(bias)
+    shape = operands.tile(rows, units, split.form, out.device, LARGEST_TILE)
     _annealed_half_step[operands.grid(rows, units, shape)](
         states,
         planes,
@@ -138,19 +138,10 @@ def _launch(
         len(schedule),
         rows,
         units,
-        operands.padded(depth, form.block_k),
-        planes.shape[2],
-        planes.shape[1] * planes.shape[2],
-        out.stride(0),
-        sums.stride(0),
-        upwards,
-        form.storage,
-        form.planes,
-        shape.block_m,
-        shape.block_n,
-        form.block_k,
-        num_warps=shape.num_warps,
-        num_stages=shape.num_stages,
+        out_stride=out.stride(0),
+        sums_stride=sums.stride(0),
+        upwards=upwards,
+        **operands.product(planes, depth, split.form, shape),
     )
 
 

@@ -94,10 +94,10 @@ def _probabilities(
     states: Tensor, split: operands.Weights, hbias: Tensor, rows: int, particles: int, depth: int
 ) -> Tensor:
     """P(h = 1 | state) as two float16 planes, zero in the rows of the padding."""
-    form, units = split.form, len(hbias)
-    probs = torch.empty((2, len(states), split.up.shape[1]), dtype=torch.float16, device=states.device)
-    shape = operands.tile(len(states), units, form, states.device)
-    _probability_planes[operands.grid(len(states), units, shape)](
+    units, rows_in_all = len(hbias), len(states)
+    probs = torch.empty((2, rows_in_all, split.up.shape[1]), dtype=torch.float16, device=states.device)
+    shape = operands.tile(rows_in_all, units, split.form, states.device)
+    _probability_planes[operands.grid(rows_in_all, units, shape)](
         states,
         split.up,
         split.largest,
@@ -106,19 +106,10 @@ def _probabilities(
         rows,
         operands.padded(rows),
         particles,
-        len(states),
+        rows_in_all,
         units,
-        operands.padded(depth, form.block_k),
-        split.up.shape[2],
-        split.up.shape[1] * split.up.shape[2],
-        probs.stride(1),
-        form.storage,
-        form.planes,
-        shape.block_m,
-        shape.block_n,
-        form.block_k,
-        num_warps=shape.num_warps,
-        num_stages=shape.num_stages,
+        probs_stride=probs.stride(1),
+        **operands.product(split.up, depth, split.form, shape),
     )
     return probs
 
@@ -167,7 +158,11 @@ def _probability_planes(
     tl.store(place + total_rows.to(tl.int64) * probs_stride, (p - high.to(tl.float32)).to(tl.float16))
 
 
-GRADIENT_TILES = (operands.Tile(128, 128, 8, 3), operands.Tile(64, 64, 4, 3), operands.Tile(32, 32, 4, 4))
+GRADIENT_TILES: tuple[operands.Tile, ...] = (
+    operands.Tile(128, 128, 8, 3),
+    operands.Tile(64, 64, 4, 3),
+    operands.Tile(32, 32, 4, 4),
+)
 
 
 def _gradient(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 from pyro_gen.kernels import backend
 from pyro_gen.kernels.free_energy import reference
@@ -59,6 +61,8 @@ def _forward_only(*tensors: Tensor) -> bool:
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
         return False
     v, weight, vbias, hbias = tensors
-    plain = not any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in tensors)
+    # Fake tensors have no memory, dual ones carry tangents, those of torch.func are wrapped.
+    plain = all(type(x) in (Tensor, Parameter) for x in tensors) and forward_ad._current_level < 0
+    plain = plain and not any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in tensors)
     same = all(x.dtype == v.dtype and x.device == v.device for x in tensors)
     return plain and same and (weight.dim(), vbias.dim(), hbias.dim()) == (2, 1, 1)

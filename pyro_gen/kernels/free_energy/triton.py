@@ -36,8 +36,8 @@ def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, for
 
 def hidden_sums(states: Tensor, split: operands.Weights, hbias: Tensor, rows: int, depth: int) -> Tensor:
     """Softplus of the hidden units' total input, summed: float32 (rows,), from padded states of ``depth`` units."""
-    form, units = split.form, len(hbias)
-    shape = operands.tile(rows, units, form, states.device)
+    units = len(hbias)
+    shape = operands.tile(rows, units, split.form, states.device)
     sums = torch.empty((triton.cdiv(units, shape.block_n), len(states)), dtype=torch.float32, device=states.device)
     _hidden_sums[operands.grid(rows, units, shape)](
         states,
@@ -47,17 +47,8 @@ def hidden_sums(states: Tensor, split: operands.Weights, hbias: Tensor, rows: in
         sums,
         rows,
         units,
-        operands.padded(depth, form.block_k),
-        split.up.shape[2],
-        split.up.shape[1] * split.up.shape[2],
-        len(states),
-        form.storage,
-        form.planes,
-        shape.block_m,
-        shape.block_n,
-        form.block_k,
-        num_warps=shape.num_warps,
-        num_stages=shape.num_stages,
+        sums_stride=len(states),
+        **operands.product(split.up, depth, split.form, shape),
     )
     return sums[:, :rows].sum(0)
 

@@ -100,7 +100,7 @@ def sweep(
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1
     chosen = backend.choose("rbm_gibbs", PATHS, v, weight, batched)
     chains = v.shape[:-1]
-    beta = None if beta is None else beta.to(v.dtype).expand(chains)
+    beta = None if beta is None else beta.to(v).expand(chains)
     if chosen == "reference":
         uniforms = source(seed, chains.numel(), chain_offset, v, fast=False)
         v, h = reference.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, uniforms, step)

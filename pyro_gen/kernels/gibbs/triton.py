@@ -101,7 +101,8 @@ def half_step(
     stream: int,
 ) -> None:
     """Draw the other side of padded ``states`` of ``depth`` units into ``out``; ``planes``: the right orientation."""
-    shape, form, units = operands.tile(rows, len(bias), split.form, out.device), split.form, len(bias)
+    units = len(bias)
+    shape = operands.tile(rows, units, split.form, out.device)
     _half_step[operands.grid(rows, units, shape)](
         states,
         planes,
@@ -114,17 +115,8 @@ def half_step(
         stream,
         rows,
         units,
-        operands.padded(depth, form.block_k),
-        planes.shape[2],
-        planes.shape[1] * planes.shape[2],
-        out.stride(0),
-        form.storage,
-        form.planes,
-        shape.block_m,
-        shape.block_n,
-        form.block_k,
-        num_warps=shape.num_warps,
-        num_stages=shape.num_stages,
+        out_stride=out.stride(0),
+        **operands.product(planes, depth, split.form, shape),
     )
 
 
@@ -245,7 +237,7 @@ def _resident(
     """All steps of one tile of chains; weights are loaded and split once."""
     rows, unit = tl.program_id(0) * block_m + tl.arange(0, block_m), tl.arange(0, side)
     live, row = (rows < num_rows)[:, None], rows.to(tl.int64)[:, None]
-    i, j = unit[:, None], unit[None, :]
+    i, j = unit.to(tl.int64)[:, None], unit.to(tl.int64)[None, :]  # strides of views may be long
     w = tl.load(weight + i * stride_i + j * stride_j, mask=(i < visible) & (j < hidden), other=0.0).to(tl.float32)
     scale = blocks.scale_of(tl.max(tl.abs(w)), storage)
     up_high, up_low = blocks.split(w, scale, storage)

@@ -1,12 +1,13 @@
 """Functions of tensors as CUDA graphs: captured at the second call with the same shapes, replayed from then on.
 
-Inputs are copied into the graph's own tensors and results are copied out, so callers may pass any tensors. One graph
-must not be replayed on two streams at a time.
+Inputs are copied into the graph's own tensors and results are copied out, so callers may pass any tensors. Every stream
+has graphs of its own, since two replays of one graph must not overlap.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 KEPT = 8
 """Graphs, with the memory they work in, that are kept; the one not used for the longest time goes first."""
 
+LARGEST = 2**26
+"""Bytes of arguments up to which a call is captured: more work hides its launches, and its graph would keep memory."""
+
 Function = Callable[..., tuple[Tensor, ...]]
 
 
@@ -30,6 +34,7 @@ class _Captured(NamedTuple):
 
 _captured: OrderedDict[Hashable, _Captured | None] = OrderedDict()
 _refused: set[Hashable] = set()
+_lock = threading.RLock()
 
 
 @torch.no_grad()
@@ -48,12 +53,31 @@ def call(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tupl
     if device.type != "cuda":
         return function(*tensors)
     with torch.cuda.device(device):
-        return _remembered(function, (key, device, *((x.shape, x.stride(), x.dtype) for x in tensors)), tensors)
+        if capturing() or sum(x.numel() * x.element_size() for x in tensors) > LARGEST:
+            return function(*tensors)
+        stream = torch.cuda.current_stream().cuda_stream
+        # Another thread on this stream must not come between the copies into a graph, its replay, and the copies out.
+        with _lock:
+            shapes = tuple((x.shape, x.stride(), x.dtype) for x in tensors)
+            return _remembered(function, (key, device, stream, shapes), tensors)
+
+
+def clear() -> None:
+    """Give up all graphs and the memory that they keep."""
+    with _lock:
+        while _captured:
+            _drop()
+        _refused.clear()
+
+
+def capturing() -> bool:
+    """Whether the caller captures a graph of its own, of which the launches become part."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def _remembered(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Plain at the first call with this key, captured at the second, replayed from then on."""
-    if key in _refused or _capturing():
+    if key in _refused:
         return function(*tensors)
     if key not in _captured:
         _keep(key, None)
@@ -70,28 +94,32 @@ def _remembered(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) 
     return _replay(held, tensors)
 
 
-def _capturing() -> bool:
-    """Whether the caller captures a graph of its own, of which the launches become part."""
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-
-
 def _keep(key: Hashable, held: _Captured | None) -> None:
     _captured[key] = held
     _captured.move_to_end(key)
     while len(_captured) > KEPT:
-        _, dropped = _captured.popitem(last=False)
-        if dropped is not None:
-            torch.cuda.synchronize()  # the graph may still be running, and its memory goes with it
+        _drop()
+
+
+def _drop() -> None:
+    _, oldest = _captured.popitem(last=False)
+    if oldest is not None:
+        torch.cuda.synchronize(oldest.inputs[0].device)  # it may still be running, and its memory goes with it
 
 
 def _capture(function: Function, tensors: tuple[Tensor, ...]) -> _Captured:
-    with torch.inference_mode(False):  # the graph's own tensors are written to by calls in and out of that mode
-        inputs = [x.detach().clone() for x in tensors]
-        function(*inputs)  # compiles for these strides and alignments, which must not happen during the capture
-        torch.cuda.current_stream().synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            outputs = function(*inputs)
+    before = torch.cuda.current_stream()
+    try:
+        with torch.inference_mode(False):  # the graph's own tensors are written to by calls in and out of that mode
+            inputs = [x.detach().clone() for x in tensors]
+            function(*inputs)  # compiles for these strides and alignments, which must not happen during the capture
+            before.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            # The stream that torch captures on by default is on the device that made the process's first graph.
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
+                outputs = function(*inputs)
+    finally:
+        torch.cuda.set_stream(before)  # torch does not come back to it where the end of the capture fails
     return _Captured(graph, inputs, outputs)
 
 

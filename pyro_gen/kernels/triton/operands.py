@@ -15,14 +15,14 @@ int8 tensor cores want them): the main loops have no masks and load 128 bits at 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from pyro_gen.kernels.triton import blocks, capability
+from pyro_gen.kernels.triton import blocks, capability, graphs
 
 PAD = 128
 """Every dimension of an operand is a multiple of this, the largest side of a tile."""
@@ -68,17 +68,28 @@ class Tile(NamedTuple):
     num_stages: int
 
 
-TILES = (Tile(128, 128, 8, 3), Tile(64, 128, 4, 3), Tile(64, 64, 4, 3), Tile(32, 64, 4, 4), Tile(32, 32, 4, 4))
+TILES: tuple[Tile, ...] = (
+    Tile(128, 128, 8, 3),
+    Tile(64, 128, 4, 3),
+    Tile(64, 64, 4, 3),
+    Tile(32, 64, 4, 4),
+    Tile(32, 32, 4, 4),
+)
 """From few large to many small tiles."""
 
 HOPPER = 9
 """Major compute capability whose tensor cores read both operands from shared memory: any format fits any tile."""
 
 
+def fitting(form: Format, device: torch.device, largest: int = 0) -> tuple[Tile, ...]:
+    """The tiles that spill no registers on ``device``, from number ``largest`` of ``TILES`` on."""
+    hopper = device.type == "cuda" and capability(device)[0] == HOPPER
+    return TILES[largest if hopper else max(form.largest_tile, largest) :]
+
+
 def tile(rows: int, units: int, form: Format, device: torch.device, largest: int = 0) -> Tile:
     """The largest tile that still fills the device, else the smallest; ``largest``: the first of ``TILES`` to try."""
-    first = largest if device.type == "cuda" and capability(device)[0] == HOPPER else max(form.largest_tile, largest)
-    for shape in TILES[first:]:
+    for shape in fitting(form, device, largest):
         if triton.cdiv(rows, shape.block_m) * triton.cdiv(units, shape.block_n) >= PROGRAMS:
             return shape
     return TILES[-1]
@@ -87,6 +98,29 @@ def tile(rows: int, units: int, form: Format, device: torch.device, largest: int
 def grid(rows: int, units: int, shape: Tile) -> tuple[int]:
     """One program a tile."""
     return (triton.cdiv(rows, shape.block_m) * triton.cdiv(units, shape.block_n),)
+
+
+def product(planes: Tensor, depth: int, form: Format, shape: Tile) -> dict[str, Any]:
+    """Arguments by name of a kernel that calls :func:`.blocks.total`.
+
+    Args:
+        planes: the weights' orientation that it reads, (planes, units, padded depth).
+        depth: units that it sums over.
+        form: of the planes.
+        shape: of its tiles.
+
+    Returns:
+        Sizes, constants and how to launch it.
+    """
+    return {
+        "depth": padded(depth, form.block_k),
+        "stride": planes.shape[2],
+        "plane_stride": planes.shape[1] * planes.shape[2],
+        "storage": form.storage,
+        "planes": form.planes,
+        "block_k": form.block_k,
+        **shape._asdict(),
+    }
 
 
 def padded(size: int, multiple: int = PAD) -> int:
@@ -167,6 +201,8 @@ def _split(
 
 def clock(seed: int, step: int, chain_offset: int, like: Tensor) -> Tensor:
     """What the kernels read of (seed, step, chain offset): on the device, so that a captured graph can be replayed."""
-    signed = (seed + 2**63) % 2**64 - 2**63
+    numbers = [(seed + 2**63) % 2**64 - 2**63, step, chain_offset]
+    if graphs.capturing():  # a graph would keep the address of a copy's source, which is gone when it is replayed
+        return torch.stack([torch.full((), x, dtype=torch.int64, device=like.device) for x in numbers])
     # A blocking copy would wait for all work on the stream; three numbers are copied before the call returns.
-    return torch.tensor([signed, step, chain_offset]).to(like.device, non_blocking=True)
+    return torch.tensor(numbers, device="cpu").to(like.device, non_blocking=True)
