@@ -53,6 +53,7 @@ def learnergy_fit(batch: Tensor, hidden: int, rate: float) -> Contender:
 
 
 def learnergy_model(shape: tuple[int, ...], **settings: Any) -> Any:
+    """learnergy's Bernoulli RBM of the given shape (visible, hidden)."""
     from learnergy.models.bernoulli import RBM
 
     return RBM(*shape, **settings)
@@ -103,10 +104,12 @@ def rbms_ais(problem: Problem, temperatures: int) -> Contender:
 
 
 def rbms_model(weight: Tensor, vbias: Tensor, hbias: Tensor) -> Any:
+    """The BBRBM of rbms with the given parameters, (visible, hidden), (visible,) and (hidden,)."""
     return rbms_module("bernoulli_bernoulli").BBRBM(weight, vbias, hbias)
 
 
 def rbms_module(name: str) -> Any:
+    """A module of rbms by its name there, imported without the warning that its import gives."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.script, which it calls at import
         return import_module(f"rbms.{name}")

@@ -114,7 +114,7 @@ def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, 
     _check(batch, particles, weight, vbias, hbias)
     chosen = backend.choose("rbm_contrast", PATHS, particles, weight)
     if chosen == "native":
-        return native.rbm_statistics(batch, particles, weight, vbias, hbias)
+        return native.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)[:3]
     if chosen == "triton":
         from pyro_gen.kernels.contrastive import triton as cuda
 
