@@ -53,7 +53,7 @@ def learnergy_fit(batch: Tensor, hidden: int, rate: float) -> Contender:
 
 
 def learnergy_model(shape: tuple[int, ...], **settings: Any) -> Any:
-    """learnergy's Bernoulli RBM of the given shape (visible, hidden)."""
+    """Learnergy's Bernoulli RBM of the given shape (visible, hidden)."""
     from learnergy.models.bernoulli import RBM
 
     return RBM(*shape, **settings)
