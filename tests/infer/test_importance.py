@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -41,7 +43,9 @@ def test_the_importance_weighted_bound_tends_to_the_log_likelihood() -> None:
 def test_the_bound_is_below_for_few_particles_and_rises_with_them() -> None:
     # 4000 copies of each row: standard errors below 0.01.
     rows = X.repeat(4000)
-    few, more = (lower_bound(lambda x: model(x, 12_000), lambda x: guide(x, 12_000), rows, k, None, 3000) for k in (1, 5))
+    few, more = (
+        lower_bound(lambda x: model(x, 12_000), lambda x: guide(x, 12_000), rows, k, None, 3000) for k in (1, 5)
+    )
     assert few.value == pytest.approx(few.tighter_value)
     assert few.tighter_value < more.tighter_value < exact(X).mean().item() + 0.03
     assert few.sampling_error != few.sampling_error  # one particle says nothing of its spread
@@ -49,7 +53,7 @@ def test_the_bound_is_below_for_few_particles_and_rises_with_them() -> None:
 
 def test_rows_are_weighed_without_the_plate_s_scale_and_masks_are_kept() -> None:
     def masked(x: Tensor) -> None:
-        with poutine.mask(mask=torch.tensor([True, True, False])):
+        with poutine.mask(mask=cast(torch.BoolTensor, torch.tensor([True, True, False]))):
             model(x, 30)
 
     found = row_weights(masked, lambda x: guide(x, 30), 4, X)

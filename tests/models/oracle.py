@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_gen.models import DeepBoltzmannMachine, SigmoidBeliefNetwork
 from pyro_gen.models.latent import LatentModel
@@ -16,7 +18,7 @@ def states(units: int) -> Tensor:
 
 def belief_network(network: SigmoidBeliefNetwork, v: Tensor) -> Tensor:
     """Log p(v) of a network of any depth, differentiable: a matrix of conditionals a layer."""
-    widths = [layer.in_features for layer in network.down]  # type: ignore[union-attr]
+    widths = [cast(nn.Linear, layer).in_features for layer in network.down]
     like = next(network.parameters())
     log_p = network.prior().log_prob(states(widths[-1]).to(like))
     for level in range(len(widths) - 1, 0, -1):

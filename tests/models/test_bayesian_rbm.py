@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import pyro
 import pyro.distributions as dist
@@ -132,7 +133,7 @@ def test_a_minibatch_counts_for_the_whole_data_set_and_priors_count_once() -> No
     trace = pyro.poutine.trace(rbm.model).get_trace(DATA.float())
     assert trace.nodes["v"]["scale"] == 10
     assert trace.nodes["weight"]["scale"] == 1
-    base = trace.nodes["weight"]["fn"].base_dist
+    base = cast(dist.Independent, trace.nodes["weight"]["fn"]).base_dist
     assert isinstance(base, dist.Normal)
     assert (base.scale == 2).all()
 

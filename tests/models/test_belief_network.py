@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pyro
 import pytest
 import torch
@@ -94,10 +96,10 @@ def test_the_copies_of_a_stack_are_its_own_and_the_prior_is_shared() -> None:
     rbms = [nn.RBM(5, 4), nn.RBM(4, 3), nn.RBM(3, 6)]
     network = DeepBeliefNetwork.from_rbms(rbms, 10)
     assert network.prior is rbms[2]
-    assert [tuple(layer.weight.shape) for layer in network.down] == [(5, 4), (4, 3)]  # type: ignore[misc]
+    assert [tuple(cast(Tensor, layer.weight).shape) for layer in network.down] == [(5, 4), (4, 3)]
     with torch.no_grad():
         rbms[0].weight.zero_()
-    assert network.down[0].weight.abs().sum() > 0  # type: ignore[operator]
+    assert cast(Tensor, network.down[0].weight).abs().sum() > 0
 
 
 def test_ais_serves_as_the_prior_s_log_z() -> None:
@@ -113,41 +115,33 @@ def test_ais_serves_as_the_prior_s_log_z() -> None:
     assert bound.against(bound.partition.value + 1).value == pytest.approx(bound.value - 1)
 
 
-def data() -> Tensor:
-    return bars_and_stripes(2, 2)
-
-
-def fitted(network: Network, loss: WakeSleep, steps: int, rate: float = 0.02, copies: int = 1) -> float:
-    """Exact mean log likelihood after training through SVI."""
-    v = data().repeat(copies, 1)
-    svi = SVI(network.model, network.guide, pyro.optim.ClippedAdam({"lr": rate, "lrd": 0.05 ** (1 / steps)}), loss)
-    for _ in range(steps):
-        svi.step(v)
+def fitted(network: Network, loss: WakeSleep) -> float:
+    """Exact mean log likelihood of bars and stripes after 600 steps of SVI on 30 rows; the best possible is -1.792."""
+    patterns = bars_and_stripes(2, 2)
+    optimizer = pyro.optim.ClippedAdam({"lr": 0.1, "lrd": 0.05 ** (1 / 600), "betas": (0.9, 0.99)})
+    svi = SVI(network.model, network.guide, optimizer, loss)
+    for _ in range(600):
+        svi.step(patterns.repeat(5, 1))
     with torch.no_grad():
-        return belief_network(network.eval(), v).mean().item()
-
-
-def optimum() -> float:
-    return -torch.tensor(float(len(data()))).log().item()
+        return belief_network(network.eval(), patterns).mean().item()
 
 
 def test_reweighted_wake_sleep_comes_near_maximum_likelihood() -> None:
-    network = DeepBeliefNetwork(4, [4, 4], size=len(data()), negative_phase=Exact())
-    assert fitted(network, WakeSleep(10), 500, 0.05) > optimum() - 0.15
+    network = DeepBeliefNetwork(4, [4, 4], size=30, negative_phase=Exact())
+    assert fitted(network, WakeSleep(10)) > -1.792 - 0.06
 
 
 def test_persistent_chains_serve_the_prior_under_wake_sleep() -> None:
-    phase = PersistentChains(num_chains=100, num_steps=5)
-    network = DeepBeliefNetwork(4, [4, 4], size=len(data()), negative_phase=phase)
+    network = DeepBeliefNetwork(4, [4, 4], size=30, negative_phase=PersistentChains(num_chains=100, num_steps=5))
     before = int(network.prior.step)
-    assert fitted(network, WakeSleep(10), 600, 0.05) > optimum() - 0.2
+    assert fitted(network, WakeSleep(10)) > -1.792 - 0.12
     assert int(network.prior.step) == before + 5 * 600
 
 
-def test_plain_wake_sleep_comes_nearer_with_dreams() -> None:
-    # Its bias keeps it away from the maximum, so the bound is wide: the start is at -2.8, the optimum at -1.8.
-    network = DeepBeliefNetwork(4, [4, 4], size=60, negative_phase=Exact())
-    assert fitted(network, WakeSleep(1, insomnia=0.0, dream=lambda: network.dream(60)), 600, 0.05, 10) > -2.3
+def test_plain_wake_sleep_learns_but_stays_behind() -> None:
+    # From -2.84; its guide learns from the model's own dreams, which are noise at first.
+    network = DeepBeliefNetwork(4, [4, 4], size=30, negative_phase=Exact())
+    assert fitted(network, WakeSleep(1, insomnia=0.0, dream=lambda: network.dream(60))) > -2.6
 
 
 @pytest.mark.parametrize(

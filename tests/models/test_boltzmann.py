@@ -82,28 +82,33 @@ def test_the_mean_field_is_a_fixed_point() -> None:
         torch.testing.assert_close(layers[level], field.sigmoid(), rtol=1e-6, atol=1e-6)
 
 
-def fitted(phase: Exact | PersistentChains, steps: int) -> tuple[DeepBoltzmannMachine, float]:
-    v = bars_and_stripes(2, 2)
-    machine = DeepBoltzmannMachine(4, [4, 3], size=len(v), negative_phase=phase)
-    torch.nn.init.normal_(machine.rbm.weight, std=0.3)
-    svi = SVI(machine.model, machine.guide, pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.02 ** (1 / steps)}), Trace_ELBO())
+def learn(machine: DeepBoltzmannMachine, x: Tensor, rate: float, steps: int) -> float:
+    """Exact mean log likelihood after steps of SVI with a falling rate."""
+    settings = {"lr": rate, "lrd": 0.05 ** (1 / steps), "betas": (0.9, 0.99), "clip_norm": 1e9}
+    svi = SVI(machine.model, machine.guide, pyro.optim.ClippedAdam(settings), Trace_ELBO())
     for _ in range(steps):
-        svi.step(v)
-    machine.eval()
-    return machine, boltzmann(machine, v).mean().item()
+        svi.step(x)
+    return boltzmann(machine.eval(), x).mean().item()
 
 
-def test_variational_learning_comes_near_maximum_likelihood() -> None:
-    optimum = -torch.tensor(6.0).log().item()
-    machine, reached = fitted(Exact(), 500)
-    assert reached > optimum - 0.1
-    assert machine.lower_bound(bars_and_stripes(2, 2), 1000).tighter_value == pytest.approx(reached, abs=0.05)
+def test_variational_learning_comes_near_the_optimum_of_bars_and_stripes() -> None:
+    x = bars_and_stripes(2, 2)
+    machine = DeepBoltzmannMachine(4, [4, 3], size=30, negative_phase=Exact())
+    torch.nn.init.normal_(machine.rbm.weight, std=0.3)
+    reached = learn(machine, x.repeat(5, 1), 0.1, 600)
+    assert reached > -torch.tensor(6.0).log().item() - 0.06
+    assert machine.lower_bound(x, 1000).tighter_value == pytest.approx(reached, abs=0.05)
 
 
-def test_persistent_learning_comes_near_maximum_likelihood() -> None:
-    machine, reached = fitted(PersistentChains(num_chains=100, num_steps=10), 600)
-    assert reached > -torch.tensor(6.0).log().item() - 0.15
-    assert int(machine.rbm.step) == 6000
+@pytest.mark.parametrize("phase", [Exact(), PersistentChains(num_chains=200, num_steps=5)], ids=str)
+def test_a_student_comes_as_near_to_its_data_as_the_teacher(phase: Exact | PersistentChains) -> None:
+    # With 1000 rows and 20 parameters the maximum is about 0.01 above the teacher.
+    teacher = wild([3, 2])
+    x = teacher.sample(1000)
+    student = DeepBoltzmannMachine(4, [3, 2], size=1000, negative_phase=phase).double()
+    torch.nn.init.normal_(student.rbm.weight, std=0.1)
+    assert learn(student, x, 0.05, 400) > boltzmann(teacher, x).mean().item() - 0.005
+    assert int(student.rbm.step) == (2000 if isinstance(phase, PersistentChains) else 0)
 
 
 @pytest.mark.parametrize("hidden", LAYERS, ids=str)
