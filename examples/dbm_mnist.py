@@ -19,6 +19,7 @@ import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import AIS, LowerBound, PersistentChains, contrastive_gradient, log_partition_bracket
@@ -50,15 +51,17 @@ def first_layer(x: Tensor, args: argparse.Namespace) -> nn.RBM:
 def train(machine: DeepBoltzmannMachine, x: Tensor, args: argparse.Namespace) -> None:
     """All layers together: by SVI, or by the same step without a tape, which is quicker."""
     optimizer = torch.optim.SGD(machine.parameters(), lr=args.rate)
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=args.epochs)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.3, total_iters=args.epochs)
+    average = AveragedModel(machine, multi_avg_fn=get_ema_multi_avg_fn(0.9997))
 
     def step(batch: Tensor) -> float:
         machine.contrastive_gradient(batch)
         optimizer.step()
+        average.update_parameters(machine)
         return 0.0
 
     batches = datasets.minibatches(x, 100)
-    state, file = {"machine": machine, "optimizer": optimizer}, args.out / "machine.pt"
+    state, file = {"machine": machine, "optimizer": optimizer, "average": average}, args.out / "machine.pt"
     settings = {"epochs": args.epochs, "rate": args.rate, "hidden": args.hidden, "chains": args.num_chains}
     fit(
         step,
@@ -71,6 +74,9 @@ def train(machine: DeepBoltzmannMachine, x: Tensor, args: argparse.Namespace) ->
         settings=settings,
         progress=not args.smoke,
     )
+    with torch.no_grad():  # the last steps' average: the noise of a rate that stays up, without its harm
+        for ours, theirs in zip(machine.parameters(), average.parameters(), strict=True):
+            ours.copy_(theirs)
 
 
 def is_svi(machine: DeepBoltzmannMachine, x: Tensor) -> None:
@@ -138,7 +144,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="a few seconds on random pictures, to see that it runs")
     args = parser.parse_args()
     if args.smoke:
-        args.hidden, args.first_epochs, args.epochs = [15, 10], 2, 2
+        args.hidden, args.first_epochs, args.epochs = [20, 10], 2, 2
         args.particles, args.betas, args.annealed_chains, args.burn_in = 2, 100, 20, 10
     return args
 

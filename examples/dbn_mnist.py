@@ -2,7 +2,7 @@
 
 The first RBM learns the images, the second learns the hidden states of the first and starts as its mirror image, so
 that the stack of both is at first the same model as the first alone: what the second learns shows in the bound. Both
-train by persistent chains with a falling rate and centred gradients, and the averages of their last weights are kept.
+train by persistent chains with a falling rate and centred gradients, and keep the running averages of their weights.
 Afterwards the script prints the variational bound of Salakhutdinov and Murray (2008), an importance-weighted one, and
 log Z of the top RBM from two sides. Everything resumes from `--out`.
 
@@ -96,7 +96,7 @@ class Centring(torch.nn.Module):
 def train(rbm: nn.RBM, rates: Tensor, layer: Layer, batch_size: int, file: Path, progress: bool) -> nn.RBM:
     """Persistent chains against rows drawn from `rates`; returns an RBM with averaged weights and the last chains."""
     optimizer = torch.optim.SGD(rbm.parameters(), lr=layer.rate)
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=layer.epochs)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.2, total_iters=layer.epochs)
     average = AveragedModel(rbm, multi_avg_fn=get_ema_multi_avg_fn(0.9997))
     centring = Centring(rbm)
 
@@ -120,7 +120,7 @@ def train(rbm: nn.RBM, rates: Tensor, layer: Layer, batch_size: int, file: Path,
         settings=vars(layer) | {"rows": len(rates)},
         progress=progress,
     )
-    with torch.no_grad():
+    with torch.no_grad():  # the noise of a rate that stays up costs several nats, its average nothing
         for ours, theirs in zip(rbm.parameters(), average.parameters(), strict=True):
             ours.copy_(theirs)
     return rbm

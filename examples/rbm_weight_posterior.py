@@ -1,11 +1,12 @@
 """The posterior of an RBM's weights, by NUTS and by SVI, in ArviZ.
 
-A small RBM with normal priors learns from few pictures of bars and stripes. NUTS draws from the posterior with the
-exact log Z; AutoNormal approximates it; a single point (MAP) is fitted with persistent chains, as large RBMs would be.
-Which of them predicts best? Hidden units can be exchanged, so the diagnostics are read off a function of the weights
-that does not change by it: the log likelihood of the rows. Draws go to a NetCDF file, the comparison to the screen.
+A small RBM with normal priors learns from a hundred pictures of bars and stripes. NUTS draws from the posterior with
+the exact log Z; AutoNormal approximates it; a single point (MAP) is fitted with persistent chains, as large RBMs would
+be. Which of them predicts best? Hidden units can be exchanged, so the diagnostics are read off a function of the
+weights that does not change by it: the log likelihood of the rows. Draws go to a NetCDF file, the comparison to the
+screen.
 
-    python examples/rbm_weight_posterior.py --rows 20
+    python examples/rbm_weight_posterior.py --rows 100
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def main(args: argparse.Namespace) -> None:
     print(f"NUTS, log likelihood of the rows: ESS {size:.0f} of {likelihood.numel()} draws, R-hat {rhat:.3f}")
     shown = posteriors["NUTS"]["weight"][:: max(1, args.draws * args.chains // 12)][:12]
     shape = (args.size, args.size)
-    plotting.save(plotting.filters(shown.transpose(0, 1).flatten(1), shape), args.out / "weights.png")
+    plotting.save(
+        plotting.filters(shown.transpose(0, 1).flatten(1), shape, title="units of 12 draws"), args.out / "weights.png"
+    )
 
 
 def parse() -> argparse.Namespace:
@@ -85,7 +88,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=3, help="rows and columns of a pattern")
     parser.add_argument("--hidden", type=int, default=4)
-    parser.add_argument("--rows", type=int, default=20, help="training rows, drawn with replacement")
+    parser.add_argument("--rows", type=int, default=100, help="training rows, drawn with replacement")
     parser.add_argument("--scale", type=float, default=2.0, help="standard deviation of the normal priors")
     parser.add_argument("--draws", type=int, default=200, help="of each chain")
     parser.add_argument("--warmup", type=int, default=200)
