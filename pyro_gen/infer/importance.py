@@ -88,7 +88,7 @@ def _in_rows(site: dict[str, Any]) -> bool:
 
 def _rows(trace: Any, num_particles: int) -> tuple[Tensor, Tensor]:
     """Sums over the sites inside the plate, and over those outside, each with its scale."""
-    inside, outside = torch.zeros(num_particles, 1), torch.zeros(())
+    inside, outside = torch.zeros(()), torch.zeros(())  # without dimensions they fit any device
     for site in _sites(trace):
         if not site["is_observed"]:
             refuse_value_dependent(site["name"], site["fn"])
