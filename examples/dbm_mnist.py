@@ -111,7 +111,8 @@ def main(args: argparse.Namespace) -> None:
     x, rows = data.train, getattr(data, args.split)
     first = first_layer(x, args)
     phase, evaluation = PersistentChains(args.num_chains, 5), AIS(args.annealed_chains, args.betas)
-    machine = DeepBoltzmannMachine.from_rbm(first, args.hidden[1:], x, negative_phase=phase, evaluation=evaluation)
+    settings = {"negative_phase": phase, "evaluation": evaluation, "mean_field_steps": 5}
+    machine = DeepBoltzmannMachine.from_rbm(first, args.hidden[1:], x, **settings)
     is_svi(machine, x[:100])
     train(machine, x, args)
     print(f"{args.split} rows: log p(v) {judge(machine, args, x, rows)}")
