@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pyro
 import torch
@@ -111,7 +112,7 @@ def main(args: argparse.Namespace) -> None:
     x, rows = data.train, getattr(data, args.split)
     first = first_layer(x, args)
     phase, evaluation = PersistentChains(args.num_chains, 5), AIS(args.annealed_chains, args.betas)
-    settings = {"negative_phase": phase, "evaluation": evaluation, "mean_field_steps": 5}
+    settings: dict[str, Any] = {"negative_phase": phase, "evaluation": evaluation, "mean_field_steps": 5}
     machine = DeepBoltzmannMachine.from_rbm(first, args.hidden[1:], x, **settings)
     is_svi(machine, x[:100])
     train(machine, x, args)
