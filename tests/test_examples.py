@@ -16,12 +16,15 @@ EXAMPLES = ROOT / "examples"
 
 # One row a script: its arguments for a smoke test. Each gets `--out` and an empty folder besides.
 SMOKE: dict[str, tuple[str, ...]] = {
+    "dbm_mnist.py": ("--smoke",),
+    "dbn_mnist.py": ("--smoke", "--awake", "1"),
     "rbm_alphadigits.py": ("--smoke",),
     "rbm_bars_and_stripes.py": ("--smoke",),
     "rbm_features.py": ("--smoke",),
     "rbm_hidden_sweep.py": ("--smoke",),
     "rbm_mixing.py": ("--smoke",),
     "rbm_sklearn_pipeline.py": ("--smoke",),
+    "rbm_weight_posterior.py": ("--smoke",),
 }
 
 LAST_LINE = re.compile(

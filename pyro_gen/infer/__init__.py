@@ -9,7 +9,9 @@ from pyro_gen.distributions.weighted_chains import WeightedChains
 from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.contrastive import contrastive_gradient
+from pyro_gen.infer.importance import LowerBound, RowWeights, lower_bound, row_weights
 from pyro_gen.infer.likelihood import LogLikelihood, log_likelihood
+from pyro_gen.infer.wake_sleep import WakeSleep
 
 __all__ = [
     "AIS",
@@ -22,12 +24,17 @@ __all__ = [
     "GibbsState",
     "LogLikelihood",
     "LogPartition",
+    "LowerBound",
     "NegativePhase",
     "Partition",
     "PersistentChains",
+    "RowWeights",
     "TemperedChains",
+    "WakeSleep",
     "WeightedChains",
     "contrastive_gradient",
     "log_likelihood",
     "log_partition_bracket",
+    "lower_bound",
+    "row_weights",
 ]

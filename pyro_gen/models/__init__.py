@@ -1,0 +1,8 @@
+"""Model/guide pairs: energy models inside larger Pyro programs."""
+
+from pyro_gen.models.bayesian_rbm import BayesianRBM
+from pyro_gen.models.belief_network import DeepBeliefNetwork, SigmoidBeliefNetwork
+from pyro_gen.models.boltzmann import DeepBoltzmannMachine
+from pyro_gen.models.discrete_vae import DiscreteVAE
+
+__all__ = ["BayesianRBM", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DiscreteVAE", "SigmoidBeliefNetwork"]

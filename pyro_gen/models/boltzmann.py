@@ -1,0 +1,305 @@
+"""Deep Boltzmann machines: undirected layers, which are a restricted Boltzmann machine between even and odd layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_gen import distributions
+from pyro_gen.infer import ContrastiveDivergence, LogPartition, LowerBound, contrastive_gradient, lower_bound
+from pyro_gen.models.latent import Observations, observed
+from pyro_gen.nn import RBM
+from pyro_gen.nn.rbm import check_states
+
+
+class _LayeredRBM(RBM):
+    """An RBM of which some couplings do not exist: they are zero and stay so under any gradient."""
+
+    connections: Tensor
+
+    def __init__(self, connections: Tensor, **settings: Any) -> None:
+        super().__init__(*connections.shape, **settings)
+        self.register_buffer("connections", connections)
+        with torch.no_grad():
+            self.weight.mul_(connections)
+
+    def forward(self) -> distributions.RBM:
+        """The distribution, differentiable in the couplings that exist."""
+        result = super().forward()
+        if not self.connections.all():
+            result.weight = result.weight * self.connections
+        return result
+
+
+class DeepBoltzmannMachine(nn.Module):
+    r"""Layers v, h_1, ..., h_L of binary units with symmetric couplings between neighbours.
+
+    .. math:: E(v, h_1, \dots, h_L) = -\sum_{l=0}^{L} b_l \cdot h_l - \sum_{l=1}^{L} h_{l-1} W_l h_l, \qquad h_0 = v
+
+    Given the odd layers the even ones are independent, and the other way round: the machine *is* an RBM between the
+    even layers (v, h_2, ...) and the odd ones (h_1, h_3, ...), held as ``rbm``, whose sampler, AIS and exact log Z
+    serve unchanged. The odd layers are summed out, so the bounds are tighter than those with a factorised guide over
+    all.
+
+    The sites are ``h`` (the even hidden layers side by side, drawn by the guide from their mean field) and ``layers``
+    (data and ``h``), in the plate ``rows``. The guide has no parameters: ``SVI(..., Trace_ELBO())`` is variational
+    learning with persistent chains; :meth:`contrastive_gradient` is the same without a tape.
+
+    Args:
+        visible: number of observed units.
+        hidden: widths of h_1 ... h_L, at least two.
+        size: rows of the whole data set, which scales minibatches.
+        mean_field_steps: rounds of updates of the guide's mean field.
+        **settings: ``negative_phase``, ``evaluation`` and ``num_steps`` of :class:`pyro_gen.nn.RBM`.
+
+    Raises:
+        ValueError: there are fewer than two hidden layers, a size is below 1, or the phase is contrastive divergence.
+
+    References:
+        Salakhutdinov and Hinton (2009), Deep Boltzmann machines, equations 1-9.
+
+    Example:
+        >>> machine = DeepBoltzmannMachine(6, [4, 3], size=100)
+        >>> [tuple(weight.shape) for weight in machine.weights]
+        [(6, 4), (4, 3)]
+        >>> machine.eval().lower_bound(torch.eye(6)).partition.method
+        'exact'
+    """
+
+    def __init__(
+        self, visible: int, hidden: Sequence[int], size: int, mean_field_steps: int = 10, **settings: Any
+    ) -> None:
+        super().__init__()
+        if len(hidden) < 2 or min(visible, size, mean_field_steps, *hidden) < 1:
+            raise ValueError(
+                "`hidden` must name at least two layers, and all sizes be at least 1, got "
+                f"{visible}, {list(hidden)}, {size} and {mean_field_steps}"
+            )
+        if isinstance(settings.get("negative_phase"), ContrastiveDivergence):
+            raise ValueError(
+                "`negative_phase` must not be ContrastiveDivergence, whose particles start at the value, and here "
+                "that is partly latent: use PersistentChains or Exact"
+            )
+        self.widths = (visible, *hidden)
+        self.visible, self.size, self.mean_field_steps = visible, size, mean_field_steps
+        connections = torch.zeros(sum(self.widths[0::2]), sum(self.widths[1::2]))
+        for rows, columns in self._blocks():
+            connections[rows, columns] = 1
+        self.rbm = _LayeredRBM(connections, **settings)
+
+    @classmethod
+    @torch.no_grad()
+    def from_rbm(
+        cls, rbm: RBM, hidden: Sequence[int], v: Tensor, noise: float = 0.01, **settings: Any
+    ) -> DeepBoltzmannMachine:
+        """Start as a trained RBM with further layers that hardly couple: its likelihood is where learning goes on.
+
+        Args:
+            rbm: the RBM of v and h_1.
+            hidden: widths of the further layers h_2 ... h_L.
+            v: rows of data, for base rates and for the first states of the chains.
+            noise: standard deviation of the new couplings.
+            **settings: as of the constructor; ``size`` is the number of rows of ``v`` unless given.
+
+        Returns:
+            A machine with the RBM's weights at the bottom.
+
+        Raises:
+            ValueError: as the constructor.
+        """
+        visible, first = rbm.weight.shape
+        machine = cls(visible, [first, *hidden], **{"size": len(v), **settings}).to(rbm.weight)
+        machine.rbm.weight.normal_(0, noise).mul_(machine.rbm.connections)
+        machine.rbm.weight[:visible, :first] = rbm.weight
+        machine.rbm.vbias[:visible], machine.rbm.hbias[:first] = rbm.vbias, rbm.hbias
+        machine.start_at(v)
+        return machine
+
+    @torch.no_grad()
+    def start_at(self, v: Tensor) -> None:
+        """Start chains at random rows with hidden layers of coin flips, and set the base rates, from which AIS anneals.
+
+        Args:
+            v: rows of data.
+        """
+        self.check(v)
+        chains = self.rbm.chains
+        if len(chains):
+            chains[:, : self.visible] = v[torch.randint(len(v), (len(chains),)).to(v.device)]
+        self.rbm.base_rates[: self.visible] = (v.sum(0) + 1) / (len(v) + 2)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Couplings W_l of neighbouring layers, each (lower, upper): views of ``rbm.weight``."""
+        views = [self.rbm.weight[rows, columns] for rows, columns in self._blocks()]
+        return [view.mT if level % 2 else view for level, view in enumerate(views)]
+
+    @property
+    def biases(self) -> list[Tensor]:
+        """Biases of all layers, the visible one first: views of ``rbm.vbias`` and ``rbm.hbias``."""
+        even = self.rbm.vbias.split(self.widths[0::2])
+        odd = self.rbm.hbias.split(self.widths[1::2])
+        return [(odd if level % 2 else even)[level // 2] for level in range(len(self.widths))]
+
+    def _blocks(self) -> list[tuple[slice, slice]]:
+        """Where in the RBM's weight each W_l stands: rows of the even layer, columns of the odd one."""
+        even, odd = _slices(self.widths[0::2]), _slices(self.widths[1::2])
+        return [(even[(level + 1) // 2], odd[level // 2]) for level in range(len(self.widths) - 1)]
+
+    def model(self, v: Tensor | None = None, observations: Observations | None = None) -> Tensor:
+        """The machine as a program: ``h`` has no density of its own, the joint has it all.
+
+        Args:
+            v: rows to observe, (rows, visible); None draws ``size`` rows of all even layers.
+            observations: the same by site name.
+
+        Returns:
+            The rows.
+        """
+        v = observed(v, observations)
+        pyro.module("rbm", self.rbm)
+        joint = self.rbm()
+        with pyro.plate("rows", self.size, subsample=v):
+            if v is None:
+                return pyro.sample("layers", joint)[..., : self.visible]
+            fair = torch.zeros(sum(self.widths[2::2])).to(self.rbm.vbias)
+            h = pyro.sample("h", dist.Bernoulli(logits=fair).to_event(1).mask(False))
+            v = v.to(h).expand(*h.shape[:-1], -1)
+            return pyro.sample("layers", joint, obs=torch.cat([v, h], -1))[..., : self.visible]
+
+    def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
+        """Independent units of the even hidden layers, with the mean field's probabilities.
+
+        Args:
+            v: rows, (rows, visible).
+            observations: the same by site name.
+
+        Raises:
+            ValueError: there are no rows.
+        """
+        v = observed(v, observations)
+        if v is None:
+            raise ValueError("`v` must be given to the guide, which draws the hidden layers from it, got None")
+        with pyro.plate("rows", self.size, subsample=v):
+            pyro.sample("h", dist.Bernoulli(probs=self._even_means(v)).to_event(1))
+
+    @torch.no_grad()
+    def mean_field(self, v: Tensor) -> list[Tensor]:
+        r"""Probabilities of all hidden layers that are a fixed point of the mean-field equations given v.
+
+        .. math:: \mu_l = \sigma(b_l + \mu_{l-1} W_l + W_{l+1} \mu_{l+1}), \qquad \mu_0 = v
+
+        Args:
+            v: rows, (rows, visible).
+
+        Returns:
+            One tensor (rows, width) a hidden layer: features of the rows.
+
+        References:
+            Salakhutdinov and Hinton (2009), equations 8 and 9.
+        """
+        even = self._even_means(v)
+        odd = torch.sigmoid(torch.cat([v.to(even), even], -1) @ self.rbm.weight + self.rbm.hbias)
+        layers = odd.split(self.widths[1::2], -1), even.split(self.widths[2::2], -1)
+        return [layers[level % 2][level // 2] for level in range(len(self.widths) - 1)]
+
+    @torch.no_grad()
+    def _even_means(self, v: Tensor) -> Tensor:
+        """The mean field of h_2, h_4, ..., after rounds odd - even from the base rates."""
+        weight, vbias, hbias = self.rbm.weight, self.rbm.vbias, self.rbm.hbias
+        below = v.to(weight.dtype) @ weight[: self.visible] + hbias
+        even = self.rbm.base_rates[self.visible :].expand(*v.shape[:-1], -1)
+        for _ in range(self.mean_field_steps):
+            odd = torch.sigmoid(below + even @ weight[self.visible :])
+            even = torch.sigmoid(odd @ weight[self.visible :].mT + vbias[self.visible :])
+        return even.clamp(1e-6, 1 - 1e-6)  # a certain unit would make an impossible one of the other state
+
+    def contrastive_gradient(self, v: Tensor) -> None:
+        """Fill ``.grad`` with the gradient that ``SVI`` finds, a row: data with hidden layers drawn, against chains.
+
+        Args:
+            v: a batch of rows.
+
+        Raises:
+            ValueError: ``v`` is no table of zeros and ones, or the RBM has no negative phase.
+        """
+        self.check(v)
+        contrastive_gradient(self.rbm, torch.cat([v.to(self.rbm.weight), torch.bernoulli(self._even_means(v))], -1))
+        if self.rbm.weight.grad is not None:
+            self.rbm.weight.grad.mul_(self.rbm.connections)
+
+    @torch.no_grad()
+    def log_partition(self) -> LogPartition:
+        """Log Z as the ``evaluation`` knows it.
+
+        Returns:
+            The estimate with its error.
+
+        Raises:
+            ValueError: log Z is not known.
+        """
+        return self.rbm().log_partition()
+
+    def lower_bound(self, v: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
+        """Variational and importance-weighted lower bound of log p(v); see :func:`pyro_gen.infer.lower_bound`.
+
+        Args:
+            v: rows of zeros and ones, (rows, visible).
+            num_particles: draws from the guide a row.
+            batch_size: rows at a time.
+
+        Returns:
+            The bounds of each row, with the errors of the rows, of the draws and of log Z.
+
+        Raises:
+            ValueError: ``v`` is no such table, or log Z is not known.
+        """
+        self.check(v)
+        partition = self.log_partition()
+        return lower_bound(self.model, self.guide, v, num_particles, lambda: partition, batch_size)
+
+    @torch.no_grad()
+    def sample(self, num_samples: int, num_steps: int = 100) -> Tensor:
+        """Draw observed units: exactly where possible, else by sweeps over even and odd layers from the chains.
+
+        Args:
+            num_samples: rows to draw.
+            num_steps: Gibbs sweeps from the chains, where there is no exact draw.
+
+        Returns:
+            Zeros and ones, (num_samples, visible).
+
+        Raises:
+            ValueError: there is neither an exact draw, nor chains, nor ``num_steps`` among the settings.
+        """
+        joint = self.rbm()
+        if joint.samples_exactly or not len(self.rbm.chains):
+            return joint.sample((num_samples,))[:, : self.visible]
+        rows = torch.randint(len(self.rbm.chains), (num_samples,)).to(self.rbm.chains.device)
+        return joint.gibbs(self.rbm.chains[rows], num_steps)[:, : self.visible]
+
+    def check(self, v: Tensor) -> None:
+        """Check a table of rows.
+
+        Args:
+            v: what came.
+
+        Raises:
+            ValueError: it is not (rows, visible) with zeros and ones.
+        """
+        check_states("v", v)
+        if v.shape[-1] != self.visible:
+            raise ValueError(f"`v` must have {self.visible} columns, got {v.shape[-1]}")
+
+
+def _slices(widths: Sequence[int]) -> list[slice]:
+    return [slice(start, stop) for start, stop in pairwise(accumulate(widths, initial=0))]
+
+
+__all__ = ["DeepBoltzmannMachine"]
