@@ -1,8 +1,8 @@
 """Ways to learn an RBM, side by side in one run: likelihood against wall time and against Gibbs steps.
 
 All contenders have the same data, hidden units, batches and updates; ours and rbms start at the pixels' rates. The
-learning rate is chosen among three on the validation rows, with a seed of its own, and falls linearly to 0 for everybody.
-All are judged by the same AIS on the validation rows.
+learning rate is chosen among three on the validation rows, with a seed of its own, and falls linearly to 0 for
+everybody. All are judged by the same AIS on the validation rows.
 
     python -m benchmarks.ablation --json benchmarks/results/ablation.json --plot docs/images/ablation.png
 """
