@@ -67,43 +67,15 @@ SMOKE = Recipe(
 )
 
 
-class Centring(torch.nn.Module):
-    """The offsets of centred gradients: the data's means of the visible units, running means of the hidden ones.
-
-    The units' means then no longer pull on the weights (Montavon and Mueller 2012; Melchior, Fischer, Wiskott 2016,
-    equations 14-17).
-    """
-
-    visible: Tensor
-    hidden: Tensor
-
-    def __init__(self, rbm: nn.RBM) -> None:
-        super().__init__()
-        self.register_buffer("visible", rbm.base_rates.clone())
-        self.register_buffer("hidden", rbm.transform(rbm.base_rates).detach())
-
-    @torch.no_grad()
-    def centre(self, rbm: nn.RBM, batch: Tensor) -> None:
-        """Turn the gradients of the natural parameters into the centred ones."""
-        weight, vbias, hbias = (cast(Tensor, p.grad) for p in (rbm.weight, rbm.vbias, rbm.hbias))
-        if int(rbm.step) % 10 == 0:
-            self.hidden.lerp_(rbm.transform(batch).mean(0), 0.1)
-        weight.sub_(torch.outer(self.visible, hbias)).sub_(torch.outer(vbias, self.hidden))
-        vbias.sub_(weight @ self.hidden)
-        hbias.sub_(self.visible @ weight)
-
-
 def train(rbm: nn.RBM, rates: Tensor, layer: Layer, batch_size: int, file: Path, progress: bool) -> nn.RBM:
     """Persistent chains against rows drawn from `rates`; returns an RBM with averaged weights and the last chains."""
     optimizer = torch.optim.SGD(rbm.parameters(), lr=layer.rate)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.2, total_iters=layer.epochs)
     average = AveragedModel(rbm, multi_avg_fn=get_ema_multi_avg_fn(0.9997))
-    centring = Centring(rbm)
 
     def step(rates: Tensor) -> float:
         batch = torch.bernoulli(rates)
         contrastive_gradient(rbm, batch)
-        centring.centre(rbm, batch)
         cast(Tensor, rbm.weight.grad).add_(rbm.weight.detach().sign(), alpha=layer.sparsity)
         optimizer.step()
         average.update_parameters(rbm)
@@ -113,7 +85,7 @@ def train(rbm: nn.RBM, rates: Tensor, layer: Layer, batch_size: int, file: Path,
         step,
         datasets.minibatches(rates, batch_size),
         layer.epochs,
-        state={"rbm": rbm, "optimizer": optimizer, "average": average, "centring": centring},
+        state={"rbm": rbm, "optimizer": optimizer, "average": average},
         scheduler=scheduler,
         checkpoint=file,
         checkpoint_every=10,
@@ -130,10 +102,13 @@ def stack(recipe: Recipe, x: Tensor, out: Path, progress: bool) -> DeepBeliefNet
     """Train both RBMs, the second on the hidden units of the first."""
     low, high = recipe.first, recipe.second
     evaluation = AIS(recipe.annealed_chains, recipe.betas)
-    first = nn.RBM.from_data(x, low.hidden, negative_phase=PersistentChains(low.num_chains, low.num_steps))
+    phase = PersistentChains(low.num_chains, low.num_steps)
+    first = nn.RBM.from_data(x, low.hidden, negative_phase=phase, centring=True)
     train(first, x, low, recipe.batch_size, out / "first.pt", progress)
     phase = PersistentChains(high.num_chains, high.num_steps)
-    second = DeepBeliefNetwork.mirrored(first, high.hidden, x, negative_phase=phase, evaluation=evaluation)
+    second = DeepBeliefNetwork.mirrored(
+        first, high.hidden, x, negative_phase=phase, evaluation=evaluation, centring=True
+    )
     train(second, first.transform(x).detach(), high, recipe.batch_size, out / "second.pt", progress)
     return DeepBeliefNetwork.from_rbms([first, second], size=len(x))
 
