@@ -4,7 +4,18 @@ from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
-from pyro_gen.distributions.units import BernoulliUnits, Units
+from pyro_gen.distributions.replicated_softmax import ReplicatedSoftmax
+from pyro_gen.distributions.units import (
+    BernoulliUnits,
+    GaussianUnits,
+    MultinomialUnits,
+    NReLUUnits,
+    PottsUnits,
+    ReLUUnits,
+    SpinUnits,
+    UnitLayer,
+    Units,
+)
 
 __all__ = [
     "AIS",
@@ -12,9 +23,17 @@ __all__ = [
     "BernoulliUnits",
     "ContrastiveDivergence",
     "Exact",
+    "GaussianUnits",
     "LogPartition",
+    "MultinomialUnits",
+    "NReLUUnits",
     "NegativePhase",
     "Partition",
     "PersistentChains",
+    "PottsUnits",
+    "ReLUUnits",
+    "ReplicatedSoftmax",
+    "SpinUnits",
+    "UnitLayer",
     "Units",
 ]
