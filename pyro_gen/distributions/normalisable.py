@@ -78,9 +78,7 @@ def is_gaussian_pair(visible: Units, hidden: Units) -> bool:
     return isinstance(visible, GaussianUnits) and isinstance(hidden, GaussianUnits)
 
 
-def _marginal(
-    weight: Tensor, small: Tensor, large: Tensor, gamma: Tensor, other: Tensor
-) -> tuple[Tensor, Tensor]:
+def _marginal(weight: Tensor, small: Tensor, large: Tensor, gamma: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Cholesky factor of the precision of the smaller side's marginal, and its field."""
     scaled = weight / other.unsqueeze(-2)
     precision = torch.diag_embed(gamma) - scaled @ weight.mT
