@@ -142,6 +142,16 @@ class PottsUnits(Units):
         return (mean - states).abs().sum(-1) / 2
 
 
+class _WholeNumbers(constraints.Constraint):
+    """Vectors of 0, 1, 2, ..."""
+
+    is_discrete = True
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Tensor:
+        return ((value >= 0) & (value % 1 == 0)).all(-1)
+
+
 @dataclass(frozen=True)
 class NReLUUnits(Units):
     r"""Stepped sigmoid units: the number of active copies of a binary unit with fields f - 1/2, f - 3/2, ...
@@ -165,7 +175,7 @@ class NReLUUnits(Units):
     @property
     def support(self) -> constraints.Constraint:
         """Vectors of counts."""
-        return constraints.independent(constraints.nonnegative_integer, 1)
+        return _WholeNumbers()
 
     def energy(self, states: Tensor, field: Tensor) -> Tensor:
         """U(n) - n f, summed over the units."""
