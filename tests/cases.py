@@ -42,11 +42,8 @@ def rbm_of(visible: Units, hidden: Units) -> Callable[..., RBM]:
             side: {name.removeprefix(side): x for name, x in own.items() if name.startswith(side)}
             for side in ("visible_", "hidden_")
         }
-        units = {
-            "visible_units": visible.replace(**of_side["visible_"]),
-            "hidden_units": hidden.replace(**of_side["hidden_"]),
-        }
-        return RBM(weight, vbias, hbias, validate_args=validate_args, **units)
+        units = visible.replace(**of_side["visible_"]), hidden.replace(**of_side["hidden_"])
+        return RBM(weight, vbias, hbias, validate_args=validate_args, visible_units=units[0], hidden_units=units[1])
 
     return build
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
 from pyro_gen.distributions.units import Units
 
@@ -82,9 +82,9 @@ class _Streamed(torch.autograd.Function):
         wanted = [i for i, p in enumerate(leaves) if p.requires_grad]
         side, (weight, small, large) = ctx.side.replace(*leaves[3:]), leaves[:3]
         gradients = [torch.zeros_like(p) for p in leaves]
-        for block in ctx.blocks:
+        for start, stop in ctx.blocks:
             with torch.enable_grad():
-                terms = _block_log_terms(side, *block, weight, small, large)
+                terms = _block_log_terms(side, start, stop, weight, small, large)
             share = grad_output.unsqueeze(-1) * (terms.detach() - total.unsqueeze(-1)).exp()
             parts = torch.autograd.grad(terms, [leaves[i] for i in wanted], share, materialize_grads=True)
             for i, part in zip(wanted, parts, strict=True):
@@ -120,4 +120,16 @@ def log_terms(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tenso
     return torch.cat([_block_log_terms(side, *block, weight, small, large) for block in blocks], -1)
 
 
-__all__ = ["Side", "log_sum", "log_terms"]
+def draw_index(log_weights: Tensor, shape: Size) -> Tensor:
+    """Indices of shape ``shape`` with probabilities exp(log_weights) (..., states), by inversion in float64."""
+    cumulative = log_weights.double().softmax(-1).cumsum(-1)
+    batch = Size(shape[len(shape) - cumulative.dim() + 1 :])
+    uniform = torch.rand(shape, dtype=torch.float64, device=log_weights.device) * cumulative[..., -1]
+    if Size(cumulative.shape[:-1]).numel() == 1:
+        return torch.searchsorted(cumulative.flatten(), uniform, right=True)
+    rows = uniform.reshape(-1, *batch).movedim(0, -1).contiguous()
+    index = torch.searchsorted(cumulative.expand(*batch, -1).contiguous(), rows, right=True)
+    return index.movedim(-1, 0).reshape(shape)
+
+
+__all__ = ["Side", "draw_index", "log_sum", "log_terms"]

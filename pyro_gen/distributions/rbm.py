@@ -9,18 +9,13 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
-from torch.nn.functional import softplus
 
 from pyro_gen.distributions import two_layers
+from pyro_gen.distributions.arguments import bound, check_parameters, check_width
 from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.enumeration import Side, log_sum, log_terms
+from pyro_gen.distributions.enumeration import Side, draw_index, log_sum, log_terms
 from pyro_gen.distributions.negative_phase import starts_at_data
-from pyro_gen.distributions.normalisable import (
-    check_normalisable,
-    gaussian_draw,
-    gaussian_log_sum,
-    is_gaussian_pair,
-)
+from pyro_gen.distributions.normalisable import check_normalisable, gaussian_draw, gaussian_log_sum, is_gaussian_pair
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.distributions.units import BernoulliUnits, GaussianUnits, Units
 from pyro_gen.distributions.units.base import Finite
@@ -87,11 +82,11 @@ class RBM(EnergyDistribution):
         visible_units: Units = BERNOULLI,
         hidden_units: Units = BERNOULLI,
     ) -> None:
-        _check_parameters(weight, vbias, hbias)
+        check_parameters(weight, vbias, hbias)
         if num_steps is not None and num_steps < 1:
             raise ValueError(f"`num_steps` must be at least 1 or None, got {num_steps}")
         self.weight, self.vbias, self.hbias, self.num_steps = weight, vbias, hbias, num_steps
-        self._set_units(_bound("visible", visible_units, vbias), _bound("hidden", hidden_units, hbias))
+        self._set_units(bound("visible", visible_units, vbias), bound("hidden", hidden_units, hbias))
         self._memo = []
         super().__init__(self.parameter_batch_shape, vbias.shape[-1:], validate_args=validate_args)
         if self._validate_args:
@@ -192,7 +187,7 @@ class RBM(EnergyDistribution):
         Returns:
             Nats, of the broadcast batch shape.
         """
-        _check_width("h", h, self.hbias)
+        check_width("h", h, self.hbias)
         weight, vbias, hbias = self.natural
         v, h = v.to(weight.dtype), h.to(weight.dtype)
         interaction = (field(v, weight, torch.zeros_like(hbias)) * h).sum(-1)
@@ -260,21 +255,9 @@ class RBM(EnergyDistribution):
             Besag (1975), Statistical analysis of non-lattice data.
         """
         self.check_value("value", value)
-        width, num_states = self.visible_units.alternatives
-        weight, vbias, _ = self.natural
-        value = value.to(weight.dtype)
-        hidden_field = self._hidden_field(value)
-        cumulant = self.hidden_units.cumulant(hidden_field)
-        terms = []
-        for i in range(0, self.vbias.shape[-1], width):
-            unit, gains = slice(i, i + width), []
-            for shift in range(1, num_states):
-                change = self.visible_units.roll(value[..., unit], shift) - value[..., unit]
-                changed = field(change, weight[..., unit, :], hidden_field)
-                gain = (change * vbias[..., unit]).sum(-1) + self.hidden_units.cumulant(changed) - cumulant
-                gains.append(gain)
-            terms.append(-softplus(torch.stack(gains, -1).logsumexp(-1) if len(gains) > 1 else gains[0]))
-        return torch.stack(terms, -1).sum(-1)
+        value = value.to(self.weight.dtype)
+        sides = self.visible_units, self.hidden_units
+        return two_layers.pseudo_log_likelihood(value, self.natural, *sides)
 
     @torch.no_grad()
     def gibbs(self, value: Tensor, num_steps: int) -> Tensor:
@@ -344,7 +327,7 @@ class RBM(EnergyDistribution):
             units = cast(tuple[GaussianUnits, GaussianUnits], side[:2])
             states = gaussian_draw(weight, small, large, *units, shape)
         else:
-            index = _draw_index(log_terms(side, weight, small, large), shape)
+            index = draw_index(log_terms(side, weight, small, large), shape)
             states = side.small.states(index, side.num_units, weight)
         other = side.large.conditional(field(states, weight, large)).sample()
         return (states, other) if side.visible_first else (other, states)
@@ -479,7 +462,7 @@ class RBM(EnergyDistribution):
             raise ValueError(f"`h` must hold states of {type(self.hidden_units).__name__}, got other values")
 
     def _hidden_field(self, v: Tensor) -> Tensor:
-        _check_width("v", v, self.vbias)
+        check_width("v", v, self.vbias)
         weight, _, hbias = self.natural
         return field(v.to(weight.dtype), weight, hbias)
 
@@ -493,59 +476,9 @@ class RBM(EnergyDistribution):
         return Side(self.hidden_units, self.visible_units, hidden, False), weight.mT, hbias, vbias
 
 
-def _bound(side: str, units: Units, bias: Tensor) -> Units:
-    """The units of one side, with that side in the name of what does not fit."""
-    if not isinstance(units, Units):
-        raise ValueError(f"`{side}_units` must be a unit type such as SpinUnits(), got {units}")
-    try:
-        return units.bind(f"{side[0]}bias", bias)
-    except ValueError as error:
-        raise ValueError(f"`{side}_units` does not fit: {error}") from error
-
-
-def _check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
-    """Name the parameter whose shape, device or dtype does not fit."""
-    if weight.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"`weight` must be float32 or float64, got {weight.dtype}")
-    if weight.dim() < 2 or 0 in weight.shape[-2:]:
-        raise ValueError(
-            f"`weight` must have shape (..., visible, hidden) with both positive, got {tuple(weight.shape)}"
-        )
-    for name, bias, size in (("vbias", vbias, weight.shape[-2]), ("hbias", hbias, weight.shape[-1])):
-        if bias.shape[-1:] != (size,):
-            raise ValueError(f"`{name}` must have shape (..., {size}) to match `weight`, got {tuple(bias.shape)}")
-        if (bias.device, bias.dtype) != (weight.device, weight.dtype):
-            raise ValueError(
-                f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got {bias.dtype} on {bias.device}"
-            )
-    batches = [tuple(weight.shape[:-2]), tuple(vbias.shape[:-1]), tuple(hbias.shape[:-1])]
-    try:
-        torch.broadcast_shapes(*batches)
-    except RuntimeError as error:
-        message = f"the batch shapes of `weight`, `vbias` and `hbias` must broadcast, got {batches}"
-        raise ValueError(message) from error
-
-
-def _check_width(name: str, states: Tensor, bias: Tensor) -> None:
-    if states.shape[-1:] != bias.shape[-1:]:
-        raise ValueError(f"`{name}` must have shape (..., {bias.shape[-1]}), got {tuple(states.shape)}")
-
-
 def _check_exact(rbm: RBM) -> None:
     if not isinstance(rbm._resolve_partition(), Exact):
         raise NotImplementedError(f"this needs the exact log Z, and `partition` is {rbm.partition}")
-
-
-def _draw_index(log_weights: Tensor, shape: Size) -> Tensor:
-    """Indices of shape ``shape`` with probabilities exp(log_weights) (..., states), by inversion in float64."""
-    cumulative = log_weights.double().softmax(-1).cumsum(-1)
-    batch = Size(shape[len(shape) - cumulative.dim() + 1 :])
-    uniform = torch.rand(shape, dtype=torch.float64, device=log_weights.device) * cumulative[..., -1]
-    if Size(cumulative.shape[:-1]).numel() == 1:
-        return torch.searchsorted(cumulative.flatten(), uniform, right=True)
-    rows = uniform.reshape(-1, *batch).movedim(0, -1).contiguous()
-    index = torch.searchsorted(cumulative.expand(*batch, -1).contiguous(), rows, right=True)
-    return index.movedim(-1, 0).reshape(shape)
 
 
 @register_kl(RBM, RBM)

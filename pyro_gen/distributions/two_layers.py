@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from pyro_gen.distributions.units import Units
 from pyro_gen.kernels.gibbs.reference import field
@@ -132,4 +133,21 @@ def anneal(
     return log_weight, x.to(v.dtype)
 
 
-__all__ = ["anneal", "fine_uniforms", "initial", "sweep"]
+def pseudo_log_likelihood(value: Tensor, parameters: Parameters, visible: Units, hidden: Units) -> Tensor:
+    """Sum over the sites of log p(site | all other sites), with gradient; see the RBM's method."""
+    width, num_states = visible.alternatives
+    weight, vbias, hbias = parameters
+    hidden_field = field(value, weight, hbias)
+    cumulant = hidden.cumulant(hidden_field)
+    terms = []
+    for i in range(0, vbias.shape[-1], width):
+        unit, gains = slice(i, i + width), []
+        for shift in range(1, num_states):
+            change = visible.roll(value[..., unit], shift) - value[..., unit]
+            changed = hidden.cumulant(field(change, weight[..., unit, :], hidden_field))
+            gains.append((change * vbias[..., unit]).sum(-1) + changed - cumulant)
+        terms.append(-softplus(torch.stack(gains, -1).logsumexp(-1) if len(gains) > 1 else gains[0]))
+    return torch.stack(terms, -1).sum(-1)
+
+
+__all__ = ["anneal", "fine_uniforms", "initial", "pseudo_log_likelihood", "sweep"]

@@ -29,10 +29,12 @@ from pyro_gen.distributions import (
     Units,
     enumeration,
 )
+from pyro_gen.distributions.units.base import UnitTypes
 from pyro_gen.testing import goodness_of_fit
 from tests.kernels.oracle import P_LIMIT, Z_LIMIT
 
 FINE = torch.float64
+BERNOULLI = BernoulliUnits()
 
 
 class Nodes(NamedTuple):
@@ -152,6 +154,17 @@ def truth(visible: str, hidden: str, scale: float = 0.4, seed: int = 0, **settin
     return Truth(rbm, v, h, log_joint, v.log_weight[:, None] + h.log_weight)
 
 
+def normal(n: int, m: int, scale: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight, visible bias and hidden bias."""
+    draw = np.random.default_rng(seed).normal
+    weight, vbias, hbias = (torch.tensor(scale * draw(size=size)) for size in ((n, m), n, m))
+    return weight, vbias, hbias
+
+
+def both(visible: Units, hidden: Units = BERNOULLI) -> UnitTypes:
+    return {"visible_units": visible, "hidden_units": hidden}
+
+
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
     torch.testing.assert_close(actual, expected.to(actual), rtol=tolerance, atol=tolerance)
 
@@ -234,7 +247,7 @@ def test_annealing_integrates_over_the_space_of_the_sampler(visible: str, hidden
     middle = 1.0 if visible in ("ReLU", "NReLU", "multinomial") else max(low, -1.0) / 2 + min(high, 1.0) / 2
     rates = torch.full(t.rbm.vbias.shape, 1 / 3 if visible == "Potts" else middle)
     base = (t.rbm.weight, t.rbm.vbias, t.rbm.hbias)
-    units = {"visible_units": t.rbm.visible_units, "hidden_units": t.rbm.hidden_units}
+    units = both(t.rbm.visible_units, t.rbm.hidden_units)
     for settings in (AIS(500, 60), AIS(500, 60, rates), AIS(500, 60, rates, base_variances=1 + rates)):
         estimate = RBM(*base, settings, **units).log_partition()
         assert abs(estimate.value - t.log_z) < Z_LIMIT * estimate.standard_error + 1e-6
@@ -263,8 +276,7 @@ def bits(units: Units, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("visible", "hidden"), SPIN_SIDES)
 def test_spins_are_bernoulli_units_after_the_change_of_parameters(visible: Units, hidden: Units) -> None:
-    draw = np.random.default_rng(5).normal
-    parameters = [torch.tensor(draw(size=size)) for size in ((5, 4), 5, 4)]
+    parameters = normal(5, 4, seed=5)
     rbm = RBM(*parameters, visible_units=visible, hidden_units=hidden)
     twin = mapped(rbm)
     v = rbm.enumerate_support()
@@ -280,7 +292,7 @@ def test_spins_are_bernoulli_units_after_the_change_of_parameters(visible: Units
     rates = torch.linspace(0.1, 0.8, 5, dtype=FINE)
     ours = RBM(*parameters, AIS(200, 50, rates), visible_units=visible, hidden_units=hidden).log_partition()
     pyro.set_rng_seed(3)
-    theirs = RBM(*twin.parameters, AIS(200, 50, bits(visible, rates))).log_partition()  # type: ignore[arg-type]  # three for Bernoulli units
+    theirs = RBM(*twin.natural, AIS(200, 50, bits(visible, rates))).log_partition()
     close(ours.value - constant, theirs.value, 1e-9)
     close(ours.standard_error, theirs.standard_error, 1e-8)
 
@@ -402,23 +414,23 @@ def test_streamed_sums_equal_one_block(monkeypatch: pytest.MonkeyPatch, visible:
 def test_limits_of_enumeration_count_states() -> None:
     twelve, thirteen = (torch.zeros(40, 3 * k) for k in (12, 13))  # 3^12 < 2^20 < 3^13
 
-    def rbm(weight: Tensor, **settings: Exact) -> RBM:
+    def rbm(weight: Tensor, partition: Exact | None = None) -> RBM:
         biases = torch.zeros(40), torch.zeros(weight.shape[1])
-        return RBM(weight, *biases, **settings, hidden_units=PottsUnits(3), visible_units=GaussianUnits())
+        return RBM(weight, *biases, partition, **both(GaussianUnits(), PottsUnits(3)))
 
     assert rbm(twelve).smaller_side == 20
     assert rbm(twelve).samples_exactly
     assert rbm(thirteen).smaller_side == 21
     with pytest.raises(ValueError, match="21 units"):
         rbm(thirteen).log_partition()
-    assert rbm(thirteen, partition=Exact()).samples_exactly
+    assert rbm(thirteen, Exact()).samples_exactly
     with pytest.raises(ValueError, match="got 21"):
-        rbm(thirteen, partition=Exact(20))
+        rbm(thirteen, Exact(20))
 
 
 def test_two_unbounded_sides_have_no_exact_sum() -> None:
     parameters = 0.1 * torch.ones(3, 2), torch.zeros(3), torch.zeros(2)
-    units = {"visible_units": GaussianUnits(), "hidden_units": ReLUUnits()}
+    units = both(GaussianUnits(), ReLUUnits())
     with pytest.raises(ValueError, match="infinitely many"):
         RBM(*parameters, Exact(), **units)
     with pytest.raises(ValueError, match="log Z is not known"):
@@ -460,7 +472,7 @@ def test_too_strong_couplings_of_unbounded_units_are_refused(visible: str, hidde
 def test_couplings_that_only_push_half_line_units_down_are_accepted() -> None:
     """Between units that are never negative a negative coupling raises the energy, however strong."""
     weight, zeros = torch.tensor([[-5.0, 0.5], [-3.0, -7.0]], dtype=FINE), torch.zeros(2, dtype=FINE)
-    relu = {"visible_units": ReLUUnits(), "hidden_units": ReLUUnits()}
+    relu = both(ReLUUnits(), ReLUUnits())
     RBM(weight, zeros, zeros, **relu)
     with pytest.raises(ValueError, match="is not known to have a finite log Z"):
         RBM(-weight, zeros, zeros, **relu)
@@ -474,7 +486,7 @@ def test_couplings_that_only_push_half_line_units_down_are_accepted() -> None:
 
 def test_one_bad_batch_element_is_refused() -> None:
     weight = torch.tensor([0.5, 1.5], dtype=FINE)[:, None, None]
-    zeros, units = torch.zeros(1, dtype=FINE), {"visible_units": GaussianUnits(), "hidden_units": GaussianUnits()}
+    zeros, units = torch.zeros(1, dtype=FINE), both(GaussianUnits(), GaussianUnits())
     with pytest.raises(ValueError, match="normalisable"):
         RBM(weight, zeros, zeros, **units)
     with pytest.raises(ValueError, match="normalisable"):
@@ -493,7 +505,7 @@ def test_infinite_parameters_are_named(name: str) -> None:
     given = {"weight": torch.zeros(3, 2), "vbias": torch.zeros(3), "hbias": torch.zeros(2)}
     given[name] = given[name] + torch.inf
     with pytest.raises(ValueError, match=name):
-        RBM(**given)
+        RBM(given["weight"], given["vbias"], given["hbias"])
 
 
 def test_units_that_do_not_fit_are_named() -> None:
@@ -545,17 +557,12 @@ def test_contrastive_divergence_takes_every_unit_type(name: str) -> None:
 
 def test_a_new_precision_gets_a_new_log_z() -> None:
     log_precision = torch.zeros(3, dtype=FINE)
-    rbm = RBM(
-        torch.ones(3, 2, dtype=FINE),
-        *(torch.zeros(k, dtype=FINE) for k in (3, 2)),
-        Exact(),
-        visible_units=GaussianUnits(log_precision),
-    )
+    rbm = RBM(*normal(3, 2), Exact(), **both(GaussianUnits(log_precision)))
     before = rbm.log_partition().value
     log_precision.add_(1)
     assert rbm.log_partition().value != before
-    assert rbm.visible_log_precision is log_precision  # type: ignore[attr-defined]  # named by the units
-    assert rbm.expand((2,)).visible_log_precision is log_precision  # type: ignore[attr-defined]
+    assert rbm.visible_log_precision is log_precision
+    assert rbm.expand((2,)).visible_log_precision is log_precision
 
 
 def test_batched_precisions_equal_a_loop() -> None:
@@ -575,8 +582,7 @@ def test_batched_precisions_equal_a_loop() -> None:
 
 
 def topics(total: int | Tensor, seed: int = 0) -> ReplicatedSoftmax:
-    draw = np.random.default_rng(seed).normal
-    return ReplicatedSoftmax(*(torch.tensor(draw(size=size)) for size in ((3, 2), 3, 2)), total)
+    return ReplicatedSoftmax(*normal(3, 2, seed=seed), total)
 
 
 @pytest.mark.parametrize("total", [1, 2, 4])

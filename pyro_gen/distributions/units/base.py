@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -143,6 +143,13 @@ class Units(ABC):
         return (mean - states).square().sum(-1)
 
 
+class UnitTypes(TypedDict):
+    """Both unit types of an RBM, as its constructor takes them."""
+
+    visible_units: Units
+    hidden_units: Units
+
+
 class UnitLayer(TorchDistribution):
     r"""Independent units of one type given their field: an exponential family with the units as event.
 
@@ -226,4 +233,4 @@ class UnitLayer(TorchDistribution):
         return self.units.draw(self.field.double().expand(shape), uniform).to(self.field.dtype)
 
 
-__all__ = ["Finite", "UnitLayer", "Units"]
+__all__ = ["Finite", "UnitLayer", "UnitTypes", "Units"]
