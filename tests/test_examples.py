@@ -20,6 +20,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "rbm_bars_and_stripes.py": ("--smoke",),
     "rbm_features.py": ("--smoke",),
     "rbm_hidden_sweep.py": ("--smoke",),
+    "rbm_units.py": ("--smoke",),
 }
 
 LAST_LINE = re.compile(
