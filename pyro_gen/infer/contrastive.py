@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions.negative_phase import NegativePhase
+from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import contrastive
 from pyro_gen.nn import RBM
 from pyro_gen.nn.rbm import check_chains, check_states
@@ -72,6 +73,12 @@ def _tables(rbm: RBM) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor],
     phase = rbm.negative_phase
     if not isinstance(phase, NegativePhase):
         raise ValueError(f"`rbm` must have a negative phase such as PersistentChains(...), got {phase}")
+    if not (isinstance(rbm.visible_units, BernoulliUnits) and isinstance(rbm.hidden_units, BernoulliUnits)):
+        raise ValueError(
+            f"`rbm` must have Bernoulli units on both sides, got {type(rbm.visible_units).__name__} and "
+            f"{type(rbm.hidden_units).__name__}: train it through SVI, or by the gradient of "
+            "-rbm().log_prob(batch).mean()"
+        )
     parameters, buffers = cast(dict[str, Tensor], rbm._parameters), cast(dict[str, Tensor], rbm._buffers)
     if len(parameters) != 3:
         raise ValueError("`rbm` must hold its weights as parameters to be given gradients, got sampled ones")
