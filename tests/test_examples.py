@@ -25,6 +25,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "rbm_mixing.py": ("--smoke",),
     "rbm_sklearn_pipeline.py": ("--smoke",),
     "rbm_weight_posterior.py": ("--smoke",),
+    "rbm_units.py": ("--smoke",),
 }
 
 LAST_LINE = re.compile(

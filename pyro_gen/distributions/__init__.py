@@ -5,8 +5,19 @@ from pyro_gen.distributions.fast_weights import FastPersistentChains
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
+from pyro_gen.distributions.replicated_softmax import ReplicatedSoftmax
 from pyro_gen.distributions.tempering import TemperedChains
-from pyro_gen.distributions.units import BernoulliUnits, Units
+from pyro_gen.distributions.units import (
+    BernoulliUnits,
+    GaussianUnits,
+    MultinomialUnits,
+    NReLUUnits,
+    PottsUnits,
+    ReLUUnits,
+    SpinUnits,
+    UnitLayer,
+    Units,
+)
 from pyro_gen.distributions.weighted_chains import WeightedChains
 
 __all__ = [
@@ -16,11 +27,19 @@ __all__ = [
     "ContrastiveDivergence",
     "Exact",
     "FastPersistentChains",
+    "GaussianUnits",
     "LogPartition",
+    "MultinomialUnits",
+    "NReLUUnits",
     "NegativePhase",
     "Partition",
     "PersistentChains",
+    "PottsUnits",
+    "ReLUUnits",
+    "ReplicatedSoftmax",
+    "SpinUnits",
     "TemperedChains",
+    "UnitLayer",
     "Units",
     "WeightedChains",
 ]

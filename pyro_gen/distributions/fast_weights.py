@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
 from pyro_gen.distributions.negative_phase import PersistentChains, State
-from pyro_gen.kernels import rbm_gibbs
+from pyro_gen.distributions.rbm import RBM
 
 if TYPE_CHECKING:
     from pyro_gen.distributions.energy import EnergyDistribution
@@ -52,13 +52,22 @@ class FastPersistentChains(PersistentChains):
 
     def initial_state(self, distribution: EnergyDistribution, base_rates: Tensor) -> State:
         """Fast weights of zero."""
-        return {name: p.detach().new_zeros(p.shape) for name, p in zip(FAST, distribution.parameters, strict=True)}
+        natural = cast(RBM, distribution).natural
+        return {name: p.detach().new_zeros(p.shape) for name, p in zip(FAST, natural, strict=True)}
 
     def advance(self, distribution: EnergyDistribution, state: State, seed: int, step: int) -> State:
         """Sweeps under the sum of both."""
-        weight, vbias, hbias = (p + state[name] for name, p in zip(FAST, distribution.parameters, strict=True))
-        chains, _ = rbm_gibbs(state["chains"], weight, vbias, hbias, self.num_steps, seed=seed, step=step)
-        return {"chains": chains}
+        rbm = cast(RBM, distribution)
+        weight, vbias, hbias = (p + state[name] for name, p in zip(FAST, rbm.natural, strict=True))
+        moved = RBM(
+            weight,
+            vbias,
+            hbias,
+            validate_args=False,
+            visible_units=rbm.visible_units,
+            hidden_units=rbm.hidden_units,
+        )
+        return {"chains": moved.sweep(state["chains"], self.num_steps, seed, step)}
 
     def learn(self, state: State, gradients: tuple[Tensor, Tensor, Tensor]) -> State:
         """Decay, then a step of their own."""

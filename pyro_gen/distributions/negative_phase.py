@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
 from pyro_gen.distributions.partition import LogPartition, Partition, check_positive
+from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import draw_seed
 
 if TYPE_CHECKING:
@@ -224,6 +225,24 @@ class _DataParticles(_Contrast):
 def starts_at_data(partition: Partition | None) -> bool:
     """Whether the particles of a contrast start at the value itself, so that it serves observed values only."""
     return isinstance(partition, _DataParticles)
+
+
+def bernoulli_parameters(distribution: EnergyDistribution, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight and biases of an RBM of Bernoulli units, for phases that temper or weigh them.
+
+    Args:
+        distribution: the model.
+        name: the phase, for the message.
+
+    Raises:
+        ValueError: the model has other units.
+    """
+    units = [getattr(distribution, f"{side}_units", None) for side in ("visible", "hidden")]
+    if not all(isinstance(u, BernoulliUnits) for u in units):
+        kinds = " and ".join(type(u).__name__ for u in units)
+        raise ValueError(f"{name} expects Bernoulli units on both sides, got {kinds}: use PersistentChains")
+    weight, vbias, hbias = distribution.parameters
+    return weight.detach(), vbias.detach(), hbias.detach()
 
 
 def _no_log_partition() -> ValueError:

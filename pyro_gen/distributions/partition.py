@@ -54,7 +54,8 @@ class Exact(Partition):
     .. math:: \log Z = \log \sum_{h} e^{\,b \cdot h} \prod_i \bigl(1 + e^{a_i + (W h)_i}\bigr)
 
     Args:
-        max_units: largest smaller side that may be enumerated; time doubles with every unit.
+        max_units: largest smaller side that may be enumerated, in binary units: 2^max_units states of any unit type;
+            time doubles with every unit. Gaussian units on both sides need no enumeration.
 
     Example:
         >>> from pyro_gen.distributions import RBM
@@ -71,6 +72,10 @@ class Exact(Partition):
             ValueError: the smaller side has more than ``max_units`` units.
         """
         units = distribution.smaller_side
+        if units == math.inf:
+            raise ValueError(
+                "`partition` Exact expects finitely many states on one side, got infinitely many on both: use AIS(...)"
+            )
         if units > self.max_units:
             raise ValueError(
                 f"`partition` Exact(max_units={self.max_units}) expects at most that many units on the smaller side, "

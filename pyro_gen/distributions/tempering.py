@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions.negative_phase import NegativePhase, Particles, PersistentChains, State
+from pyro_gen.distributions.negative_phase import (
+    NegativePhase,
+    Particles,
+    PersistentChains,
+    State,
+    bernoulli_parameters,
+)
 from pyro_gen.distributions.partition import check_positive
 from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.kernels.random import HIDDEN, SWAP, VISIBLE, source
@@ -65,13 +71,13 @@ class TemperedChains(NegativePhase):
 
     def initial_state(self, distribution: EnergyDistribution, base_rates: Tensor) -> State:
         """Even inverse temperatures from 0 to 1, and no swap seen yet."""
-        like = distribution.parameters[0]
+        like, _, _ = bernoulli_parameters(distribution, "TemperedChains")
         betas = torch.linspace(0, 1, self.num_betas, dtype=torch.float64, device=like.device).to(like.dtype)
         return {"betas": betas, "swap_rates": torch.full_like(betas[1:], 0.5)}
 
     def advance(self, distribution: EnergyDistribution, state: State, seed: int, step: int) -> State:
         """Sweeps and swaps; the buffer holds the chains by inverse temperature, ladder after ladder."""
-        parameters = cast("tuple[Tensor, Tensor, Tensor]", distribution.parameters)
+        parameters = bernoulli_parameters(distribution, "TemperedChains")
         chains = state["chains"].view(self.num_betas, self.num_chains, -1)
         betas, rates, base = state["betas"], state["swap_rates"], state["base_rates"].logit()
         for t in range(step, step + self.num_steps):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pyro_gen.distributions.negative_phase import Particles, PersistentChains, State
+from pyro_gen.distributions.negative_phase import Particles, PersistentChains, State, bernoulli_parameters
 from pyro_gen.kernels import rbm_free_energy
 from pyro_gen.kernels.random import SWAP, source
 
@@ -68,7 +68,7 @@ class WeightedChains(PersistentChains):
 
     def initial_state(self, distribution: EnergyDistribution, base_rates: Tensor) -> State:
         """Exact draws of independent units, no weights yet, and the independent units as the old parameters."""
-        weight, _, hbias = (p.detach() for p in distribution.parameters)
+        weight, _, hbias = bernoulli_parameters(distribution, "WeightedChains")
         base = base_rates.logit()
         log_partition = softplus(base.double()).sum() + len(hbias) * math.log(2)
         chains = torch.bernoulli(base_rates.expand(self.persistent_chains, -1))
@@ -83,7 +83,8 @@ class WeightedChains(PersistentChains):
         log_weights = state["log_weights"] + old - distribution.free_energy(v).double()
         index, log_weights, gain = self._drawn_anew(log_weights, seed, step)
         v = distribution.sweep(v[index], self.num_steps, seed, step)
-        new = {name: p.detach().clone() for name, p in zip(OLD, distribution.parameters, strict=True)}
+        parameters = bernoulli_parameters(distribution, "WeightedChains")
+        new = {name: p.clone() for name, p in zip(OLD, parameters, strict=True)}
         return {"chains": v, "log_weights": log_weights, "log_partition": state["log_partition"] + gain} | new
 
     def _drawn_anew(self, log_weights: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, Particles, PersistentChains
+from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import contrastive, rbm_free_energy
 from pyro_gen.nn import RBM
 from pyro_gen.nn.learning import Gradients
@@ -33,14 +34,15 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
 
     Args:
         rbm: the module; its ``negative_phase`` gives the particles.
-        batch: states in {0, 1}, shape (rows, visible).
+        batch: states of the visible units, shape (rows, visible).
         return_contrast: whether to compute C as well, a fifth of the time for small models.
 
     Returns:
         The mean contrast C in nats, a scalar, or None.
 
     Raises:
-        ValueError: ``batch`` is empty, has another shape or values outside {0, 1}, or the module has no negative phase.
+        ValueError: ``batch`` is empty, has another shape or values outside the support, or the module has no negative
+            phase.
 
     References:
         Fischer and Igel (2014), equation 28 and Algorithm 1.
@@ -51,6 +53,8 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
         >>> contrastive_gradient(rbm, torch.ones(8, 4))
         >>> optimizer.step()
     """
+    if not (isinstance(rbm.visible_units, BernoulliUnits) and isinstance(rbm.hidden_units, BernoulliUnits)):
+        return _by_autograd(rbm, batch, return_contrast)
     parameters, buffers, phase = _tables(rbm)
     weight, vbias, hbias = parameters
     _check_batch(weight, batch)
@@ -67,6 +71,19 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
     vbias.grad = gradients[1] if vbias.requires_grad else None
     hbias.grad = gradients[2] if hbias.requires_grad else None
     return value
+
+
+def _by_autograd(rbm: RBM, batch: Tensor, return_contrast: bool) -> Tensor | None:
+    """The same for other units, whose own parameters learn as well: the way that SVI takes."""
+    check_states("batch", batch, rbm.visible_units)
+    if not isinstance(rbm.negative_phase, NegativePhase):
+        raise ValueError(f"`rbm` must have a negative phase such as PersistentChains(...), got {rbm.negative_phase}")
+    parameters = [p for p in rbm.parameters() if p.requires_grad]
+    with torch.enable_grad():
+        contrast = -rbm.learning().log_prob(batch).mean()
+    for p, g in zip(parameters, torch.autograd.grad(contrast, parameters), strict=True):
+        p.grad = g
+    return contrast.detach() if return_contrast else None
 
 
 FUSED = (PersistentChains, ContrastiveDivergence)

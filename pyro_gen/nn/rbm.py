@@ -15,9 +15,12 @@ from pyro_gen.distributions.energy import Memo
 from pyro_gen.distributions.misuse import refuse_misuse
 from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, State
 from pyro_gen.distributions.partition import Partition
+from pyro_gen.distributions.units import BernoulliUnits, Units
+from pyro_gen.distributions.units.base import UnitTypes
 from pyro_gen.kernels import draw_seed
 from pyro_gen.nn.learning import Gradients, Hooked, centred
 
+BERNOULLI = BernoulliUnits()
 OFFSETS_EVERY = 10
 """Updates between two of the offsets, each of which costs a product with the weights."""
 OFFSETS_SHARE = 0.1
@@ -42,7 +45,7 @@ class Diagnostics(NamedTuple):
 
 
 class RBM(nn.Module):
-    """Weights, chains and settings of a Bernoulli RBM; calling it returns :class:`pyro_gen.distributions.RBM`.
+    """Weights, chains and settings of an RBM; calling it returns :class:`pyro_gen.distributions.RBM`.
 
     In training mode with gradients enabled a call advances the negative phase once and returns a distribution with a
     frozen snapshot of its particles: ``log_prob`` is a contrast with the phase's gradient. In ``eval()`` or under
@@ -63,9 +66,12 @@ class RBM(nn.Module):
         centring: whether the gradient under a negative phase is the centred one (see :func:`pyro_gen.nn.centred`), with
             sliding means of the particles as offsets. The parameters stay what they are, W, a and b; ``.grad`` is then
             the step that the centred parametrisation would make, no longer the plain gradient.
+        visible_units: type of the visible units; its parameters (``log_precision``) start at the value given and are
+            learned, as ``visible_log_precision`` and ``hidden_log_precision``.
+        hidden_units: type of the hidden units.
 
     Raises:
-        ValueError: a size is below 1, or ``evaluation`` is a negative phase.
+        ValueError: a size is below 1, ``evaluation`` is a negative phase, or units and sizes do not fit.
 
     References:
         Hinton (2012), A practical guide to training restricted Boltzmann machines, Section 8 (initial values).
@@ -84,6 +90,7 @@ class RBM(nn.Module):
     base_rates: Tensor
     visible_offset: Tensor
     hidden_offset: Tensor
+    base_variances: Tensor | None
 
     def __init__(
         self,
@@ -94,6 +101,8 @@ class RBM(nn.Module):
         num_steps: int | None = None,
         *,
         centring: bool = False,
+        visible_units: Units = BERNOULLI,
+        hidden_units: Units = BERNOULLI,
     ) -> None:
         super().__init__()
         if visible < 1 or hidden < 1:
@@ -104,43 +113,70 @@ class RBM(nn.Module):
         self.vbias = nn.Parameter(torch.zeros(visible))
         self.hbias = nn.Parameter(torch.zeros(hidden))
         num_chains = negative_phase.persistent_chains if isinstance(negative_phase, NegativePhase) else 0
-        self.register_buffer("chains", torch.randint(2, (num_chains, visible)).to(self.weight.dtype))
+        self._set_units(visible_units, hidden_units)
+        self.register_buffer("chains", self._noise(num_chains))
         self.register_buffer("step", torch.tensor(0))
         self.register_buffer("seed", torch.tensor(draw_seed()))
-        self.register_buffer("base_rates", torch.full((visible,), 0.5))
+        self.register_buffer("base_rates", self.visible_units.mean(torch.zeros(visible)))
+        self.register_buffer("base_variances", None)
         if centring:
-            self.register_buffer("visible_offset", torch.full((visible,), 0.5))
-            self.register_buffer("hidden_offset", torch.full((hidden,), 0.5))
+            self.register_buffer("visible_offset", self.base_rates.clone())
+            self.register_buffer("hidden_offset", self.hidden_units.mean(torch.zeros(hidden)))
         self.centring = centring
         self._memo: Memo = []
         self._before: Tensor | None = None
         self._landmark: Tensor | None = None
         self._start_phase()
 
+    def _set_units(self, visible: Units, hidden: Units) -> None:
+        """Keep both types, and own their parameters."""
+        self.visible_units, self.hidden_units = visible.bind("visible", self.vbias), hidden.bind("hidden", self.hbias)
+        for side, units in (("visible", self.visible_units), ("hidden", self.hidden_units)):
+            for name, x in units.parameters.items():
+                setattr(self, f"{side}_{name}", nn.Parameter(x.detach().clone()))
+
+    def _units(self, side: str, units: Units) -> Units:
+        """The units of one side with the module's parameters."""
+        return units.replace(**{name: getattr(self, f"{side}_{name}") for name in units.parameters})
+
+    @property
+    def units(self) -> UnitTypes:
+        """Both unit types with the current parameters, as the distribution takes them."""
+        visible, hidden = self._units("visible", self.visible_units), self._units("hidden", self.hidden_units)
+        return {"visible_units": visible, "hidden_units": hidden}
+
+    def _noise(self, num_chains: int) -> Tensor:
+        """States of visible units without field."""
+        fields = torch.zeros(num_chains, len(self.vbias), dtype=self.weight.dtype)
+        if isinstance(self.visible_units, BernoulliUnits):
+            return torch.randint(2, fields.shape).to(fields.dtype)
+        return self.visible_units.conditional(fields).sample()
+
     @classmethod
     def from_data(cls, x: Tensor, hidden: int, **settings: Any) -> RBM:
         """Start at the data: visible biases and base rates at the pixels' rates, chains at random rows.
 
         Args:
-            x: states in {0, 1}, shape (rows, visible).
+            x: states of the visible units (zeros and ones unless told otherwise), shape (rows, visible).
             hidden: number of hidden units.
-            **settings: ``negative_phase``, ``evaluation``, ``num_steps`` and ``centring`` of the constructor.
+            **settings: ``negative_phase``, ``evaluation``, ``num_steps``, ``centring``, ``visible_units`` and
+                ``hidden_units`` of the constructor. Precisions of Gaussian and ReLU units start at the data's
+                variances.
 
         Returns:
             A module with the dtype and on the device of ``x``.
 
         Raises:
-            ValueError: ``x`` is empty, has another number of dimensions or values outside {0, 1}.
+            ValueError: ``x`` is empty, has another number of dimensions or values outside the units' support.
 
         Example:
             >>> RBM.from_data(torch.eye(4), 2).base_rates
             tensor([0.3333, 0.3333, 0.3333, 0.3333])
         """
-        check_states("x", x)
+        check_states("x", x, settings.get("visible_units", BERNOULLI))
         rbm = cls(x.shape[-1], hidden, **settings).to(x.device, x.dtype if x.is_floating_point() else None)
         with torch.no_grad():
-            rbm.base_rates.copy_((x.sum(0) + 1) / (len(x) + 2))
-            rbm.vbias.copy_(rbm.base_rates.logit())
+            rbm._start_at(x.to(rbm.weight))
             rows = torch.randint(len(x), (len(rbm.chains),))
             rbm.chains.copy_(x[rows.to(x.device)])
             if rbm.centring:
@@ -152,9 +188,26 @@ class RBM(nn.Module):
     def _start_phase(self) -> None:
         """Give the phase the buffers that it asks for, as they are at the start."""
         if isinstance(self.negative_phase, NegativePhase):
-            plain = distributions.RBM(self.weight, self.vbias, self.hbias, validate_args=False)
-            for name, value in self.negative_phase.initial_state(plain, self.base_rates).items():
+            for name, value in self.negative_phase.initial_state(self._plain(), self.base_rates).items():
                 self.register_buffer(name, value)
+
+    def _plain(self) -> distributions.RBM:
+        """The distribution without a way to know log Z."""
+        return distributions.RBM(self.weight, self.vbias, self.hbias, validate_args=False, **self.units)
+
+    def _start_at(self, x: Tensor) -> None:
+        """Base and visible layer with the moments of the data."""
+        if isinstance(self.visible_units, BernoulliUnits):
+            self.base_rates.copy_((x.sum(0) + 1) / (len(x) + 2))
+            self.vbias.copy_(self.base_rates.logit())
+            return
+        self.base_rates.copy_(x.mean(0))
+        variances, own = x.var(0, correction=0), self.visible_units.parameters
+        self.base_variances = variances if own else None
+        fields, units = self.visible_units.from_moments(self.base_rates, variances, 1 / (len(x) + 2))
+        self.vbias.copy_(fields)
+        for name, value in units.parameters.items():
+            getattr(self, f"visible_{name}").copy_(value)
 
     def forward(self) -> distributions.RBM:
         """The distribution over the current weights; advances the negative phase in training mode with gradients.
@@ -166,30 +219,33 @@ class RBM(nn.Module):
             ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights, batched
                 weights).
         """
-        parameters = self.weight, self.vbias, self.hbias
         learning = self.training and torch.is_grad_enabled()
         phase = self.negative_phase if learning else _check_evaluation(self.evaluation)
         if isinstance(phase, NegativePhase):
-            return self._learning(phase, parameters)
-        result = distributions.RBM(*parameters, num_steps=self.num_steps)
-        if all(isinstance(p, nn.Parameter) for p in parameters):
+            return self.learning()
+        result = distributions.RBM(self.weight, self.vbias, self.hbias, num_steps=self.num_steps, **self.units)
+        if all(isinstance(p, nn.Parameter) for p in result.parameters):
             result.share(self._memo)  # one run of AIS for each version of the weights
-        partition = with_base_rates(phase, self.base_rates)
+        partition = with_base_rates(phase, self.base_rates, self.base_variances)
         result.partition = None if partition is None else partition.bind(result)
         return result
 
-    def _learning(self, phase: NegativePhase, parameters: Gradients) -> distributions.RBM:
-        """The distribution under a phase that has advanced, with the hook on the way back to the parameters."""
-        refuse_misuse(
-            torch.broadcast_shapes(*(p.shape[:-event] for p, event in zip(parameters, (2, 1, 1), strict=True)))
-        )
+    def learning(self) -> distributions.RBM:
+        """Advance the negative phase, whatever the mode, and give the distribution under it.
+
+        Returns:
+            The distribution with the phase's snapshot, and centring and the phase's own learning on the way back to the
+            parameters.
+        """
+        phase, parameters = cast(NegativePhase, self.negative_phase), (self.weight, self.vbias, self.hbias)
+        refuse_misuse(torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1]))
         seed, step = int(self.seed), int(self.step)
         self.advance(phase)
         rows = None
         if self.centring or type(phase).learn is not NegativePhase.learn:
             *hooked, rows = Hooked.apply(self._hook, *parameters)
             parameters = (hooked[0], hooked[1], hooked[2])
-        result = distributions.RBM(*parameters, num_steps=self.num_steps)
+        result = distributions.RBM(*parameters, num_steps=self.num_steps, **self.units)
         result.partition = phase.snapshot(self.state(), seed, step, rows).bind(result)
         return result
 
@@ -220,28 +276,28 @@ class RBM(nn.Module):
         return gradients if rows == 1.0 else (weight * rows, visible * rows, hidden * rows)
 
     def transform(self, v: Tensor) -> Tensor:
-        """Hidden probabilities P(h_j = 1 | v): the features of a data point.
+        """Means of the hidden units given v, P(h_j = 1 | v) for Bernoulli units: the features of a data point.
 
         Args:
             v: visible states (..., visible).
 
         Returns:
-            Probabilities of shape (..., hidden).
+            Means of shape (..., hidden).
         """
-        return torch.sigmoid(v.to(self.weight.dtype) @ self.weight + self.hbias)
+        return self.units["hidden_units"].mean(v.to(self.weight.dtype) @ self.weight + self.hbias)
 
     @torch.no_grad()
     def reconstruction_error(self, v: Tensor) -> Tensor:
-        """Mean number of wrong bits of one up-and-down pass with probabilities, a rough sign of progress at most.
+        """Mean error of one up-and-down pass with means, a rough sign of progress at most.
 
         Args:
             v: visible states (rows, visible).
 
         Returns:
-            Expected wrong bits a row, a scalar.
+            Expected wrong units (of categorical ones: sites) a row, or the squared error of the others; a scalar.
         """
-        probs = torch.sigmoid(self.transform(v) @ self.weight.mT + self.vbias)
-        return (probs - v).abs().sum(-1).mean()
+        units = self.units["visible_units"]
+        return units.wrong(units.mean(self.transform(v) @ self.weight.mT + self.vbias), v).mean()
 
     def state(self) -> State:
         """The buffers, by name: what a negative phase works on."""
@@ -265,8 +321,7 @@ class RBM(nn.Module):
         """
         check_chains(phase, self.chains)
         before, seed, step = self.chains, int(self.seed), int(self.step)
-        plain = distributions.RBM(self.weight, self.vbias, self.hbias, validate_args=False)
-        self.keep(phase.advance(plain, self.state(), seed, step))
+        self.keep(phase.advance(self._plain(), self.state(), seed, step))
         self.step += phase.num_steps
         self.advanced(before, step)
 
@@ -361,20 +416,25 @@ def check_chains(phase: NegativePhase, chains: Tensor) -> None:
         )
 
 
-def check_states(name: str, x: Tensor) -> None:
-    """Check a batch of binary rows.
+def check_states(name: str, x: Tensor, units: Units = BERNOULLI) -> None:
+    """Check a batch of rows.
 
     Args:
         name: the argument's name, for the message.
         x: what came.
+        units: type of the units whose states they must be.
 
     Raises:
-        ValueError: ``x`` is not (rows, units) with at least one row of zeros and ones.
+        ValueError: ``x`` is not (rows, units) with at least one row of states.
     """
     if not isinstance(x, Tensor):
         raise ValueError(f"`{name}` must be a tensor, got {type(x).__name__}")
     if x.dim() != 2 or 0 in x.shape:
         raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
-    if not torch.equal(x.ceil().clamp_(0, 1) if x.is_floating_point() else x.bool(), x):
+    if not isinstance(units, BernoulliUnits):
+        if not units.support.check(x).all():
+            kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
+            raise ValueError(f"`{name}` must hold states of {type(units).__name__}, got {kind}")
+    elif not torch.equal(x.ceil().clamp_(0, 1) if x.is_floating_point() else x.bool(), x):
         kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
         raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")

@@ -189,7 +189,7 @@ def tempered_run(rbm: distributions.RBM, ladders: int, swap_by_free_energy: bool
     """Marginal of the cold chains after 40 sweeps from zeros, with the phase's own sweeps and swaps."""
     base, betas, chains = torch.zeros(6), torch.tensor([0.0, 0.5, 1.0]), torch.zeros(3, ladders, 6)
     for t in range(40):
-        chains, excess = _sweep(chains, *rbm.parameters, base, betas, seed=11, step=t)
+        chains, excess = _sweep(chains, *rbm.natural, base, betas, seed=11, step=t)
         if swap_by_free_energy:
             excess = rbm.free_energy(chains)
         chains, _ = _swap(chains, excess, betas, seed=11, step=t)
@@ -207,7 +207,7 @@ def test_tempered_chains_start_at_the_base_rates() -> None:
     rbm, ladders = moderate_rbm(), 20_000
     rates = torch.tensor([0.2, 0.5, 0.7, 0.4, 0.6, 0.5])
     betas = torch.tensor([0.0, 0.3, 1.0])
-    chains, _ = _sweep(torch.zeros(3, ladders, 6), *rbm.parameters, rates.logit(), betas, seed=5, step=0)
+    chains, _ = _sweep(torch.zeros(3, ladders, 6), *rbm.natural, rates.logit(), betas, seed=5, step=0)
     z = (chains[0].mean(0) - rates) / (rates * (1 - rates) / ladders).sqrt()
     assert z.abs().max() < 5.0
 
