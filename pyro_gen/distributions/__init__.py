@@ -1,20 +1,27 @@
 """Fixed maths: Pyro distributions, and the ways to know a partition function."""
 
 from pyro_gen.distributions.annealing import AIS
+from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine, ising_lattice
+from pyro_gen.distributions.coupling_graph import CouplingGraph, lattice_edges
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
-from pyro_gen.distributions.units import BernoulliUnits, Units
+from pyro_gen.distributions.units import BernoulliUnits, SpinUnits, Units
 
 __all__ = [
     "AIS",
     "RBM",
     "BernoulliUnits",
+    "BoltzmannMachine",
     "ContrastiveDivergence",
+    "CouplingGraph",
     "Exact",
     "LogPartition",
     "NegativePhase",
     "Partition",
     "PersistentChains",
+    "SpinUnits",
     "Units",
+    "ising_lattice",
+    "lattice_edges",
 ]

@@ -61,3 +61,39 @@ class BernoulliUnits:
     def states(self, number: Tensor, units: int, like: Tensor) -> Tensor:
         """The binary digits of the numbers, lowest first."""
         return ((number.unsqueeze(-1) >> torch.arange(units, device=like.device)) & 1).to(like.dtype)
+
+
+class _Spin(constraints.Constraint):
+    """Minus one and one."""
+
+    is_discrete = True
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether each number is one of the two."""
+        return value.abs() == 1
+
+
+@dataclass(frozen=True)
+class SpinUnits:
+    """Units with values -1 and +1: the log odds of +1 are twice the field."""
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Minus one and one."""
+        return _Spin()
+
+    def energy(self, states: Tensor, bias: Tensor) -> Tensor:
+        """Minus the scalar product of states and bias."""
+        return -(states * bias).sum(-1)
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        """Sum over the units of log(2 cosh(field))."""
+        return torch.logaddexp(field, -field).sum(-1)
+
+    def conditional(self, field: Tensor) -> TorchDistribution:
+        """The law of a layer given its field."""
+        raise NotImplementedError("spins have no distribution of their own yet")
+
+    def states(self, number: Tensor, units: int, like: Tensor) -> Tensor:
+        """The binary digits of the numbers, lowest first, with -1 for 0."""
+        return 2 * BernoulliUnits().states(number, units, like) - 1

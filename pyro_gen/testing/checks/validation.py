@@ -20,10 +20,9 @@ def spoil(x: Tensor, element: float) -> Tensor:
 def strangers(case: Case) -> list[float]:
     """List numbers that no event holds."""
     d = case.distribution()
-    if support_of(d).is_discrete:
-        return [0.5, -1.0, 1e6]
     value = d.sample()
-    found = [x for x in (0.5, 2.0, -1.0, 1e6, -1e6) if not support_of(d).check(spoil(value, x)).all()]
+    numbers = (0.5, -1.0, 1e6) if support_of(d).is_discrete else (0.5, 2.0, -1.0, 1e6, -1e6)
+    found = [x for x in numbers if not support_of(d).check(spoil(value, x)).all()]
     if not found:
         raise Inapplicable(f"every number is in the support of {case.name}")
     return found
