@@ -6,7 +6,18 @@ from pyro_gen.distributions.coupling_graph import CouplingGraph, lattice_edges
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
-from pyro_gen.distributions.units import BernoulliUnits, SpinUnits, Units
+from pyro_gen.distributions.replicated_softmax import ReplicatedSoftmax
+from pyro_gen.distributions.units import (
+    BernoulliUnits,
+    GaussianUnits,
+    MultinomialUnits,
+    NReLUUnits,
+    PottsUnits,
+    ReLUUnits,
+    SpinUnits,
+    UnitLayer,
+    Units,
+)
 
 __all__ = [
     "AIS",
@@ -16,11 +27,18 @@ __all__ = [
     "ContrastiveDivergence",
     "CouplingGraph",
     "Exact",
+    "GaussianUnits",
     "LogPartition",
+    "MultinomialUnits",
+    "NReLUUnits",
     "NegativePhase",
     "Partition",
     "PersistentChains",
+    "PottsUnits",
+    "ReLUUnits",
+    "ReplicatedSoftmax",
     "SpinUnits",
+    "UnitLayer",
     "Units",
     "ising_lattice",
     "lattice_edges",

@@ -38,8 +38,10 @@ class AIS(Partition):
     Args:
         num_chains: independent chains n.
         num_betas: intermediate distributions, evenly spaced in inverse temperature.
-        base_rates: P(v_i = 1) of the base distribution, shape (visible,) or with the parameters' batch shape; None
-            takes the module's base rates, or the mean of short pilot chains.
+        base_rates: mean of the visible units in the base distribution, P(v_i = 1) for Bernoulli units, shape
+            (visible,) or with the parameters' batch shape; None takes the module's, or the mean of short pilot chains.
+        base_variances: their variance, for units that have one of their own (Gaussian, ReLU); None takes the model's
+            precisions, or with ``base_rates=None`` the pilot chains.
 
     References:
         Neal (2001), Annealed importance sampling, Statistics and Computing 11. Salakhutdinov and Murray (2008).
@@ -54,30 +56,30 @@ class AIS(Partition):
     num_chains: int = 500
     num_betas: int = 2000
     base_rates: Tensor | None = field(default=None, repr=False)
+    base_variances: Tensor | None = field(default=None, repr=False, kw_only=True)
     identity: object = field(default_factory=object, repr=False, kw_only=True)  # kept by `replace`: one run each
 
     def __post_init__(self) -> None:
-        """Check the sizes and the rates."""
+        """Check the sizes."""
         check_positive(num_chains=self.num_chains, num_betas=self.num_betas)
-        rates = self.base_rates
-        if rates is not None and not ((rates >= 0) & (rates <= 1)).all():
-            raise ValueError(f"`base_rates` must lie between 0 and 1, got {rates}")
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
         """Itself with a key of its own, so that evaluating ``log_prob`` draws nothing.
 
         Raises:
-            ValueError: ``base_rates`` has another size; or the distribution is made anew at every step of HMC or NUTS
+            ValueError: ``base_rates`` has another size or values no mean can have; or the distribution is made anew at every step of HMC or NUTS
                 (with sampled parameters, say), or the ELBO is traced: both need a log Z that stays as it is.
         """
         visible = distribution.event_shape[-1]
         if self.base_rates is not None and self.base_rates.shape[-1:] != (visible,):
             raise ValueError(f"`base_rates` must have shape (..., {visible}), got {tuple(self.base_rates.shape)}")
+        _check_rates(self.base_rates, distribution.mean_range)
         if any(p.requires_grad for p in distribution.parameters):
             refuse_tracing("AIS")
         if not distribution.shares_memo:
             refuse_callers("AIS in a distribution that the model makes anew", ("pyro.infer.mcmc",))
-        return _KeyedAIS(self.num_chains, self.num_betas, self.base_rates, draw_seed(), identity=self.identity)
+        settings = self.num_chains, self.num_betas, self.base_rates, draw_seed()
+        return _KeyedAIS(*settings, base_variances=self.base_variances, identity=self.identity)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         """The estimate, whatever the value."""
@@ -142,12 +144,13 @@ class AIS(Partition):
         return AnnealedRun(estimate._replace(value=estimate.value.to(base.dtype)), particles, weights)
 
     def _base(self, distribution: EnergyDistribution, seed: int) -> Tensor:
-        """Logits of the base, kept away from certainty."""
-        rates = self.base_rates
+        """Natural parameters of the base, kept away from certainty."""
+        rates, variances, like = self.base_rates, self.base_variances, distribution.parameters[0]
         if rates is None:
-            rates = distribution.pilot(self.num_chains, 50, seed).mean(0)
-        margin = 1 / (self.num_chains + 2)
-        return rates.to(distribution.parameters[0]).clamp(margin, 1 - margin).logit()
+            pilot = distribution.pilot(self.num_chains, 50, seed)
+            rates, variances = pilot.mean(0), pilot.var(0, correction=0)
+        variances = None if variances is None else variances.to(like)
+        return distribution.base(rates.to(like), variances, 1 / (self.num_chains + 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +188,16 @@ def _warn_if_poor(estimate: LogPartition, count: int, num_betas: int) -> None:
         )
 
 
-def with_base_rates(partition: Partition | None, base_rates: Tensor) -> Partition | None:
+def _check_rates(rates: Tensor | None, mean_range: tuple[float, float]) -> None:
+    low, high = mean_range
+    if rates is not None and not (rates.isfinite() & (rates >= low) & (rates <= high)).all():
+        raise ValueError(f"`base_rates` must lie between {low:g} and {high:g}, got {rates}")
+
+
+def with_base_rates(
+    partition: Partition | None, base_rates: Tensor, base_variances: Tensor | None = None
+) -> Partition | None:
     """``partition`` with the given base rates where it is an AIS that has none of its own."""
     if isinstance(partition, AIS) and partition.base_rates is None:
-        return replace(partition, base_rates=base_rates)
+        return replace(partition, base_rates=base_rates, base_variances=base_variances)
     return partition

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import logsigmoid
 
 from pyro_gen.distributions.chromatic import Chromatic
 from pyro_gen.distributions.coupling_graph import CouplingGraph, lattice_edges
@@ -20,6 +20,7 @@ from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.distributions.rbm import RBM, Shape, _draw_index
 from pyro_gen.distributions.streaming import blocks_of, streamed_log_sum
 from pyro_gen.distributions.units import BernoulliUnits, SpinUnits
+from pyro_gen.distributions.units.binary import BinaryUnits
 from pyro_gen.kernels import draw_seed
 from pyro_gen.kernels.gibbs.reference import field
 from pyro_gen.kernels.random import INITIAL, source
@@ -27,7 +28,6 @@ from pyro_gen.kernels.random import INITIAL, source
 if TYPE_CHECKING:
     import networkx
 
-BinaryUnits = BernoulliUnits | SpinUnits
 Binary = tuple[CouplingGraph, Tensor, Tensor, Tensor]
 """A machine of zeros and ones: graph, couplings (..., m), bias (..., n) and the constant of its log weight."""
 
@@ -92,7 +92,7 @@ class BoltzmannMachine(EnergyDistribution):
         _check_parameters(coupling, bias, graph)
         if num_steps is not None and num_steps < 1:
             raise ValueError(f"`num_steps` must be at least 1 or None, got {num_steps}")
-        if not isinstance(units, BernoulliUnits | SpinUnits):
+        if not isinstance(units, BinaryUnits):
             raise ValueError(f"`units` must be binary, BernoulliUnits() or SpinUnits(), got {units}")
         if not isinstance(partition, Partition | None):
             raise ValueError(f"`partition` must be Exact(...), AIS(...), a negative phase or None, got {partition}")
@@ -161,7 +161,7 @@ class BoltzmannMachine(EnergyDistribution):
         """The joint law of an RBM's units, visible ones first.
 
         Args:
-            rbm: an RBM of Bernoulli units.
+            rbm: an RBM of Bernoulli units or of spins on both sides.
             **settings: the constructor's other arguments.
 
         Returns:
@@ -173,18 +173,19 @@ class BoltzmannMachine(EnergyDistribution):
             >>> torch.allclose(machine.log_prob(torch.ones(5)), rbm.log_joint(torch.ones(3), torch.ones(2)))
             True
         """
-        if not (isinstance(rbm.visible_units, BernoulliUnits) and isinstance(rbm.hidden_units, BernoulliUnits)):
-            raise ValueError(f"`rbm` must have Bernoulli units, got {rbm.visible_units} and {rbm.hidden_units}")
+        if not isinstance(rbm.visible_units, BinaryUnits) or rbm.visible_units != rbm.hidden_units:
+            kinds = f"{rbm.visible_units} and {rbm.hidden_units}"
+            raise ValueError(f"`rbm` must have binary units of one kind on both sides, got {kinds}")
         visible, hidden = rbm.weight.shape[-2:]
         edges = torch.cartesian_prod(torch.arange(visible), visible + torch.arange(hidden))
         batch = torch.broadcast_shapes(rbm.vbias.shape[:-1], rbm.hbias.shape[:-1])
         bias = torch.cat([rbm.vbias.expand(*batch, -1), rbm.hbias.expand(*batch, -1)], -1)
-        return cls.from_edges(edges, rbm.weight.flatten(-2), bias, **settings)
+        return cls.from_edges(edges, rbm.weight.flatten(-2), bias, units=rbm.visible_units, **settings)
 
     @property
     def support(self) -> constraints.Constraint:
         """Vectors of the units' two values."""
-        return constraints.independent(self.units.support, 1)
+        return self.units.support
 
     @property
     def parameters(self) -> tuple[Tensor, Tensor]:
@@ -282,9 +283,8 @@ class BoltzmannMachine(EnergyDistribution):
             using all the data, Physical Review Letters 108.
         """
         self.check_value("value", value)
-        low, gap = self._levels
-        sign = 2 * (value.to(self.bias.dtype) - low) / gap - 1
-        return logsigmoid(sign * gap * self.field(value)).sum(-1)
+        sign = 2 * self.units.bits(value.to(self.bias.dtype)) - 1
+        return logsigmoid(sign * self.units.logits(self.field(value))).sum(-1)
 
     @torch.no_grad()
     def gibbs(self, value: Tensor, num_steps: int) -> Tensor:
@@ -329,7 +329,7 @@ class BoltzmannMachine(EnergyDistribution):
                 f"{self.partition}): give the constructor `num_steps`, the Gibbs sweeps to run from free units, or use "
                 "`gibbs` from states of your own"
             )
-        start = self._draw(self.bias.expand(shape), torch.rand(shape, dtype=self.bias.dtype, device=self.bias.device))
+        start = self.units.conditional(self.bias.expand(shape)).sample()
         return self.sweep(start, self.num_steps, draw_seed(), 0)
 
     def _sample_exactly(self, shape: Size) -> Tensor:
@@ -339,8 +339,7 @@ class BoltzmannMachine(EnergyDistribution):
         terms = torch.cat([self._log_terms(*block, *parameters) for block in self._blocks()], -1)
         states = self.units.states(_draw_index(terms, Size(shape[:-1])), len(rest), self.bias)
         value = states.new_zeros(shape).index_copy(-1, rest, states)
-        uniform = torch.rand((*shape[:-1], len(free)), dtype=self.bias.dtype, device=self.bias.device)
-        return value.index_copy(-1, free, self._draw(self.field(value)[..., free], uniform))
+        return value.index_copy(-1, free, self.units.conditional(self.field(value)[..., free]).sample())
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
@@ -399,58 +398,56 @@ class BoltzmannMachine(EnergyDistribution):
         Returns:
             New states.
         """
-        chains, low, gap = self._chains(value)
         betas = None if beta is None else beta.to(value.dtype).flatten()
         out = [
             machine.run(states, num_steps, seed, step, k * len(states), betas)
-            for k, (machine, states) in enumerate(zip(self._machines(value), chains, strict=True))
+            for k, (machine, states) in enumerate(zip(self._machines(value), self._chains(value), strict=True))
         ]
-        return (torch.stack(out, 1) * gap + low).view(value.shape)
+        return self.units.from_bits(torch.stack(out, 1)).view(value.shape)
 
     @torch.no_grad()
     def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Annealed importance weights and last states, along exp(-beta E(x)) times the base's factor to 1 - beta."""
+        """Annealed importance weights and last states, along exp(-beta E(x) + (1 - beta) base.x)."""
         full = states.expand(torch.broadcast_shapes(states.shape[:-1], self.parameter_batch_shape) + self.event_shape)
-        chains, low, gap = self._chains(full)
-        batch = _trailing(full, self.parameter_batch_shape)
-        base, constant = base.expand(*batch, -1).reshape(-1, base.shape[-1]), self._binary()[3].expand(batch).flatten()
-        path = betas.tolist()
+        batch, path, (low, _) = _trailing(full, self.parameter_batch_shape), betas.tolist(), self._levels
+        constant = (self._binary()[3] - low * base.sum(-1)).expand(batch).flatten().double()
+        logits = self.units.logits(base).expand(*batch, -1).reshape(-1, base.shape[-1])
         runs = [
-            machine.anneal(x, base[k], path, seed, k * len(x))
-            for k, (machine, x) in enumerate(zip(self._machines(full), chains, strict=True))
+            machine.anneal(x, logits[k], path, seed, k * len(x))
+            for k, (machine, x) in enumerate(zip(self._machines(full), self._chains(full), strict=True))
         ]
-        log_weight = torch.stack([run[0] for run in runs], 1) + (path[-1] - path[0]) * constant.double()
-        last = torch.stack([run[1] for run in runs], 1) * gap + low
+        log_weight = torch.stack([run[0] for run in runs], 1) + (path[-1] - path[0]) * constant
+        last = self.units.from_bits(torch.stack([run[1] for run in runs], 1))
         return log_weight.view(full.shape[:-1]), last.view(full.shape)
 
     def base_log_partition(self, base: Tensor) -> Tensor:
-        """Log Z in float64 of free units with factor exp(base) where they are up and 1 where they are down."""
-        return softplus(base.double()).sum(-1)
+        """Log Z of free units with fields ``base``, in float64."""
+        return self.units.cumulant(base.double())
 
     def base_states(self, base: Tensor, num_chains: int, seed: int) -> Tensor:
-        """Draws from independent units with log odds ``base``, keyed by ``seed``."""
-        low, gap = self._levels
-        return self._ups(base, num_chains, seed) * gap + low
-
-    def pilot(self, num_chains: int, num_steps: int, seed: int) -> Tensor:
-        """Which units are up, as zeros and ones whatever the units, after short chains keyed by ``seed``."""
-        low, gap = self._levels
-        start = self._ups(gap * self.bias, num_chains, seed) * gap + low
-        return (self.sweep(start, num_steps, seed, 0) - low) / gap
-
-    def _ups(self, logits: Tensor, num_chains: int, seed: int) -> Tensor:
+        """Draws from free units with fields ``base``, keyed by ``seed``."""
         shape = Size((num_chains, *self.parameter_batch_shape, *self.event_shape))
         uniforms = source(seed, shape[:-1].numel(), 0, self.bias, fast=True)
-        return (uniforms(0, INITIAL, shape[-1]).view(shape) < logits.sigmoid()).to(self.bias.dtype)
+        up = uniforms(0, INITIAL, shape[-1]).view(shape) < self.units.logits(base).sigmoid()
+        return self.units.from_bits(up.to(self.bias.dtype))
+
+    def pilot(self, num_chains: int, num_steps: int, seed: int) -> Tensor:
+        """Short chains from free units with the biases as fields, keyed by ``seed``."""
+        return self.sweep(self.base_states(self.bias, num_chains, seed), num_steps, seed, 0)
+
+    @property
+    def mean_range(self) -> tuple[float, float]:
+        """The units' two values."""
+        return self.units.mean_range
+
+    def base(self, mean: Tensor, variance: Tensor | None, margin: float) -> Tensor:
+        """Fields of free units with the given means."""
+        return self.units.from_moments(mean, None, margin)[0]
 
     @property
     def _levels(self) -> tuple[float, float]:
         """The lower of the two values, and the difference of the two."""
         return (-1.0, 2.0) if isinstance(self.units, SpinUnits) else (0.0, 1.0)
-
-    def _draw(self, fields: Tensor, uniform: Tensor) -> Tensor:
-        low, gap = self._levels
-        return (uniform < (gap * fields).sigmoid()).to(fields.dtype) * gap + low
 
     def _checked_width(self, value: Tensor) -> Tensor:
         if value.shape[-1:] != self.bias.shape[-1:]:
@@ -511,12 +508,10 @@ class BoltzmannMachine(EnergyDistribution):
         cells = itertools.product(*map(range, batch))
         return [Chromatic(graph, values[cell], bias[cell]) for cell in cells]
 
-    def _chains(self, value: Tensor) -> tuple[list[Tensor], float, float]:
-        """Zeros and ones (chains, n) for each element of the batch, and the levels to turn them back."""
-        low, gap = self._levels
+    def _chains(self, value: Tensor) -> list[Tensor]:
+        """Zeros and ones (chains, n) for each element of the batch."""
         size = math.prod(_trailing(value, self.parameter_batch_shape))
-        rows = ((value - low) / gap).reshape(-1, size, value.shape[-1])
-        return list(rows.unbind(1)), low, gap
+        return list(self.units.bits(value).reshape(-1, size, value.shape[-1]).unbind(1))
 
 
 def ising_lattice(

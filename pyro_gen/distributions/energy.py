@@ -38,8 +38,8 @@ class EnergyDistribution(TorchDistribution):
 
     @property
     @abstractmethod
-    def smaller_side(self) -> int:
-        """How many binary units an exact sum has to enumerate."""
+    def smaller_side(self) -> float:
+        """How many binary units an exact sum has to enumerate, or how many have as many states; may be infinite."""
 
     @abstractmethod
     def free_energy(self, value: Tensor) -> Tensor:
@@ -59,15 +59,30 @@ class EnergyDistribution(TorchDistribution):
 
     @abstractmethod
     def base_log_partition(self, base: Tensor) -> Tensor:
-        """Log Z in float64 at inverse temperature 0, where the visible units are independent with logits ``base``."""
+        """Log Z in float64 at inverse temperature 0, where the visible units are independent, as ``base`` says."""
 
     @abstractmethod
     def base_states(self, base: Tensor, num_chains: int, seed: int) -> Tensor:
-        """``num_chains`` draws from independent units with logits ``base``."""
+        """``num_chains`` draws from independent units with natural parameters ``base``."""
 
     @abstractmethod
     def pilot(self, num_chains: int, num_steps: int, seed: int) -> Tensor:
         """States after ``num_steps`` sweeps from the base rates of the biases."""
+
+    @property
+    def mean_range(self) -> tuple[float, float]:
+        """Between which numbers the mean of a visible unit lies."""
+        return 0.0, 1.0
+
+    def base(self, mean: Tensor, variance: Tensor | None, margin: float) -> Tensor:
+        """Natural parameters of independent visible units with given moments: the logits of rates.
+
+        Args:
+            mean: (..., visible).
+            variance: (..., visible), for units that have one of their own; None if not known.
+            margin: how far rates are kept from certainty.
+        """
+        return mean.clamp(margin, 1 - margin).logit()
 
     def _resolve_partition(self) -> Partition:
         """The partition in force; raises, naming the choices, where there is none."""
@@ -168,7 +183,7 @@ class EnergyDistribution(TorchDistribution):
         if value.is_floating_point() and value.isnan().any():
             raise ValueError(
                 "`value` holds NaN, which no distribution of pyro_gen accepts: a mask cannot be seen here, so fill "
-                "masked cells with any value of the support, 0 or 1"
+                "masked cells with any value of the support, such as 0"
             )
         if not value.numel() and value.shape[-1:] == self.event_shape:
             return  # torch's check cannot reshape what is empty

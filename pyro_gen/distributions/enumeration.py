@@ -14,27 +14,44 @@ BLOCK_BYTES = 2**22
 
 
 class Side(NamedTuple):
-    """The unit types of the enumerated (smaller) side and of the other, and how many units the first has."""
+    """The unit types of the enumerated (smaller) side and of the other, how many units the first has, which it is."""
 
     small: Units
     large: Units
     num_units: int
+    visible_first: bool
 
     @property
     def num_states(self) -> int:
         """States of the smaller side."""
-        return 2**self.num_units
+        number = self.small.count_states(self.num_units)
+        if number is None:
+            raise ValueError(f"the states of {self.small} cannot be enumerated")
+        return number
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The parameters of the units."""
+        return *self.small.parameters.values(), *self.large.parameters.values()
+
+    def replace(self, *parameters: Tensor) -> Side:
+        """The same types of units with other parameters."""
+        names = tuple(self.small.parameters)
+        small = self.small.replace(**dict(zip(names, parameters, strict=False)))
+        rest = dict(zip(self.large.parameters, parameters[len(names) :], strict=True))
+        return self._replace(small=small, large=self.large.replace(**rest))
 
 
 def _block_log_terms(side: Side, start: int, stop: int, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
     """Log of the joint summed over the larger side, for the smaller side's states ``start`` to ``stop - 1``."""
     states = side.small.states(torch.arange(start, stop, device=weight.device), side.num_units, weight)
-    terms = side.large.cumulant(states @ weight + large.unsqueeze(-2))
-    return terms - side.small.energy(states, small.unsqueeze(-2))
+    terms = side.large.lifted().cumulant(states @ weight + large.unsqueeze(-2))
+    return terms - side.small.lifted().energy(states, small.unsqueeze(-2))
 
 
 def _blocks(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> list[tuple[int, int]]:
-    batch = torch.broadcast_shapes(weight.shape[:-2], small.shape[:-1], large.shape[:-1]).numel()
+    own = side.small.batch_shape, side.large.batch_shape
+    batch = torch.broadcast_shapes(weight.shape[:-2], small.shape[:-1], large.shape[:-1], *own).numel()
     row = max(1, weight.element_size() * max(weight.shape[-2:]) * batch)
     size = max(1, min(side.num_states, BLOCK_BYTES // row))
     return [(start, min(start + size, side.num_states)) for start in range(0, side.num_states, size)]
@@ -45,9 +62,10 @@ class _Streamed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, side: Side, blocks: list[tuple[int, int]], *parameters: Tensor) -> Tensor:
-        total = _block_log_terms(side, *blocks[0], *parameters).logsumexp(-1)
+        bound, (weight, small, large) = side.replace(*parameters[3:]), parameters[:3]
+        total = _block_log_terms(bound, *blocks[0], weight, small, large).logsumexp(-1)
         for block in blocks[1:]:  # in place: a small survivor of each block would fragment the heap to gigabytes
-            torch.logaddexp(total, _block_log_terms(side, *block, *parameters).logsumexp(-1), out=total)
+            torch.logaddexp(total, _block_log_terms(bound, *block, weight, small, large).logsumexp(-1), out=total)
         ctx.side, ctx.blocks = side, blocks
         ctx.save_for_backward(total, *parameters)
         return total
@@ -61,12 +79,14 @@ class _Streamed(torch.autograd.Function):
             )
         total, *parameters = ctx.saved_tensors
         leaves = [p.detach().requires_grad_() for p in parameters]
+        side, (weight, small, large) = ctx.side.replace(*leaves[3:]), leaves[:3]
         gradients = [torch.zeros_like(p) for p in leaves]
         for block in ctx.blocks:
             with torch.enable_grad():
-                terms = _block_log_terms(ctx.side, *block, *leaves)
+                terms = _block_log_terms(side, *block, weight, small, large)
             share = grad_output.unsqueeze(-1) * (terms.detach() - total.unsqueeze(-1)).exp()
-            for gradient, part in zip(gradients, torch.autograd.grad(terms, leaves, share), strict=True):
+            parts = torch.autograd.grad(terms, leaves, share, materialize_grads=True)
+            for gradient, part in zip(gradients, parts, strict=True):
                 gradient.add_(part)
         return None, None, *gradients
 
@@ -88,7 +108,8 @@ def log_sum(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
     blocks = _blocks(side, weight, small, large)
     if len(blocks) == 1:
         return _block_log_terms(side, *blocks[0], weight, small, large).logsumexp(-1)
-    return _Streamed.apply(side, blocks, weight, small, large)
+    total: Tensor = _Streamed.apply(side, blocks, weight, small, large, *side.parameters)
+    return total
 
 
 @torch.no_grad()

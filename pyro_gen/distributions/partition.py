@@ -54,7 +54,8 @@ class Exact(Partition):
     .. math:: \log Z = \log \sum_{h} e^{\,b \cdot h} \prod_i \bigl(1 + e^{a_i + (W h)_i}\bigr)
 
     Args:
-        max_units: largest smaller side that may be enumerated; time doubles with every unit.
+        max_units: largest smaller side that may be enumerated, in binary units: 2^max_units states of any unit type;
+            time doubles with every unit. Gaussian units on both sides need no enumeration.
 
     Example:
         >>> from pyro_gen.distributions import RBM
@@ -75,6 +76,8 @@ class Exact(Partition):
             raise ValueError(
                 f"`partition` Exact(max_units={self.max_units}) expects at most that many units on the smaller side, "
                 f"got {units}: use AIS(...), or raise `max_units` and wait 2**{units} states"
+                if units < math.inf
+                else "`partition` Exact() expects finitely many states on one side, got infinitely many on both: use AIS"
             )
         return self
 

@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import Any, cast
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import softplus
 
+from pyro_gen.distributions import two_layers
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.enumeration import Side, log_sum, log_terms
 from pyro_gen.distributions.negative_phase import starts_at_data
+from pyro_gen.distributions.normalisable import (
+    check_normalisable,
+    gaussian_draw,
+    gaussian_log_sum,
+    is_gaussian_pair,
+)
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
-from pyro_gen.distributions.units import BernoulliUnits, Units
+from pyro_gen.distributions.units import BernoulliUnits, GaussianUnits, Units
+from pyro_gen.distributions.units.binary import BinaryUnits, bernoulli_parameters
+from pyro_gen.distributions.units.continuous import PreciseUnits
 from pyro_gen.kernels import draw_seed, rbm_ais, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
 from pyro_gen.kernels.random import INITIAL, source
 
 Shape = Size | list[int] | tuple[int, ...]
+BERNOULLI = BernoulliUnits()
 
 
 class RBM(EnergyDistribution):
-    r"""Restricted Boltzmann machine with Bernoulli units on both sides; a distribution over the visible ones.
+    r"""Restricted Boltzmann machine with units of any type on either side; a distribution over the visible ones.
 
-    .. math:: E(v, h) = -a \cdot v - b \cdot h - v W h, \qquad p(v) = \frac1Z \sum_h e^{-E(v, h)} = \frac{e^{-F(v)}}{Z}
+    .. math:: E(v, h) = U_v(v) + U_h(h) - a \cdot v - b \cdot h - v W h,
+              \qquad p(v) = \frac1Z \sum_h e^{-E(v, h)} = \frac{e^{-F(v)}}{Z}
 
-    Energies, free energies and log probabilities are in nats. The event shape is (visible,); batch dimensions of the
-    parameters broadcast.
+    with U the units' own energy, 0 for Bernoulli units, which both sides have unless told otherwise. Energies, free
+    energies and log probabilities are in nats (densities where units are continuous). The event shape is (visible,);
+    batch dimensions of the parameters broadcast.
 
     Args:
         weight: couplings W, shape (..., visible, hidden).
         vbias: visible bias a, shape (..., visible).
         hbias: hidden bias b, shape (..., hidden).
         partition: how log Z is known: ``Exact()``, ``AIS(...)``, a negative phase, or None for exact enumeration where
-            the smaller side has at most 20 units (beyond that only what needs log Z raises).
+            one side has at most 2^20 states, 20 binary units (beyond that only what needs log Z raises).
         num_steps: Gibbs sweeps of ``sample`` where no exact draw is possible.
         validate_args: whether to check parameters and values.
+        visible_units: type of the visible units; tensors in it (``log_precision``) are parameters like the others.
+        hidden_units: type of the hidden units.
 
     Raises:
-        ValueError: shapes, dtypes or devices of the parameters do not fit, or ``partition`` cannot serve them.
+        ValueError: shapes, dtypes or devices of the parameters do not fit, ``partition`` cannot serve them, or the
+            joint of these units is not known to be normalisable under them.
 
     References:
         Smolensky (1986), Information processing in dynamical systems: harmony theory. Fischer and Igel (2014), Training
@@ -54,14 +70,9 @@ class RBM(EnergyDistribution):
         torch.Size([5, 3])
     """
 
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
-        "weight": constraints.independent(constraints.real, 2),
-        "vbias": constraints.real_vector,
-        "hbias": constraints.real_vector,
-    }
     has_rsample = False
-    visible_units: ClassVar[Units] = BernoulliUnits()
-    hidden_units: ClassVar[Units] = BernoulliUnits()
+    visible_units: Units
+    hidden_units: Units
 
     def __init__(
         self,
@@ -71,42 +82,81 @@ class RBM(EnergyDistribution):
         partition: Partition | None = None,
         num_steps: int | None = None,
         validate_args: bool | None = None,
+        *,
+        visible_units: Units = BERNOULLI,
+        hidden_units: Units = BERNOULLI,
     ) -> None:
         _check_parameters(weight, vbias, hbias)
         if num_steps is not None and num_steps < 1:
             raise ValueError(f"`num_steps` must be at least 1 or None, got {num_steps}")
         self.weight, self.vbias, self.hbias, self.num_steps = weight, vbias, hbias, num_steps
+        self._set_units(_bound("visible", visible_units, vbias), _bound("hidden", hidden_units, hbias))
         self._memo = []
         super().__init__(self.parameter_batch_shape, vbias.shape[-1:], validate_args=validate_args)
+        if self._validate_args:
+            check_normalisable(weight, self.visible_units, self.hidden_units)
         if not isinstance(partition, Partition | None):
             raise ValueError(f"`partition` must be Exact(...), AIS(...), a negative phase or None, got {partition}")
         self.partition = None if partition is None else partition.bind(self)
 
-    @property
-    def support(self) -> constraints.Constraint:
-        """Vectors of zeros and ones."""
-        return constraints.independent(self.visible_units.support, 1)
+    def _set_units(self, visible: Units, hidden: Units) -> None:
+        """Keep both types, and their parameters under names of their own (``visible_log_precision``)."""
+        self.visible_units, self.hidden_units = visible, hidden
+        for side, units in (("visible", visible), ("hidden", hidden)):
+            for name, x in units.parameters.items():
+                setattr(self, f"{side}_{name}", x)
 
     @property
-    def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weight, visible bias and hidden bias."""
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        """Constraints of weight, biases and the units' own parameters."""
+        real = {"weight": constraints.independent(constraints.real, 2)} | dict.fromkeys(
+            ("vbias", "hbias"), cast(constraints.Constraint, constraints.real_vector)
+        )
+        for side, units in (("visible", self.visible_units), ("hidden", self.hidden_units)):
+            real |= {f"{side}_{name}": units.parameter_constraints[name] for name in units.parameters}
+        return real
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The support of the visible units."""
+        return self.visible_units.support
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """Weight, visible bias, hidden bias, and the units' own parameters, visible ones first."""
+        own = *self.visible_units.parameters.values(), *self.hidden_units.parameters.values()
+        return self.weight, self.vbias, self.hbias, *own
+
+    @property
+    def natural(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight and biases as they stand in the energy."""
         return self.weight, self.vbias, self.hbias
 
     @property
     def parameter_batch_shape(self) -> Size:
         """Broadcast batch shape of the parameters, without what ``expand`` added."""
-        return torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1])
+        own = self.visible_units.batch_shape, self.hidden_units.batch_shape
+        return torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1], *own)
 
     @property
-    def smaller_side(self) -> int:
-        """The smaller of the numbers of visible and of hidden units."""
-        return min(self.weight.shape[-2:])
+    def smaller_side(self) -> float:
+        """How many binary units have as many states as the side that is enumerated; 0 for a Gaussian integral."""
+        if is_gaussian_pair(self.visible_units, self.hidden_units):
+            return 0
+        fewest = min(self._numbers_of_states())
+        return math.inf if fewest == math.inf else (int(fewest) - 1).bit_length()
+
+    def _numbers_of_states(self) -> tuple[float, float]:
+        """States of the visible and of the hidden side."""
+        visible = self.visible_units.count_states(self.vbias.shape[-1])
+        hidden = self.hidden_units.count_states(self.hbias.shape[-1])
+        return math.inf if visible is None else visible, math.inf if hidden is None else hidden
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
-        """Batch and event shape from the shapes of the parameters."""
-        weight, vbias, hbias = (arg_shapes[name] for name in ("weight", "vbias", "hbias"))
-        return torch.broadcast_shapes(weight[:-2], vbias[:-1], hbias[:-1]), Size(vbias[-1:])
+        """Batch and event shape from the shapes of the parameters, the units' own by ``visible_`` and ``hidden_``."""
+        batches = [shape[: -2 if name == "weight" else -1] for name, shape in arg_shapes.items()]
+        return torch.broadcast_shapes(*batches), Size(arg_shapes["vbias"][-1:])
 
     def expand(self, batch_shape: Shape, _instance: Any = None) -> RBM:
         """The same distribution with a larger batch shape; parameters are shared, not copied.
@@ -125,7 +175,8 @@ class RBM(EnergyDistribution):
         shape = Size(batch_shape)
         if torch.broadcast_shapes(self.batch_shape, shape) != shape:
             raise ValueError(f"`batch_shape` must extend {tuple(self.batch_shape)}, got {tuple(shape)}")
-        new.weight, new.vbias, new.hbias = self.parameters
+        new.weight, new.vbias, new.hbias = self.weight, self.vbias, self.hbias
+        new._set_units(self.visible_units, self.hidden_units)
         new.partition, new.num_steps = self.partition, self.num_steps
         new._memo, new.shares_memo = self._memo, self.shares_memo
         super(RBM, new).__init__(shape, self.event_shape, validate_args=False)
@@ -133,7 +184,7 @@ class RBM(EnergyDistribution):
         return new
 
     def energy(self, v: Tensor, h: Tensor) -> Tensor:
-        """E(v, h) = -a.v - b.h - v W h.
+        """E(v, h) = U(v) + U(h) - a.v - b.h - v W h.
 
         Args:
             v: visible states (..., visible).
@@ -143,9 +194,10 @@ class RBM(EnergyDistribution):
             Nats, of the broadcast batch shape.
         """
         _check_width("h", h, self.hbias)
-        v, h = v.to(self.weight.dtype), h.to(self.weight.dtype)
-        interaction = (field(v, self.weight, torch.zeros_like(self.hbias)) * h).sum(-1)
-        return self.visible_units.energy(v, self.vbias) + self.hidden_units.energy(h, self.hbias) - interaction
+        weight, vbias, hbias = self.natural
+        v, h = v.to(weight.dtype), h.to(weight.dtype)
+        interaction = (field(v, weight, torch.zeros_like(hbias)) * h).sum(-1)
+        return self.visible_units.energy(v, vbias) + self.hidden_units.energy(h, hbias) - interaction
 
     def log_joint(self, v: Tensor, h: Tensor) -> Tensor:
         """Log p(v, h) = -E(v, h) - log Z, in nats.
@@ -165,7 +217,7 @@ class RBM(EnergyDistribution):
         return -self.energy(v, h) - self.log_partition().value
 
     def free_energy(self, value: Tensor) -> Tensor:
-        r"""F(v) = -a.v - sum_j log(1 + exp(b_j + (v W)_j)).
+        r"""F(v) = U(v) - a.v - A(b + v W), A the hidden cumulant: the sum of log(1 + exp(.)) for Bernoulli units.
 
         Args:
             value: visible states (..., visible).
@@ -173,41 +225,55 @@ class RBM(EnergyDistribution):
         Returns:
             Nats, of shape (...).
         """
-        return rbm_free_energy(value.to(self.weight.dtype), *self.parameters)
+        value = value.to(self.weight.dtype)
+        if self._binary:
+            *parameters, constant = self._bernoulli()
+            return rbm_free_energy(self._bits(value), *parameters) - constant
+        return self.visible_units.energy(value, self.natural[1]) - self.hidden_units.cumulant(self._hidden_field(value))
 
     def hidden_given_visible(self, v: Tensor) -> TorchDistribution:
-        """p(h | v): independent Bernoulli units, event shape (hidden,)."""
+        """p(h | v): independent units, event shape (hidden,)."""
         return self.hidden_units.conditional(self._hidden_field(v))
 
     def visible_given_hidden(self, h: Tensor) -> TorchDistribution:
-        """p(v | h): independent Bernoulli units, event shape (visible,)."""
-        return self.visible_units.conditional(field(h.to(self.weight.dtype), self.weight.mT, self.vbias))
+        """p(v | h): independent units, event shape (visible,)."""
+        weight, vbias, _ = self.natural
+        return self.visible_units.conditional(field(h.to(weight.dtype), weight.mT, vbias))
 
     def pseudo_log_likelihood(self, value: Tensor) -> Tensor:
         r"""Sum over the units of log p(v_i | all other units), which needs no log Z; exact and differentiable.
 
-        .. math:: \sum_i \log \sigma\bigl(F(v^{(i)}) - F(v)\bigr), \quad v^{(i)} = v \text{ with unit } i
-                  \text{ flipped}
+        .. math:: \sum_i \log p(v_i | v_{-i}) = -\sum_i \log \sum_{x} e^{F(v) - F(v_{-i}, v_i = x)}
+
+        over the two values x of a binary unit or the states of a categorical site.
 
         Args:
             value: visible states (..., visible).
 
         Returns:
             Nats, of shape (...).
+
+        Raises:
+            NotImplementedError: the visible units have infinitely many states each, or a fixed sum.
 
         References:
             Besag (1975), Statistical analysis of non-lattice data.
         """
         self.check_value("value", value)
-        value = value.to(self.weight.dtype)
+        width, num_states = self.visible_units.alternatives
+        weight, vbias, _ = self.natural
+        value = value.to(weight.dtype)
         hidden_field = self._hidden_field(value)
         cumulant = self.hidden_units.cumulant(hidden_field)
         terms = []
-        for i in range(self.vbias.shape[-1]):
-            flip = 1 - 2 * value[..., i]
-            flipped = hidden_field + flip.unsqueeze(-1) * self.weight[..., i, :]
-            gain = flip * self.vbias[..., i] + self.hidden_units.cumulant(flipped) - cumulant
-            terms.append(logsigmoid(-gain))
+        for i in range(0, self.vbias.shape[-1], width):
+            unit, gains = slice(i, i + width), []
+            for shift in range(1, num_states):
+                change = self.visible_units.roll(value[..., unit], shift) - value[..., unit]
+                changed = field(change, weight[..., unit, :], hidden_field)
+                gain = (change * vbias[..., unit]).sum(-1) + self.hidden_units.cumulant(changed) - cumulant
+                gains.append(gain)
+            terms.append(-softplus(torch.stack(gains, -1).logsumexp(-1) if len(gains) > 1 else gains[0]))
         return torch.stack(terms, -1).sum(-1)
 
     @torch.no_grad()
@@ -232,13 +298,13 @@ class RBM(EnergyDistribution):
         return self.sweep(value, num_steps, draw_seed(), 0) if num_steps else value
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from sigmoid(vbias).
+        """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from the biases' law.
 
         Args:
             sample_shape: leading dimensions.
 
         Returns:
-            Zeros and ones of shape sample_shape + batch_shape + (visible,).
+            States of shape sample_shape + batch_shape + (visible,).
 
         Raises:
             ValueError: no exact draw is possible and ``num_steps`` is None.
@@ -268,41 +334,46 @@ class RBM(EnergyDistribution):
                 "use `gibbs` from states of your own"
             )
         start = self.visible_units.conditional(self.vbias.expand(shape)).sample()
-        value = rbm_gibbs(start, *self.parameters, self.num_steps, seed=draw_seed())[0]
+        value = self.sweep(start, self.num_steps, draw_seed(), 0)
         return value, self.hidden_given_visible(value).sample()
 
     def _sample_exactly(self, shape: Size) -> tuple[Tensor, Tensor]:
         """Draw the smaller side from its enumerated marginal, then the larger side given it."""
         side, weight, small, large = self._smaller_first()
-        index = _draw_index(log_terms(side, weight, small, large), shape)
-        states = side.small.states(index, side.num_units, weight)
+        if is_gaussian_pair(*side[:2]):
+            units = cast(tuple[GaussianUnits, GaussianUnits], side[:2])
+            states = gaussian_draw(weight, small, large, *units, shape)
+        else:
+            index = _draw_index(log_terms(side, weight, small, large), shape)
+            states = side.small.states(index, side.num_units, weight)
         other = side.large.conditional(field(states, weight, large)).sample()
-        return (states, other) if small is self.vbias else (other, states)
+        return (states, other) if side.visible_first else (other, states)
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether the visible states can be listed: at most 20 units, and no CD, which serves observed rows only."""
-        return self.vbias.shape[-1] <= EXACT_UNITS and not starts_at_data(self.partition)
+        """Whether the visible states can be listed: at most 2^20, and no CD, which serves observed rows only."""
+        return self._numbers_of_states()[0] <= 2**EXACT_UNITS and not starts_at_data(self.partition)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """All 2^visible states.
+        """All visible states, 2^visible of Bernoulli units.
 
         Args:
             expand: whether to repeat them over the batch.
 
         Returns:
-            Shape (2^visible,) + batch_shape + (visible,), or with ones in place of the batch.
+            Shape (states,) + batch_shape + (visible,), or with ones in place of the batch.
 
         Raises:
-            NotImplementedError: there are more than 20 visible units, or the particles start at the value (CD).
+            NotImplementedError: there are more than 2^20 visible states, or the particles start at the value (CD).
         """
+        number, visible = self._numbers_of_states()[0], self.vbias.shape[-1]
         if not self.has_enumerate_support:
             raise NotImplementedError(
-                f"visible states are listed for at most {EXACT_UNITS} units and not under contrastive divergence, got "
-                f"{self.vbias.shape[-1]} units and partition {self.partition}"
+                f"visible states are listed where there are at most 2**{EXACT_UNITS} (at most {EXACT_UNITS} binary "
+                f"units) and not under contrastive divergence, got {visible} {type(self.visible_units).__name__} and "
+                f"partition {self.partition}"
             )
-        visible = self.vbias.shape[-1]
-        numbers = torch.arange(2**visible, device=self.vbias.device)
+        numbers = torch.arange(int(number), device=self.vbias.device)
         values = self.visible_units.states(numbers, visible, self.vbias)
         values = values.view(-1, *(1,) * len(self.batch_shape), visible)
         return values.expand(-1, *self.batch_shape, visible) if expand else values
@@ -319,46 +390,116 @@ class RBM(EnergyDistribution):
 
     def sweep(self, value: Tensor, num_steps: int, seed: int, step: int) -> Tensor:
         """Gibbs sweeps keyed by (seed, step); ``value`` has the parameters' batch shape."""
-        return rbm_gibbs(value, *self.parameters, num_steps, seed=seed, step=step)[0]
+        if self._binary:
+            *parameters, _ = self._bernoulli()
+            return self._from_bits(rbm_gibbs(self._bits(value), *parameters, num_steps, seed=seed, step=step)[0])
+        return two_layers.sweep(value, self.natural, self.visible_units, self.hidden_units, num_steps, seed, step)
 
     def log_sum(self) -> Tensor:
-        """Exact log Z over the smaller side."""
-        return log_sum(*self._smaller_first()).expand(self.parameter_batch_shape)
+        """Exact log Z over the smaller side, or the Gaussian integral."""
+        side, weight, small, large = self._smaller_first()
+        if is_gaussian_pair(*side[:2]):
+            units = cast(tuple[GaussianUnits, GaussianUnits], side[:2])
+            return gaussian_log_sum(weight, small, large, *units).expand(self.parameter_batch_shape)
+        return log_sum(side, weight, small, large).expand(self.parameter_batch_shape)
 
     def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Annealed importance weights and last states; see :func:`pyro_gen.kernels.rbm_ais`."""
         states = states.expand(torch.broadcast_shapes(states.shape[:-1], self.parameter_batch_shape) + self.event_shape)
-        return rbm_ais(states, *self.parameters, base, betas, seed=seed)
+        fields, units = self._base(base)
+        if not self._binary:
+            sides = self.visible_units, self.hidden_units
+            return two_layers.anneal(states, self.natural, *sides, fields, units, betas.tolist(), seed)
+        *parameters, constant = self._bernoulli()
+        logits = cast(BinaryUnits, self.visible_units).logits(fields)
+        log_weight, last = rbm_ais(self._bits(states), *parameters, logits, betas, seed=seed)
+        if isinstance(units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits):
+            return log_weight, last
+        # What the Bernoulli form of either end lacks: of the model `constant`, of spins with fields c minus their sum.
+        lacking = constant.double() + (logits - fields).double().sum(-1)
+        return log_weight + (betas[-1] - betas[0]).to(lacking) * lacking, self._from_bits(last)
+
+    def base(self, mean: Tensor, variance: Tensor | None, margin: float) -> Tensor:
+        """Natural parameters of independent visible units with given moments: fields, then log precisions if any."""
+        fields, units = self.visible_units.from_moments(mean, variance, margin)
+        return torch.cat([fields, *units.parameters.values()], -1) if isinstance(units, PreciseUnits) else fields
+
+    def _base(self, base: Tensor) -> tuple[Tensor, Units]:
+        """Fields and units of a base; fields alone go with the model's own units."""
+        visible = self.vbias.shape[-1]
+        fields, rest = base[..., :visible], base[..., visible:]
+        units = self.visible_units
+        return fields, units.replace(log_precision=rest) if rest.shape[-1] else units
 
     def base_log_partition(self, base: Tensor) -> Tensor:
-        """Log Z of free visible units with logits ``base`` and free hidden units without bias, in float64."""
+        """Log Z of free visible units with parameters ``base`` and free hidden units without bias, in float64."""
         hidden = torch.zeros_like(self.hbias, dtype=torch.float64)
-        return self.visible_units.cumulant(base.double()) + self.hidden_units.cumulant(hidden)
+        fields, units = self._base(base)
+        return units.cumulant(fields.double()) + self.hidden_units.cumulant(hidden)
 
     def base_states(self, base: Tensor, num_chains: int, seed: int) -> Tensor:
-        """Draws from independent units with logits ``base``, keyed by ``seed``."""
+        """Draws from independent units with parameters ``base``, keyed by ``seed``."""
         shape = Size((num_chains, *self.parameter_batch_shape, *self.event_shape))
+        fields, units = self._base(base)
+        if not self._binary:
+            return two_layers.initial(units, fields.expand(shape), seed).to(self.vbias.dtype)
         uniforms = source(seed, shape[:-1].numel(), 0, self.vbias, fast=True)
-        return (uniforms(0, INITIAL, shape[-1]).view(shape) < base.sigmoid()).to(self.vbias.dtype)
+        rates = cast(BinaryUnits, units).logits(fields).sigmoid()
+        return self._from_bits((uniforms(0, INITIAL, shape[-1]).view(shape) < rates).to(self.vbias.dtype))
 
     def pilot(self, num_chains: int, num_steps: int, seed: int) -> Tensor:
-        """Short chains from sigmoid(vbias), keyed by ``seed``."""
-        return self.sweep(self.base_states(self.vbias, num_chains, seed), num_steps, seed, 0)
+        """Short chains from the law of the visible biases alone, keyed by ``seed``."""
+        return self.sweep(self.base_states(self.natural[1], num_chains, seed), num_steps, seed, 0)
+
+    @property
+    def mean_range(self) -> tuple[float, float]:
+        """Between which numbers base rates lie."""
+        return self.visible_units.mean_range
+
+    @property
+    def _binary(self) -> bool:
+        """Whether the fused kernels serve both sides."""
+        return self.visible_units.binary and self.hidden_units.binary
+
+    def _bernoulli(self) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
+        """The Bernoulli RBM over the bits of binary units, and the constant that its energy lacks."""
+        if isinstance(self.visible_units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits):
+            return *self.natural, 0.0
+        return bernoulli_parameters(*self.natural, self.visible_units, self.hidden_units)
+
+    def _bits(self, value: Tensor) -> Tensor:
+        return cast(BinaryUnits, self.visible_units).bits(value)
+
+    def _from_bits(self, bits: Tensor) -> Tensor:
+        return cast(BinaryUnits, self.visible_units).from_bits(bits)
 
     def _check_hidden(self, h: Tensor) -> None:
         if self._validate_args and not self.hidden_units.support.check(h).all():
-            raise ValueError("`h` must hold hidden states, zeros and ones, got other values")
+            raise ValueError(f"`h` must hold states of {type(self.hidden_units).__name__}, got other values")
 
     def _hidden_field(self, v: Tensor) -> Tensor:
         _check_width("v", v, self.vbias)
-        return field(v.to(self.weight.dtype), self.weight, self.hbias)
+        weight, _, hbias = self.natural
+        return field(v.to(weight.dtype), weight, hbias)
 
     def _smaller_first(self) -> tuple[Side, Tensor, Tensor, Tensor]:
-        """Unit types, weight and biases with the smaller side first."""
-        visible, hidden = self.weight.shape[-2:]
-        if visible <= hidden:
-            return Side(self.visible_units, self.hidden_units, visible), self.weight, self.vbias, self.hbias
-        return Side(self.hidden_units, self.visible_units, hidden), self.weight.mT, self.hbias, self.vbias
+        """Unit types, weight and biases with the side that has fewer states first."""
+        weight, vbias, hbias = self.natural
+        visible, hidden = weight.shape[-2:]
+        sizes = self._numbers_of_states() if min(self._numbers_of_states()) < math.inf else (visible, hidden)
+        if sizes[0] <= sizes[1]:
+            return Side(self.visible_units, self.hidden_units, visible, True), weight, vbias, hbias
+        return Side(self.hidden_units, self.visible_units, hidden, False), weight.mT, hbias, vbias
+
+
+def _bound(side: str, units: Units, bias: Tensor) -> Units:
+    """The units of one side, with that side in the name of what does not fit."""
+    if not isinstance(units, Units):
+        raise ValueError(f"`{side}_units` must be a unit type such as SpinUnits(), got {units}")
+    try:
+        return units.bind(f"{side[0]}bias", bias)
+    except ValueError as error:
+        raise ValueError(f"`{side}_units` does not fit: {error}") from error
 
 
 def _check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:

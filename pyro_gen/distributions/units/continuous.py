@@ -1,0 +1,204 @@
+"""Units with real values: Gaussian, and Gaussian on the half-line (ReLU)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_gen.distributions.units.base import Units
+from pyro_gen.distributions.units.special import (
+    HALF_LOG_TAU,
+    bisect,
+    half_line_mean,
+    half_line_quantile,
+    log_half_line,
+)
+
+LARGEST = 80.0
+"""Largest log precision, either sign: its exponential still is a float32."""
+
+
+class _Finite(constraints.Constraint):
+    """Vectors of finite numbers from ``low`` on."""
+
+    event_dim = 1
+
+    def __init__(self, low: float) -> None:
+        self.low = low
+
+    def check(self, value: Tensor) -> Tensor:
+        return (value.isfinite() & (value >= self.low)).all(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class PreciseUnits(Units):
+    """Units with energy gamma x^2 / 2, gamma = exp(log_precision)."""
+
+    log_precision: Tensor | float = 0.0
+
+    parameter_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "log_precision": constraints.independent(constraints.interval(-LARGEST, LARGEST), 1)
+    }
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """The log precisions, once they are a tensor."""
+        return {"log_precision": self.log_precision} if isinstance(self.log_precision, Tensor) else {}
+
+    def replace(self, **parameters: Tensor) -> Self:
+        """Units of the same type with other log precisions."""
+        return replace(self, **parameters)
+
+    def bind(self, name: str, bias: Tensor) -> Self:
+        """The units with a log precision for each."""
+        given = self.log_precision
+        if not isinstance(given, Tensor):
+            return self.replace(log_precision=bias.new_full(bias.shape[-1:], float(given)))
+        if given.shape[-1:] != bias.shape[-1:]:
+            raise ValueError(
+                f"`log_precision` must have shape (..., {bias.shape[-1]}) to match `{name}`, got {tuple(given.shape)}"
+            )
+        if (given.device, given.dtype) != (bias.device, bias.dtype):
+            raise ValueError(
+                f"`log_precision` must be {bias.dtype} on {bias.device} like `{name}`, got {given.dtype} on "
+                f"{given.device}"
+            )
+        return self
+
+    def lifted(self) -> Self:
+        """The log precisions with a dimension before the units."""
+        given = self.log_precision
+        return self.replace(log_precision=given.unsqueeze(-2)) if isinstance(given, Tensor) else self
+
+    def gamma(self, field: Tensor) -> Tensor:
+        """The precisions, with the dtype of the field."""
+        return torch.as_tensor(self.log_precision, dtype=field.dtype, device=field.device).exp()
+
+    def precision(self, like: Tensor) -> Tensor:
+        """The precisions."""
+        return self.gamma(like)
+
+    def energy(self, states: Tensor, field: Tensor) -> Tensor:
+        """Half the precision times the square, minus the field's share."""
+        return (states * (self.gamma(field) * states / 2 - field)).sum(-1)
+
+    def between(self, other: Self, share: float) -> Self:
+        """Units with the precisions' weighted mean."""
+        one, two = (torch.as_tensor(x.log_precision).double().exp() for x in (self, other))
+        return self.replace(log_precision=torch.lerp(one, two, share).log())
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianUnits(PreciseUnits):
+    r"""Real units with energy gamma x^2 / 2: given the field f, Gaussian with mean f / gamma and variance 1 / gamma.
+
+    Args:
+        log_precision: log gamma, shape (..., units), or one number for all units.
+
+    Example:
+        >>> GaussianUnits(log_precision=0.0).conditional(torch.tensor([3.0])).mean
+        tensor([3.])
+    """
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Vectors of finite numbers."""
+        return _Finite(-math.inf)
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        """Sum over the units of f^2 / (2 gamma) + log(2 pi / gamma) / 2."""
+        gamma = self.gamma(field)
+        return (field.square() / (2 * gamma) + HALF_LOG_TAU - gamma.log() / 2).sum(-1)
+
+    def mean(self, field: Tensor) -> Tensor:
+        """The field over the precision."""
+        return field / self.gamma(field)
+
+    def conditional(self, field: Tensor) -> TorchDistribution:
+        """Independent Gaussian units."""
+        gamma = self.gamma(field)
+        return dist.Normal(field / gamma, gamma.rsqrt()).to_event(1)
+
+    def draw(self, field: Tensor, uniform: Tensor) -> Tensor:
+        """The Gaussian's quantiles."""
+        gamma = self.gamma(field)
+        return field / gamma + torch.special.ndtri(uniform) * gamma.rsqrt()
+
+    def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
+        """Mean and variance as given; variances no smaller than ``margin`` of their average over the units."""
+        if variance is None:
+            return mean * self.gamma(mean), self
+        log_precision = -_floored(variance, margin).log()
+        return mean * log_precision.exp(), self.replace(log_precision=log_precision)
+
+
+@dataclass(frozen=True, eq=False)
+class ReLUUnits(PreciseUnits):
+    r"""Units x >= 0 with energy gamma x^2 / 2: Gaussian units cut at 0, with a mean that rises like a softened ReLU.
+
+    Args:
+        log_precision: log gamma, shape (..., units), or one number for all units.
+
+    Example:
+        >>> ReLUUnits().mean(torch.tensor([-100.0, 0.0, 100.0]))
+        tensor([9.9980e-03, 7.9788e-01, 1.0000e+02])
+    """
+
+    half_line: ClassVar[bool] = True
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Vectors of finite numbers that are not negative."""
+        return _Finite(0.0)
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        """Sum over the units of the log of the integral of exp(x f - gamma x^2 / 2) over x >= 0."""
+        gamma = self.gamma(field)
+        return (log_half_line(field * gamma.rsqrt()) - gamma.log() / 2).sum(-1)
+
+    def mean(self, field: Tensor) -> Tensor:
+        """Mean of the cut Gaussian."""
+        scale = self.gamma(field).rsqrt()
+        return half_line_mean(field * scale) * scale
+
+    def draw(self, field: Tensor, uniform: Tensor) -> Tensor:
+        """The cut Gaussian's quantiles."""
+        scale = self.gamma(field).rsqrt()
+        return half_line_quantile(field * scale, uniform) * scale
+
+    @property
+    def mean_range(self) -> tuple[float, float]:
+        """From zero on."""
+        return 0.0, math.inf
+
+    def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
+        """Mean (and second moment) as given, as far as a cut Gaussian reaches them: to the exponential law."""
+        mean = mean.clamp(min=1e-3)
+        if variance is None:
+            scale = self.gamma(mean).rsqrt()
+            return bisect(half_line_mean, mean / scale, -1e3, 1e6) / scale, self
+        spread = _floored(variance, margin) / mean.square()
+        t = bisect(_concentration, -spread, -8.0, 1e3)
+        scale = mean / half_line_mean(t)
+        return t / scale, self.replace(log_precision=-2 * scale.log())
+
+
+def _concentration(t: Tensor) -> Tensor:
+    """Minus the squared coefficient of variation of the cut Gaussian: rises from -1 to 0."""
+    mean: Tensor = half_line_mean(t)
+    return 1 - (1 + t * mean) / mean.square()
+
+
+def _floored(variance: Tensor, margin: float) -> Tensor:
+    """Variances no smaller than a share of their average: a constant unit has no finite precision."""
+    return variance.clamp(min=(margin * variance.mean(-1, keepdim=True)).clamp(min=1e-6))
+
+
+__all__ = ["GaussianUnits", "PreciseUnits", "ReLUUnits"]
