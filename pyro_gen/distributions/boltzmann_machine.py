@@ -266,6 +266,17 @@ class BoltzmannMachine(EnergyDistribution):
         """
         return self._received(self._checked_width(value)) + self.bias
 
+    def as_spins(self) -> tuple[CouplingGraph, Tensor, Tensor]:
+        """The same law over s = -1, +1 (up for the larger value): coupled pairs, their couplings and the fields.
+
+        Returns:
+            The graph, couplings (..., m) and fields (..., n).
+        """
+        graph, values = self._edges()
+        if isinstance(self.units, SpinUnits):
+            return graph, values, self.bias
+        return graph, values / 4, self.bias / 2 + graph.product(torch.ones_like(self.bias), values) / 4
+
     def pseudo_log_likelihood(self, value: Tensor) -> Tensor:
         r"""Sum over the units of log p(x_i | all other units), which needs no log Z; exact and differentiable.
 

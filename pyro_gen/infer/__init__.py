@@ -5,8 +5,11 @@ from pyro_gen.distributions.negative_phase import ContrastiveDivergence, Negativ
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
+from pyro_gen.infer.cluster import SwendsenWang
 from pyro_gen.infer.contrastive import contrastive_gradient
 from pyro_gen.infer.likelihood import LogLikelihood, log_likelihood
+from pyro_gen.infer.moments import moment_gradient
+from pyro_gen.infer.replica_exchange import ReplicaExchange, ReplicaInfo
 
 __all__ = [
     "AIS",
@@ -21,7 +24,11 @@ __all__ = [
     "NegativePhase",
     "Partition",
     "PersistentChains",
+    "ReplicaExchange",
+    "ReplicaInfo",
+    "SwendsenWang",
     "contrastive_gradient",
     "log_likelihood",
     "log_partition_bracket",
+    "moment_gradient",
 ]

@@ -1,5 +1,6 @@
 """Learnable: modules that hold the weights and whose call returns a distribution over their current values."""
 
+from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.rbm import RBM
 
-__all__ = ["RBM"]
+__all__ = ["RBM", "BoltzmannMachine"]
