@@ -16,6 +16,7 @@ EXAMPLES = ROOT / "examples"
 
 # One row a script: its arguments for a smoke test. Each gets `--out` and an empty folder besides.
 SMOKE: dict[str, tuple[str, ...]] = {
+    "ising.py": ("--smoke",),
     "rbm_alphadigits.py": ("--smoke",),
     "rbm_bars_and_stripes.py": ("--smoke",),
     "rbm_features.py": ("--smoke",),
