@@ -3,10 +3,12 @@
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine, ising_lattice
 from pyro_gen.distributions.coupling_graph import CouplingGraph, lattice_edges
+from pyro_gen.distributions.fast_weights import FastPersistentChains
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
 from pyro_gen.distributions.replicated_softmax import ReplicatedSoftmax
+from pyro_gen.distributions.tempering import TemperedChains
 from pyro_gen.distributions.units import (
     BernoulliUnits,
     GaussianUnits,
@@ -18,6 +20,7 @@ from pyro_gen.distributions.units import (
     UnitLayer,
     Units,
 )
+from pyro_gen.distributions.weighted_chains import WeightedChains
 
 __all__ = [
     "AIS",
@@ -27,6 +30,7 @@ __all__ = [
     "ContrastiveDivergence",
     "CouplingGraph",
     "Exact",
+    "FastPersistentChains",
     "GaussianUnits",
     "LogPartition",
     "MultinomialUnits",
@@ -38,8 +42,10 @@ __all__ = [
     "ReLUUnits",
     "ReplicatedSoftmax",
     "SpinUnits",
+    "TemperedChains",
     "UnitLayer",
     "Units",
+    "WeightedChains",
     "ising_lattice",
     "lattice_edges",
 ]

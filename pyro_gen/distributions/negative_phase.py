@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
@@ -15,11 +16,22 @@ if TYPE_CHECKING:
     from pyro_gen.distributions.energy import EnergyDistribution
 
 
+State = dict[str, Tensor]
+"""What a module keeps for a phase, by the names of its buffers: ``chains`` and whatever the phase adds."""
+
+
+class Particles(NamedTuple):
+    """States that stand for the model, (particles, visible); their normalised weights, or None where all are alike."""
+
+    states: Tensor
+    weights: Tensor | None = None
+
+
 class NegativePhase(Partition):
     """Settings of a stand-in for log Z: the mean of -F over particles, whose gradient estimates that of log Z.
 
-    The *value* of ``log_prob`` is then only a contrast between data and particles. Settings hold no state: chains, key
-    and step belong to the module.
+    The *value* of ``log_prob`` is then only a contrast between data and particles. Settings hold no state: the module
+    keeps it in buffers, and a phase is a set of pure functions of it.
     """
 
     num_steps: int
@@ -29,9 +41,65 @@ class NegativePhase(Partition):
         """How many chains the module has to keep."""
         return 0
 
-    def snapshot(self, particles: Tensor, seed: int, step: int) -> Partition:
-        """What the distribution of one call keeps: the particles, or the key to run them."""
-        return _Particles(particles)
+    def initial_state(self, distribution: EnergyDistribution, base_rates: Tensor) -> State:
+        """Buffers that the module keeps for this phase besides its chains.
+
+        Args:
+            distribution: the model at its start.
+            base_rates: means of the visible units, (visible,).
+
+        Returns:
+            Tensors by name, none of a name that the module has.
+        """
+        return {}
+
+    def advance(self, distribution: EnergyDistribution, state: State, seed: int, step: int) -> State:
+        """Run the sweeps of one update.
+
+        Args:
+            distribution: the model as it is now.
+            state: the module's buffers.
+            seed: 64-bit key.
+            step: index of the first sweep.
+
+        Returns:
+            The buffers that change, as new tensors.
+        """
+        return {"chains": distribution.sweep(state["chains"], self.num_steps, seed, step)}
+
+    def particles(self, state: State) -> Particles:
+        """The particles among the chains, after ``advance``."""
+        return Particles(state["chains"])
+
+    def learn(self, state: State, gradients: tuple[Tensor, Tensor, Tensor]) -> State:
+        """What an update's gradient changes in the state of the phase itself.
+
+        Args:
+            state: the module's buffers.
+            gradients: of the mean contrast, for weight, visible and hidden bias.
+
+        Returns:
+            The buffers that change, as new tensors.
+        """
+        return {}
+
+    def diagnostics(self, state: State) -> State:
+        """What the phase knows of its own working, by name, such as swap rates."""
+        return {}
+
+    def snapshot(self, state: State, seed: int, step: int, rows: Tensor | None = None) -> Partition:
+        """What the distribution of one call keeps.
+
+        Args:
+            state: the module's buffers after ``advance``.
+            seed: 64-bit key.
+            step: index of the first sweep of this call.
+            rows: a zero whose gradient is to be minus the number of rows that a loss weighs the contrast with, or None.
+
+        Returns:
+            The particles, or the key to run them, as a partition.
+        """
+        return _Particles(*self.particles(state), rows)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         """Nothing: a setting has no particles."""
@@ -65,11 +133,15 @@ class ContrastiveDivergence(NegativePhase):
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
         """A contrast with a key of its own."""
-        return self.snapshot(distribution.parameters[0], draw_seed(), 0).bind(distribution)
+        return self.snapshot({}, draw_seed(), 0).bind(distribution)
 
-    def snapshot(self, particles: Tensor, seed: int, step: int) -> Partition:
-        """The key: the particles are run from the value inside ``log_prob``."""
-        return _DataParticles(self.num_steps, seed, step)
+    def advance(self, distribution: EnergyDistribution, state: State, seed: int, step: int) -> State:
+        """Nothing: the particles are run from the value inside ``log_prob``."""
+        return {}
+
+    def snapshot(self, state: State, seed: int, step: int, rows: Tensor | None = None) -> Partition:
+        """The key of the particles."""
+        return _DataParticles(self.num_steps, seed, step, rows)
 
 
 @dataclass(frozen=True)
@@ -102,9 +174,10 @@ class PersistentChains(NegativePhase):
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
         """Nothing: chains belong to a module."""
+        name = type(self).__name__
         raise ValueError(
-            "`partition` PersistentChains needs chains that go on from call to call, which a module holds: "
-            "use pyro_gen.nn.RBM(..., negative_phase=PersistentChains(...))"
+            f"`partition` {name} needs chains that go on from call to call, which a module holds: "
+            f"use pyro_gen.nn.RBM(..., negative_phase={name}(...))"
         )
 
 
@@ -121,12 +194,16 @@ class _Contrast(Partition):
 
 @dataclass(frozen=True, eq=False)
 class _Particles(_Contrast):
-    """Frozen particles of shape (chains, visible)."""
+    """Frozen particles of shape (chains, visible), with weights that sum to one, or None for the mean."""
 
     particles: Tensor = field(repr=False)
+    weights: Tensor | None = field(default=None, repr=False)
+    rows: Tensor | None = field(default=None, repr=False)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
-        return FirstOrder.apply(-distribution.free_energy(self.particles).mean(0))
+        free_energy = distribution.free_energy(self.particles)
+        mean = free_energy.mean(0) if self.weights is None else torch.tensordot(self.weights, free_energy, 1)
+        return FirstOrder.apply(-mean if self.rows is None else self.rows - mean)
 
 
 @dataclass(frozen=True)
@@ -136,10 +213,12 @@ class _DataParticles(_Contrast):
     num_steps: int
     seed: int
     step: int
+    rows: Tensor | None = field(default=None, repr=False)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         particles = distribution.sweep(value, self.num_steps, self.seed, self.step)
-        return FirstOrder.apply(-distribution.free_energy(particles))
+        free_energy = distribution.free_energy(particles)
+        return FirstOrder.apply(-free_energy if self.rows is None else self.rows - free_energy)
 
 
 def starts_at_data(partition: Partition | None) -> bool:

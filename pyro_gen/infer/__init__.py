@@ -1,8 +1,11 @@
 """Learning and sampling: negative phases, partition functions, the custom gradient step, MCMC kernels."""
 
 from pyro_gen.distributions.annealing import AIS
+from pyro_gen.distributions.fast_weights import FastPersistentChains
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
+from pyro_gen.distributions.tempering import TemperedChains
+from pyro_gen.distributions.weighted_chains import WeightedChains
 from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.cluster import SwendsenWang
@@ -17,6 +20,7 @@ __all__ = [
     "Bracket",
     "ContrastiveDivergence",
     "Exact",
+    "FastPersistentChains",
     "GibbsInfo",
     "GibbsState",
     "LogLikelihood",
@@ -27,6 +31,8 @@ __all__ = [
     "ReplicaExchange",
     "ReplicaInfo",
     "SwendsenWang",
+    "TemperedChains",
+    "WeightedChains",
     "contrastive_gradient",
     "log_likelihood",
     "log_partition_bracket",

@@ -7,9 +7,10 @@ from typing import Literal, cast, overload
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions.negative_phase import NegativePhase
-from pyro_gen.kernels import contrastive
+from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, Particles, PersistentChains
+from pyro_gen.kernels import contrastive, rbm_free_energy
 from pyro_gen.nn import RBM
+from pyro_gen.nn.learning import Gradients
 from pyro_gen.nn.rbm import check_chains, check_states
 
 
@@ -50,21 +51,60 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
         >>> contrastive_gradient(rbm, torch.ones(8, 4))
         >>> optimizer.step()
     """
-    (weight, vbias, hbias), buffers, phase = _tables(rbm)
+    parameters, buffers, phase = _tables(rbm)
+    weight, vbias, hbias = parameters
     _check_batch(weight, batch)
     with torch.no_grad():
         batch = batch if batch.dtype == weight.dtype else batch.to(weight.dtype)
-        start = buffers["chains"] if phase.persistent_chains else batch
-        seed, step = int(buffers["seed"].item()), int(buffers["step"].item())
-        found = contrastive.gradients(batch, start, weight, vbias, hbias, phase.num_steps, seed, step, 0)
-        value = contrastive.contrast(batch, found[3], weight, vbias, hbias) if return_contrast else None
-        buffers["step"].add_(phase.num_steps)
-    if phase.persistent_chains:
-        buffers["chains"] = found[3]
-    weight.grad = found[0] if weight.requires_grad else None
-    vbias.grad = found[1] if vbias.requires_grad else None
-    hbias.grad = found[2] if hbias.requires_grad else None
+        if type(phase) in FUSED:
+            gradients, value = _fused(rbm, phase, parameters, buffers, batch, return_contrast)
+        else:
+            rbm.advance(phase)
+            particles = phase.particles(rbm.state())
+            gradients = rbm.learned(_statistics(batch, particles, *parameters))
+            value = _contrast(batch, particles, *parameters) if return_contrast else None
+    weight.grad = gradients[0] if weight.requires_grad else None
+    vbias.grad = gradients[1] if vbias.requires_grad else None
+    hbias.grad = gradients[2] if hbias.requires_grad else None
     return value
+
+
+FUSED = (PersistentChains, ContrastiveDivergence)
+"""Phases whose whole update is one call of a kernel."""
+
+
+def _fused(
+    rbm: RBM, phase: NegativePhase, parameters: Gradients, buffers: dict[str, Tensor], batch: Tensor, contrast: bool
+) -> tuple[Gradients, Tensor | None]:
+    """Chains and statistics in one call."""
+    chains = buffers["chains"]
+    start = chains if phase.persistent_chains else batch
+    seed, step = int(buffers["seed"].item()), int(buffers["step"].item())
+    *found, particles = contrastive.gradients(batch, start, *parameters, phase.num_steps, seed, step, 0)
+    value = contrastive.contrast(batch, particles, *parameters) if contrast else None
+    buffers["step"].add_(phase.num_steps)
+    if phase.persistent_chains:
+        buffers["chains"] = particles
+    rbm.advanced(chains, step)
+    weight, vbias, hbias = found
+    gradients = weight, vbias, hbias
+    return rbm.learned(gradients) if rbm.centring else gradients, value
+
+
+def _statistics(batch: Tensor, particles: Particles, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Gradients:
+    """Gradient of mean F over ``batch`` minus the particles' mean."""
+    states, weights = particles
+    if weights is None:
+        return contrastive.statistics(batch, states, weight, vbias, hbias)
+    return contrastive.reference.statistics(batch, states, weight, vbias, hbias, weights)
+
+
+def _contrast(batch: Tensor, particles: Particles, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:
+    """Mean F over ``batch`` minus the particles' mean, in nats."""
+    if particles.weights is None:
+        return contrastive.contrast(batch, particles.states, weight, vbias, hbias)
+    data, model = (rbm_free_energy(x, weight, vbias, hbias) for x in (batch, particles.states))
+    return data.mean() - particles.weights @ model
 
 
 def _tables(rbm: RBM) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor], NegativePhase]:

@@ -40,7 +40,11 @@ def moment_gradient(machine: BoltzmannMachine, batch: Tensor) -> None:
         raise ValueError(f"`machine` must have a negative phase such as PersistentChains(...), got {phase}")
     machine.check_states("batch", batch)
     batch = batch.to(machine.bias)
-    particles = machine.advance(phase, machine.chains if phase.persistent_chains else batch)
+    seed, step = int(machine.seed), int(machine.step)
+    machine.advance(phase)
+    particles = machine.chains
+    if not phase.persistent_chains:
+        particles = machine.distribution().sweep(batch, phase.num_steps, seed, step)
     machine.coupling.grad = _pair_means(machine, particles) - _pair_means(machine, batch)
     machine.bias.grad = particles.mean(0) - batch.mean(0)
 

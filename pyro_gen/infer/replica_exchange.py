@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
 from pyro_gen.infer.block_gibbs import GibbsState
 from pyro_gen.kernels import draw_seed
-from pyro_gen.kernels.random import HIDDEN, source
+from pyro_gen.kernels.random import SWAP, source
 
 
 class ReplicaInfo(NamedTuple):
@@ -92,7 +92,7 @@ class ReplicaExchange:
         """
         betas = self.betas.expand(state.value.shape[:-1])
         value = self.distribution.sweep(state.value, self.num_steps, state.seed, state.step, betas)
-        uniform = source(state.seed, self.num_chains, 0, value, fast=True)(state.step, HIDDEN, len(self.betas) - 1)
+        uniform = source(state.seed, self.num_chains, 0, value, fast=True)(state.step, SWAP, len(self.betas) - 1)
         turn = state.step // self.num_steps % 2
         order, rates = swap_neighbours(self.distribution.energy(value), self.betas, uniform, turn)
         value = value.gather(1, order.unsqueeze(-1).expand_as(value))

@@ -16,8 +16,8 @@ import torch
 from numpy.random.bit_generator import ISeedSequence
 from torch import Tensor
 
-HIDDEN, VISIBLE, INITIAL = 0, 1, 2
-"""Streams: the half step to the hidden units, the half step to the visible units, initial states."""
+HIDDEN, VISIBLE, INITIAL, SWAP = 0, 1, 2, 3
+"""Streams: the half step to the hidden units, to the visible units, initial states, exchanges and choices of chains."""
 
 Uniforms = Callable[[int, int, int], Tensor]
 """``uniforms(step, stream, units)`` gives a fresh tensor of shape (chains, units) in [0, 1)."""

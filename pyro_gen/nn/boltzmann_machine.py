@@ -12,12 +12,12 @@ from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.energy import Memo
 from pyro_gen.distributions.misuse import refuse_misuse
-from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains
+from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains, State
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.distributions.units.binary import BinaryUnits
 from pyro_gen.kernels import draw_seed
-from pyro_gen.nn.rbm import _check_evaluation, check_chains
+from pyro_gen.nn.rbm import FROZEN_AFTER, _check_evaluation, _warn_if_frozen, check_chains
 
 
 class BoltzmannMachine(nn.Module):
@@ -42,8 +42,8 @@ class BoltzmannMachine(nn.Module):
         num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
 
     Raises:
-        ValueError: there are no units, the units are not binary, an edge does not fit, or ``evaluation`` is a negative
-            phase.
+        ValueError: there are no units, the units are not binary, an edge does not fit, ``negative_phase`` is one that
+            works on the two layers of an RBM, or ``evaluation`` is a negative phase.
 
     References:
         Ackley, Hinton, Sejnowski (1985), A learning algorithm for Boltzmann machines. Hyvarinen (2006), Consistency of
@@ -75,6 +75,7 @@ class BoltzmannMachine(nn.Module):
             raise ValueError(f"`features` must be at least 1, got {features}")
         if not isinstance(units, BinaryUnits):
             raise ValueError(f"`units` must be binary, BernoulliUnits() or SpinUnits(), got {units}")
+        _check_phase(negative_phase)
         _check_evaluation(evaluation)
         self.units, self.num_steps = units, num_steps
         self.negative_phase, self.evaluation = negative_phase, evaluation
@@ -89,6 +90,7 @@ class BoltzmannMachine(nn.Module):
         self.register_buffer("seed", torch.tensor(draw_seed()))
         self.register_buffer("base_rates", units.mean(torch.zeros(features)))
         self._memo: Memo = []
+        self._landmark: Tensor | None = None
 
     @classmethod
     def from_data(cls, x: Tensor, edges: Tensor | None = None, **settings: Any) -> BoltzmannMachine:
@@ -144,39 +146,41 @@ class BoltzmannMachine(nn.Module):
         if isinstance(phase, NegativePhase):
             refuse_misuse(torch.broadcast_shapes(self.coupling.shape[:-1], self.bias.shape[:-1]))
             seed, step = int(self.seed), int(self.step)
-            partition: Partition | None = phase.snapshot(self.advance(phase, self.chains), seed, step)
+            self.advance(phase)
+            partition: Partition | None = phase.snapshot(self.state(), seed, step)
         else:
             partition = with_base_rates(phase, self.base_rates)
-        result = self._distribution()
+        result = self.distribution()
         if isinstance(self.coupling, nn.Parameter) and isinstance(self.bias, nn.Parameter):
             result.share(self._memo)  # one run of AIS for each version of the parameters
         result.partition = None if partition is None else partition.bind(result)
         return result
 
-    def _distribution(self) -> distributions.BoltzmannMachine:
+    def distribution(self) -> distributions.BoltzmannMachine:
+        """The distribution over the current couplings, with the default way to know log Z; nothing advances."""
         settings: dict[str, Any] = {"num_steps": self.num_steps, "units": self.units, "graph": self.graph}
         return distributions.BoltzmannMachine(self.coupling, self.bias, **settings)
 
+    def state(self) -> State:
+        """The buffers, by name: what a negative phase works on."""
+        return dict(self.named_buffers(recurse=False))
+
     @torch.no_grad()
-    def advance(self, phase: NegativePhase, start: Tensor) -> Tensor:
-        """Run the phase's sweeps from ``start`` with the module's key, and count them; persistent chains are kept.
+    def advance(self, phase: NegativePhase) -> None:
+        """Run the sweeps of one update with the module's key, and count them; frozen chains are noticed.
 
         Args:
             phase: the settings.
-            start: states (rows, features); nothing is run where there are none.
-
-        Returns:
-            The particles, shape (rows, features).
         """
+        _check_phase(phase)
         check_chains(phase, self.chains)
         seed, step = int(self.seed), int(self.step)
+        for name, value in phase.advance(self.distribution(), self.state(), seed, step).items():
+            self._buffers[name] = value
         self.step += phase.num_steps
-        if not len(start):
-            return start
-        particles = self._distribution().sweep(start, phase.num_steps, seed, step)
-        if phase.persistent_chains:
-            self.chains = particles
-        return particles
+        if step // phase.num_steps % FROZEN_AFTER == 0 and phase.persistent_chains:
+            _warn_if_frozen(self._landmark, self.chains)
+            self._landmark = self.chains
 
     def check_states(self, name: str, x: Tensor) -> None:
         """Check a batch of states.
@@ -196,12 +200,20 @@ class BoltzmannMachine(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles find out log Z for themselves."""
-        return self.__dict__ | {"_memo": []}
+        return self.__dict__ | {"_memo": [], "_landmark": None}
 
     def extra_repr(self) -> str:
         """Sizes and settings."""
         sizes = f"features={self.bias.shape[-1]}, edges={len(self.edges)}, units={self.units}"
         return f"{sizes}, negative_phase={self.negative_phase}, evaluation={self.evaluation}"
+
+
+def _check_phase(phase: Partition | None) -> None:
+    if isinstance(phase, NegativePhase) and type(phase) not in (ContrastiveDivergence, PersistentChains):
+        raise ValueError(
+            "`negative_phase` must be ContrastiveDivergence(...), PersistentChains(...) or a way to know log Z: others "
+            f"work on the two layers of an RBM; got {phase}"
+        )
 
 
 __all__ = ["BoltzmannMachine"]

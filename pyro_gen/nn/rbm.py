@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import warnings
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +13,32 @@ from pyro_gen import distributions
 from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.energy import Memo
 from pyro_gen.distributions.misuse import refuse_misuse
-from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains
+from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, State
 from pyro_gen.distributions.partition import Partition
-from pyro_gen.kernels import draw_seed, rbm_gibbs
+from pyro_gen.kernels import draw_seed
+from pyro_gen.nn.learning import Gradients, Hooked, centred
+
+OFFSETS_EVERY = 10
+"""Updates between two of the offsets, each of which costs a product with the weights."""
+OFFSETS_SHARE = 0.1
+"""Share of the present particles in the sliding means."""
+FROZEN_AFTER = 256
+"""Updates over which chains that have not moved count as frozen."""
+
+
+class Diagnostics(NamedTuple):
+    """State of learning after an update.
+
+    ``step`` counts sweeps; ``turnover`` is the share of the chains' units that the last update changed (NaN without
+    chains); ``gradient_norm`` and ``weight_norm`` are Euclidean; ``phase`` holds what the negative phase adds, such as
+    swap rates.
+    """
+
+    step: int
+    turnover: float
+    gradient_norm: float
+    weight_norm: float
+    phase: dict[str, Tensor]
 
 
 class RBM(nn.Module):
@@ -35,6 +60,9 @@ class RBM(nn.Module):
         evaluation: how log Z is known in ``eval()``: ``Exact``, ``AIS`` or None (exact up to 20 units on the smaller
             side).
         num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
+        centring: whether the gradient under a negative phase is the centred one (see :func:`pyro_gen.nn.centred`), with
+            sliding means of the particles as offsets. The parameters stay what they are, W, a and b; ``.grad`` is then
+            the step that the centred parametrisation would make, no longer the plain gradient.
 
     Raises:
         ValueError: a size is below 1, or ``evaluation`` is a negative phase.
@@ -54,6 +82,8 @@ class RBM(nn.Module):
     step: Tensor
     seed: Tensor
     base_rates: Tensor
+    visible_offset: Tensor
+    hidden_offset: Tensor
 
     def __init__(
         self,
@@ -62,6 +92,8 @@ class RBM(nn.Module):
         negative_phase: Partition | None = PersistentChains(),  # noqa: B008  # an immutable setting
         evaluation: Partition | None = None,
         num_steps: int | None = None,
+        *,
+        centring: bool = False,
     ) -> None:
         super().__init__()
         if visible < 1 or hidden < 1:
@@ -76,7 +108,14 @@ class RBM(nn.Module):
         self.register_buffer("step", torch.tensor(0))
         self.register_buffer("seed", torch.tensor(draw_seed()))
         self.register_buffer("base_rates", torch.full((visible,), 0.5))
+        if centring:
+            self.register_buffer("visible_offset", torch.full((visible,), 0.5))
+            self.register_buffer("hidden_offset", torch.full((hidden,), 0.5))
+        self.centring = centring
         self._memo: Memo = []
+        self._before: Tensor | None = None
+        self._landmark: Tensor | None = None
+        self._start_phase()
 
     @classmethod
     def from_data(cls, x: Tensor, hidden: int, **settings: Any) -> RBM:
@@ -85,7 +124,7 @@ class RBM(nn.Module):
         Args:
             x: states in {0, 1}, shape (rows, visible).
             hidden: number of hidden units.
-            **settings: ``negative_phase``, ``evaluation`` and ``num_steps`` of the constructor.
+            **settings: ``negative_phase``, ``evaluation``, ``num_steps`` and ``centring`` of the constructor.
 
         Returns:
             A module with the dtype and on the device of ``x``.
@@ -104,7 +143,18 @@ class RBM(nn.Module):
             rbm.vbias.copy_(rbm.base_rates.logit())
             rows = torch.randint(len(x), (len(rbm.chains),))
             rbm.chains.copy_(x[rows.to(x.device)])
+            if rbm.centring:
+                rbm.visible_offset.copy_(rbm.base_rates)
+            rbm._start_phase()
         return rbm
+
+    @torch.no_grad()
+    def _start_phase(self) -> None:
+        """Give the phase the buffers that it asks for, as they are at the start."""
+        if isinstance(self.negative_phase, NegativePhase):
+            plain = distributions.RBM(self.weight, self.vbias, self.hbias, validate_args=False)
+            for name, value in self.negative_phase.initial_state(plain, self.base_rates).items():
+                self.register_buffer(name, value)
 
     def forward(self) -> distributions.RBM:
         """The distribution over the current weights; advances the negative phase in training mode with gradients.
@@ -120,15 +170,54 @@ class RBM(nn.Module):
         learning = self.training and torch.is_grad_enabled()
         phase = self.negative_phase if learning else _check_evaluation(self.evaluation)
         if isinstance(phase, NegativePhase):
-            refuse_misuse(torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1]))
-            partition: Partition | None = self._snapshot(phase)
-        else:
-            partition = with_base_rates(phase, self.base_rates)
+            return self._learning(phase, parameters)
         result = distributions.RBM(*parameters, num_steps=self.num_steps)
         if all(isinstance(p, nn.Parameter) for p in parameters):
             result.share(self._memo)  # one run of AIS for each version of the weights
+        partition = with_base_rates(phase, self.base_rates)
         result.partition = None if partition is None else partition.bind(result)
         return result
+
+    def _learning(self, phase: NegativePhase, parameters: Gradients) -> distributions.RBM:
+        """The distribution under a phase that has advanced, with the hook on the way back to the parameters."""
+        refuse_misuse(
+            torch.broadcast_shapes(*(p.shape[:-event] for p, event in zip(parameters, (2, 1, 1), strict=True)))
+        )
+        seed, step = int(self.seed), int(self.step)
+        self.advance(phase)
+        rows = None
+        if self.centring or type(phase).learn is not NegativePhase.learn:
+            *hooked, rows = Hooked.apply(self._hook, *parameters)
+            parameters = (hooked[0], hooked[1], hooked[2])
+        result = distributions.RBM(*parameters, num_steps=self.num_steps)
+        result.partition = phase.snapshot(self.state(), seed, step, rows).bind(result)
+        return result
+
+    def _hook(self, rows: Tensor, gradients: Gradients) -> Gradients:
+        """Backwards through a contrast that a loss weighed with ``-rows``."""
+        count = rows.abs()
+        if count > 0:
+            mean = gradients[0] / count, gradients[1] / count, gradients[2] / count
+            return self.learned(mean, float(count))
+        return gradients
+
+    @torch.no_grad()
+    def learned(self, gradients: Gradients, rows: float = 1.0) -> Gradients:
+        """What an update is to follow, given the gradient of the mean contrast; the phase learns from it as well.
+
+        Args:
+            gradients: of weight, visible and hidden bias.
+            rows: factor of the result.
+
+        Returns:
+            The gradients, centred where the module says so.
+        """
+        phase = cast(NegativePhase, self.negative_phase)
+        self.keep(phase.learn(self.state(), gradients))
+        if self.centring:
+            gradients = centred(gradients, self.visible_offset, self.hidden_offset)
+        weight, visible, hidden = gradients
+        return gradients if rows == 1.0 else (weight * rows, visible * rows, hidden * rows)
 
     def transform(self, v: Tensor) -> Tensor:
         """Hidden probabilities P(h_j = 1 | v): the features of a data point.
@@ -154,35 +243,81 @@ class RBM(nn.Module):
         probs = torch.sigmoid(self.transform(v) @ self.weight.mT + self.vbias)
         return (probs - v).abs().sum(-1).mean()
 
-    def _snapshot(self, phase: NegativePhase) -> Partition:
-        """The phase's particles of this call, or the key to run them."""
-        seed, step = int(self.seed), int(self.step)
-        return phase.snapshot(self.advance(phase, self.chains), seed, step)
+    def state(self) -> State:
+        """The buffers, by name: what a negative phase works on."""
+        return dict(self.named_buffers(recurse=False))
+
+    def keep(self, state: State) -> None:
+        """Put new tensors in the place of buffers.
+
+        Args:
+            state: by name; other buffers stay.
+        """
+        for name, value in state.items():
+            self._buffers[name] = value
 
     @torch.no_grad()
-    def advance(self, phase: NegativePhase, start: Tensor) -> Tensor:
-        """Run the phase's sweeps from ``start`` with the module's key, and count them; persistent chains are kept.
+    def advance(self, phase: NegativePhase) -> None:
+        """Run the sweeps of one update with the module's key, and count them.
 
         Args:
             phase: the settings.
-            start: states (rows, visible); nothing is run where there are none.
-
-        Returns:
-            The particles, shape (rows, visible).
         """
         check_chains(phase, self.chains)
-        seed, step = int(self.seed), int(self.step)
+        before, seed, step = self.chains, int(self.seed), int(self.step)
+        plain = distributions.RBM(self.weight, self.vbias, self.hbias, validate_args=False)
+        self.keep(phase.advance(plain, self.state(), seed, step))
         self.step += phase.num_steps
-        if not len(start):
-            return start
-        particles, _ = rbm_gibbs(start, self.weight, self.vbias, self.hbias, phase.num_steps, seed=seed, step=step)
-        if phase.persistent_chains:
-            self.chains = particles
-        return particles
+        self.advanced(before, step)
+
+    @torch.no_grad()
+    def advanced(self, before: Tensor, step: int) -> None:
+        """Note that the chains moved from ``before``, sweep ``step`` on: offsets follow, and frozen chains are noticed.
+
+        Args:
+            before: the chains as they were.
+            step: index of the update's first sweep.
+        """
+        phase = cast(NegativePhase, self.negative_phase)
+        self._before = before
+        update = step // phase.num_steps
+        if self.centring and update % OFFSETS_EVERY == 0:
+            self._move_offsets(phase)
+        if update % FROZEN_AFTER == 0 and phase.persistent_chains:
+            _warn_if_frozen(self._landmark, self.chains)
+            self._landmark = self.chains
+
+    def _move_offsets(self, phase: NegativePhase) -> None:
+        """Sliding means of the units, over the particles, or where the phase keeps none at the base rates."""
+        states, weights = phase.particles(self.state()) if phase.persistent_chains else (self.base_rates[None], None)
+        for offset, units in ((self.visible_offset, states), (self.hidden_offset, self.transform(states))):
+            mean = units.mean(0) if weights is None else weights @ units
+            offset.lerp_(mean, OFFSETS_SHARE)
+
+    def diagnostics(self) -> Diagnostics:
+        """How learning goes, computed when asked for and not before.
+
+        Returns:
+            Turnover of the chains in the last update, norms of weights and gradient, and what the phase itself knows.
+
+        Example:
+            >>> rbm = RBM(6, 3)
+            >>> rbm().log_prob(torch.ones(2, 6)).sum().backward()
+            >>> 0 <= rbm.diagnostics().turnover <= 1
+            True
+        """
+        phase = self.negative_phase
+        own = phase.diagnostics(self.state()) if isinstance(phase, NegativePhase) else {}
+        turnover = math.nan
+        if self._before is not None and self._before.shape == self.chains.shape and len(self.chains):
+            turnover = self.chains.ne(self._before).double().mean().item()
+        gradients = [p.grad.norm() for p in (self.weight, self.vbias, self.hbias) if p.grad is not None]
+        norm = torch.stack(gradients).norm().item() if gradients else math.nan
+        return Diagnostics(int(self.step), turnover, norm, self.weight.detach().norm().item(), own)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles find out log Z for themselves."""
-        return self.__dict__ | {"_memo": []}
+        return self.__dict__ | {"_memo": [], "_before": None, "_landmark": None}
 
     def extra_repr(self) -> str:
         """Sizes and settings."""
@@ -194,6 +329,20 @@ def _check_evaluation(evaluation: Partition | None) -> Partition | None:
     if isinstance(evaluation, NegativePhase) or not isinstance(evaluation, Partition | None):
         raise ValueError(f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}")
     return evaluation
+
+
+def _warn_if_frozen(before: Tensor | None, chains: Tensor) -> None:
+    """Warn where at least half of the chains are what they were ``FROZEN_AFTER`` updates ago."""
+    if before is None or before.shape != chains.shape:
+        return
+    frozen = int((before == chains).all(-1).sum())
+    if frozen > 1 and 2 * frozen >= len(chains):
+        warnings.warn(
+            f"{frozen} of {len(chains)} persistent chains are where they were {FROZEN_AFTER} updates ago: they have "
+            "frozen, and the gradient no longer knows the model; use more steps, TemperedChains, weight decay or a "
+            "smaller learning rate",
+            stacklevel=3,
+        )
 
 
 def check_chains(phase: NegativePhase, chains: Tensor) -> None:

@@ -28,10 +28,25 @@ from torch import Tensor
 
 from pyro_gen import nn
 from pyro_gen.distributions import RBM
-from pyro_gen.infer import ContrastiveDivergence, Exact, PersistentChains, contrastive_gradient
+from pyro_gen.infer import (
+    ContrastiveDivergence,
+    Exact,
+    FastPersistentChains,
+    NegativePhase,
+    PersistentChains,
+    TemperedChains,
+    WeightedChains,
+    contrastive_gradient,
+)
 
-Phase = PersistentChains | ContrastiveDivergence
-PHASES: list[Phase] = [PersistentChains(num_steps=3, num_chains=20), ContrastiveDivergence(3)]
+Phase = NegativePhase
+PHASES: list[Phase] = [
+    PersistentChains(num_steps=3, num_chains=20),
+    ContrastiveDivergence(3),
+    FastPersistentChains(num_steps=3, num_chains=20),
+    TemperedChains(num_steps=3, num_chains=20, num_betas=4),
+    WeightedChains(num_steps=3, num_chains=20, num_witnesses=10),
+]
 NAMES = ("weight", "vbias", "hbias")
 
 

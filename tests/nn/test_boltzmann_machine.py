@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_gen import nn
 from pyro_gen.distributions import BernoulliUnits, BoltzmannMachine, SpinUnits, ising_lattice, lattice_edges
-from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, PersistentChains, moment_gradient
+from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, PersistentChains, TemperedChains, moment_gradient
 
 UNITS = [BernoulliUnits(), SpinUnits()]
 
@@ -197,6 +197,8 @@ def test_bad_settings_are_named() -> None:
         nn.BoltzmannMachine(0)
     with pytest.raises(ValueError, match="`units` must be binary"):
         nn.BoltzmannMachine(3, units=4)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="two layers of an RBM"):
+        nn.BoltzmannMachine(3, negative_phase=TemperedChains())
     with pytest.raises(ValueError, match="`evaluation` must know log Z"):
         nn.BoltzmannMachine(3, evaluation=PersistentChains())
     with pytest.raises(ValueError, match="SpinUnits only"):

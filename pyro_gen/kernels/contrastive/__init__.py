@@ -17,6 +17,9 @@ __all__ = ["Gradients", "contrast", "rbm_contrast"]
 
 contrast = reference.contrast
 
+Statistics = tuple[Tensor, Tensor, Tensor]
+"""Gradients of weight, visible and hidden biases."""
+
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 """Gradients of weight, visible and hidden biases, and the particles that they were taken at."""
 
@@ -104,6 +107,20 @@ def gradients(
         return reference.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
     particles, _ = native.rbm_gibbs(start, weight, vbias, hbias, num_steps, None, seed, step, chain_offset)
     return *native.rbm_statistics(batch, particles, weight, vbias, hbias), particles
+
+
+@without_autocast
+def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Statistics:
+    """The gradients for particles that somebody else has run, for eager callers under ``no_grad``."""
+    _check(batch, particles, weight, vbias, hbias)
+    chosen = backend.choose("rbm_contrast", PATHS, particles, weight)
+    if chosen == "native":
+        return native.rbm_statistics(batch, particles, weight, vbias, hbias)
+    if chosen == "triton":
+        from pyro_gen.kernels.contrastive import triton as cuda
+
+        return cuda.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)[:3]
+    return reference.statistics(batch, particles, weight, vbias, hbias)
 
 
 def _check(batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:

@@ -22,9 +22,18 @@ def rbm_contrast(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See :func:`pyro_gen.kernels.rbm_contrast`; one product of K = n + m rows serves both phases."""
     particles, _ = sweep(start, weight, vbias, hbias, num_steps, None, seed, step, chain_offset)
+    return *statistics(batch, particles, weight, vbias, hbias), particles
+
+
+def statistics(
+    batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, shares: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients alone, for given particles; ``shares`` (particles,) weighs them where they are not alike."""
     states, share = torch.cat((batch, particles)), _shares(len(batch), len(particles), batch.dtype, batch.device)
+    if shares is not None:
+        share = torch.cat((share[: len(batch)], shares.unsqueeze(-1)))
     hidden = torch.addmm(hbias, states, weight).sigmoid_().mul_(share)
-    return torch.mm(states.mT, hidden), torch.mm(share.mT, states).squeeze(0), hidden.sum(0), particles
+    return torch.mm(states.mT, hidden), torch.mm(share.mT, states).squeeze(0), hidden.sum(0)
 
 
 def contrast(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:

@@ -1,0 +1,134 @@
+"""Weighted chains: annealed importance sampling along the very path that learning takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from pyro_gen.distributions.negative_phase import Particles, PersistentChains, State
+from pyro_gen.kernels import rbm_free_energy
+from pyro_gen.kernels.random import SWAP, source
+
+if TYPE_CHECKING:
+    from pyro_gen.distributions.energy import EnergyDistribution
+
+OLD = ("old_weight", "old_vbias", "old_hbias")
+
+
+@dataclass(frozen=True)
+class WeightedChains(PersistentChains):
+    r"""Persistent chains whose importance weights make up for what every update changes under them.
+
+    .. math:: \log w \leftarrow \log w + F_{\theta_{t-1}}(v) - F_{\theta_t}(v), \qquad v \leftarrow
+              \text{Gibbs}_{\theta_t}(v), \qquad \widehat{\log Z_t} = \log Z_0 + \log \textstyle\frac1n \sum_i w_i
+
+    The chains start as exact draws of independent units at the base rates, whose log Z is known, so that log Z is
+    tracked along training: each update is one more temperature of an annealed run. They are drawn anew by their weights
+    (systematic resampling) where the effective sample size falls below a share of them.
+
+    Chains that the gradient was taken at know where it leads: an update raises F just there, their weights fall, and
+    log Z comes out too small, by half a nat within 200 updates of 400 chains on a toy. Log Z is therefore taken from
+    *witnesses*, as many chains again that no gradient sees: given the path their mean weight is unbiased for Z.
+
+    Args:
+        num_chains: chains that the gradient is taken at.
+        num_steps: sweeps k of every chain an update.
+        num_witnesses: further chains, for log Z; none where 0.
+        resample_below: share of the chains below which the effective sample size makes them be drawn anew.
+
+    References:
+        Neal (2001), Annealed importance sampling. Carbone, Hua, Coste, Vanden-Eijnden (2023), Efficient training of
+        energy-based models using Jarzynski equality, Algorithms 1 and 4 (without witnesses).
+
+    Example:
+        >>> WeightedChains(num_chains=100, num_steps=2).persistent_chains
+        200
+    """
+
+    num_witnesses: int = 100
+    resample_below: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        super().__post_init__()
+        if not isinstance(self.num_witnesses, int) or self.num_witnesses < 0:
+            raise ValueError(f"`num_witnesses` must not be negative, got {self.num_witnesses}")
+        if not 0 <= self.resample_below <= 1:
+            raise ValueError(f"`resample_below` must lie in [0, 1], got {self.resample_below}")
+
+    @property
+    def persistent_chains(self) -> int:
+        """Chains of both groups."""
+        return self.num_chains + self.num_witnesses
+
+    def initial_state(self, distribution: EnergyDistribution, base_rates: Tensor) -> State:
+        """Exact draws of independent units, no weights yet, and the independent units as the old parameters."""
+        weight, _, hbias = (p.detach() for p in distribution.parameters)
+        base = base_rates.logit()
+        log_partition = softplus(base.double()).sum() + len(hbias) * math.log(2)
+        chains = torch.bernoulli(base_rates.expand(self.persistent_chains, -1))
+        old = weight.new_zeros(weight.shape), base, hbias.new_zeros(hbias.shape)
+        start = {"chains": chains, "log_weights": chains.new_zeros(len(chains), dtype=torch.float64)}
+        return start | {"log_partition": log_partition} | dict(zip(OLD, old, strict=True))
+
+    def advance(self, distribution: EnergyDistribution, state: State, seed: int, step: int) -> State:
+        """Weigh by what the last update changed, draw anew where the weights say so, then sweep."""
+        v = state["chains"]
+        old = rbm_free_energy(v, *(state[name] for name in OLD)).double()
+        log_weights = state["log_weights"] + old - distribution.free_energy(v).double()
+        index, log_weights, gain = self._drawn_anew(log_weights, seed, step)
+        v = distribution.sweep(v[index], self.num_steps, seed, step)
+        new = {name: p.detach().clone() for name, p in zip(OLD, distribution.parameters, strict=True)}
+        return {"chains": v, "log_weights": log_weights, "log_partition": state["log_partition"] + gain} | new
+
+    def _drawn_anew(self, log_weights: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices of the chains that go on, their weights, and what the witnesses' weights hand over to log Z."""
+        index, gain = torch.arange(len(log_weights), device=log_weights.device), log_weights.new_zeros(())
+        uniforms = source(seed, 2, 0, log_weights, fast=False)(step, SWAP, 1)
+        for group, first in enumerate((0, self.num_chains)):
+            own = slice(first, None) if group else slice(0, self.num_chains)
+            weights = log_weights[own]
+            if _effective_size(weights) < self.resample_below * len(weights):
+                gain = _log_mean(weights) if group else gain
+                index[own] = first + _systematic(weights, uniforms[group])
+                log_weights = log_weights.clone()
+                log_weights[own] = 0
+        return index, log_weights, gain
+
+    def particles(self, state: State) -> Particles:
+        """The chains without the witnesses, with their weights."""
+        weights = state["log_weights"][: self.num_chains].softmax(0)
+        return Particles(state["chains"][: self.num_chains], weights.to(state["chains"].dtype))
+
+    def diagnostics(self, state: State) -> State:
+        """Log Z along the path in nats (of the parameters at the last advance), and effective sample sizes."""
+        found = {"effective_sample_size": _effective_size(state["log_weights"][: self.num_chains])}
+        if self.num_witnesses:
+            weights = state["log_weights"][self.num_chains :]
+            found["log_partition"] = state["log_partition"] + _log_mean(weights)
+            found["log_partition_sample_size"] = _effective_size(weights)
+        return found
+
+
+def _log_mean(log_weights: Tensor) -> Tensor:
+    return log_weights.logsumexp(0) - math.log(len(log_weights))
+
+
+def _effective_size(log_weights: Tensor) -> Tensor:
+    return (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()
+
+
+def _systematic(log_weights: Tensor, first: Tensor) -> Tensor:
+    """Indices drawn by one uniform and an even comb."""
+    count = len(log_weights)
+    comb = (torch.arange(count, device=log_weights.device) + first) / count
+    cumulative = log_weights.softmax(0).cumsum(0)
+    return torch.searchsorted(cumulative, comb.to(cumulative)).clamp(max=count - 1)
+
+
+__all__ = ["WeightedChains"]

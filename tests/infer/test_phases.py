@@ -1,0 +1,368 @@
+"""Negative phases beyond CD and PCD, and centring: laws by enumeration, updates by hand, diagnostics, resume."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator
+
+import pyro
+import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from torch import Tensor
+
+from pyro_gen import datasets, distributions, nn
+from pyro_gen.distributions.tempering import _swap, _sweep
+from pyro_gen.infer import (
+    ContrastiveDivergence,
+    Exact,
+    FastPersistentChains,
+    NegativePhase,
+    PersistentChains,
+    TemperedChains,
+    WeightedChains,
+    contrastive_gradient,
+)
+from pyro_gen.kernels import rbm_gibbs
+from pyro_gen.nn.learning import centred
+from pyro_gen.testing import multinomial_floor, total_variation
+
+PHASES: list[NegativePhase] = [
+    PersistentChains(20, 2),
+    ContrastiveDivergence(2),
+    FastPersistentChains(20, 2),
+    TemperedChains(5, 2, num_betas=4),
+    WeightedChains(20, 2, 10),
+]
+NAMES = ("weight", "vbias", "hbias")
+
+
+def rows(count: int = 12, visible: int = 6) -> Tensor:
+    return torch.randint(2, (count, visible)).double()
+
+
+def setting(phase: NegativePhase, centring: bool = False, scale: float = 1.0) -> tuple[nn.RBM, Tensor]:
+    x = rows()
+    rbm = nn.RBM.from_data(x, 4, negative_phase=phase, centring=centring)
+    with torch.no_grad():
+        rbm.weight.normal_().mul_(scale)
+        rbm.hbias.normal_()
+    return rbm, x
+
+
+def gradients(rbm: nn.RBM) -> list[Tensor]:
+    found = [getattr(rbm, name).grad for name in NAMES]
+    assert all(g is not None for g in found)
+    return found
+
+
+def descend(rbm: nn.RBM, x: Tensor, rate: float = 0.1) -> None:
+    contrastive_gradient(rbm, x)
+    with torch.no_grad():
+        for p in rbm.parameters():
+            p.sub_(rate * p.grad if p.grad is not None else 0)
+
+
+def learn(rbm: nn.RBM, x: Tensor, updates: int) -> None:
+    """Advance the phase without moving the weights."""
+    for _ in range(updates):
+        contrastive_gradient(rbm, x)
+
+
+def svi_step(rbm: nn.RBM, x: Tensor, scale: float) -> None:
+    """Fill ``.grad`` by Pyro, with rows weighed so that they count ``scale``."""
+
+    def model(x: Tensor) -> None:
+        pyro.module("rbm", rbm)
+        with pyro.plate("rows", int(scale), subsample=x):
+            pyro.sample("v", rbm(), obs=x)
+
+    rbm.zero_grad()
+    Trace_ELBO().differentiable_loss(model, lambda x: None, x).backward()
+
+
+def test_the_centred_gradient_is_plain_descent_on_the_centred_parameters() -> None:
+    rbm, x = setting(PersistentChains(20, 2), centring=True)
+    mu, lam = torch.rand(6).double(), torch.rand(4).double()
+    rbm.visible_offset.copy_(mu), rbm.hidden_offset.copy_(lam)
+    weight, vbias, hbias = (p.detach().clone() for p in (rbm.weight, rbm.vbias, rbm.hbias))
+    moved = [weight.clone(), vbias + weight @ lam, hbias + mu @ weight]  # W, a' and b'
+    for p in moved:
+        p.requires_grad_()
+    rbm.step += 2  # between two moves of the offsets
+    twin = copy.deepcopy(rbm)
+    contrastive_gradient(rbm, x)
+    natural = distributions.RBM(moved[0], moved[1] - moved[0] @ lam, moved[2] - mu @ moved[0])
+    loss = natural.free_energy(x).mean() - natural.free_energy(rbm.chains).mean()
+    g = torch.autograd.grad(loss, moved)
+    rate = 0.3
+    w, a, b = (p.detach() - rate * d for p, d in zip(moved, g, strict=True))
+    wanted = w, a - w @ lam, b - mu @ w
+    for p, d, target in zip((weight, vbias, hbias), gradients(rbm), wanted, strict=True):
+        torch.testing.assert_close(p - rate * d, target, rtol=1e-12, atol=1e-12)
+    svi_step(twin, x, 100)
+    for ours, theirs in zip(gradients(rbm), gradients(twin), strict=True):
+        torch.testing.assert_close(100 * ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_centring_makes_learning_blind_to_flips_of_the_data() -> None:
+    x = datasets.bars_and_stripes(3, 3).double()
+    start = torch.randn(9, 5).double() * 0.5
+    found = []
+    for data, sign in ((x, 1.0), (1 - x, -1.0)):
+        rbm = nn.RBM.from_data(data, 5, negative_phase=ContrastiveDivergence(1), centring=True)
+        with torch.no_grad():
+            rbm.weight.copy_(sign * start)
+            rbm.hbias.copy_(-rbm.base_rates @ rbm.weight)
+        for _ in range(600):
+            distribution = distributions.RBM(rbm.weight, rbm.vbias, rbm.hbias, Exact())
+            g = torch.autograd.grad(-distribution.log_prob(data).mean(), list(rbm.parameters()))
+            g = centred((g[0], g[1], g[2]), rbm.base_rates, torch.full((5,), 0.5).double())
+            with torch.no_grad():
+                for p, d in zip(rbm.parameters(), g, strict=True):
+                    p.sub_(0.5 * d)
+        found.append(rbm.eval()().log_prob(data).mean().item())
+    assert found[0] == pytest.approx(found[1], abs=1e-9)
+    assert found[0] > -5.0  # and it did learn: independent pixels have -6.24
+
+
+@pytest.mark.parametrize("centring", [False, True], ids=["plain", "centred"])
+@pytest.mark.parametrize("phase", PHASES, ids=lambda p: type(p).__name__)
+def test_svi_and_the_custom_step_walk_together(phase: NegativePhase, centring: bool) -> None:
+    rbm, x = setting(phase, centring)
+    twin = copy.deepcopy(rbm)
+    optimizers = [torch.optim.SGD(r.parameters(), lr=0.05) for r in (rbm, twin)]
+    for _ in range(12):
+        contrastive_gradient(rbm, x)
+        svi_step(twin, x, 50)
+        for p in twin.parameters():
+            assert p.grad is not None
+            p.grad /= 50
+        for optimizer in optimizers:
+            optimizer.step()
+    for (name, ours), (_, theirs) in zip(rbm.state_dict().items(), twin.state_dict().items(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_a_step_of_fast_weights_is_five_lines() -> None:
+    phase = FastPersistentChains(num_chains=30, num_steps=2, fast_rate=0.2, decay=0.9)
+    rbm, x = setting(phase)
+    w, a, b = (p.detach().clone() for p in (rbm.weight, rbm.vbias, rbm.hbias))
+    wf, af, bf = torch.zeros_like(w), torch.zeros_like(a), torch.zeros_like(b)
+    chains, seed, rate = rbm.chains.clone(), int(rbm.seed), 0.1
+    for t in range(5):
+        chains, _ = rbm_gibbs(chains, w + wf, a + af, b + bf, 2, seed=seed, step=2 * t)
+        h, g = torch.sigmoid(x @ w + b), torch.sigmoid(chains @ w + b)
+        dw, da, db = x.T @ h / 12 - chains.T @ g / 30, x.mean(0) - chains.mean(0), h.mean(0) - g.mean(0)
+        w, a, b = w + rate * dw, a + rate * da, b + rate * db
+        wf, af, bf = 0.9 * wf + 0.2 * dw, 0.9 * af + 0.2 * da, 0.9 * bf + 0.2 * db
+        descend(rbm, x, rate)
+    for ours, theirs in ((rbm.weight, w), (rbm.vbias, a), (rbm.hbias, b), (rbm.get_buffer("fast_weight"), wf)):
+        torch.testing.assert_close(ours.detach(), theirs, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(rbm.get_buffer("fast_vbias"), af)
+    torch.testing.assert_close(rbm.get_buffer("fast_hbias"), bf)
+
+
+def moderate_rbm(scale: float = 1.0) -> distributions.RBM:
+    """6x4 units whose law shows a wrong rule of exchange."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = (6, 4), (6,), (4,)
+    weight, vbias, hbias = (scale * torch.randn(shape, generator=generator) for shape in shapes)
+    return distributions.RBM(weight, vbias, hbias)
+
+
+def law_of(rbm: distributions.RBM) -> Tensor:
+    return rbm.log_prob(rbm.enumerate_support()).exp().double()
+
+
+def numbers(v: Tensor) -> Tensor:
+    return (v.long() << torch.arange(v.shape[-1])).sum(-1)
+
+
+def histogram(v: Tensor) -> Tensor:
+    return torch.bincount(numbers(v), minlength=2 ** v.shape[-1]).double() / len(v)
+
+
+def tempered_run(rbm: distributions.RBM, ladders: int, swap_by_free_energy: bool = False) -> Tensor:
+    """Marginal of the cold chains after 40 sweeps from zeros, with the phase's own sweeps and swaps."""
+    base, betas, chains = torch.zeros(6), torch.tensor([0.0, 0.5, 1.0]), torch.zeros(3, ladders, 6)
+    for t in range(40):
+        chains, excess = _sweep(chains, *rbm.parameters, base, betas, seed=11, step=t)
+        if swap_by_free_energy:
+            excess = rbm.free_energy(chains)
+        chains, _ = _swap(chains, excess, betas, seed=11, step=t)
+    return histogram(chains[-1])
+
+
+def test_tempered_chains_keep_the_law_at_the_noise_floor() -> None:
+    """False-alarm rate 1e-4: the distance of as many independent draws has this quantile."""
+    rbm, ladders = moderate_rbm(), 50_000
+    law = law_of(rbm)
+    assert total_variation(tempered_run(rbm, ladders), law) < multinomial_floor(law, ladders, 0.9999)
+
+
+def test_tempered_chains_start_at_the_base_rates() -> None:
+    rbm, ladders = moderate_rbm(), 20_000
+    rates = torch.tensor([0.2, 0.5, 0.7, 0.4, 0.6, 0.5])
+    betas = torch.tensor([0.0, 0.3, 1.0])
+    chains, _ = _sweep(torch.zeros(3, ladders, 6), *rbm.parameters, rates.logit(), betas, seed=5, step=0)
+    z = (chains[0].mean(0) - rates) / (rates * (1 - rates) / ladders).sqrt()
+    assert z.abs().max() < 5.0
+
+
+def test_swaps_by_the_marginal_free_energy_are_noticed() -> None:
+    """The peers' defect: sweeps at beta on the joint energy, swaps by another law."""
+    rbm, ladders = moderate_rbm(), 50_000
+    law = law_of(rbm)
+    assert total_variation(tempered_run(rbm, ladders, True), law) > 1.5 * multinomial_floor(law, ladders, 0.9999)
+
+
+def test_the_ladder_moves_to_even_swap_rates_and_is_reported() -> None:
+    rbm = nn.RBM(6, 4, negative_phase=TemperedChains(100, 1, num_betas=4))
+    with torch.no_grad():
+        for p, q in zip(rbm.parameters(), moderate_rbm(2.0).parameters, strict=True):
+            p.copy_(q)
+    for _ in range(1000):
+        rbm()
+    known = rbm.diagnostics().phase
+    assert known["betas"][0] == 0
+    assert known["betas"][-1] == 1
+    assert (known["betas"].diff() > 0).all()
+    rates = known["swap_rates"]
+    assert rates.max() - rates.min() < 0.1
+    assert rates.min() > 0.2
+
+
+def tracking_errors(runs: int, chains: int, witnesses: int) -> Tensor:
+    """Estimated minus exact log Z after 100 updates of bars and stripes."""
+    x, errors = datasets.bars_and_stripes(3, 3), []
+    for seed in range(runs):
+        pyro.set_rng_seed(seed)
+        phase = WeightedChains(chains, num_witnesses=witnesses)
+        rbm = nn.RBM.from_data(x, 6, negative_phase=phase, evaluation=Exact())
+        for _ in range(100):
+            descend(rbm, x, 0.3)
+        rbm()  # weighs by the last update
+        known = phase.diagnostics(rbm.state())
+        if not witnesses:  # the naive estimate, from the very chains that the gradients were taken at
+            known = {"log_partition": rbm.state()["log_partition"] + rbm.state()["log_weights"].exp().mean().log()}
+        errors.append(known["log_partition"].item() - rbm.eval()().log_partition().value.item())
+    return torch.tensor(errors)
+
+
+def test_witnesses_track_log_z_along_learning() -> None:
+    """The mean of 20 runs; a bound of 4.5 standard errors (t with 19 degrees) has a false-alarm rate below 1e-3."""
+    errors = tracking_errors(20, 100, 200)
+    assert abs(errors.mean()) < 4.5 * errors.std() / math.sqrt(len(errors))
+    assert errors.std() < 0.1
+
+
+def test_without_witnesses_log_z_comes_out_too_small() -> None:
+    errors = tracking_errors(5, 100, 0)
+    assert errors.mean() < -0.2
+
+
+def test_weighted_chains_weigh_the_particles() -> None:
+    rbm, x = setting(WeightedChains(5, 1, 4, resample_below=0.0))
+    rbm()
+    buffers = rbm.state()
+    weights = buffers["log_weights"][:5].softmax(0)
+    assert weights.max() > weights.min()
+    contrastive_gradient(rbm, x)
+    weights = rbm.state()["log_weights"][:5].softmax(0)
+    wanted = -(x.mean(0) - weights @ rbm.chains[:5])
+    torch.testing.assert_close(gradients(rbm)[1], wanted)
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda p: type(p).__name__)
+def test_a_resumed_run_goes_on_bit_for_bit(phase: NegativePhase) -> None:
+    rbm, x = setting(phase, centring=True)
+    for _ in range(15):
+        descend(rbm, x)
+    saved = copy.deepcopy(rbm.state_dict())
+    for _ in range(15):
+        descend(rbm, x)
+    other = nn.RBM.from_data(x, 4, negative_phase=phase, centring=True)
+    other.load_state_dict(saved)
+    for _ in range(15):
+        descend(other, x)
+    for name, value in rbm.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_diagnostics_tell_turnover_and_norms() -> None:
+    rbm, x = setting(PersistentChains(20, 2))
+    assert math.isnan(rbm.diagnostics().turnover)
+    before = rbm.chains.clone()
+    contrastive_gradient(rbm, x)
+    found = rbm.diagnostics()
+    assert found.turnover == pytest.approx((before != rbm.chains).double().mean().item())
+    norms = [g.norm() for g in gradients(rbm)]
+    assert found.gradient_norm == pytest.approx(torch.stack(norms).norm().item())
+    assert found.step == 2
+
+
+@pytest.fixture
+def loud() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_frozen_chains_warn() -> None:
+    rbm, x = setting(PersistentChains(20, 1))
+    with torch.no_grad():
+        rbm.vbias.fill_(1000.0)
+    with pytest.warns(UserWarning, match="20 of 20 persistent chains are where they were 256 updates ago"):
+        learn(rbm, x, 600)
+
+
+@pytest.mark.usefixtures("loud")
+def test_moving_chains_do_not_warn() -> None:
+    rbm, x = setting(PersistentChains(20, 1), scale=0.1)
+    learn(rbm, x, 600)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FastPersistentChains(fast_rate=-1.0), "`fast_rate` must not be negative, got -1.0"),
+        (lambda: FastPersistentChains(decay=1.0), r"`decay` must lie in \[0, 1\), got 1.0"),
+        (lambda: TemperedChains(num_betas=1), "`num_betas` must be at least 2, got 1"),
+        (lambda: TemperedChains(num_chains=0), "`num_chains` must be at least 1, got 0"),
+        (lambda: WeightedChains(num_witnesses=-1), "`num_witnesses` must not be negative, got -1"),
+        (lambda: WeightedChains(resample_below=2.0), r"`resample_below` must lie in \[0, 1\], got 2.0"),
+    ],
+)
+def test_settings_name_what_is_wrong(make: object, message: str) -> None:
+    assert callable(make)
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("phase", PHASES[2:], ids=lambda p: type(p).__name__)
+def test_chains_need_a_module(phase: NegativePhase) -> None:
+    with pytest.raises(ValueError, match=f"`partition` {type(phase).__name__} needs chains"):
+        distributions.RBM(torch.zeros(4, 3), torch.zeros(4), torch.zeros(3), phase)
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda p: type(p).__name__)
+def test_every_phase_trains_through_svi(phase: NegativePhase) -> None:
+    x = datasets.bars_and_stripes(3, 3)
+    rbm = nn.RBM.from_data(x, 8, negative_phase=phase, evaluation=Exact(), centring=True)
+
+    def model(x: Tensor) -> None:
+        pyro.module("rbm", rbm)
+        with pyro.plate("rows", len(x)):
+            pyro.sample("v", rbm(), obs=x)
+
+    with torch.no_grad():
+        rbm.weight.normal_().mul_(0.3)
+    svi = SVI(model, lambda x: None, pyro.optim.SGD({"lr": 0.3 / len(x)}), Trace_ELBO())
+    before = rbm.eval()().log_prob(x).mean()
+    rbm.train()
+    for _ in range(400):
+        svi.step(x)
+    assert rbm.eval()().log_prob(x).mean() > before + 1.0
