@@ -1,9 +1,10 @@
 """Fixed maths: Pyro distributions, and the ways to know a partition function."""
 
 from pyro_gen.distributions.annealing import AIS
-from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine, ising_lattice
-from pyro_gen.distributions.coupling_graph import CouplingGraph, lattice_edges
+from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
+from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.fast_weights import FastPersistentChains
+from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -11,14 +9,14 @@ from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
 from torch.nn.functional import logsigmoid
 
-from pyro_gen.distributions.chromatic import Chromatic
-from pyro_gen.distributions.coupling_graph import CouplingGraph, lattice_edges
+from pyro_gen.distributions.chromatic import ChromaticBatch
+from pyro_gen.distributions.coupling_checks import check_finite, check_matrix, check_parameters
+from pyro_gen.distributions.coupling_graph import CouplingGraph
+from pyro_gen.distributions.coupling_sum import ExactSum
 from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.enumeration import BLOCK_BYTES
 from pyro_gen.distributions.negative_phase import starts_at_data
-from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
-from pyro_gen.distributions.rbm import RBM, Shape, _draw_index
-from pyro_gen.distributions.streaming import blocks_of, streamed_log_sum
+from pyro_gen.distributions.partition import EXACT_UNITS, Partition
+from pyro_gen.distributions.rbm import RBM, Shape, _check_exact, _draw_index
 from pyro_gen.distributions.units import BernoulliUnits, SpinUnits
 from pyro_gen.distributions.units.binary import BinaryUnits
 from pyro_gen.kernels import draw_seed
@@ -27,9 +25,6 @@ from pyro_gen.kernels.random import INITIAL, source
 
 if TYPE_CHECKING:
     import networkx
-
-Binary = tuple[CouplingGraph, Tensor, Tensor, Tensor]
-"""A machine of zeros and ones: graph, couplings (..., m), bias (..., n) and the constant of its log weight."""
 
 
 class BoltzmannMachine(EnergyDistribution):
@@ -89,7 +84,7 @@ class BoltzmannMachine(EnergyDistribution):
         units: BinaryUnits = BernoulliUnits(),  # noqa: B008  # an immutable setting
         graph: CouplingGraph | None = None,
     ) -> None:
-        _check_parameters(coupling, bias, graph)
+        check_parameters(coupling, bias, graph)
         if num_steps is not None and num_steps < 1:
             raise ValueError(f"`num_steps` must be at least 1 or None, got {num_steps}")
         if not isinstance(units, BinaryUnits):
@@ -102,8 +97,10 @@ class BoltzmannMachine(EnergyDistribution):
         self._memo = []
         if graph is not None:
             self.arg_constraints = _EDGE_CONSTRAINTS  # type: ignore[misc]  # of the class, but for this form
-        elif self._validate_args if validate_args is None else validate_args:
-            _check_matrix(coupling)
+        if self._validate_args if validate_args is None else validate_args:
+            check_finite(coupling=coupling, bias=bias)
+            if graph is None:
+                check_matrix(coupling)
         super().__init__(self.parameter_batch_shape, bias.shape[-1:], validate_args=validate_args)
         self.partition = None if partition is None else partition.bind(self)
 
@@ -345,12 +342,12 @@ class BoltzmannMachine(EnergyDistribution):
 
     def _sample_exactly(self, shape: Size) -> Tensor:
         """Draw the enumerated units from their marginal, then the others, which are independent given them."""
-        rest, free = self._parts()
-        parameters = self._matrix(), self.bias
-        terms = torch.cat([self._log_terms(*block, *parameters) for block in self._blocks()], -1)
-        states = self.units.states(_draw_index(terms, Size(shape[:-1])), len(rest), self.bias)
-        value = states.new_zeros(shape).index_copy(-1, rest, states)
-        return value.index_copy(-1, free, self.units.conditional(self.field(value)[..., free]).sample())
+        exact = self._exact()
+        index = _draw_index(exact.log_terms(self._matrix(), self.bias), Size(shape[:-1]))
+        states = self.units.states(index, len(exact.rest), self.bias)
+        value = states.new_zeros(shape).index_copy(-1, exact.rest, states)
+        free = self.units.conditional(self.field(value)[..., exact.free]).sample()
+        return value.index_copy(-1, exact.free, free)
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
@@ -391,9 +388,7 @@ class BoltzmannMachine(EnergyDistribution):
 
     def log_sum(self) -> Tensor:
         """Exact log Z; the largest colour of a graph is summed in closed form."""
-        return streamed_log_sum(self._log_terms, self._blocks(), self._matrix(), self.bias).expand(
-            self.parameter_batch_shape
-        )
+        return self._exact().log_sum(self._matrix(), self.bias).expand(self.parameter_batch_shape)
 
     @torch.no_grad()
     def sweep(self, value: Tensor, num_steps: int, seed: int, step: int, beta: Tensor | None = None) -> Tensor:
@@ -409,27 +404,13 @@ class BoltzmannMachine(EnergyDistribution):
         Returns:
             New states.
         """
-        betas = None if beta is None else beta.to(value.dtype).flatten()
-        out = [
-            machine.run(states, num_steps, seed, step, k * len(states), betas)
-            for k, (machine, states) in enumerate(zip(self._machines(value), self._chains(value), strict=True))
-        ]
-        return self.units.from_bits(torch.stack(out, 1)).view(value.shape)
+        return self._chromatic().sweep(value, num_steps, seed, step, beta)
 
     @torch.no_grad()
     def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Annealed importance weights and last states, along exp(-beta E(x) + (1 - beta) base.x)."""
         full = states.expand(torch.broadcast_shapes(states.shape[:-1], self.parameter_batch_shape) + self.event_shape)
-        batch, path, (low, _) = _trailing(full, self.parameter_batch_shape), betas.tolist(), self._levels
-        constant = (self._binary()[3] - low * base.sum(-1)).expand(batch).flatten().double()
-        logits = self.units.logits(base).expand(*batch, -1).reshape(-1, base.shape[-1])
-        runs = [
-            machine.anneal(x, logits[k], path, seed, k * len(x))
-            for k, (machine, x) in enumerate(zip(self._machines(full), self._chains(full), strict=True))
-        ]
-        log_weight = torch.stack([run[0] for run in runs], 1) + (path[-1] - path[0]) * constant
-        last = self.units.from_bits(torch.stack([run[1] for run in runs], 1))
-        return log_weight.view(full.shape[:-1]), last.view(full.shape)
+        return self._chromatic().anneal(full, base, betas.tolist(), seed)
 
     def base_log_partition(self, base: Tensor) -> Tensor:
         """Log Z of free units with fields ``base``, in float64."""
@@ -455,11 +436,6 @@ class BoltzmannMachine(EnergyDistribution):
         """Fields of free units with the given means."""
         return self.units.from_moments(mean, None, margin)[0]
 
-    @property
-    def _levels(self) -> tuple[float, float]:
-        """The lower of the two values, and the difference of the two."""
-        return (-1.0, 2.0) if isinstance(self.units, SpinUnits) else (0.0, 1.0)
-
     def _checked_width(self, value: Tensor) -> Tensor:
         if value.shape[-1:] != self.bias.shape[-1:]:
             raise ValueError(f"`value` must have shape (..., {self.bias.shape[-1]}), got {tuple(value.shape)}")
@@ -473,25 +449,11 @@ class BoltzmannMachine(EnergyDistribution):
             return self.graph.product(value, self.coupling)
         return field(value, self._matrix(), torch.zeros_like(self.bias))
 
-    def _parts(self) -> tuple[Tensor, Tensor]:
-        """The units that an exact sum enumerates, and those that it sums in closed form."""
-        if self.graph is not None:
-            return self.graph.rest, self.graph.free
+    def _exact(self) -> ExactSum:
+        """What an exact sum enumerates; of a matrix all units, since its entries are parameters also where zero."""
         units = torch.arange(self.bias.shape[-1], device=self.bias.device)
-        return units, units[:0]  # an entry of a matrix is a parameter also where it is zero: no unit is left out
-
-    def _log_terms(self, start: int, stop: int, matrix: Tensor, bias: Tensor) -> Tensor:
-        """Log weights of the enumerated units' states ``start`` to ``stop - 1``, summed over the others."""
-        rest, free = self._parts()
-        states = self.units.states(torch.arange(start, stop, device=bias.device), len(rest), bias)
-        from_rest = matrix[..., rest, :]
-        received = states @ from_rest[..., rest]
-        own = (states * (received / 2 + bias[..., None, rest])).sum(-1)
-        return own + self.units.cumulant(states @ from_rest[..., free] + bias[..., None, free])
-
-    def _blocks(self) -> list[tuple[int, int]]:
-        row = self.bias.element_size() * self.bias.shape[-1] * max(1, self.parameter_batch_shape.numel())
-        return blocks_of(2**self.smaller_side, BLOCK_BYTES // row)
+        rest, free = (units, units[:0]) if self.graph is None else (self.graph.rest, self.graph.free)
+        return ExactSum(self.units, rest, free)
 
     def _edges(self) -> tuple[CouplingGraph, Tensor]:
         """The graph and one coupling for each edge; of a matrix, the pairs that are not zero now."""
@@ -503,121 +465,14 @@ class BoltzmannMachine(EnergyDistribution):
         graph = self._found[0][1]
         return graph, self.coupling[..., graph.edges[:, 0], graph.edges[:, 1]]
 
-    def _binary(self) -> Binary:
-        """This machine with units of zeros and ones y, x = low + gap y."""
-        graph, values = self._edges()
-        low, gap = self._levels
-        total = graph.product(torch.ones_like(self.bias), values)
-        constant = low * self.bias.sum(-1) + low**2 * values.sum(-1)
-        return graph, gap**2 * values, gap * (self.bias + low * total), constant
-
-    def _machines(self, value: Tensor) -> list[Chromatic]:
-        """One sampler for each element of the parameters' batch, as ``value`` widens it."""
-        graph, values, bias, _ = self._binary()
-        batch = _trailing(value, self.parameter_batch_shape)
-        values, bias = values.expand(*batch, -1), bias.expand(*batch, -1)
-        cells = itertools.product(*map(range, batch))
-        return [Chromatic(graph, values[cell], bias[cell]) for cell in cells]
-
-    def _chains(self, value: Tensor) -> list[Tensor]:
-        """Zeros and ones (chains, n) for each element of the batch."""
-        size = math.prod(_trailing(value, self.parameter_batch_shape))
-        return list(self.units.bits(value).reshape(-1, size, value.shape[-1]).unbind(1))
-
-
-def ising_lattice(
-    rows: int,
-    columns: int,
-    coupling: float | Tensor = 1.0,
-    field: float | Tensor = 0.0,
-    periodic: bool = True,
-    **settings: Any,
-) -> BoltzmannMachine:
-    r"""The Ising model on a square lattice, its sites numbered row by row.
-
-    .. math:: p(s) \propto \exp\Bigl(K \sum_{\langle i j \rangle} s_i s_j + H \sum_i s_i\Bigr), \quad s_i = \pm 1
-
-    Args:
-        rows: number of rows.
-        columns: number of columns.
-        coupling: K, the coupling over the temperature; a tensor gives a batch of lattices.
-        field: H, the magnetic field over the temperature; a tensor gives a batch.
-        periodic: whether the last row and column are neighbours of the first.
-        **settings: the other arguments of :class:`BoltzmannMachine`.
-
-    Returns:
-        A machine of spins with one parameter for each edge and each site.
-
-    Raises:
-        ValueError: a side is below 1, or below 3 on a periodic lattice.
-
-    Example:
-        >>> ising_lattice(3, 4, coupling=0.44).coupling.shape
-        torch.Size([24])
-    """
-    edges = lattice_edges(rows, columns, periodic)
-    dtype = torch.result_type(torch.as_tensor(coupling), torch.as_tensor(field))
-    dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
-    values = torch.as_tensor(coupling, dtype=dtype).unsqueeze(-1).expand(*torch.as_tensor(coupling).shape, len(edges))
-    bias = torch.as_tensor(field, dtype=dtype).unsqueeze(-1).expand(*torch.as_tensor(field).shape, rows * columns)
-    return BoltzmannMachine.from_edges(edges, values, bias, units=SpinUnits(), **settings)
+    def _chromatic(self) -> ChromaticBatch:
+        return ChromaticBatch(self.units, *self._edges(), self.bias)
 
 
 _EDGE_CONSTRAINTS: dict[str, constraints.Constraint] = {
     "coupling": constraints.real_vector,
     "bias": constraints.real_vector,
 }
-
-
-def _trailing(value: Tensor, batch: Size) -> Size:
-    """The last batch dimensions of ``value``, as many as the parameters have."""
-    return Size(value.shape[value.dim() - 1 - len(batch) : -1])
-
-
-def _check_parameters(coupling: Tensor, bias: Tensor, graph: CouplingGraph | None) -> None:
-    """Name the parameter whose shape, device or dtype does not fit."""
-    if coupling.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"`coupling` must be float32 or float64, got {coupling.dtype}")
-    if (bias.device, bias.dtype) != (coupling.device, coupling.dtype):
-        expected = f"{coupling.dtype} on {coupling.device} like `coupling`"
-        raise ValueError(f"`bias` must be {expected}, got {bias.dtype} on {bias.device}")
-    if not bias.dim() or not bias.shape[-1]:
-        raise ValueError(f"`bias` must have shape (..., n) with n positive, got {tuple(bias.shape)}")
-    size = bias.shape[-1]
-    if graph is not None and graph.num_units != size:
-        raise ValueError(f"`bias` must have shape (..., {graph.num_units}) to match `graph`, got {tuple(bias.shape)}")
-    expected_shape = (size, size) if graph is None else (graph.num_edges,)
-    if tuple(coupling.shape[-len(expected_shape) :]) != expected_shape:
-        other = "`bias`" if graph is None else "`graph`"
-        form = ", ".join(map(str, expected_shape))
-        raise ValueError(f"`coupling` must have shape (..., {form}) to match {other}, got {tuple(coupling.shape)}")
-    batches = [tuple(coupling.shape[: -len(expected_shape)]), tuple(bias.shape[:-1])]
-    try:
-        torch.broadcast_shapes(*batches)
-    except RuntimeError as error:
-        raise ValueError(f"the batch shapes of `coupling` and `bias` must broadcast, got {batches}") from error
-
-
-def _check_matrix(coupling: Tensor) -> None:
-    if coupling.is_meta:
-        return
-    if not coupling.isfinite().all():
-        raise ValueError("`coupling` must be finite, got NaN or infinite entries")
-    if coupling.diagonal(dim1=-2, dim2=-1).any():
-        raise ValueError(
-            "`coupling` must have a zero diagonal, got other entries there: x_i x_i is no pair, it belongs into `bias` "
-            "with zeros and ones and is a constant with spins"
-        )
-    if not torch.allclose(coupling, coupling.mT):
-        raise ValueError(
-            "`coupling` must be symmetric, got a matrix that is not: with one number for each pair above the diagonal "
-            "give `coupling + coupling.mT`, which the energy -x J x / 2 counts once"
-        )
-
-
-def _check_exact(machine: BoltzmannMachine) -> None:
-    if not isinstance(machine._resolve_partition(), Exact):
-        raise NotImplementedError(f"this needs the exact log Z, and `partition` is {machine.partition}")
 
 
 @register_kl(BoltzmannMachine, BoltzmannMachine)
@@ -637,4 +492,4 @@ def _kl_boltzmann_boltzmann(p: BoltzmannMachine, q: BoltzmannMachine) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(0)
 
 
-__all__ = ["BoltzmannMachine", "ising_lattice"]
+__all__ = ["BoltzmannMachine"]

@@ -7,13 +7,14 @@ rows, and what its units receive from their neighbours is a sum of whole rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from pyro_gen.distributions.coupling_graph import CouplingGraph
+from pyro_gen.distributions.units.binary import BinaryUnits
 from pyro_gen.kernels.random import BLOCK, VISIBLE, source
 
 TILE_NUMBERS = 2**18
@@ -152,4 +153,59 @@ class Chromatic:
         return out.mT
 
 
-__all__ = ["Chromatic"]
+class ChromaticBatch:
+    """The samplers of a batch of machines, whose units are zeros and ones or spins.
+
+    With x = low + gap y, y = 0, 1, the couplings of y are gap^2 J and its biases gap (b + low J 1).
+
+    Args:
+        units: type of the units.
+        graph: which pairs are coupled.
+        values: couplings, (..., m).
+        bias: (..., n).
+    """
+
+    def __init__(self, units: BinaryUnits, graph: CouplingGraph, values: Tensor, bias: Tensor) -> None:
+        low, high = units.from_bits(bias.new_tensor([0.0, 1.0])).tolist()
+        gap, total = high - low, graph.product(torch.ones_like(bias), values)
+        self.units, self.graph, self.low = units, graph, low
+        self.values, self.bias = gap**2 * values, gap * (bias + low * total)
+        self.constant = low * bias.sum(-1) + low**2 * values.sum(-1)
+        self.dims = max(values.dim(), bias.dim()) - 1
+
+    def sweep(self, value: Tensor, num_steps: int, seed: int, step: int, beta: Tensor | None) -> Tensor:
+        """Sweep states (..., *batch, n), each element of the batch with chains of its own."""
+        betas = None if beta is None else beta.to(value.dtype).flatten()
+        out = [
+            machine.run(states, num_steps, seed, step, k * len(states), betas)
+            for k, (machine, states) in enumerate(self._machines(value))
+        ]
+        return self.units.from_bits(torch.stack(out, 1)).view(value.shape)
+
+    def anneal(self, states: Tensor, base: Tensor, path: list[float], seed: int) -> tuple[Tensor, Tensor]:
+        """Log weights along ``path`` from free units with fields ``base``, and last states, (..., *batch, n)."""
+        batch = self._batch(states)
+        constant = (self.constant - self.low * base.sum(-1)).expand(batch).flatten().double()
+        logits = self.units.logits(base).expand(*batch, -1).reshape(-1, base.shape[-1])
+        runs = [
+            machine.anneal(x, logits[k], path, seed, k * len(x))
+            for k, (machine, x) in enumerate(self._machines(states))
+        ]
+        log_weight = torch.stack([run[0] for run in runs], 1) + (path[-1] - path[0]) * constant
+        last = self.units.from_bits(torch.stack([run[1] for run in runs], 1))
+        return log_weight.view(states.shape[:-1]), last.view(states.shape)
+
+    def _batch(self, value: Tensor) -> torch.Size:
+        """The last dimensions before the units, as many as the parameters have."""
+        return value.shape[value.dim() - 1 - self.dims : -1]
+
+    def _machines(self, value: Tensor) -> Iterator[tuple[Chromatic, Tensor]]:
+        """The sampler and the chains (chains, n), zeros and ones, of each element of the batch."""
+        batch = self._batch(value)
+        values, bias = self.values.expand(*batch, -1), self.bias.expand(*batch, -1)
+        chains = self.units.bits(value).reshape(-1, batch.numel(), value.shape[-1]).unbind(1)
+        for cell, states in zip(product(*map(range, batch)), chains, strict=True):
+            yield Chromatic(self.graph, values[cell], bias[cell]), states
+
+
+__all__ = ["Chromatic", "ChromaticBatch"]

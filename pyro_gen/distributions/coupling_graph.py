@@ -159,34 +159,6 @@ class CouplingGraph:
         return empty.index_add(-1, i, to_i).index_add(-1, j, to_j)
 
 
-def lattice_edges(rows: int, columns: int, periodic: bool = True) -> Tensor:
-    """Nearest neighbours on a square lattice whose sites are numbered row by row.
-
-    Args:
-        rows: number of rows.
-        columns: number of columns.
-        periodic: whether the last row and column are neighbours of the first.
-
-    Returns:
-        Pairs of sites, shape (m, 2): first the edges to the right, then those downwards.
-
-    Raises:
-        ValueError: a side is below 1, or below 3 on a periodic lattice, where two sites would be neighbours twice.
-
-    Example:
-        >>> lattice_edges(2, 2, periodic=False).tolist()
-        [[0, 1], [2, 3], [0, 2], [1, 3]]
-    """
-    if min(rows, columns) < (3 if periodic else 1):
-        least = "3 on a periodic lattice, where smaller ones have double edges" if periodic else "1"
-        raise ValueError(f"`rows` and `columns` must be at least {least}, got {rows} and {columns}")
-    sites = torch.arange(rows * columns).view(rows, columns)
-    right, down = torch.stack([sites, sites.roll(-1, 1)], -1), torch.stack([sites, sites.roll(-1, 0)], -1)
-    if not periodic:
-        right, down = right[:, :-1], down[:-1]
-    return torch.cat([right.reshape(-1, 2), down.reshape(-1, 2)])
-
-
 def _color(num_units: int, edges: Iterable[tuple[int, int]]) -> dict[int, int]:
     import networkx as nx
 
@@ -216,4 +188,4 @@ def _check_edges(num_units: int, edges: Tensor) -> None:
         raise ValueError(f"`edges` must hold every pair once, got {divmod(pair, num_units)} more than once")
 
 
-__all__ = ["CouplingGraph", "lattice_edges"]
+__all__ = ["CouplingGraph"]

@@ -160,7 +160,7 @@ def test_an_entry_of_a_matrix_that_is_zero_has_a_gradient(units: BernoulliUnits 
 def test_a_streamed_sum_is_the_sum_in_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for size in (2**22, 2**9):
-        monkeypatch.setattr("pyro_gen.distributions.boltzmann_machine.BLOCK_BYTES", size)
+        monkeypatch.setattr("pyro_gen.distributions.coupling_sum.BLOCK_BYTES", size)
         machine, _, _ = machines(SpinUnits())["lattice"]
         leaves = leaves_of(machine)
         value = BoltzmannMachine(*leaves, units=SpinUnits(), graph=machine.graph).log_sum()
