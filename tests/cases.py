@@ -2,13 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor
 
-from pyro_gen.distributions import RBM, BoltzmannMachine, CouplingGraph, Exact, SpinUnits, lattice_edges
+from pyro_gen.distributions import (
+    RBM,
+    BernoulliUnits,
+    BoltzmannMachine,
+    CouplingGraph,
+    Exact,
+    GaussianUnits,
+    MultinomialUnits,
+    NReLUUnits,
+    PottsUnits,
+    ReLUUnits,
+    ReplicatedSoftmax,
+    SpinUnits,
+    UnitLayer,
+    Units,
+    lattice_edges,
+)
 from pyro_gen.testing import Case, normal_parameters, states
 from pyro_gen.testing.case import Parameters
+
+BERNOULLI, SPIN, POTTS, COUNTS = BernoulliUnits(), SpinUnits(), PottsUnits(3), NReLUUnits()
+GAUSSIAN, RELU = GaussianUnits(), ReLUUnits()
+SIX = torch.zeros(6, dtype=torch.float64)
+
+
+def listed(units: Units, number: int) -> Tensor:
+    """All states of a layer of six units."""
+    return units.states(torch.arange(number), len(SIX), SIX)
+
+
+def rbm_of(visible: Units, hidden: Units) -> Callable[..., RBM]:
+    """A constructor of RBMs with these units, which takes their parameters by the names of the RBM's attributes."""
+
+    def build(weight: Tensor, vbias: Tensor, hbias: Tensor, validate_args: bool | None = None, **own: Tensor) -> RBM:
+        of_side = {
+            side: {name.removeprefix(side): x for name, x in own.items() if name.startswith(side)}
+            for side in ("visible_", "hidden_")
+        }
+        units = {
+            "visible_units": visible.replace(**of_side["visible_"]),
+            "hidden_units": hidden.replace(**of_side["hidden_"]),
+        }
+        return RBM(weight, vbias, hbias, validate_args=validate_args, **units)
+
+    return build
+
+
+def layer_of(units: Units) -> Callable[..., UnitLayer]:
+    """A constructor of layers of these units."""
+    return partial(UnitLayer, units=units)
+
+
+def documents(batch_shape: torch.Size) -> dict[str, Tensor]:
+    """Parameters of a replicated softmax with a length for each document, though the same: values fit every batch."""
+    drawn = normal_parameters(weight=(3, 2), vbias=(3,), hbias=(2,))(batch_shape)
+    return drawn | {"total_count": torch.full(batch_shape, 3)}
+
+
+def sized(visible: int, hidden: int, scale: float = 1.0, **own: tuple[int, ...]) -> Callable[..., dict[str, Tensor]]:
+    """Normal parameters of an RBM and of its units."""
+    return normal_parameters(scale, weight=(visible, hidden), vbias=(visible,), hbias=(hidden,), **own)
 
 
 def symmetric_parameters(batch_shape: torch.Size) -> Parameters:
@@ -23,6 +83,33 @@ CASES = [
     Case(
         "RBM-wide", partial(RBM, partition=Exact()), normal_parameters(weight=(3, 4), vbias=(3,), hbias=(4,)), states(3)
     ),
+    Case("RBM-spin", rbm_of(SPIN, SPIN), sized(4, 2), 2 * states(4) - 1),
+    Case("RBM-Bernoulli-spin", rbm_of(BERNOULLI, SPIN), sized(3, 2), states(3)),
+    Case("RBM-Potts", rbm_of(POTTS, BERNOULLI), sized(6, 2), listed(POTTS, 9)),
+    Case("RBM-spin-Potts", rbm_of(SPIN, POTTS), sized(2, 6), 2 * states(2) - 1),
+    Case("RBM-Bernoulli-Gaussian", rbm_of(BERNOULLI, GAUSSIAN), sized(3, 2, hidden_log_precision=(2,)), states(3)),
+    Case("RBM-Bernoulli-ReLU", rbm_of(BERNOULLI, RELU), sized(3, 2, hidden_log_precision=(2,)), states(3)),
+    Case("RBM-Potts-NReLU", rbm_of(POTTS, COUNTS), sized(6, 2), listed(POTTS, 9)),
+    Case("RBM-Gaussian", rbm_of(GAUSSIAN, BERNOULLI), sized(3, 2, visible_log_precision=(3,))),
+    Case("RBM-ReLU-Potts", rbm_of(RELU, POTTS), sized(2, 3, visible_log_precision=(2,))),
+    Case("RBM-NReLU", rbm_of(COUNTS, BERNOULLI), sized(3, 2)),
+    Case(
+        "RBM-Gaussian-Gaussian",
+        rbm_of(GAUSSIAN, GAUSSIAN),
+        sized(3, 2, 0.2, visible_log_precision=(3,), hidden_log_precision=(2,)),
+    ),
+    Case("ReplicatedSoftmax", partial(ReplicatedSoftmax, total_count=3), sized(3, 2)),
+    Case("ReplicatedSoftmax-documents", ReplicatedSoftmax, documents),
+    Case("UnitLayer-spin", layer_of(SPIN), normal_parameters(field=(3,)), 2 * states(3) - 1),
+    Case("UnitLayer-Potts", layer_of(POTTS), normal_parameters(field=(6,)), listed(POTTS, 9)),
+    Case(
+        "UnitLayer-multinomial",
+        layer_of(MultinomialUnits(2)),
+        normal_parameters(field=(6,)),
+        listed(MultinomialUnits(2), 21),
+    ),
+    Case("UnitLayer-ReLU", layer_of(RELU), normal_parameters(field=(2,))),
+    Case("UnitLayer-NReLU", layer_of(COUNTS), normal_parameters(field=(2,))),
     Case("BoltzmannMachine", BoltzmannMachine, symmetric_parameters, states(4)),
     Case(
         "BoltzmannMachine-spins", partial(BoltzmannMachine, units=SpinUnits()), symmetric_parameters, 2 * states(4) - 1

@@ -67,8 +67,9 @@ class AIS(Partition):
         """Itself with a key of its own, so that evaluating ``log_prob`` draws nothing.
 
         Raises:
-            ValueError: ``base_rates`` has another size or values no mean can have; or the distribution is made anew at every step of HMC or NUTS
-                (with sampled parameters, say), or the ELBO is traced: both need a log Z that stays as it is.
+            ValueError: ``base_rates`` has another size, or values that no mean of the units can have; or the
+                distribution is made anew at every step of HMC or NUTS (with sampled parameters, say), or the ELBO is
+                traced: both need a log Z that stays as it is.
         """
         visible = distribution.event_shape[-1]
         if self.base_rates is not None and self.base_rates.shape[-1:] != (visible,):

@@ -78,17 +78,18 @@ class _Streamed(torch.autograd.Function):
                 "`create_graph=True`, no Hessian)"
             )
         total, *parameters = ctx.saved_tensors
-        leaves = [p.detach().requires_grad_() for p in parameters]
+        leaves = [p.detach().requires_grad_(p.is_floating_point()) for p in parameters]
+        wanted = [i for i, p in enumerate(leaves) if p.requires_grad]
         side, (weight, small, large) = ctx.side.replace(*leaves[3:]), leaves[:3]
         gradients = [torch.zeros_like(p) for p in leaves]
         for block in ctx.blocks:
             with torch.enable_grad():
                 terms = _block_log_terms(side, *block, weight, small, large)
             share = grad_output.unsqueeze(-1) * (terms.detach() - total.unsqueeze(-1)).exp()
-            parts = torch.autograd.grad(terms, leaves, share, materialize_grads=True)
-            for gradient, part in zip(gradients, parts, strict=True):
-                gradient.add_(part)
-        return None, None, *gradients
+            parts = torch.autograd.grad(terms, [leaves[i] for i in wanted], share, materialize_grads=True)
+            for i, part in zip(wanted, parts, strict=True):
+                gradients[i].add_(part)
+        return None, None, *(g if p.requires_grad else None for g, p in zip(gradients, leaves, strict=True))
 
 
 def log_sum(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:

@@ -72,12 +72,14 @@ class Exact(Partition):
             ValueError: the smaller side has more than ``max_units`` units.
         """
         units = distribution.smaller_side
+        if units == math.inf:
+            raise ValueError(
+                "`partition` Exact expects finitely many states on one side, got infinitely many on both: use AIS(...)"
+            )
         if units > self.max_units:
             raise ValueError(
                 f"`partition` Exact(max_units={self.max_units}) expects at most that many units on the smaller side, "
                 f"got {units}: use AIS(...), or raise `max_units` and wait 2**{units} states"
-                if units < math.inf
-                else "`partition` Exact() expects finitely many states on one side, got infinitely many on both: use AIS"
             )
         return self
 

@@ -23,6 +23,7 @@ from pyro_gen.distributions.normalisable import (
 )
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.distributions.units import BernoulliUnits, GaussianUnits, Units
+from pyro_gen.distributions.units.base import Finite
 from pyro_gen.distributions.units.binary import BinaryUnits, bernoulli_parameters
 from pyro_gen.distributions.units.continuous import PreciseUnits
 from pyro_gen.kernels import draw_seed, rbm_ais, rbm_free_energy, rbm_gibbs
@@ -109,9 +110,7 @@ class RBM(EnergyDistribution):
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
         """Constraints of weight, biases and the units' own parameters."""
-        real = {"weight": constraints.independent(constraints.real, 2)} | dict.fromkeys(
-            ("vbias", "hbias"), cast(constraints.Constraint, constraints.real_vector)
-        )
+        real: dict[str, constraints.Constraint] = {"weight": Finite(2), "vbias": Finite(), "hbias": Finite()}
         for side, units in (("visible", self.visible_units), ("hidden", self.hidden_units)):
             real |= {f"{side}_{name}": units.parameter_constraints[name] for name in units.parameters}
         return real
@@ -227,8 +226,9 @@ class RBM(EnergyDistribution):
         """
         value = value.to(self.weight.dtype)
         if self._binary:
-            *parameters, constant = self._bernoulli()
-            return rbm_free_energy(self._bits(value), *parameters) - constant
+            weight, vbias, hbias, constant = self._bernoulli()
+            result = rbm_free_energy(self._bits(value), weight, vbias, hbias)
+            return result if constant is None else result - constant
         return self.visible_units.energy(value, self.natural[1]) - self.hidden_units.cumulant(self._hidden_field(value))
 
     def hidden_given_visible(self, v: Tensor) -> TorchDistribution:
@@ -391,8 +391,9 @@ class RBM(EnergyDistribution):
     def sweep(self, value: Tensor, num_steps: int, seed: int, step: int) -> Tensor:
         """Gibbs sweeps keyed by (seed, step); ``value`` has the parameters' batch shape."""
         if self._binary:
-            *parameters, _ = self._bernoulli()
-            return self._from_bits(rbm_gibbs(self._bits(value), *parameters, num_steps, seed=seed, step=step)[0])
+            weight, vbias, hbias, _ = self._bernoulli()
+            bits, _ = rbm_gibbs(self._bits(value), weight, vbias, hbias, num_steps, seed=seed, step=step)
+            return self._from_bits(bits)
         return two_layers.sweep(value, self.natural, self.visible_units, self.hidden_units, num_steps, seed, step)
 
     def log_sum(self) -> Tensor:
@@ -410,10 +411,10 @@ class RBM(EnergyDistribution):
         if not self._binary:
             sides = self.visible_units, self.hidden_units
             return two_layers.anneal(states, self.natural, *sides, fields, units, betas.tolist(), seed)
-        *parameters, constant = self._bernoulli()
+        weight, vbias, hbias, constant = self._bernoulli()
         logits = cast(BinaryUnits, self.visible_units).logits(fields)
-        log_weight, last = rbm_ais(self._bits(states), *parameters, logits, betas, seed=seed)
-        if isinstance(units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits):
+        log_weight, last = rbm_ais(self._bits(states), weight, vbias, hbias, logits, betas, seed=seed)
+        if constant is None:
             return log_weight, last
         # What the Bernoulli form of either end lacks: of the model `constant`, of spins with fields c minus their sum.
         lacking = constant.double() + (logits - fields).double().sum(-1)
@@ -461,10 +462,10 @@ class RBM(EnergyDistribution):
         """Whether the fused kernels serve both sides."""
         return self.visible_units.binary and self.hidden_units.binary
 
-    def _bernoulli(self) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
-        """The Bernoulli RBM over the bits of binary units, and the constant that its energy lacks."""
+    def _bernoulli(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The Bernoulli RBM over the bits of binary units, and the constant that its energy lacks, if any."""
         if isinstance(self.visible_units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits):
-            return *self.natural, 0.0
+            return *self.natural, None
         return bernoulli_parameters(*self.natural, self.visible_units, self.hidden_units)
 
     def _bits(self, value: Tensor) -> Tensor:

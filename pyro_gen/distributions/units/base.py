@@ -12,6 +12,18 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 
+class Finite(constraints.Constraint):
+    """Tensors of finite numbers from ``low`` on; torch's ``real`` lets infinities pass."""
+
+    def __init__(self, event_dim: int = 1, low: float = -math.inf) -> None:
+        self.event_dim, self.low = event_dim, low
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether all numbers of each value are finite and no smaller than ``low``."""
+        inside = value.isfinite() & (value >= self.low)
+        return inside.flatten(inside.dim() - self.event_dim).all(-1)
+
+
 class Units(ABC):
     """What an energy model asks of the units of one side; fields, states and means have shape (..., units)."""
 
@@ -153,7 +165,7 @@ class UnitLayer(TorchDistribution):
         torch.Size([5, 6])
     """
 
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"field": constraints.real_vector}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"field": Finite()}
     has_rsample = False
     field: Tensor
     units: Units
@@ -214,4 +226,4 @@ class UnitLayer(TorchDistribution):
         return self.units.draw(self.field.double().expand(shape), uniform).to(self.field.dtype)
 
 
-__all__ = ["UnitLayer", "Units"]
+__all__ = ["Finite", "UnitLayer", "Units"]

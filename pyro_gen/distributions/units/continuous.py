@@ -12,7 +12,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_gen.distributions.units.base import Units
+from pyro_gen.distributions.units.base import Finite, Units
 from pyro_gen.distributions.units.special import (
     HALF_LOG_TAU,
     bisect,
@@ -23,18 +23,6 @@ from pyro_gen.distributions.units.special import (
 
 LARGEST = 80.0
 """Largest log precision, either sign: its exponential still is a float32."""
-
-
-class _Finite(constraints.Constraint):
-    """Vectors of finite numbers from ``low`` on."""
-
-    event_dim = 1
-
-    def __init__(self, low: float) -> None:
-        self.low = low
-
-    def check(self, value: Tensor) -> Tensor:
-        return (value.isfinite() & (value >= self.low)).all(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +98,7 @@ class GaussianUnits(PreciseUnits):
     @property
     def support(self) -> constraints.Constraint:
         """Vectors of finite numbers."""
-        return _Finite(-math.inf)
+        return Finite()
 
     def cumulant(self, field: Tensor) -> Tensor:
         """Sum over the units of f^2 / (2 gamma) + log(2 pi / gamma) / 2."""
@@ -156,7 +144,7 @@ class ReLUUnits(PreciseUnits):
     @property
     def support(self) -> constraints.Constraint:
         """Vectors of finite numbers that are not negative."""
-        return _Finite(0.0)
+        return Finite(low=0.0)
 
     def cumulant(self, field: Tensor) -> Tensor:
         """Sum over the units of the log of the integral of exp(x f - gamma x^2 / 2) over x >= 0."""

@@ -253,13 +253,11 @@ class MultinomialUnits(Units):
         return replace(self, **parameters)
 
     def bind(self, name: str, bias: Tensor) -> Self:
-        """The units with the numbers of words in the dtype of the bias."""
+        """Itself, where the numbers of words are on the device of the bias."""
         given = self.total_count
-        if not isinstance(given, Tensor):
-            return self
-        if given.device != bias.device:
+        if isinstance(given, Tensor) and given.device != bias.device:
             raise ValueError(f"`total_count` must be on {bias.device} like `{name}`, got {given.device}")
-        return self.replace(total_count=given.to(bias.dtype))
+        return self
 
     def lifted(self) -> Self:
         """The numbers of words with a new last dimension."""
@@ -309,9 +307,12 @@ class MultinomialUnits(Units):
         if not isinstance(self.total_count, int):
             return super().states(number, units, like)
         rest, columns = torch.full_like(number, self.total_count), []
-        amounts = torch.arange(self.total_count + 1, device=like.device)
+        totals = range(self.total_count + 1)
+        amounts = torch.tensor(totals, device=like.device)
         for left in range(units - 1, 0, -1):  # units that come after this one
-            ways = torch.tensor([math.comb(n + left - 1, left - 1) for n in amounts.tolist()], device=like.device)
+            ways = torch.tensor(
+                [math.comb(n + left - 1, left - 1) for n in range(self.total_count + 1)], device=like.device
+            )
             remaining = rest.unsqueeze(-1) - amounts
             upto = (ways[remaining.clamp(min=0)] * (remaining >= 0)).cumsum(-1)
             amount = (upto <= number.unsqueeze(-1)).sum(-1)

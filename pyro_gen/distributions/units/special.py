@@ -123,7 +123,7 @@ def stepped_mean(field: Tensor) -> Tensor:
 def stepped_energy(count: Tensor) -> Tensor:
     """Minus log of the coefficient of exp(f)^n in the product over i >= 1 of 1 + exp(f - i + 1/2) (Euler)."""
     table = torch.tensor(LOG_Q_FACTORIALS, dtype=count.dtype, device=count.device)
-    return count.square() / 2 + table[count.clamp(0, len(table) - 1).long()]
+    return count.square() / 2 + table[count.nan_to_num().clamp(0, len(table) - 1).long()]
 
 
 def stepped_quantile(field: Tensor, uniform: Tensor) -> Tensor:

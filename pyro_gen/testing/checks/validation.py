@@ -18,11 +18,16 @@ def spoil(x: Tensor, element: float) -> Tensor:
 
 
 def strangers(case: Case) -> list[float]:
-    """List numbers that no event holds."""
+    """List numbers that no event holds; those of a discrete support do not rest on its own word where it is listed."""
     d = case.distribution()
+    candidates = (0.5, 2.0, -1.0, 1e6, -1e6)
+    if support_of(d).is_discrete and (case.enumerable is not None or d.has_enumerate_support):
+        held = set(case.states().double().flatten().tolist())
+        return [x for x in candidates if x not in held]
     value = d.sample()
-    numbers = (0.5, -1.0, 1e6) if support_of(d).is_discrete else (0.5, 2.0, -1.0, 1e6, -1e6)
-    found = [x for x in numbers if not support_of(d).check(spoil(value, x)).all()]
+    found = [x for x in candidates if not support_of(d).check(spoil(value, x)).all()]
+    if support_of(d).is_discrete and 0.5 not in found:
+        found.append(0.5)
     if not found:
         raise Inapplicable(f"every number is in the support of {case.name}")
     return found
