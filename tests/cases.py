@@ -11,6 +11,8 @@ from torch import Tensor
 from pyro_gen.distributions import (
     RBM,
     BernoulliUnits,
+    BoltzmannMachine,
+    CouplingGraph,
     Exact,
     GaussianUnits,
     MultinomialUnits,
@@ -21,8 +23,10 @@ from pyro_gen.distributions import (
     SpinUnits,
     UnitLayer,
     Units,
+    lattice_edges,
 )
 from pyro_gen.testing import Case, normal_parameters, states
+from pyro_gen.testing.case import Parameters
 
 BERNOULLI, SPIN, POTTS, COUNTS = BernoulliUnits(), SpinUnits(), PottsUnits(3), NReLUUnits()
 GAUSSIAN, RELU = GaussianUnits(), ReLUUnits()
@@ -64,6 +68,13 @@ def sized(visible: int, hidden: int, scale: float = 1.0, **own: tuple[int, ...])
     return normal_parameters(scale, weight=(visible, hidden), vbias=(visible,), hbias=(hidden,), **own)
 
 
+def symmetric_parameters(batch_shape: torch.Size) -> Parameters:
+    """A symmetric matrix with zero diagonal, and a bias, of four units."""
+    drawn = normal_parameters(coupling=(4, 4), bias=(4,))(batch_shape)
+    upper = drawn["coupling"].triu(1)
+    return drawn | {"coupling": upper + upper.mT}
+
+
 CASES = [
     Case("RBM", RBM, normal_parameters(weight=(4, 3), vbias=(4,), hbias=(3,)), states(4)),
     Case(
@@ -96,4 +107,14 @@ CASES = [
     ),
     Case("UnitLayer-ReLU", layer_of(RELU), normal_parameters(field=(2,))),
     Case("UnitLayer-NReLU", layer_of(COUNTS), normal_parameters(field=(2,))),
+    Case("BoltzmannMachine", BoltzmannMachine, symmetric_parameters, states(4)),
+    Case(
+        "BoltzmannMachine-spins", partial(BoltzmannMachine, units=SpinUnits()), symmetric_parameters, 2 * states(4) - 1
+    ),
+    Case(
+        "BoltzmannMachine-edges",
+        partial(BoltzmannMachine, units=SpinUnits(), graph=CouplingGraph(6, lattice_edges(2, 3, periodic=False))),
+        normal_parameters(coupling=(7,), bias=(6,)),
+        2 * states(6) - 1,
+    ),
 ]

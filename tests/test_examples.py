@@ -18,6 +18,7 @@ EXAMPLES = ROOT / "examples"
 SMOKE: dict[str, tuple[str, ...]] = {
     "dbm_mnist.py": ("--smoke",),
     "dbn_mnist.py": ("--smoke", "--awake", "1"),
+    "ising.py": ("--smoke",),
     "rbm_alphadigits.py": ("--smoke",),
     "rbm_bars_and_stripes.py": ("--smoke",),
     "rbm_features.py": ("--smoke",),

@@ -1,7 +1,10 @@
 """Fixed maths: Pyro distributions, and the ways to know a partition function."""
 
 from pyro_gen.distributions.annealing import AIS
+from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
+from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.fast_weights import FastPersistentChains
+from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
@@ -24,7 +27,9 @@ __all__ = [
     "AIS",
     "RBM",
     "BernoulliUnits",
+    "BoltzmannMachine",
     "ContrastiveDivergence",
+    "CouplingGraph",
     "Exact",
     "FastPersistentChains",
     "GaussianUnits",
@@ -42,4 +47,6 @@ __all__ = [
     "UnitLayer",
     "Units",
     "WeightedChains",
+    "ising_lattice",
+    "lattice_edges",
 ]

@@ -8,9 +8,12 @@ from pyro_gen.distributions.tempering import TemperedChains
 from pyro_gen.distributions.weighted_chains import WeightedChains
 from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
+from pyro_gen.infer.cluster import SwendsenWang
 from pyro_gen.infer.contrastive import contrastive_gradient
 from pyro_gen.infer.importance import LowerBound, RowWeights, lower_bound, row_weights
 from pyro_gen.infer.likelihood import LogLikelihood, log_likelihood
+from pyro_gen.infer.moments import moment_gradient
+from pyro_gen.infer.replica_exchange import ReplicaExchange, ReplicaInfo
 from pyro_gen.infer.wake_sleep import WakeSleep
 
 __all__ = [
@@ -28,7 +31,10 @@ __all__ = [
     "NegativePhase",
     "Partition",
     "PersistentChains",
+    "ReplicaExchange",
+    "ReplicaInfo",
     "RowWeights",
+    "SwendsenWang",
     "TemperedChains",
     "WakeSleep",
     "WeightedChains",
@@ -36,5 +42,6 @@ __all__ = [
     "log_likelihood",
     "log_partition_bracket",
     "lower_bound",
+    "moment_gradient",
     "row_weights",
 ]

@@ -1,6 +1,7 @@
 """Learnable: modules that hold the weights and whose call returns a distribution over their current values."""
 
+from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.learning import centred
 from pyro_gen.nn.rbm import RBM, Diagnostics
 
-__all__ = ["RBM", "Diagnostics", "centred"]
+__all__ = ["RBM", "BoltzmannMachine", "Diagnostics", "centred"]

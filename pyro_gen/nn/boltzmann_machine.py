@@ -1,0 +1,219 @@
+"""The Boltzmann machine as a module: couplings, chains and the distribution over their current values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gen import distributions
+from pyro_gen.distributions.annealing import with_base_rates
+from pyro_gen.distributions.coupling_graph import CouplingGraph
+from pyro_gen.distributions.energy import Memo
+from pyro_gen.distributions.misuse import refuse_misuse
+from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains, State
+from pyro_gen.distributions.partition import Partition
+from pyro_gen.distributions.units import BernoulliUnits
+from pyro_gen.distributions.units.binary import BinaryUnits
+from pyro_gen.kernels import draw_seed
+from pyro_gen.nn.rbm import FROZEN_AFTER, _check_evaluation, _warn_if_frozen, check_chains
+
+
+class BoltzmannMachine(nn.Module):
+    """Couplings and biases to be learned; calling it returns :class:`pyro_gen.distributions.BoltzmannMachine`.
+
+    As :class:`pyro_gen.nn.RBM` does, a call in training mode with gradients enabled advances the negative phase once
+    and gives a contrast; in ``eval()`` or under ``no_grad`` the distribution carries ``evaluation``. The
+    pseudo-likelihood, ``machine().pseudo_log_likelihood(x)``, needs neither.
+
+    The parameter ``coupling`` (m,) holds one number for each pair of the buffer ``edges`` (m, 2). The buffers
+    ``chains`` (num_chains, features), ``step`` and ``seed`` hold all that learning needs besides; ``base_rates``
+    (features,), the mean of the data, is where AIS anneals from.
+
+    Args:
+        features: number of units.
+        edges: the pairs that may be coupled, (m, 2); None couples all.
+        units: ``BernoulliUnits()`` for {0, 1} or ``SpinUnits()`` for {-1, +1}.
+        negative_phase: how log Z is replaced in training: ``PersistentChains``, ``ContrastiveDivergence``, or a way to
+            know it after all (``Exact``, ``AIS``, None).
+        evaluation: how log Z is known in ``eval()``: ``Exact``, ``AIS`` or None (exact where at most 20 units have to
+            be enumerated).
+        num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
+
+    Raises:
+        ValueError: there are no units, the units are not binary, an edge does not fit, ``negative_phase`` is one that
+            works on the two layers of an RBM, or ``evaluation`` is a negative phase.
+
+    References:
+        Ackley, Hinton, Sejnowski (1985), A learning algorithm for Boltzmann machines. Hyvarinen (2006), Consistency of
+        pseudolikelihood estimation of fully visible Boltzmann machines, Neural Computation 18.
+
+    Example:
+        >>> machine = BoltzmannMachine(6)
+        >>> machine.coupling.shape, machine().log_prob(torch.ones(2, 6)).shape, machine.step.item()
+        (torch.Size([15]), torch.Size([2]), 1)
+    """
+
+    edges: Tensor
+    chains: Tensor
+    step: Tensor
+    seed: Tensor
+    base_rates: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        edges: Tensor | None = None,
+        units: BinaryUnits = BernoulliUnits(),  # noqa: B008  # an immutable setting
+        negative_phase: Partition | None = PersistentChains(),  # noqa: B008  # an immutable setting
+        evaluation: Partition | None = None,
+        num_steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        if features < 1:
+            raise ValueError(f"`features` must be at least 1, got {features}")
+        if not isinstance(units, BinaryUnits):
+            raise ValueError(f"`units` must be binary, BernoulliUnits() or SpinUnits(), got {units}")
+        _check_phase(negative_phase)
+        _check_evaluation(evaluation)
+        self.units, self.num_steps = units, num_steps
+        self.negative_phase, self.evaluation = negative_phase, evaluation
+        self._graph = CouplingGraph.complete(features) if edges is None else CouplingGraph(features, edges)
+        self.coupling = nn.Parameter(torch.zeros(self._graph.num_edges))
+        self.bias = nn.Parameter(torch.zeros(features))
+        num_chains = negative_phase.persistent_chains if isinstance(negative_phase, NegativePhase) else 0
+        self.register_buffer("edges", self._graph.edges.clone())
+        noise = torch.randint(2, (num_chains, features)).to(self.bias.dtype)
+        self.register_buffer("chains", units.from_bits(noise))
+        self.register_buffer("step", torch.tensor(0))
+        self.register_buffer("seed", torch.tensor(draw_seed()))
+        self.register_buffer("base_rates", units.mean(torch.zeros(features)))
+        self._memo: Memo = []
+        self._landmark: Tensor | None = None
+
+    @classmethod
+    def from_data(cls, x: Tensor, edges: Tensor | None = None, **settings: Any) -> BoltzmannMachine:
+        """Start at free units with the data's means, chains at random rows.
+
+        Args:
+            x: states, (rows, features).
+            edges: the pairs that may be coupled; None couples all.
+            **settings: the constructor's other arguments.
+
+        Returns:
+            A module with the dtype and on the device of ``x``.
+
+        Raises:
+            ValueError: ``x`` is empty, has another number of dimensions or values that the units cannot take.
+
+        Example:
+            >>> BoltzmannMachine.from_data(torch.eye(4)).base_rates
+            tensor([0.3333, 0.3333, 0.3333, 0.3333])
+        """
+        machine = cls(x.shape[-1] if x.dim() else 0, edges, **settings)
+        machine = machine.to(x.device, x.dtype if x.is_floating_point() else None)
+        machine.check_states("x", x)
+        with torch.no_grad():
+            x = x.to(machine.bias)
+            bits = machine.units.bits(x)
+            machine.base_rates.copy_(machine.units.from_bits((bits.sum(0) + 1) / (len(x) + 2)))
+            machine.bias.copy_(machine.units.from_moments(machine.base_rates, None, 0.0)[0])
+            machine.chains.copy_(x[torch.randint(len(x), (len(machine.chains),)).to(x.device)])
+        return machine
+
+    @property
+    def graph(self) -> CouplingGraph:
+        """The pairs of ``edges``, with their colouring."""
+        if self._graph.edges.device != self.edges.device:
+            self._graph = self._graph.to(self.edges.device)
+        if not torch.equal(self._graph.edges, self.edges):  # a state of other edges was loaded
+            self._graph = CouplingGraph(self._graph.num_units, self.edges)
+        return self._graph
+
+    def forward(self) -> distributions.BoltzmannMachine:
+        """The distribution over the current couplings; advances the negative phase in training mode with gradients.
+
+        Returns:
+            The distribution, with the phase's snapshot or ``evaluation`` as its ``partition``.
+
+        Raises:
+            ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights, batched
+                parameters).
+        """
+        learning = self.training and torch.is_grad_enabled()
+        phase = self.negative_phase if learning else _check_evaluation(self.evaluation)
+        if isinstance(phase, NegativePhase):
+            refuse_misuse(torch.broadcast_shapes(self.coupling.shape[:-1], self.bias.shape[:-1]))
+            seed, step = int(self.seed), int(self.step)
+            self.advance(phase)
+            partition: Partition | None = phase.snapshot(self.state(), seed, step)
+        else:
+            partition = with_base_rates(phase, self.base_rates)
+        result = self.distribution()
+        if isinstance(self.coupling, nn.Parameter) and isinstance(self.bias, nn.Parameter):
+            result.share(self._memo)  # one run of AIS for each version of the parameters
+        result.partition = None if partition is None else partition.bind(result)
+        return result
+
+    def distribution(self) -> distributions.BoltzmannMachine:
+        """The distribution over the current couplings, with the default way to know log Z; nothing advances."""
+        settings: dict[str, Any] = {"num_steps": self.num_steps, "units": self.units, "graph": self.graph}
+        return distributions.BoltzmannMachine(self.coupling, self.bias, **settings)
+
+    def state(self) -> State:
+        """The buffers, by name: what a negative phase works on."""
+        return dict(self.named_buffers(recurse=False))
+
+    @torch.no_grad()
+    def advance(self, phase: NegativePhase) -> None:
+        """Run the sweeps of one update with the module's key, and count them; frozen chains are noticed.
+
+        Args:
+            phase: the settings.
+        """
+        _check_phase(phase)
+        check_chains(phase, self.chains)
+        seed, step = int(self.seed), int(self.step)
+        for name, value in phase.advance(self.distribution(), self.state(), seed, step).items():
+            self._buffers[name] = value
+        self.step += phase.num_steps
+        if step // phase.num_steps % FROZEN_AFTER == 0 and phase.persistent_chains:
+            _warn_if_frozen(self._landmark, self.chains)
+            self._landmark = self.chains
+
+    def check_states(self, name: str, x: Tensor) -> None:
+        """Check a batch of states.
+
+        Args:
+            name: the argument's name, for the message.
+            x: what came.
+
+        Raises:
+            ValueError: ``x`` is not (rows, features) with at least one row, or holds what the units cannot take.
+        """
+        if x.dim() != 2 or not len(x) or x.shape[-1] != len(self.bias):
+            expected = f"(rows, {len(self.bias)}) with at least one row"
+            raise ValueError(f"`{name}` must have shape {expected}, got {tuple(x.shape)}")
+        if not self.units.support.check(x).all():
+            raise ValueError(f"`{name}` must hold states of {type(self.units).__name__} only, got other values or NaN")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles find out log Z for themselves."""
+        return self.__dict__ | {"_memo": [], "_landmark": None}
+
+    def extra_repr(self) -> str:
+        """Sizes and settings."""
+        sizes = f"features={self.bias.shape[-1]}, edges={len(self.edges)}, units={self.units}"
+        return f"{sizes}, negative_phase={self.negative_phase}, evaluation={self.evaluation}"
+
+
+def _check_phase(phase: Partition | None) -> None:
+    if isinstance(phase, NegativePhase) and type(phase) not in (ContrastiveDivergence, PersistentChains):
+        raise ValueError(
+            "`negative_phase` must be ContrastiveDivergence(...), PersistentChains(...) or a way to know log Z: others "
+            f"work on the two layers of an RBM; got {phase}"
+        )
+
+
+__all__ = ["BoltzmannMachine"]
