@@ -1,6 +1,7 @@
 """Fixed maths: Pyro distributions, and the ways to know a partition function."""
 
 from pyro_gen.distributions.annealing import AIS
+from pyro_gen.distributions.clamped import ClampedRBM
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
@@ -10,6 +11,7 @@ __all__ = [
     "AIS",
     "RBM",
     "BernoulliUnits",
+    "ClampedRBM",
     "ContrastiveDivergence",
     "Exact",
     "LogPartition",
