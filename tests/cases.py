@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Size, Tensor
 
-from pyro_gen.distributions import RBM, ClampedRBM, Exact
+from pyro_gen.distributions import RBM, ClampedRBM, ClassRBM, Exact
 from pyro_gen.testing import Case, normal_parameters, states
 
 EVIDENCE = torch.tensor([[2, 2, 2, 1], [2, 0, 1, 1], [0, 1, 0, 1]])  # of three rows; 2 where a cell is missing
@@ -34,4 +34,10 @@ CASES = [
         "RBM-wide", partial(RBM, partition=Exact()), normal_parameters(weight=(3, 4), vbias=(3,), hbias=(4,)), states(3)
     ),
     Case("ClampedRBM", clamped, clamped_parameters, states(4)),
+    Case(
+        "ClassRBM",
+        ClassRBM,
+        normal_parameters(weight=(2, 3), label_weight=(3, 3), vbias=(2,), label_bias=(3,), hbias=(3,)),
+        torch.cat((states(2).repeat_interleave(3, 0), torch.eye(3).double().repeat(4, 1)), -1),
+    ),
 ]

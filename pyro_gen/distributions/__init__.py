@@ -2,6 +2,7 @@
 
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.clamped import ClampedRBM
+from pyro_gen.distributions.class_rbm import ClassRBM
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
@@ -12,6 +13,7 @@ __all__ = [
     "RBM",
     "BernoulliUnits",
     "ClampedRBM",
+    "ClassRBM",
     "ContrastiveDivergence",
     "Exact",
     "LogPartition",

@@ -7,11 +7,13 @@ from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.contrastive import contrastive_gradient
 from pyro_gen.infer.likelihood import LogLikelihood, log_likelihood
+from pyro_gen.infer.missing import Completions
 
 __all__ = [
     "AIS",
     "BlockGibbs",
     "Bracket",
+    "Completions",
     "ContrastiveDivergence",
     "Exact",
     "GibbsInfo",
