@@ -17,9 +17,12 @@ EXAMPLES = ROOT / "examples"
 # One row a script: its arguments for a smoke test. Each gets `--out` and an empty folder besides.
 SMOKE: dict[str, tuple[str, ...]] = {
     "rbm_alphadigits.py": ("--smoke",),
+    "class_rbm.py": ("--smoke",),
     "rbm_bars_and_stripes.py": ("--smoke",),
     "rbm_features.py": ("--smoke",),
     "rbm_hidden_sweep.py": ("--smoke",),
+    "rbm_inpainting.py": ("--smoke",),
+    "rbm_recommendation.py": ("--smoke",),
 }
 
 LAST_LINE = re.compile(
