@@ -5,7 +5,7 @@ joint law p(v, y) under persistent chains to the same model (hybrid training). I
 moved by a pixel at random while training. Everything is chosen on validation images, the last sixth of the training
 set; `--test` looks at the test images once, after the last epoch. A run that is stopped goes on from its checkpoint.
 
-    python examples/class_rbm.py                        # validation error, about 20 minutes on one core
+    python examples/class_rbm.py                        # validation error, about 10 minutes on one core
     python examples/class_rbm.py --test                 # the same run, and its error on the test images
     python examples/class_rbm.py --data alphadigits     # 36 classes, a minute
 """
@@ -132,7 +132,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", choices=("mnist", "alphadigits"), default="mnist")
     parser.add_argument("--hidden", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--rate", type=float, default=0.002, help="Adam's, falling linearly to 0")
+    parser.add_argument("--rate", type=float, default=0.004, help="Adam's, falling linearly to 0")
     parser.add_argument("--dropout", type=float, default=0.2, help="share of hidden units left out")
     parser.add_argument("--shift", type=float, default=0.8, help="share of images moved by a pixel")
     parser.add_argument("--alpha", type=float, default=0.0, help="weight of the joint log likelihood, 0 for none")

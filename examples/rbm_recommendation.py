@@ -157,8 +157,8 @@ def example_data() -> datasets.BinaryDataset:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hidden", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--hidden", type=int, default=400)
+    parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--steps", type=int, default=5, help="Gibbs sweeps of the chains an update")
     parser.add_argument("--rate", type=float, default=0.05, help="learning rate, falling linearly to 0")
     parser.add_argument("--decay", type=float, default=1e-4, help="weight decay")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.class_rbm import encode, label_logits
 from pyro_gen.distributions.misuse import refuse_misuse
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
@@ -75,7 +76,7 @@ class ClassRBM(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}")
-        if isinstance(evaluation, NegativePhase):
+        if isinstance(evaluation, NegativePhase | AIS):
             raise ValueError(f"`evaluation` must know log Z: Exact(...) or None, got {evaluation}")
         _check_phase(negative_phase)
         self.negative_phase, self.evaluation, self.num_steps = negative_phase, evaluation, num_steps

@@ -94,7 +94,7 @@ def test_what_cannot_be_done_raises() -> None:
         ClassRBM(weight, label_weight[:, :1], vbias, label_bias, hbias)
     with pytest.raises(ValueError, match=r"`label_bias` must have shape \(..., 4\)"):
         ClassRBM(weight, label_weight, vbias, label_bias[:2], hbias)
-    with pytest.raises(ValueError, match="`label_bias` must be torch.float64"):
+    with pytest.raises(ValueError, match=r"`label_bias` must be torch.float64"):
         ClassRBM(weight, label_weight, vbias, label_bias.float(), hbias)
     with pytest.raises(ValueError, match="`hbias` must have shape"):
         ClassRBM(weight, label_weight, vbias, label_bias, hbias[:1])

