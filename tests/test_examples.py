@@ -20,6 +20,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "dbn_mnist.py": ("--smoke", "--awake", "1"),
     "ising.py": ("--smoke",),
     "rbm_alphadigits.py": ("--smoke",),
+    "class_rbm.py": ("--smoke",),
     "rbm_bars_and_stripes.py": ("--smoke",),
     "rbm_features.py": ("--smoke",),
     "rbm_hidden_sweep.py": ("--smoke",),
@@ -27,6 +28,8 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "rbm_sklearn_pipeline.py": ("--smoke",),
     "rbm_weight_posterior.py": ("--smoke",),
     "rbm_units.py": ("--smoke",),
+    "rbm_inpainting.py": ("--smoke",),
+    "rbm_recommendation.py": ("--smoke",),
 }
 
 LAST_LINE = re.compile(

@@ -2,6 +2,8 @@
 
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
+from pyro_gen.distributions.clamped import ClampedRBM
+from pyro_gen.distributions.class_rbm import ClassRBM
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.fast_weights import FastPersistentChains
 from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
@@ -28,6 +30,8 @@ __all__ = [
     "RBM",
     "BernoulliUnits",
     "BoltzmannMachine",
+    "ClampedRBM",
+    "ClassRBM",
     "ContrastiveDivergence",
     "CouplingGraph",
     "Exact",

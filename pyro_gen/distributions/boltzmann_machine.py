@@ -16,7 +16,7 @@ from pyro_gen.distributions.coupling_sum import ExactSum
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.negative_phase import starts_at_data
 from pyro_gen.distributions.partition import EXACT_UNITS, Partition
-from pyro_gen.distributions.rbm import RBM, Shape, _check_exact, _draw_index
+from pyro_gen.distributions.rbm import RBM, Shape, _check_exact, draw_index
 from pyro_gen.distributions.units import BernoulliUnits, SpinUnits
 from pyro_gen.distributions.units.binary import BinaryUnits
 from pyro_gen.kernels import draw_seed
@@ -343,7 +343,7 @@ class BoltzmannMachine(EnergyDistribution):
     def _sample_exactly(self, shape: Size) -> Tensor:
         """Draw the enumerated units from their marginal, then the others, which are independent given them."""
         exact = self._exact()
-        index = _draw_index(exact.log_terms(self._matrix(), self.bias), Size(shape[:-1]))
+        index = draw_index(exact.log_terms(self._matrix(), self.bias), Size(shape[:-1]))
         states = self.units.states(index, len(exact.rest), self.bias)
         value = states.new_zeros(shape).index_copy(-1, exact.rest, states)
         free = self.units.conditional(self.field(value)[..., exact.free]).sample()

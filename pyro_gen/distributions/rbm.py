@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -24,6 +24,9 @@ from pyro_gen.distributions.units.continuous import PreciseUnits
 from pyro_gen.kernels import draw_seed, rbm_ais, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
 from pyro_gen.kernels.random import INITIAL, source
+
+if TYPE_CHECKING:
+    from pyro_gen.distributions.clamped import ClampedRBM
 
 Shape = Size | list[int] | tuple[int, ...]
 BERNOULLI = BernoulliUnits()
@@ -279,6 +282,52 @@ class RBM(EnergyDistribution):
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape
         value = value.to(self.vbias).expand(shape)
         return self.sweep(value, num_steps, draw_seed(), 0) if num_steps else value
+
+    def given(self, observed: Tensor, mask: Tensor) -> ClampedRBM:
+        """The law of the missing cells given the observed ones; the event stays the whole visible layer.
+
+        Args:
+            observed: states (..., visible); what stands in a missing cell is ignored, NaN included.
+            mask: True where a cell is observed, (..., visible); rows may differ.
+
+        Returns:
+            A distribution whose samples carry the observed cells and whose ``log_prob(x)`` is log p(missing cells of x
+            | observed cells), -inf where x contradicts them.
+
+        Raises:
+            ValueError: ``mask`` is not boolean, shapes or devices do not fit, or an observed cell is neither 0 nor 1.
+        """
+        from pyro_gen.distributions.clamped import ClampedRBM
+
+        if not (isinstance(self.visible_units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits)):
+            kinds = f"{type(self.visible_units).__name__} and {type(self.hidden_units).__name__}"
+            raise ValueError(f"`given` expects Bernoulli units on both sides, got {kinds}")
+        units = self.partition.max_units if isinstance(self.partition, Exact) else EXACT_UNITS
+        return ClampedRBM(*self.natural, observed, mask, units, self.num_steps, self._validate_args)
+
+    def log_evidence(self, observed: Tensor, mask: Tensor) -> Tensor:
+        """Log probability of the observed cells, the missing ones summed out exactly; differentiable.
+
+        Its error is that of log Z alone. Under persistent chains it is a contrast whose gradient learns from what was
+        observed, to be used in ``pyro.factor``.
+
+        Args:
+            observed: states (..., visible); what stands in a missing cell is ignored, NaN included.
+            mask: True where a cell is observed, (..., visible); rows may differ.
+
+        Returns:
+            Nats, of the broadcast batch shape.
+
+        Raises:
+            ValueError: hidden units and missing cells are too many to sum over, log Z is not known, or the particles
+                start at the data (CD), which has no missing cells.
+        """
+        if starts_at_data(self.partition):
+            raise ValueError(
+                "`log_evidence` cannot use particles that start at the data: use PersistentChains or Exact"
+            )
+        given = self.given(observed, mask)
+        return given.log_completions() - self._resolve_partition().log_normalizer(self, given.observed)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from the biases' law.

@@ -1,26 +1,50 @@
-"""Log-sums over more terms than fit into memory, streamed in blocks, with their gradient."""
+"""Log-sums over many states, in blocks of bounded memory: their value, their gradient, and draws from their terms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
-Terms = Callable[..., Tensor]
-"""``terms(start, stop, *parameters)`` gives the log terms ``start`` to ``stop - 1``, shape (..., stop - start)."""
+BLOCK_BYTES = 2**22
+"""Memory of one block's largest array; a few of them live at a time."""
+
+LogTerms = Callable[..., Tensor]
+"""``terms(start, stop, *parameters)``: log weights (..., stop - start) of the states numbered so, for each row."""
+
+Blocks = list[tuple[int, int]]
+
+
+def blocks(num_states: int, bytes_per_state: int) -> Blocks:
+    """Ranges of states whose arrays fit into :data:`BLOCK_BYTES`.
+
+    Args:
+        num_states: how many states there are.
+        bytes_per_state: memory that one state takes in the largest array.
+
+    Returns:
+        Pairs (start, stop) that cover all states.
+    """
+    return blocks_of(num_states, BLOCK_BYTES // max(1, bytes_per_state))
+
+
+def blocks_of(num_states: int, size: int) -> Blocks:
+    """First and last (exclusive) of blocks of at most ``size`` that cover all states."""
+    return [(start, min(start + size, num_states)) for start in range(0, num_states, max(1, size))]
 
 
 class _Streamed(torch.autograd.Function):
     """Log-sum over all blocks; the backward pass recomputes one block after the other."""
 
     @staticmethod
-    def forward(ctx: Any, terms: Terms, blocks: list[tuple[int, int]], *parameters: Tensor) -> Tensor:
-        total = terms(*blocks[0], *parameters).logsumexp(-1)
-        for block in blocks[1:]:  # in place: a small survivor of each block would fragment the heap to gigabytes
+    def forward(ctx: Any, terms: LogTerms, ranges: Blocks, *parameters: Tensor) -> Tensor:
+        total = terms(*ranges[0], *parameters).logsumexp(-1)
+        for block in ranges[1:]:  # in place: a small survivor of each block would fragment the heap
             torch.logaddexp(total, terms(*block, *parameters).logsumexp(-1), out=total)
-        ctx.terms, ctx.blocks = terms, blocks
+        ctx.terms, ctx.ranges = terms, ranges
         ctx.save_for_backward(total, *parameters)
         return total
 
@@ -28,13 +52,13 @@ class _Streamed(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise NotImplementedError(
-                f"log Z over {ctx.blocks[-1][-1]} states is streamed and can be differentiated once only (no "
+                f"log Z over {ctx.ranges[-1][1]} states is streamed and can be differentiated once only (no "
                 "`create_graph=True`, no Hessian)"
             )
         total, *parameters = ctx.saved_tensors
         leaves = [p.detach().requires_grad_() for p in parameters]
         gradients = [torch.zeros_like(p) for p in leaves]
-        for block in ctx.blocks:
+        for block in ctx.ranges:
             with torch.enable_grad():
                 terms = ctx.terms(*block, *leaves)
             share = grad_output.unsqueeze(-1) * (terms.detach() - total.unsqueeze(-1)).exp()
@@ -43,28 +67,77 @@ class _Streamed(torch.autograd.Function):
         return None, None, *gradients
 
 
-def blocks_of(count: int, size: int) -> list[tuple[int, int]]:
-    """First and last (exclusive) of blocks of at most ``size`` that cover ``count`` terms."""
-    return [(start, min(start + size, count)) for start in range(0, count, max(1, size))]
-
-
-def streamed_log_sum(terms: Terms, blocks: list[tuple[int, int]], *parameters: Tensor) -> Tensor:
-    """Log of the sum of exp(terms) over all blocks.
+def streamed_log_sum(terms: LogTerms, ranges: Blocks, *parameters: Tensor) -> Tensor:
+    """Log of the sum of all terms of each row.
 
     One block is left to autograd (so that it can be differentiated twice); more have their own backward pass.
 
     Args:
-        terms: gives the log terms of a block.
-        blocks: first and last (exclusive) term of every block.
+        terms: log weights of a range of states.
+        ranges: the blocks.
+        *parameters: what the terms depend on and the gradient is asked for.
+
+    Returns:
+        Tensor with the batch shape of the terms.
+    """
+    if len(ranges) == 1:
+        return terms(*ranges[0], *parameters).logsumexp(-1)
+    return _Streamed.apply(terms, ranges, *parameters)
+
+
+@torch.no_grad()
+def streamed_draw(terms: LogTerms, ranges: Blocks, shape: Size, *parameters: Tensor) -> Tensor:
+    """Numbers of states drawn with probabilities proportional to the terms' exponentials, in one pass.
+
+    A block's candidate replaces the one kept so far with the block's share of the total up to it: in the end each state
+    is kept with its own share.
+
+    Args:
+        terms: log weights of a range of states.
+        ranges: the blocks.
+        shape: sample shape and batch shape of the draws.
         *parameters: what the terms depend on.
 
     Returns:
-        The log-sum, with the batch shape of the terms.
+        Integers of the given shape.
     """
-    if len(blocks) == 1:
-        return terms(*blocks[0], *parameters).logsumexp(-1)
-    result: Tensor = _Streamed.apply(terms, blocks, *parameters)
-    return result
+    chosen, total = torch.zeros(shape, dtype=torch.long, device=parameters[0].device), None
+    for start, stop in ranges:
+        logs = terms(start, stop, *parameters).double()
+        here = logs.logsumexp(-1)
+        inside = _draw_inside(logs, shape) + start
+        total = here if total is None else torch.logaddexp(total, here)
+        replaced = torch.rand(shape, dtype=torch.float64, device=chosen.device) < (here - total).exp()
+        chosen = torch.where(replaced, inside, chosen)
+    return chosen
 
 
-__all__ = ["blocks_of", "streamed_log_sum"]
+def _draw_inside(logs: Tensor, shape: Size) -> Tensor:
+    """Indices of shape ``shape`` with probabilities softmax(logs), by inversion."""
+    cumulative = logs.softmax(-1).cumsum(-1)
+    batch = Size(shape[len(shape) - cumulative.dim() + 1 :])
+    cumulative = cumulative.expand(*batch, -1).contiguous()
+    uniform = torch.rand(shape, dtype=torch.float64, device=logs.device) * cumulative[..., -1]
+    rows = uniform.reshape(math.prod(shape[: len(shape) - len(batch)]), *batch).movedim(0, -1).contiguous()
+    index = torch.searchsorted(cumulative, rows, right=True).clamp(max=logs.shape[-1] - 1)
+    return index.movedim(-1, 0).reshape(shape)
+
+
+@torch.no_grad()
+def streamed_weights(terms: LogTerms, ranges: Blocks, *parameters: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """The normalised weights of all states, block by block.
+
+    Args:
+        terms: log weights of a range of states.
+        ranges: the blocks.
+        *parameters: what the terms depend on.
+
+    Yields:
+        The block's range and its weights (..., stop - start); over all blocks they sum to one.
+    """
+    total = streamed_log_sum(terms, ranges, *parameters).unsqueeze(-1)
+    for start, stop in ranges:
+        yield start, stop, (terms(start, stop, *parameters) - total).exp()
+
+
+__all__ = ["Blocks", "LogTerms", "blocks", "blocks_of", "streamed_draw", "streamed_log_sum", "streamed_weights"]

@@ -12,6 +12,7 @@ from pyro_gen.infer.cluster import SwendsenWang
 from pyro_gen.infer.contrastive import contrastive_gradient
 from pyro_gen.infer.importance import LowerBound, RowWeights, lower_bound, row_weights
 from pyro_gen.infer.likelihood import LogLikelihood, log_likelihood
+from pyro_gen.infer.missing import Completions
 from pyro_gen.infer.moments import moment_gradient
 from pyro_gen.infer.replica_exchange import ReplicaExchange, ReplicaInfo
 from pyro_gen.infer.wake_sleep import WakeSleep
@@ -20,6 +21,7 @@ __all__ = [
     "AIS",
     "BlockGibbs",
     "Bracket",
+    "Completions",
     "ContrastiveDivergence",
     "Exact",
     "FastPersistentChains",

@@ -5,3 +5,7 @@ from pyro_gen.nn.learning import centred
 from pyro_gen.nn.rbm import RBM, Diagnostics
 
 __all__ = ["RBM", "BoltzmannMachine", "Diagnostics", "centred"]
+from pyro_gen.nn.class_rbm import ClassRBM
+from pyro_gen.nn.conditional_rbm import ConditionalRBM
+
+__all__ = ["RBM", "ClassRBM", "ConditionalRBM"]

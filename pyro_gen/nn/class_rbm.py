@@ -1,0 +1,173 @@
+"""The class-RBM as a module: p(y | v) to classify, p(v, y) to generate, and both to train on."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_gen import distributions
+from pyro_gen.distributions.annealing import AIS
+from pyro_gen.distributions.class_rbm import encode, label_logits
+from pyro_gen.distributions.misuse import refuse_misuse
+from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
+from pyro_gen.distributions.partition import Partition
+from pyro_gen.kernels import draw_seed
+
+
+class ClassRBM(nn.Module):
+    r"""Weights and chains of a class-RBM; calling it with inputs returns the law of their labels.
+
+    ``class_rbm(v)`` is p(y | v), exact and differentiable, and ``class_rbm.joint()`` is p(v, y) under the negative
+    phase (in ``eval()`` or under ``no_grad``: with the exact log Z, where it is small enough). Discriminative training
+    observes the first, generative training the second, hybrid training both:
+
+    .. math:: L = -\log p(y | v) - \alpha \log p(v, y)
+
+    Args:
+        visible: number of visible units.
+        hidden: number of hidden units.
+        classes: number of classes.
+        negative_phase: how log Z is replaced in generative training: ``PersistentChains``, ``ContrastiveDivergence``,
+            or a way to know it after all (``Exact``, None).
+        evaluation: how log Z of the joint law is known in ``eval()``: ``Exact`` or None.
+        num_steps: Gibbs sweeps of the joint law's ``sample`` where no exact draw is possible.
+        dropout: share of the hidden units that each row of ``class_rbm(v)`` is scored without while training, the
+            others counting for them; none in ``eval()``.
+
+    Raises:
+        ValueError: a size is below 1, ``dropout`` outside [0, 1), or a setting does not serve.
+
+    References:
+        Larochelle, Mandel, Pascanu, Bengio (2012), Learning algorithms for the classification restricted Boltzmann
+        machine, JMLR 13. Srivastava et al. (2014), Dropout, JMLR 15, section 8.
+
+    Example:
+        >>> import pyro
+        >>> rbm = ClassRBM(6, 4, 3)
+        >>> v, y = torch.ones(5, 6), torch.tensor([0, 1, 2, 0, 1])
+        >>> def hybrid():
+        ...     with pyro.plate("rows", 5):
+        ...         pyro.sample("y", rbm(v), obs=y)
+        ...         with pyro.poutine.scale(scale=0.01):
+        ...             pyro.sample("joint", rbm.joint(), obs=rbm.encode(v, y))
+        >>> pyro.poutine.trace(hybrid).get_trace().log_prob_sum().shape, rbm.step.item()
+        (torch.Size([]), 1)
+    """
+
+    chains: Tensor
+    step: Tensor
+    seed: Tensor
+
+    def __init__(
+        self,
+        visible: int,
+        hidden: int,
+        classes: int,
+        negative_phase: Partition | None = PersistentChains(),  # noqa: B008  # an immutable setting
+        evaluation: Partition | None = None,
+        num_steps: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if min(visible, hidden, classes) < 1:
+            raise ValueError(
+                f"sizes must be at least 1, got `visible` {visible}, `hidden` {hidden}, `classes` {classes}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}")
+        if isinstance(evaluation, NegativePhase | AIS):
+            raise ValueError(f"`evaluation` must know log Z: Exact(...) or None, got {evaluation}")
+        _check_phase(negative_phase)
+        self.negative_phase, self.evaluation, self.num_steps = negative_phase, evaluation, num_steps
+        self.dropout, self.classes = dropout, classes
+        self.weight = nn.Parameter(torch.randn(visible, hidden) / visible**0.5)
+        self.label_weight = nn.Parameter(torch.randn(classes, hidden) / visible**0.5)
+        self.vbias, self.label_bias, self.hbias = (nn.Parameter(torch.zeros(n)) for n in (visible, classes, hidden))
+        num_chains = negative_phase.persistent_chains if isinstance(negative_phase, NegativePhase) else 0
+        v, y = torch.randint(2, (num_chains, visible)), torch.randint(classes, (num_chains,))
+        self.register_buffer("chains", encode(v.to(self.weight.dtype), y, classes))
+        self.register_buffer("step", torch.tensor(0))
+        self.register_buffer("seed", torch.tensor(draw_seed()))
+
+    def forward(self, v: Tensor) -> dist.Categorical:
+        """The law of the labels given inputs, p(y | v); with dropout while training.
+
+        Args:
+            v: inputs (..., visible).
+
+        Returns:
+            A categorical law over the classes, exact up to the dropout.
+        """
+        v = v.to(self.weight.dtype)
+        if not (self.dropout and self.training):
+            logits = label_logits(v, self.weight, self.label_weight, self.label_bias, self.hbias)
+        else:
+            hidden_field = (v @ self.weight + self.hbias).unsqueeze(-2) + self.label_weight
+            kept = torch.rand(*v.shape[:-1], 1, self.hbias.shape[-1], device=v.device) >= self.dropout
+            cumulants = nn.functional.softplus(hidden_field) * kept
+            logits = self.label_bias + cumulants.sum(-1) / (1 - self.dropout)
+        return dist.Categorical(logits=logits)
+
+    def joint(self) -> distributions.ClassRBM:
+        """The joint law p(v, y); advances the negative phase in training mode with gradients.
+
+        Returns:
+            The distribution over inputs followed by one-hot labels, see :meth:`encode`.
+
+        Raises:
+            ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights).
+        """
+        parameters = self.weight, self.label_weight, self.vbias, self.label_bias, self.hbias
+        result = distributions.ClassRBM(*parameters, num_steps=self.num_steps)
+        phase = self.negative_phase if self.training and torch.is_grad_enabled() else self.evaluation
+        partition = phase
+        if isinstance(phase, NegativePhase):
+            refuse_misuse(result.parameter_batch_shape)
+            seed, step = int(self.seed), int(self.step)
+            partition = phase.snapshot({"chains": self._advance(phase, result)}, seed, step)
+        result.partition = None if partition is None else partition.bind(result)
+        return result
+
+    def encode(self, v: Tensor, y: Tensor) -> Tensor:
+        """One value of the joint law: inputs (..., visible) followed by their labels (...) as one-hot vectors."""
+        return encode(v.to(self.weight.dtype), y, self.classes)
+
+    def features(self, v: Tensor) -> Tensor:
+        """Hidden probabilities averaged over the labels, P(h_j = 1 | v).
+
+        Args:
+            v: inputs (..., visible).
+
+        Returns:
+            Probabilities of shape (..., hidden).
+        """
+        v = v.to(self.weight.dtype)
+        logits = label_logits(v, self.weight, self.label_weight, self.label_bias, self.hbias)
+        given_label = torch.sigmoid((v @ self.weight + self.hbias).unsqueeze(-2) + self.label_weight)
+        return (logits.softmax(-1).unsqueeze(-1) * given_label).sum(-2)
+
+    @torch.no_grad()
+    def _advance(self, phase: NegativePhase, joint: distributions.ClassRBM) -> Tensor:
+        """Carry the chains on, if the phase keeps any, and count the sweeps."""
+        seed, step = int(self.seed), int(self.step)
+        self.step += phase.num_steps
+        if phase.persistent_chains:
+            self.chains = joint.sweep(self.chains, phase.num_steps, seed, step)
+        return self.chains
+
+    def extra_repr(self) -> str:
+        """Sizes and settings."""
+        visible, hidden = self.weight.shape
+        sizes = f"visible={visible}, hidden={hidden}, classes={self.classes}, dropout={self.dropout}"
+        return f"{sizes}, negative_phase={self.negative_phase}, evaluation={self.evaluation}"
+
+
+def _check_phase(phase: Partition | None) -> None:
+    if isinstance(phase, NegativePhase) and not isinstance(phase, PersistentChains | ContrastiveDivergence):
+        raise ValueError(
+            f"`negative_phase` must be PersistentChains, ContrastiveDivergence, Exact or None, got {phase}"
+        )
+
+
+__all__ = ["ClassRBM"]

@@ -1,0 +1,191 @@
+"""The conditional RBM: an RBM whose biases come from a network of the context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gen import distributions
+from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
+from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
+from pyro_gen.distributions.partition import LogPartition, Partition
+from pyro_gen.kernels import draw_seed, rbm_gibbs
+
+
+class ConditionalRBM(nn.Module):
+    r"""An RBM over v whose biases depend on a context c through a network; the weight is shared.
+
+    .. math:: p(v | c) = \frac{1}{Z(c)} \sum_h e^{(a + \alpha(c)) \cdot v + (b + \beta(c)) \cdot h + v W h}, \qquad
+              (\alpha(c), \beta(c)) = \text{network}(c)
+
+    Calling it with contexts returns :class:`pyro_gen.distributions.RBM` with one pair of biases a row. In training mode
+    with gradients enabled log Z(c) is replaced row by row: under ``ContrastiveDivergence`` by chains from the row
+    itself, under ``PersistentChains`` by one chain for each training row, which the call's ``index`` names
+    (``num_chains`` is then the number of training rows). ``log_prob`` is then a contrast whose gradient is the phase's.
+    In ``eval()`` or under ``no_grad`` it is a log probability, exact up to 20 units on the smaller side.
+
+    Args:
+        visible: number of visible units.
+        hidden: number of hidden units.
+        context: numbers in a context.
+        network: maps contexts (rows, context) to (rows, visible + hidden); None is one linear layer that starts at 0.
+        negative_phase: ``ContrastiveDivergence``, ``PersistentChains`` with one chain a training row, or a way to know
+            log Z (``Exact``, None).
+        evaluation: how log Z is known in ``eval()``: ``Exact`` or None.
+        num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
+
+    Raises:
+        ValueError: a size is below 1, or a setting does not serve.
+
+    References:
+        Taylor, Hinton, Roweis (2007), Modeling human motion using binary latent variables. Mnih, Larochelle, Hinton
+        (2011), Conditional restricted Boltzmann machines for structured output prediction.
+
+    Example:
+        >>> rbm = ConditionalRBM(4, 3, context=2)
+        >>> contexts, v = torch.randn(5, 2), torch.ones(5, 4)
+        >>> rbm(contexts).log_prob(v).shape, rbm.step.item()
+        (torch.Size([5]), 1)
+        >>> rbm.eval()(contexts).sample().shape
+        torch.Size([5, 4])
+    """
+
+    chains: Tensor
+    step: Tensor
+    seed: Tensor
+
+    def __init__(
+        self,
+        visible: int,
+        hidden: int,
+        context: int,
+        network: nn.Module | None = None,
+        negative_phase: Partition | None = ContrastiveDivergence(),  # noqa: B008  # an immutable setting
+        evaluation: Partition | None = None,
+        num_steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        if min(visible, hidden, context) < 1:
+            raise ValueError(
+                f"sizes must be at least 1, got `visible` {visible}, `hidden` {hidden}, `context` {context}"
+            )
+        if isinstance(evaluation, NegativePhase):
+            raise ValueError(f"`evaluation` must know log Z: Exact(...) or None, got {evaluation}")
+        _check_phase(negative_phase)
+        self.context, self.negative_phase = context, negative_phase
+        self.evaluation, self.num_steps = evaluation, num_steps
+        self.weight = nn.Parameter(0.01 * torch.randn(visible, hidden))
+        self.vbias, self.hbias = nn.Parameter(torch.zeros(visible)), nn.Parameter(torch.zeros(hidden))
+        self.network = _linear(context, visible + hidden) if network is None else network
+        num_chains = negative_phase.persistent_chains if isinstance(negative_phase, NegativePhase) else 0
+        self.register_buffer("chains", torch.randint(2, (num_chains, visible)).to(self.weight.dtype))
+        self.register_buffer("step", torch.tensor(0))
+        self.register_buffer("seed", torch.tensor(draw_seed()))
+
+    def forward(self, context: Tensor, index: Tensor | None = None) -> distributions.RBM:
+        """The law of the visible units given contexts; advances the negative phase in training mode with gradients.
+
+        Args:
+            context: (..., context); while learning under a phase (rows, context), one for each row of data.
+            index: numbers of the training rows (rows,), whose chains are carried on under ``PersistentChains``.
+
+        Returns:
+            The distribution, of batch shape (...).
+
+        Raises:
+            ValueError: a shape does not fit, ``index`` is missing, or the caller cannot work with a negative phase.
+        """
+        if context.shape[-1:] != (self.context,):
+            raise ValueError(f"`context` must have shape (..., {self.context}), got {tuple(context.shape)}")
+        biases = self.network(context.to(self.weight.dtype))
+        sizes = list(self.weight.shape)
+        if biases.shape != (*context.shape[:-1], sum(sizes)):
+            raise ValueError(
+                f"`network` must give shape (..., {sum(sizes)}) for its context, got {tuple(biases.shape)}"
+            )
+        visible, hidden = biases.split(sizes, -1)
+        result = distributions.RBM(self.weight, self.vbias + visible, self.hbias + hidden, num_steps=self.num_steps)
+        learning = self.training and torch.is_grad_enabled()
+        phase = self.negative_phase if learning else self.evaluation
+        partition = self._snapshot(phase, result, index) if isinstance(phase, NegativePhase) else phase
+        result.partition = None if partition is None else partition.bind(result)
+        return result
+
+    @torch.no_grad()
+    def _snapshot(self, phase: NegativePhase, result: distributions.RBM, index: Tensor | None) -> Partition:
+        """The contrast of this call: carried-on chains of the rows, or the key to run chains from the data."""
+        if len(result.batch_shape) != 1:
+            raise ValueError(
+                f"while learning under {phase} `context` must have shape (rows, {self.context}), one for each row of "
+                f"data, got batch shape {tuple(result.batch_shape)}"
+            )
+        seed, step = int(self.seed), int(self.step)
+        self.step += phase.num_steps
+        if not phase.persistent_chains:
+            return _RowContrast(phase.num_steps, seed, step)
+        if index is None or index.shape != result.batch_shape:
+            got = None if index is None else tuple(index.shape)
+            raise ValueError(f"`index` must number the rows, shape {tuple(result.batch_shape)}, got {got}")
+        start, parameters = self.chains[index], [p.detach() for p in result.parameters]
+        weight, vbias, hbias = parameters
+        particles, _ = rbm_gibbs(start, weight, vbias, hbias, phase.num_steps, seed=seed, step=step)
+        self.chains[index] = particles
+        return _RowContrast(phase.num_steps, seed, step, particles)
+
+    def extra_repr(self) -> str:
+        """Sizes and settings."""
+        visible, hidden = self.weight.shape
+        return f"visible={visible}, hidden={hidden}, context={self.context}, negative_phase={self.negative_phase}"
+
+
+@dataclass(frozen=True, eq=False)
+class _RowContrast(Partition):
+    """One particle for each row of contexts and data: -F of it stands in for that row's log Z."""
+
+    num_steps: int
+    seed: int
+    step: int
+    particles: Tensor | None = field(default=None, repr=False)
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        """Itself, unless the caller would read its value as a log probability."""
+        refuse_misuse(torch.Size())  # rows have a context each: no components that contrasts would weigh
+        return self
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """Minus the free energy of each row's particle."""
+        rows = distribution.batch_shape
+        if value.shape[:-1] != rows:
+            raise ValueError(
+                f"while learning `value` must have a row for each context, {tuple(rows)}, got {value.shape}"
+            )
+        if self.particles is not None:
+            return FirstOrder.apply(-distribution.free_energy(self.particles))
+        return FirstOrder.apply(
+            -distribution.free_energy(distribution.sweep(value, self.num_steps, self.seed, self.step))
+        )
+
+    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+        """Nothing: a contrast is no estimate of log Z."""
+        raise ValueError("a negative phase knows no log Z: put the module in eval()")
+
+
+def _linear(context: int, out: int) -> nn.Linear:
+    """One layer that gives no bias at first."""
+    layer = nn.Linear(context, out)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _check_phase(phase: Partition | None) -> None:
+    if isinstance(phase, NegativePhase) and not isinstance(phase, PersistentChains | ContrastiveDivergence):
+        raise ValueError(
+            f"`negative_phase` must be PersistentChains, ContrastiveDivergence, Exact or None, got {phase}"
+        )
+
+
+__all__ = ["ConditionalRBM"]
