@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions.units import Units
+from pyro_gen.distributions.products import fits, log_sum_by_products
+from pyro_gen.distributions.units import BernoulliUnits, Units
 
 BLOCK_BYTES = 2**22
 """Memory of one (states, larger side) array; about four of them live at a time."""
@@ -40,14 +41,21 @@ def _blocks(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> list[tu
     return [(start, min(start + size, side.num_states)) for start in range(0, side.num_states, size)]
 
 
+def _streamed_sum(side: Side, blocks: list[tuple[int, int]], parameters: tuple[Tensor, ...]) -> Tensor:
+    if type(side.small) is type(side.large) is BernoulliUnits and fits(*parameters):
+        return log_sum_by_products(*parameters).to(parameters[0].dtype)
+    total = _block_log_terms(side, *blocks[0], *parameters).logsumexp(-1)
+    for block in blocks[1:]:  # in place: a small survivor of each block would fragment the heap to gigabytes
+        torch.logaddexp(total, _block_log_terms(side, *block, *parameters).logsumexp(-1), out=total)
+    return total
+
+
 class _Streamed(torch.autograd.Function):
     """Log-sum over all blocks; the backward pass recomputes one block after the other."""
 
     @staticmethod
     def forward(ctx: Any, side: Side, blocks: list[tuple[int, int]], *parameters: Tensor) -> Tensor:
-        total = _block_log_terms(side, *blocks[0], *parameters).logsumexp(-1)
-        for block in blocks[1:]:  # in place: a small survivor of each block would fragment the heap to gigabytes
-            torch.logaddexp(total, _block_log_terms(side, *block, *parameters).logsumexp(-1), out=total)
+        total = _streamed_sum(side, blocks, parameters)
         ctx.side, ctx.blocks = side, blocks
         ctx.save_for_backward(total, *parameters)
         return total

@@ -6,7 +6,8 @@ from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.contrastive import contrastive_gradient
-from pyro_gen.infer.likelihood import LogLikelihood, log_likelihood
+from pyro_gen.infer.likelihood import FreeEnergyGap, LogLikelihood, free_energy_gap, log_likelihood
+from pyro_gen.infer.population import population_annealing
 
 __all__ = [
     "AIS",
@@ -14,6 +15,7 @@ __all__ = [
     "Bracket",
     "ContrastiveDivergence",
     "Exact",
+    "FreeEnergyGap",
     "GibbsInfo",
     "GibbsState",
     "LogLikelihood",
@@ -22,6 +24,8 @@ __all__ = [
     "Partition",
     "PersistentChains",
     "contrastive_gradient",
+    "free_energy_gap",
     "log_likelihood",
     "log_partition_bracket",
+    "population_annealing",
 ]
