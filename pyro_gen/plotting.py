@@ -251,7 +251,7 @@ def log_weights(
             raise ValueError(f"`{name}` must be finite, of shape (n,) with n > 0, got shape {values.shape}")
     figure, axes = _chart("log weight of a chain [nats]", "density", title)
     together = np.concatenate(list(arrays.values()))
-    bins = np.linspace(together.min(), together.max() + 1e-6, 60)
+    bins = np.linspace(together.min(), together.max() + 1e-6, 60).tolist()
     for (name, values), color in zip(arrays.items(), COLORS, strict=False):
         axes.hist(values, bins, density=True, color=color, alpha=0.55, label=name)
     if ends is not None:

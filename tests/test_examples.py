@@ -23,7 +23,8 @@ SMOKE: dict[str, tuple[str, ...]] = {
 }
 
 LAST_LINE = re.compile(
-    r"test log likelihood: -?\d+\.\d+ nats \(log Z \+/- \d+\.\d+, test rows \+/- \d+\.\d+, N=\d+\)",
+    r"test log likelihood: -?\d+\.\d+ nats \(log Z \+/- \d+\.\d+, test rows \+/- \d+\.\d+, N=\d+\)"
+    r"; two-sided -?\d+\.\d+ to -?\d+\.\d+ nats \((UNRESOLVED, .*)?gap \d+\.\d+\)",
 )
 
 

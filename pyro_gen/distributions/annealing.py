@@ -143,9 +143,7 @@ class AIS(Partition):
         Returns:
             Nats in float64, one a chain; the forward path of the distribution's own run is walked backwards.
         """
-        distribution.check_value("states", states)
-        missing = len(distribution.parameter_batch_shape) + 2 - states.dim()
-        states = states.to(distribution.parameters[0])[(slice(None), *(None,) * missing)]  # all elements share the rows
+        states = shared_rows(distribution, "states", states)
         base, betas = self.path(distribution)
         log_weight, _ = distribution.anneal(states, base, betas.flip(0), draw_seed())
         return distribution.base_log_partition(base) - log_weight
@@ -211,6 +209,16 @@ def _estimate(log_base: Tensor, log_weight: Tensor, method: str) -> LogPartition
     relative_variance = (count / size - 1).clamp(min=0)
     error = (relative_variance / (count - 1)).sqrt() if count > 1 else torch.full_like(total, math.inf)
     return LogPartition(log_base + total - math.log(count), error, size, method)
+
+
+def shared_rows(distribution: EnergyDistribution, name: str, rows: Tensor) -> Tensor:
+    """Checked states in the parameters' dtype; those without batch dimensions are for all elements of the batch."""
+    missing = len(distribution.parameter_batch_shape) + 2 - rows.dim()
+    rows = rows[(slice(None), *(None,) * missing)]
+    distribution.check_value(name, rows)
+    return rows.to(distribution.parameters[0]).expand(
+        torch.broadcast_shapes(rows.shape[:-1], distribution.parameter_batch_shape) + rows.shape[-1:]
+    )
 
 
 def forward_estimate(log_weights: Tensor) -> LogPartition:

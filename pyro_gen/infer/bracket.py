@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions.annealing import AIS, forward_estimate, reverse_estimate
+from pyro_gen.distributions.annealing import AIS, forward_estimate, reverse_estimate, shared_rows
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.partition import LogPartition
 from pyro_gen.distributions.schedule import linear_betas
@@ -137,8 +137,7 @@ def log_partition_bracket(
     forward = partition.run(distribution).log_weights
     states = _starts(distribution, partition)
     if start is not None:
-        distribution.check_value("start", start)
-        states["given"] = start.to(states["base"])[(slice(None), *(None,) * (states["base"].dim() - start.dim()))]
+        states["given"] = shared_rows(distribution, "start", start)
     mixed = {name: distribution.gibbs(value, burn_in) for name, value in states.items()}
     log_weights = partition.reverse_log_weights(distribution, torch.cat(list(mixed.values())))
     parts = log_weights.split([len(value) for value in mixed.values()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -153,7 +153,7 @@ def free_energy_gap(model: EnergyDistribution | nn.Module, train: Tensor, valid:
         >>> print(free_energy_gap(rbm, torch.ones(4, 3), torch.zeros(5, 3)))
         1.00 +/- 0.00 nats
     """
-    distribution = model() if isinstance(model, nn.Module) else model
+    distribution = cast(EnergyDistribution, model() if isinstance(model, nn.Module) else model)
     means, variances = [], []
     for name, rows in (("train", train), ("valid", valid)):
         _check_rows(name, rows)
