@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -139,9 +140,10 @@ def practical(num_chains: int, num_betas: int, recipe: Recipe) -> tuple[dict[str
     """Seconds of AIS and of the whole bracket on a trained wide model."""
     model = train("wide", recipe=recipe)
     rbm = judged(model, settings(model, num_chains, num_betas))
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     forward = rbm.log_partition()
-    middle = time.perf_counter()
+    middle, worked = time.perf_counter(), time.process_time() - busy
+    print(f"AIS: {middle - start:.0f} s, {worked:.0f} CPU seconds", flush=True)
     bracket = log_partition_bracket(rbm)
     end = time.perf_counter()
     figures = {
@@ -150,7 +152,9 @@ def practical(num_chains: int, num_betas: int, recipe: Recipe) -> tuple[dict[str
         "temperatures": num_betas,
         "threads": torch.get_num_threads(),
         "AIS seconds": middle - start,
+        "AIS CPU seconds": worked,  # of all threads: what a shared machine can be judged by
         "rest of the bracket seconds": end - middle,
+        "bracket CPU seconds": time.process_time() - busy,
         "AIS": forward.value.item(),
         "standard error": forward.standard_error.item(),
         "effective sample size": forward.effective_sample_size.item(),
@@ -164,15 +168,15 @@ def practical(num_chains: int, num_betas: int, recipe: Recipe) -> tuple[dict[str
 
 
 def exact_seconds(visible: int, hidden: list[int]) -> dict[str, float]:
-    """Seconds to enumerate models with random weights."""
+    """CPU seconds, of all threads, to enumerate models with random weights."""
     found = {}
     for units in hidden:
         torch.manual_seed(0)
         rbm = RBM(0.5 * torch.randn(visible, units), torch.randn(visible), torch.randn(units), Exact())
-        start = time.perf_counter()
+        start = time.process_time()
         value = rbm.log_partition().value.item()
-        found[f"{visible}x{units}"] = time.perf_counter() - start
-        print(f"{visible}x{units}: log Z {value:.4f} in {found[f'{visible}x{units}']:.1f} s", flush=True)
+        found[f"{visible}x{units}"] = time.process_time() - start
+        print(f"{visible}x{units}: log Z {value:.4f} in {found[f'{visible}x{units}']:.1f} CPU s", flush=True)
     return found
 
 
@@ -202,7 +206,8 @@ def coverage_picture(found: list[Covered]) -> Any:
 def write(name: str, figures: dict[str, Any]) -> None:
     """Keep what was measured, and on what machine."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(describe() | figures, indent=2) + "\n")
+    command = " ".join(["python -m benchmarks.evidence_bracket", *sys.argv[1:]])
+    (RESULTS / f"{name}.json").write_text(json.dumps(describe() | {"command": command} | figures, indent=2) + "\n")
 
 
 def run_coverage(args: argparse.Namespace) -> None:
@@ -244,7 +249,7 @@ def run_exact(args: argparse.Namespace) -> None:
     """Seconds of exact enumeration."""
     found = exact_seconds(784, [8, 12] if args.smoke else [16, 20, 25])
     if not args.smoke:
-        write("exact_seconds", {"threads": torch.get_num_threads(), "seconds": found})
+        write("exact_seconds", {"threads": torch.get_num_threads(), "CPU seconds": found})
 
 
 RUNS: dict[str, Callable[[argparse.Namespace], None]] = {
