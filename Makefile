@@ -45,6 +45,10 @@ evidence: $(DEV)
 	PYRO_GEN_EVIDENCE=1 $(ONE_THREAD) $(BIN)/python -m pytest -m slow
 	$(BIN)/python -m benchmarks.evidence_alphadigits --split valid
 	$(BIN)/python -m benchmarks.evidence_backends
+	$(BIN)/python -m benchmarks.evidence_bracket coverage
+	$(BIN)/python -m benchmarks.evidence_bracket schedule
+	$(BIN)/python -m benchmarks.evidence_bracket practical
+	$(BIN)/python -m benchmarks.evidence_bracket exact
 	$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
 	$(BIN)/python -m benchmarks cd --json benchmarks/results/cd.json

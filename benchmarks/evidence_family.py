@@ -110,27 +110,29 @@ def train(recipe: Recipe, x: Tensor, shape: tuple[int, ...] | None, name: str, o
     return rbm.eval()
 
 
-def judge(rbm: nn.RBM, recipe: Recipe, x: Tensor, judged: Tensor) -> dict[str, Any]:
+def judge(rbm: nn.RBM, recipe: Recipe, judged: Tensor) -> dict[str, Any]:
     """Mean log likelihood with both errors; where log Z is estimated, from both sides."""
     distribution = rbm()
-    result = log_likelihood(distribution, judged)
+    exact = isinstance(rbm.evaluation, Exact)
+    bracket = None if exact else log_partition_bracket(distribution, burn_in=recipe.burn_in)
+    result = log_likelihood(distribution, judged, bracket)
     figures: dict[str, Any] = {
         "log likelihood": result.value,
         "row error": result.row_error,
         "log Z error": result.partition_error,
         "rows": len(judged),
         "method": result.partition.method,
-        "lower end": result.value,
+        "lower end": result.lower,
     }
-    if result.partition.method == "exact":
+    if bracket is None:
         return figures
-    start = x[torch.randint(len(x), (recipe.annealed_chains,))]
-    bracket = log_partition_bracket(distribution, start, burn_in=recipe.burn_in)
     return figures | {
         "effective sample size": bracket.forward.effective_sample_size.item(),
-        "lower end": result.against(bracket.upper),
-        "reverse": result.against(bracket.reverse.value),
+        "upper end": result.upper,
+        "by reverse AIS": result.against(bracket.reverse.value),
+        "starts": {kind: result.against(estimate.value) for kind, estimate in bracket.starts.items()},
         "gap": bracket.gap.item(),
+        "statement": str(result),
         "resolved": bracket.resolved,
     }
 
@@ -148,7 +150,7 @@ def measure(name: str, split: str, seed: int, out: Path, epochs: int | None = No
     return {
         "seed": seed,
         "recipe": vars(recipe) | {"phase": str(recipe.phase)},
-        **judge(rbm, recipe, x, judged),
+        **judge(rbm, recipe, judged),
         "minutes of training in this call": (trained - start) / 60,
         "processor minutes of training in this call": (cpu_trained - cpu) / 60,
         "minutes of judging": (time.perf_counter() - trained) / 60,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["filters", "learning_curve", "sample_grid", "save", "sweep"]
+__all__ = ["filters", "learning_curve", "log_weights", "sample_grid", "save", "sweep"]
 
 Array = Tensor | np.ndarray
 Row = Mapping[str, Any]
@@ -215,6 +215,48 @@ def sweep(
     axes.set_xscale("log" if log else "linear")
     axes.set_xticks(settings, [f"{setting:g}" for setting in settings])
     axes.minorticks_off()
+    return figure
+
+
+def log_weights(
+    forward: Array, reverse: Array, *, ends: tuple[float, float] | None = None, title: str | None = None
+) -> Figure:
+    """Show what each chain of annealed importance sampling says of log Z, forwards and backwards.
+
+    Where both histograms overlap, log Z lies between them and is known well; a gap between them, or a second hump of
+    the reverse chains far to the right, is a mode that the forward run does not reach.
+
+    Args:
+        forward: `Bracket.forward_log_weights` of an unbatched model, shape (n,).
+        reverse: `Bracket.reverse_log_weights`, shape (m,).
+        ends: lower and upper end of the bracket, shaded.
+        title: a line above the picture.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+        ValueError: if `forward` or `reverse` is no list of finite numbers.
+
+    Example:
+        >>> draws = np.random.default_rng(0)
+        >>> figure = log_weights(draws.normal(-0.5, 1, 500), draws.normal(0.5, 1, 500), ends=(-0.2, 0.2))
+        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        ['forward', 'reverse', 'bracket']
+    """
+    arrays = {"forward": _array(forward), "reverse": _array(reverse)}
+    for name, values in arrays.items():
+        if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+            raise ValueError(f"`{name}` must be finite, of shape (n,) with n > 0, got shape {values.shape}")
+    figure, axes = _chart("log weight of a chain [nats]", "density", title)
+    together = np.concatenate(list(arrays.values()))
+    bins = np.linspace(together.min(), together.max() + 1e-6, 60).tolist()
+    for (name, values), color in zip(arrays.items(), COLORS, strict=False):
+        axes.hist(values, bins, density=True, color=color, alpha=0.55, label=name)
+    if ends is not None:
+        axes.axvspan(*ends, color=COLORS[2], alpha=0.3, linewidth=0, label="bracket")
+    axes.legend(frameon=False, fontsize=9, labelcolor=TEXT)
     return figure
 
 

@@ -14,9 +14,10 @@ from pyro_gen.distributions.coupling_checks import check_finite, check_matrix, c
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.coupling_sum import ExactSum
 from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.distributions.enumeration import draw_index
 from pyro_gen.distributions.negative_phase import starts_at_data
 from pyro_gen.distributions.partition import EXACT_UNITS, Partition
-from pyro_gen.distributions.rbm import RBM, Shape, _check_exact, draw_index
+from pyro_gen.distributions.rbm import RBM, Shape, _check_exact
 from pyro_gen.distributions.units import BernoulliUnits, SpinUnits
 from pyro_gen.distributions.units.binary import BinaryUnits
 from pyro_gen.kernels import draw_seed

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions.enumeration import BLOCK_BYTES
-from pyro_gen.distributions.streaming import blocks_of, streamed_log_sum
+from pyro_gen.distributions.streaming import BLOCK_BYTES, blocks_of, streamed_log_sum
 from pyro_gen.distributions.units.binary import BinaryUnits
 
 

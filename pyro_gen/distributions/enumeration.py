@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Size, Tensor
 
-from pyro_gen.distributions.units import Units
-
-BLOCK_BYTES = 2**22
-"""Memory of one (states, larger side) array; about four of them live at a time."""
+from pyro_gen.distributions.products import fits, log_sum_by_products
+from pyro_gen.distributions.streaming import Blocks, blocks, streamed_log_sum
+from pyro_gen.distributions.units import BernoulliUnits, Units
 
 
 class Side(NamedTuple):
@@ -49,47 +48,10 @@ def _block_log_terms(side: Side, start: int, stop: int, weight: Tensor, small: T
     return terms - side.small.lifted().energy(states, small.unsqueeze(-2))
 
 
-def _blocks(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> list[tuple[int, int]]:
+def _blocks(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Blocks:
     own = side.small.batch_shape, side.large.batch_shape
     batch = torch.broadcast_shapes(weight.shape[:-2], small.shape[:-1], large.shape[:-1], *own).numel()
-    row = max(1, weight.element_size() * max(weight.shape[-2:]) * batch)
-    size = max(1, min(side.num_states, BLOCK_BYTES // row))
-    return [(start, min(start + size, side.num_states)) for start in range(0, side.num_states, size)]
-
-
-class _Streamed(torch.autograd.Function):
-    """Log-sum over all blocks; the backward pass recomputes one block after the other."""
-
-    @staticmethod
-    def forward(ctx: Any, side: Side, blocks: list[tuple[int, int]], *parameters: Tensor) -> Tensor:
-        bound, (weight, small, large) = side.replace(*parameters[3:]), parameters[:3]
-        total = _block_log_terms(bound, *blocks[0], weight, small, large).logsumexp(-1)
-        for block in blocks[1:]:  # in place: a small survivor of each block would fragment the heap to gigabytes
-            torch.logaddexp(total, _block_log_terms(bound, *block, weight, small, large).logsumexp(-1), out=total)
-        ctx.side, ctx.blocks = side, blocks
-        ctx.save_for_backward(total, *parameters)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise NotImplementedError(
-                f"log Z over {ctx.side.num_states} states is streamed and can be differentiated once only (no "
-                "`create_graph=True`, no Hessian)"
-            )
-        total, *parameters = ctx.saved_tensors
-        leaves = [p.detach().requires_grad_(p.is_floating_point()) for p in parameters]
-        wanted = [i for i, p in enumerate(leaves) if p.requires_grad]
-        side, (weight, small, large) = ctx.side.replace(*leaves[3:]), leaves[:3]
-        gradients = [torch.zeros_like(p) for p in leaves]
-        for start, stop in ctx.blocks:
-            with torch.enable_grad():
-                terms = _block_log_terms(side, start, stop, weight, small, large)
-            share = grad_output.unsqueeze(-1) * (terms.detach() - total.unsqueeze(-1)).exp()
-            parts = torch.autograd.grad(terms, [leaves[i] for i in wanted], share, materialize_grads=True)
-            for i, part in zip(wanted, parts, strict=True):
-                gradients[i].add_(part)
-        return None, None, *(g if p.requires_grad else None for g, p in zip(gradients, leaves, strict=True))
+    return blocks(side.num_states, weight.element_size() * max(weight.shape[-2:]) * batch)
 
 
 def log_sum(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
@@ -106,18 +68,24 @@ def log_sum(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
     Returns:
         Tensor with the batch shape of the parameters.
     """
-    blocks = _blocks(side, weight, small, large)
-    if len(blocks) == 1:
-        return _block_log_terms(side, *blocks[0], weight, small, large).logsumexp(-1)
-    total: Tensor = _Streamed.apply(side, blocks, weight, small, large, *side.parameters)
-    return total
+
+    def terms(start: int, stop: int, weight: Tensor, small: Tensor, large: Tensor, *own: Tensor) -> Tensor:
+        return _block_log_terms(side.replace(*own), start, stop, weight, small, large)
+
+    def value(weight: Tensor, small: Tensor, large: Tensor, *own: Tensor) -> Tensor | None:
+        if type(side.small) is type(side.large) is BernoulliUnits and fits(weight, small, large):
+            return log_sum_by_products(weight, small, large).to(weight.dtype)
+        return None
+
+    ranges = _blocks(side, weight, small, large)
+    return streamed_log_sum(terms, ranges, weight, small, large, *side.parameters, value=value)
 
 
 @torch.no_grad()
 def log_terms(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
     """Log of the unnormalised marginal of each state of the smaller side, shape (..., states); no gradient."""
-    blocks = _blocks(side, weight, small, large)
-    return torch.cat([_block_log_terms(side, *block, weight, small, large) for block in blocks], -1)
+    ranges = _blocks(side, weight, small, large)
+    return torch.cat([_block_log_terms(side, *block, weight, small, large) for block in ranges], -1)
 
 
 def draw_index(log_weights: Tensor, shape: Size) -> Tensor:

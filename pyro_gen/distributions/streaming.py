@@ -17,6 +17,9 @@ LogTerms = Callable[..., Tensor]
 
 Blocks = list[tuple[int, int]]
 
+Value = Callable[..., Tensor | None]
+"""``value(*parameters)``: the log-sum by a quicker way, or None."""
+
 
 def blocks(num_states: int, bytes_per_state: int) -> Blocks:
     """Ranges of states whose arrays fit into :data:`BLOCK_BYTES`.
@@ -40,10 +43,12 @@ class _Streamed(torch.autograd.Function):
     """Log-sum over all blocks; the backward pass recomputes one block after the other."""
 
     @staticmethod
-    def forward(ctx: Any, terms: LogTerms, ranges: Blocks, *parameters: Tensor) -> Tensor:
-        total = terms(*ranges[0], *parameters).logsumexp(-1)
-        for block in ranges[1:]:  # in place: a small survivor of each block would fragment the heap
-            torch.logaddexp(total, terms(*block, *parameters).logsumexp(-1), out=total)
+    def forward(ctx: Any, terms: LogTerms, ranges: Blocks, value: Value | None, *parameters: Tensor) -> Tensor:
+        total = value(*parameters) if value else None
+        if total is None:
+            total = terms(*ranges[0], *parameters).logsumexp(-1)
+            for block in ranges[1:]:  # in place: a small survivor of each block would fragment the heap to gigabytes
+                torch.logaddexp(total, terms(*block, *parameters).logsumexp(-1), out=total)
         ctx.terms, ctx.ranges = terms, ranges
         ctx.save_for_backward(total, *parameters)
         return total
@@ -56,18 +61,20 @@ class _Streamed(torch.autograd.Function):
                 "`create_graph=True`, no Hessian)"
             )
         total, *parameters = ctx.saved_tensors
-        leaves = [p.detach().requires_grad_() for p in parameters]
+        leaves = [p.detach().requires_grad_(p.is_floating_point()) for p in parameters]
+        wanted = [i for i, p in enumerate(leaves) if p.requires_grad]
         gradients = [torch.zeros_like(p) for p in leaves]
         for block in ctx.ranges:
             with torch.enable_grad():
                 terms = ctx.terms(*block, *leaves)
             share = grad_output.unsqueeze(-1) * (terms.detach() - total.unsqueeze(-1)).exp()
-            for gradient, part in zip(gradients, torch.autograd.grad(terms, leaves, share), strict=True):
-                gradient.add_(part)
-        return None, None, *gradients
+            parts = torch.autograd.grad(terms, [leaves[i] for i in wanted], share, materialize_grads=True)
+            for i, part in zip(wanted, parts, strict=True):
+                gradients[i].add_(part)
+        return None, None, None, *(g if p.requires_grad else None for g, p in zip(gradients, leaves, strict=True))
 
 
-def streamed_log_sum(terms: LogTerms, ranges: Blocks, *parameters: Tensor) -> Tensor:
+def streamed_log_sum(terms: LogTerms, ranges: Blocks, *parameters: Tensor, value: Value | None = None) -> Tensor:
     """Log of the sum of all terms of each row.
 
     One block is left to autograd (so that it can be differentiated twice); more have their own backward pass.
@@ -76,13 +83,15 @@ def streamed_log_sum(terms: LogTerms, ranges: Blocks, *parameters: Tensor) -> Te
         terms: log weights of a range of states.
         ranges: the blocks.
         *parameters: what the terms depend on and the gradient is asked for.
+        value: a quicker way to the value alone, for more than one block, or None where it cannot serve.
 
     Returns:
         Tensor with the batch shape of the terms.
     """
     if len(ranges) == 1:
         return terms(*ranges[0], *parameters).logsumexp(-1)
-    return _Streamed.apply(terms, ranges, *parameters)
+    total: Tensor = _Streamed.apply(terms, ranges, value, *parameters)
+    return total
 
 
 @torch.no_grad()

@@ -11,9 +11,10 @@ from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.cluster import SwendsenWang
 from pyro_gen.infer.contrastive import contrastive_gradient
 from pyro_gen.infer.importance import LowerBound, RowWeights, lower_bound, row_weights
-from pyro_gen.infer.likelihood import LogLikelihood, log_likelihood
+from pyro_gen.infer.likelihood import FreeEnergyGap, LogLikelihood, free_energy_gap, log_likelihood
 from pyro_gen.infer.missing import Completions
 from pyro_gen.infer.moments import moment_gradient
+from pyro_gen.infer.population import population_annealing
 from pyro_gen.infer.replica_exchange import ReplicaExchange, ReplicaInfo
 from pyro_gen.infer.wake_sleep import WakeSleep
 
@@ -25,6 +26,7 @@ __all__ = [
     "ContrastiveDivergence",
     "Exact",
     "FastPersistentChains",
+    "FreeEnergyGap",
     "GibbsInfo",
     "GibbsState",
     "LogLikelihood",
@@ -41,9 +43,11 @@ __all__ = [
     "WakeSleep",
     "WeightedChains",
     "contrastive_gradient",
+    "free_energy_gap",
     "log_likelihood",
     "log_partition_bracket",
     "lower_bound",
     "moment_gradient",
+    "population_annealing",
     "row_weights",
 ]

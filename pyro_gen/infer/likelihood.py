@@ -1,25 +1,29 @@
-"""The log likelihood of a data set with both of its errors."""
+"""The log likelihood of a data set with both of its errors, and the free-energy gap between two."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.infer.bracket import Bracket
 
 
 class LogLikelihood(NamedTuple):
     """Mean log likelihood of some rows in nats, and where its uncertainty comes from.
 
     ``rows`` holds the log likelihood of each row, for paired comparisons; ``partition`` is the estimate of log Z behind
-    it.
+    it. With a ``bracket`` the statement is two-sided: ``lower`` to ``upper``. Without one, an estimate of log Z that is
+    not exact makes the value an upper bound in tendency, which ``print`` says.
     """
 
     rows: Tensor
     partition: LogPartition
+    bracket: Bracket | None = None
 
     @property
     def value(self) -> float:
@@ -47,19 +51,59 @@ class LogLikelihood(NamedTuple):
         """
         return self.value + (self.partition.value - log_partition).item()
 
-    def __str__(self) -> str:
-        """The figure with both standard errors."""
+    @property
+    def lower(self) -> float:
+        """The mean log likelihood at the upper end of log Z, in nats: what to report; NaN where nothing is known."""
+        return self._at(lambda bracket: bracket.upper)
+
+    @property
+    def upper(self) -> float:
+        """The mean log likelihood at the lower end of log Z, in nats; NaN where nothing is known."""
+        return self._at(lambda bracket: bracket.lower)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether log Z is exact, or a bracket holds it within one nat."""
+        return self.partition.method == "exact" if self.bracket is None else self.bracket.resolved
+
+    @property
+    def figure(self) -> str:
+        """The value with both standard errors, without a word on its other side."""
         errors = f"log Z +/- {self.partition_error:.2f}, test rows +/- {self.row_error:.2f}"
         return f"{self.value:.2f} nats ({errors}, N={len(self.rows)})"
 
+    def __str__(self) -> str:
+        """The figure, and what is known of its other side."""
+        figure = self.figure
+        if self.bracket is not None:
+            return f"{figure}; two-sided {self.lower:.2f} to {self.upper:.2f} nats ({self.bracket.verdict})"
+        return figure if self.partition.method == "exact" else f"{figure}; one-sided, too high where AIS missed modes"
+
+    def _at(self, end: Callable[[Bracket], Tensor]) -> float:
+        if self.bracket is not None:
+            return self.against(end(self.bracket))
+        return self.value if self.partition.method == "exact" else float("nan")
+
+
+class FreeEnergyGap(NamedTuple):
+    """Mean free energy of validation rows above that of training rows, in nats, and its standard error."""
+
+    value: float
+    standard_error: float
+
+    def __str__(self) -> str:
+        """The figure with its standard error."""
+        return f"{self.value:.2f} +/- {self.standard_error:.2f} nats"
+
 
 @torch.no_grad()
-def log_likelihood(distribution: EnergyDistribution, x: Tensor) -> LogLikelihood:
+def log_likelihood(distribution: EnergyDistribution, x: Tensor, bracket: Bracket | None = None) -> LogLikelihood:
     """Log likelihood of rows under an energy model whose ``partition`` knows log Z.
 
     Args:
         distribution: the model, unbatched.
         x: rows of states, (rows, visible).
+        bracket: what :func:`log_partition_bracket` said of the same model, for a two-sided statement.
 
     Returns:
         The rows' log likelihoods, with the standard errors of their mean and of log Z.
@@ -72,12 +116,62 @@ def log_likelihood(distribution: EnergyDistribution, x: Tensor) -> LogLikelihood
         >>> rbm = RBM(torch.zeros(3, 2), torch.zeros(3), torch.zeros(2))
         >>> print(log_likelihood(rbm, torch.eye(3)))
         -2.08 nats (log Z +/- 0.00, test rows +/- 0.00, N=3)
+        >>> from pyro_gen.infer import AIS, log_partition_bracket
+        >>> ais = AIS(20, 10, base_rates=torch.full((30,), 0.5))
+        >>> rbm = RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), ais)
+        >>> print(log_likelihood(rbm, torch.eye(30), log_partition_bracket(rbm, burn_in=5)))
+        -20.79 nats (log Z +/- 0.00, test rows +/- 0.00, N=30); two-sided -20.79 to -20.79 nats (gap 0.00)
     """
     if distribution.batch_shape:
         raise ValueError(f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}")
+    _check_rows("x", x)
+    return LogLikelihood(distribution.log_prob(x), distribution.log_partition(), bracket)
+
+
+@torch.no_grad()
+def free_energy_gap(model: EnergyDistribution | nn.Module, train: Tensor, valid: Tensor) -> FreeEnergyGap:
+    r"""How much better the training rows are explained than held-out rows: a monitor of overfitting without log Z.
+
+    .. math:: \frac1m \sum_j F(v^{valid}_j) - \frac1n \sum_i F(v^{train}_i)
+              = \frac1n \sum_i \log p(v^{train}_i) - \frac1m \sum_j \log p(v^{valid}_j)
+
+    It is about 0 at the start and grows with overfitting. Draw the training rows once and keep them, so that values
+    along a training run can be compared.
+
+    Args:
+        model: the distribution, or a module that returns it (its negative phase is not advanced).
+        train: training rows, (rows, visible); as many as there are held-out rows will do.
+        valid: held-out rows, (rows, visible).
+
+    Returns:
+        The gap in nats with its standard error over the rows; infinite for a single row.
+
+    Raises:
+        ValueError: there are no rows, or they are outside the support.
+
+    References:
+        Hinton (2012), A practical guide to training restricted Boltzmann machines, Section 6.
+
+    Example:
+        >>> from pyro_gen.distributions import RBM
+        >>> rbm = RBM(torch.zeros(3, 2), torch.tensor([1.0, 0.0, 0.0]), torch.zeros(2))
+        >>> print(free_energy_gap(rbm, torch.ones(4, 3), torch.zeros(5, 3)))
+        1.00 +/- 0.00 nats
+    """
+    distribution = cast(EnergyDistribution, model() if isinstance(model, nn.Module) else model)
+    means, variances = [], []
+    for name, rows in (("train", train), ("valid", valid)):
+        _check_rows(name, rows)
+        distribution.check_value(name, rows)
+        energy = distribution.free_energy(rows).double()
+        means.append(energy.mean().item())
+        variances.append(energy.var().item() / len(rows) if len(rows) > 1 else float("inf"))
+    return FreeEnergyGap(means[1] - means[0], sum(variances) ** 0.5)
+
+
+def _check_rows(name: str, x: Tensor) -> None:
     if x.dim() != 2 or not len(x):
-        raise ValueError(f"`x` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
-    return LogLikelihood(distribution.log_prob(x), distribution.log_partition())
+        raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
 
 
-__all__ = ["LogLikelihood", "log_likelihood"]
+__all__ = ["FreeEnergyGap", "LogLikelihood", "free_energy_gap", "log_likelihood"]

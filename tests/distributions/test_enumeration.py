@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions import RBM, Exact, enumeration
+from pyro_gen.distributions import RBM, Exact, enumeration, streaming
 from tests.evidence import evidence
 from tests.kernels.oracle import Weights, bits, joint, log_z
 
@@ -46,7 +46,7 @@ def test_streamed_sums_equal_one_block(
 ) -> None:
     leaves = parameters(size, batches)
     whole = value_and_gradients(leaves)
-    monkeypatch.setattr(enumeration, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(streaming, "BLOCK_BYTES", block_bytes)
     for streamed, expected in zip(value_and_gradients(leaves), whole, strict=True):
         close(streamed, expected)
 
@@ -54,7 +54,7 @@ def test_streamed_sums_equal_one_block(
 def test_small_blocks_take_the_streamed_path(monkeypatch: pytest.MonkeyPatch) -> None:
     side, *tensors = RBM(*parameters((6, 4), BATCHES[0]))._smaller_first()
     for block_bytes, streamed in ((2**24, False), (200, True)):
-        monkeypatch.setattr(enumeration, "BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(streaming, "BLOCK_BYTES", block_bytes)
         total = enumeration.log_sum(side, tensors[0], tensors[1], tensors[2])
         assert ("Streamed" in type(total.grad_fn).__name__) == streamed
 
@@ -65,7 +65,7 @@ def test_values_gradients_and_draws_are_enumerated(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], block_bytes: int
 ) -> None:
     """The moments: d log Z / d W_ij = E[v_i h_j], d log Z / d a_i = E[v_i], d log Z / d b_j = E[h_j]."""
-    monkeypatch.setattr(enumeration, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(streaming, "BLOCK_BYTES", block_bytes)
     weights = Weights.normal(*size, seed=2)
     law, v, h = joint(weights), bits(size[0]), bits(size[1])
     weight, vbias, hbias = weights.tensors()
@@ -89,7 +89,7 @@ def test_second_derivatives_of_the_streamed_sum_are_right_or_refused(monkeypatch
         return torch.autograd.grad((gradient**2).sum(), leaves[0])[0]
 
     expected = curvature()
-    monkeypatch.setattr(enumeration, "BLOCK_BYTES", 200)
+    monkeypatch.setattr(streaming, "BLOCK_BYTES", 200)
     try:
         streamed = curvature()
     except RuntimeError:
@@ -98,7 +98,7 @@ def test_second_derivatives_of_the_streamed_sum_are_right_or_refused(monkeypatch
 
 
 def test_parameters_without_gradient_get_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enumeration, "BLOCK_BYTES", 200)
+    monkeypatch.setattr(streaming, "BLOCK_BYTES", 200)
     weight, vbias, hbias = parameters((6, 4), BATCHES[0])
     RBM(weight, vbias.detach(), hbias.detach()).log_partition().value.backward()
     expected = value_and_gradients((weight, vbias, hbias))[1]

@@ -27,7 +27,7 @@ from pyro_gen.distributions import (
     ReplicatedSoftmax,
     SpinUnits,
     Units,
-    enumeration,
+    streaming,
 )
 from pyro_gen.distributions.units.base import UnitTypes
 from pyro_gen.testing import goodness_of_fit
@@ -406,7 +406,7 @@ def test_streamed_sums_equal_one_block(monkeypatch: pytest.MonkeyPatch, visible:
         return [value, *torch.autograd.grad(value, leaves)]
 
     whole = gradients()
-    monkeypatch.setattr(enumeration, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(streaming, "BLOCK_BYTES", 100)
     for streamed, expected in zip(gradients(), whole, strict=True):
         close(streamed, expected, 1e-10)
 

@@ -1,0 +1,66 @@
+"""Population annealing: approximate samples of an energy model from chains that are cooled and resampled."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.kernels import draw_seed
+
+SEGMENTS = 50
+
+
+@torch.no_grad()
+def population_annealing(distribution: EnergyDistribution, base: Tensor, betas: Tensor, num_chains: int) -> Tensor:
+    """Anneal chains from the base to the model; copy the heavy ones and drop the light ones on the way.
+
+    Chains are resampled (systematically) wherever their effective number has fallen below half, so that they end at
+    equal weights. They tell of all modes that open on the way, in about the right shares, where Gibbs chains from one
+    place stay in its mode.
+
+    Args:
+        distribution: the model.
+        base: parameters of the base distribution, where the chains start.
+        betas: ascending inverse temperatures from 0 to 1.
+        num_chains: chains.
+
+    Returns:
+        States, shape (num_chains, ..., visible); copies of one chain are equal until they are moved on.
+
+    References:
+        Hukushima and Iba (2003), Population annealing and its application to a spin glass. Del Moral, Doucet, Jasra
+        (2006), Sequential Monte Carlo samplers.
+
+    Example:
+        >>> from pyro_gen.distributions import RBM
+        >>> rbm = RBM(torch.zeros(4, 3), torch.zeros(4), torch.zeros(3))
+        >>> population_annealing(rbm, torch.zeros(4), torch.linspace(0, 1, 11), 20).shape
+        torch.Size([20, 4])
+    """
+    seed = draw_seed()
+    states = distribution.base_states(base, num_chains, seed)
+    total, steps = torch.zeros((), dtype=torch.float64, device=states.device), len(betas) - 1
+    cuts = torch.linspace(0, steps, min(SEGMENTS, steps) + 1).round().int().tolist()
+    for number, (first, last) in enumerate(pairwise(cuts), start=1):
+        log_weight, states = distribution.anneal(states, base, betas[first : last + 1], seed + number)
+        total = total + log_weight
+        weights = total.softmax(0)
+        if last == steps or (1 / weights.square().sum(0)).min() < num_chains / 2:
+            states, total = _resample(states, weights), torch.zeros_like(total)
+    return states
+
+
+def _resample(states: Tensor, weights: Tensor) -> Tensor:
+    """Systematic resampling along the first dimension, each batch element by itself."""
+    count = len(weights)
+    steps = torch.arange(count, dtype=weights.dtype, device=weights.device).view(-1, *(1,) * (weights.dim() - 1))
+    positions = (steps + torch.rand(weights.shape[1:], dtype=weights.dtype, device=weights.device)) / count
+    cumulative = weights.cumsum(0).movedim(0, -1).contiguous()
+    index = torch.searchsorted(cumulative, positions.movedim(0, -1).contiguous()).clamp(max=count - 1)
+    return states.take_along_dim(index.movedim(-1, 0).unsqueeze(-1), 0)
+
+
+__all__ = ["population_annealing"]
