@@ -36,7 +36,8 @@ def blocks(num_states: int, bytes_per_state: int) -> Blocks:
 
 def blocks_of(num_states: int, size: int) -> Blocks:
     """First and last (exclusive) of blocks of at most ``size`` that cover all states."""
-    return [(start, min(start + size, num_states)) for start in range(0, num_states, max(1, size))]
+    size = max(1, size)
+    return [(start, min(start + size, num_states)) for start in range(0, num_states, size)]
 
 
 class _Streamed(torch.autograd.Function):
