@@ -16,6 +16,7 @@ from pyro_gen.infer.missing import Completions
 from pyro_gen.infer.moments import moment_gradient
 from pyro_gen.infer.population import population_annealing
 from pyro_gen.infer.replica_exchange import ReplicaExchange, ReplicaInfo
+from pyro_gen.infer.sparsity import sparsity_penalty
 from pyro_gen.infer.wake_sleep import WakeSleep
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "moment_gradient",
     "population_annealing",
     "row_weights",
+    "sparsity_penalty",
 ]

@@ -26,7 +26,9 @@ OFFSETS_EVERY = 10
 OFFSETS_SHARE = 0.1
 """Share of the present particles in the sliding means."""
 FROZEN_AFTER = 256
-"""Updates over which chains that have not moved count as frozen."""
+"""Updates over which chains that have not moved count as frozen, and between two looks at the weights."""
+SATURATED = 50.0
+"""A weight that no other unit can outvote: the odds that it decides are exp(50)."""
 
 
 class Diagnostics(NamedTuple):
@@ -338,9 +340,11 @@ class RBM(nn.Module):
         update = step // phase.num_steps
         if self.centring and update % OFFSETS_EVERY == 0:
             self._move_offsets(phase)
-        if update % FROZEN_AFTER == 0 and phase.persistent_chains:
-            _warn_if_frozen(self._landmark, self.chains)
-            self._landmark = self.chains
+        if update % FROZEN_AFTER == 0:
+            _check_weights(self.weight)
+            if phase.persistent_chains:
+                _warn_if_frozen(self._landmark, self.chains)
+                self._landmark = self.chains
 
     def _move_offsets(self, phase: NegativePhase) -> None:
         """Sliding means of the units, over the particles, or where the phase keeps none at the base rates."""
@@ -384,6 +388,19 @@ def _check_evaluation(evaluation: Partition | None) -> Partition | None:
     if isinstance(evaluation, NegativePhase) or not isinstance(evaluation, Partition | None):
         raise ValueError(f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}")
     return evaluation
+
+
+def _check_weights(weight: Tensor) -> None:
+    """Stop where learning has lost its weights, and warn where single weights decide their units."""
+    largest = weight.detach().abs().max().item()
+    if not math.isfinite(largest):
+        raise ValueError("`weight` is no longer finite: learning has diverged; use a smaller learning rate")
+    if largest > SATURATED:
+        warnings.warn(
+            f"the largest weight is {largest:.0f}: units saturate, and chains cannot move against it; use weight "
+            "decay, an L1 penalty or a smaller learning rate",
+            stacklevel=3,
+        )
 
 
 def _warn_if_frozen(before: Tensor | None, chains: Tensor) -> None:

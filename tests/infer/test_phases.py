@@ -325,6 +325,22 @@ def test_moving_chains_do_not_warn() -> None:
     learn(rbm, x, 600)
 
 
+def test_diverged_weights_stop_learning() -> None:
+    rbm, x = setting(PersistentChains(20, 1))
+    with torch.no_grad():
+        rbm.weight[0, 0] = math.nan
+    with pytest.raises(ValueError, match="`weight` is no longer finite: learning has diverged"):
+        learn(rbm, x, 300)
+
+
+def test_saturating_weights_warn() -> None:
+    rbm, x = setting(PersistentChains(20, 1), scale=0.1)
+    with torch.no_grad():
+        rbm.weight[0, 0] = 60.0
+    with pytest.warns(UserWarning, match="the largest weight is 60: units saturate"):
+        learn(rbm, x, 1)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -1,0 +1,50 @@
+"""A target for how often hidden units are on."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from pyro_gen.nn import RBM
+
+
+def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
+    r"""Kullback-Leibler divergence of the hidden units' mean activities from a target, summed over the units.
+
+    .. math:: \sum_j \rho \log \frac{\rho}{q_j} + (1 - \rho) \log \frac{1 - \rho}{1 - q_j}, \qquad
+              q_j = \frac1n \sum_i P(h_j = 1 | v_i)
+
+    Differentiable; add it to a loss, subtract it in ``pyro.factor``, or add its gradient to that of
+    :func:`contrastive_gradient`.
+
+    Args:
+        rbm: the module, with Bernoulli hidden units.
+        batch: visible states (rows, visible).
+        target: wanted mean activity rho, between 0 and 1.
+
+    Returns:
+        Nats, a scalar.
+
+    Raises:
+        ValueError: ``target`` does not lie strictly between 0 and 1.
+
+    References:
+        Lee, Ekanadham, Ng (2008), Sparse deep belief net model for visual area V2; Hinton (2012), A practical guide to
+        training restricted Boltzmann machines, Section 11 (cross entropy).
+
+    Example:
+        >>> sparsity_penalty(RBM(4, 3), torch.zeros(2, 4), 0.5)
+        tensor(0., grad_fn=<SumBackward0>)
+    """
+    if not 0 < target < 1:
+        raise ValueError(f"`target` must lie strictly between 0 and 1, got {target}")
+    field = batch.to(rbm.weight.dtype) @ rbm.weight + rbm.hbias
+    count = math.log(len(batch))
+    on, off = (logsigmoid(sign * field).logsumexp(0) - count for sign in (1, -1))
+    entropy = target * math.log(target) + (1 - target) * math.log1p(-target)
+    return (entropy - target * on - (1 - target) * off).sum()
+
+
+__all__ = ["sparsity_penalty"]
