@@ -11,12 +11,14 @@ import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from pyro_gen.kernels.native import team
 
 SETS = ("portable", "AVX2", "AVX-512")
 """Instruction sets by the library's number."""
@@ -154,6 +156,9 @@ def _in_parts(call: Callable[[int, int], int], count: int, multiple: int, work: 
     size = -(-count // (threads * multiple)) * multiple
     if size >= count:
         return _check(call(0, count))
+    if team.available():
+        starts = range(0, count, size)
+        return _check(max(team.run([partial(call, first, min(first + size, count)) for first in starts])))
     pool = _pool(os.getpid(), threads)
     others = [_submit(pool, call, first, min(first + size, count)) for first in range(size, count, size)]
     try:

@@ -1,0 +1,80 @@
+"""The threads that torch's own operations run on, for calls that release the interpreter's lock.
+
+After an operation torch's OpenMP threads spin for milliseconds, waiting for the next. Threads of our own would share
+their cores with them: an update made of a compiled call and ``weight.sub_`` took longer on two threads than on one. So
+the call's parts run on that very team, through ``GOMP_parallel``, which GNU's and LLVM's runtimes export.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+_RUNTIMES = ("libgomp", "libomp", "libiomp5")
+_BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_process = os.getpid()
+
+
+@lru_cache(maxsize=1)
+def _runtime() -> tuple[Callable[..., None], Callable[[], int]] | None:
+    """``GOMP_parallel`` and ``omp_get_thread_num`` of the OpenMP runtime that torch loaded, or None."""
+    try:
+        torch.get_num_threads()  # so that it is loaded
+        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
+        files = [file for file in mapped if Path(file).name.startswith(_RUNTIMES)]
+        own = [file for file in files if Path(file).is_relative_to(Path(torch.__file__).parents[1] / "torch")]
+        files = own or files  # scikit-learn brings another one
+        if len(files) != 1:  # nobody knows which is torch's
+            return None
+        library = ctypes.CDLL(files[0])
+        parallel, number = library.GOMP_parallel, library.omp_get_thread_num
+    except (OSError, AttributeError):
+        return None
+    parallel.argtypes, parallel.restype = [_BODY, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    number.argtypes, number.restype = [], ctypes.c_int
+    return parallel, number
+
+
+def available() -> bool:
+    """Whether :func:`run` can run: not in the child of a fork, where the runtime's threads have died."""
+    return os.getpid() == _process and _runtime() is not None
+
+
+def run(parts: list[Callable[[], int]]) -> list[int]:
+    """Run every part, one on each thread of the team.
+
+    Args:
+        parts: as many as threads; each releases the interpreter's lock soon.
+
+    Returns:
+        Their results, in order.
+
+    Raises:
+        BaseException: what a part raised, after all parts have ended.
+    """
+    found = _runtime()
+    if found is None:
+        raise RuntimeError("torch's OpenMP runtime was not found: ask `available` first")
+    parallel, number = found
+    results: list[int | None] = [None] * len(parts)
+    raised: list[BaseException] = []
+
+    def body(_: int | None) -> None:
+        try:
+            mine = number()
+            results[mine] = parts[mine]()
+        except BaseException as error:  # nothing may cross the C frames; raised below
+            raised.append(error)
+
+    parallel(_BODY(body), None, len(parts), 0)
+    for i, result in enumerate(results):  # a team may be smaller than asked for
+        if result is None and not raised:
+            results[i] = parts[i]()
+    if raised:
+        raise raised[0]
+    return [result for result in results if result is not None]
