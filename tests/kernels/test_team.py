@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,3 +71,58 @@ def test_without_a_runtime_the_pool_serves(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_child_of_a_fork_does_not_touch_the_team(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(team, "_process", -1)
     assert not team.available()
+
+
+@needs_team
+def test_fewer_parts_than_threads_leave_torch_its_threads() -> None:
+    """GNU's runtime ends the threads that a smaller team does not need, at a millisecond or more for a large machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        torch.rand(10**6).sin_()
+        team.run([lambda: 0] * 4, 4)
+        before = _threads()
+        assert team.run([lambda: 1, lambda: 2], 4) == [1, 2]
+        torch.rand(10**6).sin_()
+        assert _threads() == before
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _threads() -> set[str]:
+    return {task.name for task in Path("/proc/self/task").iterdir()}
+
+
+AT_THE_END = """
+import torch
+from pyro_gen.kernels import native
+
+class Late:
+    def __init__(self):
+        self.call, self.parts = native._in_parts, []
+
+    def __del__(self):
+        self.call(lambda first, end: self.parts.append((first, end)) or 0, 128, 64, 10**9)
+        print(sorted(self.parts), flush=True)
+
+torch.set_num_threads(2)
+torch.rand(10**6).sin_()
+late = Late()
+late.itself = late  # collected after the threads may no longer take the lock
+"""
+
+
+def test_a_call_while_the_interpreter_ends_does_not_wait_for_threads_that_cannot_come() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[(0, 64), (64, 128)]\n", done.stderr
+
+
+def test_the_runtime_is_torchs_own_where_there_are_several() -> None:
+    lines = ["7f r-xp 0 fe:01 5 /my site/torch/lib/libgomp.so.1", "7e r-xp 0 fe:01 6 /my site/scikit_learn.libs/libgomp.so"]
+    maps = "\n".join([*lines, "7d rw-p 0 00:00 0", "7c r-xp 0 fe:01 7 /lib/libc.so.6"])
+    assert team._files(maps, Path("/my site/torch")) == ["/my site/torch/lib/libgomp.so.1"]
+    assert len(team._files(maps, Path("/elsewhere/torch"))) == 2
+    assert team._files(maps.replace("torch/lib", "torch.libs"), Path("/my site/torch")) == [
+        "/my site/torch.libs/libgomp.so.1"
+    ]

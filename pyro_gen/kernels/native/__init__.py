@@ -158,7 +158,7 @@ def _in_parts(call: Callable[[int, int], int], count: int, multiple: int, work: 
         return _check(call(0, count))
     if team.available():
         starts = range(0, count, size)
-        return _check(max(team.run([partial(call, first, min(first + size, count)) for first in starts])))
+        return _check(max(team.run([partial(call, first, min(first + size, count)) for first in starts], threads)))
     pool = _pool(os.getpid(), threads)
     others = [_submit(pool, call, first, min(first + size, count)) for first in range(size, count, size)]
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -25,10 +26,7 @@ def _runtime() -> tuple[Callable[..., None], Callable[[], int]] | None:
     """``GOMP_parallel`` and ``omp_get_thread_num`` of the OpenMP runtime that torch loaded, or None."""
     try:
         torch.get_num_threads()  # so that it is loaded
-        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
-        files = [file for file in mapped if Path(file).name.startswith(_RUNTIMES)]
-        own = [file for file in files if Path(file).is_relative_to(Path(torch.__file__).parents[1] / "torch")]
-        files = own or files  # scikit-learn brings another one
+        files = _files(Path("/proc/self/maps").read_text(), Path(torch.__file__).resolve().parent)
         if len(files) != 1:  # nobody knows which is torch's
             return None
         library = ctypes.CDLL(files[0])
@@ -40,16 +38,30 @@ def _runtime() -> tuple[Callable[..., None], Callable[[], int]] | None:
     return parallel, number
 
 
+def _files(maps: str, home: Path) -> list[str]:
+    """OpenMP runtimes in the text of ``/proc/self/maps``: those of torch at ``home``, else all of them."""
+    mapped = {line.split(maxsplit=5)[-1] for line in maps.splitlines() if "/" in line}  # a path may hold spaces
+    files = [file for file in mapped if Path(file).name.startswith(_RUNTIMES)]
+    homes = home, home.with_name(home.name + ".libs")  # where wheels keep them
+    return [file for file in files if any(map(Path(file).is_relative_to, homes))] or files  # scikit-learn has its own
+
+
 def available() -> bool:
-    """Whether :func:`run` can run: not in the child of a fork, where the runtime's threads have died."""
-    return os.getpid() == _process and _runtime() is not None
+    """Whether :func:`run` can run: neither in the child of a fork nor while the interpreter ends.
+
+    In the child the runtime's threads have died; at the end they die where they ask for the interpreter's lock, and the
+    caller would wait for them for ever.
+    """
+    return os.getpid() == _process and not sys.is_finalizing() and _runtime() is not None
 
 
-def run(parts: list[Callable[[], int]]) -> list[int]:
+def run(parts: list[Callable[[], int]], threads: int = 1) -> list[int]:
     """Run every part, one on each thread of the team.
 
     Args:
-        parts: as many as threads; each releases the interpreter's lock soon.
+        parts: at most as many as threads; each releases the interpreter's lock soon.
+        threads: of the team, torch's number: a smaller team would end the other threads, and torch's next operation
+            would start them again. Those without a part do nothing.
 
     Returns:
         Their results, in order.
@@ -67,11 +79,12 @@ def run(parts: list[Callable[[], int]]) -> list[int]:
     def body(_: int | None) -> None:
         try:
             mine = number()
-            results[mine] = parts[mine]()
+            if mine < len(parts):
+                results[mine] = parts[mine]()
         except BaseException as error:  # nothing may cross the C frames; raised below
             raised.append(error)
 
-    parallel(_BODY(body), None, len(parts), 0)
+    parallel(_BODY(body), None, max(threads, len(parts)), 0)
     for i, result in enumerate(results):  # a team may be smaller than asked for
         if result is None and not raised:
             results[i] = parts[i]()
