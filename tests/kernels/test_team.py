@@ -75,7 +75,7 @@ def test_a_child_of_a_fork_does_not_touch_the_team(monkeypatch: pytest.MonkeyPat
 
 @needs_team
 def test_fewer_parts_than_threads_leave_torch_its_threads() -> None:
-    """GNU's runtime ends the threads that a smaller team does not need, at a millisecond or more for a large machine."""
+    """GNU's runtime ends the threads that a smaller team does not need; the next operation would start them again."""
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
@@ -119,8 +119,8 @@ def test_a_call_while_the_interpreter_ends_does_not_wait_for_threads_that_cannot
 
 
 def test_the_runtime_is_torchs_own_where_there_are_several() -> None:
-    lines = ["7f r-xp 0 fe:01 5 /my site/torch/lib/libgomp.so.1", "7e r-xp 0 fe:01 6 /my site/scikit_learn.libs/libgomp.so"]
-    maps = "\n".join([*lines, "7d rw-p 0 00:00 0", "7c r-xp 0 fe:01 7 /lib/libc.so.6"])
+    files = "/my site/torch/lib/libgomp.so.1", "/my site/scikit_learn.libs/libgomp.so", "/lib/libc.so.6", ""
+    maps = "\n".join(f"7f00-7f01 r-xp 0000 fe:01 5   {file}" for file in files)
     assert team._files(maps, Path("/my site/torch")) == ["/my site/torch/lib/libgomp.so.1"]
     assert len(team._files(maps, Path("/elsewhere/torch"))) == 2
     assert team._files(maps.replace("torch/lib", "torch.libs"), Path("/my site/torch")) == [

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from pyro_gen.kernels import backend, native
 from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check_units
-from pyro_gen.kernels.contrastive import reference
+from pyro_gen.kernels.contrastive import cpu, reference
+from pyro_gen.kernels.gibbs import cpu as gibbs_cpu
+from pyro_gen.kernels.random import source
 from pyro_gen.kernels.registry import register, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
 
@@ -26,8 +28,8 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("triton", refused_by_triton),
-    backend.Path("cpu", backend.anywhere),  # the reference, whose chains are the backend's
-    backend.Path("int8", backend.anywhere, by_name_only=True),
+    backend.Path("cpu", gibbs_cpu.impossible),
+    backend.Path("int8", backend.anywhere, by_name_only=True),  # the reference, whose chains are the backend's
 )
 
 
@@ -103,6 +105,9 @@ def gradients(
         from pyro_gen.kernels.contrastive import triton as cuda
 
         return cuda.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
+    if chosen == "cpu":
+        uniforms = source(seed, len(start), chain_offset, start, fast=True)
+        return cpu.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, uniforms, step)
     if chosen != "native":
         return reference.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
     return native.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
@@ -119,7 +124,8 @@ def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, 
         from pyro_gen.kernels.contrastive import triton as cuda
 
         return cuda.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)[:3]
-    return reference.statistics(batch, particles, weight, vbias, hbias)
+    torch_path = cpu if chosen == "cpu" else reference
+    return torch_path.statistics(batch, particles, weight, vbias, hbias)
 
 
 def _check(batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:

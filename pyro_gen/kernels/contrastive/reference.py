@@ -29,16 +29,26 @@ def statistics(
     batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, shares: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients alone, for given particles; ``shares`` (particles,) weighs them where they are not alike."""
-    states, share = torch.cat((batch, particles)), _shares(len(batch), len(particles), batch.dtype, batch.device)
+    states, share = stacked(batch, particles)
     if shares is not None:
         share = torch.cat((share[: len(batch)], shares.unsqueeze(-1)))
-    hidden = torch.addmm(hbias, states, weight).sigmoid_().mul_(share)
+    return products(states, torch.addmm(hbias, states, weight).sigmoid_(), share)
+
+
+def stacked(batch: Tensor, particles: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of both, and of each its share of the contrast with the sign of -F, (rows, 1)."""
+    return torch.cat((batch, particles)), _shares(len(batch), len(particles), batch.dtype, batch.device)
+
+
+def products(states: Tensor, hidden: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of weight and biases from the rows, their hidden probabilities (overwritten) and their shares."""
+    hidden.mul_(share)
     return torch.mm(states.mT, hidden), torch.mm(share.mT, states).squeeze(0), hidden.sum(0)
 
 
 def contrast(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:
     """Mean F over ``batch`` minus mean F over ``particles``, a scalar in nats."""
-    states, share = torch.cat((batch, particles)), _shares(len(batch), len(particles), batch.dtype, batch.device)
+    states, share = stacked(batch, particles)
     free = states @ vbias + softplus(torch.addmm(hbias, states, weight)).sum(-1)
     return torch.dot(share.squeeze(-1), free)
 
