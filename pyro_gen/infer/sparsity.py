@@ -35,14 +35,15 @@ def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
         training restricted Boltzmann machines, Section 11 (cross entropy).
 
     Example:
-        >>> sparsity_penalty(RBM(4, 3), torch.zeros(2, 4), 0.5)
-        tensor(0., grad_fn=<SumBackward0>)
+        >>> import torch
+        >>> rbm, off = RBM(4, 3), torch.zeros(2, 4)
+        >>> [round(sparsity_penalty(rbm, off, target).item(), 3) for target in (0.1, 0.2)]
+        [1.104, 0.578]
     """
     if not 0 < target < 1:
         raise ValueError(f"`target` must lie strictly between 0 and 1, got {target}")
     field = batch.to(rbm.weight.dtype) @ rbm.weight + rbm.hbias
-    count = math.log(len(batch))
-    on, off = (logsigmoid(sign * field).logsumexp(0) - count for sign in (1, -1))
+    on, off = (logsigmoid(sign * field).logsumexp(0) - math.log(len(batch)) for sign in (1, -1))
     entropy = target * math.log(target) + (1 - target) * math.log1p(-target)
     return (entropy - target * on - (1 - target) * off).sum()
 
