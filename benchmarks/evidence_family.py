@@ -59,11 +59,11 @@ class Recipe:
 RECIPES = {
     "mnist16": Recipe("mnist_thresholded", 16, 100, 0.05),
     "mnist16_flipped": Recipe("mnist_flipped", 16, 100, 0.05),
-    "mnist500": Recipe("mnist_thresholded", 500, 60, 0.05),
+    "mnist500": Recipe("mnist_thresholded", 500, 30, 0.05),
     "binarized500": Recipe("binarized_mnist", 500, 60, 0.05),
     "mushrooms": Recipe("mushrooms", 200, 800, 0.1, PersistentChains(100, 5), l1=0.0005),
     "adult": Recipe("adult", 200, 400, 0.1, PersistentChains(100, 5), l1=0.0005),
-    "dna": Recipe("dna", 100, 400, 0.05, PersistentChains(100, 5), l1=0.005),
+    "dna": Recipe("dna", 200, 400, 0.1, PersistentChains(100, 5), l1=0.0005),
 }
 
 
