@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
 
 from pyro_gen import distributions, nn
 from pyro_gen.infer import AIS, LogLikelihood, NegativePhase, Partition, PersistentChains, contrastive_gradient
@@ -67,6 +66,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         weight_decay: strength of a Gaussian prior on the weights (not on the biases).
         negative_phase: ``ContrastiveDivergence(...)``, ``PersistentChains(...)``, ...; None means
             ``PersistentChains(num_chains=100, num_steps=5)``.
+        centring: whether the gradient is the centred one, see `pyro_gen.nn.centred`.
         binarize: a threshold, ``"sample"`` or None; see above.
         shuffle: whether `fit` takes the rows in a fresh order each iteration.
         device: where to train, such as ``"cuda"``.
@@ -104,6 +104,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         l1: float = 0.0,
         weight_decay: float = 0.0,
         negative_phase: NegativePhase | None = None,
+        centring: bool = False,
         binarize: float | Literal["sample"] | None = 0.5,
         shuffle: bool = True,
         device: str | torch.device = "cpu",
@@ -119,6 +120,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.l1 = l1
         self.weight_decay = weight_decay
         self.negative_phase = negative_phase
+        self.centring = centring
         self.binarize = binarize
         self.shuffle = shuffle
         self.device = device
@@ -325,7 +327,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         phase = self.negative_phase or PersistentChains(num_chains=100, num_steps=5)
         with _own_generator(self.random_state_):
             states = self._states(probs, self.random_state_)
-            self.rbm_ = nn.RBM.from_data(states, int(self.n_components), negative_phase=phase)
+            self.rbm_ = nn.RBM.from_data(states, int(self.n_components), negative_phase=phase, centring=self.centring)
         groups: list[dict[str, Any]] = [
             {"params": [self.rbm_.weight], "weight_decay": self.weight_decay},
             {"params": [self.rbm_.vbias, self.rbm_.hbias]},
@@ -352,19 +354,8 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return weight.detach().to(like.dtype), vbias.detach().to(like.dtype), hbias.detach().to(like.dtype)
 
     def _pseudo_log_likelihood(self, states: Tensor) -> Tensor:
-        weights = self._weights(states)
-        return torch.cat([_pseudo_log_likelihood(rows, *weights) for rows in states.split(ROWS)])
-
-
-def _pseudo_log_likelihood(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:
-    field = v @ weight + hbias
-    cumulant = softplus(field).sum(-1)
-    total = torch.zeros_like(cumulant)
-    for i, row in enumerate(weight):  # one unit at a time: memory of (rows, hidden)
-        flip = 1 - 2 * v[:, i]
-        difference = cumulant - flip * vbias[i] - softplus(field + flip[:, None] * row).sum(-1)
-        total += logsigmoid(difference)
-    return total
+        rbm = distributions.RBM(*self._weights(states), validate_args=False)
+        return torch.cat([rbm.pseudo_log_likelihood(rows) for rows in states.split(ROWS)])
 
 
 @contextmanager

@@ -319,3 +319,10 @@ def test_without_scikit_learn_the_import_says_what_to_install(monkeypatch: pytes
     monkeypatch.delitem(sys.modules, "pyro_gen.estimators")
     with pytest.raises(ImportError, match=r"needs scikit-learn 1\.6 or later: pip install pyro-gen\[sklearn\]"):
         importlib.import_module("pyro_gen.estimators")
+
+
+def test_centring_reaches_the_module() -> None:
+    x = rows()
+    plain, centred = (small(centring=centring).fit(x) for centring in (False, True))
+    assert centred.rbm_.centring
+    assert not np.allclose(plain.components_, centred.components_)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
 from pyro_gen.distributions.units import Units
+
+Shape = Size | list[int] | tuple[int, ...]
 
 
 def bound(side: str, units: Units, bias: Tensor) -> Units:

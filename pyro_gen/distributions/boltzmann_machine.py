@@ -9,15 +9,17 @@ from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
 from torch.nn.functional import logsigmoid
 
+from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.chromatic import ChromaticBatch
 from pyro_gen.distributions.coupling_checks import check_finite, check_matrix, check_parameters
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.coupling_sum import ExactSum
+from pyro_gen.distributions.divergence import divergence, entropy
 from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.enumeration import draw_index
 from pyro_gen.distributions.negative_phase import starts_at_data
 from pyro_gen.distributions.partition import EXACT_UNITS, Partition
-from pyro_gen.distributions.rbm import RBM, Shape, _check_exact
+from pyro_gen.distributions.rbm import RBM
+from pyro_gen.distributions.streaming import draw_index
 from pyro_gen.distributions.units import BernoulliUnits, SpinUnits
 from pyro_gen.distributions.units.binary import BinaryUnits
 from pyro_gen.kernels import draw_seed
@@ -383,9 +385,7 @@ class BoltzmannMachine(EnergyDistribution):
         Raises:
             NotImplementedError: there are too many states, or log Z is not exact.
         """
-        _check_exact(self)
-        log_prob = self.log_prob(self.enumerate_support())
-        return -(log_prob.exp() * log_prob).sum(0)
+        return entropy(self)
 
     def log_sum(self) -> Tensor:
         """Exact log Z; the largest colour of a graph is summed in closed form."""
@@ -478,19 +478,7 @@ _EDGE_CONSTRAINTS: dict[str, constraints.Constraint] = {
 
 @register_kl(BoltzmannMachine, BoltzmannMachine)
 def _kl_boltzmann_boltzmann(p: BoltzmannMachine, q: BoltzmannMachine) -> Tensor:
-    """Kullback-Leibler divergence in nats by enumeration of the states."""
-    if p.event_shape != q.event_shape or p.units != q.units:
-        raise ValueError(
-            f"`p` and `q` must have as many units of one kind, got {p.event_shape[0]} {p.units} and "
-            f"{q.event_shape[0]} {q.units}"
-        )
-    _check_exact(p)
-    _check_exact(q)
-    batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-    p, q = p.expand(batch), q.expand(batch)
-    values = p.enumerate_support(expand=False)
-    log_p, log_q = p.log_prob(values), q.log_prob(values)
-    return (log_p.exp() * (log_p - log_q)).sum(0)
+    return divergence(p, q, (p.units, q.units))
 
 
 __all__ = ["BoltzmannMachine"]

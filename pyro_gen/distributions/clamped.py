@@ -10,14 +10,13 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.clamping import Evidence, HiddenStates, MissingCells
 from pyro_gen.distributions.partition import EXACT_UNITS
 from pyro_gen.distributions.streaming import Blocks, streamed_draw, streamed_log_sum, streamed_weights
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import draw_seed, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
-
-Shape = Size | list[int] | tuple[int, ...]
 
 
 class ClampedRBM(TorchDistribution):

@@ -11,6 +11,7 @@ from torch.distributions import constraints
 from torch.nn.functional import one_hot, softplus
 
 from pyro_gen.distributions.annealing import AIS
+from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.negative_phase import starts_at_data
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
@@ -20,7 +21,6 @@ from pyro_gen.kernels import draw_seed, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
 from pyro_gen.kernels.random import INITIAL, source
 
-Shape = Size | list[int] | tuple[int, ...]
 LABEL = 3
 """Stream of the labels' uniforms, beside those of the two layers and of initial states."""
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Size, Tensor
 
+from pyro_gen.distributions.normalisable import gaussian_draw, gaussian_log_sum
 from pyro_gen.distributions.products import fits, log_sum_by_products
-from pyro_gen.distributions.streaming import Blocks, blocks, streamed_log_sum
-from pyro_gen.distributions.units import BernoulliUnits, Units
+from pyro_gen.distributions.streaming import Blocks, blocks, draw_index, streamed_log_sum
+from pyro_gen.distributions.units import BernoulliUnits, GaussianUnits, Units
+from pyro_gen.kernels.gibbs.reference import field
+
+Parameters = tuple[Tensor, Tensor, Tensor]
+Sides = tuple[Units, Units]
 
 
 class Side(NamedTuple):
@@ -88,16 +94,62 @@ def log_terms(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tenso
     return torch.cat([_block_log_terms(side, *block, weight, small, large) for block in ranges], -1)
 
 
-def draw_index(log_weights: Tensor, shape: Size) -> Tensor:
-    """Indices of shape ``shape`` with probabilities exp(log_weights) (..., states), by inversion in float64."""
-    cumulative = log_weights.double().softmax(-1).cumsum(-1)
-    batch = Size(shape[len(shape) - cumulative.dim() + 1 :])
-    uniform = torch.rand(shape, dtype=torch.float64, device=log_weights.device) * cumulative[..., -1]
-    if Size(cumulative.shape[:-1]).numel() == 1:
-        return torch.searchsorted(cumulative.flatten(), uniform, right=True)
-    rows = uniform.reshape(-1, *batch).movedim(0, -1).contiguous()
-    index = torch.searchsorted(cumulative.expand(*batch, -1).contiguous(), rows, right=True)
-    return index.movedim(-1, 0).reshape(shape)
+def numbers_of_states(natural: Parameters, units: Sides) -> tuple[float, float]:
+    """States of the visible and of the hidden side.
+
+    Args:
+        natural: weight, visible bias and hidden bias.
+        units: bound types of the visible and of the hidden units.
+    """
+    counts = [side.count_states(bias.shape[-1]) for side, bias in zip(units, natural[1:], strict=True)]
+    visible, hidden = (math.inf if count is None else count for count in counts)
+    return visible, hidden
 
 
-__all__ = ["Side", "draw_index", "log_sum", "log_terms"]
+def smaller_first(natural: Parameters, units: Sides) -> tuple[Side, Tensor, Tensor, Tensor]:
+    """Unit types, weight and biases with the side that has fewer states (of Gaussian units: units) first.
+
+    Args:
+        natural: weight, visible bias and hidden bias.
+        units: bound types of the visible and of the hidden units.
+    """
+    weight, vbias, hbias = natural
+    numbers, (visible, hidden) = numbers_of_states(natural, units), weight.shape[-2:]
+    sizes = numbers if min(numbers) < math.inf else (visible, hidden)
+    if sizes[0] <= sizes[1]:
+        return Side(*units, visible, True), weight, vbias, hbias
+    return Side(units[1], units[0], hidden, False), weight.mT, hbias, vbias
+
+
+def two_layer_log_sum(natural: Parameters, units: Sides) -> Tensor:
+    """Exact log Z over the smaller side, or the Gaussian integral.
+
+    Args:
+        natural: weight, visible bias and hidden bias.
+        units: bound types of the visible and of the hidden units.
+    """
+    side, weight, small, large = smaller_first(natural, units)
+    if isinstance(side.small, GaussianUnits) and isinstance(side.large, GaussianUnits):
+        return gaussian_log_sum(weight, small, large, side.small, side.large)
+    return log_sum(side, weight, small, large)
+
+
+def two_layer_draw(natural: Parameters, units: Sides, shape: Size) -> tuple[Tensor, Tensor]:
+    """Exact visible and hidden states: the smaller side from its marginal, then the larger side given it.
+
+    Args:
+        natural: weight, visible bias and hidden bias.
+        units: bound types of the visible and of the hidden units.
+        shape: sample shape and batch shape.
+    """
+    side, weight, small, large = smaller_first(natural, units)
+    if isinstance(side.small, GaussianUnits) and isinstance(side.large, GaussianUnits):
+        states = gaussian_draw(weight, small, large, side.small, side.large, shape)
+    else:
+        index = draw_index(log_terms(side, weight, small, large), shape)
+        states = side.small.states(index, side.num_units, weight)
+    other = side.large.conditional(field(states, weight, large)).sample()
+    return (states, other) if side.visible_first else (other, states)
+
+
+__all__ = ["Side", "log_sum", "log_terms", "numbers_of_states", "smaller_first", "two_layer_draw", "two_layer_log_sum"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ class NegativePhase(Partition):
     """
 
     num_steps: int
+    exact: ClassVar[tuple[str, ...]] = ()
+    """Buffers in double precision, which a cast of the module leaves as they are."""
 
     @property
     def persistent_chains(self) -> int:
@@ -179,6 +181,22 @@ class PersistentChains(NegativePhase):
         raise ValueError(
             f"`partition` {name} needs chains that go on from call to call, which a module holds: "
             f"use pyro_gen.nn.RBM(..., negative_phase={name}(...))"
+        )
+
+
+def check_plain_phase(phase: Partition | None) -> None:
+    """Check that a module which runs plain chains only is given no phase that would need more.
+
+    Args:
+        phase: its ``negative_phase``.
+
+    Raises:
+        ValueError: it is a negative phase other than CD and PCD, such as one that inherits from PCD.
+    """
+    if isinstance(phase, NegativePhase) and type(phase) not in (ContrastiveDivergence, PersistentChains):
+        raise ValueError(
+            "`negative_phase` must be ContrastiveDivergence(...), PersistentChains(...) or a way to know log Z: others "
+            f"work on the two layers of an RBM; got {phase}"
         )
 
 

@@ -11,13 +11,14 @@ from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
 
 from pyro_gen.distributions import two_layers
-from pyro_gen.distributions.arguments import bound, check_parameters, check_width
+from pyro_gen.distributions.arguments import Shape, bound, check_parameters, check_width
+from pyro_gen.distributions.divergence import divergence, entropy
 from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.enumeration import Side, draw_index, log_sum, log_terms
+from pyro_gen.distributions.enumeration import numbers_of_states, two_layer_draw, two_layer_log_sum
 from pyro_gen.distributions.negative_phase import starts_at_data
-from pyro_gen.distributions.normalisable import check_normalisable, gaussian_draw, gaussian_log_sum, is_gaussian_pair
+from pyro_gen.distributions.normalisable import check_normalisable, is_gaussian_pair
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
-from pyro_gen.distributions.units import BernoulliUnits, GaussianUnits, Units
+from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.base import Finite
 from pyro_gen.distributions.units.binary import BinaryUnits, bernoulli_parameters
 from pyro_gen.distributions.units.continuous import PreciseUnits
@@ -28,7 +29,6 @@ from pyro_gen.kernels.random import INITIAL, source
 if TYPE_CHECKING:
     from pyro_gen.distributions.clamped import ClampedRBM
 
-Shape = Size | list[int] | tuple[int, ...]
 BERNOULLI = BernoulliUnits()
 
 
@@ -138,16 +138,14 @@ class RBM(EnergyDistribution):
     @property
     def smaller_side(self) -> float:
         """How many binary units have as many states as the side that is enumerated; 0 for a Gaussian integral."""
-        if is_gaussian_pair(self.visible_units, self.hidden_units):
+        if is_gaussian_pair(*self._sides):
             return 0
-        fewest = min(self._numbers_of_states())
+        fewest = min(numbers_of_states(self.natural, self._sides))
         return math.inf if fewest == math.inf else (int(fewest) - 1).bit_length()
 
-    def _numbers_of_states(self) -> tuple[float, float]:
-        """States of the visible and of the hidden side."""
-        visible = self.visible_units.count_states(self.vbias.shape[-1])
-        hidden = self.hidden_units.count_states(self.hbias.shape[-1])
-        return math.inf if visible is None else visible, math.inf if hidden is None else hidden
+    @property
+    def _sides(self) -> tuple[Units, Units]:
+        return self.visible_units, self.hidden_units
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
@@ -210,7 +208,8 @@ class RBM(EnergyDistribution):
             ValueError: log Z is not known, or ``partition`` is a negative phase.
         """
         self.check_value("v", v)
-        self._check_hidden(h)
+        if self._validate_args and not self.hidden_units.support.check(h).all():
+            raise ValueError(f"`h` must hold states of {type(self.hidden_units).__name__}, got other values")
         return -self.energy(v, h) - self.log_partition().value
 
     def free_energy(self, value: Tensor) -> Tensor:
@@ -258,9 +257,7 @@ class RBM(EnergyDistribution):
             Besag (1975), Statistical analysis of non-lattice data.
         """
         self.check_value("value", value)
-        value = value.to(self.weight.dtype)
-        sides = self.visible_units, self.hidden_units
-        return two_layers.pseudo_log_likelihood(value, self.natural, *sides)
+        return two_layers.pseudo_log_likelihood(value.to(self.weight.dtype), self.natural, *self._sides)
 
     @torch.no_grad()
     def gibbs(self, value: Tensor, num_steps: int) -> Tensor:
@@ -358,7 +355,7 @@ class RBM(EnergyDistribution):
         """
         shape = self._extended_shape(Size(sample_shape))
         if self.samples_exactly:
-            return self._sample_exactly(Size(shape[:-1]))
+            return two_layer_draw(self.natural, self._sides, Size(shape[:-1]))
         if self.num_steps is None:
             raise ValueError(
                 f"`sample` has no exact draw here (smaller side {self.smaller_side} units, partition "
@@ -369,22 +366,10 @@ class RBM(EnergyDistribution):
         value = self.sweep(start, self.num_steps, draw_seed(), 0)
         return value, self.hidden_given_visible(value).sample()
 
-    def _sample_exactly(self, shape: Size) -> tuple[Tensor, Tensor]:
-        """Draw the smaller side from its enumerated marginal, then the larger side given it."""
-        side, weight, small, large = self._smaller_first()
-        if is_gaussian_pair(*side[:2]):
-            units = cast(tuple[GaussianUnits, GaussianUnits], side[:2])
-            states = gaussian_draw(weight, small, large, *units, shape)
-        else:
-            index = draw_index(log_terms(side, weight, small, large), shape)
-            states = side.small.states(index, side.num_units, weight)
-        other = side.large.conditional(field(states, weight, large)).sample()
-        return (states, other) if side.visible_first else (other, states)
-
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
         """Whether the visible states can be listed: at most 2^20, and no CD, which serves observed rows only."""
-        return self._numbers_of_states()[0] <= 2**EXACT_UNITS and not starts_at_data(self.partition)
+        return numbers_of_states(self.natural, self._sides)[0] <= 2**EXACT_UNITS and not starts_at_data(self.partition)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All visible states, 2^visible of Bernoulli units.
@@ -398,7 +383,7 @@ class RBM(EnergyDistribution):
         Raises:
             NotImplementedError: there are more than 2^20 visible states, or the particles start at the value (CD).
         """
-        number, visible = self._numbers_of_states()[0], self.vbias.shape[-1]
+        number, visible = numbers_of_states(self.natural, self._sides)[0], self.vbias.shape[-1]
         if not self.has_enumerate_support:
             raise NotImplementedError(
                 f"visible states are listed where there are at most 2**{EXACT_UNITS} (at most {EXACT_UNITS} binary "
@@ -416,9 +401,7 @@ class RBM(EnergyDistribution):
         Raises:
             NotImplementedError: there are too many states, or log Z is not exact.
         """
-        _check_exact(self)
-        log_prob = self.log_prob(self.enumerate_support())
-        return -(log_prob.exp() * log_prob).sum(0)
+        return entropy(self)
 
     def sweep(self, value: Tensor, num_steps: int, seed: int, step: int) -> Tensor:
         """Gibbs sweeps keyed by (seed, step); ``value`` has the parameters' batch shape."""
@@ -430,19 +413,14 @@ class RBM(EnergyDistribution):
 
     def log_sum(self) -> Tensor:
         """Exact log Z over the smaller side, or the Gaussian integral."""
-        side, weight, small, large = self._smaller_first()
-        if is_gaussian_pair(*side[:2]):
-            units = cast(tuple[GaussianUnits, GaussianUnits], side[:2])
-            return gaussian_log_sum(weight, small, large, *units).expand(self.parameter_batch_shape)
-        return log_sum(side, weight, small, large).expand(self.parameter_batch_shape)
+        return two_layer_log_sum(self.natural, self._sides).expand(self.parameter_batch_shape)
 
     def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Annealed importance weights and last states; see :func:`pyro_gen.kernels.rbm_ais`."""
         states = states.expand(torch.broadcast_shapes(states.shape[:-1], self.parameter_batch_shape) + self.event_shape)
         fields, units = self._base(base)
         if not self._binary:
-            sides = self.visible_units, self.hidden_units
-            return two_layers.anneal(states, self.natural, *sides, fields, units, betas.tolist(), seed)
+            return two_layers.anneal(states, self.natural, *self._sides, fields, units, betas.tolist(), seed)
         weight, vbias, hbias, constant = self._bernoulli()
         logits = cast(BinaryUnits, self.visible_units).logits(fields)
         log_weight, last = rbm_ais(self._bits(states), weight, vbias, hbias, logits, betas, seed=seed)
@@ -506,42 +484,15 @@ class RBM(EnergyDistribution):
     def _from_bits(self, bits: Tensor) -> Tensor:
         return cast(BinaryUnits, self.visible_units).from_bits(bits)
 
-    def _check_hidden(self, h: Tensor) -> None:
-        if self._validate_args and not self.hidden_units.support.check(h).all():
-            raise ValueError(f"`h` must hold states of {type(self.hidden_units).__name__}, got other values")
-
     def _hidden_field(self, v: Tensor) -> Tensor:
         check_width("v", v, self.vbias)
         weight, _, hbias = self.natural
         return field(v.to(weight.dtype), weight, hbias)
 
-    def _smaller_first(self) -> tuple[Side, Tensor, Tensor, Tensor]:
-        """Unit types, weight and biases with the side that has fewer states first."""
-        weight, vbias, hbias = self.natural
-        visible, hidden = weight.shape[-2:]
-        sizes = self._numbers_of_states() if min(self._numbers_of_states()) < math.inf else (visible, hidden)
-        if sizes[0] <= sizes[1]:
-            return Side(self.visible_units, self.hidden_units, visible, True), weight, vbias, hbias
-        return Side(self.hidden_units, self.visible_units, hidden, False), weight.mT, hbias, vbias
-
-
-def _check_exact(rbm: RBM) -> None:
-    if not isinstance(rbm._resolve_partition(), Exact):
-        raise NotImplementedError(f"this needs the exact log Z, and `partition` is {rbm.partition}")
-
 
 @register_kl(RBM, RBM)
 def _kl_rbm_rbm(p: RBM, q: RBM) -> Tensor:
-    """Kullback-Leibler divergence in nats by enumeration of the visible states."""
-    if p.event_shape != q.event_shape:
-        raise ValueError(f"`p` and `q` must have as many visible units, got {p.event_shape[0]} and {q.event_shape[0]}")
-    _check_exact(p)
-    _check_exact(q)
-    batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-    p, q = p.expand(batch), q.expand(batch)
-    values = p.enumerate_support(expand=False)
-    log_p, log_q = p.log_prob(values), q.log_prob(values)
-    return (log_p.exp() * (log_p - log_q)).sum(0)
+    return divergence(p, q, (p.visible_units, q.visible_units))
 
 
 __all__ = ["RBM"]

@@ -8,8 +8,9 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.partition import Partition
-from pyro_gen.distributions.rbm import RBM, Shape
+from pyro_gen.distributions.rbm import RBM
 from pyro_gen.distributions.units import MultinomialUnits
 
 

@@ -115,16 +115,16 @@ def streamed_draw(terms: LogTerms, ranges: Blocks, shape: Size, *parameters: Ten
     for start, stop in ranges:
         logs = terms(start, stop, *parameters).double()
         here = logs.logsumexp(-1)
-        inside = _draw_inside(logs, shape) + start
+        inside = draw_index(logs, shape) + start
         total = here if total is None else torch.logaddexp(total, here)
         replaced = torch.rand(shape, dtype=torch.float64, device=chosen.device) < (here - total).exp()
         chosen = torch.where(replaced, inside, chosen)
     return chosen
 
 
-def _draw_inside(logs: Tensor, shape: Size) -> Tensor:
-    """Indices of shape ``shape`` with probabilities softmax(logs), by inversion."""
-    cumulative = logs.softmax(-1).cumsum(-1)
+def draw_index(logs: Tensor, shape: Size) -> Tensor:
+    """Indices of shape ``shape`` with probabilities softmax(logs), logs (..., states), by inversion in float64."""
+    cumulative = logs.double().softmax(-1).cumsum(-1)
     batch = Size(shape[len(shape) - cumulative.dim() + 1 :])
     cumulative = cumulative.expand(*batch, -1).contiguous()
     uniform = torch.rand(shape, dtype=torch.float64, device=logs.device) * cumulative[..., -1]
@@ -150,4 +150,13 @@ def streamed_weights(terms: LogTerms, ranges: Blocks, *parameters: Tensor) -> It
         yield start, stop, (terms(start, stop, *parameters) - total).exp()
 
 
-__all__ = ["Blocks", "LogTerms", "blocks", "blocks_of", "streamed_draw", "streamed_log_sum", "streamed_weights"]
+__all__ = [
+    "Blocks",
+    "LogTerms",
+    "blocks",
+    "blocks_of",
+    "draw_index",
+    "streamed_draw",
+    "streamed_log_sum",
+    "streamed_weights",
+]

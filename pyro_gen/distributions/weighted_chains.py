@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ class WeightedChains(PersistentChains):
         >>> WeightedChains(num_chains=100, num_steps=2).persistent_chains
         200
     """
+
+    exact: ClassVar[tuple[str, ...]] = ("log_weights", "log_partition")
 
     num_witnesses: int = 100
     resample_below: float = 0.5

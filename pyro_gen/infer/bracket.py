@@ -149,10 +149,11 @@ def _starts(distribution: EnergyDistribution, partition: AIS) -> dict[str, Tenso
     """Population annealing of a third of the chains from each of three bases."""
     base, betas = partition.path(distribution)
     count, even = max(2, partition.num_chains // 3), linear_betas(partition.num_betas)
-    biases, _ = torch.broadcast_tensors(distribution.parameters[1], base)
+    fields = base[..., : distribution.event_shape[-1]]  # precisions may follow; without them the model's own hold
+    biases, fields = torch.broadcast_tensors(distribution.parameters[1], fields)
     return {
         "base": population_annealing(distribution, base, betas, count),
-        "uniform": population_annealing(distribution, torch.zeros_like(base), even, count),
+        "uniform": population_annealing(distribution, torch.zeros_like(fields), even, count),
         "biases": population_annealing(distribution, biases, even, count),
     }
 

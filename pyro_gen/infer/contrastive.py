@@ -11,8 +11,8 @@ from pyro_gen.distributions.negative_phase import ContrastiveDivergence, Negativ
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import contrastive, rbm_free_energy
 from pyro_gen.nn import RBM
-from pyro_gen.nn.learning import Gradients
-from pyro_gen.nn.rbm import check_chains, check_states
+from pyro_gen.nn.learning import Gradients, check_chains
+from pyro_gen.nn.rbm import check_states
 
 
 @overload

@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.nn import RBM
 
 
@@ -28,7 +29,7 @@ def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
         Nats, a scalar.
 
     Raises:
-        ValueError: ``target`` does not lie strictly between 0 and 1.
+        ValueError: ``target`` does not lie strictly between 0 and 1, or the hidden units are not Bernoulli units.
 
     References:
         Lee, Ekanadham, Ng (2008), Sparse deep belief net model for visual area V2; Hinton (2012), A practical guide to
@@ -42,6 +43,8 @@ def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
     """
     if not 0 < target < 1:
         raise ValueError(f"`target` must lie strictly between 0 and 1, got {target}")
+    if not isinstance(rbm.hidden_units, BernoulliUnits):
+        raise ValueError(f"`rbm` must have Bernoulli hidden units, got {type(rbm.hidden_units).__name__}")
     field = batch.to(rbm.weight.dtype) @ rbm.weight + rbm.hbias
     on, off = (logsigmoid(sign * field).logsumexp(0) - math.log(len(batch)) for sign in (1, -1))
     entropy = target * math.log(target) + (1 - target) * math.log1p(-target)

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor
 
 from pyro_gen import distributions, infer
 from pyro_gen._files import replacing
+from pyro_gen.distributions.units import Units
 from pyro_gen.interop.weights import check_module, require
 from pyro_gen.nn import RBM
 
@@ -50,6 +52,10 @@ def save_safetensors(rbm: RBM, path: str | os.PathLike[str]) -> None:
     """
     save_file = require("safetensors.torch", "interop").save_file
     check_module(rbm)
+    if type(rbm) is not RBM and not isinstance(rbm, PyroModule):
+        raise ValueError(
+            f"`rbm` must be a pyro_gen.nn.RBM itself to be read back, got its subclass {type(rbm).__name__}"
+        )
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in rbm.state_dict().items()}
     metadata = {
         "format": "pt",  # what transformers and others look for
@@ -132,6 +138,8 @@ def _encode(name: str, value: Any) -> Any:
     fields = dataclasses.fields(value)
     # What does not show is state of the setting, such as an AIS' identity, unless it was given.
     shown = {f.name for f in fields if f.repr or (f.default is None and getattr(value, f.name) is not None)}
+    if isinstance(value, Units):  # whose tensors are parameters of the module, and in its state
+        shown -= value.parameters.keys()
     return {"class": type(value).__name__, **{key: _encode(f"{name}.{key}", getattr(value, key)) for key in shown}}
 
 

@@ -77,11 +77,12 @@ def to_sklearn(rbm: RBM, **parameters: Any) -> Any:
     estimators = require("sklearn.neural_network", "sklearn")
     weight, vbias, hbias = arrays(rbm)
     visible, hidden = weight.shape
-    batch_size = len(rbm.chains) or 10  # 10 is scikit-learn's own
+    chains = rbm.particles()
+    batch_size = len(chains) or 10  # 10 is scikit-learn's own
     estimator = estimators.BernoulliRBM(**({"n_components": hidden, "batch_size": batch_size} | parameters))
     estimator.components_ = np.asfortranarray(weight.T)
     estimator.intercept_visible_, estimator.intercept_hidden_ = vbias, hbias
-    samples = torch.bernoulli(rbm.transform(rbm.chains).detach()) if len(rbm.chains) else torch.zeros(10, hidden)
+    samples = torch.bernoulli(rbm.transform(chains).detach()) if len(chains) else torch.zeros(10, hidden)
     estimator.h_samples_ = array(samples).astype(weight.dtype)
     estimator.n_features_in_, estimator._n_features_out = visible, hidden
     return estimator

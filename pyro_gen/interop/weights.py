@@ -51,6 +51,11 @@ def build(source: str, weight: Any, vbias: Any, hbias: Any, settings: dict[str, 
     shape = np.shape(weight)
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"{source}: the weights must be a matrix (visible, hidden), got shape {shape}")
+    for side in ("visible_units", "hidden_units"):
+        if not isinstance(settings.get(side, BernoulliUnits()), BernoulliUnits):
+            raise ValueError(
+                f"{source}: `{side}` must be BernoulliUnits(), as in the file's model, got {settings[side]}"
+            )
     visible, hidden = shape
     tensors = {
         "weight": _tensor(source, "weights", weight, shape),
@@ -87,8 +92,7 @@ def start_chains(rbm: RBM, states: Tensor) -> None:
         return
     states = states.to(rbm.weight.dtype)
     rbm.base_rates.copy_((states.sum(0) + 1) / (len(states) + 2))
-    count = len(rbm.chains)
-    rbm.chains.copy_(states if count == len(states) else states[torch.randint(len(states), (count,))])
+    rbm.start_chains(states)
 
 
 def arrays(rbm: RBM) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from pyro_gen import distributions
 from pyro_gen.infer import ContrastiveDivergence, LogPartition, LowerBound, contrastive_gradient, lower_bound
 from pyro_gen.models.latent import Observations, observed
 from pyro_gen.nn import RBM
+from pyro_gen.nn.learning import Gradients, centred
 from pyro_gen.nn.rbm import check_states
 
 
@@ -36,6 +37,14 @@ class _LayeredRBM(RBM):
             result.weight = result.weight * self.connections
         return result
 
+    def learned(self, gradients: Gradients, rows: float = 1.0) -> Gradients:
+        """What an update makes of the gradients: nothing learns of couplings that do not exist."""
+        weight, visible, hidden = gradients
+        return super().learned((weight * self.connections, visible, hidden), rows)
+
+    def _centred(self, gradients: Gradients) -> Gradients:
+        return centred(gradients, self.visible_offset, self.hidden_offset, self.connections)
+
 
 class DeepBoltzmannMachine(nn.Module):
     r"""Layers v, h_1, ..., h_L of binary units with symmetric couplings between neighbours.
@@ -56,7 +65,7 @@ class DeepBoltzmannMachine(nn.Module):
         hidden: widths of h_1 ... h_L, at least two.
         size: rows of the whole data set, which scales minibatches.
         mean_field_steps: rounds of updates of the guide's mean field.
-        **settings: ``negative_phase``, ``evaluation`` and ``num_steps`` of :class:`pyro_gen.nn.RBM`.
+        **settings: ``negative_phase``, ``evaluation``, ``num_steps`` and ``centring`` of :class:`pyro_gen.nn.RBM`.
 
     Raises:
         ValueError: there are fewer than two hidden layers, a size is below 1, or the phase is contrastive divergence.
@@ -129,10 +138,9 @@ class DeepBoltzmannMachine(nn.Module):
             v: rows of data.
         """
         self.check(v)
-        chains = self.rbm.chains
-        if len(chains):
-            chains[:, : self.visible] = v[torch.randint(len(v), (len(chains),)).to(v.device)]
         self.rbm.base_rates[: self.visible] = (v.sum(0) + 1) / (len(v) + 2)
+        rows = v[torch.randint(len(v), (len(self.rbm.chains),)).to(v.device)].to(self.rbm.weight)
+        self.rbm.start_chains(torch.cat([rows, self.rbm.chains[:, self.visible :]], -1))
 
     @property
     def weights(self) -> list[Tensor]:
@@ -281,8 +289,7 @@ class DeepBoltzmannMachine(nn.Module):
         joint = self.rbm()
         if joint.samples_exactly or not len(self.rbm.chains):
             return joint.sample((num_samples,))[:, : self.visible]
-        rows = torch.randint(len(self.rbm.chains), (num_samples,)).to(self.rbm.chains.device)
-        return joint.gibbs(self.rbm.chains[rows], num_steps)[:, : self.visible]
+        return joint.gibbs(self.rbm.particles(num_samples), num_steps)[:, : self.visible]
 
     def check(self, v: Tensor) -> None:
         """Check a table of rows.

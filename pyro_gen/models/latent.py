@@ -115,8 +115,7 @@ class LatentModel(nn.Module):
         """
         prior = self.prior()
         if isinstance(self.prior, RBM) and not prior.samples_exactly and len(self.prior.chains):
-            rows = torch.randint(len(self.prior.chains), (num_samples,)).to(self.prior.chains.device)
-            return prior.gibbs(self.prior.chains[rows], num_steps)
+            return prior.gibbs(self.prior.particles(num_samples), num_steps)
         return prior.sample((num_samples,))
 
     def check(self, v: Tensor) -> None:

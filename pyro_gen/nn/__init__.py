@@ -1,11 +1,9 @@
 """Learnable: modules that hold the weights and whose call returns a distribution over their current values."""
 
 from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
+from pyro_gen.nn.class_rbm import ClassRBM
+from pyro_gen.nn.conditional_rbm import ConditionalRBM
 from pyro_gen.nn.learning import centred
 from pyro_gen.nn.rbm import RBM, Diagnostics
 
-__all__ = ["RBM", "BoltzmannMachine", "Diagnostics", "centred"]
-from pyro_gen.nn.class_rbm import ClassRBM
-from pyro_gen.nn.conditional_rbm import ConditionalRBM
-
-__all__ = ["RBM", "ClassRBM", "ConditionalRBM"]
+__all__ = ["RBM", "BoltzmannMachine", "ClassRBM", "ConditionalRBM", "Diagnostics", "centred"]

@@ -12,12 +12,12 @@ from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.energy import Memo
 from pyro_gen.distributions.misuse import refuse_misuse
-from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains, State
+from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, State, check_plain_phase
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.distributions.units.binary import BinaryUnits
 from pyro_gen.kernels import draw_seed
-from pyro_gen.nn.rbm import FROZEN_AFTER, _check_evaluation, _warn_if_frozen, check_chains
+from pyro_gen.nn.learning import FROZEN_AFTER, check_chains, check_evaluation, warn_if_frozen
 
 
 class BoltzmannMachine(nn.Module):
@@ -75,8 +75,8 @@ class BoltzmannMachine(nn.Module):
             raise ValueError(f"`features` must be at least 1, got {features}")
         if not isinstance(units, BinaryUnits):
             raise ValueError(f"`units` must be binary, BernoulliUnits() or SpinUnits(), got {units}")
-        _check_phase(negative_phase)
-        _check_evaluation(evaluation)
+        check_plain_phase(negative_phase)
+        check_evaluation(evaluation)
         self.units, self.num_steps = units, num_steps
         self.negative_phase, self.evaluation = negative_phase, evaluation
         self._graph = CouplingGraph.complete(features) if edges is None else CouplingGraph(features, edges)
@@ -142,7 +142,7 @@ class BoltzmannMachine(nn.Module):
                 parameters).
         """
         learning = self.training and torch.is_grad_enabled()
-        phase = self.negative_phase if learning else _check_evaluation(self.evaluation)
+        phase = self.negative_phase if learning else check_evaluation(self.evaluation)
         if isinstance(phase, NegativePhase):
             refuse_misuse(torch.broadcast_shapes(self.coupling.shape[:-1], self.bias.shape[:-1]))
             seed, step = int(self.seed), int(self.step)
@@ -172,14 +172,14 @@ class BoltzmannMachine(nn.Module):
         Args:
             phase: the settings.
         """
-        _check_phase(phase)
+        check_plain_phase(phase)
         check_chains(phase, self.chains)
         seed, step = int(self.seed), int(self.step)
         for name, value in phase.advance(self.distribution(), self.state(), seed, step).items():
             self._buffers[name] = value
         self.step += phase.num_steps
         if step // phase.num_steps % FROZEN_AFTER == 0 and phase.persistent_chains:
-            _warn_if_frozen(self._landmark, self.chains)
+            warn_if_frozen(self._landmark, self.chains)
             self._landmark = self.chains
 
     def check_states(self, name: str, x: Tensor) -> None:
@@ -206,14 +206,6 @@ class BoltzmannMachine(nn.Module):
         """Sizes and settings."""
         sizes = f"features={self.bias.shape[-1]}, edges={len(self.edges)}, units={self.units}"
         return f"{sizes}, negative_phase={self.negative_phase}, evaluation={self.evaluation}"
-
-
-def _check_phase(phase: Partition | None) -> None:
-    if isinstance(phase, NegativePhase) and type(phase) not in (ContrastiveDivergence, PersistentChains):
-        raise ValueError(
-            "`negative_phase` must be ContrastiveDivergence(...), PersistentChains(...) or a way to know log Z: others "
-            f"work on the two layers of an RBM; got {phase}"
-        )
 
 
 __all__ = ["BoltzmannMachine"]

@@ -10,7 +10,7 @@ from pyro_gen import distributions
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.class_rbm import encode, label_logits
 from pyro_gen.distributions.misuse import refuse_misuse
-from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
+from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, check_plain_phase
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.kernels import draw_seed
 
@@ -78,7 +78,7 @@ class ClassRBM(nn.Module):
             raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}")
         if isinstance(evaluation, NegativePhase | AIS):
             raise ValueError(f"`evaluation` must know log Z: Exact(...) or None, got {evaluation}")
-        _check_phase(negative_phase)
+        check_plain_phase(negative_phase)
         self.negative_phase, self.evaluation, self.num_steps = negative_phase, evaluation, num_steps
         self.dropout, self.classes = dropout, classes
         self.weight = nn.Parameter(torch.randn(visible, hidden) / visible**0.5)
@@ -161,13 +161,6 @@ class ClassRBM(nn.Module):
         visible, hidden = self.weight.shape
         sizes = f"visible={visible}, hidden={hidden}, classes={self.classes}, dropout={self.dropout}"
         return f"{sizes}, negative_phase={self.negative_phase}, evaluation={self.evaluation}"
-
-
-def _check_phase(phase: Partition | None) -> None:
-    if isinstance(phase, NegativePhase) and not isinstance(phase, PersistentChains | ContrastiveDivergence):
-        raise ValueError(
-            f"`negative_phase` must be PersistentChains, ContrastiveDivergence, Exact or None, got {phase}"
-        )
 
 
 __all__ = ["ClassRBM"]

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from pyro_gen import distributions
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
-from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
+from pyro_gen.distributions.negative_phase import (
+    ContrastiveDivergence,
+    NegativePhase,
+    check_plain_phase,
+)
 from pyro_gen.distributions.partition import LogPartition, Partition
 from pyro_gen.kernels import draw_seed, rbm_gibbs
 
@@ -74,7 +78,7 @@ class ConditionalRBM(nn.Module):
             )
         if isinstance(evaluation, NegativePhase):
             raise ValueError(f"`evaluation` must know log Z: Exact(...) or None, got {evaluation}")
-        _check_phase(negative_phase)
+        check_plain_phase(negative_phase)
         self.context, self.negative_phase = context, negative_phase
         self.evaluation, self.num_steps = evaluation, num_steps
         self.weight = nn.Parameter(0.01 * torch.randn(visible, hidden))
@@ -179,13 +183,6 @@ def _linear(context: int, out: int) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def _check_phase(phase: Partition | None) -> None:
-    if isinstance(phase, NegativePhase) and not isinstance(phase, PersistentChains | ContrastiveDivergence):
-        raise ValueError(
-            f"`negative_phase` must be PersistentChains, ContrastiveDivergence, Exact or None, got {phase}"
-        )
 
 
 __all__ = ["ConditionalRBM"]

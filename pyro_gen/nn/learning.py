@@ -1,18 +1,29 @@
-"""What an update makes of a gradient: centring, and what a negative phase itself learns from it."""
+"""What an update makes of a gradient, centring above all, and what every module that learns looks at on the way."""
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_gen.distributions.negative_phase import NegativePhase
+from pyro_gen.distributions.partition import Partition
+
 Gradients = tuple[Tensor, Tensor, Tensor]
 """Of weight, visible bias and hidden bias."""
+FROZEN_AFTER = 256
+"""Updates over which chains that have not moved count as frozen, and between two looks at the weights."""
+SATURATED = 50.0
+"""A weight that no other unit can outvote: the odds that it decides are exp(50)."""
 
 
-def centred(gradients: Gradients, visible_offset: Tensor, hidden_offset: Tensor) -> Gradients:
+def centred(
+    gradients: Gradients, visible_offset: Tensor, hidden_offset: Tensor, connections: Tensor | None = None
+) -> Gradients:
     r"""The step in the natural parameters that plain gradient descent makes in the centred ones.
 
     With :math:`E = -(v-\mu) \cdot a' - (h-\lambda) \cdot b' - (v-\mu) W (h-\lambda)`, a descent step on
@@ -25,6 +36,8 @@ def centred(gradients: Gradients, visible_offset: Tensor, hidden_offset: Tensor)
         gradients: of weight (visible, hidden), visible and hidden bias.
         visible_offset: mu, (visible,).
         hidden_offset: lambda, (hidden,).
+        connections: 1 where a coupling exists and 0 elsewhere, (visible, hidden); None where all do. Those that do not
+            exist have no part in :math:`g'_W`, and so none in what the biases make up for.
 
     Returns:
         The centred gradients.
@@ -35,6 +48,7 @@ def centred(gradients: Gradients, visible_offset: Tensor, hidden_offset: Tensor)
     """
     weight, visible, hidden = gradients
     weight = weight.addr(visible, hidden_offset, alpha=-1).addr_(visible_offset, hidden, alpha=-1)
+    weight = weight if connections is None else weight.mul_(connections)
     return weight, visible.addmv(weight, hidden_offset, alpha=-1), hidden.addmv(weight.mT, visible_offset, alpha=-1)
 
 
@@ -56,3 +70,72 @@ class Hooked(torch.autograd.Function):
         weight, visible, hidden, rows = gradients
         with torch.no_grad():
             return None, *ctx.hook(rows, (weight, visible, hidden))
+
+
+def check_evaluation(evaluation: Partition | None) -> Partition | None:
+    """The setting itself, where it knows log Z.
+
+    Args:
+        evaluation: what came.
+
+    Raises:
+        ValueError: it is a negative phase, or no partition at all.
+    """
+    if isinstance(evaluation, NegativePhase) or not isinstance(evaluation, Partition | None):
+        raise ValueError(f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}")
+    return evaluation
+
+
+def check_weights(weight: Tensor) -> None:
+    """Stop where learning has lost its weights, and warn where single weights decide their units.
+
+    Args:
+        weight: the couplings.
+
+    Raises:
+        ValueError: they are no longer finite.
+    """
+    largest = weight.detach().abs().max().item()
+    if not math.isfinite(largest):
+        raise ValueError("`weight` is no longer finite: learning has diverged; use a smaller learning rate")
+    if largest > SATURATED:
+        warnings.warn(
+            f"the largest weight is {largest:.0f}: units saturate, and chains cannot move against it; use weight "
+            "decay, an L1 penalty or a smaller learning rate",
+            stacklevel=3,
+        )
+
+
+def warn_if_frozen(before: Tensor | None, chains: Tensor) -> None:
+    """Warn where at least half of the chains are what they were ``FROZEN_AFTER`` updates ago.
+
+    Args:
+        before: the chains as they were then, or None.
+        chains: the chains now.
+    """
+    if before is None or before.shape != chains.shape:
+        return
+    frozen = int((before == chains).all(-1).sum())
+    if frozen > 1 and 2 * frozen >= len(chains):
+        warnings.warn(
+            f"{frozen} of {len(chains)} persistent chains are where they were {FROZEN_AFTER} updates ago: they have "
+            "frozen, and the gradient no longer knows the model; use more steps, TemperedChains, weight decay or a "
+            "smaller learning rate",
+            stacklevel=3,
+        )
+
+
+def check_chains(phase: NegativePhase, chains: Tensor) -> None:
+    """Check that a phase keeps as many chains as the module was made with.
+
+    Args:
+        phase: the settings.
+        chains: the module's chains, (num_chains, visible).
+
+    Raises:
+        ValueError: it does not.
+    """
+    if chains.dim() != 2 or chains.shape[0] != phase.persistent_chains:
+        raise ValueError(
+            f"`negative_phase` must keep the {len(chains)} chains that the module was made with, got {phase}"
+        )

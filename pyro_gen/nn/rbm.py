@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +18,22 @@ from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.base import UnitTypes
 from pyro_gen.kernels import draw_seed
-from pyro_gen.nn.learning import Gradients, Hooked, centred
+from pyro_gen.nn.learning import (
+    FROZEN_AFTER,
+    Gradients,
+    Hooked,
+    centred,
+    check_chains,
+    check_evaluation,
+    check_weights,
+    warn_if_frozen,
+)
 
 BERNOULLI = BernoulliUnits()
 OFFSETS_EVERY = 10
 """Updates between two of the offsets, each of which costs a product with the weights."""
 OFFSETS_SHARE = 0.1
 """Share of the present particles in the sliding means."""
-FROZEN_AFTER = 256
-"""Updates over which chains that have not moved count as frozen, and between two looks at the weights."""
-SATURATED = 50.0
-"""A weight that no other unit can outvote: the odds that it decides are exp(50)."""
 
 
 class Diagnostics(NamedTuple):
@@ -109,7 +114,7 @@ class RBM(nn.Module):
         super().__init__()
         if visible < 1 or hidden < 1:
             raise ValueError(f"`visible` and `hidden` must be at least 1, got {visible} and {hidden}")
-        _check_evaluation(evaluation)
+        check_evaluation(evaluation)
         self.negative_phase, self.evaluation, self.num_steps = negative_phase, evaluation, num_steps
         self.weight = nn.Parameter(0.01 * torch.randn(visible, hidden))
         self.vbias = nn.Parameter(torch.zeros(visible))
@@ -179,14 +184,25 @@ class RBM(nn.Module):
         rbm = cls(x.shape[-1], hidden, **settings).to(x.device, x.dtype if x.is_floating_point() else None)
         with torch.no_grad():
             rbm._start_at(x.to(rbm.weight))
-            rows = torch.randint(len(x), (len(rbm.chains),))
-            rbm.chains.copy_(x[rows.to(x.device)])
-            if rbm.centring:
-                rbm.visible_offset.copy_(rbm.base_rates)
-            rbm._start_phase()
+        rbm.start_chains(x)
         return rbm
 
     @torch.no_grad()
+    def start_chains(self, x: Tensor) -> None:
+        """Start the negative phase over, and the visible offsets of centring at the base rates.
+
+        Chains start at random rows, or in order where there are as many, unless the phase has a start of its own.
+
+        Args:
+            x: states of the visible units, (rows, visible).
+        """
+        count = len(self.chains)
+        rows = torch.arange(count) if count == len(x) else torch.randint(len(x), (count,))
+        self.chains.copy_(x[rows.to(x.device)])
+        if self.centring:
+            self.visible_offset.copy_(self.base_rates)
+        self._start_phase()
+
     def _start_phase(self) -> None:
         """Give the phase the buffers that it asks for, as they are at the start."""
         if isinstance(self.negative_phase, NegativePhase):
@@ -222,7 +238,7 @@ class RBM(nn.Module):
                 weights).
         """
         learning = self.training and torch.is_grad_enabled()
-        phase = self.negative_phase if learning else _check_evaluation(self.evaluation)
+        phase = self.negative_phase if learning else check_evaluation(self.evaluation)
         if isinstance(phase, NegativePhase):
             return self.learning()
         result = distributions.RBM(self.weight, self.vbias, self.hbias, num_steps=self.num_steps, **self.units)
@@ -272,10 +288,12 @@ class RBM(nn.Module):
         """
         phase = cast(NegativePhase, self.negative_phase)
         self.keep(phase.learn(self.state(), gradients))
-        if self.centring:
-            gradients = centred(gradients, self.visible_offset, self.hidden_offset)
-        weight, visible, hidden = gradients
-        return gradients if rows == 1.0 else (weight * rows, visible * rows, hidden * rows)
+        weight, visible, hidden = self._centred(gradients) if self.centring else gradients
+        return (weight, visible, hidden) if rows == 1.0 else (weight * rows, visible * rows, hidden * rows)
+
+    def _centred(self, gradients: Gradients) -> Gradients:
+        """The centred gradients, with the module's offsets."""
+        return centred(gradients, self.visible_offset, self.hidden_offset)
 
     def transform(self, v: Tensor) -> Tensor:
         """Means of the hidden units given v, P(h_j = 1 | v) for Bernoulli units: the features of a data point.
@@ -304,6 +322,24 @@ class RBM(nn.Module):
     def state(self) -> State:
         """The buffers, by name: what a negative phase works on."""
         return dict(self.named_buffers(recurse=False))
+
+    @torch.no_grad()
+    def particles(self, count: int | None = None) -> Tensor:
+        """States that stand for the model: the negative phase's particles, without hot chains and witnesses.
+
+        Args:
+            count: how many to draw, by their weights; None gives them as they are, or as many by their weights.
+
+        Returns:
+            Shape (particles, visible); none where the module keeps no chains.
+        """
+        if not isinstance(self.negative_phase, NegativePhase) or not len(self.chains):
+            return self.chains
+        states, weights = self.negative_phase.particles(self.state())
+        if count is None and weights is None:
+            return states
+        rates = torch.ones(len(states), device=states.device) if weights is None else weights
+        return states[torch.multinomial(rates, len(states) if count is None else count, replacement=True)]
 
     def keep(self, state: State) -> None:
         """Put new tensors in the place of buffers.
@@ -341,9 +377,9 @@ class RBM(nn.Module):
         if self.centring and update % OFFSETS_EVERY == 0:
             self._move_offsets(phase)
         if update % FROZEN_AFTER == 0:
-            _check_weights(self.weight)
+            check_weights(self.weight)
             if phase.persistent_chains:
-                _warn_if_frozen(self._landmark, self.chains)
+                warn_if_frozen(self._landmark, self.chains)
                 self._landmark = self.chains
 
     def _move_offsets(self, phase: NegativePhase) -> None:
@@ -374,6 +410,20 @@ class RBM(nn.Module):
         norm = torch.stack(gradients).norm().item() if gradients else math.nan
         return Diagnostics(int(self.step), turnover, norm, self.weight.detach().norm().item(), own)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves and casts, from which a phase's sums in double precision come out as they were."""
+        phase = self.negative_phase
+        kept = {name: self._buffers[name] for name in phase.exact} if isinstance(phase, NegativePhase) else {}
+        result = super()._apply(fn, recurse)
+        self._buffers |= {name: cast(Tensor, x).to(self.weight.device) for name, x in kept.items()}
+        return result
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Base variances are there from data only: the state says whether."""
+        variances = state_dict.get(f"{prefix}base_variances")
+        self.base_variances = None if variances is None else torch.empty_like(self.base_rates)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles find out log Z for themselves."""
         return self.__dict__ | {"_memo": [], "_before": None, "_landmark": None}
@@ -382,55 +432,6 @@ class RBM(nn.Module):
         """Sizes and settings."""
         visible, hidden = self.weight.shape
         return f"visible={visible}, hidden={hidden}, negative_phase={self.negative_phase}, evaluation={self.evaluation}"
-
-
-def _check_evaluation(evaluation: Partition | None) -> Partition | None:
-    if isinstance(evaluation, NegativePhase) or not isinstance(evaluation, Partition | None):
-        raise ValueError(f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}")
-    return evaluation
-
-
-def _check_weights(weight: Tensor) -> None:
-    """Stop where learning has lost its weights, and warn where single weights decide their units."""
-    largest = weight.detach().abs().max().item()
-    if not math.isfinite(largest):
-        raise ValueError("`weight` is no longer finite: learning has diverged; use a smaller learning rate")
-    if largest > SATURATED:
-        warnings.warn(
-            f"the largest weight is {largest:.0f}: units saturate, and chains cannot move against it; use weight "
-            "decay, an L1 penalty or a smaller learning rate",
-            stacklevel=3,
-        )
-
-
-def _warn_if_frozen(before: Tensor | None, chains: Tensor) -> None:
-    """Warn where at least half of the chains are what they were ``FROZEN_AFTER`` updates ago."""
-    if before is None or before.shape != chains.shape:
-        return
-    frozen = int((before == chains).all(-1).sum())
-    if frozen > 1 and 2 * frozen >= len(chains):
-        warnings.warn(
-            f"{frozen} of {len(chains)} persistent chains are where they were {FROZEN_AFTER} updates ago: they have "
-            "frozen, and the gradient no longer knows the model; use more steps, TemperedChains, weight decay or a "
-            "smaller learning rate",
-            stacklevel=3,
-        )
-
-
-def check_chains(phase: NegativePhase, chains: Tensor) -> None:
-    """Check that a phase keeps as many chains as the module was made with.
-
-    Args:
-        phase: the settings.
-        chains: the module's chains, (num_chains, visible).
-
-    Raises:
-        ValueError: it does not.
-    """
-    if chains.dim() != 2 or chains.shape[0] != phase.persistent_chains:
-        raise ValueError(
-            f"`negative_phase` must keep the {len(chains)} chains that the module was made with, got {phase}"
-        )
 
 
 def check_states(name: str, x: Tensor, units: Units = BERNOULLI) -> None:

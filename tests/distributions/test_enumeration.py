@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions import RBM, Exact, enumeration, streaming
+from pyro_gen.distributions import RBM, BernoulliUnits, Exact, enumeration, streaming
+from pyro_gen.distributions.enumeration import smaller_first
 from tests.evidence import evidence
 from tests.kernels.oracle import Weights, bits, joint, log_z
 
@@ -52,7 +53,7 @@ def test_streamed_sums_equal_one_block(
 
 
 def test_small_blocks_take_the_streamed_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    side, *tensors = RBM(*parameters((6, 4), BATCHES[0]))._smaller_first()
+    side, *tensors = smaller_first(parameters((6, 4), BATCHES[0]), (BernoulliUnits(), BernoulliUnits()))
     for block_bytes, streamed in ((2**24, False), (200, True)):
         monkeypatch.setattr(streaming, "BLOCK_BYTES", block_bytes)
         total = enumeration.log_sum(side, tensors[0], tensors[1], tensors[2])

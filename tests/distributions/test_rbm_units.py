@@ -625,3 +625,11 @@ def test_every_unit_type_has_its_draws_fixed_by_the_seed() -> None:
         for first, again, other in zip(*draws, strict=True):
             assert torch.equal(first, again)
             assert not torch.equal(first, other)
+
+
+def test_no_divergence_is_given_between_laws_of_other_units() -> None:
+    weight, vbias, hbias = torch.zeros(3, 2), torch.zeros(3), torch.zeros(2)
+    p = RBM(weight, vbias, hbias, validate_args=False)
+    q = RBM(weight, vbias, hbias, validate_args=False, visible_units=SpinUnits())
+    with pytest.raises(ValueError, match="units of one kind"):
+        torch.distributions.kl_divergence(p, q)

@@ -382,3 +382,35 @@ def test_every_phase_trains_through_svi(phase: NegativePhase) -> None:
     for _ in range(400):
         svi.step(x)
     assert rbm.eval()().log_prob(x).mean() > before + 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_cast_of_the_module_leaves_log_z_in_double_precision(dtype: torch.dtype) -> None:
+    rbm, x = setting(WeightedChains(20, 2, 10))
+    contrastive_gradient(rbm, x)
+    before = {name: rbm.state()[name].clone() for name in WeightedChains.exact}
+    rbm.to(dtype)
+    assert rbm.weight.dtype == dtype
+    for name, value in before.items():
+        assert rbm.state()[name].dtype == torch.float64
+        assert torch.equal(rbm.state()[name], value)
+
+
+def test_particles_are_drawn_by_their_weights() -> None:
+    rbm = nn.RBM(2, 2, WeightedChains(4, 1, 3))
+    rbm.chains.zero_()[2] = 1
+    rbm.state()["log_weights"][:] = torch.tensor([-500.0, -500, 0, -500, 9, 9, 9])
+    assert (rbm.particles(6) == 1).all()
+    assert (rbm.particles() == 1).all()
+    assert rbm.particles().shape == (4, 2)
+
+
+@pytest.mark.parametrize("phase", [FastPersistentChains(9), WeightedChains(9), TemperedChains(9)], ids=str)
+def test_modules_with_plain_chains_refuse_phases_that_they_would_take_for_pcd(phase: NegativePhase) -> None:
+    for make in (
+        lambda: nn.ClassRBM(4, 3, 2, negative_phase=phase),
+        lambda: nn.BoltzmannMachine(4, negative_phase=phase),
+        lambda: nn.ConditionalRBM(4, 3, 2, negative_phase=phase),
+    ):
+        with pytest.raises(ValueError, match="must be ContrastiveDivergence"):
+            make()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pyro_gen import datasets, nn
+from pyro_gen.distributions import SpinUnits
 from pyro_gen.infer import ContrastiveDivergence, contrastive_gradient, sparsity_penalty
 
 
@@ -52,3 +53,8 @@ def test_learning_under_a_target_ends_nearer_to_it() -> None:
 def test_a_target_is_a_probability(target: float) -> None:
     with pytest.raises(ValueError, match="`target` must lie strictly between 0 and 1"):
         sparsity_penalty(nn.RBM(2, 1), torch.zeros(3, 2), target)
+
+
+def test_other_hidden_units_are_refused() -> None:
+    with pytest.raises(ValueError, match="Bernoulli hidden units, got SpinUnits"):
+        sparsity_penalty(nn.RBM(3, 2, hidden_units=SpinUnits()), torch.zeros(1, 3), 0.1)

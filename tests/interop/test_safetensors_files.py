@@ -16,7 +16,19 @@ import torch
 from torch import Tensor
 
 from pyro_gen import interop
-from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, NegativePhase, PersistentChains, contrastive_gradient
+from pyro_gen.distributions import BernoulliUnits, GaussianUnits, PottsUnits, ReLUUnits
+from pyro_gen.infer import (
+    AIS,
+    ContrastiveDivergence,
+    Exact,
+    FastPersistentChains,
+    NegativePhase,
+    PersistentChains,
+    TemperedChains,
+    WeightedChains,
+    contrastive_gradient,
+)
+from pyro_gen.models import DeepBoltzmannMachine
 from pyro_gen.nn import RBM
 from tests.runs import same
 
@@ -155,3 +167,32 @@ def test_a_setting_that_could_not_be_read_back_is_refused(
     with pytest.raises(ValueError, match=message):
         interop.save_safetensors(RBM(6, 3, **settings), tmp_path / "rbm.safetensors")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"visible_units": GaussianUnits(0.5), "negative_phase": FastPersistentChains(5)},
+        {"visible_units": PottsUnits(3), "hidden_units": ReLUUnits()},
+        {"negative_phase": WeightedChains(5), "centring": True},
+        {"negative_phase": TemperedChains(5)},
+    ],
+    ids=str,
+)
+def test_units_phases_and_centring_come_back(settings: dict[str, Any], tmp_path: Path) -> None:
+    units = settings.get("visible_units", BernoulliUnits())
+    x = units.conditional(torch.zeros(9, 6)).sample()
+    rbm = RBM.from_data(x, 3, **settings)
+    contrastive_gradient(rbm, x)
+    interop.save_safetensors(rbm, tmp_path / "rbm.safetensors")
+    back = interop.load_safetensors(tmp_path / "rbm.safetensors")
+    assert same(back.state_dict(), rbm.state_dict())
+    assert (type(back.visible_units), type(back.hidden_units)) == (type(rbm.visible_units), type(rbm.hidden_units))
+    for module in (rbm, back):
+        contrastive_gradient(module, x)
+    assert same(back.state_dict(), rbm.state_dict())
+
+
+def test_a_subclass_is_refused_because_it_would_not_be_read_back(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="subclass _LayeredRBM"):
+        interop.save_safetensors(DeepBoltzmannMachine(4, [3, 2], size=1).rbm, tmp_path / "rbm.safetensors")

@@ -10,6 +10,7 @@ import torch
 from sklearn.neural_network import BernoulliRBM
 
 from pyro_gen import interop
+from pyro_gen.distributions import SpinUnits
 from pyro_gen.infer import ContrastiveDivergence, PersistentChains
 from pyro_gen.nn import RBM
 
@@ -146,3 +147,8 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(ImportError, match=rf"needs {module}: pip install pyro-gen\[{extra}\]"):
         call(RBM(6, 3), tmp_path / "file")
+
+
+def test_other_units_are_refused_for_weights_of_bernoulli_units() -> None:
+    with pytest.raises(ValueError, match="`visible_units` must be BernoulliUnits"):
+        interop.from_sklearn(theirs(), visible_units=SpinUnits())

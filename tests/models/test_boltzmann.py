@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from typing import cast
 
 import pyro
 import pytest
@@ -12,7 +14,16 @@ from torch import Tensor
 
 from pyro_gen import nn
 from pyro_gen.datasets import bars_and_stripes
-from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, PersistentChains
+from pyro_gen.infer import (
+    AIS,
+    ContrastiveDivergence,
+    Exact,
+    FastPersistentChains,
+    NegativePhase,
+    PersistentChains,
+    TemperedChains,
+    WeightedChains,
+)
 from pyro_gen.models import DeepBoltzmannMachine
 from tests.models.oracle import boltzmann, states
 
@@ -187,3 +198,51 @@ def test_a_state_dict_resumes_bit_for_bit() -> None:
     twin = DeepBoltzmannMachine(4, [3, 2, 2], 5)
     twin.load_state_dict(machine.state_dict())
     assert torch.equal(gradient(machine), gradient(twin))
+
+
+@pytest.mark.parametrize("centring", [False, True], ids=["plain", "centred"])
+@pytest.mark.parametrize("phase", [PersistentChains(20), FastPersistentChains(20)], ids=str)
+def test_couplings_that_do_not_exist_learn_nothing(phase: NegativePhase, centring: bool) -> None:
+    machine, v = DeepBoltzmannMachine(4, [3, 2, 2], size=16, negative_phase=phase, centring=centring), states(4)
+    machine.start_at(v)
+    absent = machine.rbm.connections == 0
+    svi = SVI(machine.model, machine.guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
+    for _ in range(3):
+        svi.step(v)
+        machine.contrastive_gradient(v)
+        tables = [machine.rbm.weight, machine.rbm.weight.grad, machine.rbm.state().get("fast_weight", torch.zeros(()))]
+        assert not any(table.expand(absent.shape)[absent].any() for table in tables if table is not None)
+
+
+def test_centring_leaves_couplings_that_do_not_exist_out_of_the_biases() -> None:
+    torch.manual_seed(0)
+    shapes = (5, 4), (5,), (4,)
+    weight, a, b = (torch.randn(shape).double().requires_grad_() for shape in shapes)
+    connections, mu, lamda = torch.randint(2, (5, 4)).double(), torch.rand(5).double(), torch.rand(4).double()
+
+    def natural(weight: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weight = weight * connections
+        return weight, a - weight @ lamda, b - weight.mT @ mu
+
+    slopes = [torch.randn(shape).double() for shape in shapes]
+    loss = sum((x * slope).sum() for x, slope in zip(natural(weight, a, b), slopes, strict=True))
+    wanted = natural(*torch.autograd.grad(cast(Tensor, loss), (weight, a, b)))
+    found = nn.centred((slopes[0] * connections, slopes[1], slopes[2]), mu, lamda, connections)
+    for one, two in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_samples_start_at_chains_of_the_model_and_not_at_hot_ones() -> None:
+    machine = DeepBoltzmannMachine(3, [20, 22], size=8, negative_phase=TemperedChains(2, num_betas=3), num_steps=1)
+    machine.eval().rbm.evaluation = AIS()
+    machine.rbm.chains.zero_()[-2:] = 1
+    assert (machine.rbm.particles(9) == 1).all()
+    assert (machine.sample(9, num_steps=0) == 1).all()
+
+
+def test_weighted_chains_start_where_their_log_z_is_known() -> None:
+    phase = WeightedChains(50, num_witnesses=50)
+    machine = DeepBoltzmannMachine(4, [3, 2], size=8, negative_phase=phase)
+    machine.start_at(torch.ones(8, 4))
+    wanted = (machine.rbm.base_rates.double().logit().exp() + 1).log().sum() + 3 * math.log(2)
+    torch.testing.assert_close(machine.rbm.state()["log_partition"], wanted)

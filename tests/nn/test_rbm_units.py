@@ -171,3 +171,15 @@ def test_learning_that_leaves_the_normalisable_joints_is_stopped() -> None:
         rbm.weight.fill_(0.6)
     with pytest.raises(ValueError, match="normalisable"):
         rbm()
+
+
+@pytest.mark.parametrize("units", [GaussianUnits(), ReLUUnits()], ids=str)
+def test_a_state_with_variances_of_data_goes_into_a_fresh_module_and_back(units: Units) -> None:
+    fitted = nn.RBM.from_data(torch.rand(9, 4), 2, visible_units=units)
+    fresh = nn.RBM(4, 2, visible_units=units)
+    empty = fresh.state_dict()
+    fresh.load_state_dict(fitted.state_dict())
+    assert fresh.base_variances is not None
+    assert torch.equal(fresh.base_variances, torch.as_tensor(fitted.base_variances))
+    fitted.load_state_dict(empty)
+    assert fitted.base_variances is None
