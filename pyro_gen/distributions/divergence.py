@@ -53,8 +53,8 @@ def divergence(p: Model, q: Model, units: tuple[Units, Units]) -> Tensor:
         ValueError: their states are not the same.
         NotImplementedError: there are too many states, or a log Z is not exact.
     """
-    same = type(units[0]) is type(units[1]) and (units[0].parameters or units[0] == units[1])
-    if p.event_shape != q.event_shape or not same:
+    finite = p.has_enumerate_support and q.has_enumerate_support
+    if p.event_shape != q.event_shape or type(units[0]) is not type(units[1]) or (finite and units[0] != units[1]):
         sizes = p.event_shape[0], q.event_shape[0]
         raise ValueError(
             f"`p` and `q` must have as many units of one kind, got {sizes[0]} {units[0]} and {sizes[1]} {units[1]}"
