@@ -53,17 +53,18 @@ def divergence(p: Model, q: Model, units: tuple[Units, Units]) -> Tensor:
         ValueError: their states are not the same.
         NotImplementedError: there are too many states, or a log Z is not exact.
     """
-    finite = p.has_enumerate_support and q.has_enumerate_support
-    if p.event_shape != q.event_shape or type(units[0]) is not type(units[1]) or (finite and units[0] != units[1]):
-        sizes = p.event_shape[0], q.event_shape[0]
-        raise ValueError(
-            f"`p` and `q` must have as many units of one kind, got {sizes[0]} {units[0]} and {sizes[1]} {units[1]}"
-        )
+    sizes = p.event_shape[0], q.event_shape[0]
+    message = f"`p` and `q` must have as many units of one kind, got {sizes[0]} {units[0]} and {sizes[1]} {units[1]}"
+    if sizes[0] != sizes[1] or type(units[0]) is not type(units[1]):
+        raise ValueError(message)
     check_exact(p)
     check_exact(q)
     batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-    values = p.expand(batch).enumerate_support(expand=False)
-    log_p, log_q = p.expand(batch).log_prob(values), q.expand(batch).log_prob(values)
+    p, q = p.expand(batch), q.expand(batch)
+    values, others = p.enumerate_support(expand=False), q.enumerate_support(expand=False)
+    if values.shape != others.shape or not torch.equal(values, others.to(values)):
+        raise ValueError(message)
+    log_p, log_q = p.log_prob(values), q.log_prob(values)
     return (log_p.exp() * (log_p - log_q)).sum(0)
 
 
