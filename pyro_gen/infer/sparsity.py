@@ -36,6 +36,7 @@ def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
         training restricted Boltzmann machines, Section 11 (cross entropy).
 
     Example:
+        >>> import torch
         >>> sparsity_penalty(RBM(4, 3), torch.zeros(2, 4), 0.5)
         tensor(0., grad_fn=<SumBackward0>)
     """
