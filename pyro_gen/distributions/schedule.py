@@ -55,7 +55,7 @@ def adaptive_betas(distribution: EnergyDistribution, base: Tensor, num_betas: in
         return even
     density = (1 - EVEN) * length / length.sum() + EVEN * nodes.diff()
     reached = torch.cat([density.new_zeros(1), density.cumsum(0)])
-    betas = _interpolate(even * reached[-1], reached, nodes)
+    betas = interpolate(even * reached[-1], reached, nodes)
     betas[0], betas[-1] = 0.0, 1.0
     return betas
 
@@ -82,11 +82,11 @@ def _friction(log_weights: Tensor) -> Tensor:
     return torch.maximum(friction, variance / 4)
 
 
-def _interpolate(x: Tensor, known: Tensor, values: Tensor) -> Tensor:
+def interpolate(x: Tensor, known: Tensor, values: Tensor) -> Tensor:
     """Piecewise linear interpolation at ``x`` of ``values`` given at ascending ``known``."""
     right = torch.searchsorted(known, x).clamp(1, len(known) - 1)
     share = (x - known[right - 1]) / (known[right] - known[right - 1])
     return torch.lerp(values[right - 1], values[right], share)
 
 
-__all__ = ["adaptive_betas", "linear_betas"]
+__all__ = ["adaptive_betas", "interpolate", "linear_betas"]

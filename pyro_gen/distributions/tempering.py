@@ -16,6 +16,7 @@ from pyro_gen.distributions.negative_phase import (
     bernoulli_parameters,
 )
 from pyro_gen.distributions.partition import check_positive
+from pyro_gen.distributions.schedule import interpolate
 from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.kernels.random import HIDDEN, SWAP, VISIBLE, source
 
@@ -138,9 +139,7 @@ def _equalised(betas: Tensor, rates: Tensor) -> Tensor:
     refused = (1 - rates).clamp(min=1e-3).cumsum(0)
     barrier = torch.cat((refused.new_zeros(1), refused))
     wanted = torch.linspace(0, 1, len(betas), device=betas.device, dtype=betas.dtype) * barrier[-1]
-    right = torch.searchsorted(barrier, wanted).clamp(1, len(betas) - 1)
-    share = (wanted - barrier[right - 1]) / (barrier[right] - barrier[right - 1])
-    moved = torch.lerp(betas[right - 1], betas[right], share)
+    moved = interpolate(wanted, barrier, betas)
     moved[0], moved[-1] = 0, 1
     return moved
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.infer import ContrastiveDivergence, LogPartition, LowerBound, contrastive_gradient, lower_bound
 from pyro_gen.models.latent import Observations, observed
 from pyro_gen.nn import RBM
@@ -68,7 +69,8 @@ class DeepBoltzmannMachine(nn.Module):
         **settings: ``negative_phase``, ``evaluation``, ``num_steps`` and ``centring`` of :class:`pyro_gen.nn.RBM`.
 
     Raises:
-        ValueError: there are fewer than two hidden layers, a size is below 1, or the phase is contrastive divergence.
+        ValueError: there are fewer than two hidden layers, a size is below 1, the phase is contrastive divergence, or
+            the units are not Bernoulli units.
 
     References:
         Salakhutdinov and Hinton (2009), Deep Boltzmann machines, equations 1-9.
@@ -95,6 +97,8 @@ class DeepBoltzmannMachine(nn.Module):
                 "`negative_phase` must not be ContrastiveDivergence, whose particles start at the value, and here "
                 "that is partly latent: use PersistentChains or Exact"
             )
+        if units := [x for x in settings.values() if isinstance(x, Units) and not isinstance(x, BernoulliUnits)]:
+            raise ValueError(f"a deep Boltzmann machine has Bernoulli units in all layers, got {units[0]}")
         self.widths = (visible, *hidden)
         self.visible, self.size, self.mean_field_steps = visible, size, mean_field_steps
         connections = torch.zeros(sum(self.widths[0::2]), sum(self.widths[1::2]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import cast
+from typing import Any, cast
 
 import pyro
 import pytest
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_gen import nn
 from pyro_gen.datasets import bars_and_stripes
+from pyro_gen.distributions import SpinUnits
 from pyro_gen.infer import (
     AIS,
     ContrastiveDivergence,
@@ -246,3 +247,10 @@ def test_weighted_chains_start_where_their_log_z_is_known() -> None:
     machine.start_at(torch.ones(8, 4))
     wanted = (machine.rbm.base_rates.double().logit().exp() + 1).log().sum() + 3 * math.log(2)
     torch.testing.assert_close(machine.rbm.state()["log_partition"], wanted)
+
+
+@pytest.mark.parametrize("side", ["visible_units", "hidden_units"])
+def test_other_units_are_refused_because_the_mean_field_is_that_of_bernoulli_units(side: str) -> None:
+    settings: dict[str, Any] = {side: SpinUnits()}
+    with pytest.raises(ValueError, match="Bernoulli units in all layers, got SpinUnits"):
+        DeepBoltzmannMachine(4, [3, 2], size=8, **settings)
