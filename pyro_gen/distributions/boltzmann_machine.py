@@ -210,31 +210,6 @@ class BoltzmannMachine(EnergyDistribution):
         event_dim = 2 if coupling[-2:] == bias[-1:] * 2 else 1
         return torch.broadcast_shapes(coupling[:-event_dim], bias[:-1]), bias[-1:]
 
-    def expand(self, batch_shape: Shape, _instance: Any = None) -> BoltzmannMachine:
-        """The same distribution with a larger batch shape; parameters are shared, not copied.
-
-        Args:
-            batch_shape: shape to which the present batch shape broadcasts.
-            _instance: new instance provided by a subclass that overrides ``expand``.
-
-        Returns:
-            A distribution that shares parameters and any estimate of log Z with this one.
-
-        Raises:
-            ValueError: the present batch shape does not broadcast to ``batch_shape``.
-        """
-        new = self._get_checked_instance(BoltzmannMachine, _instance)
-        shape = Size(batch_shape)
-        if torch.broadcast_shapes(self.batch_shape, shape) != shape:
-            raise ValueError(f"`batch_shape` must extend {tuple(self.batch_shape)}, got {tuple(shape)}")
-        for name in ("coupling", "bias", "graph", "units", "partition", "num_steps", "shares_memo", "_memo", "_found"):
-            setattr(new, name, getattr(self, name))
-        if self.graph is not None:
-            new.arg_constraints = _EDGE_CONSTRAINTS
-        super(BoltzmannMachine, new).__init__(shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
     def energy(self, value: Tensor) -> Tensor:
         """E(x) = -x J x / 2 - b.x.
 

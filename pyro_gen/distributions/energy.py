@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 
+from pyro_gen.distributions.expansion import Expandable
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, LogPartition, Partition
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ Memo = list[tuple[object, list[Tensor], Any]]
 """At most one entry: what was computed, for which values of the parameters, and the result."""
 
 
-class EnergyDistribution(TorchDistribution):
+class EnergyDistribution(Expandable):
     """Base of the energy models: everything that follows from a free energy and a way to know log Z."""
 
     partition: Partition | None

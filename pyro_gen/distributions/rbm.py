@@ -153,31 +153,6 @@ class RBM(EnergyDistribution):
         batches = [shape[: -2 if name == "weight" else -1] for name, shape in arg_shapes.items()]
         return torch.broadcast_shapes(*batches), Size(arg_shapes["vbias"][-1:])
 
-    def expand(self, batch_shape: Shape, _instance: Any = None) -> RBM:
-        """The same distribution with a larger batch shape; parameters are shared, not copied.
-
-        Args:
-            batch_shape: shape to which the present batch shape broadcasts.
-            _instance: new instance provided by a subclass that overrides ``expand``.
-
-        Returns:
-            A distribution that shares parameters and any estimate of log Z with this one.
-
-        Raises:
-            ValueError: the present batch shape does not broadcast to ``batch_shape``.
-        """
-        new = self._get_checked_instance(RBM, _instance)
-        shape = Size(batch_shape)
-        if torch.broadcast_shapes(self.batch_shape, shape) != shape:
-            raise ValueError(f"`batch_shape` must extend {tuple(self.batch_shape)}, got {tuple(shape)}")
-        new.weight, new.vbias, new.hbias = self.weight, self.vbias, self.hbias
-        new._set_units(self.visible_units, self.hidden_units)
-        new.partition, new.num_steps = self.partition, self.num_steps
-        new._memo, new.shares_memo = self._memo, self.shares_memo
-        super(RBM, new).__init__(shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
     def energy(self, v: Tensor, h: Tensor) -> Tensor:
         """E(v, h) = U(v) + U(h) - a.v - b.h - v W h.
 
