@@ -148,13 +148,13 @@ class DeepBoltzmannMachine(nn.Module):
 
     @property
     def weights(self) -> list[Tensor]:
-        """Couplings W_l of neighbouring layers, each (lower, upper): views of ``rbm.weight``."""
+        """Couplings W_l of neighbouring layers, lower units by upper ones, as views of ``rbm.weight``."""
         views = [self.rbm.weight[rows, columns] for rows, columns in self._blocks()]
         return [view.mT if level % 2 else view for level, view in enumerate(views)]
 
     @property
     def biases(self) -> list[Tensor]:
-        """Biases of all layers, the visible one first: views of ``rbm.vbias`` and ``rbm.hbias``."""
+        """Biases of all layers, the visible one first, as views of ``rbm.vbias`` and ``rbm.hbias``."""
         even = self.rbm.vbias.split(self.widths[0::2])
         odd = self.rbm.hbias.split(self.widths[1::2])
         return [(odd if level % 2 else even)[level // 2] for level in range(len(self.widths))]
