@@ -273,27 +273,6 @@ class BoltzmannMachine(EnergyDistribution):
         return logsigmoid(sign * self.units.logits(self.field(value))).sum(-1)
 
     @torch.no_grad()
-    def gibbs(self, value: Tensor, num_steps: int) -> Tensor:
-        """Run sweeps of chromatic Gibbs sampling from given states.
-
-        Args:
-            value: states (..., n), each a chain.
-            num_steps: sweeps; 0 returns ``value``.
-
-        Returns:
-            New states, shape (..., n) broadcast with the batch.
-
-        Raises:
-            ValueError: ``num_steps`` is negative, or ``value`` is outside the support.
-        """
-        if num_steps < 0:
-            raise ValueError(f"`num_steps` must not be negative, got {num_steps}")
-        self.check_value("value", value)
-        value = value.to(self.bias)
-        value = value.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape)
-        return self.sweep(value, num_steps, draw_seed(), 0) if num_steps else value
-
-    @torch.no_grad()
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from free units.
 
@@ -350,9 +329,8 @@ class BoltzmannMachine(EnergyDistribution):
                 f"states are listed for at most {EXACT_UNITS} units and not under contrastive divergence, got "
                 f"{num_units} units and partition {self.partition}"
             )
-        values = self.units.states(torch.arange(2**num_units, device=self.bias.device), num_units, self.bias)
-        values = values.view(-1, *(1,) * len(self.batch_shape), num_units)
-        return values.expand(-1, *self.batch_shape, num_units) if expand else values
+        numbers = torch.arange(2**num_units, device=self.bias.device)
+        return self._listed(self.units.states(numbers, num_units, self.bias), expand)
 
     def entropy(self) -> Tensor:
         """Entropy in nats, by enumeration of the states.

@@ -247,9 +247,7 @@ class ClampedRBM(Expandable):
         if not self.has_enumerate_support:
             raise NotImplementedError(f"states are listed for at most {EXACT_UNITS} visible units, got {visible}")
         numbers = torch.arange(2**visible, device=self.vbias.device)
-        values = BernoulliUnits().states(numbers, visible, self.vbias)
-        values = values.view(-1, *(1,) * len(self.batch_shape), visible)
-        return values.expand(-1, *self.batch_shape, visible) if expand else values
+        return self._listed(BernoulliUnits().states(numbers, visible, self.vbias), expand)
 
     def _terms(self) -> HiddenStates | MissingCells | None:
         """What is enumerated: the smaller of hidden states and missing cells, or None where both are too many."""

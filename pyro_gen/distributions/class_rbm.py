@@ -238,9 +238,7 @@ class ClassRBM(EnergyDistribution):
         (visible,), (classes,), device = self.vbias.shape[-1:], self.label_bias.shape[-1:], self.vbias.device
         v = BernoulliUnits().states(torch.arange(2**visible, device=device), visible, self.vbias)
         y = torch.arange(classes, device=device).repeat(len(v))
-        values = encode(v.repeat_interleave(classes, 0), y, classes)
-        values = values.view(-1, *(1,) * len(self.batch_shape), visible + classes)
-        return values.expand(-1, *self.batch_shape, visible + classes) if expand else values
+        return self._listed(encode(v.repeat_interleave(classes, 0), y, classes), expand)
 
     def base_states(self, base: Tensor, num_chains: int, seed: int) -> Tensor:
         """Draws from independent inputs and labels with logits ``base``, keyed by ``seed``."""

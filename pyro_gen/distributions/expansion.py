@@ -1,4 +1,4 @@
-"""One way to expand: a larger batch shape over the same tensors."""
+"""One way to expand, and to list a support: a larger batch shape over the same tensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
-from torch import Size
+from torch import Size, Tensor
 
 from pyro_gen.distributions.arguments import Shape
 
@@ -35,6 +35,11 @@ class Expandable(TorchDistribution):
         TorchDistribution.__init__(new, shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
+
+    def _listed(self, values: Tensor, expand: bool) -> Tensor:
+        """A list of events (n, ...) as ``enumerate_support`` gives it: over the batch, or with ones in its place."""
+        values = values.view(-1, *(1,) * len(self.batch_shape), *self.event_shape)
+        return values.expand(-1, *self.batch_shape, *self.event_shape) if expand else values
 
 
 __all__ = ["Expandable"]

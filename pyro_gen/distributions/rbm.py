@@ -234,27 +234,6 @@ class RBM(EnergyDistribution):
         self.check_value("value", value)
         return two_layers.pseudo_log_likelihood(value.to(self.weight.dtype), self.natural, *self._sides)
 
-    @torch.no_grad()
-    def gibbs(self, value: Tensor, num_steps: int) -> Tensor:
-        """Run block Gibbs sweeps h ~ p(h | v), v ~ p(v | h) from given states.
-
-        Args:
-            value: visible states (..., visible), each a chain.
-            num_steps: sweeps; 0 returns ``value``.
-
-        Returns:
-            New visible states, shape (..., visible) broadcast with the batch.
-
-        Raises:
-            ValueError: ``num_steps`` is negative, or ``value`` is outside the support.
-        """
-        if num_steps < 0:
-            raise ValueError(f"`num_steps` must not be negative, got {num_steps}")
-        self.check_value("value", value)
-        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape
-        value = value.to(self.vbias).expand(shape)
-        return self.sweep(value, num_steps, draw_seed(), 0) if num_steps else value
-
     def given(self, observed: Tensor, mask: Tensor) -> ClampedRBM:
         """The law of the missing cells given the observed ones; the event stays the whole visible layer.
 
@@ -366,9 +345,7 @@ class RBM(EnergyDistribution):
                 f"partition {self.partition}"
             )
         numbers = torch.arange(int(number), device=self.vbias.device)
-        values = self.visible_units.states(numbers, visible, self.vbias)
-        values = values.view(-1, *(1,) * len(self.batch_shape), visible)
-        return values.expand(-1, *self.batch_shape, visible) if expand else values
+        return self._listed(self.visible_units.states(numbers, visible, self.vbias), expand)
 
     def entropy(self) -> Tensor:
         """Entropy in nats, by enumeration of the visible states.
