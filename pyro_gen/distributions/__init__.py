@@ -1,9 +1,18 @@
 """Fixed maths: Pyro distributions, and the ways to know a partition function."""
 
 from pyro_gen.distributions.annealing import AIS
+from pyro_gen.distributions.autoregressive import Autoregressive, Generation
 from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
 from pyro_gen.distributions.clamped import ClampedRBM
 from pyro_gen.distributions.class_rbm import ClassRBM
+from pyro_gen.distributions.conditionals import (
+    BernoulliConditional,
+    CategoricalConditional,
+    Conditional,
+    DiscretizedLogisticConditional,
+    GaussianConditional,
+    GaussianMixtureConditional,
+)
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.fast_weights import FastPersistentChains
 from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
@@ -28,15 +37,23 @@ from pyro_gen.distributions.weighted_chains import WeightedChains
 __all__ = [
     "AIS",
     "RBM",
+    "Autoregressive",
+    "BernoulliConditional",
     "BernoulliUnits",
     "BoltzmannMachine",
+    "CategoricalConditional",
     "ClampedRBM",
     "ClassRBM",
+    "Conditional",
     "ContrastiveDivergence",
     "CouplingGraph",
+    "DiscretizedLogisticConditional",
     "Exact",
     "FastPersistentChains",
+    "GaussianConditional",
+    "GaussianMixtureConditional",
     "GaussianUnits",
+    "Generation",
     "LogPartition",
     "MultinomialUnits",
     "NReLUUnits",

@@ -1,0 +1,376 @@
+"""Autoregressive densities: a product of conditional laws, each given the features that come before it in an order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Size, Tensor
+from torch.distributions import constraints, register_kl
+
+from pyro_gen.distributions.arguments import Shape
+from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.expansion import Expandable
+from pyro_gen.distributions.units.base import Finite
+
+ENUMERABLE = 2**20
+"""Up to how many states are listed."""
+
+
+class Conditioner(Protocol):
+    """What gives the parameters of each feature's law from the features before it: a network of :mod:`pyro_gen.nn`.
+
+    Rows are flat: values (n, features) in the layout of the event, contexts (n, context) or None.
+    """
+
+    event_shape: Size
+    conditional: Conditional
+    order: Tensor
+    """Features in the order in which they are generated, (features,)."""
+    context: int
+    """Width of a context, 0 for none."""
+
+    def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """Parameters of all laws, (n, features, parameters)."""
+
+    def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """Log probability of each row, (n,)."""
+
+    def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Any]:
+        """Parameters of the first feature's law, (rows, parameters), and a state to go on from."""
+
+    def proceed(self, state: Any, value: Tensor) -> tuple[Tensor, Any]:
+        """Parameters of the next feature's law once the present one has values (rows,), and the next state."""
+
+    @property
+    def example(self) -> Tensor:
+        """Any tensor of the dtype and on the device of the weights."""
+
+
+class Generation(NamedTuple):
+    """Events in the making, feature after feature.
+
+    ``values`` holds the features generated so far in the order of generation, (..., position); ``log_prob`` their log
+    probability in nats, (...); ``law`` is that of the next feature, or None when all are there.
+    """
+
+    values: Tensor
+    log_prob: Tensor
+    law: TorchDistribution | None
+    parameters: Tensor | None
+    state: Any
+
+    @property
+    def position(self) -> int:
+        """How many features have been generated."""
+        return self.values.shape[-1]
+
+
+class Autoregressive(Expandable):
+    r"""A density over many features as the product of one-dimensional laws in an order :math:`\pi`.
+
+    .. math:: p(x | c) = \prod_{k=1}^D p\big(x_{\pi(k)} \,\big|\, x_{\pi(1)}, \dots, x_{\pi(k-1)}, c\big)
+
+    Exact log probabilities in nats (densities where the laws are continuous), exact samples. The event shape is that of
+    the conditioner, usually (features,); the batch shape that of the context, or () without one.
+
+    Args:
+        conditioner: the network that gives each law from the features before it; a module of :mod:`pyro_gen.nn` such as
+            ``nn.NADE`` makes the distribution when it is called.
+        context: what all laws depend on, (..., context); None where the conditioner takes none.
+        validate_args: whether to check context and values.
+
+    Raises:
+        ValueError: the conditioner takes a context and there is none, or of another width, or the other way round.
+
+    References:
+        Larochelle and Murray (2011), The neural autoregressive distribution estimator, equation 1. Frey (1998),
+        Graphical models for machine learning and digital communication.
+
+    Example:
+        >>> from pyro_gen import nn
+        >>> density = nn.FVSBN(3)()
+        >>> density.log_prob(density.enumerate_support()).exp().sum().item()
+        1.0
+    """
+
+    def __init__(
+        self, conditioner: Conditioner, context: Tensor | None = None, validate_args: bool | None = None
+    ) -> None:
+        self.conditioner, self.context = conditioner, context
+        _check_context(conditioner.context, context)
+        batch_shape = Size() if context is None else context.shape[:-1]
+        super().__init__(batch_shape, conditioner.event_shape, validate_args=validate_args)
+
+    @property
+    def conditional(self) -> Conditional:
+        """The family of the single features' laws."""
+        return self.conditioner.conditional
+
+    @property
+    def features(self) -> int:
+        """How many features an event has."""
+        return self.event_shape.numel()
+
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        """A finite context, where there is one."""
+        return {} if self.context is None else {"context": Finite()}
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """That of the single laws, over the event."""
+        flat = self.conditional.support(self.features)
+        return flat if len(self.event_shape) == 1 else OverEvent(flat, self.event_shape)
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether samples are differentiable in the weights."""
+        return self.conditional.reparametrised
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Exact log probability in nats.
+
+        Args:
+            value: events of shape (...) + event_shape.
+
+        Returns:
+            Tensor of the broadcast shape of the value's and the distribution's batch.
+
+        Raises:
+            ValueError: ``value`` lies outside the support.
+        """
+        if self._validate_args:
+            self._validate_sample(value)
+        rows, context, shape = self._rows(value)
+        result = self.conditioner.log_prob_of(rows, context).view(shape)
+        return result.expand(torch.broadcast_shapes(shape, self.batch_shape))
+
+    def conditionals(self, value: Tensor) -> TorchDistribution:
+        """The law of every feature given the values of those before it.
+
+        Args:
+            value: events of shape (...) + event_shape.
+
+        Returns:
+            A distribution of batch shape (...) + event_shape, whose ``log_prob(value)`` sums to that of the event.
+        """
+        if self._validate_args:
+            self._validate_sample(value)
+        rows, context, shape = self._rows(value)
+        parameters = self.conditioner.parameters_of(rows, context)
+        return self.conditional.law(parameters.view(*shape, *self.event_shape, -1))
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
+        """Exact draws.
+
+        Args:
+            sample_shape: of independent draws.
+
+        Returns:
+            Events of shape sample_shape + batch_shape + event_shape.
+        """
+        return self._generate(sample_shape)[0]
+
+    def rsample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
+        """Exact draws that are differentiable in the weights and the context, where the single laws are.
+
+        Raises:
+            NotImplementedError: the single laws cannot be reparametrised.
+        """
+        if not self.has_rsample:
+            raise NotImplementedError(f"draws of {type(self.conditional).__name__} are not differentiable")
+        return self._generate(sample_shape)[0]
+
+    def sample_and_log_prob(self, sample_shape: Shape = Size()) -> tuple[Tensor, Tensor]:  # noqa: B008
+        """Draws and their log probabilities for the price of the draws.
+
+        Returns:
+            Events as :meth:`sample` gives them, and nats of shape sample_shape + batch_shape.
+        """
+        with torch.no_grad():
+            return self._generate(sample_shape)
+
+    def start(self, sample_shape: Shape = Size()) -> Generation:  # noqa: B008
+        """Begin to generate step by step; go on by :meth:`next`.
+
+        Args:
+            sample_shape: of independent events.
+
+        Returns:
+            No values yet, and the law of the first feature.
+        """
+        shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
+        context = None if self.context is None else self._context_rows(shape)
+        parameters, state = self.conditioner.begin(shape.numel(), context, self.conditioner.example)
+        values = parameters.new_zeros((*shape, 0), dtype=self.conditional.value_dtype)
+        return Generation(values, parameters.new_zeros(shape), self._law(parameters, shape), parameters, state)
+
+    def next(self, generation: Generation, value: Tensor | None = None) -> Generation:
+        """Settle the next feature, and find the law of the one after it.
+
+        Args:
+            generation: what :meth:`start` or this method returned.
+            value: values of the next feature, one for each event; None draws them.
+
+        Returns:
+            One feature more; ``law`` is None after the last one.
+
+        Raises:
+            ValueError: all features are there already, or ``value`` lies outside the law's support.
+        """
+        if generation.law is None or generation.parameters is None:
+            raise ValueError(f"all {self.features} features have been generated")
+        shape, parameters = generation.log_prob.shape, generation.parameters
+        if value is None:
+            value = self.conditional.draw(parameters, self.conditional.noise((len(parameters),), parameters)).view(
+                shape
+            )
+        elif self._validate_args and not generation.law.support.check(value).all():
+            raise ValueError(f"`value` must lie in {generation.law.support}, the support of the next feature")
+        flat = value.expand(shape).reshape(-1)
+        log_prob = generation.log_prob + self.conditional.log_prob(parameters, flat).view(shape)
+        values = torch.cat([generation.values, flat.view(*shape, 1).to(generation.values.dtype)], -1)
+        if values.shape[-1] == self.features:
+            return Generation(values, log_prob, None, None, None)
+        parameters, state = self.conditioner.proceed(generation.state, flat)
+        return Generation(values, log_prob, self._law(parameters, shape), parameters, state)
+
+    def event_of(self, generation: Generation) -> Tensor:
+        """The events of a finished generation, in the layout of the event.
+
+        Raises:
+            ValueError: features are missing.
+        """
+        if generation.position < self.features:
+            raise ValueError(f"{self.features - generation.position} of {self.features} features are still missing")
+        return self._laid_out(generation.values).view(*generation.log_prob.shape, *self.event_shape)
+
+    @property
+    def num_states(self) -> float:
+        """How many values an event can take; may be infinite."""
+        states = self.conditional.num_states(self.features)
+        return math.inf if states is None else math.prod(states)
+
+    @property
+    def has_enumerate_support(self) -> bool:
+        """Whether the states are few enough to be listed."""
+        return self.num_states <= ENUMERABLE
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All events, the last feature changing fastest.
+
+        Args:
+            expand: whether to repeat them over the batch.
+
+        Returns:
+            Shape (num_states,) + batch_shape + event_shape, with ones for the batch where ``expand`` is False.
+
+        Raises:
+            NotImplementedError: there are more than 2^20.
+        """
+        states = self.conditional.num_states(self.features)
+        if states is None or not self.has_enumerate_support:
+            raise NotImplementedError(f"{self.num_states} states are too many to list, the limit is {ENUMERABLE}")
+        example = self.conditioner.example
+        dtype = self.conditional.value_dtype or example.dtype
+        axes = [torch.arange(k, dtype=dtype, device=example.device) for k in states]
+        values = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
+        return self._listed(values, expand)
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, by enumeration.
+
+        Raises:
+            NotImplementedError: there are too many states to list.
+        """
+        log_prob = self.log_prob(self.enumerate_support())
+        return -torch.special.xlogy(log_prob.exp(), log_prob.exp()).sum(0)
+
+    @classmethod
+    def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
+        """Not known from shapes of tensors alone: the event is the conditioner's.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("the event shape of an autoregressive density is that of its network")
+
+    def _generate(self, sample_shape: Shape) -> tuple[Tensor, Tensor]:
+        """Draws and their log probabilities; the noise of all features comes first, so that all samplers share it."""
+        shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
+        context = None if self.context is None else self._context_rows(shape)
+        conditioner, conditional, rows = self.conditioner, self.conditional, shape.numel()
+        noise = conditional.noise((self.features, rows), conditioner.example)
+        parameters, state = conditioner.begin(rows, context, conditioner.example)
+        log_prob, values = 0.0, []
+        for position in range(self.features):
+            if position:
+                parameters, state = conditioner.proceed(state, values[-1])
+            values.append(conditional.draw(parameters, noise[position]))
+            log_prob = log_prob + conditional.log_prob(parameters, values[-1])
+        value = self._laid_out(torch.stack(values, -1)).view(*shape, *self.event_shape)
+        return value, torch.as_tensor(log_prob).view(shape)
+
+    def _laid_out(self, values: Tensor) -> Tensor:
+        """From the order of generation to the layout of the event."""
+        return values[..., self.conditioner.order.argsort()]
+
+    def _law(self, parameters: Tensor, shape: Size) -> TorchDistribution:
+        return self.conditional.law(parameters.view(*shape, -1))
+
+    def _rows(self, value: Tensor) -> tuple[Tensor, Tensor | None, Size]:
+        """Flat values and contexts, and the shape that they had; what only ``expand`` added is left out."""
+        own = Size() if self.context is None else self.context.shape[:-1]
+        shape = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], own)
+        rows = value.expand(shape + self.event_shape).reshape(-1, self.features)
+        if self.conditional.value_dtype is None:
+            rows = rows.to(self.conditioner.example.dtype)
+        return rows, None if self.context is None else self._context_rows(shape), shape
+
+    def _context_rows(self, shape: Size) -> Tensor:
+        assert self.context is not None
+        width = self.context.shape[-1]
+        return self.context.expand(*shape, width).reshape(-1, width)
+
+
+class OverEvent(constraints.Constraint):
+    """A constraint on a row of features, asked of an event of another shape."""
+
+    def __init__(self, base: constraints.Constraint, event_shape: Size) -> None:
+        self.base, self.event_dim = base, len(event_shape)
+        self.is_discrete = base.is_discrete
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether each event's features fit."""
+        checked: Tensor = self.base.check(value.flatten(value.dim() - self.event_dim))
+        return checked
+
+
+def _check_context(width: int, context: Tensor | None) -> None:
+    """Raise unless there is a context where one is needed, of the right width."""
+    if context is None:
+        if width:
+            raise ValueError(f"`context` must have shape (..., {width}), got None")
+    elif not width:
+        raise ValueError(f"`context` must be None, as this network takes no context, got {tuple(context.shape)}")
+    elif context.shape[-1:] != (width,):
+        raise ValueError(f"`context` must have shape (..., {width}), got {tuple(context.shape)}")
+
+
+@register_kl(Autoregressive, Autoregressive)
+def _kl(p: Autoregressive, q: Autoregressive) -> Tensor:
+    states = p.conditional.num_states(p.features)
+    if p.event_shape != q.event_shape or states != q.conditional.num_states(q.features):
+        raise ValueError(f"`p` and `q` must have the same events, got {p.event_shape} and {q.event_shape}")
+    values = p.enumerate_support(expand=False)
+    batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    values = values.view(-1, *(1,) * len(batch), *p.event_shape)
+    log_p, log_q = p.log_prob(values), q.log_prob(values)
+    return (log_p.exp() * (log_p - log_q)).nan_to_num(nan=0.0, posinf=math.inf).sum(0).expand(batch)
+
+
+__all__ = ["ENUMERABLE", "Autoregressive", "Conditioner", "Generation", "OverEvent"]

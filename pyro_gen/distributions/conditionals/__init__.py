@@ -1,0 +1,18 @@
+"""Laws of single features, from which an autoregressive density is put together."""
+
+from pyro_gen.distributions.conditionals.base import Conditional
+from pyro_gen.distributions.conditionals.continuous import GaussianConditional, GaussianMixtureConditional
+from pyro_gen.distributions.conditionals.discrete import (
+    BernoulliConditional,
+    CategoricalConditional,
+    DiscretizedLogisticConditional,
+)
+
+__all__ = [
+    "BernoulliConditional",
+    "CategoricalConditional",
+    "Conditional",
+    "DiscretizedLogisticConditional",
+    "GaussianConditional",
+    "GaussianMixtureConditional",
+]

@@ -1,0 +1,94 @@
+"""What an autoregressive density asks of the laws of its single features."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+
+class Conditional(ABC):
+    """A family of laws of one number: what picks a member, how it is scored, drawn and shown to a network.
+
+    Parameters have shape (..., features, num_parameters), values and scores (..., features); whatever number of
+    features comes in is what goes out: the same methods serve all features at once and one after the other.
+    """
+
+    reparametrised: ClassVar[bool] = False
+    """Whether ``draw`` is differentiable in the parameters."""
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """Parameters of the law of one feature."""
+
+    @property
+    def width(self) -> int:
+        """Numbers by which a network sees one feature."""
+        return 1
+
+    @property
+    def value_dtype(self) -> torch.dtype | None:
+        """Dtype of drawn values; None is that of the parameters."""
+        return None
+
+    @abstractmethod
+    def support(self, features: int) -> constraints.Constraint:
+        """Values of all features, with the features as event."""
+
+    def encode(self, value: Tensor) -> Tensor:
+        """What a network sees of values: (..., features, width)."""
+        return value.unsqueeze(-1)
+
+    @abstractmethod
+    def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
+        """Log probability (or density) of each feature's value, in nats."""
+
+    @abstractmethod
+    def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """What :meth:`draw` turns into values of this shape, of the dtype and on the device of ``like``."""
+
+    @abstractmethod
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Values that depend on parameters and noise alone."""
+
+    @abstractmethod
+    def law(self, parameters: Tensor) -> TorchDistribution:
+        """The laws as a Pyro distribution, with the features as the last batch dimension."""
+
+    def num_states(self, features: int) -> tuple[int, ...] | None:
+        """How many values each feature has, None where they are infinitely many; a value is then its own number."""
+        return None
+
+    def count(self, features: int) -> int:
+        """Free parameters of the laws of that many features."""
+        return features * self.num_parameters
+
+    def valid(self, features: int) -> Tensor | None:
+        """Which parameters mean something, (features, num_parameters) of bool; None if all do."""
+        return None
+
+    def start(self, value: Tensor) -> Tensor:
+        """Parameters (features, num_parameters) of the data's marginal laws, to start learning from.
+
+        Args:
+            value: rows of data, (n, features).
+        """
+        raise NotImplementedError(f"{self} has no marginal laws to start from")
+
+    def check(self, features: int) -> None:  # noqa: B027  # most fit any number
+        """Raise, naming the argument, unless that many features fit."""
+
+
+def smoothed(counts: Tensor, total: int) -> Tensor:
+    """Logarithms of shares, with one more observation of each kind."""
+    return (counts + 1).log() - math.log(total + counts.shape[-1])
+
+
+__all__ = ["Conditional"]

@@ -1,0 +1,125 @@
+"""Conditional laws of real numbers: Gaussian, and mixtures of Gaussians (RNADE)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_gen.distributions.conditionals.base import Conditional
+from pyro_gen.distributions.conditionals.discrete import inverted
+from pyro_gen.distributions.units.base import Finite
+
+
+@dataclass(frozen=True)
+class GaussianConditional(Conditional):
+    """Real numbers; the parameters are mean and log standard deviation.
+
+    Example:
+        >>> law = GaussianConditional()
+        >>> law.log_prob(torch.zeros(1, 2), torch.zeros(1))  # - log(2 pi) / 2
+        tensor([-0.9189])
+    """
+
+    reparametrised: ClassVar[bool] = True
+
+    @property
+    def num_parameters(self) -> int:
+        """Two."""
+        return 2
+
+    def support(self, features: int) -> constraints.Constraint:
+        """Finite numbers."""
+        return Finite()
+
+    def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
+        """Normal log density."""
+        return self.law(parameters).log_prob(value)
+
+    def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(shape, dtype=like.dtype, device=like.device).unsqueeze(-1)
+
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Mean plus standard deviation times noise."""
+        mean, log_scale = parameters.unbind(-1)
+        return mean + log_scale.exp() * noise.squeeze(-1)
+
+    def law(self, parameters: Tensor) -> TorchDistribution:
+        """Normal."""
+        mean, log_scale = parameters.unbind(-1)
+        return dist.Normal(mean, log_scale.exp(), validate_args=False)
+
+    def start(self, value: Tensor) -> Tensor:
+        """Mean and log standard deviation."""
+        scale = value.std(0, correction=0).clamp(min=1e-3)
+        return torch.stack([value.mean(0), scale.log()], -1)
+
+
+@dataclass(frozen=True)
+class GaussianMixtureConditional(Conditional):
+    """Real numbers under a mixture of Gaussians; parameters are its logits, means and log standard deviations.
+
+    Args:
+        num_components: Gaussians in the mixture.
+
+    Raises:
+        ValueError: there is none.
+
+    References:
+        Uria, Murray and Larochelle (2013), RNADE: the real-valued neural autoregressive density-estimator, equation 6.
+    """
+
+    num_components: int = 10
+
+    def __post_init__(self) -> None:
+        if self.num_components < 1:
+            raise ValueError(f"`num_components` must be at least 1, got {self.num_components}")
+
+    @property
+    def num_parameters(self) -> int:
+        """Three for each component."""
+        return 3 * self.num_components
+
+    def support(self, features: int) -> constraints.Constraint:
+        """Finite numbers."""
+        return Finite()
+
+    def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
+        """Log density of the mixture."""
+        logits, mean, log_scale = parameters.chunk(3, -1)
+        components = dist.Normal(mean, log_scale.exp(), validate_args=False).log_prob(value.unsqueeze(-1))
+        return (logits.log_softmax(-1) + components).logsumexp(-1)
+
+    def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """A uniform for the component, and a normal number for its value."""
+        uniform = torch.rand(shape, dtype=like.dtype, device=like.device)
+        return torch.stack([uniform, torch.randn_like(uniform)], -1)
+
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """A draw of the chosen Gaussian."""
+        logits, mean, log_scale = parameters.chunk(3, -1)
+        index = inverted(logits, noise[..., 0]).unsqueeze(-1)
+        mean, log_scale = (x.gather(-1, index).squeeze(-1) for x in (mean, log_scale))
+        return mean + log_scale.exp() * noise[..., 1]
+
+    def law(self, parameters: Tensor) -> TorchDistribution:
+        """A mixture of normal laws."""
+        logits, mean, log_scale = parameters.chunk(3, -1)
+        components = dist.Normal(mean, log_scale.exp(), validate_args=False)
+        return dist.MixtureSameFamily(dist.Categorical(logits=logits), components, validate_args=False)
+
+    def start(self, value: Tensor) -> Tensor:
+        """Equal components, spread over the quantiles of each feature."""
+        shares = (torch.arange(self.num_components, dtype=value.dtype, device=value.device) + 0.5) / self.num_components
+        mean, scale = value.quantile(shares, 0).mT, value.std(0, correction=0).clamp(min=1e-3)
+        return torch.cat([torch.zeros_like(mean), mean, scale.log().unsqueeze(-1).expand_as(mean)], -1)
+
+
+__all__ = ["GaussianConditional", "GaussianMixtureConditional"]

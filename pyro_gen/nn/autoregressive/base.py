@@ -1,0 +1,204 @@
+"""What the autoregressive networks share: order, laws, context, and generation feature after feature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Size, Tensor, nn
+
+from pyro_gen.distributions.autoregressive import Autoregressive
+from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
+
+BERNOULLI = BernoulliConditional()
+
+
+class Place(NamedTuple):
+    """Where generation stands: the position in the order, what the context adds to all laws, the network's state."""
+
+    position: int
+    shift: Tensor | None
+    state: Any
+
+
+class AutoregressiveNetwork(nn.Module):
+    """Base of the networks; calling one returns :class:`pyro_gen.distributions.Autoregressive`.
+
+    A network works in the order of generation and knows nothing of any other: it is given the features in that order
+    and returns their laws' parameters in that order, the k-th from those before it. A subclass defines :meth:`network`;
+    and :meth:`first` and :meth:`after` where generation can go on from what it has computed, instead of running the
+    whole network once a feature.
+
+    Args:
+        features: number of features, or the shape of an event.
+        context: width of the context that the laws depend on; 0 for none. What it adds to the parameters is linear;
+            subclasses let it reach their hidden units too.
+        order: features in the order in which they are generated; None for 0, 1, 2, ...
+        conditional: the family of the single features' laws.
+        bias: whether the network has a bias of its own for every parameter.
+
+    Raises:
+        ValueError: a number is too small, ``order`` is no permutation, or ``conditional`` does not fit.
+    """
+
+    order: Tensor
+    inverse: Tensor
+    valid: Tensor | None
+
+    def __init__(
+        self,
+        features: int | Sequence[int],
+        context: int = 0,
+        order: Sequence[int] | Tensor | None = None,
+        conditional: Conditional = BERNOULLI,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.event_shape = Size((features,) if isinstance(features, int) else tuple(features))
+        if not self.event_shape or min(self.event_shape) < 1:
+            raise ValueError(f"`features` must be at least 1, got {features}")
+        if context < 0:
+            raise ValueError(f"`context` must not be negative, got {context}")
+        conditional.check(self.features)
+        self.context, self.conditional = context, conditional
+        order = _checked_order(order, self.features)
+        valid = conditional.valid(self.features)
+        self.register_buffer("order", order)
+        self.register_buffer("inverse", order.argsort(), persistent=False)
+        self.register_buffer("valid", None if valid is None else valid[order], persistent=False)
+        shape = self.features, conditional.num_parameters
+        self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
+        self.from_context = nn.Linear(context, math.prod(shape), bias=False) if context else None
+        if self.from_context is not None:
+            nn.init.zeros_(self.from_context.weight)
+
+    @property
+    def features(self) -> int:
+        """How many features an event has."""
+        return self.event_shape.numel()
+
+    @property
+    def example(self) -> Tensor:
+        """Any of the weights: their dtype, and where they are."""
+        return next(self.parameters())
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that are learned; weights that the order rules out are not counted."""
+        return sum(p.numel() for p in self.parameters())
+
+    def forward(self, context: Tensor | None = None) -> Autoregressive:
+        """The density over the weights' present values.
+
+        Args:
+            context: (..., context) where the network takes one; its batch shape is that of the density.
+        """
+        return Autoregressive(self, context)
+
+    @classmethod
+    def from_data(cls, x: Tensor, *args: Any, **settings: Any) -> Self:
+        """A network whose biases start at the marginal laws of the features.
+
+        Args:
+            x: rows of data, (n,) + event shape.
+            *args: what the constructor takes after ``features``.
+            **settings: likewise.
+        """
+        if len(x) < 1 or x.dim() < 2:
+            raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {tuple(x.shape)}")
+        network = cls(x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), *args, **settings)
+        network.start_at(x)
+        return network
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        """Set the biases to the marginal laws of data.
+
+        Args:
+            x: rows of data, (n,) + event shape.
+        """
+        if self.bias is not None:
+            self.bias.copy_(self.conditional.start(x.flatten(1).to(self.example))[self.order])
+
+    def network(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """Parameters of all laws, in the order of generation.
+
+        Args:
+            x: features as the conditional encodes them, in the order of generation, (n, features, width).
+            context: (n, context), or None.
+
+        Returns:
+            (n, features, parameters), without what bias and context add.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no network")
+
+    def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Any]:
+        """Parameters of the first law, (rows, parameters), and the state to go on from.
+
+        Unless a subclass knows better, the state is all that has been generated, and every step a full pass.
+        """
+        x = self.example.new_zeros(rows, self.features, self.conditional.width)
+        return self.network(x, context)[:, 0], (x, context)
+
+    def after(self, state: Any, value: Tensor, position: int) -> tuple[Tensor, Any]:
+        """Parameters of the law at ``position``, now that the feature before it has values (rows,)."""
+        x, context = state
+        x = x.clone()
+        x[:, position - 1] = self.encode(value)
+        return self.network(x, context)[:, position], (x, context)
+
+    def encode(self, value: Tensor) -> Tensor:
+        """What the network sees of values."""
+        return self.conditional.encode(value).to(self.example.dtype)
+
+    def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """Parameters of all laws in the layout of the event, (n, features, parameters)."""
+        parameters = self.network(self.encode(value[:, self.order]), context)
+        return self._finished(parameters, self._shift(context), slice(None))[:, self.inverse]
+
+    def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """Log probability of each row, in nats."""
+        return self.conditional.log_prob(self.parameters_of(value, context), value).sum(-1)
+
+    def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Place]:
+        """Parameters of the first feature's law, and where generation stands."""
+        parameters, state = self.first(rows, context)
+        place = Place(0, self._shift(context), state)
+        return self._finished(parameters, place.shift, 0), place
+
+    def proceed(self, place: Place, value: Tensor) -> tuple[Tensor, Place]:
+        """Parameters of the next feature's law, once the present one has values (rows,)."""
+        position = place.position + 1
+        parameters, state = self.after(place.state, value, position)
+        return self._finished(parameters, place.shift, position), Place(position, place.shift, state)
+
+    def _shift(self, context: Tensor | None) -> Tensor | None:
+        if context is None or self.from_context is None:
+            return None
+        shift: Tensor = self.from_context(context.to(self.example.dtype))
+        return shift.unflatten(-1, (self.features, -1))
+
+    def _finished(self, parameters: Tensor, shift: Tensor | None, position: int | slice) -> Tensor:
+        """With bias and context, and without what a feature does not have."""
+        if self.bias is not None:
+            parameters = parameters + self.bias[position]
+        if shift is not None:
+            parameters = parameters + shift[:, position]
+        if self.valid is not None:
+            parameters = parameters.masked_fill(~self.valid[position], -math.inf)
+        return parameters
+
+
+def _checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tensor:
+    if order is None:
+        return torch.arange(features)
+    order = torch.as_tensor(order, dtype=torch.int64).detach().clone()
+    if order.shape != (features,) or not torch.equal(order.sort().values, torch.arange(features, device=order.device)):
+        raise ValueError(f"`order` must hold each of 0 ... {features - 1} once, got {order.tolist()}")
+    return order
+
+
+__all__ = ["AutoregressiveNetwork", "Place"]

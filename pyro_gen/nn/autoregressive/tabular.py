@@ -1,0 +1,126 @@
+"""The conditional probability tables themselves: any law over a few features."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gen.distributions.conditionals import BernoulliConditional, CategoricalConditional, Conditional
+from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
+
+MAX_ROWS = 2**22
+"""Rows of the largest table."""
+
+
+class TabularAR(AutoregressiveNetwork):
+    r"""A table of parameters for each feature, with a row for every value of the features before it.
+
+    .. math:: p(x_k = 1 | x_{<k}) = \sigma(f_{k, x_{<k}}), \qquad 2^{k - 1} \text{ rows}, \quad 2^D - 1 \text{ in all}
+
+    Any law over D binary features can be written so, which is why D is limited.
+
+    Args:
+        features: number of features D.
+        context: width of a context whose linear function is added to the parameters of each feature.
+        order: features in the order of generation.
+        conditional: the family of the single laws, with finitely many values.
+
+    Raises:
+        ValueError: the tables would have more than 2^22 rows, or ``conditional`` is neither Bernoulli nor categorical.
+
+    Example:
+        >>> TabularAR(4).num_parameters  # 2**4 - 1
+        15
+    """
+
+    arities: Tensor
+    offsets: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        context: int = 0,
+        order: Sequence[int] | Tensor | None = None,
+        conditional: Conditional = BERNOULLI,
+    ) -> None:
+        super().__init__(features, context, order, conditional, bias=False)
+        if not isinstance(conditional, BernoulliConditional | CategoricalConditional):
+            raise ValueError(f"`conditional` must be Bernoulli or categorical for a table, got {conditional}")
+        states = conditional.num_states(features)
+        arities = [states[feature] for feature in self.order.tolist()]
+        rows = list(accumulate(arities[:-1], operator.mul, initial=1))
+        if sum(rows) > MAX_ROWS:
+            raise ValueError(
+                f"`features` is too large for tables: {features} features with {math.prod(states):.4g} states take "
+                f"{sum(rows):.4g} rows, the limit is {MAX_ROWS}; FVSBN and NADE need no table"
+            )
+        self.register_buffer("arities", torch.tensor(arities), persistent=False)
+        self.register_buffer("offsets", torch.tensor([0, *accumulate(rows[:-1])]), persistent=False)
+        self.table = nn.Parameter(torch.zeros(sum(rows), conditional.num_parameters))
+
+    @property
+    def num_parameters(self) -> int:
+        """One fewer than states: 2^D - 1 for D binary features; and what the context takes."""
+        free = math.prod(self.arities.tolist()) - 1
+        return free if self.from_context is None else free + self.from_context.weight.numel()
+
+    @classmethod
+    def from_data(cls, x: Tensor, *args: Any, **settings: Any) -> Self:
+        """Tables of the shares in the data, each with one more observation of every value: no training is needed.
+
+        Args:
+            x: rows of data, (n, features).
+            *args: what the constructor takes after ``features``.
+            **settings: likewise.
+        """
+        return super().from_data(x, *args, **settings)
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        """Set the tables to the smoothed shares of data.
+
+        Args:
+            x: rows of data, (n, features).
+        """
+        value = x[:, self.order].long()
+        rows = self._rows(value)
+        for k in range(self.features):
+            first, last = int(self.offsets[k]), int(self.offsets[k + 1]) if k + 1 < self.features else len(self.table)
+            arity = int(self.arities[k])
+            number = (rows[:, k] - first) * arity + value[:, k]
+            counts = torch.bincount(number, minlength=(last - first) * arity).view(-1, arity).to(self.table) + 1
+            logs = counts.log()
+            if self.conditional.num_parameters == 1:
+                self.table[first:last, 0] = logs[:, 1] - logs[:, 0]
+            else:
+                self.table[first:last, :arity] = (counts / counts.sum(-1, keepdim=True)).log()
+
+    def _rows(self, value: Tensor) -> Tensor:
+        """Rows of the table that hold each feature's law, (n, features), for labels in the order of generation."""
+        rows = torch.zeros_like(value)
+        for k in range(1, self.features):
+            rows[:, k] = rows[:, k - 1] * self.arities[k - 1] + value[:, k - 1]
+        return rows + self.offsets
+
+    def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """Parameters of all laws in the layout of the event, (n, features, parameters)."""
+        parameters = self.table[self._rows(value[:, self.order].long())]
+        return self._finished(parameters, self._shift(context), slice(None))[:, self.inverse]
+
+    def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The state is the number of what has been generated."""
+        return self.table[:1].expand(rows, -1), torch.zeros(rows, dtype=torch.int64, device=self.table.device)
+
+    def after(self, state: Tensor, value: Tensor, position: int) -> tuple[Tensor, Tensor]:
+        """One more digit of the number."""
+        number = state * self.arities[position - 1] + value.long()
+        return self.table[self.offsets[position] + number], number
+
+
+__all__ = ["MAX_ROWS", "TabularAR"]
