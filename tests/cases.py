@@ -8,14 +8,20 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from pyro_gen import nn
 from pyro_gen.distributions import (
     RBM,
+    Autoregressive,
     BernoulliUnits,
     BoltzmannMachine,
+    CategoricalConditional,
     ClampedRBM,
     ClassRBM,
     CouplingGraph,
+    DiscretizedLogisticConditional,
     Exact,
+    GaussianConditional,
+    GaussianMixtureConditional,
     GaussianUnits,
     MultinomialUnits,
     NReLUUnits,
@@ -28,7 +34,7 @@ from pyro_gen.distributions import (
     lattice_edges,
 )
 from pyro_gen.testing import Case, normal_parameters, states
-from pyro_gen.testing.case import Parameters
+from pyro_gen.testing.case import Parameters, seeded
 
 BERNOULLI, SPIN, POTTS, COUNTS = BernoulliUnits(), SpinUnits(), PottsUnits(3), NReLUUnits()
 GAUSSIAN, RELU = GaussianUnits(), ReLUUnits()
@@ -95,6 +101,23 @@ def clamped_parameters(batch_shape: torch.Size) -> dict[str, Tensor]:
     return draw(batch_shape) | {"observed": rows.reshape(*batch_shape, 4)}
 
 
+def autoregressive(make: Callable[[], nn.AutoregressiveNetwork], scale: float = 0.7) -> Callable[..., Autoregressive]:
+    """A constructor of densities of a fixed random network, which takes their context."""
+
+    def build(context: Tensor, validate_args: bool | None = None) -> Autoregressive:
+        with seeded(7):
+            network = make().double()
+            for p in network.parameters():
+                torch.nn.init.normal_(p, std=scale)
+        return Autoregressive(network.to(context), context, validate_args)
+
+    return build
+
+
+CONTEXT = normal_parameters(context=(2,))
+ARITIES, LEVELS = CategoricalConditional((2, 3, 1)), DiscretizedLogisticConditional(4, 2)
+
+
 CASES = [
     Case("RBM", RBM, normal_parameters(weight=(4, 3), vbias=(4,), hbias=(3,)), states(4)),
     Case(
@@ -137,6 +160,22 @@ CASES = [
         normal_parameters(coupling=(7,), bias=(6,)),
         2 * states(6) - 1,
     ),
+    Case("FVSBN", autoregressive(lambda: nn.FVSBN(4, 2, (2, 0, 3, 1))), CONTEXT, states(4)),
+    Case("FVSBN-labels", autoregressive(lambda: nn.FVSBN(3, 2, (1, 2, 0), ARITIES)), CONTEXT),
+    Case("FVSBN-Gaussian", autoregressive(lambda: nn.FVSBN(3, 2, conditional=GaussianConditional()), 0.2), CONTEXT),
+    Case(
+        "FVSBN-levels",
+        autoregressive(lambda: nn.FVSBN(2, 2, conditional=DiscretizedLogisticConditional(4, 2))),
+        CONTEXT,
+    ),
+    Case("PerConditionalMLP", autoregressive(lambda: nn.PerConditionalMLP(4, 3, 2)), CONTEXT, states(4)),
+    Case(
+        "PerConditionalMLP-mixture",
+        autoregressive(lambda: nn.PerConditionalMLP(2, 3, 2, conditional=GaussianMixtureConditional(3)), 0.3),
+        CONTEXT,
+    ),
+    Case("TabularAR", autoregressive(lambda: nn.TabularAR(3, 2, (2, 0, 1))), CONTEXT, states(3)),
+    Case("TabularAR-labels", autoregressive(lambda: nn.TabularAR(3, 2, (2, 0, 1), ARITIES)), CONTEXT),
     Case("ClampedRBM", clamped, clamped_parameters, states(4)),
     Case(
         "ClassRBM",

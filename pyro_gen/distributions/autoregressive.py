@@ -161,7 +161,7 @@ class Autoregressive(Expandable):
             self._validate_sample(value)
         rows, context, shape = self._rows(value)
         parameters = self.conditioner.parameters_of(rows, context)
-        return self.conditional.law(parameters.view(*shape, *self.event_shape, -1))
+        return self.conditional.law(parameters.view(*shape, *self.event_shape, parameters.shape[-1]))
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
@@ -320,13 +320,13 @@ class Autoregressive(Expandable):
         return values[..., self.conditioner.order.argsort()]
 
     def _law(self, parameters: Tensor, shape: Size) -> TorchDistribution:
-        return self.conditional.law(parameters.view(*shape, -1))
+        return self.conditional.law(parameters.view(*shape, parameters.shape[-1]))
 
     def _rows(self, value: Tensor) -> tuple[Tensor, Tensor | None, Size]:
         """Flat values and contexts, and the shape that they had; what only ``expand`` added is left out."""
         own = Size() if self.context is None else self.context.shape[:-1]
         shape = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], own)
-        rows = value.expand(shape + self.event_shape).reshape(-1, self.features)
+        rows = value.expand(shape + self.event_shape).reshape(shape.numel(), self.features)
         if self.conditional.value_dtype is None:
             rows = rows.to(self.conditioner.example.dtype)
         return rows, None if self.context is None else self._context_rows(shape), shape
@@ -334,7 +334,7 @@ class Autoregressive(Expandable):
     def _context_rows(self, shape: Size) -> Tensor:
         assert self.context is not None
         width = self.context.shape[-1]
-        return self.context.expand(*shape, width).reshape(-1, width)
+        return self.context.expand(*shape, width).reshape(shape.numel(), width)
 
 
 class OverEvent(constraints.Constraint):

@@ -13,6 +13,20 @@ from torch import Tensor
 from torch.distributions import constraints
 
 
+class OfEach(constraints.Constraint):
+    """A constraint on every number of a row; unlike torch's ``independent`` it takes no rows at all as well."""
+
+    event_dim = 1
+
+    def __init__(self, base: constraints.Constraint) -> None:
+        self.base, self.is_discrete = base, base.is_discrete
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether all numbers of each row fit."""
+        checked: Tensor = self.base.check(value).all(-1)
+        return checked
+
+
 class Conditional(ABC):
     """A family of laws of one number: what picks a member, how it is scored, drawn and shown to a network.
 
@@ -91,4 +105,4 @@ def smoothed(counts: Tensor, total: int) -> Tensor:
     return (counts + 1).log() - math.log(total + counts.shape[-1])
 
 
-__all__ = ["Conditional"]
+__all__ = ["Conditional", "OfEach"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_gen.distributions.conditionals.base import Conditional
-from pyro_gen.distributions.conditionals.discrete import inverted
+from pyro_gen.distributions.conditionals.discrete import inverted, spread
 from pyro_gen.distributions.units.base import Finite
 
 
@@ -116,10 +116,9 @@ class GaussianMixtureConditional(Conditional):
         return dist.MixtureSameFamily(dist.Categorical(logits=logits), components, validate_args=False)
 
     def start(self, value: Tensor) -> Tensor:
-        """Equal components, spread over the quantiles of each feature."""
-        shares = (torch.arange(self.num_components, dtype=value.dtype, device=value.device) + 0.5) / self.num_components
-        mean, scale = value.quantile(shares, 0).mT, value.std(0, correction=0).clamp(min=1e-3)
-        return torch.cat([torch.zeros_like(mean), mean, scale.log().unsqueeze(-1).expand_as(mean)], -1)
+        """Equal components at quantiles of each feature."""
+        logits, mean, scale = spread(value, self.num_components)
+        return torch.cat([logits, mean, scale.log()], -1)
 
 
 __all__ = ["GaussianConditional", "GaussianMixtureConditional"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, one_hot, softplus
 
-from pyro_gen.distributions.conditionals.base import Conditional, smoothed
+from pyro_gen.distributions.conditionals.base import Conditional, OfEach, smoothed
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class BernoulliConditional(Conditional):
 
     def support(self, features: int) -> constraints.Constraint:
         """Zeros and ones."""
-        return constraints.independent(constraints.boolean, 1)
+        return OfEach(constraints.boolean)
 
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
         """The log of the sigmoid of the logit, or of minus the logit where the value is zero."""
@@ -101,7 +101,7 @@ class CategoricalConditional(Conditional):
 
     def support(self, features: int) -> constraints.Constraint:
         """Labels below each feature's number."""
-        return constraints.independent(Labels(self.num_states(features)), 1)
+        return OfEach(Labels(self.num_states(features)))
 
     def encode(self, value: Tensor) -> Tensor:
         """One-hot vectors."""
@@ -199,7 +199,7 @@ class DiscretizedLogisticConditional(Conditional):
 
     def support(self, features: int) -> constraints.Constraint:
         """The levels, as whole numbers in a floating dtype."""
-        return constraints.independent(Labels((self.num_levels,)), 1)
+        return OfEach(Labels((self.num_levels,)))
 
     def encode(self, value: Tensor) -> Tensor:
         """The levels' places in [-1, 1]."""
@@ -231,7 +231,7 @@ class DiscretizedLogisticConditional(Conditional):
         mean, log_scale = (x.gather(-1, index).squeeze(-1) for x in (mean, log_scale))
         eps = torch.finfo(noise.dtype).tiny
         place = mean + log_scale.exp() * torch.logit(noise[..., 1].clamp(min=eps))
-        return ((place + 1) * ((self.num_levels - 1) / 2)).round().clamp(0, self.num_levels - 1)
+        return ((place + 1) * ((self.num_levels - 1) / 2)).round().clamp(0, self.num_levels - 1) + 0.0  # no -0
 
     def law(self, parameters: Tensor) -> TorchDistribution:
         """Categorical over the levels."""
@@ -243,12 +243,20 @@ class DiscretizedLogisticConditional(Conditional):
         return (self.num_levels,) * features
 
     def start(self, value: Tensor) -> Tensor:
-        """Equal components, spread over the quantiles of each feature, as wide as its standard deviation allows."""
-        place = self._place(value)
-        shares = (torch.arange(self.num_components, dtype=place.dtype, device=place.device) + 0.5) / self.num_components
-        scale = (place.std(0, correction=0) * math.sqrt(3) / math.pi).clamp(min=2 / (self.num_levels - 1))
-        mean = place.quantile(shares, 0).mT
-        return torch.cat([torch.zeros_like(mean), mean, scale.log().unsqueeze(-1).expand_as(mean)], -1)
+        """Equal components at quantiles of each feature."""
+        logits, mean, scale = spread(self._place(value), self.num_components)
+        scale = (scale * math.sqrt(3) / math.pi).clamp(min=1 / self.num_levels)
+        return torch.cat([logits, mean, scale.log()], -1)
+
+
+def spread(value: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, means and standard deviations of an even mixture with each feature's mean and variance."""
+    shares = (torch.arange(components, dtype=value.dtype, device=value.device) + 0.5) / components
+    mean = value.quantile(shares, 0).mT
+    mean = mean - mean.mean(-1, keepdim=True) + value.mean(0).unsqueeze(-1)
+    left = value.var(0, correction=0) - mean.var(-1, correction=0)
+    scale = left.clamp(min=1e-6).sqrt().unsqueeze(-1).expand_as(mean)
+    return torch.zeros_like(mean), mean, scale
 
 
 def inverted(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -44,7 +44,6 @@ class AutoregressiveNetwork(nn.Module):
     """
 
     order: Tensor
-    inverse: Tensor
     valid: Tensor | None
 
     def __init__(
@@ -67,8 +66,7 @@ class AutoregressiveNetwork(nn.Module):
         order = _checked_order(order, self.features)
         valid = conditional.valid(self.features)
         self.register_buffer("order", order)
-        self.register_buffer("inverse", order.argsort(), persistent=False)
-        self.register_buffer("valid", None if valid is None else valid[order], persistent=False)
+        self.register_buffer("valid", valid, persistent=False)
         shape = self.features, conditional.num_parameters
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
         self.from_context = nn.Linear(context, math.prod(shape), bias=False) if context else None
@@ -157,7 +155,7 @@ class AutoregressiveNetwork(nn.Module):
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws in the layout of the event, (n, features, parameters)."""
         parameters = self.network(self.encode(value[:, self.order]), context)
-        return self._finished(parameters, self._shift(context), slice(None))[:, self.inverse]
+        return self._finished(parameters, self._shift(context), slice(None))[:, self.order.argsort()]
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Log probability of each row, in nats."""
@@ -188,7 +186,7 @@ class AutoregressiveNetwork(nn.Module):
         if shift is not None:
             parameters = parameters + shift[:, position]
         if self.valid is not None:
-            parameters = parameters.masked_fill(~self.valid[position], -math.inf)
+            parameters = parameters.masked_fill(~self.valid[self.order[position]], -math.inf)
         return parameters
 
 

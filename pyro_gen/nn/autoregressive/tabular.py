@@ -39,8 +39,7 @@ class TabularAR(AutoregressiveNetwork):
         15
     """
 
-    arities: Tensor
-    offsets: Tensor
+    states: Tensor
 
     def __init__(
         self,
@@ -53,16 +52,25 @@ class TabularAR(AutoregressiveNetwork):
         if not isinstance(conditional, BernoulliConditional | CategoricalConditional):
             raise ValueError(f"`conditional` must be Bernoulli or categorical for a table, got {conditional}")
         states = conditional.num_states(features)
-        arities = [states[feature] for feature in self.order.tolist()]
-        rows = list(accumulate(arities[:-1], operator.mul, initial=1))
-        if sum(rows) > MAX_ROWS:
+        rows = sum(accumulate((states[feature] for feature in self.order[:-1].tolist()), operator.mul, initial=1))
+        if rows > MAX_ROWS:
             raise ValueError(
                 f"`features` is too large for tables: {features} features with {math.prod(states):.4g} states take "
-                f"{sum(rows):.4g} rows, the limit is {MAX_ROWS}; FVSBN and NADE need no table"
+                f"{rows:.4g} rows, the limit is {MAX_ROWS}; FVSBN and NADE need no table"
             )
-        self.register_buffer("arities", torch.tensor(arities), persistent=False)
-        self.register_buffer("offsets", torch.tensor([0, *accumulate(rows[:-1])]), persistent=False)
-        self.table = nn.Parameter(torch.zeros(sum(rows), conditional.num_parameters))
+        self.register_buffer("states", torch.tensor(states), persistent=False)
+        self.table = nn.Parameter(torch.zeros(rows, conditional.num_parameters))
+
+    @property
+    def arities(self) -> Tensor:
+        """Values of each feature, in the order of generation."""
+        return self.states[self.order]
+
+    @property
+    def offsets(self) -> Tensor:
+        """First row of each feature's table, in the order of generation."""
+        ends = self.arities[:-1].cumprod(0).cumsum(0)
+        return torch.cat([ends.new_tensor([0, 1]), 1 + ends])[: self.features]
 
     @property
     def num_parameters(self) -> int:
@@ -89,29 +97,25 @@ class TabularAR(AutoregressiveNetwork):
             x: rows of data, (n, features).
         """
         value = x[:, self.order].long()
-        rows = self._rows(value)
-        for k in range(self.features):
-            first, last = int(self.offsets[k]), int(self.offsets[k + 1]) if k + 1 < self.features else len(self.table)
-            arity = int(self.arities[k])
-            number = (rows[:, k] - first) * arity + value[:, k]
-            counts = torch.bincount(number, minlength=(last - first) * arity).view(-1, arity).to(self.table) + 1
-            logs = counts.log()
-            if self.conditional.num_parameters == 1:
-                self.table[first:last, 0] = logs[:, 1] - logs[:, 0]
-            else:
-                self.table[first:last, :arity] = (counts / counts.sum(-1, keepdim=True)).log()
+        rows, width = self._rows(value), int(self.arities.max())
+        counts = torch.bincount((rows * width + value).flatten(), minlength=len(self.table) * width)
+        logs = (counts.view(-1, width).to(self.table) + 1).log()
+        bernoulli = self.conditional.num_parameters == 1
+        self.table.copy_(logs[:, 1:] - logs[:, :1] if bernoulli else logs)
 
     def _rows(self, value: Tensor) -> Tensor:
         """Rows of the table that hold each feature's law, (n, features), for labels in the order of generation."""
-        rows = torch.zeros_like(value)
-        for k in range(1, self.features):
-            rows[:, k] = rows[:, k - 1] * self.arities[k - 1] + value[:, k - 1]
-        return rows + self.offsets
+        value = torch.minimum(value.clamp(min=0), self.arities - 1)  # what is no label must not read another row
+        number, rows = torch.zeros_like(value[:, 0]), []
+        for arity, label in zip(self.arities.tolist(), value.unbind(1), strict=True):
+            rows.append(number)
+            number = number * arity + label
+        return torch.stack(rows, 1) + self.offsets
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws in the layout of the event, (n, features, parameters)."""
         parameters = self.table[self._rows(value[:, self.order].long())]
-        return self._finished(parameters, self._shift(context), slice(None))[:, self.inverse]
+        return self._finished(parameters, self._shift(context), slice(None))[:, self.order.argsort()]
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The state is the number of what has been generated."""

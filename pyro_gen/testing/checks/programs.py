@@ -180,7 +180,7 @@ def check_posterior(program: Callable[[int], Callable[[], Tensor]], log_joint: T
     best = infer_discrete(program(2), first_available_dim=-2, temperature=0)()
     require((best == log_joint.argmax()).all(), "infer_discrete misses the most probable state")
     drawn = infer_discrete(program(num_samples), first_available_dim=-2)()
-    reject([("infer_discrete", torch.bincount(drawn, minlength=len(log_joint)), log_joint.softmax(0))])
+    reject([("infer_discrete", torch.bincount(drawn, minlength=len(log_joint)), log_joint.detach().softmax(0))])
 
 
 @check

@@ -28,7 +28,7 @@ def draw_indices(case: Case, d: TorchDistribution, num_samples: int) -> tuple[Te
     rows = 100
     index = state_index(d.sample((rows, num_samples // rows)), case.states())
     require((index >= 0).all(), "the sampler draws something that is not a state")
-    return index, case.log_probs(d).exp()
+    return index, case.log_probs(d).detach().exp()
 
 
 @check

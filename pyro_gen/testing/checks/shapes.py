@@ -165,7 +165,10 @@ def check_infer_shapes(case: Case) -> None:
     for batch_shape in case.batch_shapes:
         for parameters in [case.tensors(batch_shape), *mixed_parameters(case)]:
             d = case.build(**parameters, validate_args=True)
-            inferred = type(d).infer_shapes(**{k: x.shape for k, x in parameters.items()})
+            try:
+                inferred = type(d).infer_shapes(**{k: x.shape for k, x in parameters.items()})
+            except NotImplementedError as error:
+                raise Inapplicable(f"the shapes of {case.name} do not follow from those of tensors") from error
             require(
                 inferred == (d.batch_shape, d.event_shape),
                 f"infer_shapes gives {inferred}, the distribution has {(d.batch_shape, d.event_shape)}",
