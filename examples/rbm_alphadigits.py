@@ -63,7 +63,7 @@ class Recipe:
 RECIPES = {
     "demo": Recipe(),
     "shifts": Recipe(hidden=600, epochs=6000),
-    "best": Recipe(hidden=600, epochs=6000, warp=0.8, sparsity=0.001),
+    "best": Recipe(hidden=600, epochs=6000, sparsity=0.0005, warp=0.9, elastic=0.7),
 }
 SMOKE = Recipe(
     hidden=20,

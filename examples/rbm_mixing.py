@@ -3,8 +3,8 @@
 Contrastive divergence follows KL(P|Q) - KL(R|Q): P is the law of the data, Q the model's, and R the law of the chains
 that stand for the model. As long as R stays close to Q the second term is nothing and learning is maximum likelihood;
 where the weights move faster than the chains mix, R lags behind and the gradient loses sight of the model. Here
-everything is enumerated: with infinitely many chains R is a vector, a Gibbs sweep is a matrix, and CD-k, PCD and
-fast weights differ in R alone.
+everything is enumerated: with infinitely many chains R is a vector, a Gibbs sweep two products with matrices, and
+CD-k, PCD and fast weights differ in R alone.
 
     python examples/rbm_mixing.py --rates 0.1 0.5 2
 """
@@ -37,12 +37,14 @@ class Terms(NamedTuple):
 
 
 @torch.no_grad()
-def sweep_matrix(parameters: Parameters, visible: Tensor, hidden: Tensor) -> Tensor:
-    """Transition probabilities of one Gibbs sweep between all visible states, (from, to)."""
-    rbm = RBM(*parameters, Exact(), validate_args=False)
-    up = rbm.hidden_given_visible(visible.unsqueeze(1)).log_prob(hidden).exp()
-    down = rbm.visible_given_hidden(hidden.unsqueeze(1)).log_prob(visible).exp()
-    return up @ down
+def swept(law: Tensor, parameters: Parameters, visible: Tensor, hidden: Tensor, steps: int) -> Tensor:
+    """The law of visible states after Gibbs sweeps from another law, both as vectors over all states."""
+    weight, vbias, hbias = parameters
+    log_joint = (visible @ vbias)[:, None] + hidden @ hbias + visible @ weight @ hidden.mT
+    up, down = log_joint.softmax(1), log_joint.softmax(0).mT  # p(h|v) and p(v|h), (from, to)
+    for _ in range(steps):
+        law = law @ up @ down
+    return law
 
 
 def divergence(p: Tensor, log_q: Tensor) -> float:
@@ -71,7 +73,7 @@ def learn(method: str, x: Tensor, args: argparse.Namespace, rate: float) -> Iter
     for _ in range(args.updates):
         start = data if method.startswith("CD") else chains
         moving = parameters if method != "FPCD-1" else moved(parameters, fast, rate=-1.0)
-        chains = start @ torch.linalg.matrix_power(sweep_matrix(moving, visible, hidden), steps)
+        chains = swept(start, moving, visible, hidden, steps)
         for p in parameters:
             p.requires_grad_()
         rbm = RBM(*parameters, Exact(), validate_args=False)
