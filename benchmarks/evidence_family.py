@@ -61,7 +61,7 @@ RECIPES = {
     "mnist16": Recipe("mnist_thresholded", 16, 100, 0.05),
     "mnist16_flipped": Recipe("mnist_flipped", 16, 100, 0.05),
     "mnist500": Recipe("mnist_thresholded", 500, 30, 0.05),
-    "binarized500": Recipe("binarized_mnist", 500, 60, 0.05),
+    "binarized500": Recipe("binarized_mnist", 500, 300, 0.05, l1=0.00012),
     "binarized500_plain": Recipe("binarized_mnist", 500, 30, 0.05, plain=True),
     "alphadigits_plain": Recipe("alphadigits", 400, 300, 0.05, plain=True),
     "mushrooms": Recipe("mushrooms", 200, 800, 0.1, PersistentChains(100, 5), l1=0.0005),

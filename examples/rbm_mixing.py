@@ -6,7 +6,7 @@ where the weights move faster than the chains mix, R lags behind and the gradien
 everything is enumerated: with infinitely many chains R is a vector, a Gibbs sweep two products with matrices, and
 CD-k, PCD and fast weights differ in R alone.
 
-    python examples/rbm_mixing.py --rates 0.1 0.5 2
+    python examples/rbm_mixing.py --rates 0.5 2 8
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def learn(method: str, x: Tensor, args: argparse.Namespace, rate: float) -> Iter
 
 def picture(curves: dict[tuple[str, float], list[Terms]], rates: list[float]) -> Figure:
     """A row of panels, one a learning rate: KL(P|Q) as lines, KL(R|Q) dashed."""
-    figure, panels = plt.subplots(1, len(rates), figsize=(4 * len(rates), 3.6), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(rates), figsize=(4 * len(rates) + 2, 3.6), sharey=True, squeeze=False)
     for panel, rate in zip(panels[0], rates, strict=True):
         for i, method in enumerate(METHODS):
             terms = curves[method, rate]
@@ -93,7 +93,7 @@ def picture(curves: dict[tuple[str, float], list[Terms]], rates: list[float]) ->
             panel.semilogy([t.chains for t in terms], "--", color=f"C{i}", linewidth=1, label=f"{method}: KL(R|Q)")
         panel.set(title=f"learning rate {rate:g}", xlabel="update", ylim=(1e-4, 20))
     panels[0, 0].set_ylabel("nats")
-    panels[0, -1].legend(fontsize="x-small", loc="upper right")
+    panels[0, -1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1.0))
     figure.tight_layout()
     return figure
 
@@ -116,8 +116,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=3, help="rows and columns of the bars and stripes, at most 3")
     parser.add_argument("--hidden", type=int, default=8)
     parser.add_argument("--updates", type=int, default=1000)
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.5, 2.0])
-    parser.add_argument("--fast-rate", type=float, default=0.1)
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.5, 2.0, 8.0])
+    parser.add_argument("--fast-rate", type=float, default=0.3)
     parser.add_argument("--decay", type=float, default=0.95)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture")
