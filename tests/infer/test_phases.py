@@ -28,15 +28,7 @@ from pyro_gen.infer import (
 from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.nn.learning import centred
 from pyro_gen.testing import multinomial_floor, total_variation
-
-PHASES: list[NegativePhase] = [
-    PersistentChains(20, 2),
-    ContrastiveDivergence(2),
-    FastPersistentChains(20, 2),
-    TemperedChains(5, 2, num_betas=4),
-    WeightedChains(20, 2, 10),
-]
-NAMES = ("weight", "vbias", "hbias")
+from tests.phases import LAYERED, PHASES, gradients
 
 
 def rows(count: int = 12, visible: int = 6) -> Tensor:
@@ -50,12 +42,6 @@ def setting(phase: NegativePhase, centring: bool = False, scale: float = 1.0) ->
         rbm.weight.normal_().mul_(scale)
         rbm.hbias.normal_()
     return rbm, x
-
-
-def gradients(rbm: nn.RBM) -> list[Tensor]:
-    found = [getattr(rbm, name).grad for name in NAMES]
-    assert all(g is not None for g in found)
-    return found
 
 
 def descend(rbm: nn.RBM, x: Tensor, rate: float = 0.1) -> None:
@@ -358,7 +344,7 @@ def test_settings_name_what_is_wrong(make: object, message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("phase", PHASES[2:], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("phase", LAYERED, ids=lambda p: type(p).__name__)
 def test_chains_need_a_module(phase: NegativePhase) -> None:
     with pytest.raises(ValueError, match=f"`partition` {type(phase).__name__} needs chains"):
         distributions.RBM(torch.zeros(4, 3), torch.zeros(4), torch.zeros(3), phase)
@@ -405,7 +391,7 @@ def test_particles_are_drawn_by_their_weights() -> None:
     assert rbm.particles().shape == (4, 2)
 
 
-@pytest.mark.parametrize("phase", [FastPersistentChains(9), WeightedChains(9), TemperedChains(9)], ids=str)
+@pytest.mark.parametrize("phase", LAYERED, ids=str)
 def test_modules_with_plain_chains_refuse_phases_that_they_would_take_for_pcd(phase: NegativePhase) -> None:
     for make in (
         lambda: nn.ClassRBM(4, 3, 2, negative_phase=phase),
