@@ -15,7 +15,7 @@ from pyro_gen import distributions
 from pyro_gen.distributions.partition import LogPartition
 from pyro_gen.infer import ContrastiveDivergence, LowerBound, lower_bound
 from pyro_gen.nn import RBM
-from pyro_gen.nn.rbm import check_states
+from pyro_gen.nn.learning import check_states
 
 Observations = Mapping[str, Tensor]
 
@@ -77,9 +77,7 @@ class RowModel(nn.Module):
         Raises:
             ValueError: it is not (rows, visible) with zeros and ones.
         """
-        check_states("v", v)
-        if v.shape[-1] != self.visible:
-            raise ValueError(f"`v` must have {self.visible} columns, got {v.shape[-1]}")
+        check_states("v", v, columns=self.visible)
 
 
 class LatentModel(RowModel):

@@ -17,7 +17,7 @@ from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.distributions.units.binary import BinaryUnits
 from pyro_gen.kernels import draw_seed
-from pyro_gen.nn.learning import FROZEN_AFTER, check_chains, check_evaluation, warn_if_frozen
+from pyro_gen.nn.learning import FROZEN_AFTER, check_chains, check_evaluation, check_states, warn_if_frozen
 
 
 class BoltzmannMachine(nn.Module):
@@ -113,7 +113,7 @@ class BoltzmannMachine(nn.Module):
         """
         machine = cls(x.shape[-1] if x.dim() else 0, edges, **settings)
         machine = machine.to(x.device, x.dtype if x.is_floating_point() else None)
-        machine.check_states("x", x)
+        check_states("x", x, machine.units)
         with torch.no_grad():
             x = x.to(machine.bias)
             bits = machine.units.bits(x)
@@ -181,22 +181,6 @@ class BoltzmannMachine(nn.Module):
         if step // phase.num_steps % FROZEN_AFTER == 0 and phase.persistent_chains:
             warn_if_frozen(self._landmark, self.chains)
             self._landmark = self.chains
-
-    def check_states(self, name: str, x: Tensor) -> None:
-        """Check a batch of states.
-
-        Args:
-            name: the argument's name, for the message.
-            x: what came.
-
-        Raises:
-            ValueError: ``x`` is not (rows, features) with at least one row, or holds what the units cannot take.
-        """
-        if x.dim() != 2 or not len(x) or x.shape[-1] != len(self.bias):
-            expected = f"(rows, {len(self.bias)}) with at least one row"
-            raise ValueError(f"`{name}` must have shape {expected}, got {tuple(x.shape)}")
-        if not self.units.support.check(x).all():
-            raise ValueError(f"`{name}` must hold states of {type(self.units).__name__} only, got other values or NaN")
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles find out log Z for themselves."""

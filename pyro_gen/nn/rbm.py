@@ -25,6 +25,7 @@ from pyro_gen.nn.learning import (
     centred,
     check_chains,
     check_evaluation,
+    check_states,
     check_weights,
     warn_if_frozen,
 )
@@ -432,27 +433,3 @@ class RBM(nn.Module):
         """Sizes and settings."""
         visible, hidden = self.weight.shape
         return f"visible={visible}, hidden={hidden}, negative_phase={self.negative_phase}, evaluation={self.evaluation}"
-
-
-def check_states(name: str, x: Tensor, units: Units = BERNOULLI) -> None:
-    """Check a batch of rows.
-
-    Args:
-        name: the argument's name, for the message.
-        x: what came.
-        units: type of the units whose states they must be.
-
-    Raises:
-        ValueError: ``x`` is not (rows, units) with at least one row of states.
-    """
-    if not isinstance(x, Tensor):
-        raise ValueError(f"`{name}` must be a tensor, got {type(x).__name__}")
-    if x.dim() != 2 or 0 in x.shape:
-        raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
-    if not isinstance(units, BernoulliUnits):
-        if not units.support.check(x).all():
-            kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
-            raise ValueError(f"`{name}` must hold states of {type(units).__name__}, got {kind}")
-    elif not torch.equal(x.ceil().clamp_(0, 1) if x.is_floating_point() else x.bool(), x):
-        kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
-        raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")
