@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from pyro_gen import __version__
 
@@ -28,6 +29,7 @@ PUBLIC = (
     "distributions",
     "nn",
     "infer",
+    "models",
     "training",
     "datasets",
     "plotting",
@@ -66,3 +68,16 @@ napoleon_use_rtype = False
 
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
+
+
+def skip_foreign(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leaves out what a class inherits from torch, Pyro or scikit-learn; what it inherits within the package stays."""
+    function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+    builtin = getattr(function, "__objclass__", None)  # tuple.count and the like have no module
+    home: str = getattr(function, "__module__", None) or getattr(builtin, "__module__", None) or "pyro_gen"
+    return None if home.partition(".")[0] == "pyro_gen" else True
+
+
+def setup(app: Any) -> None:
+    """Sphinx calls this with its application."""
+    app.connect("autodoc-skip-member", skip_foreign)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from pyro_gen._files import replacing
@@ -143,6 +144,31 @@ def fit(
     if best is not None:
         load(entries, best)
     return history
+
+
+@torch.no_grad()
+def use_average(module: nn.Module, average: AveragedModel) -> None:
+    """Put the averaged parameters in the place of a module's own; its buffers stay as they are.
+
+    ``average.module`` is no substitute where the buffers go with the run, as the chains of an RBM do: it still has
+    those it was copied with.
+
+    Args:
+        module: the module that learned.
+        average: the running average of its parameters.
+
+    Example:
+        >>> line = torch.nn.Linear(1, 1)
+        >>> average = AveragedModel(line, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5))
+        >>> for weight in (0.0, 4.0):
+        ...     _ = torch.nn.init.constant_(line.weight, weight)
+        ...     average.update_parameters(line)
+        >>> use_average(line, average)
+        >>> line.weight.item()
+        2.0
+    """
+    for own, averaged in zip(module.parameters(), average.parameters(), strict=True):
+        own.copy_(averaged)
 
 
 def _check_counts(num_epochs: int, evaluate_every: int, checkpoint_every: int) -> None:
@@ -290,4 +316,4 @@ def _read(path: Path) -> dict[str, Any]:
     return payload
 
 
-__all__ = ["History", "Scheduler", "fit"]
+__all__ = ["History", "Scheduler", "fit", "use_average"]

@@ -15,9 +15,10 @@ import pytest
 import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
 
-from pyro_gen.training import History
+from pyro_gen.training import History, use_average
 from tests.runs import Line, quiet, rows_of, same, scores
 
 
@@ -52,6 +53,23 @@ def test_a_data_loader_gives_a_data_set_by_its_tensors() -> None:
 
 def test_no_epochs_no_history() -> None:
     assert quiet(float, [1], 0) == []
+
+
+def test_an_average_takes_the_place_of_the_parameters_and_leaves_the_buffers() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    average = AveragedModel(net)
+    states = []
+    for _ in range(3):
+        net(torch.randn(5, 2))
+        for p in net.parameters():
+            nn.init.normal_(p)
+        average.update_parameters(net)
+        states.append([p.detach().clone() for p in net.parameters()])
+    buffers = [b.clone() for b in net.buffers()]
+    use_average(net, average)
+    for p, *each in zip(net.parameters(), *states, strict=True):
+        torch.testing.assert_close(p.detach(), torch.stack(each).mean(0))
+    assert all(map(torch.equal, net.buffers(), buffers))
 
 
 def test_svi_step_is_a_step() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_gen.distributions.misuse import FirstOrder, refuse_callers, refuse_tracing
 from pyro_gen.distributions.partition import LogPartition, Partition, check_positive, wants_gradient
+from pyro_gen.distributions.resampling import effective_size
 from pyro_gen.distributions.schedule import adaptive_betas, linear_betas
 from pyro_gen.kernels import draw_seed
 
@@ -207,8 +208,7 @@ class _KeyedAIS(AIS):
 def _estimate(log_base: Tensor, log_weight: Tensor, method: str) -> LogPartition:
     """Log of the mean weight over the first dimension, by the delta method."""
     count = log_weight.shape[0]
-    total = log_weight.logsumexp(0)
-    size = (2 * total - (2 * log_weight).logsumexp(0)).exp()
+    total, size = log_weight.logsumexp(0), effective_size(log_weight)
     relative_variance = (count / size - 1).clamp(min=0)
     error = (relative_variance / (count - 1)).sqrt() if count > 1 else torch.full_like(total, math.inf)
     return LogPartition(log_base + total - math.log(count), error, size, method)

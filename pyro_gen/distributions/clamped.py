@@ -6,12 +6,12 @@ import math
 from typing import Any, ClassVar
 
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.clamping import Evidence, HiddenStates, MissingCells
+from pyro_gen.distributions.expansion import Expandable
 from pyro_gen.distributions.partition import EXACT_UNITS
 from pyro_gen.distributions.streaming import Blocks, streamed_draw, streamed_log_sum, streamed_weights
 from pyro_gen.distributions.units import BernoulliUnits
@@ -19,7 +19,7 @@ from pyro_gen.kernels import draw_seed, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
 
 
-class ClampedRBM(TorchDistribution):
+class ClampedRBM(Expandable):
     r"""The missing cells of a Bernoulli RBM given the observed ones, as :meth:`pyro_gen.distributions.RBM.given` says.
 
     .. math:: p(v_M | v_O) = \frac{e^{-F(v)}}{\sum_{u_M} e^{-F(u_M, v_O)}}
@@ -101,29 +101,6 @@ class ClampedRBM(TorchDistribution):
         """Batch and event shape from the shapes of the parameters, with or without the evidence."""
         batches = [shape[: len(shape) - (2 if name == "weight" else 1)] for name, shape in arg_shapes.items()]
         return torch.broadcast_shapes(*batches), Size(arg_shapes["vbias"][-1:])
-
-    def expand(self, batch_shape: Shape, _instance: Any = None) -> ClampedRBM:
-        """The same distribution with a larger batch shape; tensors are shared, not copied.
-
-        Args:
-            batch_shape: shape to which the present batch shape broadcasts.
-            _instance: new instance provided by a subclass that overrides ``expand``.
-
-        Returns:
-            A distribution that shares parameters and evidence with this one.
-
-        Raises:
-            ValueError: the present batch shape does not broadcast to ``batch_shape``.
-        """
-        new = self._get_checked_instance(ClampedRBM, _instance)
-        shape = Size(batch_shape)
-        if torch.broadcast_shapes(self.batch_shape, shape) != shape:
-            raise ValueError(f"`batch_shape` must extend {tuple(self.batch_shape)}, got {tuple(shape)}")
-        new.weight, new.vbias, new.hbias = self.parameters
-        new._evidence, new.max_units, new.num_steps = self._evidence, self.max_units, self.num_steps
-        super(ClampedRBM, new).__init__(shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
 
     @property
     def samples_exactly(self) -> bool:
@@ -270,9 +247,7 @@ class ClampedRBM(TorchDistribution):
         if not self.has_enumerate_support:
             raise NotImplementedError(f"states are listed for at most {EXACT_UNITS} visible units, got {visible}")
         numbers = torch.arange(2**visible, device=self.vbias.device)
-        values = BernoulliUnits().states(numbers, visible, self.vbias)
-        values = values.view(-1, *(1,) * len(self.batch_shape), visible)
-        return values.expand(-1, *self.batch_shape, visible) if expand else values
+        return self._listed(BernoulliUnits().states(numbers, visible, self.vbias), expand)
 
     def _terms(self) -> HiddenStates | MissingCells | None:
         """What is enumerated: the smaller of hidden states and missing cells, or None where both are too many."""

@@ -135,30 +135,6 @@ class ClassRBM(EnergyDistribution):
         batches = [shape[:-2] if name.endswith("weight") else shape[:-1] for name, shape in arg_shapes.items()]
         return torch.broadcast_shapes(*batches), Size((arg_shapes["vbias"][-1] + arg_shapes["label_bias"][-1],))
 
-    def expand(self, batch_shape: Shape, _instance: Any = None) -> ClassRBM:
-        """The same distribution with a larger batch shape; parameters are shared, not copied.
-
-        Args:
-            batch_shape: shape to which the present batch shape broadcasts.
-            _instance: new instance provided by a subclass that overrides ``expand``.
-
-        Returns:
-            A distribution that shares its parameters with this one.
-
-        Raises:
-            ValueError: the present batch shape does not broadcast to ``batch_shape``.
-        """
-        new = self._get_checked_instance(ClassRBM, _instance)
-        shape = Size(batch_shape)
-        if torch.broadcast_shapes(self.batch_shape, shape) != shape:
-            raise ValueError(f"`batch_shape` must extend {tuple(self.batch_shape)}, got {tuple(shape)}")
-        new.weight, new.label_weight, new.vbias, new.label_bias, new.hbias = self.parameters
-        new.partition, new.num_steps = self.partition, self.num_steps
-        new._memo, new.shares_memo = self._memo, self.shares_memo
-        super(ClassRBM, new).__init__(shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
     def encode(self, v: Tensor, y: Tensor) -> Tensor:
         """One value of the joint law from inputs and labels.
 
@@ -262,9 +238,7 @@ class ClassRBM(EnergyDistribution):
         (visible,), (classes,), device = self.vbias.shape[-1:], self.label_bias.shape[-1:], self.vbias.device
         v = BernoulliUnits().states(torch.arange(2**visible, device=device), visible, self.vbias)
         y = torch.arange(classes, device=device).repeat(len(v))
-        values = encode(v.repeat_interleave(classes, 0), y, classes)
-        values = values.view(-1, *(1,) * len(self.batch_shape), visible + classes)
-        return values.expand(-1, *self.batch_shape, visible + classes) if expand else values
+        return self._listed(encode(v.repeat_interleave(classes, 0), y, classes), expand)
 
     def base_states(self, base: Tensor, num_chains: int, seed: int) -> Tensor:
         """Draws from independent inputs and labels with logits ``base``, keyed by ``seed``."""

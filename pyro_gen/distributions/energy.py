@@ -7,17 +7,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 
+from pyro_gen.distributions.expansion import Expandable
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, LogPartition, Partition
+from pyro_gen.kernels import draw_seed
 
 T = TypeVar("T")
 Memo = list[tuple[object, list[Tensor], Any]]
 """At most one entry: what was computed, for which values of the parameters, and the result."""
 
 
-class EnergyDistribution(TorchDistribution):
+class EnergyDistribution(Expandable):
     """Base of the energy models: everything that follows from a free energy and a way to know log Z."""
 
     partition: Partition | None
@@ -129,6 +130,27 @@ class EnergyDistribution(TorchDistribution):
         value = value.to(self.parameters[0].dtype)
         result = self.unnormalized_log_prob(value) - self._resolve_partition().log_normalizer(self, value)
         return result.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+
+    @torch.no_grad()
+    def gibbs(self, value: Tensor, num_steps: int) -> Tensor:
+        """Run sweeps of Gibbs sampling from given states: layer after layer, or colour after colour of a graph.
+
+        Args:
+            value: states (..., visible), each a chain.
+            num_steps: sweeps; 0 returns ``value``.
+
+        Returns:
+            New states, shape (..., visible) broadcast with the batch.
+
+        Raises:
+            ValueError: ``num_steps`` is negative, or ``value`` is outside the support.
+        """
+        if num_steps < 0:
+            raise ValueError(f"`num_steps` must not be negative, got {num_steps}")
+        self.check_value("value", value)
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape
+        value = value.to(self.parameters[0]).expand(shape)
+        return self.sweep(value, num_steps, draw_seed(), 0) if num_steps else value
 
     def log_partition(self) -> LogPartition:
         """Log Z as ``partition`` knows it.

@@ -8,7 +8,6 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.rbm import RBM
 from pyro_gen.distributions.units import MultinomialUnits
@@ -83,12 +82,6 @@ class ReplicatedSoftmax(RBM):
         count = arg_shapes.pop("total_count", Size())
         batch, event = super().infer_shapes(**arg_shapes)
         return torch.broadcast_shapes(batch, count), event
-
-    def expand(self, batch_shape: Shape, _instance: Any = None) -> ReplicatedSoftmax:
-        """The same distribution with a larger batch shape; parameters are shared, not copied."""
-        new = self._get_checked_instance(ReplicatedSoftmax, _instance)
-        super().expand(batch_shape, new)
-        return new
 
 
 __all__ = ["ReplicatedSoftmax"]

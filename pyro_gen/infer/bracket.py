@@ -82,6 +82,17 @@ class Bracket(NamedTuple):
         """
         return _acceptance_ratio(self.forward_log_weights, self.reverse_log_weights)
 
+    @property
+    def figure(self) -> str:
+        """Both estimates with their standard errors, and how many of the forward chains count; no word on the gap."""
+        count, columns = len(self.forward_log_weights), [*self.forward[:3], *self.reverse[:2]]
+        rows = zip(*(x.flatten().tolist() for x in columns), strict=True)
+        return "; ".join(
+            f"AIS {ahead:.2f} +/- {error:.2f} (effective sample size {size:.0f} of {count}), "
+            f"reverse AIS {back:.2f} +/- {back_error:.2f}"
+            for ahead, error, size, back, back_error in rows
+        )
+
     def __str__(self) -> str:
         """The interval and the verdict."""
         pairs = zip(self.lower.flatten().tolist(), self.upper.flatten().tolist(), strict=True)

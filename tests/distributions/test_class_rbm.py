@@ -85,6 +85,8 @@ def test_a_sweep_is_a_function_of_its_key() -> None:
     assert rbm.support.check(start).all()
     assert torch.equal(rbm.sweep(start, 3, 5, 0), rbm.sweep(rbm.sweep(start, 2, 5, 0), 1, 5, 2))
     assert rbm.support.check(rbm.pilot(20, 3, 2)).all()
+    assert torch.equal(rbm.gibbs(start, 0), start)
+    assert rbm.support.check(rbm.gibbs(start, 3)).all()
 
 
 def test_what_cannot_be_done_raises() -> None:

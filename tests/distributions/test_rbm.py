@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pyro
@@ -191,6 +192,27 @@ def test_expand_shares_parameters_and_widens_everything() -> None:
     assert wide.gibbs(v[0], 1).shape == (5, 2, 4)
     assert len(torch.unique(wide.expand((50, 5, 2)).sample().flatten(0, -2), dim=0)) > 8
     torch.testing.assert_close(wide.expand((3, 5, 2)).log_prob(v[0]), rbm.log_prob(v[0]).expand(3, 5, 2))
+
+
+class Named(RBM):
+    """A subclass with a constructor and an attribute of its own."""
+
+    def __init__(self, name: str, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
+        super().__init__(weight, vbias, hbias)
+        self.name = name
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Named:
+        new = self._get_checked_instance(Named, _instance)
+        new.name = f"{self.name}, expanded"
+        wide: Named = super().expand(batch_shape, new)
+        return wide
+
+
+def test_a_subclass_may_give_its_expansions_attributes_of_their_own() -> None:
+    named, weights = Named("ours", W, A, B), (W, A, B)
+    wide = named.expand((2,))
+    assert (wide.name, wide.batch_shape) == ("ours, expanded", (2,))
+    assert all(p is q for p, q in zip(wide.parameters, weights, strict=True))
 
 
 @pytest.mark.parametrize("size", [(4, 3), (3, 4), (1, 5)])

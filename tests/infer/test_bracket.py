@@ -57,6 +57,20 @@ def test_both_ends_enclose_the_exact_value() -> None:
     assert str(bracket) == f"log Z from {bracket.lower:.2f} to {bracket.upper:.2f} nats (gap {bracket.gap:.2f})"
 
 
+def test_the_figure_names_both_estimates_of_every_model_of_a_batch() -> None:
+    weight, vbias, hbias = parameters()
+    bracket = log_partition_bracket(RBM(torch.stack([weight, -weight]), vbias, hbias, AIS(200, 200)), burn_in=20)
+    figures = bracket.figure.split("; ")
+    assert len(figures) == 2
+    ends = bracket.forward, bracket.reverse
+    for i, figure in enumerate(figures):
+        (ahead, error, size), (back, back_error, _) = ([x[i] for x in end[:3]] for end in ends)
+        assert figure == (
+            f"AIS {ahead:.2f} +/- {error:.2f} (effective sample size {size:.0f} of 200), "
+            f"reverse AIS {back:.2f} +/- {back_error:.2f}"
+        )
+
+
 def test_one_temperature_errs_to_below_and_above() -> None:
     weight = torch.randn(60, 16).double()
     wide = weight, -weight.sum(1) / 2, -weight.sum(0) / 2  # symmetric under v -> 1 - v: many modes, base rates of 1/2

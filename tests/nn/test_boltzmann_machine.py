@@ -201,11 +201,11 @@ def test_bad_settings_are_named() -> None:
         nn.BoltzmannMachine(3, negative_phase=TemperedChains())
     with pytest.raises(ValueError, match="`evaluation` must know log Z"):
         nn.BoltzmannMachine(3, evaluation=PersistentChains())
-    with pytest.raises(ValueError, match="SpinUnits only"):
+    with pytest.raises(ValueError, match="`x` must hold states of SpinUnits, got other values"):
         nn.BoltzmannMachine.from_data(torch.zeros(4, 3), units=SpinUnits())
-    with pytest.raises(ValueError, match="BernoulliUnits only"):
+    with pytest.raises(ValueError, match="`x` must hold zeros and ones only, got NaN"):
         nn.BoltzmannMachine.from_data(torch.full((4, 3), math.nan))
-    with pytest.raises(ValueError, match="`batch` must have shape"):
+    with pytest.raises(ValueError, match="`batch` must have 3 columns, got 2"):
         moment_gradient(nn.BoltzmannMachine(3), torch.zeros(4, 2))
     with pytest.raises(ValueError, match="must have a negative phase"):
         moment_gradient(nn.BoltzmannMachine(3, negative_phase=None), torch.zeros(4, 3))

@@ -1,0 +1,45 @@
+"""One way to expand, and to list a support: a larger batch shape over the same tensors."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Size, Tensor
+
+from pyro_gen.distributions.arguments import Shape
+
+
+class Expandable(TorchDistribution):
+    """A distribution that broadcasts its parameters as they are, so that its expansions share whatever it holds."""
+
+    def expand(self, batch_shape: Shape, _instance: Any = None) -> Self:
+        """The same distribution with a larger batch shape; what it holds is shared, not copied.
+
+        Args:
+            batch_shape: shape to which the present batch shape broadcasts.
+            _instance: new instance provided by a subclass that overrides ``expand``; what it holds already stays.
+
+        Returns:
+            A distribution that shares parameters and whatever is known of them, such as an estimate of log Z.
+
+        Raises:
+            ValueError: the present batch shape does not broadcast to ``batch_shape``.
+        """
+        shape = Size(batch_shape)
+        if torch.broadcast_shapes(self.batch_shape, shape) != shape:
+            raise ValueError(f"`batch_shape` must extend {tuple(self.batch_shape)}, got {tuple(shape)}")
+        new: Self = self._get_checked_instance(type(self), _instance)
+        new.__dict__.update(self.__dict__ | new.__dict__)
+        TorchDistribution.__init__(new, shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def _listed(self, values: Tensor, expand: bool) -> Tensor:
+        """A list of events (n, ...) as ``enumerate_support`` gives it: over the batch, or with ones in its place."""
+        values = values.view(-1, *(1,) * len(self.batch_shape), *self.event_shape)
+        return values.expand(-1, *self.batch_shape, *self.event_shape) if expand else values
+
+
+__all__ = ["Expandable"]
