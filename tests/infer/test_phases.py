@@ -95,6 +95,35 @@ def test_the_centred_gradient_is_plain_descent_on_the_centred_parameters() -> No
         torch.testing.assert_close(100 * ours, theirs, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "phase",
+    [
+        PersistentChains(20, 2),
+        ContrastiveDivergence(2),
+        TemperedChains(5, 2, num_betas=4),
+        WeightedChains(20, 2, 10, resample_below=0.0),
+    ],
+    ids=lambda p: type(p).__name__,
+)
+def test_offsets_are_sliding_means_of_the_particles_in_every_tenth_update(phase: NegativePhase) -> None:
+    """Of the cold, the weighted particles; of the base rates under CD, which keeps none."""
+    rbm, x = setting(phase, centring=True)
+    visible, hidden = rbm.base_rates.clone(), torch.full((4,), 0.5).double()
+    assert torch.equal(rbm.visible_offset, visible)
+    for update in range(21):
+        contrastive_gradient(rbm, x)
+        if update % 10 == 0:
+            states, weights = phase.particles(rbm.state()) if phase.persistent_chains else (rbm.base_rates[None], None)
+            share = torch.full((len(states),), 1 / len(states)).double() if weights is None else weights
+            on = torch.sigmoid(states @ rbm.weight + rbm.hbias).detach()
+            visible, hidden = 0.9 * visible + 0.1 * share @ states, 0.9 * hidden + 0.1 * share @ on
+        torch.testing.assert_close(rbm.visible_offset, visible)
+        torch.testing.assert_close(rbm.hidden_offset, hidden)
+        with torch.no_grad():
+            for p in rbm.parameters():
+                p.sub_(0.1 * p.grad if p.grad is not None else 0)
+
+
 def test_centring_makes_learning_blind_to_flips_of_the_data() -> None:
     x = datasets.bars_and_stripes(3, 3).double()
     start = torch.randn(9, 5).double() * 0.5
