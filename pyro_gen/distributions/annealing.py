@@ -19,6 +19,9 @@ from pyro_gen.kernels import draw_seed
 if TYPE_CHECKING:
     from pyro_gen.distributions.energy import EnergyDistribution
 
+SCHEDULE = 1 << 40
+"""Turns a run's key into that of the schedule's pilot, whose segments count on from there and never reach the run's."""
+
 
 class AnnealedRun(NamedTuple):
     """What a run of AIS leaves: the estimate, the final particles, their normalised weights and each chain's log Z.
@@ -177,7 +180,7 @@ class AIS(Partition):
         base = self._base(distribution, seed ^ 1)
         if self.schedule == "linear":
             return base, linear_betas(self.num_betas)
-        return base, adaptive_betas(distribution, base, self.num_betas, seed ^ 2)
+        return base, adaptive_betas(distribution, base, self.num_betas, seed ^ SCHEDULE)
 
     def _base(self, distribution: EnergyDistribution, seed: int) -> Tensor:
         """Natural parameters of the base, kept away from certainty."""

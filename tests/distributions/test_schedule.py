@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -110,3 +112,27 @@ def test_the_friction_of_a_segment_holds_its_neighbours_share() -> None:
     wanted = torch.maximum(wanted, covariance.diagonal() / 4)
     assert (wanted != covariance.diagonal()).all()
     torch.testing.assert_close(_friction(log_weights), wanted)
+
+
+@pytest.mark.parametrize("key", [4, 5, 6, 7])
+def test_no_key_of_a_pilot_is_the_run_s(key: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that knows the run's own draws would bias the estimate: pilots of base and schedule share no key."""
+    keys: list[int] = []
+
+    def watch(name: str, position: int) -> None:
+        original = getattr(RBM, name)
+
+        def watched(self: RBM, *arguments: Any) -> Any:
+            keys.append(arguments[position])
+            return original(self, *arguments)
+
+        monkeypatch.setattr(RBM, name, watched)
+
+    for name, position in (("base_states", 2), ("sweep", 2), ("anneal", 3)):
+        watch(name, position)
+    monkeypatch.setattr("pyro_gen.distributions.annealing.draw_seed", lambda: key)
+    RBM(*parameters(8, 5), AIS(20, SHORTEST)).log_partition()
+    base, schedule, run = set(keys[:2]), set(keys[2:-2]), set(keys[-2:])
+    assert run == {key}
+    assert len(schedule) == 17
+    assert len(base | schedule | run) == len(base) + len(schedule) + len(run)
