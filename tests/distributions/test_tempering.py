@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions import RBM
-from pyro_gen.distributions.tempering import SHARE, _swap
+from pyro_gen.distributions.tempering import SHARE, swap_neighbours
 from pyro_gen.infer import TemperedChains
 from pyro_gen.testing import goodness_of_fit, states
 
@@ -91,13 +91,12 @@ def test_a_cold_chain_changes_its_mode_by_swaps_alone() -> None:
 @pytest.mark.parametrize(("step", "wanted"), [(0, [1, 0, 3, 2, 4]), (1, [0, 2, 1, 4, 3])])
 def test_even_and_odd_pairs_swap_in_turn(step: int, wanted: list[int]) -> None:
     """Energies by which every swap is refused, or accepted: a permutation, and no rate for the pairs that wait."""
-    chains = torch.arange(5.0).view(5, 1, 1).expand(5, 3, 2)
-    excess = torch.arange(5.0).unsqueeze(-1).expand(5, 3)
-    kept, _ = _swap(chains, -1000 * excess, torch.linspace(0, 1, 5), seed=0, step=step)
-    assert torch.equal(kept, chains)  # refused: the odds are exp(-250)
-    swapped, rates = _swap(chains, 1000 * excess, torch.linspace(0, 1, 5), seed=0, step=step)
-    assert swapped[:, 0, 0].tolist() == wanted
-    assert rates.isnan().tolist() == [(i + step) % 2 == 1 for i in range(4)]
+    betas, energy, uniform = torch.linspace(0, 1, 5), torch.arange(5.0).expand(3, 5), torch.full((3, 4), 0.5)
+    kept = swap_neighbours(-1000 * energy, betas, uniform, step)
+    assert torch.equal(kept.order, torch.arange(5).expand(3, 5))  # refused: the odds are exp(-250)
+    swapped = swap_neighbours(1000 * energy, betas, uniform, step)
+    assert swapped.order[0].tolist() == wanted
+    assert swapped.accepted.isnan().tolist() == [(i + step) % 2 == 1 for i in range(4)]
 
 
 @pytest.mark.parametrize("adapt", [False, True])

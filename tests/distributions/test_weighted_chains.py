@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions import RBM
-from pyro_gen.distributions.weighted_chains import _systematic
+from pyro_gen.distributions.resampling import systematic
 from pyro_gen.infer import WeightedChains
 from pyro_gen.testing import multinomial_floor, total_variation
 
@@ -51,6 +51,6 @@ def test_every_chain_is_drawn_by_its_weight_in_the_mean() -> None:
     """Over an even grid of the one uniform the mean number of copies is the weight times the chains, to the grid."""
     log_weights = torch.tensor([0.3, -1.0, 2.0, 0.0, -5.0]).double()
     grid = (torch.arange(2000).double() + 0.5) / 2000
-    copies = [torch.bincount(_systematic(log_weights, first), minlength=5) for first in grid]
+    copies = [torch.bincount(systematic(log_weights, first), minlength=5) for first in grid]
     mean = torch.stack(copies).double().mean(0)
     torch.testing.assert_close(mean, 5 * log_weights.softmax(0), rtol=0, atol=2e-3)

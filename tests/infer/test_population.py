@@ -8,7 +8,6 @@ from torch import Tensor
 
 from pyro_gen.distributions import AIS, RBM
 from pyro_gen.infer import bracket, population_annealing
-from pyro_gen.infer.population import _resample
 
 
 def two_modes(lean: float, partition: AIS | None = None) -> RBM:
@@ -41,12 +40,4 @@ def test_the_reverse_run_starts_from_three_bases_cooled_as_slowly_as_the_forward
     for (base, betas, count), wanted in zip(seen, (rates.logit(), 0 * rates, model.vbias), strict=True):
         torch.testing.assert_close(base, wanted)
         assert (betas.diff() > 0).all()
-        assert (len(betas), betas[0], betas[-1], count) == (41, 0, 1, 30)
-
-
-def test_chains_of_one_weight_are_all_kept_and_heavy_ones_are_copied_in_proportion() -> None:
-    states = torch.arange(8.0).unsqueeze(-1)
-    even = torch.full((8,), 1 / 8).double()
-    assert torch.equal(_resample(states, even), states)
-    half = torch.tensor([0, 0.5, 0, 0, 0.25, 0, 0, 0.25]).double()
-    assert _resample(states, half).flatten().tolist() == [1, 1, 1, 1, 4, 4, 7, 7]
+        assert (len(betas), betas[0].item(), betas[-1].item(), count) == (41, 0, 1, 30)
