@@ -68,7 +68,7 @@ def enter(figures: dict[str, Any], name: str, commit: str, data: str = "alphadig
     errors = [f"{figures[key]:.3f}" for key in ("log likelihood", "log Z error", "row error", "lower end")]
     setting = f"recipe {name}, seed {figures['seed']}"
     with LEDGER.open("a", newline="") as file:
-        table = csv.writer(file)
+        table = csv.writer(file, lineterminator="\n")
         if fresh:
             table.writerow(COLUMNS)
         table.writerow([datetime.now(UTC).date(), commit[:7], data, "RBM", setting, *errors])

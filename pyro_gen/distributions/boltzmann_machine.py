@@ -58,6 +58,7 @@ class BoltzmannMachine(PairwiseEnergy):
         Ackley, Hinton, Sejnowski (1985), A learning algorithm for Boltzmann machines, Cognitive Science 9.
 
     Example:
+        >>> from pyro_gen.distributions import SpinUnits
         >>> ring = torch.tensor([[0, 1], [1, 2], [2, 3], [3, 0]])
         >>> ising = BoltzmannMachine.from_edges(ring, torch.full((4,), 0.5), torch.zeros(4), units=SpinUnits())
         >>> ising.log_partition().value  # log((2 cosh J)^4 + (2 sinh J)^4)
