@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[3, 4], choices=sorted(HIDDEN))
-    parser.add_argument("--updates", type=int, default=40_000)
+    parser.add_argument("--updates", type=int, default=30_000)
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)

@@ -50,6 +50,7 @@ class Recipe:
     l1: float = 0.0  # scale of the L1 penalty on the weights, nats an image
     shift: float = 0.0  # share of the images that are moved by one pixel in each epoch
     centring: bool = True
+    plain: bool = False  # `nn.RBM(visible, hidden)` as it comes: its own phase and initial values, no centring
     batch_size: int = 100
     annealed_chains: int = 500
     betas: int = 10_000
@@ -60,7 +61,9 @@ RECIPES = {
     "mnist16": Recipe("mnist_thresholded", 16, 100, 0.05),
     "mnist16_flipped": Recipe("mnist_flipped", 16, 100, 0.05),
     "mnist500": Recipe("mnist_thresholded", 500, 30, 0.05),
-    "binarized500": Recipe("binarized_mnist", 500, 60, 0.05),
+    "binarized500": Recipe("binarized_mnist", 500, 300, 0.05, l1=0.00012),
+    "binarized500_plain": Recipe("binarized_mnist", 500, 30, 0.05, plain=True),
+    "alphadigits_plain": Recipe("alphadigits", 400, 300, 0.05, plain=True),
     "mushrooms": Recipe("mushrooms", 200, 800, 0.1, PersistentChains(100, 5), l1=0.0005),
     "adult": Recipe("adult", 200, 400, 0.1, PersistentChains(100, 5), l1=0.0005),
     "dna": Recipe("dna", 200, 400, 0.1, PersistentChains(100, 5), l1=0.0005),
@@ -85,8 +88,11 @@ def rows(name: str, split: str) -> tuple[Tensor, Tensor, tuple[int, ...] | None]
 def train(recipe: Recipe, x: Tensor, shape: tuple[int, ...] | None, name: str, out: Path) -> nn.RBM:
     """Stochastic maximum likelihood by `contrastive_gradient` and SGD with a rate that falls linearly to 0."""
     evaluation = Exact() if recipe.hidden <= 20 else AIS(recipe.annealed_chains, recipe.betas)
-    settings = {"negative_phase": recipe.phase, "evaluation": evaluation, "centring": recipe.centring}
-    rbm = nn.RBM.from_data(x, recipe.hidden, **settings)
+    if recipe.plain:
+        rbm = nn.RBM(x.shape[1], recipe.hidden, evaluation=evaluation)
+    else:
+        settings = {"negative_phase": recipe.phase, "evaluation": evaluation, "centring": recipe.centring}
+        rbm = nn.RBM.from_data(x, recipe.hidden, **settings)
     optimizer = torch.optim.SGD(rbm.parameters(), lr=recipe.rate)
     batches = datasets.minibatches(x, recipe.batch_size)
     updates = recipe.epochs * len(batches)

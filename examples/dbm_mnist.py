@@ -30,7 +30,7 @@ from pyro_gen.training import fit, use_average
 
 def first_layer(x: Tensor, args: argparse.Namespace) -> nn.RBM:
     """The RBM of `--first`, or one trained here by persistent chains with a falling rate."""
-    rbm = nn.RBM.from_data(x, args.hidden[0], negative_phase=PersistentChains(100, 5))
+    rbm = nn.RBM.from_data(x, args.hidden[0], negative_phase=PersistentChains(100, 5), centring=True)
     if args.first:
         states = torch.load(args.first, weights_only=True)["state"]["average"]
         rbm.load_state_dict({name[7:]: value for name, value in states.items() if name.startswith("module.")})
@@ -104,7 +104,12 @@ def main(args: argparse.Namespace) -> None:
     x, rows = data.train, getattr(data, args.split)
     first = first_layer(x, args)
     phase, evaluation = PersistentChains(args.num_chains, 5), AIS(args.annealed_chains, args.betas)
-    settings: dict[str, Any] = {"negative_phase": phase, "evaluation": evaluation, "mean_field_steps": 5}
+    settings: dict[str, Any] = {
+        "negative_phase": phase,
+        "evaluation": evaluation,
+        "mean_field_steps": 5,
+        "centring": True,  # without it the same rates diverge
+    }
     machine = DeepBoltzmannMachine.from_rbm(first, args.hidden[1:], x, **settings)
     is_svi(machine, x[:100])
     train(machine, x, args)
@@ -120,8 +125,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--hidden", type=int, nargs=2, default=[500, 500], help="widths of h1 and h2")
     parser.add_argument("--first", type=Path, help="checkpoint of the first RBM, written by examples/dbn_mnist.py")
     parser.add_argument("--first-epochs", type=int, default=150, help="where there is no such checkpoint")
-    parser.add_argument("--epochs", type=int, default=100, help="passes over the images with all layers")
-    parser.add_argument("--rate", type=float, default=0.01, help="learning rate at the start")
+    parser.add_argument("--epochs", type=int, default=60, help="passes over the images with all layers")
+    parser.add_argument("--rate", type=float, default=0.005, help="learning rate at the start")
     parser.add_argument("--num-chains", type=int, default=100)
     parser.add_argument("--particles", type=int, default=20, help="draws a row for the bounds")
     parser.add_argument("--betas", type=int, default=20_000)

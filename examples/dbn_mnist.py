@@ -46,7 +46,7 @@ class Layer:
 class Recipe:
     """All settings of a run."""
 
-    first: Layer = Layer(hidden=500, epochs=400, rate=0.05, num_steps=5, sparsity=5e-5)
+    first: Layer = Layer(hidden=500, epochs=300, rate=0.05, num_steps=1, sparsity=2e-4)
     second: Layer = Layer(hidden=1000, epochs=250, rate=0.02, num_steps=2, sparsity=2e-5)
     batch_size: int = 100
     particles: int = 20

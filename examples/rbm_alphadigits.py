@@ -51,6 +51,8 @@ class Recipe:
     rate: float = 0.1
     sparsity: float = 0.0025  # scale of the L1 penalty on the weights, per image: a Laplace prior
     shift: float = 0.5  # share of the training images that are moved by one pixel in each epoch
+    warp: float = 0.0  # share that is bent, smoothly
+    elastic: float = 0.5  # standard deviation of the bends, in pixels
     betas: int = 10_000
     annealed_chains: int = 1000
     burn_in: int = 2000
@@ -58,7 +60,11 @@ class Recipe:
     thinning: int = 100
 
 
-RECIPES = {"demo": Recipe(), "best": Recipe(hidden=600, epochs=6000)}
+RECIPES = {
+    "demo": Recipe(),
+    "shifts": Recipe(hidden=600, epochs=6000),
+    "best": Recipe(hidden=600, epochs=6000, sparsity=0.0005, warp=0.9, elastic=0.7),
+}
 SMOKE = Recipe(
     hidden=20,
     epochs=2,
@@ -92,7 +98,8 @@ def train(recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str) -
     batches = datasets.minibatches(data.train, recipe.batch_size)
 
     def step(x: Tensor) -> float:
-        return svi.step(datasets.shifted(x, data.shape, recipe.shift))
+        bent = datasets.warped(x, data.shape, recipe.warp, elastic=recipe.elastic) if recipe.warp else x
+        return svi.step(datasets.shifted(bent, data.shape, recipe.shift))
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:

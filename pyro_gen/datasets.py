@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen._archives import Archive, read_archive
+from pyro_gen._augmentation import shifted, warped
 
 __all__ = [
     "BinaryDataset",
@@ -33,6 +34,7 @@ __all__ = [
     "load_gray",
     "minibatches",
     "shifted",
+    "warped",
 ]
 
 SPLITS = ("train", "valid", "test")
@@ -445,36 +447,3 @@ def minibatches(x: Tensor, batch_size: int, *, shuffle: bool = True) -> Minibatc
         (3, [(4, 1), (4, 1), (2, 1)])
     """
     return Minibatches(x, batch_size, shuffle)
-
-
-def shifted(x: Tensor, shape: tuple[int, int], probability: float = 0.5) -> Tensor:
-    """Move images by one pixel up, down, left or right, each with some probability: more data than there is.
-
-    What moves in from outside is 0. The draws come from torch's generator.
-
-    Args:
-        x: images as rows, shape (n, rows * columns).
-        shape: rows and columns of an image.
-        probability: share of the images to move, between 0 and 1.
-
-    Returns:
-        Images of the same shape.
-
-    Raises:
-        ValueError: if `shape` does not fit `x`, or `probability` is outside [0, 1].
-
-    Example:
-        >>> _ = torch.manual_seed(0)
-        >>> shifted(torch.eye(4), (2, 2), probability=1.0).sum().item() <= 4
-        True
-    """
-    rows, columns = shape
-    if x.ndim != 2 or x.shape[1] != rows * columns:
-        raise ValueError(f"`shape` must be rows and columns of the images in `x` {tuple(x.shape)}, got {tuple(shape)}")
-    if not 0 <= probability <= 1:
-        raise ValueError(f"`probability` must lie between 0 and 1, got {probability}")
-    padded = torch.nn.functional.pad(x.view(-1, rows, columns), (1, 1, 1, 1))
-    corners = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # the first leaves the image where it is
-    views = torch.stack([padded[:, r : r + rows, c : c + columns] for r, c in corners])
-    direction = torch.randint(1, len(corners), (len(x),)) * (torch.rand(len(x)) < probability)
-    return views[direction.to(x.device), torch.arange(len(x), device=x.device)].reshape(x.shape)

@@ -321,3 +321,54 @@ def test_shifted_fills_with_zeros_at_the_border() -> None:
 def test_shifted_names_what_is_wrong(shape: tuple[int, int], probability: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         datasets.shifted(torch.ones(2, 6), shape, probability)
+
+
+def test_warped_bends_by_the_law_it_states() -> None:
+    # A pixel beside an edge sees the other side with a probability that is known exactly where it looks by a normal
+    # draw: p + E p for the affine part, the draw itself at a control point of the elastic one.
+    count, normal = 20_000, torch.distributions.Normal(0.0, 1.0)
+    image = torch.zeros(16, 16)
+    image[:, 8:] = 1  # edge at x = 0
+    bent = datasets.warped(image.flatten().repeat(count, 1), (16, 16), 1.0, affine=0.2, elastic=0.0).view(-1, 16, 16)
+    x, y = torch.tensor(0.5), torch.tensor(3.5)  # the pixel in row 11 and column 8, from the centre
+    expected = normal.cdf(x / (0.2 * (x**2 + y**2).sqrt()))
+    # sd of a share below 0.0036: five of them, twice, are a false alarm of 1e-6 for a fresh seed.
+    torch.testing.assert_close(bent[:, 11, 8].mean(), expected, rtol=0, atol=0.018)
+    image = torch.zeros(16, 16)
+    image[:, 6:] = 1
+    bent = datasets.warped(image.flatten().repeat(count, 1), (16, 16), 1.0, affine=0.0, elastic=0.7).view(-1, 16, 16)
+    torch.testing.assert_close(bent[:, 5, 5].mean(), normal.cdf(torch.tensor(-0.5 / 0.7)), rtol=0, atol=0.018)
+
+
+def test_warped_shears_pixels_and_not_their_coordinates() -> None:
+    image = torch.zeros(4, 32)  # flat: a unit of the coordinates is 2 rows, or 16 columns
+    image[:, 16:] = 1
+    bent = datasets.warped(image.flatten().repeat(20_000, 1), (4, 32), 1.0, affine=0.2, elastic=0.0).view(-1, 4, 32)
+    point = torch.tensor([0.5, 0.5])
+    expected = torch.distributions.Normal(0.0, 1.0).cdf(point[0] / (0.2 * point.norm()))
+    torch.testing.assert_close(bent[:, 2, 16].mean(), expected, rtol=0, atol=0.018)  # sd below 0.0036
+
+
+def test_warped_bends_the_share_asked_for_and_nothing_without_deviations() -> None:
+    x = datasets.alphadigits(dtype=torch.float64).train
+    assert torch.equal(datasets.warped(x, (20, 16), 1.0, affine=0.0, elastic=0.0), x)
+    assert torch.equal(datasets.warped(x, (20, 16), 0.0), x)
+    bent = datasets.warped(x, (20, 16), 0.3)
+    assert bent.dtype == torch.float64
+    assert set(bent.unique().tolist()) == {0.0, 1.0}
+    share = (bent != x).any(1).double().mean()
+    assert abs(share - 0.3) < 0.08  # sd 0.0142: 2e-8
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shape": (2, 2)}, "`shape`"),
+        ({"probability": float("nan")}, "`probability`"),
+        ({"affine": -0.1}, "`affine` must not be negative, got -0.1"),
+        ({"elastic": float("nan")}, "`elastic`"),
+    ],
+)
+def test_warped_names_what_is_wrong(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        datasets.warped(torch.ones(2, 6), **({"shape": (2, 3)} | settings))

@@ -65,3 +65,10 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
     assert any((tmp_path / "out").rglob("*")), f"{name} wrote nothing into --out"
     if name == "rbm_alphadigits.py":
         assert LAST_LINE.fullmatch(printed.strip().splitlines()[-1])
+
+
+def test_the_deep_boltzmann_machine_starts_at_the_first_layer_of_the_belief_network(tmp_path: Path) -> None:
+    run_example(EXAMPLES / "dbn_mnist.py", "--smoke", "--out", str(tmp_path / "dbn"))
+    first = str(tmp_path / "dbn" / "first.pt")
+    printed = run_example(EXAMPLES / "dbm_mnist.py", "--smoke", "--first", first, "--out", str(tmp_path / "dbm"))
+    assert "log p(v) >=" in printed

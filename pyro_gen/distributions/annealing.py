@@ -12,11 +12,15 @@ from torch import Tensor
 
 from pyro_gen.distributions.misuse import FirstOrder, refuse_callers, refuse_tracing
 from pyro_gen.distributions.partition import LogPartition, Partition, check_positive, wants_gradient
+from pyro_gen.distributions.resampling import effective_size
 from pyro_gen.distributions.schedule import adaptive_betas, linear_betas
 from pyro_gen.kernels import draw_seed
 
 if TYPE_CHECKING:
     from pyro_gen.distributions.energy import EnergyDistribution
+
+SCHEDULE = 1 << 40
+"""Turns a run's key into that of the schedule's pilot, whose segments count on from there and never reach the run's."""
 
 
 class AnnealedRun(NamedTuple):
@@ -176,7 +180,7 @@ class AIS(Partition):
         base = self._base(distribution, seed ^ 1)
         if self.schedule == "linear":
             return base, linear_betas(self.num_betas)
-        return base, adaptive_betas(distribution, base, self.num_betas, seed ^ 2)
+        return base, adaptive_betas(distribution, base, self.num_betas, seed ^ SCHEDULE)
 
     def _base(self, distribution: EnergyDistribution, seed: int) -> Tensor:
         """Natural parameters of the base, kept away from certainty."""
@@ -207,8 +211,7 @@ class _KeyedAIS(AIS):
 def _estimate(log_base: Tensor, log_weight: Tensor, method: str) -> LogPartition:
     """Log of the mean weight over the first dimension, by the delta method."""
     count = log_weight.shape[0]
-    total = log_weight.logsumexp(0)
-    size = (2 * total - (2 * log_weight).logsumexp(0)).exp()
+    total, size = log_weight.logsumexp(0), effective_size(log_weight)
     relative_variance = (count / size - 1).clamp(min=0)
     error = (relative_variance / (count - 1)).sqrt() if count > 1 else torch.full_like(total, math.inf)
     return LogPartition(log_base + total - math.log(count), error, size, method)

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
-from torch.distributions import constraints, register_kl
+from torch.distributions import register_kl
 
 from pyro_gen.distributions import two_layers
-from pyro_gen.distributions.arguments import Shape, bound, check_parameters, check_width
+from pyro_gen.distributions.arguments import Shape, bound, check_parameters
 from pyro_gen.distributions.divergence import divergence, entropy
-from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.enumeration import numbers_of_states, two_layer_draw, two_layer_log_sum
+from pyro_gen.distributions.enumeration import numbers_of_states, two_layer_draw
 from pyro_gen.distributions.negative_phase import starts_at_data
-from pyro_gen.distributions.normalisable import check_normalisable, is_gaussian_pair
+from pyro_gen.distributions.normalisable import check_normalisable
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
+from pyro_gen.distributions.two_layer_energy import TwoLayerEnergy
 from pyro_gen.distributions.units import BernoulliUnits, Units
-from pyro_gen.distributions.units.base import Finite
-from pyro_gen.distributions.units.binary import BinaryUnits, bernoulli_parameters
-from pyro_gen.distributions.units.continuous import PreciseUnits
-from pyro_gen.kernels import draw_seed, rbm_ais, rbm_free_energy, rbm_gibbs
-from pyro_gen.kernels.gibbs.reference import field
-from pyro_gen.kernels.random import INITIAL, source
+from pyro_gen.kernels import draw_seed
 
 if TYPE_CHECKING:
     from pyro_gen.distributions.clamped import ClampedRBM
@@ -32,7 +25,7 @@ if TYPE_CHECKING:
 BERNOULLI = BernoulliUnits()
 
 
-class RBM(EnergyDistribution):
+class RBM(TwoLayerEnergy):
     r"""Restricted Boltzmann machine with units of any type on either side; a distribution over the visible ones.
 
     .. math:: E(v, h) = U_v(v) + U_h(h) - a \cdot v - b \cdot h - v W h,
@@ -70,8 +63,6 @@ class RBM(EnergyDistribution):
     """
 
     has_rsample = False
-    visible_units: Units
-    hidden_units: Units
 
     def __init__(
         self,
@@ -98,76 +89,11 @@ class RBM(EnergyDistribution):
             raise ValueError(f"`partition` must be Exact(...), AIS(...), a negative phase or None, got {partition}")
         self.partition = None if partition is None else partition.bind(self)
 
-    def _set_units(self, visible: Units, hidden: Units) -> None:
-        """Keep both types, and their parameters under names of their own (``visible_log_precision``)."""
-        self.visible_units, self.hidden_units = visible, hidden
-        for side, units in (("visible", visible), ("hidden", hidden)):
-            for name, x in units.parameters.items():
-                setattr(self, f"{side}_{name}", x)
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """Constraints of weight, biases and the units' own parameters."""
-        real: dict[str, constraints.Constraint] = {"weight": Finite(2), "vbias": Finite(), "hbias": Finite()}
-        for side, units in (("visible", self.visible_units), ("hidden", self.hidden_units)):
-            real |= {f"{side}_{name}": units.parameter_constraints[name] for name in units.parameters}
-        return real
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """The support of the visible units."""
-        return self.visible_units.support
-
-    @property
-    def parameters(self) -> tuple[Tensor, ...]:
-        """Weight, visible bias, hidden bias, and the units' own parameters, visible ones first."""
-        own = *self.visible_units.parameters.values(), *self.hidden_units.parameters.values()
-        return self.weight, self.vbias, self.hbias, *own
-
-    @property
-    def natural(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weight and biases as they stand in the energy."""
-        return self.weight, self.vbias, self.hbias
-
-    @property
-    def parameter_batch_shape(self) -> Size:
-        """Broadcast batch shape of the parameters, without what ``expand`` added."""
-        own = self.visible_units.batch_shape, self.hidden_units.batch_shape
-        return torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1], *own)
-
-    @property
-    def smaller_side(self) -> float:
-        """How many binary units have as many states as the side that is enumerated; 0 for a Gaussian integral."""
-        if is_gaussian_pair(*self._sides):
-            return 0
-        fewest = min(numbers_of_states(self.natural, self._sides))
-        return math.inf if fewest == math.inf else (int(fewest) - 1).bit_length()
-
-    @property
-    def _sides(self) -> tuple[Units, Units]:
-        return self.visible_units, self.hidden_units
-
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
         """Batch and event shape from the shapes of the parameters, the units' own by ``visible_`` and ``hidden_``."""
         batches = [shape[: -2 if name == "weight" else -1] for name, shape in arg_shapes.items()]
         return torch.broadcast_shapes(*batches), Size(arg_shapes["vbias"][-1:])
-
-    def energy(self, v: Tensor, h: Tensor) -> Tensor:
-        """E(v, h) = U(v) + U(h) - a.v - b.h - v W h.
-
-        Args:
-            v: visible states (..., visible).
-            h: hidden states (..., hidden).
-
-        Returns:
-            Nats, of the broadcast batch shape.
-        """
-        check_width("h", h, self.hbias)
-        weight, vbias, hbias = self.natural
-        v, h = v.to(weight.dtype), h.to(weight.dtype)
-        interaction = (field(v, weight, torch.zeros_like(hbias)) * h).sum(-1)
-        return self.visible_units.energy(v, vbias) + self.hidden_units.energy(h, hbias) - interaction
 
     def log_joint(self, v: Tensor, h: Tensor) -> Tensor:
         """Log p(v, h) = -E(v, h) - log Z, in nats.
@@ -186,31 +112,6 @@ class RBM(EnergyDistribution):
         if self._validate_args and not self.hidden_units.support.check(h).all():
             raise ValueError(f"`h` must hold states of {type(self.hidden_units).__name__}, got other values")
         return -self.energy(v, h) - self.log_partition().value
-
-    def free_energy(self, value: Tensor) -> Tensor:
-        r"""F(v) = U(v) - a.v - A(b + v W), A the hidden cumulant: the sum of log(1 + exp(.)) for Bernoulli units.
-
-        Args:
-            value: visible states (..., visible).
-
-        Returns:
-            Nats, of shape (...).
-        """
-        value = value.to(self.weight.dtype)
-        if self._binary:
-            weight, vbias, hbias, constant = self._bernoulli()
-            result = rbm_free_energy(self._bits(value), weight, vbias, hbias)
-            return result if constant is None else result - constant
-        return self.visible_units.energy(value, self.natural[1]) - self.hidden_units.cumulant(self._hidden_field(value))
-
-    def hidden_given_visible(self, v: Tensor) -> TorchDistribution:
-        """p(h | v): independent units, event shape (hidden,)."""
-        return self.hidden_units.conditional(self._hidden_field(v))
-
-    def visible_given_hidden(self, h: Tensor) -> TorchDistribution:
-        """p(v | h): independent units, event shape (visible,)."""
-        weight, vbias, _ = self.natural
-        return self.visible_units.conditional(field(h.to(weight.dtype), weight.mT, vbias))
 
     def pseudo_log_likelihood(self, value: Tensor) -> Tensor:
         r"""Sum over the units of log p(v_i | all other units), which needs no log Z; exact and differentiable.
@@ -354,92 +255,6 @@ class RBM(EnergyDistribution):
             NotImplementedError: there are too many states, or log Z is not exact.
         """
         return entropy(self)
-
-    def sweep(self, value: Tensor, num_steps: int, seed: int, step: int) -> Tensor:
-        """Gibbs sweeps keyed by (seed, step); ``value`` has the parameters' batch shape."""
-        if self._binary:
-            weight, vbias, hbias, _ = self._bernoulli()
-            bits, _ = rbm_gibbs(self._bits(value), weight, vbias, hbias, num_steps, seed=seed, step=step)
-            return self._from_bits(bits)
-        return two_layers.sweep(value, self.natural, self.visible_units, self.hidden_units, num_steps, seed, step)
-
-    def log_sum(self) -> Tensor:
-        """Exact log Z over the smaller side, or the Gaussian integral."""
-        return two_layer_log_sum(self.natural, self._sides).expand(self.parameter_batch_shape)
-
-    def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Annealed importance weights and last states; see :func:`pyro_gen.kernels.rbm_ais`."""
-        states = states.expand(torch.broadcast_shapes(states.shape[:-1], self.parameter_batch_shape) + self.event_shape)
-        fields, units = self._base(base)
-        if not self._binary:
-            return two_layers.anneal(states, self.natural, *self._sides, fields, units, betas.tolist(), seed)
-        weight, vbias, hbias, constant = self._bernoulli()
-        logits = cast(BinaryUnits, self.visible_units).logits(fields)
-        log_weight, last = rbm_ais(self._bits(states), weight, vbias, hbias, logits, betas, seed=seed)
-        if constant is None:
-            return log_weight, last
-        # What the Bernoulli form of either end lacks: of the model `constant`, of spins with fields c minus their sum.
-        lacking = constant.double() + (logits - fields).double().sum(-1)
-        return log_weight + (betas[-1] - betas[0]).to(lacking) * lacking, self._from_bits(last)
-
-    def base(self, mean: Tensor, variance: Tensor | None, margin: float) -> Tensor:
-        """Natural parameters of independent visible units with given moments: fields, then log precisions if any."""
-        fields, units = self.visible_units.from_moments(mean, variance, margin)
-        return torch.cat([fields, *units.parameters.values()], -1) if isinstance(units, PreciseUnits) else fields
-
-    def _base(self, base: Tensor) -> tuple[Tensor, Units]:
-        """Fields and units of a base; fields alone go with the model's own units."""
-        visible = self.vbias.shape[-1]
-        fields, rest = base[..., :visible], base[..., visible:]
-        units = self.visible_units
-        return fields, units.replace(log_precision=rest) if rest.shape[-1] else units
-
-    def base_log_partition(self, base: Tensor) -> Tensor:
-        """Log Z of free visible units with parameters ``base`` and free hidden units without bias, in float64."""
-        hidden = torch.zeros_like(self.hbias, dtype=torch.float64)
-        fields, units = self._base(base)
-        return units.cumulant(fields.double()) + self.hidden_units.cumulant(hidden)
-
-    def base_states(self, base: Tensor, num_chains: int, seed: int) -> Tensor:
-        """Draws from independent units with parameters ``base``, keyed by ``seed``."""
-        shape = Size((num_chains, *self.parameter_batch_shape, *self.event_shape))
-        fields, units = self._base(base)
-        if not self._binary:
-            return two_layers.initial(units, fields.expand(shape), seed).to(self.vbias.dtype)
-        uniforms = source(seed, shape[:-1].numel(), 0, self.vbias, fast=True)
-        rates = cast(BinaryUnits, units).logits(fields).sigmoid()
-        return self._from_bits((uniforms(0, INITIAL, shape[-1]).view(shape) < rates).to(self.vbias.dtype))
-
-    def pilot(self, num_chains: int, num_steps: int, seed: int) -> Tensor:
-        """Short chains from the law of the visible biases alone, keyed by ``seed``."""
-        return self.sweep(self.base_states(self.natural[1], num_chains, seed), num_steps, seed, 0)
-
-    @property
-    def mean_range(self) -> tuple[float, float]:
-        """Between which numbers base rates lie."""
-        return self.visible_units.mean_range
-
-    @property
-    def _binary(self) -> bool:
-        """Whether the fused kernels serve both sides."""
-        return self.visible_units.binary and self.hidden_units.binary
-
-    def _bernoulli(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """The Bernoulli RBM over the bits of binary units, and the constant that its energy lacks, if any."""
-        if isinstance(self.visible_units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits):
-            return *self.natural, None
-        return bernoulli_parameters(*self.natural, self.visible_units, self.hidden_units)
-
-    def _bits(self, value: Tensor) -> Tensor:
-        return cast(BinaryUnits, self.visible_units).bits(value)
-
-    def _from_bits(self, bits: Tensor) -> Tensor:
-        return cast(BinaryUnits, self.visible_units).from_bits(bits)
-
-    def _hidden_field(self, v: Tensor) -> Tensor:
-        check_width("v", v, self.vbias)
-        weight, _, hbias = self.natural
-        return field(v.to(weight.dtype), weight, hbias)
 
 
 @register_kl(RBM, RBM)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,9 +82,11 @@ class TemperedChains(NegativePhase):
         chains = state["chains"].view(self.num_betas, self.num_chains, -1)
         betas, rates, base = state["betas"], state["swap_rates"], state["base_rates"].logit()
         for t in range(step, step + self.num_steps):
-            chains, excess = _sweep(chains, *parameters, base, betas, seed, t)
-            chains, seen = _swap(chains, excess, betas, seed, t)
-            rates = torch.where(seen.isnan(), rates, rates.lerp(seen, SHARE))
+            chains, excess = tempered_sweep(chains, *parameters, base, betas, seed, t)
+            uniform = source(seed, self.num_chains, 0, chains, fast=True)(t, SWAP, self.num_betas - 1)
+            swaps = swap_neighbours(excess.mT, betas, uniform, t % 2)
+            chains = chains.gather(0, swaps.order.mT.unsqueeze(-1).expand_as(chains))
+            rates = torch.where(swaps.chance.isnan(), rates, rates.lerp(swaps.chance, SHARE))
         if self.adapt and (step // self.num_steps + 1) % ADAPT_EVERY == 0:
             betas = betas.lerp(_equalised(betas, rates), 0.5)
         return {"chains": chains.flatten(0, 1), "betas": betas, "swap_rates": rates}
@@ -104,10 +106,24 @@ ADAPT_EVERY = 50
 """Updates between two moves of the inverse temperatures."""
 
 
-def _sweep(
+def tempered_sweep(
     chains: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, base: Tensor, betas: Tensor, seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
-    """A sweep of chains (betas, ladders, visible), and E - E_0 of the joint states (v, h) that it left."""
+    """A sweep of every ladder, each chain at its inverse temperature.
+
+    Args:
+        chains: visible states (betas, ladders, visible).
+        weight: (visible, hidden).
+        vbias: (visible,).
+        hbias: (hidden,).
+        base: fields of the independent units at beta 0, (visible,).
+        betas: ascending inverse temperatures from 0 to 1.
+        seed: 64-bit key.
+        step: number of the sweep.
+
+    Returns:
+        New visible states, and E - E_0 of the joint states (v, h) that the sweep left, (betas, ladders).
+    """
     ladders = chains.shape[1]
     v, h = torch.empty_like(chains), chains.new_empty((*chains.shape[:2], len(hbias)))
     uniforms = source(seed, ladders, 0, vbias, fast=True)
@@ -121,17 +137,40 @@ def _sweep(
     return v, -(v @ (vbias - base)) - h @ hbias - (v @ weight * h).sum(-1)
 
 
-def _swap(chains: Tensor, excess: Tensor, betas: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Exchange the pairs of neighbours whose turn it is; also their acceptance rates, NaN for those that wait."""
-    log_ratio = (betas[:-1] - betas[1:]).unsqueeze(-1) * (excess[:-1] - excess[1:])
-    turn = (torch.arange(len(log_ratio), device=chains.device) % 2 == step % 2).unsqueeze(-1)
-    uniforms = source(seed, chains.shape[1], 0, chains, fast=True)(step, SWAP, len(log_ratio)).mT
-    accepted = turn & (uniforms < log_ratio.exp())
-    order = torch.arange(len(betas), device=chains.device).unsqueeze(-1).repeat(1, chains.shape[1])
-    order[:-1] += accepted.long()
-    order[1:] -= accepted.long()
-    rates = log_ratio.clamp(max=0).exp().mean(-1, keepdim=True)
-    return chains.gather(0, order.unsqueeze(-1).expand_as(chains)), rates.where(turn, torch.nan).squeeze(-1)
+class Swaps(NamedTuple):
+    """Which replica comes to each place, (chains, betas), and what is known of each pair of neighbours.
+
+    ``accepted`` is the share of swaps that were made, ``chance`` the mean probability of making one, both (betas - 1,)
+    and NaN for the pairs whose turn it is not.
+    """
+
+    order: Tensor
+    accepted: Tensor
+    chance: Tensor
+
+
+def swap_neighbours(energy: Tensor, betas: Tensor, uniform: Tensor, turn: int) -> Swaps:
+    r"""Accept or refuse the swap of every second pair of neighbours.
+
+    .. math:: P(\text{swap}) = \min\bigl(1, e^{(\beta - \beta')(E - E')}\bigr)
+
+    Args:
+        energy: energy of every replica at inverse temperature 1, (chains, betas), the one that the sweeps temper.
+        betas: inverse temperatures.
+        uniform: numbers in [0, 1), (chains, betas - 1).
+        turn: 0 for the pairs (0, 1), (2, 3), ..., 1 for (1, 2), (3, 4), ...
+
+    Returns:
+        The replicas' new order, and how often each pair swaps.
+    """
+    log_ratio = (betas[:-1] - betas[1:]) * (energy[:, :-1] - energy[:, 1:])
+    pairs = torch.arange(len(betas) - 1, device=betas.device) % 2 == turn
+    accept = pairs & (uniform < log_ratio.exp())
+    order = torch.arange(len(betas), device=betas.device).repeat(len(energy), 1)
+    order[:, :-1] += accept.long()
+    order[:, 1:] -= accept.long()
+    rates = accept.to(energy.dtype), log_ratio.clamp(max=0).exp()
+    return Swaps(order, *(x.mean(0).where(pairs, torch.nan) for x in rates))
 
 
 def _equalised(betas: Tensor, rates: Tensor) -> Tensor:
@@ -144,4 +183,4 @@ def _equalised(betas: Tensor, rates: Tensor) -> Tensor:
     return moved
 
 
-__all__ = ["TemperedChains"]
+__all__ = ["Swaps", "TemperedChains", "swap_neighbours", "tempered_sweep"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pyro_gen.distributions.negative_phase import Particles, PersistentChains, State, bernoulli_parameters
+from pyro_gen.distributions.resampling import effective_size, systematic
 from pyro_gen.kernels import rbm_free_energy
 from pyro_gen.kernels.random import SWAP, source
 
@@ -96,9 +97,9 @@ class WeightedChains(PersistentChains):
         for group, first in enumerate((0, self.num_chains)):
             own = slice(first, None) if group else slice(0, self.num_chains)
             weights = log_weights[own]
-            if _effective_size(weights) < self.resample_below * len(weights):
+            if effective_size(weights) < self.resample_below * len(weights):
                 gain = _log_mean(weights) if group else gain
-                index[own] = first + _systematic(weights, uniforms[group])
+                index[own] = first + systematic(weights, uniforms[group])
                 log_weights = log_weights.clone()
                 log_weights[own] = 0
         return index, log_weights, gain
@@ -110,28 +111,16 @@ class WeightedChains(PersistentChains):
 
     def diagnostics(self, state: State) -> State:
         """Log Z along the path in nats (of the parameters at the last advance), and effective sample sizes."""
-        found = {"effective_sample_size": _effective_size(state["log_weights"][: self.num_chains])}
+        found = {"effective_sample_size": effective_size(state["log_weights"][: self.num_chains])}
         if self.num_witnesses:
             weights = state["log_weights"][self.num_chains :]
             found["log_partition"] = state["log_partition"] + _log_mean(weights)
-            found["log_partition_sample_size"] = _effective_size(weights)
+            found["log_partition_sample_size"] = effective_size(weights)
         return found
 
 
 def _log_mean(log_weights: Tensor) -> Tensor:
     return log_weights.logsumexp(0) - math.log(len(log_weights))
-
-
-def _effective_size(log_weights: Tensor) -> Tensor:
-    return (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()
-
-
-def _systematic(log_weights: Tensor, first: Tensor) -> Tensor:
-    """Indices drawn by one uniform and an even comb."""
-    count = len(log_weights)
-    comb = (torch.arange(count, device=log_weights.device) + first) / count
-    cumulative = log_weights.softmax(0).cumsum(0)
-    return torch.searchsorted(cumulative, comb.to(cumulative)).clamp(max=count - 1)
 
 
 __all__ = ["WeightedChains"]

@@ -72,7 +72,7 @@ class SwendsenWang(BlockGibbs):
         for t in range(state.step, state.step + self.num_steps):
             satisfied = coupling * graph.pair_products(spins)
             bound = uniforms(t, HIDDEN, graph.num_edges) < -torch.expm1(-2 * satisfied)
-            clusters = _clusters(graph.edges, bound, graph.num_units)
+            clusters = clusters_of(graph.edges, bound, graph.num_units)
             total = torch.zeros_like(spins).scatter_add_(-1, clusters, field * spins)
             keep = uniforms(t, VISIBLE, graph.num_units) < (2 * total).sigmoid()
             spins = torch.where(keep.gather(-1, clusters), spins, -spins)
@@ -82,8 +82,19 @@ class SwendsenWang(BlockGibbs):
         return GibbsState(value, state.seed, state.step + self.num_steps), info
 
 
-def _clusters(edges: Tensor, bound: Tensor, num_units: int) -> Tensor:
-    """The smallest unit of every unit's cluster, (chains, n): labels fall along bonds and jump to their labels'."""
+def clusters_of(edges: Tensor, bound: Tensor, num_units: int) -> Tensor:
+    """The connected components of graphs with the same possible edges.
+
+    Labels fall along bonds and jump to their labels' labels until nothing moves.
+
+    Args:
+        edges: pairs of units, (m, 2).
+        bound: which of the edges there are, (chains, m).
+        num_units: number of units n.
+
+    Returns:
+        The smallest unit of every unit's component, (chains, n).
+    """
     chain, edge = bound.nonzero().unbind(-1)
     first, second = (chain * num_units + edges[edge, end] for end in (0, 1))
     labels = torch.arange(len(bound) * num_units, device=bound.device)
@@ -105,4 +116,4 @@ def _roots(labels: Tensor) -> Tensor:
     return labels
 
 
-__all__ = ["SwendsenWang"]
+__all__ = ["SwendsenWang", "clusters_of"]

@@ -11,8 +11,7 @@ from pyro_gen.distributions.negative_phase import ContrastiveDivergence, Negativ
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import contrastive, rbm_free_energy
 from pyro_gen.nn import RBM
-from pyro_gen.nn.learning import Gradients, check_chains
-from pyro_gen.nn.rbm import check_states
+from pyro_gen.nn.learning import Gradients, check_chains, check_states
 
 
 @overload
@@ -139,9 +138,7 @@ def _tables(rbm: RBM) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor],
 def _check_batch(weight: Tensor, batch: Tensor) -> None:
     if batch.device != weight.device:
         raise ValueError(f"`batch` must be on {weight.device} like `rbm`, got {batch.device}")
-    check_states("batch", batch)
-    if batch.shape[-1] != weight.shape[0]:
-        raise ValueError(f"`batch` must have {weight.shape[0]} columns to match `rbm`, got {batch.shape[-1]}")
+    check_states("batch", batch, columns=weight.shape[0])
 
 
 __all__ = ["contrastive_gradient"]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pyro_gen.distributions.negative_phase import NegativePhase
 from pyro_gen.nn import BoltzmannMachine
+from pyro_gen.nn.learning import check_states
 
 
 @torch.no_grad()
@@ -38,7 +39,7 @@ def moment_gradient(machine: BoltzmannMachine, batch: Tensor) -> None:
     phase = machine.negative_phase
     if not isinstance(phase, NegativePhase):
         raise ValueError(f"`machine` must have a negative phase such as PersistentChains(...), got {phase}")
-    machine.check_states("batch", batch)
+    check_states("batch", batch, machine.units, len(machine.bias))
     batch = batch.to(machine.bias)
     seed, step = int(machine.seed), int(machine.step)
     machine.advance(phase)

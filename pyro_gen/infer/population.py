@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.distributions.resampling import effective_size, systematic
 from pyro_gen.kernels import draw_seed
 
 SEGMENTS = 50
@@ -47,20 +48,10 @@ def population_annealing(distribution: EnergyDistribution, base: Tensor, betas: 
     for number, (first, last) in enumerate(pairwise(cuts), start=1):
         log_weight, states = distribution.anneal(states, base, betas[first : last + 1], seed + number)
         total = total + log_weight
-        weights = total.softmax(0)
-        if last == steps or (1 / weights.square().sum(0)).min() < num_chains / 2:
-            states, total = _resample(states, weights), torch.zeros_like(total)
+        if last == steps or effective_size(total).min() < num_chains / 2:
+            index = systematic(total, torch.rand(total.shape[1:], dtype=total.dtype, device=total.device))
+            states, total = states.take_along_dim(index.unsqueeze(-1), 0), torch.zeros_like(total)
     return states
-
-
-def _resample(states: Tensor, weights: Tensor) -> Tensor:
-    """Systematic resampling along the first dimension, each batch element by itself."""
-    count = len(weights)
-    steps = torch.arange(count, dtype=weights.dtype, device=weights.device).view(-1, *(1,) * (weights.dim() - 1))
-    positions = (steps + torch.rand(weights.shape[1:], dtype=weights.dtype, device=weights.device)) / count
-    cumulative = weights.cumsum(0).movedim(0, -1).contiguous()
-    index = torch.searchsorted(cumulative, positions.movedim(0, -1).contiguous()).clamp(max=count - 1)
-    return states.take_along_dim(index.movedim(-1, 0).unsqueeze(-1), 0)
 
 
 __all__ = ["population_annealing"]

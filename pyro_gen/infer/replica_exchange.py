@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
+from pyro_gen.distributions.tempering import swap_neighbours
 from pyro_gen.infer.block_gibbs import GibbsState
 from pyro_gen.kernels import draw_seed
 from pyro_gen.kernels.random import SWAP, source
@@ -94,33 +95,10 @@ class ReplicaExchange:
         value = self.distribution.sweep(state.value, self.num_steps, state.seed, state.step, betas)
         uniform = source(state.seed, self.num_chains, 0, value, fast=True)(state.step, SWAP, len(self.betas) - 1)
         turn = state.step // self.num_steps % 2
-        order, rates = swap_neighbours(self.distribution.energy(value), self.betas, uniform, turn)
-        value = value.gather(1, order.unsqueeze(-1).expand_as(value))
-        info = ReplicaInfo(self.distribution.energy(value), rates)
+        swaps = swap_neighbours(self.distribution.energy(value), self.betas, uniform, turn)
+        value = value.gather(1, swaps.order.unsqueeze(-1).expand_as(value))
+        info = ReplicaInfo(self.distribution.energy(value), swaps.accepted)
         return GibbsState(value, state.seed, state.step + self.num_steps), info
 
 
-def swap_neighbours(energy: Tensor, betas: Tensor, uniform: Tensor, turn: int) -> tuple[Tensor, Tensor]:
-    """Accept or refuse the swap of every second pair of neighbours.
-
-    Args:
-        energy: energy of every replica at inverse temperature 1, (chains, betas), the one that the sweeps temper.
-        betas: inverse temperatures.
-        uniform: numbers in [0, 1), (chains, betas - 1).
-        turn: 0 for the pairs (0, 1), (2, 3), ..., 1 for (1, 2), (3, 4), ...
-
-    Returns:
-        Which replica comes to each place, (chains, betas), and the share of accepted swaps of each pair.
-    """
-    log_ratio = (betas[:-1] - betas[1:]) * (energy[:, :-1] - energy[:, 1:])
-    accept = uniform < log_ratio.exp()
-    pairs = torch.arange(len(betas) - 1, device=betas.device) % 2 == turn
-    accept = accept & pairs
-    order = torch.arange(len(betas), device=betas.device).repeat(len(energy), 1)
-    order[:, :-1] += accept.long()
-    order[:, 1:] -= accept.long()
-    rates = accept.to(energy.dtype).mean(0)
-    return order, torch.where(pairs, rates, torch.nan)
-
-
-__all__ = ["ReplicaExchange", "ReplicaInfo", "swap_neighbours"]
+__all__ = ["ReplicaExchange", "ReplicaInfo"]

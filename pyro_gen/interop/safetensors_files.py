@@ -66,7 +66,7 @@ def save_safetensors(rbm: RBM, path: str | os.PathLike[str]) -> None:
         "settings": json.dumps({name: _encode(name, getattr(rbm, name)) for name in _settings(rbm)}),
     }
     with replacing(path) as part:
-        save_file(state, part, metadata | {"sha256": _checksum(state, metadata)})
+        save_file(state, part, metadata | {"sha256": checksum(state, metadata)})
 
 
 def load_safetensors(path: str | os.PathLike[str]) -> RBM:
@@ -94,7 +94,7 @@ def load_safetensors(path: str | os.PathLike[str]) -> RBM:
     if metadata.get("pyro_gen") != FORMAT or metadata.get("class") != "RBM":
         found = {name: metadata.get(name) for name in ("pyro_gen", "class")}
         raise ValueError(f"{path} must be a file of save_safetensors ({FORMAT}, class RBM), got {found}")
-    if metadata.pop("sha256", "") != _checksum(state, metadata):
+    if metadata.pop("sha256", "") != checksum(state, metadata):
         raise ValueError(f"{path} is corrupt: its checksum does not fit its content")
     try:
         return _module(state, metadata)
@@ -158,7 +158,8 @@ def _known() -> dict[str, type]:
     return {name: kind for name, kind in public.items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
 
 
-def _checksum(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def checksum(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of metadata and tensors, whatever their order."""
     digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())

@@ -13,7 +13,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_gen.infer.wake_sleep import Dream
-from pyro_gen.models.latent import LatentModel, Observations, observed
+from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import RBM
 
 
@@ -68,6 +68,9 @@ class SigmoidBeliefNetwork(LatentModel):
         True
     """
 
+    generator = "down"
+    recogniser = "up"
+
     def __init__(self, visible: int, hidden: Sequence[int], size: int, prior: nn.Module | None = None) -> None:
         if not hidden or min(hidden) < 1:
             raise ValueError(f"`hidden` must name at least one layer, each with a unit or more, got {list(hidden)}")
@@ -76,42 +79,18 @@ class SigmoidBeliefNetwork(LatentModel):
         self.down = nn.ModuleList([nn.Linear(above, below) for below, above in widths])
         self.up = nn.ModuleList([nn.Linear(below, above) for below, above in widths])
 
-    def model(self, v: Tensor | None = None, observations: Observations | None = None) -> Tensor:
-        """The generative program: the prior, then one layer after the other down to ``v``.
+    def generate(self, prior: TorchDistribution) -> TorchDistribution:
+        """Sample ``hL`` ... ``h1``; the law of ``v`` given ``h1``."""
+        h: Tensor = pyro.sample(f"h{len(self.down)}", prior)
+        for level in range(len(self.down) - 1, 0, -1):
+            h = pyro.sample(f"h{level}", self.layer(self.down[level], h))
+        return self.layer(self.down[0], h)
 
-        Args:
-            v: rows to observe, (rows, visible); None draws ``size`` rows.
-            observations: the same by site name, as ``ReweightedWakeSleep`` gives them.
-
-        Returns:
-            The rows.
-        """
-        v = observed(v, observations)
-        pyro.module("down", self.down)
-        pyro.module("prior", self.prior)
-        with pyro.plate("rows", self.size, subsample=v):
-            h: Tensor = pyro.sample(f"h{len(self.down)}", self.prior())
-            for level in range(len(self.down) - 1, 0, -1):
-                h = pyro.sample(f"h{level}", self.layer(self.down[level], h))
-            return pyro.sample("v", self.layer(self.down[0], h), obs=v)
-
-    def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
-        """The recognition program, from ``v`` upwards.
-
-        Args:
-            v: rows, (rows, visible).
-            observations: the same by site name.
-
-        Raises:
-            ValueError: there are no rows to recognise.
-        """
-        h = observed(v, observations)
-        if h is None:
-            raise ValueError("`v` must be given to the guide, which draws the hidden layers from it, got None")
-        pyro.module("up", self.up)
-        with pyro.plate("rows", self.size, subsample=h):
-            for level, up in enumerate(self.up, 1):
-                h = pyro.sample(f"h{level}", self.layer(up, h))
+    def recognise(self, v: Tensor) -> None:
+        """Sample ``h1`` ... ``hL``, each from the layer below."""
+        h = v
+        for level, up in enumerate(self.up, 1):
+            h = pyro.sample(f"h{level}", self.layer(up, h))
 
     def decode(self, h: Tensor) -> TorchDistribution:
         """The law of v given the deepest units; the layers between are sampled.

@@ -9,15 +9,14 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_gen import distributions
 from pyro_gen.distributions.units import BernoulliUnits, Units
-from pyro_gen.infer import ContrastiveDivergence, LogPartition, LowerBound, contrastive_gradient, lower_bound
-from pyro_gen.models.latent import Observations, observed
+from pyro_gen.infer import ContrastiveDivergence, LogPartition, contrastive_gradient
+from pyro_gen.models.latent import Observations, RowModel, drawn, observed, recognised
 from pyro_gen.nn import RBM
 from pyro_gen.nn.learning import Gradients, centred
-from pyro_gen.nn.rbm import check_states
 
 
 class _LayeredRBM(RBM):
@@ -47,7 +46,7 @@ class _LayeredRBM(RBM):
         return centred(gradients, self.visible_offset, self.hidden_offset, self.connections)
 
 
-class DeepBoltzmannMachine(nn.Module):
+class DeepBoltzmannMachine(RowModel):
     r"""Layers v, h_1, ..., h_L of binary units with symmetric couplings between neighbours.
 
     .. math:: E(v, h_1, \dots, h_L) = -\sum_{l=0}^{L} b_l \cdot h_l - \sum_{l=1}^{L} h_{l-1} W_l h_l, \qquad h_0 = v
@@ -86,7 +85,6 @@ class DeepBoltzmannMachine(nn.Module):
     def __init__(
         self, visible: int, hidden: Sequence[int], size: int, mean_field_steps: int = 10, **settings: Any
     ) -> None:
-        super().__init__()
         if len(hidden) < 2 or min(visible, size, mean_field_steps, *hidden) < 1:
             raise ValueError(
                 "`hidden` must name at least two layers, and all sizes be at least 1, got "
@@ -99,8 +97,8 @@ class DeepBoltzmannMachine(nn.Module):
             )
         if units := [x for x in settings.values() if isinstance(x, Units) and not isinstance(x, BernoulliUnits)]:
             raise ValueError(f"a deep Boltzmann machine has Bernoulli units in all layers, got {units[0]}")
-        self.widths = (visible, *hidden)
-        self.visible, self.size, self.mean_field_steps = visible, size, mean_field_steps
+        super().__init__(visible, size)
+        self.widths, self.mean_field_steps = (visible, *hidden), mean_field_steps
         connections = torch.zeros(sum(self.widths[0::2]), sum(self.widths[1::2]))
         for rows, columns in self._blocks():
             connections[rows, columns] = 1
@@ -195,9 +193,7 @@ class DeepBoltzmannMachine(nn.Module):
         Raises:
             ValueError: there are no rows.
         """
-        v = observed(v, observations)
-        if v is None:
-            raise ValueError("`v` must be given to the guide, which draws the hidden layers from it, got None")
+        v = recognised(v, observations)
         with pyro.plate("rows", self.size, subsample=v):
             pyro.sample("h", dist.Bernoulli(probs=self._even_means(v)).to_event(1))
 
@@ -258,24 +254,6 @@ class DeepBoltzmannMachine(nn.Module):
         """
         return self.rbm().log_partition()
 
-    def lower_bound(self, v: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
-        """Variational and importance-weighted lower bound of log p(v); see :func:`pyro_gen.infer.lower_bound`.
-
-        Args:
-            v: rows of zeros and ones, (rows, visible).
-            num_particles: draws from the guide a row.
-            batch_size: rows at a time.
-
-        Returns:
-            The bounds of each row, with the errors of the rows, of the draws and of log Z.
-
-        Raises:
-            ValueError: ``v`` is no such table, or log Z is not known.
-        """
-        self.check(v)
-        partition = self.log_partition()
-        return lower_bound(self.model, self.guide, v, num_particles, lambda: partition, batch_size)
-
     @torch.no_grad()
     def sample(self, num_samples: int, num_steps: int = 100) -> Tensor:
         """Draw observed units: exactly where possible, else by sweeps over even and odd layers from the chains.
@@ -290,23 +268,7 @@ class DeepBoltzmannMachine(nn.Module):
         Raises:
             ValueError: there is neither an exact draw, nor chains, nor ``num_steps`` among the settings.
         """
-        joint = self.rbm()
-        if joint.samples_exactly or not len(self.rbm.chains):
-            return joint.sample((num_samples,))[:, : self.visible]
-        return joint.gibbs(self.rbm.particles(num_samples), num_steps)[:, : self.visible]
-
-    def check(self, v: Tensor) -> None:
-        """Check a table of rows.
-
-        Args:
-            v: what came.
-
-        Raises:
-            ValueError: it is not (rows, visible) with zeros and ones.
-        """
-        check_states("v", v)
-        if v.shape[-1] != self.visible:
-            raise ValueError(f"`v` must have {self.visible} columns, got {v.shape[-1]}")
+        return drawn(self.rbm, num_samples, num_steps)[:, : self.visible]
 
 
 def _slices(widths: Sequence[int]) -> list[slice]:

@@ -7,7 +7,7 @@ import pyro.distributions as dist
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_gen.models.latent import LatentModel, Observations, observed
+from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import RBM
 
 
@@ -46,6 +46,9 @@ class DiscreteVAE(LatentModel):
         torch.Size([6, 6])
     """
 
+    generator = "decoder"
+    recogniser = "encoder"
+
     def __init__(
         self,
         visible: int,
@@ -61,39 +64,13 @@ class DiscreteVAE(LatentModel):
         self.decoder = _network(latent, visible) if decoder is None else decoder
         self.encoder = _network(visible, latent) if encoder is None else encoder
 
-    def model(self, v: Tensor | None = None, observations: Observations | None = None) -> Tensor:
-        """The generative program.
+    def generate(self, prior: TorchDistribution) -> TorchDistribution:
+        """Sample ``z``; the law of ``v`` given it."""
+        return self.decode(pyro.sample("z", prior))
 
-        Args:
-            v: rows to observe, (rows, visible); None draws ``size`` rows.
-            observations: the same by site name, as ``ReweightedWakeSleep`` gives them.
-
-        Returns:
-            The rows.
-        """
-        v = observed(v, observations)
-        pyro.module("decoder", self.decoder)
-        pyro.module("prior", self.prior)
-        with pyro.plate("rows", self.size, subsample=v):
-            z: Tensor = pyro.sample("z", self.prior())
-            return pyro.sample("v", self.decode(z), obs=v)
-
-    def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
-        """The recognition program.
-
-        Args:
-            v: rows, (rows, visible).
-            observations: the same by site name.
-
-        Raises:
-            ValueError: there are no rows to recognise.
-        """
-        v = observed(v, observations)
-        if v is None:
-            raise ValueError("`v` must be given to the guide, which draws the latent units from it, got None")
-        pyro.module("encoder", self.encoder)
-        with pyro.plate("rows", self.size, subsample=v):
-            pyro.sample("z", self.encode(v))
+    def recognise(self, v: Tensor) -> None:
+        """Sample ``z`` from the encoder's law."""
+        pyro.sample("z", self.encode(v))
 
     def decode(self, h: Tensor) -> TorchDistribution:
         """The law of v given the latent units.

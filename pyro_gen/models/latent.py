@@ -1,10 +1,12 @@
-"""What models with one RBM, or other prior, over the latent units of each row have in common."""
+"""What models of rows of zeros and ones have in common, those above all with a prior over the latent units of each."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
+import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
@@ -13,13 +15,73 @@ from pyro_gen import distributions
 from pyro_gen.distributions.partition import LogPartition
 from pyro_gen.infer import ContrastiveDivergence, LowerBound, lower_bound
 from pyro_gen.nn import RBM
-from pyro_gen.nn.rbm import check_states
+from pyro_gen.nn.learning import check_states
 
 Observations = Mapping[str, Tensor]
 
 
-class LatentModel(nn.Module):
-    """A model/guide pair over rows of zeros and ones, with a prior module over the deepest units.
+class RowModel(nn.Module):
+    """A model/guide pair over rows of zeros and ones.
+
+    Args:
+        visible: number of observed units.
+        size: rows of the whole data set, which scales minibatches.
+
+    Raises:
+        ValueError: a size is below 1.
+    """
+
+    def __init__(self, visible: int, size: int) -> None:
+        super().__init__()
+        if visible < 1 or size < 1:
+            raise ValueError(f"`visible` and `size` must be at least 1, got {visible} and {size}")
+        self.visible, self.size = visible, size
+
+    @abstractmethod
+    def model(self, v: Tensor | None = None, observations: Observations | None = None) -> Tensor:
+        """The generative program."""
+
+    @abstractmethod
+    def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
+        """The recognition program."""
+
+    @abstractmethod
+    def log_partition(self) -> LogPartition | None:
+        """Log Z as the ``evaluation`` knows it, or None where nothing has to be normalised."""
+
+    def lower_bound(self, v: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
+        """Variational and importance-weighted lower bound of log p(v); see :func:`pyro_gen.infer.lower_bound`.
+
+        Args:
+            v: rows of zeros and ones, (rows, visible).
+            num_particles: draws from the guide a row.
+            batch_size: rows at a time.
+
+        Returns:
+            The bounds of each row, with the errors of the rows, of the draws and of log Z.
+
+        Raises:
+            ValueError: ``v`` is no such table, or log Z is not known.
+        """
+        self.check(v)
+        partition = self.log_partition()
+        get = None if partition is None else lambda: partition
+        return lower_bound(self.model, self.guide, v, num_particles, get, batch_size)
+
+    def check(self, v: Tensor) -> None:
+        """Check a table of rows.
+
+        Args:
+            v: what came.
+
+        Raises:
+            ValueError: it is not (rows, visible) with zeros and ones.
+        """
+        check_states("v", v, columns=self.visible)
+
+
+class LatentModel(RowModel):
+    """A model/guide pair over rows with a prior module over the deepest units.
 
     Args:
         visible: number of observed units.
@@ -31,24 +93,58 @@ class LatentModel(nn.Module):
             depends on the latent value.
     """
 
+    generator: ClassVar[str]
+    """The attribute that holds the network from latent units to rows."""
+    recogniser: ClassVar[str]
+    """The attribute that holds the network from rows to latent units."""
+
     def __init__(self, visible: int, size: int, prior: nn.Module) -> None:
-        super().__init__()
-        if visible < 1 or size < 1:
-            raise ValueError(f"`visible` and `size` must be at least 1, got {visible} and {size}")
+        super().__init__(visible, size)
         if isinstance(prior, RBM) and isinstance(prior.negative_phase, ContrastiveDivergence):
             raise ValueError(
                 "`prior` must not learn by ContrastiveDivergence, whose particles start at the value, and here that is "
                 "latent: use PersistentChains or Exact"
             )
-        self.visible, self.size, self.prior = visible, size, prior
+        self.prior = prior
 
-    @abstractmethod
     def model(self, v: Tensor | None = None, observations: Observations | None = None) -> Tensor:
-        """The generative program."""
+        """The generative program: the prior, then downwards to ``v``.
+
+        Args:
+            v: rows to observe, (rows, visible); None draws ``size`` rows.
+            observations: the same by site name, as ``ReweightedWakeSleep`` gives them.
+
+        Returns:
+            The rows.
+        """
+        v = observed(v, observations)
+        pyro.module(self.generator, getattr(self, self.generator))
+        pyro.module("prior", self.prior)
+        with pyro.plate("rows", self.size, subsample=v):
+            return pyro.sample("v", self.generate(self.prior()), obs=v)
+
+    def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
+        """The recognition program, from ``v`` upwards.
+
+        Args:
+            v: rows, (rows, visible).
+            observations: the same by site name.
+
+        Raises:
+            ValueError: there are no rows to recognise.
+        """
+        v = recognised(v, observations)
+        pyro.module(self.recogniser, getattr(self, self.recogniser))
+        with pyro.plate("rows", self.size, subsample=v):
+            self.recognise(v)
 
     @abstractmethod
-    def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
-        """The recognition program."""
+    def generate(self, prior: TorchDistribution) -> TorchDistribution:
+        """Sample the latent sites of rows from the prior downwards; the law of ``v`` given the lowest."""
+
+    @abstractmethod
+    def recognise(self, v: Tensor) -> None:
+        """Sample the latent sites of rows from ``v`` upwards."""
 
     @abstractmethod
     def decode(self, h: Tensor) -> TorchDistribution:
@@ -63,25 +159,6 @@ class LatentModel(nn.Module):
         with torch.no_grad():
             prior = self.prior()
             return prior.log_partition() if isinstance(prior, distributions.RBM) else None
-
-    def lower_bound(self, v: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
-        """Variational and importance-weighted lower bound of log p(v); see :func:`pyro_gen.infer.lower_bound`.
-
-        Args:
-            v: rows of zeros and ones, (rows, visible).
-            num_particles: draws from the guide a row.
-            batch_size: rows at a time.
-
-        Returns:
-            The bounds of each row, with the errors of the rows, of the draws and of log Z.
-
-        Raises:
-            ValueError: ``v`` is no such table, or log Z of the prior is not known.
-        """
-        self.check(v)
-        partition = self.log_partition()
-        get = None if partition is None else lambda: partition
-        return lower_bound(self.model, self.guide, v, num_particles, get, batch_size)
 
     @torch.no_grad()
     def sample(self, num_samples: int, num_steps: int = 100) -> Tensor:
@@ -113,23 +190,10 @@ class LatentModel(nn.Module):
         Raises:
             ValueError: the prior has neither an exact draw, nor chains, nor ``num_steps`` of its own.
         """
-        prior = self.prior()
-        if isinstance(self.prior, RBM) and not prior.samples_exactly and len(self.prior.chains):
-            return prior.gibbs(self.prior.particles(num_samples), num_steps)
-        return prior.sample((num_samples,))
-
-    def check(self, v: Tensor) -> None:
-        """Check a table of rows.
-
-        Args:
-            v: what came.
-
-        Raises:
-            ValueError: it is not (rows, visible) with zeros and ones.
-        """
-        check_states("v", v)
-        if v.shape[-1] != self.visible:
-            raise ValueError(f"`v` must have {self.visible} columns, got {v.shape[-1]}")
+        if isinstance(self.prior, RBM):
+            return drawn(self.prior, num_samples, num_steps)
+        draws: Tensor = self.prior().sample((num_samples,))
+        return draws
 
 
 def observed(v: Tensor | None, observations: Observations | None, name: str = "v") -> Tensor | None:
@@ -146,4 +210,37 @@ def observed(v: Tensor | None, observations: Observations | None, name: str = "v
     return observations[name] if observations is not None else v
 
 
-__all__ = ["LatentModel", "Observations", "observed"]
+def recognised(v: Tensor | None, observations: Observations | None) -> Tensor:
+    """The data as :func:`observed` finds them, which a guide cannot do without.
+
+    Args:
+        v: the data, or None.
+        observations: values by site, or None.
+
+    Raises:
+        ValueError: there are none.
+    """
+    v = observed(v, observations)
+    if v is None:
+        raise ValueError("`v` must be given to the guide, which draws the latent units from it, got None")
+    return v
+
+
+def drawn(rbm: RBM, num_samples: int, num_steps: int) -> Tensor:
+    """Visible states of a module: exact draws where there are any, else its chains run on where it keeps any.
+
+    Args:
+        rbm: the module.
+        num_samples: rows to draw.
+        num_steps: Gibbs sweeps from the chains.
+
+    Raises:
+        ValueError: there is neither an exact draw, nor chains, nor ``num_steps`` among the module's settings.
+    """
+    distribution = rbm()
+    if distribution.samples_exactly or not len(rbm.chains):
+        return distribution.sample((num_samples,))
+    return distribution.gibbs(rbm.particles(num_samples), num_steps)
+
+
+__all__ = ["LatentModel", "Observations", "RowModel", "drawn", "observed", "recognised"]

@@ -5,7 +5,8 @@ from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
 from pyro_gen.nn.learning import centred
-from pyro_gen.nn.rbm import RBM, Diagnostics
+from pyro_gen.nn.rbm import RBM
+from pyro_gen.nn.rbm_learning import Diagnostics
 
 __all__ = [
     "FVSBN",

@@ -10,17 +10,16 @@ from torch import Tensor, nn
 from pyro_gen import distributions
 from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.coupling_graph import CouplingGraph
-from pyro_gen.distributions.energy import Memo
 from pyro_gen.distributions.misuse import refuse_misuse
-from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, State, check_plain_phase
+from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, check_plain_phase
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.distributions.units.binary import BinaryUnits
-from pyro_gen.kernels import draw_seed
-from pyro_gen.nn.learning import FROZEN_AFTER, check_chains, check_evaluation, warn_if_frozen
+from pyro_gen.nn.chains import ChainModule
+from pyro_gen.nn.learning import check_evaluation, check_states
 
 
-class BoltzmannMachine(nn.Module):
+class BoltzmannMachine(ChainModule):
     """Couplings and biases to be learned; calling it returns :class:`pyro_gen.distributions.BoltzmannMachine`.
 
     As :class:`pyro_gen.nn.RBM` does, a call in training mode with gradients enabled advances the negative phase once
@@ -56,9 +55,6 @@ class BoltzmannMachine(nn.Module):
     """
 
     edges: Tensor
-    chains: Tensor
-    step: Tensor
-    seed: Tensor
     base_rates: Tensor
 
     def __init__(
@@ -70,27 +66,20 @@ class BoltzmannMachine(nn.Module):
         evaluation: Partition | None = None,
         num_steps: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(negative_phase, evaluation, num_steps)
         if features < 1:
             raise ValueError(f"`features` must be at least 1, got {features}")
         if not isinstance(units, BinaryUnits):
             raise ValueError(f"`units` must be binary, BernoulliUnits() or SpinUnits(), got {units}")
         check_plain_phase(negative_phase)
         check_evaluation(evaluation)
-        self.units, self.num_steps = units, num_steps
-        self.negative_phase, self.evaluation = negative_phase, evaluation
+        self.units = units
         self._graph = CouplingGraph.complete(features) if edges is None else CouplingGraph(features, edges)
         self.coupling = nn.Parameter(torch.zeros(self._graph.num_edges))
         self.bias = nn.Parameter(torch.zeros(features))
-        num_chains = negative_phase.persistent_chains if isinstance(negative_phase, NegativePhase) else 0
         self.register_buffer("edges", self._graph.edges.clone())
-        noise = torch.randint(2, (num_chains, features)).to(self.bias.dtype)
-        self.register_buffer("chains", units.from_bits(noise))
-        self.register_buffer("step", torch.tensor(0))
-        self.register_buffer("seed", torch.tensor(draw_seed()))
+        self._keep_chains(units.from_bits(torch.randint(2, (self.num_chains, features)).to(self.bias.dtype)))
         self.register_buffer("base_rates", units.mean(torch.zeros(features)))
-        self._memo: Memo = []
-        self._landmark: Tensor | None = None
 
     @classmethod
     def from_data(cls, x: Tensor, edges: Tensor | None = None, **settings: Any) -> BoltzmannMachine:
@@ -113,7 +102,7 @@ class BoltzmannMachine(nn.Module):
         """
         machine = cls(x.shape[-1] if x.dim() else 0, edges, **settings)
         machine = machine.to(x.device, x.dtype if x.is_floating_point() else None)
-        machine.check_states("x", x)
+        check_states("x", x, machine.units)
         with torch.no_grad():
             x = x.to(machine.bias)
             bits = machine.units.bits(x)
@@ -141,15 +130,14 @@ class BoltzmannMachine(nn.Module):
             ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights, batched
                 parameters).
         """
-        learning = self.training and torch.is_grad_enabled()
-        phase = self.negative_phase if learning else check_evaluation(self.evaluation)
-        if isinstance(phase, NegativePhase):
+        partition = self.partition
+        if isinstance(partition, NegativePhase):
             refuse_misuse(torch.broadcast_shapes(self.coupling.shape[:-1], self.bias.shape[:-1]))
-            seed, step = int(self.seed), int(self.step)
-            self.advance(phase)
-            partition: Partition | None = phase.snapshot(self.state(), seed, step)
+            seed, step = self.key
+            self.advance(partition)
+            partition = partition.snapshot(self.state(), seed, step)
         else:
-            partition = with_base_rates(phase, self.base_rates)
+            partition = with_base_rates(partition, self.base_rates)
         result = self.distribution()
         if isinstance(self.coupling, nn.Parameter) and isinstance(self.bias, nn.Parameter):
             result.share(self._memo)  # one run of AIS for each version of the parameters
@@ -161,46 +149,17 @@ class BoltzmannMachine(nn.Module):
         settings: dict[str, Any] = {"num_steps": self.num_steps, "units": self.units, "graph": self.graph}
         return distributions.BoltzmannMachine(self.coupling, self.bias, **settings)
 
-    def state(self) -> State:
-        """The buffers, by name: what a negative phase works on."""
-        return dict(self.named_buffers(recurse=False))
-
-    @torch.no_grad()
     def advance(self, phase: NegativePhase) -> None:
-        """Run the sweeps of one update with the module's key, and count them; frozen chains are noticed.
+        """Run the sweeps of one update with the module's key, and count them.
 
         Args:
             phase: the settings.
         """
         check_plain_phase(phase)
-        check_chains(phase, self.chains)
-        seed, step = int(self.seed), int(self.step)
-        for name, value in phase.advance(self.distribution(), self.state(), seed, step).items():
-            self._buffers[name] = value
-        self.step += phase.num_steps
-        if step // phase.num_steps % FROZEN_AFTER == 0 and phase.persistent_chains:
-            warn_if_frozen(self._landmark, self.chains)
-            self._landmark = self.chains
+        super().advance(phase)
 
-    def check_states(self, name: str, x: Tensor) -> None:
-        """Check a batch of states.
-
-        Args:
-            name: the argument's name, for the message.
-            x: what came.
-
-        Raises:
-            ValueError: ``x`` is not (rows, features) with at least one row, or holds what the units cannot take.
-        """
-        if x.dim() != 2 or not len(x) or x.shape[-1] != len(self.bias):
-            expected = f"(rows, {len(self.bias)}) with at least one row"
-            raise ValueError(f"`{name}` must have shape {expected}, got {tuple(x.shape)}")
-        if not self.units.support.check(x).all():
-            raise ValueError(f"`{name}` must hold states of {type(self.units).__name__} only, got other values or NaN")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles find out log Z for themselves."""
-        return self.__dict__ | {"_memo": [], "_landmark": None}
+    def _plain(self) -> distributions.BoltzmannMachine:
+        return self.distribution()
 
     def extra_repr(self) -> str:
         """Sizes and settings."""

@@ -12,10 +12,10 @@ from pyro_gen.distributions.class_rbm import encode, label_logits
 from pyro_gen.distributions.misuse import refuse_misuse
 from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, check_plain_phase
 from pyro_gen.distributions.partition import Partition
-from pyro_gen.kernels import draw_seed
+from pyro_gen.nn.chains import ChainModule
 
 
-class ClassRBM(nn.Module):
+class ClassRBM(ChainModule):
     r"""Weights and chains of a class-RBM; calling it with inputs returns the law of their labels.
 
     ``class_rbm(v)`` is p(y | v), exact and differentiable, and ``class_rbm.joint()`` is p(v, y) under the negative
@@ -55,10 +55,6 @@ class ClassRBM(nn.Module):
         (torch.Size([]), 1)
     """
 
-    chains: Tensor
-    step: Tensor
-    seed: Tensor
-
     def __init__(
         self,
         visible: int,
@@ -69,7 +65,7 @@ class ClassRBM(nn.Module):
         num_steps: int | None = None,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(negative_phase, evaluation, num_steps)
         if min(visible, hidden, classes) < 1:
             raise ValueError(
                 f"sizes must be at least 1, got `visible` {visible}, `hidden` {hidden}, `classes` {classes}"
@@ -79,16 +75,12 @@ class ClassRBM(nn.Module):
         if isinstance(evaluation, NegativePhase | AIS):
             raise ValueError(f"`evaluation` must know log Z: Exact(...) or None, got {evaluation}")
         check_plain_phase(negative_phase)
-        self.negative_phase, self.evaluation, self.num_steps = negative_phase, evaluation, num_steps
         self.dropout, self.classes = dropout, classes
         self.weight = nn.Parameter(torch.randn(visible, hidden) / visible**0.5)
         self.label_weight = nn.Parameter(torch.randn(classes, hidden) / visible**0.5)
         self.vbias, self.label_bias, self.hbias = (nn.Parameter(torch.zeros(n)) for n in (visible, classes, hidden))
-        num_chains = negative_phase.persistent_chains if isinstance(negative_phase, NegativePhase) else 0
-        v, y = torch.randint(2, (num_chains, visible)), torch.randint(classes, (num_chains,))
-        self.register_buffer("chains", encode(v.to(self.weight.dtype), y, classes))
-        self.register_buffer("step", torch.tensor(0))
-        self.register_buffer("seed", torch.tensor(draw_seed()))
+        v, y = torch.randint(2, (self.num_chains, visible)), torch.randint(classes, (self.num_chains,))
+        self._keep_chains(encode(v.to(self.weight.dtype), y, classes))
 
     def forward(self, v: Tensor) -> dist.Categorical:
         """The law of the labels given inputs, p(y | v); with dropout while training.
@@ -118,14 +110,12 @@ class ClassRBM(nn.Module):
         Raises:
             ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights).
         """
-        parameters = self.weight, self.label_weight, self.vbias, self.label_bias, self.hbias
-        result = distributions.ClassRBM(*parameters, num_steps=self.num_steps)
-        phase = self.negative_phase if self.training and torch.is_grad_enabled() else self.evaluation
-        partition = phase
-        if isinstance(phase, NegativePhase):
+        result, partition = self._plain(), self.partition
+        if isinstance(partition, NegativePhase):
             refuse_misuse(result.parameter_batch_shape)
-            seed, step = int(self.seed), int(self.step)
-            partition = phase.snapshot({"chains": self._advance(phase, result)}, seed, step)
+            seed, step = self.key
+            self.advance(partition)
+            partition = partition.snapshot(self.state(), seed, step)
         result.partition = None if partition is None else partition.bind(result)
         return result
 
@@ -147,14 +137,9 @@ class ClassRBM(nn.Module):
         given_label = torch.sigmoid((v @ self.weight + self.hbias).unsqueeze(-2) + self.label_weight)
         return (logits.softmax(-1).unsqueeze(-1) * given_label).sum(-2)
 
-    @torch.no_grad()
-    def _advance(self, phase: NegativePhase, joint: distributions.ClassRBM) -> Tensor:
-        """Carry the chains on, if the phase keeps any, and count the sweeps."""
-        seed, step = int(self.seed), int(self.step)
-        self.step += phase.num_steps
-        if phase.persistent_chains:
-            self.chains = joint.sweep(self.chains, phase.num_steps, seed, step)
-        return self.chains
+    def _plain(self) -> distributions.ClassRBM:
+        parameters = self.weight, self.label_weight, self.vbias, self.label_bias, self.hbias
+        return distributions.ClassRBM(*parameters, num_steps=self.num_steps)
 
     def extra_repr(self) -> str:
         """Sizes and settings."""

@@ -16,10 +16,11 @@ from pyro_gen.distributions.negative_phase import (
     check_plain_phase,
 )
 from pyro_gen.distributions.partition import LogPartition, Partition
-from pyro_gen.kernels import draw_seed, rbm_gibbs
+from pyro_gen.kernels import rbm_gibbs
+from pyro_gen.nn.chains import PhaseModule
 
 
-class ConditionalRBM(nn.Module):
+class ConditionalRBM(PhaseModule):
     r"""An RBM over v whose biases depend on a context c through a network; the weight is shared.
 
     .. math:: p(v | c) = \frac{1}{Z(c)} \sum_h e^{(a + \alpha(c)) \cdot v + (b + \beta(c)) \cdot h + v W h}, \qquad
@@ -57,10 +58,6 @@ class ConditionalRBM(nn.Module):
         torch.Size([5, 4])
     """
 
-    chains: Tensor
-    step: Tensor
-    seed: Tensor
-
     def __init__(
         self,
         visible: int,
@@ -71,7 +68,7 @@ class ConditionalRBM(nn.Module):
         evaluation: Partition | None = None,
         num_steps: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(negative_phase, evaluation, num_steps)
         if min(visible, hidden, context) < 1:
             raise ValueError(
                 f"sizes must be at least 1, got `visible` {visible}, `hidden` {hidden}, `context` {context}"
@@ -79,15 +76,11 @@ class ConditionalRBM(nn.Module):
         if isinstance(evaluation, NegativePhase):
             raise ValueError(f"`evaluation` must know log Z: Exact(...) or None, got {evaluation}")
         check_plain_phase(negative_phase)
-        self.context, self.negative_phase = context, negative_phase
-        self.evaluation, self.num_steps = evaluation, num_steps
+        self.context = context
         self.weight = nn.Parameter(0.01 * torch.randn(visible, hidden))
         self.vbias, self.hbias = nn.Parameter(torch.zeros(visible)), nn.Parameter(torch.zeros(hidden))
         self.network = _linear(context, visible + hidden) if network is None else network
-        num_chains = negative_phase.persistent_chains if isinstance(negative_phase, NegativePhase) else 0
-        self.register_buffer("chains", torch.randint(2, (num_chains, visible)).to(self.weight.dtype))
-        self.register_buffer("step", torch.tensor(0))
-        self.register_buffer("seed", torch.tensor(draw_seed()))
+        self._keep_chains(torch.randint(2, (self.num_chains, visible)).to(self.weight.dtype))
 
     def forward(self, context: Tensor, index: Tensor | None = None) -> distributions.RBM:
         """The law of the visible units given contexts; advances the negative phase in training mode with gradients.
@@ -112,9 +105,8 @@ class ConditionalRBM(nn.Module):
             )
         visible, hidden = biases.split(sizes, -1)
         result = distributions.RBM(self.weight, self.vbias + visible, self.hbias + hidden, num_steps=self.num_steps)
-        learning = self.training and torch.is_grad_enabled()
-        phase = self.negative_phase if learning else self.evaluation
-        partition = self._snapshot(phase, result, index) if isinstance(phase, NegativePhase) else phase
+        partition = self.partition
+        partition = self._snapshot(partition, result, index) if isinstance(partition, NegativePhase) else partition
         result.partition = None if partition is None else partition.bind(result)
         return result
 
@@ -126,7 +118,7 @@ class ConditionalRBM(nn.Module):
                 f"while learning under {phase} `context` must have shape (rows, {self.context}), one for each row of "
                 f"data, got batch shape {tuple(result.batch_shape)}"
             )
-        seed, step = int(self.seed), int(self.step)
+        seed, step = self.key
         self.step += phase.num_steps
         if not phase.persistent_chains:
             return _RowContrast(phase.num_steps, seed, step)

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from pyro_gen.distributions.negative_phase import NegativePhase
 from pyro_gen.distributions.partition import Partition
+from pyro_gen.distributions.units import BernoulliUnits, Units
 
+BERNOULLI = BernoulliUnits()
 Gradients = tuple[Tensor, Tensor, Tensor]
 """Of weight, visible bias and hidden bias."""
 FROZEN_AFTER = 256
@@ -139,3 +141,30 @@ def check_chains(phase: NegativePhase, chains: Tensor) -> None:
         raise ValueError(
             f"`negative_phase` must keep the {len(chains)} chains that the module was made with, got {phase}"
         )
+
+
+def check_states(name: str, x: Tensor, units: Units = BERNOULLI, columns: int | None = None) -> None:
+    """Check a batch of rows.
+
+    Args:
+        name: the argument's name, for the message.
+        x: what came.
+        units: type of the units whose states they must be.
+        columns: how many units there are; None takes any number.
+
+    Raises:
+        ValueError: ``x`` is not (rows, units) with at least one row of states.
+    """
+    if not isinstance(x, Tensor):
+        raise ValueError(f"`{name}` must be a tensor, got {type(x).__name__}")
+    if x.dim() != 2 or 0 in x.shape:
+        raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
+    if columns is not None and x.shape[-1] != columns:
+        raise ValueError(f"`{name}` must have {columns} columns, got {x.shape[-1]}")
+    if not isinstance(units, BernoulliUnits):
+        if not units.support.check(x).all():
+            kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
+            raise ValueError(f"`{name}` must hold states of {type(units).__name__}, got {kind}")
+    elif not torch.equal(x.ceil().clamp_(0, 1) if x.is_floating_point() else x.bool(), x):
+        kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
+        raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")

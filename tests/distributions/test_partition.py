@@ -372,3 +372,39 @@ def test_a_new_annealed_log_z_for_every_step_of_nuts_is_refused() -> None:
     model = shifted(lambda: RBM(weight, vbias, hbias, AIS(20, 20)))
     with pytest.raises(ValueError, match="AIS"):
         MCMC(NUTS(model), num_samples=5, warmup_steps=5, disable_progbar=True).run()
+
+
+def test_the_gradient_of_an_annealed_probability_weighs_the_particles() -> None:
+    """One temperature from far away, so that the weights differ: the mean of 40 runs of 3000 chains is exact."""
+    strong = Weights.normal(4, 3, scale=1.5, seed=3)
+
+    def gradient(partition: Partition | None) -> Tensor:
+        parameters = leaves(strong)
+        return torch.cat(
+            [x.flatten() for x in torch.autograd.grad(RBM(*parameters, partition).log_prob(V[5]), parameters)]
+        )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # few effective chains are the point
+        runs = torch.stack([gradient(AIS(3000, 1, RATES)) for _ in range(40)])
+    z = (runs.mean(0) - gradient(None)) / (runs.std(0) / 40**0.5)
+    assert z.abs().max() < Z_LIMIT, z
+
+
+def test_a_reverse_run_walks_the_forward_run_s_own_path_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Base rates and temperatures come from a pilot of the run's own key, so both runs must use the same key."""
+    paths: list[tuple[Tensor, Tensor]] = []
+    anneal = RBM.anneal
+
+    def watched(self: RBM, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        paths.append((base, betas))
+        return anneal(self, states, base, betas, seed)
+
+    monkeypatch.setattr(RBM, "anneal", watched)
+    rbm = RBM(*SMALL.tensors(), AIS(50, 300))
+    rbm.log_partition()
+    (base, betas) = paths[-1]
+    assert isinstance(rbm.partition, AIS)
+    rbm.partition.reverse_log_weights(rbm, exact_rows(SMALL, 20))
+    assert torch.equal(paths[-1][0], base)
+    assert torch.equal(paths[-1][1], betas.flip(0))

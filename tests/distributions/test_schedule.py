@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from pyro_gen.distributions import AIS, RBM, Exact
 from pyro_gen.distributions.products import fits, log_sum_by_products
-from pyro_gen.distributions.schedule import SHORTEST, adaptive_betas, linear_betas
+from pyro_gen.distributions.schedule import SHORTEST, _friction, adaptive_betas, linear_betas
 from pyro_gen.distributions.streaming import BLOCK_BYTES
 
 
@@ -96,3 +98,41 @@ def test_a_streamed_log_z_is_the_direct_one(scale: float) -> None:
     assert fits(weight.mT, hbias, vbias) == (scale == 1)
     value = RBM(weight, vbias, hbias, Exact()).log_partition().value
     torch.testing.assert_close(value, direct(weight.mT, hbias, vbias), rtol=1e-11, atol=0)
+
+
+def test_the_friction_of_a_segment_holds_its_neighbours_share() -> None:
+    """The sum over |r - s| <= 1 of the sample covariances, but no less than a quarter of the variance."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(5, 40, generator=generator).double()
+    log_weights = noise + torch.tensor([1.0, 0.8, 0.0, -1.5, 0.0]).double().unsqueeze(-1) * noise.roll(1, 0)
+    covariance = torch.cov(log_weights, correction=0)
+    wanted = covariance.diagonal() + torch.stack(
+        [covariance[s, [r for r in (s - 1, s + 1) if 0 <= r < 5]].sum() for s in range(5)]
+    )
+    wanted = torch.maximum(wanted, covariance.diagonal() / 4)
+    assert (wanted != covariance.diagonal()).all()
+    torch.testing.assert_close(_friction(log_weights), wanted)
+
+
+@pytest.mark.parametrize("key", [4, 5, 6, 7])
+def test_no_key_of_a_pilot_is_the_run_s(key: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that knows the run's own draws would bias the estimate: pilots of base and schedule share no key."""
+    keys: list[int] = []
+
+    def watch(name: str, position: int) -> None:
+        original = getattr(RBM, name)
+
+        def watched(self: RBM, *arguments: Any) -> Any:
+            keys.append(arguments[position])
+            return original(self, *arguments)
+
+        monkeypatch.setattr(RBM, name, watched)
+
+    for name, position in (("base_states", 2), ("sweep", 2), ("anneal", 3)):
+        watch(name, position)
+    monkeypatch.setattr("pyro_gen.distributions.annealing.draw_seed", lambda: key)
+    RBM(*parameters(8, 5), AIS(20, SHORTEST)).log_partition()
+    base, schedule, run = set(keys[:2]), set(keys[2:-2]), set(keys[-2:])
+    assert run == {key}
+    assert len(schedule) == 17
+    assert len(base | schedule | run) == len(base) + len(schedule) + len(run)

@@ -22,6 +22,7 @@ from pyro_gen.infer import (
     log_partition_bracket,
     population_annealing,
 )
+from pyro_gen.infer.bracket import _highest
 from pyro_gen.testing import multinomial_floor, total_variation
 
 Parameters = tuple[Tensor, Tensor, Tensor]
@@ -225,3 +226,47 @@ def test_the_bracket_holds_the_exact_log_z_of_other_units(units: Units) -> None:
     bracket = log_partition_bracket(RBM(*parameters, AIS(100, 400), visible_units=units), burn_in=50)
     assert bracket.lower < exact < bracket.upper
     assert bracket.resolved
+
+
+def test_the_estimates_are_log_means_of_weights_and_of_their_inverses() -> None:
+    log_weights = torch.tensor([0.5, -1.0, 2.0, 0.3]).double()
+    for estimate, sign in ((forward_estimate(log_weights), 1.0), (reverse_estimate(log_weights), -1.0)):
+        weights = (sign * log_weights).exp()
+        assert math.isclose(estimate.value, sign * weights.mean().log())
+        assert math.isclose(estimate.standard_error, weights.std() / weights.mean() / 4**0.5)
+        assert math.isclose(estimate.effective_sample_size, weights.sum().square() / weights.square().sum())
+
+
+def test_ends_lie_three_standard_errors_outside_and_the_start_that_reaches_highest_counts() -> None:
+    def estimate(value: list[float], error: list[float]) -> LogPartition:
+        size = torch.tensor([50.0, 60.0])
+        return LogPartition(torch.tensor(value).double(), torch.tensor(error).double(), size, "AIS")
+
+    forward = estimate([5.0, 8.0], [0.2, 0.1])
+    reverse = _highest([estimate([5.2, 7.0], [0.01, 0.1]), estimate([5.1, 7.1], [0.1, 0.01])])
+    torch.testing.assert_close(reverse.value, torch.tensor([5.1, 7.0]).double())
+    torch.testing.assert_close(reverse.standard_error, torch.tensor([0.1, 0.1]).double())
+    bracket = Bracket(forward, reverse, {}, forward.value, reverse.value)
+    torch.testing.assert_close(bracket.lower, torch.tensor([4.4, 7.7]).double())
+    torch.testing.assert_close(bracket.upper, torch.tensor([5.6, 8.3]).double())
+
+
+def test_given_states_are_moved_on_before_they_are_annealed_back() -> None:
+    """One temperature and 2000 chains that were one state: an unmoved start would have one weight and no error."""
+    weight, vbias, hbias = (0.5 * p for p in parameters(3, 2))
+    bracket = log_partition_bracket(RBM(weight, vbias, hbias, AIS(50, 1)), torch.ones(2000, 3), burn_in=50)
+    given = bracket.starts["given"]
+    exact = RBM(weight, vbias, hbias).log_partition().value
+    assert 0 < given.standard_error < 0.05
+    assert abs(given.value - exact) < 6 * given.standard_error
+
+
+def test_the_error_of_the_acceptance_ratio_is_its_spread() -> None:
+    """300 runs of 200 and 100 chains: the ratio is 1 within 6 of its standard errors, 0.04."""
+    values, errors = [], []
+    for _ in range(300):
+        forward, reverse = torch.randn(200).double() - 0.5, torch.randn(100).double() + 0.5
+        found = Bracket(forward_estimate(forward), reverse_estimate(reverse), {}, forward, reverse).combined
+        values.append(found.value)
+        errors.append(found.standard_error)
+    assert abs(torch.stack(values).std() / torch.stack(errors).mean() - 1) < 0.25

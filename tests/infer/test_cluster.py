@@ -7,7 +7,7 @@ import torch
 
 from pyro_gen.distributions import RBM, BernoulliUnits, BoltzmannMachine, SpinUnits, ising_lattice, lattice_edges
 from pyro_gen.infer import BlockGibbs, GibbsState, SwendsenWang
-from pyro_gen.infer.cluster import _clusters
+from pyro_gen.infer.cluster import clusters_of
 from pyro_gen.testing import goodness_of_fit
 
 P_LIMIT = 1e-7
@@ -37,7 +37,7 @@ def test_clusters_are_the_connected_components() -> None:
 
     edges = lattice_edges(6, 7)
     bound = torch.rand(20, len(edges)) < torch.linspace(0, 1, 20)[:, None]
-    found = _clusters(edges, bound, 42)
+    found = clusters_of(edges, bound, 42)
     for chain in range(20):
         graph = nx.empty_graph(42)
         graph.add_edges_from(edges[bound[chain]].tolist())

@@ -28,33 +28,15 @@ from torch import Tensor
 
 from pyro_gen import nn
 from pyro_gen.distributions import RBM
-from pyro_gen.infer import (
-    ContrastiveDivergence,
-    Exact,
-    FastPersistentChains,
-    NegativePhase,
-    PersistentChains,
-    TemperedChains,
-    WeightedChains,
-    contrastive_gradient,
-)
-
-Phase = NegativePhase
-PHASES: list[Phase] = [
-    PersistentChains(num_steps=3, num_chains=20),
-    ContrastiveDivergence(3),
-    FastPersistentChains(num_steps=3, num_chains=20),
-    TemperedChains(num_steps=3, num_chains=20, num_betas=4),
-    WeightedChains(num_steps=3, num_chains=20, num_witnesses=10),
-]
-NAMES = ("weight", "vbias", "hbias")
+from pyro_gen.infer import ContrastiveDivergence, Exact, NegativePhase, PersistentChains, contrastive_gradient
+from tests.phases import PHASES, gradients
 
 
 def no_guide(*_: object) -> None:
     """Nothing is latent: maximum likelihood."""
 
 
-def setting(phase: Phase | Exact, count: int = 12) -> tuple[nn.RBM, Tensor]:
+def setting(phase: NegativePhase | Exact, count: int = 12) -> tuple[nn.RBM, Tensor]:
     x = torch.randint(2, (count, 6)).double()
     rbm = nn.RBM.from_data(x, 4, negative_phase=phase)
     with torch.no_grad():
@@ -73,10 +55,6 @@ def observe(rbm: nn.RBM, size: int | None = None) -> Callable[[Tensor], None]:
     return model
 
 
-def gradients(rbm: nn.RBM) -> list[Tensor]:
-    return [getattr(rbm, name).grad for name in NAMES]
-
-
 def svi_gradients(
     rbm: nn.RBM, model: Callable[[Tensor], None], x: Tensor, elbo: Trace_ELBO | TraceEnum_ELBO
 ) -> list[Tensor]:
@@ -86,19 +64,19 @@ def svi_gradients(
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=str)
-def test_the_custom_step_is_the_svi_gradient(phase: Phase) -> None:
+def test_the_custom_step_is_the_svi_gradient(phase: NegativePhase) -> None:
     rbm, x = setting(phase)
     twin = copy.deepcopy(rbm)
     svi = svi_gradients(rbm, observe(rbm, size=100), x, Trace_ELBO())
     contrastive_gradient(twin, x)
     assert torch.equal(rbm.chains, twin.chains)
-    assert rbm.step == twin.step == 3
+    assert rbm.step == twin.step == phase.num_steps
     for ours, theirs in zip(gradients(twin), svi, strict=True):
         torch.testing.assert_close(100 * ours, theirs, rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=str)
-def test_the_custom_step_returns_the_contrast_of_svi(phase: Phase) -> None:
+def test_the_custom_step_returns_the_contrast_of_svi(phase: NegativePhase) -> None:
     rbm, x = setting(phase)
     twin = copy.deepcopy(rbm)
     loss = Trace_ELBO().differentiable_loss(observe(rbm), no_guide, x)
@@ -106,7 +84,7 @@ def test_the_custom_step_returns_the_contrast_of_svi(phase: Phase) -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=str)
-def test_enumerated_sites_beside_the_rbm_do_not_disturb_it(phase: Phase) -> None:
+def test_enumerated_sites_beside_the_rbm_do_not_disturb_it(phase: NegativePhase) -> None:
     rbm, x = setting(phase)
     twin = copy.deepcopy(rbm)
     plain = observe(rbm)
@@ -223,7 +201,7 @@ def refused(call: Callable[[], object], message: str) -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=str)
-def test_callers_that_need_a_density_are_refused_and_advance_nothing(phase: Phase) -> None:
+def test_callers_that_need_a_density_are_refused_and_advance_nothing(phase: NegativePhase) -> None:
     rbm, x = setting(phase)
     model = observe(rbm)
 

@@ -120,3 +120,12 @@ def test_another_log_z_shifts_the_bounds() -> None:
     assert "log Z +/- 0.10" in str(bound)
     with pytest.raises(ValueError, match="normalised by itself"):
         lower_bound(model, guide, X).against(torch.tensor(1.0))
+
+
+def test_the_sampling_error_is_that_of_the_mean_bound() -> None:
+    """A fair coin as guide: the log weight of each row has two values, half their difference apart from the mean."""
+    bound = lower_bound(model, guide, X, num_particles=20_000)
+    on, off = (torch.tensor(p).log() + dist.Normal(loc, 1.0).log_prob(X) for p, loc in ((0.3, 2.0), (0.7, 0.0)))
+    variance = ((on - off) / 2).square()
+    assert bound.sampling_error == pytest.approx((variance.sum() / 20_000).sqrt().item() / 3, rel=1e-3)
+    assert bound.row_error == pytest.approx(bound.rows.std().item() / 3**0.5)

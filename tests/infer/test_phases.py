@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pyro
 import pytest
@@ -14,7 +15,8 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_gen import datasets, distributions, nn
-from pyro_gen.distributions.tempering import _swap, _sweep
+from pyro_gen.distributions import tempering
+from pyro_gen.distributions.tempering import tempered_sweep
 from pyro_gen.infer import (
     ContrastiveDivergence,
     Exact,
@@ -28,15 +30,7 @@ from pyro_gen.infer import (
 from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.nn.learning import centred
 from pyro_gen.testing import multinomial_floor, total_variation
-
-PHASES: list[NegativePhase] = [
-    PersistentChains(20, 2),
-    ContrastiveDivergence(2),
-    FastPersistentChains(20, 2),
-    TemperedChains(5, 2, num_betas=4),
-    WeightedChains(20, 2, 10),
-]
-NAMES = ("weight", "vbias", "hbias")
+from tests.phases import LAYERED, PHASES, gradients
 
 
 def rows(count: int = 12, visible: int = 6) -> Tensor:
@@ -50,12 +44,6 @@ def setting(phase: NegativePhase, centring: bool = False, scale: float = 1.0) ->
         rbm.weight.normal_().mul_(scale)
         rbm.hbias.normal_()
     return rbm, x
-
-
-def gradients(rbm: nn.RBM) -> list[Tensor]:
-    found = [getattr(rbm, name).grad for name in NAMES]
-    assert all(g is not None for g in found)
-    return found
 
 
 def descend(rbm: nn.RBM, x: Tensor, rate: float = 0.1) -> None:
@@ -105,6 +93,35 @@ def test_the_centred_gradient_is_plain_descent_on_the_centred_parameters() -> No
     svi_step(twin, x, 100)
     for ours, theirs in zip(gradients(rbm), gradients(twin), strict=True):
         torch.testing.assert_close(100 * ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        PersistentChains(20, 2),
+        ContrastiveDivergence(2),
+        TemperedChains(5, 2, num_betas=4),
+        WeightedChains(20, 2, 10, resample_below=0.0),
+    ],
+    ids=lambda p: type(p).__name__,
+)
+def test_offsets_are_sliding_means_of_the_particles_in_every_tenth_update(phase: NegativePhase) -> None:
+    """Of the cold, the weighted particles; of the base rates under CD, which keeps none."""
+    rbm, x = setting(phase, centring=True)
+    visible, hidden = rbm.base_rates.clone(), torch.full((4,), 0.5).double()
+    assert torch.equal(rbm.visible_offset, visible)
+    for update in range(21):
+        contrastive_gradient(rbm, x)
+        if update % 10 == 0:
+            states, weights = phase.particles(rbm.state()) if phase.persistent_chains else (rbm.base_rates[None], None)
+            share = torch.full((len(states),), 1 / len(states)).double() if weights is None else weights
+            on = torch.sigmoid(states @ rbm.weight + rbm.hbias).detach()
+            visible, hidden = 0.9 * visible + 0.1 * share @ states, 0.9 * hidden + 0.1 * share @ on
+        torch.testing.assert_close(rbm.visible_offset, visible)
+        torch.testing.assert_close(rbm.hidden_offset, hidden)
+        with torch.no_grad():
+            for p in rbm.parameters():
+                p.sub_(0.1 * p.grad if p.grad is not None else 0)
 
 
 def test_centring_makes_learning_blind_to_flips_of_the_data() -> None:
@@ -185,15 +202,12 @@ def histogram(v: Tensor) -> Tensor:
     return torch.bincount(numbers(v), minlength=2 ** v.shape[-1]).double() / len(v)
 
 
-def tempered_run(rbm: distributions.RBM, ladders: int, swap_by_free_energy: bool = False) -> Tensor:
-    """Marginal of the cold chains after 40 sweeps from zeros, with the phase's own sweeps and swaps."""
-    base, betas, chains = torch.zeros(6), torch.tensor([0.0, 0.5, 1.0]), torch.zeros(3, ladders, 6)
-    for t in range(40):
-        chains, excess = _sweep(chains, *rbm.natural, base, betas, seed=11, step=t)
-        if swap_by_free_energy:
-            excess = rbm.free_energy(chains)
-        chains, _ = _swap(chains, excess, betas, seed=11, step=t)
-    return histogram(chains[-1])
+def tempered_run(rbm: distributions.RBM, ladders: int) -> Tensor:
+    """Marginal of the cold chains after 40 sweeps from zeros."""
+    phase, betas = TemperedChains(ladders, 40, num_betas=3), torch.tensor([0.0, 0.5, 1.0])
+    state = {"chains": torch.zeros(3 * ladders, 6), "betas": betas, "swap_rates": torch.full((2,), 0.5)}
+    state |= phase.advance(rbm, state | {"base_rates": torch.full((6,), 0.5)}, seed=11, step=0)
+    return histogram(phase.particles(state).states)
 
 
 def test_tempered_chains_keep_the_law_at_the_noise_floor() -> None:
@@ -203,20 +217,27 @@ def test_tempered_chains_keep_the_law_at_the_noise_floor() -> None:
     assert total_variation(tempered_run(rbm, ladders), law) < multinomial_floor(law, ladders, 0.9999)
 
 
-def test_tempered_chains_start_at_the_base_rates() -> None:
+def test_hot_chains_are_drawn_anew_at_the_base_rates() -> None:
     rbm, ladders = moderate_rbm(), 20_000
     rates = torch.tensor([0.2, 0.5, 0.7, 0.4, 0.6, 0.5])
-    betas = torch.tensor([0.0, 0.3, 1.0])
-    chains, _ = _sweep(torch.zeros(3, ladders, 6), *rbm.natural, rates.logit(), betas, seed=5, step=0)
-    z = (chains[0].mean(0) - rates) / (rates * (1 - rates) / ladders).sqrt()
-    assert z.abs().max() < 5.0
+    state = {"chains": torch.zeros(3 * ladders, 6), "betas": torch.tensor([0.0, 0.3, 1.0])}
+    state |= {"base_rates": rates, "swap_rates": torch.full((2,), 0.5)}
+    after = TemperedChains(ladders, 1, num_betas=3).advance(rbm, state, seed=5, step=1)  # the hot ones do not swap
+    z = (after["chains"][:ladders].mean(0) - rates) / (rates * (1 - rates) / ladders).sqrt()
+    assert z.abs().max() < 5.0  # six numbers: a false alarm of 3e-6
 
 
-def test_swaps_by_the_marginal_free_energy_are_noticed() -> None:
+def test_swaps_by_the_marginal_free_energy_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The peers' defect: sweeps at beta on the joint energy, swaps by another law."""
     rbm, ladders = moderate_rbm(), 50_000
     law = law_of(rbm)
-    assert total_variation(tempered_run(rbm, ladders, True), law) > 1.5 * multinomial_floor(law, ladders, 0.9999)
+
+    def mistaken(chains: Tensor, *settings: Any) -> tuple[Tensor, Tensor]:
+        chains, _ = tempered_sweep(chains, *settings)
+        return chains, rbm.free_energy(chains)
+
+    monkeypatch.setattr(tempering, "tempered_sweep", mistaken)
+    assert total_variation(tempered_run(rbm, ladders), law) > 1.5 * multinomial_floor(law, ladders, 0.9999)
 
 
 def test_the_ladder_moves_to_even_swap_rates_and_is_reported() -> None:
@@ -358,7 +379,7 @@ def test_settings_name_what_is_wrong(make: object, message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("phase", PHASES[2:], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("phase", LAYERED, ids=lambda p: type(p).__name__)
 def test_chains_need_a_module(phase: NegativePhase) -> None:
     with pytest.raises(ValueError, match=f"`partition` {type(phase).__name__} needs chains"):
         distributions.RBM(torch.zeros(4, 3), torch.zeros(4), torch.zeros(3), phase)
@@ -405,7 +426,7 @@ def test_particles_are_drawn_by_their_weights() -> None:
     assert rbm.particles().shape == (4, 2)
 
 
-@pytest.mark.parametrize("phase", [FastPersistentChains(9), WeightedChains(9), TemperedChains(9)], ids=str)
+@pytest.mark.parametrize("phase", LAYERED, ids=str)
 def test_modules_with_plain_chains_refuse_phases_that_they_would_take_for_pcd(phase: NegativePhase) -> None:
     for make in (
         lambda: nn.ClassRBM(4, 3, 2, negative_phase=phase),

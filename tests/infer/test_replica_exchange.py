@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions import RBM, BoltzmannMachine, SpinUnits, ising_lattice
+from pyro_gen.distributions.tempering import swap_neighbours
 from pyro_gen.infer import ReplicaExchange
-from pyro_gen.infer.replica_exchange import swap_neighbours
 from pyro_gen.testing import goodness_of_fit
 
 P_LIMIT = 1e-7
@@ -38,8 +38,8 @@ def p_values(machine: BoltzmannMachine, energy: Callable[[Tensor], Tensor], roun
     value = torch.stack([at(machine, beta).sample((50_000,)) for beta in BETAS], 1)
     for t in range(rounds):
         value = machine.sweep(value, 1, 5, t, kernel.betas.expand(value.shape[:-1]))
-        order, _ = swap_neighbours(energy(value), kernel.betas, torch.rand(50_000, 2).double(), t % 2)
-        value = value.gather(1, order.unsqueeze(-1).expand_as(value))
+        swaps = swap_neighbours(energy(value), kernel.betas, torch.rand(50_000, 2).double(), t % 2)
+        value = value.gather(1, swaps.order.unsqueeze(-1).expand_as(value))
     laws = [at(machine, beta).log_prob(machine.enumerate_support()).exp() for beta in BETAS]
     return [goodness_of_fit(counts(value[:, k]), law) for k, law in enumerate(laws)]
 

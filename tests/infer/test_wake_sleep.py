@@ -48,23 +48,20 @@ def test_many_particles_give_the_gradient_of_the_log_likelihood_and_of_the_inclu
         torch.testing.assert_close(gradients(net)[name], gradient, atol=0.06, rtol=0)
 
 
-def test_dreams_give_the_gradient_of_the_guide_under_the_model() -> None:
-    # 60,000 dreams: errors below 0.005 an entry, the bound is more than 5 of them.
+@pytest.mark.parametrize("given", [True, False], ids=["given", "by default"])
+def test_dreams_give_the_gradient_of_the_guide_under_the_model(given: bool) -> None:
+    # 60,000 dreams, by default as many as rows: errors below 0.005 an entry, the bound is more than 5 of them.
     net = network(size=60_000)
     exact = copy.deepcopy(net)
-    WakeSleep(1, insomnia=0.0, dream=lambda: net.dream(60_000)).loss_and_grads(net.model, net.guide, V)
+    dream = (lambda: net.dream(60_000)) if given else None
+    rows = V if given else V.repeat(20_000, 1)
+    WakeSleep(1, insomnia=0.0, dream=dream).loss_and_grads(net.model, net.guide, rows)
     v, h = states(4).double(), states(3).double()
     log_q = exact.layer(exact.up[0], v).log_prob(h.unsqueeze(1))
     law = posterior(exact, v) * belief_network(exact, v).exp().detach()
     (-(law * log_q).sum()).backward()
     for name in ("up.0.weight", "up.0.bias"):
         torch.testing.assert_close(gradients(net)[name] / 60_000, gradients(exact)[name], atol=0.03, rtol=0)
-
-
-def test_the_unconditioned_model_dreams_by_default() -> None:
-    net = network(size=len(V))
-    WakeSleep(1, insomnia=0.0).loss_and_grads(net.model, net.guide, V)
-    assert gradients(net)["up.0.weight"].abs().sum() > 0
 
 
 def test_one_row_is_pyro_s_reweighted_wake_sleep() -> None:
@@ -130,3 +127,32 @@ def test_it_is_a_loss_of_svi() -> None:
 def test_settings_are_checked(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         WakeSleep(**settings)  # type: ignore[arg-type]
+
+
+def test_insomnia_mixes_the_gradients_of_both_phases() -> None:
+    """With the same draws: insomnia times the wake phase's gradient of the guide, the rest from given dreams."""
+    start = network()
+    dream = start.dream(50)
+    found = {}
+    for insomnia in (1.0, 0.0, 0.25):
+        net = copy.deepcopy(start)
+        pyro.set_rng_seed(5)
+        WakeSleep(4, insomnia=insomnia, dream=lambda: dream).loss_and_grads(net.model, net.guide, V)
+        found[insomnia] = gradients(net)
+    for name, gradient in found[0.25].items():
+        share = 0.25 if name.startswith("up") else 1.0
+        torch.testing.assert_close(gradient, share * found[1.0][name] + (1 - share) * found[0.0][name])
+
+
+def test_a_factor_outside_the_rows_counts_once_and_with_its_sign() -> None:
+    net = network(size=30)
+
+    def penalised(v: Tensor) -> None:
+        pyro.factor("prior", torch.tensor(-2.5))
+        net.model(v)
+
+    losses = []
+    for program in (net.model, penalised):
+        pyro.set_rng_seed(5)
+        losses.append(WakeSleep(7).loss(program, net.guide, V))
+    assert losses[1] == pytest.approx(losses[0] + 2.5)

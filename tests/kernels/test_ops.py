@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 
 from pyro_gen.kernels import rbm_ais, rbm_contrast, rbm_free_energy, rbm_gibbs
-from pyro_gen.kernels.free_energy import _forward_only, reference
+from pyro_gen.kernels.free_energy import forward_only, reference
 from tests.kernels.oracle import BACKENDS, Weights, log_z
 
 Parameters = tuple[Tensor, Tensor, Tensor]
@@ -112,14 +112,14 @@ def test_vmapped_contrasts_are_a_loop_with_numbers_of_their_own() -> None:
 
 def test_the_fused_free_energy_is_for_plain_tensors_without_tangents() -> None:
     tensors = torch.rand(3, 4), torch.rand(4, 2), torch.rand(4), torch.rand(2)
-    assert _forward_only(*tensors)
-    assert not _forward_only(tensors[0], torch.nn.Parameter(tensors[1]), *tensors[2:])
+    assert forward_only(*tensors)
+    assert not forward_only(tensors[0], torch.nn.Parameter(tensors[1]), *tensors[2:])
     with torch.no_grad():
-        assert _forward_only(tensors[0], torch.nn.Parameter(tensors[1]), *tensors[2:])
+        assert forward_only(tensors[0], torch.nn.Parameter(tensors[1]), *tensors[2:])
     with torch.autograd.forward_ad.dual_level():
-        assert not _forward_only(*tensors)  # any of them may carry a tangent
+        assert not forward_only(*tensors)  # any of them may carry a tangent
     with FakeTensorMode() as mode:
-        assert not _forward_only(*(mode.from_tensor(x) for x in tensors))
+        assert not forward_only(*(mode.from_tensor(x) for x in tensors))
 
 
 def test_one_temperature_may_be_a_number_of_another_dtype() -> None:

@@ -201,11 +201,11 @@ def test_bad_settings_are_named() -> None:
         nn.BoltzmannMachine(3, negative_phase=TemperedChains())
     with pytest.raises(ValueError, match="`evaluation` must know log Z"):
         nn.BoltzmannMachine(3, evaluation=PersistentChains())
-    with pytest.raises(ValueError, match="SpinUnits only"):
+    with pytest.raises(ValueError, match="`x` must hold states of SpinUnits, got other values"):
         nn.BoltzmannMachine.from_data(torch.zeros(4, 3), units=SpinUnits())
-    with pytest.raises(ValueError, match="BernoulliUnits only"):
+    with pytest.raises(ValueError, match="`x` must hold zeros and ones only, got NaN"):
         nn.BoltzmannMachine.from_data(torch.full((4, 3), math.nan))
-    with pytest.raises(ValueError, match="`batch` must have shape"):
+    with pytest.raises(ValueError, match="`batch` must have 3 columns, got 2"):
         moment_gradient(nn.BoltzmannMachine(3), torch.zeros(4, 2))
     with pytest.raises(ValueError, match="must have a negative phase"):
         moment_gradient(nn.BoltzmannMachine(3, negative_phase=None), torch.zeros(4, 3))
@@ -213,3 +213,17 @@ def test_bad_settings_are_named() -> None:
     machine.negative_phase = PersistentChains(7)
     with pytest.raises(ValueError, match="100 chains"):
         machine()
+
+
+@pytest.mark.parametrize("phase", [ContrastiveDivergence(2), PersistentChains(8, 2)])
+def test_every_update_has_random_numbers_of_its_own(phase: ContrastiveDivergence | PersistentChains) -> None:
+    """Free units, so that the particles are the random numbers: 240 bits that agree by chance once in 2^240."""
+    x, machine = torch.ones(8, 30), nn.BoltzmannMachine(30, negative_phase=phase)
+    torch.nn.init.normal_(machine.bias, std=1e-3)
+    assert not torch.equal(machine().log_prob(x), machine().log_prob(x))
+    found = []
+    for _ in range(2):
+        moment_gradient(machine, x)
+        assert machine.bias.grad is not None
+        found.append(machine.bias.grad)
+    assert not torch.equal(found[0], found[1])

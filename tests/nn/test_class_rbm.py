@@ -115,3 +115,14 @@ def test_what_does_not_serve_is_named() -> None:
     with pytest.raises(ValueError, match="`evaluation` must know log Z"):
         nn.ClassRBM(4, 3, 2, evaluation=AIS())
     assert "classes=2" in repr(nn.ClassRBM(4, 3, 2))
+
+
+@pytest.mark.parametrize("phase", [ContrastiveDivergence(2), PersistentChains(8, 2)])
+def test_every_update_has_random_numbers_of_its_own(phase: PersistentChains | ContrastiveDivergence) -> None:
+    """Without couplings the particles are the random numbers: 240 bits that agree by chance once in 2^240."""
+    rbm = nn.ClassRBM(30, 10, 2, phase)
+    torch.nn.init.zeros_(rbm.weight)
+    torch.nn.init.zeros_(rbm.label_weight)
+    torch.nn.init.normal_(rbm.vbias, std=1e-3)
+    value = rbm.encode(torch.ones(8, 30), torch.zeros(8).long())
+    assert not torch.equal(rbm.joint().log_prob(value), rbm.joint().log_prob(value))

@@ -104,3 +104,13 @@ def test_what_does_not_serve_is_named() -> None:
         nn.ConditionalRBM(3, 2, 4, evaluation=ContrastiveDivergence())
     assert rbm.eval()(torch.zeros(2, 5, 4)).batch_shape == (2, 5)
     assert "context=4" in repr(rbm)
+
+
+@pytest.mark.parametrize("phase", [ContrastiveDivergence(2), PersistentChains(8, 2)])
+def test_every_update_has_random_numbers_of_its_own(phase: Partition) -> None:
+    """Without couplings the particles are the random numbers: 240 bits that agree by chance once in 2^240."""
+    rbm = nn.ConditionalRBM(30, 10, 2, negative_phase=phase)
+    torch.nn.init.zeros_(rbm.weight)
+    torch.nn.init.normal_(rbm.vbias, std=1e-3)
+    context, v, index = torch.zeros(8, 2), torch.ones(8, 30), torch.arange(8)
+    assert not torch.equal(rbm(context, index).log_prob(v), rbm(context, index).log_prob(v))

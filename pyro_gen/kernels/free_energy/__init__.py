@@ -45,7 +45,7 @@ def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> 
         >>> rbm_free_energy(torch.ones(2, 4), torch.zeros(4, 1), torch.ones(4), torch.zeros(1))
         tensor([-4.6931, -4.6931])
     """
-    plain = v.is_cuda and _forward_only(v, weight, vbias, hbias)
+    plain = v.is_cuda and forward_only(v, weight, vbias, hbias)
     if plain and backend.choose("rbm_free_energy", PATHS, v, weight) == "triton":
         from pyro_gen.kernels.free_energy import triton as cuda
 
@@ -54,7 +54,7 @@ def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> 
     return free_energy
 
 
-def _forward_only(*tensors: Tensor) -> bool:
+def forward_only(*tensors: Tensor) -> bool:
     """Whether an eager call with unbatched parameters of one dtype asks for no gradient: what the fused kernel does."""
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cuda"):
         return False

@@ -1,0 +1,218 @@
+"""The energy of two layers of units, and all that sampling and annealing need to know of it."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Size, Tensor
+from torch.distributions import constraints
+
+from pyro_gen.distributions import two_layers
+from pyro_gen.distributions.arguments import check_width
+from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.distributions.enumeration import numbers_of_states, two_layer_log_sum
+from pyro_gen.distributions.normalisable import is_gaussian_pair
+from pyro_gen.distributions.units import BernoulliUnits, Units
+from pyro_gen.distributions.units.base import Finite
+from pyro_gen.distributions.units.binary import BinaryUnits, bernoulli_parameters
+from pyro_gen.distributions.units.continuous import PreciseUnits
+from pyro_gen.kernels import rbm_ais, rbm_free_energy, rbm_gibbs
+from pyro_gen.kernels.gibbs.reference import field
+from pyro_gen.kernels.random import INITIAL, source
+
+
+class TwoLayerEnergy(EnergyDistribution):
+    r"""Visible and hidden units of any type with couplings between the layers; a distribution over the visible ones.
+
+    .. math:: E(v, h) = U_v(v) + U_h(h) - a \cdot v - b \cdot h - v W h
+
+    Two layers of binary units run on the fused kernels, all others in plain torch.
+    """
+
+    weight: Tensor
+    vbias: Tensor
+    hbias: Tensor
+    visible_units: Units
+    hidden_units: Units
+
+    def _set_units(self, visible: Units, hidden: Units) -> None:
+        """Keep both types, and their parameters under names of their own (``visible_log_precision``)."""
+        self.visible_units, self.hidden_units = visible, hidden
+        for side, units in (("visible", visible), ("hidden", hidden)):
+            for name, x in units.parameters.items():
+                setattr(self, f"{side}_{name}", x)
+
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        """Constraints of weight, biases and the units' own parameters."""
+        real: dict[str, constraints.Constraint] = {"weight": Finite(2), "vbias": Finite(), "hbias": Finite()}
+        for side, units in (("visible", self.visible_units), ("hidden", self.hidden_units)):
+            real |= {f"{side}_{name}": units.parameter_constraints[name] for name in units.parameters}
+        return real
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The support of the visible units."""
+        return self.visible_units.support
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """Weight, visible bias, hidden bias, and the units' own parameters, visible ones first."""
+        own = *self.visible_units.parameters.values(), *self.hidden_units.parameters.values()
+        return self.weight, self.vbias, self.hbias, *own
+
+    @property
+    def natural(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight and biases as they stand in the energy."""
+        return self.weight, self.vbias, self.hbias
+
+    @property
+    def parameter_batch_shape(self) -> Size:
+        """Broadcast batch shape of the parameters, without what ``expand`` added."""
+        own = self.visible_units.batch_shape, self.hidden_units.batch_shape
+        return torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1], *own)
+
+    @property
+    def smaller_side(self) -> float:
+        """How many binary units have as many states as the side that is enumerated; 0 for a Gaussian integral."""
+        if is_gaussian_pair(*self._sides):
+            return 0
+        fewest = min(numbers_of_states(self.natural, self._sides))
+        return math.inf if fewest == math.inf else (int(fewest) - 1).bit_length()
+
+    @property
+    def _sides(self) -> tuple[Units, Units]:
+        return self.visible_units, self.hidden_units
+
+    def energy(self, v: Tensor, h: Tensor) -> Tensor:
+        """E(v, h) = U(v) + U(h) - a.v - b.h - v W h.
+
+        Args:
+            v: visible states (..., visible).
+            h: hidden states (..., hidden).
+
+        Returns:
+            Nats, of the broadcast batch shape.
+        """
+        check_width("h", h, self.hbias)
+        weight, vbias, hbias = self.natural
+        v, h = v.to(weight.dtype), h.to(weight.dtype)
+        interaction = (field(v, weight, torch.zeros_like(hbias)) * h).sum(-1)
+        return self.visible_units.energy(v, vbias) + self.hidden_units.energy(h, hbias) - interaction
+
+    def free_energy(self, value: Tensor) -> Tensor:
+        r"""F(v) = U(v) - a.v - A(b + v W), A the hidden cumulant: the sum of log(1 + exp(.)) for Bernoulli units.
+
+        Args:
+            value: visible states (..., visible).
+
+        Returns:
+            Nats, of shape (...).
+        """
+        value = value.to(self.weight.dtype)
+        if self._binary:
+            weight, vbias, hbias, constant = self._bernoulli()
+            result = rbm_free_energy(self._bits(value), weight, vbias, hbias)
+            return result if constant is None else result - constant
+        return self.visible_units.energy(value, self.natural[1]) - self.hidden_units.cumulant(self._hidden_field(value))
+
+    def hidden_given_visible(self, v: Tensor) -> TorchDistribution:
+        """p(h | v): independent units, event shape (hidden,)."""
+        return self.hidden_units.conditional(self._hidden_field(v))
+
+    def visible_given_hidden(self, h: Tensor) -> TorchDistribution:
+        """p(v | h): independent units, event shape (visible,)."""
+        weight, vbias, _ = self.natural
+        return self.visible_units.conditional(field(h.to(weight.dtype), weight.mT, vbias))
+
+    def sweep(self, value: Tensor, num_steps: int, seed: int, step: int) -> Tensor:
+        """Gibbs sweeps keyed by (seed, step); ``value`` has the parameters' batch shape."""
+        if self._binary:
+            weight, vbias, hbias, _ = self._bernoulli()
+            bits, _ = rbm_gibbs(self._bits(value), weight, vbias, hbias, num_steps, seed=seed, step=step)
+            return self._from_bits(bits)
+        return two_layers.sweep(value, self.natural, self.visible_units, self.hidden_units, num_steps, seed, step)
+
+    def log_sum(self) -> Tensor:
+        """Exact log Z over the smaller side, or the Gaussian integral."""
+        return two_layer_log_sum(self.natural, self._sides).expand(self.parameter_batch_shape)
+
+    def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Annealed importance weights and last states; see :func:`pyro_gen.kernels.rbm_ais`."""
+        states = states.expand(torch.broadcast_shapes(states.shape[:-1], self.parameter_batch_shape) + self.event_shape)
+        fields, units = self._base(base)
+        if not self._binary:
+            return two_layers.anneal(states, self.natural, *self._sides, fields, units, betas.tolist(), seed)
+        weight, vbias, hbias, constant = self._bernoulli()
+        logits = cast(BinaryUnits, self.visible_units).logits(fields)
+        log_weight, last = rbm_ais(self._bits(states), weight, vbias, hbias, logits, betas, seed=seed)
+        if constant is None:
+            return log_weight, last
+        # What the Bernoulli form of either end lacks: of the model `constant`, of spins with fields c minus their sum.
+        lacking = constant.double() + (logits - fields).double().sum(-1)
+        return log_weight + (betas[-1] - betas[0]).to(lacking) * lacking, self._from_bits(last)
+
+    def base(self, mean: Tensor, variance: Tensor | None, margin: float) -> Tensor:
+        """Natural parameters of independent visible units with given moments: fields, then log precisions if any."""
+        fields, units = self.visible_units.from_moments(mean, variance, margin)
+        return torch.cat([fields, *units.parameters.values()], -1) if isinstance(units, PreciseUnits) else fields
+
+    def _base(self, base: Tensor) -> tuple[Tensor, Units]:
+        """Fields and units of a base; fields alone go with the model's own units."""
+        visible = self.vbias.shape[-1]
+        fields, rest = base[..., :visible], base[..., visible:]
+        units = self.visible_units
+        return fields, units.replace(log_precision=rest) if rest.shape[-1] else units
+
+    def base_log_partition(self, base: Tensor) -> Tensor:
+        """Log Z of free visible units with parameters ``base`` and free hidden units without bias, in float64."""
+        hidden = torch.zeros_like(self.hbias, dtype=torch.float64)
+        fields, units = self._base(base)
+        return units.cumulant(fields.double()) + self.hidden_units.cumulant(hidden)
+
+    def base_states(self, base: Tensor, num_chains: int, seed: int) -> Tensor:
+        """Draws from independent units with parameters ``base``, keyed by ``seed``."""
+        shape = Size((num_chains, *self.parameter_batch_shape, *self.event_shape))
+        fields, units = self._base(base)
+        if not self._binary:
+            return two_layers.initial(units, fields.expand(shape), seed).to(self.vbias.dtype)
+        uniforms = source(seed, shape[:-1].numel(), 0, self.vbias, fast=True)
+        rates = cast(BinaryUnits, units).logits(fields).sigmoid()
+        return self._from_bits((uniforms(0, INITIAL, shape[-1]).view(shape) < rates).to(self.vbias.dtype))
+
+    def pilot(self, num_chains: int, num_steps: int, seed: int) -> Tensor:
+        """Short chains from the law of the visible biases alone, keyed by ``seed``."""
+        return self.sweep(self.base_states(self.natural[1], num_chains, seed), num_steps, seed, 0)
+
+    @property
+    def mean_range(self) -> tuple[float, float]:
+        """Between which numbers base rates lie."""
+        return self.visible_units.mean_range
+
+    @property
+    def _binary(self) -> bool:
+        """Whether the fused kernels serve both sides."""
+        return self.visible_units.binary and self.hidden_units.binary
+
+    def _bernoulli(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The Bernoulli RBM over the bits of binary units, and the constant that its energy lacks, if any."""
+        if isinstance(self.visible_units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits):
+            return *self.natural, None
+        return bernoulli_parameters(*self.natural, self.visible_units, self.hidden_units)
+
+    def _bits(self, value: Tensor) -> Tensor:
+        return cast(BinaryUnits, self.visible_units).bits(value)
+
+    def _from_bits(self, bits: Tensor) -> Tensor:
+        return cast(BinaryUnits, self.visible_units).from_bits(bits)
+
+    def _hidden_field(self, v: Tensor) -> Tensor:
+        check_width("v", v, self.vbias)
+        weight, _, hbias = self.natural
+        return field(v.to(weight.dtype), weight, hbias)
+
+
+__all__ = ["TwoLayerEnergy"]
