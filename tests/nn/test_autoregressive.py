@@ -29,6 +29,16 @@ FAMILIES: dict[str, Maker] = {
     "FVSBN": nn.FVSBN,
     "PerConditionalMLP": lambda features, **settings: nn.PerConditionalMLP(features, 3, **settings),
     "TabularAR": nn.TabularAR,
+    "MADE": lambda features, **settings: nn.MADE(features, [5, 4], **settings),
+    "MADE-narrow": lambda features, **settings: nn.MADE(features, [2], **settings, skip=True),
+    "MADE-flat": lambda features, **settings: nn.MADE(features, [], **settings),
+    "MADE-masks": lambda features, **settings: nn.MADE(features, [6, 5], **settings).resample(1),
+    "GRU": lambda features, **settings: nn.RecurrentAR(features, 3, 2, **settings),
+    "LSTM-shared": lambda features, **settings: nn.RecurrentAR(features, 3, cell="lstm", shared=True, **settings),
+    "CausalTransformer": lambda features, **settings: nn.CausalTransformer(features, 4, 2, 2, **settings),
+    "CausalTransformer-shared": lambda features, **settings: nn.CausalTransformer(
+        features, 4, 1, 1, feedforward=3, shared=True, **settings
+    ),
 }
 LAWS: dict[str, Conditional] = {
     "Bernoulli": BernoulliConditional(),
