@@ -18,7 +18,6 @@ import pyro
 import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from pyro_gen import nn, plotting
 from pyro_gen.training import fit
@@ -40,7 +39,8 @@ def scored_by_counts(train: Tensor, test: Tensor, end: int) -> dict[str, float]:
         inside = (before != end) | (torch.arange(x.shape[1]) == 0)  # up to the first end
         return before[inside], x[inside]
 
-    counts = torch.einsum("nb,na->ba", *(one_hot(x, end + 1).double() for x in pairs(train)))
+    before, after = pairs(train)
+    counts = torch.bincount(before * (end + 1) + after, minlength=(end + 1) ** 2).view(end + 1, end + 1).double()
     single = (counts.sum(0) + 1).log() - (counts.sum() + end + 1).log()
     smoothed = counts + 5 * single.exp()  # five observations of the law of single characters stand behind each row
     double = smoothed.log() - smoothed.sum(1, keepdim=True).log()
@@ -52,7 +52,7 @@ def scored_by_counts(train: Tensor, test: Tensor, end: int) -> dict[str, float]:
 
 
 def train(model: nn.SequenceAR, x: Tensor, valid: Tensor, args: argparse.Namespace) -> list[dict[str, float]]:
-    """Maximum likelihood with Pyro's loss; the gradient is clipped to a length, and how often that was needed counted."""
+    """Maximum likelihood with Pyro's loss; gradients are clipped to a length, and how often that is needed counted."""
     optimizer = torch.optim.Adam(model.parameters(), lr=args.rate)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs)
     norms: list[float] = []
@@ -110,7 +110,10 @@ def main(args: argparse.Namespace) -> None:
     model.start_at(rest)
     print(f"{len(lines)} lines, {len(alphabet)} characters, {model.num_parameters} parameters")
     history = train(model, rest, valid, args)
-    plotting.save(plotting.learning_curve(history), args.out / "character_model.png")
+    plotting.save(
+        plotting.learning_curve(history, ["valid"], ylabel="log likelihood [nats a line]"),
+        args.out / "character_model.png",
+    )
     print(
         f"gradients clipped: {history[0]['clipped']:.0%} in the first epoch, {history[-1]['clipped']:.0%} in the last"
     )
