@@ -32,7 +32,7 @@ FAMILIES: dict[str, Maker] = {
     "MADE": lambda features, **settings: nn.MADE(features, [8, 6], activation=torch.tanh, **settings),
     "MADE-narrow": lambda features, **settings: nn.MADE(features, [2], **settings, skip=True),
     "MADE-flat": lambda features, **settings: nn.MADE(features, [], **settings),
-    "MADE-masks": lambda features, **settings: nn.MADE(features, [8, 6], **settings).resample(1),
+    "MADE-masks": lambda features, **settings: nn.MADE(features, [8, 6], activation=torch.tanh, **settings).resample(1),
     "GRU": lambda features, **settings: nn.RecurrentAR(features, 6, 2, **settings),
     "LSTM-shared": lambda features, **settings: nn.RecurrentAR(features, 3, cell="lstm", shared=True, **settings),
     "CausalTransformer": lambda features, **settings: nn.CausalTransformer(features, 4, 2, 2, **settings),

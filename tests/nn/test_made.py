@@ -88,7 +88,7 @@ def test_what_the_masks_rule_out_is_not_counted(made: nn.MADE, count: int) -> No
 def test_counted_parameters_are_those_that_matter() -> None:
     made = random(nn.MADE(5, [7, 6], conditional=GaussianConditional(), activation=torch.tanh, skip=True))
     x = torch.randn(50, 5).double()
-    made.parameters_of(x, None).square().sum().backward()  # type: ignore[no-untyped-call]
+    made.parameters_of(x, None).square().sum().backward()
     assert sum(int(p.grad.ne(0).sum()) for p in made.parameters() if p.grad is not None) == made.num_parameters
 
 
@@ -109,7 +109,7 @@ def test_views_share_weights_and_learn_together() -> None:
     views = [made.masked(seed) for seed in range(3)]
     x = torch.ones(1, 4).double()
     before = [view().log_prob(x).item() for view in views]
-    torch.stack([view().log_prob(x) for view in views]).sum().backward()  # type: ignore[no-untyped-call]
+    torch.stack([view().log_prob(x) for view in views]).sum().backward()
     with torch.no_grad():
         for p in made.parameters():
             assert p.grad is not None

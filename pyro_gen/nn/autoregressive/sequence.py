@@ -49,8 +49,6 @@ class SequenceAR(StepwiseNetwork):
         torch.Size([2])
     """
 
-    conditional: SymbolConditional
-
     def __init__(
         self,
         length: int,
@@ -64,6 +62,7 @@ class SequenceAR(StepwiseNetwork):
         symbols = SymbolConditional(num_symbols)
         # Two places have every weight that more of them have.
         super().__init__(2, core, hidden_features, hidden_features, context, None, symbols, shared=True, bias=False)
+        self.end = symbols.end
         self.from_context = None  # it would depend on the place; the cells see the context
         self.symbol_bias = nn.Parameter(torch.zeros(num_symbols + 1))
         self.register_buffer("order", self.order, persistent=False)
@@ -74,11 +73,6 @@ class SequenceAR(StepwiseNetwork):
             raise ValueError(f"`length` must be at least 1, got {length}")
         self.event_shape = Size((length,))
         self._buffers["order"] = torch.arange(length, device=self.example.device)
-
-    @property
-    def end(self) -> int:
-        """The end symbol, K."""
-        return self.conditional.end
 
     def of_length(self, length: int) -> Self:
         """A view of the network for rows of another length, which shares all weights.
