@@ -12,6 +12,7 @@ from pyro_gen import nn
 from pyro_gen.distributions import (
     RBM,
     Autoregressive,
+    AutoregressiveStrings,
     BernoulliUnits,
     BoltzmannMachine,
     CategoricalConditional,
@@ -109,8 +110,8 @@ def autoregressive(make: Callable[[], nn.AutoregressiveNetwork], scale: float = 
             network = make().double()
             for p in network.parameters():
                 torch.nn.init.normal_(p, std=scale)
-        network = network.to(context)
-        return type(network(context))(network, context, validate_args)
+        kind = AutoregressiveStrings if isinstance(network, nn.SequenceAR) else Autoregressive
+        return kind(network.to(context), context, validate_args)
 
     return build
 
