@@ -65,7 +65,7 @@ def train(model: nn.SequenceAR, x: Tensor, valid: Tensor, args: argparse.Namespa
     def step(batch: Tensor) -> Tensor:
         optimizer.zero_grad()
         loss: Tensor = Trace_ELBO().differentiable_loss(program, lambda batch: None, batch) / len(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip).item())
         optimizer.step()
         return loss
