@@ -12,6 +12,7 @@ from pyro_gen import nn
 from pyro_gen.distributions import (
     RBM,
     Autoregressive,
+    AutoregressiveStrings,
     BernoulliUnits,
     BoltzmannMachine,
     CategoricalConditional,
@@ -109,7 +110,8 @@ def autoregressive(make: Callable[[], nn.AutoregressiveNetwork], scale: float = 
             network = make().double()
             for p in network.parameters():
                 torch.nn.init.normal_(p, std=scale)
-        return Autoregressive(network.to(context), context, validate_args)
+        kind = AutoregressiveStrings if isinstance(network, nn.SequenceAR) else Autoregressive
+        return kind(network.to(context), context, validate_args)
 
     return build
 
@@ -176,6 +178,26 @@ CASES = [
     ),
     Case("TabularAR", autoregressive(lambda: nn.TabularAR(3, 2, (2, 0, 1))), CONTEXT, states(3)),
     Case("TabularAR-labels", autoregressive(lambda: nn.TabularAR(3, 2, (2, 0, 1), ARITIES)), CONTEXT),
+    Case("MADE", autoregressive(lambda: nn.MADE(4, [5, 4], 2, (2, 0, 3, 1))), CONTEXT, states(4)),
+    Case("MADE-labels", autoregressive(lambda: nn.MADE(3, [2], 2, (1, 2, 0), ARITIES, skip=True)), CONTEXT),
+    Case("MADE-masks", autoregressive(lambda: nn.MADE(4, [6, 5], 2).resample(1)), CONTEXT, states(4)),
+    Case("MADE-Gaussian", autoregressive(lambda: nn.MADE(3, [4], 2, conditional=GaussianConditional()), 0.2), CONTEXT),
+    Case("RecurrentAR", autoregressive(lambda: nn.RecurrentAR(4, 3, 2, 2, (2, 0, 3, 1))), CONTEXT, states(4)),
+    Case(
+        "RecurrentAR-labels",
+        autoregressive(lambda: nn.RecurrentAR(3, 3, 1, 2, (1, 2, 0), ARITIES, "lstm", shared=True)),
+        CONTEXT,
+    ),
+    Case(
+        "CausalTransformer",
+        autoregressive(lambda: nn.CausalTransformer(4, 4, 2, 2, 2, (2, 0, 3, 1))),
+        CONTEXT,
+        states(4),
+    ),
+    Case(
+        "CausalTransformer-labels", autoregressive(lambda: nn.CausalTransformer(3, 4, 1, 1, 2, None, ARITIES)), CONTEXT
+    ),
+    Case("SequenceAR", autoregressive(lambda: nn.SequenceAR(3, 2, 3, context=2)), CONTEXT),
     Case("ClampedRBM", clamped, clamped_parameters, states(4)),
     Case(
         "ClassRBM",

@@ -30,6 +30,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "rbm_units.py": ("--smoke",),
     "rbm_inpainting.py": ("--smoke",),
     "rbm_recommendation.py": ("--smoke",),
+    "character_model.py": ("--smoke",),
 }
 
 LAST_LINE = re.compile(

@@ -20,6 +20,7 @@ from pyro_gen.distributions.negative_phase import ContrastiveDivergence, Negativ
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
 from pyro_gen.distributions.replicated_softmax import ReplicatedSoftmax
+from pyro_gen.distributions.strings import AutoregressiveStrings, SymbolConditional
 from pyro_gen.distributions.tempering import TemperedChains
 from pyro_gen.distributions.units import (
     BernoulliUnits,
@@ -38,6 +39,7 @@ __all__ = [
     "AIS",
     "RBM",
     "Autoregressive",
+    "AutoregressiveStrings",
     "BernoulliConditional",
     "BernoulliUnits",
     "BoltzmannMachine",
@@ -64,6 +66,7 @@ __all__ = [
     "ReLUUnits",
     "ReplicatedSoftmax",
     "SpinUnits",
+    "SymbolConditional",
     "TemperedChains",
     "UnitLayer",
     "Units",

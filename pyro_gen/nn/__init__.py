@@ -1,6 +1,15 @@
 """Learnable: modules that hold the weights and whose call returns a distribution over their current values."""
 
-from pyro_gen.nn.autoregressive import FVSBN, AutoregressiveNetwork, PerConditionalMLP, TabularAR
+from pyro_gen.nn.autoregressive import (
+    FVSBN,
+    MADE,
+    AutoregressiveNetwork,
+    CausalTransformer,
+    PerConditionalMLP,
+    RecurrentAR,
+    SequenceAR,
+    TabularAR,
+)
 from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
@@ -10,13 +19,17 @@ from pyro_gen.nn.rbm_learning import Diagnostics
 
 __all__ = [
     "FVSBN",
+    "MADE",
     "RBM",
     "AutoregressiveNetwork",
     "BoltzmannMachine",
+    "CausalTransformer",
     "ClassRBM",
     "ConditionalRBM",
     "Diagnostics",
     "PerConditionalMLP",
+    "RecurrentAR",
+    "SequenceAR",
     "TabularAR",
     "centred",
 ]

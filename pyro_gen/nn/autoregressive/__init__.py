@@ -2,6 +2,18 @@
 
 from pyro_gen.nn.autoregressive.base import AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.linear import FVSBN, PerConditionalMLP
+from pyro_gen.nn.autoregressive.made import MADE
+from pyro_gen.nn.autoregressive.recurrent import CausalTransformer, RecurrentAR
+from pyro_gen.nn.autoregressive.sequence import SequenceAR
 from pyro_gen.nn.autoregressive.tabular import TabularAR
 
-__all__ = ["FVSBN", "AutoregressiveNetwork", "PerConditionalMLP", "TabularAR"]
+__all__ = [
+    "FVSBN",
+    "MADE",
+    "AutoregressiveNetwork",
+    "CausalTransformer",
+    "PerConditionalMLP",
+    "RecurrentAR",
+    "SequenceAR",
+    "TabularAR",
+]

@@ -186,7 +186,7 @@ class AutoregressiveNetwork(nn.Module):
         if shift is not None:
             parameters = parameters + shift[:, position]
         if self.valid is not None:
-            parameters = parameters.masked_fill(~self.valid[self.order[position]], -math.inf)
+            parameters = parameters.masked_fill(~self.valid[self.order][position], -math.inf)
         return parameters
 
 

@@ -1,0 +1,296 @@
+"""MADE: one network whose weights are masked so that each output sees only the features before it."""
+
+from __future__ import annotations
+
+import copy
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
+
+Degrees = tuple[tuple[int, ...], ...]
+
+
+def even_degrees(features: int, hidden_features: Sequence[int], lowest: int) -> Degrees:
+    """Degrees of the units of each layer, from the lowest that is of use to D - 1, each about equally often."""
+    layers: list[tuple[int, ...]] = []
+    for width in hidden_features:
+        choices = max(features - lowest, 1)
+        layers.append(tuple(lowest + (2 * unit + 1) * choices // (2 * width) for unit in range(width)))
+        lowest = layers[-1][0]
+    return tuple(layers)
+
+
+def random_degrees(features: int, hidden_features: Sequence[int], lowest: int, seed: int) -> Degrees:
+    """Degrees drawn uniformly for each unit, none lower than the lowest of the layer before."""
+    generator = torch.Generator().manual_seed(seed)
+    layers: list[tuple[int, ...]] = []
+    for width in hidden_features:
+        drawn = torch.randint(lowest, max(features, lowest + 1), (width,), generator=generator)
+        layers.append(tuple(drawn.tolist()))
+        lowest = min(layers[-1])
+    return tuple(layers)
+
+
+class Layer(NamedTuple):
+    """A layer for generation: its units sorted by degree, so that those known at a time stand in front."""
+
+    matrix: Tensor
+    """Masked weights, (inputs, units)."""
+    bias: Tensor
+    known: list[int]
+    """How many units have a degree of at most 0, 1, 2, ..."""
+
+
+class Growth(NamedTuple):
+    """What generation has computed: every hidden unit whose features are all known."""
+
+    layers: list[Layer]
+    output: Tensor
+    direct: Tensor | None
+    field: Tensor | None
+    """What the context adds to the first hidden layer."""
+    x: Tensor
+    """Features so far, (n, position * width)."""
+    hidden: list[Tensor]
+    """Units so far of each layer, (n, known)."""
+
+
+class MADE(AutoregressiveNetwork):
+    r"""Masked autoencoder: layers of hidden units, each of a degree m, that see the first m features only.
+
+    .. math:: h^1 = g\big(x (W^1 \circ M^1) + c^1\big), \quad h^l = g\big(h^{l-1} (W^l \circ M^l) + c^l\big), \quad
+              f = h^L (V \circ M^V) + x (A \circ M^A) + b, \qquad
+              M^l_{ij} = 1\big[m^{l-1}_i \le m^l_j\big], \quad M^V_{jk} = 1\big[m^L_j < k\big], \quad
+              M^A_{ik} = 1[i < k]
+
+    with features numbered from 1 in the order of generation, their number being their degree, and f_k the parameters of
+    the k-th law. One pass gives all laws; generation computes each hidden unit once, when the last feature that it
+    sees is known. Degrees are spread evenly, whether there are more hidden units than features or fewer.
+
+    Args:
+        features: number of features D.
+        hidden_features: units of each hidden layer; none at all leaves the direct weights A alone, an FVSBN.
+        context: width of the context, which the first hidden layer sees too.
+        order: features in the order of generation.
+        conditional: the family of the single laws.
+        activation: g, applied to each unit by itself.
+        skip: whether there are direct weights A from features to laws.
+
+    Raises:
+        ValueError: a layer has no units.
+
+    References:
+        Germain, Gregor, Murray and Larochelle (2015), MADE: masked autoencoder for distribution estimation,
+        equations 8 to 13 and sections 4.2 (connectivity-agnostic training) and 4.3 (depth).
+
+    Example:
+        >>> made = MADE(3, [2], skip=True)
+        >>> made.degrees
+        ((1, 2),)
+        >>> made.num_parameters  # 1 + 2 weights in, 2 + 1 out, 1 + 2 direct, 2 + 3 biases
+        14
+    """
+
+    def __init__(
+        self,
+        features: int,
+        hidden_features: Sequence[int] = (500,),
+        context: int = 0,
+        order: Sequence[int] | Tensor | None = None,
+        conditional: Conditional = BERNOULLI,
+        activation: Callable[[Tensor], Tensor] = torch.relu,
+        *,
+        skip: bool = False,
+    ) -> None:
+        super().__init__(features, context, order, conditional)
+        self.hidden_features, self.activation = tuple(hidden_features), activation
+        if min(self.hidden_features, default=1) < 1:
+            raise ValueError(f"`hidden_features` must be at least 1 for each layer, got {list(hidden_features)}")
+        self.degrees = even_degrees(self.features, self.hidden_features, self.lowest)
+        inputs, outputs = self.features * conditional.width, self.features * conditional.num_parameters
+        sizes = [inputs, *self.hidden_features]
+        self.weights = nn.ParameterList(torch.empty(size) for size in pairwise(sizes))
+        self.hidden_biases = nn.ParameterList(torch.zeros(width) for width in self.hidden_features)
+        self.output = nn.Parameter(torch.empty(sizes[-1], outputs)) if self.hidden_features else None
+        self.direct = nn.Parameter(torch.zeros(inputs, outputs)) if skip or not self.hidden_features else None
+        self.hidden_from_context = nn.Linear(context, sizes[1], bias=False) if context and len(sizes) > 1 else None
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw weights whose variance makes up for how many inputs a unit sees; direct weights and biases are zero."""
+        masks = self.masks()
+        outputs = () if self.output is None else (self.output,)
+        for weight, mask in zip([*self.weights, *outputs], masks, strict=True):
+            seen = mask.sum(0).clamp(min=1).to(weight.dtype)
+            weight.copy_(torch.randn_like(weight) * ((1 if weight is self.output else 2) / seen).sqrt())
+
+    @property
+    def lowest(self) -> int:
+        """The lowest degree of a hidden unit: 0, which sees the context alone, only where that is of use."""
+        return 0 if self.context or self.features == 1 else 1
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights that the masks let through, biases, and what the context takes."""
+        masks = self.masks() if self.direct is None else [*self.masks(), self._direct_mask()]
+        return super().num_parameters - sum(int((~mask).sum()) for mask in masks)
+
+    def resample(self, seed: int | None) -> Self:
+        """Draw other degrees for the hidden units, and so other masks: each set of masks is a density of its own.
+
+        Going through a few seeds during training, one a step, trains all those densities with one set of weights;
+        :meth:`masked` gives each back, and an equal mixture of them is a density too. (The mean of their logits is
+        none.) The degrees are part of the state dict.
+
+        Args:
+            seed: number of the set, the same set for the same number; None for the even degrees.
+
+        Returns:
+            The network itself.
+        """
+        if seed is None:
+            self.degrees = even_degrees(self.features, self.hidden_features, self.lowest)
+        else:
+            self.degrees = random_degrees(self.features, self.hidden_features, self.lowest, seed)
+        return self
+
+    def masked(self, seed: int | None) -> Self:
+        """A view of the network under another set of masks, which shares all weights and keeps its own degrees.
+
+        Args:
+            seed: as :meth:`resample` takes it.
+
+        Example:
+            >>> made = MADE(3, [4])
+            >>> other = made.masked(seed=1)
+            >>> other.output is made.output, other.degrees == made.degrees
+            (True, False)
+        """
+        return copy.copy(self).resample(seed)
+
+    def get_extra_state(self) -> Tensor:
+        """The degrees, for the state dict."""
+        return torch.tensor([degree for layer in self.degrees for degree in layer], dtype=torch.int64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take degrees from a state dict.
+
+        Raises:
+            ValueError: it holds another number of units, or degrees that no unit has.
+        """
+        degrees = state.tolist()
+        if len(degrees) != sum(self.hidden_features) or not all(0 <= d < max(self.features, 1) for d in degrees):
+            raise ValueError(
+                f"the state must hold {sum(self.hidden_features)} degrees below {self.features}, got {degrees}"
+            )
+        parts = iter(degrees)
+        self.degrees = tuple(tuple(next(parts) for _ in range(width)) for width in self.hidden_features)
+
+    def masks(self) -> list[Tensor]:
+        """Which weights there are, of each hidden layer and of the laws, (inputs, outputs); none without hidden layer.
+
+        An input feature's number, from 1, is its degree; a law sees units of a degree below its own number.
+        """
+        if self.output is None:
+            return []
+        device, numbers = self.output.device, torch.arange(self.features, device=self.output.device)
+        layers = [numbers.repeat_interleave(self.conditional.width) + 1]
+        layers += [torch.tensor(degrees, device=device) for degrees in self.degrees]
+        layers.append(numbers.repeat_interleave(self.conditional.num_parameters))
+        return [low.unsqueeze(1) <= high for low, high in pairwise(layers)]
+
+    def _direct_mask(self) -> Tensor:
+        numbers = torch.arange(self.features, device=self.example.device)
+        inputs = numbers.repeat_interleave(self.conditional.width)
+        return inputs.unsqueeze(1) < numbers.repeat_interleave(self.conditional.num_parameters)
+
+    def _matrices(self) -> tuple[list[Tensor], Tensor | None]:
+        """Masked weights of the layers and of the laws, and direct ones."""
+        weights = [] if self.output is None else [*self.weights, self.output]
+        masked = [torch.where(mask, weight, 0) for mask, weight in zip(self.masks(), weights, strict=True)]
+        return masked, None if self.direct is None else torch.where(self._direct_mask(), self.direct, 0)
+
+    def network(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """One masked pass."""
+        x = x.flatten(1)
+        matrices, direct = self._matrices()
+        result = 0 if direct is None else x @ direct
+        if matrices:
+            hidden, field = x, self._field(context)
+            for matrix, bias in zip(matrices, self.hidden_biases, strict=False):  # one more matrix: that of the laws
+                fields = torch.addmm(bias, hidden, matrix)
+                hidden, field = self.activation(fields if field is None else fields + field), None
+            result = result + hidden @ matrices[-1]
+        return torch.as_tensor(result).unflatten(-1, (self.features, -1))
+
+    def _field(self, context: Tensor | None) -> Tensor | None:
+        """What the context adds to the first hidden layer."""
+        if self.hidden_from_context is None or context is None:
+            return None
+        field: Tensor = self.hidden_from_context(context.to(self.example.dtype))
+        return field
+
+    def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Growth]:
+        """The state holds the hidden units whose features are known, those of degree 0 to begin with."""
+        matrices, direct = self._matrices()
+        layers, before = [], None
+        for matrix, bias, degrees in zip(matrices, self.hidden_biases, self.degrees, strict=False):
+            order = torch.tensor(degrees, device=matrix.device).argsort(stable=True)
+            inputs = matrix if before is None else matrix[before]
+            layers.append(Layer(inputs[:, order], bias[order], _cumulated(degrees, self.features)))
+            before = order
+        output = matrices[-1] if matrices else self.example.new_zeros(0, self.features * self._outputs)
+        field = self._field(context)
+        if field is not None and self.degrees:
+            field = field[:, torch.tensor(self.degrees[0], device=field.device).argsort(stable=True)]
+        nothing = self.example.new_zeros(rows, 0)
+        output = output if before is None else output[before]
+        growth = Growth(layers, output, direct, field, nothing, [nothing] * len(layers))
+        return self._law(growth, 0)
+
+    def after(self, state: Growth, value: Tensor, position: int) -> tuple[Tensor, Growth]:
+        """Compute the units whose last feature is the one before ``position``."""
+        x = torch.cat([state.x, self.encode(value).flatten(1)], 1)
+        return self._law(state._replace(x=x), position)
+
+    @property
+    def _outputs(self) -> int:
+        return self.conditional.num_parameters
+
+    def _law(self, state: Growth, position: int) -> tuple[Tensor, Growth]:
+        below, field = state.x, state.field
+        hidden: list[Tensor] = []
+        for layer, known in zip(state.layers, state.hidden, strict=True):
+            units = slice(known.shape[1], layer.known[position])
+            if units.start < units.stop:
+                fields = torch.addmm(layer.bias[units], below, layer.matrix[: below.shape[1], units])
+                new = self.activation(fields if field is None else fields + field[:, units])
+                below = torch.cat([known, new], 1)
+            else:
+                below = known
+            hidden.append(below)
+            field = None
+        outputs = slice(position * self._outputs, (position + 1) * self._outputs)
+        parameters = below.new_zeros(len(state.x), self._outputs)
+        if hidden:
+            parameters = below @ state.output[: below.shape[1], outputs]
+        if state.direct is not None:
+            parameters = torch.addmm(parameters, state.x, state.direct[: state.x.shape[1], outputs])
+        return parameters, state._replace(hidden=hidden)
+
+
+def _cumulated(degrees: Sequence[int], features: int) -> list[int]:
+    """How many degrees are at most 0, 1, ..., D - 1."""
+    ascending = sorted(degrees)
+    return [bisect_right(ascending, position) for position in range(features)]
+
+
+__all__ = ["MADE", "even_degrees", "random_degrees"]

@@ -1,0 +1,310 @@
+"""Networks that read one feature a step and carry a state: recurrent ones, and causal transformers."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
+
+State = list[Tensor]
+
+
+class Core(nn.Module):
+    """What turns the inputs of all steps into their outputs, each from those up to it."""
+
+    @abstractmethod
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs (n, steps, features) of inputs (n, steps, width)."""
+
+    @abstractmethod
+    def start(self, inputs: Tensor) -> State:
+        """The state before the first step, for inputs like (n, width)."""
+
+    @abstractmethod
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Output (n, features) of one more input (n, width), and the state after it."""
+
+
+class Recurrence(Core):
+    """Layers of gated recurrent units or of LSTM cells."""
+
+    def __init__(self, width: int, hidden_features: int, num_layers: int, cell: Literal["gru", "lstm"]) -> None:
+        super().__init__()
+        if min(hidden_features, num_layers) < 1:
+            raise ValueError(
+                f"`hidden_features` and `num_layers` must be at least 1, got {hidden_features} and {num_layers}"
+            )
+        if cell not in ("gru", "lstm"):
+            raise ValueError(f"`cell` must be 'gru' or 'lstm', got {cell!r}")
+        kind = nn.GRU if cell == "gru" else nn.LSTM
+        self.cells: nn.GRU | nn.LSTM = kind(width, hidden_features, num_layers, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """All steps, from a state of zeros."""
+        return self._run(inputs, self.start(inputs))[0]
+
+    def start(self, inputs: Tensor) -> State:
+        """Zeros: the hidden units, and an LSTM's cells."""
+        zeros = inputs.new_zeros(self.cells.num_layers, len(inputs), self.cells.hidden_size)
+        return [zeros] if isinstance(self.cells, nn.GRU) else [zeros, zeros]
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step of the cells."""
+        outputs, state = self._run(inputs.unsqueeze(1), state)
+        return outputs.squeeze(1), state
+
+    def _run(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        if not len(inputs):  # torch's cells refuse to run on no rows
+            return inputs.new_zeros(*inputs.shape[:-1], self.cells.hidden_size), state
+        if isinstance(self.cells, nn.GRU):
+            outputs, hidden = self.cells(inputs, state[0])
+            return outputs, [hidden]
+        outputs, last = self.cells(inputs, tuple(state))
+        return outputs, list(last)
+
+
+class Block(nn.Module):
+    """A transformer's layer: attention to the steps so far, then a small network; both add to what comes in."""
+
+    def __init__(self, width: int, heads: int, feedforward: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.project, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.GELU(), nn.Linear(feedforward, width))
+
+    def forward(self, x: Tensor, past: State | None = None) -> tuple[Tensor, State]:
+        """Outputs of steps (n, steps, width), and all keys and values; with a past, of the one step that follows it."""
+        query, *new = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.project(self.attention_norm(x)).chunk(3, -1)
+        )
+        key, value = new if past is None else (torch.cat(pair, 2) for pair in zip(past, new, strict=True))
+        seen = scaled_dot_product_attention(query, key, value, is_causal=past is None)
+        x = x + self.join(seen.transpose(1, 2).flatten(2))
+        return x + self.feedforward(self.norm(x)), [key, value]
+
+
+class Attention(Core):
+    """Layers of attention, normalised before each part and after the last."""
+
+    def __init__(self, width: int, heads: int, layers: int, feedforward: int | None) -> None:
+        super().__init__()
+        feedforward = 4 * width if feedforward is None else feedforward
+        if min(width, heads, layers, feedforward) < 1 or width % heads:
+            raise ValueError(
+                "`width`, `heads`, `layers` and `feedforward` must be at least 1 and `heads` must divide `width`, "
+                f"got {width}, {heads}, {layers} and {feedforward}"
+            )
+        self.heads = heads
+        self.blocks = nn.ModuleList(Block(width, heads, feedforward) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """All steps at once, none of which sees a later one."""
+        for block in self.blocks:
+            inputs, _ = block(inputs)
+        outputs: Tensor = self.norm(inputs)
+        return outputs
+
+    def start(self, inputs: Tensor) -> State:
+        """No keys and no values."""
+        nothing = inputs.new_zeros(len(inputs), self.heads, 0, inputs.shape[-1] // self.heads)
+        return [nothing] * (2 * len(self.blocks))
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """One query a layer, to the keys and values of all steps so far."""
+        x, after = inputs.unsqueeze(1), []
+        for number, block in enumerate(self.blocks):
+            x, cached = block(x, state[2 * number : 2 * number + 2])
+            after += cached
+        return self.norm(x).squeeze(1), after
+
+
+class StepwiseNetwork(AutoregressiveNetwork):
+    r"""Base of the networks that read the features one a step: the input of a step is the feature before it.
+
+    .. math:: u_k = e_k + E_{k-1} x_{k-1} + C c, \qquad h_k = \text{core}(u_1, \dots, u_k), \qquad f_k = b_k + V_k h_k
+
+    Args:
+        features: number of features.
+        core: what turns u into h.
+        width: of u.
+        hidden_features: of h.
+        context: width of the context.
+        order: features in the order of generation.
+        conditional: the family of the single laws.
+        shared: whether E and V are the same at all steps, as suits sequences, and e but for the first.
+        bias: whether each law has biases b of its own.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        core: Core,
+        width: int,
+        hidden_features: int,
+        context: int,
+        order: Sequence[int] | Tensor | None,
+        conditional: Conditional,
+        *,
+        shared: bool,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(features, context, order, conditional, bias=bias)
+        self.shared, self.core = shared, core
+        steps = 1 if shared else self.features
+        self.embedding = nn.Parameter(torch.empty(min(self.features - 1, steps), conditional.width, width))
+        self.step_bias = nn.Parameter(torch.empty(min(self.features, 2 if shared else steps), width))
+        self.output = nn.Parameter(torch.empty(steps, hidden_features, conditional.num_parameters))
+        self.input_from_context = nn.Linear(context, width, bias=False) if context else None
+        nn.init.normal_(self.embedding, std=1 / math.sqrt(conditional.width))
+        nn.init.normal_(self.step_bias, std=0.1)
+        nn.init.normal_(self.output, std=0.1 / math.sqrt(hidden_features))
+
+    def _inputs(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """Inputs of all steps, (n, features, width), of which the last feature is never part."""
+        embedded = torch.einsum("nkw,kwe->nke", x[:, :-1], self.embedding.expand(self.features - 1, -1, -1))
+        embedded = torch.cat([embedded.new_zeros(len(x), 1, embedded.shape[-1]), embedded], 1)
+        rows = torch.arange(self.features, device=x.device).clamp(max=len(self.step_bias) - 1)
+        return embedded + self.step_bias[rows] + self._drive(context)
+
+    def _drive(self, context: Tensor | None) -> Tensor:
+        """What the context adds to each input, with a place for the steps."""
+        if self.input_from_context is None or context is None:
+            return self.example.new_zeros(())
+        drive: Tensor = self.input_from_context(context.to(self.example.dtype))
+        return drive.unsqueeze(1)
+
+    def network(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """All steps at once."""
+        hidden = self.core(self._inputs(x, context))
+        return torch.einsum("nkh,khp->nkp", hidden, self.output.expand(self.features, -1, -1))
+
+    def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Any]:
+        """The state is the core's."""
+        drive = self._drive(context)
+        inputs = (self.step_bias[:1] + drive).view(-1, self.step_bias.shape[-1]).expand(rows, -1)
+        return self._step(inputs, self.core.start(inputs), drive, 0)
+
+    def after(self, state: Any, value: Tensor, position: int) -> tuple[Tensor, Any]:
+        """One step of the core."""
+        inner, drive = state
+        inputs = self.encode(value) @ self.embedding[min(position, len(self.embedding)) - 1]
+        inputs = inputs + self.step_bias[min(position, len(self.step_bias) - 1)]
+        return self._step(inputs if drive.dim() == 0 else inputs + drive[:, 0], inner, drive, position)
+
+    def _step(self, inputs: Tensor, inner: State, drive: Tensor, position: int) -> tuple[Tensor, Any]:
+        hidden, inner = self.core.step(inputs, inner)
+        return hidden @ self.output[min(position, len(self.output) - 1)], (inner, drive)
+
+
+class RecurrentAR(StepwiseNetwork):
+    r"""A recurrent network that reads the features in their order, and gives each law from its state.
+
+    .. math:: h_k = \text{cell}(e_k + E_{k-1} x_{k-1} + C c, h_{k-1}), \qquad f_k = b_k + V_k h_k
+
+    Generation carries the state: each step costs the same, however many features came before.
+
+    Args:
+        features: number of features D.
+        hidden_features: units of each layer of cells.
+        num_layers: layers of cells.
+        context: width of the context, which every step sees.
+        order: features in the order of generation.
+        conditional: the family of the single laws.
+        cell: gated recurrent units (``"gru"``) or long short-term memory (``"lstm"``).
+        shared: whether E and V are the same for all features, as suits sequences of like things; otherwise each feature
+            has its own, as in NADE. Cells and C are always shared.
+
+    Raises:
+        ValueError: a number is too small, or there is no such cell.
+
+    References:
+        Cho et al. (2014), Learning phrase representations using RNN encoder-decoder, section 2.3. Hochreiter and
+        Schmidhuber (1997), Long short-term memory.
+
+    Example:
+        >>> density = RecurrentAR(4, 8)()
+        >>> round(density.log_prob(density.enumerate_support()).exp().sum().item(), 4)
+        1.0
+    """
+
+    def __init__(
+        self,
+        features: int,
+        hidden_features: int,
+        num_layers: int = 1,
+        context: int = 0,
+        order: Sequence[int] | Tensor | None = None,
+        conditional: Conditional = BERNOULLI,
+        cell: Literal["gru", "lstm"] = "gru",
+        *,
+        shared: bool = False,
+    ) -> None:
+        core = Recurrence(hidden_features, hidden_features, num_layers, cell)
+        super().__init__(features, core, hidden_features, hidden_features, context, order, conditional, shared=shared)
+
+
+class CausalTransformer(StepwiseNetwork):
+    r"""A transformer in which each feature's law attends to the features before it.
+
+    .. math:: z_k = e_k + E_{k-1} x_{k-1} + C c, \qquad
+              z_k \leftarrow z_k + \text{attention}(z_k; z_1, \dots, z_k), \quad z_k \leftarrow z_k + \text{MLP}(z_k),
+              \qquad f_k = b_k + V_k z_k
+
+    with layer normalisation before each part and after the last. Generation keeps the keys and values of all steps, so
+    that a step attends to them but computes itself only.
+
+    Args:
+        features: number of features D.
+        width: of z.
+        heads: of attention; divides ``width``.
+        layers: of attention and MLP.
+        context: width of the context, which every step sees.
+        order: features in the order of generation.
+        conditional: the family of the single laws.
+        feedforward: hidden units of each MLP; None for four times ``width``.
+        shared: whether E and V are the same for all features; the places e are told apart in either case.
+
+    Raises:
+        ValueError: a number is too small, or ``heads`` does not divide ``width``.
+
+    References:
+        Vaswani et al. (2017), Attention is all you need. Radford et al. (2019), Language models are unsupervised
+        multitask learners, section 2.3 (normalisation).
+
+    Example:
+        >>> density = CausalTransformer(4, 8, heads=2, layers=1)()
+        >>> round(density.log_prob(density.enumerate_support()).exp().sum().item(), 4)
+        1.0
+    """
+
+    def __init__(
+        self,
+        features: int,
+        width: int,
+        heads: int = 4,
+        layers: int = 2,
+        context: int = 0,
+        order: Sequence[int] | Tensor | None = None,
+        conditional: Conditional = BERNOULLI,
+        feedforward: int | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        core = Attention(width, heads, layers, feedforward)
+        super().__init__(features, core, width, width, context, order, conditional, shared=shared)
+        if shared:  # attention by itself knows no places
+            self.step_bias = nn.Parameter(torch.randn(self.features, width) * 0.1)
+
+
+__all__ = ["CausalTransformer", "Core", "Recurrence", "RecurrentAR", "StepwiseNetwork"]
