@@ -29,6 +29,9 @@ FAMILIES: dict[str, Maker] = {
     "FVSBN": nn.FVSBN,
     "PerConditionalMLP": lambda features, **settings: nn.PerConditionalMLP(features, 3, **settings),
     "TabularAR": nn.TabularAR,
+    "DeepNADE": lambda features, **settings: nn.DeepNADE(
+        features, (4, 3), activation=torch.tanh, order_agnostic=False, **settings
+    ),
 }
 LAWS: dict[str, Conditional] = {
     "Bernoulli": BernoulliConditional(),

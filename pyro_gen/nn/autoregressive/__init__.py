@@ -1,7 +1,17 @@
 """Networks whose outputs are the conditional laws of an autoregressive density."""
 
 from pyro_gen.nn.autoregressive.base import AutoregressiveNetwork
+from pyro_gen.nn.autoregressive.deep import DeepNADE, EoNADE
+from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
 from pyro_gen.nn.autoregressive.linear import FVSBN, PerConditionalMLP
 from pyro_gen.nn.autoregressive.tabular import TabularAR
 
-__all__ = ["FVSBN", "AutoregressiveNetwork", "PerConditionalMLP", "TabularAR"]
+__all__ = [
+    "FVSBN",
+    "AutoregressiveEnsemble",
+    "AutoregressiveNetwork",
+    "DeepNADE",
+    "EoNADE",
+    "PerConditionalMLP",
+    "TabularAR",
+]
