@@ -230,7 +230,7 @@ class _Walked(Completer):
             return conditioner
         mask = self.evidence.mask if self.evidence.mask.dim() == 1 else evidence.mask
         missing = (~mask[..., conditioner.order]).to(torch.uint8)
-        return self.network.in_orders(conditioner.order[missing.argsort(-1, stable=True)])
+        return self.network.in_orders(conditioner.order[missing.argsort(dim=-1, stable=True)])
 
     def _scores(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """Log probability of every feature, and where it was observed, (..., features), for flat events."""
