@@ -199,7 +199,7 @@ class AutoregressiveEnsemble(Expandable):
         return self.members[0].num_states
 
     @property
-    def has_enumerate_support(self) -> bool:
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
         """Whether the states are few enough to be listed."""
         return self.members[0].has_enumerate_support
 

@@ -154,7 +154,7 @@ class ClampedAutoregressive(Expandable):
         return self._plain.num_states
 
     @property
-    def has_enumerate_support(self) -> bool:
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
         """Whether the states are few enough to be listed, and their probabilities exact."""
         return self.is_exact and self._plain.has_enumerate_support
 

@@ -267,7 +267,8 @@ class _Walked(Completer):
         noise = conditional.noise((self.density.features, rows), example)
         parameters, state = conditioner.begin(rows, context, example)
         observed, mask = (_ordered(x, order) for x in evidence)
-        put_in, drawn, values = example.new_zeros(rows), example.new_zeros(rows), []
+        put_in, drawn = example.new_zeros(rows), example.new_zeros(rows)
+        values: list[Tensor] = []
         for position in range(self.density.features):
             if position:
                 parameters, state = conditioner.proceed(state, values[-1])

@@ -59,8 +59,8 @@ class OrderAgnostic(Autoregressive):
         ('OrderAgnostic', 'Autoregressive', 'Autoregressive')
     """
 
-    has_rsample = False  # type: ignore[assignment]  # a flag of the class here, of the laws in the density
-    has_enumerate_support = False  # type: ignore[assignment]
+    has_rsample = False
+    has_enumerate_support = False
 
     def __init__(self, conditioner: AnyOrder, context: Tensor | None = None, validate_args: bool | None = None) -> None:
         if not isinstance(conditioner, AnyOrder):

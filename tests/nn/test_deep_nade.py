@@ -223,7 +223,9 @@ def enumerated() -> None:
 
 
 def bounded() -> None:
-    RenyiELBO(0.5, 2).loss(observed(network(), dist.Normal(0, 1)), lambda: pyro.sample("z", dist.Normal(0, 1)))
+    RenyiELBO(0.5, 2).loss_and_grads(
+        observed(network(), dist.Normal(0, 1)), lambda: pyro.sample("z", dist.Normal(0, 1))
+    )
 
 
 def sampled() -> None:

@@ -84,10 +84,7 @@ class DeepNADE(AutoregressiveNetwork):
         self.mask_weight = nn.Parameter(scale * torch.randn(self.features, sizes[0]))
         self.hidden_bias = nn.Parameter(torch.zeros(sizes[0]))
         self.hidden_from_context = nn.Linear(context, sizes[0], bias=False) if context else None
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
-        for layer in self.layers:
-            nn.init.kaiming_normal_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(_layer(a, b) for a, b in itertools.pairwise(sizes))
         self.output = nn.Parameter(torch.randn(self.features, sizes[-1], parameters) / sizes[-1] ** 0.5)
         self.output_bias = nn.Parameter(torch.zeros(self.features, parameters))
 
@@ -243,6 +240,14 @@ class DeepNADE(AutoregressiveNetwork):
             return self.hidden_bias
         fields: Tensor = self.hidden_bias + self.hidden_from_context(context.to(self.example.dtype))
         return fields
+
+
+def _layer(inputs: int, outputs: int) -> nn.Linear:
+    """A hidden layer that keeps the size of rectified activations."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.kaiming_normal_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class EoNADE(AutoregressiveEnsemble):
