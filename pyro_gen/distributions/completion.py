@@ -16,7 +16,6 @@ import torch
 from torch import Size, Tensor
 
 from pyro_gen.distributions.autoregressive import Autoregressive, Conditioner
-from pyro_gen.distributions.conditionals.discrete import inverted
 from pyro_gen.distributions.misuse import refuse_callers, refuse_tracing
 from pyro_gen.distributions.order_agnostic import AnyOrder
 from pyro_gen.distributions.partition import check_positive
@@ -24,7 +23,7 @@ from pyro_gen.distributions.partition import check_positive
 FEW = 2**12
 """Completions that are listed without being asked for."""
 BLOCK = 2**22
-"""Numbers of a block of completions, or of their shares."""
+"""Numbers of a block of completions."""
 UNTRUSTED = 10
 """Effective particles below which an estimate warns."""
 
@@ -384,14 +383,15 @@ def _ordered(x: Tensor, order: Tensor) -> Tensor:
 
 
 def _drawn(log_weights: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
-    """Numbers drawn by the weights (count, *batch) and the rows that they are drawn for, both flat, in blocks."""
+    """Numbers drawn by the weights (count, *batch), by inversion, and the rows that they are drawn for, both flat."""
     batch = log_weights.shape[1:]
-    logits = log_weights.reshape(len(log_weights), -1).T
-    row = torch.arange(batch.numel(), device=logits.device).view(batch).expand(shape).flatten()
-    uniform = torch.rand(row.shape, dtype=logits.dtype, device=logits.device)
-    step = max(1, BLOCK // len(log_weights))
-    parts = zip(row.split(step), uniform.split(step), strict=True)
-    return torch.cat([inverted(logits[own], u) for own, u in parts]), row
+    steps = log_weights.reshape(len(log_weights), -1).T.softmax(-1).cumsum(-1)
+    row = torch.arange(batch.numel(), device=steps.device).view(batch).expand(shape).flatten()
+    uniform = torch.rand(row.shape, dtype=steps.dtype, device=steps.device)
+    by_row = row.argsort(stable=True)  # every row is drawn for equally often
+    table = uniform[by_row].view(len(steps), len(row) // max(1, len(steps))) * steps[:, -1:]
+    index = torch.searchsorted(steps, table, right=True).clamp(max=len(log_weights) - 1)
+    return index.flatten()[by_row.argsort()], row
 
 
 __all__ = ["Completer", "Completion", "Enumeration", "Evidence", "Importance", "LogEvidence", "ObservedFirst", "chosen"]

@@ -212,18 +212,18 @@ def test_importance_knows_its_error() -> None:
 
 
 def test_particles_are_picked_by_weight() -> None:
-    """50,000 particles, whose weighted shares are compared: effective sizes above 10,000, 5 errors of at most 0.005."""
+    """20,000 draws of particles of which 3000 are effective: standard errors below 0.01, false alarms below 1e-4."""
     pyro.set_rng_seed(0)
     density = fvsbn()
     observed, mask = evidence(density)
     law, _ = enumerated(density, observed, mask)
-    given = density.given(observed, mask, Importance(50_000))
+    given = density.given(observed, mask, Importance(20_000))
     drawn, log_prob = given.sample_and_log_prob((20_000,))
-    assert given.log_evidence().effective_sample_size.min() > 10_000
+    assert given.log_evidence().effective_sample_size.min() > 3000
     assert ((drawn == observed) | ~mask).all()
     close(log_prob[:50], given.log_prob(drawn[:50]))
     for row in range(16):
-        assert (frequencies(drawn[:, row], states(4)) - law[:, row].exp()).abs().max() < 0.03
+        assert (frequencies(drawn[:, row], states(4)) - law[:, row].exp()).abs().max() < 0.05
     assert (given.log_prob(states(4).unsqueeze(1)).exp() - law.exp()).abs().max() < 0.1
     with pytest.raises(NotImplementedError, match="not under Importance"):
         given.enumerate_support()
