@@ -174,15 +174,6 @@ class ClampedAutoregressive(Expandable):
             raise NotImplementedError("states are listed where their probabilities are exact, not under Importance")
         return self._listed(self._plain.enumerate_support(expand=False), expand)
 
-    def entropy(self) -> Tensor:
-        """Entropy of the missing features in nats, by enumeration.
-
-        Raises:
-            NotImplementedError: there are too many states to list, or log probabilities are estimates.
-        """
-        log_prob = self.log_prob(self.enumerate_support())
-        return -torch.special.xlogy(log_prob.exp(), log_prob.exp()).sum(0)
-
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
         """Not known from shapes of tensors alone: the event is the network's.

@@ -55,7 +55,7 @@ class Evidence(NamedTuple):
 
     def rows(self, shape: Size) -> Evidence:
         """One row for each element of a batch."""
-        return Evidence(*(x.expand(*shape, x.shape[-1]).reshape(shape.numel(), -1) for x in self))
+        return Evidence(*(x.expand(*shape, x.shape[-1]).reshape(shape.numel(), x.shape[-1]) for x in self))
 
 
 class Completer(ABC):
@@ -145,11 +145,13 @@ class Importance(Completion):
 
     .. math:: \hat p(x_O) = \frac1S \sum_s w_s, \qquad w_s = \prod_{k \in O} p\big(x_k | x^s_{<k}\big)
 
-    p(x_O) is unbiased; its logarithm, and every ``log_prob``, is too low by about half the squared standard error.
-    Particles are drawn once, when the conditioned distribution is made, so that all it says afterwards is consistent
-    and pure; after an update of the weights make another. Draws are picked from the particles in proportion to their
-    weights (sampling-importance-resampling): no more of them are distinct than particles are effective, and they follow
-    the law only as the number of particles grows. The fewer observed features stand late in the order, the better.
+    p(x_O) is unbiased; its logarithm is too low, by about half the squared standard error, and so is no ``log_prob``
+    exact. Particles are drawn once, when the conditioned distribution is made, so that all it says afterwards is
+    consistent and pure; after an update of the weights make another. Draws are picked from the particles in proportion
+    to their weights (sampling-importance-resampling): no more of them are distinct than particles are effective, and
+    they follow the law only as the number of particles grows. A small effective sample size is a warning, a large one
+    no promise: it knows nothing of what explains the evidence better and was not drawn. The fewer observed features
+    stand late in the order, the better.
 
     Args:
         num_particles: draws S for each row.
@@ -235,11 +237,11 @@ class _Walked(Completer):
         """Log probability of every feature, and where it was observed, (..., features), for flat events."""
         shape = torch.broadcast_shapes(value.shape[:-1], batch_of(self.density, self.evidence))
         evidence = self.evidence.rows(shape)
-        rows = evidence.complete(value.expand(*shape, value.shape[-1]).reshape(shape.numel(), -1))
+        rows = evidence.complete(value.expand(*shape, value.shape[-1]).reshape(shape.numel(), value.shape[-1]))
         context = None if self.density.context is None else self.density._context_rows(shape)
         parameters = self._conditioner(evidence).parameters_of(rows, context)
         scores = self.density.conditional.log_prob(parameters, rows)
-        return scores.view(*shape, -1), evidence.mask.view(*shape, -1)
+        return scores.view(*shape, self.density.features), evidence.mask.view(*shape, self.density.features)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probabilities of the missing features, which all come after the observed ones."""
@@ -276,7 +278,7 @@ class _Walked(Completer):
             score = conditional.log_prob(parameters, values[-1])
             put_in, drawn = put_in + torch.where(here, score, 0), drawn + torch.where(here, 0, score)
         value = _ordered(torch.stack(values, -1), order.argsort(-1))
-        return value.view(*shape, -1), put_in.view(shape), drawn.view(shape)
+        return value.view(*shape, self.density.features), put_in.view(shape), drawn.view(shape)
 
 
 class _Listed(Completer):
@@ -368,7 +370,7 @@ class _Particles(Completer):
     def sample(self, shape: Size) -> tuple[Tensor, Tensor]:
         """Particles, picked by weight."""
         index, row = _drawn(self.log_weights, shape)
-        value = self.values.flatten(1, -2)[index, row].view(*shape, -1)
+        value = self.values.flatten(1, -2)[index, row].view(*shape, self.density.features)
         return value, self.log_prob(value.view(*shape, *self.density.event_shape))
 
 
@@ -386,7 +388,7 @@ def _drawn(log_weights: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
     """Numbers drawn by the weights (count, *batch), by inversion, and the rows that they are drawn for, both flat."""
     batch = log_weights.shape[1:]
     steps = log_weights.reshape(len(log_weights), -1).T.softmax(-1).cumsum(-1)
-    row = torch.arange(batch.numel(), device=steps.device).view(batch).expand(shape).flatten()
+    row = torch.arange(len(steps), device=steps.device).view(batch).expand(shape).flatten()
     uniform = torch.rand(row.shape, dtype=steps.dtype, device=steps.device)
     by_row = row.argsort(stable=True)  # every row is drawn for equally often
     table = uniform[by_row].view(len(steps), len(row) // max(1, len(steps))) * steps[:, -1:]

@@ -245,7 +245,7 @@ def test_few_effective_particles_warn() -> None:
     with torch.no_grad():
         network.weight[0, 0, 1] = 40.0
         network.bias[1] = -20.0  # type: ignore[index]  # there is one
-        network.bias[0] = -4.0  # type: ignore[index]
+        network.bias[0] = -2.0  # type: ignore[index]
     observed, mask = torch.ones(2), torch.tensor([False, True])
     torch.manual_seed(0)
     with pytest.warns(UserWarning, match="in 1 rows fewer than 10 of 20 particles are effective"):

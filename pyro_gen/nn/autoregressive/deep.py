@@ -186,10 +186,14 @@ class DeepNADE(AutoregressiveNetwork):
 
     def _block(self, x: Tensor, features: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters at some places, and the fields after them, from the fields before."""
-        shares = torch.einsum("nkw,kwh->nkh" if features.dim() == 1 else "nkw,nkwh->nkh", x, self.weight[features])
-        sums = (shares + self.mask_weight[features]).cumsum(1) + fields.unsqueeze(1)
+        sums = self._shares(x, features).cumsum(1) + fields.unsqueeze(1)
         before = torch.cat([fields.unsqueeze(1), sums[:, :-1]], 1)
         return self._laws(self._hidden(before), features), sums[:, -1]
+
+    def _shares(self, x: Tensor, features: Tensor) -> Tensor:
+        """What features (k,) or (n, k), seen as (n, k, width), add to the first hidden layer, (n, k, hidden)."""
+        path = "nkw,kwh->nkh" if features.dim() == 1 else "nkw,nkwh->nkh"
+        return torch.einsum(path, x, self.weight[features]) + self.mask_weight[features]
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The state is what context and features so far add to the first hidden layer."""
@@ -198,10 +202,8 @@ class DeepNADE(AutoregressiveNetwork):
 
     def after(self, state: Tensor, value: Tensor, position: int) -> tuple[Tensor, Tensor]:
         """Add one feature to the first hidden layer."""
-        last = self.order[..., position - 1]
-        x, weight = self.encode(value), self.weight[last]
-        new = x @ weight if weight.dim() == 2 else torch.einsum("nw,nwh->nh", x, weight)
-        fields = state + new + self.mask_weight[last]
+        last = self.order[..., position - 1 : position]
+        fields = state + self._shares(self.encode(value).unsqueeze(1), last).squeeze(1)
         return self._at(fields, position), fields
 
     def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Place]:
