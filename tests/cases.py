@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,20 +14,25 @@ from pyro_gen import nn
 from pyro_gen.distributions import (
     RBM,
     Autoregressive,
+    AutoregressiveEnsemble,
     AutoregressiveStrings,
     BernoulliUnits,
     BoltzmannMachine,
     CategoricalConditional,
+    ClampedAutoregressive,
     ClampedRBM,
     ClassRBM,
+    Completion,
     CouplingGraph,
     DiscretizedLogisticConditional,
+    Enumeration,
     Exact,
     GaussianConditional,
     GaussianMixtureConditional,
     GaussianUnits,
     MultinomialUnits,
     NReLUUnits,
+    ObservedFirst,
     PottsUnits,
     ReLUUnits,
     ReplicatedSoftmax,
@@ -116,7 +123,37 @@ def autoregressive(make: Callable[[], nn.AutoregressiveNetwork], scale: float = 
     return build
 
 
+def given(make: Callable[[], nn.AutoregressiveNetwork], completion: Completion | None) -> Callable[..., Any]:
+    """A constructor of densities of a fixed random network given the features of ``observed`` that are not 2."""
+
+    def build(context: Tensor, observed: Tensor, validate_args: bool | None = None) -> ClampedAutoregressive:
+        cells = torch.where(observed == 2, torch.nan, observed.to(context.dtype))
+        return autoregressive(make)(context, validate_args).given(cells, observed != 2, completion)
+
+    return build
+
+
+def evidence_of(rows: Tensor) -> Callable[[torch.Size], Parameters]:
+    """A context, and other evidence in every row of a batch."""
+
+    def draw(batch_shape: torch.Size) -> Parameters:
+        observed = rows[torch.arange(batch_shape.numel()) % len(rows)].reshape(*batch_shape, rows.shape[-1])
+        return CONTEXT(batch_shape) | {"observed": observed}
+
+    return draw
+
+
+def ensemble(logits: Tensor, validate_args: bool | None = None) -> AutoregressiveEnsemble:
+    """Three fixed random networks, each of a family and with an order of its own."""
+    made = (nn.FVSBN(4), nn.PerConditionalMLP(4, 2, order=(3, 1, 0, 2)), nn.DeepNADE(4, [3], order=(2, 0, 3, 1)).eval())
+    with seeded(7):
+        for p in itertools.chain.from_iterable(network.double().parameters() for network in made):
+            torch.nn.init.normal_(p)
+    return AutoregressiveEnsemble([network.to(logits)() for network in made], logits, validate_args)
+
+
 CONTEXT = normal_parameters(context=(2,))
+PREFIXES = torch.tensor([[2, 2, 1, 2], [0, 2, 1, 2], [1, 2, 0, 0]])  # of the order 2, 0, 3, 1
 ARITIES, LEVELS = CategoricalConditional((2, 3, 1)), DiscretizedLogisticConditional(4, 2)
 
 
@@ -198,6 +235,26 @@ CASES = [
         "CausalTransformer-labels", autoregressive(lambda: nn.CausalTransformer(3, 4, 1, 1, 2, None, ARITIES)), CONTEXT
     ),
     Case("SequenceAR", autoregressive(lambda: nn.SequenceAR(3, 2, 3, context=2)), CONTEXT),
+    Case(
+        "DeepNADE",
+        autoregressive(lambda: nn.DeepNADE(4, (4, 3), 2, (2, 0, 3, 1), activation=torch.tanh).eval()),
+        CONTEXT,
+        states(4),
+    ),
+    Case(
+        "DeepNADE-labels",
+        autoregressive(lambda: nn.DeepNADE(3, [4], 2, None, ARITIES, torch.tanh, order_agnostic=False)),
+        CONTEXT,
+    ),
+    Case("AutoregressiveEnsemble", ensemble, normal_parameters(logits=(3,)), states(4)),
+    Case("FVSBN-given-prefix", given(lambda: nn.FVSBN(4, 2, (2, 0, 3, 1)), None), evidence_of(PREFIXES), states(4)),
+    Case("FVSBN-given", given(lambda: nn.FVSBN(4, 2, (2, 0, 3, 1)), Enumeration()), evidence_of(EVIDENCE), states(4)),
+    Case(
+        "DeepNADE-given",
+        given(lambda: nn.DeepNADE(4, [3], 2, activation=torch.tanh).eval(), ObservedFirst()),
+        evidence_of(EVIDENCE),
+        states(4),
+    ),
     Case("ClampedRBM", clamped, clamped_parameters, states(4)),
     Case(
         "ClassRBM",

@@ -2,9 +2,12 @@
 
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.autoregressive import Autoregressive, Generation
+from pyro_gen.distributions.autoregressive_ensemble import AutoregressiveEnsemble
 from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
 from pyro_gen.distributions.clamped import ClampedRBM
+from pyro_gen.distributions.clamped_autoregressive import ClampedAutoregressive
 from pyro_gen.distributions.class_rbm import ClassRBM
+from pyro_gen.distributions.completion import Completion, Enumeration, Importance, LogEvidence, ObservedFirst
 from pyro_gen.distributions.conditionals import (
     BernoulliConditional,
     CategoricalConditional,
@@ -17,6 +20,7 @@ from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.fast_weights import FastPersistentChains
 from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
+from pyro_gen.distributions.order_agnostic import OrderAgnostic
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
 from pyro_gen.distributions.replicated_softmax import ReplicatedSoftmax
@@ -39,27 +43,35 @@ __all__ = [
     "AIS",
     "RBM",
     "Autoregressive",
+    "AutoregressiveEnsemble",
     "AutoregressiveStrings",
     "BernoulliConditional",
     "BernoulliUnits",
     "BoltzmannMachine",
     "CategoricalConditional",
+    "ClampedAutoregressive",
     "ClampedRBM",
     "ClassRBM",
+    "Completion",
     "Conditional",
     "ContrastiveDivergence",
     "CouplingGraph",
     "DiscretizedLogisticConditional",
+    "Enumeration",
     "Exact",
     "FastPersistentChains",
     "GaussianConditional",
     "GaussianMixtureConditional",
     "GaussianUnits",
     "Generation",
+    "Importance",
+    "LogEvidence",
     "LogPartition",
     "MultinomialUnits",
     "NReLUUnits",
     "NegativePhase",
+    "ObservedFirst",
+    "OrderAgnostic",
     "Partition",
     "PersistentChains",
     "PottsUnits",

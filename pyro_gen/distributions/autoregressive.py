@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -14,6 +14,10 @@ from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.distributions.expansion import Expandable
 from pyro_gen.distributions.units.base import Finite
+
+if TYPE_CHECKING:
+    from pyro_gen.distributions.clamped_autoregressive import ClampedAutoregressive
+    from pyro_gen.distributions.completion import Completion, LogEvidence
 
 ENUMERABLE = 2**20
 """Up to how many states are listed."""
@@ -249,6 +253,45 @@ class Autoregressive(Expandable):
             raise ValueError(f"{self.features - generation.position} of {self.features} features are still missing")
         return self._laid_out(generation.values).view(*generation.log_prob.shape, *self.event_shape)
 
+    def given(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> ClampedAutoregressive:
+        """The law of the missing features given the observed ones; the event stays the whole event.
+
+        Without ``completion`` it is exact: where the observed features come first in the order, in every row, and by
+        enumeration where few completions are possible. ``Importance(...)`` serves any features, by an estimate that
+        knows its error; ``ObservedFirst()`` is exact for networks of any order, each row with an order of its own.
+
+        Args:
+            observed: values (...) + event_shape; what stands in a missing feature is ignored, NaN included.
+            mask: True where a feature is observed, same shape; rows may differ.
+            completion: how the missing features are summed over; None for an exact way.
+
+        Returns:
+            A distribution whose samples carry the observed features and whose ``log_prob(x)`` is log p(missing features
+            of x | observed features), -inf where x contradicts them.
+
+        Raises:
+            ValueError: the evidence does not fit or cannot happen, or the completions are too many to be listed.
+        """
+        from pyro_gen.distributions.clamped_autoregressive import ClampedAutoregressive
+
+        return ClampedAutoregressive(self, observed, mask, completion, self._validate_args)
+
+    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> LogEvidence:
+        """Log probability of the observed features, the missing ones summed out.
+
+        Args:
+            observed: values (...) + event_shape; what stands in a missing feature is ignored, NaN included.
+            mask: True where a feature is observed, same shape; rows may differ.
+            completion: as for :meth:`given`.
+
+        Returns:
+            Nats, their standard error (0 where exact), the effective sample size and the method's name.
+
+        Raises:
+            ValueError: as :meth:`given`.
+        """
+        return self.given(observed, mask, completion).log_evidence()
+
     @property
     def num_states(self) -> float:
         """How many values an event can take; may be infinite."""
@@ -361,8 +404,36 @@ def _check_context(width: int, context: Tensor | None) -> None:
         raise ValueError(f"`context` must have shape (..., {width}), got {tuple(context.shape)}")
 
 
+class Listed(Protocol):
+    """What a divergence by enumeration asks of a density."""
+
+    batch_shape: Size
+    event_shape: Size
+    features: int
+    conditional: Conditional
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All events."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log probabilities in nats."""
+
+
 @register_kl(Autoregressive, Autoregressive)
-def _kl(p: Autoregressive, q: Autoregressive) -> Tensor:
+def divergence_by_enumeration(p: Listed, q: Listed) -> Tensor:
+    """Kullback-Leibler divergence in nats between two densities of the same events, over all of them.
+
+    Args:
+        p: under which the mean is taken.
+        q: the other one.
+
+    Returns:
+        Tensor of the broadcast batch shape.
+
+    Raises:
+        ValueError: their events differ.
+        NotImplementedError: there are too many to list.
+    """
     states = p.conditional.num_states(p.features)
     if p.event_shape != q.event_shape or states != q.conditional.num_states(q.features):
         raise ValueError(f"`p` and `q` must have the same events, got {p.event_shape} and {q.event_shape}")
@@ -373,4 +444,4 @@ def _kl(p: Autoregressive, q: Autoregressive) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).nan_to_num(nan=0.0, posinf=math.inf).sum(0).expand(batch)
 
 
-__all__ = ["ENUMERABLE", "Autoregressive", "Conditioner", "Generation", "OverEvent"]
+__all__ = ["ENUMERABLE", "Autoregressive", "Conditioner", "Generation", "OverEvent", "divergence_by_enumeration"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_NEEDS_DENSITY = tuple(
+NEEDS_DENSITY = tuple(
     f"pyro.infer.{module}"
     for module in (
         "mcmc",
@@ -42,7 +42,7 @@ def refuse_misuse(parameter_batch_shape: torch.Size) -> None:
             f"{tuple(parameter_batch_shape)}: components would be weighed by contrasts; use Exact or AIS"
         )
     refuse_tracing("a negative phase")
-    refuse_callers("a negative phase", _NEEDS_DENSITY)
+    refuse_callers("a negative phase", NEEDS_DENSITY)
 
 
 def _caller(modules: tuple[str, ...]) -> str | None:
@@ -64,34 +64,39 @@ def _names(frame: FrameType) -> tuple[str, ...]:
     return code, type(frame.f_locals.get("self")).__module__
 
 
-def refuse_callers(name: str, modules: tuple[str, ...]) -> None:
+STAND_IN = (
+    "gives only a stochastic stand-in for log Z: put the module in eval() with `evaluation=Exact()`, or use Exact"
+)
+"""What an estimate of log Z is, and what to do instead."""
+
+
+def refuse_callers(name: str, modules: tuple[str, ...], what: str = STAND_IN) -> None:
     """Raise where one of ``modules`` is on the call stack.
 
     Args:
         name: what gives no log probability, for the message.
         modules: beginnings of module names.
+        what: what it gives, and what to do instead.
 
     Raises:
         ValueError: it is.
     """
     if caller := _caller(modules):
-        raise ValueError(
-            f"{caller} needs log probabilities, and {name} gives only a stochastic stand-in for log Z: "
-            "put the module in eval() with `evaluation=Exact()`, or use Exact"
-        )
+        raise ValueError(f"{caller} needs log probabilities, and {name} {what}")
 
 
-def refuse_tracing(name: str) -> None:
+def refuse_tracing(name: str, draws: str = "particles") -> None:
     """Raise while an ELBO is being traced, or prepared to be.
 
     Args:
         name: whose particles would freeze, for the message.
+        draws: what else to call them.
 
     Raises:
         ValueError: it is.
     """
     if torch._C._get_tracing_state() is not None or _caller(("pyro.ops.jit",)):
-        raise ValueError(f"a traced (JIT) ELBO would freeze the particles of {name}: use the untraced ELBO")
+        raise ValueError(f"a traced (JIT) ELBO would freeze the {draws} of {name}: use the untraced ELBO")
 
 
 class FirstOrder(torch.autograd.Function):

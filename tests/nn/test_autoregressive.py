@@ -39,6 +39,9 @@ FAMILIES: dict[str, Maker] = {
     "CausalTransformer-shared": lambda features, **settings: nn.CausalTransformer(
         features, 4, 1, 1, feedforward=3, shared=True, **settings
     ),
+    "DeepNADE": lambda features, **settings: nn.DeepNADE(
+        features, (4, 3), activation=torch.tanh, order_agnostic=False, **settings
+    ),
 }
 COARSE = ("FVSBN", "MADE-flat", "MADE-narrow", "CausalTransformer-shared")
 """Which cannot learn every law of four bits."""

@@ -1,6 +1,8 @@
 """Networks whose outputs are the conditional laws of an autoregressive density."""
 
 from pyro_gen.nn.autoregressive.base import AutoregressiveNetwork
+from pyro_gen.nn.autoregressive.deep import DeepNADE, EoNADE
+from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
 from pyro_gen.nn.autoregressive.linear import FVSBN, PerConditionalMLP
 from pyro_gen.nn.autoregressive.made import MADE
 from pyro_gen.nn.autoregressive.recurrent import CausalTransformer, RecurrentAR
@@ -10,8 +12,11 @@ from pyro_gen.nn.autoregressive.tabular import TabularAR
 __all__ = [
     "FVSBN",
     "MADE",
+    "AutoregressiveEnsemble",
     "AutoregressiveNetwork",
     "CausalTransformer",
+    "DeepNADE",
+    "EoNADE",
     "PerConditionalMLP",
     "RecurrentAR",
     "SequenceAR",

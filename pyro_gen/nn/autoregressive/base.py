@@ -63,7 +63,7 @@ class AutoregressiveNetwork(nn.Module):
             raise ValueError(f"`context` must not be negative, got {context}")
         conditional.check(self.features)
         self.context, self.conditional = context, conditional
-        order = _checked_order(order, self.features)
+        order = checked_order(order, self.features)
         valid = conditional.valid(self.features)
         self.register_buffer("order", order)
         self.register_buffer("valid", valid, persistent=False)
@@ -190,7 +190,8 @@ class AutoregressiveNetwork(nn.Module):
         return parameters
 
 
-def _checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tensor:
+def checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tensor:
+    """An order as a tensor of its own, 0, 1, 2, ... for None; raises unless it holds every feature once."""
     if order is None:
         return torch.arange(features)
     order = torch.as_tensor(order, dtype=torch.int64).detach().clone()
@@ -199,4 +200,4 @@ def _checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tenso
     return order
 
 
-__all__ = ["AutoregressiveNetwork", "Place"]
+__all__ = ["AutoregressiveNetwork", "Place", "checked_order"]
