@@ -1,6 +1,6 @@
 """Learnable: modules that hold the weights and whose call returns a distribution over their current values."""
 
-from pyro_gen.nn.autoregressive import FVSBN, AutoregressiveNetwork, PerConditionalMLP, TabularAR
+from pyro_gen.nn.autoregressive import FVSBN, AutoregressiveNetwork, PerConditionalMLP, PixelCNN, TabularAR
 from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
@@ -16,6 +16,7 @@ __all__ = [
     "ConditionalRBM",
     "Diagnostics",
     "PerConditionalMLP",
+    "PixelCNN",
     "TabularAR",
     "centred",
 ]

@@ -2,6 +2,7 @@
 
 from pyro_gen.nn.autoregressive.base import AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.linear import FVSBN, PerConditionalMLP
+from pyro_gen.nn.autoregressive.pixelcnn import PixelCNN
 from pyro_gen.nn.autoregressive.tabular import TabularAR
 
-__all__ = ["FVSBN", "AutoregressiveNetwork", "PerConditionalMLP", "TabularAR"]
+__all__ = ["FVSBN", "AutoregressiveNetwork", "PerConditionalMLP", "PixelCNN", "TabularAR"]
