@@ -86,7 +86,7 @@ class PixelCNN(AutoregressiveNetwork):
         context: int = 0,
         conditional: Conditional = BERNOULLI,
     ) -> None:
-        sides = Size(shape) if not isinstance(shape, int) else Size()
+        sides = Size((shape,) if isinstance(shape, int) else tuple(shape))
         _check(sides, hidden_channels, layers, kernel_size, first_kernel_size)
         self.colours = sides[0] if len(sides) == 3 else 1
         order = torch.arange(sides.numel()).view(self.colours, -1).T.flatten()
