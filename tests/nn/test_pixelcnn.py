@@ -134,7 +134,7 @@ def test_two_continuations_of_a_beginning_do_not_disturb_each_other(gated: bool)
 
 
 @either
-@pytest.mark.parametrize("shape", [(8, 8), (3, 6, 6)])
+@pytest.mark.parametrize("shape", [(6, 6), (3, 4, 4)])
 def test_an_image_is_drawn_with_the_multiplications_of_one_pass(gated: bool, shape: tuple[int, ...]) -> None:
     made = nn.PixelCNN(shape, 12, 4, first_kernel_size=5, gated=gated)
     density, counted = made(), []
@@ -142,7 +142,7 @@ def test_an_image_is_drawn_with_the_multiplications_of_one_pass(gated: bool, sha
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             work()
         counted.append(counter.get_total_flops())
-    assert 0 < counted[0] <= counted[1]  # a full pass a feature would be 64 and 108 times as many
+    assert 0 < counted[0] <= counted[1]  # a full pass a feature would be 36 and 48 times as many
 
 
 @either

@@ -342,16 +342,16 @@ class Head(nn.Module):
         result: Tensor = self.out(relu(self.inner(relu(x))))
         return result
 
-    def begin(self) -> Kept:
+    def begin(self) -> tuple[Trace, ...]:
         """Nothing seen yet."""
-        return Kept(self.out.bias, (self.inner.trace(), self.out.trace()))
+        return self.inner.trace(), self.out.trace()
 
-    def step(self, kept: Kept, new: Tensor, colour: int) -> tuple[Kept, Tensor]:
+    def step(self, traces: tuple[Trace, ...], new: Tensor, colour: int) -> tuple[tuple[Trace, ...], Tensor]:
         """One colour of one pixel."""
-        inner, out = kept.traces
+        inner, out = traces
         inner = inner.with_input(relu(new))
         out = out.with_input(relu(inner.output(colour, 0)))
-        return kept._replace(traces=(inner, out)), out.output(colour, 0)
+        return (inner, out), out.output(colour, 0)
 
 
 def bordered(x: Tensor, left: int, right: int, above: int) -> Tensor:

@@ -19,6 +19,7 @@ from pyro_gen.nn.autoregressive.convolutions import (
     Layer,
     MaskedConvolution,
     ResidualBlock,
+    Trace,
     colours_of,
 )
 
@@ -27,7 +28,7 @@ class Canvas(NamedTuple):
     """An image in the making: what each layer keeps of the rows above, of the row, and of the pixel."""
 
     layers: tuple[Kept, ...]
-    head: Kept
+    head: tuple[Trace, ...]
     context: Tensor | None
 
 
@@ -111,20 +112,21 @@ class PixelCNN(AutoregressiveNetwork):
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Both stacks over whole images."""
-        x = x.reshape(len(x), self.rows, self.columns, -1).permute(0, 3, 1, 2)  # channels are last in memory
+        width, outputs = self.colours * x.shape[-1], self.conditional.num_parameters
+        x = x.reshape(len(x), self.rows, self.columns, width).permute(0, 3, 1, 2)  # channels are last in memory
         context = None if context is None else context.to(self.example.dtype)
         v = pad(x, (0, 0, 1, -1))  # at each row the image above it
         for layer in self.layers:
             x, v = layer(x, v, context)
         parameters: Tensor = self.head(x)
-        return parameters.permute(0, 2, 3, 1).reshape(len(x), self.features, -1)
+        return parameters.permute(0, 2, 3, 1).reshape(len(x), self.features, outputs)
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Canvas]:
         """The state is an image of which nothing is drawn yet."""
         context = None if context is None else context.to(self.example.dtype)
         kept = tuple(layer.begin(rows, self.columns) for layer in self._layers())
         line = self.example.new_zeros(rows, self.colours * self.conditional.width, 1, self.columns)
-        return self._law(self._next_row(Canvas(kept, self.head.begin(), context), line), 0, 0, rows)
+        return self._law(self._next_row(Canvas(kept, self.head.begin(), context), line), 0, 0)
 
     def after(self, state: Canvas, value: Tensor, position: int) -> tuple[Tensor, Canvas]:
         """Add a colour to its pixel, a finished pixel to its row, and a finished row to the vertical stack."""
@@ -133,11 +135,12 @@ class PixelCNN(AutoregressiveNetwork):
         state = state._replace(layers=(first, *state.layers[1:]))
         if colour == 0:
             layers = tuple(kept.next_pixel() for kept in state.layers)
-            state = state._replace(layers=layers, head=state.head.next_pixel())
+            head = tuple(trace.next_pixel() for trace in state.head)
+            state = Canvas(layers, head, state.context)
             if pixel % self.columns == 0:
                 line = torch.stack(layers[0].traces[0].past, -1).unsqueeze(2)
                 state = self._next_row(state, line)
-        return self._law(state, colour, pixel % self.columns, len(value))
+        return self._law(state, colour, pixel % self.columns)
 
     def _layers(self) -> list[Layer]:
         return [layer for layer in self.layers if isinstance(layer, Layer)]
@@ -150,7 +153,7 @@ class PixelCNN(AutoregressiveNetwork):
             kept.append(new)
         return canvas._replace(layers=tuple(kept))
 
-    def _law(self, canvas: Canvas, colour: int, column: int, rows: int) -> tuple[Tensor, Canvas]:
+    def _law(self, canvas: Canvas, colour: int, column: int) -> tuple[Tensor, Canvas]:
         """Parameters for one colour of the present pixel, and what the layers computed for it."""
         kept, new = [], None
         for layer, old in zip(self._layers(), canvas.layers, strict=True):
