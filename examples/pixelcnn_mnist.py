@@ -78,6 +78,7 @@ def train(recipe: Recipe, data: Images, args: argparse.Namespace) -> tuple[nn.Pi
     settings = (recipe.hidden, recipe.layers, recipe.kernel_size, recipe.first_kernel_size, recipe.gated)
     network = nn.PixelCNN.from_data(data.train, *settings).to(args.device)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.decay))
+    averaged: nn.PixelCNN = average.module  # type: ignore[assignment]  # torch says Module
     count = len(data.train)
 
     @poutine.scale(scale=1 / count)  # nats an image
@@ -96,7 +97,7 @@ def train(recipe: Recipe, data: Images, args: argparse.Namespace) -> tuple[nn.Pi
         return loss
 
     def evaluate() -> dict[str, float]:
-        return {"valid": log_likelihoods(average.module, data.valid, args.device).mean().item()}
+        return {"valid": log_likelihoods(averaged, data.valid, args.device).mean().item()}
 
     history = fit(
         step,

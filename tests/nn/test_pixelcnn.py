@@ -54,7 +54,7 @@ def dependence(made: nn.PixelCNN, points: int = 3) -> Tensor:
 
     torch.manual_seed(1)
     x = torch.randn(points, made.features, dtype=torch.float64)
-    slopes = torch.stack([torch.autograd.functional.jacobian(logits, point) for point in x])  # type: ignore[no-untyped-call]
+    slopes = torch.stack([torch.autograd.functional.jacobian(logits, point) for point in x])
     return (slopes[:, :, made.order] != 0).any(0)
 
 
@@ -149,7 +149,7 @@ def test_an_image_is_drawn_with_the_multiplications_of_one_pass(gated: bool, sha
 def test_the_context_enters_every_layer(gated: bool) -> None:
     made = images((3, 3), gated, 3, context=2)
     x = (torch.rand(4, 3, 3) < 0.5).double()
-    made(torch.randn(4, 2).double()).log_prob(x).sum().backward()  # type: ignore[no-untyped-call]
+    made(torch.randn(4, 2).double()).log_prob(x).sum().backward()
     for layer in made.layers:
         assert layer.from_context.weight.grad.norm() > 0  # type: ignore[union-attr,operator]
 
@@ -181,8 +181,8 @@ def test_a_network_from_data_starts_at_the_marginal_laws_and_can_leave_them() ->
     x = (torch.rand(400, 3, 1, 2) < torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1)).float()
     made = nn.PixelCNN.from_data(x, 6, 2)
     shares = (x.sum(0) + 1) / 402
-    torch.testing.assert_close(made().conditionals(x).probs[0], shares)  # type: ignore[attr-defined]
-    made().log_prob(x).sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(made().conditionals(x).probs[0], shares)
+    made().log_prob(x).sum().backward()
     assert made.head.out.weight.grad is not None
     assert made.head.out.weight.grad.norm() > 0
 

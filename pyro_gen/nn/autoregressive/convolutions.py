@@ -150,7 +150,7 @@ class Layer(nn.Module):
 
     def __init__(self, inputs: Tensor, hidden: Tensor, kernel_size: int, *, first: bool) -> None:
         super().__init__()
-        self.half, self.is_first, self.width, self.hidden = kernel_size // 2, first, len(inputs), len(hidden)
+        self.reach, self.is_first, self.width, self.hidden = kernel_size // 2, first, len(inputs), len(hidden)
 
     def forward(self, x: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Over a whole image: what each pixel knows of those before it, and what it knows of the rows above."""
@@ -163,7 +163,7 @@ class Layer(nn.Module):
     def begin(self, n: int, columns: int) -> Kept:
         """Empty rows above the image."""
         traces = tuple(convolution.trace() for convolution in self.convolutions())
-        return Kept(traces[0].matrices[0].new_zeros(n, self.seen, self.half, columns), traces)
+        return Kept(traces[0].matrices[0].new_zeros(n, self.seen, self.reach, columns), traces)
 
     @property
     def seen(self) -> int:
@@ -194,9 +194,9 @@ class GatedLayer(Layer):
     def __init__(self, inputs: Tensor, hidden: Tensor, kernel_size: int, context: int, *, first: bool) -> None:
         super().__init__(inputs, hidden, kernel_size, first=first)
         gates, width = torch.cat([hidden, hidden]), 2 * self.hidden
-        self.vertical = nn.Conv2d(self.width, width, (self.half + 1, kernel_size))
+        self.vertical = nn.Conv2d(self.width, width, (self.reach + 1, kernel_size))
         self.link = nn.Conv2d(width, width, 1, bias=False)
-        self.horizontal = MaskedConvolution(inputs, gates, 0, self.half, strict=first)
+        self.horizontal = MaskedConvolution(inputs, gates, 0, self.reach, strict=first)
         self.mixed = MaskedConvolution(hidden, hidden)
         self.from_context = nn.Linear(context, 2 * width, bias=False) if context else None
         for convolution in (self.vertical, self.link):
@@ -221,7 +221,7 @@ class GatedLayer(Layer):
     def forward(self, x: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Both stacks over a whole image."""
         down, across = self._shifts(context)
-        fields = self.vertical(bordered(v, self.half, self.half, self.half))
+        fields = self.vertical(bordered(v, self.reach, self.reach, self.reach))
         new = self.mixed(gated(self.horizontal(x) + self.link(fields) + across))
         return new if self.is_first else x + new, self._down(fields, v, down)
 
@@ -229,7 +229,7 @@ class GatedLayer(Layer):
         """One row of the vertical stack."""
         down, across = self._shifts(context)
         rows = torch.cat([kept.rows, line], 2)
-        fields = self.vertical(bordered(rows, self.half, self.half, 0))
+        fields = self.vertical(bordered(rows, self.reach, self.reach, 0))
         added = self.link(fields) + across + self.horizontal.bias.view(-1, 1, 1)
         trace = kept.traces[0]._replace(added=by_column(self.horizontal, added), past=())
         return Kept(rows[:, :, 1:], (trace, *kept.traces[1:])), self._down(fields, line, down)
@@ -276,7 +276,7 @@ class FirstLayer(PlainLayer):
 
     def __init__(self, inputs: Tensor, hidden: Tensor, kernel_size: int, context: int) -> None:
         super().__init__(inputs, hidden, kernel_size, first=True)
-        self.convolution = MaskedConvolution(inputs, hidden, self.half, self.half, strict=True)
+        self.convolution = MaskedConvolution(inputs, hidden, self.reach, self.reach, strict=True)
         self.from_context = nn.Linear(context, self.hidden, bias=False) if context else None
 
     def convolutions(self) -> tuple[MaskedConvolution, ...]:
@@ -306,7 +306,7 @@ class ResidualBlock(PlainLayer):
         colours = int(hidden.max()) + 1
         narrow = colours_of(max(self.hidden // 2, colours), colours)
         self.into = MaskedConvolution(hidden, narrow)
-        self.convolution = MaskedConvolution(narrow, narrow, self.half, self.half)
+        self.convolution = MaskedConvolution(narrow, narrow, self.reach, self.reach)
         self.out = MaskedConvolution(narrow, hidden)
         self.from_context = nn.Linear(context, len(narrow), bias=False) if context else None
 
