@@ -7,6 +7,7 @@ convolutions of the CPU are fast with.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -73,18 +74,16 @@ class MaskedConvolution(nn.Module):
     """
 
     mask: Tensor
-    inputs: Tensor
-    outputs: Tensor
 
     def __init__(self, inputs: Tensor, outputs: Tensor, above: int = 0, left: int = 0, *, strict: bool = False) -> None:
         super().__init__()
-        self.above, self.left, self.strict = above, left, strict
+        self.above, self.left = above, left
         mask = torch.ones(len(outputs), len(inputs), above + 1, left + 1 + (left if above else 0), dtype=torch.bool)
         seen = inputs < outputs.unsqueeze(-1) if strict else inputs <= outputs.unsqueeze(-1)
         mask[:, :, -1, left], mask[:, :, -1, left + 1 :] = seen, False
         self.register_buffer("mask", mask, persistent=False)
-        self.register_buffer("inputs", inputs, persistent=False)
-        self.register_buffer("outputs", outputs, persistent=False)
+        self.blocks = blocks(outputs)
+        self.seen = tuple(int((inputs < colour + (not strict)).sum()) for colour in range(len(self.blocks)))
         sources = mask.flatten(1).sum(1).clamp(min=1)
         self.weight = nn.Parameter(torch.randn(mask.shape) / sources.sqrt().view(-1, 1, 1, 1))
         self.bias = nn.Parameter(torch.zeros(len(outputs)))
@@ -109,18 +108,16 @@ class MaskedConvolution(nn.Module):
 
     def trace(self) -> Trace:
         """Nothing seen yet, nothing above but the bias."""
-        weight = self.masked()[:, :, -1, : self.left + 1]
-        matrices = []
-        for colour in range(int(self.outputs.max()) + 1):
-            own = weight[self.outputs == colour]
-            seen = self.inputs < colour if self.strict else self.inputs <= colour
-            parts = [*own[:, :, :-1].permute(2, 1, 0).unbind(0), own[:, seen, -1].mT]  # a part for each pixel
-            matrices.append(torch.cat(parts))
+        rows = self.split(self.masked()[:, :, -1, : self.left + 1].movedim(0, -1))  # (inputs, left + 1, outputs) each
+        matrices = (
+            torch.cat([own[:, :-1].transpose(0, 1).flatten(0, 1), own[:seen, -1]])  # pixel after pixel
+            for own, seen in zip(rows, self.seen, strict=True)
+        )
         return Trace(self.left, tuple(matrices), self.split(self.bias.view(1, 1, -1)))
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """Output channels, the last dimension, by colour."""
-        return tuple(x[..., self.outputs == colour] for colour in range(int(self.outputs.max()) + 1))
+        return tuple(torch.cat([x[..., block] for block in own], -1) for own in self.blocks)
 
 
 class Kept(NamedTuple):
@@ -252,7 +249,7 @@ class PlainLayer(Layer):
     @property
     def seen(self) -> int:
         """Inputs of the convolution."""
-        return len(self.convolution.inputs)
+        return self.convolution.weight.shape[1]
 
     def _shift(self, context: Tensor | None) -> Tensor | float:
         """What the context adds to the convolution."""
@@ -352,6 +349,17 @@ class Head(nn.Module):
         inner = inner.with_input(relu(new))
         out = out.with_input(relu(inner.output(colour, 0)))
         return (inner, out), out.output(colour, 0)
+
+
+def blocks(outputs: Tensor) -> tuple[tuple[slice, ...], ...]:
+    """Where the channels of each colour lie; as slices, which no device has to be asked for."""
+    found: list[list[slice]] = [[] for _ in range(int(outputs.max()) + 1)]
+    start = 0
+    for colour, run in groupby(outputs.tolist()):
+        stop = start + len(list(run))
+        found[colour].append(slice(start, stop))
+        start = stop
+    return tuple(tuple(own) for own in found)
 
 
 def bordered(x: Tensor, left: int, right: int, above: int) -> Tensor:
