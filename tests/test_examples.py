@@ -20,6 +20,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "dbm_mnist.py": ("--smoke",),
     "dbn_mnist.py": ("--smoke", "--awake", "1"),
     "ising.py": ("--smoke",),
+    "pixelcnn_mnist.py": ("--smoke",),
     "rbm_alphadigits.py": ("--smoke",),
     "class_rbm.py": ("--smoke",),
     "rbm_bars_and_stripes.py": ("--smoke",),

@@ -6,6 +6,8 @@ import copy
 import io
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import pyro
 import pytest
@@ -25,9 +27,23 @@ from pyro_gen.distributions import (
 )
 
 Maker = Callable[..., nn.AutoregressiveNetwork]
+
+
+def image(features: int, order: Sequence[int] | None = None, **settings: Any) -> nn.PixelCNN:
+    """A PixelCNN whose pixels are laid out as a row of features, in any order: two rows of them, or one."""
+    rows = 2 - features % 2
+    made = nn.PixelCNN((rows, features // rows), 16, 2, first_kernel_size=3, **settings)
+    made.event_shape = torch.Size((features,))
+    if order is not None:
+        made.order.copy_(torch.tensor(order))
+    return made
+
+
 FAMILIES: dict[str, Maker] = {
     "FVSBN": nn.FVSBN,
     "PerConditionalMLP": lambda features, **settings: nn.PerConditionalMLP(features, 3, **settings),
+    "PixelCNN": image,
+    "PixelCNN-plain": partial(image, gated=False),
     "TabularAR": nn.TabularAR,
     "MADE": lambda features, **settings: nn.MADE(features, [8, 6], activation=torch.tanh, **settings),
     "MADE-narrow": lambda features, **settings: nn.MADE(features, [2], **settings, skip=True),

@@ -5,6 +5,7 @@ from pyro_gen.nn.autoregressive.deep import DeepNADE, EoNADE
 from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
 from pyro_gen.nn.autoregressive.linear import FVSBN, PerConditionalMLP
 from pyro_gen.nn.autoregressive.made import MADE
+from pyro_gen.nn.autoregressive.pixelcnn import PixelCNN
 from pyro_gen.nn.autoregressive.recurrent import CausalTransformer, RecurrentAR
 from pyro_gen.nn.autoregressive.sequence import SequenceAR
 from pyro_gen.nn.autoregressive.tabular import TabularAR
@@ -18,7 +19,10 @@ __all__ = [
     "DeepNADE",
     "EoNADE",
     "PerConditionalMLP",
+    "PixelCNN",
     "RecurrentAR",
     "SequenceAR",
     "TabularAR",
 ]
+
+__all__ = ["FVSBN", "AutoregressiveNetwork", "PerConditionalMLP", "PixelCNN", "TabularAR"]

@@ -1,0 +1,385 @@
+"""Layers of a PixelCNN: each runs over a whole image at once, or for one colour of one pixel with what it kept.
+
+Channels belong to colours, in blocks: those of colour g are computed from the pixels before and, at the pixel itself,
+from the colours up to g. Images are (n, channels, rows, columns), in memory with the channels last, which is what the
+convolutions of the CPU are fast with.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad, relu
+
+
+def colours_of(channels: int, colours: int) -> Tensor:
+    """The colour to which each of some channels belongs, in blocks as even as can be, (channels,)."""
+    return torch.arange(channels) * colours // channels
+
+
+def gated(x: Tensor, dim: int = 1) -> Tensor:
+    """The gate tanh(a / 2) sigmoid(b) for the halves a, b of the channels.
+
+    The half only rescales weights; tanh by way of the sigmoid is what makes a gate four times as fast on the CPU.
+    """
+    a, b = x.sigmoid().chunk(2, dim)
+    return (2 * a - 1) * b
+
+
+class Trace(NamedTuple):
+    """What a masked convolution needs to go on: the inputs so far in this row, and what the rows above add.
+
+    ``matrices`` and ``added`` have an entry for each colour; ``added`` is (columns or 1, n or 1, outputs).
+    """
+
+    left: int
+    matrices: tuple[Tensor, ...]
+    added: tuple[Tensor, ...]
+    past: tuple[Tensor, ...] = ()
+    """Inputs at the finished pixels of the row, (n, inputs) each."""
+    pixel: tuple[Tensor, ...] = ()
+    """Inputs at the present pixel, one tensor a colour."""
+
+    def with_input(self, new: Tensor) -> Trace:
+        """One colour more at the present pixel."""
+        return self._replace(pixel=(*self.pixel, new))
+
+    def next_pixel(self) -> Trace:
+        """All colours of the pixel are there."""
+        return self._replace(past=(*self.past, torch.cat(self.pixel, -1)) if self.left else (), pixel=())
+
+    def output(self, colour: int, column: int) -> Tensor:
+        """The outputs of one colour at the present pixel, (n, outputs)."""
+        past = self.past[max(len(self.past) - self.left, 0) :] if self.left else ()
+        added = self.added[colour]
+        bias = added[column % len(added)]
+        if not past and not self.pixel:
+            return bias
+        x = torch.cat([*past, *self.pixel], -1)
+        return torch.addmm(bias, x, self.matrices[colour][-x.shape[-1] :])  # nothing is left of the image's border
+
+
+class MaskedConvolution(nn.Module):
+    """A convolution over the rows above, the pixels to the left, and the colours before at the pixel itself.
+
+    Args:
+        inputs: colour of each input channel.
+        outputs: colour of each output channel.
+        above: rows above that are seen, over ``left`` columns to both sides.
+        left: pixels to the left that are seen.
+        strict: whether an output sees at its pixel the colours before its own only (mask A), or its own too (mask B).
+    """
+
+    mask: Tensor
+
+    def __init__(self, inputs: Tensor, outputs: Tensor, above: int = 0, left: int = 0, *, strict: bool = False) -> None:
+        super().__init__()
+        self.above, self.left = above, left
+        mask = torch.ones(len(outputs), len(inputs), above + 1, left + 1 + (left if above else 0), dtype=torch.bool)
+        seen = inputs < outputs.unsqueeze(-1) if strict else inputs <= outputs.unsqueeze(-1)
+        mask[:, :, -1, left], mask[:, :, -1, left + 1 :] = seen, False
+        self.register_buffer("mask", mask, persistent=False)
+        self.blocks = blocks(outputs)
+        self.seen = tuple(int((inputs < colour + (not strict)).sum()) for colour in range(len(self.blocks)))
+        sources = mask.flatten(1).sum(1).clamp(min=1)
+        self.weight = nn.Parameter(torch.randn(mask.shape) / sources.sqrt().view(-1, 1, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(len(outputs)))
+
+    @property
+    def num_masked(self) -> int:
+        """Weights that are never used."""
+        return int((~self.mask).sum())
+
+    def masked(self) -> Tensor:
+        """The weights, zero where the mask is."""
+        return torch.where(self.mask, self.weight, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Over a whole image."""
+        right = self.weight.shape[-1] - 1 - self.left
+        return conv2d(bordered(x, self.left, right, self.above), self.masked(), self.bias)
+
+    def from_above(self, rows: Tensor) -> Tensor:
+        """What the ``above`` rows before a row add to it, bias included: (n, outputs, 1, columns)."""
+        return conv2d(bordered(rows, self.left, self.left, 0), self.weight[:, :, :-1], self.bias)
+
+    def trace(self) -> Trace:
+        """Nothing seen yet, nothing above but the bias."""
+        rows = self.split(self.masked()[:, :, -1, : self.left + 1].movedim(0, -1))  # (inputs, left + 1, outputs) each
+        matrices = (
+            torch.cat([own[:, :-1].transpose(0, 1).flatten(0, 1), own[:seen, -1]])  # pixel after pixel
+            for own, seen in zip(rows, self.seen, strict=True)
+        )
+        return Trace(self.left, tuple(matrices), self.split(self.bias.view(1, 1, -1)))
+
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Output channels, the last dimension, by colour."""
+        return tuple(torch.cat([x[..., block] for block in own], -1) for own in self.blocks)
+
+
+class Kept(NamedTuple):
+    """What a layer keeps while an image is drawn: rows above that it needs (n, inputs, rows, columns), and traces."""
+
+    rows: Tensor
+    traces: tuple[Trace, ...]
+
+    def next_pixel(self) -> Kept:
+        """The pixel is finished."""
+        return self._replace(traces=tuple(trace.next_pixel() for trace in self.traces))
+
+    def with_input(self, new: Tensor) -> Kept:
+        """The first convolution sees one colour more."""
+        return self._replace(traces=(self.traces[0].with_input(new), *self.traces[1:]))
+
+
+class Layer(nn.Module):
+    """What the layers share: ``first`` ones see an image by mask A, the others add to their input.
+
+    Args:
+        inputs: colour of each input channel.
+        hidden: colour of each output channel.
+        kernel_size: odd width of the convolution.
+        first: whether this is the first layer.
+    """
+
+    def __init__(self, inputs: Tensor, hidden: Tensor, kernel_size: int, *, first: bool) -> None:
+        super().__init__()
+        self.reach, self.is_first, self.width, self.hidden = kernel_size // 2, first, len(inputs), len(hidden)
+
+    def forward(self, x: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Over a whole image: what each pixel knows of those before it, and what it knows of the rows above."""
+        raise NotImplementedError
+
+    def convolutions(self) -> tuple[MaskedConvolution, ...]:
+        """Those that are traced, the one with a neighbourhood first."""
+        raise NotImplementedError
+
+    def begin(self, n: int, columns: int) -> Kept:
+        """Empty rows above the image."""
+        traces = tuple(convolution.trace() for convolution in self.convolutions())
+        return Kept(traces[0].matrices[0].new_zeros(n, self.seen, self.reach, columns), traces)
+
+    @property
+    def seen(self) -> int:
+        """Channels of the rows that are kept."""
+        return self.width
+
+    def next_row(self, kept: Kept, line: Tensor, context: Tensor | None) -> tuple[Kept, Tensor]:
+        """Begin a row below ``line`` (n, inputs, 1, columns): what all its pixels get from above, at once."""
+        raise NotImplementedError
+
+    def step(self, kept: Kept, new: Tensor | None, colour: int, column: int) -> tuple[Kept, Tensor]:
+        """The outputs of one colour at the present pixel from the inputs ``new`` of that colour; None for mask A."""
+        raise NotImplementedError
+
+
+class GatedLayer(Layer):
+    r"""Two stacks without a blind spot: the vertical one sees all rows above, the horizontal one its row so far.
+
+    .. math:: V = W_v * v, \quad v' = v + g(V + A_v c), \quad x' = x + W_o \, g(W_h * x + W_l V + A_h c)
+
+    with the gate g(a, b) = tanh(a / 2) sigmoid(b).
+
+    References:
+        van den Oord et al. (2016), Conditional image generation with PixelCNN decoders, figure 2 and equation 4; the
+        sum along the vertical stack is added here, as signals fade in a deep one without it.
+    """
+
+    def __init__(self, inputs: Tensor, hidden: Tensor, kernel_size: int, context: int, *, first: bool) -> None:
+        super().__init__(inputs, hidden, kernel_size, first=first)
+        gates, width = torch.cat([hidden, hidden]), 2 * self.hidden
+        self.vertical = nn.Conv2d(self.width, width, (self.reach + 1, kernel_size))
+        self.link = nn.Conv2d(width, width, 1, bias=False)
+        self.horizontal = MaskedConvolution(inputs, gates, 0, self.reach, strict=first)
+        self.mixed = MaskedConvolution(hidden, hidden)
+        self.from_context = nn.Linear(context, 2 * width, bias=False) if context else None
+        for convolution in (self.vertical, self.link):
+            nn.init.normal_(convolution.weight, std=convolution.weight[0].numel() ** -0.5)
+
+    def convolutions(self) -> tuple[MaskedConvolution, ...]:
+        """The horizontal one, and that behind its gate."""
+        return self.horizontal, self.mixed
+
+    def _shifts(self, context: Tensor | None) -> tuple[Tensor | float, Tensor | float]:
+        """What the context adds in the vertical and in the horizontal gate."""
+        if self.from_context is None or context is None:
+            return 0.0, 0.0
+        vertical, horizontal = self.from_context(context)[..., None, None].chunk(2, 1)
+        return vertical, horizontal
+
+    def _down(self, fields: Tensor, v: Tensor, shift: Tensor | float) -> Tensor:
+        """The vertical stack goes on."""
+        new = gated(fields if isinstance(shift, float) else fields + shift)
+        return new if self.is_first else v + new
+
+    def forward(self, x: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both stacks over a whole image."""
+        down, across = self._shifts(context)
+        fields = self.vertical(bordered(v, self.reach, self.reach, self.reach))
+        new = self.mixed(gated(self.horizontal(x) + self.link(fields) + across))
+        return new if self.is_first else x + new, self._down(fields, v, down)
+
+    def next_row(self, kept: Kept, line: Tensor, context: Tensor | None) -> tuple[Kept, Tensor]:
+        """One row of the vertical stack."""
+        down, across = self._shifts(context)
+        rows = torch.cat([kept.rows, line], 2)
+        fields = self.vertical(bordered(rows, self.reach, self.reach, 0))
+        added = self.link(fields) + across + self.horizontal.bias.view(-1, 1, 1)
+        trace = kept.traces[0]._replace(added=by_column(self.horizontal, added), past=())
+        return Kept(rows[:, :, 1:], (trace, *kept.traces[1:])), self._down(fields, line, down)
+
+    def step(self, kept: Kept, new: Tensor | None, colour: int, column: int) -> tuple[Kept, Tensor]:
+        """One colour of one pixel of the horizontal stack."""
+        across, mixed = kept.traces
+        across = across if new is None else across.with_input(new)
+        mixed = mixed.with_input(gated(across.output(colour, column), -1))
+        out = mixed.output(colour, column)
+        return kept._replace(traces=(across, mixed)), out if new is None else new + out
+
+
+class PlainLayer(Layer):
+    """A masked convolution that sees the rows above itself; the vertical stack passes it by."""
+
+    convolution: MaskedConvolution
+    from_context: nn.Linear | None
+
+    @property
+    def seen(self) -> int:
+        """Inputs of the convolution."""
+        return self.convolution.weight.shape[1]
+
+    def _shift(self, context: Tensor | None) -> Tensor | float:
+        """What the context adds to the convolution."""
+        if self.from_context is None or context is None:
+            return 0.0
+        shift: Tensor = self.from_context(context)[..., None, None]
+        return shift
+
+    def next_row(self, kept: Kept, line: Tensor, context: Tensor | None) -> tuple[Kept, Tensor]:
+        """What the rows above add to the whole row."""
+        trace, rows = kept.traces[0], kept.rows
+        if trace.past:
+            rows = torch.cat([rows[:, :, 1:], torch.stack(trace.past, -1).unsqueeze(2)], 2)
+        added = self.convolution.from_above(rows) + self._shift(context)
+        trace = trace._replace(added=by_column(self.convolution, added), past=())
+        return Kept(rows, (trace, *kept.traces[1:])), line
+
+
+class FirstLayer(PlainLayer):
+    """The first convolution, with mask A."""
+
+    def __init__(self, inputs: Tensor, hidden: Tensor, kernel_size: int, context: int) -> None:
+        super().__init__(inputs, hidden, kernel_size, first=True)
+        self.convolution = MaskedConvolution(inputs, hidden, self.reach, self.reach, strict=True)
+        self.from_context = nn.Linear(context, self.hidden, bias=False) if context else None
+
+    def convolutions(self) -> tuple[MaskedConvolution, ...]:
+        """The one."""
+        return (self.convolution,)
+
+    def forward(self, x: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Over a whole image."""
+        return self.convolution(x) + self._shift(context), v
+
+    def step(self, kept: Kept, new: Tensor | None, colour: int, column: int) -> tuple[Kept, Tensor]:
+        """One colour of one pixel."""
+        return kept, kept.traces[0].output(colour, column)
+
+
+class ResidualBlock(PlainLayer):
+    r"""A masked convolution on half as many channels, whose result is added to the input.
+
+    .. math:: x' = x + W_3 \, r(W_2 * r(W_1 \, r(x)) + A c), \qquad r(a) = \max(a, 0)
+
+    References:
+        van den Oord, Kalchbrenner and Kavukcuoglu (2016), Pixel recurrent neural networks, table 1 and figure 5.
+    """
+
+    def __init__(self, hidden: Tensor, kernel_size: int, context: int) -> None:
+        super().__init__(hidden, hidden, kernel_size, first=False)
+        colours = int(hidden.max()) + 1
+        narrow = colours_of(max(self.hidden // 2, colours), colours)
+        self.into = MaskedConvolution(hidden, narrow)
+        self.convolution = MaskedConvolution(narrow, narrow, self.reach, self.reach)
+        self.out = MaskedConvolution(narrow, hidden)
+        self.from_context = nn.Linear(context, len(narrow), bias=False) if context else None
+
+    def convolutions(self) -> tuple[MaskedConvolution, ...]:
+        """That with a neighbourhood, and those around it."""
+        return self.convolution, self.into, self.out
+
+    def forward(self, x: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Over a whole image."""
+        inner = self.convolution(relu(self.into(relu(x)))) + self._shift(context)
+        return x + self.out(relu(inner)), v
+
+    def step(self, kept: Kept, new: Tensor | None, colour: int, column: int) -> tuple[Kept, Tensor]:
+        """One colour of one pixel."""
+        if new is None:
+            raise ValueError("`new` must be the inputs of the present colour, got None")
+        convolution, into, out = kept.traces
+        into = into.with_input(relu(new))
+        convolution = convolution.with_input(relu(into.output(colour, column)))
+        out = out.with_input(relu(convolution.output(colour, column)))
+        return kept._replace(traces=(convolution, into, out)), new + out.output(colour, column)
+
+
+class Head(nn.Module):
+    """From the last layer's channels to the parameters of each colour's law."""
+
+    def __init__(self, hidden: Tensor, outputs: Tensor) -> None:
+        super().__init__()
+        self.inner, self.out = MaskedConvolution(hidden, hidden), MaskedConvolution(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Over a whole image."""
+        result: Tensor = self.out(relu(self.inner(relu(x))))
+        return result
+
+    def begin(self) -> tuple[Trace, ...]:
+        """Nothing seen yet."""
+        return self.inner.trace(), self.out.trace()
+
+    def step(self, traces: tuple[Trace, ...], new: Tensor, colour: int) -> tuple[tuple[Trace, ...], Tensor]:
+        """One colour of one pixel."""
+        inner, out = traces
+        inner = inner.with_input(relu(new))
+        out = out.with_input(relu(inner.output(colour, 0)))
+        return (inner, out), out.output(colour, 0)
+
+
+def blocks(outputs: Tensor) -> tuple[tuple[slice, ...], ...]:
+    """Where the channels of each colour lie; as slices, which no device has to be asked for."""
+    found: list[list[slice]] = [[] for _ in range(int(outputs.max()) + 1)]
+    start = 0
+    for colour, run in groupby(outputs.tolist()):
+        stop = start + len(list(run))
+        found[colour].append(slice(start, stop))
+        start = stop
+    return tuple(tuple(own) for own in found)
+
+
+def bordered(x: Tensor, left: int, right: int, above: int) -> Tensor:
+    """With zeros around; the same tensor where none are asked for."""
+    return pad(x, (left, right, above, 0)) if left or right or above else x
+
+
+def by_column(convolution: MaskedConvolution, added: Tensor) -> tuple[Tensor, ...]:
+    """From (n, outputs, 1, columns) to (columns, n, outputs of the colour), a tensor for each colour."""
+    return convolution.split(added.squeeze(2).permute(2, 0, 1))
+
+
+__all__ = [
+    "FirstLayer",
+    "GatedLayer",
+    "Head",
+    "Kept",
+    "Layer",
+    "MaskedConvolution",
+    "ResidualBlock",
+    "Trace",
+    "colours_of",
+]
