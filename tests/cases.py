@@ -174,6 +174,13 @@ CASES = [
         autoregressive(lambda: nn.PerConditionalMLP(2, 3, 2, conditional=GaussianMixtureConditional(3)), 0.3),
         CONTEXT,
     ),
+    Case("NADE", autoregressive(lambda: nn.NADE(4, 3, 2, (2, 0, 3, 1))), CONTEXT, states(4)),
+    Case("NADE-labels", autoregressive(lambda: nn.NADE(3, 4, 2, (1, 2, 0), ARITIES)), CONTEXT),
+    Case(
+        "NADE-mixture",
+        autoregressive(lambda: nn.NADE(2, 3, 2, conditional=GaussianMixtureConditional(3)), 0.3),
+        CONTEXT,
+    ),
     Case("TabularAR", autoregressive(lambda: nn.TabularAR(3, 2, (2, 0, 1))), CONTEXT, states(3)),
     Case("TabularAR-labels", autoregressive(lambda: nn.TabularAR(3, 2, (2, 0, 1), ARITIES)), CONTEXT),
     Case("ClampedRBM", clamped, clamped_parameters, states(4)),

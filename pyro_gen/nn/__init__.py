@@ -1,6 +1,6 @@
 """Learnable: modules that hold the weights and whose call returns a distribution over their current values."""
 
-from pyro_gen.nn.autoregressive import FVSBN, AutoregressiveNetwork, PerConditionalMLP, TabularAR
+from pyro_gen.nn.autoregressive import FVSBN, NADE, AutoregressiveNetwork, PerConditionalMLP, TabularAR
 from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
@@ -9,6 +9,7 @@ from pyro_gen.nn.rbm import RBM, Diagnostics
 
 __all__ = [
     "FVSBN",
+    "NADE",
     "RBM",
     "AutoregressiveNetwork",
     "BoltzmannMachine",

@@ -1,8 +1,8 @@
 """The fields of NADE in torch, some features at a time: few large operations, and no memory but for those features.
 
-Within a chunk of features the activations are one product with a masked copy of x, as in a masked network; from chunk to
-chunk they are handed on. A chunk has as many features as make a hidden layer of all rows and features of it fit a cache,
-at least one: then the mask is empty, and each step is a rank-one update, a sigmoid and a product.
+Within a chunk of features the activations are one product with a masked copy of x, as in a masked network; from chunk
+to chunk they are handed on. A chunk has as many features as have room for their hidden layers in a cache, at least one:
+then the mask is empty, and each step is a rank-one update, a sigmoid and a product.
 """
 
 from __future__ import annotations

@@ -13,18 +13,18 @@ from pyro_gen.kernels.nade.reference import Gradients
 from pyro_gen.kernels.registry import register, register_autograd, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
 
-__all__ = ["PATHS", "nade_fields"]
+__all__ = ["PATHS", "check", "nade_fields", "slices"]
 
 
 def _refused_by_triton(x: Tensor, weight: Tensor) -> str | None:
-    return refused_by_triton(x, weight.flatten(0, 1))
+    return refused_by_triton(x, weight.reshape(-1, weight.shape[-1]))
 
 
 PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("triton", _refused_by_triton),
     backend.Path("cpu", backend.anywhere),  # in torch, so it serves other devices too
-    backend.Path("int8", backend.anywhere, by_name_only=True),  # the same: there are no Gibbs sweeps here
+    backend.Path("int8", backend.anywhere),  # the same: no weight is rounded here
 )
 
 
@@ -34,7 +34,7 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
     .. math:: a_1 = s, \qquad f_k = V_k\, \sigma(a_k), \qquad a_{k+1} = a_k + x_k W_k
 
     in O(n D H) operations and O(n (D + H)) memory, forwards and backwards: the activations are not kept but computed
-    once more on the way back, from the last to the first. Second derivatives go through the reference, which keeps them.
+    once more on the way back, from the last to the first. Second derivatives go by the reference, which keeps them.
 
     Args:
         x: features as the network sees them, (n, features, width); many zeros make it quicker.
@@ -56,13 +56,27 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
         >>> nade_fields(x, torch.ones(3, 1, 2), torch.zeros(1, 2), torch.ones(3, 1, 2)).squeeze()
         tensor([1.0000, 1.4621, 1.4621])
     """
-    fields: Tensor = _op(x, weight, start, output)
+    return _fields(x, weight, start, output)
+
+
+def _transformed() -> bool:
+    """Whether a transform of torch.func is at work: it asks for another kind of derivative than a registered op has."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def _fields(*tensors: Tensor) -> Tensor:
+    fields: Tensor = (_Fields.apply if _transformed() else _op)(*tensors)
     return fields
+
+
+def _gradients(*arguments: Any) -> Gradients:
+    gradients: Gradients = (_Gradients.apply if _transformed() else _backward_op)(*arguments)
+    return gradients
 
 
 @without_autocast
 def _forward(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Tensor:
-    _check(x, weight, start, output)
+    check(x, weight, start, output)
     chosen = backend.choose("nade_fields", PATHS, x, weight)
     if not x.numel() or not start.numel():
         chosen = "reference"  # nobody need launch anything
@@ -80,7 +94,7 @@ def _backward(gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output
     chosen = backend.choose("nade_fields", PATHS, x, weight)
     if not x.numel() or not start.numel():
         chosen = "reference"
-    if chosen == "native" and not need_x:
+    if chosen == "native" and not need_x:  # data are given; for the gradient of x the torch path serves
         return x.new_empty(0), *native.nade_backward(gradient, x, weight, start, output)
     if chosen == "triton":
         from pyro_gen.kernels.nade import triton as cuda
@@ -92,7 +106,8 @@ def _backward(gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output
     return cpu.nade_backward(gradient, x, weight, start, output, need_x)
 
 
-def _check(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> None:
+def check(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> None:
+    """Raise, naming the argument, unless these fit together."""
     if weight.dim() != 3 or not len(weight):
         raise ValueError(f"`weight` must have shape (features, width, hidden), got {tuple(weight.shape)}")
     features, width, hidden = weight.shape
@@ -121,7 +136,8 @@ def _fake_backward(
     return dx, weight.new_empty(weight.shape), start.new_empty(start.shape), output.new_empty(output.shape)
 
 
-def _slices(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ...]) -> list[list[Tensor]]:
+def slices(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ...]) -> list[list[Tensor]]:
+    """Arguments of every call that a vmapped one stands for."""
     return [
         [x if dim is None else x.select(dim, i) for x, dim in zip(tensors, in_dims, strict=True)]
         for i in range(info.batch_size)
@@ -136,13 +152,13 @@ def _vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple
             y.expand(info.batch_size, *y.shape) if dim is None else y.movedim(dim, 0)
             for y, dim in ((x, in_dims[0]), (start, in_dims[2]))
         )
-        return _op(rows.flatten(0, 1), weight, starts.flatten(0, 1), output).unflatten(0, rows.shape[:2]), 0
-    return torch.stack([_op(*own) for own in _slices(info, in_dims, tensors)]), 0
+        return _fields(rows.flatten(0, 1), weight, starts.flatten(0, 1), output).unflatten(0, rows.shape[:2]), 0
+    return torch.stack([_fields(*own) for own in slices(info, in_dims, tensors)]), 0
 
 
 def _vmap_backward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
     """One slice after the other: each has gradients of the weights of its own."""
-    found = [_backward_op(*own, arguments[5]) for own in _slices(info, in_dims[:5], arguments[:5])]
+    found = [_gradients(*own, arguments[5]) for own in slices(info, in_dims[:5], arguments[:5])]
     return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0, 0, 0, 0)
 
 
@@ -153,7 +169,7 @@ def _remember(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
 def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, start, output = ctx.saved_tensors
     need_x = ctx.needs_input_grad[0]
-    dx, dweight, dstart, doutput = _backward_op(gradient, x, weight, start, output, need_x)
+    dx, dweight, dstart, doutput = _gradients(gradient, x, weight, start, output, need_x)
     return dx if need_x else None, dweight, dstart, doutput
 
 
@@ -176,9 +192,32 @@ def _differentiate_twice(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor |
     return *torch.func.vjp(first, *tensors)[1](tuple(asked)), None
 
 
-_op = register(
-    "nade_fields(Tensor x, Tensor weight, Tensor start, Tensor output) -> Tensor", _forward, _fake, _vmap
-)
+class _Fields(torch.autograd.Function):
+    """The op with its derivative, as torch.func wants it."""
+
+    setup_context, backward, vmap = staticmethod(_remember), staticmethod(_differentiate), staticmethod(_vmap)
+
+    @staticmethod
+    def forward(*tensors: Tensor) -> Tensor:
+        """The op."""
+        fields: Tensor = _op(*tensors)
+        return fields
+
+
+class _Gradients(torch.autograd.Function):
+    """The op of the way back, likewise."""
+
+    setup_context, backward = staticmethod(_remember_all), staticmethod(_differentiate_twice)
+    vmap = staticmethod(_vmap_backward)
+
+    @staticmethod
+    def forward(*arguments: Any) -> Gradients:
+        """The op."""
+        gradients: Gradients = _backward_op(*arguments)
+        return gradients
+
+
+_op = register("nade_fields(Tensor x, Tensor weight, Tensor start, Tensor output) -> Tensor", _forward, _fake, _vmap)
 _backward_op = register(
     "nade_backward(Tensor gradient, Tensor x, Tensor weight, Tensor start, Tensor output, bool need_x) "
     "-> (Tensor, Tensor, Tensor, Tensor)",

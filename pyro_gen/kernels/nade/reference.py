@@ -43,3 +43,13 @@ def nade_backward(gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, ou
             dx[:, k - 1] = da @ weight[k - 1].mT
             a = a - x[:, k - 1] @ weight[k - 1]
     return dx, dweight, da, doutput
+
+
+def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Binary rows and their fields, both (n, features); see :func:`pyro_gen.kernels.nade_sample`."""
+    a, states, fields = start, [], []
+    for k in range(len(weight)):
+        fields.append(a.sigmoid() @ output[k, 0] + bias[:, k])
+        states.append((uniforms[k] < fields[-1].sigmoid()).to(uniforms.dtype))
+        a = torch.addmm(a, states[-1].unsqueeze(-1), weight[k])
+    return torch.stack(states, 1), torch.stack(fields, 1)

@@ -44,6 +44,10 @@ _SIGNATURES = {
     ],
     "pyro_gen_rbm_contrast_space": [_COUNT, _COUNT, _COUNT, _COUNT, _INT],
     "pyro_gen_nade": [_INT, *[_ADDRESS] * 4, *[_COUNT] * 6, _ADDRESS, _COUNT, _COUNT],
+    "pyro_gen_nade_sample": [
+        *[_INT, *[_ADDRESS] * 4, *[_COUNT] * 4, _ADDRESS, _COUNT],
+        *[_ADDRESS, _ADDRESS, _COUNT, _COUNT],
+    ],
     "pyro_gen_nade_backward": [_INT, *[_ADDRESS] * 4, *[_COUNT] * 6, *[_ADDRESS] * 4, _COUNT, _COUNT],
 }
 
@@ -346,7 +350,7 @@ def rbm_ais(
 
 def _nade(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """Operands as the kernels read them, to be kept alive, and their addresses and sizes."""
-    alive = x.contiguous(), weight.contiguous(), start if start.stride(-1) == 1 else start.contiguous(), output.contiguous()
+    alive = x.contiguous(), weight.contiguous(), _dense(start), output.contiguous()
     rows, features, width = x.shape
     sizes = rows, features, width, start.shape[1], output.shape[1], alive[2].stride(0)
     return alive, (instruction_set(), *(operand.data_ptr() for operand in alive), *sizes)
@@ -402,3 +406,37 @@ def nade_backward(
 
     _in_parts(part, start.shape[1], 64, 2 * start.numel() * x.shape[1])
     return results
+
+
+def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Binary draws and the fields that they were drawn from; see :func:`pyro_gen.kernels.nade_sample`.
+
+    Args:
+        uniforms: (features, rows).
+        weight: (features, 1, hidden).
+        start: (rows, hidden).
+        output: (features, 1, hidden).
+        bias: (rows, features).
+
+    Returns:
+        Zeros and ones, and fields, both (rows, features).
+    """
+    found = _loaded()
+    features, rows = uniforms.shape
+    operands = uniforms.contiguous(), weight.contiguous(), _dense(start), output.contiguous(), _dense(bias)
+    addresses = [operand.data_ptr() for operand in operands]
+    sizes = rows, features, start.shape[1], operands[2].stride(0)
+    drawn = uniforms.new_empty(rows, features), uniforms.new_empty(rows, features)
+    arguments = instruction_set(), *addresses[:4], *sizes, addresses[4], operands[4].stride(0)
+    results = [x.data_ptr() for x in drawn]
+
+    def part(first: int, end: int, alive: object = (operands, drawn)) -> int:
+        return int(found.pyro_gen_nade_sample(*arguments, *results, first, end))
+
+    _in_parts(part, rows, 8, start.numel() * features)
+    return drawn
+
+
+def _dense(rows: Tensor) -> Tensor:
+    """Rows whose numbers lie side by side; one row may stand for all."""
+    return rows if rows.stride(-1) == 1 else rows.contiguous()

@@ -2,6 +2,7 @@
 
 from pyro_gen.nn.autoregressive.base import AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.linear import FVSBN, PerConditionalMLP
+from pyro_gen.nn.autoregressive.nade import NADE
 from pyro_gen.nn.autoregressive.tabular import TabularAR
 
-__all__ = ["FVSBN", "AutoregressiveNetwork", "PerConditionalMLP", "TabularAR"]
+__all__ = ["FVSBN", "NADE", "AutoregressiveNetwork", "PerConditionalMLP", "TabularAR"]

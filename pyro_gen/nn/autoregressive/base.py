@@ -174,7 +174,7 @@ class AutoregressiveNetwork(nn.Module):
         return self._finished(parameters, place.shift, position), Place(position, place.shift, state)
 
     def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows in the order of generation, (rows, features), and their log probabilities, from noise (features, ...)."""
+        """Rows in the order of generation, (rows, features), and log probabilities, from noise (features, rows)."""
         parameters, place = self.begin(noise.shape[1], context, self.example)
         values = [self.conditional.draw(parameters, noise[0])]
         log_prob = self.conditional.log_prob(parameters, values[0])

@@ -102,7 +102,7 @@ static inline ALWAYS float sum_of_avx2(vf x) {
 #include "rbm.inc.h"
 #include "nade.inc.h"
 
-static const Kernels kernels_avx2 = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(sample), NAME(differentiate), NAME(nade), NAME(nade_backward)};
+static const Kernels kernels_avx2 = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(sample), NAME(differentiate), NAME(nade), NAME(nade_backward), NAME(nade_sample)};
 END_TARGET
 #undef LANES
 #undef TILE_BLOCKS

@@ -186,7 +186,7 @@ static inline ALWAYS float sum_of_avx512(vf x) { return _mm512_reduce_add_ps((__
 #include "rbm.inc.h"
 #include "nade.inc.h"
 
-static const Kernels kernels_avx512 = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(sample), NAME(differentiate), NAME(nade), NAME(nade_backward)};
+static const Kernels kernels_avx512 = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(sample), NAME(differentiate), NAME(nade), NAME(nade_backward), NAME(nade_sample)};
 END_TARGET
 #undef LANES
 #undef TILE_BLOCKS

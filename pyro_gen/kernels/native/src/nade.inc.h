@@ -89,6 +89,37 @@ static int NAME(nade)(const Nade *m, int64_t from, int64_t to, float *fields) {
     return 0;
 }
 
+/* Draws of the rows from `from` to `to`, width and parameters being 1: all hidden units in one panel, since a draw needs their sum. */
+static int NAME(nade_sample)(const Nade *m, const float *uniforms, const float *bias, int64_t bias_step, int64_t from, int64_t to, float *states,
+                             float *fields) {
+    const int64_t units = round_up(m->hidden, NAME(QUAD)), features = m->features;
+    float *weight = workspace(2 * (features + NADE_ROWS) * units);
+    if (!weight) return NO_MEMORY;
+    float *output = weight + features * units, *a = output + features * units, *h = a + NADE_ROWS * units;
+    pack_panel(m, m->weight, features, 0, units, weight);
+    pack_panel(m, m->output, features, 0, units, output);
+    for (int64_t row = from; row < to; row += NADE_ROWS) {
+        const int64_t rows = at_most(to - row, NADE_ROWS);
+        for (int64_t i = 0; i < NADE_ROWS; i++) pack_units(m, m->start + (row + (i < rows ? i : 0)) * m->start_step, 0, units, a + i * units);
+        NAME(sigmoids)(a, h, NADE_ROWS * units);
+        for (int64_t k = 0; k < features; k++) {
+            float field[NAME(QUAD)] = {0}, chance[NAME(QUAD)];
+            NAME(products)(output + k * units, h, units, field);
+            for (int64_t i = 0; i < rows; i++) field[i] += bias[(row + i) * bias_step + k];
+            NAME(sigmoids)(field, chance, NAME(QUAD));
+            for (int64_t i = 0; i < rows; i++) {
+                const int on = uniforms[k * m->rows + row + i] < chance[i];
+                states[(row + i) * features + k] = (float)on, fields[(row + i) * features + k] = field[i];
+                if (!on) continue;
+                NAME(add_scaled)(a + i * units, 1, weight + k * units, units);
+                NAME(sigmoids)(a + i * units, h + i * units, units);
+            }
+        }
+    }
+    free(weight);
+    return 0;
+}
+
 /* Rows on their way back through one panel of hidden units: activations, sigmoids, what the fields ask of the present sigmoids, and the
  * gradient of the activations so far. */
 typedef struct {

@@ -113,6 +113,7 @@ typedef struct {
     int (*differentiate)(const Rbm *, const Slots *, int64_t, int64_t, float *, float *, float *);
     int (*nade)(const Nade *, int64_t, int64_t, float *);
     int (*nade_backward)(const Nade *, const float *, int64_t, int64_t, float *, float *, float *);
+    int (*nade_sample)(const Nade *, const float *, const float *, int64_t, int64_t, int64_t, float *, float *);
 } Kernels;
 
 static Side upwards(const Rbm *r) { return (Side){r->weight, r->row_step, r->column_step, r->hbias, r->visible, r->hidden}; }
@@ -326,6 +327,16 @@ EXPORT int pyro_gen_nade_backward(int set, const float *x, const float *weight, 
     const Nade nade = {x, weight, start, output, rows, features, width, hidden, parameters, start_step};
     const Kernels *kernels = kernels_of(set);
     return kernels ? kernels->nade_backward(&nade, gradient, from, to, weight_gradient, start_gradient, output_gradient) : UNKNOWN_SET;
+}
+
+/* Draws of binary features and the fields that they were drawn from, both (rows, features), for the rows from `from` to `to`: feature k of
+ * row r is on where uniforms[k * rows + r] lies below its chance; bias[r * bias_step + k]. */
+EXPORT int pyro_gen_nade_sample(int set, const float *uniforms, const float *weight, const float *start, const float *output, int64_t rows,
+                                int64_t features, int64_t hidden, int64_t start_step, const float *bias, int64_t bias_step, float *states,
+                                float *fields, int64_t from, int64_t to) {
+    const Nade nade = {0, weight, start, output, rows, features, 1, hidden, 1, start_step};
+    const Kernels *kernels = kernels_of(set);
+    return kernels ? kernels->nade_sample(&nade, uniforms, bias, bias_step, from, to, states, fields) : UNKNOWN_SET;
 }
 
 /* setuptools builds extension modules, and the linker of some systems looks for this name; it is never called. */
