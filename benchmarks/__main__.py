@@ -5,6 +5,8 @@ modes:
   cd       an epoch of PCD-1 beside scikit-learn, rbms and a torch-autograd loop
   update   a CD-1 update beside the textbook's in torch, autograd, scikit-learn, learnergy, rbms
   ais      a temperature of annealed importance sampling beside naive torch and rbms
+  nade     log probability and gradient of NADE: each path beside a loop on a tape, a masked network and the floor
+  nade_sampling  draws from NADE: by one call, step by step, by a whole pass for each feature
   growth   a Gibbs step against visible, hidden, chains and steps a call, for --plot
 
   python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
@@ -20,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks import ais, cd, driver, gibbs, gpu, growth, update
+from benchmarks import ais, cd, driver, gibbs, gpu, growth, nade, nade_sampling, update
 from benchmarks.timing import CLOCKS, Plan
 from pyro_gen._files import replacing
 
@@ -29,6 +31,8 @@ MODES = {
     "cd": cast(driver.Mode, cd),
     "update": cast(driver.Mode, update),
     "ais": cast(driver.Mode, ais),
+    "nade": cast(driver.Mode, nade),
+    "nade_sampling": cast(driver.Mode, nade_sampling),
 }
 
 

@@ -220,6 +220,13 @@ CASES = [
     Case("PixelCNN-colours", autoregressive(partial(nn.PixelCNN, (3, 1, 2), 6, 2, 3, 3, True, 2)), CONTEXT),
     Case("PixelCNN-labels", autoregressive(partial(nn.PixelCNN, (1, 3), 4, 2, 3, 3, True, 2, ARITIES)), CONTEXT),
     Case("PixelCNN-levels", autoregressive(partial(nn.PixelCNN, (2, 2), 4, 2, 3, 3, False, 2, LEVELS), 0.3), CONTEXT),
+    Case("NADE", autoregressive(lambda: nn.NADE(4, 3, 2, (2, 0, 3, 1))), CONTEXT, states(4)),
+    Case("NADE-labels", autoregressive(lambda: nn.NADE(3, 4, 2, (1, 2, 0), ARITIES)), CONTEXT),
+    Case(
+        "NADE-mixture",
+        autoregressive(lambda: nn.NADE(2, 3, 2, conditional=GaussianMixtureConditional(3)), 0.3),
+        CONTEXT,
+    ),
     Case("TabularAR", autoregressive(lambda: nn.TabularAR(3, 2, (2, 0, 1))), CONTEXT, states(3)),
     Case("TabularAR-labels", autoregressive(lambda: nn.TabularAR(3, 2, (2, 0, 1), ARITIES)), CONTEXT),
     Case("MADE", autoregressive(lambda: nn.MADE(4, [5, 4], 2, (2, 0, 3, 1))), CONTEXT, states(4)),

@@ -48,6 +48,12 @@ class Conditioner(Protocol):
     def proceed(self, state: Any, value: Tensor) -> tuple[Tensor, Any]:
         """Parameters of the next feature's law once the present one has values (rows,), and the next state."""
 
+    def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Rows in the order of generation, (rows, features), and their log probabilities, (rows,).
+
+        ``noise`` is what the law turns into values, (features, rows, ...).
+        """
+
     @property
     def example(self) -> Tensor:
         """Any tensor of the dtype and on the device of the weights."""
@@ -348,15 +354,8 @@ class Autoregressive(Expandable):
         context = None if self.context is None else self._context_rows(shape)
         conditioner, conditional, rows = self.conditioner, self.conditional, shape.numel()
         noise = conditional.noise((self.features, rows), conditioner.example)
-        parameters, state = conditioner.begin(rows, context, conditioner.example)
-        log_prob, values = 0.0, []
-        for position in range(self.features):
-            if position:
-                parameters, state = conditioner.proceed(state, values[-1])
-            values.append(conditional.draw(parameters, noise[position]))
-            log_prob = log_prob + conditional.log_prob(parameters, values[-1])
-        value = self._laid_out(torch.stack(values, -1)).view(*shape, *self.event_shape)
-        return value, torch.as_tensor(log_prob).view(shape)
+        values, log_prob = conditioner.generate(noise, context)
+        return self._laid_out(values).view(*shape, *self.event_shape), log_prob.view(shape)
 
     def _laid_out(self, values: Tensor) -> Tensor:
         """From the order of generation to the layout of the event."""

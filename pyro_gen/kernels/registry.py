@@ -62,6 +62,20 @@ def register(
     return _overload(name)
 
 
+def register_autograd(
+    name: str, backward: Callable[..., Any], setup_context: Callable[[Any, tuple[Any, ...], Any], None]
+) -> None:
+    """Give an op of :func:`register` its derivative.
+
+    Args:
+        name: of the op.
+        backward: ``backward(ctx, *gradients)``, a gradient or None for every argument; where it calls registered ops
+            that have derivatives too, there are second ones.
+        setup_context: ``setup_context(ctx, inputs, output)`` keeps what that needs.
+    """
+    torch.library.register_autograd(f"pyro_gen::{name}", backward, setup_context=setup_context, lib=_library)
+
+
 def register_formula(schema: str, implementation: Callable[..., Any]) -> Callable[..., Any]:
     """Register an op that is a formula in torch: autograd, vmap and torch.compile see through it.
 

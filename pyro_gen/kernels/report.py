@@ -7,12 +7,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from pyro_gen.kernels import ais, backend, contrastive, gibbs, native
+from pyro_gen.kernels import ais, backend, contrastive, gibbs, nade, native
 
 _SIZES = ((64, 64, 64), (784, 500, 128))
 """(visible, hidden, chains) of the examples."""
 
-_PATHS = {"rbm_gibbs": gibbs.PATHS, "rbm_contrast": contrastive.PATHS, "rbm_ais": ais.PATHS}
+_PATHS = {"rbm_gibbs": gibbs.PATHS, "rbm_contrast": contrastive.PATHS, "rbm_ais": ais.PATHS, "nade_fields": nade.PATHS}
 
 
 def report() -> str:

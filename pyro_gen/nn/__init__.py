@@ -3,6 +3,7 @@
 from pyro_gen.nn.autoregressive import (
     FVSBN,
     MADE,
+    NADE,
     AutoregressiveEnsemble,
     AutoregressiveNetwork,
     CausalTransformer,
@@ -24,6 +25,7 @@ from pyro_gen.nn.rbm_learning import Diagnostics
 __all__ = [
     "FVSBN",
     "MADE",
+    "NADE",
     "RBM",
     "AutoregressiveEnsemble",
     "AutoregressiveNetwork",

@@ -36,6 +36,10 @@ CHECKS = (
     "refusals",
     "ops",
     "module",
+    "nade",
+    "nade_dtypes",
+    "nade_draws",
+    "nade_ops",
 )
 
 

@@ -10,11 +10,11 @@ import sys
 import time
 import traceback
 
-from tests.kernels import triton_calls, triton_checks
+from tests.kernels import triton_calls, triton_checks, triton_nade
 
 FOUND = {
     name.removeprefix("check_"): check
-    for module in (triton_checks, triton_calls)
+    for module in (triton_checks, triton_calls, triton_nade)
     for name, check in vars(module).items()
     if name.startswith("check_") and check.__module__ == module.__name__
 }

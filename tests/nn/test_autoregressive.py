@@ -41,6 +41,7 @@ def image(features: int, order: Sequence[int] | None = None, **settings: Any) ->
 
 FAMILIES: dict[str, Maker] = {
     "FVSBN": nn.FVSBN,
+    "NADE": lambda features, **settings: nn.NADE(features, 4, **settings),
     "PerConditionalMLP": lambda features, **settings: nn.PerConditionalMLP(features, 3, **settings),
     "PixelCNN": image,
     "PixelCNN-plain": partial(image, gated=False),
@@ -104,7 +105,7 @@ def test_probabilities_sum_to_one(family: str, law: str, context: int, order: Se
 
 
 @pytest.mark.parametrize("law", ["Gaussian", "mixture"])
-@pytest.mark.parametrize("family", ["FVSBN", "PerConditionalMLP"])
+@pytest.mark.parametrize("family", ["FVSBN", "NADE", "PerConditionalMLP"])
 def test_densities_integrate_to_one(family: str, law: str) -> None:
     made = network(family, law, features=2, order=(1, 0))
     axis = torch.linspace(-40, 40, 4001, dtype=torch.float64)
@@ -225,6 +226,8 @@ def test_draws_of_gaussians_are_differentiable() -> None:
         (nn.TabularAR(3, conditional=CategoricalConditional((2, 3, 4))), 23),
         (nn.FVSBN(6), 6 * 7 // 2),
         (nn.FVSBN(6, 2), 21 + 12),
+        (nn.NADE(6, 4), 5 * 4 + 6 * 4 + 4 + 6),
+        (nn.NADE(6, 4, 2, conditional=CategoricalConditional(3)), 5 * 12 + 6 * 12 + 4 + 18 + 2 * (4 + 18)),
         (nn.PerConditionalMLP(6, 4), 4 * 15 + 6 * (4 + 4 + 1)),
     ],
 )
@@ -309,6 +312,7 @@ def test_one_feature_and_no_rows_are_served() -> None:
         (lambda: CategoricalConditional((2, 0)), "`num_states` must be"),
         (lambda: DiscretizedLogisticConditional(1), "`num_levels` must be at least 2"),
         (lambda: GaussianMixtureConditional(0), "`num_components` must be at least 1, got 0"),
+        (lambda: nn.NADE(3, 0), "`hidden_features` must be at least 1, got 0"),
         (lambda: nn.PerConditionalMLP(3, 0), "`hidden_features` must be at least 1, got 0"),
         (lambda: nn.TabularAR(40), "the limit is 4194304; FVSBN and NADE need no table"),
         (lambda: nn.TabularAR(3, conditional=GaussianConditional()), "must be Bernoulli or categorical"),

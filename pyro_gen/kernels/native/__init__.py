@@ -26,7 +26,7 @@ SETS = ("portable", "AVX2", "AVX-512")
 PARALLEL_FROM = 4_000_000
 """Multiply-adds of a call from which a second thread pays for its start."""
 
-INTERFACE = 3
+INTERFACE = 4
 """``pyro_gen_interface()`` of the library that this module speaks to."""
 
 _WHOLE, _SAMPLE, _DIFFERENTIATE = range(3)  # phases of a contrast
@@ -43,6 +43,12 @@ _SIGNATURES = {
         *[*[_ADDRESS] * 5, _INT, _COUNT, _COUNT],
     ],
     "pyro_gen_rbm_contrast_space": [_COUNT, _COUNT, _COUNT, _COUNT, _INT],
+    "pyro_gen_nade": [_INT, *[_ADDRESS] * 4, *[_COUNT] * 6, _ADDRESS, _COUNT, _COUNT],
+    "pyro_gen_nade_sample": [
+        *[_INT, *[_ADDRESS] * 4, *[_COUNT] * 4, _ADDRESS, _COUNT],
+        *[_ADDRESS, _ADDRESS, _COUNT, _COUNT],
+    ],
+    "pyro_gen_nade_backward": [_INT, *[_ADDRESS] * 4, *[_COUNT] * 6, *[_ADDRESS] * 4, _COUNT, _COUNT],
 }
 
 
@@ -340,3 +346,97 @@ def rbm_ais(
 
     _in_parts(part, chains, 64, len(betas) * chains * weight.numel())
     return log_weight, v
+
+
+def _nade(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Operands as the kernels read them, to be kept alive, and their addresses and sizes."""
+    alive = x.contiguous(), weight.contiguous(), _dense(start), output.contiguous()
+    rows, features, width = x.shape
+    sizes = rows, features, width, start.shape[1], output.shape[1], alive[2].stride(0)
+    return alive, (instruction_set(), *(operand.data_ptr() for operand in alive), *sizes)
+
+
+def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Tensor:
+    """Fields of NADE; see :func:`pyro_gen.kernels.nade_fields`.
+
+    Args:
+        x: (rows, features, width).
+        weight: (features, width, hidden).
+        start: (rows, hidden).
+        output: (features, parameters, hidden).
+
+    Returns:
+        (rows, features, parameters).
+    """
+    found = _loaded()
+    operands, arguments = _nade(x, weight, start, output)
+    fields = x.new_empty(len(x), x.shape[1], output.shape[1])
+    address = fields.data_ptr()
+
+    def part(first: int, end: int, alive: object = (operands, fields)) -> int:
+        return int(found.pyro_gen_nade(*arguments, address, first, end))
+
+    _in_parts(part, len(x), 8, start.numel() * x.shape[1])
+    return fields
+
+
+def nade_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of weight, start and output from that of the fields; see :func:`pyro_gen.kernels.nade_fields`.
+
+    Args:
+        gradient: (rows, features, parameters).
+        x: (rows, features, width).
+        weight: (features, width, hidden).
+        start: (rows, hidden).
+        output: (features, parameters, hidden).
+
+    Returns:
+        Gradients, contiguous.
+    """
+    found = _loaded()
+    operands, arguments = _nade(x, weight, start, output)
+    gradient = gradient.contiguous()
+    results = weight.new_empty(weight.shape), start.new_empty(start.shape), output.new_empty(output.shape)
+    addresses = gradient.data_ptr(), *(result.data_ptr() for result in results)
+
+    def part(first: int, end: int, alive: object = (operands, gradient, results)) -> int:
+        return int(found.pyro_gen_nade_backward(*arguments, *addresses, first, end))
+
+    _in_parts(part, start.shape[1], 64, 2 * start.numel() * x.shape[1])
+    return results
+
+
+def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Binary draws and the fields that they were drawn from; see :func:`pyro_gen.kernels.nade_sample`.
+
+    Args:
+        uniforms: (features, rows).
+        weight: (features, 1, hidden).
+        start: (rows, hidden).
+        output: (features, 1, hidden).
+        bias: (rows, features).
+
+    Returns:
+        Zeros and ones, and fields, both (rows, features).
+    """
+    found = _loaded()
+    features, rows = uniforms.shape
+    operands = uniforms.contiguous(), weight.contiguous(), _dense(start), output.contiguous(), _dense(bias)
+    addresses = [operand.data_ptr() for operand in operands]
+    sizes = rows, features, start.shape[1], operands[2].stride(0)
+    drawn = uniforms.new_empty(rows, features), uniforms.new_empty(rows, features)
+    arguments = instruction_set(), *addresses[:4], *sizes, addresses[4], operands[4].stride(0)
+    results = [x.data_ptr() for x in drawn]
+
+    def part(first: int, end: int, alive: object = (operands, drawn)) -> int:
+        return int(found.pyro_gen_nade_sample(*arguments, *results, first, end))
+
+    _in_parts(part, rows, 8, start.numel() * features)
+    return drawn
+
+
+def _dense(rows: Tensor) -> Tensor:
+    """Rows whose numbers lie side by side; one row may stand for all."""
+    return rows if rows.stride(-1) == 1 else rows.contiguous()

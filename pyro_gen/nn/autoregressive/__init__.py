@@ -5,6 +5,7 @@ from pyro_gen.nn.autoregressive.deep import DeepNADE, EoNADE
 from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
 from pyro_gen.nn.autoregressive.linear import FVSBN, PerConditionalMLP
 from pyro_gen.nn.autoregressive.made import MADE
+from pyro_gen.nn.autoregressive.nade import NADE
 from pyro_gen.nn.autoregressive.pixelcnn import PixelCNN
 from pyro_gen.nn.autoregressive.recurrent import CausalTransformer, RecurrentAR
 from pyro_gen.nn.autoregressive.sequence import SequenceAR
@@ -13,6 +14,7 @@ from pyro_gen.nn.autoregressive.tabular import TabularAR
 __all__ = [
     "FVSBN",
     "MADE",
+    "NADE",
     "AutoregressiveEnsemble",
     "AutoregressiveNetwork",
     "CausalTransformer",
@@ -24,5 +26,3 @@ __all__ = [
     "SequenceAR",
     "TabularAR",
 ]
-
-__all__ = ["FVSBN", "AutoregressiveNetwork", "PerConditionalMLP", "PixelCNN", "TabularAR"]

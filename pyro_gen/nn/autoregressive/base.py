@@ -173,6 +173,17 @@ class AutoregressiveNetwork(nn.Module):
         parameters, state = self.after(place.state, value, position)
         return self._finished(parameters, place.shift, position), Place(position, place.shift, state)
 
+    def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Rows in the order of generation, (rows, features), and log probabilities, from noise (features, rows)."""
+        parameters, place = self.begin(noise.shape[1], context, self.example)
+        values = [self.conditional.draw(parameters, noise[0])]
+        log_prob = self.conditional.log_prob(parameters, values[0])
+        for own in noise[1:]:
+            parameters, place = self.proceed(place, values[-1])
+            values.append(self.conditional.draw(parameters, own))
+            log_prob = log_prob + self.conditional.log_prob(parameters, values[-1])
+        return torch.stack(values, -1), log_prob
+
     def _shift(self, context: Tensor | None) -> Tensor | None:
         if context is None or self.from_context is None:
             return None

@@ -91,7 +91,18 @@ static void store_transposed_avx2(const float *sums, int64_t width, int64_t rows
         for (int64_t j = 0; j < count; j++) out[i * stride + j] = sums[j * width + i];
 }
 
+static inline ALWAYS vf multiply_add_avx2(vf x, vf y, vf z) { return x * y + z; }
+
+static inline ALWAYS float sum_of_avx2(vf x) {
+    const __m128 half = _mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+    const __m128 quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
+}
+
 #include "rbm.inc.h"
+#include "nade.inc.h"
+
+static const Kernels kernels_avx2 = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(sample), NAME(differentiate), NAME(nade), NAME(nade_backward), NAME(nade_sample)};
 END_TARGET
 #undef LANES
 #undef TILE_BLOCKS

@@ -179,7 +179,14 @@ static void few_outputs_avx512(const Side *side, int chains, States from, int64_
     }
 }
 
+static inline ALWAYS vf multiply_add_avx512(vf x, vf y, vf z) { return (vf)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z); }
+
+static inline ALWAYS float sum_of_avx512(vf x) { return _mm512_reduce_add_ps((__m512)x); }
+
 #include "rbm.inc.h"
+#include "nade.inc.h"
+
+static const Kernels kernels_avx512 = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(sample), NAME(differentiate), NAME(nade), NAME(nade_backward), NAME(nade_sample)};
 END_TARGET
 #undef LANES
 #undef TILE_BLOCKS

@@ -1,6 +1,6 @@
-/* Compiled kernels of a Bernoulli RBM for a CPU, float32: a plain C interface that Python loads by ctypes.
+/* Compiled kernels of a Bernoulli RBM and of NADE for a CPU, float32: a plain C interface that Python loads by ctypes.
  *
- * One source (rbm.inc.h) is compiled for several instruction sets, of which the processor's best is chosen at run time. Nothing
+ * One source (rbm.inc.h, nade.inc.h) is compiled for several instruction sets, of which the processor's best is chosen at run time. Nothing
  * here knows of Python or torch. The extensions used are those that GCC and Clang share (vectors, function targets); another
  * compiler fails, the package is installed without this library, and the torch paths serve.
  */
@@ -20,6 +20,9 @@
 #define KEPT_BYTES (1 << 22) /* tables up to this size are kept from sweep to sweep: a share of the third cache */
 #endif
 #define PART 2048      /* terms of a sum over rows that are added up in one go */
+#define NADE_ROWS 8       /* rows that a weight of NADE is loaded for at once: a register each */
+#define NADE_UNITS 512    /* hidden units of a panel on the way forward: sigmoids of NADE_ROWS rows fill half a first cache */
+#define NADE_BACK_ROWS 16 /* rows that go back through four vectors of hidden units together: their state fills half a first cache */
 
 /* Functions for an instruction set that not every processor of the target has. */
 #if defined(__clang__)
@@ -98,11 +101,19 @@ typedef struct { /* slots of a contrast: `rows` of data, then, from slot `first`
     float *weighted; /* the data's, remembered by the particles' first half step where that starts from the data; or none */
 } Slots;
 
+typedef struct { /* x (rows, features, width), weight (features, width, hidden), output (features, parameters, hidden); start[r * start_step + j] */
+    const float *x, *weight, *start, *output;
+    int64_t rows, features, width, hidden, parameters, start_step;
+} Nade;
+
 typedef struct {
     int (*gibbs)(const Rbm *, const float *, float *, float *, int64_t, const float *, int64_t, uint64_t, uint64_t, uint64_t);
     int (*ais)(const Rbm *, const float *, const float *, const double *, int64_t, float *, double *, int64_t, uint64_t, uint64_t);
     int (*sample)(const Rbm *, const Slots *, const float *, const float *, float *, int64_t, int64_t, int64_t, uint64_t, uint64_t, uint64_t);
     int (*differentiate)(const Rbm *, const Slots *, int64_t, int64_t, float *, float *, float *);
+    int (*nade)(const Nade *, int64_t, int64_t, float *);
+    int (*nade_backward)(const Nade *, const float *, int64_t, int64_t, float *, float *, float *);
+    int (*nade_sample)(const Nade *, const float *, const float *, int64_t, int64_t, int64_t, float *, float *);
 } Kernels;
 
 static Side upwards(const Rbm *r) { return (Side){r->weight, r->row_step, r->column_step, r->hbias, r->visible, r->hidden}; }
@@ -208,6 +219,21 @@ static void moments(const Slots *s, int64_t visible, float *out) {
     }
 }
 
+/* A panel of NADE's hidden units from `first` on: `units` numbers, zeros where there are no more units. */
+static void pack_units(const Nade *m, const float *x, int64_t first, int64_t units, float *to) {
+    const int64_t exist = at_most(m->hidden - first, units);
+    memcpy(to, x + first, sizeof(float) * exist);
+    memset(to + exist, 0, sizeof(float) * (units - exist));
+}
+
+static void pack_panel(const Nade *m, const float *x, int64_t rows, int64_t first, int64_t units, float *to) {
+    for (int64_t r = 0; r < rows; r++) pack_units(m, x + r * m->hidden, first, units, to + r * units);
+}
+
+static void unpack_panel(const Nade *m, const float *from, int64_t rows, int64_t first, int64_t units, float *x) {
+    for (int64_t r = 0; r < rows; r++) memcpy(x + r * m->hidden + first, from + r * units, sizeof(float) * at_most(m->hidden - first, units));
+}
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include "avx512.h"
@@ -226,7 +252,7 @@ static const Kernels *kernels_of(int set) {
 }
 
 /* To be raised with every change of an exported function: Python takes a library of another number for none. */
-EXPORT int pyro_gen_interface(void) { return 3; }
+EXPORT int pyro_gen_interface(void) { return 4; }
 
 /* The best instruction set of this processor: 0 portable, 1 AVX2, 2 AVX-512. */
 EXPORT int pyro_gen_best_set(void) {
@@ -283,6 +309,34 @@ EXPORT int pyro_gen_rbm_contrast(int set, const float *weight, int64_t row_step,
     if (phase != SAMPLE && !status) status = kernels->differentiate(&rbm, &slots, from, to, weight_gradient, vbias_gradient, hbias_gradient);
     if (!space) free(memory);
     return status;
+}
+
+/* NADE's fields (rows, features, parameters), for the rows from `from` to `to`. */
+EXPORT int pyro_gen_nade(int set, const float *x, const float *weight, const float *start, const float *output, int64_t rows, int64_t features,
+                         int64_t width, int64_t hidden, int64_t parameters, int64_t start_step, float *fields, int64_t from, int64_t to) {
+    const Nade nade = {x, weight, start, output, rows, features, width, hidden, parameters, start_step};
+    const Kernels *kernels = kernels_of(set);
+    return kernels ? kernels->nade(&nade, from, to, fields) : UNKNOWN_SET;
+}
+
+/* Gradients of weight, start (rows, hidden) and output from that of the fields, for the hidden units from `from` to `to`. */
+EXPORT int pyro_gen_nade_backward(int set, const float *x, const float *weight, const float *start, const float *output, int64_t rows,
+                                  int64_t features, int64_t width, int64_t hidden, int64_t parameters, int64_t start_step,
+                                  const float *gradient, float *weight_gradient, float *start_gradient, float *output_gradient, int64_t from,
+                                  int64_t to) {
+    const Nade nade = {x, weight, start, output, rows, features, width, hidden, parameters, start_step};
+    const Kernels *kernels = kernels_of(set);
+    return kernels ? kernels->nade_backward(&nade, gradient, from, to, weight_gradient, start_gradient, output_gradient) : UNKNOWN_SET;
+}
+
+/* Draws of binary features and the fields that they were drawn from, both (rows, features), for the rows from `from` to `to`: feature k of
+ * row r is on where uniforms[k * rows + r] lies below its chance; bias[r * bias_step + k]. */
+EXPORT int pyro_gen_nade_sample(int set, const float *uniforms, const float *weight, const float *start, const float *output, int64_t rows,
+                                int64_t features, int64_t hidden, int64_t start_step, const float *bias, int64_t bias_step, float *states,
+                                float *fields, int64_t from, int64_t to) {
+    const Nade nade = {0, weight, start, output, rows, features, 1, hidden, 1, start_step};
+    const Kernels *kernels = kernels_of(set);
+    return kernels ? kernels->nade_sample(&nade, uniforms, bias, bias_step, from, to, states, fields) : UNKNOWN_SET;
 }
 
 /* setuptools builds extension modules, and the linker of some systems looks for this name; it is never called. */

@@ -463,5 +463,3 @@ static int NAME(differentiate)(const Rbm *rbm, const Slots *s, int64_t from, int
     free(memory);
     return 0;
 }
-
-static const Kernels NAME(kernels) = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(sample), NAME(differentiate)};

@@ -1,0 +1,215 @@
+/* The kernels of a neural autoregressive density estimator, written once for every instruction set; included after rbm.inc.h.
+ *
+ * Besides what that file needs an instruction set has defined multiply_add (fused where it has it) and sum_of (of a vector).
+ *
+ * Layout: lanes are hidden units; the weights of a panel of them are packed side by side, with zeros where there are none, so that no
+ * inner loop has an end of its own and the panel stays in a cache while the rows go by.
+ *
+ * A hidden layer changes only where the feature before it is not zero. So activations are updated and sigmoids taken for such steps alone,
+ * and a zero of a binary row costs a product with the output weights and no more; on the way back the slopes h (1 - h) are applied once for
+ * all steps that share a hidden layer.
+ */
+
+enum { NAME(QUAD) = 4 * LANES };
+
+/* h = sigmoid(a), four vectors side by side. */
+static inline ALWAYS void NAME(sigmoids)(const float *a, float *h, int64_t units) {
+    for (int64_t j = 0; j < units; j += NAME(QUAD)) {
+        vf y[4];
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; l++) y[l] = NAME(load)(a + j + l * LANES) * -1.44269504088896341f;
+        NAME(powers_of_two)(4, y);
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; l++) {
+            y[l] = 1.0f / (1.0f + y[l]);
+            memcpy(h + j + l * LANES, &y[l], sizeof(vf));
+        }
+    }
+}
+
+/* a += factor w */
+static inline ALWAYS void NAME(add_scaled)(float *a, float factor, const float *w, int64_t units) {
+    for (int64_t j = 0; j < units; j += LANES) {
+        const vf sum = NAME(multiply_add)(NAME(splat)(factor), NAME(load)(w + j), NAME(load)(a + j));
+        memcpy(a + j, &sum, sizeof sum);
+    }
+}
+
+/* Add what one feature says to the activations of a row, `sign` times; returns whether it says anything. */
+static inline ALWAYS int NAME(tell)(const Nade *m, const float *x, float sign, const float *weight, int64_t units, float *a) {
+    int told = 0;
+    for (int64_t e = 0; e < m->width; e++)
+        if (x[e] != 0) NAME(add_scaled)(a, sign * x[e], weight + e * units, units), told = 1;
+    return told;
+}
+
+/* sums[i] = v . h of row i, for NADE_ROWS rows. */
+static inline ALWAYS void NAME(products)(const float *v, const float *h, int64_t units, float *sums) {
+    vf sum[NADE_ROWS] = {{0}};
+    for (int64_t j = 0; j < units; j += LANES) {
+        const vf own = NAME(load)(v + j);
+#pragma GCC unroll 8
+        for (int i = 0; i < NADE_ROWS; i++) sum[i] = NAME(multiply_add)(own, NAME(load)(h + i * units + j), sum[i]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < NADE_ROWS; i++) sums[i] = NAME(sum_of)(sum[i]);
+}
+
+/* Fields of up to NADE_ROWS rows from one panel of hidden units, added to what earlier panels gave. */
+static void NAME(nade_rows)(const Nade *m, const float *weight, const float *output, int64_t units, int64_t first, int64_t row, int64_t rows,
+                            float *a, float *h, float *fields) {
+    for (int64_t i = 0; i < NADE_ROWS; i++) pack_units(m, m->start + (row + (i < rows ? i : 0)) * m->start_step, first, units, a + i * units);
+    NAME(sigmoids)(a, h, NADE_ROWS * units);
+    for (int64_t k = 0; k < m->features; k++) {
+        for (int64_t i = 0; k && i < rows; i++)
+            if (NAME(tell)(m, m->x + ((row + i) * m->features + k - 1) * m->width, 1, weight + (k - 1) * m->width * units, units, a + i * units))
+                NAME(sigmoids)(a + i * units, h + i * units, units);
+        for (int64_t p = 0; p < m->parameters; p++) {
+            float sums[NADE_ROWS], *own = fields + (row * m->features + k) * m->parameters + p;
+            NAME(products)(output + (k * m->parameters + p) * units, h, units, sums);
+            for (int64_t i = 0; i < rows; i++, own += m->features * m->parameters) *own = first ? *own + sums[i] : sums[i];
+        }
+    }
+}
+
+/* Fields of the rows from `from` to `to`. */
+static int NAME(nade)(const Nade *m, int64_t from, int64_t to, float *fields) {
+    const int64_t units = at_most(round_up(m->hidden, NAME(QUAD)), NADE_UNITS);
+    const int64_t weights = m->features * m->width * units, outputs = m->features * m->parameters * units;
+    float *weight = workspace(weights + outputs + 2 * NADE_ROWS * units);
+    if (!weight) return NO_MEMORY;
+    float *output = weight + weights, *a = output + outputs, *h = a + NADE_ROWS * units;
+    for (int64_t first = 0; first < m->hidden; first += units) {
+        pack_panel(m, m->weight, m->features * m->width, first, units, weight);
+        pack_panel(m, m->output, m->features * m->parameters, first, units, output);
+        for (int64_t row = from; row < to; row += NADE_ROWS)
+            NAME(nade_rows)(m, weight, output, units, first, row, at_most(to - row, NADE_ROWS), a, h, fields);
+    }
+    free(weight);
+    return 0;
+}
+
+/* Draws of the rows from `from` to `to`, width and parameters being 1: all hidden units in one panel, since a draw needs their sum. */
+static int NAME(nade_sample)(const Nade *m, const float *uniforms, const float *bias, int64_t bias_step, int64_t from, int64_t to, float *states,
+                             float *fields) {
+    const int64_t units = round_up(m->hidden, NAME(QUAD)), features = m->features;
+    float *weight = workspace(2 * (features + NADE_ROWS) * units);
+    if (!weight) return NO_MEMORY;
+    float *output = weight + features * units, *a = output + features * units, *h = a + NADE_ROWS * units;
+    pack_panel(m, m->weight, features, 0, units, weight);
+    pack_panel(m, m->output, features, 0, units, output);
+    for (int64_t row = from; row < to; row += NADE_ROWS) {
+        const int64_t rows = at_most(to - row, NADE_ROWS);
+        for (int64_t i = 0; i < NADE_ROWS; i++) pack_units(m, m->start + (row + (i < rows ? i : 0)) * m->start_step, 0, units, a + i * units);
+        NAME(sigmoids)(a, h, NADE_ROWS * units);
+        for (int64_t k = 0; k < features; k++) {
+            float field[NAME(QUAD)] = {0}, chance[NAME(QUAD)];
+            NAME(products)(output + k * units, h, units, field);
+            for (int64_t i = 0; i < rows; i++) field[i] += bias[(row + i) * bias_step + k];
+            NAME(sigmoids)(field, chance, NAME(QUAD));
+            for (int64_t i = 0; i < rows; i++) {
+                const int on = uniforms[k * m->rows + row + i] < chance[i];
+                states[(row + i) * features + k] = (float)on, fields[(row + i) * features + k] = field[i];
+                if (!on) continue;
+                NAME(add_scaled)(a + i * units, 1, weight + k * units, units);
+                NAME(sigmoids)(a + i * units, h + i * units, units);
+            }
+        }
+    }
+    free(weight);
+    return 0;
+}
+
+/* Rows on their way back through one panel of hidden units: activations, sigmoids, what the fields ask of the present sigmoids, and the
+ * gradient of the activations so far. */
+typedef struct {
+    float a[NADE_BACK_ROWS][NAME(QUAD)], h[NADE_BACK_ROWS][NAME(QUAD)], asked[NADE_BACK_ROWS][NAME(QUAD)], slope[NADE_BACK_ROWS][NAME(QUAD)];
+} NAME(Back);
+
+/* One field's part: its output weights learn from the sigmoids, and the sigmoids from it. */
+static inline ALWAYS void NAME(ask)(NAME(Back) *s, int64_t rows, const float *gradient, int64_t step, const float *v, float *learned) {
+    vf own[4], sum[4];
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; l++) own[l] = NAME(load)(v + l * LANES), sum[l] = NAME(load)(learned + l * LANES);
+    for (int64_t i = 0; i < rows; i++) {
+        const vf g = NAME(splat)(gradient[i * step]);
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; l++) {
+            const vf asked = NAME(multiply_add)(g, own[l], NAME(load)(s->asked[i] + l * LANES));
+            sum[l] = NAME(multiply_add)(g, NAME(load)(s->h[i] + l * LANES), sum[l]);
+            memcpy(s->asked[i] + l * LANES, &asked, sizeof asked);
+        }
+    }
+    memcpy(learned, sum, sizeof sum);
+}
+
+/* Hand what was asked of a row's sigmoids on to its activations. */
+static inline ALWAYS void NAME(settle)(NAME(Back) *s, int64_t i) {
+    for (int64_t j = 0; j < NAME(QUAD); j += LANES) {
+        const vf h = NAME(load)(s->h[i] + j), none = {0};
+        const vf slope = NAME(multiply_add)(NAME(load)(s->asked[i] + j), h - h * h, NAME(load)(s->slope[i] + j));
+        memcpy(s->slope[i] + j, &slope, sizeof slope);
+        memcpy(s->asked[i] + j, &none, sizeof none);
+    }
+}
+
+/* Undo one feature: its weights learn from the activations after it, which then are those before it. */
+static inline ALWAYS void NAME(untell)(const Nade *m, NAME(Back) *s, int64_t i, const float *x, const float *weight, float *learned) {
+    int told = 0;
+    for (int64_t e = 0; e < m->width; e++) told |= x[e] != 0;
+    if (!told) return;
+    NAME(settle)(s, i);
+    for (int64_t e = 0; e < m->width; e++)
+        if (x[e] != 0) NAME(add_scaled)(learned + e * NAME(QUAD), x[e], s->slope[i], NAME(QUAD));
+    NAME(tell)(m, x, -1, weight, NAME(QUAD), s->a[i]);
+    NAME(sigmoids)(s->a[i], s->h[i], NAME(QUAD));
+}
+
+/* The gradients of some rows through one panel: those of the weights are added up, that of the start is written. */
+static void NAME(nade_back_rows)(const Nade *m, const float *gradient, NAME(Back) *s, int64_t row, int64_t rows, const float *weight,
+                                 const float *output, float *learned_weight, float *learned_output, int64_t first, float *learned_start) {
+    const int64_t features = m->features, parameters = m->parameters, units = NAME(QUAD);
+    memset(s, 0, sizeof *s);
+    for (int64_t i = 0; i < rows; i++) {
+        pack_units(m, m->start + (row + i) * m->start_step, first, units, s->a[i]);
+        for (int64_t k = 0; k + 1 < features; k++)
+            NAME(tell)(m, m->x + ((row + i) * features + k) * m->width, 1, weight + k * m->width * units, units, s->a[i]);
+    }
+    NAME(sigmoids)(s->a[0], s->h[0], rows * units);
+    for (int64_t k = features - 1; k >= 0; k--) {
+        for (int64_t p = 0; p < parameters; p++)
+            NAME(ask)(s, rows, gradient + (row * features + k) * parameters + p, features * parameters,
+                      output + (k * parameters + p) * units, learned_output + (k * parameters + p) * units);
+        for (int64_t i = 0; k && i < rows; i++)
+            NAME(untell)(m, s, i, m->x + ((row + i) * features + k - 1) * m->width, weight + (k - 1) * m->width * units,
+                         learned_weight + (k - 1) * m->width * units);
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        NAME(settle)(s, i);
+        memcpy(learned_start + (row + i) * m->hidden + first, s->slope[i], sizeof(float) * at_most(m->hidden - first, units));
+    }
+}
+
+/* Gradients for the hidden units from `from` to `to`, of all rows: those of different units have nothing to do with each other. */
+static int NAME(nade_backward)(const Nade *m, const float *gradient, int64_t from, int64_t to, float *weight_gradient, float *start_gradient,
+                               float *output_gradient) {
+    const int64_t units = NAME(QUAD), weights = m->features * m->width, outputs = m->features * m->parameters;
+    float *weight = workspace(2 * (weights + outputs) * units);
+    NAME(Back) *s = workspace(sizeof *s / sizeof(float));
+    if (weight && s) {
+        float *output = weight + weights * units, *learned_weight = output + outputs * units, *learned_output = learned_weight + weights * units;
+        for (int64_t first = from; first < to; first += units) {
+            pack_panel(m, m->weight, weights, first, units, weight);
+            pack_panel(m, m->output, outputs, first, units, output);
+            memset(learned_weight, 0, sizeof(float) * (weights + outputs) * units);
+            for (int64_t row = 0; row < m->rows; row += NADE_BACK_ROWS)
+                NAME(nade_back_rows)(m, gradient, s, row, at_most(m->rows - row, NADE_BACK_ROWS), weight, output, learned_weight, learned_output,
+                                     first, start_gradient);
+            unpack_panel(m, learned_weight, weights, first, units, weight_gradient);
+            unpack_panel(m, learned_output, outputs, first, units, output_gradient);
+        }
+    }
+    const int status = weight && s ? 0 : NO_MEMORY;
+    free(weight), free(s);
+    return status;
+}
