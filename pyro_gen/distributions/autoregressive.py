@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -136,7 +136,7 @@ class Autoregressive(Expandable):
         return flat if len(self.event_shape) == 1 else OverEvent(flat, self.event_shape)
 
     @property
-    def has_rsample(self) -> bool:
+    def has_rsample(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the laws here
         """Whether samples are differentiable in the weights."""
         return self.conditional.reparametrised
 
@@ -239,7 +239,7 @@ class Autoregressive(Expandable):
             value = self.conditional.draw(parameters, self.conditional.noise((len(parameters),), parameters)).view(
                 shape
             )
-        elif self._validate_args and not generation.law.support.check(value).all():
+        elif self._validate_args and not cast(constraints.Constraint, generation.law.support).check(value).all():
             raise ValueError(f"`value` must lie in {generation.law.support}, the support of the next feature")
         flat = value.expand(shape).reshape(-1)
         log_prob = generation.log_prob + self.conditional.log_prob(parameters, flat).view(shape)
@@ -305,7 +305,7 @@ class Autoregressive(Expandable):
         return math.inf if states is None else math.prod(states)
 
     @property
-    def has_enumerate_support(self) -> bool:
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
         """Whether the states are few enough to be listed."""
         return self.num_states <= ENUMERABLE
 

@@ -260,7 +260,7 @@ def test_two_dimensional_events_are_conditioned_too() -> None:
     flat = network()
     observed, mask = evidence(flat)
     expected = flat.given(observed, mask).log_prob(states(4).unsqueeze(1))
-    network.event_shape = torch.Size((2, 2))
+    object.__setattr__(network, "event_shape", torch.Size((2, 2)))
     given = network().given(observed.view(16, 2, 2), mask.view(16, 2, 2))
     assert isinstance(given, ClampedAutoregressive)
     close(given.log_prob(states(4).view(16, 1, 2, 2)), expected)

@@ -7,6 +7,7 @@ import itertools
 import math
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -205,7 +206,7 @@ def test_svi_trains_all_orders_and_their_ensemble_is_no_worse() -> None:
     assert ensemble.log_prob(x).mean() >= each.mean()
 
 
-def observed(deep: nn.DeepNADE, latent: dist.TorchDistribution, **infer: str) -> Callable[[], None]:
+def observed(deep: nn.DeepNADE, latent: dist.TorchDistribution, infer: Any = None) -> Callable[[], None]:
     def model() -> None:
         z = pyro.sample("z", latent, infer=infer)
         pyro.sample("x", deep(z.double().reshape(-1, 1)), obs=torch.zeros(4).double())
