@@ -219,7 +219,7 @@ def network() -> nn.DeepNADE:
 
 
 def enumerated() -> None:
-    model = observed(network(), dist.Bernoulli(0.5), enumerate="parallel")
+    model = observed(network(), dist.Bernoulli(0.5), {"enumerate": "parallel"})
     TraceEnum_ELBO(max_plate_nesting=1).loss(model, lambda: None)
 
 
