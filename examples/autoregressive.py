@@ -1,13 +1,13 @@
 """Any autoregressive density on any binary data set, both by name, by maximum likelihood: SVI with an empty guide.
 
 Progress goes to a CSV file and a learning curve, a checkpoint lets a killed run go on, validation decides which epoch
-counts, and the running average of the weights is what is judged. Several members, each in an order of its own, become
-one mixture: their probabilities are averaged, and so are those of the orders of a DeepNADE, which is trained for all of
+counts, and the running average of the weights is what is judged. Several members, in several orders say, become one
+mixture: their probabilities are averaged, and so are those of the orders of a DeepNADE, which is trained for all of
 them at once, and those of the masks of a MADE that changes them at every step. The last row of the table is the mean
 over the test rows that do not occur in the training set.
 
     python examples/autoregressive.py --family nade --data nltcs
-    python examples/autoregressive.py --family made --data adult --masks 8 --members 4
+    python examples/autoregressive.py --family made --data adult --order random --members 8
     python examples/autoregressive.py --family deepnade --data alphadigits --orders 16 --layers 2 --dropout 0.2
     python examples/autoregressive.py --family nade --data binarized_mnist --hidden 500 --epochs 50 --test
 """
@@ -42,7 +42,8 @@ class Recipe:
     dropout: float = 0.0  # of hidden units, in the families that take an activation
     masks: int = 0  # sets of masks that a MADE goes through; 0 for the even ones alone
     orders: int = 8  # of a DeepNADE, in evaluation
-    members: int = 1  # networks trained one by one, the first in the data's own order, the others in random ones
+    members: int = 1  # networks trained one by one
+    order: str = "data"  # the data's own one, or "random", another for each member
     epochs: int = 100
     patience: int = 10  # evaluations without a better validation figure
     evaluate_every: int = 1
@@ -90,9 +91,9 @@ def load(name: str, family: str, smoke: bool = False) -> datasets.BinaryDataset:
     return replace(data, **splits)
 
 
-def build(recipe: Recipe, x: Tensor, member: int) -> nn.AutoregressiveNetwork:
-    """A network whose biases start at the marginal laws; the first one in the data's own order."""
-    settings = {"order": torch.randperm(x[0].numel())} if member else {}
+def build(recipe: Recipe, x: Tensor) -> nn.AutoregressiveNetwork:
+    """A network whose biases start at the marginal laws."""
+    settings = {"order": torch.randperm(x[0].numel())} if recipe.order == "random" else {}
     return FAMILIES[recipe.family](x, recipe, settings)
 
 
@@ -118,7 +119,7 @@ def train(
     """Maximum likelihood; goes on where a checkpoint of the same settings stopped."""
     pyro.set_rng_seed(args.seed + 1000 * member)
     pyro.clear_param_store()
-    network = build(recipe, data.train, member).to(args.device)
+    network = build(recipe, data.train).to(args.device)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
     averaged: nn.AutoregressiveNetwork = average.module.eval()  # type: ignore[assignment]  # torch says Module
     count = len(data.train)
@@ -157,7 +158,7 @@ def train(
         scheduler=optimizer,
         metrics=file.with_suffix(".csv"),
         checkpoint=file.with_suffix(".pt"),
-        checkpoint_every=recipe.evaluate_every,
+        checkpoint_every=10,
         settings=vars(recipe) | {"data": data.name, "seed": args.seed, "member": member},
     )
     use_average(network, average)
@@ -212,7 +213,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="alphadigits", help="alphadigits, or a set of the data folder")
     for field in fields(Recipe):
-        choices = tuple(FAMILIES) if field.name == "family" else None
+        choices = {"family": tuple(FAMILIES), "order": ("data", "random")}.get(field.name)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), choices=choices)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
