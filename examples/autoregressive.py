@@ -80,11 +80,11 @@ def activation(recipe: Recipe) -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Dropout(recipe.dropout))
 
 
-def load(name: str, family: str, smoke: bool = False) -> datasets.BinaryDataset:
-    """A set by its name, as images where the family wants them."""
+def load(name: str, images: bool = False, smoke: bool = False) -> datasets.BinaryDataset:
+    """A set by its name, its rows as images on request."""
     data = datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
     splits = {split: getattr(data, split)[: 100 if smoke else None] for split in ("train", "valid", "test")}
-    if family == "pixelcnn":
+    if images:
         if data.shape is None:
             raise ValueError(f"a PixelCNN needs images, and `{name}` holds none")
         splits = {split: x.unflatten(-1, data.shape) for split, x in splits.items()}
@@ -195,7 +195,7 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     given = {f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None}
     recipe = replace(Recipe(), **(SMOKE | given if args.smoke else given))
-    data = load(args.data, recipe.family, args.smoke)
+    data = load(args.data, recipe.family == "pixelcnn", args.smoke)
     networks: list[nn.AutoregressiveNetwork] = []
     for member in range(recipe.members):
         network, history = train(recipe, data, args, member)
