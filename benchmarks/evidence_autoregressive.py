@@ -31,8 +31,6 @@ from benchmarks.machine import describe
 from examples.autoregressive import Recipe, load, log_likelihoods, train, unseen, views
 from pyro_gen import datasets
 
-EVALUATIONS = 25
-"""Of a run that is not stopped early."""
 MEMBERS = 8
 
 
@@ -41,25 +39,23 @@ def grid(**choices: tuple[Any, ...]) -> list[dict[str, Any]]:
     return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
-# The rate falls linearly to 0 over so many gradient steps, so that their number is a setting like others.
-STEPS = (700, 2500)
 ORDERS = ("data", "random")
 SPACE = {
-    "fvsbn": grid(steps=STEPS, order=ORDERS, rate=(0.02,)),
-    "mlp": grid(steps=STEPS, order=ORDERS, hidden=(10,), rate=(0.02,)),
-    "nade": grid(steps=STEPS, order=ORDERS, hidden=(200,), rate=(0.01,)),
-    "made": grid(steps=STEPS, order=ORDERS, hidden=(300,), layers=(1, 2), rate=(0.01,), dropout=(0.2,)),
-    "deepnade": grid(steps=(2500,), hidden=(300,), layers=(2,), orders=(8,), rate=(0.005,)),
-    "gru": grid(steps=(350, 1250), hidden=(48,), batch_size=(200,), rate=(0.015,)),
+    "fvsbn": grid(order=ORDERS, rate=(0.02, 0.1)),
+    "mlp": grid(order=ORDERS, hidden=(10,), rate=(0.02,)),
+    "nade": grid(order=ORDERS, hidden=(200,), rate=(0.02,)),
+    "made": grid(order=ORDERS, hidden=(300,), rate=(0.01,), dropout=(0.2,)),
+    "deepnade": grid(hidden=(300,), layers=(2,), rate=(0.005,), epochs=(200,)),
+    "gru": grid(hidden=(48,), rate=(0.015,), epochs=(20, 40)),
 }
 
 
 def recipe(family: str, settings: Mapping[str, Any], rows: int) -> Recipe:
-    """A recipe of the space for a set with so many training rows."""
-    steps, own = settings["steps"], {name: value for name, value in settings.items() if name != "steps"}
-    epochs = max(1, round(steps * own.get("batch_size", Recipe.batch_size) / rows))
-    every = max(1, epochs // EVALUATIONS)
-    return Recipe(family, **own, epochs=epochs, evaluate_every=every, patience=8)
+    """A recipe of the space for a set with so many training rows: at most a hundred steps an epoch."""
+    epochs = settings.get("epochs", 40)
+    every = max(1, epochs // 20)
+    own = {"batch_size": max(100, rows // 100), "epochs": epochs, "evaluate_every": every, "patience": 4}
+    return Recipe(family, **(own | dict(settings)))
 
 
 def read(file: Path) -> dict[str, Any]:
