@@ -42,9 +42,9 @@ def grid(**choices: tuple[Any, ...]) -> list[dict[str, Any]]:
 ORDERS = ("data", "random")
 SPACE = {
     "fvsbn": grid(order=ORDERS, rate=(0.02, 0.1)),
-    "mlp": grid(order=ORDERS, hidden=(10,), rate=(0.02,)),
+    "mlp": grid(order=ORDERS, hidden=(10,), rate=(0.02,), dropout=(0.0, 0.5)),
     "nade": grid(order=ORDERS, hidden=(200,), rate=(0.02,)),
-    "made": grid(order=ORDERS, hidden=(300,), rate=(0.01,), dropout=(0.2,)),
+    "made": grid(order=ORDERS, hidden=(300,), rate=(0.01,), dropout=(0.2, 0.6)),
     "deepnade": grid(hidden=(300,), layers=(2,), rate=(0.005,), epochs=(200,)),
     "gru": grid(hidden=(48,), rate=(0.015,), epochs=(20, 40)),
 }
@@ -159,7 +159,8 @@ def judge(data: datasets.BinaryDataset, file: Path, args: argparse.Namespace) ->
 
 
 def best_recipes(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The run of each family that was best on validation."""
+    """The run of each family that was best on validation, of those in the space as it is now."""
+    runs = [run for run in runs if run["settings"] in SPACE[run["family"]]]
     families = dict.fromkeys(run["family"] for run in runs)
     return {f: max((run for run in runs if run["family"] == f), key=lambda run: float(run["valid"])) for f in families}
 

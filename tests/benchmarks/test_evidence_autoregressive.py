@@ -68,7 +68,9 @@ def test_recipes_of_the_space_take_at_most_about_a_hundred_steps_an_epoch() -> N
 
 
 def test_the_best_recipe_of_each_family_and_the_best_number_of_families_are_chosen() -> None:
-    runs = [{"family": f, "settings": i, "valid": v} for i, (f, v) in enumerate([("a", -3), ("b", -1), ("a", -2)])]
-    assert {family: run["settings"] for family, run in best_recipes(runs).items()} == {"a": 2, "b": 1}
+    first, last = SPACE["fvsbn"][0], SPACE["fvsbn"][-1]
+    runs = [("fvsbn", first, -3.0), ("nade", SPACE["nade"][0], -1.0), ("fvsbn", last, -2.0), ("fvsbn", {}, 0.0)]
+    best = best_recipes([{"family": f, "settings": own, "valid": nats} for f, own, nats in runs])
+    assert {family: run["settings"] for family, run in best.items()} == {"fvsbn": last, "nade": SPACE["nade"][0]}
     good, other, bad = torch.tensor([-1.0, -3.0]), torch.tensor([-3.0, -1.0]), torch.tensor([-9.0, -9.0])
     assert mixed_families({"bad": [bad], "good": [good], "other": [other]}) == ["good", "other"]
