@@ -74,11 +74,10 @@ def search(data: datasets.BinaryDataset, file: Path, args: argparse.Namespace) -
     """One network of every recipe, judged on the validation rows."""
     report = describe() | {"command": command("search", args), "runs": read(file).get("runs", [])}
     for family in args.families or SPACE:
-        for number, settings in enumerate(SPACE[family]):
+        for settings in SPACE[family]:
             if any(run["family"] == family and run["settings"] == settings for run in report["runs"]):
                 continue
-            args.out = args.root / f"search-{number}"
-            args.out.mkdir(parents=True, exist_ok=True)
+            args.out = folder(args.root, settings)
             tic = time.process_time()
             network, history = train(recipe(family, settings, len(data.train)), data, args)
             best = max((row["valid"], row["epoch"]) for row in history if "valid" in row)
@@ -87,6 +86,13 @@ def search(data: datasets.BinaryDataset, file: Path, args: argparse.Namespace) -
             report["runs"].append(run | {"processor seconds": round(time.process_time() - tic, 1)})
             print(json.dumps(report["runs"][-1]), flush=True)
             write(file, report)
+
+
+def folder(root: Path, settings: Mapping[str, Any]) -> Path:
+    """Where the networks of these settings lie."""
+    found = root / "-".join(f"{name}={value}" for name, value in settings.items())
+    found.mkdir(parents=True, exist_ok=True)
+    return found
 
 
 def command(step: str, args: argparse.Namespace) -> str:
@@ -120,8 +126,7 @@ def members(
     family: str, settings: Mapping[str, Any], count: int, data: datasets.BinaryDataset, args: argparse.Namespace
 ) -> list[Tensor]:
     """Log likelihoods of the rows of a split under each member, trained now or before."""
-    args.out = args.root / "members"
-    args.out.mkdir(parents=True, exist_ok=True)
+    args.out = folder(args.root, settings)
     made, rows = recipe(family, settings, len(data.train)), []
     for member in range(count):
         cached = args.out / f"{data.name}-{family}-{member}-{args.split}.pt"
@@ -138,20 +143,19 @@ def judge(data: datasets.BinaryDataset, file: Path, args: argparse.Namespace) ->
     chosen: dict[str, Any] = dict(valid.get("families", {}))
     if args.split == "valid":
         best = best_recipes(read(file.with_name(f"{data.name}_search.json"))["runs"])
-        chosen |= {family: best[family] | {"members": args.members} for family in args.families or best}
+        wanted = [name for name, run in best.items() if run["family"] in (args.families or SPACE)]
+        chosen |= {name: best[name] | {"members": args.members} for name in wanted}
     new, rows = unseen(getattr(data, args.split), data.train), {}
     report = describe() | {"command": command(args.step, args), "rows": len(new), "unseen rows": int(new.sum())}
     report["families"] = {}
-    for family, choice in chosen.items():
-        rows[family] = members(family, choice["settings"], choice["members"], data, args)
-        figures = over_members(rows[family]) | summary(mixture(rows[family]), new)
-        kept = {name: choice[name] for name in ("settings", "parameters", "members")}
-        report["families"][family] = kept | figures
-        print(family, json.dumps(figures), flush=True)
-        if args.split == "valid":
-            write(file, report)
+    for name, choice in chosen.items():
+        rows[name] = members(choice["family"], choice["settings"], choice["members"], data, args)
+        figures = over_members(rows[name]) | summary(mixture(rows[name]), new)
+        kept = {key: choice[key] for key in ("family", "settings", "parameters", "members")}
+        report["families"][name] = kept | figures
+        print(name, json.dumps(figures), flush=True)
     mixed = mixed_families(rows) if args.split == "valid" else valid["mixed"]
-    nats = mixture([member for family in mixed for member in rows[family]])
+    nats = mixture([member for name in mixed for member in rows[name]])
     report |= {"mixed": mixed, "mixture of families": summary(nats, new)}
     print(mixed, json.dumps(report["mixture of families"]), flush=True)
     write(file, report)
@@ -159,10 +163,13 @@ def judge(data: datasets.BinaryDataset, file: Path, args: argparse.Namespace) ->
 
 
 def best_recipes(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The run of each family that was best on validation, of those in the space as it is now."""
-    runs = [run for run in runs if run["settings"] in SPACE[run["family"]]]
-    families = dict.fromkeys(run["family"] for run in runs)
-    return {f: max((run for run in runs if run["family"] == f), key=lambda run: float(run["valid"])) for f in families}
+    """The run of each family that was best on validation, in the data's order and in random ones, by its name."""
+    best: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        if run["settings"] in SPACE[run["family"]]:  # as it is now
+            name = run["family"] + (", random orders" if run["settings"].get("order") == "random" else "")
+            best[name] = max(best.get(name, run), run, key=lambda one: float(one["valid"]))
+    return best
 
 
 def mixed_families(rows: dict[str, list[Tensor]]) -> list[str]:
@@ -176,8 +183,8 @@ def mixed_families(rows: dict[str, list[Tensor]]) -> list[str]:
 def enter(report: dict[str, Any], data: str) -> None:
     """Add the evaluations of the test rows to the ledger: one for each family, one for the mixture of families."""
     day, commit = datetime.now(UTC).date(), str(report["commit"])[:7]
-    entries = {f"{family} x {figures['members']}": figures for family, figures in report["families"].items()}
-    entries[f"mixture of {', '.join(report['mixed'])}"] = report["mixture of families"]
+    entries = {f"{name} x {figures['members']}": figures for name, figures in report["families"].items()}
+    entries[f"mixture of {' + '.join(report['mixed'])}"] = report["mixture of families"]
     with LEDGER.open("a", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         for model, figures in entries.items():
