@@ -72,14 +72,15 @@ class Ours:
 
     def parameters(self) -> Parameters:
         """The module's."""
-        return self.rbm.weight.detach(), self.rbm.vbias.detach(), self.rbm.hbias.detach()
+        with torch.no_grad():
+            return self.rbm.natural
 
 
 class PseudoLikelihood:
     """No negative phase at all: log p(v_i | all other pixels) of a few pixels a row, by autograd (Besag 1975)."""
 
     def __init__(self, x: Tensor, hidden: int, sites: int = 10) -> None:
-        self.rbm, self.sites = nn.RBM.from_data(x, hidden).eval(), sites
+        self.rbm, self.sites = nn.RBM.from_data(x, hidden, centring=False).eval(), sites
         self.optimizer = torch.optim.SGD(self.rbm.parameters(), lr=1.0)
 
     def step(self, batch: Tensor, rate: float) -> None:
@@ -103,7 +104,7 @@ class MeanField:
     """Probabilities in place of samples in CD-1 (Welling and Hinton 2002, A new learning algorithm for mean field)."""
 
     def __init__(self, x: Tensor, hidden: int) -> None:
-        self.rbm = nn.RBM.from_data(x, hidden)
+        self.rbm = nn.RBM.from_data(x, hidden, centring=False)
 
     @torch.no_grad()
     def step(self, batch: Tensor, rate: float) -> None:

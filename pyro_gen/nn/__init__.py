@@ -18,7 +18,6 @@ from pyro_gen.nn.autoregressive import (
 from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
-from pyro_gen.nn.learning import centred
 from pyro_gen.nn.rbm import RBM
 from pyro_gen.nn.rbm_learning import Diagnostics
 
@@ -41,5 +40,4 @@ __all__ = [
     "RecurrentAR",
     "SequenceAR",
     "TabularAR",
-    "centred",
 ]
