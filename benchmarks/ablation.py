@@ -232,6 +232,7 @@ def contenders(setting: Setting) -> dict[str, Contender]:
     }
     found = {f"{name}{', centred' if c else ''}": ours(p, c) for name, p in phases.items() for c in (False, True)}
     return found | {
+        "PCD-1, Adam": ours(PersistentChains(n, 1), False, adam=True),
         "PCD-1, centred, Adam": ours(PersistentChains(n, 1), True, adam=True),
         "pseudo-likelihood": Contender(lambda x: PseudoLikelihood(x, hidden), 0),
         "mean-field CD-1": Contender(lambda x: MeanField(x, hidden), 0),
@@ -310,12 +311,20 @@ def paired(better: dict[str, Any], worse: dict[str, Any]) -> dict[str, float]:
     return {"difference": difference.mean().item(), "error": (difference.std() / len(difference) ** 0.5).item()}
 
 
+def write(report: dict[str, Any], file: Path | None) -> None:
+    """What there is so far."""
+    if file:
+        file.write_text(json.dumps(report, indent=1) + "\n")
+
+
 def main(args: argparse.Namespace) -> None:
     """Run everybody, print, write and plot."""
     torch.set_num_threads(1)
     setting = Setting(epochs=args.epochs)
     data = datasets.alphadigits() if args.data == "alphadigits" else datasets.load(args.data)
-    results, missing = {}, {}
+    results: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    report = {**describe(), "data": args.data, "setting": vars(setting), "contenders": results, "missing": missing}
     for name, contender in contenders(setting).items():
         if args.only and args.only not in name:
             continue
@@ -324,14 +333,13 @@ def main(args: argparse.Namespace) -> None:
         except ImportError as error:
             missing[name] = str(error)
             print(f"{name:28}missing: {error}")
-    report = {**describe(), "data": args.data, "setting": vars(setting), "contenders": results, "missing": missing}
+        write(report, args.json)
     for suffix in ("", ", centred"):
         if {f"FPCD-1{suffix}", f"PCD-1{suffix}"} <= results.keys():
             pair = paired(results[f"FPCD-1{suffix}"], results[f"PCD-1{suffix}"])
             report[f"FPCD-1 over PCD-1{suffix}"] = pair
             print(f"FPCD-1 over PCD-1{suffix}: {pair}")
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    write(report, args.json)
     if args.plot:
         plotting.save(picture(results), args.plot)
 

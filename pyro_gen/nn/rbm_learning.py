@@ -20,8 +20,9 @@ from pyro_gen.nn.learning import FROZEN_AFTER, Gradients, Watched, check_weights
 
 OFFSETS_EVERY = 10
 """Updates between two of the offsets, each of which costs a product with the weights."""
-OFFSETS_SHARE = 0.1
-"""Share of the present particles in the sliding means."""
+OFFSETS_SHARE, LEAST_SHARE, SETTLING = 0.1, 0.01, 1000
+"""Share of the present particles in the sliding means, which falls over so many updates as the means settle: offsets
+that go on to jump would be noise in a running average of the parameters."""
 
 
 class Diagnostics(NamedTuple):
@@ -254,17 +255,17 @@ class LearningRBM(ChainModule):
         if step == 0 and self.centring and not self.vbias.any():
             self._fresh = True
         if self.centring and update % OFFSETS_EVERY == 0:
-            self._move_offsets(phase)
+            self._move_offsets(phase, max(LEAST_SHARE, OFFSETS_SHARE / (1 + update / SETTLING)))
         if update % FROZEN_AFTER == 0:
             check_weights(self.weight)
         super().advanced(before, step)
 
-    def _move_offsets(self, phase: NegativePhase) -> None:
+    def _move_offsets(self, phase: NegativePhase, share: float) -> None:
         """Sliding means of the units, over the particles, or where the phase keeps none at the base rates."""
         states, weights = phase.particles(self.state()) if phase.persistent_chains else (self.base_rates[None], None)
         means = [x.mean(0) if weights is None else weights @ x for x in (states, self.transform(states))]
         own = self.visible_offset, self.hidden_offset
-        visible, hidden = (offset.lerp(mean, OFFSETS_SHARE) for offset, mean in zip(own, means, strict=True))
+        visible, hidden = (offset.lerp(mean, share) for offset, mean in zip(own, means, strict=True))
         self._set_offsets(visible, hidden)
 
     def diagnostics(self) -> Diagnostics:

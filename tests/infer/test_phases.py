@@ -171,7 +171,9 @@ def test_offsets_are_sliding_means_of_the_particles_in_every_tenth_update(phase:
             states, weights = phase.particles(rbm.state()) if phase.persistent_chains else (rbm.base_rates[None], None)
             share = torch.full((len(states),), 1 / len(states)).double() if weights is None else weights
             on = rbm.transform(states).detach()
-            visible, hidden = 0.9 * visible + 0.1 * share @ states, 0.9 * hidden + 0.1 * share @ on
+            present = 0.1 / (1 + update / 1000)
+            visible = (1 - present) * visible + present * share @ states
+            hidden = (1 - present) * hidden + present * share @ on
         torch.testing.assert_close(rbm.visible_offset, visible)
         torch.testing.assert_close(rbm.hidden_offset, hidden)
         with torch.no_grad():
