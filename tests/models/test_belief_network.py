@@ -180,6 +180,15 @@ def test_a_prior_without_log_z_is_no_number() -> None:
         network.lower_bound(torch.zeros(2, 30))
 
 
+def test_draws_of_the_prior_are_swept_on_from_its_chains() -> None:
+    """Without couplings one sweep makes 900 fair coins of chains that are all on: 6 standard deviations are 0.1."""
+    network = DeepBeliefNetwork(4, [3, 2], size=3, negative_phase=PersistentChains(7), evaluation=AIS(10, 5)).eval()
+    network.prior.chains.fill_(1)
+    torch.nn.init.zeros_(network.prior.weight)
+    assert (network.sample_prior(300, num_steps=0) == 1).all()
+    assert network.sample_prior(300, num_steps=1).mean() == pytest.approx(0.5, abs=0.1)
+
+
 def test_weights_travel_as_a_state_dict() -> None:
     network = DeepBeliefNetwork(4, [3, 2], size=3, negative_phase=PersistentChains(7))
     twin = DeepBeliefNetwork(4, [3, 2], size=3, negative_phase=PersistentChains(7))

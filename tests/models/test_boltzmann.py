@@ -237,6 +237,22 @@ def test_samples_start_at_chains_of_the_model_and_not_at_hot_ones() -> None:
     assert (machine.sample(9, num_steps=0) == 1).all()
 
 
+def test_samples_are_swept_on_from_the_chains() -> None:
+    """Without couplings one sweep makes 900 fair coins of chains that are all on: 6 standard deviations are 0.1."""
+    machine = DeepBoltzmannMachine(3, [20, 22], size=8, negative_phase=PersistentChains(5)).eval()
+    machine.rbm.evaluation = AIS()
+    machine.rbm.chains.fill_(1)
+    torch.nn.init.zeros_(machine.rbm.weight)
+    assert (machine.sample(300, num_steps=0) == 1).all()
+    assert machine.sample(300, num_steps=1).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_base_rates_of_the_visible_layer_are_those_of_the_rows() -> None:
+    machine = DeepBoltzmannMachine(4, [3, 2], size=8)
+    machine.start_at(torch.tensor([[1.0, 0.0, 1.0, 0.0]] * 8))
+    torch.testing.assert_close(machine.rbm.base_rates, torch.tensor([0.9, 0.1, 0.9, 0.1, 0.5, 0.5]))
+
+
 def test_weighted_chains_start_where_their_log_z_is_known() -> None:
     phase = WeightedChains(50, num_witnesses=50)
     machine = DeepBoltzmannMachine(4, [3, 2], size=8, negative_phase=phase)
