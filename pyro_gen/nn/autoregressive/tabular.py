@@ -75,7 +75,7 @@ class TabularAR(AutoregressiveNetwork):
     @property
     def num_parameters(self) -> int:
         """One fewer than states: 2^D - 1 for D binary features; and what the context takes."""
-        free = math.prod(self.arities.tolist()) - 1
+        free = math.prod(self.conditional.num_states(self.features) or ()) - 1
         return free if self.from_context is None else free + self.from_context.weight.numel()
 
     @classmethod
@@ -107,7 +107,7 @@ class TabularAR(AutoregressiveNetwork):
         """Rows of the table that hold each feature's law, (n, features), for labels in the order of generation."""
         value = torch.minimum(value.clamp(min=0), self.arities - 1)  # what is no label must not read another row
         number, rows = torch.zeros_like(value[:, 0]), []
-        for arity, label in zip(self.arities.tolist(), value.unbind(1), strict=True):
+        for arity, label in zip(self.arities.unbind(), value.unbind(1), strict=True):
             rows.append(number)
             number = number * arity + label
         return torch.stack(rows, 1) + self.offsets
