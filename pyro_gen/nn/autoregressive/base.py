@@ -11,6 +11,7 @@ from torch import Size, Tensor, nn
 
 from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
+from pyro_gen.nn.autoregressive.snapshot import snapshot
 
 BERNOULLI = BernoulliConditional()
 
@@ -45,6 +46,7 @@ class AutoregressiveNetwork(nn.Module):
 
     order: Tensor
     valid: Tensor | None
+    like: Tensor
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class AutoregressiveNetwork(nn.Module):
         valid = conditional.valid(self.features)
         self.register_buffer("order", order)
         self.register_buffer("valid", valid, persistent=False)
+        self.register_buffer("like", torch.empty(0), persistent=False)
         shape = self.features, conditional.num_parameters
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
         self.from_context = nn.Linear(context, math.prod(shape), bias=False) if context else None
@@ -81,7 +84,7 @@ class AutoregressiveNetwork(nn.Module):
     @property
     def example(self) -> Tensor:
         """Any of the weights: their dtype, and where they are."""
-        return next(self.parameters())
+        return next(self.parameters(), self.like)  # weights with priors are no parameters
 
     @property
     def num_parameters(self) -> int:
@@ -94,7 +97,7 @@ class AutoregressiveNetwork(nn.Module):
         Args:
             context: (..., context) where the network takes one; its batch shape is that of the density.
         """
-        return Autoregressive(self, context)
+        return Autoregressive(snapshot(self), context)
 
     @classmethod
     def from_data(cls, x: Tensor, *args: Any, **settings: Any) -> Self:

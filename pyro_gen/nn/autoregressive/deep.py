@@ -17,6 +17,7 @@ from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.distributions.order_agnostic import OrderAgnostic
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork, Place, checked_order
 from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
+from pyro_gen.nn.autoregressive.snapshot import snapshot
 
 BLOCK = 2**22
 """Hidden activations that are held at once."""
@@ -105,8 +106,8 @@ class DeepNADE(AutoregressiveNetwork):
         if order is not None:
             return self.with_order(order)(context)
         if self.order_agnostic and self.training and torch.is_grad_enabled():
-            return OrderAgnostic(self, context)
-        return Autoregressive(self, context)
+            return OrderAgnostic(snapshot(self), context)
+        return Autoregressive(snapshot(self), context)
 
     def with_order(self, order: Sequence[int] | Tensor) -> Self:
         """The same weights, shared and not copied, in another order; a call gives the density, in training too.

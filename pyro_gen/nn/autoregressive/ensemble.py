@@ -76,8 +76,11 @@ class AutoregressiveEnsemble(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Numbers that are learned, those that members share counted once."""
-        counts = {id(member.example): member.num_parameters for member in self.networks}
+        """Numbers that are learned; of members that share them, those of the largest."""
+        counts: dict[int, int] = {}
+        for member in self.networks:
+            weights = id(member.example)
+            counts[weights] = max(member.num_parameters, counts.get(weights, 0))
         return sum(counts.values()) + (len(self.logits) - 1 if self.learn_weights else 0)
 
     def forward(self, context: Tensor | None = None) -> distributions.AutoregressiveEnsemble:
