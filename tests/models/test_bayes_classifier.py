@@ -36,6 +36,7 @@ def log_joint(classifier: BayesClassifier, x: Tensor) -> Tensor:
 DENSITIES = {
     "NADE": lambda: nn.NADE(FEATURES, 3, context=CLASSES, order=(2, 0, 3, 1)),
     "DeepNADE": lambda: nn.DeepNADE(FEATURES, [3], context=CLASSES),
+    "per class": lambda: nn.AutoregressivePerClass([nn.FVSBN(FEATURES) for _ in range(CLASSES)]),
     "ensemble": lambda: nn.AutoregressiveEnsemble([nn.FVSBN(4, CLASSES), nn.FVSBN(4, CLASSES, (3, 1, 2, 0))]),
 }
 every_density = pytest.mark.parametrize("name", DENSITIES)
@@ -60,6 +61,23 @@ def test_missing_features_are_summed_out(name: str) -> None:
     for row, result in zip(x, found, strict=True):
         agree = ((row == X) | row.isnan()).all(-1)
         torch.testing.assert_close(result, log_joint(classifier, X[agree]).logsumexp(0))
+
+
+def test_networks_of_single_classes_serve_contexts_of_their_class() -> None:
+    members = [nn.FVSBN(FEATURES, order=order) for order in ((0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1))]
+    density = wild(nn.AutoregressivePerClass(members)).density
+    y = torch.tensor([[2, 0], [1, 1]])
+    x, one_hot = X[torch.tensor([[3, 9], [12, 1]])], torch.eye(CLASSES).double()[y]
+    expected = torch.stack([members[k]().log_prob(row) for k, row in zip(y.flatten(), x.flatten(0, 1), strict=True)])
+    torch.testing.assert_close(density(one_hot).log_prob(x).flatten(), expected)
+    mixed = density(torch.tensor([0.5, 0.5, 0.0]).double()).log_prob(X).exp()
+    torch.testing.assert_close(mixed, (members[0]().log_prob(X).exp() + members[1]().log_prob(X).exp()) / 2)
+    density(one_hot).log_prob(x).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in members[0].parameters())
+    with pytest.raises(ValueError, match=r"`context` must have shape \(..., 3\), got \(4,\)"):
+        density(torch.ones(4))
+    with pytest.raises(ValueError, match="`members` must take no context, the class is their context, got 2"):
+        nn.AutoregressivePerClass([nn.FVSBN(3, 2)])
 
 
 def test_images_are_events_too() -> None:
