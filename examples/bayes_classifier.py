@@ -37,7 +37,7 @@ FAMILIES: dict[str, Callable[[Tensor], nn.AutoregressiveNetwork]] = {
     "FVSBN": nn.FVSBN.from_data,
     "NADE": lambda x: nn.NADE.from_data(x, 50),
 }
-PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3)
+PENALTIES = (0.01, 0.03, 0.1, 0.3)
 """Of logistic regression: its argument C."""
 
 
@@ -51,6 +51,7 @@ class Split(NamedTuple):
 class Data(NamedTuple):
     """A labelled data set in three parts."""
 
+    name: str
     train: Split
     valid: Split
     test: Split
@@ -72,11 +73,11 @@ def read(name: str, held_out: int) -> Data:
     if name == "alphadigits":
         letters = datasets.alphadigits()
         train, valid = Split(letters.train, letters.train_labels), Split(letters.valid, letters.valid_labels)
-        return Data(train, valid, Split(letters.test, letters.test_labels), len(letters.classes))
+        return Data("Binary AlphaDigits", train, valid, Split(letters.test, letters.test_labels), len(letters.classes))
     gray = datasets.load_gray("mnist_gray")
     x, y = (gray.train >= 0.5).float(), gray.train_labels
     train, valid = Split(x[:50_000], y[:50_000]), Split(x[50_000:][:held_out], y[50_000:][:held_out])
-    return Data(train, valid, Split((gray.test >= 0.5).float(), gray.test_labels), 10)
+    return Data("MNIST, thresholded at one half", train, valid, Split((gray.test >= 0.5).float(), gray.test_labels), 10)
 
 
 def few(split: Split, count: int, classes: int) -> Split:
@@ -183,15 +184,15 @@ def draw(curves: Curves, title: str, split: str, path: Path) -> None:
     plotting.save(figure, path)
 
 
-def report(results: list[Result], data: Data, split: str, args: argparse.Namespace) -> None:
-    """Print a table and draw the curves."""
-    count = len(data.test.y if split == "test" else data.valid.y)
+def report(results: list[Result], data: Data, split: str, path: Path) -> None:
+    """Print a table of the seeds so far, and draw the curves."""
+    count, seeds = len(data.test.y if split == "test" else data.valid.y), len({r.seed for r in results})
     curves = summary([r for r in results if r.split == split], count)
-    print(f"{split} error in percent, +/- standard error over {args.seeds} seeds, +/- that of {count} rows")
+    print(f"{split} error in percent, +/- standard error over {seeds} seeds, +/- that of {count} rows")
     for name, points in curves.items():
         for point in points:
             print(f"  {name:20}{point.rows:7} rows {point.mean:6.2f} +/- {point.seeds:.2f} +/- {point.judged:.2f}")
-    draw(curves, f"{args.data}: {data.classes} classes", split, args.out / f"bayes_classifier_{args.data}_{split}.png")
+    draw(curves, f"{data.name}: {data.classes} classes", split, path)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -199,16 +200,17 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     data = read(args.data, args.held_out)
     results: list[Result] = []
-    for count in args.counts:
-        for seed in range(args.seeds):
+    splits = 2 if args.test else 1
+    for seed in range(args.seeds):
+        for count in args.counts:
             pyro.set_rng_seed(seed)
             results += compare(few(data.train, count, data.classes), data, seed, args)
-            last = ", ".join(f"{r.classifier} {r.error:.2f}" for r in results[-3:] if r.split == "valid")
-            print(f"{count} rows a class, seed {seed}: {last}" if not args.test else f"{count} rows a class, {seed}")
-    with (args.out / f"bayes_classifier_{args.data}.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([Result._fields, *results])
-    for split in ("valid", "test") if args.test else ("valid",):
-        report(results, data, split, args)
+            errors = [f"{r.classifier} {r.error:.2f}" for r in results[-3 * splits :] if r.split == "valid"]
+            print(f"{count} rows a class, seed {seed}, validation errors: {', '.join(errors)}")
+        with (args.out / f"bayes_classifier_{args.data}.csv").open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([Result._fields, *results])
+        for split in ("valid", "test")[:splits]:
+            report(results, data, split, args.out / f"bayes_classifier_{args.data}_{split}.png")
 
 
 def parse() -> argparse.Namespace:

@@ -15,7 +15,13 @@ from torch.utils.checkpoint import checkpoint
 from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.distributions.order_agnostic import OrderAgnostic
-from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork, Place, checked_order
+from pyro_gen.nn.autoregressive.base import (
+    BERNOULLI,
+    AutoregressiveNetwork,
+    Place,
+    check_context_width,
+    checked_order,
+)
 from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
 from pyro_gen.nn.autoregressive.snapshot import snapshot
 
@@ -39,7 +45,7 @@ class DeepNADE(AutoregressiveNetwork):
     log probability over all orders, for one pass: ``pyro.sample("x", deep(context), obs=x)`` trains all of them.
 
     Args:
-        features: number of features D.
+        features: number of features D, or the shape of an event.
         hidden_features: units of each hidden layer.
         context: width of the context.
         order: features in the order of generation; None for 0, 1, 2, ...
@@ -62,7 +68,7 @@ class DeepNADE(AutoregressiveNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         hidden_features: int | Sequence[int],
         context: int = 0,
         order: Sequence[int] | Tensor | None = None,
@@ -75,8 +81,7 @@ class DeepNADE(AutoregressiveNetwork):
         sizes = (hidden_features,) if isinstance(hidden_features, int) else tuple(hidden_features)
         if not sizes or min(sizes) < 1:
             raise ValueError(f"`hidden_features` must name one hidden layer or more of at least 1 unit, got {sizes}")
-        if context < 0:
-            raise ValueError(f"`context` must not be negative, got {context}")
+        check_context_width(context)
         self.hidden_features = sizes
         self.context, self.activation, self.order_agnostic = context, activation, order_agnostic
         width, parameters = conditional.width, conditional.num_parameters
