@@ -188,10 +188,11 @@ def report(results: list[Result], data: Data, split: str, path: Path) -> None:
     """Print a table of the seeds so far, and draw the curves."""
     count, seeds = len(data.test.y if split == "test" else data.valid.y), len({r.seed for r in results})
     curves = summary([r for r in results if r.split == split], count)
-    print(f"{split} error in percent, +/- standard error over {seeds} seeds, +/- that of {count} rows")
+    print(f"{split} error in percent, +/- standard error of {count} rows, and of the mean over {seeds} seeds")
     for name, points in curves.items():
         for point in points:
-            print(f"  {name:20}{point.rows:7} rows {point.mean:6.2f} +/- {point.seeds:.2f} +/- {point.judged:.2f}")
+            spread = f", +/- {point.seeds:.2f}" if seeds > 1 else ""
+            print(f"  {name:20}{point.rows:7} rows {point.mean:6.2f} +/- {point.judged:.2f}{spread}")
     draw(curves, f"{data.name}: {data.classes} classes", split, path)
 
 

@@ -282,7 +282,7 @@ def test_svi_with_an_empty_guide_is_maximum_likelihood(family: str) -> None:
         with pyro.plate("rows", len(x), subsample=batch):
             pyro.sample("x", made(), obs=batch)
 
-    rate = 0.02 if "Transformer" in family else 0.1
+    rate = 0.02 if "Transformer" in family or family == "PixelCNN" else 0.1  # many layers: larger steps wander
     svi = SVI(model, lambda batch: None, pyro.optim.Adam({"lr": rate}), Trace_ELBO())
     for _ in range(300):
         svi.step(x)
