@@ -17,6 +17,7 @@ EXAMPLES = ROOT / "examples"
 # One row a script: its arguments for a smoke test. Each gets `--out` and an empty folder besides.
 SMOKE: dict[str, tuple[str, ...]] = {
     "autoregressive_inpainting.py": ("--smoke",),
+    "bayes_classifier.py": ("--smoke",),
     "dbm_mnist.py": ("--smoke",),
     "dbn_mnist.py": ("--smoke", "--awake", "1"),
     "ising.py": ("--smoke",),

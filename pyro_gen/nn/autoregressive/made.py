@@ -75,7 +75,7 @@ class MADE(AutoregressiveNetwork):
     sees is known. Degrees are spread evenly, whether there are more hidden units than features or fewer.
 
     Args:
-        features: number of features D.
+        features: number of features D, or the shape of an event.
         hidden_features: units of each hidden layer; none at all leaves the direct weights A alone, an FVSBN.
         context: width of the context, which the first hidden layer sees too.
         order: features in the order of generation.
@@ -100,7 +100,7 @@ class MADE(AutoregressiveNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         hidden_features: Sequence[int] = (500,),
         context: int = 0,
         order: Sequence[int] | Tensor | None = None,
