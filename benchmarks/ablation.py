@@ -284,22 +284,29 @@ def compare(
 
 
 def picture(results: dict[str, Any]) -> Figure:
-    """Mean likelihood over the seeds, against seconds and against sweeps."""
-    figure, panels = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
-    for i, (name, found) in enumerate(results.items()):
+    """Mean likelihood over the seeds, against seconds and against sweeps; a colour a method, solid where centred."""
+    figure, panels = plt.subplots(1, 2, figsize=(13, 5), sharey=True)
+    methods = list(dict.fromkeys(name.replace(", centred", "") for name in results))
+    for name, found in results.items():
         table = {key: np.mean([[mark[key] for mark in run] for run in found["runs"]], 0) for key in found["runs"][0][0]}
         for panel, key in zip(panels, ("seconds", "sweeps"), strict=True):
-            style = "--" if name.startswith(("scikit", "learn", "rbms")) else "-"
-            if not any(table[key]):
-                continue  # no sweeps at all
-            panel.semilogx(
-                table[key], table["log likelihood"], style, color=plt.cm.tab20(i % 20), label=name, marker="."
-            )
+            peer, colour = name.startswith(("scikit", "learn", "rbms")), methods.index(name.replace(", centred", ""))
+            style = "--" if peer else "-" if "centred" in name else ":"
+            if any(table[key]):  # or it has no sweeps at all
+                panel.semilogx(
+                    table[key],
+                    table["log likelihood"],
+                    style,
+                    color=plt.colormaps["tab20"](colour / 20),
+                    label=name,
+                    marker=".",
+                )
     panels[0].set(xlabel="processor seconds of learning, one thread", ylabel="validation log likelihood, nats")
     panels[1].set(xlabel="Gibbs sweeps of single chains")
     top = max(mark["log likelihood"] for found in results.values() for run in found["runs"] for mark in run)
     panels[0].set_ylim(top - 60, top + 3)
-    panels[1].legend(fontsize="x-small", loc="lower right")
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[1].legend(handles, labels, fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     figure.tight_layout()
     return figure
 
