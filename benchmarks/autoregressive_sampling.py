@@ -19,7 +19,20 @@ from benchmarks.nade import work
 from benchmarks.timing import Contender
 from pyro_gen.nn import AutoregressiveNetwork
 
-__all__ = ["BASELINE", "CEILINGS", "GATE", "JOB", "RIVALS", "SHAPES", "UNIT", "contenders", "forgetful", "work"]
+__all__ = [
+    "BASELINE",
+    "CEILINGS",
+    "GATE",
+    "JOB",
+    "RIVALS",
+    "SHAPES",
+    "UNIT",
+    "contenders",
+    "forgetful",
+    "loop",
+    "passes",
+    "work",
+]
 
 BASELINE = "naive"
 CEILINGS: tuple[str, ...] = ()
@@ -36,7 +49,7 @@ def contenders(visible: int, hidden: int, rows: int) -> Iterator[tuple[str, Call
     """The contenders' names and what makes them; making one raises where it cannot run."""
     for name, make in FAMILIES.items():
         yield f"pyro_gen {name}", partial(_kept, make, visible, hidden, rows)
-        yield f"naive {name}", partial(_passes, make, visible, hidden, rows)
+        yield f"naive {name}", partial(passes, make, visible, hidden, rows)
     yield BASELINE, lambda: Contender(partial(loop, visible, hidden, rows))
     for name, peer in PEERS.items():
         yield name, partial(_theirs, peer, visible, hidden, rows)
@@ -54,11 +67,12 @@ def _kept(make: Callable[[int, int], AutoregressiveNetwork], features: int, hidd
     return Contender(partial(make(features, hidden)().sample, (rows,)))
 
 
-def _passes(make: Callable[[int, int], AutoregressiveNetwork], features: int, hidden: int, rows: int) -> Contender:
+def passes(make: Callable[[int, int], AutoregressiveNetwork], features: int, hidden: int, rows: int) -> Contender:
+    """The first few features of draws that keep nothing, as a part of a draw."""
     torch.manual_seed(0)
-    network, passes = forgetful(make(features, hidden)), min(PASSES, features)
-    noise = network.conditional.noise((features, rows), network.example)[:passes]
-    return Contender(partial(torch.no_grad()(network.generate), noise, None), passes / features)
+    network, few = forgetful(make(features, hidden)), min(PASSES, features)
+    noise = network.conditional.noise((features, rows), network.example)[:few]
+    return Contender(partial(torch.no_grad()(network.generate), noise, None), few / features)
 
 
 def _theirs(peer: Peer, features: int, hidden: int, rows: int) -> Contender:
