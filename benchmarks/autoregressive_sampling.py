@@ -1,7 +1,7 @@
 """Draws from every autoregressive family: what a step keeps for the next, a whole pass a feature, the peers.
 
-Each family's rival is itself with nothing kept: all its passes cost the same, so that a few of them are timed and the
-seconds of all features follow. The samples of both are the same for one seed; ``tests/nn/test_autoregressive.py``
+Each family's rival is itself with nothing kept: a few of its passes, spread over the order, are timed, and the seconds
+of all features follow. The samples of both are the same for one seed; ``tests/nn/test_autoregressive.py``
 holds that.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.autoregressive import FAMILIES, GATE
 from benchmarks.autoregressive_peers import PEERS, Peer
-from benchmarks.nade import work
+from benchmarks.nade import coins, work
 from benchmarks.timing import Contender
 from pyro_gen.nn import AutoregressiveNetwork
 
@@ -68,11 +68,21 @@ def _kept(make: Callable[[int, int], AutoregressiveNetwork], features: int, hidd
 
 
 def passes(make: Callable[[int, int], AutoregressiveNetwork], features: int, hidden: int, rows: int) -> Contender:
-    """The first few features of draws that keep nothing, as a part of a draw."""
+    """A few features of draws that keep nothing, spread over the order, as a part of a draw."""
     torch.manual_seed(0)
-    network, few = forgetful(make(features, hidden)), min(PASSES, features)
-    noise = network.conditional.noise((features, rows), network.example)[:few]
-    return Contender(partial(torch.no_grad()(network.generate), noise, None), few / features)
+    network, few, x = forgetful(make(features, hidden)), min(PASSES, features - 1), coins(features, rows, 0.5)
+    places = [max((2 * i + 1) * features // (2 * few), 1) for i in range(few)]
+    noise = network.conditional.noise((rows,), network.example)
+    # Of each place what is drawn before it is there: where nothing is, NADE's kernel has little to do.
+    states = [network.encode(x) * (torch.arange(features) < place - 1).unsqueeze(-1) for place in places]
+
+    @torch.no_grad()
+    def run() -> None:
+        for place, state in zip(places, states, strict=True):
+            parameters, _ = network.after((state, None), x[:, place - 1], place)
+            network.conditional.draw(parameters, noise)
+
+    return Contender(run, few / features)
 
 
 def _theirs(peer: Peer, features: int, hidden: int, rows: int) -> Contender:

@@ -1,6 +1,6 @@
 """Draws from NADE: by one call, step by step with the activations kept, and by a whole pass for each feature.
 
-The passes all cost the same, so that a few of them are timed and the seconds of all features follow.
+Of the passes a few, spread over the order, are timed, and the seconds of all features follow.
 """
 
 from __future__ import annotations
