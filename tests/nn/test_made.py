@@ -159,3 +159,17 @@ def test_infinite_weights_behind_a_mask_do_no_harm() -> None:
 def test_a_layer_without_units_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`hidden_features` must be at least 1 for each layer, got \[3, 0\]"):
         nn.MADE(4, [3, 0])
+
+
+def test_masks_are_kept_until_the_degrees_change() -> None:
+    made = nn.MADE(5, [7])
+    first, other = made.masks(), made.masked(seed=1)
+    assert made.masks() is first
+    assert other.masks() is not first
+    assert made.masks() is first  # the view has its own
+    made.resample(1)
+    for mine, its in zip(made.masks(), other.masks(), strict=True):
+        assert torch.equal(mine, its)
+    made.load_state_dict(nn.MADE(5, [7]).state_dict())
+    for mine, its in zip(made.masks(), first, strict=True):
+        assert torch.equal(mine, its)

@@ -161,12 +161,16 @@ class AutoregressiveNetwork(nn.Module):
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws in the layout of the event, (n, features, parameters)."""
-        parameters = self.network(self.encode(value[:, self.order]), context)
-        return self._finished(parameters, self._shift(context), slice(None))[:, self.order.argsort()]
+        return self.parameters_in_order(value[:, self.order], context)[:, self.order.argsort()]
+
+    def parameters_in_order(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """Parameters of all laws for values in the order of generation, and in that order themselves."""
+        return self._finished(self.network(self.encode(value), context), self._shift(context), slice(None))
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Log probability of each row, in nats."""
-        return self.conditional.log_prob(self.parameters_of(value, context), value).sum(-1)
+        """Log probability of each row, in nats; nothing but the values is brought into another order."""
+        value = value[:, self.order]
+        return self.conditional.log_prob(self.parameters_in_order(value, context), value).sum(-1)
 
     def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Place]:
         """Parameters of the first feature's law, and where generation stands."""

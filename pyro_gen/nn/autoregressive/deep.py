@@ -171,6 +171,10 @@ class DeepNADE(AutoregressiveNetwork):
         parameters = self.network(self.encode(value.gather(1, place)), context)
         return parameters.gather(1, back.unsqueeze(-1).expand_as(parameters))
 
+    def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """Log probability of each row, in nats; each may have an order of its own."""
+        return self.conditional.log_prob(self.parameters_of(value, context), value).sum(-1)
+
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws in the order of generation, a block of places after the other."""
         size = max(self.weight.shape[-1] * (self.conditional.width + 2), *self.hidden_features)

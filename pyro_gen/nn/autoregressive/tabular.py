@@ -112,10 +112,9 @@ class TabularAR(AutoregressiveNetwork):
             number = number * arity + label
         return torch.stack(rows, 1) + self.offsets
 
-    def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all laws in the layout of the event, (n, features, parameters)."""
-        parameters = self.table[self._rows(value[:, self.order].long())]
-        return self._finished(parameters, self._shift(context), slice(None))[:, self.order.argsort()]
+    def parameters_in_order(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """A look-up of each feature's row."""
+        return self._finished(self.table[self._rows(value.long())], self._shift(context), slice(None))
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The state is the number of what has been generated."""
