@@ -272,10 +272,18 @@ def judge(learner: Learner, data: datasets.BinaryDataset) -> dict[str, float]:
 def compare(
     name: str, contender: Contender, setting: Setting, seeds: int, data: datasets.BinaryDataset
 ) -> dict[str, Any]:
-    """The best rate by its final value with a seed of its own, then that rate with every seed."""
+    """The best rate by its final value with a seed of its own, then that rate with every seed.
+
+    Where the largest rate is the best, larger ones are tried.
+    """
     last_only = replace(setting, marks=1)
-    finals = {rate: list(curve(contender, last_only, rate, 1000, data))[-1]["log likelihood"] for rate in RATES}
-    rate = max(RATES, key=lambda r: finals[r])
+    finals: dict[float, float] = {}
+    rates = list(RATES)
+    for rate in rates:
+        finals[rate] = list(curve(contender, last_only, rate, 1000, data))[-1]["log likelihood"]
+        if rate == rates[-1] and max(finals, key=lambda r: finals[r]) == rate:
+            rates.append(round(rate * 10 ** (0.5), 2))
+    rate = max(finals, key=lambda r: finals[r])
     runs = [list(curve(contender, setting, rate, seed, data)) for seed in range(seeds)]
     last = torch.tensor([run[-1]["log likelihood"] for run in runs])
     seconds = float(np.median([run[-1]["seconds"] for run in runs]))
