@@ -10,9 +10,10 @@ from benchmarks.nade import coins, made, ours
 from benchmarks.timing import Contender
 from pyro_gen.nn import MADE, NADE
 
-__all__ = ["FIXED", "GATE", "UNIT", "VALUES", "makers"]
+__all__ = ["FIXED", "GATE", "NAMES", "UNIT", "VALUES", "makers"]
 
 UNIT = "batch"
+NAMES = {"visible": "features", "hidden": "hidden units", "chains": "rows"}
 FIXED = Point(784, 500, 128)
 VALUES = {
     "visible": (16, 64, 196, 784, 1568),

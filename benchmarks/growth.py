@@ -32,6 +32,7 @@ class Study(Protocol):
 
     GATE: tuple[str, ...]
     UNIT: str
+    NAMES: dict[str, str]
     VALUES: dict[str, tuple[int, ...]]
 
     @staticmethod
@@ -43,6 +44,8 @@ class Study(Protocol):
 UNITS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096)
 VALUES = {"visible": UNITS, "hidden": UNITS, "chains": UNITS, "steps": (1, 2, 5, 10, 20, 50, 100)}
 GATE, UNIT = gibbs.GATE, gibbs.UNIT
+NAMES = {"visible": "visible", "hidden": "hidden", "chains": "chains", "steps": "steps a call"}
+"""What the sizes are called in a picture."""
 
 
 def makers(point: Point) -> Makers:
@@ -99,7 +102,8 @@ def run(
     Raises:
         RedGateError: the tests fail.
     """
-    report = {**preamble(study.GATE, gate, plan), "unit": study.UNIT, "threads": 1, "fixed": fixed._asdict()}
+    report = {**preamble(study.GATE, gate, plan), "unit": study.UNIT, "names": study.NAMES, "threads": 1}
+    report["fixed"] = fixed._asdict()
     points: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
     with threads(1):
@@ -133,16 +137,17 @@ def figure(report: dict[str, Any]) -> Any:
     chart = Figure(figsize=(9, 6.4), layout="constrained")
     FigureCanvasAgg(chart)
     panels = chart.subplots(2, 2, sharey=True)
+    names = report.get("names", NAMES)
     varied = list(dict.fromkeys(point["varied"] for point in report["points"]))
     for axes, name in zip(panels.flat, varied, strict=False):
         _panel(axes, name, [point for point in report["points"] if point["varied"] == name])
+        axes.set_xlabel(names[name], color=TEXT)
     for axes in panels.flat[len(varied) :]:
         axes.set_visible(False)
     for axes in panels[:, 0]:
         axes.set_ylabel(f"time of a {report['unit']}", color=TEXT)
     panels.flat[0].legend(frameon=False, fontsize=9, labelcolor=TEXT)
-    fixed = report["fixed"]
-    rest = "{visible} visible, {hidden} hidden, {chains} chains, {steps} steps a call".format(**fixed)
+    rest = ", ".join(f"{report['fixed'][size]} {name}" for size, name in names.items())
     title = f"Fixed at {rest}, but for what a panel varies; one thread, {report['machine']['cpu']}"
     chart.suptitle(title, x=0.01, ha="left", fontsize=11, color=TEXT)
     return chart
@@ -164,7 +169,6 @@ def _panel(axes: Any, varied: str, points: list[dict[str, Any]]) -> None:
     axes.set(xscale="log", yscale="log")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_major_formatter(EngFormatter(unit="s"))
-    axes.set_xlabel("steps a call" if varied == "steps" else varied, color=TEXT)
     axes.grid(color=LINE, linewidth=0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(LINE)
