@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import arviz as az
 import pyro
@@ -50,7 +49,6 @@ class Recipe:
     num_steps: int = 5
     num_chains: int = 100
     rate: float = 0.1
-    centring: bool = True
     sparsity: float = 0.0025  # scale of the L1 penalty on the weights, per image: a Laplace prior
     shift: float = 0.5  # share of the training images that are moved by one pixel in each epoch
     warp: float = 0.0  # share that is bent, smoothly
@@ -64,8 +62,7 @@ class Recipe:
 
 RECIPES = {
     "demo": Recipe(),
-    "shifts": Recipe(hidden=600, epochs=6000, centring=False),
-    "best": Recipe(hidden=600, epochs=6000, centring=False, sparsity=0.0005, warp=0.9, elastic=0.7),
+    "best": Recipe(hidden=600, epochs=6000, sparsity=0.0005, warp=0.9, elastic=0.7),
 }
 SMOKE = Recipe(
     hidden=20,
@@ -85,8 +82,7 @@ def train(recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str) -
     count = len(data.train)
     phase = PersistentChains(recipe.num_chains, recipe.num_steps)
     evaluation = AIS(recipe.annealed_chains, recipe.betas)
-    settings: dict[str, Any] = {"negative_phase": phase, "evaluation": evaluation, "centring": recipe.centring}
-    rbm = nn.RBM.from_data(data.train, recipe.hidden, **settings)
+    rbm = nn.RBM.from_data(data.train, recipe.hidden, negative_phase=phase, evaluation=evaluation)
 
     @poutine.scale(scale=1 / count)  # nats an image
     def model(x: Tensor) -> None:
@@ -95,8 +91,8 @@ def train(recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str) -
         with pyro.plate("images", count, subsample=x):
             pyro.sample("v", rbm(), obs=x)
 
-    sgd = {"optimizer": torch.optim.SGD, "optim_args": {"lr": recipe.rate}}
-    optimizer = pyro.optim.LinearLR(sgd | {"start_factor": 1.0, "end_factor": 0.0, "total_iters": recipe.epochs})
+    settings = {"optimizer": torch.optim.SGD, "optim_args": {"lr": recipe.rate}}
+    optimizer = pyro.optim.LinearLR(settings | {"start_factor": 1.0, "end_factor": 0.0, "total_iters": recipe.epochs})
     svi = SVI(model, lambda x: None, optimizer, Trace_ELBO())
     batches = datasets.minibatches(data.train, recipe.batch_size)
 
