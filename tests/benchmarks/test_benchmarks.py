@@ -100,7 +100,8 @@ def test_threads_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_nothing_is_reported_on_a_red_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     red = tmp_path / "test_red.py"
     red.write_text("def test_red(): assert False", encoding="utf-8")
-    monkeypatch.setattr(gibbs, "GATE", (str(red),))
+    for module in (gibbs, growth):
+        monkeypatch.setattr(module, "GATE", (str(red),))
     for mode in ("gibbs", "growth"):
         file = tmp_path / "report.json"
         assert main([mode, "--json", str(file), "--shapes", "6x5x4"]) == 1

@@ -26,8 +26,10 @@ def _coins() -> Tensor:
 
 
 UPDATES: dict[str, Callable[[], Step]] = {
-    "ours, CD-1": lambda: steps.ours(RBM(VISIBLE, HIDDEN, ContrastiveDivergence(1))),
-    "ours by hand, PCD-1": lambda: steps.ours_by_hand(RBM(VISIBLE, HIDDEN, PersistentChains(num_chains=ROWS))),
+    "ours, CD-1": lambda: steps.ours(RBM(VISIBLE, HIDDEN, ContrastiveDivergence(1), centring=False)),
+    "ours by hand, PCD-1": lambda: steps.ours_by_hand(
+        RBM(VISIBLE, HIDDEN, PersistentChains(num_chains=ROWS), centring=False)
+    ),
     "textbook, CD-1": lambda: steps.textbook(VISIBLE, HIDDEN),
     "autograd, CD-1": lambda: steps.autograd(VISIBLE, HIDDEN),
     "autograd, PCD-1": lambda: steps.autograd(VISIBLE, HIDDEN, _coins()),
