@@ -56,18 +56,23 @@ class Learner(Protocol):
 
 
 class Ours:
-    """nn.RBM by `contrastive_gradient` and an optimiser of torch."""
+    """nn.RBM by `contrastive_gradient` and an optimiser of torch; ``unit``: gradients of length 1, as rbms has them."""
 
-    def __init__(self, x: Tensor, hidden: int, phase: NegativePhase, centring: bool, adam: bool = False) -> None:
+    def __init__(
+        self, x: Tensor, hidden: int, phase: NegativePhase, centring: bool, adam: bool = False, unit: bool = False
+    ) -> None:
         self.rbm = nn.RBM.from_data(x, hidden, negative_phase=phase, centring=centring)
         kind = torch.optim.Adam if adam else torch.optim.SGD
         self.optimizer = kind(self.rbm.parameters(), lr=1.0)
-        self.scale = 0.1 if adam else 1.0
+        self.scale, self.unit = 0.1 if adam else 1.0, unit
 
     def step(self, batch: Tensor, rate: float) -> None:
         """Gradient and step."""
         self.optimizer.param_groups[0]["lr"] = self.scale * rate
         contrastive_gradient(self.rbm, batch)
+        if self.unit:
+            gradients = [p.grad for p in self.rbm.parameters() if p.grad is not None]
+            torch._foreach_div_(gradients, torch.nn.utils.get_total_norm(gradients))
         self.optimizer.step()
 
     def parameters(self) -> Parameters:
@@ -217,9 +222,9 @@ def contenders(setting: Setting) -> dict[str, Contender]:
     """By name."""
     n, hidden = setting.chains, setting.hidden
 
-    def ours(phase: NegativePhase, centring: bool, adam: bool = False) -> Contender:
+    def ours(phase: NegativePhase, centring: bool, **how: bool) -> Contender:
         ladders = phase.persistent_chains or setting.batch_size
-        return Contender(lambda x: Ours(x, hidden, phase, centring, adam), ladders * phase.num_steps)
+        return Contender(lambda x: Ours(x, hidden, phase, centring, **how), ladders * phase.num_steps)
 
     phases: dict[str, NegativePhase] = {
         "CD-1": ContrastiveDivergence(1),
@@ -234,6 +239,8 @@ def contenders(setting: Setting) -> dict[str, Contender]:
     return found | {
         "PCD-1, Adam": ours(PersistentChains(n, 1), False, adam=True),
         "PCD-1, centred, Adam": ours(PersistentChains(n, 1), True, adam=True),
+        "PCD-1, centred, unit gradient": ours(PersistentChains(n, 1), True, unit=True),
+        "PCD-10, centred, unit gradient": ours(PersistentChains(n, 10), True, unit=True),
         "pseudo-likelihood": Contender(lambda x: PseudoLikelihood(x, hidden), 0),
         "mean-field CD-1": Contender(lambda x: MeanField(x, hidden), 0),
         "scikit-learn, PCD-1": Contender(lambda x: ScikitLearn(x, hidden, setting.batch_size), setting.batch_size),

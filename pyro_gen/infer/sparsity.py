@@ -37,7 +37,7 @@ def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
 
     Example:
         >>> import torch
-        >>> rbm, off = RBM(4, 3), torch.zeros(2, 4)
+        >>> rbm, off = RBM(4, 3, centring=False), torch.zeros(2, 4)
         >>> [round(sparsity_penalty(rbm, off, target).item(), 3) for target in (0.1, 0.2)]
         [1.104, 0.578]
     """
