@@ -20,6 +20,8 @@ from pyro_gen.nn.learning import FROZEN_AFTER, Gradients, Watched, check_weights
 
 OFFSETS_EVERY = 10
 """Updates between two of the offsets, each of which costs a product with the weights."""
+FIRST_ROWS = 100.0
+"""What the first batch counts for at most: its loss may have scaled it up to the whole data set."""
 OFFSETS_SHARE, LEAST_SHARE, SETTLING = 0.1, 0.01, 1000
 """Share of the present particles in the sliding means, which falls over so many updates as the means settle: offsets
 that go on to jump would be noise in a running average of the parameters."""
@@ -211,6 +213,7 @@ class LearningRBM(ChainModule):
         if not isinstance(self.visible_units, BernoulliUnits):
             self._set_offsets(mean, self.hidden_offset)
             return
+        rows = min(rows, FIRST_ROWS)
         self.base_rates = (mean.clamp(0, 1) * rows + 1) / (rows + 2)
         self.visible_offset = self.base_rates.clone()
         self.vbias.copy_(self.base_rates.logit())

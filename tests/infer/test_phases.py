@@ -127,6 +127,13 @@ def test_visible_biases_that_nobody_set_start_at_the_first_batch(phase: Negative
     assert mine.vbias.abs().max() < 2e-3
 
 
+def test_a_scaled_first_batch_does_not_make_pixels_impossible() -> None:
+    x = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0, 1.0]).expand(10, -1).double()
+    rbm = nn.RBM(6, 4).double()
+    svi_step(rbm, x, 60_000)
+    assert rbm.vbias.abs().max() < 5  # one row in a hundred
+
+
 def test_the_first_batch_of_contrastive_divergence_is_told_from_its_mirror_image() -> None:
     """By SVI the module sees only the gradient; the particles are what units without field are, up to their noise."""
     x = torch.bernoulli(torch.tensor([0.05, 0.3, 0.5, 0.6, 0.8, 1.0]).expand(2000, -1)).double()
