@@ -65,7 +65,7 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
             rbm.advance(phase)
             particles, natural = phase.particles(rbm.state()), rbm.natural
             value = _contrast(batch, particles, *natural) if return_contrast else None
-            gradients = rbm.learned(_statistics(batch, particles, *natural), len(batch))
+            gradients = rbm.learned(_statistics(batch, particles, *natural))
     weight.grad = gradients[0] if weight.requires_grad else None
     vbias.grad = gradients[1] if vbias.requires_grad else None
     hbias.grad = gradients[2] if hbias.requires_grad else None
@@ -103,7 +103,7 @@ def _fused(
         buffers["chains"] = particles
     rbm.advanced(chains, step)
     weight, vbias, hbias = found
-    return rbm.learned((weight, vbias, hbias), len(batch)), value
+    return rbm.learned((weight, vbias, hbias)), value
 
 
 def _statistics(batch: Tensor, particles: Particles, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Gradients:

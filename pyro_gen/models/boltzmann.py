@@ -39,14 +39,14 @@ class _LayeredRBM(RBM):
         """Weight and biases of the energy without offsets."""
         return super().natural if self.centring else (self._couplings, self.vbias, self.hbias)
 
-    def learned(self, gradients: Gradients, rows: float) -> Gradients:
+    def learned(self, gradients: Gradients) -> Gradients:
         """What an update makes of the gradients: nothing learns of couplings that do not exist."""
         weight, visible, hidden = gradients
-        weight, visible, hidden = super().learned((weight * self.connections, visible, hidden), rows)
+        weight, visible, hidden = super().learned((weight * self.connections, visible, hidden))
         return weight.mul_(self.connections), visible, hidden
 
-    def _note(self, gradients: Gradients, rows: float) -> None:
-        super()._note((gradients[0] * self.connections, gradients[1], gradients[2]), rows)
+    def _note(self, gradients: Gradients) -> None:
+        super()._note((gradients[0] * self.connections, gradients[1], gradients[2]))
 
 
 class DeepBoltzmannMachine(RowModel):

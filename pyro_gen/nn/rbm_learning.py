@@ -20,8 +20,8 @@ from pyro_gen.nn.learning import FROZEN_AFTER, Gradients, Watched, check_weights
 
 OFFSETS_EVERY = 10
 """Updates between two of the offsets, each of which costs a product with the weights."""
-FIRST_ROWS = 100.0
-"""What the first batch counts for at most: its loss may have scaled it up to the whole data set."""
+FIRST_ROWS = 100
+"""What the first batch counts for beside one row of ones and one of zeros: a loss may have scaled it to any number."""
 OFFSETS_SHARE, LEAST_SHARE, SETTLING = 0.1, 0.01, 1000
 """Share of the present particles in the sliding means, which falls over so many updates as the means settle: offsets
 that go on to jump would be noise in a running average of the parameters."""
@@ -171,37 +171,36 @@ class LearningRBM(ChainModule):
         """On the way back through a contrast that a loss weighed with ``-rows``."""
         count = rows.abs()
         if count > 0:
-            self._note((gradients[0] / count, gradients[1] / count, gradients[2] / count), float(count))
+            self._note((gradients[0] / count, gradients[1] / count, gradients[2] / count))
 
-    def _note(self, gradients: Gradients, rows: float) -> None:
-        """What the module itself makes of the natural gradient of the mean contrast over ``rows`` rows."""
+    def _note(self, gradients: Gradients) -> None:
+        """What the module itself makes of the natural gradient of the mean contrast."""
         phase = cast(NegativePhase, self.negative_phase)
         if type(phase).learn is not NegativePhase.learn:
             self.keep(phase.learn(self.state(), gradients))
         if self._fresh:
             self._fresh = False
-            self._start_at_gradient(gradients[1], rows)
+            self._start_at_gradient(gradients[1])
 
     @torch.no_grad()
-    def learned(self, gradients: Gradients, rows: float) -> Gradients:
+    def learned(self, gradients: Gradients) -> Gradients:
         """What an update is to follow, given the gradient of the mean contrast; the phase learns from it as well.
 
         Args:
             gradients: of the natural weight, visible and hidden bias.
-            rows: how many rows the mean is over.
 
         Returns:
             Gradients of the parameters.
         """
         offsets = (self.visible_offset, self.hidden_offset) if self.centring else None
-        self._note(gradients, rows)
+        self._note(gradients)
         if offsets is None:
             return gradients
         weight, visible, hidden = gradients
         weight = weight.addr(visible, offsets[1], alpha=-1).addr_(offsets[0], hidden, alpha=-1)
         return weight, visible, hidden
 
-    def _start_at_gradient(self, visible: Tensor, rows: float) -> None:
+    def _start_at_gradient(self, visible: Tensor) -> None:
         """Biases, offset and base rates of the visible units at the means of the first rows, and chains drawn anew.
 
         The gradient is what their means lack of the particles'; those of contrastive divergence, which the module does
@@ -213,10 +212,9 @@ class LearningRBM(ChainModule):
         if not isinstance(self.visible_units, BernoulliUnits):
             self._set_offsets(mean, self.hidden_offset)
             return
-        rows = min(rows, FIRST_ROWS)
-        self.base_rates = (mean.clamp(0, 1) * rows + 1) / (rows + 2)
+        self.base_rates = (mean.clamp(0, 1) * FIRST_ROWS + 1) / (FIRST_ROWS + 2)
         self.visible_offset = self.base_rates.clone()
-        self.vbias.copy_(self.base_rates.logit())
+        self.vbias.data.copy_(self.base_rates.logit())  # a penalty may have kept the old ones for its own gradient
         self.chains = torch.bernoulli(self.base_rates.expand_as(self.chains))
         self._start_phase()
 

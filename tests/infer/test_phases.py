@@ -116,7 +116,7 @@ def test_visible_biases_that_nobody_set_start_at_the_first_batch(phase: Negative
     rbm = nn.RBM(6, 4, phase).double()
     for batch in x.split(50)[:2]:
         svi_step(rbm, batch, 50) if by_svi else contrastive_gradient(rbm, batch)
-    wanted = (x[:50].sum(0) + 1) / 52
+    wanted = (x[:50].mean(0) * 100 + 1) / 102
     torch.testing.assert_close(rbm.vbias.detach(), wanted.logit())
     torch.testing.assert_close(rbm.base_rates, wanted)
     assert torch.equal(rbm.visible_offset, rbm.base_rates)
@@ -127,11 +127,13 @@ def test_visible_biases_that_nobody_set_start_at_the_first_batch(phase: Negative
     assert mine.vbias.abs().max() < 2e-3
 
 
-def test_a_scaled_first_batch_does_not_make_pixels_impossible() -> None:
+@pytest.mark.parametrize("scale", [1, 10, 60_000])
+def test_the_start_at_the_first_batch_does_not_know_how_its_loss_is_scaled(scale: int) -> None:
     x = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0, 1.0]).expand(10, -1).double()
     rbm = nn.RBM(6, 4).double()
-    svi_step(rbm, x, 60_000)
-    assert rbm.vbias.abs().max() < 5  # one row in a hundred
+    with pyro.poutine.scale(scale=scale / 10):
+        svi_step(rbm, x, 10)
+    torch.testing.assert_close(rbm.base_rates, (100 * x[0] + 1) / 102)
 
 
 def test_the_first_batch_of_contrastive_divergence_is_told_from_its_mirror_image() -> None:
