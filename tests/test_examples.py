@@ -16,6 +16,7 @@ EXAMPLES = ROOT / "examples"
 
 # One row a script: its arguments for a smoke test. Each gets `--out` and an empty folder besides.
 SMOKE: dict[str, tuple[str, ...]] = {
+    "autoregressive.py": ("--smoke", "--family", "made"),
     "autoregressive_inpainting.py": ("--smoke",),
     "bayes_classifier.py": ("--smoke",),
     "dbm_mnist.py": ("--smoke",),
