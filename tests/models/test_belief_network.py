@@ -132,10 +132,14 @@ def test_reweighted_wake_sleep_comes_near_maximum_likelihood() -> None:
 
 
 def test_persistent_chains_serve_the_prior_under_wake_sleep() -> None:
-    network = DeepBeliefNetwork(4, [4, 4], size=30, negative_phase=PersistentChains(num_chains=100, num_steps=5))
-    before = int(network.prior.step)
-    assert fitted(network, WakeSleep(10)) > -1.792 - 0.12
-    assert int(network.prior.step) == before + 5 * 600
+    """The median of three runs, as one of 12 measured ended in a local optimum (-2.05): false alarm 2 %."""
+    reached = []
+    for _ in range(3):
+        network = DeepBeliefNetwork(4, [4, 4], size=30, negative_phase=PersistentChains(num_chains=100, num_steps=5))
+        before = int(network.prior.step)
+        reached.append(fitted(network, WakeSleep(10)))
+        assert int(network.prior.step) == before + 5 * 600
+    assert sorted(reached)[1] > -1.792 - 0.12
 
 
 def test_plain_wake_sleep_learns_but_stays_behind() -> None:
