@@ -40,19 +40,22 @@ def grid(**choices: tuple[Any, ...]) -> list[dict[str, Any]]:
 
 
 ORDERS = ("data", "random")
+EPOCHS = 40
+LONGER = {"order": ORDERS, "epochs": (120,)}
 SPACE = {
-    "fvsbn": grid(order=ORDERS, rate=(0.02, 0.1)),
+    "fvsbn": grid(order=ORDERS, rate=(0.02, 0.1)) + grid(**LONGER, rate=(0.1,)),
     "mlp": grid(order=ORDERS, hidden=(10,), rate=(0.02,), dropout=(0.0, 0.5)),
-    "nade": grid(order=ORDERS, hidden=(200,), rate=(0.02,)),
-    "made": grid(order=ORDERS, hidden=(300,), rate=(0.01,), dropout=(0.2, 0.6)),
+    "nade": grid(order=ORDERS, hidden=(200,), rate=(0.02,)) + grid(**LONGER, hidden=(200,), rate=(0.02,)),
+    "made": grid(order=ORDERS, hidden=(300,), rate=(0.01,), dropout=(0.2, 0.6))
+    + grid(**LONGER, hidden=(300,), rate=(0.01,), dropout=(0.2,)),
     "deepnade": grid(hidden=(300,), layers=(2,), rate=(0.005,), epochs=(200,)),
-    "gru": grid(hidden=(48,), rate=(0.015,), epochs=(20, 40)),
+    "gru": grid(hidden=(48,), rate=(0.015,), epochs=(20, EPOCHS)),
 }
 
 
 def recipe(family: str, settings: Mapping[str, Any], rows: int) -> Recipe:
     """A recipe of the space for a set with so many training rows: at most a hundred steps an epoch."""
-    epochs = settings.get("epochs", 40)
+    epochs = settings.get("epochs", EPOCHS)
     every = max(1, epochs // 20)
     own = {"batch_size": max(100, rows // 100), "epochs": epochs, "evaluate_every": every, "patience": 4}
     return Recipe(family, **(own | dict(settings)))
