@@ -135,6 +135,7 @@ def test_persistent_chains_serve_the_prior_under_wake_sleep() -> None:
     """The median of three runs, as one of 12 measured ended in a local optimum (-2.05): false alarm 2 %."""
     reached = []
     for _ in range(3):
+        pyro.clear_param_store()  # names are those of the run before
         network = DeepBeliefNetwork(4, [4, 4], size=30, negative_phase=PersistentChains(num_chains=100, num_steps=5))
         before = int(network.prior.step)
         reached.append(fitted(network, WakeSleep(10)))
