@@ -55,6 +55,12 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks update --threads 1 2 --json benchmarks/results/update.json
 	$(BIN)/python -m benchmarks ais --threads 1 2 --json benchmarks/results/ais.json
 	$(BIN)/python -m benchmarks growth --json benchmarks/results/growth.json --plot docs/images/growth.png
+	$(BIN)/python -m benchmarks nade --json benchmarks/results/nade.json
+	$(BIN)/python -m benchmarks nade_sampling --rounds 3 --json benchmarks/results/nade_sampling.json
+	$(BIN)/python -m benchmarks autoregressive --rounds 7 --json benchmarks/results/autoregressive.json
+	$(BIN)/python -m benchmarks autoregressive_sampling --rounds 7 --json benchmarks/results/autoregressive_sampling.json
+	$(BIN)/python -m benchmarks autoregressive_steps --rounds 7 --json benchmarks/results/autoregressive_steps.json
+	$(BIN)/python -m benchmarks autoregressive_growth --rounds 7 --json benchmarks/results/autoregressive_growth.json --plot docs/images/autoregressive_growth.png
 	$(BIN)/python examples/rbm_bars_and_stripes.py --out $(OUT)
 	$(BIN)/python examples/rbm_hidden_sweep.py --out $(OUT)
 

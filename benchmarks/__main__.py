@@ -7,7 +7,11 @@ modes:
   ais      a temperature of annealed importance sampling beside naive torch and rbms
   nade     log probability and gradient of NADE: each path beside a loop on a tape, a masked network and the floor
   nade_sampling  draws from NADE: by one call, step by step, by a whole pass for each feature
+  autoregressive  log probability of every family, with gradient and without, beside four peers' networks
+  autoregressive_sampling  draws of every family: what a step keeps, a whole pass for each feature, the same peers
+  autoregressive_steps  generation step by step, start and next: microseconds a step
   growth   a Gibbs step against visible, hidden, chains and steps a call, for --plot
+  autoregressive_growth  NADE and MADE against features, hidden units and rows, for --plot
 
   python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
   python -m benchmarks growth --json benchmarks/results/growth.json --plot docs/images/growth.png
@@ -22,7 +26,21 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks import ais, cd, driver, gibbs, gpu, growth, nade, nade_sampling, update
+from benchmarks import (
+    ais,
+    autoregressive,
+    autoregressive_growth,
+    autoregressive_sampling,
+    autoregressive_steps,
+    cd,
+    driver,
+    gibbs,
+    gpu,
+    growth,
+    nade,
+    nade_sampling,
+    update,
+)
 from benchmarks.timing import CLOCKS, Plan
 from pyro_gen._files import replacing
 
@@ -33,7 +51,11 @@ MODES = {
     "ais": cast(driver.Mode, ais),
     "nade": cast(driver.Mode, nade),
     "nade_sampling": cast(driver.Mode, nade_sampling),
+    "autoregressive": cast(driver.Mode, autoregressive),
+    "autoregressive_sampling": cast(driver.Mode, autoregressive_sampling),
+    "autoregressive_steps": cast(driver.Mode, autoregressive_steps),
 }
+GROWTH = ("growth", "autoregressive_growth")
 
 
 def _shape(text: str) -> driver.Shape:
@@ -54,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     form = argparse.RawDescriptionHelpFormatter
     result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=form)
-    result.add_argument("mode", choices=[*MODES, "growth"])
+    result.add_argument("mode", choices=[*MODES, *GROWTH])
     result.add_argument("--json", type=Path, metavar="FILE", help="where to write the report")
     result.add_argument("--plot", type=Path, metavar="FILE", help="growth: where to draw the report")
     help_shapes = "VISIBLExHIDDENxCHAINS, default: the reported ones; growth: one, the sizes that are not varied"
@@ -107,9 +129,9 @@ def _checked(form: argparse.ArgumentParser, arguments: list[str]) -> argparse.Na
         form.error("--clock cpu adds up the threads' time: it is for --threads 1 only")
     if options.device == "cuda" and (options.mode not in gpu.MODES or options.shapes or options.peers):
         form.error(f"--device cuda is for {', '.join(gpu.MODES)}, with the GPU run's own shapes and peers")
-    if options.plot and options.mode != "growth":
+    if options.plot and options.mode not in GROWTH:
         form.error("--plot is for growth only")
-    if options.mode == "growth" and (options.threads != [1] or len(options.shapes or ()) > 1 or options.peers):
+    if options.mode in GROWTH and (options.threads != [1] or len(options.shapes or ()) > 1 or options.peers):
         form.error("growth has one thread, one shape at most and no --peers")
     return options
 
@@ -118,6 +140,10 @@ def _report(options: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     if options.mode == "growth":
         fixed = growth.Point(*options.shapes[0]) if options.shapes else growth.Point()
         return growth.run(fixed, growth.VALUES, plan, options.gate)
+    if options.mode == "autoregressive_growth":
+        fixed = growth.Point(*options.shapes[0]) if options.shapes else autoregressive_growth.FIXED
+        study = cast(growth.Study, autoregressive_growth)
+        return growth.run(fixed, study.VALUES, plan, options.gate, study)
     mode = MODES[options.mode]
     shapes = tuple(options.shapes or mode.SHAPES)
     return driver.run(mode, shapes, options.threads, options.peers, plan, options.gate)

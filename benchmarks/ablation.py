@@ -56,30 +56,36 @@ class Learner(Protocol):
 
 
 class Ours:
-    """nn.RBM by `contrastive_gradient` and an optimiser of torch."""
+    """nn.RBM by `contrastive_gradient` and an optimiser of torch; ``unit``: gradients of length 1, as rbms has them."""
 
-    def __init__(self, x: Tensor, hidden: int, phase: NegativePhase, centring: bool, adam: bool = False) -> None:
+    def __init__(
+        self, x: Tensor, hidden: int, phase: NegativePhase, centring: bool, adam: bool = False, unit: bool = False
+    ) -> None:
         self.rbm = nn.RBM.from_data(x, hidden, negative_phase=phase, centring=centring)
         kind = torch.optim.Adam if adam else torch.optim.SGD
         self.optimizer = kind(self.rbm.parameters(), lr=1.0)
-        self.scale = 0.1 if adam else 1.0
+        self.scale, self.unit = 0.1 if adam else 1.0, unit
 
     def step(self, batch: Tensor, rate: float) -> None:
         """Gradient and step."""
         self.optimizer.param_groups[0]["lr"] = self.scale * rate
         contrastive_gradient(self.rbm, batch)
+        if self.unit:
+            gradients = [p.grad for p in self.rbm.parameters() if p.grad is not None]
+            torch._foreach_div_(gradients, torch.nn.utils.get_total_norm(gradients))
         self.optimizer.step()
 
     def parameters(self) -> Parameters:
         """The module's."""
-        return self.rbm.weight.detach(), self.rbm.vbias.detach(), self.rbm.hbias.detach()
+        with torch.no_grad():
+            return self.rbm.natural
 
 
 class PseudoLikelihood:
     """No negative phase at all: log p(v_i | all other pixels) of a few pixels a row, by autograd (Besag 1975)."""
 
     def __init__(self, x: Tensor, hidden: int, sites: int = 10) -> None:
-        self.rbm, self.sites = nn.RBM.from_data(x, hidden).eval(), sites
+        self.rbm, self.sites = nn.RBM.from_data(x, hidden, centring=False).eval(), sites
         self.optimizer = torch.optim.SGD(self.rbm.parameters(), lr=1.0)
 
     def step(self, batch: Tensor, rate: float) -> None:
@@ -103,7 +109,7 @@ class MeanField:
     """Probabilities in place of samples in CD-1 (Welling and Hinton 2002, A new learning algorithm for mean field)."""
 
     def __init__(self, x: Tensor, hidden: int) -> None:
-        self.rbm = nn.RBM.from_data(x, hidden)
+        self.rbm = nn.RBM.from_data(x, hidden, centring=False)
 
     @torch.no_grad()
     def step(self, batch: Tensor, rate: float) -> None:
@@ -216,9 +222,9 @@ def contenders(setting: Setting) -> dict[str, Contender]:
     """By name."""
     n, hidden = setting.chains, setting.hidden
 
-    def ours(phase: NegativePhase, centring: bool, adam: bool = False) -> Contender:
+    def ours(phase: NegativePhase, centring: bool, **how: bool) -> Contender:
         ladders = phase.persistent_chains or setting.batch_size
-        return Contender(lambda x: Ours(x, hidden, phase, centring, adam), ladders * phase.num_steps)
+        return Contender(lambda x: Ours(x, hidden, phase, centring, **how), ladders * phase.num_steps)
 
     phases: dict[str, NegativePhase] = {
         "CD-1": ContrastiveDivergence(1),
@@ -231,7 +237,10 @@ def contenders(setting: Setting) -> dict[str, Contender]:
     }
     found = {f"{name}{', centred' if c else ''}": ours(p, c) for name, p in phases.items() for c in (False, True)}
     return found | {
+        "PCD-1, Adam": ours(PersistentChains(n, 1), False, adam=True),
         "PCD-1, centred, Adam": ours(PersistentChains(n, 1), True, adam=True),
+        "PCD-1, centred, unit gradient": ours(PersistentChains(n, 1), True, unit=True),
+        "PCD-10, centred, unit gradient": ours(PersistentChains(n, 10), True, unit=True),
         "pseudo-likelihood": Contender(lambda x: PseudoLikelihood(x, hidden), 0),
         "mean-field CD-1": Contender(lambda x: MeanField(x, hidden), 0),
         "scikit-learn, PCD-1": Contender(lambda x: ScikitLearn(x, hidden, setting.batch_size), setting.batch_size),
@@ -270,10 +279,18 @@ def judge(learner: Learner, data: datasets.BinaryDataset) -> dict[str, float]:
 def compare(
     name: str, contender: Contender, setting: Setting, seeds: int, data: datasets.BinaryDataset
 ) -> dict[str, Any]:
-    """The best rate by its final value with a seed of its own, then that rate with every seed."""
+    """The best rate by its final value with a seed of its own, then that rate with every seed.
+
+    Where the largest rate is the best, larger ones are tried.
+    """
     last_only = replace(setting, marks=1)
-    finals = {rate: list(curve(contender, last_only, rate, 1000, data))[-1]["log likelihood"] for rate in RATES}
-    rate = max(RATES, key=lambda r: finals[r])
+    finals: dict[float, float] = {}
+    rates = list(RATES)
+    for rate in rates:
+        finals[rate] = list(curve(contender, last_only, rate, 1000, data))[-1]["log likelihood"]
+        if rate == rates[-1] and max(finals, key=lambda r: finals[r]) == rate:
+            rates.append(round(rate * 10 ** (0.5), 2))
+    rate = max(finals, key=lambda r: finals[r])
     runs = [list(curve(contender, setting, rate, seed, data)) for seed in range(seeds)]
     last = torch.tensor([run[-1]["log likelihood"] for run in runs])
     seconds = float(np.median([run[-1]["seconds"] for run in runs]))
@@ -282,22 +299,29 @@ def compare(
 
 
 def picture(results: dict[str, Any]) -> Figure:
-    """Mean likelihood over the seeds, against seconds and against sweeps."""
-    figure, panels = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
-    for i, (name, found) in enumerate(results.items()):
+    """Mean likelihood over the seeds, against seconds and against sweeps; a colour a method, solid where centred."""
+    figure, panels = plt.subplots(1, 2, figsize=(13, 5), sharey=True)
+    methods = list(dict.fromkeys(name.replace(", centred", "") for name in results))
+    for name, found in results.items():
         table = {key: np.mean([[mark[key] for mark in run] for run in found["runs"]], 0) for key in found["runs"][0][0]}
         for panel, key in zip(panels, ("seconds", "sweeps"), strict=True):
-            style = "--" if name.startswith(("scikit", "learn", "rbms")) else "-"
-            if not any(table[key]):
-                continue  # no sweeps at all
-            panel.semilogx(
-                table[key], table["log likelihood"], style, color=plt.cm.tab20(i % 20), label=name, marker="."
-            )
+            peer, colour = name.startswith(("scikit", "learn", "rbms")), methods.index(name.replace(", centred", ""))
+            style = "--" if peer else "-" if "centred" in name else ":"
+            if any(table[key]):  # or it has no sweeps at all
+                panel.semilogx(
+                    table[key],
+                    table["log likelihood"],
+                    style,
+                    color=plt.colormaps["tab20"](colour / 20),
+                    label=name,
+                    marker=".",
+                )
     panels[0].set(xlabel="processor seconds of learning, one thread", ylabel="validation log likelihood, nats")
     panels[1].set(xlabel="Gibbs sweeps of single chains")
     top = max(mark["log likelihood"] for found in results.values() for run in found["runs"] for mark in run)
     panels[0].set_ylim(top - 60, top + 3)
-    panels[1].legend(fontsize="x-small", loc="lower right")
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[1].legend(handles, labels, fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     figure.tight_layout()
     return figure
 
@@ -309,12 +333,20 @@ def paired(better: dict[str, Any], worse: dict[str, Any]) -> dict[str, float]:
     return {"difference": difference.mean().item(), "error": (difference.std() / len(difference) ** 0.5).item()}
 
 
+def write(report: dict[str, Any], file: Path | None) -> None:
+    """What there is so far."""
+    if file:
+        file.write_text(json.dumps(report, indent=1) + "\n")
+
+
 def main(args: argparse.Namespace) -> None:
     """Run everybody, print, write and plot."""
     torch.set_num_threads(1)
     setting = Setting(epochs=args.epochs)
     data = datasets.alphadigits() if args.data == "alphadigits" else datasets.load(args.data)
-    results, missing = {}, {}
+    results: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    report = {**describe(), "data": args.data, "setting": vars(setting), "contenders": results, "missing": missing}
     for name, contender in contenders(setting).items():
         if args.only and args.only not in name:
             continue
@@ -323,14 +355,13 @@ def main(args: argparse.Namespace) -> None:
         except ImportError as error:
             missing[name] = str(error)
             print(f"{name:28}missing: {error}")
-    report = {**describe(), "data": args.data, "setting": vars(setting), "contenders": results, "missing": missing}
+        write(report, args.json)
     for suffix in ("", ", centred"):
         if {f"FPCD-1{suffix}", f"PCD-1{suffix}"} <= results.keys():
             pair = paired(results[f"FPCD-1{suffix}"], results[f"PCD-1{suffix}"])
             report[f"FPCD-1 over PCD-1{suffix}"] = pair
             print(f"FPCD-1 over PCD-1{suffix}: {pair}")
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    write(report, args.json)
     if args.plot:
         plotting.save(picture(results), args.plot)
 

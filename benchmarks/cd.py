@@ -34,7 +34,7 @@ def contenders(visible: int, hidden: int, rows: int) -> Iterator[tuple[str, Call
     x = torch.randint(2, (BATCHES * rows, visible), generator=generator).float()
 
     def model() -> RBM:
-        return RBM(visible, hidden, PersistentChains(num_chains=rows))
+        return RBM(visible, hidden, PersistentChains(num_chains=rows), centring=False)  # what the peers do
 
     def epoch(step: peers.Step) -> Contender:
         def run() -> None:

@@ -14,7 +14,10 @@ from benchmarks.timing import Contender, Plan, Spread, UnavailableError, interle
 
 Shape = tuple[int, int, int]
 
-PEERS = ("naive", "preallocated", "sklearn", "learnergy", "rbms")
+PEERS = (
+    *("naive", "preallocated", "sklearn", "learnergy", "rbms"),
+    *("pytorch-generative", "nflows", "pyro", "zuko"),
+)
 """Rivals by the first word of their contenders' names; a mode has those that offer what it measures."""
 
 
@@ -126,6 +129,7 @@ def _wanted(name: str, baseline: str, peers: set[str] | None) -> bool:
 def _figures(mode: Mode, shape: Shape, samples: dict[str, list[float]], bandwidth: float) -> dict[str, Any]:
     baseline = mode.BASELINE if mode.BASELINE in samples else "naive"
     quicker, work = ratios(samples, baseline), mode.work(*shape)
+    rivals: dict[str, str] = getattr(mode, "RIVALS", {})  # some modes have pairs besides the one baseline
     # The least that the products cost with the best library at hand, round by round.
     gemms = [samples[name] for name in mode.CEILINGS if name in samples]
     ceiling = [min(times) for times in zip(*gemms, strict=True)]
@@ -134,6 +138,9 @@ def _figures(mode: Mode, shape: Shape, samples: dict[str, list[float]], bandwidt
         time = Spread.of(times)
         figures[name] = {"seconds": asdict(time), f"times_quicker_than_{baseline}": asdict(quicker[name])}
         figures[name] |= {f"{key}_per_second": amount / time.median for key, amount in work.items()}
+        rival = rivals.get(name)
+        if rival in samples:
+            figures[name]["times_quicker_than_its_rival"] = {"rival": rival, **asdict(ratios(samples, rival)[name])}
         if ceiling:
             reached = [least / own for least, own in zip(ceiling, times, strict=True)]
             figures[name]["fraction_of_gemm_ceiling"] = asdict(Spread.of(reached))

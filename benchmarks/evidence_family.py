@@ -50,7 +50,8 @@ class Recipe:
     l1: float = 0.0  # scale of the L1 penalty on the weights, nats an image
     shift: float = 0.0  # share of the images that are moved by one pixel in each epoch
     centring: bool = True
-    plain: bool = False  # `nn.RBM(visible, hidden)` as it comes: its own phase and initial values, no centring
+    plain: bool = False  # `nn.RBM(visible, hidden)` as it comes: its own phase and initial values
+    adam: bool = False  # by Adam, which has rates of its own for every parameter
     batch_size: int = 100
     annealed_chains: int = 500
     betas: int = 10_000
@@ -62,8 +63,11 @@ RECIPES = {
     "mnist16_flipped": Recipe("mnist_flipped", 16, 100, 0.05),
     "mnist500": Recipe("mnist_thresholded", 500, 30, 0.05),
     "binarized500": Recipe("binarized_mnist", 500, 300, 0.05, l1=0.00012),
-    "binarized500_plain": Recipe("binarized_mnist", 500, 30, 0.05, plain=True),
-    "alphadigits_plain": Recipe("alphadigits", 400, 300, 0.05, plain=True),
+    "binarized500_plain": Recipe("binarized_mnist", 500, 300, 0.05, l1=0.00012, plain=True),
+    "binarized500_short": Recipe("binarized_mnist", 500, 30, 0.05, plain=True),
+    "binarized500_adam": Recipe("binarized_mnist", 500, 30, 0.001, plain=True, adam=True),
+    "alphadigits_plain": Recipe("alphadigits", 400, 1500, 0.1, l1=0.0025, shift=0.5, plain=True),
+    "alphadigits_adam": Recipe("alphadigits", 400, 1500, 0.001, l1=0.0025, shift=0.5, plain=True, adam=True),
     "mushrooms": Recipe("mushrooms", 200, 800, 0.1, PersistentChains(100, 5), l1=0.0005),
     "adult": Recipe("adult", 200, 400, 0.1, PersistentChains(100, 5), l1=0.0005),
     "dna": Recipe("dna", 200, 400, 0.1, PersistentChains(100, 5), l1=0.0005),
@@ -93,7 +97,8 @@ def train(recipe: Recipe, x: Tensor, shape: tuple[int, ...] | None, name: str, o
     else:
         settings = {"negative_phase": recipe.phase, "evaluation": evaluation, "centring": recipe.centring}
         rbm = nn.RBM.from_data(x, recipe.hidden, **settings)
-    optimizer = torch.optim.SGD(rbm.parameters(), lr=recipe.rate)
+    kind = torch.optim.Adam if recipe.adam else torch.optim.SGD
+    optimizer = kind(rbm.parameters(), lr=recipe.rate)
     batches = datasets.minibatches(x, recipe.batch_size)
     updates = recipe.epochs * len(batches)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, updates)

@@ -32,11 +32,16 @@ SHAPES = {
     "gibbs": ((784, 500, 128), (784, 500, 1024), (784, 1024, 1024), (64, 64, 64), (4096, 4096, 4096)),
     "cd": ((784, 500, 128), (784, 500, 1024), (784, 1024, 1024)),
     "ais": ((784, 500, 128), (784, 500, 1024)),
+    "nade": ((784, 500, 128), (784, 500, 1024)),
+    "nade_sampling": ((784, 500, 128), (784, 500, 1024)),
 }
 """(visible, hidden, chains) for each op."""
 
 Mode = Callable[[int, int, int, str], Iterator[tuple[str, Callable[[], Contender]]]]
-MODES: dict[str, Mode] = {"gibbs": contenders.gibbs, "cd": contenders.cd, "ais": contenders.ais}
+MODES: dict[str, Mode] = {
+    **{"gibbs": contenders.gibbs, "cd": contenders.cd, "ais": contenders.ais},
+    **{"nade": contenders.nade, "nade_sampling": contenders.nade_sampling},
+}
 
 
 def why_not() -> str | None:

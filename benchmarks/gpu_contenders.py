@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count, pairwise
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from benchmarks.autoregressive_sampling import loop
+from benchmarks.nade import coins, naive_log_prob
 from benchmarks.problem import Problem
 from benchmarks.timing import Contender
+from pyro_gen.nn import MADE, NADE
 
-UNITS = {"gibbs": "Gibbs step", "cd": "CD-1 gradient", "ais": "temperature"}
+UNITS = {
+    **{"gibbs": "Gibbs step", "cd": "CD-1 gradient", "ais": "temperature"},
+    **{"nade": "log probability and gradient", "nade_sampling": "draw of all rows"},
+}
 STEPS = 10
 TEMPERATURES = 257
 Named = Iterator[tuple[str, Callable[[], Contender]]]
@@ -203,3 +210,32 @@ def ais(visible: int, hidden: int, chains: int, device: str) -> Named:
     yield "naive, CUDA graph", lambda: graphed(with_tf32(naive_ais(own), False), steps)
     yield "naive, CUDA graph, tf32", lambda: graphed(with_tf32(naive_ais(own), True), steps)
     yield "pyro_gen", lambda: ours_ais(own)
+
+
+def nade(visible: int, hidden: int, chains: int, device: str) -> Named:
+    """Contenders of NADE's log probability and gradient: a loop on a tape, the kernels, and a masked network."""
+    with torch.device(device):
+        log_prob = naive_log_prob(visible, hidden)
+    x = coins(visible, chains, 0.5).to(device)
+    yield "naive", lambda: Contender(lambda: log_prob(x).mean().backward())
+    if device == "cpu":
+        return
+    for name, network in (("pyro_gen", NADE(visible, hidden)), ("masked network", MADE(visible, [hidden]))):
+        yield name, partial(_learned, network.to(device), x)
+
+
+def _learned(network: NADE | MADE, x: Tensor) -> Contender:
+    return Contender(lambda: network().log_prob(x).mean().backward())
+
+
+def nade_sampling(visible: int, hidden: int, chains: int, device: str) -> Named:
+    """Contenders of draws from NADE: the paper's loop, and the one kernel."""
+    yield "naive", lambda: Contender(partial(_drawn, visible, hidden, chains, device))
+    if device == "cpu":
+        return
+    yield "pyro_gen", lambda: Contender(partial(NADE(visible, hidden).to(device)().sample, (chains,)))
+
+
+def _drawn(visible: int, hidden: int, chains: int, device: str) -> Tensor:
+    with torch.device(device):
+        return loop(visible, hidden, chains)

@@ -1,16 +1,18 @@
-"""How the seconds of a Gibbs step grow with visible and hidden units, chains and steps a call: one varied at a time."""
+"""How seconds grow with the sizes of a problem, one varied at a time: of a Gibbs step, of autoregressive densities."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 from benchmarks import gibbs
 from benchmarks.driver import build, preamble
 from benchmarks.machine import threads
 from benchmarks.paths import on_path
 from benchmarks.problem import Problem
-from benchmarks.timing import Plan, Spread, interleave
+from benchmarks.timing import Contender, Plan, Spread, interleave
 
 
 class Point(NamedTuple):
@@ -22,33 +24,69 @@ class Point(NamedTuple):
     steps: int = 10
 
 
+Makers = list[tuple[str, Callable[[], Contender]]]
+
+
+class Study(Protocol):
+    """What grows: this module, for a Gibbs step, or another one."""
+
+    GATE: tuple[str, ...]
+    UNIT: str
+    NAMES: dict[str, str]
+    VALUES: dict[str, tuple[int, ...]]
+
+    @staticmethod
+    def makers(point: Point, /) -> Makers:
+        """Names and makers of the lines at one point."""
+        ...
+
+
 UNITS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096)
 VALUES = {"visible": UNITS, "hidden": UNITS, "chains": UNITS, "steps": (1, 2, 5, 10, 20, 50, 100)}
-LINES = ("naive", "pyro_gen cpu", "pyro_gen native")
+GATE, UNIT = gibbs.GATE, gibbs.UNIT
+NAMES = {"visible": "visible", "hidden": "hidden", "chains": "chains", "steps": "steps a call"}
+"""What the sizes are called in a picture."""
 
 
-def measure(point: Point, plan: Plan) -> tuple[dict[str, Any], dict[str, str]]:
+def makers(point: Point) -> Makers:
+    """Gibbs steps: naive, by torch, compiled.
+
+    Args:
+        point: the sizes.
+
+    Returns:
+        Names and makers.
+    """
+    problem = Problem.random(point.visible, point.hidden, point.chains)
+    ours = gibbs.ours(problem, point.steps)
+    return [
+        ("naive", lambda: gibbs.naive(problem)),
+        ("pyro_gen cpu", lambda: on_path("cpu", ours)),
+        ("pyro_gen native", lambda: on_path("native", ours)),
+    ]
+
+
+GIBBS = cast(Study, sys.modules[__name__])
+
+
+def measure(point: Point, plan: Plan, study: Study = GIBBS) -> tuple[dict[str, Any], dict[str, str]]:
     """Time the lines' contenders at one point, interleaved.
 
     Args:
         point: the sizes.
         plan: how to sample.
+        study: what is measured.
 
     Returns:
-        Spreads of the seconds of a Gibbs step by contender, and why others are missing.
+        Spreads of the seconds of a unit by contender, and why others are missing.
     """
-    problem = Problem.random(point.visible, point.hidden, point.chains)
-    ours = gibbs.ours(problem, point.steps)
-    makers = [
-        ("naive", lambda: gibbs.naive(problem)),
-        ("pyro_gen cpu", lambda: on_path("cpu", ours)),
-        ("pyro_gen native", lambda: on_path("native", ours)),
-    ]
-    built, missing = build(iter(makers))
+    built, missing = build(iter(study.makers(point)))
     return {name: asdict(Spread.of(times)) for name, times in interleave(built, plan).items()}, missing
 
 
-def run(fixed: Point, values: dict[str, tuple[int, ...]], plan: Plan, gate: bool) -> dict[str, Any]:
+def run(
+    fixed: Point, values: Mapping[str, tuple[int, ...]], plan: Plan, gate: bool, study: Study = GIBBS
+) -> dict[str, Any]:
     """Measure every value of every size on one thread, the other sizes fixed.
 
     Args:
@@ -56,6 +94,7 @@ def run(fixed: Point, values: dict[str, tuple[int, ...]], plan: Plan, gate: bool
         values: for each size its values.
         plan: how to sample.
         gate: whether to run the tests first.
+        study: what is measured.
 
     Returns:
         A report for JSON.
@@ -63,17 +102,18 @@ def run(fixed: Point, values: dict[str, tuple[int, ...]], plan: Plan, gate: bool
     Raises:
         RedGateError: the tests fail.
     """
-    report = {**preamble(gibbs.GATE, gate, plan), "unit": gibbs.UNIT, "threads": 1, "fixed": fixed._asdict()}
+    report = {**preamble(study.GATE, gate, plan), "unit": study.UNIT, "names": study.NAMES, "threads": 1}
+    report["fixed"] = fixed._asdict()
     points: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
     with threads(1):
         for varied, settings in values.items():
             for value in settings:
                 point = fixed._replace(**{varied: value})
-                seconds, missing = measure(point, plan)
+                seconds, missing = measure(point, plan, study)
                 points.append({"varied": varied, **point._asdict(), "seconds": seconds})
                 medians = ", ".join(f"{name} {spread['median'] * 1e6:.1f}" for name, spread in seconds.items())
-                print(f"{varied} {value}: us a {gibbs.UNIT}: {medians}", flush=True)
+                print(f"{varied} {value}: us a {study.UNIT}: {medians}", flush=True)
     return {**report, "missing": missing, "points": points}
 
 
@@ -97,13 +137,17 @@ def figure(report: dict[str, Any]) -> Any:
     chart = Figure(figsize=(9, 6.4), layout="constrained")
     FigureCanvasAgg(chart)
     panels = chart.subplots(2, 2, sharey=True)
-    for axes, varied in zip(panels.flat, VALUES, strict=True):
-        _panel(axes, varied, [point for point in report["points"] if point["varied"] == varied])
+    names = report.get("names", NAMES)
+    varied = list(dict.fromkeys(point["varied"] for point in report["points"]))
+    for axes, name in zip(panels.flat, varied, strict=False):
+        _panel(axes, name, [point for point in report["points"] if point["varied"] == name])
+        axes.set_xlabel(names[name], color=TEXT)
+    for axes in panels.flat[len(varied) :]:
+        axes.set_visible(False)
     for axes in panels[:, 0]:
         axes.set_ylabel(f"time of a {report['unit']}", color=TEXT)
     panels.flat[0].legend(frameon=False, fontsize=9, labelcolor=TEXT)
-    fixed = report["fixed"]
-    rest = "{visible} visible, {hidden} hidden, {chains} chains, {steps} steps a call".format(**fixed)
+    rest = ", ".join(f"{report['fixed'][size]} {name}" for size, name in names.items())
     title = f"Fixed at {rest}, but for what a panel varies; one thread, {report['machine']['cpu']}"
     chart.suptitle(title, x=0.01, ha="left", fontsize=11, color=TEXT)
     return chart
@@ -114,7 +158,8 @@ def _panel(axes: Any, varied: str, points: list[dict[str, Any]]) -> None:
 
     from pyro_gen.plotting import COLORS, LINE, TEXT
 
-    for name, color in zip(LINES, COLORS, strict=False):
+    lines = list(dict.fromkeys(name for point in points for name in point["seconds"]))
+    for name, color in zip(lines, COLORS, strict=False):
         measured = [(point[varied], point["seconds"][name]) for point in points if name in point["seconds"]]
         if measured:
             x = [value for value, _ in measured]
@@ -124,7 +169,6 @@ def _panel(axes: Any, varied: str, points: list[dict[str, Any]]) -> None:
     axes.set(xscale="log", yscale="log")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_major_formatter(EngFormatter(unit="s"))
-    axes.set_xlabel("steps a call" if varied == "steps" else varied, color=TEXT)
     axes.grid(color=LINE, linewidth=0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(LINE)

@@ -18,7 +18,10 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "numpy", "pyro-ppl", "scikit-learn", "scipy", "threadpoolctl", "learnergy", "rbms")
+PACKAGES = (
+    *("torch", "numpy", "pyro-ppl", "scikit-learn", "scipy", "threadpoolctl"),
+    *("learnergy", "rbms", "nflows", "zuko", "pytorch-generative"),
+)
 FLAGS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "sve"}
 
 
@@ -26,12 +29,19 @@ def describe() -> dict[str, Any]:
     """The machine, the versions, the commit and the command of this run."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "command": " ".join([_module(), *sys.argv[1:]]),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain")),
         "machine": _machine(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }
+
+
+def _module() -> str:
+    """What was started: `python -m benchmarks` or one of its modules, which are evidence."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = "benchmarks" if spec is None else spec.name.removesuffix(".__main__")
+    return f"python -m {name}"
 
 
 def _machine() -> dict[str, Any]:

@@ -22,6 +22,9 @@ def contenders(result: dict[str, Any], unit: str, job: str | None) -> str:
     if "gemm_flops_per_second" in limits:
         ceilings.append(f"float32 GEMM {limits['gemm_flops_per_second'] / 1e9:.0f} GF/s")
     rows = {name: _row(figures, baseline, job) for name, figures in result["contenders"].items()}
+    if any("times_quicker_than_its_rival" in figures for figures in result["contenders"].values()):
+        for name, figures in result["contenders"].items():
+            rows[name]["ratio to its rival"] = _rival(figures.get("times_quicker_than_its_rival"))
     columns = ["contender", *next(iter(rows.values()))]
     lines = [f"\n{title}\nceilings: {', '.join(ceilings)}\n", _line(columns), _line(["---"] * len(columns))]
     lines += [_line([name, *row.values()]) for name, row in rows.items()]
@@ -44,6 +47,10 @@ def _row(figures: dict[str, Any], baseline: str, job: str | None) -> dict[str, s
     if job:
         row[f"{job}, s"] = f"{figures[f'seconds_for_{job}']:.3g}"
     return row
+
+
+def _rival(ratio: dict[str, Any] | None) -> str:
+    return f"{ratio['median']:.3g} ({ratio['lower']:.3g}-{ratio['upper']:.3g})" if ratio else ""
 
 
 def scaling(results: list[dict[str, Any]]) -> str:

@@ -19,13 +19,13 @@ class Contender:
 
     Args:
         run: the call to time.
-        units: how many units of work (steps, epochs) one call does.
+        units: how many units of work (steps, epochs) one call does; may be a part of one.
         overhead: a call whose time is not part of the work, timed beside each ``run`` and subtracted; None for nothing.
         around: makes the context that the calls run in, entered and left outside of what is timed.
     """
 
     run: Callable[[], object]
-    units: int = 1
+    units: float = 1
     overhead: Callable[[], object] | None = None
     around: Callable[[], AbstractContextManager[object]] = nullcontext
 

@@ -106,7 +106,7 @@ def train(name: str, seed: int = 0, recipe: Recipe | None = None) -> TrainedMode
     pyro.set_rng_seed(seed)
     recipe = recipe or RECIPES[name]
     rows = rows_of(recipe.data)
-    rbm = nn.RBM.from_data(rows, recipe.hidden, negative_phase=recipe.phase)
+    rbm = nn.RBM.from_data(rows, recipe.hidden, negative_phase=recipe.phase, centring=False)
     optimizer = torch.optim.SGD(rbm.parameters(), lr=recipe.rate)
     for _ in range(recipe.updates):
         contrastive_gradient(rbm, rows[torch.randint(len(rows), (min(100, len(rows)),))])

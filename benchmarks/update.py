@@ -43,7 +43,7 @@ def contenders(visible: int, hidden: int, rows: int) -> Iterator[tuple[str, Call
     batch = problem.v
 
     def model() -> RBM:
-        return RBM(visible, hidden, ContrastiveDivergence(1))
+        return RBM(visible, hidden, ContrastiveDivergence(1), centring=False)  # what the peers do
 
     def update(step: peers.Step) -> Contender:
         return Contender(lambda: step(batch))

@@ -62,7 +62,6 @@ class Recipe:
 
 RECIPES = {
     "demo": Recipe(),
-    "shifts": Recipe(hidden=600, epochs=6000),
     "best": Recipe(hidden=600, epochs=6000, sparsity=0.0005, warp=0.9, elastic=0.7),
 }
 SMOKE = Recipe(

@@ -105,7 +105,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=600)
-    parser.add_argument("--sparsity", type=float, default=0.0025, help="L1 penalty on the weights, an image")
+    parser.add_argument("--sparsity", type=float, default=0.001, help="L1 penalty on the weights, an image")
     parser.add_argument("--sweeps", type=int, default=500, help="clamped Gibbs sweeps of a filling")
     parser.add_argument("--chains", type=int, default=20, help="clamped chains an image behind its mean")
     parser.add_argument("--images", type=int, default=180, help="validation images to fill in")

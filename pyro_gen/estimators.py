@@ -66,7 +66,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         weight_decay: strength of a Gaussian prior on the weights (not on the biases).
         negative_phase: ``ContrastiveDivergence(...)``, ``PersistentChains(...)``, ...; None means
             ``PersistentChains(num_chains=100, num_steps=5)``.
-        centring: whether the gradient is the centred one, see `pyro_gen.nn.centred`.
+        centring: whether the parameters that learn are centred, see `pyro_gen.nn.RBM`.
         binarize: a threshold, ``"sample"`` or None; see above.
         shuffle: whether `fit` takes the rows in a fresh order each iteration.
         device: where to train, such as ``"cuda"``.
@@ -288,12 +288,12 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     @property
     def intercept_hidden_(self) -> np.ndarray:
         """Hidden biases, (n_components,)."""
-        return _array(self.rbm_.hbias)
+        return _array(self.rbm_.natural[2])
 
     @property
     def intercept_visible_(self) -> np.ndarray:
         """Visible biases, (n_features,)."""
-        return _array(self.rbm_.vbias)
+        return _array(self.rbm_.natural[1])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -350,8 +350,8 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _weights(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The module's weights, detached, in the precision of `like`."""
-        weight, vbias, hbias = self.rbm_.weight, self.rbm_.vbias, self.rbm_.hbias
-        return weight.detach().to(like.dtype), vbias.detach().to(like.dtype), hbias.detach().to(like.dtype)
+        weight, vbias, hbias = (p.detach().to(like.dtype) for p in self.rbm_.natural)
+        return weight, vbias, hbias
 
     def _pseudo_log_likelihood(self, states: Tensor) -> Tensor:
         rbm = distributions.RBM(*self._weights(states), validate_args=False)

@@ -239,6 +239,12 @@ class Autoregressive(Expandable):
             value = self.conditional.draw(parameters, self.conditional.noise((len(parameters),), parameters)).view(
                 shape
             )
+        elif value.dim() > len(shape) or any(
+            a not in (1, b) for a, b in zip(value.shape[::-1], shape[::-1], strict=False)
+        ):
+            raise ValueError(
+                f"`value` must have shape {tuple(shape)}, one value for each event, got {tuple(value.shape)}"
+            )
         elif self._validate_args and not cast(constraints.Constraint, generation.law.support).check(value).all():
             raise ValueError(f"`value` must lie in {generation.law.support}, the support of the next feature")
         flat = value.expand(shape).reshape(-1)
@@ -323,7 +329,8 @@ class Autoregressive(Expandable):
         """
         states = self.conditional.num_states(self.features)
         if states is None or not self.has_enumerate_support:
-            raise NotImplementedError(f"{self.num_states} states are too many to list, the limit is {ENUMERABLE}")
+            number = "infinitely many" if states is None else f"2^{math.log2(self.num_states):.1f}"
+            raise NotImplementedError(f"{number} states are too many to list, the limit is {ENUMERABLE}")
         example = self.conditioner.example
         dtype = self.conditional.value_dtype or example.dtype
         axes = [torch.arange(k, dtype=dtype, device=example.device) for k in states]
@@ -391,12 +398,17 @@ class OverEvent(constraints.Constraint):
         checked: Tensor = self.base.check(value.flatten(value.dim() - self.event_dim))
         return checked
 
+    def __repr__(self) -> str:
+        return f"{self.base} over an event"
+
 
 def _check_context(width: int, context: Tensor | None) -> None:
     """Raise unless there is a context where one is needed, of the right width."""
     if context is None:
         if width:
             raise ValueError(f"`context` must have shape (..., {width}), got None")
+    elif not isinstance(context, Tensor):
+        raise ValueError(f"`context` must be a tensor, got {type(context).__name__}")
     elif not width:
         raise ValueError(f"`context` must be None, as this network takes no context, got {tuple(context.shape)}")
     elif context.shape[-1:] != (width,):

@@ -60,12 +60,12 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
     with torch.no_grad():
         batch = batch if batch.dtype == weight.dtype else batch.to(weight.dtype)
         if type(phase) in FUSED:
-            gradients, value = _fused(rbm, phase, parameters, buffers, batch, return_contrast)
+            gradients, value = _fused(rbm, phase, buffers, batch, return_contrast)
         else:
             rbm.advance(phase)
-            particles = phase.particles(rbm.state())
-            gradients = rbm.learned(_statistics(batch, particles, *parameters))
-            value = _contrast(batch, particles, *parameters) if return_contrast else None
+            particles, natural = phase.particles(rbm.state()), rbm.natural
+            value = _contrast(batch, particles, *natural) if return_contrast else None
+            gradients = rbm.learned(_statistics(batch, particles, *natural))
     weight.grad = gradients[0] if weight.requires_grad else None
     vbias.grad = gradients[1] if vbias.requires_grad else None
     hbias.grad = gradients[2] if hbias.requires_grad else None
@@ -90,10 +90,10 @@ FUSED = (PersistentChains, ContrastiveDivergence)
 
 
 def _fused(
-    rbm: RBM, phase: NegativePhase, parameters: Gradients, buffers: dict[str, Tensor], batch: Tensor, contrast: bool
+    rbm: RBM, phase: NegativePhase, buffers: dict[str, Tensor], batch: Tensor, contrast: bool
 ) -> tuple[Gradients, Tensor | None]:
     """Chains and statistics in one call."""
-    chains = buffers["chains"]
+    chains, parameters = buffers["chains"], rbm.natural
     start = chains if phase.persistent_chains else batch
     seed, step = int(buffers["seed"].item()), int(buffers["step"].item())
     *found, particles = contrastive.gradients(batch, start, *parameters, phase.num_steps, seed, step, 0)
@@ -103,8 +103,7 @@ def _fused(
         buffers["chains"] = particles
     rbm.advanced(chains, step)
     weight, vbias, hbias = found
-    gradients = weight, vbias, hbias
-    return rbm.learned(gradients) if rbm.centring else gradients, value
+    return rbm.learned((weight, vbias, hbias)), value
 
 
 def _statistics(batch: Tensor, particles: Particles, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Gradients:

@@ -37,7 +37,7 @@ def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
 
     Example:
         >>> import torch
-        >>> rbm, off = RBM(4, 3), torch.zeros(2, 4)
+        >>> rbm, off = RBM(4, 3, centring=False), torch.zeros(2, 4)
         >>> [round(sparsity_penalty(rbm, off, target).item(), 3) for target in (0.1, 0.2)]
         [1.104, 0.578]
     """
@@ -45,7 +45,7 @@ def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
         raise ValueError(f"`target` must lie strictly between 0 and 1, got {target}")
     if not isinstance(rbm.hidden_units, BernoulliUnits):
         raise ValueError(f"`rbm` must have Bernoulli hidden units, got {type(rbm.hidden_units).__name__}")
-    field = batch.to(rbm.weight.dtype) @ rbm.weight + rbm.hbias
+    field = rbm.hidden_field(batch)
     on, off = (logsigmoid(sign * field).logsumexp(0) - math.log(len(batch)) for sign in (1, -1))
     entropy = target * math.log(target) + (1 - target) * math.log1p(-target)
     return (entropy - target * on - (1 - target) * off).sum()

@@ -154,7 +154,7 @@ def write_rbms(
 
 @torch.no_grad()
 def _chains(rbm: RBM) -> torch.Tensor:
-    return rbm.particles() if len(rbm.chains) else torch.bernoulli(rbm.vbias.sigmoid().expand(100, -1))
+    return rbm.particles() if len(rbm.chains) else torch.bernoulli(rbm.natural[1].sigmoid().expand(100, -1))
 
 
 def _hyperparameters(rbm: RBM, num_chains: int, filename: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pyro_gen.distributions.units import Units
 from pyro_gen.interop.weights import check_module, require
 from pyro_gen.nn import RBM
 
-FORMAT = "pyro_gen.interop, version 1"
+FORMAT = "pyro_gen.interop, version 2"
 SIZES = ("visible", "hidden")
 PLAIN = (bool, int, float, str, type(None))
 

@@ -40,7 +40,8 @@ def build(source: str, weight: Any, vbias: Any, hbias: Any, settings: dict[str, 
         weight: shape (visible, hidden); its floating dtype becomes the module's.
         vbias: shape (visible,).
         hbias: shape (hidden,).
-        settings: keyword arguments of `pyro_gen.nn.RBM`.
+        settings: keyword arguments of `pyro_gen.nn.RBM`; ``centring`` is off unless given, so that the parameters are
+            bit for bit what came.
 
     Returns:
         The module, with fresh chains.
@@ -62,10 +63,8 @@ def build(source: str, weight: Any, vbias: Any, hbias: Any, settings: dict[str, 
         "vbias": _tensor(source, "visible biases", vbias, (visible,)),
         "hbias": _tensor(source, "hidden biases", hbias, (hidden,)),
     }
-    rbm = RBM(visible, hidden, **settings).to(tensors["weight"].dtype)
-    with torch.no_grad():
-        for name, values in tensors.items():
-            getattr(rbm, name).copy_(values)
+    rbm = RBM(visible, hidden, **{"centring": False, **settings}).to(tensors["weight"].dtype)
+    rbm.set_natural(**tensors)
     return rbm
 
 
@@ -112,7 +111,7 @@ def arrays(rbm: RBM) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         units = getattr(rbm, side, None) or BernoulliUnits()
         if not isinstance(units, BernoulliUnits):
             raise ValueError(f"`rbm` must have Bernoulli units on both sides for this format, got {side} {units}")
-    weight, vbias, hbias = (array(getattr(rbm, name)) for name in ("weight", "vbias", "hbias"))
+    weight, vbias, hbias = (array(x) for x in rbm.natural)
     return weight, vbias, hbias
 
 

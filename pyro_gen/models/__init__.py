@@ -1,8 +1,16 @@
 """Model/guide pairs: energy models inside larger Pyro programs."""
 
+from pyro_gen.models.bayes_classifier import BayesClassifier
 from pyro_gen.models.bayesian_rbm import BayesianRBM
 from pyro_gen.models.belief_network import DeepBeliefNetwork, SigmoidBeliefNetwork
 from pyro_gen.models.boltzmann import DeepBoltzmannMachine
 from pyro_gen.models.discrete_vae import DiscreteVAE
 
-__all__ = ["BayesianRBM", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DiscreteVAE", "SigmoidBeliefNetwork"]
+__all__ = [
+    "BayesClassifier",
+    "BayesianRBM",
+    "DeepBeliefNetwork",
+    "DeepBoltzmannMachine",
+    "DiscreteVAE",
+    "SigmoidBeliefNetwork",
+]

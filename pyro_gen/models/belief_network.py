@@ -185,8 +185,9 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
         network.prior = rbms[-1]
         with torch.no_grad():
             for rbm, down, up in zip(rbms, network.down, network.up, strict=False):
-                pairs = ((down.weight, rbm.weight), (down.bias, rbm.vbias), (up.weight, rbm.weight.mT))
-                for ours, theirs in (*pairs, (up.bias, rbm.hbias)):
+                weight, vbias, hbias = rbm.natural
+                pairs = (down.weight, weight), (down.bias, vbias), (up.weight, weight.mT), (up.bias, hbias)
+                for ours, theirs in pairs:
                     ours.copy_(theirs)  # type: ignore[operator]  # of nn.Linear, which ModuleList does not know
         return network
 
@@ -217,10 +218,10 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
         if hidden < visible:
             raise ValueError(f"`hidden` must be at least the {visible} visible units of the RBM below, got {hidden}")
         above = RBM.from_data(torch.bernoulli(rbm.transform(v)), hidden, **settings)
-        above.vbias.copy_(rbm.hbias)
-        above.hbias[:visible] = rbm.vbias
-        above.weight[:, :visible] = rbm.weight.mT
-        above.weight[:, visible:] = noise * torch.randn_like(above.weight[:, visible:])
+        below, vbias, hbias = rbm.natural
+        weight, hidden_bias = noise * torch.randn_like(above.weight), torch.zeros_like(above.hbias)
+        weight[:, :visible], hidden_bias[:visible] = below.mT, vbias
+        above.set_natural(weight, hbias, hidden_bias)
         return above
 
 

@@ -11,12 +11,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_gen import distributions
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.infer import ContrastiveDivergence, LogPartition, contrastive_gradient
 from pyro_gen.models.latent import Observations, RowModel, drawn, observed, recognised
 from pyro_gen.nn import RBM
-from pyro_gen.nn.learning import Gradients, centred
+from pyro_gen.nn.learning import Gradients
 
 
 class _LayeredRBM(RBM):
@@ -30,20 +29,24 @@ class _LayeredRBM(RBM):
         with torch.no_grad():
             self.weight.mul_(connections)
 
-    def forward(self) -> distributions.RBM:
-        """The distribution, differentiable in the couplings that exist."""
-        result = super().forward()
-        if not self.connections.all():
-            result.weight = result.weight * self.connections
-        return result
+    @property
+    def _couplings(self) -> Tensor:
+        """The couplings, differentiable where they exist; all of them until the constructor has said which."""
+        return self.weight * self.connections if "connections" in self._buffers else self.weight
 
-    def learned(self, gradients: Gradients, rows: float = 1.0) -> Gradients:
+    @property
+    def natural(self) -> Gradients:
+        """Weight and biases of the energy without offsets."""
+        return super().natural if self.centring else (self._couplings, self.vbias, self.hbias)
+
+    def learned(self, gradients: Gradients) -> Gradients:
         """What an update makes of the gradients: nothing learns of couplings that do not exist."""
         weight, visible, hidden = gradients
-        return super().learned((weight * self.connections, visible, hidden), rows)
+        weight, visible, hidden = super().learned((weight * self.connections, visible, hidden))
+        return weight.mul_(self.connections), visible, hidden
 
-    def _centred(self, gradients: Gradients) -> Gradients:
-        return centred(gradients, self.visible_offset, self.hidden_offset, self.connections)
+    def _note(self, gradients: Gradients) -> None:
+        super()._note((gradients[0] * self.connections, gradients[1], gradients[2]))
 
 
 class DeepBoltzmannMachine(RowModel):
@@ -126,9 +129,10 @@ class DeepBoltzmannMachine(RowModel):
         """
         visible, first = rbm.weight.shape
         machine = cls(visible, [first, *hidden], **{"size": len(v), **settings}).to(rbm.weight)
-        machine.rbm.weight.normal_(0, noise).mul_(machine.rbm.connections)
-        machine.rbm.weight[:visible, :first] = rbm.weight
-        machine.rbm.vbias[:visible], machine.rbm.hbias[:first] = rbm.vbias, rbm.hbias
+        weight = torch.randn_like(machine.rbm.weight).mul_(noise).mul_(machine.rbm.connections)
+        vbias, hbias = (torch.zeros_like(p) for p in (machine.rbm.vbias, machine.rbm.hbias))
+        weight[:visible, :first], vbias[:visible], hbias[:first] = rbm.natural
+        machine.rbm.set_natural(weight, vbias, hbias)
         machine.start_at(v)
         return machine
 
@@ -152,9 +156,9 @@ class DeepBoltzmannMachine(RowModel):
 
     @property
     def biases(self) -> list[Tensor]:
-        """Biases of all layers, the visible one first, as views of ``rbm.vbias`` and ``rbm.hbias``."""
-        even = self.rbm.vbias.split(self.widths[0::2])
-        odd = self.rbm.hbias.split(self.widths[1::2])
+        """Biases of all layers, the visible one first: those of the energy above, without offsets."""
+        _, vbias, hbias = self.rbm.natural
+        even, odd = vbias.split(self.widths[0::2]), hbias.split(self.widths[1::2])
         return [(odd if level % 2 else even)[level // 2] for level in range(len(self.widths))]
 
     def _blocks(self) -> list[tuple[slice, slice]]:
@@ -213,14 +217,14 @@ class DeepBoltzmannMachine(RowModel):
             Salakhutdinov and Hinton (2009), equations 8 and 9.
         """
         even = self._even_means(v)
-        odd = torch.sigmoid(torch.cat([v.to(even), even], -1) @ self.rbm.weight + self.rbm.hbias)
+        odd = self.rbm.transform(torch.cat([v.to(even), even], -1))
         layers = odd.split(self.widths[1::2], -1), even.split(self.widths[2::2], -1)
         return [layers[level % 2][level // 2] for level in range(len(self.widths) - 1)]
 
     @torch.no_grad()
     def _even_means(self, v: Tensor) -> Tensor:
         """The mean field of h_2, h_4, ..., after rounds odd - even from the base rates."""
-        weight, vbias, hbias = self.rbm.weight, self.rbm.vbias, self.rbm.hbias
+        weight, vbias, hbias = self.rbm.natural
         below = v.to(weight.dtype) @ weight[: self.visible] + hbias
         even = self.rbm.base_rates[self.visible :].expand(*v.shape[:-1], -1)
         for _ in range(self.mean_field_steps):
@@ -239,8 +243,6 @@ class DeepBoltzmannMachine(RowModel):
         """
         self.check(v)
         contrastive_gradient(self.rbm, torch.cat([v.to(self.rbm.weight), torch.bernoulli(self._even_means(v))], -1))
-        if self.rbm.weight.grad is not None:
-            self.rbm.weight.grad.mul_(self.rbm.connections)
 
     @torch.no_grad()
     def log_partition(self) -> LogPartition:

@@ -6,6 +6,7 @@ from pyro_gen.nn.autoregressive import (
     NADE,
     AutoregressiveEnsemble,
     AutoregressiveNetwork,
+    AutoregressivePerClass,
     CausalTransformer,
     DeepNADE,
     EoNADE,
@@ -18,7 +19,6 @@ from pyro_gen.nn.autoregressive import (
 from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
-from pyro_gen.nn.learning import centred
 from pyro_gen.nn.rbm import RBM
 from pyro_gen.nn.rbm_learning import Diagnostics
 
@@ -29,6 +29,7 @@ __all__ = [
     "RBM",
     "AutoregressiveEnsemble",
     "AutoregressiveNetwork",
+    "AutoregressivePerClass",
     "BoltzmannMachine",
     "CausalTransformer",
     "ClassRBM",
@@ -41,5 +42,4 @@ __all__ = [
     "RecurrentAR",
     "SequenceAR",
     "TabularAR",
-    "centred",
 ]

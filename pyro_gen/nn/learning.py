@@ -1,4 +1,4 @@
-"""What an update makes of a gradient, centring above all, and what every module that learns looks at on the way."""
+"""What every module that learns looks at on the way: its gradient, its weights, its chains."""
 
 from __future__ import annotations
 
@@ -23,55 +23,25 @@ SATURATED = 50.0
 """A weight that no other unit can outvote: the odds that it decides are exp(50)."""
 
 
-def centred(
-    gradients: Gradients, visible_offset: Tensor, hidden_offset: Tensor, connections: Tensor | None = None
-) -> Gradients:
-    r"""The step in the natural parameters that plain gradient descent makes in the centred ones.
-
-    With :math:`E = -(v-\mu) \cdot a' - (h-\lambda) \cdot b' - (v-\mu) W (h-\lambda)`, a descent step on
-    :math:`(W, a', b')` moves the natural parameters :math:`W, a = a' - W\lambda, b = b' - W^\top\mu` along
-
-    .. math:: g'_W = g_W - g_a \lambda^\top - \mu\, g_b^\top, \quad g'_a = g_a - g'_W \lambda, \quad
-              g'_b = g_b - g_W'^\top \mu
-
-    Args:
-        gradients: of weight (visible, hidden), visible and hidden bias.
-        visible_offset: mu, (visible,).
-        hidden_offset: lambda, (hidden,).
-        connections: 1 where a coupling exists and 0 elsewhere, (visible, hidden); None where all do. Those that do not
-            exist have no part in :math:`g'_W`, and so none in what the biases make up for.
-
-    Returns:
-        The centred gradients.
-
-    References:
-        Montavon and Mueller (2012), Deep Boltzmann machines and the centering trick. Melchior, Fischer and Wiskott
-        (2016), How to center deep Boltzmann machines, JMLR 17, Algorithm 1.
-    """
-    weight, visible, hidden = gradients
-    weight = weight.addr(visible, hidden_offset, alpha=-1).addr_(visible_offset, hidden, alpha=-1)
-    weight = weight if connections is None else weight.mul_(connections)
-    return weight, visible.addmv(weight, hidden_offset, alpha=-1), hidden.addmv(weight.mT, visible_offset, alpha=-1)
-
-
-class Hooked(torch.autograd.Function):
-    """The parameters as they are and a zero; backwards, ``hook(rows, gradients)`` sees the whole gradient.
+class Watched(torch.autograd.Function):
+    """The parameters as they are and a zero; backwards, ``watch(rows, gradients)`` sees the whole gradient.
 
     The zero goes into the contrast, so that its gradient counts the rows: minus their summed weights in the loss.
     """
 
     @staticmethod
-    def forward(ctx: Any, hook: Callable[[Tensor, Gradients], Gradients], *parameters: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, watch: Callable[[Tensor, Gradients], None], *parameters: Tensor) -> tuple[Tensor, ...]:
         """The same numbers, and a zero."""
-        ctx.hook = hook
+        ctx.watch = watch
         return *(p.view_as(p) for p in parameters), parameters[0].new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """What the hook makes of the gradients."""
+        """The gradients as they are."""
         weight, visible, hidden, rows = gradients
         with torch.no_grad():
-            return None, *ctx.hook(rows, (weight, visible, hidden))
+            ctx.watch(rows, (weight, visible, hidden))
+        return None, weight, visible, hidden
 
 
 def check_evaluation(evaluation: Partition | None) -> Partition | None:

@@ -35,9 +35,10 @@ class RBM(LearningRBM):
         evaluation: how log Z is known in ``eval()``: ``Exact``, ``AIS`` or None (exact up to 20 units on the smaller
             side).
         num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
-        centring: whether the gradient under a negative phase is the centred one (see :func:`pyro_gen.nn.centred`), with
-            sliding means of the particles as offsets. The parameters stay what they are, W, a and b; ``.grad`` is then
-            the step that the centred parametrisation would make, no longer the plain gradient.
+        centring: whether the parameters are those of the centred energy (above), with sliding means of the particles as
+            offsets; None for wherever there is a negative phase. The biases are then relative to the offsets, and
+            ``natural`` gives those of the plain energy, as ``rbm().vbias`` does. Visible biases and offsets that are as
+            the constructor left them start at the means of the first batch.
         visible_units: type of the visible units; its parameters (``log_precision``) start at the value given and are
             learned, as ``visible_log_precision`` and ``hidden_log_precision``.
         hidden_units: type of the hidden units.
@@ -66,7 +67,7 @@ class RBM(LearningRBM):
         evaluation: Partition | None = None,
         num_steps: int | None = None,
         *,
-        centring: bool = False,
+        centring: bool | None = None,
         visible_units: Units = BERNOULLI,
         hidden_units: Units = BERNOULLI,
     ) -> None:
@@ -81,10 +82,10 @@ class RBM(LearningRBM):
         self._keep_chains(self._noise(self.num_chains))
         self.register_buffer("base_rates", self.visible_units.mean(torch.zeros(visible)))
         self.register_buffer("base_variances", None)
-        if centring:
+        self.centring = isinstance(negative_phase, NegativePhase) if centring is None else centring
+        if self.centring:
             self.register_buffer("visible_offset", self.base_rates.clone())
             self.register_buffer("hidden_offset", self.hidden_units.mean(torch.zeros(hidden)))
-        self.centring = centring
         self._start_phase()
 
     def _set_units(self, visible: Units, hidden: Units) -> None:
@@ -142,14 +143,8 @@ class RBM(LearningRBM):
         rows = torch.arange(count) if count == len(x) else torch.randint(len(x), (count,))
         self.chains.copy_(x[rows.to(x.device)])
         if self.centring:
-            self.visible_offset.copy_(self.base_rates)
+            self._set_offsets(self.base_rates.clone(), self.hidden_offset)
         self._start_phase()
-
-    def _start_phase(self) -> None:
-        """Give the phase the buffers that it asks for, as they are at the start."""
-        if isinstance(self.negative_phase, NegativePhase):
-            for name, value in self.negative_phase.initial_state(self._plain(), self.base_rates).items():
-                self.register_buffer(name, value)
 
     def _start_at(self, x: Tensor) -> None:
         """Base and visible layer with the moments of the data."""
@@ -178,8 +173,8 @@ class RBM(LearningRBM):
         partition = self.partition
         if isinstance(partition, NegativePhase):
             return self.learning()
-        result = distributions.RBM(self.weight, self.vbias, self.hbias, num_steps=self.num_steps, **self.units)
-        if all(isinstance(p, nn.Parameter) for p in result.parameters):
+        result = distributions.RBM(*self.natural, num_steps=self.num_steps, **self.units)
+        if self._parameters.keys() >= {"weight", "vbias", "hbias"}:
             result.share(self._memo)  # one run of AIS for each version of the weights
         partition = with_base_rates(partition, self.base_rates, self.base_variances)
         result.partition = None if partition is None else partition.bind(result)
@@ -196,7 +191,8 @@ class RBM(LearningRBM):
             Expected wrong units (of categorical ones: sites) a row, or the squared error of the others; a scalar.
         """
         units = self.units["visible_units"]
-        return units.wrong(units.mean(self.transform(v) @ self.weight.mT + self.vbias), v).mean()
+        weight, vbias, _ = self.natural
+        return units.wrong(units.mean(self.transform(v) @ weight.mT + vbias), v).mean()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Base variances are there from data only: the state says whether."""

@@ -13,15 +13,18 @@ from pyro_gen import distributions
 from pyro_gen.distributions.misuse import refuse_misuse
 from pyro_gen.distributions.negative_phase import NegativePhase
 from pyro_gen.distributions.partition import Partition
-from pyro_gen.distributions.units import Units
+from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.base import UnitTypes
 from pyro_gen.nn.chains import ChainModule
-from pyro_gen.nn.learning import FROZEN_AFTER, Gradients, Hooked, centred, check_weights
+from pyro_gen.nn.learning import FROZEN_AFTER, Gradients, Watched, check_weights
 
 OFFSETS_EVERY = 10
 """Updates between two of the offsets, each of which costs a product with the weights."""
-OFFSETS_SHARE = 0.1
-"""Share of the present particles in the sliding means."""
+FIRST_ROWS = 100
+"""What the first batch counts for beside one row of ones and one of zeros: a loss may have scaled it to any number."""
+OFFSETS_SHARE, LEAST_SHARE, SETTLING = 0.1, 0.01, 1000
+"""Share of the present particles in the sliding means, which falls over so many updates as the means settle: offsets
+that go on to jump would be noise in a running average of the parameters."""
 
 
 class Diagnostics(NamedTuple):
@@ -40,7 +43,19 @@ class Diagnostics(NamedTuple):
 
 
 class LearningRBM(ChainModule):
-    """Weights of an RBM under a negative phase, and the gradient that an update follows.
+    r"""Weights of an RBM under a negative phase, and the gradient that an update follows.
+
+    With centring the parameters are those of the centred energy, in which a step for a weight moves no unit's mean
+    field, whatever the optimiser makes of the single gradients:
+
+    .. math:: E(v, h) = -(v-\mu) \cdot a - (h-\lambda) \cdot b - (v-\mu) W (h-\lambda)
+
+    The natural biases of the same machine are :math:`a - W\lambda` and :math:`b - W^\top\mu`. The offsets follow the
+    means of the units, and the biases follow the offsets, so that the machine stays the same.
+
+    References:
+        Montavon and Mueller (2012), Deep Boltzmann machines and the centering trick. Melchior, Fischer and Wiskott
+        (2016), How to center deep Boltzmann machines, JMLR 17.
 
     Args:
         negative_phase: how log Z is replaced in training, or a way to know it after all.
@@ -61,6 +76,7 @@ class LearningRBM(ChainModule):
     def __init__(self, negative_phase: Partition | None, evaluation: Partition | None, num_steps: int | None) -> None:
         super().__init__(negative_phase, evaluation, num_steps)
         self._before: Tensor | None = None
+        self._fresh = False
 
     def _units(self, side: str, units: Units) -> Units:
         """The units of one side with the module's parameters."""
@@ -72,9 +88,55 @@ class LearningRBM(ChainModule):
         visible, hidden = self._units("visible", self.visible_units), self._units("hidden", self.hidden_units)
         return {"visible_units": visible, "hidden_units": hidden}
 
+    @property
+    def natural(self) -> Gradients:
+        """Weight, visible and hidden bias of the energy without offsets: the parameters themselves unless centred."""
+        if not self.centring:
+            return self.weight, self.vbias, self.hbias
+        weight = self._couplings
+        return weight, self.vbias - weight @ self.hidden_offset, self.hbias - self.visible_offset @ weight
+
+    @property
+    def _couplings(self) -> Tensor:
+        return self.weight
+
+    @torch.no_grad()
+    def set_natural(self, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
+        """Become the machine of these weights and biases, whatever the offsets.
+
+        Args:
+            weight: shape (visible, hidden).
+            vbias: shape (visible,).
+            hbias: shape (hidden,).
+        """
+        for own, new in zip((self.weight, self.vbias, self.hbias), (weight, vbias, hbias), strict=True):
+            own.copy_(new)
+        if self.centring:
+            self.vbias.addmv_(self._couplings, self.hidden_offset)
+            self.hbias.addmv_(self._couplings.mT, self.visible_offset)
+
+    @torch.no_grad()
+    def _set_offsets(self, visible: Tensor, hidden: Tensor) -> None:
+        """Move the offsets, and the biases with them, so that the machine stays the same."""
+        self.vbias.addmv_(self._couplings, hidden - self.hidden_offset)
+        self.hbias.addmv_(self._couplings.mT, visible - self.visible_offset)
+        self.visible_offset, self.hidden_offset = visible, hidden
+
     def _plain(self) -> distributions.RBM:
         """The distribution without a way to know log Z."""
-        return distributions.RBM(self.weight, self.vbias, self.hbias, validate_args=False, **self.units)
+        return distributions.RBM(*self.natural, validate_args=False, **self.units)
+
+    def hidden_field(self, v: Tensor) -> Tensor:
+        """What the visible units and the bias add up to at each hidden unit.
+
+        Args:
+            v: visible states (..., visible).
+
+        Returns:
+            Fields of shape (..., hidden), of which the units' means are a function: logits for Bernoulli units.
+        """
+        weight, _, hbias = self.natural
+        return v.to(weight.dtype) @ weight + hbias
 
     def transform(self, v: Tensor) -> Tensor:
         """Means of the hidden units given v, P(h_j = 1 | v) for Bernoulli units: the features of a data point.
@@ -85,54 +147,82 @@ class LearningRBM(ChainModule):
         Returns:
             Means of shape (..., hidden).
         """
-        return self.units["hidden_units"].mean(v.to(self.weight.dtype) @ self.weight + self.hbias)
+        return self.units["hidden_units"].mean(self.hidden_field(v))
 
     def learning(self) -> distributions.RBM:
         """Advance the negative phase, whatever the mode, and give the distribution under it.
 
         Returns:
-            The distribution with the phase's snapshot, and centring and the phase's own learning on the way back to the
-            parameters.
+            The distribution with the phase's snapshot, and the phase's own learning on the gradient's way back.
         """
-        phase, parameters = cast(NegativePhase, self.negative_phase), (self.weight, self.vbias, self.hbias)
+        phase = cast(NegativePhase, self.negative_phase)
         refuse_misuse(torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1]))
         seed, step = self.key
         self.advance(phase)
-        rows = None
-        if self.centring or type(phase).learn is not NegativePhase.learn:
-            *hooked, rows = Hooked.apply(self._hook, *parameters)
-            parameters = (hooked[0], hooked[1], hooked[2])
+        rows, parameters = None, self.natural
+        if self._fresh or type(phase).learn is not NegativePhase.learn:
+            weight, vbias, hbias, rows = Watched.apply(self._watch, *parameters)
+            parameters = weight, vbias, hbias
         result = distributions.RBM(*parameters, num_steps=self.num_steps, **self.units)
         result.partition = phase.snapshot(self.state(), seed, step, rows).bind(result)
         return result
 
-    def _hook(self, rows: Tensor, gradients: Gradients) -> Gradients:
-        """Backwards through a contrast that a loss weighed with ``-rows``."""
+    def _watch(self, rows: Tensor, gradients: Gradients) -> None:
+        """On the way back through a contrast that a loss weighed with ``-rows``."""
         count = rows.abs()
         if count > 0:
-            mean = gradients[0] / count, gradients[1] / count, gradients[2] / count
-            return self.learned(mean, float(count))
-        return gradients
+            self._note((gradients[0] / count, gradients[1] / count, gradients[2] / count))
+
+    def _note(self, gradients: Gradients) -> None:
+        """What the module itself makes of the natural gradient of the mean contrast."""
+        phase = cast(NegativePhase, self.negative_phase)
+        if type(phase).learn is not NegativePhase.learn:
+            self.keep(phase.learn(self.state(), gradients))
+        if self._fresh:
+            self._fresh = False
+            self._start_at_gradient(gradients[1])
 
     @torch.no_grad()
-    def learned(self, gradients: Gradients, rows: float = 1.0) -> Gradients:
+    def learned(self, gradients: Gradients) -> Gradients:
         """What an update is to follow, given the gradient of the mean contrast; the phase learns from it as well.
 
         Args:
-            gradients: of weight, visible and hidden bias.
-            rows: factor of the result.
+            gradients: of the natural weight, visible and hidden bias.
 
         Returns:
-            The gradients, centred where the module says so.
+            Gradients of the parameters.
+        """
+        offsets = (self.visible_offset, self.hidden_offset) if self.centring else None
+        self._note(gradients)
+        if offsets is None:
+            return gradients
+        weight, visible, hidden = gradients
+        weight = weight.addr(visible, offsets[1], alpha=-1).addr_(offsets[0], hidden, alpha=-1)
+        return weight, visible, hidden
+
+    def _start_at_gradient(self, visible: Tensor) -> None:
+        """Biases, offset and base rates of the visible units at the means of the first rows, and chains drawn anew.
+
+        The gradient is what their means lack of the particles'; those of contrastive divergence, which the module does
+        not see, are what the units are without field.
         """
         phase = cast(NegativePhase, self.negative_phase)
-        self.keep(phase.learn(self.state(), gradients))
-        weight, visible, hidden = self._centred(gradients) if self.centring else gradients
-        return (weight, visible, hidden) if rows == 1.0 else (weight * rows, visible * rows, hidden * rows)
+        here, weights = phase.particles(self.state()) if phase.persistent_chains else (self.base_rates[None], None)
+        mean = (here.mean(0) if weights is None else weights @ here) - visible
+        if not isinstance(self.visible_units, BernoulliUnits):
+            self._set_offsets(mean, self.hidden_offset)
+            return
+        self.base_rates = (mean.clamp(0, 1) * FIRST_ROWS + 1) / (FIRST_ROWS + 2)
+        self.visible_offset = self.base_rates.clone()
+        self.vbias.data.copy_(self.base_rates.logit())  # a penalty may have kept the old ones for its own gradient
+        self.chains = torch.bernoulli(self.base_rates.expand_as(self.chains))
+        self._start_phase()
 
-    def _centred(self, gradients: Gradients) -> Gradients:
-        """The centred gradients, with the module's offsets."""
-        return centred(gradients, self.visible_offset, self.hidden_offset)
+    def _start_phase(self) -> None:
+        """Give the phase the buffers that it asks for, as they are at the start."""
+        if isinstance(self.negative_phase, NegativePhase):
+            for name, value in self.negative_phase.initial_state(self._plain(), self.base_rates).items():
+                self.register_buffer(name, value)
 
     @torch.no_grad()
     def particles(self, count: int | None = None) -> Tensor:
@@ -163,18 +253,21 @@ class LearningRBM(ChainModule):
         phase = cast(NegativePhase, self.negative_phase)
         self._before = before
         update = step // phase.num_steps
+        if step == 0 and self.centring and not self.vbias.any():
+            self._fresh = True
         if self.centring and update % OFFSETS_EVERY == 0:
-            self._move_offsets(phase)
+            self._move_offsets(phase, max(LEAST_SHARE, OFFSETS_SHARE / (1 + update / SETTLING)))
         if update % FROZEN_AFTER == 0:
             check_weights(self.weight)
         super().advanced(before, step)
 
-    def _move_offsets(self, phase: NegativePhase) -> None:
+    def _move_offsets(self, phase: NegativePhase, share: float) -> None:
         """Sliding means of the units, over the particles, or where the phase keeps none at the base rates."""
         states, weights = phase.particles(self.state()) if phase.persistent_chains else (self.base_rates[None], None)
-        for offset, units in ((self.visible_offset, states), (self.hidden_offset, self.transform(states))):
-            mean = units.mean(0) if weights is None else weights @ units
-            offset.lerp_(mean, OFFSETS_SHARE)
+        means = [x.mean(0) if weights is None else weights @ x for x in (states, self.transform(states))]
+        own = self.visible_offset, self.hidden_offset
+        visible, hidden = (offset.lerp(mean, share) for offset, mean in zip(own, means, strict=True))
+        self._set_offsets(visible, hidden)
 
     def diagnostics(self) -> Diagnostics:
         """How learning goes, computed when asked for and not before.

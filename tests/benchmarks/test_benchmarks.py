@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import driver, gibbs, growth
+from benchmarks import autoregressive_growth, driver, gibbs, growth
 from benchmarks.__main__ import MODES, main
 from benchmarks.paths import VARIABLE, forced, on_path
 from benchmarks.timing import Contender, Plan, Spread, interleave, ratios
@@ -100,7 +100,8 @@ def test_threads_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_nothing_is_reported_on_a_red_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     red = tmp_path / "test_red.py"
     red.write_text("def test_red(): assert False", encoding="utf-8")
-    monkeypatch.setattr(gibbs, "GATE", (str(red),))
+    for module in (gibbs, growth):
+        monkeypatch.setattr(module, "GATE", (str(red),))
     for mode in ("gibbs", "growth"):
         file = tmp_path / "report.json"
         assert main([mode, "--json", str(file), "--shapes", "6x5x4"]) == 1
@@ -118,6 +119,9 @@ def test_no_tests_are_a_red_gate(tmp_path: Path) -> None:
         ("cd", "sklearn.neural_network", {"sklearn"}),
         ("update", "learnergy", {"learnergy", "learnergy fit"}),
         ("ais", "rbms", {"rbms"}),
+        ("autoregressive", "pytorch_generative", {"pytorch-generative NADE", "pytorch-generative PixelCNN"}),
+        ("autoregressive_sampling", "nflows", {"nflows MADE"}),
+        ("autoregressive_sampling", "zuko", {"zuko MAF"}),
     ],
 )
 def test_a_missing_peer_is_reported_as_missing(
@@ -140,6 +144,26 @@ def test_growth_is_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sizes[:4] == [(2, 5, 4, 10), (9, 5, 4, 10), (6, 2, 4, 10), (6, 9, 4, 10)]
     assert all(point["seconds"]["naive"]["median"] > 0 for point in report["points"])
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_growth_of_autoregressive_densities_is_measured_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autoregressive_growth, "VALUES", {"visible": (2, 9), "hidden": (3,), "chains": (1,)})
+    picture = tmp_path / "growth.png"
+    report = _report(tmp_path / "report.json", ["autoregressive_growth", "--plot", str(picture), *SMALL])
+    assert [point["varied"] for point in report["points"]] == ["visible", "visible", "hidden", "chains"]
+    assert all(len(point["seconds"]) == 4 for point in report["points"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sampler_is_set_beside_itself_with_nothing_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [result] = _report(tmp_path / "report.json", ["autoregressive_steps", *SMALL])["results"]
+    ratio = result["contenders"]["pyro_gen RNN"]["times_quicker_than_its_rival"]
+    assert ratio["rival"] == "naive RNN"
+    assert ratio["median"] > 0
+    assert "times_quicker_than_its_rival" not in result["contenders"]["naive"]
+    assert "ratio to its rival |" in capsys.readouterr().out
 
 
 def test_a_line_of_growth_that_is_missing_is_not_drawn() -> None:

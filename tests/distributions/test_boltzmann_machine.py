@@ -271,10 +271,23 @@ def test_the_sampler_depends_neither_on_tiles_nor_on_how_sweeps_are_split(monkey
     whole = machine.sweep(start, 4, seed=7, step=0)
     halves = machine.sweep(machine.sweep(start, 2, seed=7, step=0), 2, seed=7, step=2)
     assert torch.equal(whole, halves)
+    annealed = machine.anneal(start, torch.zeros(36), torch.linspace(0, 1, 5), seed=7)
     monkeypatch.setattr("pyro_gen.distributions.chromatic.TILE_NUMBERS", 64 * 36)
+    for one, other in zip(annealed, machine.anneal(start, torch.zeros(36), torch.linspace(0, 1, 5), 7), strict=True):
+        assert torch.equal(one, other)
     assert torch.equal(whole, machine.sweep(start, 4, seed=7, step=0))
     assert torch.equal(whole[:130], machine.sweep(start[:130], 4, seed=7, step=0))
     assert not torch.equal(whole, machine.sweep(start, 4, seed=8, step=0))
+
+
+def test_elements_of_a_batch_have_random_numbers_of_their_own() -> None:
+    """Free units: 1800 bits a chain of either element, which agree by chance once in 2^1800."""
+    machine = BoltzmannMachine.from_edges(lattice_edges(6, 6), torch.zeros(2, 72), torch.zeros(36), units=SpinUnits())
+    start = torch.ones(50, 2, 36)
+    one, other = machine.sweep(start, 1, 7, 0).unbind(1)
+    assert not torch.equal(one, other)
+    one, other = machine.anneal(start, torch.zeros(36), torch.linspace(0, 1, 3), 7)[1].unbind(1)
+    assert not torch.equal(one, other)
 
 
 def test_couplings_as_matrix_and_as_edges_give_the_same_chains() -> None:

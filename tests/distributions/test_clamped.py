@@ -161,6 +161,28 @@ def test_clamped_chains_reach_the_law() -> None:
     assert torch.equal(given.marginals(3)[mask], exact[mask])
 
 
+def test_estimated_marginals_are_those_of_the_clamped_chain() -> None:
+    """Three cells bound by one hidden unit: within 0.05, over 10 standard errors, and far from unclamped ones."""
+    rbm = RBM(torch.full((3, 1), 3.0).double(), torch.full((3,), -1.5).double(), torch.full((1,), -4.5).double())
+    row, mask = torch.tensor([1.0, 1.0, 0.0]).double(), torch.tensor([True, True, False])
+    exact = rbm.given(row, mask).marginals()
+    assert abs(exact[2] - 0.5) > 0.2
+    assert (forced(rbm, row, mask, num_steps=100).marginals(500) - exact).abs().max() < 0.05
+
+
+def test_clamped_sweeps_start_at_the_evidence_and_have_random_numbers_of_their_own() -> None:
+    """Without couplings the missing cells are the random numbers: 100 bits that agree by chance once in 2^100."""
+    row, mask = torch.ones(200).double(), torch.arange(200) < 100
+    given = RBM(*Weights.normal(200, 30, scale=0.0).tensors()).given(row, mask)
+    start = torch.zeros(200).double()
+    assert torch.equal(given.gibbs(start, 0), mask.double())
+    draws = []
+    for num_steps in (1, 2):
+        torch.manual_seed(0)
+        draws.append(given.gibbs(start, num_steps))
+    assert not torch.equal(*draws)
+
+
 def test_an_unmixed_draw_is_never_passed_as_exact() -> None:
     given = forced(rbm_of((4, 3)), *evidence(4))
     with pytest.raises(ValueError, match=r"`sample` is not exact here .3 hidden units and up to 4 missing cells"):

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_gen.distributions import AIS, ClassRBM, ContrastiveDivergence, Exact
+from pyro_gen.distributions.class_rbm import _draw_label
 from pyro_gen.testing import frequencies, goodness_of_fit, states
 from tests.kernels.oracle import P_LIMIT
 
@@ -69,6 +70,14 @@ def test_exact_draws_and_chains_follow_the_law(size: tuple[int, int, int]) -> No
         assert goodness_of_fit(frequencies(rbm.sample((n,)), every) * n, law) > P_LIMIT
 
 
+def test_one_sweep_keeps_the_law_of_exact_draws() -> None:
+    """100,000 chains see a label that shares a random number with a unit of either layer; false alarm below 1e-6."""
+    rbm, n = class_rbm((3, 2, 4), scale=1.5), 100_000
+    every, law = every_value(rbm).flatten(0, 1), joint(rbm).logsumexp(-1).exp().flatten()
+    swept = rbm.sweep(rbm.sample((n,)), 1, 5, 0)
+    assert goodness_of_fit(frequencies(swept, every) * n, law) > P_LIMIT
+
+
 def test_the_gradient_of_the_label_law_is_that_of_the_enumerated_one() -> None:
     rbm = class_rbm((3, 2, 4))
     leaves = [p.requires_grad_() for p in rbm.parameters]
@@ -119,3 +128,11 @@ def test_what_cannot_be_done_raises() -> None:
         rbm.base_log_partition(value)
     with pytest.raises(NotImplementedError):
         kl_divergence(rbm, rbm)
+
+
+def test_labels_are_the_quantiles_of_their_law() -> None:
+    """Over an even grid of uniforms every class has its share, to the grid."""
+    logits = torch.tensor([0.3, -1.0, 2.0, 0.0]).double()
+    grid = (torch.arange(4000).double() + 0.5) / 4000
+    shares = _draw_label(logits.expand(4000, 4), grid).mean(0)
+    torch.testing.assert_close(shares, logits.softmax(-1), rtol=0, atol=1 / 4000)

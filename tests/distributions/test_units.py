@@ -334,3 +334,19 @@ def test_values_of_another_space_are_refused(name: str) -> None:
     for value in values:
         with pytest.raises(ValueError, match="support"):
             law.log_prob(torch.tensor(value))
+
+
+def test_a_prediction_is_wrong_by_expected_units_or_sites_or_by_squares() -> None:
+    def wrong(units: Units, mean: list[float], states: list[float]) -> float:
+        return units.wrong(torch.tensor(mean), torch.tensor(states)).item()
+
+    assert wrong(BernoulliUnits(), [0.25, 0.5], [1.0, 0.0]) == pytest.approx(0.75 + 0.5)
+    assert wrong(SpinUnits(), [0.0, 0.5], [1.0, -1.0]) == pytest.approx(0.5 + 0.75)
+    assert wrong(PottsUnits(3), [0.2, 0.3, 0.5, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]) == pytest.approx(0.7)
+    assert wrong(GaussianUnits(), [0.0, 3.0], [2.0, 2.0]) == pytest.approx(5.0)
+
+
+def test_a_constant_unit_gets_a_share_of_the_average_variance() -> None:
+    mean, variance = torch.zeros(3).double(), torch.tensor([0.0, 2.0, 4.0], dtype=torch.float64)
+    _, units = GaussianUnits().from_moments(mean, variance, 0.1)
+    close(torch.as_tensor(units.log_precision), -torch.tensor([0.2, 2.0, 4.0], dtype=torch.float64).log())

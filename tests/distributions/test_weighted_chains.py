@@ -29,22 +29,20 @@ def path(phase: WeightedChains, scales: list[float]) -> tuple[dict[str, Tensor],
 
 
 def test_log_z_and_both_laws_survive_that_chains_are_drawn_anew() -> None:
-    """Log Z within 0.05: 5 standard errors of 16,000 witnesses, whose effective size is 2000 at the first update.
+    """Log Z within 0.08, 6 standard deviations of such runs (0.0136 over 20); one sweep forgets no wrong copy.
 
-    The groups' laws are within twice the 99.99 % quantile of iid draws, since copies are none.
+    The groups' laws are within 1.5 times the 99.99 % quantile of iid draws, since copies are none.
     """
-    phase = WeightedChains(8000, num_steps=2, num_witnesses=16_000, resample_below=0.9)
-    state, drawn = path(phase, [1.0, 2.0, 1.5, 1.8])
-    assert drawn >= 2
-    exact = model(1.8)
-    assert abs(phase.diagnostics(state)["log_partition"] - exact.log_partition().value) < 0.05
+    phase = WeightedChains(8000, num_steps=1, num_witnesses=16_000, resample_below=0.9)
+    state, drawn = path(phase, [1.0, 2.0])
+    assert drawn == 2
+    exact = model(2.0)
+    assert abs(phase.diagnostics(state)["log_partition"] - exact.log_partition().value) < 0.08
     law = exact.log_prob(exact.enumerate_support()).exp()
     for group in (slice(0, 8000), slice(8000, None)):
-        weights = state["log_weights"][group].softmax(0)
         numbers = (state["chains"][group].long() << torch.arange(4)).sum(-1)
-        found = torch.zeros(16).double().index_add(0, numbers, weights)
-        assert total_variation(found, law) < 2 * multinomial_floor(law, len(weights), 0.9999)
-        assert total_variation(found, law.flip(0)) > 4 * multinomial_floor(law, len(weights), 0.9999)
+        found = torch.bincount(numbers, minlength=16) / len(numbers)
+        assert total_variation(found, law) < 1.5 * multinomial_floor(law, len(numbers), 0.9999)
 
 
 def test_every_chain_is_drawn_by_its_weight_in_the_mean() -> None:

@@ -38,7 +38,7 @@ def no_guide(*_: object) -> None:
 
 def setting(phase: NegativePhase | Exact, count: int = 12) -> tuple[nn.RBM, Tensor]:
     x = torch.randint(2, (count, 6)).double()
-    rbm = nn.RBM.from_data(x, 4, negative_phase=phase)
+    rbm = nn.RBM.from_data(x, 4, negative_phase=phase, centring=False)
     with torch.no_grad():
         rbm.weight.normal_()
     return rbm, x

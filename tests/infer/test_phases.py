@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import pytest
@@ -28,8 +28,7 @@ from pyro_gen.infer import (
     contrastive_gradient,
 )
 from pyro_gen.kernels import rbm_gibbs
-from pyro_gen.nn.learning import centred
-from pyro_gen.testing import multinomial_floor, total_variation
+from pyro_gen.testing import multinomial_floor, states, total_variation
 from tests.phases import LAYERED, PHASES, gradients
 
 
@@ -71,28 +70,93 @@ def svi_step(rbm: nn.RBM, x: Tensor, scale: float) -> None:
     Trace_ELBO().differentiable_loss(model, lambda x: None, x).backward()
 
 
-def test_the_centred_gradient_is_plain_descent_on_the_centred_parameters() -> None:
+def test_the_centred_gradient_is_that_of_the_parameters_of_the_centred_energy() -> None:
     rbm, x = setting(PersistentChains(20, 2), centring=True)
-    mu, lam = torch.rand(6).double(), torch.rand(4).double()
-    rbm.visible_offset.copy_(mu), rbm.hidden_offset.copy_(lam)
-    weight, vbias, hbias = (p.detach().clone() for p in (rbm.weight, rbm.vbias, rbm.hbias))
-    moved = [weight.clone(), vbias + weight @ lam, hbias + mu @ weight]  # W, a' and b'
-    for p in moved:
-        p.requires_grad_()
+    rbm.visible_offset.copy_(torch.rand(6)), rbm.hidden_offset.copy_(torch.rand(4))
     rbm.step += 2  # between two moves of the offsets
     twin = copy.deepcopy(rbm)
     contrastive_gradient(rbm, x)
-    natural = distributions.RBM(moved[0], moved[1] - moved[0] @ lam, moved[2] - mu @ moved[0])
-    loss = natural.free_energy(x).mean() - natural.free_energy(rbm.chains).mean()
-    g = torch.autograd.grad(loss, moved)
-    rate = 0.3
-    w, a, b = (p.detach() - rate * d for p, d in zip(moved, g, strict=True))
-    wanted = w, a - w @ lam, b - mu @ w
-    for p, d, target in zip((weight, vbias, hbias), gradients(rbm), wanted, strict=True):
-        torch.testing.assert_close(p - rate * d, target, rtol=1e-12, atol=1e-12)
+
+    def free_energy(v: Tensor) -> Tensor:
+        """Minus the log of the sum over all h of exp(-E), with E as Montavon and Mueller (2012) write it."""
+        v, h = v - rbm.visible_offset, states(4) - rbm.hidden_offset
+        return -((v @ rbm.vbias).unsqueeze(-1) + h @ rbm.hbias + v @ rbm.weight @ h.mT).logsumexp(-1)
+
+    wanted = torch.autograd.grad(free_energy(x).mean() - free_energy(rbm.chains).mean(), list(rbm.parameters()))
+    for found, gradient in zip(gradients(rbm), wanted, strict=True):
+        torch.testing.assert_close(found, gradient, rtol=1e-12, atol=1e-12)
     svi_step(twin, x, 100)
     for ours, theirs in zip(gradients(rbm), gradients(twin), strict=True):
         torch.testing.assert_close(100 * ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_moving_the_offsets_leaves_the_machine_as_it_is() -> None:
+    rbm, x = setting(PersistentChains(20, 2), centring=True)
+    before = rbm.eval()().log_prob(x), rbm.visible_offset.clone(), rbm.vbias.detach().clone()
+    rbm.train()().log_prob(x)  # the first update moves them
+    assert not torch.equal(rbm.visible_offset, before[1])
+    assert not torch.equal(rbm.vbias, before[2])
+    torch.testing.assert_close(rbm.eval()().log_prob(x), before[0])
+
+
+def test_natural_biases_are_set_and_read_whatever_the_offsets() -> None:
+    rbm, _ = setting(PersistentChains(20, 2), centring=True)
+    rbm.visible_offset.copy_(torch.rand(6)), rbm.hidden_offset.copy_(torch.rand(4))
+    wanted = torch.randn(6, 4).double(), torch.randn(6).double(), torch.randn(4).double()
+    rbm.set_natural(*wanted)
+    for found, own, target in zip(rbm.natural, rbm().parameters, wanted, strict=True):
+        torch.testing.assert_close(found, target)
+        torch.testing.assert_close(own, target)
+
+
+@pytest.mark.parametrize("phase", [PersistentChains(20), WeightedChains(20, 1, 5)], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("by_svi", [False, True], ids=["step", "svi"])
+def test_visible_biases_that_nobody_set_start_at_the_first_batch(phase: NegativePhase, by_svi: bool) -> None:
+    x = torch.bernoulli(torch.tensor([0.05, 0.3, 0.5, 0.6, 0.8, 1.0]).expand(200, -1)).double()
+    rbm = nn.RBM(6, 4, phase).double()
+    for batch in x.split(50)[:2]:
+        svi_step(rbm, batch, 50) if by_svi else contrastive_gradient(rbm, batch)
+    wanted = (x[:50].mean(0) * 100 + 1) / 102
+    torch.testing.assert_close(rbm.vbias.detach(), wanted.logit())
+    torch.testing.assert_close(rbm.base_rates, wanted)
+    assert torch.equal(rbm.visible_offset, rbm.base_rates)
+    mine = nn.RBM(6, 4, phase).double()
+    with torch.no_grad():
+        mine.vbias[0] = 1e-3  # somebody set them
+    contrastive_gradient(mine, x)
+    assert mine.vbias.abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("scale", [1, 10, 60_000])
+def test_the_start_at_the_first_batch_does_not_know_how_its_loss_is_scaled(scale: int) -> None:
+    x = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0, 1.0]).expand(10, -1).double()
+    rbm = nn.RBM(6, 4).double()
+    with pyro.poutine.scale(scale=scale / 10):
+        svi_step(rbm, x, 10)
+    torch.testing.assert_close(rbm.base_rates, (100 * x[0] + 1) / 102)
+
+
+def test_the_first_batch_of_contrastive_divergence_is_told_from_its_mirror_image() -> None:
+    """By SVI the module sees only the gradient; the particles are what units without field are, up to their noise."""
+    x = torch.bernoulli(torch.tensor([0.05, 0.3, 0.5, 0.6, 0.8, 1.0]).expand(2000, -1)).double()
+    rbm = nn.RBM(6, 4, ContrastiveDivergence(1)).double()
+    svi_step(rbm, x, 2000)
+    torch.testing.assert_close(rbm.base_rates, x.mean(0), rtol=0, atol=0.06)  # five standard errors of 2000 coins
+
+
+def test_adam_learns_centred_parameters_as_well() -> None:
+    x = datasets.bars_and_stripes(3, 3)
+    found = []
+    for centring in (False, True):
+        torch.manual_seed(0)
+        rbm = nn.RBM(9, 8, TemperedChains(20, 2), Exact(), centring=centring)
+        optimizer = torch.optim.Adam(rbm.parameters(), lr=0.01)
+        for _ in range(600):
+            contrastive_gradient(rbm, x)
+            optimizer.step()
+        found.append(rbm.eval()().log_prob(x).mean().item())
+    plain, centred = found
+    assert centred > max(plain, -3.6)  # the optimum is -2.64, independent pixels have -6.24
 
 
 @pytest.mark.parametrize(
@@ -115,8 +179,10 @@ def test_offsets_are_sliding_means_of_the_particles_in_every_tenth_update(phase:
         if update % 10 == 0:
             states, weights = phase.particles(rbm.state()) if phase.persistent_chains else (rbm.base_rates[None], None)
             share = torch.full((len(states),), 1 / len(states)).double() if weights is None else weights
-            on = torch.sigmoid(states @ rbm.weight + rbm.hbias).detach()
-            visible, hidden = 0.9 * visible + 0.1 * share @ states, 0.9 * hidden + 0.1 * share @ on
+            on = rbm.transform(states).detach()
+            present = 0.1 / (1 + update / 1000)
+            visible = (1 - present) * visible + present * share @ states
+            hidden = (1 - present) * hidden + present * share @ on
         torch.testing.assert_close(rbm.visible_offset, visible)
         torch.testing.assert_close(rbm.hidden_offset, hidden)
         with torch.no_grad():
@@ -129,17 +195,16 @@ def test_centring_makes_learning_blind_to_flips_of_the_data() -> None:
     start = torch.randn(9, 5).double() * 0.5
     found = []
     for data, sign in ((x, 1.0), (1 - x, -1.0)):
-        rbm = nn.RBM.from_data(data, 5, negative_phase=ContrastiveDivergence(1), centring=True)
+        rbm = nn.RBM.from_data(data, 5, negative_phase=Exact(), evaluation=Exact(), centring=True)
         with torch.no_grad():
             rbm.weight.copy_(sign * start)
-            rbm.hbias.copy_(-rbm.base_rates @ rbm.weight)
+            rbm.hbias.zero_()
         for _ in range(600):
-            distribution = distributions.RBM(rbm.weight, rbm.vbias, rbm.hbias, Exact())
-            g = torch.autograd.grad(-distribution.log_prob(data).mean(), list(rbm.parameters()))
-            g = centred((g[0], g[1], g[2]), rbm.base_rates, torch.full((5,), 0.5).double())
+            rbm.zero_grad()
+            (-rbm().log_prob(data).mean()).backward()
             with torch.no_grad():
-                for p, d in zip(rbm.parameters(), g, strict=True):
-                    p.sub_(0.5 * d)
+                for p in rbm.parameters():
+                    p.sub_(0.5 * cast(Tensor, p.grad))
         found.append(rbm.eval()().log_prob(data).mean().item())
     assert found[0] == pytest.approx(found[1], abs=1e-9)
     assert found[0] > -5.0  # and it did learn: independent pixels have -6.24

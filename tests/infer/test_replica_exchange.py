@@ -91,6 +91,16 @@ def test_swap_rates_are_those_of_the_enumerated_laws() -> None:
     assert info.swap_rate[1].isnan()
 
 
+@pytest.mark.parametrize("num_steps", [1, 2])
+def test_even_and_odd_pairs_swap_in_turn(num_steps: int) -> None:
+    kernel = ReplicaExchange(ising_lattice(4, 4, 0.5), [1.0, 0.7, 0.4, 0.1], num_steps=num_steps, num_chains=50)
+    state, waits = kernel.init(seed=3), []
+    for _ in range(3):
+        state, info = kernel.step(state)
+        waits.append(info.swap_rate.isnan().tolist())
+    assert waits == [[False, True, False], [True, False, True], [False, True, False]]
+
+
 def test_the_step_is_pure() -> None:
     kernel = ReplicaExchange(ising_lattice(4, 4, 0.5), BETAS)
     state = kernel.init(seed=3)

@@ -18,7 +18,7 @@ V = states(4).double()[[1, 6, 11]]
 
 
 def network(phase: Exact | PersistentChains | None = None, size: int = 3) -> DeepBeliefNetwork:
-    net = DeepBeliefNetwork(4, [3, 2], size=size, negative_phase=phase or Exact()).double()
+    net = DeepBeliefNetwork(4, [3, 2], size=size, negative_phase=phase or Exact(), centring=False).double()
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return net

@@ -132,10 +132,15 @@ def test_reweighted_wake_sleep_comes_near_maximum_likelihood() -> None:
 
 
 def test_persistent_chains_serve_the_prior_under_wake_sleep() -> None:
-    network = DeepBeliefNetwork(4, [4, 4], size=30, negative_phase=PersistentChains(num_chains=100, num_steps=5))
-    before = int(network.prior.step)
-    assert fitted(network, WakeSleep(10)) > -1.792 - 0.12
-    assert int(network.prior.step) == before + 5 * 600
+    """The median of three runs, as one of 12 measured ended in a local optimum (-2.05): false alarm 2 %."""
+    reached = []
+    for _ in range(3):
+        pyro.clear_param_store()  # names are those of the run before
+        network = DeepBeliefNetwork(4, [4, 4], size=30, negative_phase=PersistentChains(num_chains=100, num_steps=5))
+        before = int(network.prior.step)
+        reached.append(fitted(network, WakeSleep(10)))
+        assert int(network.prior.step) == before + 5 * 600
+    assert sorted(reached)[1] > -1.792 - 0.12
 
 
 def test_plain_wake_sleep_learns_but_stays_behind() -> None:
@@ -178,6 +183,15 @@ def test_a_prior_without_log_z_is_no_number() -> None:
     network = DeepBeliefNetwork(30, [25, 25], size=3)
     with pytest.raises(ValueError, match="log Z is not known"):
         network.lower_bound(torch.zeros(2, 30))
+
+
+def test_draws_of_the_prior_are_swept_on_from_its_chains() -> None:
+    """Without couplings one sweep makes 900 fair coins of chains that are all on: 6 standard deviations are 0.1."""
+    network = DeepBeliefNetwork(4, [3, 2], size=3, negative_phase=PersistentChains(7), evaluation=AIS(10, 5)).eval()
+    network.prior.chains.fill_(1)
+    torch.nn.init.zeros_(network.prior.weight)
+    assert (network.sample_prior(300, num_steps=0) == 1).all()
+    assert network.sample_prior(300, num_steps=1).mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_weights_travel_as_a_state_dict() -> None:

@@ -126,3 +126,11 @@ def test_every_update_has_random_numbers_of_its_own(phase: PersistentChains | Co
     torch.nn.init.normal_(rbm.vbias, std=1e-3)
     value = rbm.encode(torch.ones(8, 30), torch.zeros(8).long())
     assert not torch.equal(rbm.joint().log_prob(value), rbm.joint().log_prob(value))
+
+
+def test_a_dropped_unit_is_missing_in_the_score_of_every_class() -> None:
+    """Classes that differ in their bias alone have the bias' law, whichever units are dropped."""
+    rbm = nn.ClassRBM(4, 30, 2, dropout=0.5).double()
+    torch.nn.init.zeros_(rbm.label_weight)
+    torch.nn.init.normal_(rbm.label_bias)
+    torch.testing.assert_close(rbm.train()(V).probs, rbm.label_bias.softmax(-1).expand(4, 2))

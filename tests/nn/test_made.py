@@ -104,6 +104,17 @@ def test_a_set_of_masks_is_a_density_of_its_own() -> None:
     torch.testing.assert_close(first.exp().sum().item(), 1.0)
 
 
+def test_an_ensemble_of_masks_averages_their_probabilities() -> None:
+    made = random(nn.MADE(4, [6, 5]))
+    ensemble = nn.AutoregressiveEnsemble([made.masked(seed) for seed in (None, 1, 2)])
+    x = made().enumerate_support()
+    expected = torch.stack([made.masked(seed)().log_prob(x).exp() for seed in (None, 1, 2)]).mean(0)
+    torch.testing.assert_close(ensemble().log_prob(x).exp(), expected)
+    assert expected.sum().item() == pytest.approx(1, abs=1e-12)
+    assert ensemble.num_parameters == max(made.masked(seed).num_parameters for seed in (None, 1, 2))
+    assert {id(p) for p in ensemble.parameters()} == {id(p) for p in made.parameters()}  # no weight of its own
+
+
 def test_views_share_weights_and_learn_together() -> None:
     made = random(nn.MADE(4, [6]))
     views = [made.masked(seed) for seed in range(3)]
@@ -148,3 +159,17 @@ def test_infinite_weights_behind_a_mask_do_no_harm() -> None:
 def test_a_layer_without_units_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`hidden_features` must be at least 1 for each layer, got \[3, 0\]"):
         nn.MADE(4, [3, 0])
+
+
+def test_masks_are_kept_until_the_degrees_change() -> None:
+    made = nn.MADE(5, [7])
+    first, other = made.masks(), made.masked(seed=1)
+    assert made.masks() is first
+    assert other.masks() is not first
+    assert made.masks() is first  # the view has its own
+    made.resample(1)
+    for mine, its in zip(made.masks(), other.masks(), strict=True):
+        assert torch.equal(mine, its)
+    made.load_state_dict(nn.MADE(5, [7]).state_dict())
+    for mine, its in zip(made.masks(), first, strict=True):
+        assert torch.equal(mine, its)

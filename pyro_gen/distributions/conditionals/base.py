@@ -26,6 +26,9 @@ class OfEach(constraints.Constraint):
         checked: Tensor = self.base.check(value).all(-1)
         return checked
 
+    def __repr__(self) -> str:
+        return f"OfEach({self.base})"
+
 
 class Conditional(ABC):
     """A family of laws of one number: what picks a member, how it is scored, drawn and shown to a network.

@@ -160,6 +160,9 @@ class Labels(constraints.Constraint):
         """Whether each value is such a number."""
         return (value >= 0) & (value % 1 == 0) & (value < torch.tensor(self.num_states, device=value.device))
 
+    def __repr__(self) -> str:
+        return f"Labels({self.num_states})"
+
 
 @dataclass(frozen=True)
 class DiscretizedLogisticConditional(Conditional):

@@ -24,6 +24,9 @@ class Finite(constraints.Constraint):
         low, high = flat.amin(-1), flat.amax(-1)  # NaN comes through; a tenth of the time of comparing each number
         return (low >= self.low) & (low > -math.inf) & (high < math.inf)
 
+    def __repr__(self) -> str:
+        return "Finite()" if self.low == -math.inf else f"Finite(low={self.low})"
+
 
 class Units(ABC):
     """What an energy model asks of the units of one side; fields, states and means have shape (..., units)."""

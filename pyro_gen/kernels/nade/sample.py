@@ -40,7 +40,7 @@ def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor,
         Larochelle and Murray (2011), The neural autoregressive distribution estimator, Section 3.
 
     Example:
-        >>> uniforms = torch.tensor([[0.4], [0.8], [0.8]])
+        >>> uniforms = torch.tensor([[0.4], [0.8], [0.9]])
         >>> nade_sample(uniforms, torch.ones(3, 1, 2), torch.zeros(1, 2), torch.ones(3, 1, 2), torch.zeros(1, 3))
         (tensor([[1., 1., 0.]]), tensor([[1.0000, 1.4621, 1.7616]]))
     """

@@ -2,7 +2,7 @@
 
 from pyro_gen.nn.autoregressive.base import AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.deep import DeepNADE, EoNADE
-from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
+from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble, AutoregressivePerClass
 from pyro_gen.nn.autoregressive.linear import FVSBN, PerConditionalMLP
 from pyro_gen.nn.autoregressive.made import MADE
 from pyro_gen.nn.autoregressive.nade import NADE
@@ -17,6 +17,7 @@ __all__ = [
     "NADE",
     "AutoregressiveEnsemble",
     "AutoregressiveNetwork",
+    "AutoregressivePerClass",
     "CausalTransformer",
     "DeepNADE",
     "EoNADE",

@@ -11,6 +11,7 @@ from torch import Size, Tensor, nn
 
 from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
+from pyro_gen.nn.autoregressive.snapshot import snapshot
 
 BERNOULLI = BernoulliConditional()
 
@@ -45,6 +46,7 @@ class AutoregressiveNetwork(nn.Module):
 
     order: Tensor
     valid: Tensor | None
+    like: Tensor
 
     def __init__(
         self,
@@ -59,14 +61,16 @@ class AutoregressiveNetwork(nn.Module):
         self.event_shape = Size((features,) if isinstance(features, int) else tuple(features))
         if not self.event_shape or min(self.event_shape) < 1:
             raise ValueError(f"`features` must be at least 1, got {features}")
-        if context < 0:
-            raise ValueError(f"`context` must not be negative, got {context}")
+        check_context_width(context)
+        if not isinstance(conditional, Conditional):
+            raise ValueError(f"`conditional` must be a law such as BernoulliConditional(), got {conditional!r}")
         conditional.check(self.features)
         self.context, self.conditional = context, conditional
         order = checked_order(order, self.features)
         valid = conditional.valid(self.features)
         self.register_buffer("order", order)
         self.register_buffer("valid", valid, persistent=False)
+        self.register_buffer("like", torch.empty(0), persistent=False)
         shape = self.features, conditional.num_parameters
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
         self.from_context = nn.Linear(context, math.prod(shape), bias=False) if context else None
@@ -81,7 +85,7 @@ class AutoregressiveNetwork(nn.Module):
     @property
     def example(self) -> Tensor:
         """Any of the weights: their dtype, and where they are."""
-        return next(self.parameters())
+        return next(self.parameters(), self.like)  # weights with priors are no parameters
 
     @property
     def num_parameters(self) -> int:
@@ -94,7 +98,7 @@ class AutoregressiveNetwork(nn.Module):
         Args:
             context: (..., context) where the network takes one; its batch shape is that of the density.
         """
-        return Autoregressive(self, context)
+        return Autoregressive(snapshot(self), context)
 
     @classmethod
     def from_data(cls, x: Tensor, *args: Any, **settings: Any) -> Self:
@@ -108,6 +112,9 @@ class AutoregressiveNetwork(nn.Module):
         if len(x) < 1 or x.dim() < 2:
             raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {tuple(x.shape)}")
         network = cls(x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), *args, **settings)
+        support = network.conditional.support(network.features)
+        if not support.check(x.flatten(1)).all():
+            raise ValueError(f"`x` must lie in the support of the laws, {support}, in every row")
         network.start_at(x)
         return network
 
@@ -154,12 +161,16 @@ class AutoregressiveNetwork(nn.Module):
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws in the layout of the event, (n, features, parameters)."""
-        parameters = self.network(self.encode(value[:, self.order]), context)
-        return self._finished(parameters, self._shift(context), slice(None))[:, self.order.argsort()]
+        return self.parameters_in_order(value[:, self.order], context)[:, self.order.argsort()]
+
+    def parameters_in_order(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """Parameters of all laws for values in the order of generation, and in that order themselves."""
+        return self._finished(self.network(self.encode(value), context), self._shift(context), slice(None))
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Log probability of each row, in nats."""
-        return self.conditional.log_prob(self.parameters_of(value, context), value).sum(-1)
+        """Log probability of each row, in nats; nothing but the values is brought into another order."""
+        value = value[:, self.order]
+        return self.conditional.log_prob(self.parameters_in_order(value, context), value).sum(-1)
 
     def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Place]:
         """Parameters of the first feature's law, and where generation stands."""
@@ -184,6 +195,10 @@ class AutoregressiveNetwork(nn.Module):
             log_prob = log_prob + self.conditional.log_prob(parameters, values[-1])
         return torch.stack(values, -1), log_prob
 
+    def extra_repr(self) -> str:
+        """Shape of an event, width of the context, and the family of the laws."""
+        return f"event_shape={tuple(self.event_shape)}, context={self.context}, conditional={self.conditional}"
+
     def _shift(self, context: Tensor | None) -> Tensor | None:
         if context is None or self.from_context is None:
             return None
@@ -205,10 +220,20 @@ def checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tensor
     """An order as a tensor of its own, 0, 1, 2, ... for None; raises unless it holds every feature once."""
     if order is None:
         return torch.arange(features)
-    order = torch.as_tensor(order, dtype=torch.int64).detach().clone()
-    if order.shape != (features,) or not torch.equal(order.sort().values, torch.arange(features, device=order.device)):
-        raise ValueError(f"`order` must hold each of 0 ... {features - 1} once, got {order.tolist()}")
-    return order
+    given = torch.as_tensor(order).detach()
+    whole = given.clone().long()
+    numbers = torch.arange(features, device=whole.device)
+    if given.is_floating_point() or whole.shape != (features,) or not torch.equal(whole.sort().values, numbers):
+        raise ValueError(f"`order` must hold each of 0 ... {features - 1} once, got {given.tolist()}")
+    return whole
 
 
-__all__ = ["AutoregressiveNetwork", "Place", "checked_order"]
+def check_context_width(context: int) -> None:
+    """Raise, naming the argument, unless a context of that width makes sense."""
+    if not isinstance(context, int):
+        raise ValueError(f"`context` must be a whole number, the width of the context, got {context!r}")
+    if context < 0:
+        raise ValueError(f"`context` must not be negative, got {context}")
+
+
+__all__ = ["AutoregressiveNetwork", "Place", "check_context_width", "checked_order"]

@@ -15,8 +15,15 @@ from torch.utils.checkpoint import checkpoint
 from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.distributions.order_agnostic import OrderAgnostic
-from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork, Place, checked_order
+from pyro_gen.nn.autoregressive.base import (
+    BERNOULLI,
+    AutoregressiveNetwork,
+    Place,
+    check_context_width,
+    checked_order,
+)
 from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
+from pyro_gen.nn.autoregressive.snapshot import snapshot
 
 BLOCK = 2**22
 """Hidden activations that are held at once."""
@@ -38,7 +45,7 @@ class DeepNADE(AutoregressiveNetwork):
     log probability over all orders, for one pass: ``pyro.sample("x", deep(context), obs=x)`` trains all of them.
 
     Args:
-        features: number of features D.
+        features: number of features D, or the shape of an event.
         hidden_features: units of each hidden layer.
         context: width of the context.
         order: features in the order of generation; None for 0, 1, 2, ...
@@ -61,7 +68,7 @@ class DeepNADE(AutoregressiveNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         hidden_features: int | Sequence[int],
         context: int = 0,
         order: Sequence[int] | Tensor | None = None,
@@ -74,8 +81,7 @@ class DeepNADE(AutoregressiveNetwork):
         sizes = (hidden_features,) if isinstance(hidden_features, int) else tuple(hidden_features)
         if not sizes or min(sizes) < 1:
             raise ValueError(f"`hidden_features` must name one hidden layer or more of at least 1 unit, got {sizes}")
-        if context < 0:
-            raise ValueError(f"`context` must not be negative, got {context}")
+        check_context_width(context)
         self.hidden_features = sizes
         self.context, self.activation, self.order_agnostic = context, activation, order_agnostic
         width, parameters = conditional.width, conditional.num_parameters
@@ -105,8 +111,8 @@ class DeepNADE(AutoregressiveNetwork):
         if order is not None:
             return self.with_order(order)(context)
         if self.order_agnostic and self.training and torch.is_grad_enabled():
-            return OrderAgnostic(self, context)
-        return Autoregressive(self, context)
+            return OrderAgnostic(snapshot(self), context)
+        return Autoregressive(snapshot(self), context)
 
     def with_order(self, order: Sequence[int] | Tensor) -> Self:
         """The same weights, shared and not copied, in another order; a call gives the density, in training too.
@@ -164,6 +170,10 @@ class DeepNADE(AutoregressiveNetwork):
             return self.network(self.encode(value[:, place]), context)[:, back]
         parameters = self.network(self.encode(value.gather(1, place)), context)
         return parameters.gather(1, back.unsqueeze(-1).expand_as(parameters))
+
+    def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """Log probability of each row, in nats; each may have an order of its own."""
+        return self.conditional.log_prob(self.parameters_of(value, context), value).sum(-1)
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws in the order of generation, a block of places after the other."""

@@ -76,8 +76,11 @@ class AutoregressiveEnsemble(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Numbers that are learned, those that members share counted once."""
-        counts = {id(member.example): member.num_parameters for member in self.networks}
+        """Numbers that are learned; of members that share them, those of the largest."""
+        counts: dict[int, int] = {}
+        for member in self.networks:
+            weights = id(member.example)
+            counts[weights] = max(member.num_parameters, counts.get(weights, 0))
         return sum(counts.values()) + (len(self.logits) - 1 if self.learn_weights else 0)
 
     def forward(self, context: Tensor | None = None) -> distributions.AutoregressiveEnsemble:
@@ -92,4 +95,50 @@ class AutoregressiveEnsemble(nn.Module):
         return distributions.AutoregressiveEnsemble([member(context) for member in self.networks], self.logits)
 
 
-__all__ = ["AutoregressiveEnsemble"]
+class AutoregressivePerClass(AutoregressiveEnsemble):
+    r"""A network of its own for each class, the class being the context.
+
+    .. math:: p(x | c) = \sum_y c_y\, p_y(x), \qquad c \text{ one-hot, or probabilities of the classes}
+
+    Nothing is shared between the classes: each network may be trained by itself on the rows of its class, which costs
+    the least, as a log probability given a context asks all networks.
+
+    Args:
+        members: the networks, which take no context.
+
+    Raises:
+        ValueError: there is no network, their events differ, or one takes a context.
+
+    Example:
+        >>> from pyro_gen import nn
+        >>> digits = AutoregressivePerClass([nn.FVSBN(3) for _ in range(10)])
+        >>> digits(torch.eye(10)[[7, 7, 1]]).sample().shape
+        torch.Size([3, 3])
+    """
+
+    def __init__(self, members: Sequence[AutoregressiveNetwork]) -> None:
+        super().__init__(members)
+        if super().context:
+            raise ValueError(f"`members` must take no context, the class is their context, got {super().context}")
+
+    @property
+    def context(self) -> int:
+        """One number for each class."""
+        return len(self.members)
+
+    def forward(self, context: Tensor | None = None) -> distributions.AutoregressiveEnsemble:
+        """The densities of the classes.
+
+        Args:
+            context: one-hot rows, or probabilities of the classes, (..., classes).
+
+        Raises:
+            ValueError: there is no context, or one of another width.
+        """
+        if context is None or context.shape[-1:] != (self.context,):
+            shape = None if context is None else tuple(context.shape)
+            raise ValueError(f"`context` must have shape (..., {self.context}), got {shape}")
+        return distributions.AutoregressiveEnsemble([member() for member in self.networks], context.log())
+
+
+__all__ = ["AutoregressiveEnsemble", "AutoregressivePerClass"]

@@ -24,7 +24,7 @@ class FVSBN(AutoregressiveNetwork):
     with O(D^2) parameters; for other laws than Bernoulli f is the vector of their parameters.
 
     Args:
-        features: number of features D.
+        features: number of features D, or the shape of an event.
         context: width of the context.
         order: features in the order of generation.
         conditional: the family of the single laws.
@@ -42,14 +42,15 @@ class FVSBN(AutoregressiveNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         context: int = 0,
         order: Sequence[int] | Tensor | None = None,
         conditional: Conditional = BERNOULLI,
     ) -> None:
         super().__init__(features, context, order, conditional)
-        self.weight = nn.Parameter(torch.zeros(features, conditional.width, features, conditional.num_parameters))
-        self.register_buffer("mask", before(features)[:, None, :, None], persistent=False)
+        count = self.features
+        self.weight = nn.Parameter(torch.zeros(count, conditional.width, count, conditional.num_parameters))
+        self.register_buffer("mask", before(count)[:, None, :, None], persistent=False)
 
     @property
     def num_parameters(self) -> int:
@@ -84,7 +85,7 @@ class PerConditionalMLP(AutoregressiveNetwork):
     with O(D^2 H) parameters.
 
     Args:
-        features: number of features D.
+        features: number of features D, or the shape of an event.
         hidden_features: hidden units H of each law.
         context: width of the context, which the hidden units see too.
         order: features in the order of generation.
@@ -106,7 +107,7 @@ class PerConditionalMLP(AutoregressiveNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         hidden_features: int,
         context: int = 0,
         order: Sequence[int] | Tensor | None = None,
@@ -117,15 +118,13 @@ class PerConditionalMLP(AutoregressiveNetwork):
         if hidden_features < 1:
             raise ValueError(f"`hidden_features` must be at least 1, got {hidden_features}")
         self.hidden_features, self.activation = hidden_features, activation
-        width, parameters = conditional.width, conditional.num_parameters
-        inputs = (torch.arange(features) * width + context).clamp(min=1)
-        self.weight = nn.Parameter(
-            torch.randn(features, width, features, hidden_features) / inputs.sqrt().unsqueeze(-1)
-        )
-        self.hidden_bias = nn.Parameter(torch.zeros(features, hidden_features))
-        self.output = nn.Parameter(torch.randn(features, hidden_features, parameters) / hidden_features**0.5)
-        self.hidden_from_context = nn.Linear(context, features * hidden_features, bias=False) if context else None
-        self.register_buffer("mask", before(features)[:, None, :, None], persistent=False)
+        count, width, parameters = self.features, conditional.width, conditional.num_parameters
+        inputs = (torch.arange(count) * width + context).clamp(min=1)
+        self.weight = nn.Parameter(torch.randn(count, width, count, hidden_features) / inputs.sqrt().unsqueeze(-1))
+        self.hidden_bias = nn.Parameter(torch.zeros(count, hidden_features))
+        self.output = nn.Parameter(torch.randn(count, hidden_features, parameters) / hidden_features**0.5)
+        self.hidden_from_context = nn.Linear(context, count * hidden_features, bias=False) if context else None
+        self.register_buffer("mask", before(count)[:, None, :, None], persistent=False)
 
     @property
     def num_parameters(self) -> int:

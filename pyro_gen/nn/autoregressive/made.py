@@ -38,6 +38,13 @@ def random_degrees(features: int, hidden_features: Sequence[int], lowest: int, s
     return tuple(layers)
 
 
+class Masks(NamedTuple):
+    """Masks that have been made, and for which degrees: they take longer than the products of a small network."""
+
+    degrees: Degrees
+    masks: list[Tensor]
+
+
 class Layer(NamedTuple):
     """A layer for generation: its units sorted by degree, so that those known at a time stand in front."""
 
@@ -75,7 +82,7 @@ class MADE(AutoregressiveNetwork):
     sees is known. Degrees are spread evenly, whether there are more hidden units than features or fewer.
 
     Args:
-        features: number of features D.
+        features: number of features D, or the shape of an event.
         hidden_features: units of each hidden layer; none at all leaves the direct weights A alone, an FVSBN.
         context: width of the context, which the first hidden layer sees too.
         order: features in the order of generation.
@@ -100,7 +107,7 @@ class MADE(AutoregressiveNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         hidden_features: Sequence[int] = (500,),
         context: int = 0,
         order: Sequence[int] | Tensor | None = None,
@@ -110,6 +117,7 @@ class MADE(AutoregressiveNetwork):
         skip: bool = False,
     ) -> None:
         super().__init__(features, context, order, conditional)
+        self._known: Masks | None = None
         self.hidden_features, self.activation = tuple(hidden_features), activation
         if min(self.hidden_features, default=1) < 1:
             raise ValueError(f"`hidden_features` must be at least 1 for each layer, got {list(hidden_features)}")
@@ -201,7 +209,13 @@ class MADE(AutoregressiveNetwork):
         """
         if self.output is None:
             return []
-        device, numbers = self.output.device, torch.arange(self.features, device=self.output.device)
+        device = self.output.device
+        if self._known is None or self._known.degrees is not self.degrees or self._known.masks[0].device != device:
+            self._known = Masks(self.degrees, self._new_masks(device))
+        return self._known.masks
+
+    def _new_masks(self, device: torch.device) -> list[Tensor]:
+        numbers = torch.arange(self.features, device=device)
         layers = [numbers.repeat_interleave(self.conditional.width) + 1]
         layers += [torch.tensor(degrees, device=device) for degrees in self.degrees]
         layers.append(numbers.repeat_interleave(self.conditional.num_parameters))

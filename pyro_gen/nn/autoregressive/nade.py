@@ -22,7 +22,7 @@ class NADE(AutoregressiveNetwork):
     (then W holds an embedding of each label), numbers as they are (RNADE; bring them to the scale of one).
 
     Args:
-        features: number of features D.
+        features: number of features D, or the shape of an event.
         hidden_features: hidden units H.
         context: width of the context, which the hidden units see too.
         order: features in the order of generation.
@@ -45,7 +45,7 @@ class NADE(AutoregressiveNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         hidden_features: int,
         context: int = 0,
         order: Sequence[int] | Tensor | None = None,
@@ -57,8 +57,8 @@ class NADE(AutoregressiveNetwork):
         self.hidden_features = hidden_features
         width, parameters = conditional.width, conditional.num_parameters
         # The last feature's weights are there for the shape alone.
-        self.weight = nn.Parameter(torch.randn(features, width, hidden_features) / features**0.5)
-        self.output = nn.Parameter(torch.randn(features, parameters, hidden_features) / hidden_features**0.5)
+        self.weight = nn.Parameter(torch.randn(self.features, width, hidden_features) / self.features**0.5)
+        self.output = nn.Parameter(torch.randn(self.features, parameters, hidden_features) / hidden_features**0.5)
         self.hidden_bias = nn.Parameter(torch.zeros(hidden_features))
         self.hidden_from_context = nn.Linear(context, hidden_features, bias=False) if context else None
 

@@ -135,7 +135,7 @@ class StepwiseNetwork(AutoregressiveNetwork):
     .. math:: u_k = e_k + E_{k-1} x_{k-1} + C c, \qquad h_k = \text{core}(u_1, \dots, u_k), \qquad f_k = b_k + V_k h_k
 
     Args:
-        features: number of features.
+        features: number of features, or the shape of an event.
         core: what turns u into h.
         width: of u.
         hidden_features: of h.
@@ -148,7 +148,7 @@ class StepwiseNetwork(AutoregressiveNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         core: Core,
         width: int,
         hidden_features: int,
@@ -215,7 +215,7 @@ class RecurrentAR(StepwiseNetwork):
     Generation carries the state: each step costs the same, however many features came before.
 
     Args:
-        features: number of features D.
+        features: number of features D, or the shape of an event.
         hidden_features: units of each layer of cells.
         num_layers: layers of cells.
         context: width of the context, which every step sees.
@@ -240,7 +240,7 @@ class RecurrentAR(StepwiseNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         hidden_features: int,
         num_layers: int = 1,
         context: int = 0,
@@ -265,7 +265,7 @@ class CausalTransformer(StepwiseNetwork):
     that a step attends to them but computes itself only.
 
     Args:
-        features: number of features D.
+        features: number of features D, or the shape of an event.
         width: of z.
         heads: of attention; divides ``width``.
         layers: of attention and MLP.
@@ -290,7 +290,7 @@ class CausalTransformer(StepwiseNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         width: int,
         heads: int = 4,
         layers: int = 2,

@@ -12,6 +12,7 @@ from torch import Size, Tensor, nn
 
 from pyro_gen.distributions.strings import AutoregressiveStrings, SymbolConditional
 from pyro_gen.nn.autoregressive.recurrent import Recurrence, StepwiseNetwork
+from pyro_gen.nn.autoregressive.snapshot import snapshot
 
 
 class SequenceAR(StepwiseNetwork):
@@ -94,7 +95,7 @@ class SequenceAR(StepwiseNetwork):
         Args:
             context: (..., context) where the network takes one; its batch shape is that of the density.
         """
-        return AutoregressiveStrings(self, context)
+        return AutoregressiveStrings(snapshot(self), context)
 
     def padded(self, strings: Iterable[Sequence[int]]) -> Tensor:
         """Strings as rows of symbols, padded with the end.

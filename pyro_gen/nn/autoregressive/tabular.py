@@ -26,7 +26,7 @@ class TabularAR(AutoregressiveNetwork):
     Any law over D binary features can be written so, which is why D is limited.
 
     Args:
-        features: number of features D.
+        features: number of features D, or the shape of an event.
         context: width of a context whose linear function is added to the parameters of each feature.
         order: features in the order of generation.
         conditional: the family of the single laws, with finitely many values.
@@ -43,7 +43,7 @@ class TabularAR(AutoregressiveNetwork):
 
     def __init__(
         self,
-        features: int,
+        features: int | Sequence[int],
         context: int = 0,
         order: Sequence[int] | Tensor | None = None,
         conditional: Conditional = BERNOULLI,
@@ -51,12 +51,12 @@ class TabularAR(AutoregressiveNetwork):
         super().__init__(features, context, order, conditional, bias=False)
         if not isinstance(conditional, BernoulliConditional | CategoricalConditional):
             raise ValueError(f"`conditional` must be Bernoulli or categorical for a table, got {conditional}")
-        states = conditional.num_states(features)
+        states = conditional.num_states(self.features)
         rows = sum(accumulate((states[feature] for feature in self.order[:-1].tolist()), operator.mul, initial=1))
         if rows > MAX_ROWS:
             raise ValueError(
-                f"`features` is too large for tables: {features} features with {math.prod(states):.4g} states take "
-                f"{rows:.4g} rows, the limit is {MAX_ROWS}; FVSBN and NADE need no table"
+                f"`features` is too large for tables: {self.features} features with {math.prod(states):.4g} states "
+                f"take {rows:.4g} rows, the limit is {MAX_ROWS}; FVSBN and NADE need no table"
             )
         self.register_buffer("states", torch.tensor(states), persistent=False)
         self.table = nn.Parameter(torch.zeros(rows, conditional.num_parameters))
@@ -75,7 +75,7 @@ class TabularAR(AutoregressiveNetwork):
     @property
     def num_parameters(self) -> int:
         """One fewer than states: 2^D - 1 for D binary features; and what the context takes."""
-        free = math.prod(self.arities.tolist()) - 1
+        free = math.prod(self.conditional.num_states(self.features) or ()) - 1
         return free if self.from_context is None else free + self.from_context.weight.numel()
 
     @classmethod
@@ -107,15 +107,14 @@ class TabularAR(AutoregressiveNetwork):
         """Rows of the table that hold each feature's law, (n, features), for labels in the order of generation."""
         value = torch.minimum(value.clamp(min=0), self.arities - 1)  # what is no label must not read another row
         number, rows = torch.zeros_like(value[:, 0]), []
-        for arity, label in zip(self.arities.tolist(), value.unbind(1), strict=True):
+        for arity, label in zip(self.arities.unbind(), value.unbind(1), strict=True):
             rows.append(number)
             number = number * arity + label
         return torch.stack(rows, 1) + self.offsets
 
-    def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all laws in the layout of the event, (n, features, parameters)."""
-        parameters = self.table[self._rows(value[:, self.order].long())]
-        return self._finished(parameters, self._shift(context), slice(None))[:, self.order.argsort()]
+    def parameters_in_order(self, value: Tensor, context: Tensor | None) -> Tensor:
+        """A look-up of each feature's row."""
+        return self._finished(self.table[self._rows(value.long())], self._shift(context), slice(None))
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The state is the number of what has been generated."""

@@ -7,7 +7,8 @@
  *
  * A hidden layer changes only where the feature before it is not zero. So activations are updated and sigmoids taken for such steps alone,
  * and a zero of a binary row costs a product with the output weights and no more; on the way back the slopes h (1 - h) are applied once for
- * all steps that share a hidden layer.
+ * all steps that share a hidden layer. Which rows these are is found beforehand (rows_told): a branch a row would be guessed wrong for every
+ * other random bit, and each time the sigmoids under way would be lost.
  */
 
 enum { NAME(QUAD) = 4 * LANES };
@@ -35,12 +36,10 @@ static inline ALWAYS void NAME(add_scaled)(float *a, float factor, const float *
     }
 }
 
-/* Add what one feature says to the activations of a row, `sign` times; returns whether it says anything. */
-static inline ALWAYS int NAME(tell)(const Nade *m, const float *x, float sign, const float *weight, int64_t units, float *a) {
-    int told = 0;
+/* Add what one feature says to the activations of a row, `sign` times. */
+static inline ALWAYS void NAME(tell)(const Nade *m, const float *x, float sign, const float *weight, int64_t units, float *a) {
     for (int64_t e = 0; e < m->width; e++)
-        if (x[e] != 0) NAME(add_scaled)(a, sign * x[e], weight + e * units, units), told = 1;
-    return told;
+        if (x[e] != 0) NAME(add_scaled)(a, sign * x[e], weight + e * units, units);
 }
 
 /* sums[i] = v . h of row i, for NADE_ROWS rows. */
@@ -56,14 +55,16 @@ static inline ALWAYS void NAME(products)(const float *v, const float *h, int64_t
 }
 
 /* Fields of up to NADE_ROWS rows from one panel of hidden units, added to what earlier panels gave. */
-static void NAME(nade_rows)(const Nade *m, const float *weight, const float *output, int64_t units, int64_t first, int64_t row, int64_t rows,
-                            float *a, float *h, float *fields) {
+static void NAME(nade_rows)(const Nade *m, const uint32_t *told, const float *weight, const float *output, int64_t units, int64_t first,
+                            int64_t row, int64_t rows, float *a, float *h, float *fields) {
     for (int64_t i = 0; i < NADE_ROWS; i++) pack_units(m, m->start + (row + (i < rows ? i : 0)) * m->start_step, first, units, a + i * units);
     NAME(sigmoids)(a, h, NADE_ROWS * units);
     for (int64_t k = 0; k < m->features; k++) {
-        for (int64_t i = 0; k && i < rows; i++)
-            if (NAME(tell)(m, m->x + ((row + i) * m->features + k - 1) * m->width, 1, weight + (k - 1) * m->width * units, units, a + i * units))
-                NAME(sigmoids)(a + i * units, h + i * units, units);
+        for (uint32_t left = k ? told[k - 1] : 0; left; left &= left - 1) {
+            const int64_t i = __builtin_ctz(left);
+            NAME(tell)(m, m->x + ((row + i) * m->features + k - 1) * m->width, 1, weight + (k - 1) * m->width * units, units, a + i * units);
+            NAME(sigmoids)(a + i * units, h + i * units, units);
+        }
         for (int64_t p = 0; p < m->parameters; p++) {
             float sums[NADE_ROWS], *own = fields + (row * m->features + k) * m->parameters + p;
             NAME(products)(output + (k * m->parameters + p) * units, h, units, sums);
@@ -76,14 +77,17 @@ static void NAME(nade_rows)(const Nade *m, const float *weight, const float *out
 static int NAME(nade)(const Nade *m, int64_t from, int64_t to, float *fields) {
     const int64_t units = at_most(round_up(m->hidden, NAME(QUAD)), NADE_UNITS);
     const int64_t weights = m->features * m->width * units, outputs = m->features * m->parameters * units;
-    float *weight = workspace(weights + outputs + 2 * NADE_ROWS * units);
+    float *weight = workspace(weights + outputs + 2 * NADE_ROWS * units + m->features);
     if (!weight) return NO_MEMORY;
     float *output = weight + weights, *a = output + outputs, *h = a + NADE_ROWS * units;
+    uint32_t *told = (uint32_t *)(h + NADE_ROWS * units);
     for (int64_t first = 0; first < m->hidden; first += units) {
         pack_panel(m, m->weight, m->features * m->width, first, units, weight);
         pack_panel(m, m->output, m->features * m->parameters, first, units, output);
-        for (int64_t row = from; row < to; row += NADE_ROWS)
-            NAME(nade_rows)(m, weight, output, units, first, row, at_most(to - row, NADE_ROWS), a, h, fields);
+        for (int64_t row = from; row < to; row += NADE_ROWS) {
+            rows_told(m, row, at_most(to - row, NADE_ROWS), told);
+            NAME(nade_rows)(m, told, weight, output, units, first, row, at_most(to - row, NADE_ROWS), a, h, fields);
+        }
     }
     free(weight);
     return 0;
@@ -155,9 +159,6 @@ static inline ALWAYS void NAME(settle)(NAME(Back) *s, int64_t i) {
 
 /* Undo one feature: its weights learn from the activations after it, which then are those before it. */
 static inline ALWAYS void NAME(untell)(const Nade *m, NAME(Back) *s, int64_t i, const float *x, const float *weight, float *learned) {
-    int told = 0;
-    for (int64_t e = 0; e < m->width; e++) told |= x[e] != 0;
-    if (!told) return;
     NAME(settle)(s, i);
     for (int64_t e = 0; e < m->width; e++)
         if (x[e] != 0) NAME(add_scaled)(learned + e * NAME(QUAD), x[e], s->slope[i], NAME(QUAD));
@@ -166,23 +167,27 @@ static inline ALWAYS void NAME(untell)(const Nade *m, NAME(Back) *s, int64_t i, 
 }
 
 /* The gradients of some rows through one panel: those of the weights are added up, that of the start is written. */
-static void NAME(nade_back_rows)(const Nade *m, const float *gradient, NAME(Back) *s, int64_t row, int64_t rows, const float *weight,
-                                 const float *output, float *learned_weight, float *learned_output, int64_t first, float *learned_start) {
+static void NAME(nade_back_rows)(const Nade *m, const uint32_t *told, const float *gradient, NAME(Back) *s, int64_t row, int64_t rows,
+                                 const float *weight, const float *output, float *learned_weight, float *learned_output, int64_t first,
+                                 float *learned_start) {
     const int64_t features = m->features, parameters = m->parameters, units = NAME(QUAD);
     memset(s, 0, sizeof *s);
-    for (int64_t i = 0; i < rows; i++) {
-        pack_units(m, m->start + (row + i) * m->start_step, first, units, s->a[i]);
-        for (int64_t k = 0; k + 1 < features; k++)
+    for (int64_t i = 0; i < rows; i++) pack_units(m, m->start + (row + i) * m->start_step, first, units, s->a[i]);
+    for (int64_t k = 0; k + 1 < features; k++)
+        for (uint32_t left = told[k]; left; left &= left - 1) {
+            const int64_t i = __builtin_ctz(left);
             NAME(tell)(m, m->x + ((row + i) * features + k) * m->width, 1, weight + k * m->width * units, units, s->a[i]);
-    }
+        }
     NAME(sigmoids)(s->a[0], s->h[0], rows * units);
     for (int64_t k = features - 1; k >= 0; k--) {
         for (int64_t p = 0; p < parameters; p++)
             NAME(ask)(s, rows, gradient + (row * features + k) * parameters + p, features * parameters,
                       output + (k * parameters + p) * units, learned_output + (k * parameters + p) * units);
-        for (int64_t i = 0; k && i < rows; i++)
+        for (uint32_t left = k ? told[k - 1] : 0; left; left &= left - 1) {
+            const int64_t i = __builtin_ctz(left);
             NAME(untell)(m, s, i, m->x + ((row + i) * features + k - 1) * m->width, weight + (k - 1) * m->width * units,
                          learned_weight + (k - 1) * m->width * units);
+        }
     }
     for (int64_t i = 0; i < rows; i++) {
         NAME(settle)(s, i);
@@ -195,21 +200,24 @@ static int NAME(nade_backward)(const Nade *m, const float *gradient, int64_t fro
                                float *output_gradient) {
     const int64_t units = NAME(QUAD), weights = m->features * m->width, outputs = m->features * m->parameters;
     float *weight = workspace(2 * (weights + outputs) * units);
+    uint32_t *told = workspace(m->features * round_up(m->rows, NADE_BACK_ROWS) / NADE_BACK_ROWS);
     NAME(Back) *s = workspace(sizeof *s / sizeof(float));
-    if (weight && s) {
+    if (weight && told && s) {
+        for (int64_t row = 0; row < m->rows; row += NADE_BACK_ROWS)
+            rows_told(m, row, at_most(m->rows - row, NADE_BACK_ROWS), told + row / NADE_BACK_ROWS * m->features);
         float *output = weight + weights * units, *learned_weight = output + outputs * units, *learned_output = learned_weight + weights * units;
         for (int64_t first = from; first < to; first += units) {
             pack_panel(m, m->weight, weights, first, units, weight);
             pack_panel(m, m->output, outputs, first, units, output);
             memset(learned_weight, 0, sizeof(float) * (weights + outputs) * units);
             for (int64_t row = 0; row < m->rows; row += NADE_BACK_ROWS)
-                NAME(nade_back_rows)(m, gradient, s, row, at_most(m->rows - row, NADE_BACK_ROWS), weight, output, learned_weight, learned_output,
-                                     first, start_gradient);
+                NAME(nade_back_rows)(m, told + row / NADE_BACK_ROWS * m->features, gradient, s, row, at_most(m->rows - row, NADE_BACK_ROWS), weight,
+                                     output, learned_weight, learned_output, first, start_gradient);
             unpack_panel(m, learned_weight, weights, first, units, weight_gradient);
             unpack_panel(m, learned_output, outputs, first, units, output_gradient);
         }
     }
-    const int status = weight && s ? 0 : NO_MEMORY;
-    free(weight), free(s);
+    const int status = weight && told && s ? 0 : NO_MEMORY;
+    free(weight), free(told), free(s);
     return status;
 }

@@ -234,6 +234,15 @@ static void unpack_panel(const Nade *m, const float *from, int64_t rows, int64_t
     for (int64_t r = 0; r < rows; r++) memcpy(x + r * m->hidden + first, from + r * units, sizeof(float) * at_most(m->hidden - first, units));
 }
 
+/* told[k]: which of some rows, a bit each, have a feature k that is not zero. */
+static void rows_told(const Nade *m, int64_t row, int64_t rows, uint32_t *told) {
+    const float *x = m->x + row * m->features * m->width;
+    memset(told, 0, sizeof(uint32_t) * m->features);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t e = 0; e < m->width; e++)
+            for (int64_t k = 0; k < m->features; k++) told[k] |= (uint32_t)(x[(i * m->features + k) * m->width + e] != 0) << i;
+}
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include "avx512.h"
