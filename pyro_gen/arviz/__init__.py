@@ -1,6 +1,8 @@
-"""The bridge to ArviZ: results become `InferenceData` (ArviZ 0.2x) or a `DataTree` (ArviZ 1.x), with the same groups."""
+"""The bridge to ArviZ: results become `InferenceData` (0.2x) or a `DataTree` (1.x), with the same groups."""
 
 from pyro_gen.arviz.chains import from_chains
 from pyro_gen.arviz.files import to_netcdf
+from pyro_gen.arviz.mcmc import from_mcmc
+from pyro_gen.arviz.sample_stats import SampleStats
 
-__all__ = ["from_chains", "to_netcdf"]
+__all__ = ["SampleStats", "from_chains", "from_mcmc", "to_netcdf"]

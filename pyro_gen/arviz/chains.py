@@ -58,6 +58,7 @@ def from_chains(
         models in Python, Journal of Open Source Software 4(33), 2019; and its InferenceData schema.
 
     Example:
+        >>> import torch
         >>> chains = {"v": torch.rand(4, 100, 6).round(), "free_energy": torch.randn(4, 100)}
         >>> data = from_chains(chains, dims={"v": ["row", "column"]}, coords={"row": 2, "column": 3}, thin=10)
         >>> {name: size for name, size in data["posterior"].sizes.items()}

@@ -23,6 +23,7 @@ def to_netcdf(data: Any, path: str | os.PathLike[str]) -> None:
         ImportError: if ArviZ or h5netcdf is not installed.
 
     Example:
+        >>> import torch
         >>> from pyro_gen.arviz import from_chains
         >>> file = getfixture("tmp_path") / "chains.nc"
         >>> to_netcdf(from_chains({"v": torch.rand(4, 1000, 320).round()}), file)
