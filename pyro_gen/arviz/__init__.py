@@ -2,7 +2,10 @@
 
 from pyro_gen.arviz.chains import from_chains
 from pyro_gen.arviz.files import to_netcdf
+from pyro_gen.arviz.importance import weighted_summary
 from pyro_gen.arviz.mcmc import from_mcmc
+from pyro_gen.arviz.predictive import from_predictive
 from pyro_gen.arviz.sample_stats import SampleStats
+from pyro_gen.arviz.svi import from_svi
 
-__all__ = ["SampleStats", "from_chains", "from_mcmc", "to_netcdf"]
+__all__ = ["SampleStats", "from_chains", "from_mcmc", "from_predictive", "from_svi", "to_netcdf", "weighted_summary"]

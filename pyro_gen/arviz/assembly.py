@@ -25,6 +25,14 @@ class Extras(NamedTuple):
     predictions_constant_data: Arrays | None = None
 
 
+def draws_of(extras: Extras, chains: int) -> int | None:
+    """Return the draws of each chain, as `arviz.from_pyro` reads them off the first group there is."""
+    for group in (extras.predictions, extras.posterior_predictive, extras.prior):
+        if group:
+            return len(next(iter(group.values()))) // chains
+    return None
+
+
 class Assembly:
     """The groups as they come together, and the names of their dimensions.
 
@@ -46,6 +54,7 @@ class Assembly:
         self.dims, self.pred_dims = dict(dims or {}), dict(pred_dims or {})
         self.evaluation, self.attrs = evaluation, attrs or {}
         self.groups: dict[str, dict[str, Variable]] = {}
+        self.group_attrs: dict[str, Mapping[str, Any]] = {}
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -61,7 +70,11 @@ class Assembly:
         known = {name for members in self.groups.values() for name in members} | set(self.shapes)
         if unknown := sorted(({*self.dims} | {*self.pred_dims}) - known):
             warnings.warn(f"`dims` name {unknown}, which no group has; there are {sorted(known)}", stacklevel=3)
-        return container({name: dataset(members, self.labels, self.attrs) for name, members in self.groups.items()})
+        groups = {
+            name: dataset(members, self.labels, {**self.attrs, **self.group_attrs.get(name, {})})
+            for name, members in self.groups.items()
+        }
+        return container(groups)
 
     def named(
         self,

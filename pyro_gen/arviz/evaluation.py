@@ -193,6 +193,12 @@ def evaluate(
     )
 
 
+def sites_only(program: Program) -> Evaluation:
+    """Look at the sites of a model without draws."""
+    plan = Plan(program, {}, {}, lambda name: False)
+    return Evaluation(shapes_of(plan.plain), plan.latent, _observed(plan), {}, None, {}, {}, plan.variables, {})
+
+
 def over_draws(function: Callable[[Draw], Any], draws: Mapping[str, Tensor], trace: Trace) -> Any:
     """Apply a function to each draw: by `torch.vmap`, which raises where it cannot be right; then by a loop."""
     cells = sum(site["log_prob"].numel() for _, site in sample_sites(trace))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pyro_gen.arviz.assembly import Arrays, Assembly, Extras
+from pyro_gen.arviz.assembly import Arrays, Assembly, Extras, draws_of
 from pyro_gen.arviz.evaluation import Evaluation, Shape, evaluate, shapes_of
 from pyro_gen.arviz.groups import Dims, makes_trees, require
 from pyro_gen.arviz.program import Program
@@ -109,13 +109,13 @@ def from_mcmc(
                 "`from_mcmc` must have at least one of posterior, prior, posterior_predictive, predictions, "
                 "constant_data and predictions_constant_data, got none"
             )
-        assembly = Assembly(num_chains, _draws(extras, num_chains), coords, dims, pred_dims, None, attrs)
+        assembly = Assembly(num_chains, draws_of(extras, num_chains), coords, dims, pred_dims, None, attrs)
         assembly.add_extras(extras)
         return assembly.result()
     program = _program(posterior, model, model_args, model_kwargs)
     samples = by_chain(posterior, program)
     chains, draws = next(iter(samples.values())).shape[:2]
-    wanted = _default(arviz) if log_likelihood is None else log_likelihood
+    wanted = default_wanted(arviz) if log_likelihood is None else log_likelihood
     evaluation = judged(program, samples, getattr(posterior, "transforms", None), wanted, log_prior)
     assembly = Assembly(chains, draws, coords, dims, pred_dims, evaluation, attrs)
     assembly.add_samples("posterior", samples)
@@ -128,17 +128,9 @@ def from_mcmc(
     return assembly.result()
 
 
-def _default(arviz: Any) -> bool:
-    """ArviZ 0.2x has a setting for it, 1.x none."""
+def default_wanted(arviz: Any) -> bool:
+    """Return whether to compute the log likelihood unless told: ArviZ 0.2x has a setting for it, 1.x none."""
     return makes_trees(arviz) or bool(arviz.rcParams["data.log_likelihood"])
-
-
-def _draws(extras: Extras, chains: int) -> int | None:
-    """Return the draws of each chain, as `arviz.from_pyro` reads them off the first group there is."""
-    for group in (extras.predictions, extras.posterior_predictive, extras.prior):
-        if group:
-            return len(next(iter(group.values()))) // chains
-    return None
 
 
 def _program(

@@ -1,0 +1,145 @@
+"""Importance weights of draws from a guide: Pareto smoothing, its diagnostic, and what the weights correct."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pyro_gen.arviz.groups import CHAINS, makes_trees, require
+
+GOOD_K = 0.7
+
+
+class Weights(NamedTuple):
+    """Raw log weights, smoothed ones that sum to 1, and what they tell of the guide."""
+
+    log_weight: np.ndarray
+    psis_log_weight: np.ndarray
+    attrs: dict[str, float]
+
+
+def weigh(log_p: np.ndarray, log_q: np.ndarray) -> Weights:
+    """Smooth the weights p / q of draws from q.
+
+    Where all weights agree but for rounding, there is no tail to smooth and k-hat is 0.
+
+    Args:
+        log_p: log joint density of each draw and the data.
+        log_q: log density of each draw under the guide.
+
+    Returns:
+        The weights; ``attrs`` hold k-hat, the effective sample size of the weights, and the evidence with its error.
+    """
+    log_weight = log_p.astype(np.float64) - log_q.astype(np.float64)
+    size = np.maximum(np.abs(log_p), np.abs(log_q))[np.isfinite(log_weight)]
+    rounding = 64 * np.finfo(log_p.dtype).eps * max(1.0, float(size.max(initial=0.0)))
+    if np.ptp(log_weight) <= rounding:
+        smoothed, k = np.full_like(log_weight, -math.log(len(log_weight))), 0.0
+    else:
+        smoothed, k = _smooth(log_weight)
+    top = log_weight.max()
+    ratio = np.exp(log_weight - top)
+    attrs = {
+        "pareto_k": k,
+        "importance_ess": float(1 / np.exp(2 * smoothed).sum()),
+        "log_evidence": float(top + np.log(ratio.mean())),
+        "log_evidence_se": float(ratio.std() / ratio.mean() / math.sqrt(len(ratio))),
+        "elbo": float(log_weight.mean()),
+    }
+    return Weights(log_weight, smoothed, attrs)
+
+
+def _smooth(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
+    """Call the Pareto smoothing of the installed ArviZ; 1.x takes the logs of the inverse weights."""
+    arviz = require("arviz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a short tail gives k = inf, which says it
+        if makes_trees(arviz):
+            smoothed, k = require("arviz_stats.base").array_stats.psislw(-log_weight)
+        else:
+            smoothed, k = arviz.psislw(log_weight)
+    smoothed = np.asarray(smoothed, dtype=np.float64)
+    return smoothed - smoothed.max() - np.log(np.exp(smoothed - smoothed.max()).sum()), float(k)
+
+
+def warn_of(k: float) -> None:
+    """Warn where the weights cannot be relied on."""
+    if not k <= GOOD_K:
+        warnings.warn(
+            f"the Pareto k-hat of the importance weights is {k:.2f}, above {GOOD_K}: the guide is too far from the "
+            f"posterior for the weights to correct it",
+            stacklevel=3,
+        )
+
+
+def weighted_summary(data: Any, var_names: str | Sequence[str] | None = None) -> Any:
+    r"""Summarise a posterior that :func:`pyro_gen.arviz.from_svi` made, corrected by its importance weights.
+
+    .. math:: \hat\mu = \sum_s w_s \theta_s, \qquad \mathrm{se}^2 = \sum_s w_s^2 (\theta_s - \hat\mu)^2
+
+    with the Pareto-smoothed weights :math:`w` in ``sample_stats``; `arviz.summary` of the data describes the guide.
+
+    Args:
+        data: what `from_svi` returned, without `resample`.
+        var_names: variables to summarise; None takes all.
+
+    Returns:
+        `pandas.DataFrame` with the columns mean, sd, mcse_mean and one row for each number.
+
+    Raises:
+        ValueError: if the data have no weights or no such variable.
+
+    References:
+        Y. Yao, A. Vehtari, D. Simpson, A. Gelman, Yes, but did it work? Evaluating variational inference, ICML 2018.
+
+    Example:
+        >>> import torch, pyro, pyro.distributions as dist
+        >>> from pyro_gen.arviz import from_svi
+        >>> def model():
+        ...     x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        ...     pyro.sample("y", dist.Normal(x, 1.0), obs=torch.tensor(2.0))
+        >>> _ = pyro.set_rng_seed(0)
+        >>> wide = from_svi(model, lambda: pyro.sample("x", dist.Normal(0.0, 2.0)), num_samples=4000)
+        >>> row = weighted_summary(wide).loc["x"]
+        >>> bool(abs(row["mean"] - 1.0) < 4 * row["mcse_mean"])  # the posterior is Normal(1, 1/sqrt(2))
+        True
+    """
+    stats: Any = data["sample_stats"] if "sample_stats" in _groups(data) else None
+    if stats is None or "psis_log_weight" not in stats:
+        raise ValueError("`data` must have `psis_log_weight` in its group sample_stats, as from_svi gives, got none")
+    warn_of(float(stats.attrs["pareto_k"]))
+    posterior = data["posterior"]
+    wanted = [var_names] if isinstance(var_names, str) else list(var_names or posterior.data_vars)
+    if unknown := [name for name in wanted if name not in posterior.data_vars]:
+        raise ValueError(f"`var_names` must be among {sorted(posterior.data_vars)}, got unknown {unknown}")
+    weights = np.exp(stats["psis_log_weight"].values.reshape(-1))
+    rows = {label: _moments(values, weights) for name in wanted for label, values in _numbers(posterior[name])}
+    return require("pandas").DataFrame.from_dict(rows, orient="index", columns=["mean", "sd", "mcse_mean"])
+
+
+def _groups(data: Any) -> list[str]:
+    return list(data.groups()) if callable(getattr(data, "groups", None)) else list(data.children)
+
+
+def _moments(values: np.ndarray, weights: np.ndarray) -> list[float]:
+    values = values.astype(np.float64)
+    mean = weights @ values
+    away = (values - mean) ** 2
+    return [float(mean), float(np.sqrt(weights @ away)), float(np.sqrt(weights**2 @ away))]
+
+
+def _numbers(variable: Any) -> list[tuple[str, np.ndarray]]:
+    """Return the label and the draws of each number of a variable, labelled as `arviz.summary` does."""
+    dims = [name for name in variable.dims if name not in CHAINS]
+    values = variable.values.reshape(-1, *variable.shape[2:])
+    labels = [variable[name].values if name in variable.coords else range(variable.sizes[name]) for name in dims]
+    result = []
+    for index in product(*(range(len(along)) for along in labels)):
+        words = ", ".join(str(along[i]) for along, i in zip(labels, index, strict=True))
+        result.append((f"{variable.name}[{words}]" if words else str(variable.name), values[(slice(None), *index)]))
+    return result
