@@ -99,7 +99,8 @@ class Plan:
         return trace
 
     def _deterministic(self, trace: Trace) -> list[str]:
-        names = [name for name, site in sample_sites(self.plain) if is_deterministic(site)]
+        named = sample_sites(self.plain)
+        names = [name for name, site in named if is_deterministic(site) and name not in self.drawn]
         nodes: dict[str, Site] = trace.nodes
         plain: dict[str, Site] = self.plain.nodes
         depends = [name for name in names if nodes[name]["value"].shape != plain[name]["value"].shape]
@@ -197,6 +198,11 @@ def sites_only(program: Program) -> Evaluation:
     """Look at the sites of a model without draws."""
     plan = Plan(program, {}, {}, lambda name: False)
     return Evaluation(shapes_of(plan.plain), plan.latent, _observed(plan), {}, None, {}, {}, plan.variables, {})
+
+
+def nothing_said(reason: str) -> Evaluation:
+    """What is known of a model that could not be evaluated."""
+    return Evaluation({}, frozenset(), {}, {}, None, {}, {}, frozenset(), {"model": reason})
 
 
 def over_draws(function: Callable[[Draw], Any], draws: Mapping[str, Tensor], trace: Trace) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from pyro_gen.arviz.assembly import Arrays, Assembly, Extras, draws_of
-from pyro_gen.arviz.evaluation import Evaluation, Shape, evaluate, shapes_of
+from pyro_gen.arviz.evaluation import Evaluation, Shape, evaluate, nothing_said, shapes_of
 from pyro_gen.arviz.groups import Dims, makes_trees, require
 from pyro_gen.arviz.program import Program
 from pyro_gen.arviz.sample_stats import recorded
@@ -189,7 +189,10 @@ def judged(
         return None
     flat = {name: values.detach().flatten(0, 1) for name, values in samples.items()}
     names = None if isinstance(wanted, bool) else frozenset([wanted] if isinstance(wanted, str) else wanted)
-    evaluation = evaluate(program, flat, transforms, lambda name: bool(wanted) if names is None else name in names)
+    try:
+        evaluation = evaluate(program, flat, transforms, lambda name: bool(wanted) if names is None else name in names)
+    except Exception as error:  # a user's program may raise anything, and the draws are worth having without it
+        evaluation = nothing_said(f"it cannot run: {type(error).__name__}: {error}")
     if names is not None and "model" not in evaluation.reasons and (unknown := sorted(names - evaluation.variables)):
         raise ValueError(f"`log_likelihood` must name some of {sorted(evaluation.variables)}, got unknown {unknown}")
     return evaluation if log_prior else evaluation._replace(log_prior={})

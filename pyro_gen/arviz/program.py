@@ -17,7 +17,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
-from pyro_gen.arviz.sites import is_deterministic, latent_sites, sample_sites, vectorised
+from pyro_gen.arviz.sites import latent_sites, sample_sites, vectorised
 
 Draw = Mapping[str, Tensor]
 
@@ -103,8 +103,8 @@ def sum_symbols(trace: Trace) -> set[str]:
 
 
 def terms(trace: Trace) -> Iterator[tuple[str, Any]]:
-    """The sites with a density of their own: all but the deterministic ones, whose log probability is 0."""
-    return ((name, site) for name, site in sample_sites(trace) if not is_deterministic(site))
+    """The sites with a density of their own: not those of `pyro.deterministic`; NeuTra's point masses have one."""
+    return ((name, site) for name, site in sample_sites(trace) if not site["infer"].get("_deterministic"))
 
 
 def components(trace: Trace) -> list[list[str]]:

@@ -24,8 +24,8 @@ def sample_sites(trace: Trace) -> Iterator[tuple[str, Site]]:
 
 
 def is_deterministic(site: Site) -> bool:
-    """Whether `pyro.deterministic` made the site."""
-    return bool(site["infer"].get("_deterministic"))
+    """Whether `pyro.deterministic` made the site, or a reparametrisation, which leaves an observed point mass."""
+    return bool(site["infer"].get("_deterministic")) or (site["is_observed"] and is_delta(site))
 
 
 def data_sites(trace: Trace, drawn: Set[str]) -> list[str]:
