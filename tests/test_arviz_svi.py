@@ -142,7 +142,7 @@ def test_the_densities_of_autoguides_are_right_also_of_constrained_sites(name: s
     try:
         guide = AUTOGUIDES[name](several)
         guide(Y)
-        data = from_svi(several, guide, Y, num_samples=1500)
+        data = from_svi(several, guide, Y, num_samples=400)
     finally:
         torch.set_default_dtype(torch.float32)
     about = attrs(data)
@@ -198,7 +198,7 @@ def test_where_log_q_is_no_density_there_are_no_weights(case: str) -> None:
 
 def test_an_auxiliary_site_that_is_a_change_of_variables_counts() -> None:
     pyro.set_rng_seed(5)
-    about = attrs(from_svi(conjugate, change_of_variables, Y, num_samples=3000))
+    about = attrs(from_svi(conjugate, change_of_variables, Y, num_samples=600))
     assert abs(about["log_evidence"] - EVIDENCE) < 4 * about["log_evidence_se"] < 0.5
 
 

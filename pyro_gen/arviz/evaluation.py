@@ -207,7 +207,7 @@ def nothing_said(reason: str) -> Evaluation:
 
 def over_draws(function: Callable[[Draw], Any], draws: Mapping[str, Tensor], trace: Trace) -> Any:
     """Apply a function to each draw: by `torch.vmap`, which raises where it cannot be right; then by a loop."""
-    cells = cells_of(trace)
+    cells = sum(site["log_prob"].numel() for _, site in sample_sites(trace))
     first = function({name: values[0] for name, values in draws.items()})
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -218,11 +218,6 @@ def over_draws(function: Callable[[Draw], Any], draws: Mapping[str, Tensor], tra
     except Exception:  # whatever it was: the loop is right, or raises it again
         pass
     return _loop(function, draws)
-
-
-def cells_of(trace: Trace) -> int:
-    """How many numbers the log probabilities of a run have."""
-    return sum(site["log_prob"].numel() for _, site in sample_sites(trace))
 
 
 def _agree(first: Outputs, results: Outputs) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_gen.arviz.assembly import Arrays, Assembly, Extras
-from pyro_gen.arviz.evaluation import CELLS, Evaluation, cells_of
+from pyro_gen.arviz.evaluation import Evaluation
 from pyro_gen.arviz.groups import Dims, array, require
 from pyro_gen.arviz.importance import warn_of, weigh
 from pyro_gen.arviz.mcmc import Wanted, default_wanted, judged
@@ -175,28 +175,14 @@ def draw_guide(program: Program, guide: Callable[..., Any], number: int) -> Draw
     names = [name for name in offered if name in nodes]
     if not names:
         raise ValueError(f"`guide` must draw latents of the model, {latent_sites(plain)}, got {list(offered)}")
-    values, log_q = _many(lambda: _one(program, guide, names), number, cells_of(first))
-    return Drawn(values, log_q, _reason(first, plain, names))
+    rows = [_row(_trace(program, guide), names) for _ in range(number)]
+    values = {name: torch.stack([row[name] for row, _ in rows]) for name in names}
+    return Drawn(values, torch.stack([log_q for _, log_q in rows]), _reason(first, plain, names))
 
 
-def _one(program: Program, guide: Callable[..., Any], names: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
-    trace = _trace(program, guide)
+def _row(trace: Trace, names: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
     nodes: dict[str, Site] = trace.nodes
     return {name: nodes[name]["value"].detach() for name in names}, torch.as_tensor(trace.log_prob_sum())
-
-
-def _many(draw: Callable[[], Any], number: int, cells: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Draw many times: by `torch.vmap`, which raises where a program is more than tensors; then by a loop."""
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # operators without a batching rule are slow, which is no news here
-            batched = torch.vmap(lambda _: draw(), randomness="different", chunk_size=max(1, CELLS // max(1, cells)))
-            values, log_q = batched(torch.arange(number))
-            return values, log_q
-    except Exception:  # whatever it was: the loop is right, or raises it again
-        rows = [draw() for _ in range(number)]
-    values = {name: torch.stack([row[0][name] for row in rows]) for name in rows[0][0]}
-    return values, torch.stack([row[1] for row in rows])
 
 
 def _trace(program: Program, guide: Callable[..., Any]) -> Trace:
