@@ -37,7 +37,7 @@ test: $(DEV)
 # Python 3.11 installs ArviZ 0.2x. ArviZ 1.x declares 3.12 but runs on 3.11, so the bridge is tested against both lines in one environment.
 test-arviz1: $(ARVIZ1)/.installed
 	$(ONE_THREAD) PYTHONPATH=$(CURDIR)/$(ARVIZ1) $(BIN)/python -c "import arviz; assert arviz.__version__.startswith('1.'), arviz.__version__"
-	$(ONE_THREAD) PYTHONPATH=$(CURDIR)/$(ARVIZ1) $(BIN)/python -m pytest tests/test_arviz.py
+	$(ONE_THREAD) PYTHONPATH=$(CURDIR)/$(ARVIZ1) $(BIN)/python -m pytest tests/test_arviz*.py
 
 # Long: the tests marked slow, then every script behind a reported figure. JSON goes to benchmarks/results/. The test rows are left
 # alone: their one evaluation is `python -m benchmarks.evidence_alphadigits --split test`, which adds to the ledger.

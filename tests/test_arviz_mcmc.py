@@ -239,6 +239,8 @@ def test_wrong_names_are_errors_and_unknown_ones_are_suspected() -> None:
         from_mcmc(mcmc, dims={"b": ["x"]}, coords={"x": [1, 2]})
     with pytest.raises(ValueError, match=r"dimensions of 'b' must differ .* got \['draw', 'b_dim_1'\]"):
         from_mcmc(mcmc, dims={"b": ["draw"]})
+    with pytest.raises(ValueError, match=r"other names than the variables of 'posterior', got \['a'\]"):
+        from_mcmc(mcmc, dims={"b": ["a"]})
     with pytest.warns(UserWarning, match=r"`dims` name \['beta'\], which no group has"):
         from_mcmc(mcmc, dims={"beta": ["x"]})
 

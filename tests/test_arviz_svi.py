@@ -226,6 +226,25 @@ def test_minibatches_are_refused_for_weights_and_log_likelihoods_and_whole_data_
     assert attrs(by_keyword)["log_evidence"] == pytest.approx(EVIDENCE, abs=1e-9)
 
 
+def local(y: Tensor, size: int) -> None:
+    x = pyro.sample("x", dist.Normal(ZERO, ONE))
+    with pyro.plate("row", len(y), subsample_size=size) as index:
+        z = pyro.sample("z", dist.Normal(x, ONE))
+        pyro.sample("y", dist.Normal(z, ONE), obs=y[index])
+
+
+def test_latents_of_a_random_part_of_the_rows_are_no_draws() -> None:
+    guide = autoguide.AutoNormal(local)
+    guide(Y, 2)
+    with pytest.warns(UserWarning, match=r"left out"):
+        data = from_svi(local, guide, Y, 2, num_samples=10)
+    assert set(data["posterior"].data_vars) == {"x"}
+    guide = autoguide.AutoNormal(local)
+    guide(Y, 5)
+    whole = from_svi(local, guide, Y, 5, num_samples=10)
+    assert whole["posterior"]["z"].dims == ("chain", "draw", "row")
+
+
 def mixture(y: Tensor) -> None:
     mean = pyro.sample("mean", dist.Normal(torch.zeros(2, dtype=torch.float64), 2.0).to_event(1))
     with pyro.plate("row", len(y)):

@@ -70,6 +70,11 @@ class Assembly:
         known = {name for members in self.groups.values() for name in members} | set(self.shapes)
         if unknown := sorted(({*self.dims} | {*self.pred_dims}) - known):
             warnings.warn(f"`dims` name {unknown}, which no group has; there are {sorted(known)}", stacklevel=3)
+        for group, members in self.groups.items():
+            if both := sorted(members.keys() & {dim for variable in members.values() for dim in variable.dims}):
+                raise ValueError(
+                    f"dimensions must have other names than the variables of {group!r}, got {both} for both"
+                )
         groups = {
             name: dataset(members, self.labels, {**self.attrs, **self.group_attrs.get(name, {})})
             for name, members in self.groups.items()
@@ -110,7 +115,8 @@ class Assembly:
                     f"`coords` {name!r} must have {size} labels to fit {site!r}, got {len(self.labels[name])}"
                 )
             return name
-        fits = plate is not None and plate not in (*CHAINS, site) and len(self.labels.get(plate, range(size))) == size
+        taken = {*CHAINS, site, *self.shapes}
+        fits = plate is not None and plate not in taken and len(self.labels.get(plate, range(size))) == size
         return plate if fits and plate is not None else f"{site}_dim_{index}"
 
     def add_samples(

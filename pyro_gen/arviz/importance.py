@@ -13,6 +13,7 @@ import numpy as np
 from pyro_gen.arviz.groups import CHAINS, makes_trees, require
 
 GOOD_K = 0.7
+SHORT = 25  # with fewer draws the tail, a fifth of them, has fewer than the five that ArviZ 1.x asks for
 
 
 class Weights(NamedTuple):
@@ -57,12 +58,13 @@ def weigh(log_p: np.ndarray, log_q: np.ndarray) -> Weights:
 def _smooth(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
     """Call the Pareto smoothing of the installed ArviZ; 1.x takes the logs of the inverse weights."""
     arviz = require("arviz")
+    smoothed, k = log_weight, math.inf
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a short tail gives k = inf, which says it
-        if makes_trees(arviz):
-            smoothed, k = require("arviz_stats.base").array_stats.psislw(-log_weight)
-        else:
+        warnings.simplefilter("ignore")  # a tail too short to fit gives k = inf, which says it
+        if not makes_trees(arviz):
             smoothed, k = arviz.psislw(log_weight)
+        elif len(log_weight) >= SHORT:
+            smoothed, k = require("arviz_stats.base").array_stats.psislw(-log_weight)
     smoothed = np.asarray(smoothed, dtype=np.float64)
     return smoothed - smoothed.max() - np.log(np.exp(smoothed - smoothed.max()).sum()), float(k)
 

@@ -115,11 +115,16 @@ def value_plates(site: Site) -> tuple[str | None, ...]:
 def subsampled_plates(trace: Trace) -> list[str]:
     """The plates, in words, that show a part of their rows only."""
     frames = {frame.name: frame for _, site in sample_sites(trace) for frame in site["cond_indep_stack"]}
-    return [
-        f"plate {name!r} shows {frame.size} of {frame.full_size} rows"
-        for name, frame in frames.items()
-        if frame.full_size is not None and int(frame.full_size) != int(frame.size)
-    ]
+    return [f"plate {name!r} shows {f.size} of {f.full_size} rows" for name, f in frames.items() if _is_partial(f)]
+
+
+def in_part(site: Site) -> bool:
+    """Whether the site belongs to a part of the rows of a plate."""
+    return any(_is_partial(frame) for frame in site["cond_indep_stack"])
+
+
+def _is_partial(frame: Any) -> bool:
+    return frame.full_size is not None and int(frame.full_size) != int(frame.size)
 
 
 def is_scaled(site: Site) -> bool:

@@ -21,7 +21,16 @@ from pyro_gen.arviz.groups import Dims, array, require
 from pyro_gen.arviz.importance import warn_of, weigh
 from pyro_gen.arviz.mcmc import Wanted, default_wanted, judged
 from pyro_gen.arviz.program import Program, missing
-from pyro_gen.arviz.sites import Site, cell_mask, is_delta, is_scaled, latent_sites, sample_sites, subsampled_plates
+from pyro_gen.arviz.sites import (
+    Site,
+    cell_mask,
+    in_part,
+    is_delta,
+    is_scaled,
+    latent_sites,
+    sample_sites,
+    subsampled_plates,
+)
 
 
 class Drawn(NamedTuple):
@@ -173,6 +182,9 @@ def draw_guide(program: Program, guide: Callable[..., Any], number: int) -> Draw
     if absent:
         raise ValueError(f"`guide` must draw all latents of the model that cannot be summed out, it lacks {absent}")
     names = [name for name in offered if name in nodes]
+    if partial := [name for name in names if in_part(nodes[name])]:
+        warnings.warn(f"the draws of {partial} are left out: they belong to a part of a plate's rows", stacklevel=3)
+        names = [name for name in names if name not in partial]
     if not names:
         raise ValueError(f"`guide` must draw latents of the model, {latent_sites(plain)}, got {list(offered)}")
     rows = [_row(_trace(program, guide), names) for _ in range(number)]
