@@ -35,7 +35,7 @@ class Recipe:
     hidden: int = 32
     layers: int = 8
     kernel_size: int = 3
-    first_kernel_size: int = 27  # it has one input channel: seeing half the image costs little and is worth 3 nats early
+    first_kernel_size: int = 27  # with one input channel it may see half the image: cheap, and worth 3 nats early
     gated: bool = True
     epochs: int = 15
     patience: int = 3
