@@ -141,6 +141,9 @@ class Plan:
         """The log joint density of the draw, as a density of what the kernel moves on."""
         total = torch.as_tensor(trace.log_prob_sum() if self.first_dim is None else self._summed(trace))
         for name in self.drawn & self.transforms.keys():
+            site: Site = trace.nodes[name]
+            if site["fn"].support.is_discrete:
+                continue  # a kernel of discrete sites may cast them, which changes no density
             transform = self.transforms[name]
             total = total - transform.log_abs_det_jacobian(draw[name], transform(draw[name])).sum()
         return total
