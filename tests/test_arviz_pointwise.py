@@ -132,9 +132,12 @@ def test_each_sequence_of_a_markov_chain_is_one_datum_also_where_lengths_differ(
     expected = torch.stack([forward(mcmc, row) for row in sequences], 1)
     np.testing.assert_allclose(variable.values[0], expected, rtol=1e-5)
     ragged = prior_run(hmm, "stay", sequences, lengths)
-    short = from_mcmc(ragged)["log_likelihood"]["y_0+...+y_3"]
+    data = from_mcmc(ragged)
+    short = data["log_likelihood"]["y_0+...+y_3"]
     expected = torch.stack([forward(ragged, row[:n]) for row, n in zip(sequences, lengths, strict=True)], 1)
     np.testing.assert_allclose(short.values[0], expected, rtol=1e-5)
+    joint = values(data, "log_prior", "stay")[0] + expected.sum(1).numpy()
+    np.testing.assert_allclose(values(data, "sample_stats", "lp")[0], joint, rtol=1e-5)
 
 
 def shared_state(x: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_gen.arviz.groups import array
 from pyro_gen.arviz.pointwise import Unit, log_likelihood, prior_sites, unit_mask, units
-from pyro_gen.arviz.program import Draw, Program, contracted, missing, terms
+from pyro_gen.arviz.program import Draw, Program, log_joint, missing
 from pyro_gen.arviz.sites import (
     Site,
     cell_mask,
@@ -139,7 +139,7 @@ class Plan:
 
     def _log_joint(self, trace: Trace, draw: Draw) -> Tensor:
         """The log joint density of the draw, as a density of what the kernel moves on."""
-        total = torch.as_tensor(trace.log_prob_sum() if self.first_dim is None else self._summed(trace))
+        total = torch.as_tensor(trace.log_prob_sum() if self.first_dim is None else log_joint(trace))
         for name in self.drawn & self.transforms.keys():
             site: Site = trace.nodes[name]
             if site["fn"].support.is_discrete:
@@ -147,10 +147,6 @@ class Plan:
             transform = self.transforms[name]
             total = total - transform.log_abs_det_jacobian(draw[name], transform(draw[name])).sum()
         return total
-
-    @staticmethod
-    def _summed(trace: Trace) -> Tensor:
-        return contracted(trace, [name for name, _ in terms(trace)])
 
 
 def evaluate(

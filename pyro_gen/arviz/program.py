@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
-from pyro_gen.arviz.sites import latent_sites, sample_sites, vectorised
+from pyro_gen.arviz.sites import cell_mask, latent_sites, sample_sites, vectorised
 
 Draw = Mapping[str, Tensor]
 
@@ -121,6 +122,27 @@ def components(trace: Trace) -> list[list[str]]:
         groups.append((names, dims))
     order = {name: index for index, name in enumerate(trace.nodes)}
     return [sorted(names, key=order.__getitem__) for names, _ in groups]
+
+
+def log_joint(trace: Trace) -> Tensor:
+    """The log density of a packed trace, enumerated latents summed out.
+
+    Pyro gives a masked latent log probability 0 in each of its states, so that its sum is their number; here it is 1.
+    """
+    return contracted(trace, [name for name, _ in terms(trace)]) - _masked_states(trace)
+
+
+def _masked_states(trace: Trace) -> float:
+    total = 0.0
+    for _, site in terms(trace):
+        shape = site["log_prob"].shape
+        mask = cell_mask(site, shape)
+        if mask is None or "_enumerate_dim" not in site["infer"]:
+            continue
+        plates = {frame.dim + len(shape) for frame in vectorised(site)}
+        hidden = (~mask)[tuple(slice(None) if index in plates else 0 for index in range(len(shape)))]
+        total += float(hidden.sum()) * math.log(shape[len(shape) + site["infer"]["_enumerate_dim"]])
+    return total
 
 
 def ordinal(trace: Trace, name: str) -> frozenset[str]:
