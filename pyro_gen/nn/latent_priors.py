@@ -143,14 +143,22 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
         constant = -0.5 * ((mean.square() * precision).sum(-1) + volume)
         with torch.autocast(value.device.type, enabled=False):  # squares that nearly cancel need all their digits
             terms = torch.cat([value.square(), value], -1)
-            result = linear(terms, torch.cat([-0.5 * precision, mean * precision], -1), constant).logsumexp(-1)
-        result = result - math.log(len(mean))
+            result = linear(terms, torch.cat([-0.5 * precision, mean * precision], -1), constant)
+        result = log_sum(result) - math.log(len(mean))
         return result.expand(torch.broadcast_shapes(result.shape, self.batch_shape))
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> MixtureOfPosteriors:
         """The same law with a larger batch shape."""
         new = self._get_checked_instance(MixtureOfPosteriors, _instance)
         return super().expand(batch_shape, new)
+
+
+def log_sum(terms: Tensor) -> Tensor:
+    """The log of the summed exponentials over the last dimension; without a gradient in the terms' own memory."""
+    if terms.requires_grad:
+        return terms.logsumexp(-1)
+    top = terms.amax(-1, keepdim=True)
+    return terms.sub_(top).exp_().sum(-1).log_().add_(top.squeeze(-1))
 
 
 __all__ = ["IndependentPrior", "MixtureOfPosteriors", "StandardNormal", "VampPrior"]
