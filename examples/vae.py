@@ -5,7 +5,7 @@ checkpoint lets a killed run go on, validation decides which epoch counts, and t
 what is judged. Pictures: samples from the prior, reconstructions, and with `--latent 2` a map of the latent plane.
 
     python examples/vae.py --split test                           # half an hour on one core, then as long to judge
-    python examples/vae.py --prior vamp --epochs 200
+    python examples/vae.py --prior vamp --epochs 100 --batch-size 200
     python examples/vae.py --objective iwae --particles 50 --rate 0.001
     python examples/vae.py --likelihood made                      # pixels that depend on each other, given the latent
     python examples/vae.py --latent 2 --epochs 30                 # for the map
