@@ -10,7 +10,11 @@ from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.cluster import SwendsenWang
 from pyro_gen.infer.contrastive import contrastive_gradient
+from pyro_gen.infer.expectation import Expectation, effective_sample_size, expectation
+from pyro_gen.infer.gibbs import CustomGibbs, DiscreteGibbs, Gibbs, SweepInfo, SweepState
+from pyro_gen.infer.gibbs_sampler import ConditionalsState, GibbsSampler
 from pyro_gen.infer.importance import LowerBound, RowWeights, lower_bound, row_weights
+from pyro_gen.infer.inverse_transform import inverse_transform
 from pyro_gen.infer.likelihood import FreeEnergyGap, LogLikelihood, free_energy_gap, log_likelihood
 from pyro_gen.infer.missing import Completions
 from pyro_gen.infer.moments import moment_gradient
@@ -24,11 +28,17 @@ __all__ = [
     "BlockGibbs",
     "Bracket",
     "Completions",
+    "ConditionalsState",
     "ContrastiveDivergence",
+    "CustomGibbs",
+    "DiscreteGibbs",
     "Exact",
+    "Expectation",
     "FastPersistentChains",
     "FreeEnergyGap",
+    "Gibbs",
     "GibbsInfo",
+    "GibbsSampler",
     "GibbsState",
     "LogLikelihood",
     "LogPartition",
@@ -39,12 +49,17 @@ __all__ = [
     "ReplicaExchange",
     "ReplicaInfo",
     "RowWeights",
+    "SweepInfo",
+    "SweepState",
     "SwendsenWang",
     "TemperedChains",
     "WakeSleep",
     "WeightedChains",
     "contrastive_gradient",
+    "effective_sample_size",
+    "expectation",
     "free_energy_gap",
+    "inverse_transform",
     "log_likelihood",
     "log_partition_bracket",
     "lower_bound",
