@@ -76,8 +76,7 @@ def _discrete(law: Distribution, uniforms: Tensor, support: constraints.Constrai
         steps = torch.arange(count, device=uniforms.device)
         states = low + steps.view(-1, *[1] * len(law.batch_shape))
         inside = support.check(states) if high is None else states <= high
-        safe = torch.where(inside, states, low)
-        mass = torch.where(inside, law.log_prob(safe.expand(count, *law.batch_shape)).double().exp(), 0.0)
+        mass = torch.where(inside, _mass(law, torch.where(inside, states, low), uniforms), 0.0)
         cumulative = mass.cumsum(0)
         reached = (cumulative[-1] > uniforms).all()
         if high is not None or reached or count >= MAX_STATES:
@@ -89,7 +88,14 @@ def _discrete(law: Distribution, uniforms: Tensor, support: constraints.Constrai
     below = cumulative.view(count, *[1] * lead, *law.batch_shape) < uniforms.double()
     index = _first(below, mass.view(count, *[1] * lead, *law.batch_shape))
     drawn: Tensor = low + index
-    return drawn.to(law.sample().dtype)
+    return drawn if isinstance(law, torch.distributions.Categorical) else drawn.to(uniforms.dtype)
+
+
+def _mass(law: Distribution, states: Tensor, uniforms: Tensor) -> Tensor:
+    """Probabilities of states, (states, batch shape)."""
+    if isinstance(law, torch.distributions.Categorical):  # its log_prob takes a zero for the smallest number
+        return law.probs.movedim(-1, 0).double()
+    return law.log_prob(states.expand(len(states), *law.batch_shape).to(uniforms.dtype)).double().exp()
 
 
 def _first(below: Tensor, mass: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pyro.infer.mcmc import HMC, RandomWalkKernel
 from torch import Tensor
 
 from pyro_gen.infer.gibbs.coupling import moving_supports
-from pyro_gen.infer.gibbs.joint import ConditionedModel, Joint, Values, log_prob, sample_sites
+from pyro_gen.infer.gibbs.joint import ConditionedModel, Joint, Values, sample_sites
 
 
 class Mover(Protocol):
@@ -106,7 +106,7 @@ class CustomMover:
             raise ValueError(f"the function of CustomGibbs must return values of {sorted(self.sites)}, got {got}")
         new = {name: self._checked(name, found[name], values[name]) for name in self.sites}
         if not self.checked:
-            self._check_support({**values, **new})
+            self._check_support(values, new)
             self.checked = True
         return {**values, **new}, 1.0
 
@@ -120,15 +120,15 @@ class CustomMover:
             raise ValueError(f"the function of CustomGibbs must return numbers for `{name}`, got NaN")
         return new.to(old.dtype)
 
-    def _check_support(self, values: Values) -> None:
+    def _check_support(self, values: Values, new: Values) -> None:
         """Once: the first values must be possible."""
         sites = sample_sites(self.joint.trace(values))
-        for name in self.sites:
-            if not sites[name]["fn"].support.check(values[name]).all() or log_prob(sites[name], True).isnan().any():
+        for name, value in new.items():
+            support = sites[name]["fn"].support
+            if not support.check(value).all():
                 raise ValueError(
-                    f"the function of CustomGibbs must return `{name}` in the support "
-                    f"{sites[name]['fn'].support} of the model, got values from {values[name].min()} to "
-                    f"{values[name].max()}"
+                    f"the function of CustomGibbs must return `{name}` in the support {support} of the model, "
+                    f"got values from {value.min()} to {value.max()}"
                 )
 
     def warmed_up(self, values: Values) -> None:

@@ -58,6 +58,9 @@ class Gibbs(MCMCKernel):
         model: a Pyro program.
         num_chains: chains as a dimension; None for one, with ``num_chains`` of ``MCMC`` as processes.
         scan: ``systematic``: the blocks in their order; ``random``: in an order drawn for each sweep.
+        own_types: whether draws of integers come as integers, as models, ``Predictive`` and the bridge to ArviZ need
+            them. ``MCMC.summary()`` and ``MCMC.diagnostics()`` cannot take means of integers: False leaves all draws
+            floating for them.
         init_strategy: one of Pyro's, such as ``init_to_value(values=...)``; discrete sites that it does not serve are
             drawn from their prior.
 
@@ -91,6 +94,7 @@ class Gibbs(MCMCKernel):
         *,
         num_chains: int | None = None,
         scan: str = "systematic",
+        own_types: bool = True,
         init_strategy: Callable[..., Any] = init_to_uniform,
     ) -> None:
         if not callable(model):
@@ -107,6 +111,7 @@ class Gibbs(MCMCKernel):
                 f"`num_chains` must be None with gradient kernels, got {num_chains}: MCMC(num_chains=...) has processes"
             )
         self.model, self.num_chains, self.scan, self.init_strategy = model, num_chains, scan, init_strategy
+        self.own_types = own_types
         self.labels = [f"{', '.join(sites)}" for _, sites in self.blocks]
         self.labels = [
             f"{label} ({i})" if self.labels.count(label) > 1 else label for i, label in enumerate(self.labels)
@@ -179,7 +184,8 @@ class Gibbs(MCMCKernel):
         """For gradient kernels Pyro's own; for integers a cast, as MCMC joins all sites in one floating vector."""
         moved = [name for kernel, sites in self.blocks if not hasattr(kernel, "bind") for name in sites]
         found = transforms(self.joint, values, list(dict.fromkeys(moved)))
-        casts = {name: _Cast(value.dtype) for name, value in values.items() if not value.is_floating_point()}
+        integers = {name: value.dtype for name, value in values.items() if not value.is_floating_point()}
+        casts = {name: _Cast(dtype, self.own_types) for name, dtype in integers.items()}
         return found | casts
 
     def _shape(self, site: Mapping[str, Any]) -> tuple[int, ...]:
@@ -206,7 +212,7 @@ class Gibbs(MCMCKernel):
             raise ValueError(
                 f"`initial_params` must hold `{name}` in shape {self._shapes[name]}, got {tuple(param.shape)}"
             )
-        return value.detach().reshape(like.shape).to(like)
+        return value.detach().reshape(like.shape).to(like)  # integers that MCMC keeps floating among them
 
     def _params(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values in the space that MCMC keeps: unconstrained for gradient kernels."""
@@ -280,7 +286,7 @@ class Gibbs(MCMCKernel):
         """Divergences of the gradient kernels, what moved of each block, and step sizes."""
         kernels = {
             label: mover.kernel
-            for label, mover in zip(self.labels, self.movers, strict=True)
+            for label, mover in zip(self.labels, self.movers, strict=False)  # none before setup and after cleanup
             if isinstance(mover, GradientMover)
         }
         rates = {label: found[self._warmup_steps :] for label, found in self._rates.items()}
@@ -344,20 +350,20 @@ class _Strategy:
 
 
 class _Cast(Transform):
-    """From a site's own type to whatever MCMC stores, and back."""
+    """From integers to what MCMC stores; back to the site's own type where that is wanted."""
 
     domain = codomain = constraints.real
     bijective = True
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, back: bool) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.back = dtype, back
 
     def _call(self, x: Tensor) -> Tensor:
-        return x
+        return x.to(torch.get_default_dtype())
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return y.round().to(self.dtype) if y.is_floating_point() else y.to(self.dtype)
+        return y.round().to(self.dtype) if self.back else y
 
 
 __all__ = ["Block", "Gibbs", "SweepInfo", "SweepState"]
