@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
+from typing import Any, cast
 
 import pyro
 import pyro.distributions as dist
@@ -86,7 +87,7 @@ def test_mcmc_runs_blocks_of_several_kinds_and_gives_draws_in_the_types_of_the_s
     exact = sum(p * state["z3"] for p, state in zip(law, found, strict=True))
     mean, error, _ = expectation(lambda z: z, draws["z3"])
     assert abs(mean - exact) < 6 * error  # false alarm 2e-9
-    assert set(mcmc._diagnostics[0]["acceptance rate"]) == {"z1", "z2", "z3"}
+    assert set(cast(Any, mcmc)._diagnostics[0]["acceptance rate"]) == {"z1", "z2", "z3"}
 
 
 MEANS = torch.tensor([-1.0, 1.5]).double()
