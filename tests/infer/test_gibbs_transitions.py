@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pyro_gen.infer import DiscreteGibbs, Gibbs
-from pyro_gen.infer.gibbs.discrete import DiscreteMover, _current, _put, transition
+from pyro_gen.infer.gibbs.discrete import DiscreteMover, transition
+from pyro_gen.infer.gibbs.plan import current_states, put
 from tests.infer.gibbs_models import KERNELS, MODELS, Model, States, code, enumerate_law, moving_count
 
 
@@ -39,14 +40,14 @@ def matrix(mover: DiscreteMover, kernel: DiscreteGibbs, found: list[States]) -> 
             step = torch.zeros_like(total)
             for i, state in enumerate(found):
                 logits, tables = mover.logits(plan, group, state)
-                chances = rule(logits, _current(plan, group, state, tables), kernel.modified)
+                chances = rule(logits, current_states(plan, group, state, tables), kernel.modified)
                 flat = chances.reshape(len(chances), -1)
                 assert torch.allclose(flat.sum(0), torch.ones(()).double(), atol=1e-14)
                 for pick in itertools.product(range(len(flat)), repeat=flat.shape[1]):
                     chance = math.prod(float(flat[k, e]) for e, k in enumerate(pick))
                     if chance:
                         drawn = torch.tensor(pick).view(chances.shape[1:])
-                        step[i, number[code(_put(plan, group, state, [t[drawn] for t in tables]))]] += chance
+                        step[i, number[code(put(plan, group, state, [t[drawn] for t in tables]))]] += chance
             total = total @ step
     return total
 

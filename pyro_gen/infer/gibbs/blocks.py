@@ -34,7 +34,8 @@ class CustomGibbs:
     Args:
         function: called with a dictionary of the present values of all latent sites, in their own (constrained) space,
             and the arguments of the model; returns new values of the block's sites, a dictionary, or a tensor for one
-            site. It draws from torch's generator, so that ``pyro.set_rng_seed`` fixes it.
+            site. It draws from torch's generator, so that ``pyro.set_rng_seed`` fixes it. With ``num_chains`` values
+            carry the chains as their first dimension, before all batch dimensions of the model.
 
     Raises:
         ValueError: ``function`` is not callable.

@@ -7,66 +7,27 @@ import math
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 
 from pyro_gen.infer.gibbs.coupling import Coupling, coupling, moving_supports
-from pyro_gen.infer.gibbs.joint import Joint, Site, Values, plates, sample_sites, unwrap
+from pyro_gen.infer.gibbs.joint import Joint, Site, Values, sample_sites, unwrap
+from pyro_gen.infer.gibbs.plan import (
+    Layout,
+    Plan,
+    Variable,
+    check_discrete,
+    common_dims,
+    current_states,
+    keep,
+    match_states,
+    put,
+    states_of,
+)
 
 MANY_RUNS = 10_000
 """Runs of the model in one sweep above which a warning says why there are so many."""
-
-
-class Layout(NamedTuple):
-    """How the value of a site splits: dimensions updated at once, then variables, then the event of one variable.
-
-    ``order`` permutes the value's dimensions so, ``kept`` are the sizes of the first kind, ``rest`` those of the second
-    and ``event`` those of the last.
-    """
-
-    order: tuple[int, ...]
-    kept: tuple[int, ...]
-    rest: tuple[int, ...]
-    event: tuple[int, ...]
-
-    @classmethod
-    def of(cls, value: Tensor, free: Sequence[int], batch: int, event: int) -> Layout:
-        """For a value with so many batch dimensions, the free ones among them, and so many of a single event."""
-        kept = [batch + dim for dim in free]
-        cells = range(value.dim() - event)
-        order = (*kept, *(dim for dim in cells if dim not in kept), *range(value.dim() - event, value.dim()))
-        sizes = tuple(value.shape[dim] for dim in order)
-        return cls(order, sizes[: len(kept)], sizes[len(kept) : len(cells)], sizes[len(cells) :])
-
-    def flatten(self, value: Tensor) -> Tensor:
-        """(kept..., variables, event...)."""
-        return value.permute(self.order).reshape((*self.kept, math.prod(self.rest), *self.event))
-
-    def restore(self, flat: Tensor) -> Tensor:
-        """Undo :meth:`flatten`."""
-        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return flat.reshape((*self.kept, *self.rest, *self.event)).permute(inverse)
-
-    def select(self, flat: Tensor, variable: int) -> Tensor:
-        """The values of one variable, (kept..., event...)."""
-        return flat.select(len(self.kept), variable)
-
-
-Variable = tuple[str, int]
-"""A site and the number of one of its variables."""
-
-
-class Plan(NamedTuple):
-    """What a sweep over some sites does: which variables are drawn together, one group after the other."""
-
-    layouts: dict[str, Layout]
-    groups: tuple[tuple[Variable, ...], ...]
-    factors: frozenset[str]
-    free: tuple[int, ...]
-    reasons: dict[str, str]
 
 
 class DiscreteGibbs:
@@ -164,7 +125,7 @@ class DiscreteMover:
         found = sample_sites(joint.trace(values))
         self.laws = {name: unwrap(found[name]["fn"])[0] for name in sites}
         for name, law in self.laws.items():
-            _check_discrete(name, law)
+            check_discrete(name, law)
         moving = moving_supports(joint, values)
         self.moving = set(sites) if moving is None else set(sites) & moving.keys()
         self.seen = self._look(values)
@@ -181,7 +142,7 @@ class DiscreteMover:
         return [self._plan(found, values, {name: self.seen[name] for name in group}) for group in groups]
 
     def _plan(self, found: dict[str, Site], values: Values, seen: dict[str, Coupling]) -> Plan:
-        free = tuple(sorted(_common(found, seen)))
+        free = tuple(sorted(common_dims(found, seen)))
         factors = frozenset(factor for each in seen.values() for factor in each.factors)
         reasons = {plate: why for each in seen.values() for plate, why in each.reasons.items()}
         layouts = {}
@@ -206,7 +167,7 @@ class DiscreteMover:
         """The states of one variable of a site, (states, event...)."""
         if name in self.moving:
             self.laws[name] = unwrap(sample_sites(self.joint.trace(values))[name]["fn"])[0]
-        return _states(name, self.laws[name], self.settings.max_states).to(values[name])
+        return states_of(name, self.laws[name], self.settings.max_states).to(values[name])
 
     @torch.no_grad()
     def move(self, values: Values) -> tuple[dict[str, Tensor], float]:
@@ -265,11 +226,11 @@ class DiscreteMover:
 
     def _score(self, plan: Plan, group: tuple[Variable, ...], values: Values, proposal: Sequence[Tensor]) -> Tensor:
         """Log probability of all that depends on the group, (kept...), with values put in for its variables."""
-        changed = _put(plan, group, values, proposal)
+        changed = put(plan, group, values, proposal)
         for name in self.moving if self.settings.joint else ():
             self._check_states(name, changed)
         factors = self.joint.factors(changed, plan.factors)
-        terms = {name: _keep(factor, plan) for name, factor in factors.items()}
+        terms = {name: keep(factor, plan) for name, factor in factors.items()}
         own = torch.stack([terms[name] for name in plan.layouts]).sum(0)
         total = torch.stack([term.expand(own.shape) for term in terms.values()]).sum(0)
         # A state outside of the support is ruled out whatever its children make of it, NaN included.
@@ -277,19 +238,19 @@ class DiscreteMover:
 
     def _check_states(self, name: str, values: Values) -> None:
         """The product of the states of a block must be the same wherever the block is."""
-        before = len(_states(name, self.laws[name], self.settings.max_states))
+        before = len(states_of(name, self.laws[name], self.settings.max_states))
         if len(self.states(name, values)) != before:
             raise ValueError(f"`joint` must be False, as the states of `{name}` depend on other sites of the block")
 
     def _exact(self, plan: Plan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
         logits, tables = self.logits(plan, group, values)
-        current = _current(plan, group, values, tables)
+        current = current_states(plan, group, values, tables)
         drawn = draw(transition(logits, current, self.settings.modified))
-        return _put(plan, group, values, [table[drawn] for table in tables]), drawn != current
+        return put(plan, group, values, [table[drawn] for table in tables]), drawn != current
 
     def _uniform(self, plan: Plan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
         tables = self._tables(group, values)
-        current = _current(plan, group, values, tables)
+        current = current_states(plan, group, values, tables)
         number, device = len(tables[0]), current.device
         if self.settings.modified:
             drawn = (current + torch.randint(1, max(number, 2), current.shape, device=device)) % number
@@ -327,7 +288,7 @@ class DiscreteMover:
             differs = taken != old
             moved |= differs.flatten(accepted.dim()).any(-1) if old.dim() > accepted.dim() else differs
             chosen.append(taken)
-        return _put(plan, group, values, chosen), moved
+        return put(plan, group, values, chosen), moved
 
     def _other(self, name: str, value: Tensor) -> Tensor:
         """Another state in every cell, for the probes; the same where there is only one."""
@@ -336,9 +297,9 @@ class DiscreteMover:
         if self.settings.width:
             shifted = value + torch.randint(1, 3, cells, device=value.device).to(value.dtype)
             return torch.where(law.support.check(shifted), shifted, (value - 1).clamp(min=0))
-        states = _states(name, law, self.settings.max_states).to(value)
+        states = states_of(name, law, self.settings.max_states).to(value)
         shift = torch.randint(1, max(len(states), 2), cells, device=value.device)
-        return states[(_match(states, value) + shift) % len(states)]
+        return states[(match_states(states, value) + shift) % len(states)]
 
     def _warn(self, values: Values) -> None:
         """Say why a sweep takes as many runs as it does."""
@@ -396,89 +357,4 @@ def draw(probabilities: Tensor) -> Tensor:
     return (cumulative <= uniform * cumulative[-1]).sum(0).clamp(max=len(probabilities) - 1)
 
 
-def _keep(factor: Tensor, plan: Plan) -> Tensor:
-    """Sum a log probability, in double precision, over all but the dimensions that are updated at once."""
-    dims = max([factor.dim(), *(-dim for dim in plan.free)])
-    factor = factor.double().reshape((1,) * (dims - factor.dim()) + factor.shape)
-    summed = [dim for dim in range(-dims, 0) if dim not in plan.free]
-    return factor.sum(summed) if summed else factor
-
-
-def _put(plan: Plan, group: tuple[Variable, ...], values: Values, proposal: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Values with others put in for the variables of a group."""
-    flats = {name: plan.layouts[name].flatten(values[name]).clone() for name, _ in group}
-    for (name, variable), new in zip(group, proposal, strict=True):
-        plan.layouts[name].select(flats[name], variable).copy_(new)
-    return {**values, **{name: plan.layouts[name].restore(flat).contiguous() for name, flat in flats.items()}}
-
-
-def _current(plan: Plan, group: tuple[Variable, ...], values: Values, tables: list[Tensor]) -> Tensor:
-    """Numbers of the present joint states, (kept...)."""
-    kept = next(iter(plan.layouts.values())).kept
-    same = torch.ones(len(tables[0]), *kept, dtype=torch.bool, device=tables[0].device)
-    for (name, variable), table in zip(group, tables, strict=True):
-        layout = plan.layouts[name]
-        value = layout.select(layout.flatten(values[name]), variable)
-        same &= _equal(table, value, len(kept))
-    return same.long().argmax(0)
-
-
-def _match(states: Tensor, value: Tensor) -> Tensor:
-    """Numbers of the states that the cells of a value are in."""
-    return _equal(states, value, value.dim() - states.dim() + 1).long().argmax(0)
-
-
-def _equal(states: Tensor, value: Tensor, cells: int) -> Tensor:
-    """Whether cells are in states: (states, cells...)."""
-    shape = (len(states), *(1,) * cells, *states.shape[1:])
-    same = states.reshape(shape) == value
-    return same.flatten(cells + 1).all(-1) if states.dim() > 1 else same
-
-
-def _common(found: dict[str, Site], seen: dict[str, Coupling]) -> set[int]:
-    """Dimensions that are free for all sites, by one and the same plate."""
-    frames = [set(plates(found[name]).values()) for name in seen]
-    shared = set.intersection(*frames)
-    return {frame.dim for frame in shared if all(frame.dim in each.free for each in seen.values())}
-
-
-def _support(law: Any) -> Any:
-    try:
-        return law.support
-    except (NotImplementedError, AttributeError):
-        return None
-
-
-def _check_discrete(name: str, law: Any) -> None:
-    if not getattr(_support(law), "is_discrete", False):
-        raise ValueError(
-            f"`{name}` must be discrete for DiscreteGibbs, got {type(law).__name__}: "
-            "give continuous sites to NUTS, HMC or CustomGibbs"
-        )
-
-
-def _states(name: str, law: Any, max_states: int) -> Tensor:
-    """All states of a single variable, (states, event...), the most that any of the cells has."""
-    support, event = _support(law), len(law.event_shape)
-    if isinstance(support, constraints.integer_interval):
-        low, high = (torch.as_tensor(bound) for bound in (support.lower_bound, support.upper_bound))
-        count = int(high.max()) - int(low.min()) + 1
-        if count <= max_states:
-            return torch.arange(int(low.min()), int(high.max()) + 1)
-    elif law.has_enumerate_support:
-        states: Tensor = law.enumerate_support(expand=False)
-        count = len(states)
-        if count <= max_states:
-            return states.reshape(count, *states.shape[states.dim() - event :])
-    else:
-        raise ValueError(
-            f"`{name}` must have a finite support for enumeration, got {type(law).__name__}: "
-            "DiscreteGibbs(width=...) walks over integers without an end"
-        )
-    raise ValueError(
-        f"`{name}` must have at most max_states={max_states} states, got {count}: raise it, or use "
-        "DiscreteGibbs(random_walk=True, max_states=...) or DiscreteGibbs(width=...)"
-    )
-
-
-__all__ = ["DiscreteGibbs", "DiscreteMover", "Layout", "Plan", "draw", "transition"]
+__all__ = ["DiscreteGibbs", "DiscreteMover", "draw", "transition"]
