@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.timing import Contender, UnavailableError
 from pyro_gen.infer import DiscreteGibbs, Gibbs
 
-BASELINE = "naive loop"
+BASELINE = "naive"
 CEILINGS: tuple[str, ...] = ()
 GATE = ("tests/infer/test_gibbs_transitions.py",)
 SHAPES = ((10, 3, 1), (1000, 3, 1), (10_000, 3, 1), (100_000, 3, 1))
