@@ -2,6 +2,7 @@
 
 modes:
   gibbs    a Gibbs step: each path of the project beside naive torch, scikit-learn, learnergy, rbms, bare products
+  gibbs_pyro  a sweep over the labels of a mixture: plate-aware, element by element, NumPyro's, enumerated HMC
   cd       an epoch of PCD-1 beside scikit-learn, rbms and a torch-autograd loop
   update   a CD-1 update beside the textbook's in torch, autograd, scikit-learn, learnergy, rbms
   ais      a temperature of annealed importance sampling beside naive torch and rbms
@@ -36,6 +37,7 @@ from benchmarks import (
     cd,
     driver,
     gibbs,
+    gibbs_pyro,
     gpu,
     growth,
     nade,
@@ -48,6 +50,7 @@ from pyro_gen._files import replacing
 
 MODES = {
     "gibbs": cast(driver.Mode, gibbs),
+    "gibbs_pyro": cast(driver.Mode, gibbs_pyro),
     "cd": cast(driver.Mode, cd),
     "update": cast(driver.Mode, update),
     "ais": cast(driver.Mode, ais),

@@ -21,6 +21,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "bayes_classifier.py": ("--smoke",),
     "dbm_mnist.py": ("--smoke",),
     "dbn_mnist.py": ("--smoke", "--awake", "1"),
+    "gibbs_expectation.py": ("--smoke",),
     "ising.py": ("--smoke",),
     "iwae.py": ("--smoke",),
     "pixelcnn_mnist.py": ("--smoke",),

@@ -10,6 +10,9 @@ from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.cluster import SwendsenWang
 from pyro_gen.infer.contrastive import contrastive_gradient
+from pyro_gen.infer.expectation import Expectation, effective_sample_size, expectation
+from pyro_gen.infer.gibbs import CustomGibbs, DiscreteGibbs, Gibbs, SweepInfo, SweepState
+from pyro_gen.infer.gibbs_sampler import ConditionalsState, GibbsSampler
 from pyro_gen.infer.importance import LowerBound, RowWeights, lower_bound, row_weights
 from pyro_gen.infer.importance_sampling import ImportanceLogLikelihood
 from pyro_gen.infer.importance_weighted import (
@@ -17,6 +20,7 @@ from pyro_gen.infer.importance_weighted import (
     ImportanceWeightedELBO,
     StickingTheLandingELBO,
 )
+from pyro_gen.infer.inverse_transform import inverse_transform
 from pyro_gen.infer.likelihood import FreeEnergyGap, LogLikelihood, free_energy_gap, log_likelihood
 from pyro_gen.infer.missing import Completions
 from pyro_gen.infer.moments import moment_gradient
@@ -30,12 +34,18 @@ __all__ = [
     "BlockGibbs",
     "Bracket",
     "Completions",
+    "ConditionalsState",
     "ContrastiveDivergence",
+    "CustomGibbs",
+    "DiscreteGibbs",
     "DoublyReparametrizedELBO",
     "Exact",
+    "Expectation",
     "FastPersistentChains",
     "FreeEnergyGap",
+    "Gibbs",
     "GibbsInfo",
+    "GibbsSampler",
     "GibbsState",
     "ImportanceLogLikelihood",
     "ImportanceWeightedELBO",
@@ -49,12 +59,17 @@ __all__ = [
     "ReplicaInfo",
     "RowWeights",
     "StickingTheLandingELBO",
+    "SweepInfo",
+    "SweepState",
     "SwendsenWang",
     "TemperedChains",
     "WakeSleep",
     "WeightedChains",
     "contrastive_gradient",
+    "effective_sample_size",
+    "expectation",
     "free_energy_gap",
+    "inverse_transform",
     "log_likelihood",
     "log_partition_bracket",
     "lower_bound",

@@ -1,0 +1,165 @@
+"""The inverse transform: uniform numbers become draws of any law on the line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+MAX_STATES = 1 << 20
+"""States of a discrete law without an end after which the search for a quantile gives up."""
+
+
+def inverse_transform(
+    law: Distribution | Callable[[Tensor], Tensor], uniforms: Tensor, bracket: tuple[float, float] | None = None
+) -> Tensor:
+    r"""Map uniform numbers through the inverse of a cumulative distribution function.
+
+    .. math:: x = F^{-1}(u) = \inf \{x : F(x) \ge u\}, \qquad u \sim \mathcal U(0, 1) \implies x \sim F
+
+    Continuous laws use their own ``icdf`` or, without one, bisection of their ``cdf``; discrete ones add up their
+    probabilities until these reach u. The map is monotone: the same uniforms couple the draws of two laws.
+
+    Args:
+        law: a distribution of single numbers, batched or not, or a function that is a cumulative distribution function.
+        uniforms: numbers in [0, 1), (..., batch shape).
+        bracket: for a function, or a distribution whose cdf is bisected, numbers between which the law lies; None
+            searches outwards from 0.
+
+    Returns:
+        Draws of the shape of ``uniforms``, broadcast with the batch shape.
+
+    Raises:
+        ValueError: ``uniforms`` are not floating or lie outside of [0, 1), ``law`` has events of more than one number,
+            or neither inverse, cdf nor countable states.
+
+    References:
+        Devroye (1986), Non-uniform random variate generation, chapters 2.2 and 3.2.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> u = torch.tensor([0.1, 0.5, 0.9])
+        >>> inverse_transform(dist.Exponential(1.0), u)
+        tensor([0.1054, 0.6931, 2.3026])
+        >>> inverse_transform(dist.Poisson(3.0), u)
+        tensor([1., 3., 5.])
+        >>> inverse_transform(lambda x: x**2, u, bracket=(0, 1))
+        tensor([0.3162, 0.7071, 0.9487])
+    """
+    if not uniforms.is_floating_point() or not ((uniforms >= 0) & (uniforms < 1)).all():
+        raise ValueError(
+            f"`uniforms` must be floating numbers in [0, 1), got {uniforms.dtype} "
+            + (f"from {uniforms.min()} to {uniforms.max()}" if uniforms.numel() else "")
+        )
+    if not isinstance(law, Distribution):
+        if not callable(law):
+            raise ValueError(f"`law` must be a distribution or a cumulative distribution function, got {law!r}")
+        return _bisect(law, uniforms, bracket)
+    if law.event_shape:
+        raise ValueError(f"`law` must have events of a single number, got event shape {tuple(law.event_shape)}")
+    uniforms = uniforms.expand(torch.broadcast_shapes(uniforms.shape, law.batch_shape))
+    if law.support is not None and law.support.is_discrete:
+        return _discrete(law, uniforms, law.support)
+    try:
+        return law.icdf(uniforms)
+    except NotImplementedError:
+        return _continuous(law, uniforms, bracket)
+
+
+def _discrete(law: Distribution, uniforms: Tensor, support: constraints.Constraint) -> Tensor:
+    """Add up probabilities, twice as many states each time, until they reach every u or all there are."""
+    low, high = _ends(law, support)
+    count = 64 if high is None else int((high - low).max()) + 1
+    while True:
+        steps = torch.arange(count, device=uniforms.device)
+        states = low + steps.view(-1, *[1] * len(law.batch_shape))
+        inside = support.check(states) if high is None else states <= high
+        mass = torch.where(inside, _mass(law, torch.where(inside, states, low), uniforms), 0.0)
+        cumulative = mass.cumsum(0)
+        reached = (cumulative[-1] > uniforms).all()
+        if high is not None or reached or count >= MAX_STATES:
+            break
+        count *= 2
+    if high is None and not reached and (cumulative[-1] < 1 - 1e-6).any():
+        raise ValueError(f"`law` must reach every uniform within {MAX_STATES} states, got {law}")
+    lead = uniforms.dim() - len(law.batch_shape)
+    below = cumulative.view(count, *[1] * lead, *law.batch_shape) < uniforms.double()
+    index = _first(below, mass.view(count, *[1] * lead, *law.batch_shape))
+    drawn: Tensor = low + index
+    return drawn if isinstance(law, torch.distributions.Categorical) else drawn.to(uniforms.dtype)
+
+
+def _mass(law: Distribution, states: Tensor, uniforms: Tensor) -> Tensor:
+    """Probabilities of states, (states, batch shape)."""
+    if isinstance(law, torch.distributions.Categorical):  # its log_prob takes a zero for the smallest number
+        return law.probs.movedim(-1, 0).double()
+    return law.log_prob(states.expand(len(states), *law.batch_shape).to(uniforms.dtype)).double().exp()
+
+
+def _first(below: Tensor, mass: Tensor) -> Tensor:
+    """The first state whose cumulative probability reaches u, held to states of positive probability."""
+    index = below.sum(0)
+    steps = torch.arange(len(mass), device=mass.device).view(-1, *[1] * (mass.dim() - 1))
+    positive = mass > 0
+    last = torch.where(positive, steps, -1).amax(0)
+    first = torch.where(positive, steps, len(mass)).amin(0)
+    return torch.minimum(torch.maximum(index, first), last)
+
+
+def _ends(law: Distribution, support: constraints.Constraint) -> tuple[Tensor, Tensor | None]:
+    """The first state and the last, None where there is no last."""
+    if isinstance(support, constraints.integer_interval):
+        return torch.as_tensor(support.lower_bound), torch.as_tensor(support.upper_bound)
+    if support == constraints.boolean:
+        return torch.tensor(0), torch.tensor(1)
+    if isinstance(support, type(constraints.nonnegative_integer)):
+        return torch.as_tensor(support.lower_bound), None
+    raise ValueError(f"`law` must have integers from some number on for its states, got {law} on {support}")
+
+
+def _continuous(law: Distribution, uniforms: Tensor, bracket: tuple[float, float] | None) -> Tensor:
+    try:
+        law.cdf(law.sample())
+    except NotImplementedError:
+        raise ValueError(
+            f"`law` must have an icdf or a cdf, got {type(law).__name__}: give a function that is its cdf"
+        ) from None
+    support = law.support
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if bracket is None and low is not None and high is not None:
+        bracket = (low, high)
+
+    def cdf(x: Tensor) -> Tensor:
+        return law.cdf(x if low is None else torch.maximum(x, torch.as_tensor(low).to(x) + torch.finfo(x.dtype).tiny))
+
+    return _bisect(cdf, uniforms, bracket)
+
+
+def _bisect(cdf: Callable[[Tensor], Tensor], uniforms: Tensor, bracket: tuple[float, float] | None) -> Tensor:
+    """Halve brackets until they are as short as numbers are close."""
+    if bracket is None:
+        low, high = _outwards(cdf, uniforms)
+    else:
+        low, high = (torch.as_tensor(end).to(uniforms).expand_as(uniforms).clone() for end in bracket)
+        if not (cdf(low) <= uniforms).all() or not (cdf(high) >= uniforms).all():
+            raise ValueError(f"`bracket` must enclose the quantiles of all `uniforms`, got {bracket}")
+    for _ in range(2 * torch.finfo(uniforms.dtype).bits):
+        middle = low + (high - low) / 2
+        reached = cdf(middle) >= uniforms
+        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+    return high
+
+
+def _outwards(cdf: Callable[[Tensor], Tensor], uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = -torch.ones_like(uniforms), torch.ones_like(uniforms)
+    for _ in range(100):
+        short, far = cdf(high) < uniforms, cdf(low) > uniforms
+        if not short.any() and not far.any():
+            return low, high
+        low, high = torch.where(far, 2 * low, low), torch.where(short, 2 * high, high)
+    raise ValueError("`law` must reach every uniform within 2^100 of zero: give a `bracket`")
+
+
+__all__ = ["inverse_transform"]
