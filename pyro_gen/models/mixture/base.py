@@ -436,8 +436,18 @@ class Mixture(nn.Module, ABC):
         wanted = {"weights", *self.component_sites()} - ({"weights"} if self.components == 1 else set())
         if missing := sorted(wanted - values.keys() - self.replaceable(values)):
             raise ValueError(f"`parameters` must have the sites {sorted(wanted)}, got none for {missing}")
+        values = self._without_plates(values)
         log_w = log_weights(values["weights"], "dirichlet").unsqueeze(-2)
         return {"log_weights": log_w, **self.canonical(values)}
+
+    def _without_plates(self, values: Parameters) -> Parameters:
+        """Sites that all components share, without the dimension of size 1 that `Predictive` leaves in their place."""
+        known = {**self.sites(), "weights": Site(1, False, biject_to(constraints.simplex))}
+        extra = {name: value.dim() - known[name].event_dim for name, value in values.items() if name in known}
+        own = [extra[name] - 1 for name in extra if known[name].per_component]
+        plated = {name for name in extra if not known[name].per_component and extra[name] == min(own) + 1}
+        shared = {name: values[name].squeeze(-1 - known[name].event_dim) for name in plated}
+        return {**values, **shared}
 
     def replaceable(self, values: Parameters) -> set[str]:
         """Sites for which the values hold something that serves as well."""
