@@ -80,6 +80,16 @@ class _DiscreteMixture(Mixture):
         # A component that holds nothing, without a prior, says nothing.
         return {"probs": self._probs(torch.where(total > tiny, counts / total.clamp_min(tiny), even))}
 
+    def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
+        """Probabilities given the components of all rows, from their Dirichlet laws.
+
+        Args:
+            rows: checked rows.
+            responsibilities: one-hot components, (rows, components).
+            point: ignored.
+        """
+        return {"probs": self._probs(dist.Dirichlet(self._counts(rows, responsibilities) + self.alpha).sample())}
+
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
         """Never: the likelihood of discrete rows is bounded.
 
