@@ -394,7 +394,7 @@ class GaussianMixture(Mixture):
         update = self._update(self._moments(rows, responsibilities, point), True)
         noise = torch.randn_like(update.locs) / update.kappa.sqrt()
         if self.covariance in MATRICES:
-            law = InverseWishart(update.df.flatten().expand(update.scale.shape[:-2]), update.scale)
+            law = InverseWishart(update.df.reshape(update.scale.shape[:-2]), update.scale)
             covariances = law.sample()
             noise = (torch.linalg.cholesky(covariances) @ noise.unsqueeze(-1)).squeeze(-1)
         else:
