@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -35,8 +36,8 @@ def contenders(features: int, components: int, rows: int) -> Iterator[tuple[str,
     yield "pyro_gen", lambda: ours(x, components, "full")
     for name in COVARIANCES:
         if name != "full":
-            yield f"sklearn, {name}", lambda name=name: theirs(x, components, name)
-            yield f"pyro_gen, {name}", lambda name=name: ours(x, components, name)
+            yield f"sklearn, {name}", partial(theirs, x, components, name)
+            yield f"pyro_gen, {name}", partial(ours, x, components, name)
     yield "pyro_gen, float32", lambda: ours(x.float(), components, "full")
 
 

@@ -98,7 +98,7 @@ def draw_faithful(mixture: GaussianMixture, holes: GaussianMixture, x: Tensor, o
     values = {name: value.detach() for name, value in mixture.point().items()}
     shares = mixture.responsibilities(x).detach()
     colors = np.array([to_rgb(color) for color in COLORS[: mixture.components]])
-    left.scatter(*x.T, c=shares.numpy() @ colors, s=12)
+    left.scatter(x[:, 0], x[:, 1], c=shares.numpy() @ colors, s=12)
     covariances = as_matrices(mixture, values["covariances"])
     for k, color in enumerate(COLORS[: mixture.components]):
         for radius in (1, 2):
@@ -108,7 +108,7 @@ def draw_faithful(mixture: GaussianMixture, holes: GaussianMixture, x: Tensor, o
         grid, density = on_grid(own, x)
         right.contour(*grid, density, levels=6, colors=[color], linewidths=0.8)
         right.plot([], [], color=color, label=label)
-    right.scatter(*x.T, color="#bbbbbb", s=6, zorder=0)
+    right.scatter(x[:, 0], x[:, 1], color="#bbbbbb", s=6, zorder=0)
     right.legend(frameon=False, fontsize=9, loc="upper left")
     right.set_title("density", loc="left", fontsize=10)
     for axes in (left, right):
@@ -130,6 +130,8 @@ def draw_galaxies(mixture: GaussianMixture, draws: dict[str, Tensor], x: Tensor,
     left.set(xlabel="velocity [1000 km/s]", title="galaxies and densities of the posterior")
     counts = occupied.bincount(minlength=mixture.components + 1)[1:].double()
     right.bar(range(1, mixture.components + 1), counts / counts.sum(), color=COLORS[0])
+    right.set_xlim(0, (counts > 0).nonzero().max().item() + 2)
+    right.set_xticks(range(1, int((counts > 0).nonzero().max()) + 2))
     right.set(xlabel="clusters that hold galaxies", title="posterior of their number")
     plotting.save(figure, out / "galaxies.png", dpi=110)
 
@@ -213,7 +215,13 @@ def main(args: argparse.Namespace) -> None:
         + ", ".join(f"{k}: {p:.2f}" for k, p in enumerate(shares) if p > 0.005)
     )
     draw_galaxies(process, draws, velocities, occupied, args.out)
-    figures = {"bic": table, "em of the least bic": by_em, "full, 2": two, "svi": by_svi, "missing cells": by_holes}
+    figures: dict[str, object] = {
+        "bic": table,
+        "em of the least bic": by_em,
+        "full, 2": two,
+        "svi": by_svi,
+        "missing cells": by_holes,
+    }
     figures |= {"clusters of galaxies": shares.tolist()}
     (args.out / "mixture.json").write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -22,6 +22,8 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "dbm_mnist.py": ("--smoke",),
     "dbn_mnist.py": ("--smoke", "--awake", "1"),
     "ising.py": ("--smoke",),
+    "mixture.py": ("--smoke",),
+    "mixture_mcmc_arviz.py": ("--smoke",),
     "pixelcnn_mnist.py": ("--smoke",),
     "rbm_alphadigits.py": ("--smoke",),
     "class_rbm.py": ("--smoke",),

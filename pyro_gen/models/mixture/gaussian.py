@@ -22,7 +22,7 @@ from pyro_gen.models.mixture.rows import Rows, check_varied, make_rows
 from pyro_gen.models.mixture.weights import WeightLaw, record
 
 Covariance = Literal["full", "tied", "diagonal", "spherical"]
-COVARIANCES = ("full", "tied", "diagonal", "spherical")
+COVARIANCES: tuple[Covariance, ...] = ("full", "tied", "diagonal", "spherical")
 MATRICES = ("full", "tied")
 FLOOR = 1e-6
 """Least variance of a component under maximum likelihood, in any direction, as a share of the columns' variances."""
