@@ -48,13 +48,15 @@ class Engine:
     memo: dict[tuple[int, int, torch.dtype], tuple[Plan, Prepared]] = field(default_factory=dict)
     version: int = -1
 
-    def plan(self, rows: Rows, free: tuple[int, ...] = (), everything: bool = False) -> Plan:
-        """The plan for evidence of this kind.
+    def plan(
+        self, rows: Rows, free: tuple[int, ...] = (), everything: bool = False, probed: Collection[int] = ()
+    ) -> Plan:
+        """The plan for evidence of this kind, with likelihood vectors for the ``probed`` nodes too.
 
         Raises:
             ValueError: its largest clique is over ``max_cells``.
         """
-        plan = self.structure.plan(frozenset(rows.hard), frozenset(rows.soft), free, everything)
+        plan = self.structure.plan(frozenset(rows.hard), frozenset((*rows.soft, *probed)), free, everything)
         if plan.largest > self.max_cells:
             names = [self.structure.nodes[i] for i in plan.clique]
             shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
@@ -97,29 +99,31 @@ class Engine:
         if len(nodes) == 1:
             law, log = self.joint(rows, (next(iter(nodes)),))
             return {next(iter(nodes)): law}, log
-        shape = {i: (self.structure.cardinalities[i], rows.count) for i in nodes}
-        ones = {i: self.flat.new_ones(()).expand(size) for i, size in shape.items() if i not in rows.soft}
-        probed = Rows(rows.count, rows.hard, {**rows.soft, **ones})
-        plan = self.plan(probed)
+        plan = self.plan(rows, probed=nodes)
+        sizes = [self.structure.cardinalities[i] for i in nodes]
         keep = torch.is_grad_enabled() and any(x.requires_grad for x in (self.flat, *rows.soft.values()))
         with torch.inference_mode(False), torch.enable_grad():
             flat = self.flat if keep else self.flat.detach()
             flat = flat.clone() if flat.is_inference() else flat
-            cuts = blocks(plan, probed, flat.device)
-            parts = [self._marginals(plan, probed.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
+            cuts = blocks(plan, rows, flat.device)
+            parts = [self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
         laws, logs = zip(*parts, strict=True)
-        return {i: torch.cat([law[i] for law in laws], -1) for i in nodes}, torch.cat(logs)
+        return dict(zip(nodes, torch.cat(laws, -1).split(sizes), strict=True)), torch.cat(logs)
 
     def _marginals(
         self, plan: Plan, rows: Rows, nodes: Collection[int], ring: Semiring, flat: Tensor, keep: bool
-    ) -> tuple[dict[int, Tensor], Tensor]:
-        ones = {i: torch.ones_like(rows.soft[i].expand(-1, rows.count), requires_grad=True) for i in nodes}
-        probed = Rows(rows.count, rows.hard, {i: x * ones[i] if i in ones else x for i, x in rows.soft.items()})
-        total = self._forward(plan, probed, ring, flat)
+    ) -> tuple[Tensor, Tensor]:
+        """Laws below one another, (states of all nodes, rows), and log probabilities, (rows,)."""
+        sizes = [self.structure.cardinalities[i] for i in nodes]
+        probes = torch.ones(sum(sizes), rows.count, dtype=flat.dtype, device=flat.device, requires_grad=True)
+        soft = dict(rows.soft)
+        for i, probe in zip(nodes, probes.split(sizes), strict=True):
+            soft[i] = soft[i] * probe if i in soft else probe
+        total = self._forward(plan, Rows(rows.count, rows.hard, soft), ring, flat)
         good = total > (-torch.inf if ring is LOG else SAFE[flat.dtype])
         total = torch.where(good, total, 1.0)
         log = total if ring is LOG else total.log()
-        laws = dict(zip(ones, torch.autograd.grad(log.sum(), list(ones.values()), create_graph=keep), strict=True))
+        (laws,) = torch.autograd.grad(log.sum(), probes, create_graph=keep)
         log = log if keep else log.detach()
         if good.all():
             return laws, log
@@ -127,8 +131,7 @@ class Engine:
         if ring is LOG:
             return laws, log.index_fill(0, bad, -torch.inf)
         again, logs = self._marginals(plan, rows.pick(bad).to(torch.float64), nodes, *_next(flat), keep)
-        laws = {i: law.index_copy(-1, bad, again[i].to(law.dtype)) for i, law in laws.items()}
-        return laws, log.index_copy(0, bad, logs.to(log.dtype))
+        return laws.index_copy(-1, bad, again.to(laws.dtype)), log.index_copy(0, bad, logs.to(log.dtype))
 
     def expected_counts(self, rows: Rows, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted sum over rows of the laws of all families given evidence, (cells,), and the log probabilities."""
