@@ -19,10 +19,12 @@ from pyro_gen.nn.autoregressive import (
 from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
+from pyro_gen.nn.cpds import CPD, DiscreteCPD, LogisticCPD, NeuralCPD, NoisyOrCPD, TabularCPD
 from pyro_gen.nn.rbm import RBM
 from pyro_gen.nn.rbm_learning import Diagnostics
 
 __all__ = [
+    "CPD",
     "FVSBN",
     "MADE",
     "NADE",
@@ -36,10 +38,15 @@ __all__ = [
     "ConditionalRBM",
     "DeepNADE",
     "Diagnostics",
+    "DiscreteCPD",
     "EoNADE",
+    "LogisticCPD",
+    "NeuralCPD",
+    "NoisyOrCPD",
     "PerConditionalMLP",
     "PixelCNN",
     "RecurrentAR",
     "SequenceAR",
     "TabularAR",
+    "TabularCPD",
 ]

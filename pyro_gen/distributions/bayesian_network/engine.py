@@ -62,8 +62,8 @@ class Engine:
             shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
             raise ValueError(
                 f"exact inference needs a clique of {plan.largest:.4g} cells ({len(names)} nodes: {shown}), and "
-                f"`max_cells` is {self.max_cells:.4g}; nothing was allocated. Raise `max_cells`, observe more nodes, or "
-                "use an approximate method"
+                f"`max_cells` is {self.max_cells:.4g}; nothing was allocated: raise `max_cells`, observe "
+                "more nodes, or use an approximate method"
             )
         return plan
 

@@ -137,7 +137,8 @@ def _greedy(
 
 
 def _measured(chosen: list[tuple[int, int]], cardinalities: Sequence[int]) -> Order:
-    largest, clique, total = 1, (), 0
+    largest, total = 1, 0
+    clique: tuple[int, ...] = ()
     for i, around in chosen:
         members = (i, *bits(around))
         cells = math.prod(cardinalities[j] for j in members)

@@ -146,8 +146,8 @@ class _Maker:
                     self.holders[other].discard(slot)
         statics = [pair for pair in scopes if pair[0] not in self.moving]
         moving = [pair for pair in scopes if pair[0] in self.moving]
-        own, other = ({i for _, scope in pairs for i in scope} - {node} for pairs in (statics, moving))
-        parts = [self.sorted(part) for part in (own & other, own - other, other - own)]
+        left, right = ({i for _, scope in pairs for i in scope} - {node} for pairs in (statics, moving))
+        parts = [self.sorted(part) for part in (left & right, left - right, right - left)]
         shared, only_own, only_other = parts
         result = shared + only_own + only_other
         target = self.slots

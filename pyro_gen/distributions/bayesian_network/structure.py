@@ -270,8 +270,9 @@ class NetworkStructure:
         return self.__dict__ | {"_plans": {}}
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, NetworkStructure)
-        return same and list(self.states.items()) == list(other.states.items()) and self.parents == other.parents
+        if not isinstance(other, NetworkStructure):
+            return NotImplemented
+        return list(self.states.items()) == list(other.states.items()) and self.parents == other.parents
 
     def __hash__(self) -> int:
         return hash((self.nodes, tuple(self.parents.items())))
