@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 EASY = 2**14
 """Cells of a largest clique that is not worth another order."""
-SECONDS = 1.5
-"""How long to look for better orders."""
+SECONDS_PER_CELL, SECONDS = 3e-8, 3.0
+"""How long to look for better orders: about as long as elimination takes, within a limit."""
 
 
 class Order(NamedTuple):
@@ -27,7 +27,7 @@ def best_order(scopes: Iterable[Collection[int]], cardinalities: Sequence[int], 
     """The best order that the heuristics find: the fewest cells in all cliques together.
 
     Min-fill comes first; where its largest clique is not small, min-weight, weighted min-fill and draws among almost
-    equal candidates compete for a second or so.
+    equal candidates compete for about as long as the elimination itself would take.
 
     Args:
         scopes: sets of nodes that share a factor.
@@ -55,7 +55,7 @@ def best_order(scopes: Iterable[Collection[int]], cardinalities: Sequence[int], 
         best = min(best, attempt(rule), key=_cost)
     dice = random.Random(0)  # its own: the order found for a network is always the same, but for the clock
     tries = 0
-    while perf_counter() - start < SECONDS and tries < 60:
+    while perf_counter() - start < min(SECONDS, SECONDS_PER_CELL * best.total) and tries < 60:
         best = min(best, attempt(rules[tries % 3], dice), key=_cost)
         tries += 1
     return best
