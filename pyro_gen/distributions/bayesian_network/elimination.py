@@ -213,7 +213,7 @@ def blocks(plan: Plan, rows: Rows, device: torch.device, cells: int | None = Non
     """Where to cut the rows so that moving factors stay small."""
     room = BLOCK.get(device.type, BLOCK_ELSEWHERE) if cells is None else cells
     size = max(1, room // max(1, plan.moving_cells))
-    return [(start, min(start + size, rows.count)) for start in range(0, rows.count, size)]
+    return [(start, min(start + size, rows.count)) for start in range(0, max(rows.count, 1), size)]
 
 
 Chooser = Callable[[Tensor], Tensor]

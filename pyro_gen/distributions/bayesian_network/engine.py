@@ -187,7 +187,7 @@ class Engine:
 
     def _prepared(self, plan: Plan, ring: Semiring, flat: Tensor) -> Prepared:
         """From memory where the tables are still the same and no gradient is asked for."""
-        if (flat.requires_grad and torch.is_grad_enabled()) or flat.is_inference() or plan.largest > KEEP_CELLS:
+        if (flat.requires_grad and torch.is_grad_enabled()) or self.flat.is_inference() or plan.largest > KEEP_CELLS:
             return prepare(plan, self.tables(flat), ring)
         if self.version != self.flat._version:
             self.memo.clear()

@@ -488,7 +488,7 @@ def _structure(
     if not isinstance(graph, nx.Graph):
         raise ValueError(f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}")
     if states is None and isinstance(tables, Mapping) and not nx.get_node_attributes(graph, "states"):
-        states = {node: tables[node].shape[-1] for node in graph if node in tables and len(tables[node].shape)}
+        states = {node: tables[node].shape[-1] if node in tables else 2 for node in graph}
     return NetworkStructure.from_graph(graph, states)
 
 
