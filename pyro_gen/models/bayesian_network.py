@@ -82,8 +82,7 @@ class BayesianNetwork(nn.Module):
         if strangers := [node for node in given if node not in self.structure.index]:
             raise ValueError(f"`cpds` names {strangers[0]!r}, which is no node of the network")
         self.size, self.max_cells = size, max_cells
-        dtype = next((cpd.dtype if isinstance(cpd, Tensor) else cpd.example.dtype for cpd in given.values()), None)
-        self.cpds = nn.ModuleList(_fitting(self.structure, node, given.get(node), dtype) for node in self.nodes)
+        self.cpds = nn.ModuleList(_fitting(self.structure, node, given) for node in self.nodes)
         self._known: tuple[list[tuple[int, int]], distributions.BayesianNetwork] | None = None
 
     @classmethod
@@ -481,17 +480,17 @@ def _structure(
     if not isinstance(graph, nx.Graph):
         raise ValueError(f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}")
     if states is None and not nx.get_node_attributes(graph, "states"):
-        known = {node: cpd.states if isinstance(cpd, DiscreteCPD) else cpd.shape[-1] for node, cpd in cpds.items()}
+        known = {node: cpd.shape[-1] for node, cpd in cpds.items() if isinstance(cpd, Tensor) and cpd.dim()}
+        known |= {node: cpd.states for node, cpd in cpds.items() if isinstance(cpd, DiscreteCPD)}
         states = {node: known.get(node, 2) for node in graph}
     return NetworkStructure.from_graph(graph, states)
 
 
-def _fitting(
-    structure: NetworkStructure, node: str, cpd: DiscreteCPD | Tensor | None, dtype: torch.dtype | None
-) -> DiscreteCPD:
-    shape = structure.table_shape(node)
-    if cpd is None:
-        return TabularCPD.uniform(shape[:-1], shape[-1], dtype or torch.float64)
+def _fitting(structure: NetworkStructure, node: str, given: Mapping[str, DiscreteCPD | Tensor]) -> DiscreteCPD:
+    shape, cpd = structure.table_shape(node), given.get(node)
+    if cpd is None:  # of the dtype of the others
+        dtypes = [x.example.dtype if isinstance(x, DiscreteCPD) else x.dtype for x in given.values()]
+        return TabularCPD.uniform(shape[:-1], shape[-1], next(iter(dtypes), torch.float64))
     if isinstance(cpd, Tensor):
         cpd = _table(structure, node, cpd)
     if not isinstance(cpd, DiscreteCPD):

@@ -88,6 +88,7 @@ def make_plan(
     hard: Collection[int],
     soft: Collection[int],
     free: Scope,
+    quick: bool = False,
 ) -> Plan:
     """Lay out the elimination of all relevant nodes but the free and the looked-up ones.
 
@@ -98,6 +99,7 @@ def make_plan(
         hard: nodes observed in every row.
         soft: nodes with a likelihood vector a row.
         free: nodes that stay.
+        quick: whether to be content with the first order that is good enough.
 
     Returns:
         The plan.
@@ -105,7 +107,8 @@ def make_plan(
     factors = [_family(i, families[i], cardinalities, hard) for i in relevant]
     likelihoods = tuple(sorted(soft))
     scopes: list[Scope] = [*(f.kept for f in factors), *((i,) for i in likelihoods)]
-    order = best_order([*scopes, free], cardinalities, [f.node for f in factors if f.node not in {*hard, *free}])
+    kept = {*hard, *free}
+    order = best_order([*scopes, free], cardinalities, [f.node for f in factors if f.node not in kept], quick)
     place = {node: i for i, node in enumerate(order.nodes)}
     maker = _Maker(cardinalities, place, free)
     for slot, scope in enumerate(scopes):
@@ -183,6 +186,8 @@ class _Maker:
 
 
 def _family(node: int, scope: Scope, cardinalities: Sequence[int], hard: Collection[int]) -> Family:
+    if not any(i in hard for i in scope):
+        return Family(node, scope, (), tuple(range(len(scope))), tuple(cardinalities[i] for i in scope))
     kept = tuple(i for i in scope if i not in hard)
     looked_up = [i for i in scope if i in hard]
     strides = [math.prod(cardinalities[j] for j in looked_up[k + 1 :]) for k in range(len(looked_up))]
