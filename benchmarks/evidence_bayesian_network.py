@@ -173,7 +173,9 @@ def of_alarm(rows: int, one_by_one: int) -> dict[str, Any]:
     sets = [{i: int(k) for i, k in enumerate(row) if k >= 0} for row in data[:one_by_one].tolist()]
     single, single_seconds = timed(lambda: torch.stack([network.log_evidence(named(network, e)) for e in sets]))
     peer = Agrum(network)
-    theirs, peer_seconds = timed(lambda: torch.tensor([peer.evidence_probability(e) for e in sets]).log())
+    theirs, peer_seconds = timed(
+        lambda: torch.tensor([peer.evidence_probability(e) for e in sets], dtype=torch.float64).log()
+    )
     return {
         "rows": rows,
         "seconds in one call": seconds,

@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 from pyro_gen import distributions
 from pyro_gen.distributions import NetworkStructure
-from pyro_gen.distributions.bayesian_network import MAX_CELLS, Evidence
+from pyro_gen.distributions.bayesian_network import MAX_CELLS, ConditionalGaussianNetwork, Evidence
 from pyro_gen.distributions.bayesian_network.bif import read_bif, write_bif
 from pyro_gen.distributions.bayesian_network.network_file import NetworkFile, PathLike
 from pyro_gen.distributions.bayesian_network.tables import flatten, point_mass
 from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
 from pyro_gen.distributions.bayesian_network.xmlbif import read_xmlbif, write_xmlbif
-from pyro_gen.nn import DiscreteCPD, TabularCPD
+from pyro_gen.models.network_parts import States, column, discrete_part, fitting, gaussian, structure_of
+from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
 Data = Mapping[str, Tensor | None]
-"""By node, state numbers (rows,), -1 where missing; a node that is None or not there is missing in all rows."""
-States = Mapping[str, "int | Sequence[str]"] | int | Sequence[str] | None
+"""By node, state numbers (rows,), -1 where missing, or real numbers; a node that is None or not there is missing."""
 
 
 class BayesianNetwork(nn.Module):
-    r"""Discrete nodes, each with a law given its parents: a Pyro program, and exact answers to every query.
+    r"""Nodes, each with a law given its parents: a Pyro program, and exact answers to every query.
 
     .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
 
@@ -39,6 +39,10 @@ class BayesianNetwork(nn.Module):
     gradients ask the distribution: ``network().marginals(...)``. Evidence maps nodes to the name of a state, a set of
     names or a likelihood vector, or to an int64 tensor (rows,) of state numbers with -1 where missing; see the
     distribution.
+
+    Nodes with a :class:`pyro_gen.nn.LinearGaussianCPD` or :class:`pyro_gen.nn.ConditionalGaussianCPD` are real numbers;
+    then calling the network gives a ``ConditionalGaussianNetwork``, which answers ``log_evidence``, ``marginals`` and
+    ``sample_posterior`` exactly. Discrete nodes have no real parents.
 
     Args:
         graph: a networkx.DiGraph, or a ``NetworkStructure``. A node's parents come in the order of
@@ -69,7 +73,7 @@ class BayesianNetwork(nn.Module):
     def __init__(
         self,
         graph: nx.DiGraph | NetworkStructure,
-        cpds: Mapping[str, DiscreteCPD | Tensor] | None = None,
+        cpds: Mapping[str, CPD | Tensor] | None = None,
         states: States = None,
         size: int | None = None,
         max_cells: int = MAX_CELLS,
@@ -78,12 +82,13 @@ class BayesianNetwork(nn.Module):
         if size is not None and size < 1:
             raise ValueError(f"`size` must be at least 1, got {size}")
         given = {} if cpds is None else dict(cpds)
-        self.structure = _structure(graph, states, given)
-        if strangers := [node for node in given if node not in self.structure.index]:
+        self.skeleton = structure_of(graph, states, given)
+        self.structure = discrete_part(self.skeleton, given)
+        if strangers := [node for node in given if node not in self.skeleton.index]:
             raise ValueError(f"`cpds` names {strangers[0]!r}, which is no node of the network")
         self.size, self.max_cells = size, max_cells
-        self.cpds = nn.ModuleList(_fitting(self.structure, node, given) for node in self.nodes)
-        self._known: tuple[list[tuple[int, int]], distributions.BayesianNetwork] | None = None
+        self.cpds = nn.ModuleList(fitting(self.skeleton, node, given) for node in self.nodes)
+        self._known: tuple[list[tuple[int, int]], Any] | None = None
 
     @classmethod
     def from_bif(
@@ -208,7 +213,7 @@ class BayesianNetwork(nn.Module):
     @property
     def nodes(self) -> tuple[str, ...]:
         """Names of the nodes in order."""
-        return self.structure.nodes
+        return self.skeleton.nodes
 
     @property
     def states(self) -> dict[str, tuple[str, ...]]:
@@ -218,7 +223,7 @@ class BayesianNetwork(nn.Module):
     @property
     def graph(self) -> nx.DiGraph:
         """The graph, frozen, with the states as attributes of the nodes."""
-        return self.structure.graph
+        return self.skeleton.graph
 
     @property
     def num_parameters(self) -> int:
@@ -226,10 +231,10 @@ class BayesianNetwork(nn.Module):
         return sum(cpd.num_parameters for cpd in self._cpds)
 
     @property
-    def _cpds(self) -> list[DiscreteCPD]:
+    def _cpds(self) -> list[CPD]:
         return list(self.cpds)  # type: ignore[arg-type]  # a ModuleList forgets what it holds
 
-    def cpd(self, node: str) -> DiscreteCPD:
+    def cpd(self, node: str) -> CPD:
         """The CPD of a node.
 
         Args:
@@ -238,7 +243,7 @@ class BayesianNetwork(nn.Module):
         Raises:
             ValueError: there is no such node.
         """
-        return self._cpds[self.structure.number(node)]
+        return self._cpds[self.skeleton.number(node)]
 
     def to_bif(self, path: PathLike, name: str = "unknown") -> None:
         """Write the network with its present tables as a BIF file.
@@ -247,15 +252,15 @@ class BayesianNetwork(nn.Module):
             path: of the file, which is replaced.
             name: of the network.
         """
-        write_bif(path, self.structure, self._read_off().tables, name)
+        write_bif(path, self.structure, self._tables(), name)
 
     def to_xmlbif(self, path: PathLike, name: str = "unknown") -> None:
         """Write the network with its present tables as an XMLBIF file; see :meth:`to_bif`."""
-        write_xmlbif(path, self.structure, self._read_off().tables, name)
+        write_xmlbif(path, self.structure, self._tables(), name)
 
     def to_uai(self, path: PathLike) -> None:
         """Write the network with its present tables as a UAI file, which keeps no names; see :meth:`to_bif`."""
-        write_uai(path, self.structure, self._read_off().tables)
+        write_uai(path, self.structure, self._tables())
 
     def model(self, data: Data | Tensor | None = None) -> dict[str, Tensor]:
         """The generative program: every node given its parents.
@@ -271,11 +276,12 @@ class BayesianNetwork(nn.Module):
         data, rows = self._columns(data)
         values: dict[str, Tensor] = {}
         with pyro.plate("rows", max(self.size or rows, rows), subsample_size=rows):
-            for i in self.structure.order:
-                node = self.nodes[i]
-                law = self.cpd(node)(*(values[parent] for parent in self.structure.parents[node]))
+            for node in (self.nodes[i] for i in self.skeleton.order):
+                law = self.cpd(node)(*(values[parent] for parent in self.skeleton.parents[node]))
                 seen = data.get(node)
-                if seen is None or not (missing := seen < 0).any():
+                if node not in self.states:
+                    values[node] = pyro.sample(node, law, obs=seen)
+                elif seen is None or not (missing := seen < 0).any():
                     values[node] = pyro.sample(node, law, obs=seen, infer={"enumerate": "parallel"})
                 else:  # in some rows: a latent state that must agree with what was seen in the others
                     values[node] = pyro.sample(node, law, infer={"enumerate": "parallel"})
@@ -309,34 +315,53 @@ class BayesianNetwork(nn.Module):
             if data.dim() != 2 or data.shape[1] != len(self.nodes):
                 raise ValueError(f"`data` must have shape (rows, {len(self.nodes)}), got {tuple(data.shape)}")
             data = dict(zip(self.nodes, data.unbind(1), strict=True))
-        found = {node: self._column(node, value) for node, value in (data or {}).items() if value is not None}
+        found = {node: column(self.skeleton, self.states, node, x) for node, x in (data or {}).items() if x is not None}
         counts = {node: len(value) for node, value in found.items()}
         if len(set(counts.values())) > 1:
             raise ValueError(f"all of `data` must have the same number of rows, got {counts}")
         rows = next(iter(counts.values()), self.size or 1)
-        return {node: value for node, value in found.items() if not (value < 0).all()}, rows
+        return {node: value for node, value in found.items() if node not in self.states or not (value < 0).all()}, rows
 
-    def _column(self, node: str, value: Tensor) -> Tensor:
-        states = len(self.states[self.nodes[self.structure.number(node)]])
-        if not isinstance(value, Tensor) or value.dim() != 1 or value.is_floating_point():
-            raise ValueError(f"`data` of node {node!r} must be an integer tensor (rows,), got {value!r}")
-        if value.numel() and (value.min() < -1 or value.max() >= states):
-            raise ValueError(f"`data` of node {node!r} must be from 0 to {states - 1}, or -1 where missing")
-        return value.long()
+    def forward(self) -> distributions.BayesianNetwork | ConditionalGaussianNetwork:
+        """The joint law with the current parameters, differentiable in them."""
+        if len(self.structure.nodes) == len(self.nodes):
+            return self._discrete()
+        laws = {
+            node: gaussian(self.skeleton, node, self.cpd(node)) for node in self._in_order() if node not in self.states
+        }
+        return ConditionalGaussianNetwork(self._discrete() if self.states else None, laws)
 
-    def forward(self) -> distributions.BayesianNetwork:
-        """The joint law with the current tables, differentiable in the parameters."""
-        tables = {node: cpd.table() for node, cpd in zip(self.nodes, self._cpds, strict=True)}
+    def _discrete(self) -> distributions.BayesianNetwork:
+        """The law of the discrete nodes."""
+        tables = {}
+        for node in self.structure.nodes:
+            cpd = self.cpd(node)
+            if isinstance(cpd, DiscreteCPD):
+                tables[node] = cpd.table()
         flat = flatten(self.structure, tables)
         return distributions.BayesianNetwork(self.structure, flat, max_cells=self.max_cells, validate_args=False)
 
-    def _read_off(self) -> distributions.BayesianNetwork:
+    def _in_order(self) -> list[str]:
+        return [self.nodes[i] for i in self.skeleton.order]
+
+    def _read_off(self) -> Any:
         """The joint law without gradients, kept until a parameter changes."""
         with torch.no_grad():
             now = [(x.data_ptr(), x._version) for x in self.parameters()]
             if self._known is None or self._known[0] != now:
                 self._known = now, self()
             return self._known[1]
+
+    def _tables(self) -> Tensor:
+        """Tables of all nodes for a file.
+
+        Raises:
+            ValueError: there are real nodes, which these files do not know.
+        """
+        if len(self.structure.nodes) < len(self.nodes):
+            raise ValueError("a network with real nodes cannot be written to this kind of file")
+        with torch.no_grad():
+            return self._discrete().tables
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of complete rows, (..., nodes) -> (...), in nats."""
@@ -359,7 +384,7 @@ class BayesianNetwork(nn.Module):
 
     def marginals(
         self, evidence: Evidence | Tensor | None = None, nodes: Iterable[str] | None = None
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         """Laws of single nodes given evidence; see :meth:`pyro_gen.distributions.BayesianNetwork.marginals`.
 
         Args:
@@ -367,9 +392,10 @@ class BayesianNetwork(nn.Module):
             nodes: which; None for all, observed ones one-hot.
 
         Returns:
-            By node, (states,) for one case, (rows, states) for rows.
+            By node, (states,) for one case, (rows, states) for rows; a distribution for a real node.
         """
-        return self._read_off().marginals(evidence, nodes)
+        laws: dict[str, Any] = self._read_off().marginals(evidence, nodes)
+        return laws
 
     def joint_marginal(self, nodes: Sequence[str], evidence: Evidence | Tensor | None = None) -> Tensor:
         """Joint law of several nodes given evidence.
@@ -445,7 +471,7 @@ class BayesianNetwork(nn.Module):
             y: nodes.
             given: nodes that are observed.
         """
-        return self.structure.d_separated(x, y, given)
+        return self.skeleton.d_separated(x, y, given)
 
     def do(self, interventions: Mapping[str, str | int]) -> BayesianNetwork:
         """The network after an intervention: nodes are cut off from their parents and set; other CPDs are shared.
@@ -461,59 +487,15 @@ class BayesianNetwork(nn.Module):
         """
         cpds = dict(zip(self.nodes, self._cpds, strict=True))
         for node, state in interventions.items():
-            fixed = TabularCPD(point_mass(self.structure, node, state, self.cpd(node).table().detach()))
+            cpd = self.cpd(node)
+            if not isinstance(cpd, DiscreteCPD):
+                raise NotImplementedError(f"an intervention on a real node is not there: {node!r}")
+            fixed = TabularCPD(point_mass(self.skeleton, node, state, cpd.table().detach()))
             cpds[node] = fixed.requires_grad_(False)
-        return BayesianNetwork(self.structure.mutilated(interventions), cpds, size=self.size, max_cells=self.max_cells)
+        return BayesianNetwork(self.skeleton.mutilated(interventions), cpds, size=self.size, max_cells=self.max_cells)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_known": None}
-
-
-def _structure(
-    graph: nx.DiGraph | NetworkStructure, states: States, cpds: Mapping[str, DiscreteCPD | Tensor]
-) -> NetworkStructure:
-    """The structure; numbers of states that nobody says are read off the CPDs."""
-    if isinstance(graph, NetworkStructure):
-        if states is not None:
-            raise ValueError("`states` must be None where `graph` is a NetworkStructure, which has them")
-        return graph
-    if not isinstance(graph, nx.Graph):
-        raise ValueError(f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}")
-    if states is None and not nx.get_node_attributes(graph, "states"):
-        known = {node: cpd.shape[-1] for node, cpd in cpds.items() if isinstance(cpd, Tensor) and cpd.dim()}
-        known |= {node: cpd.states for node, cpd in cpds.items() if isinstance(cpd, DiscreteCPD)}
-        states = {node: known.get(node, 2) for node in graph}
-    return NetworkStructure.from_graph(graph, states)
-
-
-def _fitting(structure: NetworkStructure, node: str, given: Mapping[str, DiscreteCPD | Tensor]) -> DiscreteCPD:
-    shape, cpd = structure.table_shape(node), given.get(node)
-    if cpd is None:  # of the dtype of the others
-        dtypes = [x.example.dtype if isinstance(x, DiscreteCPD) else x.dtype for x in given.values()]
-        return TabularCPD.uniform(shape[:-1], shape[-1], next(iter(dtypes), torch.float64))
-    if isinstance(cpd, Tensor):
-        cpd = _table(structure, node, cpd)
-    if not isinstance(cpd, DiscreteCPD):
-        raise ValueError(f"the CPD of node {node!r} must be a DiscreteCPD or a table, got {type(cpd).__name__}")
-    if (*cpd.parent_states, cpd.states) != shape:
-        parents = ", ".join(map(repr, structure.parents[node])) or "none"
-        raise ValueError(
-            f"the CPD of node {node!r} must have states {shape}, those of its parents ({parents}) and its own, got "
-            f"{(*cpd.parent_states, cpd.states)}"
-        )
-    return cpd
-
-
-def _table(structure: NetworkStructure, node: str, table: Tensor) -> TabularCPD:
-    if table.shape != structure.table_shape(node):
-        raise ValueError(
-            f"the table of node {node!r} must have shape {structure.table_shape(node)}, the states of its parents "
-            f"({', '.join(structure.parents[node])}) and its own, got {tuple(table.shape)}"
-        )
-    try:
-        return TabularCPD(table)
-    except ValueError as error:
-        raise ValueError(f"the table of node {node!r} does not fit: {error}") from error
 
 
 __all__ = ["BayesianNetwork", "Data"]

@@ -19,7 +19,16 @@ from pyro_gen.nn.autoregressive import (
 from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
-from pyro_gen.nn.cpds import CPD, DiscreteCPD, LogisticCPD, NeuralCPD, NoisyOrCPD, TabularCPD
+from pyro_gen.nn.cpds import (
+    CPD,
+    ConditionalGaussianCPD,
+    DiscreteCPD,
+    LinearGaussianCPD,
+    LogisticCPD,
+    NeuralCPD,
+    NoisyOrCPD,
+    TabularCPD,
+)
 from pyro_gen.nn.rbm import RBM
 from pyro_gen.nn.rbm_learning import Diagnostics
 
@@ -35,11 +44,13 @@ __all__ = [
     "BoltzmannMachine",
     "CausalTransformer",
     "ClassRBM",
+    "ConditionalGaussianCPD",
     "ConditionalRBM",
     "DeepNADE",
     "Diagnostics",
     "DiscreteCPD",
     "EoNADE",
+    "LinearGaussianCPD",
     "LogisticCPD",
     "NeuralCPD",
     "NoisyOrCPD",
