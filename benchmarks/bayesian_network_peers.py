@@ -36,7 +36,7 @@ class Agrum:
     """
 
     def __init__(self, network: BayesianNetwork) -> None:
-        import pyagrum as gum  # type: ignore[import-not-found]  # a peer, installed for benchmarks only
+        import pyagrum as gum
 
         self.gum, self.structure = gum, network.structure
         self.bn = gum.BayesNet()
@@ -76,9 +76,9 @@ class Agrum:
 
 def pgmpy_elimination(network: BayesianNetwork) -> Any:
     """Variable elimination of pgmpy on the same network."""
-    from pgmpy.factors.discrete import TabularCPD  # type: ignore[import-not-found]  # a peer
-    from pgmpy.inference import VariableElimination  # type: ignore[import-not-found]  # a peer
-    from pgmpy.models import DiscreteBayesianNetwork  # type: ignore[import-not-found]  # a peer
+    from pgmpy.factors.discrete import TabularCPD
+    from pgmpy.inference import VariableElimination
+    from pgmpy.models import DiscreteBayesianNetwork
 
     structure = network.structure
     model = DiscreteBayesianNetwork(list(structure.edges))

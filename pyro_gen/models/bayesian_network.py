@@ -394,8 +394,7 @@ class BayesianNetwork(nn.Module):
         Returns:
             By node, (states,) for one case, (rows, states) for rows; a distribution for a real node.
         """
-        laws: dict[str, Any] = self._read_off().marginals(evidence, nodes)
-        return laws
+        return dict(self._read_off().marginals(evidence, nodes))
 
     def joint_marginal(self, nodes: Sequence[str], evidence: Evidence | Tensor | None = None) -> Tensor:
         """Joint law of several nodes given evidence.

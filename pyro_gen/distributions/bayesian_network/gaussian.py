@@ -222,7 +222,8 @@ class ConditionalGaussianNetwork:
                 f"the discrete parents of the real nodes that matter have {math.prod(sizes):.4g} joint states, and at "
                 f"most {MAX_CONFIGURATIONS} are enumerated: {', '.join(map(repr, parents))}"
             )
-        axes = torch.meshgrid(*(torch.arange(k) for k in sizes), indexing="ij") if sizes else ()
+        device = next(iter(self.gaussians.values())).bias.device
+        axes = torch.meshgrid(*(torch.arange(k, device=device) for k in sizes), indexing="ij") if sizes else ()
         return {parent: axis.flatten() for parent, axis in zip(parents, axes, strict=True)}
 
     def _log_configurations(self, parents: Sequence[str], seen: _Seen) -> Tensor:
