@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyro_gen.distributions.bayesian_network.ordering import best_order
 
@@ -17,8 +17,7 @@ Scope = tuple[int, ...]
 """Nodes of a factor, in the order of its axes."""
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """A factor as it is read in a step: its axes permuted, then ones put in for the axes it lacks."""
 
     slot: int
@@ -28,8 +27,7 @@ class View:
     """Without the rows."""
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """The table of a node as a factor: some axes are kept, those of nodes observed in every row are looked up."""
 
     node: int
@@ -41,8 +39,7 @@ class Family:
     """Of the kept axes."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """The elimination of one node.
 
     Static factors multiply to a table with axes (shared, own, node), moving ones to (shared, node, other); the result
@@ -61,8 +58,7 @@ class Step:
     result: Scope
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Everything that has to be done; see the module."""
 
     families: tuple[Family, ...]
@@ -125,7 +121,8 @@ class _Maker:
     """The factors at hand while a plan is made."""
 
     def __init__(self, cardinalities: Sequence[int], place: dict[int, int], free: Scope) -> None:
-        self.cardinalities, self.place, self.free = cardinalities, place, free
+        self.cardinalities, self.free = cardinalities, free
+        self.rank = {node: -at for node, at in place.items()} | {node: -len(place) - node - 1 for node in free}
         self.scopes: dict[int, Scope] = {}
         self.moving: set[int] = set()
         self.holders: dict[int, set[int]] = {}
@@ -171,17 +168,18 @@ class _Maker:
     def rest(self) -> tuple[View, ...]:
         return tuple(self.view(slot, scope, self.free) for slot, scope in self.scopes.items())
 
-    def sorted(self, nodes: Iterable[int]) -> Scope:
+    def sorted(self, nodes: Collection[int]) -> Scope:
         """Those that live longest first, so that axes seldom have to be moved."""
-        late = len(self.place)
-        return tuple(sorted(nodes, key=lambda i: (-self.place.get(i, late), i)))
+        return tuple(sorted(nodes, key=self.rank.__getitem__)) if nodes else ()
 
     def cells(self, nodes: Iterable[int]) -> int:
         return math.prod(self.cardinalities[i] for i in nodes)
 
     def view(self, slot: int, scope: Scope, layout: Scope) -> View:
-        axes = tuple(scope.index(i) for i in layout if i in scope)
-        shape = tuple(self.cardinalities[i] if i in scope else 1 for i in layout)
+        shape = tuple([self.cardinalities[i] if i in scope else 1 for i in layout])
+        if len(layout) == len(scope) and layout == scope:
+            return View(slot, None, shape)
+        axes = tuple([scope.index(i) for i in layout if i in scope])
         return View(slot, None if axes == tuple(range(len(scope))) else axes, shape)
 
 
