@@ -50,6 +50,8 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks.evidence_bracket practical
 	$(BIN)/python -m benchmarks.evidence_bracket exact
 	$(BIN)/python -m benchmarks.evidence_gibbs --warmup 200 --draws 700 --json benchmarks/results/evidence/gibbs_pyro.json
+	$(BIN)/python -m benchmarks.evidence_gaussian_mixtures
+	$(BIN)/python -m benchmarks.evidence_mixtures --split valid
 	$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
 	$(BIN)/python -m benchmarks cd --json benchmarks/results/cd.json
@@ -57,6 +59,7 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks ais --threads 1 2 --json benchmarks/results/ais.json
 	$(BIN)/python -m benchmarks gibbs_pyro --rounds 5 --clock cpu --json benchmarks/results/gibbs_pyro.json
 	$(BIN)/python -m benchmarks growth --json benchmarks/results/growth.json --plot docs/images/growth.png
+	$(BIN)/python -m benchmarks mixture --rounds 7 --json benchmarks/results/mixture.json
 	$(BIN)/python -m benchmarks nade --json benchmarks/results/nade.json
 	$(BIN)/python -m benchmarks nade_sampling --rounds 3 --json benchmarks/results/nade_sampling.json
 	$(BIN)/python -m benchmarks autoregressive --rounds 7 --json benchmarks/results/autoregressive.json

@@ -24,6 +24,8 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "gibbs_expectation.py": ("--smoke",),
     "ising.py": ("--smoke",),
     "iwae.py": ("--smoke",),
+    "mixture.py": ("--smoke",),
+    "mixture_mcmc_arviz.py": ("--smoke",),
     "pixelcnn_mnist.py": ("--smoke",),
     "rbm_alphadigits.py": ("--smoke",),
     "class_rbm.py": ("--smoke",),
