@@ -13,6 +13,7 @@ modes:
   autoregressive_sampling  draws of every family: what a step keeps, a whole pass for each feature, the same peers
   autoregressive_steps  generation step by step, start and next: microseconds a step
   vae      log likelihoods of a VAE with 5000 draws a row beside its decoder alone and Pyro's RenyiELBO
+  bayesian_network  evidence and marginals in networks of bnlearn: batched, one by one, pyAgrum and pgmpy
   growth   a Gibbs step against visible, hidden, chains and steps a call, for --plot
   autoregressive_growth  NADE and MADE against features, hidden units and rows, for --plot
 
@@ -35,6 +36,7 @@ from benchmarks import (
     autoregressive_growth,
     autoregressive_sampling,
     autoregressive_steps,
+    bayesian_network,
     cd,
     driver,
     gibbs,
@@ -63,6 +65,7 @@ MODES = {
     "autoregressive_sampling": cast(driver.Mode, autoregressive_sampling),
     "autoregressive_steps": cast(driver.Mode, autoregressive_steps),
     "vae": cast(driver.Mode, vae),
+    "bayesian_network": cast(driver.Mode, bayesian_network),
 }
 GROWTH = ("growth", "autoregressive_growth")
 

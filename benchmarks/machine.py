@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
     *("torch", "numpy", "pyro-ppl", "scikit-learn", "scipy", "threadpoolctl"),
     *("learnergy", "rbms", "nflows", "zuko", "pytorch-generative"),
-    *("numpyro", "jax"),
+    *("numpyro", "jax", "pyagrum", "pgmpy"),
 )
 FLAGS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "sve"}
 

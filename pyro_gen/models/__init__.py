@@ -1,6 +1,7 @@
 """Model/guide pairs: energy models inside larger Pyro programs, models with latent variables, mixtures."""
 
 from pyro_gen.models.bayes_classifier import BayesClassifier
+from pyro_gen.models.bayesian_network import BayesianNetwork
 from pyro_gen.models.bayesian_rbm import BayesianRBM
 from pyro_gen.models.belief_network import DeepBeliefNetwork, SigmoidBeliefNetwork
 from pyro_gen.models.boltzmann import DeepBoltzmannMachine
@@ -13,6 +14,7 @@ from pyro_gen.models.vae import VAE
 __all__ = [
     "VAE",
     "BayesClassifier",
+    "BayesianNetwork",
     "BayesianRBM",
     "BernoulliMixture",
     "CategoricalMixture",

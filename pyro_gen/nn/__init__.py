@@ -20,12 +20,23 @@ from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
 from pyro_gen.nn.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from pyro_gen.nn.cpds import (
+    CPD,
+    ConditionalGaussianCPD,
+    DiscreteCPD,
+    LinearGaussianCPD,
+    LogisticCPD,
+    NeuralCPD,
+    NoisyOrCPD,
+    TabularCPD,
+)
 from pyro_gen.nn.dense import Dense
 from pyro_gen.nn.latent_priors import IndependentPrior, StandardNormal, VampPrior
 from pyro_gen.nn.rbm import RBM
 from pyro_gen.nn.rbm_learning import Diagnostics
 
 __all__ = [
+    "CPD",
     "FVSBN",
     "MADE",
     "NADE",
@@ -36,19 +47,26 @@ __all__ = [
     "BoltzmannMachine",
     "CausalTransformer",
     "ClassRBM",
+    "ConditionalGaussianCPD",
     "ConditionalRBM",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "DeepNADE",
     "Dense",
     "Diagnostics",
+    "DiscreteCPD",
     "EoNADE",
     "IndependentPrior",
+    "LinearGaussianCPD",
+    "LogisticCPD",
+    "NeuralCPD",
+    "NoisyOrCPD",
     "PerConditionalMLP",
     "PixelCNN",
     "RecurrentAR",
     "SequenceAR",
     "StandardNormal",
     "TabularAR",
+    "TabularCPD",
     "VampPrior",
 ]
