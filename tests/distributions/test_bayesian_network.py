@@ -317,6 +317,17 @@ def _plan_and_rows(oracle: Oracle) -> Iterator[Any]:
     )
 
 
+def test_gradients_of_many_blocks_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Factors of a block are made again for the gradient in place of being kept."""
+    oracle, slopes = Oracle(3), []
+    for cells in (2**20, 1):
+        monkeypatch.setitem(elimination.BLOCK, "cpu", cells)
+        flat = oracle.network.tables.clone().requires_grad_()
+        network = BayesianNetwork(oracle.network.structure, flat)
+        slopes.append(torch.autograd.grad((network.log_evidence(oracle.data) ** 2).sum(), flat)[0])
+    close(*slopes)
+
+
 def test_batches_of_tables_are_answered_one_by_one() -> None:
     structure = random_structure(5, 2, seed=3)
     tables = torch.stack([random_tables(structure, seed=seed) for seed in range(6)]).view(2, 3, -1)

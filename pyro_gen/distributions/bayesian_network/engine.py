@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from pyro_gen.distributions.bayesian_network.elimination import (
     LINEAR,
@@ -69,7 +71,7 @@ class Engine:
             ValueError: its largest clique is over ``max_cells``.
         """
         soft = frozenset((*rows.soft, *probed))
-        query = Query(frozenset(rows.hard), soft, free, everything, rows.count == 1, droppable)
+        query = Query(frozenset(rows.hard), soft, free, everything, rows.count == 1 and bool(rows.hard), droppable)
         plan = self.structure.plan(query)
         if plan.largest > self.max_cells:
             names = [self.structure.nodes[i] for i in plan.clique]
@@ -88,7 +90,12 @@ class Engine:
         impossible: the log probability is then that of the rest.
         """
         plan = self.plan(rows, free, droppable=self._positive() if free else frozenset())
-        parts = [self._joint(plan, rows.slice(*cut), LINEAR) for cut in blocks(plan, rows, self.flat.device)]
+        cuts = blocks(plan, rows, self.flat.device)
+        if len(cuts) > 1 and torch.is_grad_enabled():  # keeps one block's factors at a time, the others are made again
+            settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+            parts = [checkpoint(self._joint, plan, rows.slice(*cut), LINEAR, **settings) for cut in cuts]
+        else:
+            parts = [self._joint(plan, rows.slice(*cut), LINEAR) for cut in cuts]
         laws, logs = zip(*parts, strict=True)
         return torch.cat(laws, -1), torch.cat(logs)
 
@@ -138,7 +145,7 @@ class Engine:
         every = range(len(self.structure.nodes))
         if rows.count != 1 or not rows.hard or len(every) > SMALL_NODES:
             return rows, nodes
-        query = Query(frozenset(), frozenset(every), quick=True)
+        query = Query(frozenset(), frozenset(every))
         if self.structure.plan(query).largest > SMALL_CELLS:
             return rows, nodes
         soft = dict(rows.soft)
