@@ -325,7 +325,7 @@ def test_gradients_of_many_blocks_are_those_of_one(monkeypatch: pytest.MonkeyPat
         flat = oracle.network.tables.clone().requires_grad_()
         network = BayesianNetwork(oracle.network.structure, flat)
         slopes.append(torch.autograd.grad((network.log_evidence(oracle.data) ** 2).sum(), flat)[0])
-    close(*slopes)
+    close(slopes[0], slopes[1])
 
 
 def test_batches_of_tables_are_answered_one_by_one() -> None:
