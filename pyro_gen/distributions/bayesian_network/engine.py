@@ -91,7 +91,7 @@ class Engine:
         """
         plan = self.plan(rows, free, droppable=self._positive() if free else frozenset())
         cuts = blocks(plan, rows, self.flat.device)
-        if len(cuts) > 1 and torch.is_grad_enabled():  # keeps one block's factors at a time, the others are made again
+        if len(cuts) > 1 and self._tracks(rows):  # keeps one block's factors at a time, the others are made again
             settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
             parts = [checkpoint(self._joint, plan, rows.slice(*cut), LINEAR, **settings) for cut in cuts]
         else:
@@ -131,7 +131,7 @@ class Engine:
         rows, nodes = self._with_one_plan(_tracked(rows), nodes)
         plan = self.plan(rows, probed=nodes)
         sizes = [self.structure.cardinalities[i] for i in nodes]
-        keep = torch.is_grad_enabled() and any(x.requires_grad for x in (self.flat, *rows.soft.values()))
+        keep = self._tracks(rows)
         with torch.inference_mode(False), torch.enable_grad():
             flat = self.flat if keep else self.flat.detach()
             flat = flat.clone() if flat.is_inference() else flat
@@ -139,6 +139,10 @@ class Engine:
             parts = [self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
         laws, logs = zip(*parts, strict=True)
         return dict(zip(nodes, torch.cat(laws, -1).split(sizes), strict=True)), torch.cat(logs)
+
+    def _tracks(self, rows: Rows) -> bool:
+        """Whether somebody may ask for a gradient."""
+        return torch.is_grad_enabled() and any(x.requires_grad for x in (self.flat, *rows.soft.values()))
 
     def _with_one_plan(self, rows: Rows, nodes: Collection[int]) -> tuple[Rows, Collection[int]]:
         """In a small network a single case is told by likelihood vectors: one plan then serves whatever is observed."""
