@@ -48,7 +48,7 @@ def by_svi(x: Tensor, components: int, seed: int) -> float:
     settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}}
     optimizer = pyro.optim.ExponentialLR(settings | {"gamma": 0.01 ** (1 / EPOCHS)})
     svi = SVI(mixture.model, mixture.guide, optimizer, TraceEnum_ELBO(max_plate_nesting=1))
-    fit(svi.step, datasets.minibatches(x, len(x) // 4), EPOCHS, scheduler=optimizer, progress=False)
+    fit(svi.step, datasets.minibatches(x, -(-len(x) // 4)), EPOCHS, scheduler=optimizer, progress=False)
     return mixture.log_likelihood(x).sum().item()
 
 
