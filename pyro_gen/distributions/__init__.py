@@ -3,6 +3,7 @@
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.autoregressive import Autoregressive, Generation
 from pyro_gen.distributions.autoregressive_ensemble import AutoregressiveEnsemble
+from pyro_gen.distributions.bayesian_network import BayesianNetwork, NetworkStructure
 from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
 from pyro_gen.distributions.clamped import ClampedRBM
 from pyro_gen.distributions.clamped_autoregressive import ClampedAutoregressive
@@ -45,6 +46,7 @@ __all__ = [
     "Autoregressive",
     "AutoregressiveEnsemble",
     "AutoregressiveStrings",
+    "BayesianNetwork",
     "BernoulliConditional",
     "BernoulliUnits",
     "BoltzmannMachine",
@@ -70,6 +72,7 @@ __all__ = [
     "MultinomialUnits",
     "NReLUUnits",
     "NegativePhase",
+    "NetworkStructure",
     "ObservedFirst",
     "OrderAgnostic",
     "Partition",

@@ -1,0 +1,324 @@
+"""The Bayesian interchange format (BIF), as the bnlearn repository has it: reading and writing.
+
+State names are words of any characters but spaces and ``{ } ( ) [ ] | , ; "``, or they stand in double quotes, with
+backslashes as in JSON; words that only spaces part are one name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_gen._files import replacing
+from pyro_gen.distributions.bayesian_network.network_file import (
+    FileError,
+    NetworkFile,
+    PathLike,
+    assembled,
+    check_row,
+    probability,
+    read_text,
+    table_of,
+)
+from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
+from pyro_gen.distributions.bayesian_network.tables import named_rows
+
+TOKEN = re.compile(
+    r"""(?P<space>\s+|(?<!\S)//[^\n]*|(?<!\S)/\*.*?\*/)|(?P<quoted>"(?:[^"\\\n]|\\.)*")|(?P<mark>[{}()\[\]|,;])"""
+    r"""|(?P<word>[^\s{}()\[\]|,;"]+)""",
+    re.DOTALL,
+)
+PLAIN = re.compile(r"""(?!//|/\*)[^\s{}()\[\]|,;"\\]+""")
+
+
+class Token(NamedTuple):
+    """A word, a quoted name or a mark, and its line."""
+
+    text: str
+    line: int
+    mark: bool
+
+
+class Reader:
+    """The tokens of a file, one after another.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = path
+        text = read_text(path)
+        self.tokens = list(self._split(text))
+        self.place, self.last_line = 0, text.rstrip().count("\n") + 1
+
+    def _split(self, text: str) -> Iterator[Token]:
+        place, line = 0, 1
+        while place < len(text):
+            match = TOKEN.match(text, place)
+            if match is None:
+                raise FileError(self.path, line, "a quotation mark has no partner")
+            found = match.group()
+            if match.lastgroup == "quoted":
+                yield Token(self._unquoted(found, line), line, False)
+            elif match.lastgroup != "space":
+                yield Token(found, line, match.lastgroup == "mark")
+            line += found.count("\n")
+            place = match.end()
+
+    def _unquoted(self, text: str, line: int) -> str:
+        try:
+            return str(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise FileError(self.path, line, f"the quoted name {text} cannot be read ({error})") from error
+
+    @property
+    def ended(self) -> bool:
+        """Whether all tokens have been read."""
+        return self.place >= len(self.tokens)
+
+    def next(self, what: str) -> Token:
+        """The next token.
+
+        Args:
+            what: what it should be, for the error at the end of the file.
+        """
+        if self.ended:
+            raise FileError(self.path, self.last_line, f"the file ends where {what} should come: it is cut off")
+        self.place += 1
+        return self.tokens[self.place - 1]
+
+    def peek(self, what: str) -> Token:
+        """The next token, which stays."""
+        token = self.next(what)
+        self.place -= 1
+        return token
+
+    def expect(self, *texts: str) -> Token:
+        """The next token, one of some words or marks."""
+        wanted = " or ".join(map(repr, texts))
+        token = self.next(wanted)
+        if token.text not in texts:
+            raise FileError(self.path, token.line, f"expected {wanted}, got {token.text!r}")
+        return token
+
+    def name(self, what: str) -> Token:
+        """A name: a quoted one, or words up to the next mark."""
+        first = self.next(what)
+        if first.mark:
+            raise FileError(self.path, first.line, f"expected {what}, got {first.text!r}")
+        words = [first.text]
+        while not self.peek(f"the end of {what}").mark:
+            words.append(self.next(what).text)
+        return Token(" ".join(words), first.line, False)
+
+    def names(self, what: str, end: str) -> list[Token]:
+        """Names parted by commas up to a mark, which is read too."""
+        found = [self.name(what)]
+        while self.expect(",", end).text == ",":
+            found.append(self.name(what))
+        return found
+
+    def numbers(self) -> tuple[list[float], int]:
+        """Probabilities up to a semicolon, and the line of the first."""
+        line, found = self.peek("a probability").line, []
+        while (token := self.next("a probability or ';'")).text != ";":
+            if token.text != ",":
+                found.append(probability(self.path, token.line, token.text))
+        return found, line
+
+    def skip_statement(self) -> None:
+        """Everything up to the next semicolon."""
+        while self.next("';'").text != ";":
+            pass
+
+
+def read_bif(path: PathLike, normalize: bool = True) -> NetworkFile:
+    """Read a BIF file.
+
+    Args:
+        path: of the file.
+        normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as they are.
+
+    Returns:
+        Structure and tables.
+
+    Raises:
+        ValueError: the file is cut off or malformed, a state is unknown, a row is missing or does not sum to one; the
+            message names file and line.
+        FileNotFoundError: there is no such file.
+    """
+    reader = Reader(path)
+    states: dict[str, list[str]] = {}
+    parents: dict[str, list[str]] = {}
+    tables: dict[str, Tensor] = {}
+    while not reader.ended:
+        kind = reader.expect("network", "variable", "probability")
+        if kind.text == "network":
+            _skip_network(reader)
+        elif kind.text == "variable":
+            _read_variable(reader, states)
+        else:
+            _read_table(reader, states, parents, tables)
+    for node in states:
+        if node not in tables:
+            raise FileError(path, reader.last_line, f"variable {node!r} has no probabilities: is the file cut off?")
+    return assembled(path, states, parents, tables, normalize)
+
+
+def _skip_network(reader: Reader) -> None:
+    while reader.next("'{'").text != "{":
+        pass
+    while reader.next("'}'").text != "}":
+        pass
+
+
+def _read_variable(reader: Reader, states: dict[str, list[str]]) -> None:
+    name = reader.name("the name of a variable")
+    if name.text in states:
+        raise FileError(reader.path, name.line, f"variable {name.text!r} comes twice")
+    reader.expect("{")
+    while (token := reader.expect("type", "property", "}")).text != "}":
+        if token.text == "property":
+            reader.skip_statement()
+            continue
+        if (kind := reader.next("'discrete'")).text != "discrete":
+            raise FileError(reader.path, kind.line, f"only discrete variables can be read, got {kind.text!r}")
+        reader.expect("[")
+        count = reader.next("a number of states")
+        reader.expect("]")
+        reader.expect("{")
+        names = [state.text for state in reader.names("the name of a state", "}")]
+        reader.expect(";")
+        if str(len(names)) != count.text:
+            message = f"variable {name.text!r} is said to have {count.text} states, got {len(names)}"
+            raise FileError(reader.path, count.line, message)
+        if len(set(names)) < len(names):
+            raise FileError(reader.path, count.line, f"variable {name.text!r} has the same state twice")
+        states[name.text] = names
+    if name.text not in states:
+        raise FileError(reader.path, name.line, f"variable {name.text!r} has no type")
+
+
+def _read_table(
+    reader: Reader, states: Mapping[str, list[str]], parents: dict[str, list[str]], tables: dict[str, Tensor]
+) -> None:
+    reader.expect("(")
+    name = reader.name("the name of a variable")
+    given = reader.names("the name of a parent", ")") if reader.expect("|", ")").text == "|" else []
+    for token in (name, *given):
+        if token.text not in states:
+            raise FileError(reader.path, token.line, f"there is no variable {token.text!r}")
+    if name.text in tables:
+        raise FileError(reader.path, name.line, f"the probabilities of {name.text!r} come twice")
+    parents[name.text] = [token.text for token in given]
+    tables[name.text] = _Table(reader, name, [states[token.text] for token in given], states[name.text]).read()
+
+
+class _Table:
+    """The block of one variable's probabilities."""
+
+    def __init__(self, reader: Reader, name: Token, given: Sequence[Sequence[str]], states: Sequence[str]) -> None:
+        self.reader, self.name, self.given, self.states = reader, name, given, states
+        self.shape = [*map(len, given), len(states)]
+        self.rows: dict[tuple[int, ...], list[float]] = {}
+        self.default: list[float] | None = None
+
+    def read(self) -> Tensor:
+        self.reader.expect("{")
+        whole: Tensor | None = None
+        while (token := self.reader.expect("table", "default", "property", "(", "}")).text != "}":
+            if token.text == "property":
+                self.reader.skip_statement()
+            elif token.text == "table":
+                whole = self._whole()
+            elif token.text == "default":
+                self.default = self._row()
+            else:
+                self._given_row(token.line)
+        return self._assembled() if whole is None else whole
+
+    def _row(self) -> list[float]:
+        row, line = self.reader.numbers()
+        if len(row) != len(self.states):
+            message = f"a row of {self.name.text!r} must have {len(self.states)} probabilities, got {len(row)}"
+            raise FileError(self.reader.path, line, message)
+        check_row(self.reader.path, line, self.name.text, row)
+        return row
+
+    def _whole(self) -> Tensor:
+        """All numbers in one list, in which the own state changes slowest."""
+        numbers, line = self.reader.numbers()
+        if len(numbers) != math.prod(self.shape):
+            message = f"the table of {self.name.text!r} must have {math.prod(self.shape)} numbers, got {len(numbers)}"
+            raise FileError(self.reader.path, line, message)
+        table = table_of(numbers, [self.shape[-1], *self.shape[:-1]]).movedim(0, -1)
+        for row in table.reshape(-1, self.shape[-1]).tolist():
+            check_row(self.reader.path, line, self.name.text, row)
+        return table
+
+    def _given_row(self, line: int) -> None:
+        names = self.reader.names("the state of a parent", ")")
+        if len(names) != len(self.given):
+            message = f"{self.name.text!r} has {len(self.given)} parents, got the states of {len(names)}"
+            raise FileError(self.reader.path, line, message)
+        key = []
+        for token, states in zip(names, self.given, strict=True):
+            if token.text not in states:
+                message = f"{token.text!r} is no state of the parent, which has {', '.join(map(repr, states))}"
+                raise FileError(self.reader.path, token.line, message)
+            key.append(states.index(token.text))
+        if tuple(key) in self.rows:
+            raise FileError(self.reader.path, line, f"this row of {self.name.text!r} comes twice")
+        self.rows[tuple(key)] = self._row()
+
+    def _assembled(self) -> Tensor:
+        keys = list(itertools.product(*(range(k) for k in self.shape[:-1])))
+        if self.default is None and (missing := [key for key in keys if key not in self.rows]):
+            names = ", ".join(states[k] for states, k in zip(self.given, missing[0], strict=True))
+            message = f"{self.name.text!r} has no row for ({names})" if names else f"{self.name.text!r} has no table"
+            raise FileError(self.reader.path, self.name.line, message)
+        return torch.tensor([self.rows.get(key, self.default) for key in keys], dtype=torch.float64).view(self.shape)
+
+
+def write_bif(path: PathLike, structure: NetworkStructure, tables: Tensor, name: str = "unknown") -> None:
+    """Write a BIF file; numbers are written so that they are read back exactly.
+
+    Args:
+        path: of the file, which is replaced.
+        structure: nodes, states, parents.
+        tables: flattened, (cells,).
+        name: of the network.
+    """
+    with replacing(path) as part:
+        part.write_text("".join(_lines(structure, tables.detach().double().cpu(), name)), encoding="utf-8")
+
+
+def _lines(structure: NetworkStructure, tables: Tensor, name: str) -> Iterator[str]:
+    yield f"network {_quoted(name)} {{\n}}\n"
+    for node, states in structure.states.items():
+        names = ", ".join(map(_quoted, states))
+        yield f"variable {_quoted(node)} {{\n  type discrete [ {len(states)} ] {{ {names} }};\n}}\n"
+    for node, rows in named_rows(structure, tables):
+        parents = structure.parents[node]
+        condition = f" | {', '.join(map(_quoted, parents))}" if parents else ""
+        yield f"probability ( {_quoted(node)}{condition} ) {{\n"
+        keys = itertools.product(*(structure.states[parent] for parent in parents))
+        for key, row in zip(keys, rows.tolist(), strict=True):
+            head = f"({', '.join(map(_quoted, key))})" if parents else "table"
+            yield f"  {head} {', '.join(map(repr, row))};\n"
+        yield "}\n"
+
+
+def _quoted(name: str) -> str:
+    return name if PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+__all__ = ["read_bif", "write_bif"]

@@ -1,0 +1,108 @@
+"""From evidence to answers: the distinct rows that are worked on, and the way back to the rows that were given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+from torch.nn.functional import one_hot
+
+from pyro_gen.distributions.bayesian_network.elimination import Rows
+from pyro_gen.distributions.bayesian_network.evidence import Observed
+
+NAMED = 10
+"""Rows that an error message names."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Evidence on its way through a query.
+
+    Args:
+        observed: as it was given.
+        rows: the distinct rows.
+        inverse: for each given row its distinct one; None where they are the same.
+        log_scale: what likelihood vectors were divided by, as a logarithm.
+    """
+
+    observed: Observed
+    rows: Rows
+    inverse: Tensor | None
+    log_scale: Tensor | float
+
+    def check(self, log: Tensor) -> None:
+        """Raise for impossible evidence.
+
+        Args:
+            log: log probability of each distinct row.
+
+        Raises:
+            ValueError: evidence has probability zero; it names the rows.
+        """
+        impossible = log.detach() == -torch.inf
+        if not impossible.any():
+            return
+        if self.observed.rows is None:
+            raise ValueError("the evidence is impossible: its probability is zero")
+        rows = (impossible if self.inverse is None else impossible[self.inverse]).nonzero().flatten().tolist()
+        named = ", ".join(map(str, rows[:NAMED])) + (f", ... ({len(rows)} rows)" if len(rows) > NAMED else "")
+        raise ValueError(f"the evidence is impossible, its probability is zero, in rows {named}")
+
+    def finish(self, log: Tensor) -> Tensor:
+        """Log probabilities of the given rows, or of the one case; checked."""
+        self.check(log)
+        return self.spread(log + self.log_scale)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """From distinct rows, the first axis, to those given, or to no such axis for one case."""
+        if self.observed.rows is None:
+            return x[0]
+        return x if self.inverse is None else x[self.inverse]
+
+    def number(self, i: int, device: torch.device) -> Tensor:
+        """State of a node that every row observes, (rows,) in distinct rows."""
+        value = self.rows.hard[i]
+        return value if isinstance(value, Tensor) else torch.full((self.rows.count,), value, device=device)
+
+    def one_hot(self, i: int, states: int, like: Tensor) -> Tensor:
+        """The law of a node that every row observes, (states, rows) in distinct rows."""
+        return one_hot(self.number(i, like.device), states).mT.to(like.dtype)
+
+    def weigh(self, weights: Tensor | None, like: Tensor) -> Tensor:
+        """Weights of the distinct rows: sums of those given.
+
+        Args:
+            weights: of the given rows, (rows,); None for one each.
+            like: a tensor of the dtype and on the device of the tables.
+
+        Raises:
+            ValueError: they have another shape.
+        """
+        count = self.observed.count
+        weights = like.new_ones(count) if weights is None else weights.to(like)
+        if weights.shape != (count,):
+            raise ValueError(f"`weights` must have shape ({count},), got {tuple(weights.shape)}")
+        if self.inverse is None:
+            return weights
+        return like.new_zeros(self.rows.count).index_add(0, self.inverse, weights)
+
+
+def stack(answers: list[Any], batch: Size, expanded: Size) -> Any:
+    """Answers for each set of tables as one with the batch in front.
+
+    Args:
+        answers: tensors, or mappings to tensors.
+        batch: batch shape of the tables.
+        expanded: that of the distribution.
+    """
+    if not expanded:
+        return answers[0]
+    if isinstance(answers[0], dict):
+        return {key: stack([answer[key] for answer in answers], batch, expanded) for key in answers[0]}
+    rest = answers[0].shape
+    return torch.stack(answers).view(*batch, *rest).expand(*expanded, *rest)
+
+
+__all__ = ["Case", "stack"]

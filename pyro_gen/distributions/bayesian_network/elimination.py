@@ -1,0 +1,275 @@
+"""Variable elimination as a plan lays it out: sums of products, the same in logarithms, maxima, and the way back.
+
+Probabilities are summed as they are, by matrix products, wherever the result shows that nothing was lost: all factors
+are at most one and every term that underflows is below the smallest normal number, so a result far above that number is
+right. Rows whose result is not are done again in float64, and then in logarithms, where nothing underflows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pyro_gen.distributions.bayesian_network.plan import Plan, Scope, Step, View
+
+Numbers = Mapping[int, "int | Tensor"]
+"""State of each node observed in every row: one number, or one a row."""
+SAFE = {torch.float32: 1e-20, torch.float64: 1e-200}
+"""Results above are right though terms may have underflowed: there are fewer than 10^15 of them."""
+BLOCK = {"cpu": 2**20}
+"""Cells of moving factors at a time, by device type: on the CPU about what its caches hold."""
+BLOCK_ELSEWHERE = 2**26
+
+
+def safe_log(x: Tensor) -> Tensor:
+    """Logarithm with -inf at 0 and the gradient 0 there, not NaN."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0).log(), -torch.inf)
+
+
+def log_sum_exp(x: Tensor, dim: int = 0) -> Tensor:
+    """Like torch's, but where all is -inf the gradient is 0, not NaN."""
+    top = x.detach().amax(dim, keepdim=True).clamp(min=torch.finfo(x.dtype).min)
+    return safe_log((x - top).exp().sum(dim)) + top.squeeze(dim)
+
+
+@dataclass
+class Prepared:
+    """What of a plan depends on tables alone: sources, products of static factors, static results."""
+
+    slots: list[Tensor | None]
+    unit: Tensor
+    """Product of no factors, (1,)."""
+    tables: list[Tensor | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Evidence of rows as a plan takes it: numbers of the hard nodes, vectors (states, rows or 1) of the soft ones."""
+
+    count: int
+    hard: Numbers
+    soft: Mapping[int, Tensor]
+
+    def slice(self, start: int, end: int) -> Rows:
+        """Some of the rows."""
+        if start == 0 and end >= self.count:
+            return self
+        hard = {i: x[start:end] if isinstance(x, Tensor) else x for i, x in self.hard.items()}
+        return Rows(min(end, self.count) - start, hard, {i: _columns(x, start, end) for i, x in self.soft.items()})
+
+    def pick(self, index: Tensor) -> Rows:
+        """The rows of an index."""
+        hard = {i: x[index] if isinstance(x, Tensor) else x for i, x in self.hard.items()}
+        soft = {i: x[:, index] if x.shape[1] > 1 else x for i, x in self.soft.items()}
+        return Rows(len(index), hard, soft)
+
+    def to(self, dtype: torch.dtype) -> Rows:
+        """The same with vectors of another dtype."""
+        return Rows(self.count, self.hard, {i: x.to(dtype) for i, x in self.soft.items()})
+
+
+def _columns(x: Tensor, start: int, end: int) -> Tensor:
+    return x[:, start:end] if x.shape[1] > 1 else x
+
+
+class Semiring:
+    """Sums and products of probabilities, by matrix products."""
+
+    def enter(self, x: Tensor) -> Tensor:
+        """A table or likelihood as this semiring holds it."""
+        return x
+
+    def multiply(self, factors: Iterable[Tensor]) -> Tensor:
+        """Product of broadcast factors."""
+        product, *others = factors
+        for factor in others:
+            product = product * factor
+        return product
+
+    def sum(self, x: Tensor, dim: int) -> Tensor:
+        """Sum over one axis."""
+        return x.sum(dim)
+
+    def contract(self, step: Step, table: Tensor, moving: Tensor) -> Tensor:
+        """Product of a static table (shared, own, states, 1) and a moving factor (shared, states, other, rows)."""
+        shared, own, other, states = step.sizes
+        rows = moving.shape[-1]
+        if shared == 1:
+            result = table.reshape(own, states) @ moving.reshape(states, other * rows)
+        else:
+            result = torch.bmm(table.reshape(shared, own, states), moving.reshape(shared, states, other * rows))
+        return result.view(*step.shape, rows)
+
+
+class LogSemiring(Semiring):
+    """The same in logarithms; ``peak`` in place of the sum gives maxima."""
+
+    def __init__(self, peak: bool = False) -> None:
+        self.peak = peak
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Its logarithm."""
+        return safe_log(x)
+
+    def multiply(self, factors: Iterable[Tensor]) -> Tensor:
+        """Sum of logarithms."""
+        product, *others = factors
+        for factor in others:
+            product = product + factor
+        return product
+
+    def sum(self, x: Tensor, dim: int) -> Tensor:
+        """Log of the sum of exponentials, or the maximum."""
+        return x.amax(dim) if self.peak else log_sum_exp(x, dim)
+
+    def contract(self, step: Step, table: Tensor, moving: Tensor) -> Tensor:
+        """As for probabilities, cell by cell."""
+        shared, own, other, states = step.sizes
+        left = table.reshape(shared, own, states, 1, 1)
+        right = moving.reshape(shared, 1, states, other, moving.shape[-1])
+        return self.sum(left + right, 2).view(*step.shape, moving.shape[-1])
+
+
+LINEAR, LOG, PEAK = Semiring(), LogSemiring(), LogSemiring(peak=True)
+
+
+def read(view: View, slots: Sequence[Tensor | None]) -> Tensor:
+    """A factor in the layout of a step."""
+    factor = slots[view.slot]
+    if factor is None:
+        raise RuntimeError(f"factor {view.slot} is not there yet")
+    if view.axes is not None:
+        factor = factor.permute(*view.axes, len(view.axes))
+    return factor if len(view.shape) + 1 == factor.dim() else factor.reshape(*view.shape, factor.shape[-1])
+
+
+def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
+    """Do what depends on tables alone.
+
+    Args:
+        plan: the plan.
+        tables: for each node of the network its table of probabilities.
+        ring: what sums and products are.
+    """
+    prepared = Prepared([None] * plan.slots, ring.enter(tables[0].new_ones(1)))
+    for slot, family in enumerate(plan.families):
+        table = ring.enter(tables[family.node]).permute(family.axes)
+        cells = (-1,) if family.hard else (1,)  # looked-up cells stand where the rows will be
+        prepared.slots[slot] = table.reshape(*family.shape, *cells)
+    for step in plan.steps:
+        table = ring.multiply(read(view, prepared.slots) for view in step.statics) if step.statics else None
+        if table is not None and not step.moving:
+            prepared.slots[step.target] = ring.sum(table, -2)
+        prepared.tables.append(table)
+    return prepared
+
+
+def forward(plan: Plan, prepared: Prepared, rows: Rows, ring: Semiring) -> tuple[Tensor, list[Tensor | None]]:
+    """Eliminate.
+
+    Args:
+        plan: the plan.
+        prepared: its part that depends on tables alone, for the same semiring.
+        rows: evidence; likelihood vectors are in the semiring already.
+        ring: what sums and products are.
+
+    Returns:
+        The result, free axes and then rows, and all factors by slot.
+    """
+    slots = list(prepared.slots)
+    for slot, family in enumerate(plan.families):
+        if family.hard:
+            slots[slot] = _looked_up(prepared.slots[slot], family.hard, rows)
+    for slot, node in enumerate(plan.soft, len(plan.families)):
+        slots[slot] = rows.soft[node].expand(-1, rows.count)
+    for step, table in zip(plan.steps, prepared.tables, strict=True):
+        if not step.moving:
+            continue
+        moving = ring.multiply(read(view, slots) for view in step.moving)
+        if table is None:
+            slots[step.target] = ring.sum(moving, 0)
+        else:
+            slots[step.target] = ring.contract(step, table, moving)
+    return ring.multiply(read(view, slots) for view in plan.last) if plan.last else prepared.unit, slots
+
+
+def _looked_up(table: Tensor | None, hard: Sequence[tuple[int, int]], rows: Rows) -> Tensor:
+    if table is None:
+        raise RuntimeError("a table is not there")
+    code: int | Tensor = 0
+    for node, stride in hard:
+        code = code + rows.hard[node] * stride
+    if isinstance(code, Tensor):
+        return table.index_select(-1, code)
+    return table[..., code : code + 1].expand(*table.shape[:-1], rows.count)
+
+
+def blocks(plan: Plan, rows: Rows, device: torch.device, cells: int | None = None) -> list[tuple[int, int]]:
+    """Where to cut the rows so that moving factors stay small."""
+    room = BLOCK.get(device.type, BLOCK_ELSEWHERE) if cells is None else cells
+    size = max(1, room // max(1, plan.moving_cells))
+    return [(start, min(start + size, rows.count)) for start in range(0, rows.count, size)]
+
+
+Chooser = Callable[[Tensor], Tensor]
+"""From log potentials (states, ...) to one state for each."""
+
+
+def trace_back(plan: Plan, slots: Sequence[Tensor | None], chosen: dict[int, Tensor], choose: Chooser) -> None:
+    """Give every eliminated node a state, the last eliminated first, each given those chosen before.
+
+    Args:
+        plan: the plan.
+        slots: factors of :func:`forward` in logarithms, by sums or maxima.
+        chosen: states by node, (draws, rows); filled in.
+        choose: takes the log potentials of a node, (states, draws, rows).
+    """
+    for step in reversed(plan.steps):
+        logits: Tensor | None = None
+        for slot, scope in step.scopes:
+            own = _at(slots[slot], scope, step.node, chosen)
+            logits = own if logits is None else logits + own
+        if logits is not None:
+            chosen[step.node] = choose(logits)
+
+
+def _at(factor: Tensor | None, scope: Scope, node: int, chosen: Mapping[int, Tensor]) -> Tensor:
+    """A factor at chosen states of all its nodes but one, (states, draws, rows)."""
+    if factor is None:
+        raise RuntimeError("a factor is not there")
+    table = factor.movedim(scope.index(node), 0)
+    others = [i for i in scope if i != node]
+    shape = table.shape[1:-1]
+    table = table.reshape(table.shape[0], -1, table.shape[-1])
+    if not others:
+        return table
+    code: Tensor | int = 0
+    for axis, other in enumerate(others):
+        code = code + chosen[other] * math.prod(shape[axis + 1 :])
+    if table.shape[-1] == 1:
+        return table[:, code, 0]
+    return table[:, code, torch.arange(table.shape[-1], device=table.device)]
+
+
+__all__ = [
+    "LINEAR",
+    "LOG",
+    "PEAK",
+    "SAFE",
+    "Chooser",
+    "LogSemiring",
+    "Prepared",
+    "Rows",
+    "Semiring",
+    "blocks",
+    "forward",
+    "log_sum_exp",
+    "prepare",
+    "safe_log",
+    "trace_back",
+]

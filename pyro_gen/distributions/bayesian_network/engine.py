@@ -1,0 +1,221 @@
+"""Queries about one network: posteriors, evidence, best states, draws and expected counts, by elimination."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pyro_gen.distributions.bayesian_network.elimination import (
+    LINEAR,
+    LOG,
+    PEAK,
+    SAFE,
+    Prepared,
+    Rows,
+    Semiring,
+    blocks,
+    forward,
+    log_sum_exp,
+    prepare,
+    safe_log,
+    trace_back,
+)
+from pyro_gen.distributions.bayesian_network.plan import Plan
+from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
+
+REMEMBERED = 64
+"""Prepared plans that are kept."""
+KEEP_CELLS = 2**20
+"""Cells of the largest clique of a plan whose prepared form is kept."""
+
+
+@dataclass
+class Engine:
+    """A network's tables, one after another, and what was prepared of them.
+
+    Args:
+        structure: nodes, states, parents.
+        flat: all tables, (cells,).
+        max_cells: cells of the largest clique that is allowed.
+    """
+
+    structure: NetworkStructure
+    flat: Tensor
+    max_cells: int
+    memo: dict[tuple[int, int, torch.dtype], tuple[Plan, Prepared]] = field(default_factory=dict)
+    version: int = -1
+
+    def plan(
+        self, rows: Rows, free: tuple[int, ...] = (), everything: bool = False, probed: Collection[int] = ()
+    ) -> Plan:
+        """The plan for evidence of this kind, with likelihood vectors for the ``probed`` nodes too.
+
+        Raises:
+            ValueError: its largest clique is over ``max_cells``.
+        """
+        plan = self.structure.plan(frozenset(rows.hard), frozenset((*rows.soft, *probed)), free, everything)
+        if plan.largest > self.max_cells:
+            names = [self.structure.nodes[i] for i in plan.clique]
+            shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
+            raise ValueError(
+                f"exact inference needs a clique of {plan.largest:.4g} cells ({len(names)} nodes: {shown}), and "
+                f"`max_cells` is {self.max_cells:.4g}; nothing was allocated. Raise `max_cells`, observe more nodes, or "
+                "use an approximate method"
+            )
+        return plan
+
+    def joint(self, rows: Rows, free: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Law of some nodes given evidence, (states of each, rows), and log probability of the evidence, (rows,)."""
+        plan = self.plan(rows, free)
+        parts = [self._joint(plan, rows.slice(*cut), LINEAR) for cut in blocks(plan, rows, self.flat.device)]
+        laws, logs = zip(*parts, strict=True)
+        return torch.cat(laws, -1), torch.cat(logs)
+
+    def _joint(self, plan: Plan, rows: Rows, ring: Semiring, tables: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        flat = self.flat if tables is None else tables
+        value = self._forward(plan, rows, ring, flat)
+        if ring is LOG:
+            total = log_sum_exp(value.flatten(0, -2)) if plan.free else value
+            finite = torch.where(total > -torch.inf, total, 0.0)
+            return (value - finite).exp(), total
+        total = value.flatten(0, -2).sum(0) if plan.free else value
+        good = total > SAFE[flat.dtype]
+        if good.all():
+            return value / total, total.log()
+        total = torch.where(good, total, 1.0)
+        law, log = torch.where(good, value / total, 0.0), total.log()
+        bad = (~good).nonzero().squeeze(1)
+        again = self._joint(plan, rows.pick(bad).to(torch.float64), *_next(flat))
+        return law.index_copy(-1, bad, again[0].to(law.dtype)), log.index_copy(0, bad, again[1].to(log.dtype))
+
+    def marginals(self, rows: Rows, nodes: Collection[int]) -> tuple[dict[int, Tensor], Tensor]:
+        """Laws of single nodes given evidence, (states, rows) each, and log probability of the evidence, (rows,).
+
+        They are derivatives of the log probability in the nodes' likelihood vectors, all by one backward pass.
+        """
+        if len(nodes) == 1:
+            law, log = self.joint(rows, (next(iter(nodes)),))
+            return {next(iter(nodes)): law}, log
+        plan = self.plan(rows, probed=nodes)
+        sizes = [self.structure.cardinalities[i] for i in nodes]
+        keep = torch.is_grad_enabled() and any(x.requires_grad for x in (self.flat, *rows.soft.values()))
+        with torch.inference_mode(False), torch.enable_grad():
+            flat = self.flat if keep else self.flat.detach()
+            flat = flat.clone() if flat.is_inference() else flat
+            cuts = blocks(plan, rows, flat.device)
+            parts = [self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
+        laws, logs = zip(*parts, strict=True)
+        return dict(zip(nodes, torch.cat(laws, -1).split(sizes), strict=True)), torch.cat(logs)
+
+    def _marginals(
+        self, plan: Plan, rows: Rows, nodes: Collection[int], ring: Semiring, flat: Tensor, keep: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Laws below one another, (states of all nodes, rows), and log probabilities, (rows,)."""
+        sizes = [self.structure.cardinalities[i] for i in nodes]
+        probes = torch.ones(sum(sizes), rows.count, dtype=flat.dtype, device=flat.device, requires_grad=True)
+        soft = dict(rows.soft)
+        for i, probe in zip(nodes, probes.split(sizes), strict=True):
+            soft[i] = soft[i] * probe if i in soft else probe
+        total = self._forward(plan, Rows(rows.count, rows.hard, soft), ring, flat)
+        good = total > (-torch.inf if ring is LOG else SAFE[flat.dtype])
+        total = torch.where(good, total, 1.0)
+        log = total if ring is LOG else total.log()
+        (laws,) = torch.autograd.grad(log.sum(), probes, create_graph=keep)
+        log = log if keep else log.detach()
+        if good.all():
+            return laws, log
+        bad = (~good).nonzero().squeeze(1)
+        if ring is LOG:
+            return laws, log.index_fill(0, bad, -torch.inf)
+        again, logs = self._marginals(plan, rows.pick(bad).to(torch.float64), nodes, *_next(flat), keep)
+        return laws.index_copy(-1, bad, again.to(laws.dtype)), log.index_copy(0, bad, logs.to(log.dtype))
+
+    def expected_counts(self, rows: Rows, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted sum over rows of the laws of all families given evidence, (cells,), and the log probabilities."""
+        plan = self.plan(rows, everything=True)
+        with torch.inference_mode(False), torch.enable_grad():
+            flat = self.flat.detach().clone().requires_grad_()
+            counts, logs = torch.zeros_like(flat), []
+            for start, end in blocks(plan, rows, flat.device):
+                log = self._joint(plan, rows.slice(start, end), LINEAR, flat)[1]
+                possible = torch.where(log > -torch.inf, log, 0.0)
+                (slope,) = torch.autograd.grad((possible * weights[start:end]).sum(), flat)
+                counts += slope
+                logs.append(log.detach())
+            return counts * flat.detach(), torch.cat(logs)
+
+    def best(self, rows: Rows) -> tuple[dict[int, Tensor], Tensor]:
+        """Most probable states of all nodes that are not observed, (rows,) each, and their log probability."""
+        with torch.no_grad():
+            plan = self.plan(rows, everything=True)
+            parts = [self._traced(plan, rows.slice(*cut), PEAK, 1) for cut in blocks(plan, rows, self.flat.device)]
+        states, logs = zip(*parts, strict=True)
+        return {i: torch.cat([part[i][0] for part in states]) for i in states[0]}, torch.cat(logs)
+
+    def draw(self, rows: Rows, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
+        """Exact draws of the nodes above the evidence, (num_samples, rows) each, and log probability of the evidence.
+
+        What is below neither evidence nor draws is left to ancestral sampling.
+        """
+        with torch.no_grad():
+            plan = self.plan(rows)
+            cuts = blocks(plan, rows, self.flat.device)
+            parts = [self._traced(plan, rows.slice(*cut), LOG, num_samples) for cut in cuts]
+        states, logs = zip(*parts, strict=True)
+        return {i: torch.cat([part[i] for part in states], 1) for i in states[0]}, torch.cat(logs)
+
+    def _traced(self, plan: Plan, rows: Rows, ring: Semiring, draws: int) -> tuple[dict[int, Tensor], Tensor]:
+        value, slots = forward(plan, self._prepared(plan, ring, self.flat), _logs(rows), ring)
+        chosen: dict[int, Tensor] = {}
+
+        def choose(logits: Tensor) -> Tensor:
+            if ring is LOG:
+                logits = logits.expand(-1, draws, rows.count)
+                logits = logits - torch.empty_like(logits).exponential_().log()
+            return logits.argmax(0).expand(draws, rows.count)
+
+        trace_back(plan, slots, chosen, choose)
+        return chosen, value.expand(rows.count)
+
+    def _forward(self, plan: Plan, rows: Rows, ring: Semiring, flat: Tensor) -> Tensor:
+        rows = rows if ring is LINEAR else _logs(rows)
+        value, _ = forward(plan, self._prepared(plan, ring, flat), rows, ring)
+        return value.expand(*value.shape[:-1], rows.count)
+
+    def _prepared(self, plan: Plan, ring: Semiring, flat: Tensor) -> Prepared:
+        """From memory where the tables are still the same and no gradient is asked for."""
+        if (flat.requires_grad and torch.is_grad_enabled()) or flat.is_inference() or plan.largest > KEEP_CELLS:
+            return prepare(plan, self.tables(flat), ring)
+        if self.version != self.flat._version:
+            self.memo.clear()
+            self.version = self.flat._version
+        key = id(plan), id(ring), flat.dtype
+        if key not in self.memo:
+            while len(self.memo) >= REMEMBERED:
+                del self.memo[next(iter(self.memo))]
+            with torch.no_grad():
+                self.memo[key] = plan, prepare(plan, self.tables(flat), ring)
+        return self.memo[key][1]
+
+    def tables(self, flat: Tensor) -> list[Tensor]:
+        """The table of each node."""
+        structure = self.structure
+        parts = flat.split(structure.sizes, -1)
+        shapes = [[structure.cardinalities[j] for j in family] for family in structure.families]
+        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _next(flat: Tensor) -> tuple[Semiring, Tensor]:
+    """What to do for rows where a sum of products is too small to be sure: float64, then logarithms."""
+    return (LINEAR if flat.dtype == torch.float32 else LOG), flat.double()
+
+
+def _logs(rows: Rows) -> Rows:
+    vectors: Mapping[int, Tensor] = {i: safe_log(x) for i, x in rows.soft.items()}
+    return Rows(rows.count, rows.hard, dict(vectors))
+
+
+__all__ = ["Engine"]

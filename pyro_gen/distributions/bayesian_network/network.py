@@ -1,0 +1,491 @@
+"""Bayesian networks over discrete nodes: one distribution, with exact answers to every query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import networkx as nx
+import torch
+from torch import Size, Tensor
+from torch.distributions import constraints
+
+from pyro_gen.distributions.arguments import Shape
+from pyro_gen.distributions.bayesian_network.case import Case, stack
+from pyro_gen.distributions.bayesian_network.elimination import safe_log
+from pyro_gen.distributions.bayesian_network.engine import Engine
+from pyro_gen.distributions.bayesian_network.evidence import Evidence, distinct, parse, split
+from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
+from pyro_gen.distributions.bayesian_network.tables import (
+    ConditionalTables,
+    NetworkStates,
+    check_flat,
+    check_rows,
+    draw,
+    flatten,
+    point_mass,
+)
+from pyro_gen.distributions.expansion import Expandable
+
+ENUMERABLE = 2**20
+"""Up to how many states are listed."""
+MAX_CELLS = 10**8
+"""Cells of the largest clique that is worked on by default."""
+
+States = Mapping[str, "int | Sequence[str]"] | int | Sequence[str] | None
+
+
+class BayesianNetwork(Expandable):
+    r"""The joint law of discrete nodes, each given its parents in a directed acyclic graph.
+
+    .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
+
+    A value is a row of state numbers (int64), one for each node in the order of ``nodes``; log probabilities are in
+    nats. Every query is exact, by variable elimination, for many rows with different missing cells at once,
+    differentiable in the tables, and independent of what PyTorch can index: any network whose cliques fit. Evidence maps
+    nodes to what is known of them:
+
+    - the name of a state (or its number), a set of names, or a likelihood vector (states,): one case;
+    - an int64 tensor (rows,) of state numbers with -1 where missing, or likelihoods (rows, states): one case a row;
+    - None: nothing.
+
+    For one case results have no dimension of rows, and states come by name.
+
+    Args:
+        graph: a networkx.DiGraph, or a ``NetworkStructure``. A node's parents come in the order of
+            ``graph.predecessors(node)``.
+        tables: for each node its conditional probabilities (..., states of each parent, own states); or all of them
+            flattened, one after another in the order of the nodes, (..., cells).
+        states: names of the states of each node (or their number), if ``graph`` does not know them.
+        max_cells: cells of the largest clique allowed; a query that needs more raises before anything is allocated.
+        validate_args: whether to check tables and values.
+
+    Raises:
+        ValueError: the graph has a cycle, a table is missing, of the wrong shape, or a row of it misses one by more
+            than 1e-5.
+
+    References:
+        Koller and Friedman (2009), Probabilistic graphical models, chapters 3 and 9. Darwiche (2003), A differential
+        approach to inference in Bayesian networks (marginals as derivatives).
+
+    Example:
+        >>> graph = nx.DiGraph([("rain", "wet"), ("sprinkler", "wet")])
+        >>> tables = {
+        ...     "rain": torch.tensor([0.8, 0.2]),
+        ...     "wet": torch.tensor([[[1.0, 0.0], [0.1, 0.9]], [[0.2, 0.8], [0.01, 0.99]]]),
+        ...     "sprinkler": torch.tensor([0.9, 0.1]),
+        ... }
+        >>> network = BayesianNetwork(graph, tables, states=("no", "yes"))
+        >>> network.marginals({"wet": "yes"})["rain"]
+        tensor([0.3053, 0.6947])
+        >>> network.log_evidence({"wet": torch.tensor([1, -1]), "rain": torch.tensor([-1, 1])}).exp()
+        tensor([0.2358, 0.2000])
+    """
+
+    has_rsample: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        graph: nx.DiGraph | NetworkStructure,
+        tables: Mapping[str, Tensor] | Tensor,
+        states: States = None,
+        max_cells: int = MAX_CELLS,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.structure = _structure(graph, states, tables)
+        self.tables = tables if isinstance(tables, Tensor) else flatten(self.structure, tables)
+        check_flat(self.structure, self.tables)
+        if max_cells < 1:
+            raise ValueError(f"`max_cells` must be at least 1, got {max_cells}")
+        self.max_cells = max_cells
+        self._engines: list[Engine] = []
+        batch_shape, event_shape = self.tables.shape[:-1], Size((len(self.structure.nodes),))
+        super().__init__(batch_shape, event_shape, validate_args=False)
+        if validate_args is not False and (validate_args or self._validate_args or type(self)._validate_args):
+            check_rows(self.structure, self.tables)
+        self._validate_args = type(self)._validate_args if validate_args is None else validate_args
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes, in the order of a value's columns."""
+        return self.structure.nodes
+
+    @property
+    def states(self) -> dict[str, tuple[str, ...]]:
+        """Names of each node's states, in the order of their numbers."""
+        return self.structure.states
+
+    @property
+    def num_parameters(self) -> int:
+        """Free parameters: a row of K states has K - 1."""
+        return self.structure.num_parameters
+
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        """Rows of tables are probabilities."""
+        return {"tables": ConditionalTables(self.structure)}
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """State numbers of each node."""
+        return NetworkStates(self.structure.cardinalities)
+
+    @classmethod
+    def infer_shapes(cls, structure: NetworkStructure | None = None, **arg_shapes: Any) -> tuple[Size, Size]:
+        """Batch and event shape from the shape of the flattened ``tables``; only the structure knows the events.
+
+        Raises:
+            NotImplementedError: ``structure`` is not given.
+        """
+        if structure is None:
+            raise NotImplementedError("the number of nodes does not follow from the tables: give `structure`")
+        return Size(arg_shapes["tables"][:-1]), Size((len(structure.nodes),))
+
+    def table(self, node: str) -> Tensor:
+        """Conditional probabilities of a node, batch_shape + (states of each parent, own states).
+
+        Args:
+            node: its name.
+        """
+        i, structure = self.structure.number(node), self.structure
+        part = self.tables.narrow(-1, structure.offsets[i], structure.sizes[i])
+        return part.reshape(*part.shape[:-1], *structure.table_shape(node))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log probability of complete rows, in nats; -inf for impossible ones.
+
+        Args:
+            value: state numbers (..., nodes).
+
+        Returns:
+            Tensor of the broadcast shape of the value's and the distribution's batch.
+
+        Raises:
+            ValueError: ``value`` lies outside the support.
+        """
+        if self._validate_args:
+            self._validate_sample(value)
+        cells = self._cells(value.long())
+        batch = torch.broadcast_shapes(cells.shape[:-1], self.batch_shape)
+        if self.tables.dim() == 1:
+            found = self.tables[cells]
+        else:
+            every = self.tables.expand(*batch, -1)
+            found = every.gather(-1, cells.expand(*batch, -1))
+        return safe_log(found).sum(-1).expand(batch)
+
+    def _cells(self, value: Tensor) -> Tensor:
+        """For each node the cell of the flattened tables that a row reads, (..., nodes)."""
+        members, strides = (x.to(value.device) for x in self.structure.cell_indices)
+        cells = (value[..., members.flatten()].unflatten(-1, members.shape) * strides).sum(-1)
+        cells = cells + self.structure.offset_tensor.to(value.device)
+        return cells.clamp(0, self.structure.cells - 1)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
+        """Exact draws, parents before children.
+
+        Args:
+            sample_shape: of independent draws.
+
+        Returns:
+            State numbers, sample_shape + batch_shape + (nodes,).
+        """
+        shape = self._extended_shape(Size(sample_shape))[:-1]
+        drawn: dict[int, Tensor] = {}
+        self._descend(drawn, shape)
+        return torch.stack([drawn[i] for i in range(len(self.nodes))], -1)
+
+    def _descend(self, drawn: dict[int, Tensor], shape: Size) -> None:
+        """Draw all nodes that have no states yet, each given its parents."""
+        for i in self.structure.order:
+            if i not in drawn:
+                drawn[i] = draw(self._rows_of(i, drawn, shape))
+
+    def _rows_of(self, i: int, given: Mapping[int, Tensor], shape: Size) -> Tensor:
+        """Rows of a node's table at its parents' states, shape + (states,)."""
+        table, family = self.table(self.nodes[i]), self.structure.families[i]
+        states = self.structure.cardinalities[i]
+        table = table.reshape(*self.tables.shape[:-1], -1, states)
+        code = torch.zeros((), dtype=torch.int64, device=table.device)
+        for parent in family[:-1]:
+            code = code * self.structure.cardinalities[parent] + given[parent]
+        if table.dim() == 2:
+            return table[code].expand(*shape, states)
+        every = table.expand(*shape, *table.shape[-2:])
+        return every.gather(-2, code.expand(shape)[..., None, None].expand(*shape, 1, states)).squeeze(-2)
+
+    @property
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
+        """Whether the states can be listed: at most 2^20."""
+        return self.structure.num_states <= ENUMERABLE
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All rows of states.
+
+        Args:
+            expand: whether to repeat them over the batch.
+
+        Returns:
+            Shape (states,) + batch_shape + (nodes,), or with ones in place of the batch.
+
+        Raises:
+            NotImplementedError: there are more than 2^20.
+        """
+        if not self.has_enumerate_support:
+            raise NotImplementedError(f"{self.structure.num_states:.4g} states are too many to list, {ENUMERABLE} is")
+        axes = [torch.arange(k, device=self.tables.device) for k in self.structure.cardinalities]
+        return self._listed(torch.cartesian_prod(*axes).view(-1, len(axes)), expand)
+
+    def log_evidence(self, evidence: Evidence | Tensor | None = None) -> Tensor:
+        """Log probability of what was observed, everything else summed out, in nats.
+
+        Args:
+            evidence: see the class; or an int64 tensor (rows, nodes) with -1 where missing.
+
+        Returns:
+            batch_shape + (rows,), or batch_shape for one case; differentiable in the tables.
+
+        Raises:
+            ValueError: evidence has probability zero (it names the rows) or is malformed, or a clique is too large.
+        """
+
+        def one(engine: Engine, case: Case) -> Tensor:
+            return case.finish(engine.joint(case.rows, ())[1])
+
+        result: Tensor = self._each(one, evidence)
+        return result
+
+    def marginals(
+        self, evidence: Evidence | Tensor | None = None, nodes: Iterable[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Laws of single nodes given evidence.
+
+        Args:
+            evidence: see the class.
+            nodes: which; None for all, observed ones one-hot.
+
+        Returns:
+            By node, probabilities of its states: batch_shape + (states,) for one case, batch_shape + (rows, states) for
+            rows. Differentiable in the tables.
+
+        Raises:
+            ValueError: as :meth:`log_evidence`.
+        """
+        wanted = self._numbers(nodes)
+
+        def one(engine: Engine, case: Case) -> dict[str, Tensor]:
+            open_nodes = [i for i in wanted if i not in case.rows.hard]
+            laws, log = engine.marginals(case.rows, open_nodes) if open_nodes else ({}, engine.joint(case.rows, ())[1])
+            case.check(log)
+            sizes = self.structure.cardinalities
+            laws |= {i: case.one_hot(i, sizes[i], self.tables) for i in wanted if i in case.rows.hard}
+            return {self.nodes[i]: case.spread(laws[i].movedim(-1, 0)) for i in wanted}
+
+        result: dict[str, Tensor] = self._each(one, evidence)
+        return result
+
+    def joint_marginal(self, nodes: Sequence[str], evidence: Evidence | Tensor | None = None) -> Tensor:
+        """Joint law of several nodes given evidence.
+
+        Args:
+            nodes: their names, in the order of the axes of the result.
+            evidence: see the class.
+
+        Returns:
+            batch_shape + (states of each node) for one case, batch_shape + (rows, states of each node) for rows.
+
+        Raises:
+            ValueError: as :meth:`log_evidence`, or a node comes twice.
+        """
+        wanted = self._numbers(nodes)
+
+        def one(engine: Engine, case: Case) -> Tensor:
+            law, log = engine.joint(case.rows, tuple(i for i in wanted if i not in case.rows.hard))
+            case.check(log)
+            law = law if law.dim() > 1 else torch.ones_like(law)
+            for axis, i in enumerate(wanted):
+                if i in case.rows.hard:
+                    own = case.one_hot(i, self.structure.cardinalities[i], self.tables)
+                    law = law.unsqueeze(axis) * own.view(-1, *(1,) * (law.dim() - axis - 1), own.shape[-1])
+            return case.spread(law.movedim(-1, 0))
+
+        result: Tensor = self._each(one, evidence)
+        return result
+
+    def pair_marginals(
+        self, evidence: Evidence | Tensor | None = None, pairs: Iterable[tuple[str, str]] | None = None
+    ) -> dict[tuple[str, str], Tensor]:
+        """Joint laws of pairs of nodes given evidence.
+
+        Args:
+            evidence: see the class.
+            pairs: which; None for all edges (parent, child).
+
+        Returns:
+            By pair, batch_shape + (states, states), or batch_shape + (rows, states, states).
+
+        Raises:
+            ValueError: as :meth:`log_evidence`.
+        """
+        wanted = self.structure.edges if pairs is None else list(pairs)
+        return {(a, b): self.joint_marginal((a, b), evidence) for a, b in wanted}
+
+    def expected_counts(
+        self, evidence: Evidence | Tensor | None = None, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """How often each cell of each table was used, in expectation given evidence: the E-step of EM.
+
+        Args:
+            evidence: see the class.
+            weights: of the rows, (rows,); None for one each.
+
+        Returns:
+            By node, batch_shape + (states of each parent, own states), summed over rows. No gradient.
+
+        Raises:
+            ValueError: as :meth:`log_evidence`, or ``weights`` has another shape.
+        """
+
+        def one(engine: Engine, case: Case) -> dict[str, Tensor]:
+            counts, log = engine.expected_counts(case.rows, case.weigh(weights, self.tables))
+            case.check(log)
+            return dict(zip(self.nodes, engine.tables(counts), strict=True))
+
+        result: dict[str, Tensor] = self._each(one, evidence)
+        return result
+
+    def most_probable(self, evidence: Evidence | Tensor | None = None) -> dict[str, Any]:
+        """The most probable states of all nodes together given evidence (the first found where several are).
+
+        Args:
+            evidence: see the class.
+
+        Returns:
+            By node, the name of its state for one case, or state numbers (rows,). Not for batched tables.
+
+        Raises:
+            ValueError: as :meth:`log_evidence`, or the tables come in a batch.
+        """
+        if self.tables.dim() > 1:
+            raise ValueError(f"`most_probable` takes no batch of tables, got batch_shape {tuple(self.tables.shape[:-1])}")
+
+        def one(engine: Engine, case: Case) -> dict[str, Any]:
+            found, log = engine.best(case.rows)
+            case.check(log)
+            found |= {i: case.number(i, self.tables.device) for i in case.rows.hard}
+            if case.observed.rows is None:
+                return {node: self.states[node][int(found[i])] for i, node in enumerate(self.nodes)}
+            return {node: case.spread(found[i]) for i, node in enumerate(self.nodes)}
+
+        result: dict[str, Any] = self._each(one, evidence)
+        return result
+
+    @torch.no_grad()
+    def sample_posterior(self, evidence: Evidence | Tensor | None = None, num_samples: int = 1) -> dict[str, Tensor]:
+        """Exact, independent draws of all nodes given evidence.
+
+        Args:
+            evidence: see the class.
+            num_samples: how many draws for each case.
+
+        Returns:
+            By node, state numbers (num_samples,) for one case, (num_samples, rows) for rows; batch_shape comes first.
+
+        Raises:
+            ValueError: as :meth:`log_evidence`, or ``num_samples`` is below 1.
+        """
+        if num_samples < 1:
+            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+
+        def one(engine: Engine, case: Case) -> dict[str, Tensor]:
+            shape = Size((num_samples, case.rows.count))
+            drawn, log = engine.draw(case.rows, num_samples)
+            case.check(log)
+            drawn |= {i: case.number(i, self.tables.device).expand(shape) for i in case.rows.hard}
+            BayesianNetwork(self.structure, engine.flat, validate_args=False)._descend(drawn, shape)
+            single = case.observed.rows is None
+            return {node: drawn[i].squeeze(1) if single else drawn[i] for i, node in enumerate(self.nodes)}
+
+        result: dict[str, Tensor] = self._each(one, evidence, merge=False)
+        return result
+
+    def do(self, interventions: Mapping[str, str | int]) -> Self:
+        """The network after an intervention: nodes are cut off from their parents and set.
+
+        Args:
+            interventions: for each node the name or number of its state.
+
+        Returns:
+            The mutilated network.
+
+        Raises:
+            ValueError: a node or state is unknown.
+
+        References:
+            Pearl (2009), Causality, section 3.2.3.
+        """
+        structure = self.structure.mutilated(interventions)
+        tables = {node: self.table(node) for node in self.nodes}
+        for node, state in interventions.items():
+            tables[node] = point_mass(self.structure, node, state, self.tables)
+        return type(self)(structure, flatten(structure, tables), max_cells=self.max_cells, validate_args=False).expand(
+            self.batch_shape
+        )
+
+    def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
+        """Whether every path between two sets of nodes is blocked by a third; see the structure's method.
+
+        Args:
+            x: nodes; a name alone is one node.
+            y: nodes.
+            given: nodes that are observed.
+        """
+        return self.structure.d_separated(x, y, given)
+
+    def _numbers(self, nodes: Iterable[str] | None) -> list[int]:
+        if nodes is None:
+            return list(range(len(self.nodes)))
+        numbers = [self.structure.number(node) for node in ([nodes] if isinstance(nodes, str) else nodes)]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("`nodes` must be different nodes")
+        return numbers
+
+    def _each(self, query: Callable[[Engine, Case], Any], evidence: Evidence | Tensor | None, merge: bool = True) -> Any:
+        """The answers for each set of tables, stacked; ``merge`` does equal rows but once."""
+        observed = parse(self.structure, evidence, self.tables)
+        kept, inverse = distinct(observed) if merge else (observed, None)
+        rows = split(kept, self.structure.cardinalities, self.tables)
+        case = Case(observed, rows, inverse, kept.log_scale)
+        answers = [query(engine, case) for engine in self._all_engines()]
+        return stack(answers, self.tables.shape[:-1], self.batch_shape)
+
+    def _all_engines(self) -> list[Engine]:
+        """One for each set of tables; they keep what they prepared."""
+        flat = self.tables.flatten(0, -2) if self.tables.dim() > 1 else self.tables.unsqueeze(0)
+        if self.tables.requires_grad or self.tables.dim() > 1:
+            return [Engine(self.structure, row, self.max_cells) for row in flat]
+        if not self._engines:
+            self._engines.append(Engine(self.structure, self.tables, self.max_cells))
+        return self._engines
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_engines": []}
+
+
+def _structure(
+    graph: nx.DiGraph | NetworkStructure, states: States, tables: Mapping[str, Tensor] | Tensor
+) -> NetworkStructure:
+    """The structure; numbers of states that nobody says are read off the tables."""
+    if isinstance(graph, NetworkStructure):
+        if states is not None:
+            raise ValueError("`states` must be None where `graph` is a NetworkStructure, which has them")
+        return graph
+    if not isinstance(graph, nx.Graph):
+        raise ValueError(f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}")
+    if states is None and isinstance(tables, Mapping) and not nx.get_node_attributes(graph, "states"):
+        states = {node: tables[node].shape[-1] for node in graph if node in tables and len(tables[node].shape)}
+    return NetworkStructure.from_graph(graph, states)
+
+
+__all__ = ["MAX_CELLS", "BayesianNetwork"]

@@ -1,0 +1,194 @@
+"""Plans of elimination: which factors are multiplied, along which axes, and what is summed out, step by step.
+
+A plan depends on the graph, the nodes observed and the nodes asked for, never on a number; it is made once and serves
+every table, every row and every semiring. All factors end in an axis of rows, of length one where they are the same for
+all rows. *Static* factors come from tables alone, *moving* ones from evidence too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from pyro_gen.distributions.bayesian_network.ordering import best_order
+
+Scope = tuple[int, ...]
+"""Nodes of a factor, in the order of its axes."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A factor as it is read in a step: its axes permuted, then ones put in for the axes it lacks."""
+
+    slot: int
+    axes: tuple[int, ...] | None
+    """None where they are in order already."""
+    shape: tuple[int, ...]
+    """Without the rows."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The table of a node as a factor: some axes are kept, those of nodes observed in every row are looked up."""
+
+    node: int
+    kept: Scope
+    hard: tuple[tuple[int, int], ...]
+    """Pairs of a node that is looked up and its stride among the looked-up cells."""
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+    """Of the kept axes."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The elimination of one node.
+
+    Static factors multiply to a table with axes (shared, own, node), moving ones to (shared, node, other); the result
+    has the axes (shared, own, other).
+    """
+
+    node: int
+    target: int
+    statics: tuple[View, ...]
+    moving: tuple[View, ...]
+    sizes: tuple[int, int, int, int]
+    """Cells of shared, own, other, and states of the node."""
+    shape: tuple[int, ...]
+    scopes: tuple[tuple[int, Scope], ...]
+    """Slot and scope of every factor that comes in."""
+    result: Scope
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that has to be done; see the module."""
+
+    families: tuple[Family, ...]
+    """Factor i is that of families[i]."""
+    soft: Scope
+    """Nodes with likelihood vectors; their factors come after the families'."""
+    steps: tuple[Step, ...]
+    free: Scope
+    last: tuple[View, ...]
+    """Factors that are left, as parts of the result with axes ``free``."""
+    slots: int
+    largest: int
+    """Cells of the largest clique."""
+    clique: Scope
+    moving_cells: int
+    """Cells that each row takes, all in all."""
+
+
+def make_plan(
+    families: Sequence[Scope],
+    cardinalities: Sequence[int],
+    relevant: Iterable[int],
+    hard: Collection[int],
+    soft: Collection[int],
+    free: Scope,
+) -> Plan:
+    """Lay out the elimination of all relevant nodes but the free and the looked-up ones.
+
+    Args:
+        families: for each node its parents and itself, the axes of its table.
+        cardinalities: states of each node.
+        relevant: nodes whose tables matter.
+        hard: nodes observed in every row.
+        soft: nodes with a likelihood vector a row.
+        free: nodes that stay.
+
+    Returns:
+        The plan.
+    """
+    factors = [_family(i, families[i], cardinalities, hard) for i in relevant]
+    likelihoods = tuple(sorted(soft))
+    scopes: list[Scope] = [*(f.kept for f in factors), *((i,) for i in likelihoods)]
+    order = best_order([*scopes, free], cardinalities, [f.node for f in factors if f.node not in {*hard, *free}])
+    place = {node: i for i, node in enumerate(order.nodes)}
+    maker = _Maker(cardinalities, place, free)
+    for slot, scope in enumerate(scopes):
+        maker.enter(slot, scope, slot >= len(factors) or bool(factors[slot].hard))
+    steps = tuple(maker.eliminate(node) for node in order.nodes)
+    largest = max(order.largest, math.prod(cardinalities[i] for i in free))
+    clique = order.clique if order.largest == largest else free
+    return Plan(
+        tuple(factors), likelihoods, steps, free, maker.rest(), maker.slots, largest, clique, maker.moving_cells
+    )
+
+
+class _Maker:
+    """The factors at hand while a plan is made."""
+
+    def __init__(self, cardinalities: Sequence[int], place: dict[int, int], free: Scope) -> None:
+        self.cardinalities, self.place, self.free = cardinalities, place, free
+        self.scopes: dict[int, Scope] = {}
+        self.moving: set[int] = set()
+        self.holders: dict[int, set[int]] = {}
+        self.slots, self.moving_cells = 0, 0
+
+    def enter(self, slot: int, scope: Scope, moving: bool) -> None:
+        self.scopes[slot] = scope
+        self.slots = max(self.slots, slot + 1)
+        for node in scope:
+            self.holders.setdefault(node, set()).add(slot)
+        if moving:
+            self.moving.add(slot)
+            self.moving_cells += self.cells(scope)
+
+    def eliminate(self, node: int) -> Step:
+        bucket = sorted(self.holders.pop(node, ()))
+        scopes = tuple((slot, self.scopes.pop(slot)) for slot in bucket)
+        for slot, scope in scopes:
+            for other in scope:
+                if other != node:
+                    self.holders[other].discard(slot)
+        statics = [pair for pair in scopes if pair[0] not in self.moving]
+        moving = [pair for pair in scopes if pair[0] in self.moving]
+        own, other = ({i for _, scope in pairs for i in scope} - {node} for pairs in (statics, moving))
+        parts = [self.sorted(part) for part in (own & other, own - other, other - own)]
+        shared, only_own, only_other = parts
+        result = shared + only_own + only_other
+        target = self.slots
+        step = Step(
+            node,
+            target,
+            tuple(self.view(slot, scope, (*shared, *only_own, node)) for slot, scope in statics),
+            tuple(self.view(slot, scope, (*shared, node, *only_other)) for slot, scope in moving),
+            (*map(self.cells, parts), self.cardinalities[node]),  # type: ignore[arg-type]  # three parts
+            tuple(self.cardinalities[i] for i in result),
+            scopes,
+            result,
+        )
+        self.enter(target, result, bool(moving))
+        self.moving_cells += self.cells((*shared, node, *only_other)) if len(moving) > 1 else 0
+        return step
+
+    def rest(self) -> tuple[View, ...]:
+        return tuple(self.view(slot, scope, self.free) for slot, scope in self.scopes.items())
+
+    def sorted(self, nodes: Iterable[int]) -> Scope:
+        """Those that live longest first, so that axes seldom have to be moved."""
+        late = len(self.place)
+        return tuple(sorted(nodes, key=lambda i: (-self.place.get(i, late), i)))
+
+    def cells(self, nodes: Iterable[int]) -> int:
+        return math.prod(self.cardinalities[i] for i in nodes)
+
+    def view(self, slot: int, scope: Scope, layout: Scope) -> View:
+        axes = tuple(scope.index(i) for i in layout if i in scope)
+        shape = tuple(self.cardinalities[i] if i in scope else 1 for i in layout)
+        return View(slot, None if axes == tuple(range(len(scope))) else axes, shape)
+
+
+def _family(node: int, scope: Scope, cardinalities: Sequence[int], hard: Collection[int]) -> Family:
+    kept = tuple(i for i in scope if i not in hard)
+    looked_up = [i for i in scope if i in hard]
+    strides = [math.prod(cardinalities[j] for j in looked_up[k + 1 :]) for k in range(len(looked_up))]
+    axes = tuple(scope.index(i) for i in (*kept, *looked_up))
+    shape = tuple(cardinalities[i] for i in kept)
+    return Family(node, kept, tuple(zip(looked_up, strides, strict=True)), axes, shape)
+
+
+__all__ = ["Family", "Plan", "Scope", "Step", "View", "make_plan"]

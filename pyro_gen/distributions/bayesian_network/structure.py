@@ -1,0 +1,326 @@
+"""The graph of a Bayesian network: nodes, named states, parents, and what follows from them alone."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import networkx as nx
+import torch
+from torch import Tensor
+
+from pyro_gen.distributions.bayesian_network.plan import Plan, make_plan
+
+PLANS = 512
+"""Elimination plans that a structure remembers, the latest ones."""
+
+
+class NetworkStructure:
+    """Nodes in a fixed order, their states by name, and their parents: a directed acyclic graph.
+
+    The tables of conditional probabilities are laid out one after another in the order of the nodes; that of a node has
+    the shape (states of each parent in order, own states). Structures are immutable; elimination plans are remembered.
+
+    Args:
+        states: names of the states of each node, by node; the order of this mapping is the order of the nodes.
+        parents: parents of each node in the order of its table's axes; a node without an entry has none.
+
+    Raises:
+        ValueError: a name is no string or comes twice, a node has no states, a parent is unknown, or there is a cycle.
+
+    Example:
+        >>> structure = NetworkStructure({"rain": ("no", "yes"), "wet": ("no", "yes")}, {"wet": ["rain"]})
+        >>> structure.table_shape("wet")
+        (2, 2)
+    """
+
+    def __init__(self, states: Mapping[str, Sequence[str]], parents: Mapping[str, Sequence[str]] | None = None) -> None:
+        parents = {} if parents is None else parents
+        self.nodes = tuple(states)
+        self.states = {node: _checked_states(node, names) for node, names in states.items()}
+        self.index = {node: i for i, node in enumerate(self.nodes)}
+        if strangers := [node for node in parents if node not in self.index]:
+            raise ValueError(f"`parents` names a node without `states`: {strangers[0]!r}")
+        self.parents = {node: _checked_parents(node, parents.get(node, ()), self.index) for node in self.nodes}
+        self.cardinalities = tuple(len(self.states[node]) for node in self.nodes)
+        self.families = tuple(
+            (*(self.index[parent] for parent in self.parents[node]), i) for i, node in enumerate(self.nodes)
+        )
+        self.order = self._topological_order()
+        self._plans: dict[Any, Plan] = {}
+
+    @classmethod
+    def from_graph(
+        cls, graph: nx.DiGraph, states: Mapping[str, int | Sequence[str]] | int | Sequence[str] | None = None
+    ) -> NetworkStructure:
+        """The structure of a networkx graph; a node's parents come in the order of ``graph.predecessors``.
+
+        Args:
+            graph: directed, acyclic, its nodes strings.
+            states: names of each node's states, or how many there are ("0", "1", ...); one for all, or by node; None
+                reads the node attribute ``states`` and takes two where there is none.
+
+        Returns:
+            The structure.
+
+        Raises:
+            ValueError: the graph is not directed, has parallel edges, or as the constructor says.
+        """
+        if not graph.is_directed() or graph.is_multigraph():
+            raise ValueError(f"`graph` must be a networkx.DiGraph, got {type(graph).__name__}")
+        if isinstance(states, Mapping) and (missing := [node for node in graph if node not in states]):
+            raise ValueError(f"`states` has no entry for node {missing[0]!r}")
+        named = {node: _names(_states_of(node, data, states)) for node, data in graph.nodes(data=True)}
+        return cls(named, {node: list(graph.predecessors(node)) for node in graph})
+
+    @property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """Pairs (parent, child)."""
+        return tuple((parent, node) for node in self.nodes for parent in self.parents[node])
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """The graph for networkx, a node's states as attribute ``states``."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from((node, {"states": self.states[node]}) for node in self.nodes)
+        graph.add_edges_from(self.edges)
+        return nx.freeze(graph)
+
+    @cached_property
+    def children(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of each node's children."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for *parents, i in self.families:
+            for parent in parents:
+                found[parent].append(i)
+        return tuple(map(tuple, found))
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Cells of each node's table."""
+        return tuple(math.prod(self.cardinalities[j] for j in family) for family in self.families)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each node's table begins."""
+        return tuple(accumulate(self.sizes, initial=0))[:-1]
+
+    @property
+    def cells(self) -> int:
+        """Cells of all tables together."""
+        return sum(self.sizes)
+
+    @property
+    def num_parameters(self) -> int:
+        """Free parameters of the tables: a row of K states has K - 1."""
+        return sum(size // k * (k - 1) for size, k in zip(self.sizes, self.cardinalities, strict=True))
+
+    @property
+    def num_states(self) -> int:
+        """States of the joint law."""
+        return math.prod(self.cardinalities)
+
+    def table_shape(self, node: str) -> tuple[int, ...]:
+        """Shape of a node's table: states of each parent, own states."""
+        return tuple(self.cardinalities[j] for j in self.families[self.number(node)])
+
+    def number(self, node: str) -> int:
+        """A node's place in the order.
+
+        Args:
+            node: its name.
+
+        Raises:
+            ValueError: there is no such node.
+        """
+        if node not in self.index:
+            raise ValueError(f"the network has no node {node!r}; its nodes are {_some(self.nodes)}")
+        return self.index[node]
+
+    def state_number(self, node: str, state: str) -> int:
+        """A state's index.
+
+        Args:
+            node: name of the node.
+            state: name of the state.
+
+        Raises:
+            ValueError: there is no such node or state.
+        """
+        names = self.states[self.nodes[self.number(node)]]
+        if state not in names:
+            raise ValueError(f"node {node!r} has no state {state!r}; its states are {_some(names)}")
+        return names.index(state)
+
+    def ancestors(self, numbers: Iterable[int]) -> set[int]:
+        """The nodes given and all their ancestors, by number."""
+        found, stack = set[int](), list(numbers)
+        while stack:
+            i = stack.pop()
+            if i not in found:
+                found.add(i)
+                stack.extend(self.families[i][:-1])
+        return found
+
+    def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
+        """Whether every path between two sets of nodes is blocked by a third.
+
+        Args:
+            x: nodes; a name alone is one node.
+            y: nodes.
+            given: nodes that are observed.
+
+        Returns:
+            True where the graph alone implies that x and y are independent given the third set.
+
+        Raises:
+            ValueError: a node is unknown, or the sets overlap.
+
+        References:
+            Koller and Friedman (2009), Probabilistic graphical models, algorithm 3.1.
+        """
+        a, b, z = (_numbers(self, nodes) for nodes in (x, y, given))
+        if a & b or a & z or b & z:
+            raise ValueError("`x`, `y` and `given` must not overlap")
+        return not self._reachable(a, z) & b
+
+    def _reachable(self, start: set[int], given: set[int]) -> set[int]:
+        """Nodes that an active trail connects with ``start``: the Bayes ball, going up (True) or down."""
+        above, seen, found = self.ancestors(given), set[tuple[int, bool]](), set[int]()
+        queue = deque((i, True) for i in start)
+        while queue:
+            i, up = queue.popleft()
+            if (i, up) in seen:
+                continue
+            seen.add((i, up))
+            if i not in given:
+                found.add(i)
+                queue.extend((child, False) for child in self.children[i])
+            if (up and i not in given) or (not up and i in above):
+                queue.extend((parent, True) for parent in self.families[i][:-1])
+        return found
+
+    def mutilated(self, nodes: Iterable[str]) -> NetworkStructure:
+        """The structure without the edges into some nodes, as after an intervention on them."""
+        cut = {self.nodes[i] for i in _numbers(self, nodes)}
+        return NetworkStructure(self.states, {node: () if node in cut else self.parents[node] for node in self.nodes})
+
+    def plan(self, hard: frozenset[int], soft: frozenset[int], free: tuple[int, ...], everything: bool) -> Plan:
+        """How to eliminate all nodes that matter but the free ones; remembered.
+
+        Args:
+            hard: nodes observed in every row.
+            soft: nodes with a likelihood vector a row.
+            free: nodes that the result has an axis for.
+            everything: whether nodes matter that are neither among those nor their ancestors.
+        """
+        key = hard, soft, free, everything
+        plan = self._plans.pop(key, None)
+        if plan is None:
+            relevant = range(len(self.nodes)) if everything else sorted(self.ancestors({*hard, *soft, *free}))
+            plan = make_plan(self.families, self.cardinalities, relevant, hard, soft, free)
+        while len(self._plans) >= PLANS:
+            del self._plans[next(iter(self._plans))]
+        self._plans[key] = plan
+        return plan
+
+    @cached_property
+    def cell_indices(self) -> tuple[Tensor, Tensor]:
+        """For each node the members of its family, (nodes, width), and their strides; short families repeat with 0."""
+        width = max(map(len, self.families), default=0)
+        members, strides = [], []
+        for family in self.families:
+            shape = [self.cardinalities[j] for j in family]
+            own = [math.prod(shape[k + 1 :]) for k in range(len(family))]
+            members.append([*family, *[family[-1]] * (width - len(family))])
+            strides.append(own + [0] * (width - len(family)))
+        return torch.tensor(members).view(-1, width), torch.tensor(strides).view(-1, width)
+
+    @cached_property
+    def num_rows(self) -> int:
+        """Rows of all tables together."""
+        return sum(size // k for size, k in zip(self.sizes, self.cardinalities, strict=True))
+
+    @cached_property
+    def row_of_cell(self) -> Tensor:
+        """For each cell of the flattened tables the number of its row."""
+        states = [k for size, k in zip(self.sizes, self.cardinalities, strict=True) for _ in range(size // k)]
+        return torch.repeat_interleave(torch.arange(len(states)), torch.tensor(states))
+
+    @cached_property
+    def offset_tensor(self) -> Tensor:
+        """``offsets`` as a tensor."""
+        return torch.tensor(self.offsets)
+
+    def _topological_order(self) -> tuple[int, ...]:
+        graph = nx.DiGraph()
+        graph.add_nodes_from(range(len(self.nodes)))
+        graph.add_edges_from((parent, i) for *parents, i in self.families for parent in parents)
+        try:
+            return tuple(nx.lexicographical_topological_sort(graph))
+        except nx.NetworkXUnfeasible:
+            cycle = [self.nodes[i] for i, _ in nx.find_cycle(graph)]
+            raise ValueError(f"the graph must have no cycle, got {' -> '.join([*cycle, cycle[0]])}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_plans": {}}
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, NetworkStructure)
+        return same and list(self.states.items()) == list(other.states.items()) and self.parents == other.parents
+
+    def __hash__(self) -> int:
+        return hash((self.nodes, tuple(self.parents.items())))
+
+    def __repr__(self) -> str:
+        return f"NetworkStructure({len(self.nodes)} nodes, {len(self.edges)} edges)"
+
+
+def _names(states: int | Sequence[str]) -> Sequence[str]:
+    return tuple(map(str, range(states))) if isinstance(states, int) else states
+
+
+def _states_of(node: str, data: Mapping[str, Any], states: Any) -> int | Sequence[str]:
+    if states is None:
+        found: int | Sequence[str] = data.get("states", 2)
+        return found
+    chosen: int | Sequence[str] = states[node] if isinstance(states, Mapping) else states
+    return chosen
+
+
+def _checked_states(node: object, names: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(node, str) or not node:
+        raise ValueError(f"nodes must be non-empty strings, got {node!r}")
+    if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"the states of node {node!r} must be a list of at least one string, got {names!r}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"the states of node {node!r} must have different names, got {_some(names)}")
+    return tuple(names)
+
+
+def _checked_parents(node: str, parents: Sequence[str], index: Mapping[str, int]) -> tuple[str, ...]:
+    if isinstance(parents, str):
+        raise ValueError(f"the parents of node {node!r} must be a list of names, got {parents!r}")
+    for parent in parents:
+        if parent not in index:
+            raise ValueError(f"node {node!r} has an unknown parent {parent!r}")
+    if len(set(parents)) < len(parents):
+        raise ValueError(f"the parents of node {node!r} must be different nodes, got {_some(parents)}")
+    return tuple(parents)
+
+
+def _numbers(structure: NetworkStructure, nodes: Iterable[str]) -> set[int]:
+    return {structure.number(node) for node in ([nodes] if isinstance(nodes, str) else nodes)}
+
+
+def _some(names: Iterable[str], most: int = 12) -> str:
+    """Names for an error message, cut where there are many."""
+    listed = [repr(name) for name in names]
+    return ", ".join(listed[:most]) + (f", ... ({len(listed)} in all)" if len(listed) > most else "")
+
+
+__all__ = ["NetworkStructure"]

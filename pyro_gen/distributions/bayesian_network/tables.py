@@ -1,0 +1,199 @@
+"""Tables of conditional probabilities as one flat tensor, and what is asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
+
+TOLERANCE = 1e-5
+"""By how much a row of a table may miss one."""
+
+
+class ConditionalTables(constraints.Constraint):
+    """Tables one after another whose rows are probabilities.
+
+    Args:
+        structure: says where each row begins.
+    """
+
+    event_dim = 1
+
+    def __init__(self, structure: NetworkStructure) -> None:
+        self.structure = structure
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether all entries are non-negative and all rows sum to one, up to 1e-5."""
+        return (value >= 0).all(-1) & ((row_sums(self.structure, value) - 1).abs() <= TOLERANCE).all(-1)
+
+
+class NetworkStates(constraints.Constraint):
+    """Rows of state numbers, one for each node.
+
+    Args:
+        cardinalities: states of each node.
+    """
+
+    is_discrete = True
+    event_dim = 1
+
+    def __init__(self, cardinalities: Sequence[int]) -> None:
+        self.cardinalities = tuple(cardinalities)
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether each number is an integer from 0 up to the node's states."""
+        sizes = torch.tensor(self.cardinalities, device=value.device)
+        whole = value == value.floor() if value.is_floating_point() else torch.ones_like(value, dtype=torch.bool)
+        return ((value >= 0) & (value < sizes) & whole).all(-1)
+
+
+def flatten(structure: NetworkStructure, tables: Mapping[str, Tensor]) -> Tensor:
+    """Tables of all nodes one after another, (..., cells).
+
+    Args:
+        structure: nodes, states, parents.
+        tables: by node, (..., states of each parent, own states).
+
+    Raises:
+        ValueError: one is missing, has another shape, dtype or device than it should have.
+    """
+    if strangers := [node for node in tables if node not in structure.index]:
+        raise ValueError(f"`tables` names {strangers[0]!r}, which is no node of the network")
+    parts = [_part(structure, node, tables) for node in structure.nodes]
+    if not parts:
+        raise ValueError("the network must have at least one node")
+    for node, part in zip(structure.nodes, parts, strict=True):
+        if (part.dtype, part.device) != (parts[0].dtype, parts[0].device):
+            raise ValueError(
+                f"all tables must be {parts[0].dtype} on {parts[0].device} as that of {structure.nodes[0]!r}, got "
+                f"{part.dtype} on {part.device} for {node!r}"
+            )
+    if all(part.dim() == 1 for part in parts):
+        return torch.cat(parts)
+    try:
+        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    except RuntimeError as error:
+        raise ValueError(f"the batch shapes of `tables` must broadcast: {error}") from error
+    return torch.cat([part.expand(*batch, -1) for part in parts], -1)
+
+
+def _part(structure: NetworkStructure, node: str, tables: Mapping[str, Tensor]) -> Tensor:
+    shape = structure.table_shape(node)
+    if node not in tables:
+        raise ValueError(f"`tables` has no table for node {node!r}")
+    table = torch.as_tensor(tables[node])
+    if table.dim() < len(shape) or table.shape[table.dim() - len(shape) :] != shape:
+        parents = ", ".join(map(repr, structure.parents[node])) or "none"
+        raise ValueError(
+            f"the table of node {node!r} must have shape (..., {', '.join(map(str, shape))}), the states of its parents "
+            f"({parents}) and its own, got {tuple(table.shape)}"
+        )
+    return table.flatten(-len(shape))
+
+
+def check_flat(structure: NetworkStructure, flat: Tensor) -> None:
+    """Check shape and dtype of flattened tables.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    if flat.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"`tables` must be float32 or float64, got {flat.dtype}")
+    if not structure.nodes or flat.dim() < 1 or flat.shape[-1] != structure.cells:
+        raise ValueError(f"`tables` must have shape (..., {structure.cells}) if flat, got {tuple(flat.shape)}")
+
+
+def check_rows(structure: NetworkStructure, flat: Tensor) -> None:
+    """Check that rows are probabilities.
+
+    Raises:
+        ValueError: an entry is negative or no number, or a row misses one by more than 1e-5; it names node and row.
+    """
+    value = flat.detach()
+    if ConditionalTables(structure).check(value).all():
+        return
+    for node, rows in named_rows(structure, value):
+        bad = ~((rows >= 0).all(-1) & ((rows.sum(-1) - 1).abs() <= TOLERANCE)).reshape(-1, rows.shape[-2])
+        if bad.any():
+            batch, row = bad.nonzero()[0].tolist()
+            found = rows.reshape(-1, *rows.shape[-2:])[batch, row]
+            raise ValueError(
+                f"row {row} of the table of node {node!r} in `tables` must be probabilities with sum 1, got "
+                f"{found.tolist()} with sum {found.sum().item():.8g}"
+            )
+
+
+def named_rows(structure: NetworkStructure, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Each node with its table as rows, (..., rows, states)."""
+    for node, part, states in zip(structure.nodes, flat.split(structure.sizes, -1), structure.cardinalities, strict=True):
+        yield node, part.reshape(*part.shape[:-1], -1, states)
+
+
+def row_sums(structure: NetworkStructure, flat: Tensor) -> Tensor:
+    """Sum of each row of each table, (..., rows)."""
+    row = structure.row_of_cell.to(flat.device)
+    sums = flat.new_zeros(*flat.shape[:-1], int(structure.num_rows))
+    return sums.index_add(-1, row, flat)
+
+
+def normalized(structure: NetworkStructure, flat: Tensor) -> Tensor:
+    """Tables whose rows are divided by their sums."""
+    return flat / row_sums(structure, flat)[..., structure.row_of_cell.to(flat.device)]
+
+
+def point_mass(structure: NetworkStructure, node: str, state: str | int, like: Tensor) -> Tensor:
+    """The table of a node that is set to a state.
+
+    Args:
+        structure: nodes and states.
+        node: its name.
+        state: name or number.
+        like: a tensor of the dtype and on the device of the tables.
+
+    Raises:
+        ValueError: there is no such node or state.
+    """
+    i = structure.number(node)
+    number = structure.state_number(node, state) if isinstance(state, str) else state
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < structure.cardinalities[i]:
+        raise ValueError(f"the state of node {node!r} must be a name or from 0 to {structure.cardinalities[i] - 1}, got "
+                         f"{state!r}")
+    table = like.new_zeros(structure.cardinalities[i])
+    table[number] = 1
+    return table
+
+
+def draw(probs: Tensor) -> Tensor:
+    """States with given probabilities, by inversion; one of probability zero is never drawn.
+
+    Args:
+        probs: (..., states), up to a factor.
+
+    Returns:
+        Shape (...).
+    """
+    cumulative = probs.cumsum(-1)
+    total = cumulative[..., -1:]
+    uniform = torch.rand(probs.shape[:-1], dtype=probs.dtype, device=probs.device).unsqueeze(-1)
+    return ((cumulative <= uniform * total) & (cumulative < total)).sum(-1)
+
+
+__all__ = [
+    "TOLERANCE",
+    "ConditionalTables",
+    "NetworkStates",
+    "check_flat",
+    "check_rows",
+    "draw",
+    "flatten",
+    "named_rows",
+    "normalized",
+    "point_mass",
+    "row_sums",
+]
