@@ -110,7 +110,7 @@ def mutual_information(
     owner = one_hot(node, len(arities)).double()
     entropies = owner.T @ -torch.xlogy(single, single)
     joint = owner.T @ -torch.xlogy(pairs, pairs) @ owner
-    return (entropies[:, None] + entropies - joint).clamp(min=0)
+    return (entropies[:, None] + entropies - (joint + joint.T) / 2).clamp(min=0)
 
 
 def conditional_tables(

@@ -83,7 +83,7 @@ def tabu_search(
     data: CategoricalTable | Mapping[str, Tensor] | Tensor,
     score: Score | None = None,
     *,
-    tabu_length: int = 20,
+    tabu_length: int | None = None,
     patience: int = 50,
     restarts: int = 0,
     perturbations: int | None = None,
@@ -101,7 +101,8 @@ def tabu_search(
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: BDeu of one equivalent row by default.
-        tabu_length: steps for which a pair of nodes stays as it is after a change.
+        tabu_length: steps for which a pair of nodes stays as it is after a change; three and half the nodes by default,
+            at most 20.
         patience: steps without a better graph after which the search ends.
         restarts: how often to search again from the best graph so far, disturbed; torch's generator decides how.
         perturbations: random steps of a disturbance; one for each two nodes by default, at least four.
@@ -128,14 +129,17 @@ def tabu_search(
     """
     table = CategoricalTable.of(data, states)
     rules = EdgeRules.of(table, forbidden, required, max_parents)
-    numbers = {"tabu_length": tabu_length, "patience": patience, "restarts": restarts}
-    if bad := [name for name, number in (numbers | {"perturbations": perturbations or 0}).items() if number < 0]:
-        raise ValueError(f"`{bad[0]}` must be at least 0, got {numbers.get(bad[0], perturbations)}")
+    nodes = len(table.nodes)
+    tabu_length = min(20, nodes // 2 + 3) if tabu_length is None else tabu_length
+    perturbations = max(4, nodes // 2) if perturbations is None else perturbations
+    numbers = {"tabu_length": tabu_length, "patience": patience, "restarts": restarts, "perturbations": perturbations}
+    if bad := [name for name, number in numbers.items() if number < 0]:
+        raise ValueError(f"`{bad[0]}` must be at least 0, got {numbers[bad[0]]}")
     walk = _Walk(FamilyScores(table, score or BDeu()), rules, _start(table, rules, start))
     best, value = _climb(walk, tabu_length, patience)
     for _ in range(restarts):
         walk.go_to(best)
-        walk.disturb(max(4, len(table.nodes) // 2) if perturbations is None else perturbations)
+        walk.disturb(perturbations)
         found, other = _climb(walk, tabu_length, patience)
         if other > value + TOLERANCE:
             best, value = found, other
