@@ -43,7 +43,7 @@ def hill_climbing(
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: BDeu of one equivalent row by default.
         restarts: how often to climb again from the best graph so far, disturbed; torch's generator decides how.
-        perturbations: random steps of a disturbance; one for each two nodes by default, at least four.
+        perturbations: random steps of a disturbance; twice as many as nodes by default.
         max_parents: of each node.
         forbidden: pairs (parent, child) that must not be edges.
         required: pairs (parent, child) that must be edges.
@@ -105,7 +105,7 @@ def tabu_search(
             at most 20.
         patience: steps without a better graph after which the search ends.
         restarts: how often to search again from the best graph so far, disturbed; torch's generator decides how.
-        perturbations: random steps of a disturbance; one for each two nodes by default, at least four.
+        perturbations: random steps of a disturbance; twice as many as nodes by default.
         max_parents: of each node.
         forbidden: pairs (parent, child) that must not be edges.
         required: pairs (parent, child) that must be edges.
@@ -131,7 +131,7 @@ def tabu_search(
     rules = EdgeRules.of(table, forbidden, required, max_parents)
     nodes = len(table.nodes)
     tabu_length = min(20, nodes // 2 + 3) if tabu_length is None else tabu_length
-    perturbations = max(4, nodes // 2) if perturbations is None else perturbations
+    perturbations = 2 * nodes if perturbations is None else perturbations
     numbers = {"tabu_length": tabu_length, "patience": patience, "restarts": restarts, "perturbations": perturbations}
     if bad := [name for name, number in numbers.items() if number < 0]:
         raise ValueError(f"`{bad[0]}` must be at least 0, got {numbers[bad[0]]}")
@@ -182,7 +182,7 @@ def learn_structure(
     table = CategoricalTable.of(data, states)
     if len(table.nodes) <= EXACT_NODES:
         return exact_search(table, score, max_parents=max_parents, forbidden=forbidden, required=required)
-    return tabu_search(table, score, restarts=5, max_parents=max_parents, forbidden=forbidden, required=required)
+    return tabu_search(table, score, restarts=10, max_parents=max_parents, forbidden=forbidden, required=required)
 
 
 class _Walk:
@@ -206,43 +206,43 @@ class _Walk:
 
     def go_to(self, graph: np.ndarray) -> None:
         """Make another graph the present one; only families that differ are scored."""
-        self.graph = graph.copy()
+        self.graph, self.reach = graph.copy(), _closure(graph)
         for i in range(self.nodes):
-            parents = sum(1 << int(j) for j in np.flatnonzero(graph[:, i]))
-            if parents != self.parents[i]:
-                self.parents[i] = parents
+            if self._parents(i) != self.parents[i]:
                 self._rate(i)
-        self.reach = _closure(self.graph)
+
+    def _parents(self, i: int) -> int:
+        return sum(1 << int(j) for j in np.flatnonzero(self.graph[:, i]))
 
     def _rate(self, i: int) -> None:
         """Score a node's family and all changes of it by one parent."""
-        own = self.families[i] = self.scores.family(i, self.parents[i])
-        full = self.parents[i].bit_count() >= self.rules.max_parents
+        parents = self.parents[i] = self._parents(i)
+        own = self.families[i] = self.scores.family(i, parents)
+        full = parents.bit_count() >= self.rules.max_parents
         self.gains[:, i] = -np.inf
         for j in np.flatnonzero(self.graph[:, i] | (self.rules.allowed[:, i] & (not full))):
-            self.gains[j, i] = self.scores.family(i, self.parents[i] ^ (1 << int(j))) - own
+            self.gains[j, i] = self.scores.family(i, parents ^ (1 << int(j))) - own
 
-    def moves(self) -> np.ndarray:
-        """Gains (kind, parent, child) of all steps, -inf where one is not allowed."""
+    def lawful(self) -> np.ndarray:
+        """Which steps (kind, parent, child) obey the rules and close no cycle."""
         allowed, graph = self.rules.allowed, self.graph
         room = graph.sum(0) < self.rules.max_parents
         free = graph & ~self.rules.required
         detour = (graph.astype(np.float32) @ self.reach.astype(np.float32)) > 0  # from j to i not by the edge itself
-        add = allowed & ~graph & ~self.reach.T & room
-        reverse = free & allowed.T & ~detour & room[:, None]
-        gains = np.stack([self.gains, self.gains, self.gains + self.gains.T])
-        return np.where(np.stack([add, free, reverse]), gains, -np.inf)
+        return np.stack([allowed & ~graph & ~self.reach.T & room, free, free & allowed.T & ~detour & room[:, None]])
+
+    def moves(self) -> np.ndarray:
+        """Gains (kind, parent, child) of all steps, -inf where one is not lawful."""
+        return np.where(self.lawful(), np.stack([self.gains, self.gains, self.gains + self.gains.T]), -np.inf)
 
     def step(self, kind: int, j: int, i: int) -> None:
         """Change the edge j -> i."""
-        changed = [i] if kind != REVERSE else [i, j]
-        self.graph[j, i] = kind == ADD
-        self.parents[i] ^= 1 << j
-        if kind == REVERSE:
-            self.graph[i, j] = True
-            self.parents[j] ^= 1 << i
-        for node in changed:
+        self._change(kind, j, i)
+        for node in [i, j] if kind == REVERSE else [i]:
             self._rate(node)
+
+    def _change(self, kind: int, j: int, i: int) -> None:
+        self.graph[j, i], self.graph[i, j] = kind == ADD, kind == REVERSE
         if kind == ADD:
             before, after = self.reach[:, j].copy(), self.reach[i].copy()
             before[j], after[i] = True, True
@@ -251,12 +251,13 @@ class _Walk:
             self.reach = _closure(self.graph)
 
     def disturb(self, steps: int) -> None:
-        """Take random steps that are allowed."""
+        """Take random lawful steps."""
         for _ in range(steps):
-            possible = np.argwhere(np.isfinite(self.moves()))
+            possible = np.argwhere(self.lawful())
             if len(possible):
                 kind, j, i = possible[int(torch.randint(len(possible), ()))]
-                self.step(int(kind), int(j), int(i))
+                self._change(int(kind), int(j), int(i))
+        self.go_to(self.graph)
 
 
 def _climb(walk: _Walk, tabu_length: int, patience: int) -> tuple[np.ndarray, float]:
