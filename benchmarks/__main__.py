@@ -10,6 +10,7 @@ modes:
   autoregressive  log probability of every family, with gradient and without, beside four peers' networks
   autoregressive_sampling  draws of every family: what a step keeps, a whole pass for each feature, the same peers
   autoregressive_steps  generation step by step, start and next: microseconds a step
+  bayesian_network  evidence and marginals in networks of bnlearn: batched, one by one, pyAgrum and pgmpy
   growth   a Gibbs step against visible, hidden, chains and steps a call, for --plot
   autoregressive_growth  NADE and MADE against features, hidden units and rows, for --plot
 
@@ -32,6 +33,7 @@ from benchmarks import (
     autoregressive_growth,
     autoregressive_sampling,
     autoregressive_steps,
+    bayesian_network,
     cd,
     driver,
     gibbs,
@@ -54,6 +56,7 @@ MODES = {
     "autoregressive": cast(driver.Mode, autoregressive),
     "autoregressive_sampling": cast(driver.Mode, autoregressive_sampling),
     "autoregressive_steps": cast(driver.Mode, autoregressive_steps),
+    "bayesian_network": cast(driver.Mode, bayesian_network),
 }
 GROWTH = ("growth", "autoregressive_growth")
 

@@ -17,6 +17,7 @@ Shape = tuple[int, int, int]
 PEERS = (
     *("naive", "preallocated", "sklearn", "learnergy", "rbms"),
     *("pytorch-generative", "nflows", "pyro", "zuko"),
+    *("pyagrum", "pgmpy"),
 )
 """Rivals by the first word of their contenders' names; a mode has those that offer what it measures."""
 

@@ -20,7 +20,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
     *("torch", "numpy", "pyro-ppl", "scikit-learn", "scipy", "threadpoolctl"),
-    *("learnergy", "rbms", "nflows", "zuko", "pytorch-generative"),
+    *("learnergy", "rbms", "nflows", "zuko", "pytorch-generative", "pyagrum", "pgmpy"),
 )
 FLAGS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "sve"}
 

@@ -77,9 +77,9 @@ def compare(data: datasets.BinaryDataset, split: str) -> Result:
     return Result(data.name, split, train.shape[1], independent, values.mean().item(), error, size, seconds)
 
 
-def positions(graph: nx.DiGraph, shape: tuple[int, ...] | None) -> dict[str, tuple[float, float]]:
+def positions(graph: nx.DiGraph, shape: tuple[int, ...]) -> dict[str, tuple[float, float]]:
     """Where to draw each variable: a pixel at its place, any other so that neighbours are near."""
-    if shape is not None and len(shape) == 2:
+    if len(shape) == 2:
         return {node: (i % shape[1], -(i // shape[1])) for i, node in enumerate(graph)}
     found: dict[str, tuple[float, float]] = nx.kamada_kawai_layout(graph.to_undirected(), weight=None)
     return found
@@ -89,7 +89,8 @@ def draw(data: datasets.BinaryDataset, path: Path) -> None:
     """The tree of a set, edges as thick as they carry information; of images also rows drawn from it."""
     train = data.train.long()
     tree = chow_liu(train, equivalent_sample_size=0.1, states=2)
-    places, image = positions(tree, data.shape), data.shape is not None and len(data.shape) == 2
+    shape = data.shape or ()
+    places, image = positions(tree, shape), len(shape) == 2
     figure = Figure(figsize=(9.5, 5) if image else (6, 6))
     axes = [figure.add_subplot(1, 1 + image, k + 1) for k in range(1 + image)]
     bits = np.array([information for *_, information in tree.edges.data("information")]) / np.log(2)
@@ -104,10 +105,9 @@ def draw(data: datasets.BinaryDataset, path: Path) -> None:
         f"{data.name}: {tree.number_of_edges()} edges, up to {bits.max():.2f} bits", loc="left", fontsize=10
     )
     if image:
-        drawn = density(tree, train, 0.1).sample(torch.Size((48,)))
-        tiles = np.pad(drawn.numpy().reshape(-1, *data.shape), ((0, 0), (1, 1), (1, 1)), constant_values=0)
-        rows = [np.concatenate(list(tiles[start : start + 8]), 1) for start in range(0, 48, 8)]
-        axes[1].imshow(np.concatenate(rows, 0), cmap="Greys", interpolation="nearest")
+        drawn = density(tree, train, 0.1).sample(torch.Size((6, 8)))
+        tiles = np.pad(drawn.numpy().reshape(6, 8, *shape), ((0, 0), (0, 0), (1, 1), (1, 1)))
+        axes[1].imshow(np.concatenate(np.concatenate(tiles, 1), 1), cmap="Greys", interpolation="nearest")
         axes[1].set_title("drawn from the tree", loc="left", fontsize=10)
     for own in axes:
         own.set_axis_off()

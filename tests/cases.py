@@ -16,6 +16,7 @@ from pyro_gen.distributions import (
     Autoregressive,
     AutoregressiveEnsemble,
     AutoregressiveStrings,
+    BayesianNetwork,
     BernoulliUnits,
     BoltzmannMachine,
     CategoricalConditional,
@@ -43,6 +44,7 @@ from pyro_gen.distributions import (
 )
 from pyro_gen.testing import Case, normal_parameters, states
 from pyro_gen.testing.case import Parameters, seeded
+from pyro_gen.testing.networks import random_structure
 
 BERNOULLI, SPIN, POTTS, COUNTS = BernoulliUnits(), SpinUnits(), PottsUnits(3), NReLUUnits()
 GAUSSIAN, RELU = GaussianUnits(), ReLUUnits()
@@ -157,6 +159,16 @@ PREFIXES = torch.tensor([[2, 2, 1, 2], [0, 2, 1, 2], [1, 2, 0, 0]])  # of the or
 ARITIES, LEVELS = CategoricalConditional((2, 3, 1)), DiscretizedLogisticConditional(4, 2)
 
 
+NETWORK = random_structure(4, 2, states=(2, 3), seed=5)
+
+
+def conditional_tables(batch_shape: torch.Size) -> Parameters:
+    """Flattened tables of a network: uniform draws, one row after another divided by its sum."""
+    shapes = [NETWORK.table_shape(node) for node in NETWORK.nodes]
+    drawn = [torch.rand((*batch_shape, *shape), dtype=torch.float64) + 0.1 for shape in shapes]
+    return {"tables": torch.cat([(x / x.sum(-1, keepdim=True)).flatten(len(batch_shape)) for x in drawn], -1)}
+
+
 CASES = [
     Case("RBM", RBM, normal_parameters(weight=(4, 3), vbias=(4,), hbias=(3,)), states(4)),
     Case(
@@ -269,6 +281,7 @@ CASES = [
         evidence_of(EVIDENCE),
         states(4),
     ),
+    Case("BayesianNetwork", partial(BayesianNetwork, NETWORK), conditional_tables),
     Case("ClampedRBM", clamped, clamped_parameters, states(4)),
     Case(
         "ClassRBM",

@@ -162,10 +162,10 @@ def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
         cells = (-1,) if family.hard else (1,)  # looked-up cells stand where the rows will be
         prepared.slots[slot] = table.reshape(*family.shape, *cells)
     for step in plan.steps:
-        table = ring.multiply(read(view, prepared.slots) for view in step.statics) if step.statics else None
-        if table is not None and not step.moving:
-            prepared.slots[step.target] = ring.sum(table, -2)
-        prepared.tables.append(table)
+        product = ring.multiply(read(view, prepared.slots) for view in step.statics) if step.statics else None
+        if product is not None and not step.moving:
+            prepared.slots[step.target] = ring.sum(product, -2)
+        prepared.tables.append(product)
     return prepared
 
 
@@ -213,7 +213,7 @@ def blocks(plan: Plan, rows: Rows, device: torch.device, cells: int | None = Non
     """Where to cut the rows so that moving factors stay small."""
     room = BLOCK.get(device.type, BLOCK_ELSEWHERE) if cells is None else cells
     size = max(1, room // max(1, plan.moving_cells))
-    return [(start, min(start + size, rows.count)) for start in range(0, rows.count, size)]
+    return [(start, min(start + size, rows.count)) for start in range(0, max(rows.count, 1), size)]
 
 
 Chooser = Callable[[Tensor], Tensor]

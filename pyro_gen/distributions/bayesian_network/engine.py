@@ -24,11 +24,11 @@ from pyro_gen.distributions.bayesian_network.elimination import (
     trace_back,
 )
 from pyro_gen.distributions.bayesian_network.plan import Plan
-from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
+from pyro_gen.distributions.bayesian_network.structure import NetworkStructure, Query
 
-REMEMBERED = 64
+REMEMBERED = 512
 """Prepared plans that are kept."""
-KEEP_CELLS = 2**20
+KEEP_CELLS = 2**14
 """Cells of the largest clique of a plan whose prepared form is kept."""
 
 
@@ -46,30 +46,44 @@ class Engine:
     flat: Tensor
     max_cells: int
     memo: dict[tuple[int, int, torch.dtype], tuple[Plan, Prepared]] = field(default_factory=dict)
+    views: list[Tensor] = field(default_factory=list)
     version: int = -1
+    positive: frozenset[int] = frozenset()
+    zeros_version: int = -1
 
     def plan(
-        self, rows: Rows, free: tuple[int, ...] = (), everything: bool = False, probed: Collection[int] = ()
+        self,
+        rows: Rows,
+        free: tuple[int, ...] = (),
+        everything: bool = False,
+        probed: Collection[int] = (),
+        droppable: frozenset[int] = frozenset(),
     ) -> Plan:
         """The plan for evidence of this kind, with likelihood vectors for the ``probed`` nodes too.
 
         Raises:
             ValueError: its largest clique is over ``max_cells``.
         """
-        plan = self.structure.plan(frozenset(rows.hard), frozenset((*rows.soft, *probed)), free, everything)
+        soft = frozenset((*rows.soft, *probed))
+        query = Query(frozenset(rows.hard), soft, free, everything, rows.count == 1, droppable)
+        plan = self.structure.plan(query)
         if plan.largest > self.max_cells:
             names = [self.structure.nodes[i] for i in plan.clique]
             shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
             raise ValueError(
                 f"exact inference needs a clique of {plan.largest:.4g} cells ({len(names)} nodes: {shown}), and "
-                f"`max_cells` is {self.max_cells:.4g}; nothing was allocated. Raise `max_cells`, observe more nodes, or "
-                "use an approximate method"
+                f"`max_cells` is {self.max_cells:.4g}; nothing was allocated: raise `max_cells`, observe "
+                "more nodes, or use an approximate method"
             )
         return plan
 
     def joint(self, rows: Rows, free: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Law of some nodes given evidence, (states of each, rows), and log probability of the evidence, (rows,)."""
-        plan = self.plan(rows, free)
+        """Law of some nodes given evidence, (states of each, rows), and log probability of the evidence, (rows,).
+
+        Where nodes are asked for, parts of the network that do not touch them are left out if they cannot be
+        impossible: the log probability is then that of the rest.
+        """
+        plan = self.plan(rows, free, droppable=self._positive() if free else frozenset())
         parts = [self._joint(plan, rows.slice(*cut), LINEAR) for cut in blocks(plan, rows, self.flat.device)]
         laws, logs = zip(*parts, strict=True)
         return torch.cat(laws, -1), torch.cat(logs)
@@ -185,19 +199,29 @@ class Engine:
         value, _ = forward(plan, self._prepared(plan, ring, flat), rows, ring)
         return value.expand(*value.shape[:-1], rows.count)
 
+    def _positive(self) -> frozenset[int]:
+        """Nodes whose tables have no zero."""
+        if self.flat.is_inference() or self.zeros_version != self.flat._version:
+            zeros = self.structure.node_of_cell.to(self.flat.device)[self.flat.detach() == 0]
+            self.positive = frozenset(range(len(self.structure.nodes))).difference(zeros.tolist())
+            self.zeros_version = -1 if self.flat.is_inference() else self.flat._version
+        return self.positive
+
     def _prepared(self, plan: Plan, ring: Semiring, flat: Tensor) -> Prepared:
         """From memory where the tables are still the same and no gradient is asked for."""
-        if (flat.requires_grad and torch.is_grad_enabled()) or flat.is_inference() or plan.largest > KEEP_CELLS:
+        if (flat.requires_grad and torch.is_grad_enabled()) or self.flat.is_inference() or plan.largest > KEEP_CELLS:
             return prepare(plan, self.tables(flat), ring)
         if self.version != self.flat._version:
             self.memo.clear()
+            self.views = self.tables(self.flat.detach())
             self.version = self.flat._version
         key = id(plan), id(ring), flat.dtype
         if key not in self.memo:
             while len(self.memo) >= REMEMBERED:
                 del self.memo[next(iter(self.memo))]
             with torch.no_grad():
-                self.memo[key] = plan, prepare(plan, self.tables(flat), ring)
+                views = self.views if flat.dtype == self.flat.dtype else self.tables(flat)
+                self.memo[key] = plan, prepare(plan, views, ring)
         return self.memo[key][1]
 
     def tables(self, flat: Tensor) -> list[Tensor]:

@@ -166,9 +166,6 @@ def distinct(observed: Observed) -> tuple[Observed, Tensor | None]:
     columns = [x for x in observed.numbers.values() if isinstance(x, Tensor)]
     if observed.rows is None or observed.rows < 2 or any(x.shape[1] > 1 for x in observed.vectors.values()):
         return observed, None
-    if not columns:
-        first = torch.zeros(observed.rows, dtype=torch.int64)
-        return Observed(1, observed.numbers, observed.vectors, observed.log_scale), first
     table = torch.stack(columns, 1)
     generator = torch.Generator().manual_seed(len(columns))
     hashes = torch.randint(-(2**62), 2**62, (len(columns),), generator=generator).to(table.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import networkx as nx
 import torch
@@ -41,9 +41,9 @@ class BayesianNetwork(Expandable):
     .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
 
     A value is a row of state numbers (int64), one for each node in the order of ``nodes``; log probabilities are in
-    nats. Every query is exact, by variable elimination, for many rows with different missing cells at once,
-    differentiable in the tables, and independent of what PyTorch can index: any network whose cliques fit. Evidence maps
-    nodes to what is known of them:
+    nats. Every query is exact, by variable elimination, for many rows with different missing cells at once, and
+    differentiable in the tables; any number of nodes will do as long as the cliques fit. Evidence maps nodes to what is
+    known of them:
 
     - the name of a state (or its number), a set of names, or a likelihood vector (states,): one case;
     - an int64 tensor (rows,) of state numbers with -1 where missing, or likelihoods (rows, states): one case a row;
@@ -82,7 +82,7 @@ class BayesianNetwork(Expandable):
         tensor([0.2358, 0.2000])
     """
 
-    has_rsample: ClassVar[bool] = False
+    has_rsample = False
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class BayesianNetwork(Expandable):
         for parent in family[:-1]:
             code = code * self.structure.cardinalities[parent] + given[parent]
         if table.dim() == 2:
-            return table[code].expand(*shape, states)
+            return table.index_select(0, code.flatten()).view(*code.shape, states).expand(*shape, states)
         every = table.expand(*shape, *table.shape[-2:])
         return every.gather(-2, code.expand(shape)[..., None, None].expand(*shape, 1, states)).squeeze(-2)
 
@@ -368,7 +368,9 @@ class BayesianNetwork(Expandable):
             ValueError: as :meth:`log_evidence`, or the tables come in a batch.
         """
         if self.tables.dim() > 1:
-            raise ValueError(f"`most_probable` takes no batch of tables, got batch_shape {tuple(self.tables.shape[:-1])}")
+            raise ValueError(
+                f"`most_probable` takes no batch of tables, got batch_shape {tuple(self.tables.shape[:-1])}"
+            )
 
         def one(engine: Engine, case: Case) -> dict[str, Any]:
             found, log = engine.best(case.rows)
@@ -451,7 +453,9 @@ class BayesianNetwork(Expandable):
             raise ValueError("`nodes` must be different nodes")
         return numbers
 
-    def _each(self, query: Callable[[Engine, Case], Any], evidence: Evidence | Tensor | None, merge: bool = True) -> Any:
+    def _each(
+        self, query: Callable[[Engine, Case], Any], evidence: Evidence | Tensor | None, merge: bool = True
+    ) -> Any:
         """The answers for each set of tables, stacked; ``merge`` does equal rows but once."""
         observed = parse(self.structure, evidence, self.tables)
         kept, inverse = distinct(observed) if merge else (observed, None)
@@ -484,7 +488,7 @@ def _structure(
     if not isinstance(graph, nx.Graph):
         raise ValueError(f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}")
     if states is None and isinstance(tables, Mapping) and not nx.get_node_attributes(graph, "states"):
-        states = {node: tables[node].shape[-1] for node in graph if node in tables and len(tables[node].shape)}
+        states = {node: tables[node].shape[-1] if node in tables else 2 for node in graph}
     return NetworkStructure.from_graph(graph, states)
 
 

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 EASY = 2**14
 """Cells of a largest clique that is not worth another order."""
-SECONDS = 1.5
-"""How long to look for better orders."""
+QUICK = 2**10
+"""Cells of a largest clique that is small for a single case."""
+SECONDS_PER_CELL, SECONDS = 3e-8, 3.0
+"""How long to look for better orders: about as long as elimination takes, within a limit."""
 
 
 class Order(NamedTuple):
@@ -23,16 +25,19 @@ class Order(NamedTuple):
     total: int
 
 
-def best_order(scopes: Iterable[Collection[int]], cardinalities: Sequence[int], eliminate: Collection[int]) -> Order:
+def best_order(
+    scopes: Iterable[Collection[int]], cardinalities: Sequence[int], eliminate: Collection[int], quick: bool = False
+) -> Order:
     """The best order that the heuristics find: the fewest cells in all cliques together.
 
     Min-fill comes first; where its largest clique is not small, min-weight, weighted min-fill and draws among almost
-    equal candidates compete for a second or so.
+    equal candidates compete for about as long as the elimination itself would take.
 
     Args:
         scopes: sets of nodes that share a factor.
         cardinalities: states of each node.
         eliminate: the nodes to be eliminated; the others of the scopes stay.
+        quick: whether the cheapest heuristic, min-weight, will do where its cliques are small.
 
     Returns:
         The order.
@@ -47,6 +52,8 @@ def best_order(scopes: Iterable[Collection[int]], cardinalities: Sequence[int], 
     def attempt(rule: Rule, choose: random.Random | None = None) -> Order:
         return _measured(_greedy(dict(neighbours), logs, eliminate, rule, choose), cardinalities)
 
+    if quick and (first := attempt(weight)).largest <= QUICK:
+        return first
     best = attempt(fill)
     if best.largest <= EASY:
         return best
@@ -55,7 +62,7 @@ def best_order(scopes: Iterable[Collection[int]], cardinalities: Sequence[int], 
         best = min(best, attempt(rule), key=_cost)
     dice = random.Random(0)  # its own: the order found for a network is always the same, but for the clock
     tries = 0
-    while perf_counter() - start < SECONDS and tries < 60:
+    while perf_counter() - start < min(SECONDS, SECONDS_PER_CELL * best.total) and tries < 60:
         best = min(best, attempt(rules[tries % 3], dice), key=_cost)
         tries += 1
     return best
@@ -65,10 +72,12 @@ def interaction_graph(scopes: Iterable[Collection[int]]) -> dict[int, int]:
     """For each node the set of those that share a factor with it, without itself, as the bits of an integer."""
     neighbours: dict[int, int] = {}
     for scope in scopes:
-        mask = sum(1 << i for i in scope)
+        mask = 0
         for i in scope:
-            neighbours[i] = (neighbours.get(i, 0) | mask) & ~(1 << i)
-    return neighbours
+            mask |= 1 << i
+        for i in scope:
+            neighbours[i] = neighbours.get(i, 0) | mask
+    return {i: mask & ~(1 << i) for i, mask in neighbours.items()}
 
 
 def bits(mask: int) -> Iterator[int]:
@@ -84,7 +93,11 @@ Rule = Callable[[int, Mapping[int, int], Sequence[float]], tuple[float, float]]
 
 def weight(i: int, neighbours: Mapping[int, int], logs: Sequence[float]) -> tuple[float, float]:
     """Min-weight: the logarithm of the clique's cells."""
-    cells = logs[i] + sum(logs[j] for j in bits(neighbours[i]))
+    cells, around = logs[i], neighbours[i]
+    while around:  # as in `bits`, without its generator
+        low = around & -around
+        cells += logs[low.bit_length() - 1]
+        around ^= low
     return cells, 0.0
 
 
@@ -137,7 +150,8 @@ def _greedy(
 
 
 def _measured(chosen: list[tuple[int, int]], cardinalities: Sequence[int]) -> Order:
-    largest, clique, total = 1, (), 0
+    largest, total = 1, 0
+    clique: tuple[int, ...] = ()
     for i, around in chosen:
         members = (i, *bits(around))
         cells = math.prod(cardinalities[j] for j in members)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyro_gen.distributions.bayesian_network.ordering import best_order
 
@@ -17,8 +17,7 @@ Scope = tuple[int, ...]
 """Nodes of a factor, in the order of its axes."""
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """A factor as it is read in a step: its axes permuted, then ones put in for the axes it lacks."""
 
     slot: int
@@ -28,8 +27,7 @@ class View:
     """Without the rows."""
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """The table of a node as a factor: some axes are kept, those of nodes observed in every row are looked up."""
 
     node: int
@@ -41,8 +39,7 @@ class Family:
     """Of the kept axes."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """The elimination of one node.
 
     Static factors multiply to a table with axes (shared, own, node), moving ones to (shared, node, other); the result
@@ -61,8 +58,7 @@ class Step:
     result: Scope
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Everything that has to be done; see the module."""
 
     families: tuple[Family, ...]
@@ -88,6 +84,7 @@ def make_plan(
     hard: Collection[int],
     soft: Collection[int],
     free: Scope,
+    quick: bool = False,
 ) -> Plan:
     """Lay out the elimination of all relevant nodes but the free and the looked-up ones.
 
@@ -98,6 +95,7 @@ def make_plan(
         hard: nodes observed in every row.
         soft: nodes with a likelihood vector a row.
         free: nodes that stay.
+        quick: whether to be content with the first order that is good enough.
 
     Returns:
         The plan.
@@ -105,7 +103,8 @@ def make_plan(
     factors = [_family(i, families[i], cardinalities, hard) for i in relevant]
     likelihoods = tuple(sorted(soft))
     scopes: list[Scope] = [*(f.kept for f in factors), *((i,) for i in likelihoods)]
-    order = best_order([*scopes, free], cardinalities, [f.node for f in factors if f.node not in {*hard, *free}])
+    kept = {*hard, *free}
+    order = best_order([*scopes, free], cardinalities, [f.node for f in factors if f.node not in kept], quick)
     place = {node: i for i, node in enumerate(order.nodes)}
     maker = _Maker(cardinalities, place, free)
     for slot, scope in enumerate(scopes):
@@ -122,7 +121,8 @@ class _Maker:
     """The factors at hand while a plan is made."""
 
     def __init__(self, cardinalities: Sequence[int], place: dict[int, int], free: Scope) -> None:
-        self.cardinalities, self.place, self.free = cardinalities, place, free
+        self.cardinalities, self.free = cardinalities, free
+        self.rank = {node: -at for node, at in place.items()} | {node: -len(place) - node - 1 for node in free}
         self.scopes: dict[int, Scope] = {}
         self.moving: set[int] = set()
         self.holders: dict[int, set[int]] = {}
@@ -146,8 +146,8 @@ class _Maker:
                     self.holders[other].discard(slot)
         statics = [pair for pair in scopes if pair[0] not in self.moving]
         moving = [pair for pair in scopes if pair[0] in self.moving]
-        own, other = ({i for _, scope in pairs for i in scope} - {node} for pairs in (statics, moving))
-        parts = [self.sorted(part) for part in (own & other, own - other, other - own)]
+        left, right = ({i for _, scope in pairs for i in scope} - {node} for pairs in (statics, moving))
+        parts = [self.sorted(part) for part in (left & right, left - right, right - left)]
         shared, only_own, only_other = parts
         result = shared + only_own + only_other
         target = self.slots
@@ -168,21 +168,24 @@ class _Maker:
     def rest(self) -> tuple[View, ...]:
         return tuple(self.view(slot, scope, self.free) for slot, scope in self.scopes.items())
 
-    def sorted(self, nodes: Iterable[int]) -> Scope:
+    def sorted(self, nodes: Collection[int]) -> Scope:
         """Those that live longest first, so that axes seldom have to be moved."""
-        late = len(self.place)
-        return tuple(sorted(nodes, key=lambda i: (-self.place.get(i, late), i)))
+        return tuple(sorted(nodes, key=self.rank.__getitem__)) if nodes else ()
 
     def cells(self, nodes: Iterable[int]) -> int:
         return math.prod(self.cardinalities[i] for i in nodes)
 
     def view(self, slot: int, scope: Scope, layout: Scope) -> View:
-        axes = tuple(scope.index(i) for i in layout if i in scope)
-        shape = tuple(self.cardinalities[i] if i in scope else 1 for i in layout)
+        shape = tuple([self.cardinalities[i] if i in scope else 1 for i in layout])
+        if len(layout) == len(scope) and layout == scope:
+            return View(slot, None, shape)
+        axes = tuple([scope.index(i) for i in layout if i in scope])
         return View(slot, None if axes == tuple(range(len(scope))) else axes, shape)
 
 
 def _family(node: int, scope: Scope, cardinalities: Sequence[int], hard: Collection[int]) -> Family:
+    if not any(i in hard for i in scope):
+        return Family(node, scope, (), tuple(range(len(scope))), tuple(cardinalities[i] for i in scope))
     kept = tuple(i for i in scope if i not in hard)
     looked_up = [i for i in scope if i in hard]
     strides = [math.prod(cardinalities[j] for j in looked_up[k + 1 :]) for k in range(len(looked_up))]

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx
 import torch
@@ -17,6 +17,23 @@ from pyro_gen.distributions.bayesian_network.plan import Plan, make_plan
 
 PLANS = 512
 """Elimination plans that a structure remembers, the latest ones."""
+
+
+class Query(NamedTuple):
+    """What a plan of elimination depends on, besides the graph."""
+
+    hard: frozenset[int]
+    """Nodes observed in every row."""
+    soft: frozenset[int]
+    """Nodes with a likelihood vector a row."""
+    free: tuple[int, ...] = ()
+    """Nodes that the result has an axis for."""
+    everything: bool = False
+    """Whether nodes matter that are neither among those nor their ancestors."""
+    quick: bool = False
+    """Whether it is for a single case, which is worth less search."""
+    droppable: frozenset[int] = frozenset()
+    """Nodes whose tables have no zero: parts of them that do not touch the free nodes cannot be impossible."""
 
 
 class NetworkStructure:
@@ -51,7 +68,7 @@ class NetworkStructure:
             (*(self.index[parent] for parent in self.parents[node]), i) for i, node in enumerate(self.nodes)
         )
         self.order = self._topological_order()
-        self._plans: dict[Any, Plan] = {}
+        self._plans: dict[Query, Plan] = {}
 
     @classmethod
     def from_graph(
@@ -209,24 +226,56 @@ class NetworkStructure:
         cut = {self.nodes[i] for i in _numbers(self, nodes)}
         return NetworkStructure(self.states, {node: () if node in cut else self.parents[node] for node in self.nodes})
 
-    def plan(self, hard: frozenset[int], soft: frozenset[int], free: tuple[int, ...], everything: bool) -> Plan:
-        """How to eliminate all nodes that matter but the free ones; remembered.
-
-        Args:
-            hard: nodes observed in every row.
-            soft: nodes with a likelihood vector a row.
-            free: nodes that the result has an axis for.
-            everything: whether nodes matter that are neither among those nor their ancestors.
-        """
-        key = hard, soft, free, everything
-        plan = self._plans.pop(key, None)
+    def plan(self, query: Query) -> Plan:
+        """How to eliminate all nodes that matter but the free ones; remembered."""
+        plan = self._plans.pop(query, None)
         if plan is None:
-            relevant = range(len(self.nodes)) if everything else sorted(self.ancestors({*hard, *soft, *free}))
-            plan = make_plan(self.families, self.cardinalities, relevant, hard, soft, free)
+            plan = make_plan(
+                self.families,
+                self.cardinalities,
+                self._relevant(query),
+                query.hard,
+                query.soft,
+                query.free,
+                query.quick,
+            )
         while len(self._plans) >= PLANS:
             del self._plans[next(iter(self._plans))]
-        self._plans[key] = plan
+        self._plans[query] = plan
         return plan
+
+    def _relevant(self, query: Query) -> list[int]:
+        """Nodes whose tables matter: no barren ones, and no parts apart from the free nodes that may be left out."""
+        if query.everything:
+            return list(range(len(self.nodes)))
+        relevant = self.ancestors({*query.hard, *query.soft, *query.free})
+        if not query.droppable:
+            return sorted(relevant)
+        touching: dict[int, list[int]] = {}
+        for i in relevant:
+            for j in self.families[i]:
+                touching.setdefault(j, []).append(i)
+        apart, kept = set(relevant), set[int]()
+        for start in (*query.free, *relevant):
+            if start not in apart:
+                continue
+            part = self._part(start, touching, query.hard) & apart
+            apart -= part
+            if start in query.free or not part <= query.droppable or part & query.soft:
+                kept |= part
+        return sorted(kept)
+
+    def _part(self, start: int, touching: Mapping[int, list[int]], hard: frozenset[int]) -> set[int]:
+        """Nodes whose tables share nodes that are not observed with that of ``start``, directly or through others."""
+        part, stack, seen = {start}, [start], set(hard)
+        while stack:
+            for j in self.families[stack.pop()]:
+                if j not in seen:
+                    seen.add(j)
+                    new = [i for i in touching[j] if i not in part]
+                    part.update(new)
+                    stack.extend(new)
+        return part
 
     @cached_property
     def cell_indices(self) -> tuple[Tensor, Tensor]:
@@ -252,6 +301,11 @@ class NetworkStructure:
         return torch.repeat_interleave(torch.arange(len(states)), torch.tensor(states))
 
     @cached_property
+    def node_of_cell(self) -> Tensor:
+        """For each cell of the flattened tables the number of its node."""
+        return torch.repeat_interleave(torch.arange(len(self.nodes)), torch.tensor(self.sizes))
+
+    @cached_property
     def offset_tensor(self) -> Tensor:
         """``offsets`` as a tensor."""
         return torch.tensor(self.offsets)
@@ -270,8 +324,9 @@ class NetworkStructure:
         return self.__dict__ | {"_plans": {}}
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, NetworkStructure)
-        return same and list(self.states.items()) == list(other.states.items()) and self.parents == other.parents
+        if not isinstance(other, NetworkStructure):
+            return NotImplemented
+        return list(self.states.items()) == list(other.states.items()) and self.parents == other.parents
 
     def __hash__(self) -> int:
         return hash((self.nodes, tuple(self.parents.items())))
@@ -323,4 +378,4 @@ def _some(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(listed[:most]) + (f", ... ({len(listed)} in all)" if len(listed) > most else "")
 
 
-__all__ = ["NetworkStructure"]
+__all__ = ["NetworkStructure", "Query"]

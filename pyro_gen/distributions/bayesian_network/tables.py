@@ -91,8 +91,8 @@ def _part(structure: NetworkStructure, node: str, tables: Mapping[str, Tensor]) 
     if table.dim() < len(shape) or table.shape[table.dim() - len(shape) :] != shape:
         parents = ", ".join(map(repr, structure.parents[node])) or "none"
         raise ValueError(
-            f"the table of node {node!r} must have shape (..., {', '.join(map(str, shape))}), the states of its parents "
-            f"({parents}) and its own, got {tuple(table.shape)}"
+            f"the table of node {node!r} must have shape (..., {', '.join(map(str, shape))}), the states of its "
+            f"parents ({parents}) and its own, got {tuple(table.shape)}"
         )
     return table.flatten(-len(shape))
 
@@ -131,7 +131,9 @@ def check_rows(structure: NetworkStructure, flat: Tensor) -> None:
 
 def named_rows(structure: NetworkStructure, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Each node with its table as rows, (..., rows, states)."""
-    for node, part, states in zip(structure.nodes, flat.split(structure.sizes, -1), structure.cardinalities, strict=True):
+    for node, part, states in zip(
+        structure.nodes, flat.split(structure.sizes, -1), structure.cardinalities, strict=True
+    ):
         yield node, part.reshape(*part.shape[:-1], -1, states)
 
 
@@ -162,8 +164,9 @@ def point_mass(structure: NetworkStructure, node: str, state: str | int, like: T
     i = structure.number(node)
     number = structure.state_number(node, state) if isinstance(state, str) else state
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < structure.cardinalities[i]:
-        raise ValueError(f"the state of node {node!r} must be a name or from 0 to {structure.cardinalities[i] - 1}, got "
-                         f"{state!r}")
+        raise ValueError(
+            f"the state of node {node!r} must be a name or from 0 to {structure.cardinalities[i] - 1}, got {state!r}"
+        )
     table = like.new_zeros(structure.cardinalities[i])
     table[number] = 1
     return table

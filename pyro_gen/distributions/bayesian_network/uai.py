@@ -47,9 +47,7 @@ class _Numbers:
         return int(word)
 
 
-def read_uai(
-    path: PathLike, states: Mapping[str, Sequence[str]] | None = None, normalize: bool = True
-) -> NetworkFile:
+def read_uai(path: PathLike, states: Mapping[str, Sequence[str]] | None = None, normalize: bool = True) -> NetworkFile:
     """Read a UAI file of the kind BAYES, in which the last variable of each scope is the child.
 
     Args:

@@ -56,7 +56,9 @@ def read_xmlbif(path: PathLike, normalize: bool = True) -> NetworkFile:
         shape = [len(states[other]) for other in (*given, name)]
         values = [probability(path, None, text) for text in _text(path, definition, "TABLE").split()]
         if len(values) != math.prod(shape):
-            raise FileError(path, None, f"the table of {name!r} must have {math.prod(shape)} numbers, got {len(values)}")
+            raise FileError(
+                path, None, f"the table of {name!r} must have {math.prod(shape)} numbers, got {len(values)}"
+            )
         parents[name], tables[name] = given, table_of(values, shape)
         for row in tables[name].view(-1, shape[-1]).tolist():
             check_row(path, None, name, row)

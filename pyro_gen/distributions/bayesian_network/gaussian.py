@@ -1,0 +1,364 @@
+"""Networks of discrete and Gaussian nodes: exact by enumerating the discrete parents of the Gaussian ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_gen.distributions.bayesian_network.elimination import log_sum_exp
+from pyro_gen.distributions.bayesian_network.network import BayesianNetwork
+from pyro_gen.distributions.bayesian_network.tables import draw
+
+MAX_CONFIGURATIONS = 2**16
+"""Joint states of the discrete parents that are enumerated."""
+
+
+@dataclass(frozen=True)
+class GaussianNode:
+    """A real node: linear in real parents, with coefficients for each configuration of its discrete ones.
+
+    Args:
+        discrete: discrete parents.
+        real: real parents.
+        bias: (states of each discrete parent).
+        weight: (states of each discrete parent, real parents).
+        log_scale: (states of each discrete parent).
+    """
+
+    discrete: tuple[str, ...]
+    real: tuple[str, ...]
+    bias: Tensor
+    weight: Tensor
+    log_scale: Tensor
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Evidence, taken apart: of discrete nodes, of real ones as (rows, real nodes) with NaN where missing."""
+
+    discrete: dict[str, Any]
+    values: Tensor
+    rows: int | None
+
+
+class ConditionalGaussianNetwork:
+    r"""The joint law of discrete nodes and of real ones that are linear and Gaussian given the discrete ones.
+
+    .. math:: p(d, x) = p(d) \prod_v \mathrm{N}\bigl(x_v;\ b_{v,d} + w_{v,d} \cdot x_{\mathrm{pa}(v)},\ s_{v,d}^2\bigr)
+
+    Discrete nodes have discrete parents only. Inference is exact: the discrete parents of the real nodes that matter
+    are enumerated, all else is elimination and linear algebra. Evidence is as for
+    :class:`pyro_gen.distributions.BayesianNetwork`; on a real node it is a number, or a float tensor (rows,) with NaN
+    where missing. Log probabilities of real nodes are those of densities.
+
+    Args:
+        discrete: the law of the discrete nodes, None where there are none.
+        gaussians: the real nodes, parents before children.
+
+    Raises:
+        ValueError: a parent is unknown.
+    """
+
+    def __init__(self, discrete: BayesianNetwork | None, gaussians: Mapping[str, GaussianNode]) -> None:
+        self.discrete, self.gaussians = discrete, dict(gaussians)
+        self.states = {} if discrete is None else discrete.states
+        seen: set[str] = set()
+        for node, law in self.gaussians.items():
+            for parent in (*law.discrete, *law.real):
+                if parent not in self.states and parent not in seen:
+                    raise ValueError(f"node {node!r} has the parent {parent!r}, which is not known before it")
+            seen.add(node)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Discrete nodes, then real ones."""
+        return (*self.states, *self.gaussians)
+
+    def log_evidence(self, evidence: Mapping[str, Any] | None = None) -> Tensor:
+        """Log density of what was observed, everything else integrated out; differentiable.
+
+        Args:
+            evidence: see the class.
+
+        Returns:
+            Shape (rows,), or () for one case.
+
+        Raises:
+            ValueError: evidence has probability zero or is malformed, or there are too many configurations.
+        """
+        seen = self._parse(evidence)
+        logs, _, _ = self._posterior(seen)
+        return self._finished(log_sum_exp(logs, 0), seen)
+
+    def marginals(
+        self, evidence: Mapping[str, Any] | None = None, nodes: Iterable[str] | None = None
+    ) -> dict[str, Any]:
+        """Laws of single nodes given evidence.
+
+        Args:
+            evidence: see the class.
+            nodes: which; None for all. Observed real nodes are left out.
+
+        Returns:
+            For a discrete node the probabilities of its states, (states,) or (rows, states). For a real node a
+            distribution of batch shape () or (rows,): a mixture of Gaussians, or one alone.
+        """
+        seen = self._parse(evidence)
+        wanted = list(self.nodes if nodes is None else nodes)
+        for node in wanted:
+            self._check(node)
+        real = [node for node in wanted if node in self.gaussians]
+        logs, parents, conditional = self._posterior(seen, real)
+        self._finished(log_sum_exp(logs, 0), seen)
+        weights = logs.softmax(0)
+        laws: dict[str, Any] = {}
+        for node in wanted:
+            if node in self.gaussians:
+                place = list(self.gaussians).index(node)
+                if seen.values[:, place].isnan().all():
+                    mean, variance = (x[..., place] for x in conditional)
+                    laws[node] = self._mixture(weights, mean, variance, seen.rows is None)
+                elif seen.values[:, place].isnan().any():
+                    raise ValueError(f"real node {node!r} is observed in some rows only: ask for other `nodes`")
+            else:
+                laws[node] = self._discrete_law(node, seen, weights, parents)
+        return laws
+
+    def sample_posterior(self, evidence: Mapping[str, Any] | None = None, num_samples: int = 1) -> dict[str, Tensor]:
+        """Exact, independent draws of all nodes given evidence.
+
+        Args:
+            evidence: see the class.
+            num_samples: how many for each case.
+
+        Returns:
+            By node, (num_samples,) for one case, (num_samples, rows) for rows.
+        """
+        if num_samples < 1:
+            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+        with torch.no_grad():
+            seen = self._parse(evidence)
+            logs, parents, _ = self._posterior(seen, list(self.gaussians))
+            self._finished(log_sum_exp(logs, 0), seen)
+            shape = (num_samples, logs.shape[1])
+            drawn = draw(logs.softmax(0).mT.expand(*shape, -1))
+            result = self._discrete_draws(drawn, seen, parents)
+            result |= self._real_draws(drawn, seen, parents)
+        return {node: x[:, 0] if seen.rows is None else x for node, x in result.items()}
+
+    def joint_marginal(self, *_: Any, **__: Any) -> NoReturn:
+        """Not there for networks with real nodes."""
+        raise NotImplementedError(
+            "this query is not there for networks with real nodes: `log_evidence`, `marginals`, `sample_posterior` are"
+        )
+
+    pair_marginals = expected_counts = most_probable = log_prob = sample = do = joint_marginal
+
+    def _check(self, node: str) -> None:
+        if node not in self.states and node not in self.gaussians:
+            raise ValueError(f"the network has no node {node!r}")
+
+    def _parse(self, evidence: Mapping[str, Any] | None) -> _Seen:
+        example = next(iter(self.gaussians.values())).bias
+        discrete, real = dict[str, Any](), dict[int, Tensor]()
+        for node, value in (evidence or {}).items():
+            self._check(node)
+            if value is None:
+                continue
+            if node in self.states:
+                discrete[node] = value
+                continue
+            number = torch.as_tensor(value, dtype=example.dtype, device=example.device)
+            if number.dim() > 1 or number.isinf().any():
+                raise ValueError(f"evidence on real node {node!r} must be a finite number or (rows,), got {value}")
+            real[list(self.gaussians).index(node)] = number
+        counts = {len(x) for x in real.values() if x.dim()}
+        counts |= {
+            len(x)
+            for x in discrete.values()
+            if isinstance(x, Tensor) and x.dim() == (2 if x.is_floating_point() else 1)
+        }
+        if len(counts) > 1:
+            raise ValueError(f"all evidence must have the same number of rows, got {sorted(counts)}")
+        rows = next(iter(counts), None)
+        columns = [real.get(i, example.new_tensor(torch.nan)) for i in range(len(self.gaussians))]
+        values = torch.stack([x.expand(1 if rows is None else rows) for x in columns], 1)
+        return _Seen(discrete, values, rows)
+
+    def _posterior(
+        self, seen: _Seen, targets: Sequence[str] = ()
+    ) -> tuple[Tensor, tuple[str, ...], tuple[Tensor, Tensor]]:
+        """Log of p(configuration, evidence), (configurations, rows); the enumerated nodes; and means and variances.
+
+        Those of all real nodes given configuration and evidence are (configurations, rows, real nodes).
+        """
+        relevant = self._relevant(seen, targets)
+        parents = tuple(dict.fromkeys(d for node in relevant for d in self.gaussians[node].discrete))
+        states = self._configurations(parents)
+        logs = self._log_configurations(parents, seen)
+        mean, covariance = self._moments(parents, states)
+        density, *conditional = self._conditional(mean, covariance, seen.values)
+        return logs + density, parents, (conditional[0], conditional[1])
+
+    def _relevant(self, seen: _Seen, targets: Sequence[str]) -> list[str]:
+        observed = (~seen.values.isnan()).any(0)
+        found = {node for node, used in zip(self.gaussians, observed.tolist(), strict=True) if used} | set(targets)
+        for node in reversed(self.gaussians):
+            if node in found:
+                found |= set(self.gaussians[node].real)
+        return [node for node in self.gaussians if node in found]
+
+    def _configurations(self, parents: Sequence[str]) -> dict[str, Tensor]:
+        """State numbers of the enumerated nodes, (configurations,) each."""
+        sizes = [len(self.states[parent]) for parent in parents]
+        if math.prod(sizes) > MAX_CONFIGURATIONS:
+            raise ValueError(
+                f"the discrete parents of the real nodes that matter have {math.prod(sizes):.4g} joint states, and at "
+                f"most {MAX_CONFIGURATIONS} are enumerated: {', '.join(map(repr, parents))}"
+            )
+        device = next(iter(self.gaussians.values())).bias.device
+        axes = torch.meshgrid(*(torch.arange(k, device=device) for k in sizes), indexing="ij") if sizes else ()
+        return {parent: axis.flatten() for parent, axis in zip(parents, axes, strict=True)}
+
+    def _log_configurations(self, parents: Sequence[str], seen: _Seen) -> Tensor:
+        """Log of p(configuration, discrete evidence), (configurations, rows)."""
+        example, rows = seen.values, len(seen.values)
+        if self.discrete is None:
+            return example.new_zeros(1, rows)
+        log = self.discrete.log_evidence(seen.discrete)
+        law = self.discrete.joint_marginal(parents, seen.discrete) if parents else torch.ones_like(log)
+        law = law.reshape(*log.shape, -1)
+        logs = torch.where(law > 0, torch.where(law > 0, law, 1.0).log(), -torch.inf) + log.unsqueeze(-1)
+        return logs.reshape(-1, logs.shape[-1]).expand(rows, -1).mT
+
+    def _moments(self, parents: Sequence[str], states: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Means (configurations, real nodes) and covariances of all real nodes given each configuration.
+
+        A real node that does not matter may have discrete parents that are not enumerated: its first coefficients
+        stand in, and what is said of it is not used.
+        """
+        count, names = max((len(x) for x in states.values()), default=1), list(self.gaussians)
+        means: list[Tensor] = []
+        rows: list[Tensor] = []
+        for i, law in enumerate(self.gaussians.values()):
+            at = tuple(states[d].to(law.bias.device) if d in states else 0 for d in law.discrete)
+            bias, weight, scale = (x[at] if at else x for x in (law.bias, law.weight, law.log_scale.exp()))
+            bias, scale, weight = bias.expand(count), scale.expand(count), weight.expand(count, -1)
+            row = torch.zeros(count, len(names), dtype=bias.dtype, device=bias.device)
+            row = row.index_add(1, torch.tensor([i], device=row.device), scale.unsqueeze(1))
+            for k, parent in enumerate(law.real):  # x_i = bias + sum of weight x_parent + scale noise_i
+                place = names.index(parent)
+                bias = bias + weight[:, k] * means[place]
+                row = row + weight[:, k, None] * rows[place]
+            means.append(bias)
+            rows.append(row)
+        mixing = torch.stack(rows, 1)
+        return torch.stack(means, 1), mixing @ mixing.mT
+
+    def _conditional(self, mean: Tensor, covariance: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log density of the observed, (configurations, rows), and means and variances of all given them."""
+        patterns, inverse = torch.unique(~values.isnan(), dim=0, return_inverse=True)
+        parts, order = [], []
+        for k, pattern in enumerate(patterns):
+            rows = (inverse == k).nonzero().squeeze(1)
+            parts.append(_given(mean, covariance, values[rows], pattern))
+            order.append(rows)
+        back = torch.cat(order).argsort()
+        return tuple(torch.cat(xs, 1)[:, back] for xs in zip(*parts, strict=True))  # type: ignore[return-value]  # three
+
+    def _mixture(self, weights: Tensor, mean: Tensor, variance: Tensor, single: bool) -> dist.TorchDistribution:
+        mixing, mean, scale = weights.mT, mean.mT, variance.clamp(min=0).sqrt().mT
+        if single:
+            mixing, mean, scale = mixing[0], mean[0], scale[0]
+        if mean.shape[-1] == 1:
+            return dist.Normal(mean[..., 0], scale[..., 0])
+        return dist.MixtureSameFamily(dist.Categorical(probs=mixing), dist.Normal(mean, scale))
+
+    def _discrete_law(self, node: str, seen: _Seen, weights: Tensor, parents: tuple[str, ...]) -> Tensor:
+        """Sum over configurations of p(node | configuration, discrete evidence) p(configuration | evidence)."""
+        network = self._network()
+        rows = weights.shape[1]
+        if node in parents:
+            shape = [len(self.states[parent]) for parent in parents]
+            law = weights.mT.reshape(rows, *shape).movedim(1 + parents.index(node), -1)
+            law = law.reshape(rows, -1, law.shape[-1]).sum(1)
+        else:
+            joint = network.joint_marginal((*parents, node), seen.discrete)
+            joint = joint.reshape(-1, weights.shape[0], len(self.states[node]))
+            total = joint.sum(-1, keepdim=True)
+            law = (joint / torch.where(total > 0, total, 1.0) * weights.mT.unsqueeze(-1)).sum(1)
+        return law[0] if seen.rows is None else law
+
+    def _network(self) -> BayesianNetwork:
+        if self.discrete is None:
+            raise RuntimeError("there are no discrete nodes")
+        return self.discrete
+
+    def _discrete_draws(self, drawn: Tensor, seen: _Seen, parents: tuple[str, ...]) -> dict[str, Tensor]:
+        if self.discrete is None:
+            return {}
+        states = self._configurations(parents)
+        evidence = {node: _repeated(value, drawn.shape) for node, value in seen.discrete.items()}
+        evidence |= {parent: states[parent][drawn].flatten() for parent in parents}
+        if not any(isinstance(x, Tensor) for x in evidence.values()):
+            evidence[self.discrete.nodes[0]] = evidence.get(self.discrete.nodes[0], None)
+            single = self.discrete.sample_posterior(evidence, drawn.numel())
+            return {node: x.view(drawn.shape) for node, x in single.items()}
+        return {node: x[0].view(drawn.shape) for node, x in self.discrete.sample_posterior(evidence, 1).items()}
+
+    def _real_draws(self, drawn: Tensor, seen: _Seen, parents: tuple[str, ...]) -> dict[str, Tensor]:
+        """Matheron's rule: a draw from the prior, moved to agree with what was observed."""
+        mean, covariance = self._moments(parents, self._configurations(parents))
+        scale = torch.linalg.cholesky(covariance)
+        noise = torch.randn(*drawn.shape, mean.shape[-1], dtype=mean.dtype, device=mean.device)
+        prior = mean[drawn] + (scale[drawn] @ noise.unsqueeze(-1)).squeeze(-1)
+        for pattern in torch.unique(~seen.values.isnan(), dim=0):
+            rows = ((~seen.values.isnan()) == pattern).all(1).nonzero().squeeze(1)
+            if not pattern.any():
+                continue
+            gain = torch.linalg.solve(covariance[:, pattern][:, :, pattern], covariance[:, pattern]).mT
+            own = prior[:, rows]
+            misses = seen.values[rows][:, pattern] - own[..., pattern]
+            moved = own + (gain[drawn[:, rows]] @ misses.unsqueeze(-1)).squeeze(-1)
+            prior[:, rows] = torch.where(pattern, seen.values[rows], moved)
+        return dict(zip(self.gaussians, prior.unbind(-1), strict=True))
+
+    def _finished(self, log: Tensor, seen: _Seen) -> Tensor:
+        impossible = (log.detach() == -torch.inf).nonzero().flatten().tolist()
+        if impossible:
+            where = "" if seen.rows is None else f", in rows {', '.join(map(str, impossible[:10]))}"
+            raise ValueError(f"the evidence is impossible, its probability is zero{where}")
+        return log[0] if seen.rows is None else log
+
+
+def _given(mean: Tensor, covariance: Tensor, values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log density of the seen columns, and means and variances given them, each for (configurations, rows)."""
+    count, rows, width = len(mean), len(values), mean.shape[-1]
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
+    if not seen.any():
+        shape = (count, rows, width)
+        return mean.new_zeros(count, rows), mean.unsqueeze(1).expand(shape), variance.unsqueeze(1).expand(shape)
+    law = dist.MultivariateNormal(
+        mean[:, None, seen], covariance[:, None][..., seen, :][..., seen], validate_args=False
+    )
+    log = law.log_prob(values[:, seen])
+    gain = torch.linalg.solve(covariance[:, seen][:, :, seen], covariance[:, seen]).mT  # (count, width, seen)
+    moved = mean.unsqueeze(1) + torch.einsum("cws,crs->crw", gain, values[:, seen] - mean[:, None, seen])
+    left = variance - torch.einsum("cws,csw->cw", gain, covariance[:, seen])
+    return log, moved, left.unsqueeze(1).expand(count, rows, width)
+
+
+def _repeated(value: Any, shape: torch.Size) -> Any:
+    """Evidence of rows as evidence of (draws, rows), flattened."""
+    if not isinstance(value, Tensor) or value.dim() == 0 or (value.dim() == 1 and value.is_floating_point()):
+        return value
+    return value.expand(shape[0], *value.shape).flatten(0, 1)
+
+
+__all__ = ["MAX_CONFIGURATIONS", "ConditionalGaussianNetwork", "GaussianNode"]

@@ -1,0 +1,141 @@
+"""What a Bayesian network is built from: graph, states and CPDs, checked against one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import networkx as nx
+import torch
+from torch import Tensor
+
+from pyro_gen.distributions import NetworkStructure
+from pyro_gen.distributions.bayesian_network import GaussianNode
+from pyro_gen.nn import CPD, ConditionalGaussianCPD, DiscreteCPD, TabularCPD
+
+States = Mapping[str, "int | Sequence[str]"] | int | Sequence[str] | None
+
+REAL = ("a real number",)
+"""Stands in for the states of real nodes where only the graph matters."""
+
+
+def structure_of(
+    graph: nx.DiGraph | NetworkStructure, states: States, cpds: Mapping[str, CPD | Tensor]
+) -> NetworkStructure:
+    """The structure of all nodes; numbers of states that nobody says are read off the CPDs."""
+    real = {node for node, cpd in cpds.items() if isinstance(cpd, CPD) and cpd.states is None}
+    if isinstance(graph, NetworkStructure):
+        if states is not None:
+            raise ValueError("`states` must be None where `graph` is a NetworkStructure, which has them")
+        return graph
+    if not isinstance(graph, nx.Graph):
+        raise ValueError(f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}")
+    if states is None and not nx.get_node_attributes(graph, "states"):
+        known = {node: cpd.shape[-1] for node, cpd in cpds.items() if isinstance(cpd, Tensor) and cpd.dim()}
+        known |= {node: cpd.states for node, cpd in cpds.items() if isinstance(cpd, DiscreteCPD)}
+        states = {node: known.get(node, 2) for node in graph}
+    if not real:
+        return NetworkStructure.from_graph(graph, states)
+    given = states if isinstance(states, Mapping) else dict.fromkeys(graph, states)
+    attributes = dict(graph.nodes(data="states", default=2))
+    every = {node: REAL if node in real else given.get(node) or attributes[node] for node in graph}
+    return NetworkStructure.from_graph(graph, every)
+
+
+def discrete_part(skeleton: NetworkStructure, cpds: Mapping[str, CPD | Tensor]) -> NetworkStructure:
+    """The structure of the discrete nodes alone."""
+    real = {node for node, cpd in cpds.items() if isinstance(cpd, CPD) and cpd.states is None}
+    if not real:
+        return skeleton
+    kept = {node: states for node, states in skeleton.states.items() if node not in real}
+    for node in kept:
+        if found := real.intersection(skeleton.parents[node]):
+            raise ValueError(f"the discrete node {node!r} must have no real parent, got {sorted(found)[0]!r}")
+    return NetworkStructure(kept, {node: skeleton.parents[node] for node in kept})
+
+
+def gaussian(skeleton: NetworkStructure, node: str, cpd: CPD) -> GaussianNode:
+    """A real node as exact inference takes it.
+
+    Raises:
+        NotImplementedError: it is not Gaussian.
+    """
+    if not isinstance(cpd, ConditionalGaussianCPD):
+        raise NotImplementedError(f"exact inference knows Gaussian real nodes only, {node!r} has {type(cpd).__name__}")
+    pairs = list(zip(skeleton.parents[node], cpd.parent_states, strict=True))
+    discrete, real = (tuple(p for p, k in pairs if (k is None) == flag) for flag in (False, True))
+    return GaussianNode(discrete, real, cpd.bias, cpd.weight, cpd.log_scale)
+
+
+def column(skeleton: NetworkStructure, states: Mapping[str, Sequence[str]], node: str, value: Tensor) -> Tensor:
+    """Check what was seen of a node.
+
+    Args:
+        skeleton: all nodes.
+        states: names of the states of the discrete ones.
+        node: the node.
+        value: state numbers (rows,), -1 where missing, or finite floats (rows,) for a real node.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    skeleton.number(node)
+    plain = isinstance(value, Tensor) and value.dim() == 1
+    if node not in states:
+        if not plain or not value.is_floating_point() or not value.isfinite().all():
+            raise ValueError(
+                f"`data` of the real node {node!r} must be finite floats (rows,), got {value!r}; single cells can be "
+                "missing in exact inference only (`log_evidence`)"
+            )
+        return value
+    if not plain or value.is_floating_point():
+        raise ValueError(f"`data` of node {node!r} must be an integer tensor (rows,), got {value!r}")
+    last = len(states[node]) - 1
+    if value.numel() and (value.min() < -1 or value.max() > last):
+        raise ValueError(f"`data` of node {node!r} must be from 0 to {last}, or -1 where missing")
+    return value.long()
+
+
+def fitting(skeleton: NetworkStructure, node: str, given: Mapping[str, CPD | Tensor]) -> CPD:
+    """The CPD of a node: the one given, a table, or equal probabilities.
+
+    Raises:
+        ValueError: it does not fit the graph.
+    """
+    shape, cpd = skeleton.table_shape(node), given.get(node)
+    if cpd is None:  # of the dtype of the others
+        dtypes = [x.dtype if isinstance(x, Tensor) else next(x.parameters()).dtype for x in given.values()]
+        return TabularCPD.uniform(shape[:-1], shape[-1], next(iter(dtypes), torch.float64))
+    if isinstance(cpd, Tensor):
+        cpd = _table(skeleton, node, cpd)
+    if not isinstance(cpd, CPD):
+        raise ValueError(f"the CPD of node {node!r} must be a CPD or a table, got {type(cpd).__name__}")
+    kinds = [_states_seen(skeleton, parent, given) for parent in skeleton.parents[node]]
+    own = None if cpd.states is None else shape[-1]
+    if (*cpd.parent_states, cpd.states) != (*kinds, own):
+        parents = ", ".join(map(repr, skeleton.parents[node])) or "none"
+        raise ValueError(
+            f"the CPD of node {node!r} must have states {(*kinds, own)}, those of its parents ({parents}) and its own, "
+            f"got {(*cpd.parent_states, cpd.states)}"
+        )
+    return cpd
+
+
+def _states_seen(skeleton: NetworkStructure, parent: str, given: Mapping[str, CPD | Tensor]) -> int | None:
+    """Number of states of a parent, None for a real one."""
+    cpd = given.get(parent)
+    return None if isinstance(cpd, CPD) and cpd.states is None else len(skeleton.states[parent])
+
+
+def _table(structure: NetworkStructure, node: str, table: Tensor) -> TabularCPD:
+    if table.shape != structure.table_shape(node):
+        raise ValueError(
+            f"the table of node {node!r} must have shape {structure.table_shape(node)}, the states of its parents "
+            f"({', '.join(structure.parents[node])}) and its own, got {tuple(table.shape)}"
+        )
+    try:
+        return TabularCPD(table)
+    except ValueError as error:
+        raise ValueError(f"the table of node {node!r} does not fit: {error}") from error
+
+
+__all__ = ["States", "column", "discrete_part", "fitting", "gaussian", "structure_of"]
