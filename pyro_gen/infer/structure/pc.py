@@ -27,6 +27,9 @@ def pc(
 ) -> nx.DiGraph:
     """Learn a CPDAG by tests of conditional independence: the stable PC algorithm.
 
+    A condition under which nothing can vary, such as the parents of a node that is a function of them, tells nothing,
+    and no edge is removed by it.
+
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
         alpha: two nodes are joined unless a test gives a p-value above it.
@@ -56,7 +59,8 @@ def pc(
 
     def p_value(first: str, second: str, given: tuple[str, ...]) -> float:
         numbers = [table.index[node] for node in given]
-        return tested(counts, table.index[first], table.index[second], numbers, statistic).p_value
+        found = tested(counts, table.index[first], table.index[second], numbers, statistic)
+        return found.p_value if found.degrees_of_freedom or not given else 0.0
 
     found = pc_from_tests(table.nodes, p_value, alpha, max_given=max_given)
     nx.set_node_attributes(found, dict(zip(table.nodes, table.states, strict=True)), "states")

@@ -92,6 +92,15 @@ def test_pc_finds_a_collider_in_data_and_names_the_states() -> None:
     assert found.nodes["coin"]["states"] == 2
 
 
+def test_pc_keeps_the_edges_of_a_node_that_is_a_function_of_its_parents() -> None:
+    generator = torch.Generator().manual_seed(5)
+    a, b = ((torch.rand(6000, generator=generator) < 0.3).long() for _ in range(2))
+    noisy = torch.rand(6000, generator=generator) < 0.1
+    either = a | b
+    found = pc({"a": a, "b": b, "either": either, "x-ray": torch.where(noisy, 1 - either, either)})
+    assert set(found.edges) == {("a", "either"), ("b", "either"), ("either", "x-ray")}
+
+
 def test_the_bootstrap_is_sure_of_a_collider_and_of_no_edge_to_a_coin() -> None:
     torch.manual_seed(0)
     found = bootstrap_edges(collider(), num_samples=30)
