@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import networkx as nx
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from pyro_gen.infer.structure.table import CategoricalTable, States
 
@@ -107,9 +106,8 @@ def mutual_information(
     # Each node with itself: its own law on the diagonal of its block.
     same = node[:, None] == node
     pairs = torch.where(same, torch.diag(single), pairs)
-    owner = one_hot(node, len(arities)).double()
-    entropies = owner.T @ -torch.xlogy(single, single)
-    joint = owner.T @ -torch.xlogy(pairs, pairs) @ owner
+    entropies = _by_node(-torch.xlogy(single, single), node, len(arities))
+    joint = _by_node(_by_node(-torch.xlogy(pairs, pairs), node, len(arities)).T.contiguous(), node, len(arities))
     return (entropies[:, None] + entropies - (joint + joint.T) / 2).clamp(min=0)
 
 
@@ -174,6 +172,11 @@ def check_sample_size(equivalent_sample_size: float) -> None:
     """
     if not 0 <= equivalent_sample_size < float("inf"):
         raise ValueError(f"`equivalent_sample_size` must be at least 0 and finite, got {equivalent_sample_size}")
+
+
+def _by_node(values: Tensor, node: Tensor, nodes: int) -> Tensor:
+    """Sums over the states of each node, along the first dimension."""
+    return torch.zeros(nodes, *values.shape[1:], dtype=values.dtype, device=values.device).index_add_(0, node, values)
 
 
 def _pair_counts(table: CategoricalTable) -> Tensor:
