@@ -6,6 +6,7 @@ from pyro_gen.distributions.negative_phase import ContrastiveDivergence, Negativ
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.tempering import TemperedChains
 from pyro_gen.distributions.weighted_chains import WeightedChains
+from pyro_gen.infer import structure
 from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.cluster import SwendsenWang
@@ -93,4 +94,5 @@ __all__ = [
     "relabel_iteratively",
     "row_weights",
     "sparsity_penalty",
+    "structure",
 ]

@@ -1,0 +1,213 @@
+"""Chow-Liu trees: the best tree-shaped law of many categorical variables, from all pairs at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import networkx as nx
+import torch
+from torch import Tensor
+
+from pyro_gen.infer.structure.table import CategoricalTable, States
+
+BLOCK = 1 << 24
+"""Cells of the indicators that are laid out at once."""
+MAX_CELLS = 10**8
+"""Cells of the largest conditional table that is made."""
+ROUNDING = 1e-12
+"""Nats below which mutual information is that of independence."""
+
+
+def chow_liu(
+    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    *,
+    equivalent_sample_size: float = 0.0,
+    min_information: float = 0.0,
+    root: str | None = None,
+    states: States = None,
+) -> nx.DiGraph:
+    r"""The tree of maximal likelihood: a maximum spanning tree of the mutual information of all pairs.
+
+    .. math:: \max_T \sum_{(u, v) \in T} I(u, v), \qquad
+        I(u, v) = \sum_{a, b} p_{uv}(a, b) \log \frac{p_{uv}(a, b)}{p_u(a)\, p_v(b)}
+
+    Pairs of no more information than ``min_information`` are not joined, so that the result is a forest where nodes are
+    independent. All pairs are counted by one matrix product. Trees that differ only in their root are the same law.
+
+    Args:
+        data: complete rows; see :meth:`CategoricalTable.of`.
+        equivalent_sample_size: rows of a uniform law that are added to the data, as in
+            :func:`conditional_tables`; 4 for binary variables adds one to each cell of each pair.
+        min_information: nats that an edge must exceed.
+        root: where the first tree begins; the first node by default.
+        states: of the nodes, where the data do not show all of them.
+
+    Returns:
+        A directed tree or forest; its edges have the attribute ``information`` in nats, its nodes ``states``.
+
+    Raises:
+        ValueError: cells are missing, the root is unknown, or a number is negative.
+
+    References:
+        Chow and Liu (1968), Approximating discrete probability distributions with dependence trees, theorem 2.
+
+    Example:
+        >>> a = torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> tree = chow_liu({"a": a, "copy": a, "coin": torch.tensor([0, 1, 0, 1, 0, 1])})
+        >>> [(u, v, round(data["information"], 4)) for u, v, data in tree.edges(data=True)]
+        [('a', 'copy', 0.6931), ('a', 'coin', 0.0566)]
+    """
+    table = CategoricalTable.of(data, states)
+    if not 0 <= min_information < float("inf"):
+        raise ValueError(f"`min_information` must be at least 0 and finite, got {min_information}")
+    first = 0 if root is None else table.number(root)
+    information = mutual_information(table, equivalent_sample_size=equivalent_sample_size)
+    parents = _spanning_forest(information, first, max(min_information, ROUNDING))
+    graph = table.graph((j, i) for i, j in parents if j >= 0)
+    values = {(table.nodes[j], table.nodes[i]): float(information[j, i]) for i, j in parents if j >= 0}
+    nx.set_edge_attributes(graph, values, "information")
+    return graph
+
+
+def mutual_information(
+    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    *,
+    equivalent_sample_size: float = 0.0,
+    states: States = None,
+) -> Tensor:
+    """Mutual information of each pair of nodes.
+
+    Args:
+        data: complete rows; see :meth:`CategoricalTable.of`.
+        equivalent_sample_size: rows of a uniform law that are added to the data.
+        states: of the nodes, where the data do not show all of them.
+
+    Returns:
+        Nats, (nodes, nodes), float64; the diagonal is the entropy of each node.
+
+    Raises:
+        ValueError: cells are missing, or ``equivalent_sample_size`` is negative.
+
+    Example:
+        >>> mutual_information(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])).round(decimals=4)
+        tensor([[0.6931, 0.0000],
+                [0.0000, 0.6931]], dtype=torch.float64)
+    """
+    table = CategoricalTable.of(data, states)
+    check_sample_size(equivalent_sample_size)
+    arities = torch.tensor(table.arities, device=table.values.device)
+    node = torch.repeat_interleave(torch.arange(len(arities), device=arities.device), arities)
+    share = 1 / arities[node].double()
+    total = len(table) + equivalent_sample_size
+    counts = _pair_counts(table)
+    pairs = (counts + equivalent_sample_size * share[:, None] * share) / total
+    single = (counts.diagonal() + equivalent_sample_size * share) / total
+    # Each node with itself: its own law on the diagonal of its block.
+    same = node[:, None] == node
+    pairs = torch.where(same, torch.diag(single), pairs)
+    entropies = _by_node(-torch.xlogy(single, single), node, len(arities))
+    joint = _by_node(_by_node(-torch.xlogy(pairs, pairs), node, len(arities)).T.contiguous(), node, len(arities))
+    return (entropies[:, None] + entropies - (joint + joint.T) / 2).clamp(min=0)
+
+
+def conditional_tables(
+    graph: nx.DiGraph,
+    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    *,
+    equivalent_sample_size: float = 0.0,
+    states: States = None,
+) -> dict[str, Tensor]:
+    r"""Conditional probabilities of each node given its parents, from the data and rows of a uniform law.
+
+    .. math:: p(x_v = k \,|\, \mathrm{pa}_v = j) = \frac{n_{jk} + \alpha / (J K)}{n_j + \alpha / J}
+
+    This is the posterior mean under the prior of :class:`BDeu`; graphs of one Markov class get the same law. Where
+    nothing is known, because the parents' states do not occur and :math:`\alpha = 0`, states are equally probable.
+
+    Args:
+        graph: directed, acyclic, over the nodes of the data.
+        data: complete rows; see :meth:`CategoricalTable.of`.
+        equivalent_sample_size: :math:`\alpha`.
+        states: of the nodes, where the data do not show all of them.
+
+    Returns:
+        For each node a tensor (states of each parent in the order of ``graph.predecessors``, own states), float64, as
+        ``BayesianNetwork`` takes them.
+
+    Raises:
+        ValueError: the graph has other nodes than the data, or ``equivalent_sample_size`` is negative.
+
+    Example:
+        >>> a = torch.tensor([0, 0, 1, 1])
+        >>> conditional_tables(nx.DiGraph([("a", "copy")]), {"a": a, "copy": a}, equivalent_sample_size=4)["copy"]
+        tensor([[0.7500, 0.2500],
+                [0.2500, 0.7500]], dtype=torch.float64)
+    """
+    table = CategoricalTable.of(data, states)
+    check_sample_size(equivalent_sample_size)
+    if not graph.is_directed() or set(graph) != set(table.nodes):
+        raise ValueError(f"`graph` must be directed, over the nodes of `data`, got {graph}")
+    tables = {}
+    for node in graph:
+        family = [table.index[name] for name in (*graph.predecessors(node), node)]
+        shape = [table.arities[i] for i in family]
+        code = torch.zeros(len(table), dtype=torch.long, device=table.values.device)
+        for i, size in zip(family, shape, strict=True):
+            code = code * size + table.values[:, i]
+        cells = math.prod(shape)
+        if cells > MAX_CELLS:
+            raise ValueError(f"the table of node {node!r} must have at most {MAX_CELLS:.0e} cells, got {cells:.1e}")
+        counts = torch.bincount(code, minlength=cells).double().view(shape) + equivalent_sample_size / cells
+        sums = counts.sum(-1, keepdim=True)
+        tables[node] = torch.where(sums > 0, counts / sums, 1 / shape[-1])
+    return tables
+
+
+def check_sample_size(equivalent_sample_size: float) -> None:
+    """Raise unless it is at least 0 and finite.
+
+    Args:
+        equivalent_sample_size: rows of a uniform law.
+    """
+    if not 0 <= equivalent_sample_size < float("inf"):
+        raise ValueError(f"`equivalent_sample_size` must be at least 0 and finite, got {equivalent_sample_size}")
+
+
+def _by_node(values: Tensor, node: Tensor, nodes: int) -> Tensor:
+    """Sums over the states of each node, along the first dimension."""
+    return torch.zeros(nodes, *values.shape[1:], dtype=values.dtype, device=values.device).index_add_(0, node, values)
+
+
+def _pair_counts(table: CategoricalTable) -> Tensor:
+    """How often two states of two nodes occur together, (all states, all states), float64."""
+    arities = torch.tensor(table.arities, device=table.values.device)
+    width = int(arities.sum())
+    first = arities.cumsum(0) - arities
+    counts = torch.zeros(width, width, dtype=torch.float64, device=arities.device)
+    for rows in table.values.split(max(1, BLOCK // width)):  # at most 2^24 rows, whose counts float32 holds exactly
+        indicators = torch.zeros(len(rows), width, device=arities.device).scatter_(1, rows + first, 1.0)
+        counts += indicators.T @ indicators
+    return counts
+
+
+def _spanning_forest(weight: Tensor, root: int, least: float) -> list[tuple[int, int]]:
+    """Pairs (node, parent), parent -1 for roots, by Prim's algorithm; edges weigh more than ``least``."""
+    weight = weight.cpu()
+    nodes = len(weight)
+    best, parent = torch.full((nodes,), -torch.inf, dtype=weight.dtype), torch.full((nodes,), -1)
+    outside = torch.ones(nodes, dtype=torch.bool)
+    best[root] = torch.inf
+    found = []
+    for _ in range(nodes):
+        node = int(torch.where(outside, best, -torch.inf).argmax())
+        if not outside[node]:  # nothing outside is joined to the trees so far
+            node = int(outside.int().argmax())
+        outside[node] = False
+        found.append((node, int(parent[node])))
+        closer = outside & (weight[node] > best) & (weight[node] > least)
+        best, parent = torch.where(closer, weight[node], best), torch.where(closer, node, parent)
+    return found
+
+
+__all__ = ["chow_liu", "conditional_tables", "mutual_information"]

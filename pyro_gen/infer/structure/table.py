@@ -1,0 +1,257 @@
+"""Complete rows of categorical columns, and how often each combination of states occurs in some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import torch
+from torch import Tensor
+
+States = Mapping[str, int | Sequence[str]] | Sequence[int] | int | None
+
+DENSE = 1 << 16
+"""Cells up to which a table of counts is laid out whole, however few rows there are."""
+
+
+@dataclass(frozen=True, eq=False)
+class CategoricalTable:
+    """Complete rows of categorical columns: what every function of this package makes of its ``data`` first.
+
+    Args:
+        nodes: name of each column.
+        states: names of each column's states, or how many there are.
+        values: state numbers (rows, nodes), int64.
+
+    Example:
+        >>> table = CategoricalTable.of({"rain": torch.tensor([0, 1, 1]), "wet": torch.tensor([0, 1, 2])})
+        >>> table.nodes, table.arities, len(table)
+        (('rain', 'wet'), (2, 3), 3)
+    """
+
+    nodes: tuple[str, ...]
+    states: tuple[int | tuple[str, ...], ...]
+    values: Tensor
+
+    @classmethod
+    def of(cls, data: CategoricalTable | Mapping[str, Tensor] | Tensor, states: States = None) -> CategoricalTable:
+        """Check data and name its columns and states.
+
+        Args:
+            data: state numbers from 0, integers without missing cells: for each node a tensor (rows,), or one tensor
+                (rows, nodes), whose columns are named by ``states``, otherwise ``x0``, ``x1``, ...
+            states: names of each node's states, or how many there are, by node or for all; by default as many as the
+                data show.
+
+        Returns:
+            The table; ``data`` itself where it is one.
+
+        Raises:
+            ValueError: there are no rows or no nodes, columns differ in length, a value is no integer, missing (-1), or
+                beyond the states.
+        """
+        if isinstance(data, CategoricalTable):
+            if states is not None:
+                raise ValueError("`states` must be None where `data` is a CategoricalTable, which knows them")
+            return data
+        nodes, values = _from_columns(data) if isinstance(data, Mapping) else _from_matrix(data, states)
+        if not values.numel():
+            raise ValueError(f"`data` must have at least one row and one node, got {len(values)} rows of {len(nodes)}")
+        _refuse_missing(nodes, values)
+        most = (values.amax(0) + 1).tolist()
+        known = tuple(_states_of(node, i, states, most[i]) for i, node in enumerate(nodes))
+        table = cls(nodes, known, values)
+        _refuse_beyond(table, most)
+        return table
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.values)
+
+    @cached_property
+    def arities(self) -> tuple[int, ...]:
+        """Number of states of each node."""
+        return tuple(k if isinstance(k, int) else len(k) for k in self.states)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Place of each node among the columns."""
+        return {node: i for i, node in enumerate(self.nodes)}
+
+    def number(self, node: str) -> int:
+        """A node's place among the columns.
+
+        Args:
+            node: its name.
+
+        Raises:
+            ValueError: there is no such node.
+        """
+        if node not in self.index:
+            raise ValueError(f"the data have no node {node!r}; theirs are {_some(self.nodes)}")
+        return self.index[node]
+
+    def rows(self, index: Tensor) -> CategoricalTable:
+        """Some rows, or the same rows several times; the states stay as they are.
+
+        Args:
+            index: numbers of the rows.
+        """
+        return CategoricalTable(self.nodes, self.states, self.values[index])
+
+    def graph(self, edges: Iterable[tuple[int, int]] = ()) -> nx.DiGraph:
+        """A graph over the nodes, which carry their ``states``.
+
+        Args:
+            edges: pairs of numbers (parent, child).
+        """
+        graph = nx.DiGraph()
+        graph.add_nodes_from((node, {"states": known}) for node, known in zip(self.nodes, self.states, strict=True))
+        graph.add_edges_from((self.nodes[j], self.nodes[i]) for j, i in edges)
+        return graph
+
+    def graph_of(self, adjacency: np.ndarray) -> nx.DiGraph:
+        """A graph over the nodes from its adjacency matrix.
+
+        Args:
+            adjacency: bool (nodes, nodes), row: parent, column: child.
+        """
+        return self.graph((int(j), int(i)) for j, i in np.argwhere(adjacency))
+
+
+class Counts:
+    """How often combinations of states occur, for any subset of the nodes.
+
+    Rows that are equal in all nodes are counted once, with a weight. A subset of more combinations than can be laid out
+    is numbered anew by those that occur, so that the cost is bounded by the rows.
+
+    Args:
+        table: the rows.
+    """
+
+    def __init__(self, table: CategoricalTable) -> None:
+        self.table = table
+        self.columns = list(table.values.T.contiguous())
+        self.weights: Tensor | None = None
+        codes, _ = self.codes(range(len(table.nodes)))
+        _, inverse, counts = torch.unique(codes, return_inverse=True, return_counts=True)
+        if 2 * len(counts) <= len(table):
+            first = torch.empty_like(counts).scatter_(0, inverse, torch.arange(len(table), device=inverse.device))
+            self.columns, self.weights = [column[first] for column in self.columns], counts.double()
+
+    def codes(self, subset: Iterable[int]) -> tuple[Tensor, int]:
+        """For each (distinct) row a number that tells its combination of states, and a bound of these numbers.
+
+        Args:
+            subset: numbers of the nodes; the last one changes fastest.
+        """
+        codes, cells = None, 1
+        for i in subset:
+            states = self.table.arities[i]
+            if codes is not None and cells * states > 1 << 62:
+                used, codes = torch.unique(codes, return_inverse=True)
+                cells = len(used)
+            codes = self.columns[i] if codes is None else torch.add(self.columns[i], codes, alpha=states)
+            cells *= states
+        return (torch.zeros_like(self.columns[0]) if codes is None else codes), cells
+
+    def tally(self, codes: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+        """The codes that occur, in increasing order, and how often each does, float64.
+
+        Args:
+            codes: of the (distinct) rows.
+            cells: their bound.
+        """
+        if cells > max(DENSE, 4 * len(codes)):
+            used, codes = torch.unique(codes, return_inverse=True)
+            return used, torch.bincount(codes, self.weights).double()
+        counts = torch.bincount(codes, self.weights, minlength=cells)
+        used = counts.nonzero().squeeze(-1)
+        return used, counts[used].double()
+
+    def occurring(self, subset: Iterable[int]) -> Tensor:
+        """How often each combination of states occurs that does, float64.
+
+        Args:
+            subset: numbers of the nodes.
+        """
+        return self.tally(*self.codes(subset))[1]
+
+
+def _from_columns(data: Mapping[str, Tensor]) -> tuple[tuple[str, ...], Tensor]:
+    columns = {node: _integers(f"`data` of node {node!r}", column, 1) for node, column in data.items()}
+    if bad := [node for node in columns if not isinstance(node, str) or not node]:
+        raise ValueError(f"the nodes of `data` must be non-empty strings, got {bad[0]!r}")
+    lengths = {node: len(column) for node, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"all columns of `data` must have the same number of rows, got {lengths}")
+    return tuple(columns), torch.stack(list(columns.values()), -1) if columns else torch.empty(0, 0)
+
+
+def _from_matrix(data: Any, states: States) -> tuple[tuple[str, ...], Tensor]:
+    values = _integers("`data`", data, 2)
+    width = values.shape[1]
+    if isinstance(states, Mapping):
+        if len(states) != width:
+            raise ValueError(f"`states` must name the {width} columns of `data`, got {len(states)} nodes")
+        return tuple(states), values
+    return tuple(f"x{i}" for i in range(width)), values
+
+
+def _integers(name: str, values: Any, dimensions: int) -> Tensor:
+    if isinstance(values, np.ndarray | list | tuple):
+        values = torch.as_tensor(np.asarray(values))
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{name} must be an integer tensor, got {type(values).__name__}")
+    if values.is_floating_point() or values.is_complex():
+        raise ValueError(f"{name} must hold state numbers of an integer dtype (see Tensor.long), got {values.dtype}")
+    if values.dim() != dimensions:
+        wanted = "(rows,)" if dimensions == 1 else "(rows, nodes)"
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(values.shape)}")
+    return values.long()
+
+
+def _refuse_missing(nodes: Sequence[str], values: Tensor) -> None:
+    if values.min() < 0:
+        row, column = (values < 0).nonzero()[0].tolist()
+        raise ValueError(
+            f"`data` must be complete, state numbers from 0: structures are not learned from missing cells (-1); got "
+            f"{int(values[row, column])} for node {nodes[column]!r} in row {row}"
+        )
+
+
+def _states_of(node: str, i: int, states: States, most: int) -> int | tuple[str, ...]:
+    """The states of a node, as many as the data show if nothing is said."""
+    if isinstance(states, Mapping) and node not in states:
+        raise ValueError(f"`states` has no entry for node {node!r}")
+    if isinstance(states, Sequence) and len(states) <= i:
+        raise ValueError(f"`states` must have a number for each node, got {states!r}")
+    own = states[node] if isinstance(states, Mapping) else states[i] if isinstance(states, Sequence) else states
+    if own is None:
+        return most
+    if isinstance(own, int | np.integer):
+        return int(own)
+    if isinstance(own, str) or not all(isinstance(name, str) for name in own):
+        raise ValueError(f"`states` of node {node!r} must be a number or a list of names, got {own!r}")
+    return tuple(own)
+
+
+def _refuse_beyond(table: CategoricalTable, most: Sequence[int]) -> None:
+    for i, (node, states) in enumerate(zip(table.nodes, table.arities, strict=True)):
+        if most[i] > states:
+            row = int(table.values[:, i].argmax())
+            raise ValueError(
+                f"`data` of node {node!r} must be below its {states} states, got {most[i] - 1} in row {row}"
+            )
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    listed = [repr(name) for name in names]
+    return ", ".join(listed[:most]) + (f", ... ({len(listed)} in all)" if len(listed) > most else "")
+
+
+__all__ = ["CategoricalTable", "Counts"]
