@@ -16,6 +16,7 @@ from pyro_gen.distributions import (
     Autoregressive,
     AutoregressiveEnsemble,
     AutoregressiveStrings,
+    BernoulliConditional,
     BernoulliUnits,
     BoltzmannMachine,
     CategoricalConditional,
@@ -23,10 +24,12 @@ from pyro_gen.distributions import (
     ClampedRBM,
     ClassRBM,
     Completion,
+    Conditional,
     CouplingGraph,
     DiscretizedLogisticConditional,
     Enumeration,
     Exact,
+    Factorised,
     GaussianConditional,
     GaussianMixtureConditional,
     GaussianUnits,
@@ -143,6 +146,11 @@ def evidence_of(rows: Tensor) -> Callable[[torch.Size], Parameters]:
     return draw
 
 
+def factorised(conditional: Conditional, event_shape: tuple[int, ...] | None = None) -> Callable[..., Factorised]:
+    """A constructor of independent features."""
+    return partial(Factorised, conditional, event_shape=event_shape)
+
+
 def ensemble(logits: Tensor, validate_args: bool | None = None) -> AutoregressiveEnsemble:
     """Three fixed random networks, each of a family and with an order of its own."""
     made = (nn.FVSBN(4), nn.PerConditionalMLP(4, 2, order=(3, 1, 0, 2)), nn.DeepNADE(4, [3], order=(2, 0, 3, 1)).eval())
@@ -154,6 +162,7 @@ def ensemble(logits: Tensor, validate_args: bool | None = None) -> Autoregressiv
 
 CONTEXT = normal_parameters(context=(2,))
 PREFIXES = torch.tensor([[2, 2, 1, 2], [0, 2, 1, 2], [1, 2, 0, 0]])  # of the order 2, 0, 3, 1
+PAIRS = states(4).view(16, 2, 2)
 ARITIES, LEVELS = CategoricalConditional((2, 3, 1)), DiscretizedLogisticConditional(4, 2)
 
 
@@ -260,6 +269,10 @@ CASES = [
         autoregressive(lambda: nn.DeepNADE(3, [4], 2, None, ARITIES, torch.tanh, order_agnostic=False)),
         CONTEXT,
     ),
+    Case("Factorised", factorised(BernoulliConditional(), (2, 2)), normal_parameters(parameters=(4, 1)), PAIRS),
+    Case("Factorised-labels", factorised(CategoricalConditional(3)), normal_parameters(parameters=(2, 3))),
+    Case("Factorised-levels", factorised(LEVELS), normal_parameters(parameters=(2, 6))),
+    Case("Factorised-Gaussian", factorised(GaussianConditional()), normal_parameters(0.3, parameters=(2, 2))),
     Case("AutoregressiveEnsemble", ensemble, normal_parameters(logits=(3,)), states(4)),
     Case("FVSBN-given-prefix", given(lambda: nn.FVSBN(4, 2, (2, 0, 3, 1)), None), evidence_of(PREFIXES), states(4)),
     Case("FVSBN-given", given(lambda: nn.FVSBN(4, 2, (2, 0, 3, 1)), Enumeration()), evidence_of(EVIDENCE), states(4)),

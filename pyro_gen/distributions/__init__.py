@@ -17,6 +17,7 @@ from pyro_gen.distributions.conditionals import (
     GaussianMixtureConditional,
 )
 from pyro_gen.distributions.coupling_graph import CouplingGraph
+from pyro_gen.distributions.factorised import Factorised
 from pyro_gen.distributions.fast_weights import FastPersistentChains
 from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
@@ -59,6 +60,7 @@ __all__ = [
     "DiscretizedLogisticConditional",
     "Enumeration",
     "Exact",
+    "Factorised",
     "FastPersistentChains",
     "GaussianConditional",
     "GaussianMixtureConditional",

@@ -12,15 +12,12 @@ from torch.distributions import constraints, register_kl
 
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.conditionals import Conditional
-from pyro_gen.distributions.expansion import Expandable
+from pyro_gen.distributions.feature_density import FeatureDensity
 from pyro_gen.distributions.units.base import Finite
 
 if TYPE_CHECKING:
     from pyro_gen.distributions.clamped_autoregressive import ClampedAutoregressive
     from pyro_gen.distributions.completion import Completion, LogEvidence
-
-ENUMERABLE = 2**20
-"""Up to how many states are listed."""
 
 
 class Conditioner(Protocol):
@@ -78,7 +75,7 @@ class Generation(NamedTuple):
         return self.values.shape[-1]
 
 
-class Autoregressive(Expandable):
+class Autoregressive(FeatureDensity):
     r"""A density over many features as the product of one-dimensional laws in an order :math:`\pi`.
 
     .. math:: p(x | c) = \prod_{k=1}^D p\big(x_{\pi(k)} \,\big|\, x_{\pi(1)}, \dots, x_{\pi(k-1)}, c\big)
@@ -120,25 +117,14 @@ class Autoregressive(Expandable):
         return self.conditioner.conditional
 
     @property
-    def features(self) -> int:
-        """How many features an event has."""
-        return self.event_shape.numel()
+    def example(self) -> Tensor:
+        """The conditioner's: of the dtype and on the device of the weights."""
+        return self.conditioner.example
 
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
         """A finite context, where there is one."""
         return {} if self.context is None else {"context": Finite()}
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """That of the single laws, over the event."""
-        flat = self.conditional.support(self.features)
-        return flat if len(self.event_shape) == 1 else OverEvent(flat, self.event_shape)
-
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the laws here
-        """Whether samples are differentiable in the weights."""
-        return self.conditional.reparametrised
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Exact log probability in nats.
@@ -304,48 +290,6 @@ class Autoregressive(Expandable):
         """
         return self.given(observed, mask, completion).log_evidence()
 
-    @property
-    def num_states(self) -> float:
-        """How many values an event can take; may be infinite."""
-        states = self.conditional.num_states(self.features)
-        return math.inf if states is None else math.prod(states)
-
-    @property
-    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether the states are few enough to be listed."""
-        return self.num_states <= ENUMERABLE
-
-    def enumerate_support(self, expand: bool = True) -> Tensor:
-        """All events, the last feature changing fastest.
-
-        Args:
-            expand: whether to repeat them over the batch.
-
-        Returns:
-            Shape (num_states,) + batch_shape + event_shape, with ones for the batch where ``expand`` is False.
-
-        Raises:
-            NotImplementedError: there are more than 2^20.
-        """
-        states = self.conditional.num_states(self.features)
-        if states is None or not self.has_enumerate_support:
-            number = "infinitely many" if states is None else f"2^{math.log2(self.num_states):.1f}"
-            raise NotImplementedError(f"{number} states are too many to list, the limit is {ENUMERABLE}")
-        example = self.conditioner.example
-        dtype = self.conditional.value_dtype or example.dtype
-        axes = [torch.arange(k, dtype=dtype, device=example.device) for k in states]
-        values = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
-        return self._listed(values, expand)
-
-    def entropy(self) -> Tensor:
-        """Entropy in nats, by enumeration.
-
-        Raises:
-            NotImplementedError: there are too many states to list.
-        """
-        log_prob = self.log_prob(self.enumerate_support())
-        return -torch.special.xlogy(log_prob.exp(), log_prob.exp()).sum(0)
-
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
         """Not known from shapes of tensors alone: the event is the conditioner's.
@@ -384,22 +328,6 @@ class Autoregressive(Expandable):
         assert self.context is not None
         width = self.context.shape[-1]
         return self.context.expand(*shape, width).reshape(shape.numel(), width)
-
-
-class OverEvent(constraints.Constraint):
-    """A constraint on a row of features, asked of an event of another shape."""
-
-    def __init__(self, base: constraints.Constraint, event_shape: Size) -> None:
-        self.base, self.event_dim = base, len(event_shape)
-        self.is_discrete = base.is_discrete
-
-    def check(self, value: Tensor) -> Tensor:
-        """Whether each event's features fit."""
-        checked: Tensor = self.base.check(value.flatten(value.dim() - self.event_dim))
-        return checked
-
-    def __repr__(self) -> str:
-        return f"{self.base} over an event"
 
 
 def _check_context(width: int, context: Tensor | None) -> None:
@@ -455,4 +383,4 @@ def divergence_by_enumeration(p: Listed, q: Listed) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).nan_to_num(nan=0.0, posinf=math.inf).sum(0).expand(batch)
 
 
-__all__ = ["ENUMERABLE", "Autoregressive", "Conditioner", "Generation", "OverEvent", "divergence_by_enumeration"]
+__all__ = ["Autoregressive", "Conditioner", "Generation", "divergence_by_enumeration"]

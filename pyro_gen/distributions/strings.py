@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_gen.distributions.autoregressive import ENUMERABLE, Autoregressive
+from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals.discrete import CategoricalConditional
+from pyro_gen.distributions.feature_density import ENUMERABLE
 
 
 class Strings(constraints.Constraint):

@@ -11,6 +11,12 @@ from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.cluster import SwendsenWang
 from pyro_gen.infer.contrastive import contrastive_gradient
 from pyro_gen.infer.importance import LowerBound, RowWeights, lower_bound, row_weights
+from pyro_gen.infer.importance_sampling import ImportanceLogLikelihood
+from pyro_gen.infer.importance_weighted import (
+    DoublyReparametrizedELBO,
+    ImportanceWeightedELBO,
+    StickingTheLandingELBO,
+)
 from pyro_gen.infer.likelihood import FreeEnergyGap, LogLikelihood, free_energy_gap, log_likelihood
 from pyro_gen.infer.missing import Completions
 from pyro_gen.infer.moments import moment_gradient
@@ -25,11 +31,14 @@ __all__ = [
     "Bracket",
     "Completions",
     "ContrastiveDivergence",
+    "DoublyReparametrizedELBO",
     "Exact",
     "FastPersistentChains",
     "FreeEnergyGap",
     "GibbsInfo",
     "GibbsState",
+    "ImportanceLogLikelihood",
+    "ImportanceWeightedELBO",
     "LogLikelihood",
     "LogPartition",
     "LowerBound",
@@ -39,6 +48,7 @@ __all__ = [
     "ReplicaExchange",
     "ReplicaInfo",
     "RowWeights",
+    "StickingTheLandingELBO",
     "SwendsenWang",
     "TemperedChains",
     "WakeSleep",

@@ -49,14 +49,58 @@ def row_weights(model: Program, guide: Program, num_particles: int, *args: Any, 
     Raises:
         ValueError: a latent site stands outside the plate, or the sites' scales differ.
     """
-    many = _with_particles(num_particles)
-    drawn = prune_subsample_sites(poutine.trace(many(guide)).get_trace(*args, **kwargs))
-    for site in _sites(drawn):
+    drawn = draws(guide, num_particles, *args, **kwargs)
+    for site in latent_sites(drawn):
         site["value"] = site["value"].detach()
-    scored = poutine.trace(poutine.replay(many(model), trace=drawn)).get_trace(*args, **kwargs)
-    scored = prune_subsample_sites(scored)
-    scored.compute_log_prob()
+    scored = replayed(model, drawn, num_particles, *args, **kwargs)
     drawn.compute_log_prob()
+    return weights_of(scored, drawn, num_particles)
+
+
+def draws(guide: Program, num_particles: int, *args: Any, **kwargs: Any) -> Any:
+    """A trace of the guide with many particles, at dimension -2, for every row.
+
+    Args:
+        guide: a Pyro program.
+        num_particles: draws for each row.
+        *args: its arguments.
+        **kwargs: its arguments.
+    """
+    return prune_subsample_sites(poutine.trace(_with_particles(num_particles)(guide)).get_trace(*args, **kwargs))
+
+
+def replayed(program: Program, drawn: Any, num_particles: int, *args: Any, **kwargs: Any) -> Any:
+    """A trace of a program with the latent values of another trace, and with its log probabilities.
+
+    Args:
+        program: a Pyro program.
+        drawn: a trace that :func:`draws` gave.
+        num_particles: of that trace.
+        *args: arguments of the program.
+        **kwargs: arguments of the program.
+    """
+    scored = poutine.trace(poutine.replay(_with_particles(num_particles)(program), trace=drawn))
+    trace = prune_subsample_sites(scored.get_trace(*args, **kwargs))
+    trace.compute_log_prob()
+    return trace
+
+
+def latent_sites(trace: Any) -> list[dict[str, Any]]:
+    """The sites of a trace that were drawn."""
+    return [site for site in _sites(trace) if not site["is_observed"]]
+
+
+def weights_of(scored: Any, drawn: Any, num_particles: int) -> RowWeights:
+    """What two traces with the same latent values say of each row.
+
+    Args:
+        scored: of the model, with log probabilities.
+        drawn: of the guide, likewise.
+        num_particles: of both.
+
+    Raises:
+        ValueError: a latent site stands outside the plate, or the sites' scales differ.
+    """
     joint, rest = _rows(scored, num_particles)
     density, _ = _rows(drawn, num_particles)
     scales = {float(site["scale"]) for trace in (scored, drawn) for site in _sites(trace) if _in_rows(site)}
@@ -243,4 +287,13 @@ def lower_bound(
     return LowerBound(log_weight.mean(0), tighter, error, None if partition is None else partition())
 
 
-__all__ = ["LowerBound", "RowWeights", "lower_bound", "row_weights"]
+__all__ = [
+    "LowerBound",
+    "RowWeights",
+    "draws",
+    "latent_sites",
+    "lower_bound",
+    "replayed",
+    "row_weights",
+    "weights_of",
+]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import pyro
-import pyro.distributions as dist
-from pyro.distributions.torch_distribution import TorchDistribution
-from torch import Tensor, nn
+from torch import nn
 
-from pyro_gen.models.latent import LatentModel
+from pyro_gen.distributions import BernoulliConditional
+from pyro_gen.models.vae import VAE
 from pyro_gen.nn import RBM
 
 
-class DiscreteVAE(LatentModel):
+class DiscreteVAE(VAE):
     r"""Binary latent units under an RBM prior, a decoder network to the data and an encoder network as the guide.
 
     .. math:: p(v, z) = p_{\mathrm{RBM}}(z) \prod_i \mathrm{Bernoulli}\bigl(v_i; \sigma(f(z))_i\bigr), \qquad
               q(z | v) = \prod_j \mathrm{Bernoulli}\bigl(z_j; \sigma(g(v))_j\bigr)
 
     No relaxation is needed: ``WakeSleep(K)`` learns all three parts from weighted samples. The sites are ``z`` and
-    ``v`` in the plate ``rows``.
+    ``v`` in the plate ``rows``. It is a :class:`VAE` with these choices, and has all its methods.
 
     Args:
         visible: number of observed units.
@@ -36,7 +34,7 @@ class DiscreteVAE(LatentModel):
         wake-sleep (the way to learn it).
 
     Example:
-        >>> import torch
+        >>> import pyro, torch
         >>> from pyro.infer import SVI
         >>> from pyro_gen.infer import WakeSleep
         >>> vae = DiscreteVAE(6, 4, size=100)
@@ -46,8 +44,7 @@ class DiscreteVAE(LatentModel):
         torch.Size([6, 6])
     """
 
-    generator = "decoder"
-    recogniser = "encoder"
+    site = "v"
 
     def __init__(
         self,
@@ -60,55 +57,16 @@ class DiscreteVAE(LatentModel):
     ) -> None:
         if latent < 1:
             raise ValueError(f"`latent` must be at least 1, got {latent}")
-        super().__init__(visible, size, RBM(latent, latent) if prior is None else prior)
-        self.decoder = _network(latent, visible) if decoder is None else decoder
-        self.encoder = _network(visible, latent) if encoder is None else encoder
-
-    def generate(self, prior: TorchDistribution) -> TorchDistribution:
-        """Sample ``z``; the law of ``v`` given it."""
-        return self.decode(pyro.sample("z", prior))
-
-    def recognise(self, v: Tensor) -> None:
-        """Sample ``z`` from the encoder's law."""
-        pyro.sample("z", self.encode(v))
-
-    def decode(self, h: Tensor) -> TorchDistribution:
-        """The law of v given the latent units.
-
-        Args:
-            h: latent units, (..., latent).
-
-        Returns:
-            Independent Bernoulli units, event shape (visible,).
-        """
-        return dist.Bernoulli(logits=self.decoder(h)).to_event(1)
-
-    def encode(self, v: Tensor) -> TorchDistribution:
-        """The guide's law of the latent units given v.
-
-        Args:
-            v: rows, (..., visible).
-
-        Returns:
-            Independent Bernoulli units, event shape (latent,).
-        """
-        return dist.Bernoulli(logits=self.encoder(v)).to_event(1)
-
-    def reconstruct(self, v: Tensor) -> Tensor:
-        """Probabilities of the observed units, by way of one draw of the latent ones.
-
-        Args:
-            v: rows, (rows, visible).
-
-        Returns:
-            Probabilities, (rows, visible).
-        """
-        self.check(v)
-        return self.decoder(self.encode(v).sample()).sigmoid()
-
-
-def _network(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, 200), nn.ReLU(), nn.Linear(200, outputs))
+        super().__init__(
+            visible,
+            latent,
+            size,
+            hidden=(200,),
+            latent_law=BernoulliConditional(),
+            prior=RBM(latent, latent) if prior is None else prior,
+            encoder=encoder,
+            decoder=decoder,
+        )
 
 
 __all__ = ["DiscreteVAE"]

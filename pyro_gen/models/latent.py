@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import ClassVar
 
 import pyro
@@ -97,6 +98,8 @@ class LatentModel(RowModel):
     """The attribute that holds the network from latent units to rows."""
     recogniser: ClassVar[str]
     """The attribute that holds the network from rows to latent units."""
+    site: ClassVar[str] = "v"
+    """The observed site."""
 
     def __init__(self, visible: int, size: int, prior: nn.Module) -> None:
         super().__init__(visible, size)
@@ -117,11 +120,11 @@ class LatentModel(RowModel):
         Returns:
             The rows.
         """
-        v = observed(v, observations)
-        pyro.module(self.generator, getattr(self, self.generator))
-        pyro.module("prior", self.prior)
+        v = observed(v, observations, self.site)
+        for name in (self.generator, "prior", *self.shared):
+            pyro.module(name, getattr(self, name))
         with pyro.plate("rows", self.size, subsample=v):
-            return pyro.sample("v", self.generate(self.prior()), obs=v)
+            return pyro.sample(self.site, self.generate(self.prior_law()), obs=v)
 
     def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
         """The recognition program, from ``v`` upwards.
@@ -133,10 +136,20 @@ class LatentModel(RowModel):
         Raises:
             ValueError: there are no rows to recognise.
         """
-        v = recognised(v, observations)
+        v = recognised(v, observations, self.site)
         pyro.module(self.recogniser, getattr(self, self.recogniser))
         with pyro.plate("rows", self.size, subsample=v):
             self.recognise(v)
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Further attributes whose parameters the generative program uses."""
+        return ()
+
+    def prior_law(self) -> TorchDistribution:
+        """The law of the deepest units, over the prior's current parameters."""
+        law: TorchDistribution = self.prior()
+        return law
 
     @abstractmethod
     def generate(self, prior: TorchDistribution) -> TorchDistribution:
@@ -157,7 +170,7 @@ class LatentModel(RowModel):
             The estimate with its error, or None.
         """
         with torch.no_grad():
-            prior = self.prior()
+            prior = self.prior_law()
             return prior.log_partition() if isinstance(prior, distributions.RBM) else None
 
     @torch.no_grad()
@@ -192,7 +205,7 @@ class LatentModel(RowModel):
         """
         if isinstance(self.prior, RBM):
             return drawn(self.prior, num_samples, num_steps)
-        draws: Tensor = self.prior().sample((num_samples,))
+        draws: Tensor = self.prior_law().sample((num_samples,))
         return draws
 
 
@@ -210,20 +223,40 @@ def observed(v: Tensor | None, observations: Observations | None, name: str = "v
     return observations[name] if observations is not None else v
 
 
-def recognised(v: Tensor | None, observations: Observations | None) -> Tensor:
+def recognised(v: Tensor | None, observations: Observations | None, name: str = "v") -> Tensor:
     """The data as :func:`observed` finds them, which a guide cannot do without.
 
     Args:
         v: the data, or None.
         observations: values by site, or None.
+        name: the site.
 
     Raises:
         ValueError: there are none.
     """
-    v = observed(v, observations)
+    v = observed(v, observations, name)
     if v is None:
-        raise ValueError("`v` must be given to the guide, which draws the latent units from it, got None")
+        raise ValueError(f"`{name}` must be given to the guide, which draws the latent units from it, got None")
     return v
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module and its parts into evaluation mode, and each back into its own mode afterwards.
+
+    Args:
+        module: the module.
+
+    Yields:
+        Nothing.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def drawn(rbm: RBM, num_samples: int, num_steps: int) -> Tensor:
@@ -243,4 +276,4 @@ def drawn(rbm: RBM, num_samples: int, num_steps: int) -> Tensor:
     return distribution.gibbs(rbm.particles(num_samples), num_steps)
 
 
-__all__ = ["LatentModel", "Observations", "RowModel", "drawn", "observed", "recognised"]
+__all__ = ["LatentModel", "Observations", "RowModel", "drawn", "evaluating", "observed", "recognised"]

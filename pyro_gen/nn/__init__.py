@@ -19,6 +19,9 @@ from pyro_gen.nn.autoregressive import (
 from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
+from pyro_gen.nn.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from pyro_gen.nn.dense import Dense
+from pyro_gen.nn.latent_priors import IndependentPrior, StandardNormal, VampPrior
 from pyro_gen.nn.rbm import RBM
 from pyro_gen.nn.rbm_learning import Diagnostics
 
@@ -34,12 +37,18 @@ __all__ = [
     "CausalTransformer",
     "ClassRBM",
     "ConditionalRBM",
+    "ConvolutionalDecoder",
+    "ConvolutionalEncoder",
     "DeepNADE",
+    "Dense",
     "Diagnostics",
     "EoNADE",
+    "IndependentPrior",
     "PerConditionalMLP",
     "PixelCNN",
     "RecurrentAR",
     "SequenceAR",
+    "StandardNormal",
     "TabularAR",
+    "VampPrior",
 ]

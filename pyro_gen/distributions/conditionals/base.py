@@ -67,6 +67,10 @@ class Conditional(ABC):
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
         """Log probability (or density) of each feature's value, in nats."""
 
+    def total_log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
+        """The features' log probabilities together, (...), in nats; parameters and values broadcast."""
+        return self.log_prob(parameters, value).sum(-1)
+
     @abstractmethod
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """What :meth:`draw` turns into values of this shape, of the dtype and on the device of ``like``."""

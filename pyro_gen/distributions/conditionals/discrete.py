@@ -38,6 +38,16 @@ class BernoulliConditional(Conditional):
         """The log of the sigmoid of the logit, or of minus the logit where the value is zero."""
         return logsigmoid(torch.where(value.bool(), parameters.squeeze(-1), -parameters.squeeze(-1)))
 
+    def total_log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
+        """The sum of x a - log(1 + exp a) over the features, as one product and one sweep: logits must be finite."""
+        logits = parameters.squeeze(-1)
+        value = value.to(logits.dtype)
+        if value.dim() == logits.dim() > 1 and value.shape[-2] == 1:  # many laws for each value
+            product = (logits @ value.mT).squeeze(-1)
+        else:
+            product = (value * logits).sum(-1)
+        return product - softplus(logits).sum(-1)
+
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Uniforms."""
         return torch.rand(shape, dtype=like.dtype, device=like.device).unsqueeze(-1)

@@ -1,0 +1,526 @@
+"""Variational autoencoders: a latent vector a row, a decoder network to the row's law, an encoder as the guide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Size, Tensor, nn
+from torch.distributions import kl_divergence
+
+from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised, GaussianConditional
+from pyro_gen.infer import ImportanceLogLikelihood, LowerBound
+from pyro_gen.infer.importance_sampling import estimate, summed
+from pyro_gen.models.latent import LatentModel, Observations, evaluating
+from pyro_gen.models.latent_use import LatentUse
+from pyro_gen.nn import (
+    AutoregressiveNetwork,
+    ConvolutionalDecoder,
+    ConvolutionalEncoder,
+    Dense,
+    IndependentPrior,
+    StandardNormal,
+    VampPrior,
+)
+
+BERNOULLI, GAUSSIAN = BernoulliConditional(), GaussianConditional()
+FLOATS_AT_A_TIME = 2**21
+"""Of the decoder's output in an evaluation: 8 MiB, which a cache can hold."""
+
+
+class VAE(LatentModel):
+    r"""A variational autoencoder.
+
+    .. math:: p(x, z) = p(z)\, p\big(x \,\big|\, f(z)\big), \qquad q(z | x) = \prod_j q_j\big(z_j; g(x)_j\big)
+
+    The decoder f and the encoder g are networks. Sites are ``z`` and ``x`` in the plate ``rows``. Every ELBO of Pyro
+    serves: ``TraceMeanField_ELBO`` takes the divergence in closed form where there is one;
+    :class:`pyro_gen.infer.ImportanceWeightedELBO`, ``DoublyReparametrizedELBO`` and ``StickingTheLandingELBO`` are
+    right under minibatches too. Discrete latent variables learn by :class:`pyro_gen.infer.WakeSleep` or Pyro's
+    ``Trace_ELBO``; where they are few, exactly, by ``TraceEnum_ELBO`` of ``config_enumerate(vae.model)`` with an empty
+    guide.
+
+    ``beta`` weighs the divergence and ``free_bits`` holds some of it free, in training mode and under ELBOs only; both
+    may be set between steps. Evaluations are without them.
+
+    Args:
+        features: number of features of a row, or the shape of an event.
+        latent: number of latent variables.
+        size: rows of the whole data set, which scales minibatches.
+        hidden: units of each hidden layer of the dense networks that stand where none is given.
+        network: kind of those networks; convolutional ones ask for an event (height, width) or (colours, height,
+            width), and take no ``hidden``.
+        likelihood: the family of the features' laws, or an autoregressive network of such events with a context, which
+            is then what the decoder gives.
+        latent_law: the family of the latent variables.
+        prior: a module whose call returns the distribution of z, such as ``nn.RBM`` for binary ones; or
+            ``nn.VampPrior``; None for standard normal numbers, or independent ones of another family.
+        encoder: from inputs to what picks the laws of z, (rows, latent, parameters of a law), the last two in one
+            dimension if you like. Inputs are rows as ``likelihood`` encodes them: (rows,) + event shape, with a
+            dimension behind where a feature has several numbers (one-hot labels).
+        decoder: from z, (rows, latent), to (rows, features, parameters of a law), all but the rows in any shape; for an
+            autoregressive likelihood to (rows, context).
+        beta: weight of the divergence in training.
+        free_bits: nats of the divergence in each latent dimension, on average over a batch, that cost no less.
+
+    Raises:
+        ValueError: a size is below 1, or parts do not fit each other.
+
+    References:
+        Kingma and Welling (2014), Auto-encoding variational Bayes. Higgins et al. (2017), beta-VAE. Kingma, Salimans,
+        Jozefowicz, Chen, Sutskever and Welling (2016), Improving variational inference with inverse autoregressive
+        flow, equation 16 (free bits). Gulrajani et al. (2017), PixelVAE (autoregressive likelihood).
+
+    Example:
+        >>> from pyro.infer import SVI, TraceMeanField_ELBO
+        >>> x = torch.eye(6).repeat(10, 1)
+        >>> vae = VAE.from_data(x, 2, hidden=(8,))
+        >>> svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.01}), TraceMeanField_ELBO())
+        >>> _ = svi.step(x[:20])
+        >>> found = vae.test_log_likelihood(x[:6], num_samples=100)
+        >>> found.rows.shape, vae.sample(3).shape
+        (torch.Size([6]), torch.Size([3, 6]))
+    """
+
+    generator = "decoder"
+    recogniser = "encoder"
+    site = "x"
+
+    def __init__(
+        self,
+        features: int | Sequence[int],
+        latent: int,
+        size: int,
+        *,
+        hidden: Sequence[int] = (400, 400),
+        network: Literal["dense", "convolutional"] = "dense",
+        likelihood: Conditional | AutoregressiveNetwork = BERNOULLI,
+        latent_law: Conditional = GAUSSIAN,
+        prior: nn.Module | None = None,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+    ) -> None:
+        event = Size((features,) if isinstance(features, int) else tuple(features))
+        if not event or min(event) < 1 or latent < 1:
+            raise ValueError(f"`features` and `latent` must be at least 1, got {features} and {latent}")
+        if network not in ("dense", "convolutional"):
+            raise ValueError(f"`network` must be 'dense' or 'convolutional', got {network!r}")
+        if prior is None:
+            normal = isinstance(latent_law, GaussianConditional)
+            prior = StandardNormal(latent) if normal else IndependentPrior(latent, latent_law)
+        if isinstance(prior, VampPrior) and not isinstance(latent_law, GaussianConditional):
+            raise ValueError(f"`prior` must not be a VampPrior unless `latent_law` is Gaussian, got {latent_law}")
+        super().__init__(event.numel(), size, prior)
+        self.event_shape, self.latent, self.latent_law = event, latent, latent_law
+        self.likelihood = likelihood
+        self._check_likelihood()
+        self.encoder = self._encoder(network, hidden) if encoder is None else encoder
+        self.decoder = self._decoder(network, hidden) if decoder is None else decoder
+        self.beta, self.free_bits = beta, free_bits
+        self._check_weights()
+
+    @classmethod
+    def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
+        """A model that starts at the marginal laws of the features, and its pseudo-inputs at rows of data.
+
+        Args:
+            x: rows of data, (rows,) + event shape.
+            latent: number of latent variables.
+            size: rows of the whole data set; None for those given.
+            **settings: what the constructor takes besides.
+
+        Returns:
+            The model. Networks of the user's own are left as they are.
+        """
+        if not isinstance(x, Tensor) or x.dim() < 2 or not len(x):
+            raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {_shape(x)}")
+        vae = cls(
+            x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), latent, len(x) if size is None else size, **settings
+        )
+        vae.check(x)
+        if isinstance(vae.likelihood, AutoregressiveNetwork):
+            vae.likelihood.start_at(x)
+        elif isinstance(vae.decoder, Dense):
+            start = vae.likelihood.start(x.flatten(1).to(vae.example))
+            with torch.no_grad():
+                vae.decoder.bias.copy_(start.flatten())
+        if isinstance(vae.prior, VampPrior):
+            vae.prior.start_at(vae.inputs(x))
+        return vae
+
+    @property
+    def example(self) -> Tensor:
+        """Any of the weights: their dtype, and where they are."""
+        return next(self.parameters(), torch.empty(0))
+
+    @property
+    def conditional(self) -> Conditional:
+        """The family of the features' laws."""
+        return self.likelihood.conditional if isinstance(self.likelihood, AutoregressiveNetwork) else self.likelihood
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The encoder under a VampPrior, and an autoregressive likelihood."""
+        encoder = ("encoder",) if isinstance(self.prior, VampPrior) else ()
+        return encoder + (("likelihood",) if isinstance(self.likelihood, nn.Module) else ())
+
+    def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
+        """The generative program.
+
+        Args:
+            x: rows to observe, (rows,) + event shape; None draws ``size`` rows.
+            observations: the same by site name, as ``ReweightedWakeSleep`` gives them.
+
+        Returns:
+            The rows.
+        """
+        return super().model(x, observations)
+
+    def guide(self, x: Tensor | None = None, observations: Observations | None = None) -> None:
+        """The recognition program.
+
+        Args:
+            x: rows, (rows,) + event shape.
+            observations: the same by site name.
+
+        Raises:
+            ValueError: there are no rows to recognise.
+        """
+        super().guide(x, observations)
+
+    def generate(self, prior: TorchDistribution) -> TorchDistribution:
+        """Sample ``z``; the law of the row given it."""
+        with self._weighed():
+            z = pyro.sample("z", prior)
+        return self.decode(z)
+
+    def recognise(self, v: Tensor) -> None:
+        """Sample ``z`` from the encoder's law."""
+        law = self.encode(v)
+        with self._weighed():
+            pyro.sample("z", law)
+            if self.free_bits and self.training:  # a factor of the guide: it counts against the bound
+                lack = (self.free_bits - self._divergences(law).mean(0)).clamp(min=0).sum()
+                pyro.factor("free_bits", lack.expand(len(v)), has_rsample=True)
+
+    def prior_law(self) -> TorchDistribution:
+        """The distribution of z."""
+        law: TorchDistribution = self.prior(self._posterior) if isinstance(self.prior, VampPrior) else self.prior()
+        return law
+
+    def encode(self, x: Tensor) -> TorchDistribution:
+        """The guide's law of z given rows.
+
+        Args:
+            x: rows, (...) + event shape.
+
+        Returns:
+            Independent laws, event shape (latent,).
+
+        Raises:
+            ValueError: the events or the encoder's outputs have the wrong shape.
+        """
+        return self._latent_law(self.inputs(x))
+
+    def decode(self, h: Tensor) -> TorchDistribution:
+        """The law of a row given its latent variables.
+
+        Args:
+            h: the latent variables z, (..., latent).
+
+        Returns:
+            A distribution of batch shape (...) and the row's event shape.
+
+        Raises:
+            ValueError: the decoder's outputs are not as many as the likelihood takes.
+        """
+        return self._law(h, self.latent_law.encode(h).flatten(-2).to(self.example.dtype))
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the encoder is given for rows.
+
+        Args:
+            x: rows, (...) + event shape.
+
+        Returns:
+            (...) + event shape, with one dimension behind where a feature has several numbers.
+        """
+        if x.shape[-len(self.event_shape) :] != self.event_shape:
+            raise ValueError(f"`{self.site}` must have shape (...) + {tuple(self.event_shape)}, got {tuple(x.shape)}")
+        batch = x.shape[: x.dim() - len(self.event_shape)]
+        code = self.conditional.encode(x.reshape(*batch, -1)).to(self.example.dtype)
+        width = code.shape[-1:] if code.shape[-1] > 1 else ()
+        return code.reshape(*batch, *self.event_shape, *width)
+
+    @torch.no_grad()
+    def reconstruct(self, v: Tensor) -> Tensor:
+        """Rows as the decoder finds them again.
+
+        Args:
+            v: rows, (rows,) + event shape.
+
+        Returns:
+            Means of the features at the posterior mean of Gaussian latent variables, or at one draw of others; draws
+            where features are labels or depend on each other.
+        """
+        self.check(v)
+        law = self.decode(self.latent_means(v) if self._gaussian else self.encode(v).sample())
+        return law.mean if isinstance(law, Factorised) and self.conditional.width == 1 else law.sample()
+
+    @torch.no_grad()
+    def latent_means(self, x: Tensor) -> Tensor:
+        """Means of the latent variables given rows, as features for a classifier or for a map.
+
+        Args:
+            x: rows, (rows,) + event shape.
+
+        Returns:
+            (rows, latent).
+
+        Raises:
+            ValueError: the latent variables are labels, which have no mean.
+        """
+        if self.latent_law.width > 1:
+            raise ValueError(f"`latent_law` must be of numbers for a mean, got {self.latent_law}")
+        self.check(x)
+        with evaluating(self):
+            return self.encode(x).mean
+
+    @torch.no_grad()
+    def latent_use(self, x: Tensor, threshold: float = 0.01) -> LatentUse:
+        r"""Which latent dimensions carry anything: those that do not have collapsed to the prior.
+
+        .. math:: A_j = \mathrm{Var}_x\, E_{q(z | x)}[z_j] > 0.01
+
+        Args:
+            x: rows, (rows,) + event shape, at least two.
+            threshold: of the variance.
+
+        Returns:
+            Variance and mean divergence of each dimension.
+
+        Raises:
+            ValueError: there are too few rows, or the latent variables are labels.
+
+        References:
+            Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, section 5.2.
+        """
+        means = self.latent_means(x)
+        if len(means) < 2:
+            raise ValueError(f"`{self.site}` must have at least two rows for a variance over them, got {len(means)}")
+        with evaluating(self):
+            normal = self._gaussian and isinstance(self.prior, StandardNormal)
+            divergence = self._divergences(self.encode(x)).mean(0) if normal else None
+        return LatentUse(means.var(0), divergence, threshold)
+
+    def lower_bound(self, v: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
+        """Variational and importance-weighted lower bound of log p(x); see :func:`pyro_gen.infer.lower_bound`.
+
+        Args:
+            v: rows, (rows,) + event shape.
+            num_particles: draws from the guide a row.
+            batch_size: rows at a time.
+
+        Returns:
+            The bounds of each row, without ``beta`` and ``free_bits``, with their errors.
+        """
+        with evaluating(self):
+            return super().lower_bound(v, num_particles, batch_size)
+
+    @torch.no_grad()
+    def test_log_likelihood(self, x: Tensor, num_samples: int = 5000) -> ImportanceLogLikelihood:
+        r"""Log likelihood of rows by importance sampling from the guide.
+
+        .. math:: \log \hat p(x) = \log \frac1K \sum_{k=1}^K \frac{p(z_k)\, p(x | z_k)}{q(z_k | x)}, \quad z_k \sim q
+
+        It runs in evaluation mode, without ``beta`` and ``free_bits``, many draws at a time.
+
+        Args:
+            x: rows, (rows,) + event shape.
+            num_samples: draws K a row.
+
+        Returns:
+            The estimate of each row, the standard errors of the mean over rows and over draws, the effective sample
+            sizes.
+
+        Raises:
+            ValueError: ``x`` is empty or outside the support, or ``num_samples`` is below 1.
+
+        References:
+            Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation, appendix E (the estimator). Burda, Grosse
+            and Salakhutdinov (2016), Importance weighted autoencoders, section 5 (5000 samples).
+        """
+        if num_samples < 1:
+            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+        self.check(x)
+        with evaluating(self):
+            partition, prior = self.log_partition(), self.prior_law()
+            sums = [summed(self._log_weights(rows, num_samples, prior)) for rows in self._few(x, num_samples)]
+        log_sum, log_squares = (torch.cat(parts) for parts in zip(*sums, strict=True))
+        return estimate(log_sum, log_squares, num_samples, partition)
+
+    test_log_likelihood.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for a test's
+
+    def check(self, v: Tensor) -> None:
+        """Check rows.
+
+        Args:
+            v: what came.
+
+        Raises:
+            ValueError: it is not (rows,) + event shape, empty, or outside the support of the likelihood.
+        """
+        if not isinstance(v, Tensor) or v.shape[1:] != self.event_shape or not len(v):
+            expected = f"(rows,) + {tuple(self.event_shape)} with at least one row"
+            raise ValueError(f"`{self.site}` must have shape {expected}, got {_shape(v)}")
+        support = self.conditional.support(self.visible)
+        if not support.check(v.flatten(1)).all():
+            kind = "NaN" if v.is_floating_point() and v.isnan().any() else "other values"
+            raise ValueError(f"`{self.site}` must lie in the support of the likelihood, {support}, got {kind}")
+
+    def _log_weights(self, x: Tensor, num_samples: int, prior: TorchDistribution) -> Iterator[Tensor]:
+        """Log weights of draws for a few rows, (rows, samples of the part) at a time."""
+        law, value = self.encode(x), x.unsqueeze(1)
+        for count in self._parts(len(x), num_samples):
+            z = law.sample((count,))
+            rows = z.transpose(0, 1)
+            yield self._scored(rows, value) + prior.log_prob(rows) - law.log_prob(z).mT
+
+    def _scored(self, z: Tensor, value: Tensor) -> Tensor:
+        """Log probability of values given latent variables, without another look at what has been looked at."""
+        code = self.latent_law.encode(z).flatten(-2).to(self.example.dtype)
+        return self._law(z, code, validate_args=False).log_prob(value)
+
+    def _few(self, x: Tensor, num_samples: int) -> tuple[Tensor, ...]:
+        return x.split(max(1, FLOATS_AT_A_TIME // (num_samples * self.visible)))
+
+    def _parts(self, rows: int, num_samples: int) -> list[int]:
+        """Draws at a time."""
+        most = max(1, FLOATS_AT_A_TIME // (rows * self.visible))
+        return [min(most, num_samples - start) for start in range(0, num_samples, most)]
+
+    def _law(self, z: Tensor, code: Tensor, validate_args: bool | None = None) -> TorchDistribution:
+        """The law of a row from what the decoder is given."""
+        batch = z.shape[:-1]
+        out: Tensor = self.decoder(code.reshape(-1, code.shape[-1])).to(code.dtype)
+        if isinstance(self.likelihood, AutoregressiveNetwork):
+            _check_outputs("decoder", out, (self.likelihood.context,))
+            return self.likelihood(out.reshape(*batch, -1))
+        shape = self.visible, self.likelihood.num_parameters
+        _check_outputs("decoder", out, shape)
+        parameters = out.reshape(*batch, *shape)
+        valid = self.likelihood.valid(self.visible)
+        if valid is not None:
+            parameters = parameters.masked_fill(~valid.to(parameters.device), -math.inf)
+        return Factorised(self.likelihood, parameters, self.event_shape, validate_args)
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """What picks the laws of the latent variables, (..., latent, parameters)."""
+        batch = inputs.shape[: inputs.dim() - self._input_dim]
+        out: Tensor = self.encoder(inputs.reshape(-1, *inputs.shape[len(batch) :])).to(inputs.dtype)
+        shape = self.latent, self.latent_law.num_parameters
+        _check_outputs("encoder", out, shape)
+        parameters = out.reshape(*batch, *shape)
+        valid = self.latent_law.valid(self.latent)
+        return parameters if valid is None else parameters.masked_fill(~valid.to(parameters.device), -math.inf)
+
+    @property
+    def _input_dim(self) -> int:
+        """Dimensions of what the encoder is given for one row."""
+        return len(self.event_shape) + (self.conditional.width > 1)
+
+    def _latent_law(self, inputs: Tensor) -> TorchDistribution:
+        parameters = self._outputs(inputs)
+        if self._gaussian:
+            return self.latent_law.law(parameters).to_event(1)
+        return Factorised(self.latent_law, parameters)
+
+    def _posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations, for a VampPrior."""
+        mean, log_scale = self._outputs(inputs).unbind(-1)
+        return mean, log_scale.exp()
+
+    @property
+    def _gaussian(self) -> bool:
+        return isinstance(self.latent_law, GaussianConditional)
+
+    @staticmethod
+    def _divergences(law: TorchDistribution) -> Tensor:
+        """KL divergence of each latent dimension from the standard normal, (rows, latent)."""
+        base = law.base_dist  # an Independent
+        return kl_divergence(base, dist.Normal(torch.zeros_like(base.loc), 1.0))
+
+    def _weighed(self) -> AbstractContextManager[object]:
+        """The divergence's weight, in training."""
+        if not self.training:
+            return nullcontext()
+        self._check_weights()
+        return nullcontext() if self.beta == 1 else poutine.scale(scale=self.beta)
+
+    def _check_weights(self) -> None:
+        if not self.beta > 0 or not self.free_bits >= 0:
+            raise ValueError(f"`beta` must be positive and `free_bits` not negative, got {self.beta}, {self.free_bits}")
+        if self.free_bits and not isinstance(self.prior, StandardNormal):
+            raise ValueError(
+                f"`free_bits` must be 0 unless the prior is standard normal, got {type(self.prior).__name__}"
+            )
+
+    def _check_likelihood(self) -> None:
+        likelihood = self.likelihood
+        if isinstance(likelihood, Conditional):
+            return likelihood.check(self.visible)
+        if not isinstance(likelihood, AutoregressiveNetwork):
+            raise ValueError(
+                "`likelihood` must be a law such as BernoulliConditional(), or an autoregressive network, "
+                f"got {type(likelihood).__name__}"
+            )
+        if likelihood.event_shape != self.event_shape or not likelihood.context:
+            raise ValueError(
+                f"`likelihood` must be a network of events {tuple(self.event_shape)} with a context, "
+                f"got events {tuple(likelihood.event_shape)} and context {likelihood.context}"
+            )
+
+    @property
+    def _decoded(self) -> int:
+        """Numbers that the decoder gives for a row."""
+        if isinstance(self.likelihood, AutoregressiveNetwork):
+            return self.likelihood.context
+        return self.visible * self.likelihood.num_parameters
+
+    @property
+    def _coded(self) -> int:
+        """Numbers that the decoder is given for a row."""
+        return self.latent * self.latent_law.width
+
+    def _encoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
+        outputs, width = self.latent * self.latent_law.num_parameters, self.conditional.width
+        if network == "dense":
+            return Dense(self.visible * width, hidden, outputs)
+        return ConvolutionalEncoder(self.event_shape, outputs, width=width)
+
+    def _decoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
+        if network == "dense" or isinstance(self.likelihood, AutoregressiveNetwork):
+            return Dense(self._coded, tuple(hidden)[::-1], self._decoded)
+        return ConvolutionalDecoder(self._coded, self.event_shape, self.likelihood.num_parameters)
+
+
+def _check_outputs(name: str, out: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise unless a network gave as many numbers for a row as it should."""
+    if out[0].numel() != math.prod(shape):
+        raise ValueError(f"`{name}` must return (rows,) + {shape}, in any shape of as many, got {tuple(out.shape)}")
+
+
+def _shape(x: object) -> object:
+    return tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+
+
+__all__ = ["VAE"]

@@ -1,0 +1,59 @@
+"""Layers of hidden units from one vector to another, such as encoders and decoders are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+
+class Dense(nn.Sequential):
+    """A network of fully connected layers; what comes in is flattened behind the rows.
+
+    Args:
+        inputs: numbers that come in.
+        hidden: units of each hidden layer; none at all leaves one linear map.
+        outputs: numbers that go out, without an activation.
+        activation: makes the module behind each hidden layer.
+
+    Raises:
+        ValueError: a layer has no units.
+
+    Example:
+        >>> import torch
+        >>> Dense(6, (4, 4), 3)(torch.zeros(5, 2, 3)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], outputs: int, activation: Callable[[], nn.Module] = nn.SiLU
+    ) -> None:
+        if min(inputs, outputs, *hidden) < 1:
+            raise ValueError(f"every layer must have at least one unit, got {[inputs, *hidden, outputs]}")
+        layers: list[nn.Module] = []
+        for before, after in pairwise((inputs, *hidden)):
+            layers += [nn.Linear(before, after), activation()]
+        super().__init__(*layers, nn.Linear(hidden[-1] if hidden else inputs, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map rows.
+
+        Args:
+            x: (rows, ...) of ``inputs`` numbers each.
+
+        Returns:
+            (rows, outputs).
+        """
+        out: Tensor = super().forward(x.flatten(1))
+        return out
+
+    @property
+    def bias(self) -> Tensor:
+        """The bias of the last layer."""
+        last = self[-1].bias
+        assert isinstance(last, Tensor)
+        return last
+
+
+__all__ = ["Dense"]
