@@ -19,6 +19,7 @@ from pyro_gen.distributions.conditionals import (
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.factorised import Factorised
 from pyro_gen.distributions.fast_weights import FastPersistentChains
+from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart, covariance
 from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.distributions.order_agnostic import OrderAgnostic
@@ -57,6 +58,7 @@ __all__ = [
     "Conditional",
     "ContrastiveDivergence",
     "CouplingGraph",
+    "CovarianceTransform",
     "DiscretizedLogisticConditional",
     "Enumeration",
     "Exact",
@@ -67,6 +69,7 @@ __all__ = [
     "GaussianUnits",
     "Generation",
     "Importance",
+    "InverseWishart",
     "LogEvidence",
     "LogPartition",
     "MultinomialUnits",
@@ -85,6 +88,7 @@ __all__ = [
     "UnitLayer",
     "Units",
     "WeightedChains",
+    "covariance",
     "ising_lattice",
     "lattice_edges",
 ]

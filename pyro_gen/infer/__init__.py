@@ -21,6 +21,15 @@ from pyro_gen.infer.likelihood import FreeEnergyGap, LogLikelihood, free_energy_
 from pyro_gen.infer.missing import Completions
 from pyro_gen.infer.moments import moment_gradient
 from pyro_gen.infer.population import population_annealing
+from pyro_gen.infer.relabelling import (
+    order_components,
+    permute_assignments,
+    permute_components,
+    permute_draws,
+    relabel_by_pivot,
+    relabel_by_probabilities,
+    relabel_iteratively,
+)
 from pyro_gen.infer.replica_exchange import ReplicaExchange, ReplicaInfo
 from pyro_gen.infer.sparsity import sparsity_penalty
 from pyro_gen.infer.wake_sleep import WakeSleep
@@ -59,7 +68,14 @@ __all__ = [
     "log_partition_bracket",
     "lower_bound",
     "moment_gradient",
+    "order_components",
+    "permute_assignments",
+    "permute_components",
+    "permute_draws",
     "population_annealing",
+    "relabel_by_pivot",
+    "relabel_by_probabilities",
+    "relabel_iteratively",
     "row_weights",
     "sparsity_penalty",
 ]

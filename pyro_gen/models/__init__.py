@@ -1,4 +1,4 @@
-"""Model/guide pairs: energy models inside larger Pyro programs, and models with latent variables."""
+"""Model/guide pairs: energy models inside larger Pyro programs, models with latent variables, mixtures."""
 
 from pyro_gen.models.bayes_classifier import BayesClassifier
 from pyro_gen.models.bayesian_rbm import BayesianRBM
@@ -6,6 +6,7 @@ from pyro_gen.models.belief_network import DeepBeliefNetwork, SigmoidBeliefNetwo
 from pyro_gen.models.boltzmann import DeepBoltzmannMachine
 from pyro_gen.models.discrete_vae import DiscreteVAE
 from pyro_gen.models.latent_use import LatentUse, warm_up
+from pyro_gen.models.mixture import BernoulliMixture, CategoricalMixture, EMResult, GaussianMixture, Mixture
 from pyro_gen.models.semi_supervised_vae import SemiSupervisedVAE
 from pyro_gen.models.vae import VAE
 
@@ -13,10 +14,15 @@ __all__ = [
     "VAE",
     "BayesClassifier",
     "BayesianRBM",
+    "BernoulliMixture",
+    "CategoricalMixture",
     "DeepBeliefNetwork",
     "DeepBoltzmannMachine",
     "DiscreteVAE",
+    "EMResult",
+    "GaussianMixture",
     "LatentUse",
+    "Mixture",
     "SemiSupervisedVAE",
     "SigmoidBeliefNetwork",
     "warm_up",

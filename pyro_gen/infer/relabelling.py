@@ -1,0 +1,303 @@
+"""Label switching undone: permutations of components for every draw, and what applies them.
+
+Components of a mixture have no order, so every draw of a sampler may number them as it likes, and means over draws say
+nothing. The functions here take arrays or tensors whose leading dimensions are the draws, [chain, draw] for instance,
+and return what they were given: arrays for arrays, tensors for tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+def order_components(key: Array) -> Array:
+    """Permutations that put components in the order of a key.
+
+    Args:
+        key: a number for each component of each draw, (..., components), such as a mean's first coordinate.
+
+    Returns:
+        Permutations, (..., components), int64: component j becomes what was component ``permutations[..., j]``.
+
+    Raises:
+        ValueError: ``key`` has no components, or NaN.
+
+    Example:
+        >>> order_components(torch.tensor([[2.0, 0.0, 1.0]]))
+        tensor([[1, 2, 0]])
+    """
+    values = _tensor("key", key, 1)
+    return _like(key, values.argsort(dim=-1, stable=True))
+
+
+def relabel_by_pivot(assignments: Array, pivot: Array, components: int) -> Array:
+    r"""Equivalence classes representatives (ECR): permutations under which draws of the assignments agree with a pivot.
+
+    .. math:: \tau^{(t)} = \arg\max_\tau \sum_i 1\bigl[\tau(z_i^{(t)}) = z_i^*\bigr]
+
+    Args:
+        assignments: components of the rows, (..., rows), integers.
+        pivot: components of the rows in one good draw, such as the most probable one, (rows,).
+        components: their number.
+
+    Returns:
+        Permutations, (..., components), int64.
+
+    Raises:
+        ValueError: an assignment is out of range, or ``pivot`` has another number of rows.
+
+    References:
+        Papastamoulis and Iliopoulos (2010), An artificial allocations based solution to the label switching problem in
+        Bayesian analysis of mixture models, Journal of Computational and Graphical Statistics 19.
+
+    Example:
+        >>> relabel_by_pivot(torch.tensor([[1, 1, 0], [0, 0, 1]]), torch.tensor([0, 0, 1]), 2)
+        tensor([[1, 0],
+                [0, 1]])
+    """
+    z, best = _assignments(assignments, components), _assignments(pivot, components, "pivot")
+    if best.shape != z.shape[-1:]:
+        raise ValueError(f"`pivot` must have shape ({z.shape[-1]},) like the rows, got {tuple(best.shape)}")
+    permutations = _agree(z.flatten(0, -2), best, components)
+    return _like(assignments, permutations.view(*z.shape[:-1], components))
+
+
+def relabel_iteratively(assignments: Array, components: int, start: Array | None = None, num_steps: int = 100) -> Array:
+    """ECR whose pivot is the most frequent component of each row, over and over until nothing changes.
+
+    Args:
+        assignments: components of the rows, (..., rows), integers.
+        components: their number.
+        start: permutations to start from, (..., components); None for none.
+        num_steps: rounds at most.
+
+    Returns:
+        Permutations, (..., components), int64.
+
+    Raises:
+        ValueError: an assignment is out of range, or ``start`` has another shape.
+
+    References:
+        Papastamoulis (2016), label.switching: an R package for dealing with the label switching problem in MCMC
+        outputs, Journal of Statistical Software 69, algorithm ECR-ITERATIVE-1.
+
+    Example:
+        >>> relabel_iteratively(torch.tensor([[0, 0, 1], [1, 1, 0], [0, 0, 1]]), 2)
+        tensor([[0, 1],
+                [1, 0],
+                [0, 1]])
+    """
+    z = _assignments(assignments, components)
+    flat, permutations = z.flatten(0, -2), _start(start, z.shape[:-1], components)
+    for _ in range(num_steps):
+        known = _renumber(flat, permutations)
+        votes = torch.stack([(known == k).sum(0) for k in range(components)], -1)
+        found = _agree(flat, votes.argmax(-1), components)
+        if torch.equal(found, permutations):
+            break
+        permutations = found
+    return _like(assignments, permutations.view(*z.shape[:-1], components))
+
+
+def relabel_by_probabilities(responsibilities: Array, start: Array | None = None, num_steps: int = 100) -> Array:
+    r"""Permutations under which the draws' classification probabilities are close to their mean, in Kullback-Leibler.
+
+    .. math:: \min_{\tau, q} \sum_t \sum_i \sum_j p^{(t)}_{i \tau_t(j)} \log \frac{p^{(t)}_{i \tau_t(j)}}{q_{ij}}
+
+    Args:
+        responsibilities: p(z = k | x_i) of each row under each draw, (..., rows, components).
+        start: permutations to start from, (..., components); None for none.
+        num_steps: rounds at most.
+
+    Returns:
+        Permutations, (..., components), int64.
+
+    Raises:
+        ValueError: the probabilities are negative or do not sum to one, or ``start`` has another shape.
+
+    References:
+        Stephens (2000), Dealing with label switching in mixture models, Journal of the Royal Statistical Society B 62,
+        algorithm 2.
+
+    Example:
+        >>> p = torch.tensor([[[0.9, 0.1], [0.2, 0.8]], [[0.1, 0.9], [0.7, 0.3]]])
+        >>> relabel_by_probabilities(p)
+        tensor([[0, 1],
+                [1, 0]])
+    """
+    p = _tensor("responsibilities", responsibilities, 2).double()
+    if not ((p >= 0).all() and torch.allclose(p.sum(-1), p.new_ones(()), atol=1e-3)):
+        raise ValueError("`responsibilities` must be probabilities, (..., rows, components), that sum to one")
+    batch, components = p.shape[:-2], p.shape[-1]
+    flat, permutations = p.flatten(0, -3) if batch else p.unsqueeze(0), _start(start, batch, components)
+    tiny = torch.finfo(flat.dtype).tiny
+    own = torch.xlogy(flat, flat.clamp_min(tiny)).sum(1)
+    for _ in range(num_steps):
+        known = flat.gather(-1, permutations.unsqueeze(1).expand_as(flat))
+        log_q = known.mean(0).clamp_min(tiny).log()
+        cost = own.unsqueeze(-1) - torch.einsum("tia,ij->taj", flat, log_q)
+        found = _assign(cost)
+        if torch.equal(found, permutations):
+            break
+        permutations = found
+    return _like(responsibilities, permutations.view(*batch, components))
+
+
+def permute_components(values: Array, permutations: Array, axis: int | None = None) -> Array:
+    """Put the components of draws in the order that permutations say.
+
+    Args:
+        values: draws of a site, (...) + its shape, with the leading dimensions of the permutations.
+        permutations: (..., components).
+        axis: the site's dimension of components, counted from the first dimension of ``values``; None for the first
+            one after the draws.
+
+    Returns:
+        Shape of ``values``; component j is what was component ``permutations[..., j]``.
+
+    Raises:
+        ValueError: shapes do not fit.
+
+    Example:
+        >>> permute_components(torch.tensor([[10.0, 20.0]]), torch.tensor([[1, 0]]))
+        tensor([[20., 10.]])
+    """
+    x, order = torch.as_tensor(values), _permutations(permutations)
+    batch = order.dim() - 1
+    place = batch if axis is None else axis % x.dim()
+    if x.shape[:batch] != order.shape[:-1] or place < batch or x.dim() <= place or x.shape[place] != order.shape[-1]:
+        raise ValueError(
+            f"`values` must have shape {tuple(order.shape[:-1])} + (..., {order.shape[-1]}, ...) with the components "
+            f"at `axis` {place}, got {tuple(x.shape)}"
+        )
+    shape = [1] * x.dim()
+    shape[:batch], shape[place] = order.shape[:-1], order.shape[-1]
+    return _like(values, x.gather(place, order.to(x.device).view(shape).expand(x.shape)))
+
+
+def permute_assignments(assignments: Array, permutations: Array) -> Array:
+    """Renumber the components that rows are assigned to.
+
+    Args:
+        assignments: components of the rows, (..., rows), integers.
+        permutations: (..., components).
+
+    Returns:
+        Shape of ``assignments``; what was component ``permutations[..., j]`` is j.
+
+    Raises:
+        ValueError: shapes do not fit, or an assignment is out of range.
+
+    Example:
+        >>> permute_assignments(torch.tensor([[0, 0, 1]]), torch.tensor([[1, 0]]))
+        tensor([[1, 1, 0]])
+    """
+    order = _permutations(permutations)
+    z = _assignments(assignments, order.shape[-1])
+    if z.shape[:-1] != order.shape[:-1]:
+        raise ValueError(f"`assignments` must have shape {tuple(order.shape[:-1])} + (rows,), got {tuple(z.shape)}")
+    return _like(assignments, _renumber(z, order))
+
+
+def permute_draws(draws: Mapping[str, Array], permutations: Array, axes: Mapping[str, int | None]) -> dict[str, Array]:
+    """Put the components of several sites in the order that permutations say, and leave the other sites alone.
+
+    Args:
+        draws: by site, (...) + its shape.
+        permutations: (..., components).
+        axes: for each site with components its dimension of them, as in :func:`permute_components`.
+
+    Returns:
+        All sites.
+
+    Raises:
+        ValueError: ``axes`` names a site that is not there, or shapes do not fit.
+
+    Example:
+        >>> draws = {"locs": torch.tensor([[1.0, 2.0]]), "noise": torch.tensor([0.5])}
+        >>> permute_draws(draws, torch.tensor([[1, 0]]), {"locs": None})
+        {'locs': tensor([[2., 1.]]), 'noise': tensor([0.5000])}
+    """
+    if unknown := sorted(axes.keys() - draws.keys()):
+        raise ValueError(f"`axes` must name sites among {sorted(draws)}, got unknown {unknown}")
+    return {
+        name: permute_components(value, permutations, axes[name]) if name in axes else value
+        for name, value in draws.items()
+    }
+
+
+def _agree(z: Tensor, pivot: Tensor, components: int) -> Tensor:
+    """Permutations of draws (draws, rows) that agree best with the pivot."""
+    pairs = z * components + pivot
+    table = torch.zeros(len(z), components * components, dtype=torch.float64, device=z.device)
+    table.scatter_add_(1, pairs, torch.ones_like(pairs, dtype=table.dtype))
+    return _assign(-table.view(-1, components, components))
+
+
+def _assign(cost: Tensor) -> Tensor:
+    """The cheapest permutations: cost (draws, old component, new component)."""
+    try:
+        solve: Any = import_module("scipy.optimize").linear_sum_assignment
+    except ImportError as error:
+        raise ImportError(f"relabelling needs SciPy: pip install scipy ({error})") from error
+    table = cost.mT.cpu().numpy()
+    return torch.from_numpy(np.stack([solve(own)[1] for own in table])).long().to(cost.device)
+
+
+def _renumber(z: Tensor, permutations: Tensor) -> Tensor:
+    return permutations.argsort(-1).to(z.device).gather(-1, z)
+
+
+def _start(start: Tensor | np.ndarray | None, batch: torch.Size, components: int) -> Tensor:
+    if start is None:
+        return torch.arange(components).expand(batch.numel(), components)
+    order = _permutations(start)
+    if order.shape != (*batch, components):
+        raise ValueError(f"`start` must have shape {(*batch, components)}, got {tuple(order.shape)}")
+    return order.reshape(-1, components)
+
+
+def _tensor(name: str, values: Tensor | np.ndarray, least: int) -> Tensor:
+    x = torch.as_tensor(values)
+    if x.dim() < least or 0 in x.shape or x.isnan().any():
+        raise ValueError(
+            f"`{name}` must have at least {least} dimensions, none empty, and no NaN, got {tuple(x.shape)}"
+        )
+    return x
+
+
+def _assignments(values: Tensor | np.ndarray, components: int, name: str = "assignments") -> Tensor:
+    z = _tensor(name, values, 1)
+    if z.is_floating_point() or not ((z >= 0) & (z < components)).all():
+        raise ValueError(f"`{name}` must be integers from 0 to {components - 1}, got {z.dtype} or other values")
+    return z.long()
+
+
+def _permutations(values: Tensor | np.ndarray) -> Tensor:
+    order = _tensor("permutations", values, 1)
+    if not torch.equal(order.sort(-1).values, torch.arange(order.shape[-1], device=order.device).expand_as(order)):
+        raise ValueError(f"`permutations` must hold 0 to {order.shape[-1] - 1} once in every draw, got other numbers")
+    return order.long()
+
+
+def _like(given: Array, result: Tensor) -> Array:
+    return result.cpu().numpy() if isinstance(given, np.ndarray) else result
+
+
+__all__ = [
+    "order_components",
+    "permute_assignments",
+    "permute_components",
+    "permute_draws",
+    "relabel_by_pivot",
+    "relabel_by_probabilities",
+    "relabel_iteratively",
+]

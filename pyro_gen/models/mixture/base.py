@@ -1,0 +1,574 @@
+"""What all mixtures share: the programs, the guide, and what users read off them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+from torch.distributions import biject_to, constraints
+from torch.distributions.transforms import Transform
+
+from pyro_gen.models.mixture.em import EMResult, Objective, best_of_starts
+from pyro_gen.models.mixture.initialisation import assign
+from pyro_gen.models.mixture.law import Parameters, RowLaw
+from pyro_gen.models.mixture.rows import Rows, make_rows
+from pyro_gen.models.mixture.weights import LAWS, WeightLaw, log_weights, sample_weights, sticks_of
+from pyro_gen.models.mixture.weights import mode as mode_of_weights
+
+GuideLaw = Literal["normal", "delta"]
+SPREAD = 0.05
+"""Initial standard deviation of the guide, in its unconstrained coordinates."""
+
+
+class Site(NamedTuple):
+    """A continuous site: dimensions of its event, whether it has one for each component, and its coordinates."""
+
+    event_dim: int
+    per_component: bool
+    transform: Transform
+
+
+class Mixture(nn.Module, ABC):
+    r"""A mixture of rows, :math:`p(x) = \sum_k \pi_k\, p(x | \theta_k)`, with priors; base of the families.
+
+    ``model`` enumerates the components z of the rows (``SVI`` with ``TraceEnum_ELBO``, NUTS, ``infer_discrete``);
+    ``marginal`` is the same joint density with z summed out (``Trace_ELBO``, NUTS: faster). The sites are the
+    parameters of the components in the plate ``components``, the weights, and ``z`` and ``x`` in the plate ``rows``.
+    What a user reads off the mixture is by default that of the guide's ``point``, which ``fit_em``, ``initialise`` and
+    SVI move; every such method also takes draws of a sampler as ``parameters``.
+
+    Args:
+        components: number of components; of a Dirichlet process the truncation.
+        features: columns of a row.
+        size: rows of the whole data set, which scales minibatches.
+        weights: the prior of the weights, "dirichlet" or "dirichlet process" (truncated stick-breaking).
+        concentration: alpha of every weight, or of the process.
+        guide: "normal" (independent normals in unconstrained coordinates) or "delta" (the posterior's mode).
+        like: a tensor whose dtype and device the parameters get.
+
+    Raises:
+        ValueError: a size is below 1, or an argument is none of its choices.
+    """
+
+    concentration: Tensor
+
+    def __init__(
+        self,
+        components: int,
+        features: int,
+        size: int,
+        weights: WeightLaw,
+        concentration: float,
+        guide: GuideLaw,
+        like: Tensor,
+    ) -> None:
+        super().__init__()
+        if min(components, features, size) < 1:
+            raise ValueError(
+                f"`components`, `features` and `size` must be at least 1, got {components}, {features} and {size}"
+            )
+        if weights not in LAWS or guide not in ("normal", "delta"):
+            raise ValueError(
+                f'`weights` must be "dirichlet" or "dirichlet process" and `guide` "normal" or "delta", '
+                f"got {weights!r} and {guide!r}"
+            )
+        if not concentration > 0:
+            raise ValueError(f"`concentration` must be above 0, got {concentration}")
+        self.components, self.features, self.size = components, features, size
+        self.weight_law, self.guide_law = weights, guide
+        self.register_buffer("concentration", like.new_tensor(concentration))
+        self.location, self.log_spread = nn.ParameterDict(), nn.ParameterDict()
+
+    # ---- the programs
+
+    def model(self, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """The generative program: parameters, a component for each row, the row.
+
+        Args:
+            x: rows to observe, (rows, features), NaN where a cell is missing; None draws ``size`` rows.
+            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+
+        Returns:
+            The rows.
+        """
+        parameters, rows = self._sampled(), self._given(x, mask)
+        with pyro.plate("rows", self.size, subsample=None if rows is None else rows.x):
+            law = dist.Categorical(logits=parameters["log_weights"])
+            z = pyro.sample("z", law, infer={"enumerate": "parallel"})
+            return self._observe(parameters, z, rows)
+
+    def marginal(self, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """The same program with the components of the rows summed out.
+
+        Args:
+            x: as for ``model``.
+            mask: as for ``model``.
+
+        Returns:
+            The rows.
+        """
+        parameters, rows = self._sampled(), self._given(x, mask)
+        with pyro.plate("rows", self.size, subsample=None if rows is None else rows.x):
+            return self._observe(parameters, None, rows)
+
+    def guide(self, x: Tensor | None = None, mask: Tensor | None = None) -> None:
+        """The laws of the continuous sites; the components of the rows are enumerated.
+
+        Args:
+            x: ignored.
+            mask: ignored.
+        """
+        pyro.module("mixture", self)
+        plate = self._plate()
+        for name, site in self.sites().items():
+            with plate if site.per_component else nullcontext():
+                pyro.sample(name, self._guide_law(name, site))
+
+    def _plate(self) -> AbstractContextManager[Any]:
+        plate: AbstractContextManager[Any] = pyro.plate("components", self.components)
+        return plate
+
+    def _guide_law(self, name: str, site: Site) -> TorchDistribution:
+        location = self.location[name]
+        if self.guide_law == "delta":
+            return dist.Delta(site.transform(location), event_dim=site.event_dim)
+        flat = site.transform.domain.event_dim + site.event_dim - site.transform.codomain.event_dim
+        base = dist.Normal(location, self.log_spread[name].exp()).to_event(flat)
+        return dist.TransformedDistribution(base, [site.transform])
+
+    def _given(self, x: Tensor | None, mask: Tensor | None) -> Rows | None:
+        if x is None and mask is not None:
+            raise ValueError("`mask` must come with `x`, got a mask alone")
+        return None if x is None else self.rows(x, mask)
+
+    def _observe(self, parameters: Parameters, z: Tensor | None, rows: Rows | None) -> Tensor:
+        if rows is None:
+            return pyro.sample("x", RowLaw(self, parameters, z))
+        value = rows.x if rows.mask is None else torch.where(rows.mask, rows.x, torch.nan)
+        given = replace(rows, source=value)
+        return pyro.sample("x", RowLaw(self, parameters, z, given), obs=value)
+
+    def _sampled(self) -> dict[str, Tensor]:
+        """Sample all continuous sites; the canonical parameters."""
+        log_w = sample_weights(self.weight_law, self.components, self.concentration)
+        log_w = log_w.unsqueeze(0) if log_w.dim() == 1 else log_w
+        return {"log_weights": log_w, **self.sample_components()}
+
+    # ---- what a family defines
+
+    @abstractmethod
+    def sample_components(self) -> dict[str, Tensor]:
+        """Sample the parameters of the components, in the plate where they have one; the canonical parameters."""
+
+    @abstractmethod
+    def component_sites(self) -> dict[str, Site]:
+        """The sites of the components' parameters."""
+
+    @abstractmethod
+    def canonical(self, values: Parameters) -> dict[str, Tensor]:
+        """The canonical parameters, (..., components or 1) + event, from the values of the sites or their like."""
+
+    @abstractmethod
+    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
+        """Log density of the observed cells of every row under every component, (..., rows, components)."""
+
+    @abstractmethod
+    def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
+        """Rows given their components, shape of ``z`` + (features,)."""
+
+    @abstractmethod
+    def m_step(self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective) -> Parameters:
+        """Values of the components' sites that the expected complete data make most probable."""
+
+    @abstractmethod
+    def floor_reached(self, rows: Rows, point: Parameters) -> bool:
+        """Whether a component is as narrow as it may get: likelihood has become degenerate."""
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """Free parameters of the weights and the components."""
+
+    def rows(self, x: object, mask: Tensor | None = None) -> Rows:
+        """Check rows, and tell missing cells from observed ones.
+
+        Args:
+            x: (rows, features), NaN where a cell is missing.
+            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+
+        Returns:
+            The rows.
+
+        Raises:
+            ValueError: they are no rows of this mixture.
+        """
+        rows = make_rows(x, mask, self.features)
+        if rows.x.dtype != self.concentration.dtype or rows.x.device != self.concentration.device:
+            own, got = self.concentration, rows.x
+            raise ValueError(
+                f"`x` must be {own.dtype} on {own.device} like the mixture, got {got.dtype} on {got.device}"
+            )
+        return rows
+
+    # ---- the guide's point
+
+    def sites(self) -> dict[str, Site]:
+        """The continuous sites by name, in the order of the model."""
+        if self.components == 1:
+            return self.component_sites()
+        if self.weight_law == "dirichlet":
+            return {"weights": Site(1, False, biject_to(constraints.simplex)), **self.component_sites()}
+        return {"sticks": Site(1, False, biject_to(constraints.unit_interval)), **self.component_sites()}
+
+    def point(self) -> dict[str, Tensor]:
+        """The values of all continuous sites at the guide's centre, its medians; ``weights`` too.
+
+        Returns:
+            Values by site.
+        """
+        values = {name: site.transform(self.location[name]) for name, site in self.sites().items()}
+        return {**values, **self.derived(values)}
+
+    def derived(self, values: Parameters) -> dict[str, Tensor]:
+        """What the program makes of the values of its sites: ``weights`` from sticks, and the family's own.
+
+        Args:
+            values: values or draws by site, (...) + event.
+
+        Returns:
+            By name.
+        """
+        if self.components == 1:
+            return {"weights": self.concentration.new_ones(1)}
+        if self.weight_law == "dirichlet process" and "sticks" in values:
+            return {"weights": log_weights(values["sticks"], self.weight_law).exp()}
+        return {}
+
+    @torch.no_grad()
+    def set_point(self, values: Parameters) -> None:
+        """Move the guide's centre.
+
+        Args:
+            values: the values of all continuous sites; ``weights`` serves for ``sticks``.
+
+        Raises:
+            ValueError: a site is missing, or has another shape.
+        """
+        values = dict(values)
+        if "sticks" in self.sites() and "sticks" not in values and "weights" in values:
+            values["sticks"] = sticks_of(values["weights"])
+        for name, site in self.sites().items():
+            if name not in values:
+                raise ValueError(f"`values` must have the sites {list(self.sites())}, got {list(values)}")
+            location = site.transform.inv(_inside(name, values[name]))
+            if name in self.location and self.location[name].shape != location.shape:
+                want = tuple(site.transform(self.location[name]).shape)
+                raise ValueError(f"`values` of {name!r} must have shape {want}, got {tuple(values[name].shape)}")
+            self._place(name, location)
+
+    def _place(self, name: str, location: Tensor) -> None:
+        if name in self.location:
+            self.location[name].copy_(location)
+            return
+        self.location[name] = nn.Parameter(location.clone())
+        if self.guide_law == "normal":
+            self.log_spread[name] = nn.Parameter(torch.full_like(location, SPREAD).log())
+
+    # ---- learning
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, mask: Tensor | None = None, method: str = "k-means++") -> None:
+        """Move the guide's centre to where one M step from a hard clustering of rows leads.
+
+        Args:
+            x: rows, NaN where a cell is missing.
+            mask: True where a cell is observed; None for wherever there is no NaN.
+            method: "k-means++" (seeds and Lloyd's steps, in columns of unit variance) or "random" assignments.
+
+        Raises:
+            ValueError: there are fewer rows than components, or ``method`` is neither.
+
+        References:
+            Arthur and Vassilvitskii (2007), k-means++: the advantages of careful seeding.
+        """
+        rows = self.rows(x, mask)
+        self.set_point(self.start(rows, "posterior", method))
+
+    def start(self, rows: Rows, objective: Objective, method: str = "k-means++") -> dict[str, Tensor]:
+        """Values of the sites from a hard clustering, as EM starts.
+
+        Args:
+            rows: checked rows.
+            objective: of the M step.
+            method: of :meth:`initialise`.
+        """
+        if len(rows.x) < self.components:
+            raise ValueError(
+                f"`components` must be at most the number of rows, got {self.components} and {len(rows.x)}"
+            )
+        labels = assign(self.encoded(rows), self.components, method)
+        responsibilities = nn.functional.one_hot(labels, self.components).to(rows.x.dtype)
+        return self.maximised(rows, responsibilities, self.point(), objective)
+
+    def encoded(self, rows: Rows) -> Tensor:
+        """The table in which rows are clustered, complete, (rows, ...)."""
+        return rows.imputed()
+
+    def maximised(
+        self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
+    ) -> dict[str, Tensor]:
+        """The M step: values of all sites.
+
+        Args:
+            rows: checked rows.
+            responsibilities: (rows, components).
+            point: the values before.
+            objective: with or without the prior.
+        """
+        values = dict(self.m_step(rows, responsibilities, point, objective))
+        if self.components > 1:
+            counts, posterior = responsibilities.sum(0), objective == "posterior"
+            name = "weights" if self.weight_law == "dirichlet" else "sticks"
+            values[name] = mode_of_weights(counts, self.weight_law, self.concentration, posterior)
+        return {**values, **self.derived(values)}
+
+    def check_mode(self) -> None:
+        """Weights of Dirichlet laws below 1 have no mode.
+
+        Raises:
+            ValueError: ``concentration`` is below 1.
+        """
+        if self.components > 1 and not self.concentration >= 1:
+            raise ValueError(
+                f"`concentration` must be at least 1 for the posterior to have a mode, got "
+                f'{self.concentration.item():g}: use objective="likelihood", or SVI'
+            )
+
+    @torch.no_grad()
+    def log_prior(self, values: Parameters) -> Tensor:
+        """Log density of the continuous sites, as the program scores them.
+
+        Args:
+            values: by site.
+
+        Returns:
+            A scalar.
+        """
+        trace = poutine.trace(poutine.condition(self._sampled, data=dict(values))).get_trace()
+        total: Tensor = torch.as_tensor(trace.log_prob_sum()).to(self.concentration)
+        return total
+
+    @torch.no_grad()
+    def fit_em(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        *,
+        objective: Objective = "posterior",
+        num_starts: int = 5,
+        num_steps: int = 1000,
+        tolerance: float = 1e-7,
+    ) -> EMResult:
+        """Expectation maximisation with exact steps, from several starts; the best is kept as the guide's centre.
+
+        Args:
+            x: rows, (rows, features), NaN where a cell is missing (at random: the others are what is fitted).
+            mask: True where a cell is observed; None for wherever there is no NaN.
+            objective: "posterior" (its mode, in the coordinates of the sites) or "likelihood" (maximum likelihood).
+            num_starts: starts by k-means++; 0 goes on from the present point.
+            num_steps: steps of each start, at most.
+            tolerance: stop where a step gains less than this, in nats a row.
+
+        Returns:
+            What was reached, step by step.
+
+        Raises:
+            ValueError: the rows are none of this mixture, fewer than components, or the prior has no mode.
+
+        References:
+            Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm. Ghahramani
+            and Jordan (1994), Supervised learning from incomplete data via an EM approach (missing cells).
+        """
+        if objective == "posterior":
+            self.check_mode()
+        result, values = best_of_starts(self, self.rows(x, mask), objective, num_starts, num_steps, tolerance)
+        self.set_point(values)
+        return result
+
+    # ---- what users read off
+
+    def log_joint(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
+        """Log p(x, z) of every row and component, in nats; missing cells are summed out.
+
+        Args:
+            x: rows, (rows, features), NaN where a cell is missing.
+            mask: True where a cell is observed; None for wherever there is no NaN.
+            parameters: values or draws of the sites, (...) + their shapes; None for the guide's point.
+
+        Returns:
+            Shape (..., rows, components).
+
+        Raises:
+            ValueError: the rows are no rows of this mixture, or a site is missing.
+        """
+        own = self.completed(self.point() if parameters is None else parameters)
+        return self.log_table(self.rows(x, mask), own) + own["log_weights"]
+
+    def completed(self, values: Parameters) -> dict[str, Tensor]:
+        """The canonical parameters and ``log_weights`` (..., 1, components), from values or draws of the sites.
+
+        Args:
+            values: by site.
+
+        Raises:
+            ValueError: a site is missing.
+        """
+        values = {**values, **self.derived(values)}
+        wanted = {"weights", *self.component_sites()} - ({"weights"} if self.components == 1 else set())
+        if missing := sorted(wanted - values.keys() - self.replaceable(values)):
+            raise ValueError(f"`parameters` must have the sites {sorted(wanted)}, got none for {missing}")
+        log_w = log_weights(values["weights"], "dirichlet").unsqueeze(-2)
+        return {"log_weights": log_w, **self.canonical(values)}
+
+    def replaceable(self, values: Parameters) -> set[str]:
+        """Sites for which the values hold something that serves as well."""
+        return set()
+
+    def responsibilities(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
+        """Probabilities of the components given the rows, p(z | x).
+
+        Args:
+            x: rows.
+            mask: as for :meth:`log_joint`.
+            parameters: as for :meth:`log_joint`.
+
+        Returns:
+            Shape (..., rows, components).
+        """
+        return self.log_joint(x, mask, parameters).softmax(-1)
+
+    def predict(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
+        """The most probable component of every row.
+
+        Args:
+            x: rows.
+            mask: as for :meth:`log_joint`.
+            parameters: as for :meth:`log_joint`.
+
+        Returns:
+            Components, (..., rows).
+        """
+        return self.log_joint(x, mask, parameters).argmax(-1)
+
+    def log_likelihood(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
+        """Log density of every row, in nats; that of the observed cells where some are missing.
+
+        Args:
+            x: rows.
+            mask: as for :meth:`log_joint`.
+            parameters: as for :meth:`log_joint`.
+
+        Returns:
+            Shape (..., rows).
+        """
+        return self.log_joint(x, mask, parameters).logsumexp(-1)
+
+    @torch.no_grad()
+    def score(self, x: Tensor, mask: Tensor | None = None) -> float:
+        """Mean log likelihood in nats a row, at the guide's point.
+
+        Args:
+            x: rows.
+            mask: as for :meth:`log_joint`.
+        """
+        return self.log_likelihood(x, mask).double().mean().item()
+
+    @torch.no_grad()
+    def aic(self, x: Tensor, mask: Tensor | None = None) -> float:
+        """Akaike's information criterion at the guide's point; the smaller the better.
+
+        Args:
+            x: the rows that were fitted, by maximum likelihood.
+            mask: as for :meth:`log_joint`.
+
+        References:
+            Akaike (1974), A new look at the statistical model identification.
+        """
+        return 2 * self.num_parameters - 2 * self.log_likelihood(x, mask).double().sum().item()
+
+    @torch.no_grad()
+    def bic(self, x: Tensor, mask: Tensor | None = None) -> float:
+        """The Bayesian information criterion at the guide's point; the smaller the better.
+
+        Args:
+            x: the rows that were fitted, by maximum likelihood.
+            mask: as for :meth:`log_joint`.
+
+        References:
+            Schwarz (1978), Estimating the dimension of a model.
+        """
+        penalty = self.num_parameters * torch.tensor(float(len(x))).log().item()
+        return penalty - 2 * self.log_likelihood(x, mask).double().sum().item()
+
+    @torch.no_grad()
+    def sample(self, num_samples: int, parameters: Parameters | None = None) -> tuple[Tensor, Tensor]:
+        """Draw rows and their components.
+
+        Args:
+            num_samples: rows to draw.
+            parameters: values of the sites; None for the guide's point. Draws (...) give rows of each.
+
+        Returns:
+            Rows (..., num_samples, features) and components (..., num_samples).
+
+        Raises:
+            ValueError: ``num_samples`` is below 1.
+        """
+        if num_samples < 1:
+            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+        own = self.completed(self.point() if parameters is None else parameters)
+        log_w = own["log_weights"]
+        z = torch.distributions.Categorical(logits=log_w.expand(*log_w.shape[:-2], num_samples, -1)).sample()
+        return self.draw(z, own), z
+
+    @torch.no_grad()
+    def occupied(self, x: Tensor, parameters: Parameters, mask: Tensor | None = None) -> Tensor:
+        """Number of components that hold rows, in a draw of z for each draw of the parameters: the posterior of K.
+
+        Args:
+            x: rows.
+            parameters: draws of the sites, (...) + their shapes.
+            mask: as for :meth:`log_joint`.
+
+        Returns:
+            Counts, (...), int64.
+        """
+        z = torch.distributions.Categorical(logits=self.log_joint(x, mask, parameters)).sample()
+        return nn.functional.one_hot(z, self.components).amax(-2).sum(-1)
+
+
+def _inside(name: str, value: Tensor) -> Tensor:
+    """Weights, sticks and probabilities off the very ends, whose unconstrained coordinates are infinite."""
+    if name not in ("weights", "sticks", "probs"):
+        return value
+    eps = torch.finfo(value.dtype).eps
+    return value.clamp(eps, 1 - eps) if name != "weights" else value.clamp_min(eps) / value.clamp_min(eps).sum()
+
+
+def check_prior(name: str, value: Mapping[str, float] | Tensor | float, positive: bool = True) -> None:
+    """Raise where a number of a prior is not above zero."""
+    tensor = torch.as_tensor(value)
+    if positive and not (tensor > 0).all():
+        raise ValueError(f"`{name}` must be above 0, got {tensor.min().item():g}")
+
+
+__all__ = ["GuideLaw", "Mixture", "Site", "check_prior"]

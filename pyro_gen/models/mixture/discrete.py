@@ -1,0 +1,415 @@
+"""Mixtures of binary and of categorical rows: latent class analysis."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+
+from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
+from pyro_gen.models.mixture.em import Objective
+from pyro_gen.models.mixture.law import Parameters, take
+from pyro_gen.models.mixture.rows import Rows, make_rows
+from pyro_gen.models.mixture.weights import WeightLaw
+
+
+class _DiscreteMixture(Mixture):
+    """Components under which features are independent, with the site ``probs``."""
+
+    alpha: Tensor
+
+    def _register(self, alpha: Tensor) -> None:
+        """Keep the prior's pseudo-counts, (..., values), and start where the prior's mean is, a little apart."""
+        if not (alpha > 0).all() or not alpha.isfinite().all():
+            raise ValueError(f"the prior's pseudo-counts must be finite and above 0, got {alpha.min().item():g}")
+        self.register_buffer("alpha", alpha)
+        mean = alpha / alpha.sum(-1, keepdim=True)
+        place = torch.linspace(-1, 1, self.components + 2).to(alpha)[1:-1]
+        value = torch.arange(alpha.shape[-1]).to(alpha)
+        tilted = mean * (0.5 * place.view(-1, 1, 1) * (value - value.mean())).exp()
+        tilted = tilted / tilted.sum(-1, keepdim=True)
+        weights = alpha.new_full((self.components,), 1 / self.components)
+        self.set_point({"weights": weights, "probs": self._probs(tilted)})
+
+    @abstractmethod
+    def _probs(self, table: Tensor) -> Tensor:
+        """The value of the site from probabilities of all values, (..., features, values)."""
+
+    @abstractmethod
+    def _counts(self, rows: Rows, responsibilities: Tensor) -> Tensor:
+        """Expected rows of each component that have each value, (components, features, values)."""
+
+    def canonical(self, values: Parameters) -> dict[str, Tensor]:
+        """Probabilities as they are."""
+        return {"probs": values["probs"]}
+
+    def check_mode(self) -> None:
+        """Pseudo-counts below 1 pull probabilities to the very ends.
+
+        Raises:
+            ValueError: there are such, or ``concentration`` is below 1.
+        """
+        super().check_mode()
+        if not (self.alpha >= 1).all():
+            raise ValueError(
+                f"the prior's pseudo-counts must be at least 1 for the posterior to have a mode, got "
+                f'{self.alpha.min().item():g}: use objective="likelihood", or SVI'
+            )
+
+    def m_step(self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective) -> Parameters:
+        """Probabilities that the expected complete data make most probable.
+
+        Args:
+            rows: checked rows.
+            responsibilities: (rows, components).
+            point: the values before.
+            objective: with or without the prior.
+        """
+        counts = self._counts(rows, responsibilities)
+        if objective == "posterior":
+            counts = counts + self.alpha.clamp_min(1) - 1
+        total = counts.sum(-1, keepdim=True)
+        tiny = torch.finfo(counts.dtype).tiny
+        even = torch.full_like(counts, 1 / counts.shape[-1])
+        # A component that holds nothing, without a prior, says nothing.
+        return {"probs": self._probs(torch.where(total > tiny, counts / total.clamp_min(tiny), even))}
+
+    def floor_reached(self, rows: Rows, point: Parameters) -> bool:
+        """Never: the likelihood of discrete rows is bounded.
+
+        Args:
+            rows: checked rows.
+            point: values of the sites.
+        """
+        return False
+
+
+class BernoulliMixture(_DiscreteMixture):
+    r"""A mixture of rows of independent zeros and ones, under Beta priors.
+
+    .. math:: p(x) = \sum_k \pi_k \prod_d p_{kd}^{x_d} (1 - p_{kd})^{1 - x_d}, \qquad
+              p_{kd} \sim \mathrm{Beta}(a_d, b_d)
+
+    The sites are ``weights`` (``sticks`` of a Dirichlet process) and ``probs`` (components, features). See
+    :class:`Mixture` for the programs and for what can be read off.
+
+    Args:
+        components: number of components; of a Dirichlet process the truncation.
+        features: columns of a row.
+        size: rows of the whole data set, which scales minibatches.
+        weights: "dirichlet", or "dirichlet process" (truncated).
+        concentration: alpha of every weight, or of the process.
+        ones: a, (features,) or a number; above 1 it smooths what EM finds.
+        zeros: b, the same.
+        guide: "normal" or "delta".
+        dtype: of the parameters, where ``ones`` and ``zeros`` are numbers.
+
+    Raises:
+        ValueError: an argument is none of its choices, or out of range, or of another shape.
+
+    References:
+        Lazarsfeld and Henry (1968), Latent structure analysis. Bishop (2006), Pattern recognition and machine
+        learning, section 9.3.3.
+
+    Example:
+        >>> x = torch.bernoulli(torch.tensor([[0.9, 0.9, 0.1], [0.1, 0.2, 0.8]]).repeat(50, 1))
+        >>> mixture = BernoulliMixture.from_data(x, components=2)
+        >>> mixture.fit_em(x).converged
+        True
+        >>> mixture.predict(x).shape
+        torch.Size([100])
+    """
+
+    def __init__(
+        self,
+        components: int,
+        features: int,
+        size: int,
+        *,
+        weights: WeightLaw = "dirichlet",
+        concentration: float = 1.0,
+        ones: Tensor | float = 1.5,
+        zeros: Tensor | float = 1.5,
+        guide: GuideLaw = "normal",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        given = [value for value in (ones, zeros) if isinstance(value, Tensor)]
+        like = given[0] if given else torch.empty(0, dtype=dtype)
+        super().__init__(components, features, size, weights, concentration, guide, like)
+        columns = []
+        for name, value in (("zeros", zeros), ("ones", ones)):
+            tensor = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+            if tensor.shape not in ((), (features,)):
+                raise ValueError(f"`{name}` must have shape ({features},) or be a number, got {tuple(tensor.shape)}")
+            columns.append(tensor.expand(features))
+        self._register(torch.stack(columns, -1))
+
+    @classmethod
+    def from_data(
+        cls, x: Tensor, components: int, *, mask: Tensor | None = None, smoothing: float = 1.0, **settings: object
+    ) -> Self:
+        """A mixture whose prior shrinks every component towards the rates of the columns.
+
+        Args:
+            x: all rows of zeros and ones, (rows, features), NaN where a cell is missing.
+            components: number of components.
+            mask: True where a cell is observed; None for wherever there is no NaN.
+            smoothing: how many rows the prior adds to every component, at the columns' rates.
+            **settings: further arguments of the class.
+
+        Returns:
+            The mixture, its point set by k-means++.
+
+        Raises:
+            ValueError: there are fewer rows than components, or other values, or ``smoothing`` is below 0.
+        """
+        rows = make_rows(x, mask, x.shape[-1] if isinstance(x, Tensor) and x.dim() > 1 else 1)
+        _check_smoothing(smoothing)
+        # Half a row in each column keeps a column that is constant from having a rate of 0 or 1.
+        count = len(rows.x) if rows.mask is None else rows.mask.sum(0)
+        rate = (rows.x.sum(0) + 0.5) / (count + 1)
+        prior = {"ones": 1 + smoothing * rate, "zeros": 1 + smoothing * (1 - rate)}
+        mixture = cls(components, rows.x.shape[-1], len(rows.x), **{**prior, **settings})  # type: ignore[arg-type]
+        mixture.initialise(x, mask)
+        return mixture
+
+    def rows(self, x: object, mask: Tensor | None = None) -> Rows:
+        """Check rows of zeros and ones.
+
+        Args:
+            x: (rows, features), NaN where a cell is missing.
+            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+
+        Returns:
+            The rows.
+
+        Raises:
+            ValueError: they are no rows of this mixture, or other values.
+        """
+        rows = super().rows(x, mask)
+        if not ((rows.x == 0) | (rows.x == 1)).all():
+            raise ValueError("`x` must hold zeros and ones, and NaN for missing cells, got other values")
+        return rows
+
+    def component_sites(self) -> dict[str, Site]:
+        """The site of the probabilities."""
+        return {"probs": Site(1, True, biject_to(constraints.unit_interval))}
+
+    def sample_components(self) -> dict[str, Tensor]:
+        """Sample the probabilities."""
+        with self._plate():
+            return {"probs": pyro.sample("probs", dist.Beta(self.alpha[:, 1], self.alpha[:, 0]).to_event(1))}
+
+    def _probs(self, table: Tensor) -> Tensor:
+        return table[..., 1]
+
+    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
+        """Log probability of the observed cells of every row under every component, (..., rows, components).
+
+        Args:
+            rows: checked rows.
+            parameters: the canonical ones.
+        """
+        eps = torch.finfo(rows.x.dtype).eps
+        probs = parameters["probs"].clamp(eps, 1 - eps)
+        log_p, log_q = probs.log(), torch.log1p(-probs)
+        of_ones = rows.x @ (log_p - log_q).mT
+        if rows.mask is None:
+            return of_ones + log_q.sum(-1).unsqueeze(-2)
+        return of_ones + rows.mask.to(rows.x) @ log_q.mT
+
+    def _counts(self, rows: Rows, responsibilities: Tensor) -> Tensor:
+        ones = responsibilities.mT @ rows.x
+        own = responsibilities.sum(0).unsqueeze(-1) if rows.mask is None else responsibilities.mT @ rows.mask.to(rows.x)
+        return torch.stack([(own - ones).clamp_min(0), ones], -1)
+
+    def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
+        """Rows given their components.
+
+        Args:
+            z: components, (..., rows).
+            parameters: the canonical ones.
+        """
+        return torch.bernoulli(take(parameters["probs"], z, 1))
+
+    @property
+    def num_parameters(self) -> int:
+        """Free parameters of the weights and the probabilities."""
+        return self.components - 1 + self.components * self.features
+
+
+class CategoricalMixture(_DiscreteMixture):
+    r"""A mixture of rows of independent categories, under Dirichlet priors.
+
+    .. math:: p(x) = \sum_k \pi_k \prod_d p_{k d x_d}, \qquad p_{kd} \sim \mathrm{Dirichlet}(\alpha_d)
+
+    The sites are ``weights`` (``sticks`` of a Dirichlet process) and ``probs`` (components, features, values). Rows
+    hold the numbers 0 to values - 1 in a floating dtype, so that NaN can stand for a missing cell. See
+    :class:`Mixture` for the programs and for what can be read off.
+
+    Args:
+        components: number of components; of a Dirichlet process the truncation.
+        features: columns of a row.
+        values: number of values of a feature, the same for all: the largest.
+        size: rows of the whole data set, which scales minibatches.
+        weights: "dirichlet", or "dirichlet process" (truncated).
+        concentration: alpha of every weight, or of the process.
+        alpha: pseudo-counts of the values, (features, values), (values,) or a number; above 1 they smooth EM.
+        guide: "normal" or "delta".
+        dtype: of the parameters, where ``alpha`` is a number.
+
+    Raises:
+        ValueError: an argument is none of its choices, or out of range, or of another shape.
+
+    References:
+        Goodman (1974), Exploratory latent structure analysis using both identifiable and unidentifiable models.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 2.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]).repeat(20, 1)
+        >>> mixture = CategoricalMixture.from_data(x, components=2)
+        >>> mixture.fit_em(x).converged
+        True
+        >>> mixture.responsibilities(x).shape
+        torch.Size([80, 2])
+    """
+
+    def __init__(
+        self,
+        components: int,
+        features: int,
+        values: int,
+        size: int,
+        *,
+        weights: WeightLaw = "dirichlet",
+        concentration: float = 1.0,
+        alpha: Tensor | float = 1.5,
+        guide: GuideLaw = "normal",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        like = alpha if isinstance(alpha, Tensor) else torch.empty(0, dtype=dtype)
+        super().__init__(components, features, size, weights, concentration, guide, like)
+        if values < 2:
+            raise ValueError(f"`values` must be at least 2, got {values}")
+        tensor = torch.as_tensor(alpha, dtype=like.dtype, device=like.device)
+        if tensor.shape not in ((), (values,), (features, values)):
+            raise ValueError(
+                f"`alpha` must have shape ({features}, {values}), ({values},) or be a number, got {tuple(tensor.shape)}"
+            )
+        self.values = values
+        self._register(tensor.expand(features, values).clone())
+
+    @classmethod
+    def from_data(
+        cls, x: Tensor, components: int, *, mask: Tensor | None = None, smoothing: float = 1.0, **settings: object
+    ) -> Self:
+        """A mixture whose prior shrinks every component towards the rates of the columns' values.
+
+        Args:
+            x: all rows of the numbers 0 to values - 1, (rows, features), NaN where a cell is missing.
+            components: number of components.
+            mask: True where a cell is observed; None for wherever there is no NaN.
+            smoothing: how many rows the prior adds to every component, at the columns' rates.
+            **settings: further arguments of the class.
+
+        Returns:
+            The mixture, its point set by k-means++.
+
+        Raises:
+            ValueError: there are fewer rows than components, or other values, or ``smoothing`` is below 0.
+        """
+        rows = make_rows(x, mask, x.shape[-1] if isinstance(x, Tensor) and x.dim() > 1 else 1)
+        _check_smoothing(smoothing)
+        values = max(2, int(rows.x.max().item()) + 1)
+        rate = _one_hot(rows, values).sum(0) + 1 / values
+        prior = {"alpha": 1 + smoothing * rate / rate.sum(-1, keepdim=True)}
+        mixture = cls(components, rows.x.shape[-1], values, len(rows.x), **{**prior, **settings})  # type: ignore[arg-type]
+        mixture.initialise(x, mask)
+        return mixture
+
+    def rows(self, x: object, mask: Tensor | None = None) -> Rows:
+        """Check rows of categories.
+
+        Args:
+            x: (rows, features), NaN where a cell is missing.
+            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+
+        Returns:
+            The rows.
+
+        Raises:
+            ValueError: they are no rows of this mixture, or other values.
+        """
+        rows = super().rows(x, mask)
+        if not ((rows.x >= 0) & (rows.x < self.values) & (rows.x == rows.x.floor())).all():
+            raise ValueError(
+                f"`x` must hold the numbers 0 to {self.values - 1}, NaN for missing cells, got other values"
+            )
+        return rows
+
+    def component_sites(self) -> dict[str, Site]:
+        """The site of the probabilities."""
+        return {"probs": Site(2, True, biject_to(constraints.simplex))}
+
+    def sample_components(self) -> dict[str, Tensor]:
+        """Sample the probabilities."""
+        with self._plate():
+            return {"probs": pyro.sample("probs", dist.Dirichlet(self.alpha).to_event(1))}
+
+    def _probs(self, table: Tensor) -> Tensor:
+        return table
+
+    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
+        """Log probability of the observed cells of every row under every component, (..., rows, components).
+
+        Args:
+            rows: checked rows.
+            parameters: the canonical ones.
+        """
+        log_p = parameters["probs"].clamp_min(torch.finfo(rows.x.dtype).tiny).log()
+        return _one_hot(rows, self.values).flatten(-2) @ log_p.flatten(-2).mT
+
+    def _counts(self, rows: Rows, responsibilities: Tensor) -> Tensor:
+        return (responsibilities.mT @ _one_hot(rows, self.values).flatten(-2)).unflatten(-1, (-1, self.values))
+
+    def encoded(self, rows: Rows) -> Tensor:
+        """One-hot columns; a missing cell has the rates of its column."""
+        table = _one_hot(rows, self.values)
+        if rows.mask is not None:
+            rate = table.sum(0) / rows.mask.sum(0).clamp_min(1).unsqueeze(-1)
+            table = torch.where(rows.mask.unsqueeze(-1), table, rate)
+        return table.flatten(-2)
+
+    def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
+        """Rows given their components.
+
+        Args:
+            z: components, (..., rows).
+            parameters: the canonical ones.
+        """
+        probs = take(parameters["probs"], z, 2)
+        return torch.distributions.Categorical(probs=probs).sample().to(probs.dtype)
+
+    @property
+    def num_parameters(self) -> int:
+        """Free parameters of the weights and the probabilities."""
+        return self.components - 1 + self.components * self.features * (self.values - 1)
+
+
+def _one_hot(rows: Rows, values: int) -> Tensor:
+    """Indicators of the values, zero in missing cells, (..., rows, features, values)."""
+    table = torch.nn.functional.one_hot(rows.x.long(), values).to(rows.x.dtype)
+    return table if rows.mask is None else table * rows.mask.unsqueeze(-1)
+
+
+def _check_smoothing(smoothing: float) -> None:
+    if not 0 <= smoothing < math.inf:
+        raise ValueError(f"`smoothing` must be finite and at least 0, got {smoothing}")
+
+
+__all__ = ["BernoulliMixture", "CategoricalMixture"]

@@ -1,0 +1,94 @@
+"""Expectation maximisation of mixtures: exact steps, several starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_gen.models.mixture.rows import Rows
+
+if TYPE_CHECKING:
+    from pyro_gen.models.mixture.base import Mixture
+
+Objective = Literal["posterior", "likelihood"]
+
+
+class EMResult(NamedTuple):
+    """What EM reached, in nats over all rows.
+
+    Args:
+        log_likelihood: of the rows, at the end of the best start.
+        objective: what was climbed, before every step of the best start and at its end.
+        converged: whether it stopped by itself.
+        degenerate: whether a component is as narrow as the floor allows; such maxima say nothing of the data.
+        starts: objective at the end of every start.
+    """
+
+    log_likelihood: float
+    objective: Tensor
+    converged: bool
+    degenerate: bool
+    starts: Tensor
+
+
+class _Climb(NamedTuple):
+    values: dict[str, Tensor]
+    log_likelihood: float
+    objective: list[float]
+    converged: bool
+    degenerate: bool
+
+
+def best_of_starts(
+    mixture: Mixture, rows: Rows, objective: Objective, num_starts: int, num_steps: int, tolerance: float
+) -> tuple[EMResult, dict[str, Tensor]]:
+    """Climb from every start and keep the best, among those that are not degenerate if there are any.
+
+    Args:
+        mixture: gives the steps.
+        rows: checked rows.
+        objective: what to climb.
+        num_starts: starts by k-means++; 0 for the present point.
+        num_steps: of each start, at most.
+        tolerance: gain in nats a row below which a climb ends.
+
+    Returns:
+        The result and the values of the sites.
+    """
+    if objective not in ("posterior", "likelihood"):
+        raise ValueError(f'`objective` must be "posterior" or "likelihood", got {objective!r}')
+    if num_starts < 0 or num_steps < 1 or tolerance < 0:
+        raise ValueError(
+            f"`num_starts` and `tolerance` must be at least 0 and `num_steps` at least 1, "
+            f"got {num_starts}, {tolerance} and {num_steps}"
+        )
+    starts = (mixture.start(rows, objective) for _ in range(num_starts)) if num_starts else [mixture.point()]
+    climbs = [_climb(mixture, rows, start, objective, num_steps, tolerance) for start in starts]
+    best = max(climbs, key=lambda climb: (not climb.degenerate, climb.objective[-1]))
+    reached = torch.tensor([climb.objective[-1] for climb in climbs], dtype=torch.float64)
+    history = torch.tensor(best.objective, dtype=torch.float64)
+    return EMResult(best.log_likelihood, history, best.converged, best.degenerate, reached), best.values
+
+
+def _climb(
+    mixture: Mixture, rows: Rows, values: dict[str, Tensor], objective: Objective, num_steps: int, tolerance: float
+) -> _Climb:
+    history: list[float] = []
+    converged = False
+    for step in range(num_steps + 1):
+        own = mixture.completed(values)
+        joint = mixture.log_table(rows, own) + own["log_weights"]
+        evidence = joint.logsumexp(-1, keepdim=True)
+        log_likelihood = evidence.double().sum().item()
+        prior = mixture.log_prior(values).item() if objective == "posterior" else 0.0
+        history.append(log_likelihood + prior)
+        converged = step > 0 and history[-1] - history[-2] < tolerance * len(rows.x)
+        if converged or step == num_steps:
+            break
+        values = mixture.maximised(rows, (joint - evidence).exp_(), values, objective)
+    return _Climb(values, log_likelihood, history, converged, mixture.floor_reached(rows, values))
+
+
+__all__ = ["EMResult", "Objective", "best_of_starts"]

@@ -1,0 +1,493 @@
+"""Mixtures of Gaussians."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+from torch.distributions.transforms import AffineTransform, ComposeTransform, Transform
+
+from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart
+from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
+from pyro_gen.models.mixture.em import Objective
+from pyro_gen.models.mixture.initialisation import standardised
+from pyro_gen.models.mixture.law import Parameters, take
+from pyro_gen.models.mixture.moments import Moments, columnwise, crosswise
+from pyro_gen.models.mixture.rows import Rows, check_varied, make_rows
+from pyro_gen.models.mixture.weights import WeightLaw, record
+
+Covariance = Literal["full", "tied", "diagonal", "spherical"]
+COVARIANCES = ("full", "tied", "diagonal", "spherical")
+MATRICES = ("full", "tied")
+FLOOR = 1e-6
+"""Least variance of a component under maximum likelihood, in any direction, as a share of the columns' variances."""
+
+
+class GaussianMixture(Mixture):
+    r"""A mixture of Gaussian components under conjugate priors, or under LKJ priors of correlations.
+
+    .. math:: p(x) = \sum_k \pi_k\, N(x;\, \mu_k, \Sigma_k), \qquad
+              \Sigma_k \sim \mathrm{IW}(\nu, \mathrm{diag}(s^2)), \quad
+              \mu_k \,|\, \Sigma_k \sim N(m, \Sigma_k / \kappa)
+
+    The sites are ``weights`` (``sticks`` of a Dirichlet process), ``locs`` (components, features) and ``covariances``
+    in scikit-learn's shapes: (components, features, features) full, (features, features) tied, (components, features)
+    diagonal, (components,) spherical; the last two are variances under inverse gamma laws of nu / 2 and s^2 / 2 (its
+    mean over the columns if spherical). With ``prior="lkj"`` there are instead ``scales``, log-normal about s with a
+    spread of 1, ``correlations``, Cholesky factors, and ``locs`` of deviation :math:`s / \sqrt\kappa`;
+    ``covariances`` is then deterministic. See :class:`Mixture` for the programs and for what can be read off.
+
+    Args:
+        components: number of components; of a Dirichlet process the truncation.
+        features: columns of a row.
+        size: rows of the whole data set, which scales minibatches.
+        covariance: "full", "tied", "diagonal" or "spherical".
+        weights: "dirichlet", or "dirichlet process" (truncated).
+        concentration: alpha of every weight, or of the process.
+        prior: "conjugate" or "lkj" (full and tied only).
+        loc: m, the centre of the means, (features,) or a number.
+        kappa: how many rows the prior of a mean is worth.
+        scale: s, the deviation that a component is expected to have, (features,) or a number.
+        df: nu, above features - 1; None for features + 2.
+        eta: of the LKJ law; 1 for uniform correlations.
+        guide: "normal" or "delta".
+        dtype: of the parameters, where ``loc`` and ``scale`` are numbers.
+
+    Raises:
+        ValueError: an argument is none of its choices, or out of range, or of another shape.
+
+    References:
+        Fraley and Raftery (2007), Bayesian regularization for normal mixture estimation and model-based clustering,
+        Journal of Classification 24, section 3 (the defaults of ``from_data``). Ishwaran and James (2001), Gibbs
+        sampling methods for stick-breaking priors (the truncation). Lewandowski, Kurowicka and Joe (2009), Generating
+        random correlation matrices based on vines and extended onion method.
+
+    Example:
+        >>> from pyro.infer import SVI, TraceEnum_ELBO
+        >>> x = torch.cat([torch.randn(50, 2), torch.randn(50, 2) + 6])
+        >>> mixture = GaussianMixture.from_data(x, components=2)
+        >>> mixture.fit_em(x).converged
+        True
+        >>> svi = SVI(mixture.model, mixture.guide, pyro.optim.Adam({"lr": 0.01}), TraceEnum_ELBO())
+        >>> _ = svi.step(x[::2])
+        >>> mixture.responsibilities(x).shape
+        torch.Size([100, 2])
+    """
+
+    loc: Tensor
+    scale: Tensor
+    kappa: Tensor
+    df: Tensor
+    eta: Tensor
+
+    def __init__(
+        self,
+        components: int,
+        features: int,
+        size: int,
+        covariance: Covariance = "full",
+        *,
+        weights: WeightLaw = "dirichlet",
+        concentration: float = 1.0,
+        prior: Literal["conjugate", "lkj"] = "conjugate",
+        loc: Tensor | float = 0.0,
+        kappa: float = 0.01,
+        scale: Tensor | float = 1.0,
+        df: float | None = None,
+        eta: float = 1.0,
+        guide: GuideLaw = "normal",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        given = [value for value in (loc, scale) if isinstance(value, Tensor)]
+        like = given[0] if given else torch.empty(0, dtype=dtype)
+        super().__init__(components, features, size, weights, concentration, guide, like)
+        if covariance not in COVARIANCES or prior not in ("conjugate", "lkj"):
+            raise ValueError(
+                f'`covariance` must be among {COVARIANCES} and `prior` "conjugate" or "lkj", '
+                f"got {covariance!r} and {prior!r}"
+            )
+        if prior == "lkj" and covariance not in MATRICES:
+            raise ValueError(f'`prior` "lkj" needs covariance "full" or "tied", got {covariance!r}')
+        df = features + 2.0 if df is None else df
+        if not (kappa > 0 and eta > 0 and df > features - 1):
+            raise ValueError(
+                f"`kappa` and `eta` must be above 0 and `df` above {features - 1}, got {kappa}, {eta} and {df}"
+            )
+        self.covariance, self.prior = covariance, prior
+        for name, value in (("loc", loc), ("scale", scale)):
+            tensor = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+            if tensor.dim() > 1 or (tensor.dim() == 1 and len(tensor) != features) or not tensor.isfinite().all():
+                raise ValueError(f"`{name}` must be finite, ({features},) or a number, got {tuple(tensor.shape)}")
+            self.register_buffer(name, tensor.expand(features).clone())
+        if not (self.scale > 0).all():
+            raise ValueError(f"`scale` must be above 0, got {self.scale.min().item():g}")
+        for name, number in (("kappa", kappa), ("df", df), ("eta", eta)):
+            self.register_buffer(name, like.new_tensor(number))
+        self.set_point(self._first_point())
+
+    @classmethod
+    def from_data(
+        cls,
+        x: Tensor,
+        components: int,
+        covariance: Covariance = "full",
+        *,
+        mask: Tensor | None = None,
+        **settings: object,
+    ) -> Self:
+        """A mixture whose priors and first point fit the data.
+
+        The means' prior is centred at the columns' means; ``scale`` is their deviation over components^(1 / features).
+
+        Args:
+            x: all rows, (rows, features), NaN where a cell is missing; (rows,) for one feature.
+            components: number of components.
+            covariance: "full", "tied", "diagonal" or "spherical".
+            mask: True where a cell is observed; None for wherever there is no NaN.
+            **settings: further arguments of the class.
+
+        Returns:
+            The mixture, its point set by k-means++.
+
+        Raises:
+            ValueError: there are fewer rows than components, a column is constant or wholly missing, or as the class.
+        """
+        features = x.shape[-1] if isinstance(x, Tensor) and x.dim() > 1 else 1
+        rows = make_rows(x, mask, features)
+        if components > len(rows.x):
+            raise ValueError(f"`components` must be at most the number of rows, got {components} and {len(rows.x)}")
+        check_varied(rows)
+        mean, variance = rows.column_moments()
+        guess = {"loc": mean, "scale": variance.sqrt() / max(components, 1) ** (1 / features)}
+        mixture = cls(components, features, len(rows.x), covariance, **{**guess, **settings})
+        mixture.initialise(x, mask)
+        return mixture
+
+    def _first_point(self) -> dict[str, Tensor]:
+        """The centre of the priors; means spread over it, so that gradients tell components apart."""
+        place = torch.linspace(-1, 1, self.components + 2).to(self.loc)[1:-1].unsqueeze(-1)
+        full = self.scale.square().diag()
+        shapes = {
+            "full": full.expand(self.components, -1, -1),
+            "tied": full,
+            "diagonal": self.scale.square().expand(self.components, -1),
+            "spherical": self.scale.square().mean().expand(self.components),
+        }
+        values = {"locs": self.loc + place * self.scale, "covariances": shapes[self.covariance]}
+        return {"weights": self.loc.new_full((self.components,), 1 / self.components), **values, **self._parts(values)}
+
+    def _parts(self, values: Parameters) -> dict[str, Tensor]:
+        """Scales and correlations of covariances, where these are the sites."""
+        if self.prior == "conjugate":
+            return {}
+        scales = values["covariances"].diagonal(dim1=-2, dim2=-1).sqrt()
+        correlations = torch.linalg.cholesky(values["covariances"]) / scales.unsqueeze(-1)
+        return {"scales": scales, "correlations": correlations} if self.features > 1 else {"scales": scales}
+
+    def component_sites(self) -> dict[str, Site]:
+        """The sites of the components, in coordinates that are free of units."""
+        per_component = self.covariance != "tied"
+        spread = self.scale / self.kappa.sqrt() if self.prior == "lkj" else self.scale
+        locs = Site(1, True, AffineTransform(self.loc, spread))
+        if self.prior == "lkj":
+            to_scales = ComposeTransform([AffineTransform(self.scale.log(), 1.0), biject_to(constraints.positive)])
+            sites = {"scales": Site(1, per_component, to_scales), "locs": locs}
+            if self.features > 1:
+                to_factor = biject_to(constraints.corr_cholesky)
+                sites["correlations"] = Site(2, per_component, to_factor)
+            return sites
+        positive: Transform = biject_to(constraints.positive)
+        variance = self.scale.square()
+        transforms: dict[str, tuple[int, Transform]] = {
+            "full": (2, CovarianceTransform(self.scale)),
+            "tied": (2, CovarianceTransform(self.scale)),
+            "diagonal": (1, ComposeTransform([positive, AffineTransform(0.0, variance)])),
+            "spherical": (0, ComposeTransform([positive, AffineTransform(0.0, variance.mean())])),
+        }
+        event_dim, transform = transforms[self.covariance]
+        return {"covariances": Site(event_dim, per_component, transform), "locs": locs}
+
+    def sample_components(self) -> dict[str, Tensor]:
+        """Sample covariances, then means; means and factors (or deviations)."""
+        if self.covariance == "tied":
+            shared = self._sample_shape()
+            with self._plate():
+                return {"locs": self._sample_locs(shared), **self._as_components(shared)}
+        with self._plate():
+            own = self._sample_shape()
+            return {"locs": self._sample_locs(own), **own}
+
+    def _sample_shape(self) -> dict[str, Tensor]:
+        """Sample the site of the covariances: ``scale_tril``, or ``deviations``."""
+        if self.prior == "lkj":
+            return {"scale_tril": self._sample_factor()}
+        variance = self.scale.square()
+        if self.covariance in MATRICES:
+            value = pyro.sample("covariances", InverseWishart(self.df, variance.diag()))
+            return {"scale_tril": torch.linalg.cholesky(value)}
+        if self.covariance == "diagonal":
+            law = dist.InverseGamma(self.df / 2, variance / 2).to_event(1)
+            return {"deviations": pyro.sample("covariances", law).sqrt()}
+        value = pyro.sample("covariances", dist.InverseGamma(self.df / 2, variance.mean() / 2))
+        return {"deviations": value.sqrt().unsqueeze(-1)}
+
+    def _sample_factor(self) -> Tensor:
+        """Sample scales and correlations; the Cholesky factor of the covariance, which is a deterministic site."""
+        scales = pyro.sample("scales", dist.LogNormal(self.scale.log(), torch.ones_like(self.scale)).to_event(1))
+        if self.features == 1:
+            factor = scales.unsqueeze(-1)
+        else:
+            correlations = pyro.sample("correlations", dist.LKJCholesky(self.features, self.eta))
+            factor = scales.unsqueeze(-1) * correlations
+        record("covariances", factor @ factor.mT, 2)
+        return factor
+
+    def _sample_locs(self, shape: dict[str, Tensor]) -> Tensor:
+        if self.prior == "lkj":
+            law = dist.Normal(self.loc, self.scale / self.kappa.sqrt()).to_event(1)
+        elif "scale_tril" in shape:
+            law = dist.MultivariateNormal(self.loc, scale_tril=shape["scale_tril"] / self.kappa.sqrt())
+        else:
+            spread = (shape["deviations"] / self.kappa.sqrt()).expand(*shape["deviations"].shape[:-1], self.features)
+            law = dist.Normal(self.loc, spread).to_event(1)
+        locs: Tensor = pyro.sample("locs", law)
+        return locs
+
+    @staticmethod
+    def _as_components(shared: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One shape for all components, with the dimension that the plate gives others."""
+        factor = shared["scale_tril"]
+        return {"scale_tril": factor.unsqueeze(0) if factor.dim() == 2 else factor}
+
+    def canonical(self, values: Parameters) -> dict[str, Tensor]:
+        """Means, and Cholesky factors or deviations."""
+        locs = values["locs"]
+        if self.covariance not in MATRICES:
+            deviations = values["covariances"].sqrt()
+            return {
+                "locs": locs,
+                "deviations": deviations if self.covariance == "diagonal" else deviations.unsqueeze(-1),
+            }
+        factor = self._factor(values)
+        return {"locs": locs, "scale_tril": factor.unsqueeze(-3) if self.covariance == "tied" else factor}
+
+    def _factor(self, values: Parameters) -> Tensor:
+        if "covariances" in values:
+            return torch.linalg.cholesky(values["covariances"])
+        scales = values["scales"].unsqueeze(-1)
+        return scales * values["correlations"] if "correlations" in values else scales
+
+    def derived(self, values: Parameters) -> dict[str, Tensor]:
+        """Covariances from scales and correlations too."""
+        own = super().derived(values)
+        if self.prior == "lkj" and "covariances" not in values and "scales" in values:
+            factor = self._factor(values)
+            own["covariances"] = factor @ factor.mT
+        return own
+
+    def replaceable(self, values: Parameters) -> set[str]:
+        """Covariances serve for scales and correlations."""
+        return {"scales", "correlations"} if "covariances" in values else set()
+
+    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
+        """Log density of the observed cells of every row under every component, (..., rows, components).
+
+        Args:
+            rows: checked rows.
+            parameters: the canonical ones.
+        """
+        locs = parameters["locs"]
+        if "deviations" in parameters:
+            return torch.cat([_columns(part, locs, parameters["deviations"]) for part in _parts(rows, locs)], -1).mT
+        factor = parameters["scale_tril"]
+        if rows.mask is None:
+            return torch.cat([_block(part.x, locs, factor) for part in _parts(rows, locs)], -1).mT
+        covariances, tables = factor @ factor.mT, []
+        for pattern in rows.patterns:
+            seen = pattern.observed
+            block = torch.linalg.cholesky(covariances[..., seen[:, None], seen])
+            tables.append(_block(rows.x[pattern.rows][:, seen], locs[..., seen], block))
+        place = torch.cat([pattern.rows for pattern in rows.patterns]).argsort()
+        return torch.cat(tables, -1)[..., place].mT
+
+    def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
+        """Rows given their components.
+
+        Args:
+            z: components, (..., rows).
+            parameters: the canonical ones.
+        """
+        locs = parameters["locs"]
+        noise = torch.randn(*z.shape, self.features, dtype=locs.dtype, device=locs.device)
+        centre = take(locs, z, 1)
+        if "deviations" in parameters:
+            return centre + take(parameters["deviations"].expand(locs.shape), z, 1) * noise
+        factor = parameters["scale_tril"]
+        factor = factor.expand(*factor.shape[:-3], self.components, -1, -1)
+        return centre + (take(factor, z, 2) @ noise.unsqueeze(-1)).squeeze(-1)
+
+    def encoded(self, rows: Rows) -> Tensor:
+        """Columns of unit variance."""
+        return standardised(rows.imputed())
+
+    def check_mode(self) -> None:
+        """The LKJ prior has no M step in closed form.
+
+        Raises:
+            ValueError: the prior is that, or ``concentration`` is below 1.
+        """
+        super().check_mode()
+        if self.prior == "lkj":
+            raise ValueError(
+                'EM needs `prior="conjugate"` for objective="posterior", got "lkj": use objective="likelihood", or SVI '
+                'with `guide="delta"`'
+            )
+
+    def m_step(self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective) -> Parameters:
+        """Means and covariances that the expected complete data make most probable.
+
+        Args:
+            rows: checked rows.
+            responsibilities: (rows, components).
+            point: the values before.
+            objective: with or without the prior.
+
+        Raises:
+            ValueError: a column is constant and there is no prior.
+        """
+        posterior = objective == "posterior"
+        floor = None if posterior else FLOOR * self._varied(rows)
+        moments = self._moments(rows, responsibilities, point)
+        kappa = self.kappa if posterior else torch.zeros_like(self.kappa)
+        total = moments.counts + kappa
+        mean = (moments.counts * moments.mean + kappa * self.loc) / total.clamp_min(torch.finfo(total.dtype).tiny)
+        if not posterior:
+            mean = moments.mean
+        off, shift = moments.mean - mean, self.loc - mean
+        values = {"locs": mean, "covariances": self._spread(moments, off, shift, kappa, posterior, floor, point)}
+        return {**values, **self._parts(values)}
+
+    def _varied(self, rows: Rows) -> Tensor:
+        """Variances of the columns, none of them 0."""
+        check_varied(rows)
+        return rows.column_moments()[1]
+
+    def _moments(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Moments:
+        if self.covariance not in MATRICES:
+            return columnwise(rows, responsibilities, point["locs"])
+        covariances = point["covariances"]
+        covariances = covariances.unsqueeze(0) if self.covariance == "tied" else covariances
+        return crosswise(rows, responsibilities, point["locs"], covariances)
+
+    def _spread(
+        self,
+        moments: Moments,
+        off: Tensor,
+        shift: Tensor,
+        kappa: Tensor,
+        posterior: bool,
+        floor: Tensor | None,
+        point: Parameters,
+    ) -> Tensor:
+        """Covariances: (prior + scatter + the pulls on the mean) over (the law's own count + rows)."""
+        count, features = moments.counts, self.features
+        df = self.df if posterior else torch.zeros_like(self.df)
+        prior = self.scale.square() if posterior else torch.zeros_like(self.scale)
+        if self.covariance in MATRICES:
+            pull = count.unsqueeze(-1) * _outer(off) + kappa * _outer(shift)
+            sums, counts = moments.scatter + pull, count.unsqueeze(-1)
+            own = features + 2 if posterior else 0
+            if self.covariance == "tied":
+                sums, counts = sums.sum(0), counts.sum(0)
+                own = features + 1 + self.components if posterior else 0
+            free, before = counts + df + own, point["covariances"]
+            found = torch.where(free > 0, (sums + prior.diag()) / free.clamp_min(_tiny(free)), before)
+            return found if floor is None else _floored(found, floor)
+        sums = moments.scatter + count * off.square() + kappa * shift.square()
+        if self.covariance == "spherical":
+            sums, counts, prior = sums.sum(-1), count.sum(-1), prior.mean()
+            own, least = features + 2, None if floor is None else floor.mean()
+        else:
+            counts, own, least = count, 3, floor
+        free = counts + df + (own if posterior else 0)
+        found = torch.where(free > 0, (sums + prior) / free.clamp_min(_tiny(free)), point["covariances"])
+        return found if least is None else torch.maximum(found, least)
+
+    def floor_reached(self, rows: Rows, point: Parameters) -> bool:
+        """Whether a component is as narrow as maximum likelihood may make it.
+
+        Args:
+            rows: checked rows.
+            point: values of the sites.
+        """
+        variance = rows.column_moments()[1].clamp_min(torch.finfo(self.scale.dtype).tiny)
+        spread = point["covariances"]
+        if self.covariance in MATRICES:
+            spread = torch.linalg.eigvalsh(spread / (variance.sqrt().unsqueeze(-1) * variance.sqrt()))
+        else:
+            spread = spread / (variance if self.covariance == "diagonal" else variance.mean())
+        return bool(spread.min() <= 1.01 * FLOOR)
+
+    @property
+    def num_parameters(self) -> int:
+        """Free parameters of the weights, the means and the covariances."""
+        features, components = self.features, self.components
+        matrix = features * (features + 1) // 2
+        of_shape = {"full": components * matrix, "tied": matrix, "diagonal": components * features}
+        return components - 1 + components * features + of_shape.get(self.covariance, components)
+
+
+def _parts(rows: Rows, locs: Tensor) -> list[Rows]:
+    """Slices of rows whose deviations from all means fit the cache; one where gradients are wanted."""
+    if torch.is_grad_enabled() and locs.requires_grad:
+        return [rows]
+    chunks = list(rows.chunks(locs.numel()))
+    if len(chunks) == 1:
+        return [rows]
+    masks = [None if rows.mask is None else rows.mask[chunk] for chunk in chunks]
+    return [Rows(rows.x[..., chunk, :], mask, None) for chunk, mask in zip(chunks, masks, strict=True)]
+
+
+def _block(x: Tensor, locs: Tensor, factor: Tensor) -> Tensor:
+    """Log density of complete rows, (..., components, rows)."""
+    features = x.shape[-1]
+    identity = torch.eye(features, dtype=x.dtype, device=x.device)
+    inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
+    solved = (x.unsqueeze(-3) - locs.unsqueeze(-2)) @ inverse.mT
+    log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+    return -solved.square().sum(-1) / 2 - log_det - features / 2 * math.log(2 * math.pi)
+
+
+def _columns(rows: Rows, locs: Tensor, deviations: Tensor) -> Tensor:
+    """Log density of the observed cells where columns are independent, (..., components, rows)."""
+    solved = ((rows.x.unsqueeze(-3) - locs.unsqueeze(-2)) / deviations.unsqueeze(-2)).square()
+    unit = deviations.expand(locs.shape).log() + math.log(2 * math.pi) / 2
+    if rows.mask is None:
+        return -solved.sum(-1) / 2 - unit.sum(-1, keepdim=True)
+    return -(solved * rows.mask).sum(-1) / 2 - unit @ rows.mask.to(unit).mT
+
+
+def _outer(x: Tensor) -> Tensor:
+    return x.unsqueeze(-1) * x.unsqueeze(-2)
+
+
+def _tiny(x: Tensor) -> float:
+    return torch.finfo(x.dtype).tiny
+
+
+def _floored(covariances: Tensor, floor: Tensor) -> Tensor:
+    """The nearest matrices, in likelihood, that are at least as wide as ``floor`` in every direction."""
+    deviation = floor.sqrt()
+    unit = deviation.unsqueeze(-1) * deviation
+    values, vectors = torch.linalg.eigh(covariances / unit)
+    if (values >= 1).all():
+        return covariances
+    return (vectors * values.clamp_min(1).unsqueeze(-2)) @ vectors.mT * unit
+
+
+__all__ = ["GaussianMixture"]

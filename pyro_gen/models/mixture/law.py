@@ -1,0 +1,116 @@
+"""The law of rows under a mixture, as a distribution: given their components, or with these summed out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import constraints
+
+from pyro_gen.distributions.expansion import Expandable
+from pyro_gen.models.mixture.rows import Rows
+
+Parameters = Mapping[str, Tensor]
+
+
+class Emission(Protocol):
+    """What a mixture knows of its rows; parameters have shape (..., components, ...)."""
+
+    features: int
+
+    def rows(self, x: object, mask: Tensor | None = None) -> Rows:
+        """Checked rows."""
+
+    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
+        """Log density of every row under every component, (..., rows, components)."""
+
+    def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
+        """Rows given their components, shape of ``z`` + (features,)."""
+
+
+class RowLaw(Expandable):
+    r"""Rows given their component z, :math:`p(x | z)`; without ``z``, :math:`\sum_k \pi_k\, p(x | k)`.
+
+    Cells that are NaN, or that the mask of ``given`` denies, are missing: the density is that of the others.
+
+    Args:
+        emission: the mixture.
+        parameters: its canonical parameters, among them ``log_weights`` (..., 1, components).
+        z: components, of any batch shape that ends in the rows; None to sum over them.
+        given: the rows that will be scored, if they are known and checked already.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    support = constraints.independent(constraints.real, 1)
+
+    def __init__(self, emission: Emission, parameters: Parameters, z: Tensor | None, given: Rows | None = None) -> None:
+        self.emission, self.parameters, self.z, self.given = emission, parameters, z, given
+        batch = parameters["log_weights"].shape[:-1]
+        batch = Size() if len(batch) == 1 else batch
+        batch = batch if z is None else torch.broadcast_shapes(batch, z.shape)
+        super().__init__(batch, Size((emission.features,)), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density in nats.
+
+        Args:
+            value: rows, (..., rows, features); NaN stands for a missing cell.
+
+        Returns:
+            Shape of the batch, broadcast with that of the rows.
+
+        Raises:
+            ValueError: the rows are no rows of this mixture.
+        """
+        known = self.given is not None and value is self.given.source
+        rows = self.given if known and self.given is not None else self.emission.rows(value)
+        table = self.emission.log_table(rows, self.parameters)
+        if self.z is None:
+            return (table + self.parameters["log_weights"]).logsumexp(-1)
+        shape = torch.broadcast_shapes(table.shape[:-1], self.z.shape)
+        index = self.z.expand(shape).unsqueeze(-1)
+        return table.expand(*shape, table.shape[-1]).gather(-1, index).squeeze(-1)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw rows.
+
+        Args:
+            sample_shape: shape of the draws.
+
+        Returns:
+            Shape sample_shape + batch_shape + (features,).
+        """
+        shape = Size(sample_shape) + self.batch_shape
+        with torch.no_grad():
+            z = self.z
+            if z is None:
+                weights = self.parameters["log_weights"]
+                logits = weights.expand(*shape, weights.shape[-1]) if shape else weights[0]
+                z = torch.distributions.Categorical(logits=logits).sample()
+            return self.emission.draw(z.expand(shape), self.parameters)
+
+
+def take(values: Tensor, z: Tensor, event_dim: int) -> Tensor:
+    """Parameters of the components of rows.
+
+    Args:
+        values: (..., components) + event.
+        z: components of rows, (..., rows), or a scalar.
+        event_dim: dimensions of the event.
+
+    Returns:
+        Shape of ``z`` + event.
+    """
+    event = values.shape[values.dim() - event_dim :]
+    if z.dim() == 0:
+        return values.flatten(0, -event_dim - 1)[z] if event_dim else values.flatten()[z]
+    batch = torch.broadcast_shapes(values.shape[: values.dim() - event_dim - 1], z.shape[:-1])
+    index = z.expand(*batch, z.shape[-1]).reshape(*batch, z.shape[-1], *(1,) * event_dim)
+    index = index.expand(*batch, z.shape[-1], *event)
+    values = values.expand(*batch, values.shape[values.dim() - event_dim - 1], *event)
+    return values.gather(len(batch), index)
+
+
+__all__ = ["Emission", "Parameters", "RowLaw", "take"]

@@ -1,0 +1,124 @@
+"""Rows of data some of whose cells may be missing, and their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CHUNK = 2**17
+"""Numbers that a pass over rows and components holds at a time: they stay in the cache."""
+
+
+class Pattern(NamedTuple):
+    """Rows that miss the same cells."""
+
+    observed: Tensor
+    missing: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table, its missing cells filled with zeros.
+
+    Args:
+        x: (..., rows, features).
+        mask: True where a cell is observed, (rows, features); None where all are.
+        source: the very object that was given, to recognise it by.
+    """
+
+    x: Tensor
+    mask: Tensor | None
+    source: object
+
+    @cached_property
+    def patterns(self) -> list[Pattern]:
+        """Rows by the cells that they miss; one pattern where none is missing."""
+        if self.mask is None:
+            features = torch.arange(self.x.shape[-1], device=self.x.device)
+            return [Pattern(features, features[:0], torch.arange(self.x.shape[-2], device=self.x.device))]
+        kinds, kind = self.mask.unique(dim=0, return_inverse=True)
+        order, counts = kind.argsort(stable=True), kind.bincount(minlength=len(kinds)).tolist()
+        parts = zip(kinds, order.split(counts), strict=True)
+        return [Pattern(own.nonzero()[:, 0], (~own).nonzero()[:, 0], rows) for own, rows in parts]
+
+    def chunks(self, width: int) -> Iterator[slice]:
+        """Slices of rows, such that rows times ``width`` stay small."""
+        count, step = self.x.shape[-2], max(1, CHUNK // max(width, 1))
+        return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+    def column_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance of every column over its observed cells.
+
+        Raises:
+            ValueError: a column has no observed cell.
+        """
+        if self.mask is None:
+            return self.x.mean(0), self.x.var(0, correction=0)
+        count = self.mask.sum(0)
+        if not count.all():
+            raise ValueError(f"`x` must have an observed cell in every column, got none in {_places(count == 0)}")
+        mean = self.x.sum(0) / count
+        return mean, ((self.x - mean).square() * self.mask).sum(0) / count
+
+    def imputed(self) -> Tensor:
+        """The table with the mean of its column in every missing cell."""
+        return self.x if self.mask is None else torch.where(self.mask, self.x, self.column_moments()[0])
+
+
+def make_rows(x: object, mask: Tensor | None, features: int) -> Rows:
+    """Check a table and say which cells are observed: those that are not NaN, and that ``mask`` does not deny.
+
+    Args:
+        x: (..., rows, features), floating; (rows,) for one feature.
+        mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+        features: columns it must have.
+
+    Raises:
+        ValueError: ``x`` is no such table, has infinite cells, or the shape of ``mask`` differs.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"`x` must be a tensor of floating point numbers, got {got}")
+    table = x.unsqueeze(-1) if x.dim() == 1 and features == 1 else x
+    if table.dim() < 2 or table.shape[-1] != features or not table.numel():
+        raise ValueError(f"`x` must have shape (rows, {features}) with at least one row, got {tuple(x.shape)}")
+    observed = ~table.isnan()
+    if mask is not None:
+        if mask.shape != x.shape or mask.dtype != torch.bool:
+            raise ValueError(f"`mask` must be bool of shape {tuple(x.shape)}, got {mask.dtype} {tuple(mask.shape)}")
+        observed = observed & mask.reshape(table.shape)
+    complete = bool(observed.all())
+    table = table if complete else torch.where(observed, table, 0.0)
+    if not table.isfinite().all():
+        raise ValueError(f"`x` must be finite, NaN standing for missing cells, got infinite cells in {x.shape}")
+    if not complete and table.dim() > 2:
+        raise ValueError(f"`x` with missing cells must have shape (rows, {features}), got {tuple(x.shape)}")
+    return Rows(table, None if complete else observed, x)
+
+
+def check_varied(rows: Rows) -> None:
+    """Raise where a column is constant, in which a component could become infinitely narrow.
+
+    Args:
+        rows: the table.
+
+    Raises:
+        ValueError: a column is constant.
+    """
+    mean, variance = rows.column_moments()
+    rounding = (torch.finfo(mean.dtype).eps * mean.abs()).square() * 16
+    if (constant := variance <= rounding).any():
+        raise ValueError(f"`x` must vary in every column, got one value in {_places(constant)}: leave such columns out")
+
+
+def _places(marked: Tensor) -> str:
+    return f"column {', '.join(map(str, marked.nonzero()[:, 0].tolist()[:8]))}"
+
+
+__all__ = ["Pattern", "Rows", "check_varied", "make_rows"]
