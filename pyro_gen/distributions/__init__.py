@@ -13,6 +13,7 @@ from pyro_gen.distributions.conditionals import (
     CategoricalConditional,
     Conditional,
     DiscretizedLogisticConditional,
+    FixedScaleGaussianConditional,
     GaussianConditional,
     GaussianMixtureConditional,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "Exact",
     "Factorised",
     "FastPersistentChains",
+    "FixedScaleGaussianConditional",
     "GaussianConditional",
     "GaussianMixtureConditional",
     "GaussianUnits",

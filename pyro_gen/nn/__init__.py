@@ -20,6 +20,7 @@ from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
 from pyro_gen.nn.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from pyro_gen.nn.corruption import GaussianNoise, MaskingNoise, SaltAndPepperNoise
 from pyro_gen.nn.dense import Dense
 from pyro_gen.nn.latent_priors import IndependentPrior, StandardNormal, VampPrior
 from pyro_gen.nn.rbm import RBM
@@ -43,10 +44,13 @@ __all__ = [
     "Dense",
     "Diagnostics",
     "EoNADE",
+    "GaussianNoise",
     "IndependentPrior",
+    "MaskingNoise",
     "PerConditionalMLP",
     "PixelCNN",
     "RecurrentAR",
+    "SaltAndPepperNoise",
     "SequenceAR",
     "StandardNormal",
     "TabularAR",
