@@ -59,6 +59,7 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks nade_sampling --rounds 3 --json benchmarks/results/nade_sampling.json
 	$(BIN)/python -m benchmarks autoregressive --rounds 7 --json benchmarks/results/autoregressive.json
 	$(BIN)/python -m benchmarks autoregressive_sampling --rounds 7 --json benchmarks/results/autoregressive_sampling.json
+	$(BIN)/python -m benchmarks vae --rounds 7 --json benchmarks/results/vae.json
 	$(BIN)/python -m benchmarks autoregressive_steps --rounds 7 --json benchmarks/results/autoregressive_steps.json
 	$(BIN)/python -m benchmarks autoregressive_growth --rounds 7 --json benchmarks/results/autoregressive_growth.json --plot docs/images/autoregressive_growth.png
 	$(BIN)/python examples/rbm_bars_and_stripes.py --out $(OUT)

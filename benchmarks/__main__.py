@@ -10,6 +10,7 @@ modes:
   autoregressive  log probability of every family, with gradient and without, beside four peers' networks
   autoregressive_sampling  draws of every family: what a step keeps, a whole pass for each feature, the same peers
   autoregressive_steps  generation step by step, start and next: microseconds a step
+  vae      log likelihoods of a VAE with 5000 draws a row beside its decoder alone and Pyro's RenyiELBO
   growth   a Gibbs step against visible, hidden, chains and steps a call, for --plot
   autoregressive_growth  NADE and MADE against features, hidden units and rows, for --plot
 
@@ -40,6 +41,7 @@ from benchmarks import (
     nade,
     nade_sampling,
     update,
+    vae,
 )
 from benchmarks.timing import CLOCKS, Plan
 from pyro_gen._files import replacing
@@ -54,6 +56,7 @@ MODES = {
     "autoregressive": cast(driver.Mode, autoregressive),
     "autoregressive_sampling": cast(driver.Mode, autoregressive_sampling),
     "autoregressive_steps": cast(driver.Mode, autoregressive_steps),
+    "vae": cast(driver.Mode, vae),
 }
 GROWTH = ("growth", "autoregressive_growth")
 

@@ -22,6 +22,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "dbm_mnist.py": ("--smoke",),
     "dbn_mnist.py": ("--smoke", "--awake", "1"),
     "ising.py": ("--smoke",),
+    "iwae.py": ("--smoke",),
     "pixelcnn_mnist.py": ("--smoke",),
     "rbm_alphadigits.py": ("--smoke",),
     "class_rbm.py": ("--smoke",),
@@ -35,6 +36,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "rbm_inpainting.py": ("--smoke",),
     "rbm_recommendation.py": ("--smoke",),
     "character_model.py": ("--smoke",),
+    "vae.py": ("--smoke", "--prior", "vamp"),
 }
 
 LAST_LINE = re.compile(

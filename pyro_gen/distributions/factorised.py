@@ -145,7 +145,8 @@ class Factorised(FeatureDensity):
     def _drawn(self, sample_shape: Shape) -> Tensor:
         shape = self._extended_shape(sample_shape)
         flat = (*shape[: len(shape) - len(self.event_shape)], self.features)
-        return self.conditional.draw(self.parameters, self.conditional.noise(flat, self.parameters)).view(shape)
+        parameters = self.parameters.expand(*flat, -1)
+        return self.conditional.draw(parameters, self.conditional.noise(flat, parameters)).view(shape)
 
 
 @register_kl(Factorised, Factorised)
@@ -154,7 +155,9 @@ def _divergence(p: Factorised, q: Factorised) -> Tensor:
     if p.event_shape != q.event_shape:
         raise ValueError(f"`p` and `q` must have the same events, got {tuple(p.event_shape)}, {tuple(q.event_shape)}")
     batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-    return kl_divergence(p.law, q.law).sum(-1).expand(batch)
+    # torch's own divergences do not broadcast in every family
+    laws = (d.conditional.law(d.parameters.expand(*batch, p.features, -1)) for d in (p, q))
+    return kl_divergence(*laws).sum(-1)
 
 
 __all__ = ["Factorised"]

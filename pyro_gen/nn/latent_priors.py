@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.distributions.factorised import Factorised
@@ -138,17 +139,26 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
         while mean.dim() > 2:  # what `expand` added: all the same
             mean, scale = mean[0], scale[0]
         precision = scale.reciprocal().square()
-        constant = (
-            (mean.square() * precision).sum(-1) + 2 * scale.log().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
-        )
-        squares = value.square() @ precision.mT - 2 * value @ (mean * precision).mT + constant
-        result = (-0.5 * squares).logsumexp(-1) - math.log(len(mean))
+        volume = 2 * scale.log().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
+        constant = -0.5 * ((mean.square() * precision).sum(-1) + volume)
+        with torch.autocast(value.device.type, enabled=False):  # squares that nearly cancel need all their digits
+            terms = torch.cat([value.square(), value], -1)
+            result = linear(terms, torch.cat([-0.5 * precision, mean * precision], -1), constant)
+        result = log_sum(result) - math.log(len(mean))
         return result.expand(torch.broadcast_shapes(result.shape, self.batch_shape))
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> MixtureOfPosteriors:
         """The same law with a larger batch shape."""
         new = self._get_checked_instance(MixtureOfPosteriors, _instance)
         return super().expand(batch_shape, new)
+
+
+def log_sum(terms: Tensor) -> Tensor:
+    """The log of the summed exponentials over the last dimension; without a gradient in the terms' own memory."""
+    if terms.requires_grad:
+        return terms.logsumexp(-1)
+    top = terms.amax(-1, keepdim=True)
+    return terms.sub_(top).exp_().sum(-1).log_().add_(top.squeeze(-1))
 
 
 __all__ = ["IndependentPrior", "MixtureOfPosteriors", "StandardNormal", "VampPrior"]

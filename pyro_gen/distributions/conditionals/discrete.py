@@ -42,7 +42,8 @@ class BernoulliConditional(Conditional):
         """The sum of x a - log(1 + exp a) over the features, as one product and one sweep: logits must be finite."""
         logits = parameters.squeeze(-1)
         value = value.to(logits.dtype)
-        if value.dim() == logits.dim() > 1 and value.shape[-2] == 1:  # many laws for each value
+        many = value.dim() == logits.dim() > 1 and value.shape[-2] == 1 < logits.shape[-2]  # laws for each value
+        if many and not torch.is_autocast_enabled(logits.device.type):  # which would halve the product's digits
             product = (logits @ value.mT).squeeze(-1)
         else:
             product = (value * logits).sum(-1)

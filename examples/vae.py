@@ -1,0 +1,214 @@
+"""A variational autoencoder of binarized MNIST, judged by importance sampling with 5000 draws an image.
+
+The model and its guide are one object, trained by `pyro.infer.SVI`. Progress goes to a CSV file and a learning curve, a
+checkpoint lets a killed run go on, validation decides which epoch counts, and the running average of the weights is
+what is judged. Pictures: samples from the prior, reconstructions, and with `--latent 2` a map of the latent plane.
+
+    python examples/vae.py --split test                           # half an hour on one core, then as long to judge
+    python examples/vae.py --prior vamp --epochs 200
+    python examples/vae.py --objective iwae --particles 50 --rate 0.001
+    python examples/vae.py --likelihood made                      # pixels that depend on each other, given the latent
+    python examples/vae.py --latent 2 --epochs 30                 # for the map
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyro
+import torch
+from pyro.infer import ELBO, SVI, TraceMeanField_ELBO
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from pyro_gen import datasets, models, nn, plotting
+from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO
+from pyro_gen.training import History, fit, use_average
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a run, chosen on validation rows."""
+
+    latent: int = 40
+    hidden: int = 400
+    context: int = 64  # of an autoregressive likelihood
+    prior: str = "normal"
+    pseudo_inputs: int = 500
+    likelihood: str = "bernoulli"
+    objective: str = "elbo"
+    particles: int = 1
+    epochs: int = 150
+    warm_up: int = 10
+    patience: int = 6
+    batch_size: int = 100
+    rate: float = 0.002
+    weight_decay: float = 0.05
+    decay: float = 0.999  # of the running average of the weights
+    every: int = 10  # epochs between evaluations
+    valid_rows: int = 1000
+    valid_draws: int = 200
+    draws: int = 5000
+    bfloat16: bool = True  # products of the training in half the digits
+
+
+SMOKE = Recipe(
+    latent=2,
+    hidden=16,
+    pseudo_inputs=8,
+    epochs=2,
+    warm_up=2,
+    every=1,
+    decay=0.5,
+    valid_rows=20,
+    valid_draws=5,
+    draws=50,
+    bfloat16=False,
+)
+OWN = (
+    "latent",
+    "hidden",
+    "prior",
+    "likelihood",
+    "objective",
+    "particles",
+    "epochs",
+    "rate",
+    "weight_decay",
+    "patience",
+)
+
+
+def build(recipe: Recipe, x: Tensor) -> models.VAE:
+    """The model, which starts at the marginal laws of the pixels."""
+    features = x.shape[1]
+    prior = nn.VampPrior(recipe.pseudo_inputs, features) if recipe.prior == "vamp" else None
+    hidden = (recipe.hidden, recipe.hidden)
+    if recipe.likelihood == "made":
+        likelihood = nn.MADE(features, [recipe.hidden], context=recipe.context)
+        return models.VAE.from_data(x, recipe.latent, hidden=hidden, prior=prior, likelihood=likelihood)
+    return models.VAE.from_data(x, recipe.latent, hidden=hidden, prior=prior)
+
+
+def loss_of(recipe: Recipe) -> ELBO:
+    """What is minimised."""
+    if recipe.objective == "iwae":
+        return ImportanceWeightedELBO(recipe.particles)
+    if recipe.objective == "dreg":
+        return DoublyReparametrizedELBO(recipe.particles)
+    return StickingTheLandingELBO(recipe.particles) if recipe.objective == "stl" else TraceMeanField_ELBO()
+
+
+def train(recipe: Recipe, data: datasets.BinaryDataset, args: argparse.Namespace) -> tuple[models.VAE, History]:
+    """SVI by Adam with a rate that falls to 0; goes on where a checkpoint of the same settings stopped."""
+    vae = build(recipe, data.train).to(args.device)
+    average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(recipe.decay))
+    averaged: models.VAE = average.module  # type: ignore[assignment]  # torch says Module
+    adam = {"lr": recipe.rate, "weight_decay": recipe.weight_decay, "fused": True}
+    schedule = {"start_factor": 1.0, "end_factor": 0.0, "total_iters": recipe.epochs}
+    optimizer = pyro.optim.LinearLR({"optimizer": torch.optim.AdamW, "optim_args": adam} | schedule)
+    svi = SVI(vae.model, vae.guide, optimizer, loss_of(recipe))
+    batches = datasets.minibatches(data.train, recipe.batch_size)
+    rows = data.valid[: recipe.valid_rows].to(args.device)
+
+    def warmed(epoch: int) -> Iterable[Tensor]:
+        vae.beta = models.warm_up(epoch, recipe.warm_up if recipe.objective == "elbo" else 0)
+        return batches
+
+    def step(x: Tensor) -> float:
+        with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=recipe.bfloat16):
+            loss = svi.step(x.to(args.device)) / len(data.train)  # nats an image
+        average.update_parameters(vae)
+        return loss
+
+    def evaluate() -> dict[str, float]:
+        return {"valid": averaged.test_log_likelihood(rows, recipe.valid_draws).value}
+
+    history = fit(
+        step,
+        warmed,
+        recipe.epochs,
+        state={"vae": vae, "average": average},
+        evaluate=evaluate,
+        evaluate_every=recipe.every,
+        monitor="valid",
+        patience=recipe.patience,
+        scheduler=optimizer,
+        metrics=args.out / "vae.csv",
+        checkpoint=args.out / "vae.pt",
+        checkpoint_every=recipe.every,
+        settings=vars(recipe) | {"seed": args.seed},
+        progress=not args.smoke,
+    )
+    use_average(vae, average)
+    return vae.eval(), history
+
+
+@torch.no_grad()
+def draw(vae: models.VAE, data: datasets.BinaryDataset, history: History, args: argparse.Namespace) -> None:
+    """Learning curve, samples, reconstructions, and a map where there are two latent dimensions."""
+    shape = data.shape or (1, data.train.shape[1])
+    curve = plotting.learning_curve(history, ["valid"], ylabel="log likelihood of validation rows [nats]")
+    plotting.save(curve, args.out / "learning_curve.png")
+    law = vae.decode(vae.sample_prior(64))
+    samples = law.sample() if isinstance(vae.likelihood, nn.AutoregressiveNetwork) else law.mean
+    plotting.save(plotting.sample_grid(samples.cpu().unflatten(-1, shape)), args.out / "samples.png")
+    rows = data.valid[:32].to(args.device)
+    pairs = [x.cpu().unflatten(-1, shape) for x in (rows, vae.reconstruct(rows))]
+    plotting.save(plotting.sample_grid(*pairs), args.out / "reconstructions.png")
+    if vae.latent == 2:
+        places = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.03, 0.97, 15))
+        z = torch.cartesian_prod(-places, places).flip(-1).to(args.device)
+        grid = plotting.sample_grid(vae.decode(z).sample().cpu().unflatten(-1, shape), columns=15)
+        plotting.save(grid, args.out / "latent_map.png")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train, judge, draw."""
+    pyro.set_rng_seed(args.seed)
+    pyro.enable_validation(False)  # the rows are checked once
+    args.out.mkdir(parents=True, exist_ok=True)
+    recipe = SMOKE if args.smoke else Recipe()
+    recipe = replace(recipe, **{name: getattr(args, name) for name in OWN if getattr(args, name) is not None})
+    data = datasets.alphadigits() if args.smoke else datasets.load("binarized_mnist")
+    vae, history = train(recipe, data, args)
+    best = max((row for row in history if "valid" in row), key=lambda row: row["valid"])
+    print(f"{len(history)} epochs, the best is {best['epoch']:.0f}")
+    draw(vae, data, history, args)
+    rows = getattr(data, args.split)[: args.rows].to(args.device)
+    print(f"{args.split}: {vae.latent_use(rows)}")
+    bound = vae.lower_bound(rows, num_particles=1)
+    print(f"{args.split} ELBO: {bound.value:.2f} +/- {bound.row_error:.2f} nats")
+    found = vae.test_log_likelihood(rows, 20 if args.smoke else args.draws or recipe.draws)
+    print(f"{args.split} log likelihood: {found}")
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--latent", type=int, help="latent dimensions")
+    parser.add_argument("--hidden", type=int, help="units of each of two hidden layers")
+    parser.add_argument("--prior", choices=("normal", "vamp"))
+    parser.add_argument("--likelihood", choices=("bernoulli", "made"))
+    parser.add_argument("--objective", choices=("elbo", "iwae", "dreg", "stl"))
+    parser.add_argument("--particles", type=int, help="draws a row of the last three objectives")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--patience", type=int, help="evaluations without a better one before it stops")
+    parser.add_argument("--rate", type=float, help="of Adam, in the first epoch; falls to 0 linearly")
+    parser.add_argument("--weight-decay", type=float)
+    parser.add_argument("--draws", type=int, help="of the reported log likelihood, an image")
+    parser.add_argument("--rows", type=int, help="first so many images to report on (default: all)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows to report")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
+    parser.add_argument("--smoke", action="store_true", help="a few seconds on shipped letters, to see that it runs")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main(parse())
