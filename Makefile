@@ -49,12 +49,14 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks.evidence_bracket schedule
 	$(BIN)/python -m benchmarks.evidence_bracket practical
 	$(BIN)/python -m benchmarks.evidence_bracket exact
+	$(BIN)/python -m benchmarks.evidence_mixtures --split valid
 	$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
 	$(BIN)/python -m benchmarks cd --json benchmarks/results/cd.json
 	$(BIN)/python -m benchmarks update --threads 1 2 --json benchmarks/results/update.json
 	$(BIN)/python -m benchmarks ais --threads 1 2 --json benchmarks/results/ais.json
 	$(BIN)/python -m benchmarks growth --json benchmarks/results/growth.json --plot docs/images/growth.png
+	$(BIN)/python -m benchmarks mixture --rounds 7 --json benchmarks/results/mixture.json
 	$(BIN)/python -m benchmarks nade --json benchmarks/results/nade.json
 	$(BIN)/python -m benchmarks nade_sampling --rounds 3 --json benchmarks/results/nade_sampling.json
 	$(BIN)/python -m benchmarks autoregressive --rounds 7 --json benchmarks/results/autoregressive.json

@@ -5,6 +5,7 @@ modes:
   cd       an epoch of PCD-1 beside scikit-learn, rbms and a torch-autograd loop
   update   a CD-1 update beside the textbook's in torch, autograd, scikit-learn, learnergy, rbms
   ais      a temperature of annealed importance sampling beside naive torch and rbms
+  mixture  an EM step of a Gaussian mixture, every covariance type, beside scikit-learn's
   nade     log probability and gradient of NADE: each path beside a loop on a tape, a masked network and the floor
   nade_sampling  draws from NADE: by one call, step by step, by a whole pass for each feature
   autoregressive  log probability of every family, with gradient and without, beside four peers' networks
@@ -38,6 +39,7 @@ from benchmarks import (
     gibbs,
     gpu,
     growth,
+    mixture,
     nade,
     nade_sampling,
     update,
@@ -51,6 +53,7 @@ MODES = {
     "cd": cast(driver.Mode, cd),
     "update": cast(driver.Mode, update),
     "ais": cast(driver.Mode, ais),
+    "mixture": cast(driver.Mode, mixture),
     "nade": cast(driver.Mode, nade),
     "nade_sampling": cast(driver.Mode, nade_sampling),
     "autoregressive": cast(driver.Mode, autoregressive),

@@ -34,6 +34,7 @@ from pyro_gen.distributions import (
     GaussianConditional,
     GaussianMixtureConditional,
     GaussianUnits,
+    InverseWishart,
     MultinomialUnits,
     NReLUUnits,
     ObservedFirst,
@@ -93,6 +94,13 @@ def symmetric_parameters(batch_shape: torch.Size) -> Parameters:
     drawn = normal_parameters(coupling=(4, 4), bias=(4,))(batch_shape)
     upper = drawn["coupling"].triu(1)
     return drawn | {"coupling": upper + upper.mT}
+
+
+def wishart_parameters(batch_shape: torch.Size) -> Parameters:
+    """Degrees of freedom, and a scale of two features so alike that no small number will do for a variance."""
+    drawn = normal_parameters(root=(2, 2))(batch_shape)["root"]
+    base = torch.full((2, 2), 99.0).fill_diagonal_(100).to(drawn)
+    return {"df": 4 + torch.rand(batch_shape, dtype=drawn.dtype), "scale": drawn @ drawn.mT + base}
 
 
 EVIDENCE = torch.tensor([[2, 2, 2, 1], [2, 0, 1, 1], [0, 1, 0, 1]])  # of three rows; 2 where a cell is missing
@@ -289,6 +297,7 @@ CASES = [
         states(4),
     ),
     Case("ClampedRBM", clamped, clamped_parameters, states(4)),
+    Case("InverseWishart", InverseWishart, wishart_parameters),
     Case(
         "ClassRBM",
         ClassRBM,

@@ -23,6 +23,8 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "dbn_mnist.py": ("--smoke", "--awake", "1"),
     "ising.py": ("--smoke",),
     "iwae.py": ("--smoke",),
+    "mixture.py": ("--smoke",),
+    "mixture_mcmc_arviz.py": ("--smoke",),
     "pixelcnn_mnist.py": ("--smoke",),
     "rbm_alphadigits.py": ("--smoke",),
     "class_rbm.py": ("--smoke",),

@@ -10,7 +10,6 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.distributions.constraint_registry import biject_to, transform_to
 from torch.distributions.transforms import Transform
-from torch.distributions.utils import lazy_property
 
 from pyro_gen.distributions.expansion import Expandable
 
@@ -158,10 +157,10 @@ class InverseWishart(Expandable):
         if self._validate_args and not (self.df > scale.shape[-1] - 1).all():
             raise ValueError(f"`df` must be above features - 1 = {scale.shape[-1] - 1}, got {self.df.min().item():g}")
 
-    @lazy_property
+    @property
     def scale_tril(self) -> Tensor:
         """Cholesky factor of ``scale``."""
-        return torch.linalg.cholesky(self.scale)
+        return torch.linalg.cholesky((self.scale + self.scale.mT) / 2)
 
     @property
     def mean(self) -> Tensor:
@@ -184,16 +183,13 @@ class InverseWishart(Expandable):
         """
         if self._validate_args:
             self._validate_sample(value)
-        return self.log_density(torch.linalg.cholesky(value))
-
-    def log_density(self, factor: Tensor) -> Tensor:
-        """The same for the Cholesky factors of covariance matrices, (..., features, features)."""
-        features = self.event_shape[-1]
-        half = self.df / 2
+        factor, singular = torch.linalg.cholesky_ex(value)
+        features, half, root = self.event_shape[-1], self.df / 2, self.scale_tril
         normaliser = features * half * math.log(2) + torch.mvlgamma(half, features)
-        solved = torch.linalg.solve_triangular(factor, self.scale_tril, upper=False)
-        own = (self.df + features + 1) * _log_diagonal(factor) + solved.square().sum((-1, -2)) / 2
-        log_prob = self.df * _log_diagonal(self.scale_tril) - normaliser - own
+        trace = torch.linalg.solve_triangular(factor, root, upper=False).square().sum((-1, -2))
+        log_prob = self.df * _log_diagonal(root) - normaliser
+        log_prob = log_prob - (self.df + features + 1) * _log_diagonal(factor) - trace / 2
+        log_prob = torch.where(singular == 0, log_prob, -math.inf)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
@@ -210,7 +206,7 @@ class InverseWishart(Expandable):
         diagonal = torch.distributions.Chi2(df, validate_args=False).rsample().sqrt()
         bartlett = torch.randn(shape, dtype=self.scale.dtype, device=self.scale.device).tril(-1)
         bartlett = bartlett + diagonal.diag_embed()
-        half = torch.linalg.solve_triangular(bartlett, self.scale_tril.mT.expand(shape), upper=False)
+        half = torch.linalg.solve_triangular(bartlett, self.scale_tril.mT, upper=False)
         return half.mT @ half
 
 

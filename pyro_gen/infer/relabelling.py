@@ -66,7 +66,7 @@ def relabel_by_pivot(assignments: Array, pivot: Array, components: int) -> Array
     z, best = _assignments(assignments, components), _assignments(pivot, components, "pivot")
     if best.shape != z.shape[-1:]:
         raise ValueError(f"`pivot` must have shape ({z.shape[-1]},) like the rows, got {tuple(best.shape)}")
-    permutations = _agree(z.flatten(0, -2), best, components)
+    permutations = _agree(z.reshape(-1, z.shape[-1]), best, components)
     return _like(assignments, permutations.view(*z.shape[:-1], components))
 
 
@@ -96,7 +96,7 @@ def relabel_iteratively(assignments: Array, components: int, start: Array | None
                 [0, 1]])
     """
     z = _assignments(assignments, components)
-    flat, permutations = z.flatten(0, -2), _start(start, z.shape[:-1], components)
+    flat, permutations = z.reshape(-1, z.shape[-1]), _start(start, z.shape[:-1], components)
     for _ in range(num_steps):
         known = _renumber(flat, permutations)
         votes = torch.stack([(known == k).sum(0) for k in range(components)], -1)
@@ -137,7 +137,7 @@ def relabel_by_probabilities(responsibilities: Array, start: Array | None = None
     if not ((p >= 0).all() and torch.allclose(p.sum(-1), p.new_ones(()), atol=1e-3)):
         raise ValueError("`responsibilities` must be probabilities, (..., rows, components), that sum to one")
     batch, components = p.shape[:-2], p.shape[-1]
-    flat, permutations = p.flatten(0, -3) if batch else p.unsqueeze(0), _start(start, batch, components)
+    flat, permutations = p.reshape(-1, *p.shape[-2:]), _start(start, batch, components)
     tiny = torch.finfo(flat.dtype).tiny
     own = torch.xlogy(flat, flat.clamp_min(tiny)).sum(1)
     for _ in range(num_steps):

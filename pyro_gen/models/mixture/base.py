@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -20,8 +19,10 @@ from torch.distributions.transforms import Transform
 from pyro_gen.models.mixture.em import EMResult, Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
 from pyro_gen.models.mixture.law import Parameters, RowLaw
+from pyro_gen.models.mixture.readings import Readings
 from pyro_gen.models.mixture.rows import Rows, make_rows
 from pyro_gen.models.mixture.weights import LAWS, WeightLaw, log_weights, sample_weights, sticks_of
+from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
 from pyro_gen.models.mixture.weights import mode as mode_of_weights
 
 GuideLaw = Literal["normal", "delta"]
@@ -37,7 +38,7 @@ class Site(NamedTuple):
     transform: Transform
 
 
-class Mixture(nn.Module, ABC):
+class Mixture(Readings, nn.Module, ABC):
     r"""A mixture of rows, :math:`p(x) = \sum_k \pi_k\, p(x | \theta_k)`, with priors; base of the families.
 
     ``model`` enumerates the components z of the rows (``SVI`` with ``TraceEnum_ELBO``, NUTS, ``infer_discrete``);
@@ -188,6 +189,10 @@ class Mixture(nn.Module, ABC):
     @abstractmethod
     def m_step(self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective) -> Parameters:
         """Values of the components' sites that the expected complete data make most probable."""
+
+    @abstractmethod
+    def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
+        """Values of the components' sites from their law given the components of all rows."""
 
     @abstractmethod
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
@@ -404,24 +409,33 @@ class Mixture(nn.Module, ABC):
         self.set_point(values)
         return result
 
-    # ---- what users read off
+    @torch.no_grad()
+    def gibbs_sweep(self, x: Tensor, values: Parameters) -> dict[str, Tensor]:
+        """One sweep of the blocked Gibbs sampler: all components of rows given the parameters, then these given those.
 
-    def log_joint(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
-        """Log p(x, z) of every row and component, in nats; missing cells are summed out.
+        Both conditionals are exact, by conjugacy; the labels switch where the posterior lets them.
 
         Args:
-            x: rows, (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed; None for wherever there is no NaN.
-            parameters: values or draws of the sites, (...) + their shapes; None for the guide's point.
+            x: rows, complete unless they are discrete.
+            values: of the continuous sites, without batch, such as ``point()`` or those of the sweep before.
 
         Returns:
-            Shape (..., rows, components).
+            New values, and ``z``.
 
         Raises:
-            ValueError: the rows are no rows of this mixture, or a site is missing.
+            ValueError: the priors are not conjugate, or a Gaussian row misses cells.
+
+        References:
+            Ishwaran and James (2001), Gibbs sampling methods for stick-breaking priors, section 5.2.
         """
-        own = self.completed(self.point() if parameters is None else parameters)
-        return self.log_table(self.rows(x, mask), own) + own["log_weights"]
+        rows, own = self.rows(x), self.completed(values)
+        z = torch.distributions.Categorical(logits=self.log_table(rows, own) + own["log_weights"]).sample()
+        held = nn.functional.one_hot(z, self.components).to(rows.x.dtype)
+        drawn = dict(self.conditional_draw(rows, held, values))
+        if self.components > 1:
+            name = "weights" if self.weight_law == "dirichlet" else "sticks"
+            drawn[name] = draw_of_weights(held.sum(0), self.weight_law, self.concentration)
+        return {**drawn, **self.derived(drawn), "z": z}
 
     def completed(self, values: Parameters) -> dict[str, Tensor]:
         """The canonical parameters and ``log_weights`` (..., 1, components), from values or draws of the sites.
@@ -436,124 +450,22 @@ class Mixture(nn.Module, ABC):
         wanted = {"weights", *self.component_sites()} - ({"weights"} if self.components == 1 else set())
         if missing := sorted(wanted - values.keys() - self.replaceable(values)):
             raise ValueError(f"`parameters` must have the sites {sorted(wanted)}, got none for {missing}")
+        values = self._without_plates(values)
         log_w = log_weights(values["weights"], "dirichlet").unsqueeze(-2)
         return {"log_weights": log_w, **self.canonical(values)}
+
+    def _without_plates(self, values: Parameters) -> Parameters:
+        """Sites that all components share, without the dimension of size 1 that `Predictive` leaves in their place."""
+        known = {**self.sites(), "weights": Site(1, False, biject_to(constraints.simplex))}
+        extra = {name: value.dim() - known[name].event_dim for name, value in values.items() if name in known}
+        own = [extra[name] - 1 for name in extra if known[name].per_component]
+        plated = {name for name in extra if not known[name].per_component and extra[name] == min(own) + 1}
+        shared = {name: values[name].squeeze(-1 - known[name].event_dim) for name in plated}
+        return {**values, **shared}
 
     def replaceable(self, values: Parameters) -> set[str]:
         """Sites for which the values hold something that serves as well."""
         return set()
-
-    def responsibilities(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
-        """Probabilities of the components given the rows, p(z | x).
-
-        Args:
-            x: rows.
-            mask: as for :meth:`log_joint`.
-            parameters: as for :meth:`log_joint`.
-
-        Returns:
-            Shape (..., rows, components).
-        """
-        return self.log_joint(x, mask, parameters).softmax(-1)
-
-    def predict(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
-        """The most probable component of every row.
-
-        Args:
-            x: rows.
-            mask: as for :meth:`log_joint`.
-            parameters: as for :meth:`log_joint`.
-
-        Returns:
-            Components, (..., rows).
-        """
-        return self.log_joint(x, mask, parameters).argmax(-1)
-
-    def log_likelihood(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
-        """Log density of every row, in nats; that of the observed cells where some are missing.
-
-        Args:
-            x: rows.
-            mask: as for :meth:`log_joint`.
-            parameters: as for :meth:`log_joint`.
-
-        Returns:
-            Shape (..., rows).
-        """
-        return self.log_joint(x, mask, parameters).logsumexp(-1)
-
-    @torch.no_grad()
-    def score(self, x: Tensor, mask: Tensor | None = None) -> float:
-        """Mean log likelihood in nats a row, at the guide's point.
-
-        Args:
-            x: rows.
-            mask: as for :meth:`log_joint`.
-        """
-        return self.log_likelihood(x, mask).double().mean().item()
-
-    @torch.no_grad()
-    def aic(self, x: Tensor, mask: Tensor | None = None) -> float:
-        """Akaike's information criterion at the guide's point; the smaller the better.
-
-        Args:
-            x: the rows that were fitted, by maximum likelihood.
-            mask: as for :meth:`log_joint`.
-
-        References:
-            Akaike (1974), A new look at the statistical model identification.
-        """
-        return 2 * self.num_parameters - 2 * self.log_likelihood(x, mask).double().sum().item()
-
-    @torch.no_grad()
-    def bic(self, x: Tensor, mask: Tensor | None = None) -> float:
-        """The Bayesian information criterion at the guide's point; the smaller the better.
-
-        Args:
-            x: the rows that were fitted, by maximum likelihood.
-            mask: as for :meth:`log_joint`.
-
-        References:
-            Schwarz (1978), Estimating the dimension of a model.
-        """
-        penalty = self.num_parameters * torch.tensor(float(len(x))).log().item()
-        return penalty - 2 * self.log_likelihood(x, mask).double().sum().item()
-
-    @torch.no_grad()
-    def sample(self, num_samples: int, parameters: Parameters | None = None) -> tuple[Tensor, Tensor]:
-        """Draw rows and their components.
-
-        Args:
-            num_samples: rows to draw.
-            parameters: values of the sites; None for the guide's point. Draws (...) give rows of each.
-
-        Returns:
-            Rows (..., num_samples, features) and components (..., num_samples).
-
-        Raises:
-            ValueError: ``num_samples`` is below 1.
-        """
-        if num_samples < 1:
-            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
-        own = self.completed(self.point() if parameters is None else parameters)
-        log_w = own["log_weights"]
-        z = torch.distributions.Categorical(logits=log_w.expand(*log_w.shape[:-2], num_samples, -1)).sample()
-        return self.draw(z, own), z
-
-    @torch.no_grad()
-    def occupied(self, x: Tensor, parameters: Parameters, mask: Tensor | None = None) -> Tensor:
-        """Number of components that hold rows, in a draw of z for each draw of the parameters: the posterior of K.
-
-        Args:
-            x: rows.
-            parameters: draws of the sites, (...) + their shapes.
-            mask: as for :meth:`log_joint`.
-
-        Returns:
-            Counts, (...), int64.
-        """
-        z = torch.distributions.Categorical(logits=self.log_joint(x, mask, parameters)).sample()
-        return nn.functional.one_hot(z, self.components).amax(-2).sum(-1)
 
 
 def _inside(name: str, value: Tensor) -> Tensor:
@@ -564,11 +476,4 @@ def _inside(name: str, value: Tensor) -> Tensor:
     return value.clamp(eps, 1 - eps) if name != "weights" else value.clamp_min(eps) / value.clamp_min(eps).sum()
 
 
-def check_prior(name: str, value: Mapping[str, float] | Tensor | float, positive: bool = True) -> None:
-    """Raise where a number of a prior is not above zero."""
-    tensor = torch.as_tensor(value)
-    if positive and not (tensor > 0).all():
-        raise ValueError(f"`{name}` must be above 0, got {tensor.min().item():g}")
-
-
-__all__ = ["GuideLaw", "Mixture", "Site", "check_prior"]
+__all__ = ["GuideLaw", "Mixture", "Site"]

@@ -80,6 +80,16 @@ class _DiscreteMixture(Mixture):
         # A component that holds nothing, without a prior, says nothing.
         return {"probs": self._probs(torch.where(total > tiny, counts / total.clamp_min(tiny), even))}
 
+    def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
+        """Probabilities given the components of all rows, from their Dirichlet laws.
+
+        Args:
+            rows: checked rows.
+            responsibilities: one-hot components, (rows, components).
+            point: ignored.
+        """
+        return {"probs": self._probs(dist.Dirichlet(self._counts(rows, responsibilities) + self.alpha).sample())}
+
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
         """Never: the likelihood of discrete rows is bounded.
 
@@ -170,6 +180,7 @@ class BernoulliMixture(_DiscreteMixture):
             ValueError: there are fewer rows than components, or other values, or ``smoothing`` is below 0.
         """
         rows = make_rows(x, mask, x.shape[-1] if isinstance(x, Tensor) and x.dim() > 1 else 1)
+        _check_states(rows, 2)
         _check_smoothing(smoothing)
         # Half a row in each column keeps a column that is constant from having a rate of 0 or 1.
         count = len(rows.x) if rows.mask is None else rows.mask.sum(0)
@@ -192,10 +203,7 @@ class BernoulliMixture(_DiscreteMixture):
         Raises:
             ValueError: they are no rows of this mixture, or other values.
         """
-        rows = super().rows(x, mask)
-        if not ((rows.x == 0) | (rows.x == 1)).all():
-            raise ValueError("`x` must hold zeros and ones, and NaN for missing cells, got other values")
-        return rows
+        return _check_states(super().rows(x, mask), 2)
 
     def component_sites(self) -> dict[str, Site]:
         """The site of the probabilities."""
@@ -326,6 +334,7 @@ class CategoricalMixture(_DiscreteMixture):
         rows = make_rows(x, mask, x.shape[-1] if isinstance(x, Tensor) and x.dim() > 1 else 1)
         _check_smoothing(smoothing)
         values = max(2, int(rows.x.max().item()) + 1)
+        _check_states(rows, values)
         rate = _one_hot(rows, values).sum(0) + 1 / values
         prior = {"alpha": 1 + smoothing * rate / rate.sum(-1, keepdim=True)}
         mixture = cls(components, rows.x.shape[-1], values, len(rows.x), **{**prior, **settings})  # type: ignore[arg-type]
@@ -345,12 +354,7 @@ class CategoricalMixture(_DiscreteMixture):
         Raises:
             ValueError: they are no rows of this mixture, or other values.
         """
-        rows = super().rows(x, mask)
-        if not ((rows.x >= 0) & (rows.x < self.values) & (rows.x == rows.x.floor())).all():
-            raise ValueError(
-                f"`x` must hold the numbers 0 to {self.values - 1}, NaN for missing cells, got other values"
-            )
-        return rows
+        return _check_states(super().rows(x, mask), self.values)
 
     def component_sites(self) -> dict[str, Site]:
         """The site of the probabilities."""
@@ -405,6 +409,13 @@ def _one_hot(rows: Rows, values: int) -> Tensor:
     """Indicators of the values, zero in missing cells, (..., rows, features, values)."""
     table = torch.nn.functional.one_hot(rows.x.long(), values).to(rows.x.dtype)
     return table if rows.mask is None else table * rows.mask.unsqueeze(-1)
+
+
+def _check_states(rows: Rows, values: int) -> Rows:
+    if not ((rows.x >= 0) & (rows.x < values) & (rows.x == rows.x.floor())).all():
+        states = "zeros and ones" if values == 2 else f"the numbers 0 to {values - 1}"
+        raise ValueError(f"`x` must hold {states}, and NaN for missing cells, got other values")
+    return rows
 
 
 def _check_smoothing(smoothing: float) -> None:

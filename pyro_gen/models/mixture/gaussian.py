@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, Self
 
 import pyro
@@ -18,11 +17,12 @@ from pyro_gen.models.mixture.em import Objective
 from pyro_gen.models.mixture.initialisation import standardised
 from pyro_gen.models.mixture.law import Parameters, take
 from pyro_gen.models.mixture.moments import Moments, columnwise, crosswise
+from pyro_gen.models.mixture.normal import Update, block, columns, floored, outer, parts
 from pyro_gen.models.mixture.rows import Rows, check_varied, make_rows
 from pyro_gen.models.mixture.weights import WeightLaw, record
 
 Covariance = Literal["full", "tied", "diagonal", "spherical"]
-COVARIANCES = ("full", "tied", "diagonal", "spherical")
+COVARIANCES: tuple[Covariance, ...] = ("full", "tied", "diagonal", "spherical")
 MATRICES = ("full", "tied")
 FLOOR = 1e-6
 """Least variance of a component under maximum likelihood, in any direction, as a share of the columns' variances."""
@@ -303,15 +303,15 @@ class GaussianMixture(Mixture):
         """
         locs = parameters["locs"]
         if "deviations" in parameters:
-            return torch.cat([_columns(part, locs, parameters["deviations"]) for part in _parts(rows, locs)], -1).mT
+            return torch.cat([columns(part, locs, parameters["deviations"]) for part in parts(rows, locs)], -1).mT
         factor = parameters["scale_tril"]
         if rows.mask is None:
-            return torch.cat([_block(part.x, locs, factor) for part in _parts(rows, locs)], -1).mT
+            return torch.cat([block(part.x, locs, factor) for part in parts(rows, locs)], -1).mT
         covariances, tables = factor @ factor.mT, []
         for pattern in rows.patterns:
             seen = pattern.observed
-            block = torch.linalg.cholesky(covariances[..., seen[:, None], seen])
-            tables.append(_block(rows.x[pattern.rows][:, seen], locs[..., seen], block))
+            root = torch.linalg.cholesky(covariances[..., seen[:, None], seen])
+            tables.append(block(rows.x[pattern.rows][:, seen], locs[..., seen], root))
         place = torch.cat([pattern.rows for pattern in rows.patterns]).argsort()
         return torch.cat(tables, -1)[..., place].mT
 
@@ -362,15 +362,64 @@ class GaussianMixture(Mixture):
         """
         posterior = objective == "posterior"
         floor = None if posterior else FLOOR * self._varied(rows)
-        moments = self._moments(rows, responsibilities, point)
-        kappa = self.kappa if posterior else torch.zeros_like(self.kappa)
-        total = moments.counts + kappa
-        mean = (moments.counts * moments.mean + kappa * self.loc) / total.clamp_min(torch.finfo(total.dtype).tiny)
-        if not posterior:
-            mean = moments.mean
-        off, shift = moments.mean - mean, self.loc - mean
-        values = {"locs": mean, "covariances": self._spread(moments, off, shift, kappa, posterior, floor, point)}
+        update = self._update(self._moments(rows, responsibilities, point), posterior)
+        # The joint mode of mean and covariance: the normal law of each mean adds its own power of the covariance.
+        own = {"full": 2, "tied": 1 + self.components, "diagonal": 3, "spherical": 2 + self.features}[self.covariance]
+        own = own + self.features if self.covariance in MATRICES else own
+        free = update.df + (own if posterior else 0)
+        covariances = torch.where(free > 0, update.scale / free.clamp_min(_tiny(free)), point["covariances"])
+        values = {"locs": update.locs, "covariances": self._widened(covariances, floor)}
         return {**values, **self._parts(values)}
+
+    def _widened(self, covariances: Tensor, floor: Tensor | None) -> Tensor:
+        if floor is None:
+            return covariances
+        if self.covariance in MATRICES:
+            return floored(covariances, floor)
+        return torch.maximum(covariances, floor if self.covariance == "diagonal" else floor.mean())
+
+    def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
+        """Means and covariances given the components of all rows, from their normal-inverse-Wishart law.
+
+        Args:
+            rows: complete rows.
+            responsibilities: one-hot components, (rows, components).
+            point: the values before, about which sums are taken.
+
+        Raises:
+            ValueError: the prior is not conjugate, or cells are missing.
+        """
+        if self.prior != "conjugate" or rows.mask is not None:
+            raise ValueError('`gibbs_sweep` needs `prior="conjugate"` and rows without missing cells')
+        update = self._update(self._moments(rows, responsibilities, point), True)
+        noise = torch.randn_like(update.locs) / update.kappa.sqrt()
+        if self.covariance in MATRICES:
+            law = InverseWishart(update.df.reshape(update.scale.shape[:-2]), update.scale)
+            covariances = law.sample()
+            noise = (torch.linalg.cholesky(covariances) @ noise.unsqueeze(-1)).squeeze(-1)
+        else:
+            covariances = dist.InverseGamma(update.df / 2, update.scale / 2).sample()
+            deviations = covariances.sqrt()
+            noise = noise * (deviations.unsqueeze(-1) if self.covariance == "spherical" else deviations)
+        return {"covariances": covariances, "locs": update.locs + noise}
+
+    def _update(self, moments: Moments, posterior: bool) -> Update:
+        """The conjugate update by sums over rows; without the prior its parts are zero."""
+        share = float(posterior)
+        kappa, prior, counts = share * self.kappa, share * self.scale.square(), moments.counts
+        total = counts + kappa
+        locs = moments.mean + kappa / total.clamp_min(_tiny(total)) * (self.loc - moments.mean)
+        off, shift = moments.mean - locs, self.loc - locs
+        if self.covariance in MATRICES:
+            counts = counts.unsqueeze(-1)
+            scale = moments.scatter + counts * outer(off) + kappa * outer(shift)
+            if self.covariance == "tied":
+                scale, counts = scale.sum(0), counts.sum(0)
+            return Update(locs, total, scale + prior.diag(), counts + share * self.df)
+        scale = moments.scatter + counts * off.square() + kappa * shift.square()
+        if self.covariance == "spherical":
+            return Update(locs, total, scale.sum(-1) + prior.mean(), counts.sum(-1) + share * self.df)
+        return Update(locs, total, scale + prior, counts + share * self.df)
 
     def _varied(self, rows: Rows) -> Tensor:
         """Variances of the columns, none of them 0."""
@@ -383,40 +432,6 @@ class GaussianMixture(Mixture):
         covariances = point["covariances"]
         covariances = covariances.unsqueeze(0) if self.covariance == "tied" else covariances
         return crosswise(rows, responsibilities, point["locs"], covariances)
-
-    def _spread(
-        self,
-        moments: Moments,
-        off: Tensor,
-        shift: Tensor,
-        kappa: Tensor,
-        posterior: bool,
-        floor: Tensor | None,
-        point: Parameters,
-    ) -> Tensor:
-        """Covariances: (prior + scatter + the pulls on the mean) over (the law's own count + rows)."""
-        count, features = moments.counts, self.features
-        df = self.df if posterior else torch.zeros_like(self.df)
-        prior = self.scale.square() if posterior else torch.zeros_like(self.scale)
-        if self.covariance in MATRICES:
-            pull = count.unsqueeze(-1) * _outer(off) + kappa * _outer(shift)
-            sums, counts = moments.scatter + pull, count.unsqueeze(-1)
-            own = features + 2 if posterior else 0
-            if self.covariance == "tied":
-                sums, counts = sums.sum(0), counts.sum(0)
-                own = features + 1 + self.components if posterior else 0
-            free, before = counts + df + own, point["covariances"]
-            found = torch.where(free > 0, (sums + prior.diag()) / free.clamp_min(_tiny(free)), before)
-            return found if floor is None else _floored(found, floor)
-        sums = moments.scatter + count * off.square() + kappa * shift.square()
-        if self.covariance == "spherical":
-            sums, counts, prior = sums.sum(-1), count.sum(-1), prior.mean()
-            own, least = features + 2, None if floor is None else floor.mean()
-        else:
-            counts, own, least = count, 3, floor
-        free = counts + df + (own if posterior else 0)
-        found = torch.where(free > 0, (sums + prior) / free.clamp_min(_tiny(free)), point["covariances"])
-        return found if least is None else torch.maximum(found, least)
 
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
         """Whether a component is as narrow as maximum likelihood may make it.
@@ -442,52 +457,8 @@ class GaussianMixture(Mixture):
         return components - 1 + components * features + of_shape.get(self.covariance, components)
 
 
-def _parts(rows: Rows, locs: Tensor) -> list[Rows]:
-    """Slices of rows whose deviations from all means fit the cache; one where gradients are wanted."""
-    if torch.is_grad_enabled() and locs.requires_grad:
-        return [rows]
-    chunks = list(rows.chunks(locs.numel()))
-    if len(chunks) == 1:
-        return [rows]
-    masks = [None if rows.mask is None else rows.mask[chunk] for chunk in chunks]
-    return [Rows(rows.x[..., chunk, :], mask, None) for chunk, mask in zip(chunks, masks, strict=True)]
-
-
-def _block(x: Tensor, locs: Tensor, factor: Tensor) -> Tensor:
-    """Log density of complete rows, (..., components, rows)."""
-    features = x.shape[-1]
-    identity = torch.eye(features, dtype=x.dtype, device=x.device)
-    inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-    solved = (x.unsqueeze(-3) - locs.unsqueeze(-2)) @ inverse.mT
-    log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
-    return -solved.square().sum(-1) / 2 - log_det - features / 2 * math.log(2 * math.pi)
-
-
-def _columns(rows: Rows, locs: Tensor, deviations: Tensor) -> Tensor:
-    """Log density of the observed cells where columns are independent, (..., components, rows)."""
-    solved = ((rows.x.unsqueeze(-3) - locs.unsqueeze(-2)) / deviations.unsqueeze(-2)).square()
-    unit = deviations.expand(locs.shape).log() + math.log(2 * math.pi) / 2
-    if rows.mask is None:
-        return -solved.sum(-1) / 2 - unit.sum(-1, keepdim=True)
-    return -(solved * rows.mask).sum(-1) / 2 - unit @ rows.mask.to(unit).mT
-
-
-def _outer(x: Tensor) -> Tensor:
-    return x.unsqueeze(-1) * x.unsqueeze(-2)
-
-
 def _tiny(x: Tensor) -> float:
     return torch.finfo(x.dtype).tiny
-
-
-def _floored(covariances: Tensor, floor: Tensor) -> Tensor:
-    """The nearest matrices, in likelihood, that are at least as wide as ``floor`` in every direction."""
-    deviation = floor.sqrt()
-    unit = deviation.unsqueeze(-1) * deviation
-    values, vectors = torch.linalg.eigh(covariances / unit)
-    if (values >= 1).all():
-        return covariances
-    return (vectors * values.clamp_min(1).unsqueeze(-2)) @ vectors.mT * unit
 
 
 __all__ = ["GaussianMixture"]

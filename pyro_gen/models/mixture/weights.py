@@ -99,4 +99,21 @@ def mode(counts: Tensor, law: WeightLaw, concentration: Tensor, posterior: bool)
     return counts[:-1] / (counts[:-1] + after + extra).clamp_min(tiny)
 
 
-__all__ = ["LAWS", "WeightLaw", "log_weights", "mode", "record", "sample_weights", "sticks_of"]
+def conditional_draw(counts: Tensor, law: WeightLaw, concentration: Tensor) -> Tensor:
+    """The value of the site given the components of all rows.
+
+    Args:
+        counts: rows of every component, (components,).
+        law: which.
+        concentration: alpha.
+
+    Returns:
+        Weights or sticks.
+    """
+    if law == "dirichlet":
+        return dist.Dirichlet(counts + concentration).sample()
+    after = counts.flip(0).cumsum(0).flip(0)[1:]
+    return dist.Beta(1 + counts[:-1], concentration + after).sample()
+
+
+__all__ = ["LAWS", "WeightLaw", "conditional_draw", "log_weights", "mode", "record", "sample_weights", "sticks_of"]

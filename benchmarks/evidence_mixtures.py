@@ -1,0 +1,125 @@
+"""Mixtures of Bernoulli laws on binary sets of the literature: the row that every density table starts with.
+
+    python -m benchmarks.evidence_mixtures --split valid                # all sets: every setting, judged on validation
+    python -m benchmarks.evidence_mixtures --split test --data nltcs    # the best one, once; enters the test ledger
+
+EM from one start by k-means++, on the training rows alone; number of components and smoothing are chosen on the
+validation rows. A run goes on where it was stopped: settings that are in `benchmarks/results/mixtures.json` are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from benchmarks.evidence_alphadigits import LEDGER, RESULTS
+from benchmarks.machine import describe
+from examples.autoregressive import unseen
+from pyro_gen import datasets
+from pyro_gen._files import replacing
+from pyro_gen.models import BernoulliMixture
+
+FILE = RESULTS / "mixtures.json"
+COMPONENTS = {
+    **dict.fromkeys(("nltcs", "plants", "dna", "mushrooms", "adult"), (16, 32, 64, 128, 256)),
+    "binarized_mnist": (64, 256),
+}
+SMOOTHING = {**dict.fromkeys(COMPONENTS, (0.3, 3.0)), "binarized_mnist": (1.0,)}
+STEPS, TOLERANCE = 200, 1e-4
+"""Of EM, the latter in nats a row."""
+
+
+def fit(x: Tensor, components: int, smoothing: float, seed: int) -> tuple[BernoulliMixture, dict[str, Any]]:
+    """A mixture by EM, and what it took."""
+    pyro.set_rng_seed(seed)
+    wall, processor = time.perf_counter(), time.process_time()
+    mixture = BernoulliMixture.from_data(x, components, smoothing=smoothing, guide="delta")
+    result = mixture.fit_em(x, num_starts=0, num_steps=STEPS, tolerance=TOLERANCE)
+    return mixture, {
+        "components": components,
+        "smoothing": smoothing,
+        "seed": seed,
+        "steps": len(result.objective) - 1,
+        "converged": result.converged,
+        "train": result.log_likelihood / len(x),
+        "minutes": (time.perf_counter() - wall) / 60,
+        "processor minutes": (time.process_time() - processor) / 60,
+    }
+
+
+@torch.no_grad()
+def judge(mixture: BernoulliMixture, x: Tensor, new: Tensor) -> dict[str, float]:
+    """Mean log likelihood of rows and its standard error, and that of rows that are not in the training set."""
+    nats = mixture.log_likelihood(x).double()
+    error = (nats.std() / len(nats) ** 0.5).item()
+    return {"log likelihood": nats.mean().item(), "row error": error, "unseen rows": nats[new].mean().item()}
+
+
+def choose(name: str, report: dict[str, Any], seed: int) -> None:
+    """Every setting on the validation rows of a set."""
+    data = datasets.load(name)
+    runs = report["runs"].setdefault(name, [])
+    new = unseen(data.valid, data.train)
+    for components, smoothing in itertools.product(COMPONENTS[name], SMOOTHING[name]):
+        setting = {"components": components, "smoothing": smoothing, "seed": seed}
+        if any(setting.items() <= run.items() for run in runs):
+            continue
+        mixture, run = fit(data.train, components, smoothing, seed)
+        runs.append(run | judge(mixture, data.valid, new))
+        report["best on validation"][name] = max(runs, key=lambda one: float(one["log likelihood"]))
+        print(name, json.dumps(runs[-1]), flush=True)
+        write(report)
+
+
+def test(name: str, report: dict[str, Any]) -> None:
+    """The best setting of a set on its test rows: once, with its row in the ledger."""
+    data, best = datasets.load(name), report["best on validation"][name]
+    mixture, run = fit(data.train, best["components"], best["smoothing"], best["seed"])
+    figures = run | judge(mixture, data.test, unseen(data.test, data.train))
+    report["test"][name] = figures
+    print(name, json.dumps(figures), flush=True)
+    write(report)
+    setting = (
+        f"{best['components']} components, smoothing {best['smoothing']:g}, seed {best['seed']}; valid "
+        f"{best['log likelihood']:.3f}; rows that are not in train {figures['unseen rows']:.3f} (evidence_mixtures)"
+    )
+    figure, error = f"{figures['log likelihood']:.3f}", f"{figures['row error']:.3f}"
+    with LEDGER.open("a", newline="") as file:
+        row = [datetime.now(UTC).date(), str(report["commit"])[:7], name, "mixture of Bernoullis", setting]
+        csv.writer(file, lineterminator="\n").writerow([*row, figure, "", error, ""])
+
+
+def write(report: dict[str, Any]) -> None:
+    """The report, whole."""
+    with replacing(FILE) as part:
+        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def main(args: argparse.Namespace) -> None:
+    """All sets, on validation or test rows."""
+    known = json.loads(FILE.read_text()) if FILE.exists() else {}
+    kept = {key: known.get(key, {}) for key in ("runs", "best on validation", "test")}
+    report = describe() | {"threads": torch.get_num_threads()} | kept
+    for name in args.data:
+        if args.split == "valid":
+            choose(name, report, args.seed)
+        else:
+            test(name, report)
+    print(f"written to {FILE}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=("valid", "test"), default="valid")
+    parser.add_argument("--data", nargs="+", choices=COMPONENTS, default=list(COMPONENTS))
+    parser.add_argument("--seed", type=int, default=0)
+    main(parser.parse_args())
