@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import pyro
 import torch
@@ -75,6 +76,32 @@ class Autoencoder(nn.Module):
         out = features * likelihood.num_parameters
         self.decoder = Dense(latent, tuple(hidden)[::-1], out) if decoder is None else decoder
         self.corruption: nn.Module = nn.Identity()
+
+    @classmethod
+    def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
+        """A model that starts at the marginal laws of the features.
+
+        Args:
+            x: rows, (rows, features).
+            latent: numbers in a code.
+            size: rows of the whole data set; None for those given.
+            **settings: what the constructor takes besides.
+
+        Returns:
+            The model, of the rows' dtype and on their device. A decoder of the user's own is left as it is.
+
+        Raises:
+            ValueError: ``x`` is no such table, or outside the support.
+        """
+        if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"`x` must be floating, of shape (rows, features), got {got}")
+        model = cls(x.shape[1], latent, len(x) if size is None else size, **settings).to(x)
+        model.check(x)
+        if isinstance(model.decoder, Dense):
+            with torch.no_grad():
+                model.decoder.bias.copy_(model.likelihood.start(x).flatten())
+        return model
 
     def model(self, x: Tensor | None = None) -> Tensor:
         """Rows given themselves, through the code.

@@ -140,6 +140,13 @@ def test_networks_of_the_user_and_other_likelihoods_serve() -> None:
     assert model.latent_means(x).shape == (7, 2)
 
 
+def test_it_starts_at_the_means_of_the_columns() -> None:
+    x = correlated(50, 4).double()
+    model = Autoencoder.from_data(x, 2, hidden=(), likelihood=SQUARED)
+    assert model.size == 50
+    torch.testing.assert_close(model.decode(torch.zeros(2).double()).mean, x.mean(0))
+
+
 def test_bad_input_is_named() -> None:
     model = Autoencoder(4, 2, 7)
     for message, call in {
@@ -154,6 +161,7 @@ def test_bad_input_is_named() -> None:
         "law of numbers": lambda: Autoencoder(4, 2, 7, likelihood=CategoricalConditional(3)),
         "`encoder` must": lambda: Autoencoder(4, 2, 7, encoder=nn.Linear(4, 3)).encode(torch.zeros(3, 4)),
         "`decoder` must": lambda: Autoencoder(4, 2, 7, decoder=nn.Linear(2, 3)).decode(torch.zeros(3, 2)),
+        "must be floating": lambda: Autoencoder.from_data(torch.zeros(3), 1),
         "`rate`": lambda: MaskingNoise(1.5),
         "`scale`": lambda: GaussianNoise(-1.0),
         "`scale` must be positive": lambda: FixedScaleGaussianConditional(0.0),
