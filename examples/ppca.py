@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +53,14 @@ class Data:
     rows: Tensor
     labels: Tensor
     shape: tuple[int, ...]
+
+
+class Distance(NamedTuple):
+    """Mean pixels from a draw to the nearest held-out image, and from such an image to the nearest draw."""
+
+    draws: str
+    to_an_image: float
+    of_an_image: float
 
 
 class Result(NamedTuple):
@@ -161,14 +169,14 @@ def generators(models: dict[str, Model], data: Data, count: int) -> dict[str, Te
     return drawn
 
 
-def distances(drawn: dict[str, Tensor], data: Data) -> dict[str, tuple[float, float]]:
-    """Pixels from a draw to the nearest image, and from an image to the nearest draw; images among themselves last."""
-    others = data.x[: len(data.rows)]
-    found = {}
-    for name, x in (drawn | {"training images": others[: len(next(iter(drawn.values())))]}).items():
-        table = torch.cdist((x >= 0.5).float(), data.rows, p=1)
-        found[name] = table.min(1).values.mean().item(), table.min(0).values.mean().item()
-    return found
+def distances(drawn: dict[str, Tensor], data: Data) -> list[Distance]:
+    """How far draws lie from held-out images, and these from draws; as many training images for comparison."""
+    count = len(next(iter(drawn.values())))
+    tables = {
+        k: torch.cdist((x >= 0.5).float(), data.rows).square()  # of zeros and ones: pixels
+        for k, x in (drawn | {"training images": data.x[:count]}).items()
+    }
+    return [Distance(k, t.min(1).values.mean().item(), t.min(0).values.mean().item()) for k, t in tables.items()]
 
 
 # ---- pictures
@@ -207,6 +215,9 @@ def maps(models: dict[str, Model], data: Data, path: Path) -> None:
         colors = mpl.colormaps["tab10"](data.labels[:3000].numpy() % 10)
         axes.scatter(z[:, 0].numpy(), z[:, 1].numpy(), s=2, color=colors, linewidths=0)
         low, high = z.quantile(0.005, dim=0), z.quantile(0.995, dim=0)
+        for label in data.labels.unique()[:10].tolist():
+            place = z[data.labels[:3000] == label].quantile(0.5, dim=0).tolist()
+            axes.text(*place, str(label), weight="bold", ha="center", va="center")
         axes.set(title=name, xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         places = [torch.linspace(float(a), float(b), side) for a, b in zip(low, high, strict=True)]
         grid = torch.cartesian_prod(places[1].flip(0), places[0]).flip(-1)
@@ -277,7 +288,7 @@ def shown(r: Result) -> str:
     )
 
 
-def report(results: list[Result], drawn: dict[str, Tensor], data: Data) -> None:
+def report(results: list[Result], found: list[Distance], data: Data) -> None:
     """What the sweep says of the number of latent numbers, and how far draws lie from images."""
     pixels = accuracy(data.x[:5000], data.y[:5000], data.rows, data.labels)
     print(f"accuracy of the same classifier on all pixels of 5000 images: {pixels:.4f}")
@@ -285,8 +296,14 @@ def report(results: list[Result], drawn: dict[str, Tensor], data: Data) -> None:
     by_score, by_bic = max(own, key=lambda r: r.log_likelihood), min(own, key=lambda r: r.bic)
     print(f"PPCA: held-out log density is highest with {by_score.latent} latent numbers, BIC with {by_bic.latent}")
     print(f"{'mean distance in pixels':28}{'to an image':>14}{'of an image':>14}")
-    for name, (to, of) in distances(drawn, data).items():
-        print(f"{name:28}{to:14.1f}{of:14.1f}")
+    for row in found:
+        print(f"{row.draws:28}{row.to_an_image:14.1f}{row.of_an_image:14.1f}")
+
+
+def write(rows: Sequence[NamedTuple], path: Path) -> None:
+    """A table as CSV."""
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([rows[0]._fields, *rows])
 
 
 def main(args: argparse.Namespace) -> None:
@@ -296,10 +313,11 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     data = read(args)
     models, results = sweep(data, args)
-    with (args.out / f"ppca_{args.split}.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([Result._fields, *results])
     pyro.set_rng_seed(args.seed)
-    report(results, generators(models[args.latent], data, min(1000, len(data.rows))), data)
+    found = distances(generators(models[args.latent], data, min(1000, len(data.rows))), data)
+    write(results, args.out / f"ppca_{args.split}.csv")
+    write(found, args.out / f"draws_{args.split}.csv")
+    report(results, found, data)
     if args.split == "valid":
         draw(models, results, data, args)
 
@@ -308,10 +326,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latents", type=int, nargs="+", default=[2, 5, 10, 20, 50], help="numbers of latent numbers")
-    parser.add_argument("--more", type=int, nargs="*", default=[100, 200, 300, 400, 600], help="of PPCA alone")
+    parser.add_argument("--more", type=int, nargs="*", default=[100, 200, 400, 600], help="of PPCA alone")
     parser.add_argument("--latent", type=int, default=20, help="the one of the pictures")
-    parser.add_argument("--hidden", type=int, default=400, help="units of the one hidden layer on each side")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--hidden", type=int, default=256, help="units of the one hidden layer on each side")
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=200)
     parser.add_argument("--rate", type=float, default=0.002, help="of Adam; falls to 0 linearly")
     parser.add_argument("--rows", type=int, default=50_000, help="training images")

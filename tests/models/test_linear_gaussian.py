@@ -129,6 +129,18 @@ def test_the_closed_form_is_a_maximum(rows: int, features: int, latent: int) -> 
     assert climbed.log_likelihood == pytest.approx(result.log_likelihood, abs=1e-6 * rows)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("features", [1, 3])
+def test_without_latent_variables_it_is_independent_columns(family: Family, features: int) -> None:
+    x = holed(linear_rows(50, features, 1), 0.1)
+    model = family(features, 0, 50).double()
+    assert model.fit_em(x).converged
+    torch.testing.assert_close(model.loc.detach(), x.nanmean(0))
+    centred = (x - x.nanmean(0)).square()
+    expected = centred.nanmean().expand(features) if family is PPCA else centred.nanmean(0)
+    torch.testing.assert_close(model.noise_variance.detach(), expected)
+
+
 def test_scikit_learn_s_pca_has_the_same_axes_and_almost_the_same_score() -> None:
     x = linear_rows(300, 8, 3)
     model, peer = PPCA(8, 3, 300).double(), decomposition.PCA(3).fit(x.numpy())
@@ -333,6 +345,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "samples": ("`num_samples`", lambda: PPCA(3, 1, 4).sample(0)),
     "steps": ("`num_steps`", lambda: PPCA(3, 1, 4).fit_em(torch.randn(4, 3), num_steps=0)),
     "table": (r"shape \(rows, features\)", lambda: PPCA.from_data(torch.zeros(3), 1)),
+    "whole numbers": ("must be floating", lambda: PPCA.from_data(torch.zeros(3, 2).long(), 1)),
 }
 
 

@@ -71,9 +71,9 @@ class LinearGaussian(nn.Module, ABC):
         Raises:
             ValueError: ``x`` is no such table, or ``latent`` does not fit it.
         """
-        if not isinstance(x, Tensor) or x.dim() != 2:
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"`x` must have shape (rows, features), got {got}")
+        if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"`x` must be floating, of shape (rows, features), got {got}")
         model = cls(x.shape[1], latent, len(x) if size is None else size).to(x)
         mean, variance = model.rows(x, mask).column_moments()
         with torch.no_grad():

@@ -35,7 +35,8 @@ class Statistics(NamedTuple):
 
     Args:
         log_likelihood: of all rows, at the point that gave the expectations.
-        table: sums of E[u u^T] over the rows that show a feature, (features or 1, terms, terms).
+        table: sums of E[u u^T] over the rows that show a feature, (features, terms, terms); over all rows where
+            every row shows all, (terms, terms).
         cross: sums of x E[u], (features, terms).
         squares: sums of x^2, (features,).
         shown: how many rows show a feature, (features,).
@@ -150,9 +151,7 @@ def _complete(table: Tensor) -> Callable[[Point], Statistics]:
         second = found.mean.mT @ found.mean + rows * torch.cholesky_inverse(found.factor)
         cross = triangle.mT @ found.mean
         rest = (rows - len(triangle)) * found.log_likelihood[-1]  # of a row of zeros: all but the squares
-        return Statistics(
-            (found.log_likelihood.sum() + rest).item(), second.unsqueeze(0), cross, squares, count, second / rows
-        )
+        return Statistics((found.log_likelihood.sum() + rest).item(), second, cross, squares, count, second / rows)
 
     return statistics
 
@@ -185,9 +184,9 @@ def _incomplete(rows: Rows) -> Callable[[Point], Statistics]:
 
 def _maximised(found: Statistics, pooled: Pooling) -> Point:
     """Regress every feature on the latent variables; take the prior's own mean and covariance into the result."""
-    latent = len(found.second) - (len(found.table) > 1)
-    if len(found.table) == 1:
-        slopes = torch.linalg.solve(found.table[0], found.cross.mT).mT
+    latent = len(found.second) - (found.table.dim() > 2)
+    if found.table.dim() == 2:
+        slopes = torch.linalg.solve(found.table, found.cross.mT).mT
     else:
         slopes = torch.linalg.solve(found.table, found.cross.unsqueeze(-1)).squeeze(-1)
     residual = found.squares - (slopes * found.cross).sum(-1)
