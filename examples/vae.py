@@ -5,7 +5,7 @@ checkpoint lets a killed run go on, validation decides which epoch counts, and t
 what is judged. Pictures: samples from the prior, reconstructions, and with `--latent 2` a map of the latent plane.
 
     python examples/vae.py --split test                           # half an hour on one core, then as long to judge
-    python examples/vae.py --prior vamp --epochs 200
+    python examples/vae.py --prior vamp --epochs 100 --batch-size 200
     python examples/vae.py --objective iwae --particles 50 --rate 0.001
     python examples/vae.py --likelihood made                      # pixels that depend on each other, given the latent
     python examples/vae.py --latent 2 --epochs 30                 # for the map
@@ -149,20 +149,23 @@ def train(recipe: Recipe, data: datasets.BinaryDataset, args: argparse.Namespace
 
 @torch.no_grad()
 def draw(vae: models.VAE, data: datasets.BinaryDataset, history: History, args: argparse.Namespace) -> None:
-    """Learning curve, samples, reconstructions, and a map where there are two latent dimensions."""
+    """Learning curve, samples, reconstructions; a map of the plane where there are two latent dimensions."""
     shape = data.shape or (1, data.train.shape[1])
     curve = plotting.learning_curve(history, ["valid"], ylabel="log likelihood of validation rows [nats]")
     plotting.save(curve, args.out / "learning_curve.png")
     law = vae.decode(vae.sample_prior(64))
     samples = law.sample() if isinstance(vae.likelihood, nn.AutoregressiveNetwork) else law.mean
-    plotting.save(plotting.sample_grid(samples.cpu().unflatten(-1, shape)), args.out / "samples.png")
+    plotting.save(plotting.sample_grid(samples.cpu().unflatten(-1, shape), columns=8), args.out / "samples.png")
     rows = data.valid[:32].to(args.device)
     pairs = [x.cpu().unflatten(-1, shape) for x in (rows, vae.reconstruct(rows))]
-    plotting.save(plotting.sample_grid(*pairs), args.out / "reconstructions.png")
+    grid = plotting.sample_grid(torch.cat(pairs, -1), columns=4, title="validation images and their reconstructions")
+    plotting.save(grid, args.out / "reconstructions.png")
     if vae.latent == 2:
         places = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.03, 0.97, 15))
         z = torch.cartesian_prod(-places, places).flip(-1).to(args.device)
-        grid = plotting.sample_grid(vae.decode(z).sample().cpu().unflatten(-1, shape), columns=15)
+        law = vae.decode(z)
+        images = law.sample() if isinstance(vae.likelihood, nn.AutoregressiveNetwork) else law.mean
+        grid = plotting.sample_grid(images.cpu().unflatten(-1, shape), columns=15)
         plotting.save(grid, args.out / "latent_map.png")
 
 

@@ -12,20 +12,18 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised, GaussianConditional
 from pyro_gen.infer import ImportanceLogLikelihood, LowerBound
 from pyro_gen.infer.importance_sampling import estimate, summed
-from pyro_gen.models.latent import LatentModel, Observations, evaluating
+from pyro_gen.models.latent import Observations, evaluating
 from pyro_gen.models.latent_use import LatentUse
+from pyro_gen.models.row_coder import RowCoder, described
 from pyro_gen.nn import (
     AutoregressiveNetwork,
-    ConvolutionalDecoder,
-    ConvolutionalEncoder,
     Dense,
-    IndependentPrior,
     StandardNormal,
     VampPrior,
 )
@@ -35,7 +33,7 @@ FLOATS_AT_A_TIME = 2**20
 """Of the decoder's output in an evaluation: 4 MiB, which a cache can hold."""
 
 
-class VAE(LatentModel):
+class VAE(RowCoder):
     r"""A variational autoencoder.
 
     .. math:: p(x, z) = p(z)\, p\big(x \,\big|\, f(z)\big), \qquad q(z | x) = \prod_j q_j\big(z_j; g(x)_j\big)
@@ -109,20 +107,7 @@ class VAE(LatentModel):
         beta: float = 1.0,
         free_bits: float = 0.0,
     ) -> None:
-        event = Size((features,) if isinstance(features, int) else tuple(features))
-        if not event or min(event) < 1 or latent < 1:
-            raise ValueError(f"`features` and `latent` must be at least 1, got {features} and {latent}")
-        if network not in ("dense", "convolutional"):
-            raise ValueError(f"`network` must be 'dense' or 'convolutional', got {network!r}")
-        if prior is None:
-            normal = isinstance(latent_law, GaussianConditional)
-            prior = StandardNormal(latent) if normal else IndependentPrior(latent, latent_law)
-        if isinstance(prior, VampPrior) and not isinstance(latent_law, GaussianConditional):
-            raise ValueError(f"`prior` must not be a VampPrior unless `latent_law` is Gaussian, got {latent_law}")
-        super().__init__(event.numel(), size, prior)
-        self.event_shape, self.latent, self.latent_law = event, latent, latent_law
-        self.likelihood = likelihood
-        self._check_likelihood()
+        super().__init__(features, latent, size, likelihood, latent_law, prior)
         self.encoder = self._encoder(network, hidden) if encoder is None else encoder
         self.decoder = self._decoder(network, hidden) if decoder is None else decoder
         self.beta, self.free_bits = beta, free_bits
@@ -142,7 +127,7 @@ class VAE(LatentModel):
             The model. Networks of the user's own are left as they are.
         """
         if not isinstance(x, Tensor) or x.dim() < 2 or not len(x):
-            raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {_shape(x)}")
+            raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {described(x)}")
         vae = cls(
             x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), latent, len(x) if size is None else size, **settings
         )
@@ -156,16 +141,6 @@ class VAE(LatentModel):
         if isinstance(vae.prior, VampPrior):
             vae.prior.start_at(vae.inputs(x))
         return vae
-
-    @property
-    def example(self) -> Tensor:
-        """Any of the weights: their dtype, and where they are."""
-        return next(self.parameters(), torch.empty(0))
-
-    @property
-    def conditional(self) -> Conditional:
-        """The family of the features' laws."""
-        return self.likelihood.conditional if isinstance(self.likelihood, AutoregressiveNetwork) else self.likelihood
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -244,22 +219,6 @@ class VAE(LatentModel):
             ValueError: the decoder's outputs are not as many as the likelihood takes.
         """
         return self._law(h, self.latent_law.encode(h).flatten(-2).to(self.example.dtype))
-
-    def inputs(self, x: Tensor) -> Tensor:
-        """What the encoder is given for rows.
-
-        Args:
-            x: rows, (...) + event shape.
-
-        Returns:
-            (...) + event shape, with one dimension behind where a feature has several numbers.
-        """
-        if x.shape[-len(self.event_shape) :] != self.event_shape:
-            raise ValueError(f"`{self.site}` must have shape (...) + {tuple(self.event_shape)}, got {tuple(x.shape)}")
-        batch = x.shape[: x.dim() - len(self.event_shape)]
-        code = self.conditional.encode(x.reshape(*batch, -1)).to(self.example.dtype)
-        width = code.shape[-1:] if code.shape[-1] > 1 else ()
-        return code.reshape(*batch, *self.event_shape, *width)
 
     @torch.no_grad()
     def reconstruct(self, v: Tensor) -> Tensor:
@@ -370,23 +329,6 @@ class VAE(LatentModel):
 
     test_log_likelihood.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for a test's
 
-    def check(self, v: Tensor) -> None:
-        """Check rows.
-
-        Args:
-            v: what came.
-
-        Raises:
-            ValueError: it is not (rows,) + event shape, empty, or outside the support of the likelihood.
-        """
-        if not isinstance(v, Tensor) or v.shape[1:] != self.event_shape or not len(v):
-            expected = f"(rows,) + {tuple(self.event_shape)} with at least one row"
-            raise ValueError(f"`{self.site}` must have shape {expected}, got {_shape(v)}")
-        support = self.conditional.support(self.visible)
-        if not support.check(v.flatten(1)).all():
-            kind = "NaN" if v.is_floating_point() and v.isnan().any() else "other values"
-            raise ValueError(f"`{self.site}` must lie in the support of the likelihood, {support}, got {kind}")
-
     def _log_weights(self, x: Tensor, num_samples: int, prior: TorchDistribution) -> Iterator[Tensor]:
         """Log weights of draws for a few rows, (rows, samples of the part) at a time."""
         law, value = self.encode(x), x.unsqueeze(1)
@@ -417,51 +359,6 @@ class VAE(LatentModel):
         most = max(1, FLOATS_AT_A_TIME // (rows * self.visible))
         return [min(most, num_samples - start) for start in range(0, num_samples, most)]
 
-    def _law(self, z: Tensor, code: Tensor, validate_args: bool | None = None) -> TorchDistribution:
-        """The law of a row from what the decoder is given."""
-        batch = z.shape[:-1]
-        out: Tensor = self.decoder(code.reshape(-1, code.shape[-1])).to(code.dtype)
-        if isinstance(self.likelihood, AutoregressiveNetwork):
-            _check_outputs("decoder", out, (self.likelihood.context,))
-            return self.likelihood(out.reshape(*batch, -1))
-        shape = self.visible, self.likelihood.num_parameters
-        _check_outputs("decoder", out, shape)
-        parameters = out.reshape(*batch, *shape)
-        valid = self.likelihood.valid(self.visible)
-        if valid is not None:
-            parameters = parameters.masked_fill(~valid.to(parameters.device), -math.inf)
-        return Factorised(self.likelihood, parameters, self.event_shape, validate_args)
-
-    def _outputs(self, inputs: Tensor) -> Tensor:
-        """What picks the laws of the latent variables, (..., latent, parameters)."""
-        batch = inputs.shape[: inputs.dim() - self._input_dim]
-        out: Tensor = self.encoder(inputs.reshape(-1, *inputs.shape[len(batch) :])).to(inputs.dtype)
-        shape = self.latent, self.latent_law.num_parameters
-        _check_outputs("encoder", out, shape)
-        parameters = out.reshape(*batch, *shape)
-        valid = self.latent_law.valid(self.latent)
-        return parameters if valid is None else parameters.masked_fill(~valid.to(parameters.device), -math.inf)
-
-    @property
-    def _input_dim(self) -> int:
-        """Dimensions of what the encoder is given for one row."""
-        return len(self.event_shape) + (self.conditional.width > 1)
-
-    def _latent_law(self, inputs: Tensor) -> TorchDistribution:
-        parameters = self._outputs(inputs)
-        if self._gaussian:
-            return self.latent_law.law(parameters).to_event(1)
-        return Factorised(self.latent_law, parameters)
-
-    def _posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and standard deviations, for a VampPrior."""
-        mean, log_scale = self._outputs(inputs).unbind(-1)
-        return mean, log_scale.exp()
-
-    @property
-    def _gaussian(self) -> bool:
-        return isinstance(self.latent_law, GaussianConditional)
-
     @staticmethod
     def _divergences(law: TorchDistribution) -> Tensor:
         """KL divergence of each latent dimension from the standard normal, (rows, latent)."""
@@ -483,58 +380,10 @@ class VAE(LatentModel):
                 f"`free_bits` must be 0 unless the prior is standard normal, got {type(self.prior).__name__}"
             )
 
-    def _check_likelihood(self) -> None:
-        likelihood = self.likelihood
-        if isinstance(likelihood, Conditional):
-            return likelihood.check(self.visible)
-        if not isinstance(likelihood, AutoregressiveNetwork):
-            raise ValueError(
-                "`likelihood` must be a law such as BernoulliConditional(), or an autoregressive network, "
-                f"got {type(likelihood).__name__}"
-            )
-        if likelihood.event_shape != self.event_shape or not likelihood.context:
-            raise ValueError(
-                f"`likelihood` must be a network of events {tuple(self.event_shape)} with a context, "
-                f"got events {tuple(likelihood.event_shape)} and context {likelihood.context}"
-            )
-
-    @property
-    def _decoded(self) -> int:
-        """Numbers that the decoder gives for a row."""
-        if isinstance(self.likelihood, AutoregressiveNetwork):
-            return self.likelihood.context
-        return self.visible * self.likelihood.num_parameters
-
-    @property
-    def _coded(self) -> int:
-        """Numbers that the decoder is given for a row."""
-        return self.latent * self.latent_law.width
-
-    def _encoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
-        outputs, width = self.latent * self.latent_law.num_parameters, self.conditional.width
-        if network == "dense":
-            return Dense(self.visible * width, hidden, outputs)
-        return ConvolutionalEncoder(self.event_shape, outputs, width=width)
-
-    def _decoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
-        if network == "dense" or isinstance(self.likelihood, AutoregressiveNetwork):
-            return Dense(self._coded, tuple(hidden)[::-1], self._decoded)
-        return ConvolutionalDecoder(self._coded, self.event_shape, self.likelihood.num_parameters)
-
 
 def log_standard_normal(z: Tensor) -> Tensor:
     """Log density of independent standard normal numbers, (..., latent), in one sweep."""
     return -0.5 * (torch.linalg.vector_norm(z, dim=-1).square() + z.shape[-1] * math.log(2 * math.pi))
-
-
-def _check_outputs(name: str, out: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise unless a network gave as many numbers for a row as it should."""
-    if out[0].numel() != math.prod(shape):
-        raise ValueError(f"`{name}` must return (rows,) + {shape}, in any shape of as many, got {tuple(out.shape)}")
-
-
-def _shape(x: object) -> object:
-    return tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
 
 
 __all__ = ["VAE"]
