@@ -229,21 +229,20 @@ def maps(models: dict[str, Model], data: Data, path: Path) -> None:
 
 
 def curves(results: list[Result], names: tuple[str, ...], key: str, label: str, path: Path) -> None:
-    """One figure of merit against the number of latent numbers, a line a model."""
-    figure, axes = None, None
-    for name, color in zip(names, plotting.COLORS, strict=False):
-        own = sorted((r for r in results if r.model == name), key=lambda r: r.latent)
+    """One figure of merit against the number of latent numbers, a line a model, the longest one first."""
+    lines = {name: sorted((r for r in results if r.model == name), key=lambda r: r.latent) for name in names}
+    for own in (first := max(lines.values(), key=len), *(own for own in lines.values() if own is not first)):
         x, y = [r.latent for r in own], [getattr(r, key) for r in own]
         error = [r.standard_error for r in own] if key == "log_likelihood" else None
-        if axes is None:
+        color = plotting.COLORS[NAMES.index(own[0].model)]
+        if own is first:
             figure = plotting.sweep(x, y, error, xlabel="latent numbers", ylabel=label, log=True)
             axes = figure.axes[0]
-            axes.lines[0].set_label(name)
+            axes.lines[0].set(color=color, label=own[0].model)
         else:
-            axes.errorbar(x, y, error, color=color, marker="o", markersize=5, capsize=3, label=name)
-    if figure is not None and axes is not None:
-        axes.legend(frameon=False)
-        plotting.save(figure, path)
+            axes.errorbar(x, y, error, color=color, marker="o", markersize=5, capsize=3, label=own[0].model)
+    axes.legend(frameon=False)
+    plotting.save(figure, path)
 
 
 def draw(models: dict[int, dict[str, Model]], results: list[Result], data: Data, args: argparse.Namespace) -> None:
