@@ -4,7 +4,9 @@ All five turn an image of binarized MNIST into a few numbers and back, and all b
 models. What differs is what they are good for: PCA and autoencoders rebuild and give features, but have no law of their
 codes, so nothing says which codes to decode. PPCA and the VAE are models of images: they draw new ones and tell how
 probable an image is. Pictures: draws, walks between two images, maps of two latent numbers, and sweeps of their number
-with the reconstruction error, the held-out log likelihood and the accuracy of a classifier on the latent means.
+with the reconstruction error, the held-out log likelihood and the accuracy of a classifier on the latent means. PPCA's
+is a density of zeros and ones, which has no bound where pixels hardly vary: it goes on rising, may not be compared with
+the VAE's probability, and says little of the number of latent variables; on real-valued data it does, and so does BIC.
 
     python examples/ppca.py                              # half an hour on one core; validation images
     python examples/ppca.py --rows 10000 --latents 2 20  # a few minutes
