@@ -52,6 +52,8 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks.evidence_gibbs --warmup 200 --draws 700 --json benchmarks/results/evidence/gibbs_pyro.json
 	$(BIN)/python -m benchmarks.evidence_gaussian_mixtures
 	$(BIN)/python -m benchmarks.evidence_mixtures --split valid
+	$(BIN)/python examples/ppca.py --out out/ppca
+	$(BIN)/python -m benchmarks.evidence_ppca
 	$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
 	$(BIN)/python -m benchmarks cd --json benchmarks/results/cd.json

@@ -28,6 +28,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "mixture.py": ("--smoke",),
     "mixture_mcmc_arviz.py": ("--smoke",),
     "pixelcnn_mnist.py": ("--smoke",),
+    "ppca.py": ("--smoke",),
     "rbm_alphadigits.py": ("--smoke",),
     "class_rbm.py": ("--smoke",),
     "rbm_bars_and_stripes.py": ("--smoke",),

@@ -14,6 +14,7 @@ from pyro_gen.distributions.conditionals import (
     CategoricalConditional,
     Conditional,
     DiscretizedLogisticConditional,
+    FixedScaleGaussianConditional,
     GaussianConditional,
     GaussianMixtureConditional,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "Exact",
     "Factorised",
     "FastPersistentChains",
+    "FixedScaleGaussianConditional",
     "GaussianConditional",
     "GaussianMixtureConditional",
     "GaussianUnits",

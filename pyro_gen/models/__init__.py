@@ -1,5 +1,6 @@
 """Model/guide pairs: energy models inside larger Pyro programs, models with latent variables, mixtures."""
 
+from pyro_gen.models.autoencoder import Autoencoder, DenoisingAutoencoder
 from pyro_gen.models.bayes_classifier import BayesClassifier
 from pyro_gen.models.bayesian_network import BayesianNetwork
 from pyro_gen.models.bayesian_rbm import BayesianRBM
@@ -7,12 +8,17 @@ from pyro_gen.models.belief_network import DeepBeliefNetwork, SigmoidBeliefNetwo
 from pyro_gen.models.boltzmann import DeepBoltzmannMachine
 from pyro_gen.models.discrete_vae import DiscreteVAE
 from pyro_gen.models.latent_use import LatentUse, warm_up
+from pyro_gen.models.linear_gaussian import PPCA, FactorAnalysis, LinearGaussian
 from pyro_gen.models.mixture import BernoulliMixture, CategoricalMixture, EMResult, GaussianMixture, Mixture
+from pyro_gen.models.pca import PCA
 from pyro_gen.models.semi_supervised_vae import SemiSupervisedVAE
 from pyro_gen.models.vae import VAE
 
 __all__ = [
+    "PCA",
+    "PPCA",
     "VAE",
+    "Autoencoder",
     "BayesClassifier",
     "BayesianNetwork",
     "BayesianRBM",
@@ -20,10 +26,13 @@ __all__ = [
     "CategoricalMixture",
     "DeepBeliefNetwork",
     "DeepBoltzmannMachine",
+    "DenoisingAutoencoder",
     "DiscreteVAE",
     "EMResult",
+    "FactorAnalysis",
     "GaussianMixture",
     "LatentUse",
+    "LinearGaussian",
     "Mixture",
     "SemiSupervisedVAE",
     "SigmoidBeliefNetwork",

@@ -20,6 +20,7 @@ from pyro_gen.nn.boltzmann_machine import BoltzmannMachine
 from pyro_gen.nn.class_rbm import ClassRBM
 from pyro_gen.nn.conditional_rbm import ConditionalRBM
 from pyro_gen.nn.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from pyro_gen.nn.corruption import GaussianNoise, MaskingNoise, SaltAndPepperNoise
 from pyro_gen.nn.cpds import (
     CPD,
     ConditionalGaussianCPD,
@@ -56,14 +57,17 @@ __all__ = [
     "Diagnostics",
     "DiscreteCPD",
     "EoNADE",
+    "GaussianNoise",
     "IndependentPrior",
     "LinearGaussianCPD",
     "LogisticCPD",
+    "MaskingNoise",
     "NeuralCPD",
     "NoisyOrCPD",
     "PerConditionalMLP",
     "PixelCNN",
     "RecurrentAR",
+    "SaltAndPepperNoise",
     "SequenceAR",
     "StandardNormal",
     "TabularAR",

@@ -1,7 +1,11 @@
 """Laws of single features, from which an autoregressive density is put together."""
 
 from pyro_gen.distributions.conditionals.base import Conditional
-from pyro_gen.distributions.conditionals.continuous import GaussianConditional, GaussianMixtureConditional
+from pyro_gen.distributions.conditionals.continuous import (
+    FixedScaleGaussianConditional,
+    GaussianConditional,
+    GaussianMixtureConditional,
+)
 from pyro_gen.distributions.conditionals.discrete import (
     BernoulliConditional,
     CategoricalConditional,
@@ -13,6 +17,7 @@ __all__ = [
     "CategoricalConditional",
     "Conditional",
     "DiscretizedLogisticConditional",
+    "FixedScaleGaussianConditional",
     "GaussianConditional",
     "GaussianMixtureConditional",
 ]

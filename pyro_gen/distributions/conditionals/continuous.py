@@ -1,4 +1,4 @@
-"""Conditional laws of real numbers: Gaussian, and mixtures of Gaussians (RNADE)."""
+"""Conditional laws of real numbers: Gaussian, also of a known width, and mixtures of Gaussians (RNADE)."""
 
 from __future__ import annotations
 
@@ -63,6 +63,59 @@ class GaussianConditional(Conditional):
 
 
 @dataclass(frozen=True)
+class FixedScaleGaussianConditional(Conditional):
+    """Real numbers with a known standard deviation; the parameter is the mean, the score minus a squared error.
+
+    Args:
+        scale: standard deviation of every feature.
+
+    Raises:
+        ValueError: it is not positive.
+
+    Example:
+        >>> law = FixedScaleGaussianConditional()
+        >>> law.log_prob(torch.zeros(1, 1), torch.ones(1)) - law.log_prob(torch.zeros(1, 1), torch.zeros(1))
+        tensor([-0.5000])
+    """
+
+    reparametrised: ClassVar[bool] = True
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"`scale` must be positive, got {self.scale}")
+
+    @property
+    def num_parameters(self) -> int:
+        """One."""
+        return 1
+
+    def support(self, features: int) -> constraints.Constraint:
+        """Finite numbers."""
+        return Finite()
+
+    def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
+        """Normal log density."""
+        return self.law(parameters).log_prob(value)
+
+    def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(shape, dtype=like.dtype, device=like.device).unsqueeze(-1)
+
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Mean plus standard deviation times noise."""
+        return (parameters + self.scale * noise).squeeze(-1)
+
+    def law(self, parameters: Tensor) -> TorchDistribution:
+        """Normal."""
+        return dist.Normal(parameters.squeeze(-1), self.scale, validate_args=False)
+
+    def start(self, value: Tensor) -> Tensor:
+        """The mean."""
+        return value.mean(0).unsqueeze(-1)
+
+
+@dataclass(frozen=True)
 class GaussianMixtureConditional(Conditional):
     """Real numbers under a mixture of Gaussians; parameters are its logits, means and log standard deviations.
 
@@ -121,4 +174,4 @@ class GaussianMixtureConditional(Conditional):
         return torch.cat([logits, mean, scale.log()], -1)
 
 
-__all__ = ["GaussianConditional", "GaussianMixtureConditional"]
+__all__ = ["FixedScaleGaussianConditional", "GaussianConditional", "GaussianMixtureConditional"]

@@ -1,0 +1,294 @@
+"""Autoencoders, plain and denoising: rows through a few numbers and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised
+from pyro_gen.models.latent import evaluating
+from pyro_gen.models.registration import register
+from pyro_gen.nn import Dense, MaskingNoise
+
+BERNOULLI = BernoulliConditional()
+
+
+class Autoencoder(nn.Module):
+    r"""An autoencoder: an encoder network to a code, a decoder network back to the row's law.
+
+    .. math:: \max_{f, g} \sum_n \log p\big(x_n \,\big|\, f(g(x_n))\big)
+
+    With ``FixedScaleGaussianConditional()`` that is least squares, and without hidden layers the decoder then spans the
+    principal subspace. As a Pyro model it is a *regression of rows on themselves*: it has no law of codes, so it draws
+    nothing and is no density of rows, whatever their reconstruction scores. :class:`pyro_gen.models.VAE` is the model
+    with both. ``SVI(autoencoder.model, autoencoder.guide, ...).step`` is the training step; the site is ``x`` in the
+    plate ``rows``.
+
+    Args:
+        features: columns of a row.
+        latent: numbers in a code.
+        size: rows of the whole data set, which scales minibatches.
+        hidden: units of each hidden layer of the encoder, and backwards of the decoder, where none is given.
+        likelihood: the family of the features' laws.
+        encoder: from rows (rows, features) to codes (rows, latent).
+        decoder: from codes to (rows, features, parameters of a law), all but the rows in any shape.
+
+    Raises:
+        ValueError: a size is below 1, or the likelihood is none of numbers.
+
+    References:
+        Baldi and Hornik (1989), Neural networks and principal component analysis: learning from examples without local
+        minima. Hinton and Salakhutdinov (2006), Reducing the dimensionality of data with neural networks.
+
+    Example:
+        >>> from pyro.infer import SVI, Trace_ELBO
+        >>> x = torch.eye(6).repeat(10, 1)
+        >>> autoencoder = Autoencoder(6, 2, size=60, hidden=(8,))
+        >>> svi = SVI(autoencoder.model, autoencoder.guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
+        >>> _ = svi.step(x[:20])
+        >>> autoencoder.latent_means(x).shape, autoencoder.reconstruct(x).shape
+        (torch.Size([60, 2]), torch.Size([60, 6]))
+    """
+
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        size: int,
+        *,
+        hidden: Sequence[int] = (400, 400),
+        likelihood: Conditional = BERNOULLI,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if min(features, latent, size) < 1:
+            raise ValueError(f"`features`, `latent` and `size` must be at least 1, got {features}, {latent} and {size}")
+        if not isinstance(likelihood, Conditional) or likelihood.width > 1:
+            raise ValueError(f"`likelihood` must be a law of numbers such as BernoulliConditional(), got {likelihood}")
+        likelihood.check(features)
+        self.features, self.latent, self.size, self.likelihood = features, latent, size, likelihood
+        self.encoder = Dense(features, hidden, latent) if encoder is None else encoder
+        out = features * likelihood.num_parameters
+        self.decoder = Dense(latent, tuple(hidden)[::-1], out) if decoder is None else decoder
+        self.corruption: nn.Module = nn.Identity()
+
+    @classmethod
+    def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
+        """A model that starts at the marginal laws of the features.
+
+        Args:
+            x: rows, (rows, features).
+            latent: numbers in a code.
+            size: rows of the whole data set; None for those given.
+            **settings: what the constructor takes besides.
+
+        Returns:
+            The model, of the rows' dtype and on their device. A decoder of the user's own is left as it is.
+
+        Raises:
+            ValueError: ``x`` is no such table, or outside the support.
+        """
+        if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"`x` must be floating, of shape (rows, features), got {got}")
+        model = cls(x.shape[1], latent, len(x) if size is None else size, **settings).to(x)
+        model.check(x)
+        if isinstance(model.decoder, Dense):
+            with torch.no_grad():
+                model.decoder.bias.copy_(model.likelihood.start(x).flatten())
+        return model
+
+    def model(self, x: Tensor | None = None) -> Tensor:
+        """Rows given themselves, through the code.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            The rows.
+
+        Raises:
+            ValueError: there are none, which cannot be drawn.
+        """
+        if x is None:
+            raise ValueError(
+                "`x` must be given: an autoencoder has no law of codes to draw rows from, a VAE has one; got None"
+            )
+        self.check(x)
+        register("autoencoder", self)
+        with pyro.plate("rows", self.size, subsample=x):
+            return pyro.sample("x", self(x), obs=x)
+
+    def guide(self, x: Tensor | None = None) -> None:
+        """Nothing: there are no latent variables.
+
+        Args:
+            x: ignored.
+        """
+
+    def forward(self, x: Tensor) -> Factorised:
+        """The law of rows given themselves, corrupted in training mode where the class does that.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            Independent laws of the features, batch shape (rows,).
+        """
+        return self.decode(self.encode(self.corruption(x)))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of rows.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            (rows, latent).
+
+        Raises:
+            ValueError: the rows, or what the encoder makes of them, have the wrong shape.
+        """
+        if x.dim() != 2 or x.shape[-1] != self.features:
+            raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(x.shape)}")
+        codes: Tensor = self.encoder(x)
+        if codes.shape != (len(x), self.latent):
+            raise ValueError(f"`encoder` must return (rows, {self.latent}), got {tuple(codes.shape)}")
+        return codes
+
+    def decode(self, z: Tensor) -> Factorised:
+        """The law of a row given its code.
+
+        Args:
+            z: codes, (..., latent).
+
+        Returns:
+            Independent laws of the features, batch shape (...).
+
+        Raises:
+            ValueError: the codes, or what the decoder makes of them, have the wrong shape.
+        """
+        if z.shape[-1:] != (self.latent,):
+            raise ValueError(f"`z` must have shape (..., {self.latent}), got {tuple(z.shape)}")
+        out: Tensor = self.decoder(z.reshape(-1, self.latent))
+        shape = self.features, self.likelihood.num_parameters
+        if out[:1].numel() != min(len(out), 1) * shape[0] * shape[1]:
+            raise ValueError(f"`decoder` must return (rows,) + {shape}, any shape of as many, got {tuple(out.shape)}")
+        return Factorised(self.likelihood, out.reshape(*z.shape[:-1], *shape))
+
+    @torch.no_grad()
+    def latent_means(self, x: Tensor) -> Tensor:
+        """Codes of rows in evaluation mode, under the name that all models here give their features.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            (rows, latent).
+
+        Raises:
+            ValueError: ``x`` is no such table, or outside the support.
+        """
+        self.check(x)
+        with evaluating(self):
+            return self.encode(x)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Means of rows given their codes, in evaluation mode.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            Same shape.
+        """
+        with evaluating(self):
+            return self.decode(self.latent_means(x)).mean
+
+    @torch.no_grad()
+    def reconstruction_log_likelihood(self, x: Tensor) -> Tensor:
+        """Log likelihood of rows given their own codes, in nats, in evaluation mode: no log density of rows.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            (rows,).
+        """
+        with evaluating(self):
+            return self.decode(self.latent_means(x)).log_prob(x)
+
+    def check(self, x: Tensor) -> None:
+        """Check rows.
+
+        Args:
+            x: what came.
+
+        Raises:
+            ValueError: it is not (rows, features), empty, or outside the support of the likelihood.
+        """
+        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != self.features or not len(x):
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"`x` must have shape (rows, {self.features}) with at least one row, got {got}")
+        support = self.likelihood.support(self.features)
+        if not support.check(x).all():
+            kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
+            raise ValueError(f"`x` must lie in the support of the likelihood, {support}, got {kind}")
+
+
+class DenoisingAutoencoder(Autoencoder):
+    r"""An autoencoder that learns to undo a corruption of its input, as a regulariser.
+
+    .. math:: \max_{f, g} \sum_n E_{\tilde x \sim C(\tilde x | x_n)} \log p\big(x_n \,\big|\, f(g(\tilde x))\big)
+
+    Rows are corrupted in training mode only, anew each time; the target stays clean. The identity is then no solution,
+    even with more codes than columns.
+
+    Args:
+        features: columns of a row.
+        latent: numbers in a code.
+        size: rows of the whole data set, which scales minibatches.
+        corruption: from rows to corrupted rows, where it is in training mode, such as ``nn.MaskingNoise``,
+            ``nn.SaltAndPepperNoise`` and ``nn.GaussianNoise``; None for a quarter of the cells masked.
+        hidden: as for :class:`Autoencoder`; so are the others.
+        likelihood: the family of the features' laws.
+        encoder: from rows to codes.
+        decoder: from codes to what picks the laws.
+
+    Raises:
+        ValueError: as :class:`Autoencoder`.
+
+    References:
+        Vincent, Larochelle, Bengio and Manzagol (2008), Extracting and composing robust features with denoising
+        autoencoders.
+
+    Example:
+        >>> from pyro_gen.nn import SaltAndPepperNoise
+        >>> autoencoder = DenoisingAutoencoder(6, 2, size=60, corruption=SaltAndPepperNoise(0.2))
+        >>> autoencoder(torch.eye(6)).log_prob(torch.eye(6)).shape
+        torch.Size([6])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        size: int,
+        *,
+        corruption: nn.Module | None = None,
+        hidden: Sequence[int] = (400, 400),
+        likelihood: Conditional = BERNOULLI,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__(features, latent, size, hidden=hidden, likelihood=likelihood, encoder=encoder, decoder=decoder)
+        self.corruption = MaskingNoise() if corruption is None else corruption
+
+
+__all__ = ["Autoencoder", "DenoisingAutoencoder"]

@@ -1,0 +1,400 @@
+"""What probabilistic PCA and factor analysis share: the programs, the exact posterior, learning, criteria."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import ClassVar, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_gen.models.linear_gaussian.em import Point, fit
+from pyro_gen.models.linear_gaussian.posterior import Posterior, posterior
+from pyro_gen.models.mixture.em import EMResult
+from pyro_gen.models.mixture.rows import Rows, check_varied, make_rows
+from pyro_gen.models.registration import register
+
+
+class LinearGaussian(nn.Module, ABC):
+    r"""Rows that are linear in standard normal latent variables, and noise; base of the families.
+
+    .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \Psi), \qquad x \sim N(\mu, W W^T + \Psi)
+
+    The guide is the exact posterior at the current parameters and has none of its own: every draw from it gives the
+    ELBO of log p(x) exactly, and its gradient, so that SVI climbs the likelihood itself. Sites are ``z`` and ``x`` in
+    the plate ``rows``. Missing cells (NaN, or denied by a mask) are integrated out everywhere.
+
+    Args:
+        features: columns of a row.
+        latent: number of latent variables, below ``features``; 0 leaves independent columns.
+        size: rows of the whole data set, which scales minibatches.
+
+    Raises:
+        ValueError: a size is out of range.
+    """
+
+    shared_noise: ClassVar[bool]
+    """Whether one variance serves all columns."""
+
+    def __init__(self, features: int, latent: int, size: int) -> None:
+        super().__init__()
+        if features < 1 or size < 1:
+            raise ValueError(f"`features` and `size` must be at least 1, got {features} and {size}")
+        if not 0 <= latent < features:
+            raise ValueError(
+                f"`latent` must be at least 0 and below `features`, or no noise is left to explain, "
+                f"got {latent} for {features} features"
+            )
+        self.features, self.latent, self.size = features, latent, size
+        self.weight = nn.Parameter(torch.randn(features, latent) / max(features, 1) ** 0.5)
+        self.loc = nn.Parameter(torch.zeros(features))
+        self.log_scale = nn.Parameter(torch.zeros(1 if self.shared_noise else features))
+
+    @classmethod
+    def from_data(cls, x: Tensor, latent: int, size: int | None = None, mask: Tensor | None = None) -> Self:
+        """A model that starts at the means of the columns, with weights that say little, of the rows' dtype and device.
+
+        Args:
+            x: rows, (rows, features), NaN where a cell is missing.
+            latent: number of latent variables.
+            size: rows of the whole data set; None for those given.
+            mask: True where a cell is observed; None for wherever there is no NaN.
+
+        Returns:
+            The model, to be learned by SVI or one of the ``fit`` methods.
+
+        Raises:
+            ValueError: ``x`` is no such table, or ``latent`` does not fit it.
+        """
+        if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"`x` must be floating, of shape (rows, features), got {got}")
+        model = cls(x.shape[1], latent, len(x) if size is None else size).to(x)
+        mean, variance = model.rows(x, mask).column_moments()
+        with torch.no_grad():
+            pooled = model.pooled(variance) / model.pooled(torch.ones_like(variance))
+            scale = pooled.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+            model.loc.copy_(mean)
+            model.weight.mul_(scale.unsqueeze(-1))
+            model.log_scale.copy_(scale[: len(model.log_scale)].log())
+        return model
+
+    # ---- the programs
+
+    def model(self, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """The generative program.
+
+        Args:
+            x: rows to observe, (rows, features), NaN where a cell is missing; None draws ``size`` rows.
+            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+
+        Returns:
+            The rows, with 0 in missing cells.
+        """
+        if x is None and mask is not None:
+            raise ValueError("`mask` must come with `x`, got a mask alone")
+        rows = None if x is None else self.rows(x, mask)
+        register(type(self).__name__, self)
+        with pyro.plate("rows", self.size, subsample=None if rows is None else rows.x):
+            law = self._noisy(pyro.sample("z", self._prior()))
+            if rows is not None and rows.mask is not None:
+                law = law.mask(rows.mask)
+            return pyro.sample("x", law.to_event(1), obs=None if rows is None else rows.x)
+
+    def guide(self, x: Tensor | None = None, mask: Tensor | None = None) -> None:
+        """The posterior of the latent variables, exactly.
+
+        Args:
+            x: rows, as for :meth:`model`.
+            mask: as for :meth:`model`.
+
+        Raises:
+            ValueError: there are no rows.
+        """
+        if x is None:
+            raise ValueError("`x` must be given to the guide, which conditions on it, got None")
+        register(type(self).__name__, self)
+        with pyro.plate("rows", self.size, subsample=x):
+            pyro.sample("z", self.encode(x, mask))
+
+    def forward(self) -> TorchDistribution:
+        """The density of a complete row, latent variables integrated out, for ``pyro.sample("x", ppca(), obs=x)``.
+
+        Returns:
+            A normal law of low rank, of event shape (features,).
+        """
+        if not self.latent:
+            return dist.Normal(self.loc, self.scale).to_event(1)
+        return dist.LowRankMultivariateNormal(self.loc, self.weight, self.scale.square())
+
+    # ---- parameters
+
+    @property
+    def scale(self) -> Tensor:
+        """Standard deviations of the noise, (features,)."""
+        return self.log_scale.exp().expand(self.features)
+
+    @property
+    def noise_variance(self) -> Tensor:
+        """Variances of the noise, (features,)."""
+        return self.scale.square()
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of a row, (features, features)."""
+        return self.weight @ self.weight.mT + self.noise_variance.diag()
+
+    @property
+    def num_parameters(self) -> int:
+        """Free parameters: means, noise, and loadings less the rotations that leave the density as it is."""
+        loadings = self.features * self.latent - self.latent * (self.latent - 1) // 2
+        covariance = min(loadings + self.log_scale.numel(), self.features * (self.features + 1) // 2)
+        return self.features + covariance
+
+    # ---- learning
+
+    @torch.no_grad()
+    def fit_em(
+        self, x: Tensor, mask: Tensor | None = None, *, num_steps: int = 2000, tolerance: float = 1e-9
+    ) -> EMResult:
+        """Maximum likelihood by expectation maximisation, from the principal axes; missing cells are integrated out.
+
+        It works in float64 whatever the dtype of the rows. Where the result is ``degenerate``, a column's noise is as
+        small as it may get (a millionth of its variance): a Heywood case, or more latent variables than the rows bear.
+
+        Args:
+            x: rows, (rows, features), NaN where a cell is missing (at random).
+            mask: True where a cell is observed; None for wherever there is no NaN.
+            num_steps: at most.
+            tolerance: stop where a step gains no more than this, in nats a row.
+
+        Returns:
+            What was reached, step by step.
+
+        Raises:
+            ValueError: the rows are none of this model, too few, or constant in a column.
+
+        References:
+            Tipping and Bishop (1999), Probabilistic principal component analysis, appendix B. Rubin and Thayer (1982),
+            EM algorithms for ML factor analysis.
+        """
+        if num_steps < 1 or tolerance < 0:
+            raise ValueError(
+                f"`num_steps` must be at least 1 and `tolerance` not negative, got {num_steps}, {tolerance}"
+            )
+        rows = self.rows(x, mask)
+        self.check_enough(rows)
+        result, point = fit(_doubled(rows), self.latent, self.pooled, num_steps, tolerance)
+        self.set_point(point)
+        return result
+
+    @abstractmethod
+    def fit_closed_form(self, x: Tensor) -> EMResult:
+        """Maximum likelihood from complete rows."""
+
+    def pooled(self, values: Tensor) -> Tensor:
+        """Sums over the features that share a variance.
+
+        Args:
+            values: (features,).
+
+        Returns:
+            Same shape.
+        """
+        return values.sum().expand(self.features) if self.shared_noise else values
+
+    def check_enough(self, rows: Rows) -> None:
+        """Raise where the rows leave no noise.
+
+        Args:
+            rows: checked rows.
+
+        Raises:
+            ValueError: they are fewer than latent + 2, or do not vary.
+        """
+        if len(rows.x) < self.latent + 2:
+            raise ValueError(
+                f"`x` must have at least latent + 2 = {self.latent + 2} rows, or no noise is left, got {len(rows.x)}"
+            )
+        if not self.shared_noise:
+            check_varied(rows)
+        elif not rows.column_moments()[1].any():
+            raise ValueError("`x` must vary, got one value in each column")
+
+    def set_point(self, point: Point) -> None:
+        """Set the parameters.
+
+        Args:
+            point: means, loadings and variances.
+        """
+        with torch.no_grad():
+            self.loc.copy_(point.loc)
+            self.weight.copy_(point.weight)
+            self.log_scale.copy_(point.variance[: len(self.log_scale)].log() / 2)
+
+    # ---- what users read off
+
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> TorchDistribution:
+        """The posterior of the latent variables given the observed cells of rows, exactly.
+
+        Args:
+            x: rows, (rows, features), NaN where a cell is missing.
+            mask: True where a cell is observed; None for wherever there is no NaN.
+
+        Returns:
+            Normal laws, batch shape (rows,), event shape (latent,).
+        """
+        found = self._posterior(x, mask)
+        if not self.latent:
+            return dist.Normal(found.mean, 1.0).to_event(1)
+        return dist.MultivariateNormal(found.mean, precision_matrix=found.factor @ found.factor.mT)
+
+    def decode(self, z: Tensor) -> TorchDistribution:
+        """The law of a row given its latent variables.
+
+        Args:
+            z: (..., latent).
+
+        Returns:
+            Independent normal laws, event shape (features,).
+
+        Raises:
+            ValueError: ``z`` has another number of latent variables.
+        """
+        if z.shape[-1:] != (self.latent,):
+            raise ValueError(f"`z` must have shape (..., {self.latent}), got {tuple(z.shape)}")
+        return self._noisy(z).to_event(1)
+
+    @torch.no_grad()
+    def latent_means(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Means of the latent variables given rows, as features for a classifier or for a map.
+
+        Args:
+            x: rows, as for :meth:`encode`.
+            mask: as for :meth:`encode`.
+
+        Returns:
+            (rows, latent).
+        """
+        return self._posterior(x, mask).mean
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Rows at the posterior mean of their latent variables; in missing cells their mean given the observed ones.
+
+        Args:
+            x: rows, as for :meth:`encode`.
+            mask: as for :meth:`encode`.
+
+        Returns:
+            (rows, features).
+        """
+        return self.decode(self._posterior(x, mask).mean).mean
+
+    def log_likelihood(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log density of every row, in nats; that of the observed cells where some are missing. Exact.
+
+        Args:
+            x: rows, as for :meth:`encode`.
+            mask: as for :meth:`encode`.
+
+        Returns:
+            (rows,).
+        """
+        return self._posterior(x, mask).log_likelihood
+
+    @torch.no_grad()
+    def score(self, x: Tensor, mask: Tensor | None = None) -> float:
+        """Mean log likelihood in nats a row.
+
+        Args:
+            x: rows, as for :meth:`encode`.
+            mask: as for :meth:`encode`.
+        """
+        return self.log_likelihood(x, mask).double().mean().item()
+
+    def aic(self, x: Tensor, mask: Tensor | None = None) -> float:
+        """Akaike's information criterion; the smaller the better.
+
+        Args:
+            x: the rows that were fitted, by maximum likelihood.
+            mask: as for :meth:`encode`.
+
+        References:
+            Akaike (1974), A new look at the statistical model identification.
+        """
+        return 2 * self.num_parameters - 2 * len(x) * self.score(x, mask)
+
+    def bic(self, x: Tensor, mask: Tensor | None = None) -> float:
+        """The Bayesian information criterion, to choose ``latent`` by; the smaller the better.
+
+        Args:
+            x: the rows that were fitted, by maximum likelihood.
+            mask: as for :meth:`encode`.
+
+        References:
+            Schwarz (1978), Estimating the dimension of a model.
+        """
+        return self.num_parameters * math.log(len(x)) - 2 * len(x) * self.score(x, mask)
+
+    @torch.no_grad()
+    def sample(self, num_samples: int) -> Tensor:
+        """Draw rows.
+
+        Args:
+            num_samples: how many.
+
+        Returns:
+            (num_samples, features).
+
+        Raises:
+            ValueError: ``num_samples`` is below 1.
+        """
+        if num_samples < 1:
+            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+        return self._noisy(self._prior().sample((num_samples,))).sample()
+
+    def rows(self, x: object, mask: Tensor | None = None) -> Rows:
+        """Check rows, and tell missing cells from observed ones.
+
+        Args:
+            x: (rows, features), NaN where a cell is missing.
+            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+
+        Returns:
+            The rows.
+
+        Raises:
+            ValueError: they are no rows of this model.
+        """
+        rows = make_rows(x, mask, self.features)
+        if rows.x.dim() != 2:
+            raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(rows.x.shape)}")
+        if (rows.x.dtype, rows.x.device) != (self.loc.dtype, self.loc.device):
+            raise ValueError(
+                f"`x` must be {self.loc.dtype} on {self.loc.device} like the model, "
+                f"got {rows.x.dtype} on {rows.x.device}"
+            )
+        return rows
+
+    def _posterior(self, x: Tensor, mask: Tensor | None) -> Posterior:
+        return posterior(self.rows(x, mask), self.loc, self.weight, self.scale)
+
+    def _prior(self) -> TorchDistribution:
+        zero = self.loc.new_zeros(self.latent)
+        return dist.Normal(zero, torch.ones_like(zero)).to_event(1)
+
+    def _noisy(self, z: Tensor) -> TorchDistribution:
+        return dist.Normal(self.loc + z @ self.weight.mT, self.scale)
+
+
+def _doubled(rows: Rows) -> Rows:
+    return replace(rows, x=rows.x.double())
+
+
+__all__ = ["LinearGaussian"]

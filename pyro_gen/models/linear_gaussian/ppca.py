@@ -1,0 +1,93 @@
+"""Probabilistic principal component analysis."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_gen.models.linear_gaussian.base import LinearGaussian
+from pyro_gen.models.linear_gaussian.em import Point
+from pyro_gen.models.mixture.em import EMResult
+from pyro_gen.models.mixture.rows import Rows
+from pyro_gen.models.pca import PrincipalAxes, complete_rows, principal_axes
+
+
+class PPCA(LinearGaussian):
+    r"""Probabilistic principal component analysis: linear in normal latent variables, with equal noise in all cells.
+
+    .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \sigma^2 I), \qquad x \sim N(\mu, W W^T + \sigma^2 I)
+
+    At the maximum of the likelihood the columns of W span the principal subspace and :math:`\sigma^2` is the mean
+    variance off it. ``fit_closed_form`` goes there at once, ``fit_em`` also where cells are missing, and
+    ``SVI(ppca.model, ppca.guide, ...)`` by gradients, with minibatches and as part of larger programs. W is known up to
+    a rotation. Sites are ``z`` and ``x`` in the plate ``rows``.
+
+    Args:
+        features: columns of a row.
+        latent: number of latent variables, below ``features``; 0 leaves noise alone.
+        size: rows of the whole data set, which scales minibatches.
+
+    Raises:
+        ValueError: a size is out of range.
+
+    References:
+        Tipping and Bishop (1999), Probabilistic principal component analysis, equations 3 to 8.
+
+    Example:
+        >>> import pyro
+        >>> x = torch.randn(200, 2) @ torch.randn(2, 6) + 0.1 * torch.randn(200, 6)
+        >>> ppca = PPCA(6, 2, size=200)
+        >>> ppca.fit_closed_form(x).converged
+        True
+        >>> x[0, 3] = torch.nan
+        >>> ppca.log_likelihood(x).shape, ppca.reconstruct(x).shape, ppca.sample(3).shape
+        (torch.Size([200]), torch.Size([200, 6]), torch.Size([3, 6]))
+    """
+
+    shared_noise = True
+
+    @torch.no_grad()
+    def fit_closed_form(self, x: Tensor) -> EMResult:
+        r"""The maximum of the likelihood.
+
+        .. math:: \sigma^2 = \frac{1}{d - k} \sum_{j > k} \lambda_j, \qquad W = U_k (\Lambda_k - \sigma^2 I)^{1/2}
+
+        with the eigenvalues and eigenvectors of the rows' covariance (divided by their number). They come from a
+        singular value decomposition in float64.
+
+        Args:
+            x: rows, (rows, features), complete.
+
+        Returns:
+            The log likelihood, as ``fit_em`` gives it.
+
+        Raises:
+            ValueError: the rows are none of this model, miss cells, or lie in a subspace of ``latent`` dimensions.
+
+        References:
+            Tipping and Bishop (1999), Probabilistic principal component analysis, equations 7 and 8.
+        """
+        rows = self.rows(complete_rows(x, self.features, "`fit_em`").x)
+        self.check_enough(rows)
+        axes = principal_axes(rows.x)
+        noise = self._noise(axes, rows)
+        weight = axes.components[: self.latent].mT * (axes.variances[: self.latent] - noise).clamp(min=0).sqrt()
+        self.set_point(Point(axes.loc, weight, noise.expand(self.features)))
+        objective = torch.tensor([self.score(x) * len(x)], dtype=torch.float64)
+        return EMResult(objective.item(), objective, True, False, objective)
+
+    def _noise(self, axes: PrincipalAxes, rows: Rows) -> Tensor:
+        """Variance off the principal subspace, where it is more than rounding."""
+        noise = axes.variances[self.latent :].sum() / (self.features - self.latent)
+        rounding = torch.finfo(rows.x.dtype).eps * rows.x.double().square().mean().sqrt()
+        decomposition = torch.finfo(torch.float64).eps * max(rows.x.shape) * axes.variances.max().sqrt()
+        if noise <= (4 * rounding).square() + decomposition.square():
+            rank = int((axes.variances > (4 * rounding).square() * self.features + decomposition.square()).sum())
+            raise ValueError(
+                f"`latent` must be below the rank of the centred rows, {rank}, or the noise has no variance and the "
+                f"likelihood no bound, got {self.latent} for {len(rows.x)} rows"
+            )
+        return noise
+
+
+__all__ = ["PPCA"]

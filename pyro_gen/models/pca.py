@@ -1,0 +1,176 @@
+"""Principal component analysis, exact."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gen.models.mixture.rows import Rows, make_rows
+
+
+class PrincipalAxes(NamedTuple):
+    """The eigen-decomposition of a covariance of rows, divided by their number, largest first.
+
+    Args:
+        loc: means of the columns, (features,).
+        components: axes of unit length as rows, (min(rows, features), features).
+        variances: along the axes, (min(rows, features),); all others are 0.
+    """
+
+    loc: Tensor
+    components: Tensor
+    variances: Tensor
+
+
+def principal_axes(x: Tensor) -> PrincipalAxes:
+    """Principal axes by a QR and a singular value decomposition of the centred rows, in float64.
+
+    No covariance is formed, so small variances keep their digits. The largest entry of every axis is positive.
+
+    Args:
+        x: complete rows, (rows, features).
+    """
+    rows = x.double()
+    loc = rows.mean(0)
+    _, singular, components = torch.linalg.svd(torch.linalg.qr(rows - loc, mode="r").R, full_matrices=False)
+    largest = components.gather(-1, components.abs().argmax(-1, keepdim=True))
+    return PrincipalAxes(loc, components * largest.sign(), singular.square() / len(x))
+
+
+def complete_rows(x: Tensor, features: int, instead: str) -> Rows:
+    """Check rows none of whose cells may be missing.
+
+    Args:
+        x: (rows, features).
+        features: columns it must have.
+        instead: what takes missing cells, for the message.
+
+    Raises:
+        ValueError: they are no such rows, or a cell is NaN.
+    """
+    rows = make_rows(x, None, features)
+    if rows.mask is not None:
+        raise ValueError(f"`x` must be complete, got {int((~rows.mask).sum())} cells of NaN: {instead} takes them")
+    if rows.x.dim() != 2:
+        raise ValueError(f"`x` must have shape (rows, {features}), got {tuple(x.shape)}")
+    return rows
+
+
+class PCA(nn.Module):
+    r"""Principal component analysis: the subspace from which rows can be rebuilt with the least squared error.
+
+    .. math:: z = V (x - \mu), \qquad \hat x = \mu + V^T z
+
+    It is no density and draws nothing; :class:`pyro_gen.models.PPCA` is the model of which this is the noiseless limit.
+    scikit-learn's ``PCA`` has more solvers; here mean and axes are buffers of a module, on any device.
+
+    Args:
+        loc: means of the columns, (features,).
+        components: orthonormal axes as rows, (latent, features).
+        variances: of the rows along the axes (their squared deviations divided by the number of rows), (latent,).
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    References:
+        Pearson (1901), On lines and planes of closest fit to systems of points in space. Hotelling (1933), Analysis of
+        a complex of statistical variables into principal components.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]])
+        >>> pca = PCA.from_data(x, 1)
+        >>> pca.components
+        tensor([[0.4472, 0.8944]])
+        >>> torch.allclose(pca.reconstruct(x), x, atol=1e-6)
+        True
+    """
+
+    loc: Tensor
+    components: Tensor
+    variances: Tensor
+
+    def __init__(self, loc: Tensor, components: Tensor, variances: Tensor) -> None:
+        super().__init__()
+        if components.dim() != 2 or loc.shape != components.shape[1:] or variances.shape != components.shape[:1]:
+            got = f"{tuple(loc.shape)}, {tuple(components.shape)} and {tuple(variances.shape)}"
+            raise ValueError(
+                "`loc`, `components` and `variances` must have shapes (features,), (latent, features) and (latent,), "
+                f"got {got}"
+            )
+        for name, value in (("loc", loc), ("components", components), ("variances", variances)):
+            self.register_buffer(name, value)
+
+    @classmethod
+    def from_data(cls, x: Tensor, latent: int) -> Self:
+        """The axes of rows.
+
+        Args:
+            x: rows, (rows, features), floating and complete.
+            latent: number of axes.
+
+        Returns:
+            The module, of the rows' dtype and on their device.
+
+        Raises:
+            ValueError: ``x`` is no such table, or has fewer rows or columns than ``latent``.
+        """
+        if not isinstance(x, Tensor) or x.dim() != 2:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"`x` must have shape (rows, features), got {got}")
+        rows = complete_rows(x, x.shape[1], "PPCA(...).fit_em").x
+        if not 0 <= latent <= min(x.shape):
+            raise ValueError(f"`latent` must be between 0 and {min(x.shape)} for rows {tuple(x.shape)}, got {latent}")
+        axes = principal_axes(rows)
+        return cls(axes.loc.to(x), axes.components[:latent].to(x), axes.variances[:latent].to(x))
+
+    @property
+    def latent(self) -> int:
+        """Number of axes."""
+        return len(self.components)
+
+    def latent_means(self, x: Tensor) -> Tensor:
+        """Coordinates of rows along the axes.
+
+        Args:
+            x: (rows, features).
+
+        Returns:
+            (rows, latent).
+
+        Raises:
+            ValueError: ``x`` is no such table.
+        """
+        rows = complete_rows(x, len(self.loc), "PPCA(...).latent_means")
+        return (rows.x - self.loc) @ self.components.mT
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The points of the subspace with these coordinates.
+
+        Args:
+            z: (..., latent).
+
+        Returns:
+            (..., features).
+
+        Raises:
+            ValueError: ``z`` has another number of coordinates.
+        """
+        if z.shape[-1:] != (self.latent,):
+            raise ValueError(f"`z` must have shape (..., {self.latent}), got {tuple(z.shape)}")
+        return self.loc + z @ self.components
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The points of the subspace that are nearest to rows.
+
+        Args:
+            x: (rows, features).
+
+        Returns:
+            Same shape.
+        """
+        return self.decode(self.latent_means(x))
+
+
+__all__ = ["PCA", "PrincipalAxes", "complete_rows", "principal_axes"]
