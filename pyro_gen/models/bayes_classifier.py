@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from pyro_gen.distributions import Completion, OrderAgnostic
+from pyro_gen.models.registration import register
 
 
 class BayesClassifier(nn.Module):
@@ -65,7 +66,7 @@ class BayesClassifier(nn.Module):
         Returns:
             Classes and features.
         """
-        pyro.module("classifier", self)
+        register("classifier", self)
         with pyro.plate("rows", self.size, subsample=x):
             y = pyro.sample("y", dist.Categorical(logits=self.class_logits), obs=y, infer={"enumerate": "parallel"})
             return y, pyro.sample("x", self.density(self.encode(y)), obs=x)

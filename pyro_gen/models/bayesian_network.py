@@ -19,6 +19,7 @@ from pyro_gen.distributions.bayesian_network.tables import flatten, point_mass
 from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
 from pyro_gen.distributions.bayesian_network.xmlbif import read_xmlbif, write_xmlbif
 from pyro_gen.models.network_parts import States, column, discrete_part, fitting, gaussian, structure_of
+from pyro_gen.models.registration import register
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
 Data = Mapping[str, Tensor | None]
@@ -272,7 +273,7 @@ class BayesianNetwork(nn.Module):
         Returns:
             By node, state numbers of the rows.
         """
-        pyro.module("bayesian_network", self)
+        register("bayesian_network", self)
         data, rows = self._columns(data)
         values: dict[str, Tensor] = {}
         with pyro.plate("rows", max(self.size or rows, rows), subsample_size=rows):
@@ -304,7 +305,7 @@ class BayesianNetwork(nn.Module):
         Args:
             data: as for ``model``.
         """
-        pyro.module("bayesian_network", self)
+        register("bayesian_network", self)
         data, rows = self._columns(data)
         with pyro.plate("rows", max(self.size or rows, rows), subsample_size=rows):
             pyro.factor("evidence", self.log_evidence(data) if data else torch.zeros(rows))

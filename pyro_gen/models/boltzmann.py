@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.infer import ContrastiveDivergence, LogPartition, contrastive_gradient
 from pyro_gen.models.latent import Observations, RowModel, drawn, observed, recognised
+from pyro_gen.models.registration import register
 from pyro_gen.nn import RBM
 from pyro_gen.nn.learning import Gradients
 
@@ -177,7 +178,7 @@ class DeepBoltzmannMachine(RowModel):
             The rows.
         """
         v = observed(v, observations)
-        pyro.module("rbm", self.rbm)
+        register("rbm", self.rbm)
         joint = self.rbm()
         with pyro.plate("rows", self.size, subsample=v):
             if v is None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pyro_gen import distributions
 from pyro_gen.distributions.partition import LogPartition
 from pyro_gen.infer import ContrastiveDivergence, LowerBound, lower_bound
+from pyro_gen.models.registration import register
 from pyro_gen.nn import RBM
 from pyro_gen.nn.learning import check_states
 
@@ -122,7 +123,7 @@ class LatentModel(RowModel):
         """
         v = observed(v, observations, self.site)
         for name in (self.generator, "prior", *self.shared):
-            pyro.module(name, getattr(self, name))
+            register(name, getattr(self, name))
         with pyro.plate("rows", self.size, subsample=v):
             return pyro.sample(self.site, self.generate(self.prior_law()), obs=v)
 
@@ -137,7 +138,7 @@ class LatentModel(RowModel):
             ValueError: there are no rows to recognise.
         """
         v = recognised(v, observations, self.site)
-        pyro.module(self.recogniser, getattr(self, self.recogniser))
+        register(self.recogniser, getattr(self, self.recogniser))
         with pyro.plate("rows", self.size, subsample=v):
             self.recognise(v)
 

@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 
 from pyro_gen.distributions import Conditional
 from pyro_gen.models.latent import Observations, observed, recognised
+from pyro_gen.models.registration import register
 from pyro_gen.models.vae import BERNOULLI, VAE
 from pyro_gen.nn import AutoregressiveNetwork, Dense
 
@@ -95,7 +96,7 @@ class SemiSupervisedVAE(VAE):
         """
         x = observed(x, observations, self.site)
         for name in ("decoder", "prior", *self.shared):
-            pyro.module(name, getattr(self, name))
+            register(name, getattr(self, name))
         with pyro.plate("rows", self.size, subsample=x):
             y = pyro.sample("y", dist.Categorical(logits=self.example.new_zeros(self.classes)))
             with self._weighed():
@@ -116,8 +117,8 @@ class SemiSupervisedVAE(VAE):
             ValueError: there are no rows to recognise, or the classes do not fit.
         """
         x = recognised(x, observations, self.site)
-        pyro.module("encoder", self.encoder)
-        pyro.module("classifier", self.classifier)
+        register("encoder", self.encoder)
+        register("classifier", self.classifier)
         with pyro.plate("rows", self.size, subsample=x):
             logits = self._logits(x)
             if y is not None:

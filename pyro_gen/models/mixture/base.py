@@ -24,6 +24,7 @@ from pyro_gen.models.mixture.rows import Rows, make_rows
 from pyro_gen.models.mixture.weights import LAWS, WeightLaw, log_weights, sample_weights, sticks_of
 from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
 from pyro_gen.models.mixture.weights import mode as mode_of_weights
+from pyro_gen.models.registration import register
 
 GuideLaw = Literal["normal", "delta"]
 SPREAD = 0.05
@@ -128,7 +129,7 @@ class Mixture(Readings, nn.Module, ABC):
             x: ignored.
             mask: ignored.
         """
-        pyro.module("mixture", self)
+        register("mixture", self)
         plate = self._plate()
         for name, site in self.sites().items():
             with plate if site.per_component else nullcontext():
