@@ -75,6 +75,7 @@ def test_predictive_and_the_programs_agree_on_sites() -> None:
 def test_a_minibatch_counts_for_the_whole_data_set() -> None:
     v = states(4).double()
     for network in networks():
+        pyro.clear_param_store()
         trace = poutine.trace(network.model).get_trace(v[:4])
         assert trace.nodes["v"]["scale"] == 4
 

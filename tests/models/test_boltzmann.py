@@ -136,6 +136,7 @@ def test_the_custom_step_is_the_svi_gradient_and_leaves_missing_couplings_at_zer
         twin.contrastive_gradient(v)
         ours.append(torch.cat([p.grad.flatten() for p in twin.parameters() if p.grad is not None]))
         twin = copy.deepcopy(machine)
+        pyro.clear_param_store()
         Trace_ELBO().differentiable_loss(twin.model, twin.guide, v).backward()
         theirs.append(torch.cat([p.grad.flatten() / 16 for p in twin.parameters() if p.grad is not None]))
         assert not twin.rbm.weight.grad[machine.rbm.connections == 0].any()  # type: ignore[index]

@@ -375,6 +375,7 @@ def test_one_column_may_come_without_its_dimension() -> None:
     mixture.fit_em(x)
     torch.testing.assert_close(mixture.log_likelihood(x), mixture.log_likelihood(x.unsqueeze(-1)))
     assert TraceEnum_ELBO().loss(mixture.model, mixture.guide, x[:5]) < math.inf
+    pyro.clear_param_store()
     lkj = GaussianMixture.from_data(x, 2, prior="lkj")
     assert TraceEnum_ELBO().loss(lkj.model, lkj.guide, x) < math.inf
 

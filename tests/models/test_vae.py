@@ -156,6 +156,7 @@ def test_binary_latent_variables_are_summed_out_exactly_where_they_are_few() -> 
     prior = nn.RBM(3, 2)
     torch.nn.init.normal_(prior.weight)
     for own in (None, prior.eval()):
+        pyro.clear_param_store()
         vae = models.VAE(6, 3, 10, hidden=(4,), latent_law=BernoulliConditional(), prior=own)
         loss = TraceEnum_ELBO(max_plate_nesting=1)
         value = loss.loss(config_enumerate(vae.model), lambda x: None, DATA[:10])
