@@ -8,6 +8,7 @@ from pyro_gen.models.boltzmann import DeepBoltzmannMachine
 from pyro_gen.models.discrete_vae import DiscreteVAE
 from pyro_gen.models.latent_use import LatentUse, warm_up
 from pyro_gen.models.mixture import BernoulliMixture, CategoricalMixture, EMResult, GaussianMixture, Mixture
+from pyro_gen.models.network_learning import CPDDraws, NetworkFit
 from pyro_gen.models.semi_supervised_vae import SemiSupervisedVAE
 from pyro_gen.models.vae import VAE
 
@@ -17,6 +18,7 @@ __all__ = [
     "BayesianNetwork",
     "BayesianRBM",
     "BernoulliMixture",
+    "CPDDraws",
     "CategoricalMixture",
     "DeepBeliefNetwork",
     "DeepBoltzmannMachine",
@@ -25,6 +27,7 @@ __all__ = [
     "GaussianMixture",
     "LatentUse",
     "Mixture",
+    "NetworkFit",
     "SemiSupervisedVAE",
     "SigmoidBeliefNetwork",
     "warm_up",
