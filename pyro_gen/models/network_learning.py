@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
-from pyro_gen.arviz import from_chains
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import cells_of, row_sums
 from pyro_gen.nn import CPD, TabularCPD
@@ -171,7 +170,7 @@ class TableLearner:
 
 @dataclass(frozen=True)
 class CPDDraws:
-    """Draws from the posterior of a network's tables.
+    """Draws from the posterior of a network's tables; ``pyro_gen.arviz.from_cpds`` hands them to ArviZ.
 
     Args:
         structure: nodes, states, parents.
@@ -184,50 +183,6 @@ class CPDDraws:
     def mean(self) -> dict[str, Tensor]:
         """Posterior mean of each table: also the predictive probabilities."""
         return {node: table.mean((0, 1)) for node, table in self.tables.items()}
-
-    def to_arviz(self, attrs: Mapping[str, Any] | None = None) -> Any:
-        """Hand the draws to ArviZ: a variable ``p(node | parents)`` for each table, a dimension for each node.
-
-        The coordinates are the names of the states. A slash in a node's name, which NetCDF cannot store, becomes
-        an underscore, and a node called "chain" or "draw" has the dimension "chain_" or "draw_".
-
-        Args:
-            attrs: attributes of the groups, such as the seed.
-
-        Returns:
-            `arviz.InferenceData` with ArviZ 0.2x, `xarray.DataTree` with ArviZ 1.x.
-
-        Raises:
-            ImportError: if ArviZ is not installed.
-        """
-        families = {node: [*self.structure.parents[node], node] for node in self.tables}
-        labels = _labels(self.structure.nodes)
-        variables = {node: _variable([labels[name] for name in family]) for node, family in families.items()}
-        used = {name for family in families.values() for name in family}
-        return from_chains(
-            {variables[node]: table for node, table in self.tables.items()},
-            dims={variables[node]: [labels[name] for name in family] for node, family in families.items()},
-            coords={labels[node]: list(self.structure.states[node]) for node in self.structure.nodes if node in used},
-            attrs=attrs,
-        )
-
-
-def _variable(family: list[str]) -> str:
-    *parents, node = family
-    return f"p({node} | {', '.join(parents)})" if parents else f"p({node})"
-
-
-def _labels(nodes: tuple[str, ...]) -> dict[str, str]:
-    """A dimension's name for each node, all different."""
-    taken = {"chain", "draw"}
-    labels = {}
-    for node in nodes:
-        name = node.replace("/", "_")
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        labels[node] = name
-    return labels
 
 
 class NetworkLearning(nn.Module):
@@ -326,7 +281,7 @@ class NetworkLearning(nn.Module):
         Draws are exact and independent where rows are complete. Where cells are missing they come by Gibbs sampling:
         the missing cells exactly given the tables (all of a row together), then the tables exactly given all cells;
         chains start at random. States of a node that was never observed may change places from chain to chain.
-        The network keeps its tables; ``network.sample_cpds(data).to_arviz()`` hands the draws to ArviZ.
+        The network keeps its tables; ``pyro_gen.arviz.from_cpds`` hands the draws to ArviZ.
 
         Args:
             data: as for ``model``, -1 where missing.

@@ -13,6 +13,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
+from pyro_gen.arviz import from_cpds
 from pyro_gen.models import BayesianNetwork
 from pyro_gen.nn import LinearGaussianCPD, NeuralCPD, NoisyOrCPD
 from pyro_gen.testing.networks import random_structure, random_tables
@@ -249,7 +250,7 @@ def test_draws_go_to_arviz_with_names_of_nodes_and_states(tmp_path: Path) -> Non
     states = {"a/b": ("Asy/Patch", "<5"), "the wet": ("12+", "0-3_days", "Transp."), "draw": ("no", "yes")}
     network = BayesianNetwork(graph, states=states)
     data = network.sample(20).masked_fill(torch.rand(20, 3) < 0.2, -1)
-    inference = network.sample_cpds(data, num_samples=20, num_chains=2, warmup=2).to_arviz({"seed": 3})
+    inference = from_cpds(network.sample_cpds(data, num_samples=20, num_chains=2, warmup=2), {"seed": 3})
     posterior = inference["posterior"]
     assert posterior["p(the wet | a_b, draw_)"].dims == ("chain", "draw", "a_b", "draw_", "the wet")
     assert posterior["a_b"].values.tolist() == ["Asy/Patch", "<5"]

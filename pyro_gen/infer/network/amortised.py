@@ -222,7 +222,8 @@ class AmortisedPosterior(nn.Module):
                 seen = data.get(node)
                 if seen is None or (seen < 0).any():
                     logits = self._target(problem, i, values) + parameters[:, : self.structure.cardinalities[i]]
-                    values[i] = pyro.sample(node, dist.Categorical(logits=logits))
+                    lost = (logits == -torch.inf).all(-1, keepdim=True)  # against the evidence: log p will be -inf
+                    values[i] = pyro.sample(node, dist.Categorical(logits=torch.where(lost, 0.0, logits)))
                 else:
                     values[i] = seen
                 if step + 1 < len(self.structure.order):
