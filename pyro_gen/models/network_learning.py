@@ -80,14 +80,22 @@ class TableLearner:
     def expected_counts(self, seen: Seen, tables: Tensor) -> tuple[Tensor, float]:
         """The E-step: expected counts of all cells, theta * d log p / d theta, and the log likelihood."""
         counts, total = torch.zeros_like(tables), 0.0
+        ever = (seen.rows >= 0).any(0).tolist()
         for rows, weights in zip(seen.rows.split(self.batch_size), seen.weights.split(self.batch_size), strict=True):
             with torch.enable_grad():
                 flat = tables.detach().clone().requires_grad_()
-                log_likelihood = (self.law(flat).log_evidence(rows) * weights).sum()
+                log_likelihood = (self.law(flat).log_evidence(self._evidence(rows, ever)) * weights).sum()
                 (slope,) = torch.autograd.grad(log_likelihood, flat)
             counts += slope * tables
             total += log_likelihood.item()
         return counts, total
+
+    def _evidence(self, rows: Tensor, ever: list[bool]) -> dict[str, Tensor]:
+        """Rows by node. One that is missing in this batch alone must count as in the others, so it gets a likelihood."""
+        named = zip(self.structure.nodes, rows.unbind(1), ever, self.structure.cardinalities, strict=True)
+        return {
+            node: self.tables.new_ones(states) if known and (x < 0).all() else x for node, x, known, states in named
+        }
 
     def maximised(self, counts: Tensor, tables: Tensor) -> Tensor:
         """The M-step: counts over their sums; rows that nothing was counted of stay as they are."""
