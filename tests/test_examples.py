@@ -19,6 +19,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "autoregressive.py": ("--smoke", "--family", "made"),
     "autoregressive_inpainting.py": ("--smoke",),
     "bayes_classifier.py": ("--smoke",),
+    "bayesian_network.py": ("--smoke",),
     "dbm_mnist.py": ("--smoke",),
     "dbn_mnist.py": ("--smoke", "--awake", "1"),
     "gibbs_expectation.py": ("--smoke",),

@@ -91,7 +91,7 @@ class TableLearner:
         return counts, total
 
     def _evidence(self, rows: Tensor, ever: list[bool]) -> dict[str, Tensor]:
-        """Rows by node. One that is missing in this batch alone must count as in the others, so it gets a likelihood."""
+        """Rows by node; one that is missing in this batch alone gets a likelihood, to count as in the others."""
         named = zip(self.structure.nodes, rows.unbind(1), ever, self.structure.cardinalities, strict=True)
         return {
             node: self.tables.new_ones(states) if known and (x < 0).all() else x for node, x, known, states in named

@@ -97,10 +97,8 @@ def test_weights_count_rows_and_pseudo_counts_may_differ_by_node() -> None:
     data = model.sample(30)
     data[::3, 2] = -1
     weights = torch.randint(0, 3, (30,)).double()
-    prior: dict[str, float | Tensor] = {
-        model.nodes[1]: torch.rand(model.structure.table_shape(model.nodes[1])).double(),
-        model.nodes[3]: 2.0,
-    }
+    table_of_one = torch.rand(model.structure.table_shape(model.nodes[1])).double()
+    prior: dict[str, float | Tensor] = {model.nodes[1]: table_of_one, model.nodes[3]: 2.0}
     first, second = untaught(model), untaught(model)
     first.fit(data, prior, weights=weights)
     second.fit(data.repeat_interleave(weights.long(), 0), prior)
