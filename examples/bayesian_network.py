@@ -138,8 +138,8 @@ def draw_network(network: BayesianNetwork, evidence: Mapping[str, str], path: Pa
     widest = max(sum(1 for x in spots.values() if x[1] == y) for y in {y for _, y in spots.values()})
     scale = max(widest * 1.25, 6.0)
     at = {node: (x * scale, y * 1.55) for node, (x, y) in spots.items()}
-    depth = 1.55 * (1 - min(y for _, y in spots.values()))
-    figure = Figure(figsize=(scale * 0.95, depth * 0.95), layout="constrained")
+    depth = max(height(network, node) - y for node, (_, y) in at.items())
+    figure = Figure(figsize=(scale * 0.95, depth * 0.95 + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for parent, child in network.graph.edges:
@@ -148,7 +148,7 @@ def draw_network(network: BayesianNetwork, evidence: Mapping[str, str], path: Pa
         axes.annotate("", (x1, y1 + 0.16), (x0, y0 - height(network, parent)), arrowprops=arrow, zorder=1)
     for node, spot in at.items():
         box(axes, network, node, spot, (prior[node], posterior[node]), node in evidence)
-    axes.set(xlim=(0, scale), ylim=(-depth + 0.3, 0.3), aspect="equal")
+    axes.set(xlim=(0, scale), ylim=(-depth - 0.1, 0.3), aspect="equal")
     axes.axis("off")
     plotting.save(figure, path, dpi=80)
 
@@ -252,6 +252,8 @@ def draw_learning(
         label = {"EM": "EM, all cells seen", "families seen whole": "rows with the whole family seen"}.get(name, name)
         left.loglog([x["rows"] for x in curve], [x[name] for x in curve], "o-", color=color, label=label, markersize=4)
     left.set(xlabel="rows", ylabel="KL(truth | learned) [nats]", title=f"{share:.0%} of the cells hidden")
+    left.set_xticks([x["rows"] for x in curve], [f"{x['rows']:g}" for x in curve])
+    left.minorticks_off()
     left.legend(frameon=False, fontsize=8)
     right.axhline(0.6, color=GREY, linestyle="--", linewidth=1)
     right.text(1.4, 0.605, "truth 0.60", ha="right", va="bottom", fontsize=8, color=GREY)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
-from pyro_gen.distributions.bayesian_network.tables import draw
+from pyro_gen.distributions.bayesian_network.tables import cells_of, draw
 from pyro_gen.distributions.conditionals import CategoricalConditional
 from pyro_gen.infer.network.problem import Problem, law_of
 from pyro_gen.infer.network.weighting import WeightedMarginals, blocks, gather, weigh
@@ -104,13 +104,12 @@ class AmortisedPosterior(nn.Module):
         """
         problem = self._problem(evidence)
         correction = self.made.parameters_of(value, self._context(problem))
-        columns = dict(enumerate(value.unbind(1)))
-        total = correction.new_zeros(len(value))
-        for i, states in enumerate(self.structure.cardinalities):
-            logits = safe_log(problem.rows_of(i, columns)) + correction[:, i, :states]
-            own = logits.log_softmax(-1).gather(-1, value[:, i : i + 1]).squeeze(-1)
-            total = total + torch.where(evidence[:, i] < 0, own, 0.0)
-        return total
+        states = torch.arange(correction.shape[-1], device=value.device)
+        first = cells_of(self.structure, value) - value  # of the row of each node's table
+        cells = (first.unsqueeze(-1) + states).clamp_max(self.structure.cells - 1)
+        logits = safe_log(problem.tables)[cells] + correction  # which is -inf at states that a node does not have
+        own = logits.log_softmax(-1).gather(-1, value.unsqueeze(-1)).squeeze(-1)
+        return torch.where(evidence < 0, own, 0.0).sum(-1)
 
     def loss(self, num_rows: int = 256) -> Tensor:
         """Mean of -log q over draws of the network whose cells are hidden, at a rate that differs from row to row.
