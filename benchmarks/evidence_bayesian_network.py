@@ -5,7 +5,8 @@
 
 Evidence is a share of the nodes of a row drawn from the network, so that it is possible. Marginals are compared by the
 largest absolute difference, P(e) by the relative one. pyAgrum gets the very tables that we use; what it makes of the
-files itself, where it can read them, is compared too. The JSON is `benchmarks/results/bayesian_network_exact.json`.
+files itself, where it can read them, is compared too, but its reader (3.3) rounds the numbers to float32. The JSON is
+`benchmarks/results/bayesian_network_exact.json`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def random_structure(
 
     Example:
         >>> random_structure(5, window=2).nodes
-        ('n4', 'n1', 'n2', 'n0', 'n3')
+        ('n3', 'n4', 'n0', 'n1', 'n2')
     """
     dice = random.Random(seed)
     graph = nx.DiGraph()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions import BayesianNetwork, NetworkStructure
-from pyro_gen.distributions.bayesian_network import elimination, ordering
+from pyro_gen.distributions.bayesian_network import elimination, engine, ordering
 from pyro_gen.distributions.bayesian_network.plan import Plan, make_plan
 from pyro_gen.testing import goodness_of_fit, state_index
 from pyro_gen.testing.networks import random_network, random_structure, random_tables
@@ -75,6 +75,20 @@ def test_marginals_of_rows_and_of_one_case(oracle: Oracle) -> None:
         close(of_rows[node], expected)
         close(of_case[node], expected[2])
         close(oracle.network.marginals(oracle.by_name(2), [node])[node], expected[2])
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_every_way_to_the_marginals_of_one_case(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one plan for all evidence, and by a plan of its own, where the whole joint law is too large."""
+    monkeypatch.setattr(engine, "TINY", 0)
+    monkeypatch.setattr(engine, "SMALL_NODES", 100 if small else 0)
+    for seed in SEEDS[:8]:
+        oracle = Oracle(seed)
+        laws = oracle.network.marginals(oracle.by_name(2))
+        for node in oracle.network.nodes:
+            close(laws[node], oracle.marginal((node,))[2])
+        with pytest.raises(ValueError, match="impossible"):
+            naive_bayes(3, torch.float64).marginals({"class": "1"})
 
 
 def test_joint_and_pair_marginals(oracle: Oracle) -> None:
@@ -303,6 +317,17 @@ def _plan_and_rows(oracle: Oracle) -> Iterator[Any]:
     )
 
 
+def test_gradients_of_many_blocks_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Factors of a block are made again for the gradient in place of being kept."""
+    oracle, slopes = Oracle(3), []
+    for cells in (2**20, 1):
+        monkeypatch.setitem(elimination.BLOCK, "cpu", cells)
+        flat = oracle.network.tables.clone().requires_grad_()
+        network = BayesianNetwork(oracle.network.structure, flat)
+        slopes.append(torch.autograd.grad((network.log_evidence(oracle.data) ** 2).sum(), flat)[0])
+    close(slopes[0], slopes[1])
+
+
 def test_batches_of_tables_are_answered_one_by_one() -> None:
     structure = random_structure(5, 2, seed=3)
     tables = torch.stack([random_tables(structure, seed=seed) for seed in range(6)]).view(2, 3, -1)
@@ -344,6 +369,9 @@ def test_queries_work_under_inference_mode_and_after_pickling() -> None:
     expected = network.marginals({network.nodes[1]: "1"})
     with torch.inference_mode():
         close(network.marginals({network.nodes[1]: "1"})[network.nodes[0]], expected[network.nodes[0]])
+        rows = {network.nodes[1]: torch.tensor([1, -1])}
+        close(network.marginals(rows)[network.nodes[0]][0], expected[network.nodes[0]])
+        assert network.expected_counts(rows)[network.nodes[0]].sum() == pytest.approx(2)
         inside = BayesianNetwork(network.structure, network.tables.clone())
         close(inside.marginals({network.nodes[1]: "1"})[network.nodes[0]], expected[network.nodes[0]])
     again = pickle.loads(pickle.dumps(network))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from pyro_gen.distributions.bayesian_network.elimination import (
     LINEAR,
@@ -28,6 +30,10 @@ from pyro_gen.distributions.bayesian_network.structure import NetworkStructure, 
 
 REMEMBERED = 512
 """Prepared plans that are kept."""
+TINY = 2**12
+"""States of a network whose whole joint law is the quickest way to the marginals of a single case."""
+SMALL_NODES, SMALL_CELLS = 64, 2**11
+"""Nodes, and cells of the largest clique, of a network in which a new plan costs more than it saves."""
 KEEP_CELLS = 2**14
 """Cells of the largest clique of a plan whose prepared form is kept."""
 
@@ -65,7 +71,7 @@ class Engine:
             ValueError: its largest clique is over ``max_cells``.
         """
         soft = frozenset((*rows.soft, *probed))
-        query = Query(frozenset(rows.hard), soft, free, everything, rows.count == 1, droppable)
+        query = Query(frozenset(rows.hard), soft, free, everything, rows.count == 1 and bool(rows.hard), droppable)
         plan = self.structure.plan(query)
         if plan.largest > self.max_cells:
             names = [self.structure.nodes[i] for i in plan.clique]
@@ -84,7 +90,12 @@ class Engine:
         impossible: the log probability is then that of the rest.
         """
         plan = self.plan(rows, free, droppable=self._positive() if free else frozenset())
-        parts = [self._joint(plan, rows.slice(*cut), LINEAR) for cut in blocks(plan, rows, self.flat.device)]
+        cuts = blocks(plan, rows, self.flat.device)
+        if len(cuts) > 1 and self._tracks(rows):  # keeps one block's factors at a time, the others are made again
+            settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+            parts = [checkpoint(self._joint, plan, rows.slice(*cut), LINEAR, **settings) for cut in cuts]
+        else:
+            parts = [self._joint(plan, rows.slice(*cut), LINEAR) for cut in cuts]
         laws, logs = zip(*parts, strict=True)
         return torch.cat(laws, -1), torch.cat(logs)
 
@@ -113,9 +124,14 @@ class Engine:
         if len(nodes) == 1:
             law, log = self.joint(rows, (next(iter(nodes)),))
             return {next(iter(nodes)): law}, log
+        if rows.count == 1 and self.structure.num_states <= TINY:
+            law, log = self.joint(rows, tuple(nodes))
+            axes = range(len(nodes))
+            return {i: law.sum([a for a in axes if a != axis]) for axis, i in enumerate(nodes)}, log
+        rows, nodes = self._with_one_plan(_tracked(rows), nodes)
         plan = self.plan(rows, probed=nodes)
         sizes = [self.structure.cardinalities[i] for i in nodes]
-        keep = torch.is_grad_enabled() and any(x.requires_grad for x in (self.flat, *rows.soft.values()))
+        keep = self._tracks(rows)
         with torch.inference_mode(False), torch.enable_grad():
             flat = self.flat if keep else self.flat.detach()
             flat = flat.clone() if flat.is_inference() else flat
@@ -123,6 +139,25 @@ class Engine:
             parts = [self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
         laws, logs = zip(*parts, strict=True)
         return dict(zip(nodes, torch.cat(laws, -1).split(sizes), strict=True)), torch.cat(logs)
+
+    def _tracks(self, rows: Rows) -> bool:
+        """Whether somebody may ask for a gradient."""
+        return torch.is_grad_enabled() and any(x.requires_grad for x in (self.flat, *rows.soft.values()))
+
+    def _with_one_plan(self, rows: Rows, nodes: Collection[int]) -> tuple[Rows, Collection[int]]:
+        """In a small network a single case is told by likelihood vectors: one plan then serves whatever is observed."""
+        every = range(len(self.structure.nodes))
+        if rows.count != 1 or not rows.hard or len(every) > SMALL_NODES:
+            return rows, nodes
+        query = Query(frozenset(), frozenset(every))
+        if self.structure.plan(query).largest > SMALL_CELLS:
+            return rows, nodes
+        soft = dict(rows.soft)
+        with torch.inference_mode(False):
+            for i, state in rows.hard.items():
+                soft[i] = self.flat.new_zeros(self.structure.cardinalities[i], 1)
+                soft[i][state] = 1
+        return Rows(1, {}, soft), every
 
     def _marginals(
         self, plan: Plan, rows: Rows, nodes: Collection[int], ring: Semiring, flat: Tensor, keep: bool
@@ -149,9 +184,10 @@ class Engine:
 
     def expected_counts(self, rows: Rows, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted sum over rows of the laws of all families given evidence, (cells,), and the log probabilities."""
+        rows = _tracked(rows)
         plan = self.plan(rows, everything=True)
         with torch.inference_mode(False), torch.enable_grad():
-            flat = self.flat.detach().clone().requires_grad_()
+            flat, weights = self.flat.detach().clone().requires_grad_(), weights.clone()
             counts, logs = torch.zeros_like(flat), []
             for start, end in blocks(plan, rows, flat.device):
                 log = self._joint(plan, rows.slice(start, end), LINEAR, flat)[1]
@@ -235,6 +271,13 @@ class Engine:
 def _next(flat: Tensor) -> tuple[Semiring, Tensor]:
     """What to do for rows where a sum of products is too small to be sure: float64, then logarithms."""
     return (LINEAR if flat.dtype == torch.float32 else LOG), flat.double()
+
+
+def _tracked(rows: Rows) -> Rows:
+    """Rows whose tensors autograd can work with, though they were made under ``torch.inference_mode``."""
+    with torch.inference_mode(False):
+        hard = {i: x.clone() if isinstance(x, Tensor) and x.is_inference() else x for i, x in rows.hard.items()}
+        return Rows(rows.count, hard, {i: x.clone() if x.is_inference() else x for i, x in rows.soft.items()})
 
 
 def _logs(rows: Rows) -> Rows:

@@ -8,12 +8,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from time import perf_counter
 from typing import NamedTuple
 
-EASY = 2**14
+EASY = 2**9
 """Cells of a largest clique that is not worth another order."""
 QUICK = 2**10
 """Cells of a largest clique that is small for a single case."""
 SECONDS_PER_CELL, SECONDS = 3e-8, 3.0
-"""How long to look for better orders: about as long as elimination takes, within a limit."""
+"""How long to look for better orders: about as long as elimination takes for one case, within a limit."""
+TRIES = 60
+"""How many orders are drawn at most."""
+ROWS = 30
+"""How many cases a plan for rows is thought to serve."""
 
 
 class Order(NamedTuple):
@@ -31,7 +35,7 @@ def best_order(
     """The best order that the heuristics find: the fewest cells in all cliques together.
 
     Min-fill comes first; where its largest clique is not small, min-weight, weighted min-fill and draws among almost
-    equal candidates compete for about as long as the elimination itself would take.
+    equal candidates compete for about as long as the elimination itself takes, for one case or for some rows.
 
     Args:
         scopes: sets of nodes that share a factor.
@@ -58,11 +62,12 @@ def best_order(
     if best.largest <= EASY:
         return best
     start, rules = perf_counter(), (weighted_fill, weight, fill)
+    rate = SECONDS_PER_CELL * (1 if quick else ROWS)
     for rule in rules[:2]:
         best = min(best, attempt(rule), key=_cost)
     dice = random.Random(0)  # its own: the order found for a network is always the same, but for the clock
     tries = 0
-    while perf_counter() - start < min(SECONDS, SECONDS_PER_CELL * best.total) and tries < 60:
+    while perf_counter() - start < min(SECONDS, rate * best.total) and tries < TRIES:
         best = min(best, attempt(rules[tries % 3], dice), key=_cost)
         tries += 1
     return best
