@@ -21,6 +21,8 @@ from pyro_gen.infer.network.problem import Problem
 
 TOGETHER = 256
 """States of nodes that are drawn together, at most."""
+RARE = 0.05
+"""A family whose table has a probability as small as this is drawn together: its nodes hold each other fast."""
 STARTS = 100
 """Weighted draws from which a chain's start is picked."""
 
@@ -92,9 +94,9 @@ def gibbs_marginals(
     .. math:: p(x_B | \text{rest}) \propto \prod_{v:\, (\{v\} \cup \mathrm{pa}(v)) \cap B \ne \emptyset}
               p(x_v | x_{\mathrm{pa}(v)})
 
-    Blocks B are single nodes, and the families of nodes whose tables hold zeros (an "or" cannot change unless its cause
-    does), up to 256 states; further determinism can still keep chains apart, which R-hat shows. Chains start
-    at draws of likelihood weighting.
+    Blocks B are single nodes, and the families of nodes whose tables hold a probability of at most 0.05 (an "or" cannot
+    change unless its cause does), up to 256 states; what is nearly certain over longer ways can still keep chains apart,
+    which R-hat shows. Chains start at draws of likelihood weighting.
 
     For models in which a network is only a part, use ``Gibbs([(DiscreteGibbs(), nodes)], network.model)``, which takes
     any Pyro program but runs all of it for every state of every node.
@@ -164,7 +166,7 @@ def _chosen(problem: Problem) -> list[tuple[int, ...]]:
     for i in structure.order:
         block = tuple(j for j in structure.families[i] if j not in fixed)
         states = math.prod(structure.cardinalities[j] for j in block)
-        if (problem.parts[i] == 0).any() and len(block) > 1 and states <= TOGETHER:
+        if (problem.parts[i] <= RARE).any() and len(block) > 1 and states <= TOGETHER:
             chosen.append(block)
     covered = {j for block in chosen for j in block}
     return chosen + [(i,) for i in structure.order if i not in covered and i not in fixed]
