@@ -113,18 +113,25 @@ def diagnostics(found: Any) -> dict[str, float]:
     return {"residual": float(found.residual), "rounds": found.num_iterations}
 
 
+def layers_of(graph: nx.DiGraph) -> list[list[str]]:
+    """Each node after its parents; those with children as late as these allow, which shortens the arrows."""
+    depth = {node: i for i, layer in enumerate(nx.topological_generations(graph)) for node in layer}
+    for node in reversed(list(nx.topological_sort(graph))):
+        depth[node] = min((depth[child] - 1 for child in graph.successors(node)), default=depth[node])
+    return [sorted(node for node in graph if depth[node] == i) for i in range(max(depth.values()) + 1)]
+
+
 def places(graph: nx.DiGraph) -> dict[str, tuple[float, float]]:
-    """Roots on top, each node below its parents, and in its layer near to what it is connected with."""
-    layers = [sorted(layer) for layer in nx.topological_generations(graph)]
+    """Layers from left to right, and in its layer each node near to what it is connected with."""
+    layers = layers_of(graph)
     across = {node: (i + 0.5) / len(layer) for layer in layers for i, node in enumerate(layer)}
     for _ in range(20):
         for layer in (*layers, *reversed(layers)):
-            near = {
-                n: [across[m] for m in (*graph.predecessors(n), *graph.successors(n))] or [across[n]] for n in layer
-            }
-            ordered = sorted(layer, key=lambda node: sum(near[node]) / len(near[node]))  # used at once
+            pull = {node: average([across[other] for other in nx.all_neighbors(graph, node)]) for node in layer}
+            ordered = sorted(layer, key=pull.__getitem__)
             across |= {node: (i + 0.5) / len(layer) for i, node in enumerate(ordered)}
-    return {node: (across[node], -float(depth)) for depth, layer in enumerate(layers) for node in layer}
+    most = max(map(len, layers))
+    return {node: (1.6 * i, -1.1 * most * across[node]) for i, layer in enumerate(layers) for node in layer}
 
 
 def average(values: Sequence[float]) -> float:
@@ -134,23 +141,22 @@ def average(values: Sequence[float]) -> float:
 
 def draw_network(network: BayesianNetwork, evidence: Mapping[str, str], path: Path) -> None:
     """The graph with posterior bars: a box a node, a bar a state; observed nodes in red, prior as a thin line."""
-    prior, posterior, spots = network.marginals(), network.marginals(evidence), places(network.graph)
-    widest = max(sum(1 for x in spots.values() if x[1] == y) for y in {y for _, y in spots.values()})
-    scale = max(widest * 1.25, 6.0)
-    at = {node: (x * scale, y * 1.55) for node, (x, y) in spots.items()}
-    depth = max(height(network, node) - y for node, (_, y) in at.items())
-    figure = Figure(figsize=(scale * 0.95, depth * 0.95 + 0.4), layout="constrained")
+    prior, posterior, at = network.marginals(), network.marginals(evidence), places(network.graph)
+    wide = max(x for x, _ in at.values()) + 1.3
+    low, high = min(y - height(network, node) for node, (_, y) in at.items()), max(y for _, y in at.values()) + 0.2
+    figure = Figure(figsize=(0.95 * wide, 0.95 * (high - low) + 0.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for parent, child in network.graph.edges:
         (x0, y0), (x1, y1) = at[parent], at[child]
+        ends = (x1 - 0.55, y1 - height(network, child) / 2 + 0.08), (x0 + 0.55, y0 - height(network, parent) / 2 + 0.08)
         arrow = {"arrowstyle": "-|>", "color": GREY, "alpha": 0.55, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
-        axes.annotate("", (x1, y1 + 0.16), (x0, y0 - height(network, parent)), arrowprops=arrow, zorder=1)
+        axes.annotate("", *ends, arrowprops=arrow, zorder=0)
     for node, spot in at.items():
         box(axes, network, node, spot, (prior[node], posterior[node]), node in evidence)
-    axes.set(xlim=(0, scale), ylim=(-depth - 0.1, 0.3), aspect="equal")
+    axes.set(xlim=(-0.65, wide - 0.65), ylim=(low - 0.05, high), aspect="equal")
     axes.axis("off")
-    plotting.save(figure, path, dpi=80)
+    plotting.save(figure, path, dpi=85)
 
 
 def height(network: BayesianNetwork, node: str) -> float:
@@ -171,12 +177,12 @@ def box(
     x, low = x - 0.55, y - height(network, node)
     frame = FancyBboxPatch((x, low), 1.1, y + 0.16 - low, "round,pad=0,rounding_size=0.04", fc="white", ec=color)
     axes.add_patch(frame)
-    axes.text(x + 0.55, y + 0.07, node, ha="center", va="center", fontsize=6.5, weight="bold", color=color)
+    axes.text(x + 0.55, y + 0.07, node, ha="center", va="center", fontsize=7.5, weight="bold", color=color)
     for i, (state, before, after) in enumerate(zip(network.states[node], *map(Tensor.tolist, laws), strict=True)):
         level = y - 0.17 * (i + 1)
         axes.add_patch(Rectangle((x + 0.5, level + 0.02), 0.55 * after, 0.12, color=color, alpha=0.75, linewidth=0))
         axes.plot([x + 0.5 + 0.55 * before] * 2, [level + 0.01, level + 0.15], color=GREY, linewidth=0.9)
-        axes.text(x + 0.46, level + 0.08, state[:10], ha="right", va="center", fontsize=5.5)
+        axes.text(x + 0.46, level + 0.08, state[:7], ha="right", va="center", fontsize=6.5)
 
 
 # --- 3. and 4.: learning --------------------------------------------------------------------------------------------

@@ -278,3 +278,12 @@ def test_k_hat_of_equal_weights_is_zero_and_of_a_lonely_draw_infinite() -> None:
     logs = torch.zeros(1000, 2).double()
     logs[0, 1] = 20
     assert pareto_k(logs).tolist() == [0.0, math.inf]
+
+
+@pytest.mark.parametrize("size", [100, 500, 1000, 2500, 5000, 10_000])
+def test_k_hat_of_weights_with_many_ties_is_a_number(size: int) -> None:
+    """Networks have finitely many weights; bounded ones have no heavy tail."""
+    for share in (0.01, 0.05, 0.1, 0.15):
+        logs = torch.zeros(size, 1).double()
+        logs[: int(share * size)] = 3.0
+        assert pareto_k(logs).item() < 0.7 or share * size < 5

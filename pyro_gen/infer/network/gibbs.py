@@ -95,8 +95,8 @@ def gibbs_marginals(
               p(x_v | x_{\mathrm{pa}(v)})
 
     Blocks B are single nodes, and the families of nodes whose tables hold a probability of at most 0.05 (an "or" cannot
-    change unless its cause does), up to 256 states; what is nearly certain over longer ways can still keep chains apart,
-    which R-hat shows. Chains start at draws of likelihood weighting.
+    change unless its cause does), up to 256 states. What is nearly certain over longer ways can still keep chains
+    apart, which R-hat shows. Chains start at draws of likelihood weighting.
 
     For models in which a network is only a part, use ``Gibbs([(DiscreteGibbs(), nodes)], network.model)``, which takes
     any Pyro program but runs all of it for every state of every node.

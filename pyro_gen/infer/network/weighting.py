@@ -121,7 +121,8 @@ def _fit(x: np.ndarray) -> float:
     count = 30 + int(math.sqrt(size))
     theta = 1 / x[-1] + (1 - np.sqrt(count / (np.arange(1, count + 1) - 0.5))) / (3 * x[int(size / 4 + 0.5) - 1])
     shape = np.log1p(-theta[:, None] * x).mean(1)
-    log_likelihood = size * (np.log(-theta / shape) - shape - 1)
+    scale = np.where(theta == 0, x.mean(), -shape / np.where(theta == 0, 1.0, theta))  # at 0 the exponential law
+    log_likelihood = size * (-np.log(scale) - shape - 1)
     weight = np.exp(log_likelihood - log_likelihood.max())
     mean = (theta * weight).sum() / weight.sum()
     k = np.log1p(-mean * x).mean()
