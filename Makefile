@@ -70,6 +70,7 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks autoregressive_steps --rounds 7 --json benchmarks/results/autoregressive_steps.json
 	$(BIN)/python -m benchmarks bayesian_network --rounds 7 --json benchmarks/results/bayesian_network.json
 	$(BIN)/python -m benchmarks.evidence_bayesian_network
+	$(BIN)/python -m benchmarks.evidence_network_learning
 	$(BIN)/python -m benchmarks autoregressive_growth --rounds 7 --json benchmarks/results/autoregressive_growth.json --plot docs/images/autoregressive_growth.png
 	$(BIN)/python -m benchmarks.evidence_structure trees
 	$(BIN)/python -m benchmarks.evidence_structure graphs

@@ -20,6 +20,7 @@ SMOKE: dict[str, tuple[str, ...]] = {
     "autoregressive_inpainting.py": ("--smoke",),
     "bayes_classifier.py": ("--smoke",),
     "chow_liu.py": ("--smoke",),
+    "bayesian_network.py": ("--smoke",),
     "dbm_mnist.py": ("--smoke",),
     "dbn_mnist.py": ("--smoke", "--awake", "1"),
     "gibbs_expectation.py": ("--smoke",),

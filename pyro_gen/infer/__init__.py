@@ -25,6 +25,15 @@ from pyro_gen.infer.inverse_transform import inverse_transform
 from pyro_gen.infer.likelihood import FreeEnergyGap, LogLikelihood, free_energy_gap, log_likelihood
 from pyro_gen.infer.missing import Completions
 from pyro_gen.infer.moments import moment_gradient
+from pyro_gen.infer.network import (
+    AmortisedPosterior,
+    BeliefMarginals,
+    GibbsMarginals,
+    WeightedMarginals,
+    belief_propagation,
+    gibbs_marginals,
+    likelihood_weighting,
+)
 from pyro_gen.infer.population import population_annealing
 from pyro_gen.infer.relabelling import (
     order_components,
@@ -41,6 +50,8 @@ from pyro_gen.infer.wake_sleep import WakeSleep
 
 __all__ = [
     "AIS",
+    "AmortisedPosterior",
+    "BeliefMarginals",
     "BlockGibbs",
     "Bracket",
     "Completions",
@@ -55,6 +66,7 @@ __all__ = [
     "FreeEnergyGap",
     "Gibbs",
     "GibbsInfo",
+    "GibbsMarginals",
     "GibbsSampler",
     "GibbsState",
     "ImportanceLogLikelihood",
@@ -75,11 +87,15 @@ __all__ = [
     "TemperedChains",
     "WakeSleep",
     "WeightedChains",
+    "WeightedMarginals",
+    "belief_propagation",
     "contrastive_gradient",
     "effective_sample_size",
     "expectation",
     "free_energy_gap",
+    "gibbs_marginals",
     "inverse_transform",
+    "likelihood_weighting",
     "log_likelihood",
     "log_partition_bracket",
     "lower_bound",

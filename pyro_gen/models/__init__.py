@@ -10,6 +10,7 @@ from pyro_gen.models.discrete_vae import DiscreteVAE
 from pyro_gen.models.latent_use import LatentUse, warm_up
 from pyro_gen.models.linear_gaussian import PPCA, FactorAnalysis, LinearGaussian
 from pyro_gen.models.mixture import BernoulliMixture, CategoricalMixture, EMResult, GaussianMixture, Mixture
+from pyro_gen.models.network_learning import CPDDraws, NetworkFit
 from pyro_gen.models.pca import PCA
 from pyro_gen.models.semi_supervised_vae import SemiSupervisedVAE
 from pyro_gen.models.vae import VAE
@@ -23,6 +24,7 @@ __all__ = [
     "BayesianNetwork",
     "BayesianRBM",
     "BernoulliMixture",
+    "CPDDraws",
     "CategoricalMixture",
     "DeepBeliefNetwork",
     "DeepBoltzmannMachine",
@@ -34,6 +36,7 @@ __all__ = [
     "LatentUse",
     "LinearGaussian",
     "Mixture",
+    "NetworkFit",
     "SemiSupervisedVAE",
     "SigmoidBeliefNetwork",
     "warm_up",

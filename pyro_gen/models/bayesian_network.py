@@ -18,6 +18,7 @@ from pyro_gen.distributions.bayesian_network.network_file import NetworkFile, Pa
 from pyro_gen.distributions.bayesian_network.tables import flatten, point_mass
 from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
 from pyro_gen.distributions.bayesian_network.xmlbif import read_xmlbif, write_xmlbif
+from pyro_gen.models.network_learning import NetworkLearning
 from pyro_gen.models.network_parts import States, column, discrete_part, fitting, gaussian, structure_of
 from pyro_gen.models.registration import register
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
@@ -26,7 +27,7 @@ Data = Mapping[str, Tensor | None]
 """By node, state numbers (rows,), -1 where missing, or real numbers; a node that is None or not there is missing."""
 
 
-class BayesianNetwork(nn.Module):
+class BayesianNetwork(NetworkLearning):
     r"""Nodes, each with a law given its parents: a Pyro program, and exact answers to every query.
 
     .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
@@ -34,6 +35,7 @@ class BayesianNetwork(nn.Module):
     ``model`` has one site per node in the plate ``rows``. ``SVI(network.model, network.guide, ...)`` learns from
     complete data with ``Trace_ELBO`` and, where the missing nodes fit into Pyro's dimensions, from incomplete data with
     ``TraceEnum_ELBO``; ``evidence_model`` learns from any missing cells in networks of any size whose cliques fit.
+    Tables need no steps of an optimiser: ``fit`` counts, by EM where cells are missing, ``sample_cpds`` draws them.
     Calling the network gives :class:`pyro_gen.distributions.BayesianNetwork` over the current tables.
 
     ``log_evidence`` carries a gradient to the parameters. The other queries are read off without one; for their
@@ -327,9 +329,8 @@ class BayesianNetwork(nn.Module):
         """The joint law with the current parameters, differentiable in them."""
         if len(self.structure.nodes) == len(self.nodes):
             return self._discrete()
-        laws = {
-            node: gaussian(self.skeleton, node, self.cpd(node)) for node in self._in_order() if node not in self.states
-        }
+        real = [self.nodes[i] for i in self.skeleton.order if self.nodes[i] not in self.states]
+        laws = {node: gaussian(self.skeleton, node, self.cpd(node)) for node in real}
         return ConditionalGaussianNetwork(self._discrete() if self.states else None, laws)
 
     def _discrete(self) -> distributions.BayesianNetwork:
@@ -341,9 +342,6 @@ class BayesianNetwork(nn.Module):
                 tables[node] = cpd.table()
         flat = flatten(self.structure, tables)
         return distributions.BayesianNetwork(self.structure, flat, max_cells=self.max_cells, validate_args=False)
-
-    def _in_order(self) -> list[str]:
-        return [self.nodes[i] for i in self.skeleton.order]
 
     def _read_off(self) -> Any:
         """The joint law without gradients, kept until a parameter changes."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from pyro_gen.distributions import BayesianNetwork, NetworkStructure
 from pyro_gen.distributions.bayesian_network import elimination, engine, ordering
 from pyro_gen.distributions.bayesian_network.plan import Plan, make_plan
+from pyro_gen.distributions.bayesian_network.tables import cells_of
 from pyro_gen.testing import goodness_of_fit, state_index
 from pyro_gen.testing.networks import random_network, random_structure, random_tables
 
@@ -184,7 +185,7 @@ def test_an_intervention_cuts_the_arrows_into_a_node() -> None:
         value = network.enumerate_support()
         kept = value[:, 2] == 1
         rest = network.log_prob(value) - network.do({node: 1}).structure.number(node)
-        own = network.table(node).flatten()[network._cells(value)[:, 2] - network.structure.offsets[2]]
+        own = network.table(node).flatten()[cells_of(network.structure, value)[:, 2] - network.structure.offsets[2]]
         close(cut.log_prob(value), torch.where(kept, network.log_prob(value) - own.log(), -torch.inf))
         assert rest.shape == kept.shape
 

@@ -19,6 +19,7 @@ from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import (
     ConditionalTables,
     NetworkStates,
+    cells_of,
     check_flat,
     check_rows,
     draw,
@@ -165,7 +166,7 @@ class BayesianNetwork(Expandable):
         """
         if self._validate_args:
             self._validate_sample(value)
-        cells = self._cells(value.long())
+        cells = cells_of(self.structure, value.long())
         batch = torch.broadcast_shapes(cells.shape[:-1], self.batch_shape)
         if self.tables.dim() == 1:
             found = self.tables[cells]
@@ -173,13 +174,6 @@ class BayesianNetwork(Expandable):
             every = self.tables.expand(*batch, -1)
             found = every.gather(-1, cells.expand(*batch, -1))
         return safe_log(found).sum(-1).expand(batch)
-
-    def _cells(self, value: Tensor) -> Tensor:
-        """For each node the cell of the flattened tables that a row reads, (..., nodes)."""
-        members, strides = (x.to(value.device) for x in self.structure.cell_indices)
-        cells = (value[..., members.flatten()].unflatten(-1, members.shape) * strides).sum(-1)
-        cells = cells + self.structure.offset_tensor.to(value.device)
-        return cells.clamp(0, self.structure.cells - 1)
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default

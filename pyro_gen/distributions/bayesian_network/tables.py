@@ -53,6 +53,21 @@ class NetworkStates(constraints.Constraint):
         return ((value >= 0) & (value < sizes) & whole).all(-1)
 
 
+def cells_of(structure: NetworkStructure, value: Tensor) -> Tensor:
+    """For each node the cell of the flattened tables that a complete row reads.
+
+    Args:
+        structure: nodes, states, parents.
+        value: state numbers (..., nodes), int64.
+
+    Returns:
+        Shape (..., nodes).
+    """
+    members, strides = (x.to(value.device) for x in structure.cell_indices)
+    cells = (value[..., members.flatten()].unflatten(-1, members.shape) * strides).sum(-1)
+    return (cells + structure.offset_tensor.to(value.device)).clamp(0, structure.cells - 1)
+
+
 def flatten(structure: NetworkStructure, tables: Mapping[str, Tensor]) -> Tensor:
     """Tables of all nodes one after another, (..., cells).
 
@@ -191,6 +206,7 @@ __all__ = [
     "TOLERANCE",
     "ConditionalTables",
     "NetworkStates",
+    "cells_of",
     "check_flat",
     "check_rows",
     "draw",

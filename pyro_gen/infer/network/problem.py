@@ -1,0 +1,127 @@
+"""A network and evidence as approximate inference takes them: tables that are read row by row, and likelihoods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gen.distributions import BayesianNetwork, NetworkStructure
+from pyro_gen.distributions.bayesian_network import Evidence
+from pyro_gen.distributions.bayesian_network.evidence import indicator, parse
+
+
+def law_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
+    """The law of a network with its present tables.
+
+    Args:
+        network: a :class:`pyro_gen.distributions.BayesianNetwork`, or a module whose call gives one.
+
+    Raises:
+        ValueError: it is neither, or has a batch of tables.
+    """
+    with torch.no_grad():
+        law = network() if isinstance(network, nn.Module) else network
+    if not isinstance(law, BayesianNetwork) or law.batch_shape:
+        raise ValueError(f"`network` must be one Bayesian network of discrete nodes, got {law!r}")
+    return law
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Tables of a network, and what evidence says of each node in each row.
+
+    Args:
+        structure: nodes, states, parents.
+        tables: flattened, (cells,).
+        likelihoods: by number of the node, (rows or 1, states), largest entry 1; nodes without evidence are not there.
+        rows: how many; None for a single case.
+        log_scale: what the likelihoods were divided by.
+        first: number of the first row, for messages.
+    """
+
+    structure: NetworkStructure
+    tables: Tensor
+    likelihoods: dict[int, Tensor]
+    rows: int | None
+    log_scale: Tensor | float
+    first: int = 0
+
+    @classmethod
+    def of(cls, network: BayesianNetwork | nn.Module, evidence: Evidence | Tensor | None) -> Problem:
+        """Read a network and evidence, which is checked as in exact inference."""
+        law = law_of(network)
+        tables, structure = law.tables.detach(), law.structure
+        observed = parse(structure, evidence, tables)
+        likelihoods = {i: vector.mT for i, vector in observed.vectors.items()}
+        for i, value in observed.numbers.items():
+            states = torch.as_tensor(value, device=tables.device).view(-1)
+            if not (states < 0).all():
+                likelihoods[i] = indicator(states, structure.cardinalities[i]).mT.to(tables.dtype)
+        return cls(structure, tables, likelihoods, observed.rows, observed.log_scale)
+
+    @property
+    def count(self) -> int:
+        """Rows, one for a single case."""
+        return 1 if self.rows is None else self.rows
+
+    def slice(self, start: int, end: int) -> Problem:
+        """Some of the rows."""
+        if self.rows is None:
+            return self
+        parts = {i: x[start:end] if len(x) == self.count else x for i, x in self.likelihoods.items()}
+        scale = self.log_scale
+        if isinstance(scale, Tensor) and scale.dim() and len(scale) == self.count:
+            scale = scale[start:end]
+        return Problem(self.structure, self.tables, parts, end - start, scale, start)
+
+    @cached_property
+    def parts(self) -> list[Tensor]:
+        """Each node's table as rows, (configurations of the parents, states)."""
+        pairs = zip(self.tables.split(self.structure.sizes), self.structure.cardinalities, strict=True)
+        return [part.view(-1, states) for part, states in pairs]
+
+    def rows_of(self, i: int, values: Tensor | dict[int, Tensor]) -> Tensor:
+        """Rows of a node's table at its parents' states.
+
+        Args:
+            i: number of the node.
+            values: states of the nodes, by number.
+
+        Returns:
+            The states' shape + (states of the node,); without parents (states,).
+        """
+        code: Tensor | int = 0
+        for parent in self.structure.families[i][:-1]:
+            code = code * self.structure.cardinalities[parent] + values[parent]
+        return self.parts[i][code]
+
+    def wanted(self, nodes: Iterable[str] | None) -> list[int]:
+        """Numbers of the nodes that were asked for; all for None."""
+        names = self.structure.nodes if nodes is None else ([nodes] if isinstance(nodes, str) else nodes)
+        return [self.structure.number(node) for node in names]
+
+    def given(self, x: Tensor) -> Tensor:
+        """A result (rows, ...) as it was asked for: without rows for a single case."""
+        return x[0] if self.rows is None else x
+
+    def refuse(self, impossible: Tensor, why: str) -> None:
+        """Raise where rows cannot be worked on.
+
+        Args:
+            impossible: which, (rows,).
+            why: the message's beginning.
+
+        Raises:
+            ValueError: there is one; it names the first rows.
+        """
+        if impossible.any():
+            rows = [str(self.first + row) for row in impossible.nonzero().flatten().tolist()]
+            more = ", ..." if len(rows) > 10 else ""
+            raise ValueError(why if self.rows is None else f"{why}, in rows {', '.join(rows[:10])}{more}")
+
+
+__all__ = ["Problem", "law_of"]

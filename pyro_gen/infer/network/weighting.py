@@ -1,0 +1,132 @@
+"""Marginals from weighted draws, and what says whether the weights can be relied on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_gen.infer.network.problem import Problem
+
+CELLS = 2**24
+"""Draws times rows times nodes that are held at a time."""
+
+
+class WeightedMarginals(NamedTuple):
+    r"""Marginals from draws with weights w, and the weights' diagnostics, each of shape (rows,) or () for one case.
+
+    Args:
+        marginals: by node, (rows, states), or (states,) for one case.
+        log_evidence: :math:`\log \frac1S \sum_s w_s`, in nats; the mean itself is unbiased.
+        standard_error: of ``log_evidence``, by the delta method; it says nothing while k-hat is above 0.7.
+        effective_sample_size: :math:`(\sum w)^2 / \sum w^2`.
+        pareto_k: k-hat of the weights' tail; below 0.7 they can be relied on, infinity where a few draws carry all.
+    """
+
+    marginals: dict[str, Tensor]
+    log_evidence: Tensor
+    standard_error: Tensor
+    effective_sample_size: Tensor
+    pareto_k: Tensor
+
+
+class Weighed(NamedTuple):
+    """What one block of rows gives: marginals by number of the node, and the four diagnostics, (rows,)."""
+
+    marginals: dict[int, Tensor]
+    diagnostics: tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def weigh(problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes: list[int]) -> Weighed:
+    """Marginals from draws.
+
+    Args:
+        problem: network and evidence.
+        values: states by number of the node, (draws, rows).
+        log_weight: (draws, rows).
+        nodes: which marginals.
+
+    Raises:
+        ValueError: all weights of a row are zero.
+    """
+    top = log_weight.amax(0)
+    problem.refuse(
+        top == -torch.inf,
+        f"none of {len(log_weight)} draws agrees with the evidence: it is impossible, or too improbable for this",
+    )
+    ratio = (log_weight - top).exp()
+    mean = ratio.mean(0)
+    weight = ratio / ratio.sum(0)
+    found = {}
+    for i in nodes:
+        sums = weight.new_zeros(problem.structure.cardinalities[i], weight.shape[1])
+        found[i] = sums.scatter_add(0, values[i].expand(weight.shape), weight).mT
+    error = (ratio.var(0) / len(ratio)).sqrt() / mean if len(ratio) > 1 else torch.full_like(mean, math.nan)
+    return Weighed(found, (top + mean.log(), error, 1 / weight.square().sum(0), pareto_k(log_weight)))
+
+
+def gather(problem: Problem, parts: list[Weighed], nodes: list[int]) -> WeightedMarginals:
+    """The answer for all rows."""
+    columns = [torch.cat(found) for found in zip(*(part.diagnostics for part in parts), strict=True)]
+    log_evidence, error, size, k = columns
+    marginals = {
+        problem.structure.nodes[i]: problem.given(torch.cat([part.marginals[i] for part in parts])) for i in nodes
+    }
+    total = log_evidence + problem.log_scale
+    return WeightedMarginals(marginals, *map(problem.given, (total, error, size, k)))
+
+
+def blocks(problem: Problem, num_samples: int) -> Iterable[tuple[int, int]]:
+    """Rows from and to of parts that fit into memory."""
+    size = max(1, CELLS // (num_samples * len(problem.structure.nodes)))
+    return ((start, min(start + size, problem.count)) for start in range(0, problem.count, size))
+
+
+def pareto_k(log_weight: Tensor) -> Tensor:
+    """Shape of the generalised Pareto law of the largest weights, (draws, rows) -> (rows,).
+
+    0 where no weights stand out from the rest, as where all are equal; infinity where fewer than five do.
+
+    Args:
+        log_weight: logarithms of weights.
+
+    References:
+        Zhang and Stephens (2009), A new and efficient estimation method for the generalized Pareto distribution.
+        Vehtari et al. (2024), Pareto smoothed importance sampling.
+    """
+    columns = log_weight.detach().cpu().double().numpy().T
+    return torch.tensor([_shape_of_tail(column) for column in columns]).to(log_weight)
+
+
+def _shape_of_tail(log_weight: np.ndarray) -> float:
+    size = len(log_weight)
+    length = math.ceil(min(0.2 * size, 3 * math.sqrt(size)))
+    if length >= size:
+        return math.inf
+    x = np.sort(log_weight - log_weight.max())
+    cutoff = max(x[-length - 1], math.log(np.finfo(float).tiny))
+    tail = np.exp(x[x > cutoff + 1e-10]) - math.exp(cutoff)  # nearer than rounding is equal
+    if len(tail) == 0:
+        return 0.0
+    return math.inf if len(tail) < 5 else _fit(tail)
+
+
+def _fit(x: np.ndarray) -> float:
+    """Zhang and Stephens' estimate, with the weak prior of Vehtari et al., for ascending exceedances."""
+    size = len(x)
+    count = 30 + int(math.sqrt(size))
+    theta = 1 / x[-1] + (1 - np.sqrt(count / (np.arange(1, count + 1) - 0.5))) / (3 * x[int(size / 4 + 0.5) - 1])
+    shape = np.log1p(-theta[:, None] * x).mean(1)
+    scale = np.where(theta == 0, x.mean(), -shape / np.where(theta == 0, 1.0, theta))  # at 0 the exponential law
+    log_likelihood = size * (-np.log(scale) - shape - 1)
+    weight = np.exp(log_likelihood - log_likelihood.max())
+    mean = (theta * weight).sum() / weight.sum()
+    k = np.log1p(-mean * x).mean()
+    return float((size * k + 10 * 0.5) / (size + 10))
+
+
+__all__ = ["Weighed", "WeightedMarginals", "blocks", "gather", "pareto_k", "weigh"]
