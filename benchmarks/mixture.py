@@ -31,7 +31,7 @@ def work(features: int, components: int, rows: int) -> dict[str, float]:
 
 def contenders(features: int, components: int, rows: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them."""
-    x = clouds(features, components, rows)
+    x = clouds(features, components, max(rows, components))  # a mixture has no more components than rows
     yield BASELINE, lambda: theirs(x, components, "full")
     yield "pyro_gen", lambda: ours(x, components, "full")
     for name in COVARIANCES:

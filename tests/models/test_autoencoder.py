@@ -84,21 +84,12 @@ def test_a_linear_denoising_autoencoder_is_the_regression_of_clean_on_noisy_rows
 def test_the_step_of_svi_trains_in_the_loop_with_minibatches() -> None:
     x = torch.eye(8).repeat(20, 1)
     for model in (Autoencoder(8, 3, 160, hidden=(16,)), DenoisingAutoencoder(8, 3, 160, hidden=(16,))):
-        pyro.clear_param_store()
         svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
         before = model.reconstruction_log_likelihood(x).mean()
         history = fit(svi.step, minibatches(x, 40), 30, state={"model": model}, progress=False)
         after = model.reconstruction_log_likelihood(x).mean()
         assert after > before + 1
         assert history[-1]["loss"] < history[0]["loss"]
-
-
-def test_a_second_model_in_the_parameter_store_is_refused() -> None:
-    # Pyro would go on training the first one.
-    x = torch.eye(4)
-    Autoencoder(4, 2, 4).model(x)
-    with pytest.raises(ValueError, match="clear_param_store"):
-        Autoencoder(4, 2, 4).model(x)
 
 
 def test_the_loss_is_minus_the_log_likelihood_of_all_rows() -> None:
