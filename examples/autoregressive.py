@@ -3,20 +3,22 @@
 Progress goes to a CSV file and a learning curve, a checkpoint lets a killed run go on, validation decides which epoch
 counts, and the running average of the weights is what is judged. Several members, in several orders say, become one
 mixture: their probabilities are averaged, and so are those of the orders of a DeepNADE, which is trained for all of
-them at once, and those of the masks of a MADE that changes them at every step. The last row of the table is the mean
-over the test rows that do not occur in the training set.
+them at once, and those of the masks of a MADE that changes them at every step. Images may be moved by a pixel while
+training, ever fewer of them, which keeps wide networks from learning the training set by heart. The last columns of
+the table are of the rows that do not occur in the training set.
 
     python examples/autoregressive.py --family nade --data nltcs
     python examples/autoregressive.py --family made --data adult --order random --members 8
     python examples/autoregressive.py --family deepnade --data alphadigits --orders 16 --layers 2 --dropout 0.2
-    python examples/autoregressive.py --family nade --data binarized_mnist --hidden 500 --epochs 50 --test
+    python examples/autoregressive.py --data binarized_mnist --hidden 500 --epochs 70 --shift 0.5 --rate 0.001 \
+        --weight-decay 0.02 --average 0.999
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ class Recipe:
     masks: int = 0  # sets of masks that a MADE goes through; 0 for the even ones alone
     orders: int = 8  # of a DeepNADE, in evaluation
     members: int = 1  # networks trained one by one
-    order: str = "data"  # the data's own one, or "random", another for each member
+    order: str = "data"  # the data's own one, or for each member another: "random", or "scans" of an image
     epochs: int = 100
     patience: int = 10  # evaluations without a better validation figure
     evaluate_every: int = 1
@@ -52,6 +54,8 @@ class Recipe:
     weight_decay: float = 0.0  # of weights, not of biases
     clip: float = 5.0  # largest norm of a gradient, each parameter by itself
     average: float = 0.99  # decay of the running average of the weights
+    shift: float = 0.0  # share of the images moved by one pixel, at first; none in the last fifth of the epochs
+    bfloat16: bool = False  # matrix products of the training in half the digits: twice as quick on many machines
 
 
 SMOKE = {"hidden": 8, "epochs": 2, "orders": 2, "masks": 2, "members": 2}
@@ -91,10 +95,30 @@ def load(name: str, images: bool = False, smoke: bool = False) -> datasets.Binar
     return replace(data, **splits)
 
 
-def build(recipe: Recipe, x: Tensor) -> nn.AutoregressiveNetwork:
+def build(recipe: Recipe, data: datasets.BinaryDataset, member: int) -> nn.AutoregressiveNetwork:
     """A network whose biases start at the marginal laws."""
-    settings = {"order": torch.randperm(x[0].numel())} if recipe.order == "random" else {}
-    return FAMILIES[recipe.family](x, recipe, settings)
+    settings = {}
+    if recipe.order == "random":
+        settings["order"] = torch.randperm(data.train[0].numel())
+    elif recipe.order == "scans":
+        settings["order"] = scan(grid_of(data), member)
+    return FAMILIES[recipe.family](data.train, recipe, settings)
+
+
+def grid_of(data: datasets.BinaryDataset) -> tuple[int, int]:
+    """Rows and columns of the images of a set."""
+    if data.shape is None or len(data.shape) != 2:
+        raise ValueError(f"scans and shifts need images of rows and columns, and `{data.name}` holds none")
+    rows, columns = data.shape
+    return rows, columns
+
+
+def scan(shape: tuple[int, int], member: int) -> Tensor:
+    """One of eight ways to read an image: by rows or by columns, from any of the corners."""
+    pixels = torch.arange(shape[0] * shape[1]).view(shape)
+    pixels = pixels.flip(0, 1) if member & 1 else pixels
+    pixels = pixels.flip(1) if member & 4 else pixels
+    return (pixels.mT if member & 2 else pixels).flatten()
 
 
 def views(network: nn.AutoregressiveNetwork, recipe: Recipe) -> list[nn.AutoregressiveNetwork]:
@@ -119,7 +143,7 @@ def train(
     """Maximum likelihood; goes on where a checkpoint of the same settings stopped."""
     pyro.set_rng_seed(args.seed + 1000 * member)
     pyro.clear_param_store()
-    network = build(recipe, data.train).to(args.device)
+    network = build(recipe, data, member).to(args.device)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
     averaged: nn.AutoregressiveNetwork = average.module.eval()  # type: ignore[assignment]  # torch says Module
     count = len(data.train)
@@ -138,9 +162,15 @@ def train(
     def step(x: Tensor) -> float:
         if isinstance(network, nn.MADE) and recipe.masks:
             network.resample(int(torch.randint(recipe.masks, ())))
-        loss = svi.step(x.to(args.device))
+        with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=recipe.bfloat16):
+            loss = svi.step(x.to(args.device))
         average.update_parameters(network)
         return loss
+
+    def batches(epoch: int) -> Iterator[Tensor]:
+        share = recipe.shift * max(0.0, 1 - 1.25 * epoch / recipe.epochs)
+        for x in datasets.minibatches(data.train, recipe.batch_size):
+            yield datasets.shifted(x.flatten(1), grid_of(data), share).view_as(x) if share else x
 
     def evaluate() -> dict[str, float]:
         return {"valid": log_likelihoods(views(averaged, recipe)[:4], data.valid, args.device).mean().item()}
@@ -148,7 +178,7 @@ def train(
     file = args.out / f"{data.name}-{recipe.family}-{member}"
     history = fit(
         step,
-        datasets.minibatches(data.train, recipe.batch_size),
+        batches,
         recipe.epochs,
         state={"network": network, "average": average},
         evaluate=evaluate,
@@ -213,8 +243,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="alphadigits", help="alphadigits, or a set of the data folder")
     for field in fields(Recipe):
-        choices = {"family": tuple(FAMILIES), "order": ("data", "random")}.get(field.name)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), choices=choices)
+        choices = {"family": tuple(FAMILIES), "order": ("data", "random", "scans")}.get(field.name)
+        option = f"--{field.name.replace('_', '-')}"
+        if isinstance(field.default, bool):
+            parser.add_argument(option, action="store_true", default=None)
+        else:
+            parser.add_argument(option, type=type(field.default), choices=choices)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true", help="judge on the test rows too, once all choices are made")
