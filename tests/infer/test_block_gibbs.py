@@ -84,7 +84,7 @@ def test_long_chains_have_the_enumerated_law(scale: float) -> None:
 
 def test_bad_settings_are_named() -> None:
     rbm = model()
-    with pytest.raises(ValueError, match="`num_steps` and `num_chains`"):
+    with pytest.raises(ValueError, match="`num_chains` must be at least 1, got 0"):
         BlockGibbs(rbm, num_chains=0)
     with pytest.raises(ValueError, match=r"`start` must have shape \(4, 4\)"):
         BlockGibbs(rbm, start=torch.ones(2, 4))
