@@ -124,7 +124,15 @@ def test_lp_is_the_log_density_on_the_unconstrained_scale(eight: MCMC) -> None:
 
 
 def test_recording_changes_no_draw_and_names_statistics_as_arviz_does(eight: MCMC) -> None:
-    plain, recorded = (run(kernel, SIGMA, EFFECT, number=3) for kernel in (NUTS(schools), SampleStats(NUTS(schools))))
+    means: list[float] = []
+
+    def hook(kernel: NUTS, *_: Any) -> None:
+        means.append(kernel._mean_accept_prob)
+
+    plain = run(NUTS(schools), SIGMA, EFFECT, number=3, hook_fn=hook)
+    recorded = run(SampleStats(NUTS(schools)), SIGMA, EFFECT, number=3)
+    rates = values(from_mcmc(recorded), "sample_stats", "acceptance_rate")[0]
+    np.testing.assert_allclose(rates.cumsum() / [1, 2, 3], means[-3:], rtol=1e-6)  # Pyro keeps the running mean
     torch.testing.assert_close(plain.get_samples(), recorded.get_samples(), rtol=0, atol=0)
     stats = from_mcmc(eight)["sample_stats"]
     wanted = {"lp", "acceptance_rate", "step_size", "energy", "n_steps", "tree_depth", "diverging"}
@@ -288,6 +296,8 @@ def test_predictive_draws_alone_make_their_groups() -> None:
     assert data["prior_predictive"]["y"].dims == ("chain", "draw", "school")
     two = from_predictive(prior, num_chains=2)
     assert two["posterior_predictive"]["y"].shape == (2, 25, 8)
+    with pytest.raises(ValueError, match=r"`posterior_predictive` 'y' must have shape \(draws, ...\)"):
+        from_predictive({"y": torch.tensor(3.0)})
     with pytest.raises(ValueError, match="`from_predictive` must have draws"):
         from_predictive(model=schools)
 

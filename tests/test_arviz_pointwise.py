@@ -286,6 +286,19 @@ def test_models_that_no_batch_of_draws_can_run_are_right(number: int) -> None:
     np.testing.assert_allclose(values(from_mcmc(mcmc), "log_likelihood", "y")[0], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_batch_of_draws_that_disagrees_with_a_single_one_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted(function: Any, **settings: Any) -> Any:
+        return lambda rows: {
+            group: {name: torch.stack([value] * 6) + 1 for name, value in members.items()}
+            for group, members in function({name: row[0] for name, row in rows.items()}).items()
+        }
+
+    mcmc = prior_run(mixture, "weight mean scale", X)
+    right = values(from_mcmc(mcmc), "log_likelihood", "x")
+    monkeypatch.setattr(torch, "vmap", shifted)
+    np.testing.assert_allclose(values(from_mcmc(mcmc), "log_likelihood", "x"), right, rtol=1e-5)
+
+
 def scaled(x: Tensor) -> None:
     mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
     with pyro.plate("row", len(x)), poutine.scale(scale=0.5):

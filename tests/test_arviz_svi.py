@@ -205,6 +205,8 @@ def test_an_auxiliary_site_that_is_a_change_of_variables_counts() -> None:
 def test_missing_and_superfluous_sites_are_errors() -> None:
     with pytest.raises(ValueError, match=r"`guide` must draw all latents .* it lacks \['x'\]"):
         from_svi(conjugate, lambda y: None, Y)
+    with pytest.raises(ValueError, match="`guide` must be a Pyro program, got NoneType"):
+        from_svi(conjugate, None, Y)  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ValueError, match="`num_samples` must be at least 1, got 0"):
         from_svi(conjugate, normal_guide(0, 1), Y, num_samples=0)
 

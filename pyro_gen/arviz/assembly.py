@@ -28,7 +28,8 @@ def draws_of(extras: Extras, chains: int) -> int | None:
     """Return the draws of each chain, as `arviz.from_pyro` reads them off the first group there is."""
     for group in (extras.predictions, extras.posterior_predictive, extras.prior):
         if group:
-            return len(next(iter(group.values()))) // chains
+            first = array(next(iter(group.values())))
+            return len(first) // chains if first.ndim else None
     return None
 
 

@@ -98,8 +98,8 @@ def from_svi(
 
     Raises:
         ImportError: if ArviZ is not installed.
-        ValueError: if the guide lacks a latent site that cannot be summed out, `num_samples` is below 1, or `resample`
-            is asked for where there are no weights.
+        ValueError: if one of the two is no program, the guide lacks a latent site that cannot be summed out,
+            `num_samples` is below 1, or `resample` is asked for where there are no weights.
 
     References:
         A. Vehtari, D. Simpson, A. Gelman, Y. Yao, J. Gabry, Pareto smoothed importance sampling, Journal of Machine
@@ -121,6 +121,9 @@ def from_svi(
     require("arviz")
     if num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+    for name, given in (("model", model), ("guide", guide)):
+        if not callable(given):
+            raise ValueError(f"`{name}` must be a Pyro program, got {type(given).__name__}")
     program = Program(model, args, model_kwargs)
     drawn = draw_guide(program, guide, num_samples)
     samples = {name: values[None] for name, values in drawn.values.items()}

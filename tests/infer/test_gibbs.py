@@ -76,6 +76,20 @@ def test_the_walk_of_integers_keeps_laws_with_an_end_and_without() -> None:
     law_after(DiscreteGibbs(width=1, modified=True), "unequal counts")
 
 
+def test_the_walk_of_integers_stays_above_zero_where_the_formula_of_the_law_does_not_end() -> None:
+    def model() -> None:
+        pyro.sample("n", dist.Geometric(torch.tensor(0.4).double()))
+
+    pyro.set_rng_seed(3)
+    gibbs = Gibbs([(DiscreteGibbs(width=2), ["n"])], model, num_chains=5000)
+    gibbs.setup(0)
+    params = gibbs.initial_params
+    for _ in range(60):
+        params = gibbs.sample(params)
+    law = 0.4 * 0.6 ** torch.arange(40).double()
+    assert goodness_of_fit(torch.bincount(params["n"].flatten().long(), minlength=40)[:40], law) > P_LIMIT
+
+
 def test_mcmc_runs_blocks_of_several_kinds_and_gives_draws_in_the_types_of_the_sites() -> None:
     found, law = enumerate_law(parents)
     kernel = Gibbs([(DiscreteGibbs(), ["z1"]), (DiscreteGibbs(modified=True), "z2"), (DiscreteGibbs, ["z3"])], parents)
