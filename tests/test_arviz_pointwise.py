@@ -366,7 +366,15 @@ def test_rows_whose_law_takes_nan_for_missing_cells_are_dropped_where_nothing_is
     np.testing.assert_allclose(variable.values[0], mixed if summed else one, rtol=1e-5)
 
 
+def mask_of_draw(x: Tensor) -> None:
+    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+    above: Any = x > 3 * mean
+    with pyro.plate("row", len(x)), poutine.mask(mask=above):
+        pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+
 LEFT_OUT: dict[str, tuple[Any, str]] = {
+    "mask of the draw": (mask_of_draw, r"log_likelihood of 'x' is left out: its mask depends on the draw"),
     "scaled": (scaled, r"log_likelihood of 'x' is left out: site 'x' is scaled"),
     "minibatch": (minibatch, r"log_likelihood, log_prior and lp is left out: plate 'row' shows 3 of 7 rows"),
     "lacking": (lacking, r"the draws lack the latent sites \['scale'\]"),
