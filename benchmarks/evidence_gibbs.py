@@ -228,8 +228,8 @@ def contenders() -> Iterator[tuple[str, str, Callable[[], Run]]]:
     yield "change point", "numpyro: DiscreteGibbs + NUTS", lambda: theirs("change point")
     for modified in (False, True):
         name = f"pyro_gen: 16 chains{', modified' if modified else ''}"
-        kernel = partial(Gibbs, [(DiscreteGibbs(modified=modified), ["z"])], ring, num_chains=16)
-        yield "ring", name, lambda kernel=kernel: ours(kernel())  # type: ignore[misc]
+        kernel = Gibbs([(DiscreteGibbs(modified=modified), ["z"])], ring, num_chains=16)
+        yield "ring", name, partial(ours, kernel)
     yield "ring", "numpyro: DiscreteGibbs", lambda: theirs("ring")
 
 

@@ -20,7 +20,7 @@ with warnings.catch_warnings():
 
 TREES = int(arviz.__version__.split(".")[0]) >= 1
 
-__all__ = ["TREES", "PriorKernel", "arviz", "groups_of", "loo", "prior_run", "values"]
+__all__ = ["TREES", "PriorKernel", "arviz", "groups_of", "loo", "prior_run", "quietly", "values"]
 
 
 class PriorKernel(MCMCKernel):
@@ -71,11 +71,16 @@ def values(data: Any, group: str, name: str) -> np.ndarray:
     return np.asarray(data[group][name].values)
 
 
+def quietly(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a function of ArviZ, whose remarks on short runs are not the matter here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*args, **kwargs)
+
+
 def loo(data: Any, **kwargs: Any) -> Any:
     """`arviz.loo` without its remarks on the tails of short runs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return arviz.loo(data, **kwargs)
+    return quietly(arviz.loo, data, **kwargs)
 
 
 def draws(mcmc: MCMC, name: str) -> Tensor:

@@ -18,7 +18,7 @@ from pyro.infer.mcmc import RandomWalkKernel
 from pyro.infer.reparam import LocScaleReparam
 from torch import Tensor
 
-from pyro_gen.arviz import SampleStats, from_mcmc, from_predictive, to_netcdf
+from pyro_gen.arviz import SampleStats, from_chains, from_mcmc, from_predictive, from_svi, to_netcdf
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import BlockGibbs
 from tests.arviz_models import TREES, arviz, groups_of, prior_run, values
@@ -124,7 +124,15 @@ def test_lp_is_the_log_density_on_the_unconstrained_scale(eight: MCMC) -> None:
 
 
 def test_recording_changes_no_draw_and_names_statistics_as_arviz_does(eight: MCMC) -> None:
-    plain, recorded = (run(kernel, SIGMA, EFFECT, number=3) for kernel in (NUTS(schools), SampleStats(NUTS(schools))))
+    means: list[float] = []
+
+    def hook(kernel: NUTS, *_: Any) -> None:
+        means.append(kernel._mean_accept_prob)
+
+    plain = run(NUTS(schools), SIGMA, EFFECT, number=3, hook_fn=hook)
+    recorded = run(SampleStats(NUTS(schools)), SIGMA, EFFECT, number=3)
+    rates = values(from_mcmc(recorded), "sample_stats", "acceptance_rate")[0]
+    np.testing.assert_allclose(rates.cumsum() / [1, 2, 3], means[-3:], rtol=1e-6)  # Pyro keeps the running mean
     torch.testing.assert_close(plain.get_samples(), recorded.get_samples(), rtol=0, atol=0)
     stats = from_mcmc(eight)["sample_stats"]
     wanted = {"lp", "acceptance_rate", "step_size", "energy", "n_steps", "tree_depth", "diverging"}
@@ -288,6 +296,8 @@ def test_predictive_draws_alone_make_their_groups() -> None:
     assert data["prior_predictive"]["y"].dims == ("chain", "draw", "school")
     two = from_predictive(prior, num_chains=2)
     assert two["posterior_predictive"]["y"].shape == (2, 25, 8)
+    with pytest.raises(ValueError, match=r"`posterior_predictive` 'y' must have shape \(draws, ...\)"):
+        from_predictive({"y": torch.tensor(3.0)})
     with pytest.raises(ValueError, match="`from_predictive` must have draws"):
         from_predictive(model=schools)
 
@@ -300,6 +310,27 @@ def test_predictive_draws_that_do_not_fit_the_chains_are_suspected(eight: MCMC) 
     assert fits["posterior_predictive"]["y"].dims == ("chain", "draw", "school")
     unseen = from_mcmc(eight, predictions={"y": torch.zeros(40, 3)}, coords={"school": NAMES})
     assert unseen["predictions"]["y"].dims == ("chain", "draw", "y_dim_0")
+
+
+def test_warnings_point_to_the_users_line(eight: MCMC) -> None:
+    def guide(*args: Tensor) -> None:
+        pyro.sample("mu", dist.Delta(torch.tensor(0.0)))
+        pyro.sample("tau", dist.Delta(torch.tensor(1.0)))
+        with pyro.plate("school", 8):
+            pyro.sample("eta", dist.Delta(torch.zeros(8)))
+
+    calls: list[Any] = [
+        lambda: from_mcmc(eight, model_args=[]),
+        lambda: from_mcmc(eight, posterior_predictive={"y": torch.zeros(7, 8)}),
+        lambda: from_mcmc(eight, dims={"beta": ["x"]}),
+        lambda: from_predictive({"y": torch.zeros(7, 8)}, num_chains=2),
+        lambda: from_svi(schools, guide, SIGMA, EFFECT, num_samples=3),
+        lambda: from_chains({"v": torch.zeros(3, 2)}),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning, match="left out|does not fit|which no group has|exchanged") as found:
+            call()
+        assert {warning.filename for warning in found} == {__file__}
 
 
 def test_files_hold_all_groups(eight: MCMC, tmp_path: Path) -> None:

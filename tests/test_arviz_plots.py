@@ -15,7 +15,7 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from pyro_gen.arviz import SampleStats, from_chains, from_mcmc, from_svi
-from tests.arviz_models import TREES, groups_of, loo, values
+from tests.arviz_models import TREES, groups_of, loo, quietly, values
 from tests.arviz_models import arviz as installed
 
 pytest.importorskip("matplotlib")
@@ -61,13 +61,6 @@ def runs() -> dict[str, Any]:
     draws = {name: torch.as_tensor(svi["posterior"][name].values[0]) for name in ("weight", "mean")}
     svi = from_svi(mixture, guide, X, num_samples=120, posterior_predictive=predictive(draws))
     return {"nuts": nuts, "svi": svi}
-
-
-def quietly(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call a function of ArviZ, whose remarks on short runs are not the matter here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function(*args, **kwargs)
 
 
 def test_nuts_with_enumeration_has_the_marginal_likelihood_row_by_row(runs: dict[str, Any]) -> None:

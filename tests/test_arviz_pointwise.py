@@ -286,6 +286,19 @@ def test_models_that_no_batch_of_draws_can_run_are_right(number: int) -> None:
     np.testing.assert_allclose(values(from_mcmc(mcmc), "log_likelihood", "y")[0], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_batch_of_draws_that_disagrees_with_a_single_one_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted(function: Any, **settings: Any) -> Any:
+        return lambda rows: {
+            group: {name: torch.stack([value] * 6) + 1 for name, value in members.items()}
+            for group, members in function({name: row[0] for name, row in rows.items()}).items()
+        }
+
+    mcmc = prior_run(mixture, "weight mean scale", X)
+    right = values(from_mcmc(mcmc), "log_likelihood", "x")
+    monkeypatch.setattr(torch, "vmap", shifted)
+    np.testing.assert_allclose(values(from_mcmc(mcmc), "log_likelihood", "x"), right, rtol=1e-5)
+
+
 def scaled(x: Tensor) -> None:
     mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
     with pyro.plate("row", len(x)), poutine.scale(scale=0.5):
@@ -324,7 +337,44 @@ def nan_data(x: Tensor) -> None:
         pyro.sample("x", dist.Normal(mean, 1.0, validate_args=False), obs=torch.where(MASK, x, torch.nan))
 
 
+class Patchy(dist.Normal):
+    """Takes NaN for a missing cell, as mixtures do."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        score: Tensor = super().log_prob(value.nan_to_num())
+        return torch.where(value.isnan(), 0.0, score)
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_rows_whose_law_takes_nan_for_missing_cells_are_dropped_where_nothing_is_seen(summed: bool) -> None:
+    def model(x: Tensor) -> None:
+        mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+        with pyro.plate("row", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(0.3)) if summed else torch.ones(())
+            loc = (mean * z).unsqueeze(-1).expand(*(mean * z).shape, 2)
+            pyro.sample("x", Patchy(loc, 1.0, validate_args=False).to_event(1), obs=x)
+
+    x = torch.stack([torch.where(MASK, X, torch.nan), X.roll(1)], -1)
+    x[2] = torch.nan
+    mcmc = prior_run(model, "mean", x)
+    variable = from_mcmc(mcmc)["log_likelihood"]["x"]
+    assert variable["x_datum_row"].values.tolist() == [0, 1, 3, 4, 5, 6]
+    kept, mean = x[[0, 1, 3, 4, 5, 6]], draws(mcmc, "mean")[:, None, None]
+    with_cells = [torch.where(kept.isnan(), 0.0, dist.Normal(m, 1.0).log_prob(kept.nan_to_num())) for m in (mean, 0.0)]
+    one, none = (cells.sum(-1) for cells in with_cells)
+    mixed = torch.logaddexp(one + np.log(0.3), none + np.log(0.7))
+    np.testing.assert_allclose(variable.values[0], mixed if summed else one, rtol=1e-5)
+
+
+def mask_of_draw(x: Tensor) -> None:
+    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+    above: Any = x > 3 * mean
+    with pyro.plate("row", len(x)), poutine.mask(mask=above):
+        pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+
 LEFT_OUT: dict[str, tuple[Any, str]] = {
+    "mask of the draw": (mask_of_draw, r"log_likelihood of 'x' is left out: its mask depends on the draw"),
     "scaled": (scaled, r"log_likelihood of 'x' is left out: site 'x' is scaled"),
     "minibatch": (minibatch, r"log_likelihood, log_prior and lp is left out: plate 'row' shows 3 of 7 rows"),
     "lacking": (lacking, r"the draws lack the latent sites \['scale'\]"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from pyro_gen.arviz.evaluation import Evaluation, Field, Shape
-from pyro_gen.arviz.groups import CHAINS, Dims, Variable, array, container, dataset, labels_of
+from pyro_gen.arviz.groups import CHAINS, Coords, Dims, Variable, array, container, dataset, labels_of, warn
 
 Arrays = Mapping[str, Tensor | np.ndarray]
 
@@ -29,7 +28,8 @@ def draws_of(extras: Extras, chains: int) -> int | None:
     """Return the draws of each chain, as `arviz.from_pyro` reads them off the first group there is."""
     for group in (extras.predictions, extras.posterior_predictive, extras.prior):
         if group:
-            return len(next(iter(group.values()))) // chains
+            first = array(next(iter(group.values())))
+            return len(first) // chains if first.ndim else None
     return None
 
 
@@ -43,7 +43,7 @@ class Assembly:
         self,
         chains: int,
         draws: int | None,
-        coords: Mapping[str, int | Sequence[Any] | np.ndarray] | None,
+        coords: Coords | None,
         dims: Dims | None,
         pred_dims: Dims | None,
         evaluation: Evaluation | None,
@@ -69,7 +69,7 @@ class Assembly:
         """Return all groups in ArviZ's order, after a look for names that nothing has."""
         known = {name for members in self.groups.values() for name in members} | set(self.shapes)
         if unknown := sorted(({*self.dims} | {*self.pred_dims}) - known):
-            warnings.warn(f"`dims` name {unknown}, which no group has; there are {sorted(known)}", stacklevel=3)
+            warn(f"`dims` name {unknown}, which no group has; there are {sorted(known)}")
         for group, members in self.groups.items():
             if both := sorted(members.keys() & {dim for variable in members.values() for dim in variable.dims}):
                 raise ValueError(
@@ -177,10 +177,9 @@ class Assembly:
             return self._of_site(name, values)
         if len(values) == self.chains * draws:
             return self._of_site(name, values.reshape(self.chains, draws, *values.shape[1:]))
-        warnings.warn(
+        warn(
             f"`{group}` {name!r} of shape {values.shape} does not fit {self.chains} chains of {draws} draws: "
-            f"it becomes one chain of {len(values)}",
-            stacklevel=5,
+            f"it becomes one chain of {len(values)}"
         )
         return self._of_site(name, values[None])
 
@@ -227,4 +226,4 @@ class Assembly:
         self.add_observed()
         for what, why in self.evaluation.reasons.items():
             subject = "what needs the model" if what == "model" else what
-            warnings.warn(f"{subject} is left out: {why}", stacklevel=4)
+            warn(f"{subject} is left out: {why}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from pyro_gen.arviz.groups import CHAINS, Labels, Variable, array, container, dataset, labels_of, require
+from pyro_gen.arviz.groups import CHAINS, Coords, Labels, Variable, array, container, dataset, labels_of, require, warn
 
 Sites = Mapping[str, np.ndarray]
 Dims = Mapping[str, Sequence[str]]
@@ -19,7 +18,7 @@ Dims = Mapping[str, Sequence[str]]
 def from_chains(
     draws: Mapping[str, Tensor | np.ndarray],
     *,
-    coords: Mapping[str, int | Sequence[Any] | np.ndarray] | None = None,
+    coords: Coords | None = None,
     dims: Dims | None = None,
     sample_stats: Mapping[str, Tensor | np.ndarray] | None = None,
     thin: int = 1,
@@ -102,7 +101,7 @@ def _check_chains(sites: Sequence[tuple[str, np.ndarray]]) -> None:
                 f"got {shape} for {first!r} and {values.shape[:2]} for {name!r}"
             )
     if shape[0] > shape[1]:
-        warnings.warn(f"more chains ({shape[0]}) than draws ({shape[1]}): are the two exchanged?", stacklevel=3)
+        warn(f"more chains ({shape[0]}) than draws ({shape[1]}): are the two exchanged?")
 
 
 def _check_names(sites: Set[str], dims: Dims, coords: Labels) -> None:

@@ -214,7 +214,7 @@ def over_draws(function: Callable[[Draw], Any], draws: Mapping[str, Tensor], tra
             results = torch.vmap(function, chunk_size=max(1, CELLS // max(1, cells)))(dict(draws))
         if _agree(first, results):
             return results
-    except Exception:  # whatever it was: the loop is right, or raises it again
+    except Exception:  # a user's program under `vmap` may raise anything; what is wrong without it the loop raises
         pass
     return _loop(function, draws)
 

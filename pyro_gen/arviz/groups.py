@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
@@ -15,6 +17,7 @@ from torch import Tensor
 CHAINS = ("chain", "draw")
 Dims = Mapping[str, Sequence[str | None]]
 Labels = Mapping[str, np.ndarray]
+Coords = Mapping[str, int | Sequence[Any] | np.ndarray]
 
 
 class Variable(NamedTuple):
@@ -32,6 +35,14 @@ def require(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise ImportError(f"pyro_gen.arviz needs {name}: pip install pyro-gen[arviz] ({error})") from error
+
+
+def warn(message: str) -> None:
+    """Warn at the user's line: the innermost one outside of this package."""
+    level = 1
+    while str(sys._getframe(level).f_globals.get("__name__")).startswith("pyro_gen.arviz"):
+        level += 1
+    warnings.warn(message, stacklevel=level + 1)
 
 
 def makes_trees(arviz: Any) -> bool:

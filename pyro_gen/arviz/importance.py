@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pyro_gen.arviz.groups import CHAINS, makes_trees, require
+from pyro_gen.arviz.groups import CHAINS, makes_trees, require, warn
 
 GOOD_K = 0.7
 SHORT = 25  # with fewer draws the tail, a fifth of them, has fewer than the five that ArviZ 1.x asks for
@@ -72,10 +72,9 @@ def _smooth(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
 def warn_of(k: float) -> None:
     """Warn where the weights cannot be relied on."""
     if not k <= GOOD_K:
-        warnings.warn(
+        warn(
             f"the Pareto k-hat of the importance weights is {k:.2f}, above {GOOD_K}: the guide is too far from the "
-            f"posterior for the weights to correct it",
-            stacklevel=3,
+            f"posterior for the weights to correct it"
         )
 
 

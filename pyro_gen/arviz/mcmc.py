@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from pyro_gen.arviz.assembly import Arrays, Assembly, Extras, draws_of
-from pyro_gen.arviz.evaluation import Evaluation, Shape, evaluate, nothing_said, shapes_of
-from pyro_gen.arviz.groups import Dims, makes_trees, require
+from pyro_gen.arviz.evaluation import Shape, shapes_of
+from pyro_gen.arviz.groups import Coords, Dims, require
+from pyro_gen.arviz.posterior import Wanted, assembled, judged
 from pyro_gen.arviz.program import Program
 from pyro_gen.arviz.sample_stats import recorded
-
-Wanted = bool | Sequence[str] | None
 
 
 def from_mcmc(
@@ -26,7 +24,7 @@ def from_mcmc(
     predictions: Arrays | None = None,
     constant_data: Arrays | None = None,
     predictions_constant_data: Arrays | None = None,
-    coords: Mapping[str, int | Sequence[Any] | np.ndarray] | None = None,
+    coords: Coords | None = None,
     dims: Dims | None = None,
     pred_dims: Dims | None = None,
     num_chains: int = 1,
@@ -47,9 +45,10 @@ def from_mcmc(
     .. math:: \log p(y_i \mid \theta) = \log \sum_{z_i} p(y_i, z_i \mid \theta)
 
     Observed sites that share an enumerated latent make one variable, ``"x+y"``, of one term for each element of the
-    plates that all of them share. Elements under a mask (`poutine.mask`, `.mask`, `obs_mask`) are no data: they are NaN
-    in ``observed_data`` and dropped from ``log_likelihood``, whose variable then has one dimension ``<site>_datum``
-    with the old places as coordinates, so that `arviz.loo` counts data only. `pyro.factor` is never data; where it
+    plates that all of them share. Elements under a mask (`poutine.mask`, `.mask`, `obs_mask`), or all NaN under a law
+    that takes NaN for missing cells, are no data: they are NaN in ``observed_data`` and dropped from
+    ``log_likelihood``, whose variable then has one dimension ``<site>_datum`` with the old places as coordinates, so
+    that `arviz.loo` counts data only. `pyro.factor` is never data; where it
     depends on an enumerated latent it counts as part of that latent's prior. What has no right answer is left out with
     a warning that says why: data that share an enumerated latent across all plates, scaled sites, subsampled plates,
     latents that the draws lack and that cannot be enumerated.
@@ -101,7 +100,7 @@ def from_mcmc(
         >>> data["posterior"]["theta"].dims, data["log_likelihood"]["y"].sel(school="Choate").shape
         (('chain', 'draw', 'school'), (1, 20))
     """
-    arviz = require("arviz")
+    require("arviz")
     extras = Extras(prior, posterior_predictive, predictions, constant_data, predictions_constant_data)
     if posterior is None:
         if all(given is None for given in extras):
@@ -115,22 +114,12 @@ def from_mcmc(
     program = _program(posterior, model, model_args, model_kwargs)
     samples = by_chain(posterior, program)
     chains, draws = next(iter(samples.values())).shape[:2]
-    wanted = default_wanted(arviz) if log_likelihood is None else log_likelihood
-    evaluation = judged(program, samples, getattr(posterior, "transforms", None), wanted, log_prior)
-    assembly = Assembly(chains, draws, coords, dims, pred_dims, evaluation, attrs)
-    assembly.add_samples("posterior", samples)
+    evaluation = judged(program, samples, getattr(posterior, "transforms", None), log_likelihood, log_prior)
     stats = recorded(getattr(posterior, "_diagnostics", ()), draws)
     if evaluation is not None and evaluation.log_joint is not None:
         stats = {"lp": evaluation.log_joint.reshape(chains, draws)} | stats
-    assembly.add_stats({name: values for name, values in stats.items() if len(values) == chains})
-    assembly.add_evaluation()
-    assembly.add_extras(extras, assembly.groups["posterior"])
-    return assembly.result()
-
-
-def default_wanted(arviz: Any) -> bool:
-    """Return whether to compute the log likelihood unless told: ArviZ 0.2x has a setting for it, 1.x none."""
-    return makes_trees(arviz) or bool(arviz.rcParams["data.log_likelihood"])
+    stats = {name: values for name, values in stats.items() if len(values) == chains}
+    return assembled(samples, stats, {}, evaluation, extras, coords, dims, pred_dims, attrs)
 
 
 def _program(
@@ -175,24 +164,3 @@ def _chains_lead(samples: Mapping[str, Tensor], count: int, program: Program | N
         return True
     shapes: Mapping[str, Shape] = shapes_of(program.trace({}))
     return all(name not in shapes or values.dim() - 2 > shapes[name].ndim for name, values in samples.items())
-
-
-def judged(
-    program: Program | None,
-    samples: Mapping[str, Tensor],
-    transforms: Mapping[str, Any] | None,
-    wanted: bool | Sequence[str],
-    log_prior: bool,
-) -> Evaluation | None:
-    """Evaluate the model on draws (chain, draw, ...); a model that cannot run is a reason."""
-    if program is None:
-        return None
-    flat = {name: values.detach().flatten(0, 1) for name, values in samples.items()}
-    names = None if isinstance(wanted, bool) else frozenset([wanted] if isinstance(wanted, str) else wanted)
-    try:
-        evaluation = evaluate(program, flat, transforms, lambda name: bool(wanted) if names is None else name in names)
-    except Exception as error:  # a user's program may raise anything, and the draws are worth having without it
-        evaluation = nothing_said(f"it cannot run: {type(error).__name__}: {error}")
-    if names is not None and "model" not in evaluation.reasons and (unknown := sorted(names - evaluation.variables)):
-        raise ValueError(f"`log_likelihood` must name some of {sorted(evaluation.variables)}, got unknown {unknown}")
-    return evaluation if log_prior else evaluation._replace(log_prior={})

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from pyro_gen.arviz.assembly import Arrays, Assembly, Extras, draws_of
 from pyro_gen.arviz.evaluation import sites_only
-from pyro_gen.arviz.groups import Dims, require
+from pyro_gen.arviz.groups import Coords, Dims, require
 from pyro_gen.arviz.program import Program
 
 
@@ -23,7 +21,7 @@ def from_predictive(
     model_kwargs: Mapping[str, Any] | None = None,
     constant_data: Arrays | None = None,
     predictions_constant_data: Arrays | None = None,
-    coords: Mapping[str, int | Sequence[Any] | np.ndarray] | None = None,
+    coords: Coords | None = None,
     dims: Dims | None = None,
     pred_dims: Dims | None = None,
     num_chains: int = 1,

@@ -135,9 +135,10 @@ def log_joint(trace: Trace) -> Tensor:
 def _masked_states(trace: Trace) -> float:
     total = 0.0
     for _, site in terms(trace):
+        if "_enumerate_dim" not in site["infer"]:
+            continue
         shape = site["log_prob"].shape
-        mask = cell_mask(site, shape)
-        if mask is None or "_enumerate_dim" not in site["infer"]:
+        if (mask := cell_mask(site, shape)) is None:
             continue
         plates = {frame.dim + len(shape) for frame in vectorised(site)}
         hidden = (~mask)[tuple(slice(None) if index in plates else 0 for index in range(len(shape)))]

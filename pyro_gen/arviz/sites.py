@@ -61,12 +61,28 @@ def is_delta(site: Site) -> bool:
 
 def cell_mask(site: Site, shape: torch.Size) -> Tensor | None:
     """Which elements of a site count, with the shape of its log probability; None where all do."""
-    masks = [mask for mask in (site["mask"], _mask_of(site["fn"])) if mask is not None and mask is not True]
+    given = (site["mask"], _mask_of(site["fn"]), _seen(site))
+    masks = [mask for mask in given if mask is not None and mask is not True]
     result = None
     for mask in masks:
         full = torch.as_tensor(mask).expand(shape)
         result = full if result is None else result & full
     return result
+
+
+def _seen(site: Site) -> Tensor | bool:
+    """Which data have a cell that is not NaN.
+
+    A law that takes NaN for missing cells says nothing of the others; one that does not has the log probability NaN,
+    and they count, so that it shows.
+    """
+    value = site["value"]
+    if not site["is_observed"] or not isinstance(value, Tensor) or not value.is_floating_point():
+        return True
+    missing = value.isnan()
+    if (cells := site["fn"].event_dim) > 0:
+        missing = missing.flatten(-cells).all(-1)
+    return ~missing | site["log_prob"].isnan() if missing.any() else True
 
 
 def _mask_of(fn: Any) -> Tensor | bool:

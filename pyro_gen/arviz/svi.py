@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,11 +14,11 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import biject_to
 
-from pyro_gen.arviz.assembly import Arrays, Assembly, Extras
+from pyro_gen.arviz.assembly import Arrays, Extras
 from pyro_gen.arviz.evaluation import Evaluation
-from pyro_gen.arviz.groups import Dims, array, require
+from pyro_gen.arviz.groups import Coords, Dims, array, require, warn
 from pyro_gen.arviz.importance import warn_of, weigh
-from pyro_gen.arviz.mcmc import Wanted, default_wanted, judged
+from pyro_gen.arviz.posterior import Wanted, assembled, judged
 from pyro_gen.arviz.program import Program, missing
 from pyro_gen.arviz.sites import (
     Site,
@@ -54,7 +53,7 @@ def from_svi(
     predictions: Arrays | None = None,
     constant_data: Arrays | None = None,
     predictions_constant_data: Arrays | None = None,
-    coords: Mapping[str, int | Sequence[Any] | np.ndarray] | None = None,
+    coords: Coords | None = None,
     dims: Dims | None = None,
     pred_dims: Dims | None = None,
     log_prior: bool = True,
@@ -99,8 +98,8 @@ def from_svi(
 
     Raises:
         ImportError: if ArviZ is not installed.
-        ValueError: if the guide lacks a latent site that cannot be summed out, `num_samples` is below 1, or `resample`
-            is asked for where there are no weights.
+        ValueError: if one of the two is no program, the guide lacks a latent site that cannot be summed out,
+            `num_samples` is below 1, or `resample` is asked for where there are no weights.
 
     References:
         A. Vehtari, D. Simpson, A. Gelman, Y. Yao, J. Gabry, Pareto smoothed importance sampling, Journal of Machine
@@ -119,14 +118,16 @@ def from_svi(
         >>> stats.attrs["pareto_k"]
         0.0
     """
-    arviz = require("arviz")
+    require("arviz")
     if num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+    for name, given in (("model", model), ("guide", guide)):
+        if not callable(given):
+            raise ValueError(f"`{name}` must be a Pyro program, got {type(given).__name__}")
     program = Program(model, args, model_kwargs)
     drawn = draw_guide(program, guide, num_samples)
-    wanted = default_wanted(arviz) if log_likelihood is None else log_likelihood
     samples = {name: values[None] for name, values in drawn.values.items()}
-    evaluation = judged(program, samples, None, wanted, log_prior)
+    evaluation = judged(program, samples, None, log_likelihood, log_prior)
     stats, about = _stats(drawn, evaluation)
     if resample:
         if "psis_log_weight" not in stats:
@@ -137,15 +138,10 @@ def from_svi(
         index = torch.multinomial(torch.as_tensor(np.exp(stats["psis_log_weight"])), num_samples, replacement=True)
         samples = {name: values[:, index.to(values.device)] for name, values in samples.items()}
         stats = {name: stats[name][index.numpy()] for name in ("lp", "log_q")}
-        evaluation = judged(program, samples, None, wanted, log_prior)
-    assembly = Assembly(1, num_samples, coords, dims, pred_dims, evaluation, attrs)
-    assembly.add_samples("posterior", samples)
-    assembly.add_stats({name: values[None] for name, values in stats.items()})
-    assembly.group_attrs["sample_stats"] = about
-    assembly.add_evaluation()
+        evaluation = judged(program, samples, None, log_likelihood, log_prior)
     extras = Extras(prior, posterior_predictive, predictions, constant_data, predictions_constant_data)
-    assembly.add_extras(extras, assembly.groups["posterior"])
-    return assembly.result()
+    stats = {name: values[None] for name, values in stats.items()}
+    return assembled(samples, stats, about, evaluation, extras, coords, dims, pred_dims, attrs)
 
 
 def _stats(drawn: Drawn, evaluation: Evaluation | None) -> tuple[dict[str, np.ndarray], dict[str, float]]:
@@ -164,7 +160,7 @@ def _stats(drawn: Drawn, evaluation: Evaluation | None) -> tuple[dict[str, np.nd
             stats |= {"log_weight": weights.log_weight, "psis_log_weight": weights.psis_log_weight}
             return stats, weights.attrs
         reason = "log p or log q is not finite"
-    warnings.warn(f"the importance weights are left out: {reason}", stacklevel=4)
+    warn(f"the importance weights are left out: {reason}")
     return stats, {}
 
 
@@ -183,7 +179,7 @@ def draw_guide(program: Program, guide: Callable[..., Any], number: int) -> Draw
         raise ValueError(f"`guide` must draw all latents of the model that cannot be summed out, it lacks {absent}")
     names = [name for name in offered if name in nodes]
     if partial := [name for name in names if in_part(nodes[name])]:
-        warnings.warn(f"the draws of {partial} are left out: they belong to a part of a plate's rows", stacklevel=3)
+        warn(f"the draws of {partial} are left out: they belong to a part of a plate's rows")
         names = [name for name in names if name not in partial]
     if not names:
         raise ValueError(f"`guide` must draw latents of the model, {latent_sites(plain)}, got {list(offered)}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 
 from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.infer.chains_kernel import ChainsKernel
 from pyro_gen.kernels import draw_seed
 
 
@@ -28,7 +29,7 @@ class GibbsInfo(NamedTuple):
     turnover: Tensor
 
 
-class BlockGibbs(MCMCKernel):
+class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
     """Block Gibbs sampling with many chains as a tensor dimension.
 
     ``init`` and ``step`` are pure functions of their state. As a kernel of ``pyro.infer.MCMC`` (``num_chains=1`` there:
@@ -58,8 +59,6 @@ class BlockGibbs(MCMCKernel):
         torch.Size([5, 10, 4])
     """
 
-    model = None
-
     def __init__(
         self,
         distribution: EnergyDistribution,
@@ -68,8 +67,9 @@ class BlockGibbs(MCMCKernel):
         start: Tensor | None = None,
         name: str = "v",
     ) -> None:
-        if num_steps < 1 or num_chains < 1:
-            raise ValueError(f"`num_steps` and `num_chains` must be at least 1, got {num_steps} and {num_chains}")
+        super().__init__(num_chains)
+        if num_steps < 1:
+            raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
         if distribution.batch_shape:
             raise ValueError(f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}")
         shape = (num_chains, *distribution.event_shape)
@@ -77,10 +77,8 @@ class BlockGibbs(MCMCKernel):
             raise ValueError(f"`start` must have shape {shape}, got {tuple(start.shape)}")
         if start is not None:
             distribution.check_value("start", start)
-        self.distribution, self.num_steps, self.num_chains = distribution, num_steps, num_chains
+        self.distribution, self.num_steps = distribution, num_steps
         self.start, self.name = start, name
-        self.transforms: dict[str, Any] = {}
-        self._state: GibbsState | None = None
         self._warmup_steps = 0
         self._free_energy: list[Tensor] = []
 
@@ -116,30 +114,25 @@ class BlockGibbs(MCMCKernel):
 
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Start the chains; the model takes no arguments."""
-        self._state = self.init()
+        super().setup(warmup_steps)
         self._warmup_steps = warmup_steps
         self._free_energy = []
 
-    @property
-    def initial_params(self) -> dict[str, Tensor]:
-        """The first states under the site's name."""
-        self._state = self._state or self.init()
-        return {self.name: self._state.value}
+    def _draws(self, state: GibbsState) -> dict[str, Tensor]:
+        return {self.name: state.value}
 
-    @initial_params.setter
-    def initial_params(self, params: dict[str, Tensor]) -> None:
+    def _moved(self, state: GibbsState, draws: Mapping[str, Tensor]) -> GibbsState:
+        return state._replace(value=draws[self.name])
+
+    def _start_at(self, params: Mapping[str, Tensor]) -> None:
         start = params[self.name]
         if len(start) != self.num_chains:
             raise ValueError(f"`{self.name}` must hold {self.num_chains} chains, got {len(start)}")
         self.distribution.check_value(self.name, start)
         self.start = start
 
-    def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One draw: ``num_steps`` sweeps from the states in ``params``."""
-        state = self._state or self.init()
-        self._state, info = self.step(state._replace(value=params[self.name]))
+    def _note(self, info: GibbsInfo) -> None:
         self._free_energy.append(info.free_energy)
-        return {self.name: self._state.value}
 
     def logging(self) -> OrderedDict[str, str]:
         """Mean free energy of the last draw, for the progress bar."""
@@ -149,7 +142,7 @@ class BlockGibbs(MCMCKernel):
     def diagnostics(self) -> dict[str, Any]:
         """Free energies (chain, draw) in nats, and no divergences."""
         energies = self._free_energy[self._warmup_steps :]
-        return {"divergences": {}, "free_energy": torch.stack(energies, 1) if energies else None}
+        return {**super().diagnostics(), "free_energy": torch.stack(energies, 1) if energies else None}
 
 
 __all__ = ["BlockGibbs", "GibbsInfo", "GibbsState"]

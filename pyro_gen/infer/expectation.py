@@ -33,7 +33,8 @@ def expectation(function: Callable[..., Tensor], draws: Mapping[str, Tensor] | T
         Mean, standard error and effective sample size, each of the values' shape after chain and draw.
 
     Raises:
-        ValueError: the function returns no values for (chain, draw), there are fewer than four draws, or NaN.
+        ValueError: ``draws`` are none or have no chains, the function returns no values for (chain, draw), there are
+            fewer than four draws, or NaN.
 
     References:
         Geyer (1992), Practical Markov chain Monte Carlo. Vehtari, Gelman, Simpson, Carpenter, Buerkner (2021),
@@ -45,8 +46,10 @@ def expectation(function: Callable[..., Tensor], draws: Mapping[str, Tensor] | T
         >>> bool(found.mean.abs() < 5 * found.mcse)
         True
     """
+    shape = next((value.shape for value in draws.values()), torch.Size()) if isinstance(draws, Mapping) else draws.shape
+    if len(shape) < 2:
+        raise ValueError(f"`draws` must be tensors (chain, draw, ...), at least one, got shape {tuple(shape)}")
     values = function(**draws) if isinstance(draws, Mapping) else function(draws)
-    shape = next(iter(draws.values())).shape if isinstance(draws, Mapping) else draws.shape
     if not isinstance(values, Tensor) or values.dim() < 2 or values.shape[:2] != shape[:2]:
         got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(f"`function` must return a tensor of shape {tuple(shape[:2])} and more, got {got}")
@@ -81,8 +84,9 @@ def effective_sample_size(values: Tensor) -> Tensor:
         >>> effective_sample_size(torch.ones(2, 10))
         tensor(20., dtype=torch.float64)
     """
-    if values.dim() < 2 or values.shape[1] < 4:
-        raise ValueError(f"`values` must have shape (chain, draw, ...) with four draws or more, got {values.shape}")
+    if values.dim() < 2 or values.shape[0] < 1 or values.shape[1] < 4:
+        got = tuple(values.shape)
+        raise ValueError(f"`values` must have shape (chain, draw, ...) with a chain and four draws or more, got {got}")
     if not values.isfinite().all():
         raise ValueError("`values` must be finite, got NaN or infinity")
     half = values.shape[1] // 2

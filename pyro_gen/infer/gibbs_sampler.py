@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 from torch.distributions import Distribution
+
+from pyro_gen.infer.chains_kernel import ChainsKernel
 
 Conditional = Callable[..., Distribution | Tensor]
 Start = float | Tensor | Distribution
@@ -24,7 +25,7 @@ class ConditionalsState(NamedTuple):
     step: int
 
 
-class GibbsSampler(MCMCKernel):
+class GibbsSampler(ChainsKernel[ConditionalsState, None]):
     r"""Gibbs sampling by full conditionals that the user writes down.
 
     .. math:: x_i \sim p(x_i \mid x_1, \dots, x_{i-1}, x_{i+1}, \dots, x_d), \qquad i = 1, \dots, d
@@ -61,8 +62,6 @@ class GibbsSampler(MCMCKernel):
         torch.Size([4, 100])
     """
 
-    model = None
-
     def __init__(
         self,
         conditionals: Mapping[str, Conditional],
@@ -70,19 +69,16 @@ class GibbsSampler(MCMCKernel):
         num_chains: int = 4,
         scan: str = "systematic",
     ) -> None:
+        super().__init__(num_chains)
         if not conditionals:
             raise ValueError("`conditionals` must have at least one variable, got none")
-        if num_chains < 1:
-            raise ValueError(f"`num_chains` must be at least 1, got {num_chains}")
         if scan not in SCANS:
             raise ValueError(f"`scan` must be one of {SCANS}, got {scan!r}")
         if unknown := sorted(set(start or {}) - set(conditionals)):
             raise ValueError(f"`start` must name variables among {sorted(conditionals)}, got {unknown}")
         self.conditionals, self.start = dict(conditionals), dict(start or {})
-        self.num_chains, self.scan = num_chains, scan
+        self.scan = scan
         self.needs = {name: _arguments(name, law, list(conditionals)) for name, law in conditionals.items()}
-        self.transforms: dict[str, Any] = {}
-        self._state: ConditionalsState | None = None
 
     def init(self) -> ConditionalsState:
         """The first state: starting values, and draws from the conditionals of the variables without one.
@@ -177,33 +173,14 @@ class GibbsSampler(MCMCKernel):
             found.append(state.values)
         return {name: torch.stack([values[name] for values in found], 1) for name in self.conditionals}
 
-    def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
-        """Start the chains; there is no model that takes arguments."""
-        self._state = self.init()
+    def _draws(self, state: ConditionalsState) -> dict[str, Tensor]:
+        return state.values
 
-    @property
-    def initial_params(self) -> dict[str, Tensor]:
-        """The first values."""
-        self._state = self._state or self.init()
-        return self._state.values
+    def _moved(self, state: ConditionalsState, draws: Mapping[str, Tensor]) -> ConditionalsState:
+        return state._replace(values=dict(draws))
 
-    @initial_params.setter
-    def initial_params(self, params: Mapping[str, Tensor]) -> None:
+    def _start_at(self, params: Mapping[str, Tensor]) -> None:
         self.start = {**self.start, **params}
-
-    def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One draw: a sweep from the values in ``params``."""
-        state = self._state or self.init()
-        self._state, _ = self.step(state._replace(values=dict(params)))
-        return self._state.values
-
-    def logging(self) -> dict[str, str]:
-        """Nothing for the progress bar."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Any]:
-        """No divergences."""
-        return {"divergences": {}}
 
 
 def _arguments(name: str, law: Conditional, names: list[str]) -> list[str]:

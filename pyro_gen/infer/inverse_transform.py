@@ -131,14 +131,20 @@ def _continuous(law: Distribution, uniforms: Tensor, bracket: tuple[float, float
     if bracket is None and low is not None and high is not None:
         bracket = (low, high)
 
-    def cdf(x: Tensor) -> Tensor:
-        return law.cdf(x if low is None else torch.maximum(x, torch.as_tensor(low).to(x) + torch.finfo(x.dtype).tiny))
+    if low is None:
+        return _bisect(law.cdf, uniforms, bracket)
+    least = torch.as_tensor(low).to(uniforms)
 
-    return _bisect(cdf, uniforms, bracket)
+    def cdf(x: Tensor) -> Tensor:
+        return torch.where(x > least, law.cdf(torch.maximum(x, least + torch.finfo(x.dtype).tiny)), 0.0)
+
+    return torch.maximum(_bisect(cdf, uniforms, bracket), least)  # u = 0 has no other end
 
 
 def _bisect(cdf: Callable[[Tensor], Tensor], uniforms: Tensor, bracket: tuple[float, float] | None) -> Tensor:
     """Halve brackets until they are as short as numbers are close."""
+    if (got := cdf(uniforms).shape) != uniforms.shape:
+        raise ValueError(f"`law` must map each number to its own, {tuple(uniforms.shape)} of them, got {tuple(got)}")
     if bracket is None:
         low, high = _outwards(cdf, uniforms)
     else:

@@ -78,6 +78,21 @@ def unequal_counts() -> None:
         pyro.sample("x", dist.Normal(z, 1.0), obs=X)
 
 
+def masked_counts() -> None:
+    mask = cast(torch.BoolTensor, torch.tensor([True, False, True]))
+    with pyro.plate("rows", 3):
+        with poutine.mask(mask=mask):  # no preference in the second row, but no more than its count either
+            z = pyro.sample("z", dist.Binomial(torch.tensor([3.0, 1.0, 2.0]).double(), torch.tensor(0.4).double()))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=X)
+
+
+def undefined_outside() -> None:
+    counts = torch.tensor([1.0, 2.0, 3.0]).double()
+    with pyro.plate("rows", 3):
+        z = pyro.sample("z", dist.Binomial(counts, torch.tensor(0.4).double()))
+        pyro.sample("x", dist.Normal(0.0, (counts - z + 0.5).sqrt()), obs=X)  # NaN where z is above its count
+
+
 def moving_count() -> None:
     n = pyro.sample("n", dist.Categorical(torch.ones(5).double()))
     z = pyro.sample("z", dist.Binomial(n.double() + 1, torch.tensor(0.4).double()))
@@ -134,6 +149,8 @@ MODELS: dict[str, tuple[Model, tuple[int, ...] | None]] = {
     "one of two plates coupled": (half_coupled, (-1,)),
     "parents": (parents, ()),
     "unequal counts": (unequal_counts, (-1,)),
+    "masked counts": (masked_counts, (-1,)),
+    "undefined outside of the support": (undefined_outside, (-1,)),
     "moving count": (moving_count, ()),
     "one-hot": (one_hot, (-1,)),
     "event": (event, (-1,)),

@@ -69,6 +69,16 @@ def test_start_and_name_are_the_users() -> None:
     assert set(mcmc.get_samples()) == {"pixels"}
 
 
+def test_mcmc_starts_where_it_is_told_and_goes_on_from_where_the_chains_were_moved_to() -> None:
+    """Units that are tied to themselves stay: weights of 100 copy each visible unit to a hidden one and back."""
+    copier = RBM(100 * torch.eye(4), torch.full((4,), -50.0), torch.full((4,), -50.0))
+    kernel, states = BlockGibbs(copier, num_chains=2), torch.tensor([[0.0, 1, 0, 1], [1.0, 1, 0, 0]])
+    mcmc = MCMC(kernel, num_samples=2, warmup_steps=0, initial_params={"v": states}, disable_progbar=True)
+    mcmc.run()
+    assert torch.equal(mcmc.get_samples()["v"], states.expand(2, 2, 4))
+    assert torch.equal(kernel.sample({"v": 1 - states})["v"], 1 - states)
+
+
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_long_chains_have_the_enumerated_law(scale: float) -> None:
     # Total variation against its 99.99 % quantile for iid draws: false alarm 1e-4 a case for a fresh seed.
@@ -84,7 +94,7 @@ def test_long_chains_have_the_enumerated_law(scale: float) -> None:
 
 def test_bad_settings_are_named() -> None:
     rbm = model()
-    with pytest.raises(ValueError, match="`num_steps` and `num_chains`"):
+    with pytest.raises(ValueError, match="`num_chains` must be at least 1, got 0"):
         BlockGibbs(rbm, num_chains=0)
     with pytest.raises(ValueError, match=r"`start` must have shape \(4, 4\)"):
         BlockGibbs(rbm, start=torch.ones(2, 4))

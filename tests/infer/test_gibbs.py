@@ -12,6 +12,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import MCMC, NUTS
+from scipy.stats import t as student_t
 from torch import Tensor
 
 from pyro_gen.infer import CustomGibbs, DiscreteGibbs, Gibbs, expectation
@@ -75,6 +76,20 @@ def test_the_walk_of_integers_keeps_laws_with_an_end_and_without() -> None:
     law_after(DiscreteGibbs(width=1, modified=True), "unequal counts")
 
 
+def test_the_walk_of_integers_stays_above_zero_where_the_formula_of_the_law_does_not_end() -> None:
+    def model() -> None:
+        pyro.sample("n", dist.Geometric(torch.tensor(0.4).double()))
+
+    pyro.set_rng_seed(3)
+    gibbs = Gibbs([(DiscreteGibbs(width=2), ["n"])], model, num_chains=5000)
+    gibbs.setup(0)
+    params = gibbs.initial_params
+    for _ in range(60):
+        params = gibbs.sample(params)
+    law = 0.4 * 0.6 ** torch.arange(40).double()
+    assert goodness_of_fit(torch.bincount(params["n"].flatten().long(), minlength=40)[:40], law) > P_LIMIT
+
+
 def test_mcmc_runs_blocks_of_several_kinds_and_gives_draws_in_the_types_of_the_sites() -> None:
     found, law = enumerate_law(parents)
     kernel = Gibbs([(DiscreteGibbs(), ["z1"]), (DiscreteGibbs(modified=True), "z2"), (DiscreteGibbs, ["z3"])], parents)
@@ -91,11 +106,14 @@ def test_mcmc_runs_blocks_of_several_kinds_and_gives_draws_in_the_types_of_the_s
 
 
 MEANS = torch.tensor([-1.0, 1.5]).double()
+SPREAD = 0.5
+"""Of the means' prior. With 1 the chains visit the mode of exchanged labels once in hundreds of sweeps, and the error
+bars of 400 do not know of it (200 were worth 7 to 116 draws over five seeds)."""
 ROWS = torch.tensor([-1.3, -0.4, 0.2, 1.0, 2.2]).double()
 
 
 def two_means(x: Tensor) -> None:
-    m = pyro.sample("m", dist.Normal(MEANS, 1.0).to_event(1))
+    m = pyro.sample("m", dist.Normal(MEANS, SPREAD).to_event(1))
     s = pyro.sample("s", dist.LogNormal(torch.tensor(-0.5).double(), 0.3))
     with pyro.plate("rows", len(x)):
         z = pyro.sample("z", dist.Categorical(torch.tensor([0.4, 0.6]).double()))
@@ -108,7 +126,7 @@ def grid_means(x: Tensor) -> dict[str, float]:
     m = torch.linspace(-4.5, 5, 140).double()
     s = torch.linspace(0.15, 2.0, 90).double()
     first, second, scale = torch.meshgrid(m, m, s, indexing="ij")
-    log_law = dist.Normal(MEANS[0], 1.0).log_prob(first) + dist.Normal(MEANS[1], 1.0).log_prob(second)
+    log_law = dist.Normal(MEANS[0], SPREAD).log_prob(first) + dist.Normal(MEANS[1], SPREAD).log_prob(second)
     log_law = log_law + dist.LogNormal(torch.tensor(-0.5).double(), 0.3).log_prob(scale)
     ones = torch.zeros(())
     for i, value in enumerate(x):
@@ -133,21 +151,25 @@ def draw_scale(values: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return torch.where(torch.rand(()).log() < score(proposal) - score(values["s"]), proposal, values["s"])
 
 
-@pytest.mark.parametrize(("scan", "number"), [("systematic", 400), ("random", 200)])
-def test_gibbs_for_labels_nuts_for_means_and_a_function_for_the_scale_agree_with_a_grid(scan: str, number: int) -> None:
+LEAST = 20
+"""Effective draws that 400 sweeps must be worth, where the error bar is 0.22 deviations of the posterior: with fewer
+the test says little. Six seeds gave 57 to 330; by their spread on the log scale one of 50,000 falls below."""
+
+
+@pytest.mark.parametrize("scan", ["systematic", "random"])
+def test_gibbs_for_labels_nuts_for_means_and_a_function_for_the_scale_agree_with_a_grid(scan: str) -> None:
     pyro.set_rng_seed(4)
     blocks = [(DiscreteGibbs(), ["z"]), (partial(NUTS, max_tree_depth=4), ["m"]), (CustomGibbs(draw_scale), ["s"])]
-    mcmc = MCMC(
-        Gibbs(blocks, two_means, scan=scan, own_types=False), num_samples=number, warmup_steps=100, disable_progbar=True
-    )
+    mcmc = MCMC(Gibbs(blocks, two_means, scan=scan, own_types=False), 400, 100, disable_progbar=True)
     mcmc.run(ROWS)
     draws = mcmc.get_samples(group_by_chain=True)
     exact = grid_means(ROWS)
     found = {"m0": draws["m"][..., 0], "m1": draws["m"][..., 1], "s": draws["s"], "z2": draws["z"][..., 2].double()}
     for name, values in found.items():
         mean, error, size = expectation(lambda v: v, values)
-        assert size > 20
-        assert abs(mean - exact[name]) < 5.5 * error, name  # false alarm 4e-8 each
+        assert size > LEAST
+        # An error bar of so many draws is itself uncertain: Student's law, false alarm 1e-6 each.
+        assert abs(mean - exact[name]) < student_t.isf(5e-7, float(size) - 1) * error, name
     diagnostics = mcmc.diagnostics()
     assert diagnostics["divergences"]["chain 0"] == []
     assert diagnostics["acceptance rate"]["chain 0"]["s"] == 1.0

@@ -139,6 +139,29 @@ def test_other_kernels_of_pyro_serve_as_blocks(kernel: Callable[..., Any]) -> No
         assert abs(mean - exact) < 5.5 * error  # false alarm 4e-8
 
 
+@pytest.mark.parametrize(("scan", "orders"), [("systematic", 1), ("random", 6)])
+def test_a_random_scan_takes_the_blocks_in_every_order(scan: str, orders: int) -> None:
+    """60 sweeps miss one of six orders with probability 1e-4."""
+    taken: list[str] = []
+
+    def three() -> None:
+        for name in "abc":
+            pyro.sample(name, dist.Normal(0.0, 1.0))
+
+    def noted(name: str, values: dict[str, Tensor]) -> Tensor:
+        taken.append(name)
+        return values[name]
+
+    pyro.set_rng_seed(1)
+    kernel = Gibbs([(CustomGibbs(partial(noted, name)), name) for name in "abc"], three, scan=scan)
+    kernel.setup(0)
+    for _ in range(60):
+        kernel.step(kernel.init())
+    sweeps = {tuple(taken[i : i + 3]) for i in range(0, 180, 3)}
+    assert len(sweeps) == orders
+    assert all(sorted(sweep) == ["a", "b", "c"] for sweep in sweeps)
+
+
 def test_the_plan_says_what_couples_a_plate() -> None:
     for program, plate, words in (
         (ring_inside_the_plate, "spins", "`energy` mixes the elements of `z` inside of the plate"),

@@ -88,6 +88,16 @@ def test_mcmc_runs_it_and_arviz_takes_its_draws() -> None:
     torch.testing.assert_close(torch.tensor(posterior["posterior"]["y"].values).T, mcmc.get_samples()["y"])
 
 
+def test_mcmc_starts_where_it_is_told_and_goes_on_from_where_the_chains_were_moved_to() -> None:
+    sampler = GibbsSampler({"x": lambda y: y + 1, "y": lambda x: x}, start={"x": 0.0, "y": 0.0}, num_chains=2)
+    start = {"y": torch.tensor([10.0, 20.0])}
+    mcmc = MCMC(sampler, num_samples=2, warmup_steps=0, initial_params=start, disable_progbar=True)
+    mcmc.run()
+    assert mcmc.get_samples()["x"].tolist() == [[11.0, 21.0], [12.0, 22.0]]
+    moved = sampler.sample({"x": torch.zeros(2), "y": torch.tensor([5.0, 6.0])})
+    assert moved["x"].tolist() == [6.0, 7.0]
+
+
 SAMPLERS: dict[str, tuple[Callable[[], Any], str]] = {
     "none": (lambda: GibbsSampler({}), "at least one variable"),
     "chains": (lambda: casella_george(num_chains=0), "`num_chains` must be at least 1"),
@@ -145,8 +155,12 @@ def test_expectations_refuse_what_is_no_chain() -> None:
     draws = {"x": torch.randn(2, 10)}
     with pytest.raises(ValueError, match=r"shape \(2, 10\) and more, got \(20,\)"):
         expectation(lambda x: x.flatten(), draws)
-    with pytest.raises(ValueError, match="four draws or more"):
-        effective_sample_size(torch.zeros(2, 3))
+    for no_chains in (torch.zeros(10), {"x": torch.zeros(10)}, {}):
+        with pytest.raises(ValueError, match=r"`draws` must be tensors \(chain, draw, ...\)"):
+            expectation(lambda x: x, no_chains)
+    for shape in ((2, 3), (0, 10)):
+        with pytest.raises(ValueError, match="a chain and four draws or more"):
+            effective_sample_size(torch.zeros(shape))
     with pytest.raises(ValueError, match="must be finite"):
         expectation(lambda x: x * torch.nan, draws)
 
@@ -206,6 +220,7 @@ def test_states_of_probability_zero_never_come_not_even_at_the_ends() -> None:
         (lambda: inverse_transform(dist.Normal(0.0, 1.0), torch.tensor([1])), "floating"),
         (lambda: inverse_transform(dist.Dirichlet(torch.ones(2)), torch.rand(3)), "single number"),
         (lambda: inverse_transform(dist.Beta(2.0, 3.0), torch.rand(3)), "must have an icdf or a cdf"),
+        (lambda: inverse_transform(lambda x: x.sum().sigmoid(), torch.rand(3)), r"each number to its own, \(3,\) of"),
         (lambda: inverse_transform(torch.sigmoid, torch.tensor([0.99]), bracket=(0, 1)), "`bracket` must enclose"),
         (lambda: inverse_transform(3, torch.rand(3)), "`law` must be a distribution"),  # type: ignore[arg-type]
     ],
@@ -213,6 +228,11 @@ def test_states_of_probability_zero_never_come_not_even_at_the_ends() -> None:
 def test_laws_without_an_inverse_are_refused_in_words(make: Callable[[], Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("law", [dist.Gamma(2.0, 1.0), dist.Gamma(torch.tensor([0.5, 3.0]), 1.0)])
+def test_a_uniform_of_zero_is_drawn_inside_the_support(law: Any) -> None:
+    assert (inverse_transform(law, torch.zeros(3, *law.batch_shape)) == 0).all()
 
 
 def test_a_function_and_a_far_quantile_need_no_bracket() -> None:

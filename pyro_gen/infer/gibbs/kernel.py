@@ -15,8 +15,8 @@ from torch.distributions import Transform, constraints
 from pyro_gen.infer.gibbs.blocks import CustomGibbs, GradientMover, Mover, transforms
 from pyro_gen.infer.gibbs.discrete import DiscreteGibbs
 from pyro_gen.infer.gibbs.joint import Joint, Model, check_plates, latent_names, sample_sites
+from pyro_gen.infer.gibbs_sampler import SCANS
 
-SCANS = ("systematic", "random")
 TRIES = 100
 """Draws of initial values until one has a positive probability."""
 

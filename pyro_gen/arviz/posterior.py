@@ -1,0 +1,94 @@
+"""What the converters of posteriors share: the model's verdict on draws, and the groups made of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from pyro_gen.arviz.assembly import Arrays, Assembly, Extras
+from pyro_gen.arviz.evaluation import Evaluation, evaluate, nothing_said
+from pyro_gen.arviz.groups import Coords, Dims, makes_trees, require
+from pyro_gen.arviz.program import Program
+
+Wanted = bool | Sequence[str] | None
+
+
+def judged(
+    program: Program | None,
+    samples: Mapping[str, Tensor],
+    transforms: Mapping[str, Any] | None,
+    wanted: Wanted,
+    log_prior: bool,
+) -> Evaluation | None:
+    """Evaluate the model on draws (chain, draw, ...); a model that cannot run is a reason.
+
+    Args:
+        program: the model; None where there is none to ask.
+        samples: the draws.
+        transforms: of constrained sites to what a kernel moves on.
+        wanted: names of the variables of the log likelihood, all or none of them; None for ArviZ's default.
+        log_prior: whether to keep the log priors.
+
+    Returns:
+        What the model says.
+
+    Raises:
+        ValueError: if `wanted` names what is no data.
+    """
+    if program is None:
+        return None
+    wanted = _default_wanted() if wanted is None else wanted
+    flat = {name: values.detach().flatten(0, 1) for name, values in samples.items()}
+    names = None if isinstance(wanted, bool) else frozenset([wanted] if isinstance(wanted, str) else wanted)
+    try:
+        evaluation = evaluate(program, flat, transforms, lambda name: bool(wanted) if names is None else name in names)
+    except Exception as error:  # a user's program may raise anything, and the draws are worth having without it
+        evaluation = nothing_said(f"it cannot run: {type(error).__name__}: {error}")
+    if names is not None and "model" not in evaluation.reasons and (unknown := sorted(names - evaluation.variables)):
+        raise ValueError(f"`log_likelihood` must name some of {sorted(evaluation.variables)}, got unknown {unknown}")
+    return evaluation if log_prior else evaluation._replace(log_prior={})
+
+
+def _default_wanted() -> bool:
+    """Whether to compute the log likelihood unless told: ArviZ 0.2x has a setting for it, 1.x none."""
+    arviz = require("arviz")
+    return makes_trees(arviz) or bool(arviz.rcParams["data.log_likelihood"])
+
+
+def assembled(
+    samples: Mapping[str, Tensor],
+    stats: Arrays,
+    about: Mapping[str, Any],
+    evaluation: Evaluation | None,
+    extras: Extras,
+    coords: Coords | None,
+    dims: Dims | None,
+    pred_dims: Dims | None,
+    attrs: Mapping[str, Any] | None,
+) -> Any:
+    """Make all groups of a posterior.
+
+    Args:
+        samples: draws, (chain, draw, ...).
+        stats: statistics of the draws, (chain, draw, ...).
+        about: attributes of ``sample_stats``.
+        evaluation: what the model says of the draws.
+        extras: what the user adds.
+        coords: labels, or a size, for each named dimension.
+        dims: names of dimensions.
+        pred_dims: names of dimensions of predictions.
+        attrs: attributes of the groups.
+
+    Returns:
+        `arviz.InferenceData` with ArviZ 0.2x, `xarray.DataTree` with ArviZ 1.x.
+    """
+    chains, draws = next(iter(samples.values())).shape[:2]
+    assembly = Assembly(chains, draws, coords, dims, pred_dims, evaluation, attrs)
+    assembly.add_samples("posterior", samples)
+    assembly.add_stats(stats)
+    assembly.group_attrs["sample_stats"] = about
+    assembly.add_evaluation()
+    assembly.add_extras(extras, assembly.groups["posterior"])
+    return assembly.result()
