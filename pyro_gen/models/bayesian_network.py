@@ -15,11 +15,12 @@ from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network import MAX_CELLS, ConditionalGaussianNetwork, Evidence
 from pyro_gen.distributions.bayesian_network.bif import read_bif, write_bif
 from pyro_gen.distributions.bayesian_network.network_file import NetworkFile, PathLike
+from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.distributions.bayesian_network.tables import flatten, point_mass
 from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
 from pyro_gen.distributions.bayesian_network.xmlbif import read_xmlbif, write_xmlbif
 from pyro_gen.models.network_learning import NetworkLearning
-from pyro_gen.models.network_parts import States, column, discrete_part, fitting, gaussian, structure_of
+from pyro_gen.models.network_parts import column, discrete_part, fitting, gaussian, structure_of
 from pyro_gen.models.registration import register
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 

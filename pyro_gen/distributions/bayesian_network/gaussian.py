@@ -11,7 +11,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions.bayesian_network.elimination import log_sum_exp
+from pyro_gen.distributions.bayesian_network.elimination import log_sum_exp, safe_log
+from pyro_gen.distributions.bayesian_network.messages import refuse_rows
 from pyro_gen.distributions.bayesian_network.network import BayesianNetwork
 from pyro_gen.distributions.bayesian_network.tables import draw
 
@@ -234,7 +235,7 @@ class ConditionalGaussianNetwork:
         log = self.discrete.log_evidence(seen.discrete)
         law = self.discrete.joint_marginal(parents, seen.discrete) if parents else torch.ones_like(log)
         law = law.reshape(*log.shape, -1)
-        logs = torch.where(law > 0, torch.where(law > 0, law, 1.0).log(), -torch.inf) + log.unsqueeze(-1)
+        logs = safe_log(law) + log.unsqueeze(-1)
         return logs.reshape(-1, logs.shape[-1]).expand(rows, -1).mT
 
     def _moments(self, parents: Sequence[str], states: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -307,7 +308,6 @@ class ConditionalGaussianNetwork:
         evidence = {node: _repeated(value, drawn.shape) for node, value in seen.discrete.items()}
         evidence |= {parent: states[parent][drawn].flatten() for parent in parents}
         if not any(isinstance(x, Tensor) for x in evidence.values()):
-            evidence[self.discrete.nodes[0]] = evidence.get(self.discrete.nodes[0], None)
             single = self.discrete.sample_posterior(evidence, drawn.numel())
             return {node: x.view(drawn.shape) for node, x in single.items()}
         return {node: x[0].view(drawn.shape) for node, x in self.discrete.sample_posterior(evidence, 1).items()}
@@ -330,10 +330,7 @@ class ConditionalGaussianNetwork:
         return dict(zip(self.gaussians, prior.unbind(-1), strict=True))
 
     def _finished(self, log: Tensor, seen: _Seen) -> Tensor:
-        impossible = (log.detach() == -torch.inf).nonzero().flatten().tolist()
-        if impossible:
-            where = "" if seen.rows is None else f", in rows {', '.join(map(str, impossible[:10]))}"
-            raise ValueError(f"the evidence is impossible, its probability is zero{where}")
+        refuse_rows(log.detach() == -torch.inf, seen.rows is None)
         return log[0] if seen.rows is None else log
 
 
