@@ -244,7 +244,10 @@ class BayesianNetwork(Expandable):
         """
 
         def one(engine: Engine, case: Case) -> Tensor:
-            return case.finish(engine.joint(case.rows, ())[1])
+            log = case.finish(engine.joint(case.rows, ())[1])
+            if self.tables.requires_grad and not log.requires_grad:  # nothing was observed: constant, its gradient 0
+                log = log + 0.0 * engine.flat.sum() if torch.is_grad_enabled() else log
+            return log
 
         result: Tensor = self._each(one, evidence)
         return result
