@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -250,6 +252,21 @@ def test_impossible_evidence_is_refused_with_its_rows() -> None:
         belief_propagation(network, damping=1.0)
     with pytest.raises(ValueError, match="num_samples"):
         likelihood_weighting(network, num_samples=0)
+
+
+def test_no_rows_and_one_row_are_answered_as_many_are() -> None:
+    network = load("asia")
+    guide = AmortisedPosterior(network, (4,))
+    methods: list[Callable[[Tensor], Any]] = [
+        lambda rows: likelihood_weighting(network, rows, 20),
+        lambda rows: guide.marginals(rows, 20),
+        lambda rows: gibbs_marginals(network, rows, 20, 2, 2),
+        lambda rows: belief_propagation(network, rows, 2),
+    ]
+    for method in methods:
+        for count in (0, 1):
+            found = method(network.sample((count,)))
+            assert [x.shape for x in found.marginals.values()] == [(count, 2)] * 8
 
 
 def test_rows_are_worked_on_in_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:

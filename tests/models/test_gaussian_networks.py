@@ -130,6 +130,25 @@ def test_rows_with_different_missing_cells_are_answered_in_one_call() -> None:
     )
 
 
+def test_arrays_lists_flags_and_no_rows_are_evidence_too() -> None:
+    model = mixed_network()
+    b, x = torch.tensor([0, 1, -1]), torch.tensor([0.1, math.nan, 0.3]).double()
+    expected = model.log_evidence({"b": b, "x": x})
+    flags = torch.tensor([[True, False], [False, True], [True, True]])
+    for one, other in ((b.numpy(), x.numpy()), (b.tolist(), x.tolist()), (flags, x), (flags.double(), x)):
+        torch.testing.assert_close(model.log_evidence({"b": one, "x": other}), expected)
+        assert model.sample_posterior({"b": one, "x": 0.1}, 4)["z"].shape == (4, 3)
+    either = {"b": torch.tensor([True, True]), "x": x}  # one flag a state: no rows
+    torch.testing.assert_close(model.log_evidence(either), model.log_evidence({"x": x}))
+    assert model.sample_posterior(either, 4)["z"].shape == (4, 3)
+    nothing = torch.zeros(0)
+    assert model.log_evidence({"x": nothing, "b": nothing.long()}).shape == (0,)
+    assert model.marginals({"x": nothing}, ["b", "z"])["b"].shape == (0, 2)
+    for bad, message in (({"x": "much"}, "finite number"), (torch.zeros(2, 6), "must be a mapping")):
+        with pytest.raises(ValueError, match=message):
+            model.log_evidence(bad)
+
+
 def test_gradients_of_the_evidence_are_those_of_finite_differences() -> None:
     model = mixed_network()
     parameters = dict(model.named_parameters())

@@ -317,4 +317,6 @@ def test_data_that_cannot_be_learned_from_are_refused() -> None:
     with pytest.raises(ValueError, match="TabularCPD"):
         BayesianNetwork(nx.DiGraph([("a", "b")]), {"b": NeuralCPD([2], 2)}).fit(torch.zeros(1, 2).long())
     with pytest.raises(ValueError, match="real nodes"):
-        BayesianNetwork(nx.DiGraph([("a", "b")]), {"a": LinearGaussianCPD(), "b": LinearGaussianCPD([1.0])}).fit({})
+        BayesianNetwork(
+            nx.DiGraph([("a", "b")]), {"a": LinearGaussianCPD(), "b": LinearGaussianCPD([1.0])}
+        ).sample_cpds({})

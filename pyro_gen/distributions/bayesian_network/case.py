@@ -94,7 +94,7 @@ def stack(answers: list[Any], batch: Size, expanded: Size) -> Any:
     if isinstance(answers[0], dict):
         return {key: stack([answer[key] for answer in answers], batch, expanded) for key in answers[0]}
     rest = answers[0].shape
-    return torch.stack(answers).view(*batch, *rest).expand(*expanded, *rest)
+    return torch.stack(answers).view((*batch, *rest)).expand((*expanded, *rest))
 
 
 __all__ = ["Case", "stack"]

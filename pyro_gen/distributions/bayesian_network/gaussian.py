@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -167,24 +168,21 @@ class ConditionalGaussianNetwork:
 
     def _parse(self, evidence: Mapping[str, Any] | None) -> _Seen:
         example = next(iter(self.gaussians.values())).bias
+        if evidence is not None and not isinstance(evidence, Mapping):
+            raise ValueError(
+                "`evidence` must be a mapping from nodes to what is observed where there are real nodes, got "
+                f"{type(evidence).__name__}"
+            )
         discrete, real = dict[str, Any](), dict[int, Tensor]()
         for node, value in (evidence or {}).items():
             self._check(node)
             if value is None:
                 continue
             if node in self.states:
-                discrete[node] = value
-                continue
-            number = torch.as_tensor(value, dtype=example.dtype, device=example.device)
-            if number.dim() > 1 or number.isinf().any():
-                raise ValueError(f"evidence on real node {node!r} must be a finite number or (rows,), got {value}")
-            real[list(self.gaussians).index(node)] = number
-        counts = {len(x) for x in real.values() if x.dim()}
-        counts |= {
-            len(x)
-            for x in discrete.values()
-            if isinstance(x, Tensor) and x.dim() == (2 if x.is_floating_point() else 1)
-        }
+                discrete[node] = _plain(value, example)
+            else:
+                real[list(self.gaussians).index(node)] = _numbers(node, value, example)
+        counts = {len(x) for x in real.values() if x.dim()} | {len(x) for x in discrete.values() if _has_rows(x)}
         if len(counts) > 1:
             raise ValueError(f"all evidence must have the same number of rows, got {sorted(counts)}")
         rows = next(iter(counts), None)
@@ -234,7 +232,7 @@ class ConditionalGaussianNetwork:
             return example.new_zeros(1, rows)
         log = self.discrete.log_evidence(seen.discrete)
         law = self.discrete.joint_marginal(parents, seen.discrete) if parents else torch.ones_like(log)
-        law = law.reshape(*log.shape, -1)
+        law = law.reshape(*log.shape, math.prod(len(self.states[parent]) for parent in parents))
         logs = safe_log(law) + log.unsqueeze(-1)
         return logs.reshape(-1, logs.shape[-1]).expand(rows, -1).mT
 
@@ -264,7 +262,11 @@ class ConditionalGaussianNetwork:
 
     def _conditional(self, mean: Tensor, covariance: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log density of the observed, (configurations, rows), and means and variances of all given them."""
-        patterns, inverse = torch.unique(~values.isnan(), dim=0, return_inverse=True)
+        seen = (
+            ~values.isnan() if len(values) else torch.zeros(1, values.shape[1], dtype=torch.bool)
+        )  # no rows, no pattern
+        patterns, inverse = torch.unique(seen, dim=0, return_inverse=True)
+        inverse = inverse[: len(values)]
         parts, order = [], []
         for k, pattern in enumerate(patterns):
             rows = (inverse == k).nonzero().squeeze(1)
@@ -288,7 +290,7 @@ class ConditionalGaussianNetwork:
         if node in parents:
             shape = [len(self.states[parent]) for parent in parents]
             law = weights.mT.reshape(rows, *shape).movedim(1 + parents.index(node), -1)
-            law = law.reshape(rows, -1, law.shape[-1]).sum(1)
+            law = law.reshape(rows, law.shape[1:-1].numel(), law.shape[-1]).sum(1)
         else:
             joint = network.joint_marginal((*parents, node), seen.discrete)
             joint = joint.reshape(-1, weights.shape[0], len(self.states[node]))
@@ -351,11 +353,34 @@ def _given(mean: Tensor, covariance: Tensor, values: Tensor, seen: Tensor) -> tu
     return log, moved, left.unsqueeze(1).expand(count, rows, width)
 
 
+def _plain(value: Any, like: Tensor) -> Any:
+    """Evidence on a discrete node, with arrays as tensors and flags as likelihoods."""
+    if isinstance(value, np.ndarray) or (
+        isinstance(value, list | tuple) and not any(isinstance(x, str) for x in value)
+    ):
+        value = torch.as_tensor(value)
+    return value.to(like.dtype) if isinstance(value, Tensor) and value.dtype == torch.bool else value
+
+
+def _numbers(node: str, value: Any, like: Tensor) -> Tensor:
+    """Evidence on a real node, () or (rows,), NaN where missing."""
+    try:
+        number = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"evidence on real node {node!r} must be a finite number or (rows,), got {value!r}") from error
+    if number.dim() > 1 or number.isinf().any():
+        raise ValueError(f"evidence on real node {node!r} must be a finite number or (rows,), got {value}")
+    return number
+
+
+def _has_rows(value: Any) -> bool:
+    """Whether plain evidence on a discrete node is about rows, not one case."""
+    return isinstance(value, Tensor) and value.dim() == (2 if value.is_floating_point() else 1)
+
+
 def _repeated(value: Any, shape: torch.Size) -> Any:
     """Evidence of rows as evidence of (draws, rows), flattened."""
-    if not isinstance(value, Tensor) or value.dim() == 0 or (value.dim() == 1 and value.is_floating_point()):
-        return value
-    return value.expand(shape[0], *value.shape).flatten(0, 1)
+    return value.expand(shape[0], *value.shape).flatten(0, 1) if _has_rows(value) else value
 
 
 __all__ = ["MAX_CONFIGURATIONS", "ConditionalGaussianNetwork", "GaussianNode"]

@@ -186,7 +186,8 @@ class AmortisedPosterior(nn.Module):
         plain, corrected = problem.tables.new_zeros(2, *shape)
         parameters, place = self.made.begin(len(context), context, self.made.example)
         for step, i in enumerate(self.structure.order):
-            correction = parameters[:, : self.structure.cardinalities[i]].view(*shape, -1)
+            states = self.structure.cardinalities[i]
+            correction = parameters[:, :states].view(*shape, states)
             target = self._target(problem, i, values)
             logits = target + correction
             used = torch.where(without[:, None, None], target, logits)

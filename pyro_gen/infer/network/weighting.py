@@ -65,7 +65,9 @@ def weigh(problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes
     for i in nodes:
         sums = weight.new_zeros(problem.structure.cardinalities[i], weight.shape[1])
         found[i] = sums.scatter_add(0, values[i].expand(weight.shape), weight).mT
-    error = (ratio.var(0) / len(ratio)).sqrt() / mean if len(ratio) > 1 else torch.full_like(mean, math.nan)
+    draws = len(ratio)
+    variance = (ratio - mean).square().sum(0) / (draws - 1) if draws > 1 else torch.full_like(mean, math.nan)
+    error = (variance / draws).sqrt() / mean
     return Weighed(found, (top + mean.log(), error, 1 / weight.square().sum(0), pareto_k(log_weight)))
 
 
