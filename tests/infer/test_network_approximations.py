@@ -265,7 +265,7 @@ def test_no_rows_and_one_row_are_answered_as_many_are() -> None:
     ]
     for method in methods:
         for count in (0, 1):
-            found = method(network.sample((count,)))
+            found = method(network.sample(count))
             assert [x.shape for x in found.marginals.values()] == [(count, 2)] * 8
 
 
