@@ -232,11 +232,12 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
 def main(args: argparse.Namespace) -> None:
     """Run the parts and write the JSON, which keeps other parts that are there."""
     torch.set_num_threads(1)
+    about = describe()  # before the file is written, which would be a change
     file = RESULTS / "bayesian_network_exact.json"
     report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for part in args.parts or PARTS:
         result, seconds = timed(PARTS[part], args)
-        report[part] = {**describe(), "command": f"python -m benchmarks.evidence_bayesian_network {part}"}
+        report[part] = about | {"command": f"python -m benchmarks.evidence_bayesian_network {part}"}
         report[part] |= {"threads": 1, "minutes": seconds / 60, "result": result}
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
