@@ -131,7 +131,8 @@ def test_queries_follow_the_parameters() -> None:
 
 def test_queries_follow_a_parameter_that_was_replaced_and_the_mode_of_a_network_with_dropout() -> None:
     model = BayesianNetwork(nx.DiGraph([("a", "b")]))
-    for p in (0.1, 0.2, 0.3, 0.4):  # the second and later ones may lie where an earlier one lay
+    for p in (0.1, 0.2, 0.3, 0.4):  # the one in between frees the place of the last one that was asked
+        model.cpds[0] = nn.TabularCPD(torch.tensor([0.5, 0.5]).double())
         model.cpds[0] = nn.TabularCPD(torch.tensor([p, 1 - p]).double())
         assert model.marginals()["a"][0].item() == pytest.approx(p)
     network = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 2)).double()
