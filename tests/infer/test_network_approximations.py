@@ -25,6 +25,7 @@ from pyro_gen.infer import (
     gibbs_marginals,
     likelihood_weighting,
 )
+from pyro_gen.infer.network.problem import Problem
 from pyro_gen.infer.network.weighting import pareto_k
 from pyro_gen.models import BayesianNetwork
 from pyro_gen.testing.networks import random_network, random_tables
@@ -276,7 +277,12 @@ def test_rows_are_worked_on_in_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) 
     evidence = some_evidence(network)
     monkeypatch.setattr(weighting, "CELLS", 2 * 8 * 500)
     counts, plain = list[int](), weighting.weigh
-    monkeypatch.setattr(weighting, "weigh", lambda own, *rest: (counts.append(own.count), plain(own, *rest))[1])
+
+    def weigh(own: Problem, *rest: Any) -> weighting.Weighed:
+        counts.append(own.count)
+        return plain(own, *rest)
+
+    monkeypatch.setattr(weighting, "weigh", weigh)
     result = likelihood_weighting(network, evidence, 500)
     assert result.marginals["lung"].shape == (6, 2)
     assert counts == [2, 2, 2]
