@@ -64,27 +64,31 @@ def table(network: BayesianNetwork, sets: list[dict[int, int]]) -> Tensor:
     return rows
 
 
-def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call returns, and its seconds."""
+def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    """What a function returns for some arguments, and the seconds of the call."""
     start = time.perf_counter()
-    result = call()
+    result = function(*args)
     return result, time.perf_counter() - start
+
+
+def each(function: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
+    """What a function returns for one argument after another."""
+    return [function(argument) for argument in arguments]
 
 
 def compare(network: BayesianNetwork, count: int, seed: int, peer: Agrum | None = None) -> dict[str, Any]:
     """Largest differences from pyAgrum over some evidence sets, one by one and as rows of one call."""
     peer = Agrum(network) if peer is None else peer
     sets = evidence_sets(network, count, seed)
-    (rows_log, rows_laws), of_rows = timed(
-        lambda: (network.log_evidence(table(network, sets)), network.marginals(table(network, sets)))
-    )
+    rows_log, of_log = timed(network.log_evidence, table(network, sets))
+    rows_laws, of_laws = timed(network.marginals, table(network, sets))
     worst = {"marginals": 0.0, "P(e)": 0.0, "marginals as rows": 0.0, "P(e) as rows": 0.0}
     own, other, least = [], [], 1.0
     for row, evidence in enumerate(sets):
-        laws, seconds = timed(lambda e=evidence: network.marginals(named(network, e)))  # type: ignore[misc]  # bound now
+        laws, seconds = timed(network.marginals, named(network, evidence))
         own.append(seconds)
         log = network.log_evidence(named(network, evidence))
-        expected, seconds = timed(lambda e=evidence: peer.marginals(e))  # type: ignore[misc]  # bound now
+        expected, seconds = timed(peer.marginals, evidence)
         other.append(seconds)
         probability = peer.evidence_probability(evidence)
         least = min(least, probability)
@@ -101,7 +105,7 @@ def compare(network: BayesianNetwork, count: int, seed: int, peer: Agrum | None 
         "smallest P(e)": least,
         "seconds for all marginals, one set after another": sum(own),
         "pyAgrum's": sum(other),
-        "seconds as rows": of_rows,
+        "seconds as rows": of_log + of_laws,
     }
 
 
@@ -154,9 +158,7 @@ def of_large(count: int) -> dict[str, Any]:
     result = {}
     for name, settings in LARGE.items():
         network = random_network(**settings, zeros=0.2, seed=7)
-        plan, seconds = timed(
-            lambda n=network: n.structure.plan(Query(frozenset(), frozenset(range(len(n.nodes)))))  # type: ignore[misc]
-        )
+        plan, seconds = timed(network.structure.plan, Query(frozenset(), frozenset(range(len(network.nodes)))))
         result[name] = {"largest clique": plan.largest, "seconds to plan": seconds, **compare(network, count, 0)}
         print(name, json.dumps(result[name]), flush=True)
     return result
@@ -170,13 +172,12 @@ def of_alarm(rows: int, one_by_one: int) -> dict[str, Any]:
         data = network.sample((rows,))
         data[torch.rand(data.shape) < 0.5] = -1
     network.log_evidence(data[:2])
-    log, seconds = timed(lambda: network.log_evidence(data))
+    log, seconds = timed(network.log_evidence, data)
     sets = [{i: int(k) for i, k in enumerate(row) if k >= 0} for row in data[:one_by_one].tolist()]
-    single, single_seconds = timed(lambda: torch.stack([network.log_evidence(named(network, e)) for e in sets]))
+    by_name = [named(network, evidence) for evidence in sets]
+    single, single_seconds = timed(each, network.log_evidence, by_name)
     peer = Agrum(network)
-    theirs, peer_seconds = timed(
-        lambda: torch.tensor([peer.evidence_probability(e) for e in sets], dtype=torch.float64).log()
-    )
+    theirs, peer_seconds = timed(each, peer.evidence_probability, sets)
     return {
         "rows": rows,
         "seconds in one call": seconds,
@@ -185,16 +186,19 @@ def of_alarm(rows: int, one_by_one: int) -> dict[str, Any]:
         "microseconds a row, one by one": 1e6 * single_seconds / one_by_one,
         "microseconds a row, pyAgrum's loop": 1e6 * peer_seconds / one_by_one,
         "times quicker than pyAgrum's loop": peer_seconds / one_by_one / (seconds / rows),
-        "largest difference from row by row, nats": (log[:one_by_one] - single).abs().max().item(),
-        "largest difference from pyAgrum, nats": (log[:one_by_one] - theirs).abs().max().item(),
+        "largest difference from row by row, nats": (log[:one_by_one] - torch.stack(single)).abs().max().item(),
+        "largest difference from pyAgrum, nats": (log[:one_by_one] - torch.tensor(theirs, dtype=torch.float64).log())
+        .abs()
+        .max()
+        .item(),
         "gradient": alarm_gradient(model, data),
     }
 
 
 def alarm_gradient(model: models.BayesianNetwork, data: Tensor, cells: int = 60, step: float = 1e-5) -> dict[str, Any]:
     """Derivatives in some of the parameters beside central differences."""
-    (total, seconds) = timed(lambda: model.log_evidence(data).sum())
-    _, backward = timed(total.backward)
+    log, seconds = timed(model.log_evidence, data)
+    _, backward = timed(log.sum().backward)
     worst, largest = 0.0, 0.0
     generator = torch.Generator().manual_seed(0)
     for _ in range(cells):
@@ -228,11 +232,12 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
 def main(args: argparse.Namespace) -> None:
     """Run the parts and write the JSON, which keeps other parts that are there."""
     torch.set_num_threads(1)
+    about = describe()  # before the file is written, which would be a change
     file = RESULTS / "bayesian_network_exact.json"
     report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for part in args.parts or PARTS:
-        result, seconds = timed(lambda p=part: PARTS[p](args))  # type: ignore[misc]  # bound now
-        report[part] = {**describe(), "command": f"python -m benchmarks.evidence_bayesian_network {part}"}
+        result, seconds = timed(PARTS[part], args)
+        report[part] = about | {"command": f"python -m benchmarks.evidence_bayesian_network {part}"}
         report[part] |= {"threads": 1, "minutes": seconds / 60, "result": result}
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

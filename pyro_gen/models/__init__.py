@@ -10,9 +10,10 @@ from pyro_gen.models.discrete_vae import DiscreteVAE
 from pyro_gen.models.latent_use import LatentUse, warm_up
 from pyro_gen.models.linear_gaussian import PPCA, FactorAnalysis, LinearGaussian
 from pyro_gen.models.mixture import BernoulliMixture, CategoricalMixture, EMResult, GaussianMixture, Mixture
-from pyro_gen.models.network_learning import CPDDraws, NetworkFit
+from pyro_gen.models.network_learning import CPDDraws
 from pyro_gen.models.pca import PCA
 from pyro_gen.models.semi_supervised_vae import SemiSupervisedVAE
+from pyro_gen.models.table_learning import NetworkFit
 from pyro_gen.models.vae import VAE
 
 __all__ = [

@@ -15,11 +15,12 @@ from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network import MAX_CELLS, ConditionalGaussianNetwork, Evidence
 from pyro_gen.distributions.bayesian_network.bif import read_bif, write_bif
 from pyro_gen.distributions.bayesian_network.network_file import NetworkFile, PathLike
-from pyro_gen.distributions.bayesian_network.tables import flatten, point_mass
+from pyro_gen.distributions.bayesian_network.structure import States
+from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, point_mass
 from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
 from pyro_gen.distributions.bayesian_network.xmlbif import read_xmlbif, write_xmlbif
 from pyro_gen.models.network_learning import NetworkLearning
-from pyro_gen.models.network_parts import States, column, discrete_part, fitting, gaussian, structure_of
+from pyro_gen.models.network_parts import column, discrete_part, fitting, gaussian, structure_of
 from pyro_gen.models.registration import register
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
@@ -91,7 +92,7 @@ class BayesianNetwork(NetworkLearning):
             raise ValueError(f"`cpds` names {strangers[0]!r}, which is no node of the network")
         self.size, self.max_cells = size, max_cells
         self.cpds = nn.ModuleList(fitting(self.skeleton, node, given) for node in self.nodes)
-        self._known: tuple[list[tuple[int, int]], Any] | None = None
+        self._known: tuple[bool, list[tuple[int, int]], list[Tensor], Any] | None = None
 
     @classmethod
     def from_bif(
@@ -143,10 +144,8 @@ class BayesianNetwork(NetworkLearning):
 
     @classmethod
     def _from_file(cls, file: NetworkFile, dtype: torch.dtype, normalize: bool, settings: dict[str, Any]) -> Self:
-        parts = file.tables.to(dtype).split(file.structure.sizes)
-        shapes = [file.structure.table_shape(node) for node in file.structure.nodes]
-        cpds = [TabularCPD(part.view(shape), normalize) for part, shape in zip(parts, shapes, strict=True)]
-        return cls(file.structure, dict(zip(file.structure.nodes, cpds, strict=True)), **settings)
+        tables = by_node(file.structure, file.tables.to(dtype))
+        return cls(file.structure, {node: TabularCPD(x, normalize) for node, x in tables.items()}, **settings)
 
     @classmethod
     def fully_factorised(cls, nodes: int | Iterable[str], states: States = 2, **settings: Any) -> Self:
@@ -347,9 +346,10 @@ class BayesianNetwork(NetworkLearning):
         """The joint law without gradients, kept until a parameter changes."""
         with torch.no_grad():
             now = [(x.data_ptr(), x._version) for x in self.parameters()]
-            if self._known is None or self._known[0] != now:
-                self._known = now, self()
-            return self._known[1]
+            if self._known is None or self._known[:2] != (self.training, now):
+                held = [x.detach() for x in self.parameters()]  # so that no other tensor takes one of these addresses
+                self._known = self.training, now, held, self()
+            return self._known[3]
 
     def _tables(self) -> Tensor:
         """Tables of all nodes for a file.

@@ -1,179 +1,22 @@
-"""Learning the tables of a Bayesian network: counts, EM where cells are missing, and draws from their posterior."""
+"""Learning the CPDs of a Bayesian network without an optimiser: what users call, for tables and Gaussian nodes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pyro_gen import distributions
 from pyro_gen.distributions import NetworkStructure
-from pyro_gen.distributions.bayesian_network.tables import cells_of, row_sums
-from pyro_gen.nn import CPD, TabularCPD
-
-Counts = float | Mapping[str, "float | Tensor"]
-"""A number for every cell of every table, or by node a number or a table."""
+from pyro_gen.distributions.bayesian_network.tables import by_node
+from pyro_gen.models.gaussian_learning import Regression, regression
+from pyro_gen.models.table_learning import Counts, NetworkFit, TableLearner, checked_weights, distinct_rows, spread
+from pyro_gen.nn import CPD, ConditionalGaussianCPD, TabularCPD
 
 STARTS = 10
 """Random starts of EM where a node was never observed."""
-
-
-class NetworkFit(NamedTuple):
-    """What :meth:`BayesianNetwork.fit` reached, in nats over all rows.
-
-    Args:
-        log_likelihood: of what was observed, under the learned tables.
-        objective: what was climbed, log likelihood and log prior, before every step of the best start and at its end.
-        converged: whether it stopped by itself.
-        starts: objective at the end of every start.
-    """
-
-    log_likelihood: float
-    objective: Tensor
-    converged: bool
-    starts: Tensor
-
-
-class Seen(NamedTuple):
-    """Distinct rows (rows, nodes) with -1 where missing, and how often each came."""
-
-    rows: Tensor
-    weights: Tensor
-
-    def subset(self, chosen: Tensor) -> Seen:
-        """Some of the rows."""
-        return Seen(self.rows[chosen], self.weights[chosen])
-
-
-@dataclass(frozen=True)
-class TableLearner:
-    """The tables of a network one after another, and which of them are to be learned.
-
-    Args:
-        structure: nodes, states, parents.
-        tables: present ones, (cells,), float64.
-        free: for each cell whether its table is learned, (cells,).
-        max_cells: cells of the largest clique allowed.
-        batch_size: distinct rows in one call of exact inference.
-    """
-
-    structure: NetworkStructure
-    tables: Tensor
-    free: Tensor
-    max_cells: int
-    batch_size: int = 2000
-
-    def law(self, tables: Tensor) -> distributions.BayesianNetwork:
-        """The network with given tables."""
-        return distributions.BayesianNetwork(self.structure, tables, max_cells=self.max_cells, validate_args=False)
-
-    def complete_counts(self, seen: Seen) -> Tensor:
-        """How often each cell was used in complete rows, (cells,)."""
-        cells = cells_of(self.structure, seen.rows)
-        weights = seen.weights.unsqueeze(1).expand_as(cells)
-        return torch.zeros_like(self.tables).index_add(0, cells.flatten(), weights.flatten())
-
-    def expected_counts(self, seen: Seen, tables: Tensor) -> tuple[Tensor, float]:
-        """The E-step: expected counts of all cells, theta * d log p / d theta, and the log likelihood."""
-        counts, total = torch.zeros_like(tables), 0.0
-        ever = (seen.rows >= 0).any(0).tolist()
-        for rows, weights in zip(seen.rows.split(self.batch_size), seen.weights.split(self.batch_size), strict=True):
-            with torch.enable_grad():
-                flat = tables.detach().clone().requires_grad_()
-                log_likelihood = (self.law(flat).log_evidence(self._evidence(rows, ever)) * weights).sum()
-                (slope,) = torch.autograd.grad(log_likelihood, flat)
-            counts += slope * tables
-            total += log_likelihood.item()
-        return counts, total
-
-    def _evidence(self, rows: Tensor, ever: list[bool]) -> dict[str, Tensor]:
-        """Rows by node; one that is missing in this batch alone gets a likelihood, to count as in the others."""
-        named = zip(self.structure.nodes, rows.unbind(1), ever, self.structure.cardinalities, strict=True)
-        return {
-            node: self.tables.new_ones(states) if known and (x < 0).all() else x for node, x, known, states in named
-        }
-
-    def maximised(self, counts: Tensor, tables: Tensor) -> Tensor:
-        """The M-step: counts over their sums; rows that nothing was counted of stay as they are."""
-        sums = row_sums(self.structure, counts)[self.structure.row_of_cell.to(counts.device)]
-        return torch.where(self.free & (sums > 0), counts / torch.where(sums > 0, sums, 1.0), tables)
-
-    def log_prior(self, pseudo: Tensor, tables: Tensor) -> float:
-        """Log density of the tables under Dirichlet(1 + pseudo counts), up to a constant."""
-        return float(torch.where(self.free & (pseudo > 0), pseudo * tables.log(), 0.0).sum())
-
-    def climb(
-        self, seen: Seen, pseudo: Tensor, start: Tensor, num_steps: int, tolerance: float
-    ) -> tuple[Tensor, NetworkFit]:
-        """EM from one start."""
-        tables, path, size = start, list[float](), float(seen.weights.sum())
-        counts, log_likelihood = self.expected_counts(seen, tables)
-        path.append(log_likelihood + self.log_prior(pseudo, tables))
-        converged = False
-        for _ in range(num_steps):
-            tables = self.maximised(counts + pseudo, tables)
-            counts, log_likelihood = self.expected_counts(seen, tables)
-            path.append(log_likelihood + self.log_prior(pseudo, tables))
-            converged = path[-1] - path[-2] <= tolerance * size  # -inf under a prior before the first step is no gain
-            if converged:
-                break
-        objective = torch.tensor(path, dtype=torch.float64)
-        return tables, NetworkFit(log_likelihood, objective, converged, objective[-1:])
-
-    def random_start(self) -> Tensor:
-        """Rows drawn evenly from all laws, zeros kept."""
-        drawn = torch.where(self.tables > 0, torch.empty_like(self.tables).exponential_(), 0.0)
-        return self.maximised(drawn, self.tables)
-
-    def fit(self, seen: Seen, pseudo: Tensor, num_starts: int, num_steps: int, tolerance: float) -> Any:
-        """The best tables, and what was reached; in closed form where the rows are complete."""
-        if not (seen.rows < 0).any():
-            tables = self.maximised(self.complete_counts(seen) + pseudo, self.tables)
-            log_likelihood = float((self.law(tables).log_prob(seen.rows) * seen.weights).sum())
-            found = log_likelihood + self.log_prior(pseudo, tables)
-            objective = torch.tensor([found], dtype=torch.float64)
-            return tables, NetworkFit(log_likelihood, objective, True, objective)
-        starts = [self.random_start() for _ in range(num_starts)] or [self.tables]
-        ends = [self.climb(seen, pseudo, start, num_steps, tolerance) for start in starts]
-        tables, best = max(ends, key=lambda end: end[1].objective[-1].item())
-        return tables, best._replace(starts=torch.cat([end.starts for _, end in ends]))
-
-    def draws(self, seen: Seen, concentration: Tensor, num_samples: int, num_chains: int, warmup: int) -> Tensor:
-        """Draws of all tables given the rows, (chains, draws, cells); independent ones where the rows are complete."""
-        partial = (seen.rows < 0).any(1)
-        known = self.complete_counts(seen.subset(~partial)) + concentration
-        if not partial.any():
-            return self.dirichlet(known.expand(num_chains, num_samples, -1))
-        rows = seen.subset(partial)
-        repeated = rows.rows.repeat_interleave(rows.weights.long(), 0)
-        return torch.stack([self._chain(repeated, known, num_samples, warmup) for _ in range(num_chains)])
-
-    def _chain(self, rows: Tensor, known: Tensor, num_samples: int, warmup: int) -> Tensor:
-        """Gibbs sampling: completions given tables, tables given completions."""
-        tables, kept = self.random_start(), []
-        for step in range(warmup + num_samples):
-            drawn = self.law(tables).sample_posterior(rows)
-            complete = torch.stack([drawn[node].squeeze(0) for node in self.structure.nodes], 1)
-            ones = torch.ones(len(complete), dtype=known.dtype, device=known.device)
-            tables = self.dirichlet(known + self.complete_counts(Seen(complete, ones)))
-            if step >= warmup:
-                kept.append(tables)
-        return torch.stack(kept)
-
-    def dirichlet(self, concentration: Tensor) -> Tensor:
-        """One draw of each row of each table, for concentrations (..., cells)."""
-        # log Gamma(a) = log Gamma(a + 1) + log(U) / a does not underflow where a is small
-        a = concentration.clamp_min(torch.finfo(concentration.dtype).tiny)
-        logs = torch._standard_gamma(a + 1).log() + torch.rand_like(a).log() / a
-        rows = self.structure.row_of_cell.to(a.device)
-        top = torch.full((*a.shape[:-1], self.structure.num_rows), -torch.inf, dtype=a.dtype, device=a.device)
-        top = top.scatter_reduce(-1, rows.expand(a.shape), logs, "amax")
-        drawn = (logs - top[..., rows]).exp()
-        return torch.where(self.free, drawn / row_sums(self.structure, drawn)[..., rows], self.tables)
 
 
 @dataclass(frozen=True)
@@ -211,7 +54,7 @@ class NetworkLearning(nn.Module):
         tolerance: float = 1e-8,
         batch_size: int = 2000,
     ) -> NetworkFit:
-        r"""Learn the tables: from counts where rows are complete, by EM where cells are missing.
+        r"""Learn the CPDs: from counts where rows are complete, by EM where cells are missing.
 
         .. math:: \theta_{x | u} = \frac{N_{xu} + a}{\sum_{x'} (N_{x'u} + a)}
 
@@ -221,13 +64,16 @@ class NetworkLearning(nn.Module):
         random: whether one is missing may depend on what was seen in the row, not on the missing value itself. Dropping
         incomplete rows, in contrast, is right only where cells are missing completely at random.
 
+        Gaussian nodes are regressed on their parents by least squares, in each configuration of the discrete ones; rows
+        must then be complete (with missing cells use ``SVI`` and ``evidence_model``).
+
         CPDs whose parameters do not require gradients stay as they are (``network.cpd("x").requires_grad_(False)``).
         A row of a table that nothing was counted of keeps its probabilities. In EM a probability that is zero stays
         zero where ``pseudo_count`` is zero.
 
         Args:
             data: as for ``model``, -1 where missing; a node that is not there was never observed.
-            pseudo_count: a, one number, or by node a number or a table (nodes left out have 0).
+            pseudo_count: a, one number, or by node a number or a table (nodes left out have 0); for tables only.
             weights: of the rows, (rows,); None for one each.
             num_starts: random starts of EM; 0 starts at the present tables. None starts there unless a node was never
                 observed, whose states nothing tells apart in equal tables: then it is 10.
@@ -239,8 +85,8 @@ class NetworkLearning(nn.Module):
             Log likelihood, and how it was climbed.
 
         Raises:
-            ValueError: an argument is out of place, a row has probability zero, a clique is too large, or a CPD is no
-                table (learn that by ``SVI``).
+            ValueError: an argument is out of place, a row has probability zero, a clique is too large, a CPD is neither
+                a table nor Gaussian (learn that by ``SVI``), or the rows leave a Gaussian node no residual.
 
         References:
             Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm. Lauritzen
@@ -261,19 +107,78 @@ class NetworkLearning(nn.Module):
                 "`num_steps` and `batch_size` must be at least 1, `num_starts` and `tolerance` not negative, got "
                 f"{num_steps}, {batch_size}, {num_starts} and {tolerance}"
             )
-        learner, rows = self._learner(batch_size), self._rows(data)
-        seen = distinct_rows(rows, weights, learner.tables)
-        hidden = (seen.rows < 0).all(0)
+        columns, count = self._seen(data)
+        weights = checked_weights(weights, count)
+        regressions = self._regressions(columns, weights)
+        found = self._fit_tables(columns, weights, pseudo_count, num_starts, num_steps, tolerance, batch_size)
+        for node, coefficients in regressions.items():
+            _set(self.cpd(node), coefficients)
+        real = self._log_likelihood_of_real(columns, weights)
+        return NetworkFit(found.log_likelihood + real, found.objective + real, found.converged, found.starts + real)
+
+    def _fit_tables(
+        self,
+        columns: Mapping[str, Tensor],
+        weights: Tensor,
+        pseudo_count: Counts,
+        num_starts: int | None,
+        num_steps: int,
+        tolerance: float,
+        batch_size: int,
+    ) -> NetworkFit:
+        """Learn the discrete nodes, if there are any."""
+        if not self.structure.nodes:
+            return NetworkFit(0.0, torch.zeros(1).double(), True, torch.zeros(1).double())
+        learner, rows = self._learner(batch_size), self._rows(columns, len(weights))
         pseudo = spread(self.structure, pseudo_count, learner.tables, "pseudo_count")
+        seen = distinct_rows(rows, weights.to(learner.tables))
+        hidden = (seen.rows < 0).all(0)
         starts = STARTS * int(hidden.any()) if num_starts is None else num_starts
         try:
-            tables, result = learner.fit(seen, pseudo, starts, num_steps, tolerance)
+            tables, found = learner.fit(seen, pseudo, starts, num_steps, tolerance)
         except ValueError:
             learner.law(learner.tables).log_evidence(rows)  # names the rows of the data, not the distinct ones
             raise
         self._take(tables)
-        found: NetworkFit = result
         return found
+
+    def _real(self) -> list[str]:
+        """Nodes that are real numbers."""
+        return [node for node in self.skeleton.nodes if node not in self.structure.index]
+
+    @torch.no_grad()
+    def _regressions(self, columns: Mapping[str, Tensor], weights: Tensor) -> dict[str, Regression]:
+        """What the Gaussian nodes that are to be learned become.
+
+        Raises:
+            ValueError: there are real nodes, and cells are missing or a CPD cannot be learned.
+        """
+        real = self._real()
+        for node in self.skeleton.nodes if real else ():
+            if node not in columns or (node not in real and (columns[node] < 0).any()):
+                raise ValueError(
+                    f"`data` must be complete where there are real nodes, got missing cells of node {node!r}: use SVI "
+                    "with `evidence_model`"
+                )
+        found = {}
+        for node in real:
+            cpd = self.cpd(node)
+            if not learned(cpd):
+                continue
+            if not isinstance(cpd, ConditionalGaussianCPD):
+                raise ValueError(f"the CPD of the real node {node!r} must be Gaussian, got {type(cpd).__name__}")
+            parents = [columns[parent] for parent in self.skeleton.parents[node]]
+            found[node] = regression(cpd, parents, columns[node], weights, node)
+        return found
+
+    @torch.no_grad()
+    def _log_likelihood_of_real(self, columns: Mapping[str, Tensor], weights: Tensor) -> float:
+        """That of the real nodes given their parents."""
+        total = 0.0
+        for node in self._real():
+            law = self.cpd(node)(*(columns[parent] for parent in self.skeleton.parents[node]))
+            total += float((law.log_prob(columns[node]) * weights).sum())
+        return total
 
     def sample_cpds(
         self,
@@ -321,19 +226,18 @@ class NetworkLearning(nn.Module):
                 "`num_samples` and `num_chains` must be at least 1 and `warmup` not negative, got "
                 f"{num_samples}, {num_chains} and {warmup}"
             )
-        learner = self._learner()
+        if self._real():
+            raise ValueError("tables of networks with real nodes are not drawn: use `fit`, or SVI with `model`")
+        learner, (columns, count) = self._learner(), self._seen(data)
         if isinstance(concentration, Mapping):
             concentration = dict.fromkeys(self.structure.nodes, 1.0) | dict(concentration)
         prior = spread(self.structure, concentration, learner.tables, "concentration")
         if not (prior > 0).all():
             raise ValueError("`concentration` must be positive")
-        seen = distinct_rows(self._rows(data), None, learner.tables)
+        seen = distinct_rows(self._rows(columns, count), learner.tables.new_ones(count))
         with torch.no_grad():
-            drawn = learner.draws(seen, prior, num_samples, num_chains, warmup).split(self.structure.sizes, -1)
-        shapes = [self.structure.table_shape(node) for node in self.structure.nodes]
-        free = [any(p.requires_grad for p in cpd.parameters()) for cpd in self._tabular()]
-        named = zip(self.structure.nodes, drawn, shapes, free, strict=True)
-        return CPDDraws(self.structure, {node: x.unflatten(-1, shape) for node, x, shape, learned in named if learned})
+            drawn = by_node(self.structure, learner.draws(seen, prior, num_samples, num_chains, warmup))
+        return CPDDraws(self.structure, {node: x for node, x in drawn.items() if learned(self.cpd(node))})
 
     def _columns(self, data: Any) -> tuple[dict[str, Tensor], int]:
         raise NotImplementedError
@@ -342,23 +246,25 @@ class NetworkLearning(nn.Module):
         """The CPD of a node."""
         raise NotImplementedError
 
-    def _rows(self, data: Any) -> Tensor:
-        """Data as state numbers (rows, nodes)."""
+    def _seen(self, data: Any) -> tuple[dict[str, Tensor], int]:
+        """Data by node, without nodes that are missing in all rows, and the number of rows, of which there are some."""
         if data is None:
             raise ValueError("`data` must hold rows, got None")
         columns, rows = self._columns(data)
         if not rows or not columns:
             raise ValueError("`data` must hold at least one row and one cell that was observed, got none")
-        missing = torch.full_like(next(iter(columns.values())), -1)
+        return columns, rows
+
+    def _rows(self, columns: Mapping[str, Tensor], count: int) -> Tensor:
+        """The discrete nodes as state numbers (rows, nodes)."""
+        missing = next(iter(columns.values())).new_full((count,), -1, dtype=torch.int64)
         return torch.stack([columns.get(node, missing) for node in self.structure.nodes], 1)
 
     def _tabular(self) -> list[TabularCPD]:
         """The tables as modules; CPDs of other kinds only where they are not learned."""
-        if len(self.structure.nodes) < len(self.skeleton.nodes):
-            raise ValueError("networks with real nodes cannot be learned from counts: use SVI with `model` and `guide`")
         cpds = [self.cpd(node) for node in self.structure.nodes]
         for node, cpd in zip(self.structure.nodes, cpds, strict=True):
-            if not isinstance(cpd, TabularCPD) and any(p.requires_grad for p in cpd.parameters()):
+            if not isinstance(cpd, TabularCPD) and learned(cpd):
                 raise ValueError(
                     f"the CPD of node {node!r} must be a TabularCPD to be learned from counts, got "
                     f"{type(cpd).__name__}: use SVI with `model` or `evidence_model`, or hold it fixed by "
@@ -370,63 +276,25 @@ class NetworkLearning(nn.Module):
         cpds = self._tabular()
         with torch.no_grad():
             tables = torch.cat([cpd.table().double().flatten() for cpd in cpds])
-        learned = torch.tensor([any(p.requires_grad for p in cpd.parameters()) for cpd in cpds])
-        free = learned[self.structure.node_of_cell].to(tables.device)
+        free = torch.tensor([learned(cpd) for cpd in cpds])[self.structure.node_of_cell].to(tables.device)
         return TableLearner(self.structure, tables, free, self.max_cells, batch_size)
 
     @torch.no_grad()
     def _take(self, tables: Tensor) -> None:
-        for cpd, table in zip(self._tabular(), tables.split(self.structure.sizes), strict=True):
-            if any(p.requires_grad for p in cpd.parameters()):
-                cpd.weight.copy_(table.view_as(cpd.weight).log())
+        for cpd, table in zip(self._tabular(), by_node(self.structure, tables).values(), strict=True):
+            if learned(cpd):
+                cpd.weight.copy_(table.log())
 
 
-def distinct_rows(rows: Tensor, weights: Tensor | None, like: Tensor) -> Seen:
-    """Equal rows taken together.
-
-    Args:
-        rows: state numbers (rows, nodes).
-        weights: of the rows, (rows,); None for one each.
-        like: a tensor of the dtype and on the device of the weights.
-
-    Raises:
-        ValueError: the weights have another shape, or one is negative or no number.
-    """
-    given = like.new_ones(len(rows)) if weights is None else weights.to(like)
-    if given.shape != (len(rows),) or not ((given >= 0) & (given < torch.inf)).all() or not given.sum() > 0:
-        raise ValueError(f"`weights` must be {len(rows)} finite numbers, none negative, not all 0")
-    kept, inverse = torch.unique(rows.to(like.device), dim=0, return_inverse=True)
-    return Seen(kept, like.new_zeros(len(kept)).index_add(0, inverse, given))
+def learned(cpd: CPD) -> bool:
+    """Whether a CPD is to be learned: its parameters require gradients."""
+    return any(p.requires_grad for p in cpd.parameters())
 
 
-def spread(structure: NetworkStructure, given: Counts, like: Tensor, name: str) -> Tensor:
-    """A number for each cell of the flattened tables.
-
-    Args:
-        structure: nodes, states, parents.
-        given: see ``Counts``.
-        like: the flattened tables.
-        name: of the argument, for messages.
-
-    Raises:
-        ValueError: a number is negative or not finite, a node unknown, or a table of another shape.
-    """
-    by_node = given if isinstance(given, Mapping) else dict.fromkeys(structure.nodes, given)
-    result = torch.zeros_like(like)
-    for node, value in by_node.items():
-        i = structure.number(node)
-        table = torch.as_tensor(value, dtype=like.dtype, device=like.device)
-        if table.dim() and table.shape != structure.table_shape(node):
-            raise ValueError(
-                f"`{name}` of node {node!r} must be a number or of shape {structure.table_shape(node)}, got "
-                f"{tuple(table.shape)}"
-            )
-        if not ((table >= 0) & (table < math.inf)).all():
-            raise ValueError(f"`{name}` of node {node!r} must be finite and not negative, got {value}")
-        result.narrow(0, structure.offsets[i], structure.sizes[i]).copy_(
-            table.expand(structure.table_shape(node)).flatten()
-        )
-    return result
+@torch.no_grad()
+def _set(cpd: CPD, coefficients: Regression) -> None:
+    for name, value in coefficients._asdict().items():
+        cpd.get_parameter(name).copy_(value)
 
 
-__all__ = ["CPDDraws", "Counts", "NetworkFit", "NetworkLearning", "TableLearner", "distinct_rows", "spread"]
+__all__ = ["CPDDraws", "NetworkLearning"]

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network import GaussianNode
+from pyro_gen.distributions.bayesian_network import structure as structures
+from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.nn import CPD, ConditionalGaussianCPD, DiscreteCPD, TabularCPD
-
-States = Mapping[str, "int | Sequence[str]"] | int | Sequence[str] | None
 
 REAL = ("a real number",)
 """Stands in for the states of real nodes where only the graph matters."""
@@ -22,29 +22,19 @@ def structure_of(
     graph: nx.DiGraph | NetworkStructure, states: States, cpds: Mapping[str, CPD | Tensor]
 ) -> NetworkStructure:
     """The structure of all nodes; numbers of states that nobody says are read off the CPDs."""
-    real = {node for node, cpd in cpds.items() if isinstance(cpd, CPD) and cpd.states is None}
-    if isinstance(graph, NetworkStructure):
-        if states is not None:
-            raise ValueError("`states` must be None where `graph` is a NetworkStructure, which has them")
-        return graph
-    if not isinstance(graph, nx.Graph):
-        raise ValueError(f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}")
-    if states is None and not nx.get_node_attributes(graph, "states"):
-        known = {node: cpd.shape[-1] for node, cpd in cpds.items() if isinstance(cpd, Tensor) and cpd.dim()}
-        known |= {node: cpd.states for node, cpd in cpds.items() if isinstance(cpd, DiscreteCPD)}
-        states = {node: known.get(node, 2) for node in graph}
-    if not real:
-        return NetworkStructure.from_graph(graph, states)
-    given = states if isinstance(states, Mapping) else dict.fromkeys(graph, states)
-    attributes = dict(graph.nodes(data="states", default=2))
-    every = {node: REAL if node in real else given.get(node) or attributes[node] for node in graph}
-    return NetworkStructure.from_graph(graph, every)
+    shown = {node: cpd.shape[-1] for node, cpd in cpds.items() if isinstance(cpd, Tensor) and cpd.dim()}
+    shown |= {node: cpd.states for node, cpd in cpds.items() if isinstance(cpd, DiscreteCPD)}
+    return structures.structure_of(graph, states, shown, dict.fromkeys(_real(cpds), REAL))
+
+
+def _real(cpds: Mapping[str, CPD | Tensor]) -> set[str]:
+    """Nodes that are real numbers."""
+    return {node for node, cpd in cpds.items() if isinstance(cpd, CPD) and cpd.states is None}
 
 
 def discrete_part(skeleton: NetworkStructure, cpds: Mapping[str, CPD | Tensor]) -> NetworkStructure:
     """The structure of the discrete nodes alone."""
-    real = {node for node, cpd in cpds.items() if isinstance(cpd, CPD) and cpd.states is None}
-    if not real:
+    if not (real := _real(cpds)):
         return skeleton
     kept = {node: states for node, states in skeleton.states.items() if node not in real}
     for node in kept:
@@ -138,4 +128,4 @@ def _table(structure: NetworkStructure, node: str, table: Tensor) -> TabularCPD:
         raise ValueError(f"the table of node {node!r} does not fit: {error}") from error
 
 
-__all__ = ["States", "column", "discrete_part", "fitting", "gaussian", "structure_of"]
+__all__ = ["column", "discrete_part", "fitting", "gaussian", "structure_of"]

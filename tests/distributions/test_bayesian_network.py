@@ -345,6 +345,14 @@ def test_batches_of_tables_are_answered_one_by_one() -> None:
     assert one.expand((3,)).marginals()[node].shape == (3, len(one.states[node]))
 
 
+def test_an_expanded_network_answers_one_case() -> None:
+    network = random_network(5, seed=1)
+    wide, evidence = network.expand(torch.Size((3, 2))), {network.nodes[0]: "0"}
+    assert torch.equal(wide.log_evidence(evidence), network.log_evidence(evidence).expand(3, 2))
+    for node, law in wide.marginals(evidence).items():
+        assert torch.equal(law, network.marginals(evidence)[node].expand(3, 2, -1))
+
+
 def test_tables_changed_in_place_are_noticed() -> None:
     network = random_network(5, seed=1)
     node = network.nodes[0]

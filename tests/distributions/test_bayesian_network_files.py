@@ -96,19 +96,21 @@ def test_a_file_by_hand(tmp_path: Path) -> None:
     torch.testing.assert_close(tables, torch.tensor([0.2, 0.8, 0.1, 0.2, 0.7, 0.5, 0.25, 0.25]).double())
 
 
-def test_variants_of_the_format_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_variants_of_the_format_are_read(ends: str, tmp_path: Path) -> None:
     """Comments, properties, quoted names, tables in one list (the own state slowest), defaults, and no commas."""
     text = """// a comment
     network "two words" { property version 1; }
     variable "the rain" { property weather is wet; type discrete[2] {yes no, "no, not"}; } /* more
     comments */ variable wet { type discrete [2] { a, b }; }
     variable third { type discrete [2] { a, b }; }
-    probability("the rain") { table 0.2 0.8; }
+    probability("the rain") {// at a mark
+    table 2e-1 .8;/* here too */}
     probability(wet | "the rain") { table 0.1 0.3 0.9 0.7; }
     probability(third | wet, the rain) { default 0.5 0.5; (a, yes no) 0.25, 0.75; }
     """
     path = tmp_path / "variants.bif"
-    path.write_text(text)
+    path.write_bytes(text.replace("\n", ends).encode())
     structure, tables = read_bif(path)
     assert structure.states["the rain"] == ("yes no", "no, not")
     expected = [0.2, 0.8, 0.1, 0.9, 0.3, 0.7, 0.25, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
@@ -136,6 +138,11 @@ def test_variants_of_the_format_are_read(tmp_path: Path) -> None:
         ("probability ( rain )", "prob ( rain )", 7, "expected 'network'"),
         ("type discrete [ 2 ]", "type continuous [ 2 ]", 3, "only discrete"),
         ("yes, no }", 'yes, "no }', 3, "quotation mark"),
+        ("0.2, 0.8;\n", "0.2, 0.8;\n  table 0.3, 0.7;\n", 9, "one table, or rows"),
+        ("  (no)", "  table 0.1, 0.1, 0.2, 0.2, 0.7, 0.7;\n  (no)", 12, "one table, or rows"),
+        ("  (no)", "  default 0.1, 0.2, 0.7;\n  default 0.1, 0.2, 0.7;\n  (no)", 13, "at most one default"),
+        ("{ yes, no };", "{ yes, no }; type discrete [ 2 ] { on, off };", 3, "comes twice"),
+        ("( wet | rain )", "( wet | rain, rain )", 10, "different variables"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(old: str, new: str, line: int, message: str, tmp_path: Path) -> None:

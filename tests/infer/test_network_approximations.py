@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -23,6 +25,7 @@ from pyro_gen.infer import (
     gibbs_marginals,
     likelihood_weighting,
 )
+from pyro_gen.infer.network.problem import Problem
 from pyro_gen.infer.network.weighting import pareto_k
 from pyro_gen.models import BayesianNetwork
 from pyro_gen.testing.networks import random_network, random_tables
@@ -252,14 +255,37 @@ def test_impossible_evidence_is_refused_with_its_rows() -> None:
         likelihood_weighting(network, num_samples=0)
 
 
+def test_no_rows_and_one_row_are_answered_as_many_are() -> None:
+    network = load("asia")
+    guide = AmortisedPosterior(network, (4,))
+    methods: list[Callable[[Tensor], Any]] = [
+        lambda rows: likelihood_weighting(network, rows, 20),
+        lambda rows: guide.marginals(rows, 20),
+        lambda rows: gibbs_marginals(network, rows, 20, 2, 2),
+        lambda rows: belief_propagation(network, rows, 2),
+    ]
+    for method in methods:
+        for count in (0, 1):
+            found = method(network.sample(count))
+            assert [x.shape for x in found.marginals.values()] == [(count, 2)] * 8
+
+
 def test_rows_are_worked_on_in_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     from pyro_gen.infer.network import weighting
 
     network = load("asia")
     evidence = some_evidence(network)
     monkeypatch.setattr(weighting, "CELLS", 2 * 8 * 500)
+    counts, plain = list[int](), weighting.weigh
+
+    def weigh(own: Problem, *rest: Any) -> weighting.Weighed:
+        counts.append(own.count)
+        return plain(own, *rest)
+
+    monkeypatch.setattr(weighting, "weigh", weigh)
     result = likelihood_weighting(network, evidence, 500)
     assert result.marginals["lung"].shape == (6, 2)
+    assert counts == [2, 2, 2]
     bad = {"lung": torch.tensor([1, 1, 1, 0]), "either": torch.tensor([-1, -1, -1, 1])}
     with pytest.raises(ValueError, match="rows 3"):
         likelihood_weighting(network, bad, 500)

@@ -129,6 +129,30 @@ def test_queries_follow_the_parameters() -> None:
     assert model.float().marginals()[node].dtype == torch.float32
 
 
+def test_queries_follow_a_parameter_that_was_replaced_and_the_mode_of_a_network_with_dropout() -> None:
+    model = BayesianNetwork(nx.DiGraph([("a", "b")]))
+    for p in (0.1, 0.2, 0.3, 0.4):  # the one in between frees the place of the last one that was asked
+        model.cpds[0] = nn.TabularCPD(torch.tensor([0.5, 0.5]).double())
+        model.cpds[0] = nn.TabularCPD(torch.tensor([p, 1 - p]).double())
+        assert model.marginals()["a"][0].item() == pytest.approx(p)
+    network = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 2)).double()
+    noisy = BayesianNetwork(nx.DiGraph([("a", "b")]), {"b": nn.NeuralCPD([2], 2, network)})
+    noisy.marginals()
+    law = noisy.eval().marginals()["b"]
+    torch.testing.assert_close(law, noisy().marginals()["b"].detach())
+
+
+def test_learning_steps_work_on_batches_in_which_nothing_was_observed() -> None:
+    model = asia_like()
+    log = model.log_evidence(torch.full((3, 8), -1))
+    assert log.tolist() == [0, 0, 0]
+    log.sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+    assert model.log_evidence().requires_grad
+    with torch.no_grad():
+        assert not model.log_evidence().requires_grad
+
+
 def test_evidence_has_gradients_in_every_kind_of_cpd() -> None:
     graph = nx.DiGraph([("a", "c"), ("b", "c"), ("a", "d"), ("c", "d"), ("c", "e"), ("b", "e")])
     cpds: dict[str, nn.DiscreteCPD | Tensor] = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -128,6 +130,25 @@ def test_rows_with_different_missing_cells_are_answered_in_one_call() -> None:
     )
 
 
+def test_arrays_lists_flags_and_no_rows_are_evidence_too() -> None:
+    model = mixed_network()
+    b, x = torch.tensor([0, 1, -1]), torch.tensor([0.1, math.nan, 0.3]).double()
+    expected = model.log_evidence({"b": b, "x": x})
+    flags = torch.tensor([[True, False], [False, True], [True, True]])
+    for one, other in ((b.numpy(), x.numpy()), (b.tolist(), x.tolist()), (flags, x), (flags.double(), x)):
+        torch.testing.assert_close(model.log_evidence({"b": one, "x": other}), expected)
+        assert model.sample_posterior({"b": one, "x": 0.1}, 4)["z"].shape == (4, 3)
+    either = {"b": torch.tensor([True, True]), "x": x}  # one flag a state: no rows
+    torch.testing.assert_close(model.log_evidence(either), model.log_evidence({"x": x}))
+    assert model.sample_posterior(either, 4)["z"].shape == (4, 3)
+    nothing = torch.zeros(0)
+    assert model.log_evidence({"x": nothing, "b": nothing.long()}).shape == (0,)
+    assert model.marginals({"x": nothing}, ["b", "z"])["b"].shape == (0, 2)
+    for bad, message in (({"x": "much"}, "finite number"), (torch.zeros(2, 6), "must be a mapping")):
+        with pytest.raises(ValueError, match=message):
+            model.log_evidence(bad)
+
+
 def test_gradients_of_the_evidence_are_those_of_finite_differences() -> None:
     model = mixed_network()
     parameters = dict(model.named_parameters())
@@ -188,6 +209,91 @@ def test_a_purely_gaussian_network_learns_and_answers() -> None:
     svi = SVI(model.evidence_model, model.guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
     losses = [svi.step({"x": x, "y": 3 * x + 1}) for _ in range(30)]
     assert losses[-1] < losses[0]
+
+
+def regressed(parents: list[np.ndarray], value: np.ndarray, weights: np.ndarray) -> list[float]:
+    """Weights, bias and log scale by numpy's weighted least squares."""
+    design = np.stack([*parents, np.ones_like(value)], 1)
+    root = np.sqrt(weights)
+    found = np.linalg.lstsq(design * root[:, None], value * root, rcond=None)[0]
+    residual = value - design @ found
+    return [*found, 0.5 * math.log((weights * residual**2).sum() / weights.sum())]
+
+
+def test_fitted_gaussian_nodes_are_regressions_in_every_configuration_and_tables_are_frequencies() -> None:
+    model = mixed_network()
+    model.cpd("c").requires_grad_(False)
+    before = copy.deepcopy(model.cpd("c").state_dict())
+    data = model.sample_posterior(num_samples=200)
+    weights = torch.rand(200).double() * (torch.rand(200) < 0.9)
+    found = model.fit(data, weights=weights)
+    kept = {node: x.numpy() for node, x in data.items()}
+    w = weights.numpy()
+    for b in range(2):
+        rows = kept["b"] == b
+        cpd = model.cpd("y")
+        assert isinstance(cpd, ConditionalGaussianCPD)
+        own = [cpd.weight[b, 0].item(), cpd.bias[b].item(), cpd.log_scale[b].item()]
+        assert own == pytest.approx(regressed([kept["x"][rows]], kept["y"][rows], w[rows]), abs=1e-10)
+        assert model._discrete().table("b")[0, b].item() == pytest.approx(
+            w[rows & (kept["a"] == 0)].sum() / w[kept["a"] == 0].sum()
+        )
+    for a in range(3):
+        rows, cpd = kept["a"] == a, model.cpd("x")
+        assert isinstance(cpd, ConditionalGaussianCPD)
+        assert [cpd.bias[a].item(), cpd.log_scale[a].item()] == pytest.approx(regressed([], kept["x"][rows], w[rows]))
+    cpd = model.cpd("z")
+    assert isinstance(cpd, LinearGaussianCPD)
+    own = [*cpd.weight.tolist(), cpd.bias.item(), cpd.log_scale.item()]
+    assert own == pytest.approx(regressed([kept["x"], kept["y"]], kept["z"], w), abs=1e-10)
+    assert all(torch.equal(x, before[name]) for name, x in model.cpd("c").state_dict().items())
+    assert found.log_likelihood == pytest.approx((model.log_evidence(data) * weights).sum().item(), rel=1e-10)
+    for parameter in model.parameters():
+        parameter.grad = None
+    (model.log_evidence(data) * weights).sum().backward()
+    slopes = [p.grad.abs().max().item() for p in model.parameters() if p.grad is not None and p.numel()]
+    assert max(slopes) < 1e-8  # a maximum
+
+
+def test_a_fit_leaves_alone_what_the_rows_say_nothing_of_and_fixed_nodes() -> None:
+    graph = nx.DiGraph([("d", "x"), ("x", "y")])
+    cpds = {"x": ConditionalGaussianCPD([3], torch.tensor([7.0, 8.0, 9.0])), "y": LinearGaussianCPD([2.0], scale=3.0)}
+    model = BayesianNetwork(graph, cpds, states={"d": 3, "x": 1, "y": 1})
+    cpds["y"].requires_grad_(False)
+    x = torch.tensor([1.0, 2.0, 6.0, 8.0])
+    found = model.fit({"d": torch.tensor([0, 0, 2, 2]), "x": x, "y": torch.zeros(4)})
+    assert cpds["x"].bias.tolist() == pytest.approx([1.5, 8.0, 7.0])
+    assert cpds["x"].log_scale.exp().tolist() == pytest.approx([0.5, 1.0, 1.0])
+    assert cpds["y"].weight.item() == 2.0
+    laws = dist.Normal(2 * x, 3.0), dist.Normal(torch.tensor([1.5, 1.5, 7.0, 7.0]), torch.tensor([0.5, 0.5, 1.0, 1.0]))
+    real = sum(law.log_prob(value).sum() for law, value in zip(laws, (torch.zeros(4), x), strict=True))
+    assert found.log_likelihood == pytest.approx(float(real) + 4 * math.log(0.5), rel=1e-6)
+    only = BayesianNetwork(nx.DiGraph([("x", "y")]), {"x": LinearGaussianCPD(), "y": LinearGaussianCPD([0.0])})
+    only.fit({"x": x + 1e6, "y": 3 * x + torch.tensor([0.1, -0.1, -0.1, 0.1])})  # far from zero, where squares cancel
+    cpd = only.cpd("y")
+    assert isinstance(cpd, LinearGaussianCPD)
+    assert cpd.weight.item() == pytest.approx(3.0, abs=0.1)
+
+
+def test_data_that_gaussian_nodes_cannot_be_fitted_to_are_refused_and_nothing_changes() -> None:
+    model = mixed_network()
+    data = model.sample_posterior(num_samples=30)
+    before = copy.deepcopy(model.state_dict())
+    holes = data["b"].masked_fill(torch.arange(30) == 3, -1)
+    for bad, message in (
+        ({**data, "b": holes}, "must be complete .* node 'b'"),
+        ({**data, "x": None}, "must be complete .* node 'x'"),
+        ({**data, "x": data["x"].masked_fill(torch.arange(30) == 3, math.nan)}, "finite floats"),
+        ({**data, "z": data["x"] + 1}, "'z' has no maximum .* leave no residual"),
+        ({node: x[:1] for node, x in data.items()}, "no maximum .* the 1 rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(bad)
+    with pytest.raises(ValueError, match="`weights` must be 30"):
+        model.fit(data, weights=torch.ones(3))
+    with pytest.raises(ValueError, match="real nodes are not drawn"):
+        model.sample_cpds(data)
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
 
 def test_what_is_not_supported_says_so() -> None:

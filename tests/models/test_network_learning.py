@@ -92,6 +92,17 @@ def test_complete_rows_give_relative_frequencies(pseudo: float) -> None:
     assert result.log_likelihood == pytest.approx(learned.log_prob(data).sum().item())
 
 
+def test_rows_are_counted_in_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyro_gen.distributions.bayesian_network import tables
+
+    structure = random_structure(5, 2, states=(2, 3), seed=0)
+    rows, weights = torch.stack([torch.randint(k, (50,)) for k in structure.cardinalities], 1), torch.rand(50).double()
+    whole = tables.counts_of(structure, rows, weights)
+    assert whole.sum() == pytest.approx(5 * weights.sum().item())
+    monkeypatch.setattr(tables, "BLOCK", 7 * structure.cell_indices[0].numel())
+    torch.testing.assert_close(tables.counts_of(structure, rows, weights), whole)
+
+
 def test_weights_count_rows_and_pseudo_counts_may_differ_by_node() -> None:
     model = random_model(1)
     data = model.sample(30)
@@ -317,4 +328,6 @@ def test_data_that_cannot_be_learned_from_are_refused() -> None:
     with pytest.raises(ValueError, match="TabularCPD"):
         BayesianNetwork(nx.DiGraph([("a", "b")]), {"b": NeuralCPD([2], 2)}).fit(torch.zeros(1, 2).long())
     with pytest.raises(ValueError, match="real nodes"):
-        BayesianNetwork(nx.DiGraph([("a", "b")]), {"a": LinearGaussianCPD(), "b": LinearGaussianCPD([1.0])}).fit({})
+        BayesianNetwork(
+            nx.DiGraph([("a", "b")]), {"a": LinearGaussianCPD(), "b": LinearGaussianCPD([1.0])}
+        ).sample_cpds({})

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,10 +17,10 @@ from torch import Tensor
 
 from pyro_gen._files import replacing
 from pyro_gen.distributions.bayesian_network.network_file import (
+    Draft,
     FileError,
     NetworkFile,
     PathLike,
-    assembled,
     check_row,
     probability,
     read_text,
@@ -31,7 +30,7 @@ from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import named_rows
 
 TOKEN = re.compile(
-    r"""(?P<space>\s+|(?<!\S)//[^\n]*|(?<!\S)/\*.*?\*/)|(?P<quoted>"(?:[^"\\\n]|\\.)*")|(?P<mark>[{}()\[\]|,;])"""
+    r"""(?P<space>\s+|//[^\n]*|/\*.*?\*/)|(?P<quoted>"(?:[^"\\\n]|\\.)*")|(?P<mark>[{}()\[\]|,;])"""
     r"""|(?P<word>[^\s{}()\[\]|,;"]+)""",
     re.DOTALL,
 )
@@ -156,21 +155,16 @@ def read_bif(path: PathLike, normalize: bool = True) -> NetworkFile:
         FileNotFoundError: there is no such file.
     """
     reader = Reader(path)
-    states: dict[str, list[str]] = {}
-    parents: dict[str, list[str]] = {}
-    tables: dict[str, Tensor] = {}
+    draft = Draft(path)
     while not reader.ended:
         kind = reader.expect("network", "variable", "probability")
         if kind.text == "network":
             _skip_network(reader)
         elif kind.text == "variable":
-            _read_variable(reader, states)
+            _read_variable(reader, draft)
         else:
-            _read_table(reader, states, parents, tables)
-    for node in states:
-        if node not in tables:
-            raise FileError(path, reader.last_line, f"variable {node!r} has no probabilities: is the file cut off?")
-    return assembled(path, states, parents, tables, normalize)
+            _read_table(reader, draft)
+    return draft.network(normalize, reader.last_line)
 
 
 def _skip_network(reader: Reader) -> None:
@@ -180,10 +174,8 @@ def _skip_network(reader: Reader) -> None:
         pass
 
 
-def _read_variable(reader: Reader, states: dict[str, list[str]]) -> None:
+def _read_variable(reader: Reader, draft: Draft) -> None:
     name = reader.name("the name of a variable")
-    if name.text in states:
-        raise FileError(reader.path, name.line, f"variable {name.text!r} comes twice")
     reader.expect("{")
     while (token := reader.expect("type", "property", "}")).text != "}":
         if token.text == "property":
@@ -200,55 +192,51 @@ def _read_variable(reader: Reader, states: dict[str, list[str]]) -> None:
         if str(len(names)) != count.text:
             message = f"variable {name.text!r} is said to have {count.text} states, got {len(names)}"
             raise FileError(reader.path, count.line, message)
-        if len(set(names)) < len(names):
-            raise FileError(reader.path, count.line, f"variable {name.text!r} has the same state twice")
-        states[name.text] = names
-    if name.text not in states:
+        draft.add_variable(name.text, names, name.line, count.line)
+    if name.text not in draft.states:
         raise FileError(reader.path, name.line, f"variable {name.text!r} has no type")
 
 
-def _read_table(
-    reader: Reader, states: Mapping[str, list[str]], parents: dict[str, list[str]], tables: dict[str, Tensor]
-) -> None:
+def _read_table(reader: Reader, draft: Draft) -> None:
     reader.expect("(")
     name = reader.name("the name of a variable")
     given = reader.names("the name of a parent", ")") if reader.expect("|", ")").text == "|" else []
-    for token in (name, *given):
-        if token.text not in states:
-            raise FileError(reader.path, token.line, f"there is no variable {token.text!r}")
-    if name.text in tables:
-        raise FileError(reader.path, name.line, f"the probabilities of {name.text!r} come twice")
-    parents[name.text] = [token.text for token in given]
-    tables[name.text] = _Table(reader, name, [states[token.text] for token in given], states[name.text]).read()
+    parents = [token.text for token in given]
+    shape = draft.add_family(name.text, parents, name.line)
+    draft.tables[name.text] = _Table(reader, name, [draft.states[parent] for parent in parents], shape).read()
 
 
 class _Table:
     """The block of one variable's probabilities."""
 
-    def __init__(self, reader: Reader, name: Token, given: Sequence[Sequence[str]], states: Sequence[str]) -> None:
-        self.reader, self.name, self.given, self.states = reader, name, given, states
-        self.shape = [*map(len, given), len(states)]
+    def __init__(self, reader: Reader, name: Token, given: Sequence[Sequence[str]], shape: list[int]) -> None:
+        self.reader, self.name, self.given, self.shape = reader, name, given, shape
         self.rows: dict[tuple[int, ...], list[float]] = {}
         self.default: list[float] | None = None
+        self.whole: Tensor | None = None
 
     def read(self) -> Tensor:
         self.reader.expect("{")
-        whole: Tensor | None = None
         while (token := self.reader.expect("table", "default", "property", "(", "}")).text != "}":
             if token.text == "property":
                 self.reader.skip_statement()
-            elif token.text == "table":
-                whole = self._whole()
+                continue
+            others = {"table": self.rows or self.default, "default": self.default, "(": None}[token.text]
+            if others or self.whole is not None:
+                message = f"{self.name.text!r} must have one table, or rows and at most one default, got more"
+                raise FileError(self.reader.path, token.line, message)
+            if token.text == "table":
+                self.whole = self._whole()
             elif token.text == "default":
                 self.default = self._row()
             else:
                 self._given_row(token.line)
-        return self._assembled() if whole is None else whole
+        return self._assembled() if self.whole is None else self.whole
 
     def _row(self) -> list[float]:
         row, line = self.reader.numbers()
-        if len(row) != len(self.states):
-            message = f"a row of {self.name.text!r} must have {len(self.states)} probabilities, got {len(row)}"
+        if len(row) != self.shape[-1]:
+            message = f"a row of {self.name.text!r} must have {self.shape[-1]} probabilities, got {len(row)}"
             raise FileError(self.reader.path, line, message)
         check_row(self.reader.path, line, self.name.text, row)
         return row
@@ -256,13 +244,7 @@ class _Table:
     def _whole(self) -> Tensor:
         """All numbers in one list, in which the own state changes slowest."""
         numbers, line = self.reader.numbers()
-        if len(numbers) != math.prod(self.shape):
-            message = f"the table of {self.name.text!r} must have {math.prod(self.shape)} numbers, got {len(numbers)}"
-            raise FileError(self.reader.path, line, message)
-        table = table_of(numbers, [self.shape[-1], *self.shape[:-1]]).movedim(0, -1)
-        for row in table.reshape(-1, self.shape[-1]).tolist():
-            check_row(self.reader.path, line, self.name.text, row)
-        return table
+        return table_of(self.reader.path, line, self.name.text, numbers, self.shape, own_first=True)
 
     def _given_row(self, line: int) -> None:
         names = self.reader.names("the state of a parent", ")")

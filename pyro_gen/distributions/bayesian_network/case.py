@@ -11,9 +11,7 @@ from torch.nn.functional import one_hot
 
 from pyro_gen.distributions.bayesian_network.elimination import Rows
 from pyro_gen.distributions.bayesian_network.evidence import Observed
-
-NAMED = 10
-"""Rows that an error message names."""
+from pyro_gen.distributions.bayesian_network.messages import refuse_rows
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,7 @@ class Case:
             ValueError: evidence has probability zero; it names the rows.
         """
         impossible = log.detach() == -torch.inf
-        if not impossible.any():
-            return
-        if self.observed.rows is None:
-            raise ValueError("the evidence is impossible: its probability is zero")
-        rows = (impossible if self.inverse is None else impossible[self.inverse]).nonzero().flatten().tolist()
-        named = ", ".join(map(str, rows[:NAMED])) + (f", ... ({len(rows)} rows)" if len(rows) > NAMED else "")
-        raise ValueError(f"the evidence is impossible, its probability is zero, in rows {named}")
+        refuse_rows(impossible if self.inverse is None else impossible[self.inverse], self.observed.rows is None)
 
     def finish(self, log: Tensor) -> Tensor:
         """Log probabilities of the given rows, or of the one case; checked."""
@@ -102,7 +94,7 @@ def stack(answers: list[Any], batch: Size, expanded: Size) -> Any:
     if isinstance(answers[0], dict):
         return {key: stack([answer[key] for answer in answers], batch, expanded) for key in answers[0]}
     rest = answers[0].shape
-    return torch.stack(answers).view(*batch, *rest).expand(*expanded, *rest)
+    return torch.stack(answers).view((*batch, *rest)).expand((*expanded, *rest))
 
 
 __all__ = ["Case", "stack"]

@@ -27,6 +27,7 @@ from pyro_gen.distributions.bayesian_network.elimination import (
 )
 from pyro_gen.distributions.bayesian_network.plan import Plan
 from pyro_gen.distributions.bayesian_network.structure import NetworkStructure, Query
+from pyro_gen.distributions.bayesian_network.tables import by_node
 
 REMEMBERED = 512
 """Prepared plans that are kept."""
@@ -262,10 +263,7 @@ class Engine:
 
     def tables(self, flat: Tensor) -> list[Tensor]:
         """The table of each node."""
-        structure = self.structure
-        parts = flat.split(structure.sizes, -1)
-        shapes = [[structure.cardinalities[j] for j in family] for family in structure.families]
-        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return list(by_node(self.structure, flat).values())
 
 
 def _next(flat: Tensor) -> tuple[Semiring, Tensor]:

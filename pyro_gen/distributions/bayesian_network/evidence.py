@@ -107,6 +107,7 @@ def _read(structure: NetworkStructure, node: str, value: Any, like: Tensor) -> t
         raise ValueError(f"states of node {node!r} must be integers of shape (rows,), got {value.dtype} {shape}")
     if value.dim() == 0:
         return _number(node, int(value), len(states)), None
+    value = value.long()
     if value.numel() and (value.min() < -1 or value.max() >= len(states)):
         bad = (value < -1) | (value >= len(states))
         row = int(bad.nonzero()[0])
@@ -114,7 +115,7 @@ def _read(structure: NetworkStructure, node: str, value: Any, like: Tensor) -> t
             f"states of node {node!r} must be from 0 to {len(states) - 1}, or -1 where missing, got "
             f"{int(value[row])} in row {row}"
         )
-    return value.long(), len(value)
+    return value, len(value)
 
 
 def _number(node: str, value: int, states: int) -> int:

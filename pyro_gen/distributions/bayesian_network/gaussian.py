@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions.bayesian_network.elimination import log_sum_exp
+from pyro_gen.distributions.bayesian_network.elimination import log_sum_exp, safe_log
+from pyro_gen.distributions.bayesian_network.messages import refuse_rows
 from pyro_gen.distributions.bayesian_network.network import BayesianNetwork
 from pyro_gen.distributions.bayesian_network.tables import draw
 
@@ -166,24 +168,21 @@ class ConditionalGaussianNetwork:
 
     def _parse(self, evidence: Mapping[str, Any] | None) -> _Seen:
         example = next(iter(self.gaussians.values())).bias
+        if evidence is not None and not isinstance(evidence, Mapping):
+            raise ValueError(
+                "`evidence` must be a mapping from nodes to what is observed where there are real nodes, got "
+                f"{type(evidence).__name__}"
+            )
         discrete, real = dict[str, Any](), dict[int, Tensor]()
         for node, value in (evidence or {}).items():
             self._check(node)
             if value is None:
                 continue
             if node in self.states:
-                discrete[node] = value
-                continue
-            number = torch.as_tensor(value, dtype=example.dtype, device=example.device)
-            if number.dim() > 1 or number.isinf().any():
-                raise ValueError(f"evidence on real node {node!r} must be a finite number or (rows,), got {value}")
-            real[list(self.gaussians).index(node)] = number
-        counts = {len(x) for x in real.values() if x.dim()}
-        counts |= {
-            len(x)
-            for x in discrete.values()
-            if isinstance(x, Tensor) and x.dim() == (2 if x.is_floating_point() else 1)
-        }
+                discrete[node] = _plain(value, example)
+            else:
+                real[list(self.gaussians).index(node)] = _numbers(node, value, example)
+        counts = {len(x) for x in real.values() if x.dim()} | {len(x) for x in discrete.values() if _has_rows(x)}
         if len(counts) > 1:
             raise ValueError(f"all evidence must have the same number of rows, got {sorted(counts)}")
         rows = next(iter(counts), None)
@@ -233,8 +232,8 @@ class ConditionalGaussianNetwork:
             return example.new_zeros(1, rows)
         log = self.discrete.log_evidence(seen.discrete)
         law = self.discrete.joint_marginal(parents, seen.discrete) if parents else torch.ones_like(log)
-        law = law.reshape(*log.shape, -1)
-        logs = torch.where(law > 0, torch.where(law > 0, law, 1.0).log(), -torch.inf) + log.unsqueeze(-1)
+        law = law.reshape(*log.shape, math.prod(len(self.states[parent]) for parent in parents))
+        logs = safe_log(law) + log.unsqueeze(-1)
         return logs.reshape(-1, logs.shape[-1]).expand(rows, -1).mT
 
     def _moments(self, parents: Sequence[str], states: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -263,7 +262,11 @@ class ConditionalGaussianNetwork:
 
     def _conditional(self, mean: Tensor, covariance: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log density of the observed, (configurations, rows), and means and variances of all given them."""
-        patterns, inverse = torch.unique(~values.isnan(), dim=0, return_inverse=True)
+        seen = (
+            ~values.isnan() if len(values) else torch.zeros(1, values.shape[1], dtype=torch.bool)
+        )  # no rows, no pattern
+        patterns, inverse = torch.unique(seen, dim=0, return_inverse=True)
+        inverse = inverse[: len(values)]
         parts, order = [], []
         for k, pattern in enumerate(patterns):
             rows = (inverse == k).nonzero().squeeze(1)
@@ -287,7 +290,7 @@ class ConditionalGaussianNetwork:
         if node in parents:
             shape = [len(self.states[parent]) for parent in parents]
             law = weights.mT.reshape(rows, *shape).movedim(1 + parents.index(node), -1)
-            law = law.reshape(rows, -1, law.shape[-1]).sum(1)
+            law = law.reshape(rows, law.shape[1:-1].numel(), law.shape[-1]).sum(1)
         else:
             joint = network.joint_marginal((*parents, node), seen.discrete)
             joint = joint.reshape(-1, weights.shape[0], len(self.states[node]))
@@ -307,7 +310,6 @@ class ConditionalGaussianNetwork:
         evidence = {node: _repeated(value, drawn.shape) for node, value in seen.discrete.items()}
         evidence |= {parent: states[parent][drawn].flatten() for parent in parents}
         if not any(isinstance(x, Tensor) for x in evidence.values()):
-            evidence[self.discrete.nodes[0]] = evidence.get(self.discrete.nodes[0], None)
             single = self.discrete.sample_posterior(evidence, drawn.numel())
             return {node: x.view(drawn.shape) for node, x in single.items()}
         return {node: x[0].view(drawn.shape) for node, x in self.discrete.sample_posterior(evidence, 1).items()}
@@ -330,10 +332,7 @@ class ConditionalGaussianNetwork:
         return dict(zip(self.gaussians, prior.unbind(-1), strict=True))
 
     def _finished(self, log: Tensor, seen: _Seen) -> Tensor:
-        impossible = (log.detach() == -torch.inf).nonzero().flatten().tolist()
-        if impossible:
-            where = "" if seen.rows is None else f", in rows {', '.join(map(str, impossible[:10]))}"
-            raise ValueError(f"the evidence is impossible, its probability is zero{where}")
+        refuse_rows(log.detach() == -torch.inf, seen.rows is None)
         return log[0] if seen.rows is None else log
 
 
@@ -354,11 +353,34 @@ def _given(mean: Tensor, covariance: Tensor, values: Tensor, seen: Tensor) -> tu
     return log, moved, left.unsqueeze(1).expand(count, rows, width)
 
 
+def _plain(value: Any, like: Tensor) -> Any:
+    """Evidence on a discrete node, with arrays as tensors and flags as likelihoods."""
+    if isinstance(value, np.ndarray) or (
+        isinstance(value, list | tuple) and not any(isinstance(x, str) for x in value)
+    ):
+        value = torch.as_tensor(value)
+    return value.to(like.dtype) if isinstance(value, Tensor) and value.dtype == torch.bool else value
+
+
+def _numbers(node: str, value: Any, like: Tensor) -> Tensor:
+    """Evidence on a real node, () or (rows,), NaN where missing."""
+    try:
+        number = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"evidence on real node {node!r} must be a finite number or (rows,), got {value!r}") from error
+    if number.dim() > 1 or number.isinf().any():
+        raise ValueError(f"evidence on real node {node!r} must be a finite number or (rows,), got {value}")
+    return number
+
+
+def _has_rows(value: Any) -> bool:
+    """Whether plain evidence on a discrete node is about rows, not one case."""
+    return isinstance(value, Tensor) and value.dim() == (2 if value.is_floating_point() else 1)
+
+
 def _repeated(value: Any, shape: torch.Size) -> Any:
     """Evidence of rows as evidence of (draws, rows), flattened."""
-    if not isinstance(value, Tensor) or value.dim() == 0 or (value.dim() == 1 and value.is_floating_point()):
-        return value
-    return value.expand(shape[0], *value.shape).flatten(0, 1)
+    return value.expand(shape[0], *value.shape).flatten(0, 1) if _has_rows(value) else value
 
 
 __all__ = ["MAX_CONFIGURATIONS", "ConditionalGaussianNetwork", "GaussianNode"]

@@ -15,7 +15,7 @@ from pyro_gen.distributions.bayesian_network.case import Case, stack
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
 from pyro_gen.distributions.bayesian_network.engine import Engine
 from pyro_gen.distributions.bayesian_network.evidence import Evidence, distinct, parse, split
-from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
+from pyro_gen.distributions.bayesian_network.structure import NetworkStructure, States, structure_of
 from pyro_gen.distributions.bayesian_network.tables import (
     ConditionalTables,
     NetworkStates,
@@ -32,8 +32,6 @@ ENUMERABLE = 2**20
 """Up to how many states are listed."""
 MAX_CELLS = 10**8
 """Cells of the largest clique that is worked on by default."""
-
-States = Mapping[str, "int | Sequence[str]"] | int | Sequence[str] | None
 
 
 class BayesianNetwork(Expandable):
@@ -93,7 +91,8 @@ class BayesianNetwork(Expandable):
         max_cells: int = MAX_CELLS,
         validate_args: bool | None = None,
     ) -> None:
-        self.structure = _structure(graph, states, tables)
+        shown = {node: x.shape[-1] for node, x in tables.items() if x.dim()} if isinstance(tables, Mapping) else {}
+        self.structure = structure_of(graph, states, shown)
         self.tables = tables if isinstance(tables, Tensor) else flatten(self.structure, tables)
         check_flat(self.structure, self.tables)
         if max_cells < 1:
@@ -245,7 +244,10 @@ class BayesianNetwork(Expandable):
         """
 
         def one(engine: Engine, case: Case) -> Tensor:
-            return case.finish(engine.joint(case.rows, ())[1])
+            log = case.finish(engine.joint(case.rows, ())[1])
+            if self.tables.requires_grad and not log.requires_grad:  # nothing was observed: constant, its gradient 0
+                log = log + 0.0 * engine.flat.sum() if torch.is_grad_enabled() else log
+            return log
 
         result: Tensor = self._each(one, evidence)
         return result
@@ -469,21 +471,6 @@ class BayesianNetwork(Expandable):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_engines": []}
-
-
-def _structure(
-    graph: nx.DiGraph | NetworkStructure, states: States, tables: Mapping[str, Tensor] | Tensor
-) -> NetworkStructure:
-    """The structure; numbers of states that nobody says are read off the tables."""
-    if isinstance(graph, NetworkStructure):
-        if states is not None:
-            raise ValueError("`states` must be None where `graph` is a NetworkStructure, which has them")
-        return graph
-    if not isinstance(graph, nx.Graph):
-        raise ValueError(f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}")
-    if states is None and isinstance(tables, Mapping) and not nx.get_node_attributes(graph, "states"):
-        states = {node: tables[node].shape[-1] if node in tables else 2 for node in graph}
-    return NetworkStructure.from_graph(graph, states)
 
 
 __all__ = ["MAX_CELLS", "BayesianNetwork"]

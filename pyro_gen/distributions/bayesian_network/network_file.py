@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,39 +71,110 @@ def check_row(path: PathLike, line: int | None, node: str, row: Sequence[float])
         raise FileError(path, line, f"a row of node {node!r} must sum to 1 up to 1e-5, got {numbers} = {sum(row):.8g}")
 
 
-def assembled(
-    path: PathLike,
-    states: Mapping[str, Sequence[str]],
-    parents: Mapping[str, Sequence[str]],
-    tables: Mapping[str, Tensor],
-    normalize: bool,
-) -> NetworkFile:
-    """A network from the parts of a file.
+def table_of(
+    path: PathLike, line: int | None, node: str, values: Sequence[float], shape: Sequence[int], own_first: bool = False
+) -> Tensor:
+    """A node's probabilities as its table, float64.
 
     Args:
         path: of the file, for errors.
-        states: names of states by node.
-        parents: parents by node.
-        tables: tables by node.
-        normalize: whether to divide rows by their sums.
+        line: where the numbers begin.
+        node: the node's name.
+        values: the numbers.
+        shape: states of each parent, own states.
+        own_first: whether the own state changes slowest in ``values``, not fastest.
 
     Raises:
-        FileError: the parts do not make a network.
+        FileError: they are too few or too many, or a row does not sum to one.
     """
-    if not states:
-        raise FileError(path, None, "the file has no variables")
-    try:
-        structure = NetworkStructure(states, parents)
-        flat = flatten(structure, tables)
-        check_rows(structure, flat)
-    except ValueError as error:
-        raise FileError(path, None, str(error)) from error
-    return NetworkFile(structure, normalized(structure, flat) if normalize else flat)
+    if len(values) != math.prod(shape):
+        raise FileError(path, line, f"the table of {node!r} must have {math.prod(shape)} numbers, got {len(values)}")
+    table = torch.tensor(values, dtype=torch.float64)
+    table = table.view(shape[-1], *shape[:-1]).movedim(0, -1) if own_first else table.view(*shape)
+    for row in table.reshape(-1, shape[-1]).tolist():
+        check_row(path, line, node, row)
+    return table
 
 
-def table_of(values: Sequence[float], shape: Sequence[int]) -> Tensor:
-    """Numbers as a float64 tensor of some shape."""
-    return torch.tensor(values, dtype=torch.float64).view(*shape)
+class Draft:
+    """A network of which a reader has found some parts, each checked when it comes.
+
+    Args:
+        path: of the file, for errors.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = path
+        self.states: dict[str, Sequence[str]] = {}
+        self.parents: dict[str, Sequence[str]] = {}
+        self.tables: dict[str, Tensor] = {}
+
+    def add_variable(
+        self, name: str, states: Sequence[str], line: int | None = None, states_line: int | None = None
+    ) -> None:
+        """Enter a variable.
+
+        Args:
+            name: its name.
+            states: names of its states.
+            line: where its name stands.
+            states_line: where they stand.
+
+        Raises:
+            FileError: it or one of its states comes twice.
+        """
+        if name in self.states:
+            raise FileError(self.path, line, f"variable {name!r} comes twice")
+        if len(set(states)) < len(states):
+            raise FileError(self.path, states_line, f"variable {name!r} has the same state twice")
+        self.states[name] = states
+
+    def add_family(self, name: str, parents: Sequence[str], line: int | None = None) -> list[int]:
+        """Enter a variable's parents.
+
+        Args:
+            name: the variable.
+            parents: in the order of its table.
+            line: where they stand.
+
+        Returns:
+            The shape of its table: states of each parent, own states.
+
+        Raises:
+            FileError: a variable is unknown, or its parents or one of them come twice.
+        """
+        for other in (name, *parents):
+            if other not in self.states:
+                raise FileError(self.path, line, f"there is no variable {other!r}")
+        if name in self.parents:
+            raise FileError(self.path, line, f"the probabilities of {name!r} come twice")
+        if len({name, *parents}) <= len(parents):
+            raise FileError(self.path, line, f"{name!r} and its parents must be different variables, got {parents}")
+        self.parents[name] = parents
+        return [len(self.states[other]) for other in (*parents, name)]
+
+    def network(self, normalize: bool, last_line: int | None = None) -> NetworkFile:
+        """The network, complete.
+
+        Args:
+            normalize: whether to divide rows by their sums.
+            last_line: of the file.
+
+        Raises:
+            FileError: the parts do not make a network.
+        """
+        if not self.states:
+            raise FileError(self.path, None, "the file has no variables")
+        if missing := [node for node in self.states if node not in self.tables]:
+            message = f"variable {missing[0]!r} has no probabilities: is the file cut off?"
+            raise FileError(self.path, last_line, message)
+        try:
+            structure = NetworkStructure(self.states, self.parents)
+            flat = flatten(structure, self.tables)
+            check_rows(structure, flat)
+        except ValueError as error:
+            raise FileError(self.path, None, str(error)) from error
+        return NetworkFile(structure, normalized(structure, flat) if normalize else flat)
 
 
-__all__ = ["FileError", "NetworkFile", "PathLike", "assembled", "check_row", "probability", "read_text", "table_of"]
+__all__ = ["Draft", "FileError", "NetworkFile", "PathLike", "check_row", "probability", "read_text", "table_of"]

@@ -13,10 +13,15 @@ import networkx as nx
 import torch
 from torch import Tensor
 
+from pyro_gen.distributions.bayesian_network.messages import some
 from pyro_gen.distributions.bayesian_network.plan import Plan, make_plan
 
 PLANS = 512
 """Elimination plans that a structure remembers, the latest ones."""
+
+
+States = Mapping[str, "int | Sequence[str]"] | int | Sequence[str] | None
+"""Names of states or how many there are, for all nodes or by node; None where something else says them."""
 
 
 class Query(NamedTuple):
@@ -71,9 +76,7 @@ class NetworkStructure:
         self._plans: dict[Query, Plan] = {}
 
     @classmethod
-    def from_graph(
-        cls, graph: nx.DiGraph, states: Mapping[str, int | Sequence[str]] | int | Sequence[str] | None = None
-    ) -> NetworkStructure:
+    def from_graph(cls, graph: nx.DiGraph, states: States = None) -> NetworkStructure:
         """The structure of a networkx graph; a node's parents come in the order of ``graph.predecessors``.
 
         Args:
@@ -87,7 +90,7 @@ class NetworkStructure:
         Raises:
             ValueError: the graph is not directed, has parallel edges, or as the constructor says.
         """
-        if not graph.is_directed() or graph.is_multigraph():
+        if not isinstance(graph, nx.Graph) or not graph.is_directed() or graph.is_multigraph():
             raise ValueError(f"`graph` must be a networkx.DiGraph, got {type(graph).__name__}")
         if isinstance(states, Mapping) and (missing := [node for node in graph if node not in states]):
             raise ValueError(f"`states` has no entry for node {missing[0]!r}")
@@ -155,7 +158,7 @@ class NetworkStructure:
             ValueError: there is no such node.
         """
         if node not in self.index:
-            raise ValueError(f"the network has no node {node!r}; its nodes are {_some(self.nodes)}")
+            raise ValueError(f"the network has no node {node!r}; its nodes are {some(self.nodes)}")
         return self.index[node]
 
     def state_number(self, node: str, state: str) -> int:
@@ -170,7 +173,7 @@ class NetworkStructure:
         """
         names = self.states[self.nodes[self.number(node)]]
         if state not in names:
-            raise ValueError(f"node {node!r} has no state {state!r}; its states are {_some(names)}")
+            raise ValueError(f"node {node!r} has no state {state!r}; its states are {some(names)}")
         return names.index(state)
 
     def ancestors(self, numbers: Iterable[int]) -> set[int]:
@@ -335,6 +338,36 @@ class NetworkStructure:
         return f"NetworkStructure({len(self.nodes)} nodes, {len(self.edges)} edges)"
 
 
+def structure_of(
+    graph: nx.DiGraph | NetworkStructure,
+    states: States,
+    shown: Mapping[str, int],
+    fixed: Mapping[str, Sequence[str]] | None = None,
+) -> NetworkStructure:
+    """The structure that users mean.
+
+    Args:
+        graph: a graph, or the structure itself.
+        states: of a graph's nodes; None for its attributes ``states``.
+        shown: numbers of states that tables show, where neither says them; two for nodes that are not there.
+        fixed: states of nodes of which nobody needs to say them.
+
+    Raises:
+        ValueError: ``graph`` is neither, ``states`` are given twice, or as the constructor says.
+    """
+    if isinstance(graph, NetworkStructure):
+        if states is not None:
+            raise ValueError("`states` must be None where `graph` is a NetworkStructure, which has them")
+        return graph
+    if not isinstance(graph, nx.Graph):
+        raise ValueError(f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}")
+    if states is None:
+        states = {node: data.get("states", shown.get(node, 2)) for node, data in graph.nodes(data=True)}
+    if fixed:
+        states = {**(states if isinstance(states, Mapping) else dict.fromkeys(graph, states)), **fixed}
+    return NetworkStructure.from_graph(graph, states)
+
+
 def _names(states: int | Sequence[str]) -> Sequence[str]:
     return tuple(map(str, range(states))) if isinstance(states, int) else states
 
@@ -353,7 +386,7 @@ def _checked_states(node: object, names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"the states of node {node!r} must be a list of at least one string, got {names!r}")
     if len(set(names)) < len(names):
-        raise ValueError(f"the states of node {node!r} must have different names, got {_some(names)}")
+        raise ValueError(f"the states of node {node!r} must have different names, got {some(names)}")
     return tuple(names)
 
 
@@ -364,7 +397,7 @@ def _checked_parents(node: str, parents: Sequence[str], index: Mapping[str, int]
         if parent not in index:
             raise ValueError(f"node {node!r} has an unknown parent {parent!r}")
     if len(set(parents)) < len(parents):
-        raise ValueError(f"the parents of node {node!r} must be different nodes, got {_some(parents)}")
+        raise ValueError(f"the parents of node {node!r} must be different nodes, got {some(parents)}")
     return tuple(parents)
 
 
@@ -372,10 +405,4 @@ def _numbers(structure: NetworkStructure, nodes: Iterable[str]) -> set[int]:
     return {structure.number(node) for node in ([nodes] if isinstance(nodes, str) else nodes)}
 
 
-def _some(names: Iterable[str], most: int = 12) -> str:
-    """Names for an error message, cut where there are many."""
-    listed = [repr(name) for name in names]
-    return ", ".join(listed[:most]) + (f", ... ({len(listed)} in all)" if len(listed) > most else "")
-
-
-__all__ = ["NetworkStructure", "Query"]
+__all__ = ["NetworkStructure", "Query", "States", "structure_of"]

@@ -12,6 +12,8 @@ from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
 
 TOLERANCE = 1e-5
 """By how much a row of a table may miss one."""
+BLOCK = 2**22
+"""State numbers that counting looks up at a time."""
 
 
 class ConditionalTables(constraints.Constraint):
@@ -152,6 +154,46 @@ def named_rows(structure: NetworkStructure, flat: Tensor) -> Iterator[tuple[str,
         yield node, part.reshape(*part.shape[:-1], -1, states)
 
 
+def by_node(structure: NetworkStructure, flat: Tensor) -> dict[str, Tensor]:
+    """Each node's table, (..., states of each parent, own states): the way back from :func:`flatten`.
+
+    Args:
+        structure: nodes, states, parents.
+        flat: tables one after another, (..., cells).
+    """
+    parts = zip(structure.nodes, flat.split(structure.sizes, -1), strict=True)
+    return {node: part.reshape(*part.shape[:-1], *structure.table_shape(node)) for node, part in parts}
+
+
+def counts_of(structure: NetworkStructure, rows: Tensor, weights: Tensor | None = None) -> Tensor:
+    """How often complete rows use each cell of the flattened tables, (cells,), float64.
+
+    Args:
+        structure: nodes, states, parents.
+        rows: state numbers (rows, nodes), int64.
+        weights: of the rows, (rows,); None for one each.
+    """
+    size = max(1, BLOCK // max(1, structure.cell_indices[0].numel()))
+    weights = torch.ones(len(rows), dtype=torch.float64, device=rows.device) if weights is None else weights.double()
+    counts = torch.zeros(structure.cells, dtype=torch.float64, device=rows.device)
+    for part, weight in zip(rows.split(size), weights.split(size), strict=True):
+        cells = cells_of(structure, part)
+        counts += torch.bincount(cells.flatten(), weight.unsqueeze(1).expand_as(cells).flatten(), structure.cells)
+    return counts
+
+
+def from_counts(structure: NetworkStructure, counts: Tensor, otherwise: Tensor) -> Tensor:
+    """Tables of relative frequencies: counts over their sums, and other rows where nothing was counted.
+
+    Args:
+        structure: nodes, states, parents.
+        counts: (..., cells).
+        otherwise: tables or a number, for rows of which nothing was counted.
+    """
+    sums = row_sums(structure, counts)[..., structure.row_of_cell.to(counts.device)]
+    return torch.where(sums > 0, counts / torch.where(sums > 0, sums, 1.0), otherwise)
+
+
 def row_sums(structure: NetworkStructure, flat: Tensor) -> Tensor:
     """Sum of each row of each table, (..., rows)."""
     row = structure.row_of_cell.to(flat.device)
@@ -206,11 +248,14 @@ __all__ = [
     "TOLERANCE",
     "ConditionalTables",
     "NetworkStates",
+    "by_node",
     "cells_of",
     "check_flat",
     "check_rows",
+    "counts_of",
     "draw",
     "flatten",
+    "from_counts",
     "named_rows",
     "normalized",
     "point_mass",

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from pyro_gen._files import replacing
 from pyro_gen.distributions.bayesian_network.network_file import (
+    Draft,
     FileError,
     NetworkFile,
     PathLike,
-    assembled,
     check_row,
     probability,
     read_text,
-    table_of,
 )
 from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import named_rows
@@ -68,8 +68,10 @@ def read_uai(path: PathLike, states: Mapping[str, Sequence[str]] | None = None, 
         raise FileError(path, line, f"only networks of the kind BAYES can be read, got {kind!r}")
     count = numbers.integer("the number of variables", 1)
     sizes = [numbers.integer("a number of states", 1) for _ in range(count)]
-    names = _names(path, sizes, states)
-    nodes = list(names)
+    draft = Draft(path)
+    for node, named in _names(path, sizes, states).items():
+        draft.add_variable(node, named)
+    nodes = list(draft.states)
     numbers.integer("the number of tables", count, count)
     scopes = []
     for _ in range(count):
@@ -77,12 +79,13 @@ def read_uai(path: PathLike, states: Mapping[str, Sequence[str]] | None = None, 
         scopes.append([numbers.integer("a variable", 0, count - 1) for _ in range(width)])
     if sorted(scope[-1] for scope in scopes) != list(range(count)):
         raise FileError(path, None, "each variable must be the last of exactly one scope")
-    tables = {nodes[scope[-1]]: _table(numbers, [sizes[i] for i in scope], nodes[scope[-1]]) for scope in scopes}
+    for *parents, child in scopes:
+        shape = draft.add_family(nodes[child], [nodes[i] for i in parents])
+        draft.tables[nodes[child]] = _table(numbers, shape, nodes[child])
     if numbers.place < len(numbers.words):
         word, line = numbers.words[numbers.place]
         raise FileError(path, line, f"the file should end here, got {word!r}")
-    parents = {nodes[scope[-1]]: [nodes[i] for i in scope[:-1]] for scope in scopes}
-    return assembled(path, names, parents, tables, normalize)
+    return draft.network(normalize)
 
 
 def _names(path: PathLike, sizes: list[int], states: Mapping[str, Sequence[str]] | None) -> dict[str, Sequence[str]]:
@@ -102,7 +105,7 @@ def _table(numbers: _Numbers, shape: list[int], node: str) -> Tensor:
         words = [numbers.next(f"an entry of the table of {node!r}") for _ in range(shape[-1])]
         rows.append([probability(numbers.path, line, word) for word, line in words])
         check_row(numbers.path, words[0][1], node, rows[-1])
-    return table_of([x for row in rows for x in row], shape)
+    return torch.tensor(rows, dtype=torch.float64).view(*shape)
 
 
 def write_uai(path: PathLike, structure: NetworkStructure, tables: Tensor) -> None:

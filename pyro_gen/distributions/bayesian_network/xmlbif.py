@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
@@ -10,11 +9,10 @@ from torch import Tensor
 
 from pyro_gen._files import replacing
 from pyro_gen.distributions.bayesian_network.network_file import (
+    Draft,
     FileError,
     NetworkFile,
     PathLike,
-    assembled,
-    check_row,
     probability,
     read_text,
     table_of,
@@ -38,31 +36,15 @@ def read_xmlbif(path: PathLike, normalize: bool = True) -> NetworkFile:
         FileNotFoundError: there is no such file.
     """
     network = _root(path)
-    states: dict[str, list[str]] = {}
+    draft = Draft(path)
     for variable in network.iter("VARIABLE"):
-        name = _text(path, variable, "NAME")
-        if name in states:
-            raise FileError(path, None, f"variable {name!r} comes twice")
-        states[name] = [_stripped(outcome) for outcome in variable.iter("OUTCOME")]
-    parents: dict[str, list[str]] = {}
-    tables: dict[str, Tensor] = {}
+        draft.add_variable(_text(path, variable, "NAME"), [_stripped(outcome) for outcome in variable.iter("OUTCOME")])
     for definition in network.iter("DEFINITION"):
-        name, given = _text(path, definition, "FOR"), [_stripped(parent) for parent in definition.iter("GIVEN")]
-        for other in (name, *given):
-            if other not in states:
-                raise FileError(path, None, f"there is no variable {other!r}")
-        if name in tables:
-            raise FileError(path, None, f"the probabilities of {name!r} come twice")
-        shape = [len(states[other]) for other in (*given, name)]
+        name = _text(path, definition, "FOR")
+        shape = draft.add_family(name, [_stripped(parent) for parent in definition.iter("GIVEN")])
         values = [probability(path, None, text) for text in _text(path, definition, "TABLE").split()]
-        if len(values) != math.prod(shape):
-            raise FileError(
-                path, None, f"the table of {name!r} must have {math.prod(shape)} numbers, got {len(values)}"
-            )
-        parents[name], tables[name] = given, table_of(values, shape)
-        for row in tables[name].view(-1, shape[-1]).tolist():
-            check_row(path, None, name, row)
-    return assembled(path, states, parents, tables, normalize)
+        draft.tables[name] = table_of(path, None, name, values, shape)
+    return draft.network(normalize)
 
 
 def _root(path: PathLike) -> ElementTree.Element:

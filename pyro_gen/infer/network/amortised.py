@@ -16,7 +16,7 @@ from pyro_gen.distributions.bayesian_network.elimination import safe_log
 from pyro_gen.distributions.bayesian_network.tables import cells_of, draw
 from pyro_gen.distributions.conditionals import CategoricalConditional
 from pyro_gen.infer.network.problem import Problem, law_of
-from pyro_gen.infer.network.weighting import WeightedMarginals, blocks, gather, weigh
+from pyro_gen.infer.network.weighting import WeightedMarginals, weighted_marginals
 from pyro_gen.nn.autoregressive import MADE
 
 DEFENSIVE = 5
@@ -172,15 +172,7 @@ class AmortisedPosterior(nn.Module):
         Raises:
             ValueError: evidence is malformed, or no draw agrees with it (it names the rows).
         """
-        if num_samples < 1:
-            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
-        problem = self._problem(evidence)
-        wanted = problem.wanted(nodes)
-        parts = []
-        for start, end in blocks(problem, num_samples):
-            own = problem.slice(start, end)
-            parts.append(weigh(own, *self._draws(own, num_samples), wanted))
-        return gather(problem, parts, wanted)
+        return weighted_marginals(self._problem(evidence), self._draws, num_samples, nodes)
 
     def _draws(self, problem: Problem, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
         """States by number of the node and log weights, each (draws, rows).
@@ -194,7 +186,8 @@ class AmortisedPosterior(nn.Module):
         plain, corrected = problem.tables.new_zeros(2, *shape)
         parameters, place = self.made.begin(len(context), context, self.made.example)
         for step, i in enumerate(self.structure.order):
-            correction = parameters[:, : self.structure.cardinalities[i]].view(*shape, -1)
+            states = self.structure.cardinalities[i]
+            correction = parameters[:, :states].view(*shape, states)
             target = self._target(problem, i, values)
             logits = target + correction
             used = torch.where(without[:, None, None], target, logits)

@@ -151,7 +151,7 @@ class Messages:
     def _shifted(self, logs: Tensor) -> tuple[Tensor, Tensor]:
         """With the largest entry of each row 0, and what was taken off."""
         top = logs.amax(-1, keepdim=True)
-        self.problem.refuse((top == -torch.inf).squeeze(-1), "the evidence is impossible: its probability is zero")
+        self.problem.refuse((top == -torch.inf).squeeze(-1))
         return logs - top, top.squeeze(-1)
 
     def _contract(self, j: int, heard: list[Tensor], target: int | None) -> Tensor:
@@ -176,7 +176,7 @@ class Messages:
         for j, family in enumerate(structure.families):
             pairs = [self._shifted(self.at(i, but=j)) for i in family]
             total = self._contract(j, [logs.exp() for logs, _ in pairs], None)
-            self.problem.refuse(total <= 0, "the evidence is impossible: its probability is zero")
+            self.problem.refuse(total <= 0)
             yield total.log() + torch.stack([scale for _, scale in pairs]).sum(0)
 
 

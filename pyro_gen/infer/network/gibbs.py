@@ -213,6 +213,8 @@ def _result(problem: Problem, draws: dict[int, Tensor]) -> GibbsMarginals:
 def _diagnostics(hits: Tensor) -> tuple[Tensor, Tensor]:
     """Largest R-hat and smallest effective sample size over the states, (chains, draws, rows, states) -> (rows,)."""
     chains, number = hits.shape[:2]
+    if not hits.numel():
+        return hits.new_ones(0), hits.new_zeros(0)
     still = (hits == hits[:, :1]).all(1).all(0)
     same = (hits == hits[:1, :1]).flatten(0, 1).all(0)
     moving = torch.where(still, torch.rand_like(hits), hits)  # any numbers that vary: they are replaced below

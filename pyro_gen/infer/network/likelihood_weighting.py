@@ -11,7 +11,7 @@ from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.tables import draw
 from pyro_gen.infer.network.problem import Problem
-from pyro_gen.infer.network.weighting import WeightedMarginals, blocks, gather, weigh
+from pyro_gen.infer.network.weighting import WeightedMarginals, weighted_marginals
 
 
 @torch.no_grad()
@@ -54,15 +54,7 @@ def likelihood_weighting(
         >>> result.log_evidence.exp(), result.effective_sample_size  # evidence at a root: all weights are equal
         (tensor(0.2000), tensor(100.0000))
     """
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
-    problem = Problem.of(network, evidence)
-    wanted = problem.wanted(nodes)
-    parts = []
-    for start, end in blocks(problem, num_samples):
-        own = problem.slice(start, end)
-        parts.append(weigh(own, *weighted_draws(own, num_samples), wanted))
-    return gather(problem, parts, wanted)
+    return weighted_marginals(Problem.of(network, evidence), weighted_draws, num_samples, nodes)
 
 
 def weighted_draws(problem: Problem, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from pyro_gen.distributions import BayesianNetwork, NetworkStructure
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.evidence import indicator, parse
+from pyro_gen.distributions.bayesian_network.messages import IMPOSSIBLE, refuse_rows
+from pyro_gen.distributions.bayesian_network.tables import named_rows
 
 
 def law_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
@@ -81,8 +83,7 @@ class Problem:
     @cached_property
     def parts(self) -> list[Tensor]:
         """Each node's table as rows, (configurations of the parents, states)."""
-        pairs = zip(self.tables.split(self.structure.sizes), self.structure.cardinalities, strict=True)
-        return [part.view(-1, states) for part, states in pairs]
+        return [rows for _, rows in named_rows(self.structure, self.tables)]
 
     def rows_of(self, i: int, values: Tensor | dict[int, Tensor]) -> Tensor:
         """Rows of a node's table at its parents' states.
@@ -108,7 +109,7 @@ class Problem:
         """A result (rows, ...) as it was asked for: without rows for a single case."""
         return x[0] if self.rows is None else x
 
-    def refuse(self, impossible: Tensor, why: str) -> None:
+    def refuse(self, impossible: Tensor, why: str = IMPOSSIBLE) -> None:
         """Raise where rows cannot be worked on.
 
         Args:
@@ -118,10 +119,7 @@ class Problem:
         Raises:
             ValueError: there is one; it names the first rows.
         """
-        if impossible.any():
-            rows = [str(self.first + row) for row in impossible.nonzero().flatten().tolist()]
-            more = ", ..." if len(rows) > 10 else ""
-            raise ValueError(why if self.rows is None else f"{why}, in rows {', '.join(rows[:10])}{more}")
+        refuse_rows(impossible, self.rows is None, why, self.first)
 
 
 __all__ = ["Problem", "law_of"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -65,11 +65,42 @@ def weigh(problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes
     for i in nodes:
         sums = weight.new_zeros(problem.structure.cardinalities[i], weight.shape[1])
         found[i] = sums.scatter_add(0, values[i].expand(weight.shape), weight).mT
-    error = (ratio.var(0) / len(ratio)).sqrt() / mean if len(ratio) > 1 else torch.full_like(mean, math.nan)
+    draws = len(ratio)
+    variance = (ratio - mean).square().sum(0) / (draws - 1) if draws > 1 else torch.full_like(mean, math.nan)
+    error = (variance / draws).sqrt() / mean
     return Weighed(found, (top + mean.log(), error, 1 / weight.square().sum(0), pareto_k(log_weight)))
 
 
-def gather(problem: Problem, parts: list[Weighed], nodes: list[int]) -> WeightedMarginals:
+Draws = Callable[[Problem, int], tuple[dict[int, Tensor], Tensor]]
+"""For rows of a problem and a number of draws: states by number of the node, and log weights, (draws, rows) each."""
+
+
+def weighted_marginals(
+    problem: Problem, draws: Draws, num_samples: int, nodes: Iterable[str] | None
+) -> WeightedMarginals:
+    """Marginals from weighted draws, made for as many rows at a time as fit into memory.
+
+    Args:
+        problem: network and evidence.
+        draws: makes them.
+        num_samples: draws for each row.
+        nodes: which marginals; None for all.
+
+    Raises:
+        ValueError: ``num_samples`` is below 1, a node is unknown, or all weights of a row are zero.
+    """
+    if num_samples < 1:
+        raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+    wanted = problem.wanted(nodes)
+    size = max(1, CELLS // (num_samples * len(problem.structure.nodes)))
+    parts = []
+    for start in range(0, max(problem.count, 1), size):
+        own = problem.slice(start, min(start + size, problem.count))
+        parts.append(weigh(own, *draws(own, num_samples), wanted))
+    return _gathered(problem, parts, wanted)
+
+
+def _gathered(problem: Problem, parts: list[Weighed], nodes: list[int]) -> WeightedMarginals:
     """The answer for all rows."""
     columns = [torch.cat(found) for found in zip(*(part.diagnostics for part in parts), strict=True)]
     log_evidence, error, size, k = columns
@@ -78,12 +109,6 @@ def gather(problem: Problem, parts: list[Weighed], nodes: list[int]) -> Weighted
     }
     total = log_evidence + problem.log_scale
     return WeightedMarginals(marginals, *map(problem.given, (total, error, size, k)))
-
-
-def blocks(problem: Problem, num_samples: int) -> Iterable[tuple[int, int]]:
-    """Rows from and to of parts that fit into memory."""
-    size = max(1, CELLS // (num_samples * len(problem.structure.nodes)))
-    return ((start, min(start + size, problem.count)) for start in range(0, problem.count, size))
 
 
 def pareto_k(log_weight: Tensor) -> Tensor:
@@ -129,4 +154,4 @@ def _fit(x: np.ndarray) -> float:
     return float((size * k + 10 * 0.5) / (size + 10))
 
 
-__all__ = ["Weighed", "WeightedMarginals", "blocks", "gather", "pareto_k", "weigh"]
+__all__ = ["Draws", "Weighed", "WeightedMarginals", "pareto_k", "weigh", "weighted_marginals"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import networkx as nx
 import torch
 from torch import Tensor
 
+from pyro_gen.distributions import NetworkStructure
+from pyro_gen.distributions.bayesian_network.tables import by_node, counts_of, from_counts
 from pyro_gen.infer.structure.table import CategoricalTable, States
 
 BLOCK = 1 << 24
@@ -148,20 +149,14 @@ def conditional_tables(
     check_sample_size(equivalent_sample_size)
     if not graph.is_directed() or set(graph) != set(table.nodes):
         raise ValueError(f"`graph` must be directed, over the nodes of `data`, got {graph}")
-    tables = {}
-    for node in graph:
-        family = [table.index[name] for name in (*graph.predecessors(node), node)]
-        shape = [table.arities[i] for i in family]
-        code = torch.zeros(len(table), dtype=torch.long, device=table.values.device)
-        for i, size in zip(family, shape, strict=True):
-            code = code * size + table.values[:, i]
-        cells = math.prod(shape)
+    structure = NetworkStructure.from_graph(graph, dict(zip(table.nodes, table.states, strict=True)))
+    for node, cells in zip(structure.nodes, structure.sizes, strict=True):
         if cells > MAX_CELLS:
             raise ValueError(f"the table of node {node!r} must have at most {MAX_CELLS:.0e} cells, got {cells:.1e}")
-        counts = torch.bincount(code, minlength=cells).double().view(shape) + equivalent_sample_size / cells
-        sums = counts.sum(-1, keepdim=True)
-        tables[node] = torch.where(sums > 0, counts / sums, 1 / shape[-1])
-    return tables
+    counts = counts_of(structure, table.values[:, [table.index[node] for node in structure.nodes]])
+    owner = structure.node_of_cell.to(counts.device)
+    share, even = (1 / counts.new_tensor(numbers)[owner] for numbers in (structure.sizes, structure.cardinalities))
+    return by_node(structure, from_counts(structure, counts + equivalent_sample_size * share, even))
 
 
 def check_sample_size(equivalent_sample_size: float) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gen.distributions.bayesian_network.messages import some
+
 States = Mapping[str, int | Sequence[str]] | Sequence[int] | int | None
 
 DENSE = 1 << 16
@@ -92,7 +94,7 @@ class CategoricalTable:
             ValueError: there is no such node.
         """
         if node not in self.index:
-            raise ValueError(f"the data have no node {node!r}; theirs are {_some(self.nodes)}")
+            raise ValueError(f"the data have no node {node!r}; theirs are {some(self.nodes)}")
         return self.index[node]
 
     def rows(self, index: Tensor) -> CategoricalTable:
@@ -247,11 +249,6 @@ def _refuse_beyond(table: CategoricalTable, most: Sequence[int]) -> None:
             raise ValueError(
                 f"`data` of node {node!r} must be below its {states} states, got {most[i] - 1} in row {row}"
             )
-
-
-def _some(names: Sequence[str], most: int = 12) -> str:
-    listed = [repr(name) for name in names]
-    return ", ".join(listed[:most]) + (f", ... ({len(listed)} in all)" if len(listed) > most else "")
 
 
 __all__ = ["CategoricalTable", "Counts"]

@@ -1,0 +1,44 @@
+"""What error messages about networks say alike: names, cut where there are many, and rows that are impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+IMPOSSIBLE = "the evidence is impossible: its probability is zero"
+
+
+def some(names: Iterable[object], most: int = 12) -> str:
+    """Names or numbers for a message, cut where there are many.
+
+    Args:
+        names: all of them.
+        most: how many are shown.
+
+    Example:
+        >>> some(["rain", "wet", "dry"], most=2)
+        "'rain', 'wet', ... (3 in all)"
+    """
+    listed = [repr(name) for name in names]
+    return ", ".join(listed[:most]) + (f", ... ({len(listed)} in all)" if len(listed) > most else "")
+
+
+def refuse_rows(refused: Tensor, single: bool, why: str = IMPOSSIBLE, first: int = 0) -> None:
+    """Raise where there are rows that cannot be worked on.
+
+    Args:
+        refused: which, bool (rows,).
+        single: whether it is about one case, which has no number.
+        why: the message.
+        first: number of the first row.
+
+    Raises:
+        ValueError: there is one; it names the rows.
+    """
+    if refused.any():
+        rows = [first + row for row in refused.nonzero().flatten().tolist()]
+        raise ValueError(why if single else f"{why}, in rows {some(rows, 10)}")
+
+
+__all__ = ["IMPOSSIBLE", "refuse_rows", "some"]

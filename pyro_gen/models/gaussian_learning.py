@@ -1,0 +1,81 @@
+"""Maximum likelihood of Gaussian nodes: a least-squares regression for each configuration of the discrete parents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_gen.nn import ConditionalGaussianCPD
+
+ROUNDING = 1e-20
+"""Share of the mean square below which a residual variance is none but that of rounding."""
+
+
+class Regression(NamedTuple):
+    """Coefficients for each configuration, as a :class:`pyro_gen.nn.ConditionalGaussianCPD` holds them."""
+
+    bias: Tensor
+    weight: Tensor
+    log_scale: Tensor
+
+
+@torch.no_grad()
+def regression(
+    cpd: ConditionalGaussianCPD, parents: Sequence[Tensor], value: Tensor, weights: Tensor, node: str
+) -> Regression:
+    r"""The coefficients of the highest likelihood of complete rows.
+
+    .. math:: (w_u, b_u) = \arg\min \sum_{r:\, u_r = u} g_r (x_r - b_u - w_u \cdot z_r)^2, \qquad
+              s_u^2 = \frac{\sum_r g_r (x_r - b_u - w_u \cdot z_r)^2}{\sum_r g_r}
+
+    with weights g of the rows. Of several solutions, where parents are linearly dependent, it is the one of the
+    smallest :math:`|w_u|`. A configuration without rows keeps its coefficients.
+
+    Args:
+        cpd: the node's present CPD.
+        parents: values of each parent in order, (rows,) each.
+        value: of the node, (rows,).
+        weights: of the rows, (rows,), float64.
+        node: its name, for messages.
+
+    Raises:
+        ValueError: the rows of a configuration lie on a plane, so that the likelihood has no maximum.
+    """
+    kinds = list(zip(parents, cpd.parent_states, strict=True))
+    states, sizes = [x for x, k in kinds if k is not None], [k for _, k in kinds if k is not None]
+    code = torch.zeros(len(value), dtype=torch.int64, device=value.device)
+    for x, size in zip(states, sizes, strict=True):
+        code = code * size + x
+    real = [x.double() for x, k in kinds if k is None]
+    design = torch.stack(real, 1) if real else torch.zeros(len(value), 0, dtype=torch.float64, device=value.device)
+    found = Regression(*(x.detach().double().clone() for x in (cpd.bias, cpd.weight, cpd.log_scale)))
+    for u in code[weights > 0].unique().tolist():
+        at, rows = tuple(int(i) for i in np.unravel_index(u, sizes)) if sizes else (), (code == u) & (weights > 0)
+        slope, intercept, variance = _fitted(design[rows], value[rows].double(), weights[rows])
+        if variance is None:
+            raise ValueError(
+                f"the likelihood of node {node!r} has no maximum where its discrete parents have states {at}: the "
+                f"{int(rows.sum())} rows of `data` there leave no residual; give more rows, or hold its CPD fixed by "
+                "requires_grad_(False)"
+            )
+        found.bias[at], found.weight[at], found.log_scale[at] = intercept, slope, math.log(variance) / 2
+    return found
+
+
+def _fitted(z: Tensor, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, float | None]:
+    """Slope, intercept and residual variance, None where there is none but that of rounding."""
+    share = weights / weights.sum()
+    centre, mean = share @ z, share @ x
+    root = share.sqrt()
+    slope = torch.linalg.pinv((z - centre) * root.unsqueeze(1)) @ ((x - mean) * root)
+    variance = float(share @ (x - mean - (z - centre) @ slope).square())
+    enough = variance > ROUNDING * float(share @ x.square())
+    return slope, mean - centre @ slope, variance if enough else None
+
+
+__all__ = ["Regression", "regression"]

@@ -1,0 +1,226 @@
+"""The tables of a Bayesian network from rows: counts, EM where cells are missing, and draws from their posterior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_gen import distributions
+from pyro_gen.distributions import NetworkStructure
+from pyro_gen.distributions.bayesian_network.tables import counts_of, from_counts, row_sums
+
+Counts = float | Mapping[str, "float | Tensor"]
+"""A number for every cell of every table, or by node a number or a table."""
+
+
+class NetworkFit(NamedTuple):
+    """What :meth:`BayesianNetwork.fit` reached, in nats over all rows.
+
+    Args:
+        log_likelihood: of what was observed, under the learned tables.
+        objective: what was climbed, log likelihood and log prior, before every step of the best start and at its end.
+        converged: whether it stopped by itself.
+        starts: objective at the end of every start.
+    """
+
+    log_likelihood: float
+    objective: Tensor
+    converged: bool
+    starts: Tensor
+
+
+class Seen(NamedTuple):
+    """Distinct rows (rows, nodes) with -1 where missing, and how often each came."""
+
+    rows: Tensor
+    weights: Tensor
+
+    def subset(self, chosen: Tensor) -> Seen:
+        """Some of the rows."""
+        return Seen(self.rows[chosen], self.weights[chosen])
+
+
+@dataclass(frozen=True)
+class TableLearner:
+    """The tables of a network one after another, and which of them are to be learned.
+
+    Args:
+        structure: nodes, states, parents.
+        tables: present ones, (cells,), float64.
+        free: for each cell whether its table is learned, (cells,).
+        max_cells: cells of the largest clique allowed.
+        batch_size: distinct rows in one call of exact inference.
+    """
+
+    structure: NetworkStructure
+    tables: Tensor
+    free: Tensor
+    max_cells: int
+    batch_size: int = 2000
+
+    def law(self, tables: Tensor) -> distributions.BayesianNetwork:
+        """The network with given tables."""
+        return distributions.BayesianNetwork(self.structure, tables, max_cells=self.max_cells, validate_args=False)
+
+    def expected_counts(self, seen: Seen, tables: Tensor) -> tuple[Tensor, float]:
+        """The E-step: expected counts of all cells, theta * d log p / d theta, and the log likelihood."""
+        counts, total = torch.zeros_like(tables), 0.0
+        ever = (seen.rows >= 0).any(0).tolist()
+        for rows, weights in zip(seen.rows.split(self.batch_size), seen.weights.split(self.batch_size), strict=True):
+            with torch.enable_grad():
+                flat = tables.detach().clone().requires_grad_()
+                log_likelihood = (self.law(flat).log_evidence(self._evidence(rows, ever)) * weights).sum()
+                (slope,) = torch.autograd.grad(log_likelihood, flat)
+            counts += slope * tables
+            total += log_likelihood.item()
+        return counts, total
+
+    def _evidence(self, rows: Tensor, ever: list[bool]) -> dict[str, Tensor]:
+        """Rows by node; one that is missing in this batch alone gets a likelihood, to count as in the others."""
+        named = zip(self.structure.nodes, rows.unbind(1), ever, self.structure.cardinalities, strict=True)
+        return {
+            node: self.tables.new_ones(states) if known and (x < 0).all() else x for node, x, known, states in named
+        }
+
+    def maximised(self, counts: Tensor, tables: Tensor) -> Tensor:
+        """The M-step: counts over their sums; rows that nothing was counted of stay as they are."""
+        return torch.where(self.free, from_counts(self.structure, counts, tables), tables)
+
+    def log_prior(self, pseudo: Tensor, tables: Tensor) -> float:
+        """Log density of the tables under Dirichlet(1 + pseudo counts), up to a constant."""
+        return float(torch.where(self.free & (pseudo > 0), pseudo * tables.log(), 0.0).sum())
+
+    def climb(
+        self, seen: Seen, pseudo: Tensor, start: Tensor, num_steps: int, tolerance: float
+    ) -> tuple[Tensor, NetworkFit]:
+        """EM from one start."""
+        tables, path, size = start, list[float](), float(seen.weights.sum())
+        counts, log_likelihood = self.expected_counts(seen, tables)
+        path.append(log_likelihood + self.log_prior(pseudo, tables))
+        converged = False
+        for _ in range(num_steps):
+            tables = self.maximised(counts + pseudo, tables)
+            counts, log_likelihood = self.expected_counts(seen, tables)
+            path.append(log_likelihood + self.log_prior(pseudo, tables))
+            converged = path[-1] - path[-2] <= tolerance * size  # -inf under a prior before the first step is no gain
+            if converged:
+                break
+        objective = torch.tensor(path, dtype=torch.float64)
+        return tables, NetworkFit(log_likelihood, objective, converged, objective[-1:])
+
+    def random_start(self) -> Tensor:
+        """Rows drawn evenly from all laws, zeros kept."""
+        drawn = torch.where(self.tables > 0, torch.empty_like(self.tables).exponential_(), 0.0)
+        return self.maximised(drawn, self.tables)
+
+    def fit(
+        self, seen: Seen, pseudo: Tensor, num_starts: int, num_steps: int, tolerance: float
+    ) -> tuple[Tensor, NetworkFit]:
+        """The best tables, and what was reached; in closed form where the rows are complete."""
+        if not (seen.rows < 0).any():
+            tables = self.maximised(counts_of(self.structure, *seen) + pseudo, self.tables)
+            log_likelihood = float((self.law(tables).log_prob(seen.rows) * seen.weights).sum())
+            found = log_likelihood + self.log_prior(pseudo, tables)
+            objective = torch.tensor([found], dtype=torch.float64)
+            return tables, NetworkFit(log_likelihood, objective, True, objective)
+        starts = [self.random_start() for _ in range(num_starts)] or [self.tables]
+        ends = [self.climb(seen, pseudo, start, num_steps, tolerance) for start in starts]
+        tables, best = max(ends, key=lambda end: end[1].objective[-1].item())
+        return tables, best._replace(starts=torch.cat([end.starts for _, end in ends]))
+
+    def draws(self, seen: Seen, concentration: Tensor, num_samples: int, num_chains: int, warmup: int) -> Tensor:
+        """Draws of all tables given the rows, (chains, draws, cells); independent ones where the rows are complete."""
+        partial = (seen.rows < 0).any(1)
+        known = counts_of(self.structure, *seen.subset(~partial)) + concentration
+        if not partial.any():
+            return self.dirichlet(known.expand(num_chains, num_samples, -1))
+        rows = seen.subset(partial)
+        repeated = rows.rows.repeat_interleave(rows.weights.long(), 0)
+        return torch.stack([self._chain(repeated, known, num_samples, warmup) for _ in range(num_chains)])
+
+    def _chain(self, rows: Tensor, known: Tensor, num_samples: int, warmup: int) -> Tensor:
+        """Gibbs sampling: completions given tables, tables given completions."""
+        tables, kept = self.random_start(), []
+        for step in range(warmup + num_samples):
+            drawn = self.law(tables).sample_posterior(rows)
+            complete = torch.stack([drawn[node].squeeze(0) for node in self.structure.nodes], 1)
+            tables = self.dirichlet(known + counts_of(self.structure, complete))
+            if step >= warmup:
+                kept.append(tables)
+        return torch.stack(kept)
+
+    def dirichlet(self, concentration: Tensor) -> Tensor:
+        """One draw of each row of each table, for concentrations (..., cells)."""
+        # log Gamma(a) = log Gamma(a + 1) + log(U) / a does not underflow where a is small
+        a = concentration.clamp_min(torch.finfo(concentration.dtype).tiny)
+        logs = torch._standard_gamma(a + 1).log() + torch.rand_like(a).log() / a
+        rows = self.structure.row_of_cell.to(a.device)
+        top = torch.full((*a.shape[:-1], self.structure.num_rows), -torch.inf, dtype=a.dtype, device=a.device)
+        top = top.scatter_reduce(-1, rows.expand(a.shape), logs, "amax")
+        drawn = (logs - top[..., rows]).exp()
+        return torch.where(self.free, drawn / row_sums(self.structure, drawn)[..., rows], self.tables)
+
+
+def checked_weights(weights: Tensor | None, count: int) -> Tensor:
+    """Weights of rows, (rows,), float64.
+
+    Args:
+        weights: as given; None for one each.
+        count: rows.
+
+    Raises:
+        ValueError: they have another shape, or one is negative or no number.
+    """
+    given = torch.ones(count, dtype=torch.float64) if weights is None else torch.as_tensor(weights).double()
+    if given.shape != (count,) or not ((given >= 0) & (given < torch.inf)).all() or not given.sum() > 0:
+        raise ValueError(f"`weights` must be {count} finite numbers, none negative, not all 0, got {weights}")
+    return given
+
+
+def distinct_rows(rows: Tensor, weights: Tensor) -> Seen:
+    """Equal rows taken together.
+
+    Args:
+        rows: state numbers (rows, nodes).
+        weights: of the rows, (rows,).
+    """
+    kept, inverse = torch.unique(rows.to(weights.device), dim=0, return_inverse=True)
+    return Seen(kept, weights.new_zeros(len(kept)).index_add(0, inverse, weights))
+
+
+def spread(structure: NetworkStructure, given: Counts, like: Tensor, name: str) -> Tensor:
+    """A number for each cell of the flattened tables.
+
+    Args:
+        structure: nodes, states, parents.
+        given: see ``Counts``.
+        like: the flattened tables.
+        name: of the argument, for messages.
+
+    Raises:
+        ValueError: a number is negative or not finite, a node unknown, or a table of another shape.
+    """
+    named = given if isinstance(given, Mapping) else dict.fromkeys(structure.nodes, given)
+    result = torch.zeros_like(like)
+    for node, value in named.items():
+        i = structure.number(node)
+        table = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+        if table.dim() and table.shape != structure.table_shape(node):
+            raise ValueError(
+                f"`{name}` of node {node!r} must be a number or of shape {structure.table_shape(node)}, got "
+                f"{tuple(table.shape)}"
+            )
+        if not ((table >= 0) & (table < math.inf)).all():
+            raise ValueError(f"`{name}` of node {node!r} must be finite and not negative, got {value}")
+        result.narrow(0, structure.offsets[i], structure.sizes[i]).copy_(
+            table.expand(structure.table_shape(node)).flatten()
+        )
+    return result
+
+
+__all__ = ["Counts", "NetworkFit", "TableLearner", "checked_weights", "distinct_rows", "spread"]
