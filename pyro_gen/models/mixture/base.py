@@ -165,7 +165,7 @@ class Mixture(Readings, nn.Module, ABC):
         log_w = log_w.unsqueeze(0) if log_w.dim() == 1 else log_w
         return {"log_weights": log_w, **self.sample_components()}
 
-    # ---- what a family defines
+    # ---- what a family defines, beside what it is read by: `log_table`, `draw` and `num_parameters`
 
     @abstractmethod
     def sample_components(self) -> dict[str, Tensor]:
@@ -180,14 +180,6 @@ class Mixture(Readings, nn.Module, ABC):
         """The canonical parameters, (..., components or 1) + event, from the values of the sites or their like."""
 
     @abstractmethod
-    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log density of the observed cells of every row under every component, (..., rows, components)."""
-
-    @abstractmethod
-    def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
-        """Rows given their components, shape of ``z`` + (features,)."""
-
-    @abstractmethod
     def m_step(self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective) -> Parameters:
         """Values of the components' sites that the expected complete data make most probable."""
 
@@ -198,11 +190,6 @@ class Mixture(Readings, nn.Module, ABC):
     @abstractmethod
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
         """Whether a component is as narrow as it may get: likelihood has become degenerate."""
-
-    @property
-    @abstractmethod
-    def num_parameters(self) -> int:
-        """Free parameters of the weights and the components."""
 
     def rows(self, x: object, mask: Tensor | None = None) -> Rows:
         """Check rows, and tell missing cells from observed ones.
@@ -437,6 +424,47 @@ class Mixture(Readings, nn.Module, ABC):
             name = "weights" if self.weight_law == "dirichlet" else "sticks"
             drawn[name] = draw_of_weights(held.sum(0), self.weight_law, self.concentration)
         return {**drawn, **self.derived(drawn), "z": z}
+
+    @torch.no_grad()
+    def gibbs(
+        self, x: Tensor, num_samples: int, *, warmup_steps: int = 0, num_chains: int = 1, thin: int = 1
+    ) -> dict[str, Tensor]:
+        """Chains of :meth:`gibbs_sweep`, each from the guide's point.
+
+        Args:
+            x: rows, complete unless they are discrete.
+            num_samples: draws of each chain.
+            warmup_steps: sweeps before the first draw.
+            num_chains: chains, one after the other.
+            thin: sweeps from draw to draw.
+
+        Returns:
+            Draws of all sites, of ``z`` and of what derives from them, (chain, draw, ...).
+
+        Raises:
+            ValueError: a number is out of range, or as for :meth:`gibbs_sweep`.
+
+        Example:
+            >>> from pyro_gen.models import GaussianMixture
+            >>> x = torch.randn(20, 2)
+            >>> draws = GaussianMixture.from_data(x, components=3).gibbs(x, 10, warmup_steps=5, num_chains=2)
+            >>> draws["locs"].shape
+            torch.Size([2, 10, 3, 2])
+        """
+        if min(num_samples, num_chains, thin) < 1 or warmup_steps < 0:
+            raise ValueError(
+                f"`num_samples`, `num_chains` and `thin` must be at least 1 and `warmup_steps` at least 0, "
+                f"got {num_samples}, {num_chains}, {thin} and {warmup_steps}"
+            )
+        kept: list[dict[str, Tensor]] = []
+        for _ in range(num_chains):
+            values = self.point()
+            for step in range(1 - warmup_steps, num_samples * thin + 1):
+                values = self.gibbs_sweep(x, values)
+                if step > 0 and step % thin == 0:
+                    kept.append(values)
+        shape = (num_chains, num_samples)
+        return {name: torch.stack([draw[name] for draw in kept]).unflatten(0, shape) for name in kept[0]}
 
     def completed(self, values: Parameters) -> dict[str, Tensor]:
         """The canonical parameters and ``log_weights`` (..., 1, components), from values or draws of the sites.
