@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import pyro
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 from torch.distributions.transforms import Transform
 
+from pyro_gen.models.mixture.chains import run_chains
 from pyro_gen.models.mixture.em import EMResult, Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
 from pyro_gen.models.mixture.law import Parameters, RowLaw
@@ -218,9 +220,12 @@ class Mixture(Readings, nn.Module, ABC):
         """The continuous sites by name, in the order of the model."""
         if self.components == 1:
             return self.component_sites()
-        if self.weight_law == "dirichlet":
-            return {"weights": Site(1, False, biject_to(constraints.simplex)), **self.component_sites()}
-        return {"sticks": Site(1, False, biject_to(constraints.unit_interval)), **self.component_sites()}
+        support = {"weights": constraints.simplex, "sticks": constraints.unit_interval}[self._weight_site]
+        return {self._weight_site: Site(1, False, biject_to(support)), **self.component_sites()}
+
+    @property
+    def _weight_site(self) -> str:
+        return "weights" if self.weight_law == "dirichlet" else "sticks"
 
     def point(self) -> dict[str, Tensor]:
         """The values of all continuous sites at the guide's centre, its medians; ``weights`` too.
@@ -330,8 +335,7 @@ class Mixture(Readings, nn.Module, ABC):
         values = dict(self.m_step(rows, responsibilities, point, objective))
         if self.components > 1:
             counts, posterior = responsibilities.sum(0), objective == "posterior"
-            name = "weights" if self.weight_law == "dirichlet" else "sticks"
-            values[name] = mode_of_weights(counts, self.weight_law, self.concentration, posterior)
+            values[self._weight_site] = mode_of_weights(counts, self.weight_law, self.concentration, posterior)
         return {**values, **self.derived(values)}
 
     def check_mode(self) -> None:
@@ -421,8 +425,7 @@ class Mixture(Readings, nn.Module, ABC):
         held = nn.functional.one_hot(z, self.components).to(rows.x.dtype)
         drawn = dict(self.conditional_draw(rows, held, values))
         if self.components > 1:
-            name = "weights" if self.weight_law == "dirichlet" else "sticks"
-            drawn[name] = draw_of_weights(held.sum(0), self.weight_law, self.concentration)
+            drawn[self._weight_site] = draw_of_weights(held.sum(0), self.weight_law, self.concentration)
         return {**drawn, **self.derived(drawn), "z": z}
 
     @torch.no_grad()
@@ -451,20 +454,7 @@ class Mixture(Readings, nn.Module, ABC):
             >>> draws["locs"].shape
             torch.Size([2, 10, 3, 2])
         """
-        if min(num_samples, num_chains, thin) < 1 or warmup_steps < 0:
-            raise ValueError(
-                f"`num_samples`, `num_chains` and `thin` must be at least 1 and `warmup_steps` at least 0, "
-                f"got {num_samples}, {num_chains}, {thin} and {warmup_steps}"
-            )
-        kept: list[dict[str, Tensor]] = []
-        for _ in range(num_chains):
-            values = self.point()
-            for step in range(1 - warmup_steps, num_samples * thin + 1):
-                values = self.gibbs_sweep(x, values)
-                if step > 0 and step % thin == 0:
-                    kept.append(values)
-        shape = (num_chains, num_samples)
-        return {name: torch.stack([draw[name] for draw in kept]).unflatten(0, shape) for name in kept[0]}
+        return run_chains(partial(self.gibbs_sweep, x), self.point(), num_samples, warmup_steps, num_chains, thin)
 
     def completed(self, values: Parameters) -> dict[str, Tensor]:
         """The canonical parameters and ``log_weights`` (..., 1, components), from values or draws of the sites.

@@ -157,8 +157,8 @@ class GaussianMixture(Mixture):
         Raises:
             ValueError: there are fewer rows than components, a column is constant or wholly missing, or as the class.
         """
-        features = x.shape[-1] if isinstance(x, Tensor) and x.dim() > 1 else 1
-        rows = make_rows(x, mask, features)
+        rows = make_rows(x, mask)
+        features = rows.x.shape[-1]
         if components > len(rows.x):
             raise ValueError(f"`components` must be at most the number of rows, got {components} and {len(rows.x)}")
         check_varied(rows)
