@@ -467,6 +467,21 @@ def test_bad_input_is_named() -> None:
         (lambda: mixture.log_likelihood(x, parameters={"weights": torch.ones(2)}), "`parameters` must have"),
         (lambda: mixture.set_point({"weights": torch.ones(2)}), "`values` must have the sites"),
         (lambda: mixture.set_point({**mixture.point(), "locs": x}), "`values` of 'locs'"),
+        (
+            lambda: mixture.set_point({**mixture.point(), "locs": x[:2] * torch.nan}),
+            "`values` of 'locs' must be finite",
+        ),
+        (lambda: mixture.set_point({**mixture.point(), "covariances": x.new_ones(2, 2, 2)}), "not singular"),
+        (
+            lambda: mixture.log_likelihood(x, parameters={**mixture.point(), "covariances": x.new_ones(2, 2, 2)}),
+            "`covariances` must be positive definite",
+        ),
+        (lambda: mixture.fit_em(x.view(2, 6, 2)), "`x` must be one table"),
+        (lambda: mixture.gibbs_sweep(x.view(2, 6, 2), mixture.point()), "`x` must be one table"),
+        (lambda: mixture.model(x.view(2, 6, 2)), "`x` must be one table"),
+        (lambda: BernoulliMixture.from_data(binary().view(2, 6, 3), 2), "`x` must be one table"),
+        (lambda: BernoulliMixture.from_data(binary(), 13), "number of rows, got 13 and 12"),
+        (lambda: mixture.log_likelihood(x, [[True]]), "`mask` must be bool"),  # type: ignore[arg-type]
         (lambda: mixture.sample(0), "`num_samples`"),
         (lambda: BernoulliMixture.from_data(x, 2), "zeros and ones"),
         (lambda: BernoulliMixture.from_data(binary(), 2, smoothing=-1), "`smoothing`"),
@@ -474,6 +489,7 @@ def test_bad_input_is_named() -> None:
         (lambda: CategoricalMixture(2, 2, 2, 5).log_likelihood(labels().float()), "zeros and ones"),
         (lambda: CategoricalMixture.from_data(labels() + 0.5, 2), "numbers 0 to 2"),
         (lambda: CategoricalMixture(2, 2, 3, 5, alpha=torch.ones(2)), "`alpha`"),
+        (lambda: CategoricalMixture(2, 2, (2, 3), 5), "the same for all features"),  # type: ignore[arg-type]
     ]
     for fault, message in faults:
         with pytest.raises(ValueError, match=message):

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -15,14 +15,14 @@ from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
-from torch.distributions.transforms import Transform
 
 from pyro_gen.models.mixture.chains import run_chains
 from pyro_gen.models.mixture.em import EMResult, Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
 from pyro_gen.models.mixture.law import Parameters, RowLaw
 from pyro_gen.models.mixture.readings import Readings
-from pyro_gen.models.mixture.rows import Rows, make_rows
+from pyro_gen.models.mixture.rows import Rows, make_rows, single
+from pyro_gen.models.mixture.sites import Site
 from pyro_gen.models.mixture.weights import LAWS, WeightLaw, log_weights, sample_weights, sticks_of
 from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
 from pyro_gen.models.mixture.weights import mode as mode_of_weights
@@ -31,14 +31,6 @@ from pyro_gen.models.registration import register
 GuideLaw = Literal["normal", "delta"]
 SPREAD = 0.05
 """Initial standard deviation of the guide, in its unconstrained coordinates."""
-
-
-class Site(NamedTuple):
-    """A continuous site: dimensions of its event, whether it has one for each component, and its coordinates."""
-
-    event_dim: int
-    per_component: bool
-    transform: Transform
 
 
 class Mixture(Readings, nn.Module, ABC):
@@ -152,7 +144,7 @@ class Mixture(Readings, nn.Module, ABC):
     def _given(self, x: Tensor | None, mask: Tensor | None) -> Rows | None:
         if x is None and mask is not None:
             raise ValueError("`mask` must come with `x`, got a mask alone")
-        return None if x is None else self.rows(x, mask)
+        return None if x is None else single(self.rows(x, mask))
 
     def _observe(self, parameters: Parameters, z: Tensor | None, rows: Rows | None) -> Tensor:
         if rows is None:
@@ -259,7 +251,7 @@ class Mixture(Readings, nn.Module, ABC):
             values: the values of all continuous sites; ``weights`` serves for ``sticks``.
 
         Raises:
-            ValueError: a site is missing, or has another shape.
+            ValueError: a site is missing, has another shape, or a value that is NaN, infinite or singular.
         """
         values = dict(values)
         if "sticks" in self.sites() and "sticks" not in values and "weights" in values:
@@ -267,7 +259,7 @@ class Mixture(Readings, nn.Module, ABC):
         for name, site in self.sites().items():
             if name not in values:
                 raise ValueError(f"`values` must have the sites {list(self.sites())}, got {list(values)}")
-            location = site.transform.inv(_inside(name, values[name]))
+            location = site.coordinates(name, values[name])
             if name in self.location and self.location[name].shape != location.shape:
                 want = tuple(site.transform(self.location[name]).shape)
                 raise ValueError(f"`values` of {name!r} must have shape {want}, got {tuple(values[name].shape)}")
@@ -298,7 +290,7 @@ class Mixture(Readings, nn.Module, ABC):
         References:
             Arthur and Vassilvitskii (2007), k-means++: the advantages of careful seeding.
         """
-        rows = self.rows(x, mask)
+        rows = single(self.rows(x, mask))
         self.set_point(self.start(rows, "posterior", method))
 
     def start(self, rows: Rows, objective: Objective, method: str = "k-means++") -> dict[str, Tensor]:
@@ -397,7 +389,8 @@ class Mixture(Readings, nn.Module, ABC):
         """
         if objective == "posterior":
             self.check_mode()
-        result, values = best_of_starts(self, self.rows(x, mask), objective, num_starts, num_steps, tolerance)
+        rows = single(self.rows(x, mask))
+        result, values = best_of_starts(self, rows, objective, num_starts, num_steps, tolerance)
         self.set_point(values)
         return result
 
@@ -420,7 +413,7 @@ class Mixture(Readings, nn.Module, ABC):
         References:
             Ishwaran and James (2001), Gibbs sampling methods for stick-breaking priors, section 5.2.
         """
-        rows, own = self.rows(x), self.completed(values)
+        rows, own = single(self.rows(x)), self.completed(values)
         z = torch.distributions.Categorical(logits=self.log_table(rows, own) + own["log_weights"]).sample()
         held = nn.functional.one_hot(z, self.components).to(rows.x.dtype)
         drawn = dict(self.conditional_draw(rows, held, values))
@@ -485,14 +478,6 @@ class Mixture(Readings, nn.Module, ABC):
     def replaceable(self, values: Parameters) -> set[str]:
         """Sites for which the values hold something that serves as well."""
         return set()
-
-
-def _inside(name: str, value: Tensor) -> Tensor:
-    """Weights, sticks and probabilities off the very ends, whose unconstrained coordinates are infinite."""
-    if name not in ("weights", "sticks", "probs"):
-        return value
-    eps = torch.finfo(value.dtype).eps
-    return value.clamp(eps, 1 - eps) if name != "weights" else value.clamp_min(eps) / value.clamp_min(eps).sum()
 
 
 __all__ = ["GuideLaw", "Mixture", "Site"]

@@ -15,7 +15,7 @@ from torch.distributions import biject_to, constraints
 from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
 from pyro_gen.models.mixture.em import Objective
 from pyro_gen.models.mixture.law import Parameters, take
-from pyro_gen.models.mixture.rows import Rows, make_rows
+from pyro_gen.models.mixture.rows import Rows, make_rows, single
 from pyro_gen.models.mixture.weights import WeightLaw
 
 
@@ -179,7 +179,7 @@ class BernoulliMixture(_DiscreteMixture):
         Raises:
             ValueError: there are fewer rows than components, or other values, or ``smoothing`` is below 0.
         """
-        rows = make_rows(x, mask)
+        rows = single(make_rows(x, mask))
         zeros, ones = _shrinkage(rows, 2, smoothing).unbind(-1)
         prior = {"ones": ones, "zeros": zeros}
         mixture = cls(components, rows.x.shape[-1], len(rows.x), **{**prior, **settings})  # type: ignore[arg-type]
@@ -257,6 +257,10 @@ class CategoricalMixture(_DiscreteMixture):
     hold the numbers 0 to values - 1 in a floating dtype, so that NaN can stand for a missing cell. See
     :class:`Mixture` for the programs and for what can be read off.
 
+    A feature that has fewer values than another shares the prior with those that it never takes: ``from_data`` leaves
+    them about 1 of (rows of the component + values) in draws of the posterior and next to nothing in its mode. They
+    count as free parameters in AIC and BIC.
+
     Args:
         components: number of components; of a Dirichlet process the truncation.
         features: columns of a row.
@@ -298,8 +302,8 @@ class CategoricalMixture(_DiscreteMixture):
     ) -> None:
         like = alpha if isinstance(alpha, Tensor) else torch.empty(0, dtype=dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
-        if values < 2:
-            raise ValueError(f"`values` must be at least 2, got {values}")
+        if not isinstance(values, int) or values < 2:
+            raise ValueError(f"`values` must be an integer of at least 2, the same for all features, got {values}")
         tensor = torch.as_tensor(alpha, dtype=like.dtype, device=like.device)
         if tensor.shape not in ((), (values,), (features, values)):
             raise ValueError(
@@ -327,7 +331,7 @@ class CategoricalMixture(_DiscreteMixture):
         Raises:
             ValueError: there are fewer rows than components, or other values, or ``smoothing`` is below 0.
         """
-        rows = make_rows(x, mask)
+        rows = single(make_rows(x, mask))
         values = max(2, int(rows.x.max().item()) + 1)
         prior = {"alpha": _shrinkage(rows, values, smoothing)}
         mixture = cls(components, rows.x.shape[-1], values, len(rows.x), **{**prior, **settings})  # type: ignore[arg-type]

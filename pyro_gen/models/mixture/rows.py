@@ -95,8 +95,9 @@ def make_rows(x: object, mask: Tensor | None, features: int | None = None) -> Ro
         raise ValueError(f"`x` must have shape (rows, {features}) with at least one row, got {tuple(x.shape)}")
     observed = ~table.isnan()
     if mask is not None:
-        if mask.shape != x.shape or mask.dtype != torch.bool:
-            raise ValueError(f"`mask` must be bool of shape {tuple(x.shape)}, got {mask.dtype} {tuple(mask.shape)}")
+        if not isinstance(mask, Tensor) or mask.shape != x.shape or mask.dtype != torch.bool:
+            got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+            raise ValueError(f"`mask` must be bool of shape {tuple(x.shape)}, got {got}")
         observed = observed & mask.reshape(table.shape)
     complete = bool(observed.all())
     table = table if complete else torch.where(observed, table, 0.0)
@@ -105,6 +106,23 @@ def make_rows(x: object, mask: Tensor | None, features: int | None = None) -> Ro
     if not complete and table.dim() > 2:
         raise ValueError(f"`x` with missing cells must have shape (rows, {features}), got {tuple(x.shape)}")
     return Rows(table, None if complete else observed, x)
+
+
+def single(rows: Rows) -> Rows:
+    """Raise where there is a batch of tables: learning and the programs need one.
+
+    Args:
+        rows: checked rows.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: there is a batch.
+    """
+    if rows.x.dim() > 2:
+        raise ValueError(f"`x` must be one table, (rows, {rows.x.shape[-1]}), got {tuple(rows.x.shape)}")
+    return rows
 
 
 def check_varied(rows: Rows) -> None:
@@ -126,4 +144,4 @@ def _places(marked: Tensor) -> str:
     return f"column {', '.join(map(str, marked.nonzero()[:, 0].tolist()[:8]))}"
 
 
-__all__ = ["Pattern", "Rows", "check_varied", "make_rows"]
+__all__ = ["Pattern", "Rows", "check_varied", "make_rows", "single"]
