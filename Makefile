@@ -50,6 +50,7 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks.evidence_bracket practical
 	$(BIN)/python -m benchmarks.evidence_bracket exact
 	$(BIN)/python -m benchmarks.evidence_gibbs --warmup 200 --draws 700 --json benchmarks/results/evidence/gibbs_pyro.json
+	$(BIN)/python -m benchmarks.evidence_galaxies
 	$(BIN)/python -m benchmarks.evidence_gaussian_mixtures
 	$(BIN)/python -m benchmarks.evidence_mixtures --split valid
 	$(BIN)/python examples/ppca.py --out out/ppca

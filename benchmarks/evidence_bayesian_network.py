@@ -195,6 +195,52 @@ def of_alarm(rows: int, one_by_one: int) -> dict[str, Any]:
     }
 
 
+def of_queries(count: int) -> dict[str, Any]:
+    """Single questions to a model, each pattern of evidence for the first time and again, beside pyAgrum's."""
+    result: dict[str, Any] = {}
+    for name in ("alarm", "insurance", "asia"):
+        network = models.BayesianNetwork.from_bif(bif_file(name))._read_off()
+        sets = evidence_sets(network, count, 2)
+        targets = [next(i for i in range(len(network.nodes)) if i not in evidence) for evidence in sets]
+        result[name] = {
+            "evidence": of_kind(name, sets, lambda model, e, _: model.log_evidence(e), Agrum.evidence_probability),
+            "one marginal": of_kind(
+                name, sets, lambda model, e, i: model.marginals(e, [model.nodes[i]]), Agrum.marginal, targets
+            ),
+            "all marginals": of_kind(name, sets, lambda model, e, _: model.marginals(e), Agrum.marginals),
+        }
+        print(name, json.dumps(result[name]), flush=True)
+    return result
+
+
+def of_kind(
+    name: str,
+    sets: list[dict[int, int]],
+    ask: Callable[[models.BayesianNetwork, dict[str, str], int], Any],
+    ask_peer: Callable[..., Any],
+    targets: list[int] | None = None,
+) -> dict[str, float]:
+    """Median milliseconds of a question, and the median of the ratios to pyAgrum's, asked in turn with it."""
+    model = models.BayesianNetwork.from_bif(bif_file(name))  # a new one, which has no plans yet
+    network = model._read_off()
+    peer = Agrum(network)
+    ask(model, {}, 0)
+    times = torch.zeros(3, len(sets), dtype=torch.float64)
+    for again in (0, 1):
+        for k, evidence in enumerate(sets):
+            target = targets[k] if targets else 0
+            times[again, k] = timed(ask, model, named(network, evidence), target)[1]
+            times[2, k] = timed(ask_peer, peer, evidence, *([target] if targets else []))[1]
+    first, second, theirs = times
+    return {
+        "milliseconds, new pattern": 1e3 * first.median().item(),
+        "milliseconds, known pattern": 1e3 * second.median().item(),
+        "milliseconds, pyAgrum": 1e3 * theirs.median().item(),
+        "times pyAgrum's, new pattern": (first / theirs).median().item(),
+        "times pyAgrum's, known pattern": (second / theirs).median().item(),
+    }
+
+
 def alarm_gradient(model: models.BayesianNetwork, data: Tensor, cells: int = 60, step: float = 1e-5) -> dict[str, Any]:
     """Derivatives in some of the parameters beside central differences."""
     log, seconds = timed(model.log_evidence, data)
@@ -226,6 +272,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "random": lambda args: of_random(args.seeds, args.sets),
     "large": lambda args: of_large(args.large_sets),
     "alarm": lambda args: of_alarm(args.rows, args.one_by_one),
+    "queries": lambda args: of_queries(args.queries),
 }
 
 
@@ -251,5 +298,6 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--large-sets", type=int, default=3)
     parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--one-by-one", type=int, default=300)
+    parser.add_argument("--one-by-one", type=int, default=10_000)
+    parser.add_argument("--queries", type=int, default=100)
     main(parser.parse_args())

@@ -80,12 +80,15 @@ def choose(name: str, report: dict[str, Any], seed: int) -> None:
         write(report)
 
 
-def test(name: str, report: dict[str, Any]) -> None:
+def test(name: str, report: dict[str, Any], made: dict[str, Any]) -> None:
     """The best setting of a set on its test rows: once, with its row in the ledger."""
+    if name in report["test"]:
+        raise SystemExit(f"{name} has had its one evaluation on test rows: see {FILE} and {LEDGER}")
     data, best = datasets.load(name), report["best on validation"][name]
     mixture, run = fit(data.train, best["components"], best["smoothing"], best["seed"])
     figures = run | judge(mixture, data.test, unseen(data.test, data.train))
-    report["test"][name] = figures
+    origin = {key: made[key] for key in ("date", "command", "commit", "uncommitted_changes")}
+    report["test"][name] = origin | figures
     print(name, json.dumps(figures), flush=True)
     write(report)
     setting = (
@@ -94,7 +97,7 @@ def test(name: str, report: dict[str, Any]) -> None:
     )
     figure, error = f"{figures['log likelihood']:.3f}", f"{figures['row error']:.3f}"
     with LEDGER.open("a", newline="") as file:
-        row = [datetime.now(UTC).date(), str(report["commit"])[:7], name, "mixture of Bernoullis", setting]
+        row = [datetime.now(UTC).date(), str(made["commit"])[:7], name, "mixture of Bernoullis", setting]
         csv.writer(file, lineterminator="\n").writerow([*row, figure, "", error, ""])
 
 
@@ -107,13 +110,15 @@ def write(report: dict[str, Any]) -> None:
 def main(args: argparse.Namespace) -> None:
     """All sets, on validation or test rows."""
     known = json.loads(FILE.read_text()) if FILE.exists() else {}
-    kept = {key: known.get(key, {}) for key in ("runs", "best on validation", "test")}
-    report = describe() | {"threads": torch.get_num_threads()} | kept
+    made = describe() | {"threads": torch.get_num_threads()}
+    # A test run keeps what is said of the validation runs that chose, and says of itself what it is.
+    report = known | {key: known.get(key, {}) for key in ("runs", "best on validation", "test")}
     for name in args.data:
         if args.split == "valid":
+            report |= made
             choose(name, report, args.seed)
         else:
-            test(name, report)
+            test(name, report, made)
     print(f"written to {FILE}")
 
 

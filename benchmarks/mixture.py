@@ -11,17 +11,18 @@ from torch import Tensor
 
 from benchmarks.timing import Contender
 from pyro_gen.models import GaussianMixture
+from pyro_gen.models.mixture.gaussian import Covariance
 
 BASELINE = "sklearn"
 CEILINGS: tuple[str, ...] = ()
 GATE = ("tests/models/test_mixture.py",)
 SHAPES = ((10, 20, 100_000), (10, 20, 1000), (50, 5, 20_000))
-"""(features, components, rows)"""
+"""(features, components, rows), no fewer rows than components"""
 UNIT = "EM step"
 JOB = None
 STEPS = 4
 """In one call, so that what stands around them counts little."""
-COVARIANCES = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
+COVARIANCES: dict[Covariance, str] = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
 
 
 def work(features: int, components: int, rows: int) -> dict[str, float]:
@@ -31,7 +32,7 @@ def work(features: int, components: int, rows: int) -> dict[str, float]:
 
 def contenders(features: int, components: int, rows: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them."""
-    x = clouds(features, components, max(rows, components))  # a mixture has no more components than rows
+    x = clouds(features, components, rows)
     yield BASELINE, lambda: theirs(x, components, "full")
     yield "pyro_gen", lambda: ours(x, components, "full")
     for name in COVARIANCES:
@@ -52,9 +53,9 @@ def clouds(features: int, components: int, rows: int) -> Tensor:
     return centres[z] + torch.randn(rows, features, generator=generator, dtype=torch.float64)
 
 
-def ours(x: Tensor, components: int, covariance: str) -> Contender:
+def ours(x: Tensor, components: int, covariance: Covariance) -> Contender:
     """Steps from one point, by maximum likelihood as the other."""
-    mixture = GaussianMixture.from_data(x, components, covariance)  # type: ignore[arg-type]
+    mixture = GaussianMixture.from_data(x, components, covariance)
     point = {name: value.detach() for name, value in mixture.point().items()}
 
     def run() -> None:
@@ -64,12 +65,12 @@ def ours(x: Tensor, components: int, covariance: str) -> Contender:
     return Contender(run, units=STEPS)
 
 
-def theirs(x: Tensor, components: int, covariance: str) -> Contender:
+def theirs(x: Tensor, components: int, covariance: Covariance) -> Contender:
     """scikit-learn's steps, from parameters that are given."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as Reference
 
-    mixture = GaussianMixture.from_data(x, components, covariance)  # type: ignore[arg-type]
+    mixture = GaussianMixture.from_data(x, components, covariance)
     values = {name: value.detach() for name, value in mixture.point().items()}
     own = values["covariances"]
     precisions = own.inverse() if covariance in ("full", "tied") else 1 / own

@@ -82,16 +82,6 @@ def with_holes(x: Tensor, share: float) -> Tensor:
     return torch.where(torch.rand(x.shape) < share, torch.nan, x)
 
 
-def sweep(mixture: GaussianMixture, x: Tensor, count: int) -> dict[str, Tensor]:
-    """Draws by blocked Gibbs sweeps, after a fifth as many that are thrown away."""
-    values, kept = mixture.point(), []
-    for i in range(count + count // 5):
-        values = mixture.gibbs_sweep(x, values)
-        if i >= count // 5:
-            kept.append(values)
-    return {name: torch.stack([draw[name] for draw in kept]) for name in values}
-
-
 def draw_faithful(mixture: GaussianMixture, holes: GaussianMixture, x: Tensor, out: Path) -> None:
     """Rows in the colours of their components, density, ellipses of one and two deviations."""
     figure, (left, right) = panels(2, (10.0, 4.2))
@@ -207,7 +197,8 @@ def main(args: argparse.Namespace) -> None:
         concentration=args.concentration,
         scale=args.scale,
     )
-    draws = sweep(process, velocities, args.sweeps)
+    chains = process.gibbs(velocities, args.sweeps, warmup_steps=args.sweeps // 5)
+    draws = {name: value[0] for name, value in chains.items()}
     occupied = torch.nn.functional.one_hot(draws["z"], args.truncation).amax(1).sum(-1)
     shares = occupied.bincount(minlength=args.truncation + 1) / len(occupied)
     print(

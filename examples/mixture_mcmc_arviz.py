@@ -1,10 +1,11 @@
-"""NUTS on a mixture, label switching undone, and ArviZ.
+"""NUTS on a mixture beside Gibbs, label switching undone, and ArviZ.
 
 Three clusters of galaxies (velocities of 82 galaxies), four chains by NUTS with the components of the rows summed out.
 Each chain starts at the posterior's mode under labels of its own, as chains from scattered starts would end: the draws
 as they come have an R-hat far above 1. Relabelled by the order of the means, by ECR or by Stephens' method, they agree;
 the densities of the rows, which know no labels, are the same before and after, and with them leave-one-out
-cross-validation, which puts the draws beside those of the pair's guide. The draws go to a NetCDF file.
+cross-validation, which puts the draws beside those of the pair's guide. The means of all parameters are then compared
+with those of blocked Gibbs sweeps, in units of their Monte Carlo error. The draws go to a NetCDF file.
 
     python examples/mixture_mcmc_arviz.py                  # about ten minutes on one core
     python examples/mixture_mcmc_arviz.py --draws 200 --warmup 100
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from torch import Tensor
 from pyro_gen import plotting
 from pyro_gen.arviz import SampleStats, from_mcmc, from_svi, to_netcdf
 from pyro_gen.infer import (
+    expectation,
     order_components,
     permute_components,
     permute_draws,
@@ -102,6 +105,24 @@ def compare(mixture: GaussianMixture, x: Tensor, nuts: Any, num_steps: int) -> A
         return az.compare({"NUTS": nuts, "guide": guide})
 
 
+def agreement(nuts: Draws, gibbs: Draws) -> dict[str, dict[str, float]]:
+    """The posterior mean of each parameter by both samplers, and the difference in units of its standard error."""
+    table = {}
+    for site in SITES:
+        ours, theirs = (expectation(lambda value: value.flatten(2), draws[site]) for draws in (nuts, gibbs))
+        z = (ours.mean - theirs.mean) / (ours.mcse.square() + theirs.mcse.square()).sqrt()
+        figures = {"NUTS": ours.mean, "NUTS error": ours.mcse, "Gibbs": theirs.mean, "Gibbs error": theirs.mcse, "z": z}
+        for k in range(len(z)):
+            table[f"{site} {k}"] = {name: float(value[k]) for name, value in figures.items()}
+    return table
+
+
+def by_order(draws: Draws) -> Draws:
+    """Components in the order of their means."""
+    order = order_components(draws["locs"].squeeze(-1))
+    return permute_draws({name: draws[name] for name in SITES}, order, dict.fromkeys(SITES, 2))
+
+
 def relabellings(draws: Draws, responsibilities: Tensor) -> dict[str, Tensor]:
     """Permutations of the draws, by three methods."""
     z = torch.distributions.Categorical(responsibilities).sample()
@@ -154,26 +175,29 @@ def main(args: argparse.Namespace) -> None:
     draw(data["posterior"]["locs"].values[..., 0], ordered["posterior"]["locs"].values[..., 0], args.out)
     print(az.summary(ordered, var_names=["weights", "locs", "covariances"]))
     print(compare(mixture, x, ordered, args.svi_steps))
-    for name, figures in report.items():
+    swept = mixture.gibbs(x, args.sweeps, warmup_steps=args.sweeps // 10, num_chains=args.chains)
+    means = agreement(by_order(draws), by_order(swept))
+    for name, figures in {**report, **means}.items():
         print(f"{name:20}" + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
-    (args.out / "galaxies.json").write_text(json.dumps(report, indent=1) + "\n")
+    (args.out / "galaxies.json").write_text(json.dumps({"NUTS": report, "posterior means": means}, indent=1) + "\n")
     np.savez(args.out / "draws.npz", **{name: value.numpy() for name, value in draws.items()})
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--components", type=int, default=3)
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--draws", type=int, default=1000, help="of each chain")
     parser.add_argument("--warmup", type=int, default=300)
+    parser.add_argument("--sweeps", type=int, default=5000, help="draws of each chain by Gibbs")
     parser.add_argument("--svi-steps", type=int, default=1000, help="of the guide that NUTS is compared with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/mixture_mcmc"), help="folder of everything written")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.smoke:
-        args.chains, args.draws, args.warmup, args.svi_steps = 2, 8, 4, 20
+        args.chains, args.draws, args.warmup, args.sweeps, args.svi_steps = 2, 8, 4, 20, 20
     return args
 
 

@@ -20,8 +20,8 @@ from sklearn.mixture import GaussianMixture as Reference
 from torch import Tensor
 
 from pyro_gen.models import BernoulliMixture, CategoricalMixture, GaussianMixture, Mixture
+from pyro_gen.models.mixture.gaussian import COVARIANCES, Covariance
 
-COVARIANCES = ("full", "tied", "diagonal", "spherical")
 LIKELIHOODS = ((-214.355, 2), (-180.185, 3))
 """Of iris by scikit-learn, full covariances, 20 restarts."""
 
@@ -124,9 +124,9 @@ def test_nuts_sees_one_potential_by_both_programs(name: str) -> None:
 
 
 @every_covariance
-def test_log_density_and_responsibilities_are_scikit_learn_s(covariance: str) -> None:
+def test_log_density_and_responsibilities_are_scikit_learn_s(covariance: Covariance) -> None:
     x = table(40)
-    mixture = GaussianMixture.from_data(x, 3, covariance)  # type: ignore[arg-type]
+    mixture = GaussianMixture.from_data(x, 3, covariance)
     reference = Reference(3, covariance_type={"diagonal": "diag"}.get(covariance, covariance), random_state=0).fit(x)
     found = {"weights": reference.weights_, "locs": reference.means_, "covariances": reference.covariances_}
     values = {key: torch.as_tensor(value) for key, value in found.items()}
@@ -140,9 +140,9 @@ def test_log_density_and_responsibilities_are_scikit_learn_s(covariance: str) ->
 
 
 @every_covariance
-def test_missing_cells_are_left_out_of_the_density(covariance: str) -> None:
+def test_missing_cells_are_left_out_of_the_density(covariance: Covariance) -> None:
     x = holes(table())
-    mixture = GaussianMixture.from_data(table(), 2, covariance)  # type: ignore[arg-type]
+    mixture = GaussianMixture.from_data(table(), 2, covariance)
     values = mixture.completed(mixture.point())
     if covariance in ("full", "tied"):
         factor = values["scale_tril"].expand(2, 2, 2)
@@ -290,10 +290,10 @@ def test_particles_in_one_pass_estimate_the_same_bound(name: str) -> None:
 
 
 @every_covariance
-def test_a_gibbs_sweep_of_one_component_draws_from_the_conjugate_posterior(covariance: str) -> None:
+def test_a_gibbs_sweep_of_one_component_draws_from_the_conjugate_posterior(covariance: Covariance) -> None:
     # Independent draws of a known law: means of 600 within 5 standard errors, 5e-6 in all.
     x = table(10)
-    mixture = GaussianMixture.from_data(x, 1, covariance, df=8.0)  # type: ignore[arg-type]
+    mixture = GaussianMixture.from_data(x, 1, covariance, df=8.0)
     draws = [mixture.gibbs_sweep(x, mixture.point()) for _ in range(600)]
     locs, covariances = (torch.stack([draw[name] for draw in draws]) for name in ("locs", "covariances"))
     mean = (x.sum(0) + mixture.kappa * mixture.loc) / (10 + mixture.kappa)
@@ -381,9 +381,9 @@ def test_one_column_may_come_without_its_dimension() -> None:
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied"])
-def test_lkj_priors_serve_every_program(covariance: str) -> None:
+def test_lkj_priors_serve_every_program(covariance: Covariance) -> None:
     x = holes(table())
-    mixture = GaussianMixture.from_data(table(), 2, covariance, prior="lkj")  # type: ignore[arg-type]
+    mixture = GaussianMixture.from_data(table(), 2, covariance, prior="lkj")
     values = prior_draw(mixture)
     density = -(mixture.log_prior(values) + mixture.log_likelihood(x, parameters=values).sum()).item()
     assert losses(mixture, values, x) == pytest.approx((density, density))
@@ -396,7 +396,7 @@ def test_lkj_priors_serve_every_program(covariance: str) -> None:
 def test_duplicates_and_as_many_components_as_rows_stay_finite() -> None:
     x = table(4).repeat(3, 1)
     for covariance, objective in itertools.product(COVARIANCES, ("posterior", "likelihood")):
-        mixture = GaussianMixture.from_data(x, 6, covariance)  # type: ignore[arg-type]
+        mixture = GaussianMixture.from_data(x, 6, covariance)
         result = mixture.fit_em(x, objective=objective, num_starts=2, num_steps=50)  # type: ignore[arg-type]
         assert math.isfinite(result.log_likelihood)
         assert all(value.isfinite().all() for value in mixture.point().values())
@@ -467,6 +467,21 @@ def test_bad_input_is_named() -> None:
         (lambda: mixture.log_likelihood(x, parameters={"weights": torch.ones(2)}), "`parameters` must have"),
         (lambda: mixture.set_point({"weights": torch.ones(2)}), "`values` must have the sites"),
         (lambda: mixture.set_point({**mixture.point(), "locs": x}), "`values` of 'locs'"),
+        (
+            lambda: mixture.set_point({**mixture.point(), "locs": x[:2] * torch.nan}),
+            "`values` of 'locs' must be finite",
+        ),
+        (lambda: mixture.set_point({**mixture.point(), "covariances": x.new_ones(2, 2, 2)}), "not singular"),
+        (
+            lambda: mixture.log_likelihood(x, parameters={**mixture.point(), "covariances": x.new_ones(2, 2, 2)}),
+            "`covariances` must be positive definite",
+        ),
+        (lambda: mixture.fit_em(x.view(2, 6, 2)), "`x` must be one table"),
+        (lambda: mixture.gibbs_sweep(x.view(2, 6, 2), mixture.point()), "`x` must be one table"),
+        (lambda: mixture.model(x.view(2, 6, 2)), "`x` must be one table"),
+        (lambda: BernoulliMixture.from_data(binary().view(2, 6, 3), 2), "`x` must be one table"),
+        (lambda: BernoulliMixture.from_data(binary(), 13), "number of rows, got 13 and 12"),
+        (lambda: mixture.log_likelihood(x, [[True]]), "`mask` must be bool"),  # type: ignore[arg-type]
         (lambda: mixture.sample(0), "`num_samples`"),
         (lambda: BernoulliMixture.from_data(x, 2), "zeros and ones"),
         (lambda: BernoulliMixture.from_data(binary(), 2, smoothing=-1), "`smoothing`"),
@@ -474,6 +489,7 @@ def test_bad_input_is_named() -> None:
         (lambda: CategoricalMixture(2, 2, 2, 5).log_likelihood(labels().float()), "zeros and ones"),
         (lambda: CategoricalMixture.from_data(labels() + 0.5, 2), "numbers 0 to 2"),
         (lambda: CategoricalMixture(2, 2, 3, 5, alpha=torch.ones(2)), "`alpha`"),
+        (lambda: CategoricalMixture(2, 2, (2, 3), 5), "the same for all features"),  # type: ignore[arg-type]
     ]
     for fault, message in faults:
         with pytest.raises(ValueError, match=message):

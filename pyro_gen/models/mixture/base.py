@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -14,13 +15,14 @@ from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
-from torch.distributions.transforms import Transform
 
+from pyro_gen.models.mixture.chains import run_chains
 from pyro_gen.models.mixture.em import EMResult, Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
 from pyro_gen.models.mixture.law import Parameters, RowLaw
 from pyro_gen.models.mixture.readings import Readings
-from pyro_gen.models.mixture.rows import Rows, make_rows
+from pyro_gen.models.mixture.rows import Rows, make_rows, single
+from pyro_gen.models.mixture.sites import Site
 from pyro_gen.models.mixture.weights import LAWS, WeightLaw, log_weights, sample_weights, sticks_of
 from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
 from pyro_gen.models.mixture.weights import mode as mode_of_weights
@@ -29,14 +31,6 @@ from pyro_gen.models.registration import register
 GuideLaw = Literal["normal", "delta"]
 SPREAD = 0.05
 """Initial standard deviation of the guide, in its unconstrained coordinates."""
-
-
-class Site(NamedTuple):
-    """A continuous site: dimensions of its event, whether it has one for each component, and its coordinates."""
-
-    event_dim: int
-    per_component: bool
-    transform: Transform
 
 
 class Mixture(Readings, nn.Module, ABC):
@@ -150,7 +144,7 @@ class Mixture(Readings, nn.Module, ABC):
     def _given(self, x: Tensor | None, mask: Tensor | None) -> Rows | None:
         if x is None and mask is not None:
             raise ValueError("`mask` must come with `x`, got a mask alone")
-        return None if x is None else self.rows(x, mask)
+        return None if x is None else single(self.rows(x, mask))
 
     def _observe(self, parameters: Parameters, z: Tensor | None, rows: Rows | None) -> Tensor:
         if rows is None:
@@ -165,7 +159,7 @@ class Mixture(Readings, nn.Module, ABC):
         log_w = log_w.unsqueeze(0) if log_w.dim() == 1 else log_w
         return {"log_weights": log_w, **self.sample_components()}
 
-    # ---- what a family defines
+    # ---- what a family defines, beside what it is read by: `log_table`, `draw` and `num_parameters`
 
     @abstractmethod
     def sample_components(self) -> dict[str, Tensor]:
@@ -180,14 +174,6 @@ class Mixture(Readings, nn.Module, ABC):
         """The canonical parameters, (..., components or 1) + event, from the values of the sites or their like."""
 
     @abstractmethod
-    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log density of the observed cells of every row under every component, (..., rows, components)."""
-
-    @abstractmethod
-    def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
-        """Rows given their components, shape of ``z`` + (features,)."""
-
-    @abstractmethod
     def m_step(self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective) -> Parameters:
         """Values of the components' sites that the expected complete data make most probable."""
 
@@ -198,11 +184,6 @@ class Mixture(Readings, nn.Module, ABC):
     @abstractmethod
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
         """Whether a component is as narrow as it may get: likelihood has become degenerate."""
-
-    @property
-    @abstractmethod
-    def num_parameters(self) -> int:
-        """Free parameters of the weights and the components."""
 
     def rows(self, x: object, mask: Tensor | None = None) -> Rows:
         """Check rows, and tell missing cells from observed ones.
@@ -231,9 +212,12 @@ class Mixture(Readings, nn.Module, ABC):
         """The continuous sites by name, in the order of the model."""
         if self.components == 1:
             return self.component_sites()
-        if self.weight_law == "dirichlet":
-            return {"weights": Site(1, False, biject_to(constraints.simplex)), **self.component_sites()}
-        return {"sticks": Site(1, False, biject_to(constraints.unit_interval)), **self.component_sites()}
+        support = {"weights": constraints.simplex, "sticks": constraints.unit_interval}[self._weight_site]
+        return {self._weight_site: Site(1, False, biject_to(support)), **self.component_sites()}
+
+    @property
+    def _weight_site(self) -> str:
+        return "weights" if self.weight_law == "dirichlet" else "sticks"
 
     def point(self) -> dict[str, Tensor]:
         """The values of all continuous sites at the guide's centre, its medians; ``weights`` too.
@@ -267,7 +251,7 @@ class Mixture(Readings, nn.Module, ABC):
             values: the values of all continuous sites; ``weights`` serves for ``sticks``.
 
         Raises:
-            ValueError: a site is missing, or has another shape.
+            ValueError: a site is missing, has another shape, or a value that is NaN, infinite or singular.
         """
         values = dict(values)
         if "sticks" in self.sites() and "sticks" not in values and "weights" in values:
@@ -275,7 +259,7 @@ class Mixture(Readings, nn.Module, ABC):
         for name, site in self.sites().items():
             if name not in values:
                 raise ValueError(f"`values` must have the sites {list(self.sites())}, got {list(values)}")
-            location = site.transform.inv(_inside(name, values[name]))
+            location = site.coordinates(name, values[name])
             if name in self.location and self.location[name].shape != location.shape:
                 want = tuple(site.transform(self.location[name]).shape)
                 raise ValueError(f"`values` of {name!r} must have shape {want}, got {tuple(values[name].shape)}")
@@ -306,7 +290,7 @@ class Mixture(Readings, nn.Module, ABC):
         References:
             Arthur and Vassilvitskii (2007), k-means++: the advantages of careful seeding.
         """
-        rows = self.rows(x, mask)
+        rows = single(self.rows(x, mask))
         self.set_point(self.start(rows, "posterior", method))
 
     def start(self, rows: Rows, objective: Objective, method: str = "k-means++") -> dict[str, Tensor]:
@@ -343,8 +327,7 @@ class Mixture(Readings, nn.Module, ABC):
         values = dict(self.m_step(rows, responsibilities, point, objective))
         if self.components > 1:
             counts, posterior = responsibilities.sum(0), objective == "posterior"
-            name = "weights" if self.weight_law == "dirichlet" else "sticks"
-            values[name] = mode_of_weights(counts, self.weight_law, self.concentration, posterior)
+            values[self._weight_site] = mode_of_weights(counts, self.weight_law, self.concentration, posterior)
         return {**values, **self.derived(values)}
 
     def check_mode(self) -> None:
@@ -406,7 +389,8 @@ class Mixture(Readings, nn.Module, ABC):
         """
         if objective == "posterior":
             self.check_mode()
-        result, values = best_of_starts(self, self.rows(x, mask), objective, num_starts, num_steps, tolerance)
+        rows = single(self.rows(x, mask))
+        result, values = best_of_starts(self, rows, objective, num_starts, num_steps, tolerance)
         self.set_point(values)
         return result
 
@@ -429,14 +413,41 @@ class Mixture(Readings, nn.Module, ABC):
         References:
             Ishwaran and James (2001), Gibbs sampling methods for stick-breaking priors, section 5.2.
         """
-        rows, own = self.rows(x), self.completed(values)
+        rows, own = single(self.rows(x)), self.completed(values)
         z = torch.distributions.Categorical(logits=self.log_table(rows, own) + own["log_weights"]).sample()
         held = nn.functional.one_hot(z, self.components).to(rows.x.dtype)
         drawn = dict(self.conditional_draw(rows, held, values))
         if self.components > 1:
-            name = "weights" if self.weight_law == "dirichlet" else "sticks"
-            drawn[name] = draw_of_weights(held.sum(0), self.weight_law, self.concentration)
+            drawn[self._weight_site] = draw_of_weights(held.sum(0), self.weight_law, self.concentration)
         return {**drawn, **self.derived(drawn), "z": z}
+
+    @torch.no_grad()
+    def gibbs(
+        self, x: Tensor, num_samples: int, *, warmup_steps: int = 0, num_chains: int = 1, thin: int = 1
+    ) -> dict[str, Tensor]:
+        """Chains of :meth:`gibbs_sweep`, each from the guide's point.
+
+        Args:
+            x: rows, complete unless they are discrete.
+            num_samples: draws of each chain.
+            warmup_steps: sweeps before the first draw.
+            num_chains: chains, one after the other.
+            thin: sweeps from draw to draw.
+
+        Returns:
+            Draws of all sites, of ``z`` and of what derives from them, (chain, draw, ...).
+
+        Raises:
+            ValueError: a number is out of range, or as for :meth:`gibbs_sweep`.
+
+        Example:
+            >>> from pyro_gen.models import GaussianMixture
+            >>> x = torch.randn(20, 2)
+            >>> draws = GaussianMixture.from_data(x, components=3).gibbs(x, 10, warmup_steps=5, num_chains=2)
+            >>> draws["locs"].shape
+            torch.Size([2, 10, 3, 2])
+        """
+        return run_chains(partial(self.gibbs_sweep, x), self.point(), num_samples, warmup_steps, num_chains, thin)
 
     def completed(self, values: Parameters) -> dict[str, Tensor]:
         """The canonical parameters and ``log_weights`` (..., 1, components), from values or draws of the sites.
@@ -467,14 +478,6 @@ class Mixture(Readings, nn.Module, ABC):
     def replaceable(self, values: Parameters) -> set[str]:
         """Sites for which the values hold something that serves as well."""
         return set()
-
-
-def _inside(name: str, value: Tensor) -> Tensor:
-    """Weights, sticks and probabilities off the very ends, whose unconstrained coordinates are infinite."""
-    if name not in ("weights", "sticks", "probs"):
-        return value
-    eps = torch.finfo(value.dtype).eps
-    return value.clamp(eps, 1 - eps) if name != "weights" else value.clamp_min(eps) / value.clamp_min(eps).sum()
 
 
 __all__ = ["GuideLaw", "Mixture", "Site"]

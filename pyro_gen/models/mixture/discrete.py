@@ -15,7 +15,7 @@ from torch.distributions import biject_to, constraints
 from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
 from pyro_gen.models.mixture.em import Objective
 from pyro_gen.models.mixture.law import Parameters, take
-from pyro_gen.models.mixture.rows import Rows, make_rows
+from pyro_gen.models.mixture.rows import Rows, make_rows, single
 from pyro_gen.models.mixture.weights import WeightLaw
 
 
@@ -179,13 +179,9 @@ class BernoulliMixture(_DiscreteMixture):
         Raises:
             ValueError: there are fewer rows than components, or other values, or ``smoothing`` is below 0.
         """
-        rows = make_rows(x, mask, x.shape[-1] if isinstance(x, Tensor) and x.dim() > 1 else 1)
-        _check_states(rows, 2)
-        _check_smoothing(smoothing)
-        # Half a row in each column keeps a column that is constant from having a rate of 0 or 1.
-        count = len(rows.x) if rows.mask is None else rows.mask.sum(0)
-        rate = (rows.x.sum(0) + 0.5) / (count + 1)
-        prior = {"ones": 1 + smoothing * rate, "zeros": 1 + smoothing * (1 - rate)}
+        rows = single(make_rows(x, mask))
+        zeros, ones = _shrinkage(rows, 2, smoothing).unbind(-1)
+        prior = {"ones": ones, "zeros": zeros}
         mixture = cls(components, rows.x.shape[-1], len(rows.x), **{**prior, **settings})  # type: ignore[arg-type]
         mixture.initialise(x, mask)
         return mixture
@@ -261,6 +257,10 @@ class CategoricalMixture(_DiscreteMixture):
     hold the numbers 0 to values - 1 in a floating dtype, so that NaN can stand for a missing cell. See
     :class:`Mixture` for the programs and for what can be read off.
 
+    A feature that has fewer values than another shares the prior with those that it never takes: ``from_data`` leaves
+    them about 1 of (rows of the component + values) in draws of the posterior and next to nothing in its mode. They
+    count as free parameters in AIC and BIC.
+
     Args:
         components: number of components; of a Dirichlet process the truncation.
         features: columns of a row.
@@ -302,8 +302,8 @@ class CategoricalMixture(_DiscreteMixture):
     ) -> None:
         like = alpha if isinstance(alpha, Tensor) else torch.empty(0, dtype=dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
-        if values < 2:
-            raise ValueError(f"`values` must be at least 2, got {values}")
+        if not isinstance(values, int) or values < 2:
+            raise ValueError(f"`values` must be an integer of at least 2, the same for all features, got {values}")
         tensor = torch.as_tensor(alpha, dtype=like.dtype, device=like.device)
         if tensor.shape not in ((), (values,), (features, values)):
             raise ValueError(
@@ -331,12 +331,9 @@ class CategoricalMixture(_DiscreteMixture):
         Raises:
             ValueError: there are fewer rows than components, or other values, or ``smoothing`` is below 0.
         """
-        rows = make_rows(x, mask, x.shape[-1] if isinstance(x, Tensor) and x.dim() > 1 else 1)
-        _check_smoothing(smoothing)
+        rows = single(make_rows(x, mask))
         values = max(2, int(rows.x.max().item()) + 1)
-        _check_states(rows, values)
-        rate = _one_hot(rows, values).sum(0) + 1 / values
-        prior = {"alpha": 1 + smoothing * rate / rate.sum(-1, keepdim=True)}
+        prior = {"alpha": _shrinkage(rows, values, smoothing)}
         mixture = cls(components, rows.x.shape[-1], values, len(rows.x), **{**prior, **settings})  # type: ignore[arg-type]
         mixture.initialise(x, mask)
         return mixture
@@ -407,8 +404,8 @@ class CategoricalMixture(_DiscreteMixture):
 
 def _one_hot(rows: Rows, values: int) -> Tensor:
     """Indicators of the values, zero in missing cells, (..., rows, features, values)."""
-    table = torch.nn.functional.one_hot(rows.x.long(), values).to(rows.x.dtype)
-    return table if rows.mask is None else table * rows.mask.unsqueeze(-1)
+    table = rows.x.unsqueeze(-1) == torch.arange(values, device=rows.x.device)
+    return (table if rows.mask is None else table & rows.mask.unsqueeze(-1)).to(rows.x.dtype)
 
 
 def _check_states(rows: Rows, values: int) -> Rows:
@@ -418,9 +415,15 @@ def _check_states(rows: Rows, values: int) -> Rows:
     return rows
 
 
-def _check_smoothing(smoothing: float) -> None:
+def _shrinkage(rows: Rows, values: int, smoothing: float) -> Tensor:
+    """Pseudo-counts that add so many rows at the rates of the columns' values, (features, values)."""
+    _check_states(rows, values)
     if not 0 <= smoothing < math.inf:
         raise ValueError(f"`smoothing` must be finite and at least 0, got {smoothing}")
+    seen = torch.ones_like(rows.x, dtype=torch.bool) if rows.mask is None else rows.mask
+    counts = torch.stack([((rows.x == value) & seen).sum(0) for value in range(values)], -1).to(rows.x.dtype)
+    # One more row, shared by all values, keeps a column that is constant from having a rate of 0 or 1.
+    return 1 + smoothing * (counts + 1 / values) / (counts.sum(-1, keepdim=True) + 1)
 
 
 __all__ = ["BernoulliMixture", "CategoricalMixture"]

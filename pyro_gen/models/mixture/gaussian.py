@@ -18,7 +18,7 @@ from pyro_gen.models.mixture.initialisation import standardised
 from pyro_gen.models.mixture.law import Parameters, take
 from pyro_gen.models.mixture.moments import Moments, columnwise, crosswise
 from pyro_gen.models.mixture.normal import Update, block, columns, floored, outer, parts
-from pyro_gen.models.mixture.rows import Rows, check_varied, make_rows
+from pyro_gen.models.mixture.rows import Rows, check_varied, make_rows, single
 from pyro_gen.models.mixture.weights import WeightLaw, record
 
 Covariance = Literal["full", "tied", "diagonal", "spherical"]
@@ -157,8 +157,8 @@ class GaussianMixture(Mixture):
         Raises:
             ValueError: there are fewer rows than components, a column is constant or wholly missing, or as the class.
         """
-        features = x.shape[-1] if isinstance(x, Tensor) and x.dim() > 1 else 1
-        rows = make_rows(x, mask, features)
+        rows = single(make_rows(x, mask))
+        features = rows.x.shape[-1]
         if components > len(rows.x):
             raise ValueError(f"`components` must be at most the number of rows, got {components} and {len(rows.x)}")
         check_varied(rows)
@@ -278,7 +278,10 @@ class GaussianMixture(Mixture):
 
     def _factor(self, values: Parameters) -> Tensor:
         if "covariances" in values:
-            return torch.linalg.cholesky(values["covariances"])
+            factor, singular = torch.linalg.cholesky_ex(values["covariances"])
+            if singular.any():
+                raise ValueError("`covariances` must be positive definite, got singular ones")
+            return factor
         scales = values["scales"].unsqueeze(-1)
         return scales * values["correlations"] if "correlations" in values else scales
 

@@ -43,18 +43,27 @@ def block(x: Tensor, locs: Tensor, factor: Tensor) -> Tensor:
     features = x.shape[-1]
     identity = torch.eye(features, dtype=x.dtype, device=x.device)
     inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-    solved = (x.unsqueeze(-3) - locs.unsqueeze(-2)) @ inverse.mT
+    if factor.shape[-3] == 1 < locs.shape[-2]:
+        # One matrix for all components: rows and means go through it once, from a point amidst them, for precision.
+        amid = locs.mean(-2, keepdim=True)
+        whitened, inverse = (x - amid) @ inverse.squeeze(-3).mT, inverse.squeeze(-3)
+        solved = whitened.unsqueeze(-3) - ((locs - amid) @ inverse.mT).unsqueeze(-2)
+    else:
+        solved = (x.unsqueeze(-3) - locs.unsqueeze(-2)) @ inverse.mT
     log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
     return -solved.square().sum(-1) / 2 - log_det - features / 2 * math.log(2 * math.pi)
 
 
 def columns(rows: Rows, locs: Tensor, deviations: Tensor) -> Tensor:
     """Log density of the observed cells where columns are independent, (..., components, rows)."""
-    solved = ((rows.x.unsqueeze(-3) - locs.unsqueeze(-2)) / deviations.unsqueeze(-2)).square()
-    unit = deviations.expand(locs.shape).log() + math.log(2 * math.pi) / 2
+    deviations = deviations.expand(locs.shape)
+    # Features before rows: rows lie side by side in memory, and the sum over features is one product.
+    square = (rows.x.mT.contiguous().unsqueeze(-3) - locs.unsqueeze(-1)).square()
+    half = (-deviations.square().reciprocal() / 2).unsqueeze(-2)
+    unit = deviations.log() + math.log(2 * math.pi) / 2
     if rows.mask is None:
-        return -solved.sum(-1) / 2 - unit.sum(-1, keepdim=True)
-    return -(solved * rows.mask).sum(-1) / 2 - unit @ rows.mask.to(unit).mT
+        return (half @ square).squeeze(-2) - unit.sum(-1, keepdim=True)
+    return (half @ (square * rows.mask.mT)).squeeze(-2) - unit @ rows.mask.to(unit).mT
 
 
 def outer(x: Tensor) -> Tensor:

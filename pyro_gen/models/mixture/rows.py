@@ -58,6 +58,10 @@ class Rows:
         Raises:
             ValueError: a column has no observed cell.
         """
+        return self._column_moments
+
+    @cached_property
+    def _column_moments(self) -> tuple[Tensor, Tensor]:
         if self.mask is None:
             return self.x.mean(0), self.x.var(0, correction=0)
         count = self.mask.sum(0)
@@ -71,13 +75,13 @@ class Rows:
         return self.x if self.mask is None else torch.where(self.mask, self.x, self.column_moments()[0])
 
 
-def make_rows(x: object, mask: Tensor | None, features: int) -> Rows:
+def make_rows(x: object, mask: Tensor | None, features: int | None = None) -> Rows:
     """Check a table and say which cells are observed: those that are not NaN, and that ``mask`` does not deny.
 
     Args:
         x: (..., rows, features), floating; (rows,) for one feature.
         mask: True where a cell is observed, same shape; None for wherever there is no NaN.
-        features: columns it must have.
+        features: columns it must have; None for those that it has.
 
     Raises:
         ValueError: ``x`` is no such table, has infinite cells, or the shape of ``mask`` differs.
@@ -85,13 +89,15 @@ def make_rows(x: object, mask: Tensor | None, features: int) -> Rows:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"`x` must be a tensor of floating point numbers, got {got}")
+    features = features or (x.shape[-1] if x.dim() > 1 else 1)
     table = x.unsqueeze(-1) if x.dim() == 1 and features == 1 else x
     if table.dim() < 2 or table.shape[-1] != features or not table.numel():
         raise ValueError(f"`x` must have shape (rows, {features}) with at least one row, got {tuple(x.shape)}")
     observed = ~table.isnan()
     if mask is not None:
-        if mask.shape != x.shape or mask.dtype != torch.bool:
-            raise ValueError(f"`mask` must be bool of shape {tuple(x.shape)}, got {mask.dtype} {tuple(mask.shape)}")
+        if not isinstance(mask, Tensor) or mask.shape != x.shape or mask.dtype != torch.bool:
+            got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+            raise ValueError(f"`mask` must be bool of shape {tuple(x.shape)}, got {got}")
         observed = observed & mask.reshape(table.shape)
     complete = bool(observed.all())
     table = table if complete else torch.where(observed, table, 0.0)
@@ -100,6 +106,23 @@ def make_rows(x: object, mask: Tensor | None, features: int) -> Rows:
     if not complete and table.dim() > 2:
         raise ValueError(f"`x` with missing cells must have shape (rows, {features}), got {tuple(x.shape)}")
     return Rows(table, None if complete else observed, x)
+
+
+def single(rows: Rows) -> Rows:
+    """Raise where there is a batch of tables: learning and the programs need one.
+
+    Args:
+        rows: checked rows.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: there is a batch.
+    """
+    if rows.x.dim() > 2:
+        raise ValueError(f"`x` must be one table, (rows, {rows.x.shape[-1]}), got {tuple(rows.x.shape)}")
+    return rows
 
 
 def check_varied(rows: Rows) -> None:
@@ -121,4 +144,4 @@ def _places(marked: Tensor) -> str:
     return f"column {', '.join(map(str, marked.nonzero()[:, 0].tolist()[:8]))}"
 
 
-__all__ = ["Pattern", "Rows", "check_varied", "make_rows"]
+__all__ = ["Pattern", "Rows", "check_varied", "make_rows", "single"]
