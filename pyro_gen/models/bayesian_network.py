@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import networkx as nx
@@ -345,9 +345,10 @@ class BayesianNetwork(NetworkLearning):
     def _read_off(self) -> Any:
         """The joint law without gradients, kept until a parameter changes."""
         with torch.no_grad():
-            now = [(x.data_ptr(), x._version) for x in self.parameters()]
+            own = list(_parameters(self))
+            now = [(x.data_ptr(), x._version) for x in own]
             if self._known is None or self._known[:2] != (self.training, now):
-                held = [x.detach() for x in self.parameters()]  # so that no other tensor takes one of these addresses
+                held = [x.detach() for x in own]  # so that no other tensor takes one of these addresses
                 self._known = self.training, now, held, self()
             return self._known[3]
 
@@ -494,6 +495,14 @@ class BayesianNetwork(NetworkLearning):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_known": None}
+
+
+def _parameters(module: nn.Module) -> Iterator[Tensor]:
+    """The parameters of a module, those that are shared twice: what ``parameters()`` takes longer for than a query."""
+    yield from (x for x in module._parameters.values() if x is not None)
+    for part in module._modules.values():
+        if part is not None:
+            yield from _parameters(part)
 
 
 __all__ = ["BayesianNetwork", "Data"]

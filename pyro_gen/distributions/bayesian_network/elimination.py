@@ -158,7 +158,8 @@ def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
     """
     prepared = Prepared([None] * plan.slots, ring.enter(tables[0].new_ones(1)))
     for slot, family in enumerate(plan.families):
-        table = ring.enter(tables[family.node]).permute(family.axes)
+        table = ring.enter(tables[family.node])
+        table = table if family.axes is None else table.permute(family.axes)
         cells = (-1,) if family.hard else (1,)  # looked-up cells stand where the rows will be
         prepared.slots[slot] = table.reshape(*family.shape, *cells)
     for step in plan.steps:
@@ -206,7 +207,7 @@ def _looked_up(table: Tensor | None, hard: Sequence[tuple[int, int]], rows: Rows
         code = code + rows.hard[node] * stride
     if isinstance(code, Tensor):
         return table.index_select(-1, code)
-    return table[..., code : code + 1].expand(*table.shape[:-1], rows.count)
+    return table.narrow(-1, code, 1).expand(*table.shape[:-1], rows.count)
 
 
 def blocks(plan: Plan, rows: Rows, device: torch.device, cells: int | None = None) -> list[tuple[int, int]]:

@@ -34,7 +34,8 @@ class Family(NamedTuple):
     kept: Scope
     hard: tuple[tuple[int, int], ...]
     """Pairs of a node that is looked up and its stride among the looked-up cells."""
-    axes: tuple[int, ...]
+    axes: tuple[int, ...] | None
+    """None where they are in order already."""
     shape: tuple[int, ...]
     """Of the kept axes."""
 
@@ -81,7 +82,7 @@ def make_plan(
     families: Sequence[Scope],
     cardinalities: Sequence[int],
     relevant: Iterable[int],
-    hard: Collection[int],
+    hard: frozenset[int],
     soft: Collection[int],
     free: Scope,
     quick: bool = False,
@@ -139,14 +140,14 @@ class _Maker:
 
     def eliminate(self, node: int) -> Step:
         bucket = sorted(self.holders.pop(node, ()))
-        scopes = tuple((slot, self.scopes.pop(slot)) for slot in bucket)
+        scopes = tuple([(slot, self.scopes.pop(slot)) for slot in bucket])
         for slot, scope in scopes:
             for other in scope:
                 if other != node:
                     self.holders[other].discard(slot)
         statics = [pair for pair in scopes if pair[0] not in self.moving]
         moving = [pair for pair in scopes if pair[0] in self.moving]
-        left, right = ({i for _, scope in pairs for i in scope} - {node} for pairs in (statics, moving))
+        left, right = ({i for _, scope in pairs for i in scope if i != node} for pairs in (statics, moving))
         parts = [self.sorted(part) for part in (left & right, left - right, right - left)]
         shared, only_own, only_other = parts
         result = shared + only_own + only_other
@@ -154,10 +155,10 @@ class _Maker:
         step = Step(
             node,
             target,
-            tuple(self.view(slot, scope, (*shared, *only_own, node)) for slot, scope in statics),
-            tuple(self.view(slot, scope, (*shared, node, *only_other)) for slot, scope in moving),
+            tuple([self.view(slot, scope, (*shared, *only_own, node)) for slot, scope in statics]),
+            tuple([self.view(slot, scope, (*shared, node, *only_other)) for slot, scope in moving]),
             (*map(self.cells, parts), self.cardinalities[node]),  # type: ignore[arg-type]  # three parts
-            tuple(self.cardinalities[i] for i in result),
+            tuple([self.cardinalities[i] for i in result]),
             scopes,
             result,
         )
@@ -170,10 +171,10 @@ class _Maker:
 
     def sorted(self, nodes: Collection[int]) -> Scope:
         """Those that live longest first, so that axes seldom have to be moved."""
-        return tuple(sorted(nodes, key=self.rank.__getitem__)) if nodes else ()
+        return tuple(sorted(nodes, key=self.rank.__getitem__) if len(nodes) > 1 else nodes)
 
     def cells(self, nodes: Iterable[int]) -> int:
-        return math.prod(self.cardinalities[i] for i in nodes)
+        return math.prod([self.cardinalities[i] for i in nodes])
 
     def view(self, slot: int, scope: Scope, layout: Scope) -> View:
         shape = tuple([self.cardinalities[i] if i in scope else 1 for i in layout])
@@ -183,15 +184,19 @@ class _Maker:
         return View(slot, None if axes == tuple(range(len(scope))) else axes, shape)
 
 
-def _family(node: int, scope: Scope, cardinalities: Sequence[int], hard: Collection[int]) -> Family:
-    if not any(i in hard for i in scope):
-        return Family(node, scope, (), tuple(range(len(scope))), tuple(cardinalities[i] for i in scope))
-    kept = tuple(i for i in scope if i not in hard)
-    looked_up = [i for i in scope if i in hard]
-    strides = [math.prod(cardinalities[j] for j in looked_up[k + 1 :]) for k in range(len(looked_up))]
-    axes = tuple(scope.index(i) for i in (*kept, *looked_up))
-    shape = tuple(cardinalities[i] for i in kept)
-    return Family(node, kept, tuple(zip(looked_up, strides, strict=True)), axes, shape)
+def _family(node: int, scope: Scope, cardinalities: Sequence[int], hard: frozenset[int]) -> Family:
+    if not hard or hard.isdisjoint(scope):
+        return Family(node, scope, (), None, tuple([cardinalities[i] for i in scope]))
+    kept = tuple([i for i in scope if i not in hard])
+    strides, stride = [], 1
+    for i in reversed(scope):
+        if i in hard:
+            strides.append((i, stride))
+            stride *= cardinalities[i]
+    looked_up = tuple(reversed(strides))
+    layout = (*kept, *[i for i, _ in looked_up])
+    axes = None if layout == scope else tuple([scope.index(i) for i in layout])
+    return Family(node, kept, looked_up, axes, tuple([cardinalities[i] for i in kept]))
 
 
 __all__ = ["Family", "Plan", "Scope", "Step", "View", "make_plan"]
