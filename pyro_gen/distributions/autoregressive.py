@@ -12,6 +12,7 @@ from torch.distributions import constraints, register_kl
 
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.expansion import over_batch
 from pyro_gen.distributions.feature_density import FeatureDensity
 from pyro_gen.distributions.units.base import Finite
 
@@ -142,7 +143,7 @@ class Autoregressive(FeatureDensity):
             self._validate_sample(value)
         rows, context, shape = self._rows(value)
         result = self.conditioner.log_prob_of(rows, context).view(shape)
-        return result.expand(torch.broadcast_shapes(shape, self.batch_shape))
+        return over_batch(result, self.batch_shape)
 
     def conditionals(self, value: Tensor) -> TorchDistribution:
         """The law of every feature given the values of those before it.
