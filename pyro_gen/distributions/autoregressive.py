@@ -182,7 +182,10 @@ class Autoregressive(FeatureDensity):
             raise NotImplementedError(f"draws of {type(self.conditional).__name__} are not differentiable")
         return self._generate(sample_shape)[0]
 
-    def sample_and_log_prob(self, sample_shape: Shape = Size()) -> tuple[Tensor, Tensor]:  # noqa: B008
+    def sample_and_log_prob(
+        self,
+        sample_shape: Shape = Size(),  # noqa: B008  # torch's own default
+    ) -> tuple[Tensor, Tensor]:
         """Draws and their log probabilities for the price of the draws.
 
         Returns:
@@ -191,7 +194,7 @@ class Autoregressive(FeatureDensity):
         with torch.no_grad():
             return self._generate(sample_shape)
 
-    def start(self, sample_shape: Shape = Size()) -> Generation:  # noqa: B008
+    def start(self, sample_shape: Shape = Size()) -> Generation:  # noqa: B008  # torch's own default
         """Begin to generate step by step; go on by :meth:`next`.
 
         Args:

@@ -137,7 +137,10 @@ class ClampedAutoregressive(Expandable):
         return self.sample_and_log_prob(sample_shape)[0]
 
     @torch.no_grad()
-    def sample_and_log_prob(self, sample_shape: Shape = Size()) -> tuple[Tensor, Tensor]:  # noqa: B008
+    def sample_and_log_prob(
+        self,
+        sample_shape: Shape = Size(),  # noqa: B008  # torch's own default
+    ) -> tuple[Tensor, Tensor]:
         """Draws and their log probabilities.
 
         Returns:

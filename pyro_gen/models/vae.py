@@ -378,7 +378,8 @@ class VAE(RowCoder):
             raise ValueError(f"`beta` must be positive and `free_bits` not negative, got {self.beta}, {self.free_bits}")
         if self.free_bits and not isinstance(self.prior, StandardNormal):
             raise ValueError(
-                f"`free_bits` must be 0 unless the prior is standard normal, got {type(self.prior).__name__}"
+                "`free_bits` must be 0 unless the prior is standard normal, as only then the divergence is a sum over "
+                f"latent dimensions, got {self.free_bits} under {type(self.prior).__name__}"
             )
 
 
