@@ -28,10 +28,9 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pyro_gen import datasets, nn, plotting
-from pyro_gen.training import History, fit, use_average
+from pyro_gen.training import History, fit, running_average, use_average
 
 
 @dataclass(frozen=True)
@@ -144,8 +143,8 @@ def train(
     pyro.set_rng_seed(args.seed + 1000 * member)
     pyro.clear_param_store()
     network = build(recipe, data, member).to(args.device)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
-    averaged: nn.AutoregressiveNetwork = average.module.eval()  # type: ignore[assignment]  # torch says Module
+    average, averaged = running_average(network, recipe.average)
+    averaged.eval()
     count = len(data.train)
 
     @poutine.scale(scale=1 / count)  # nats a row

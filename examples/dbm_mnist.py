@@ -20,12 +20,11 @@ import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import AIS, LowerBound, PersistentChains, contrastive_gradient, log_partition_bracket
 from pyro_gen.models import DeepBoltzmannMachine
-from pyro_gen.training import fit, use_average
+from pyro_gen.training import fit, running_average, use_average
 
 
 def first_layer(x: Tensor, args: argparse.Namespace) -> nn.RBM:
@@ -53,7 +52,7 @@ def train(machine: DeepBoltzmannMachine, x: Tensor, args: argparse.Namespace) ->
     """All layers together: by SVI, or by the same step without a tape, which is quicker."""
     optimizer = torch.optim.SGD(machine.parameters(), lr=args.rate)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.3, total_iters=args.epochs)
-    average = AveragedModel(machine, multi_avg_fn=get_ema_multi_avg_fn(0.9997))
+    average, _ = running_average(machine, 0.9997)
 
     def step(batch: Tensor) -> float:
         machine.contrastive_gradient(batch)

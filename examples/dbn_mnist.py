@@ -22,12 +22,11 @@ import pyro
 import torch
 from pyro.infer import SVI
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import AIS, LowerBound, PersistentChains, WakeSleep, contrastive_gradient, log_partition_bracket
 from pyro_gen.models import DeepBeliefNetwork
-from pyro_gen.training import fit, use_average
+from pyro_gen.training import fit, running_average, use_average
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def train(rbm: nn.RBM, rates: Tensor, layer: Layer, batch_size: int, file: Path,
     """Persistent chains against rows drawn from `rates`; returns an RBM with averaged weights and the last chains."""
     optimizer = torch.optim.SGD(rbm.parameters(), lr=layer.rate)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.2, total_iters=layer.epochs)
-    average = AveragedModel(rbm, multi_avg_fn=get_ema_multi_avg_fn(0.9997))
+    average, _ = running_average(rbm, 0.9997)
 
     def step(rates: Tensor) -> float:
         batch = torch.bernoulli(rates)

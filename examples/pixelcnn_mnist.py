@@ -22,10 +22,9 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pyro_gen import datasets, nn, plotting
-from pyro_gen.training import History, fit, use_average
+from pyro_gen.training import History, fit, running_average, use_average
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,7 @@ def train(recipe: Recipe, data: Images, args: argparse.Namespace) -> tuple[nn.Pi
     """Maximum likelihood; goes on where a checkpoint of the same settings stopped."""
     settings = (recipe.hidden, recipe.layers, recipe.kernel_size, recipe.first_kernel_size, recipe.gated)
     network = nn.PixelCNN.from_data(data.train, *settings).to(args.device)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.decay))
-    averaged: nn.PixelCNN = average.module  # type: ignore[assignment]  # torch says Module
+    average, averaged = running_average(network, recipe.decay)
     count = len(data.train)
 
     @poutine.scale(scale=1 / count)  # nats an image

@@ -22,11 +22,10 @@ import pyro
 import torch
 from pyro.infer import ELBO, SVI, TraceMeanField_ELBO
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pyro_gen import datasets, models, nn, plotting
 from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO
-from pyro_gen.training import History, fit, use_average
+from pyro_gen.training import History, fit, running_average, use_average
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,7 @@ def loss_of(recipe: Recipe) -> ELBO:
 def train(recipe: Recipe, data: datasets.BinaryDataset, args: argparse.Namespace) -> tuple[models.VAE, History]:
     """SVI by Adam with a rate that falls to 0; goes on where a checkpoint of the same settings stopped."""
     vae = build(recipe, data.train).to(args.device)
-    average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(recipe.decay))
-    averaged: models.VAE = average.module  # type: ignore[assignment]  # torch says Module
+    average, averaged = running_average(vae, recipe.decay)
     adam = {"lr": recipe.rate, "weight_decay": recipe.weight_decay, "fused": True}
     schedule = {"start_factor": 1.0, "end_factor": 0.0, "total_iters": recipe.epochs}
     optimizer = pyro.optim.LinearLR({"optimizer": torch.optim.AdamW, "optim_args": adam} | schedule)

@@ -15,17 +15,18 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TextIO, TypeAlias
+from typing import Any, Literal, Protocol, TextIO, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from pyro_gen._files import replacing
 from pyro_gen._state import capture, collect, get_random, kinds, load, set_random
 
 History: TypeAlias = list[dict[str, float]]
+Module = TypeVar("Module", bound=nn.Module)
 
 _FORMAT = "pyro_gen.training.fit, version 1"
 
@@ -146,6 +147,25 @@ def fit(
     return history
 
 
+def running_average(module: Module, decay: float) -> tuple[AveragedModel, Module]:
+    """A running average of a module's parameters, and the copy of the module that holds them, with its own type.
+
+    Args:
+        module: the module that learns; call ``average.update_parameters(module)`` after every step.
+        decay: what is kept of the average in a step.
+
+    Returns:
+        The average, to be kept in the ``state`` of :func:`fit`, and its module, to be evaluated.
+
+    Example:
+        >>> average, averaged = running_average(torch.nn.Linear(1, 1), 0.99)
+        >>> averaged
+        Linear(in_features=1, out_features=1, bias=True)
+    """
+    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    return average, cast(Module, average.module)
+
+
 @torch.no_grad()
 def use_average(module: nn.Module, average: AveragedModel) -> None:
     """Put the averaged parameters in the place of a module's own; its buffers stay as they are.
@@ -159,7 +179,7 @@ def use_average(module: nn.Module, average: AveragedModel) -> None:
 
     Example:
         >>> line = torch.nn.Linear(1, 1)
-        >>> average = AveragedModel(line, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5))
+        >>> average, _ = running_average(line, 0.5)
         >>> for weight in (0.0, 4.0):
         ...     _ = torch.nn.init.constant_(line.weight, weight)
         ...     average.update_parameters(line)
@@ -316,4 +336,4 @@ def _read(path: Path) -> dict[str, Any]:
     return payload
 
 
-__all__ = ["History", "Scheduler", "fit", "use_average"]
+__all__ = ["History", "Scheduler", "fit", "running_average", "use_average"]

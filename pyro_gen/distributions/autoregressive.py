@@ -12,6 +12,7 @@ from torch.distributions import constraints, register_kl
 
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.expansion import over_batch
 from pyro_gen.distributions.feature_density import FeatureDensity
 from pyro_gen.distributions.units.base import Finite
 
@@ -142,7 +143,7 @@ class Autoregressive(FeatureDensity):
             self._validate_sample(value)
         rows, context, shape = self._rows(value)
         result = self.conditioner.log_prob_of(rows, context).view(shape)
-        return result.expand(torch.broadcast_shapes(shape, self.batch_shape))
+        return over_batch(result, self.batch_shape)
 
     def conditionals(self, value: Tensor) -> TorchDistribution:
         """The law of every feature given the values of those before it.
@@ -181,7 +182,10 @@ class Autoregressive(FeatureDensity):
             raise NotImplementedError(f"draws of {type(self.conditional).__name__} are not differentiable")
         return self._generate(sample_shape)[0]
 
-    def sample_and_log_prob(self, sample_shape: Shape = Size()) -> tuple[Tensor, Tensor]:  # noqa: B008
+    def sample_and_log_prob(
+        self,
+        sample_shape: Shape = Size(),  # noqa: B008  # torch's own default
+    ) -> tuple[Tensor, Tensor]:
         """Draws and their log probabilities for the price of the draws.
 
         Returns:
@@ -190,7 +194,7 @@ class Autoregressive(FeatureDensity):
         with torch.no_grad():
             return self._generate(sample_shape)
 
-    def start(self, sample_shape: Shape = Size()) -> Generation:  # noqa: B008
+    def start(self, sample_shape: Shape = Size()) -> Generation:  # noqa: B008  # torch's own default
         """Begin to generate step by step; go on by :meth:`next`.
 
         Args:

@@ -144,7 +144,10 @@ class AutoregressiveEnsemble(Expandable):
         return value.view(*shape, *self.event_shape)
 
     @torch.no_grad()
-    def sample_and_log_prob(self, sample_shape: Shape = Size()) -> tuple[Tensor, Tensor]:  # noqa: B008
+    def sample_and_log_prob(
+        self,
+        sample_shape: Shape = Size(),  # noqa: B008  # torch's own default
+    ) -> tuple[Tensor, Tensor]:
         """Draws and their log probabilities under the whole mixture.
 
         Returns:

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.clamping import Evidence, HiddenStates, MissingCells
-from pyro_gen.distributions.expansion import Expandable
+from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.distributions.partition import EXACT_UNITS
 from pyro_gen.distributions.streaming import Blocks, streamed_draw, streamed_log_sum, streamed_weights
 from pyro_gen.distributions.units import BernoulliUnits
@@ -143,7 +143,7 @@ class ClampedRBM(Expandable):
         contradicts = ((value != self.observed) & self.is_observed).any(-1)
         result = -rbm_free_energy(value, *self.parameters) - self.log_completions()
         result = result.masked_fill(contradicts, -math.inf)
-        return result.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+        return over_batch(result, self.batch_shape)
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = ()) -> Tensor:

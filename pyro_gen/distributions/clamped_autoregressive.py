@@ -13,7 +13,7 @@ from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.autoregressive import Autoregressive, Conditioner
 from pyro_gen.distributions.completion import Completion, Evidence, LogEvidence, chosen
 from pyro_gen.distributions.conditionals import Conditional
-from pyro_gen.distributions.expansion import Expandable
+from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.distributions.order_agnostic import OrderAgnostic
 
 
@@ -122,8 +122,7 @@ class ClampedAutoregressive(Expandable):
         contradicts = ((value != self.observed) & self.is_observed).flatten(-len(self.event_shape)).any(-1)
         result = self._completer.log_prob(torch.where(self.is_observed, self.observed.to(value.dtype), value))
         result = result.masked_fill(contradicts, -math.inf)
-        batch = value.shape[: value.dim() - len(self.event_shape)]
-        return result.expand(torch.broadcast_shapes(batch, self.batch_shape))
+        return over_batch(result, self.batch_shape)
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
@@ -138,7 +137,10 @@ class ClampedAutoregressive(Expandable):
         return self.sample_and_log_prob(sample_shape)[0]
 
     @torch.no_grad()
-    def sample_and_log_prob(self, sample_shape: Shape = Size()) -> tuple[Tensor, Tensor]:  # noqa: B008
+    def sample_and_log_prob(
+        self,
+        sample_shape: Shape = Size(),  # noqa: B008  # torch's own default
+    ) -> tuple[Tensor, Tensor]:
         """Draws and their log probabilities.
 
         Returns:

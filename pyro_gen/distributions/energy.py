@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Size, Tensor
 
-from pyro_gen.distributions.expansion import Expandable
+from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, LogPartition, Partition
 from pyro_gen.kernels import draw_seed
 
@@ -129,7 +129,7 @@ class EnergyDistribution(Expandable):
             self._validate_sample(value)
         value = value.to(self.parameters[0].dtype)
         result = self.unnormalized_log_prob(value) - self._resolve_partition().log_normalizer(self, value)
-        return result.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+        return over_batch(result, self.batch_shape)
 
     @torch.no_grad()
     def gibbs(self, value: Tensor, num_steps: int) -> Tensor:

@@ -42,4 +42,16 @@ class Expandable(TorchDistribution):
         return values.expand(-1, *self.batch_shape, *self.event_shape) if expand else values
 
 
-__all__ = ["Expandable"]
+def over_batch(result: Tensor, batch_shape: Size) -> Tensor:
+    """Log probabilities over the whole batch: expanded where those of the values alone have a smaller shape.
+
+    Args:
+        result: of any shape that broadcasts with the batch.
+        batch_shape: of the distribution.
+    """
+    if result.shape[max(result.dim() - len(batch_shape), 0) :] == batch_shape:
+        return result  # beforehand, as `broadcast_shapes` takes longer than some densities
+    return result.expand(torch.broadcast_shapes(result.shape, batch_shape))
+
+
+__all__ = ["Expandable", "over_batch"]

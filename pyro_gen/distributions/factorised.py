@@ -12,6 +12,7 @@ from torch.distributions import constraints, kl_divergence, register_kl
 
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.expansion import over_batch
 from pyro_gen.distributions.feature_density import FeatureDensity
 
 
@@ -101,7 +102,7 @@ class Factorised(FeatureDensity):
             self._validate_sample(value)
         flat = value if len(self.event_shape) == 1 else value.flatten(value.dim() - len(self.event_shape))
         result = self.conditional.total_log_prob(self.parameters, flat)
-        return result.expand(torch.broadcast_shapes(result.shape, self.batch_shape))
+        return over_batch(result, self.batch_shape)
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from torch.distributions.constraint_registry import biject_to, transform_to
 from torch.distributions.transforms import Transform
 
-from pyro_gen.distributions.expansion import Expandable
+from pyro_gen.distributions.expansion import Expandable, over_batch
 
 
 class _Covariance(type(constraints.positive_definite)):  # type: ignore[misc]
@@ -190,7 +190,7 @@ class InverseWishart(Expandable):
         log_prob = self.df * _log_diagonal(root) - normaliser
         log_prob = log_prob - (self.df + features + 1) * _log_diagonal(factor) - trace / 2
         log_prob = torch.where(singular == 0, log_prob, -math.inf)
-        return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
+        return over_batch(log_prob, self.batch_shape)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw by Bartlett's decomposition, with gradients to ``df`` and ``scale``.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.autoregressive import Autoregressive, Conditioner, Generation
+from pyro_gen.distributions.expansion import over_batch
 from pyro_gen.distributions.misuse import NEEDS_DENSITY, refuse_callers, refuse_tracing
 from pyro_gen.kernels import draw_seed
 
@@ -92,7 +93,7 @@ class OrderAgnostic(Autoregressive):
         parameters = self._network.parameters_given(rows, known, context)
         scores = torch.where(known, 0, self.conditional.log_prob(parameters, rows)).sum(-1)
         result = (scores * self.features / (~known).sum(-1)).view(shape)
-        return result.expand(torch.broadcast_shapes(shape, self.batch_shape))
+        return over_batch(result, self.batch_shape)
 
     def known(self, rows: int, device: torch.device) -> Tensor:
         """The features that each row takes as known: a fixed draw of this object.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_gen.distributions.negative_phase import starts_at_data
 from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
 Program = Callable[..., Any]
 
@@ -198,12 +199,12 @@ class LowerBound(NamedTuple):
     @property
     def row_error(self) -> float:
         """Standard error of ``value`` over the rows; NaN for one row."""
-        return (self.rows.std() / len(self.rows) ** 0.5).item() if len(self.rows) > 1 else float("nan")
+        return error_over_rows(self.rows)
 
     @property
     def partition_error(self) -> float:
         """Standard error of log Z, which all rows share; 0 without log Z."""
-        return 0.0 if self.partition is None else self.partition.standard_error.item()
+        return error_of_partition(self.partition)
 
     def against(self, log_partition: Tensor) -> LowerBound:
         """The same bounds with another value of log Z, such as the upper end of a bracket.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
 
 class ImportanceLogLikelihood(NamedTuple):
@@ -43,7 +44,7 @@ class ImportanceLogLikelihood(NamedTuple):
     @property
     def row_error(self) -> float:
         """Standard error of the mean over the rows; NaN for one row."""
-        return (self.rows.std() / len(self.rows) ** 0.5).item() if len(self.rows) > 1 else float("nan")
+        return error_over_rows(self.rows)
 
     @property
     def sampling_error(self) -> float:
@@ -53,7 +54,7 @@ class ImportanceLogLikelihood(NamedTuple):
     @property
     def partition_error(self) -> float:
         """Standard error of log Z, which all rows share; 0 without log Z."""
-        return 0.0 if self.partition is None else self.partition.standard_error.item()
+        return error_of_partition(self.partition)
 
     def __str__(self) -> str:
         """The value with all its errors."""

@@ -217,7 +217,7 @@ class _PathOnly(RowBound):
         return gradient * again.reshape(*again.shape, *(1,) * (leaf.dim() - 2)) if leaf.dim() > 1 else gradient
 
 
-class DoublyReparametrizedELBO(_PathOnly):
+class DoublyReparametrizedELBO(_PathOnly, ImportanceWeightedELBO):
     r"""The importance-weighted bound (IWAE) with the doubly reparametrised gradient (DReG) for the guide.
 
     .. math:: \nabla_\phi \mathcal L_K = E \sum_k \tilde w_k^2 \, \frac{\partial \log w_k}{\partial z_k}
@@ -237,20 +237,6 @@ class DoublyReparametrizedELBO(_PathOnly):
         Tucker, Lawson, Gu and Maddison (2019), Doubly reparameterized gradient estimators for Monte Carlo objectives,
         equation 8.
     """
-
-    def __init__(self, num_particles: int = 5) -> None:
-        super().__init__(num_particles)
-
-    def bound(self, log_weight: Tensor) -> Tensor:
-        """The log of the mean weight.
-
-        Args:
-            log_weight: (particles, rows).
-
-        Returns:
-            (rows,), in nats.
-        """
-        return log_weight.logsumexp(0) - math.log(self.num_particles)
 
     def shares(self, log_weight: Tensor) -> Tensor:
         """Normalised weights."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.partition import LogPartition
 from pyro_gen.infer.bracket import Bracket
+from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
 
 class LogLikelihood(NamedTuple):
@@ -33,12 +34,12 @@ class LogLikelihood(NamedTuple):
     @property
     def row_error(self) -> float:
         """Standard error of the mean over the rows, in nats; NaN for one row."""
-        return (self.rows.std() / len(self.rows) ** 0.5).item() if len(self.rows) > 1 else float("nan")
+        return error_over_rows(self.rows)
 
     @property
     def partition_error(self) -> float:
         """Standard error of log Z, in nats, which all rows share."""
-        return self.partition.standard_error.item()
+        return error_of_partition(self.partition)
 
     def against(self, log_partition: Tensor) -> float:
         """The mean log likelihood if log Z were ``log_partition``: the lower end, given an upper end of log Z.

@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from pyro_gen.models.mixture.rows import Rows, make_rows
+from pyro_gen.models.rows import Rows, make_rows
 
 
 class PrincipalAxes(NamedTuple):

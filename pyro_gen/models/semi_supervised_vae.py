@@ -192,6 +192,11 @@ class SemiSupervisedVAE(VAE):
             score = self._with_class(z, y, validate_args=False).log_prob(value)
             yield score + prior.log_prob(z) - log_q - math.log(self.classes)
 
+    def _check_weights(self) -> None:
+        super()._check_weights()
+        if self.free_bits:
+            raise ValueError(f"`free_bits` must be 0 where classes are summed out, got {self.free_bits}")
+
     def _known(self, y: Tensor, rows: int) -> Tensor:
         if y.shape != (rows,) or y.is_floating_point() or ((y < -1) | (y >= self.classes)).any():
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import pyro.distributions as dist
 import torch
@@ -12,7 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.expansion import over_batch
 from pyro_gen.distributions.factorised import Factorised
+
+NUMBERS_AT_A_TIME = 2**17
+"""Of densities, a component each, that stay in the cache without a gradient."""
+NEGLIGIBLE = -80.0
+"""Nats below the largest term, whose exponential is lost in a sum; MKL takes ten times as long where it underflows."""
 
 
 class StandardNormal(nn.Module):
@@ -135,17 +142,31 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
         Returns:
             Nats, (...), of the broadcast batch shape.
         """
+        with torch.autocast(value.device.type, enabled=False):  # squares that nearly cancel need all their digits
+            terms = torch.cat([value.square(), value], -1)
+            if torch.is_grad_enabled():
+                result = linear(terms, *self._coefficients()).logsumexp(-1)
+            else:
+                parts = terms.reshape(-1, terms.shape[-1]).split(max(1, NUMBERS_AT_A_TIME // self.locs.shape[-2]))
+                sums = [log_sum(linear(part, *self._fixed_coefficients)) for part in parts]
+                result = torch.cat(sums).view(value.shape[:-1])
+        return over_batch(result, self.batch_shape)
+
+    def _coefficients(self) -> tuple[Tensor, Tensor]:
+        """What multiplies squares and values, (components, 2 latent), and what is added."""
         mean, scale = self.locs, self.coord_scale
         while mean.dim() > 2:  # what `expand` added: all the same
             mean, scale = mean[0], scale[0]
         precision = scale.reciprocal().square()
         volume = 2 * scale.log().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
-        constant = -0.5 * ((mean.square() * precision).sum(-1) + volume)
-        with torch.autocast(value.device.type, enabled=False):  # squares that nearly cancel need all their digits
-            terms = torch.cat([value.square(), value], -1)
-            result = linear(terms, torch.cat([-0.5 * precision, mean * precision], -1), constant)
-        result = log_sum(result) - math.log(len(mean))
-        return result.expand(torch.broadcast_shapes(result.shape, self.batch_shape))
+        constant = -0.5 * ((mean.square() * precision).sum(-1) + volume) - math.log(len(mean))
+        return torch.cat([-0.5 * precision, mean * precision], -1), constant
+
+    @cached_property
+    def _fixed_coefficients(self) -> tuple[Tensor, Tensor]:
+        """The same without a gradient, for evaluations in many parts."""
+        with torch.no_grad():
+            return self._coefficients()
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> MixtureOfPosteriors:
         """The same law with a larger batch shape."""
@@ -154,11 +175,9 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
 
 
 def log_sum(terms: Tensor) -> Tensor:
-    """The log of the summed exponentials over the last dimension; without a gradient in the terms' own memory."""
-    if terms.requires_grad:
-        return terms.logsumexp(-1)
+    """The log of the summed exponentials over the last dimension, in the terms' own memory, without a gradient."""
     top = terms.amax(-1, keepdim=True)
-    return terms.sub_(top).exp_().sum(-1).log_().add_(top.squeeze(-1))
+    return terms.sub_(top).clamp_(min=NEGLIGIBLE).exp_().sum(-1).log_().add_(top.squeeze(-1))
 
 
 __all__ = ["IndependentPrior", "MixtureOfPosteriors", "StandardNormal", "VampPrior"]

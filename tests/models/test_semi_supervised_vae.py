@@ -83,5 +83,8 @@ def test_classes_that_do_not_fit_are_named() -> None:
     for bad in (y + 1, y.float(), y[:5], y[:, None]):
         with pytest.raises(ValueError, match="`y` must hold whole numbers"):
             vae.guide(x, bad)
+    vae.free_bits = 1.0
+    with pytest.raises(ValueError, match="`free_bits` must be 0 where classes are summed out"):
+        vae.guide(x, y)
     with pytest.raises(ValueError, match="`classes`"):
         SemiSupervisedVAE(12, 2, 6, 1)

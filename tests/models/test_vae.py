@@ -23,6 +23,7 @@ from pyro_gen.distributions import (
 )
 from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO, WakeSleep
 from pyro_gen.models.latent import evaluating
+from pyro_gen.nn.latent_priors import MixtureOfPosteriors
 from pyro_gen.testing import states
 from pyro_gen.training import fit
 
@@ -302,7 +303,9 @@ def test_bad_input_is_named() -> None:
         "`visible` and `size`": lambda: models.VAE(6, 2, 0),
         "`network`": lambda: models.VAE(6, 2, 10, network="deep"),  # type: ignore[arg-type]
         "`beta` must be positive": lambda: models.VAE(6, 2, 10, beta=0.0),
-        "`free_bits` must be 0": lambda: models.VAE(6, 2, 10, prior=nn.VampPrior(2, 6), free_bits=1.0),
+        "a sum over latent dimensions, got 1.0 under VampPrior": lambda: models.VAE(
+            6, 2, 10, prior=nn.VampPrior(2, 6), free_bits=1.0
+        ),
         "with a context": lambda: models.VAE(6, 2, 10, likelihood=nn.MADE(6, [4])),
         "`likelihood` must be a law": lambda: models.VAE(6, 2, 10, likelihood="bernoulli"),  # type: ignore[arg-type]
         "unless `latent_law` is Gaussian": lambda: models.VAE(
@@ -322,3 +325,36 @@ def test_bad_input_is_named() -> None:
     }.items():
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("features", [1, 7, 100, 101, 784])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_a_gradient_events_have_the_same_log_probability(features: int, dtype: torch.dtype) -> None:
+    # Logits of up to 120 nats beside faint ones. A term is rounded where it is small by the one that is added in it;
+    # torch's own softplus, with a gradient, leaves out e^-20.
+    generator = torch.Generator().manual_seed(0)
+    logits = 30 * torch.randn(2, 500, features, dtype=dtype, generator=generator)
+    logits[:, ::2] /= 30
+    value = torch.bernoulli(torch.full((2, 1, features), 0.3, dtype=dtype), generator=generator)
+    law = dist.Bernoulli(logits=logits.double()).to_event(1)
+    exact = law.log_prob(value.double())
+    rounding = 4 * torch.finfo(dtype).eps * (1 + logits.double().abs()).sum(-1) + math.exp(-20) * features
+    for enabled in (False, True):
+        with torch.set_grad_enabled(enabled):
+            found = BernoulliConditional().total_log_prob(logits.unsqueeze(-1), value)
+            rows = BernoulliConditional().total_log_prob(logits.unsqueeze(-1), value.expand_as(logits))
+        assert ((found - exact).abs() <= rounding).all()
+        assert ((rows - exact).abs() <= rounding).all()
+
+
+def test_a_vamp_prior_scores_alike_with_and_without_a_gradient_also_far_from_its_components() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean = 20 * torch.randn(300, 3, dtype=torch.float64, generator=generator)
+    scale = 0.1 + torch.rand(300, 3, dtype=torch.float64, generator=generator)
+    prior = MixtureOfPosteriors(mean, scale)
+    z = torch.cat([mean, 100 * torch.ones(1, 3), torch.zeros(800, 3)]).view(3, 367, 3)
+    exact = dist.Normal(mean, scale).to_event(1).log_prob(z.unsqueeze(-2)).logsumexp(-1) - math.log(300)
+    with torch.no_grad():
+        torch.testing.assert_close(prior.log_prob(z), exact)
+        torch.testing.assert_close(prior.expand((3, 367)).log_prob(z[0, 0]), exact[0, 0].expand(3, 367))
+    torch.testing.assert_close(prior.log_prob(z), exact)

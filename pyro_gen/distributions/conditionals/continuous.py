@@ -17,22 +17,10 @@ from pyro_gen.distributions.conditionals.discrete import inverted, spread
 from pyro_gen.distributions.units.base import Finite
 
 
-@dataclass(frozen=True)
-class GaussianConditional(Conditional):
-    """Real numbers; the parameters are mean and log standard deviation.
-
-    Example:
-        >>> law = GaussianConditional()
-        >>> law.log_prob(torch.zeros(1, 2), torch.zeros(1))  # - log(2 pi) / 2
-        tensor([-0.9189])
-    """
+class NormalConditional(Conditional):
+    """Real numbers under a normal law, whatever its parameters; draws are differentiable in them."""
 
     reparametrised: ClassVar[bool] = True
-
-    @property
-    def num_parameters(self) -> int:
-        """Two."""
-        return 2
 
     def support(self, features: int) -> constraints.Constraint:
         """Finite numbers."""
@@ -45,6 +33,22 @@ class GaussianConditional(Conditional):
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Standard normal numbers."""
         return torch.randn(shape, dtype=like.dtype, device=like.device).unsqueeze(-1)
+
+
+@dataclass(frozen=True)
+class GaussianConditional(NormalConditional):
+    """Real numbers; the parameters are mean and log standard deviation.
+
+    Example:
+        >>> law = GaussianConditional()
+        >>> law.log_prob(torch.zeros(1, 2), torch.zeros(1))  # - log(2 pi) / 2
+        tensor([-0.9189])
+    """
+
+    @property
+    def num_parameters(self) -> int:
+        """Two."""
+        return 2
 
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """Mean plus standard deviation times noise."""
@@ -63,7 +67,7 @@ class GaussianConditional(Conditional):
 
 
 @dataclass(frozen=True)
-class FixedScaleGaussianConditional(Conditional):
+class FixedScaleGaussianConditional(NormalConditional):
     """Real numbers with a known standard deviation; the parameter is the mean, the score minus a squared error.
 
     Args:
@@ -78,7 +82,6 @@ class FixedScaleGaussianConditional(Conditional):
         tensor([-0.5000])
     """
 
-    reparametrised: ClassVar[bool] = True
     scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -89,18 +92,6 @@ class FixedScaleGaussianConditional(Conditional):
     def num_parameters(self) -> int:
         """One."""
         return 1
-
-    def support(self, features: int) -> constraints.Constraint:
-        """Finite numbers."""
-        return Finite()
-
-    def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
-        """Normal log density."""
-        return self.law(parameters).log_prob(value)
-
-    def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Standard normal numbers."""
-        return torch.randn(shape, dtype=like.dtype, device=like.device).unsqueeze(-1)
 
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """Mean plus standard deviation times noise."""

@@ -13,11 +13,11 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_gen.models.em import EMResult
 from pyro_gen.models.linear_gaussian.em import Point, fit
 from pyro_gen.models.linear_gaussian.posterior import Posterior, posterior
-from pyro_gen.models.mixture.em import EMResult
-from pyro_gen.models.mixture.rows import Rows, check_varied, make_rows
 from pyro_gen.models.registration import register
+from pyro_gen.models.rows import Rows, check_like, check_varied, make_rows
 
 
 class LinearGaussian(nn.Module, ABC):
@@ -375,11 +375,7 @@ class LinearGaussian(nn.Module, ABC):
         rows = make_rows(x, mask, self.features)
         if rows.x.dim() != 2:
             raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(rows.x.shape)}")
-        if (rows.x.dtype, rows.x.device) != (self.loc.dtype, self.loc.device):
-            raise ValueError(
-                f"`x` must be {self.loc.dtype} on {self.loc.device} like the model, "
-                f"got {rows.x.dtype} on {rows.x.device}"
-            )
+        check_like(rows, self.loc, "model")
         return rows
 
     def _posterior(self, x: Tensor, mask: Tensor | None) -> Posterior:

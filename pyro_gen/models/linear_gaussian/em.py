@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen.models.em import EMResult
 from pyro_gen.models.linear_gaussian.posterior import posterior
-from pyro_gen.models.mixture.em import EMResult
-from pyro_gen.models.mixture.rows import Rows
 from pyro_gen.models.pca import principal_axes
+from pyro_gen.models.rows import Rows
 
 FLOOR = 1e-6
 """Of the noise's variance, as a share of the column's."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pyro_gen.models.em import EMResult
 from pyro_gen.models.linear_gaussian.base import LinearGaussian
-from pyro_gen.models.mixture.em import EMResult
 from pyro_gen.models.pca import complete_rows
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_gen.models.em import EMResult
 from pyro_gen.models.linear_gaussian.base import LinearGaussian
 from pyro_gen.models.linear_gaussian.em import Point
-from pyro_gen.models.mixture.em import EMResult
-from pyro_gen.models.mixture.rows import Rows
 from pyro_gen.models.pca import PrincipalAxes, complete_rows, principal_axes
+from pyro_gen.models.rows import Rows
 
 
 class PPCA(LinearGaussian):

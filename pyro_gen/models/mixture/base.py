@@ -16,17 +16,18 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 
+from pyro_gen.models.em import EMResult
 from pyro_gen.models.mixture.chains import run_chains
-from pyro_gen.models.mixture.em import EMResult, Objective, best_of_starts
+from pyro_gen.models.mixture.em import Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
 from pyro_gen.models.mixture.law import Parameters, RowLaw
 from pyro_gen.models.mixture.readings import Readings
-from pyro_gen.models.mixture.rows import Rows, make_rows, single
 from pyro_gen.models.mixture.sites import Site
 from pyro_gen.models.mixture.weights import LAWS, WeightLaw, log_weights, sample_weights, sticks_of
 from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
 from pyro_gen.models.mixture.weights import mode as mode_of_weights
 from pyro_gen.models.registration import register
+from pyro_gen.models.rows import Rows, check_like, make_rows, single
 
 GuideLaw = Literal["normal", "delta"]
 SPREAD = 0.05
@@ -199,11 +200,7 @@ class Mixture(Readings, nn.Module, ABC):
             ValueError: they are no rows of this mixture.
         """
         rows = make_rows(x, mask, self.features)
-        if rows.x.dtype != self.concentration.dtype or rows.x.device != self.concentration.device:
-            own, got = self.concentration, rows.x
-            raise ValueError(
-                f"`x` must be {own.dtype} on {own.device} like the mixture, got {got.dtype} on {got.device}"
-            )
+        check_like(rows, self.concentration, "mixture")
         return rows
 
     # ---- the guide's point

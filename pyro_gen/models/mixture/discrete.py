@@ -15,8 +15,8 @@ from torch.distributions import biject_to, constraints
 from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
 from pyro_gen.models.mixture.em import Objective
 from pyro_gen.models.mixture.law import Parameters, take
-from pyro_gen.models.mixture.rows import Rows, make_rows, single
 from pyro_gen.models.mixture.weights import WeightLaw
+from pyro_gen.models.rows import Rows, make_rows, single
 
 
 class _DiscreteMixture(Mixture):

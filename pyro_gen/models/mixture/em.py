@@ -7,30 +7,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gen.models.mixture.rows import Rows
+from pyro_gen.models.em import EMResult
+from pyro_gen.models.rows import Rows
 
 if TYPE_CHECKING:
     from pyro_gen.models.mixture.base import Mixture
 
 Objective = Literal["posterior", "likelihood"]
-
-
-class EMResult(NamedTuple):
-    """What EM reached, in nats over all rows.
-
-    Args:
-        log_likelihood: of the rows, at the end of the best start.
-        objective: what was climbed, before every step of the best start and at its end.
-        converged: whether it stopped by itself.
-        degenerate: whether a component is as narrow as the floor allows; such maxima say nothing of the data.
-        starts: objective at the end of every start.
-    """
-
-    log_likelihood: float
-    objective: Tensor
-    converged: bool
-    degenerate: bool
-    starts: Tensor
 
 
 class _Climb(NamedTuple):
@@ -91,4 +74,4 @@ def _climb(
     return _Climb(values, log_likelihood, history, converged, mixture.floor_reached(rows, values))
 
 
-__all__ = ["EMResult", "Objective", "best_of_starts"]
+__all__ = ["Objective", "best_of_starts"]

@@ -18,8 +18,8 @@ from pyro_gen.models.mixture.initialisation import standardised
 from pyro_gen.models.mixture.law import Parameters, take
 from pyro_gen.models.mixture.moments import Moments, columnwise, crosswise
 from pyro_gen.models.mixture.normal import Update, block, columns, floored, outer, parts
-from pyro_gen.models.mixture.rows import Rows, check_varied, make_rows, single
 from pyro_gen.models.mixture.weights import WeightLaw, record
+from pyro_gen.models.rows import Rows, check_varied, make_rows, single
 
 Covariance = Literal["full", "tied", "diagonal", "spherical"]
 COVARIANCES: tuple[Covariance, ...] = ("full", "tied", "diagonal", "spherical")

@@ -10,7 +10,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from pyro_gen.distributions.expansion import Expandable
-from pyro_gen.models.mixture.rows import Rows
+from pyro_gen.models.rows import Rows
 
 Parameters = Mapping[str, Tensor]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gen.models.mixture.rows import Pattern, Rows
+from pyro_gen.models.rows import Pattern, Rows
 
 
 class Moments(NamedTuple):

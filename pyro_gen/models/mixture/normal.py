@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gen.models.mixture.rows import Rows
+from pyro_gen.models.rows import Rows
 
 
 class Update(NamedTuple):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from pyro_gen.models.mixture.law import Parameters
-from pyro_gen.models.mixture.rows import Rows
+from pyro_gen.models.rows import Rows
 
 
 class Readings:

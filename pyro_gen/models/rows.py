@@ -108,6 +108,23 @@ def make_rows(x: object, mask: Tensor | None, features: int | None = None) -> Ro
     return Rows(table, None if complete else observed, x)
 
 
+def check_like(rows: Rows, own: Tensor, owner: str) -> None:
+    """Raise where rows are of another dtype or on another device than the parameters of a model.
+
+    Args:
+        rows: checked rows.
+        own: any of the parameters.
+        owner: what has them, for the message.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if (rows.x.dtype, rows.x.device) != (own.dtype, own.device):
+        raise ValueError(
+            f"`x` must be {own.dtype} on {own.device} like the {owner}, got {rows.x.dtype} on {rows.x.device}"
+        )
+
+
 def single(rows: Rows) -> Rows:
     """Raise where there is a batch of tables: learning and the programs need one.
 
@@ -144,4 +161,4 @@ def _places(marked: Tensor) -> str:
     return f"column {', '.join(map(str, marked.nonzero()[:, 0].tolist()[:8]))}"
 
 
-__all__ = ["Pattern", "Rows", "check_varied", "make_rows", "single"]
+__all__ = ["Pattern", "Rows", "check_like", "check_varied", "make_rows", "single"]

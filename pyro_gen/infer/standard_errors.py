@@ -1,0 +1,28 @@
+"""Standard errors that every record of a log likelihood states: over its rows, and of the log Z behind it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pyro_gen.distributions.partition import LogPartition
+
+
+def error_over_rows(rows: Tensor) -> float:
+    """Standard error of the mean over rows; NaN for one row.
+
+    Args:
+        rows: a value each, (rows,).
+    """
+    return (rows.std() / len(rows) ** 0.5).item() if len(rows) > 1 else float("nan")
+
+
+def error_of_partition(partition: LogPartition | None) -> float:
+    """Standard error of log Z, which all rows share; 0 without log Z.
+
+    Args:
+        partition: the estimate, or None where a model is normalised by itself.
+    """
+    return 0.0 if partition is None else partition.standard_error.item()
+
+
+__all__ = ["error_of_partition", "error_over_rows"]

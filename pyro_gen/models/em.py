@@ -1,0 +1,29 @@
+"""What expectation maximisation comes to, whatever the model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class EMResult(NamedTuple):
+    """What EM reached, in nats over all rows.
+
+    Args:
+        log_likelihood: of the rows, at the end of the best start.
+        objective: what was climbed, before every step of the best start and at its end.
+        converged: whether it stopped by itself.
+        degenerate: whether a component or a column's noise is as narrow as the floor allows; such maxima say nothing of
+            the data.
+        starts: objective at the end of every start.
+    """
+
+    log_likelihood: float
+    objective: Tensor
+    converged: bool
+    degenerate: bool
+    starts: Tensor
+
+
+__all__ = ["EMResult"]
