@@ -27,12 +27,15 @@ FLAGS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "am
 
 
 def describe() -> dict[str, Any]:
-    """The machine, the versions, the commit and the command of this run."""
+    """The machine, the versions, the commit and the command of this run.
+
+    Files under ``benchmarks/results`` may differ from the commit: runs write them.
+    """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join([_module(), *sys.argv[1:]]),
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ".", ":(exclude)benchmarks/results")),
         "machine": _machine(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }
