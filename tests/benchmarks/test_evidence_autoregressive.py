@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import torch
 
 from benchmarks.evidence_autoregressive import SPACE, best_recipes, mixed_families, mixture, recipe, summary
 from examples import autoregressive
-from examples.autoregressive import FAMILIES, Recipe, build, log_likelihoods, train, unseen, views
+from examples.autoregressive import FAMILIES, Recipe, build, log_likelihoods, scan, train, unseen, views
+from pyro_gen import datasets
 from pyro_gen.datasets import BinaryDataset
 from pyro_gen.training import History, fit
 
 X = torch.tensor([[0.0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1]])
+BITS = BinaryDataset("bits", X.repeat(8, 1), X, X)
 STATES = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
 
 
@@ -25,11 +28,42 @@ STATES = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
 def test_the_mixture_of_all_views_of_two_members_sums_to_one(family: str) -> None:
     torch.manual_seed(0)
     made = Recipe(family, hidden=4, masks=2, orders=3, order="random")
-    networks = [view for _ in range(2) for view in views(build(made, X).eval(), made)]
+    networks = [view for member in range(2) for view in views(build(made, BITS, member).eval(), made)]
     nats = log_likelihoods(networks, STATES)
     assert nats.logsumexp(0).item() == pytest.approx(0, abs=1e-5)
     apart = mixture([log_likelihoods([network], STATES) for network in networks])
     torch.testing.assert_close(nats, apart, rtol=0, atol=1e-5)
+
+
+def test_an_image_is_read_from_all_corners_by_rows_and_by_columns() -> None:
+    scans = {tuple(scan((2, 3), member).tolist()) for member in range(8)}
+    rows, columns = [[0, 1, 2], [3, 4, 5]], [[0, 3], [1, 4], [2, 5]]
+    expected = {(*first[::step], *second[::step]) for step in (1, -1) for first, second in (rows, rows[::-1])} | {
+        (*first[::step], *second[::step], *third[::step])
+        for step in (1, -1)
+        for first, second, third in (columns, columns[::-1])
+    }
+    assert scans == expected
+    assert scan((2, 3), 0).tolist() == list(range(6))
+
+
+def test_images_are_moved_less_and_less_and_other_sets_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[float] = []
+
+    def shifted(x: torch.Tensor, shape: tuple[int, int], share: float) -> torch.Tensor:
+        moved.append(share)
+        return x
+
+    monkeypatch.setattr(datasets, "shifted", shifted)
+    args = argparse.Namespace(out=tmp_path, seed=0, device="cpu")
+    made = Recipe("fvsbn", epochs=5, batch_size=32, shift=0.5)
+    train(made, replace(BITS, shape=(2, 2)), args)
+    assert moved == pytest.approx([0.375, 0.25, 0.125])
+    for one in (made, Recipe("fvsbn", order="scans")):
+        with pytest.raises(ValueError, match="need images of rows and columns, and `bits` holds none"):
+            train(one, BITS, args)
 
 
 def test_rows_of_the_training_set_are_no_news() -> None:
@@ -43,7 +77,6 @@ def test_rows_of_the_training_set_are_no_news() -> None:
 def test_a_run_that_was_stopped_goes_on_with_the_same_masks_and_orders(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = BinaryDataset("bits", X.repeat(8, 1), X, X)
     made = Recipe(family, hidden=5, masks=3, dropout=0.3, epochs=4, batch_size=4, average=0.5)
     rows = []
     for out, stops in ((tmp_path / "whole", (4,)), (tmp_path / "twice", (2, 4))):
@@ -51,7 +84,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_masks_and_orders(
         for stop in stops:
             until = partial(stopped, stop)
             monkeypatch.setattr(autoregressive, "fit", until)
-            network, _ = train(made, data, argparse.Namespace(out=out, seed=3, device="cpu"))
+            network, _ = train(made, BITS, argparse.Namespace(out=out, seed=3, device="cpu"))
         rows.append(log_likelihoods(views(network, made), STATES))
     assert torch.equal(*rows)
 

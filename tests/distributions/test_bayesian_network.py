@@ -311,7 +311,7 @@ def _plan_and_rows(oracle: Oracle) -> Iterator[Any]:
     soft = {0: torch.ones(structure.cardinalities[0], len(oracle.data))}
     return iter(
         (
-            make_plan(structure.families, structure.cardinalities, range(7), (), soft, ()),
+            make_plan(structure.families, structure.cardinalities, range(7), frozenset(), soft, ()),
             elimination.Rows(len(oracle.data), {}, soft),
             torch.device("cpu"),
         )
