@@ -61,6 +61,7 @@ def test_images_are_moved_less_and_less_and_other_sets_are_refused(
     made = Recipe("fvsbn", epochs=5, batch_size=32, shift=0.5)
     train(made, replace(BITS, shape=(2, 2)), args)
     assert moved == pytest.approx([0.375, 0.25, 0.125])
+    args.out = tmp_path / "refused"
     for one in (made, Recipe("fvsbn", order="scans")):
         with pytest.raises(ValueError, match="need images of rows and columns, and `bits` holds none"):
             train(one, BITS, args)
