@@ -95,7 +95,7 @@ def test_a_peer_is_named_by_its_first_word(tmp_path: Path) -> None:
 def test_threads_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = _report(tmp_path / "report.json", ["ais", "--threads", "1", "2", "--peers", "naive", *SMALL])
     assert [result["threads"] for result in report["results"]] == [1, 2]
-    assert "| 6x5x4 | naive | 2 |" in capsys.readouterr().out
+    assert "| 6x4x5 | naive | 2 |" in capsys.readouterr().out
 
 
 def test_nothing_is_reported_on_a_red_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_missing_peer_is_reported_as_missing(
     loaded = [name for name in sys.modules if name.startswith(f"{package}.")]
     for name in [package, *loaded]:
         monkeypatch.setitem(sys.modules, name, None)
-    result = driver.measure(MODES[mode], (6, 5, 4), None, Plan(2, 0.0), 1.0)
+    result = driver.measure(MODES[mode], (6, 4, 5), None, Plan(2, 0.0), 1.0)
     assert peers <= set(result["missing"])
     assert result["baseline"] == "naive"
 
@@ -142,7 +142,7 @@ def test_growth_is_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.Monkey
     picture = tmp_path / "pictures" / "growth.png"
     report = _report(tmp_path / "report.json", ["growth", "--plot", str(picture), *SMALL])
     sizes = [(point["visible"], point["hidden"], point["chains"], point["steps"]) for point in report["points"]]
-    assert sizes[:4] == [(2, 5, 4, 10), (9, 5, 4, 10), (6, 2, 4, 10), (6, 9, 4, 10)]
+    assert sizes[:4] == [(2, 4, 5, 10), (9, 4, 5, 10), (6, 2, 5, 10), (6, 9, 5, 10)]
     assert all(point["seconds"]["naive"]["median"] > 0 for point in report["points"])
     assert picture.read_bytes().startswith(b"\x89PNG")
 
