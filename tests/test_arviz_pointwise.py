@@ -319,11 +319,11 @@ def test_a_row_that_some_states_show_counts_and_says_nothing_in_the_others() -> 
     np.testing.assert_allclose(variable.values[0], (0.7 + 0.3 * shown).log(), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("told", "first"), [(None, -2), (0, -2), (1, -2), (3, -4)])
+@pytest.mark.parametrize(("told", "first"), [(None, -3), (1, -3), (2, -3), (3, -4)])
 def test_enumerated_dimensions_lie_left_of_the_plates_and_of_what_the_kernel_was_told(
     told: int | None, first: int
 ) -> None:
-    program = Program(mask_of_state, (X,), max_plate_nesting=told)
+    program = Program(pair, (X, X.expand(2, 7)), max_plate_nesting=told)
     assert program.first_dim(program.trace({})) == first
 
 
