@@ -17,6 +17,7 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from pyro_gen.arviz import from_mcmc
+from pyro_gen.arviz.program import Program
 from tests.arviz_models import draws, groups_of, loo, prior_run, values
 
 X = torch.tensor([-2.0, -1.0, 0.5, 1.0, 2.5, 4.0, 4.5])
@@ -286,17 +287,44 @@ def test_models_that_no_batch_of_draws_can_run_are_right(number: int) -> None:
     np.testing.assert_allclose(values(from_mcmc(mcmc), "log_likelihood", "y")[0], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_batch_of_draws_that_disagrees_with_a_single_one_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shifted(function: Any, **settings: Any) -> Any:
+@pytest.mark.parametrize("change", [lambda values: values + 1, lambda values: values.unsqueeze(1)])
+def test_a_batch_of_draws_that_disagrees_with_a_single_one_is_not_believed(
+    change: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(function: Any, **settings: Any) -> Any:
         return lambda rows: {
-            group: {name: torch.stack([value] * 6) + 1 for name, value in members.items()}
+            group: {name: change(torch.stack([value] * 6)) for name, value in members.items()}
             for group, members in function({name: row[0] for name, row in rows.items()}).items()
         }
 
     mcmc = prior_run(mixture, "weight mean scale", X)
     right = values(from_mcmc(mcmc), "log_likelihood", "x")
-    monkeypatch.setattr(torch, "vmap", shifted)
+    monkeypatch.setattr(torch, "vmap", changed)
     np.testing.assert_allclose(values(from_mcmc(mcmc), "log_likelihood", "x"), right, rtol=1e-5)
+
+
+def mask_of_state(x: Tensor) -> None:
+    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+    with pyro.plate("row", len(x)):
+        z: Any = pyro.sample("z", dist.Bernoulli(0.3))
+        with poutine.mask(mask=(z == 1) & MASK):
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+
+def test_a_row_that_some_states_show_counts_and_says_nothing_in_the_others() -> None:
+    mcmc = prior_run(mask_of_state, "mean", X)
+    variable = from_mcmc(mcmc)["log_likelihood"]["x"]
+    assert variable["x_datum_row"].values.tolist() == MASK.nonzero().flatten().tolist()
+    shown = dist.Normal(draws(mcmc, "mean")[:, None], 1.0).log_prob(X[MASK]).exp()
+    np.testing.assert_allclose(variable.values[0], (0.7 + 0.3 * shown).log(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("told", "first"), [(None, -3), (1, -3), (2, -3), (3, -4)])
+def test_enumerated_dimensions_lie_left_of_the_plates_and_of_what_the_kernel_was_told(
+    told: int | None, first: int
+) -> None:
+    program = Program(pair, (X, X.expand(2, 7)), max_plate_nesting=told)
+    assert program.first_dim(program.trace({})) == first
 
 
 def scaled(x: Tensor) -> None:

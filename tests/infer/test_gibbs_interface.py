@@ -162,6 +162,30 @@ def test_a_random_scan_takes_the_blocks_in_every_order(scan: str, orders: int) -
     assert all(sorted(sweep) == ["a", "b", "c"] for sweep in sweeps)
 
 
+def test_the_acceptance_rate_is_the_share_that_moved_and_of_a_gradient_kernel_its_own_after_warm_up() -> None:
+    def pair() -> None:
+        with pyro.plate("rows", 3):
+            z = pyro.sample("z", dist.Bernoulli(0.4))
+        pyro.sample("m", dist.Normal(z.mean(), 1.0))
+
+    pyro.set_rng_seed(2)
+    gradient = partial(HMC, step_size=1.9, num_steps=1, adapt_step_size=False, adapt_mass_matrix=False)
+    kernel = Gibbs([(DiscreteGibbs(), "z"), (gradient, "m")], pair)
+    kernel.setup(4)
+    params, means = kernel.initial_params, []
+    found = [params["z"]]
+    for _ in range(13):
+        params = kernel.sample(params)
+        found.append(params["z"])
+        means.append(kernel.movers[1].kernel._mean_accept_prob)  # type: ignore[attr-defined]  # Pyro's running mean
+    moved = torch.stack(found[1:]) != torch.stack(found[:-1])
+    rates = kernel.diagnostics()["acceptance rate"]
+    assert rates["z"] == pytest.approx(moved[4:].double().mean().item())
+    assert rates["z"] != pytest.approx(moved.double().mean().item())  # the test can fail
+    assert rates["m"] == pytest.approx(float(means[-1]))
+    assert rates["m"] != pytest.approx(sum(map(float, means[4:])) / 9)
+
+
 def test_the_plan_says_what_couples_a_plate() -> None:
     for program, plate, words in (
         (ring_inside_the_plate, "spins", "`energy` mixes the elements of `z` inside of the plate"),

@@ -98,6 +98,23 @@ def test_mcmc_starts_where_it_is_told_and_goes_on_from_where_the_chains_were_mov
     assert moved["x"].tolist() == [6.0, 7.0]
 
 
+@pytest.mark.parametrize(("scan", "sweeps"), [("systematic", 1), ("random", 27)])
+def test_a_random_scan_draws_each_variable_of_a_sweep_anew(scan: str, sweeps: int) -> None:
+    """Of the 27 sweeps of three updates, one is missing after 400 with probability 8e-6."""
+    taken: list[str] = []
+
+    def noted(name: str) -> Callable[[], torch.Tensor]:
+        return lambda: (taken.append(name), torch.zeros(2))[1]
+
+    pyro.set_rng_seed(4)
+    sampler = GibbsSampler({name: noted(name) for name in "abc"}, num_chains=2, scan=scan)
+    state = sampler.init()
+    taken.clear()
+    for _ in range(400):
+        state, _ = sampler.step(state)
+    assert len({tuple(taken[i : i + 3]) for i in range(0, 1200, 3)}) == sweeps
+
+
 SAMPLERS: dict[str, tuple[Callable[[], Any], str]] = {
     "none": (lambda: GibbsSampler({}), "at least one variable"),
     "chains": (lambda: casella_george(num_chains=0), "`num_chains` must be at least 1"),

@@ -155,6 +155,19 @@ def test_tabu_search_with_restarts_reaches_the_optimum_of_seven_nodes(seed: int)
     assert found == pytest.approx(best, abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", [3, 11])
+def test_restarts_leave_the_maximum_where_climbing_ends_and_lose_no_better_graph(seed: int) -> None:
+    rows = forward(random_dag(7, seed), 500, seed)
+    best = exact_search(rows)
+    highest = graph_score(best, rows, BDeu())
+    torch.manual_seed(seed)
+    assert graph_score(hill_climbing(rows), rows, BDeu()) < highest - 1
+    assert graph_score(hill_climbing(rows, restarts=10), rows, BDeu()) == pytest.approx(highest, abs=1e-6)
+    for _ in range(5):
+        found = hill_climbing(rows, start=best, restarts=1)
+        assert graph_score(found, rows, BDeu()) == pytest.approx(highest, abs=1e-6)
+
+
 def test_a_search_never_ends_below_its_start() -> None:
     rows, start = forward(random_dag(7, 1), 500, 1), random_dag(7, 100)
     assert graph_score(hill_climbing(rows, start=start), rows, BDeu()) > graph_score(start, rows, BDeu())
