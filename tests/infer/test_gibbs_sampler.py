@@ -104,7 +104,11 @@ def test_a_random_scan_draws_each_variable_of_a_sweep_anew(scan: str, sweeps: in
     taken: list[str] = []
 
     def noted(name: str) -> Callable[[], torch.Tensor]:
-        return lambda: (taken.append(name), torch.zeros(2))[1]
+        def drawn() -> torch.Tensor:
+            taken.append(name)
+            return torch.zeros(2)
+
+        return drawn
 
     pyro.set_rng_seed(4)
     sampler = GibbsSampler({name: noted(name) for name in "abc"}, num_chains=2, scan=scan)
