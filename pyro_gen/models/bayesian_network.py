@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import networkx as nx
@@ -20,7 +20,7 @@ from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, poi
 from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
 from pyro_gen.distributions.bayesian_network.xmlbif import read_xmlbif, write_xmlbif
 from pyro_gen.models.network_learning import NetworkLearning
-from pyro_gen.models.network_parts import column, discrete_part, fitting, gaussian, structure_of
+from pyro_gen.models.network_parts import column, discrete_part, each_parameter, fitting, gaussian, structure_of
 from pyro_gen.models.registration import register
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
@@ -345,7 +345,7 @@ class BayesianNetwork(NetworkLearning):
     def _read_off(self) -> Any:
         """The joint law without gradients, kept until a parameter changes."""
         with torch.no_grad():
-            own = list(_parameters(self))
+            own = list(each_parameter(self))
             now = [(x.data_ptr(), x._version) for x in own]
             if self._known is None or self._known[:2] != (self.training, now):
                 held = [x.detach() for x in own]  # so that no other tensor takes one of these addresses
@@ -495,14 +495,6 @@ class BayesianNetwork(NetworkLearning):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_known": None}
-
-
-def _parameters(module: nn.Module) -> Iterator[Tensor]:
-    """The parameters of a module, those that are shared twice: what ``parameters()`` takes longer for than a query."""
-    yield from (x for x in module._parameters.values() if x is not None)
-    for part in module._modules.values():
-        if part is not None:
-            yield from _parameters(part)
 
 
 __all__ = ["BayesianNetwork", "Data"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import networkx as nx
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network import GaussianNode
@@ -128,4 +128,16 @@ def _table(structure: NetworkStructure, node: str, table: Tensor) -> TabularCPD:
         raise ValueError(f"the table of node {node!r} does not fit: {error}") from error
 
 
-__all__ = ["column", "discrete_part", "fitting", "gaussian", "structure_of"]
+def each_parameter(module: nn.Module) -> Iterator[Tensor]:
+    """The parameters of a module, those that are shared twice: what ``parameters()`` takes longer for than a query.
+
+    Args:
+        module: of CPDs.
+    """
+    yield from (x for x in module._parameters.values() if x is not None)
+    for part in module._modules.values():
+        if part is not None:
+            yield from each_parameter(part)
+
+
+__all__ = ["column", "discrete_part", "each_parameter", "fitting", "gaussian", "structure_of"]
