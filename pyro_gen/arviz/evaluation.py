@@ -90,7 +90,7 @@ class Plan:
         try:
             self.first_dim = self.program.first_dim(self.plain)
             trace = self.program.enumerated(draw, self.first_dim)
-        except (ValueError, RuntimeError, NotImplementedError) as error:
+        except (ValueError, RuntimeError) as error:  # no finite support, too few dimensions, shapes that do not fit
             self.reasons["model"] = f"its undrawn latents {missing(self.plain)} cannot be summed out: {error}"
             return None
         if absent := missing(trace):
