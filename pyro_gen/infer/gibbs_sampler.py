@@ -101,6 +101,8 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         if isinstance(given, Distribution):
             return torch.as_tensor(given.sample((self.num_chains,)))
         value = torch.as_tensor(given)
+        if value.isnan().any():
+            raise ValueError(f"`start` of `{name}` must hold numbers, got NaN")
         if not value.dim():
             value = value if value.is_floating_point() or isinstance(given, Tensor) else value.to(torch.long)
             return value.expand(self.num_chains).clone()
@@ -180,6 +182,8 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         return state._replace(values=dict(draws))
 
     def _start_at(self, params: Mapping[str, Tensor]) -> None:
+        if unknown := sorted(set(params) - set(self.conditionals)):
+            raise ValueError(f"`initial_params` must name variables among {sorted(self.conditionals)}, got {unknown}")
         self.start = {**self.start, **params}
 
 

@@ -15,8 +15,10 @@ from pyro.nn import PyroModule, PyroSample
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
+from torch.distributions import constraints
 
 from pyro_gen import distributions
+from pyro_gen._points import Expected, check_point
 from pyro_gen.infer import Exact, NegativePhase, Partition
 from pyro_gen.nn import RBM
 
@@ -152,7 +154,12 @@ class BayesianRBM:
 
         Returns:
             An RBM of batch shape (draws,).
+
+        Raises:
+            ValueError: a site is missing or unknown, of another shape, or not finite.
         """
+        expected = {name: Expected(constraints.real, tuple(shape)) for name, shape in self._shapes.items()}
+        check_point("draws", draws, expected, optional=("v",), batched=True)
         return distributions.RBM(draws["weight"], draws["vbias"], draws["hbias"], partition)
 
     @torch.no_grad()

@@ -10,8 +10,10 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import constraints
 from torch.nn.functional import linear
 
+from pyro_gen._points import Expected, check_value
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.distributions.expansion import over_batch
 from pyro_gen.distributions.factorised import Factorised
@@ -110,7 +112,9 @@ class VampPrior(nn.Module):
             x: the encoder's inputs, at least one row, each zero or one; drawn with replacement.
             mean: half the range from which the free numbers start, in units in which 4 is a probability of 0.98.
         """
-        rows = x[torch.randint(len(x), (len(self.free),), device=x.device)].to(self.free)
+        x = x.to(self.free)
+        check_value("`x`", x, Expected(constraints.real, tuple(self.free.shape[1:])), batched=True)
+        rows = x[torch.randint(len(x), (len(self.free),), device=x.device)]
         self.free.copy_((2 * rows - 1) * 4 * mean)
 
     def forward(self, posterior: Callable[[Tensor], tuple[Tensor, Tensor]]) -> MixtureOfPosteriors:

@@ -12,7 +12,9 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import constraints
 
+from pyro_gen._points import Expected, check_agrees, check_point
 from pyro_gen.models.em import EMResult
 from pyro_gen.models.linear_gaussian.em import Point, fit
 from pyro_gen.models.linear_gaussian.posterior import Posterior, posterior
@@ -230,8 +232,19 @@ class LinearGaussian(nn.Module, ABC):
         """Set the parameters.
 
         Args:
-            point: means, loadings and variances.
+            point: means (features,), loadings (features, latent) and variances of the noise (features,).
+
+        Raises:
+            ValueError: one has another shape, is not finite, or a variance is not above 0; or variances differ where
+                one serves all columns. Nothing is set then.
         """
+        shapes = {"loc": self.loc.shape, "weight": self.weight.shape}
+        expected = {name: Expected(constraints.real, tuple(shape)) for name, shape in shapes.items()}
+        variances = Expected(constraints.positive, (self.features,))
+        check_point("point", point._asdict(), {**expected, "variance": variances})
+        if self.shared_noise:
+            logs = point.variance.log()
+            check_agrees("`point` of 'variance', of which one serves all columns,", logs, logs[:1], constraints.real)
         with torch.no_grad():
             self.loc.copy_(point.loc)
             self.weight.copy_(point.weight)

@@ -203,7 +203,8 @@ class BernoulliMixture(_DiscreteMixture):
 
     def component_sites(self) -> dict[str, Site]:
         """The site of the probabilities."""
-        return {"probs": Site(1, True, biject_to(constraints.unit_interval))}
+        support = constraints.unit_interval
+        return {"probs": Site(support, (self.features,), True, biject_to(support))}
 
     def sample_components(self) -> dict[str, Tensor]:
         """Sample the probabilities."""
@@ -355,7 +356,8 @@ class CategoricalMixture(_DiscreteMixture):
 
     def component_sites(self) -> dict[str, Site]:
         """The site of the probabilities."""
-        return {"probs": Site(2, True, biject_to(constraints.simplex))}
+        shape = (self.features, self.values)
+        return {"probs": Site(constraints.simplex, shape, True, biject_to(constraints.simplex))}
 
     def sample_components(self) -> dict[str, Tensor]:
         """Sample the probabilities."""
