@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
+from typing import cast
+
+import torch
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:
@@ -22,7 +26,7 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
         3
     """
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]  # it raises TypeError for all else
     except TypeError:
@@ -32,4 +36,27 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
     return number
 
 
-__all__ = ["whole_number"]
+def whole_numbers(name: str, value: object, least: int = 1) -> tuple[int, ...]:
+    """Return counts as a tuple of plain ``int``, of which there is at least one.
+
+    Args:
+        name: of the argument, for the message.
+        value: a count, or a sequence of counts.
+        least: smallest number that makes sense.
+
+    Raises:
+        ValueError: there is none, or one is no whole number of at least ``least``.
+
+    Example:
+        >>> whole_numbers("hidden", [3, 4]), whole_numbers("features", 5)
+        ((3, 4), (5,))
+    """
+    single = isinstance(value, str) or not hasattr(value, "__iter__") or not getattr(value, "ndim", 1)
+    counts: Iterable[object] = (value,) if single else cast("Iterable[object]", value)
+    numbers = tuple(whole_number(name, count, least) for count in counts)
+    if not numbers:
+        raise ValueError(f"`{name}` must be at least one whole number, got none")
+    return numbers
+
+
+__all__ = ["whole_number", "whole_numbers"]

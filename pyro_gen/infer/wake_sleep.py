@@ -11,6 +11,7 @@ from pyro import poutine
 from pyro.infer.elbo import ELBO
 from torch import Tensor
 
+from pyro_gen._plates import AnyRows
 from pyro_gen.infer.importance import Program, row_weights
 
 Dream = tuple[tuple[Any, ...], Mapping[str, Tensor]]
@@ -119,7 +120,8 @@ class WakeSleep(ELBO):
         """Minus the guide's log density of dreams."""
         if self.dream is not None:
             dreamt, values = self.dream()
-            trace = poutine.trace(poutine.condition(guide, data=dict(values))).get_trace(*dreamt)
+            with AnyRows():  # as many dreams as one likes; the plate weighs them as ``size`` rows
+                trace = poutine.trace(poutine.condition(guide, data=dict(values))).get_trace(*dreamt)
         else:
             with torch.no_grad():
                 whole = poutine.trace(poutine.uncondition(model)).get_trace(*args, **kwargs)

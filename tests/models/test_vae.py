@@ -14,6 +14,7 @@ from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, TraceMeanFie
 from torch import Tensor
 
 from pyro_gen import models, nn
+from pyro_gen._evaluation import evaluating
 from pyro_gen.datasets import bars_and_stripes
 from pyro_gen.distributions import (
     BernoulliConditional,
@@ -22,7 +23,6 @@ from pyro_gen.distributions import (
     GaussianConditional,
 )
 from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO, WakeSleep
-from pyro_gen.models.latent import evaluating
 from pyro_gen.nn.latent_priors import MixtureOfPosteriors
 from pyro_gen.testing import states
 from pyro_gen.training import fit

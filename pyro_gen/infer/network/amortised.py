@@ -10,6 +10,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._plates import counted_plate
+from pyro_gen._registration import register
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
@@ -214,13 +216,13 @@ class AmortisedPosterior(nn.Module):
         Args:
             data: as for the network's ``model``.
         """
-        pyro.module("amortised_posterior", self)
+        register("amortised_posterior", self)
         data = dict(zip(self.structure.nodes, data.unbind(1), strict=True)) if isinstance(data, Tensor) else data or {}
         problem = self._problem(data)
         size = getattr(self._source[0], "size", None)
         context = self._context(problem)
         values: dict[int, Tensor] = {}
-        with pyro.plate("rows", max(size or problem.count, problem.count), subsample_size=problem.count):
+        with counted_plate(size, problem.count):
             parameters, place = self.made.begin(problem.count, context, self.made.example)
             for step, i in enumerate(self.structure.order):
                 node = self.structure.nodes[i]

@@ -15,7 +15,10 @@ from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import check_agrees
+from pyro_gen._registration import register
 from pyro_gen.models.em import EMResult
 from pyro_gen.models.mixture.chains import run_chains
 from pyro_gen.models.mixture.em import Objective, best_of_starts
@@ -26,7 +29,6 @@ from pyro_gen.models.mixture.sites import ROWS, Site, check_sites, weight_sites,
 from pyro_gen.models.mixture.weights import LAWS, WeightLaw, log_weights, sample_weights, sticks_of
 from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
 from pyro_gen.models.mixture.weights import mode as mode_of_weights
-from pyro_gen.models.registration import register
 from pyro_gen.models.rows import Rows, check_like, make_rows, single
 
 GuideLaw = Literal["normal", "delta"]
@@ -69,10 +71,9 @@ class Mixture(Readings, nn.Module, ABC):
         like: Tensor,
     ) -> None:
         super().__init__()
-        if min(components, features, size) < 1:
-            raise ValueError(
-                f"`components`, `features` and `size` must be at least 1, got {components}, {features} and {size}"
-            )
+        self.components = whole_number("components", components)
+        self.features = whole_number("features", features)
+        self.size = whole_number("size", size)
         if weights not in LAWS or guide not in ("normal", "delta"):
             raise ValueError(
                 f'`weights` must be "dirichlet" or "dirichlet process" and `guide` "normal" or "delta", '
@@ -80,7 +81,6 @@ class Mixture(Readings, nn.Module, ABC):
             )
         if not concentration > 0:
             raise ValueError(f"`concentration` must be above 0, got {concentration}")
-        self.components, self.features, self.size = components, features, size
         self.weight_law, self.guide_law = weights, guide
         self.register_buffer("concentration", like.new_tensor(concentration))
         self.location, self.log_spread = nn.ParameterDict(), nn.ParameterDict()
@@ -98,7 +98,7 @@ class Mixture(Readings, nn.Module, ABC):
             The rows.
         """
         parameters, rows = self._sampled(), self._given(x, mask)
-        with pyro.plate("rows", self.size, subsample=None if rows is None else rows.x):
+        with rows_plate(self.size, None if rows is None else rows.x):
             law = dist.Categorical(logits=parameters["log_weights"])
             z = pyro.sample("z", law, infer={"enumerate": "parallel"})
             return self._observe(parameters, z, rows)
@@ -114,16 +114,17 @@ class Mixture(Readings, nn.Module, ABC):
             The rows.
         """
         parameters, rows = self._sampled(), self._given(x, mask)
-        with pyro.plate("rows", self.size, subsample=None if rows is None else rows.x):
+        with rows_plate(self.size, None if rows is None else rows.x):
             return self._observe(parameters, None, rows)
 
     def guide(self, x: Tensor | None = None, mask: Tensor | None = None) -> None:
         """The laws of the continuous sites; the components of the rows are enumerated.
 
         Args:
-            x: ignored.
+            x: rows, which are only counted: at most ``size``.
             mask: ignored.
         """
+        check_rows(self.size, 0 if x is None else len(x))
         register("mixture", self)
         plate = self._plate()
         for name, site in self.sites().items():
@@ -146,6 +147,12 @@ class Mixture(Readings, nn.Module, ABC):
         if x is None and mask is not None:
             raise ValueError("`mask` must come with `x`, got a mask alone")
         return None if x is None else single(self.rows(x, mask))
+
+    def _all_rows(self, x: Tensor, mask: Tensor | None = None) -> Rows:
+        """Checked rows to learn from, at most ``size``."""
+        rows = single(self.rows(x, mask))
+        check_rows(self.size, len(rows.x))
+        return rows
 
     def _observe(self, parameters: Parameters, z: Tensor | None, rows: Rows | None) -> Tensor:
         if rows is None:
@@ -312,7 +319,7 @@ class Mixture(Readings, nn.Module, ABC):
         References:
             Arthur and Vassilvitskii (2007), k-means++: the advantages of careful seeding.
         """
-        rows = single(self.rows(x, mask))
+        rows = self._all_rows(x, mask)
         self.set_point(self.start(rows, "posterior", method))
 
     def start(self, rows: Rows, objective: Objective, method: str = "k-means++") -> dict[str, Tensor]:
@@ -338,14 +345,7 @@ class Mixture(Readings, nn.Module, ABC):
     def maximised(
         self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
     ) -> dict[str, Tensor]:
-        """The M step: values of all sites.
-
-        Args:
-            rows: checked rows.
-            responsibilities: (rows, components).
-            point: the values before.
-            objective: with or without the prior.
-        """
+        """The M step of :meth:`m_step` for all sites, the weights too."""
         values = dict(self.m_step(rows, responsibilities, point, objective))
         if self.components > 1:
             counts, posterior = responsibilities.sum(0), objective == "posterior"
@@ -419,7 +419,7 @@ class Mixture(Readings, nn.Module, ABC):
         """
         if objective == "posterior":
             self.check_mode()
-        rows = single(self.rows(x, mask))
+        rows = self._all_rows(x, mask)
         result, values = best_of_starts(self, rows, objective, num_starts, num_steps, tolerance)
         self.set_point(values)
         return result
@@ -443,7 +443,7 @@ class Mixture(Readings, nn.Module, ABC):
         References:
             Ishwaran and James (2001), Gibbs sampling methods for stick-breaking priors, section 5.2.
         """
-        return self._sweep(single(self.rows(x)), self.checked("values", values))
+        return self._sweep(self._all_rows(x), self.checked("values", values))
 
     def _sweep(self, rows: Rows, values: Parameters) -> dict[str, Tensor]:
         own = self.completed(values)
@@ -480,7 +480,7 @@ class Mixture(Readings, nn.Module, ABC):
             >>> draws["locs"].shape
             torch.Size([2, 10, 3, 2])
         """
-        sweep = partial(self._sweep, single(self.rows(x)))
+        sweep = partial(self._sweep, self._all_rows(x))
         return run_chains(sweep, self.point(), num_samples, warmup_steps, num_chains, thin)
 
     def completed(self, values: Parameters) -> dict[str, Tensor]:
