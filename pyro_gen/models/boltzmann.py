@@ -132,6 +132,7 @@ class DeepBoltzmannMachine(RowModel):
         """
         visible, first = rbm.weight.shape
         machine = cls(visible, [first, *hidden], **{"size": len(v), **settings}).to(rbm.weight)
+        check_rows(machine.size, len(v))
         weight = torch.randn_like(machine.rbm.weight).mul_(noise).mul_(machine.rbm.connections)
         vbias, hbias = (torch.zeros_like(p) for p in (machine.rbm.vbias, machine.rbm.hbias))
         weight[:visible, :first], vbias[:visible], hbias[:first] = rbm.natural
@@ -147,7 +148,6 @@ class DeepBoltzmannMachine(RowModel):
             v: rows of data.
         """
         self.check(v)
-        check_rows(self.size, len(v))
         self.rbm.base_rates[: self.visible] = (v.sum(0) + 1) / (len(v) + 2)
         rows = v[torch.randint(len(v), (len(self.rbm.chains),)).to(v.device)].to(self.rbm.weight)
         self.rbm.start_chains(torch.cat([rows, self.rbm.chains[:, self.visible :]], -1))
@@ -247,7 +247,6 @@ class DeepBoltzmannMachine(RowModel):
             ValueError: ``v`` is no table of zeros and ones, or the RBM has no negative phase.
         """
         self.check(v)
-        check_rows(self.size, len(v))
         contrastive_gradient(self.rbm, torch.cat([v.to(self.rbm.weight), torch.bernoulli(self._even_means(v))], -1))
 
     @reading

@@ -313,11 +313,9 @@ TABLE: dict[str, Entry] = {
             "sample": lambda m: m.sample(7),
         },
         {
-            "contrastive_gradient": lambda m, n: m.contrastive_gradient(bits(n)),
-            "start_at": lambda m, n: m.start_at(bits(n)),
             "from_rbm": lambda m, n: m.from_rbm(RBM(FEATURES, 4), [3], bits(n), size=10),
         },
-        ("biases", "check", "weights"),
+        ("biases", "check", "contrastive_gradient", "start_at", "weights"),
     ),
     "BayesianRBM": Entry(
         lambda n: models.BayesianRBM(FEATURES, 2, n),

@@ -489,7 +489,7 @@ def test_bad_input_is_named() -> None:
         (lambda: CategoricalMixture(2, 2, 2, 5).log_likelihood(labels().float()), "zeros and ones"),
         (lambda: CategoricalMixture.from_data(labels() + 0.5, 2), "numbers 0 to 2"),
         (lambda: CategoricalMixture(2, 2, 3, 5, alpha=torch.ones(2)), "`alpha`"),
-        (lambda: CategoricalMixture(2, 2, (2, 3), 5), "the same for all features"),  # type: ignore[arg-type]
+        (lambda: CategoricalMixture(2, 2, (2, 3), 5), "`values` must be a whole number"),  # type: ignore[arg-type]
     ]
     for fault, message in faults:
         with pytest.raises(ValueError, match=message):

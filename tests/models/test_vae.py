@@ -299,8 +299,8 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 def test_bad_input_is_named() -> None:
     vae = models.VAE(6, 2, 10, hidden=(4,))
     for message, call in {
-        "`features` and `latent`": lambda: models.VAE(6, 0, 10),
-        "`visible` and `size`": lambda: models.VAE(6, 2, 0),
+        "`latent` must be at least 1": lambda: models.VAE(6, 0, 10),
+        "`size` must be at least 1": lambda: models.VAE(6, 2, 0),
         "`network`": lambda: models.VAE(6, 2, 10, network="deep"),  # type: ignore[arg-type]
         "`beta` must be positive": lambda: models.VAE(6, 2, 10, beta=0.0),
         "a sum over latent dimensions, got 1.0 under VampPrior": lambda: models.VAE(
