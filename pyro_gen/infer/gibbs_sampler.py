@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer.chains_kernel import ChainsKernel
 
 Conditional = Callable[..., Distribution | Tensor]
@@ -161,11 +162,9 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         Raises:
             ValueError: ``num_samples`` or ``thin`` is below 1, or ``warmup_steps`` below 0.
         """
-        if num_samples < 1 or thin < 1 or warmup_steps < 0:
-            raise ValueError(
-                "`num_samples` and `thin` must be at least 1 and `warmup_steps` at least 0, "
-                f"got {num_samples}, {thin} and {warmup_steps}"
-            )
+        num_samples = whole_number("num_samples", num_samples)
+        warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
+        thin = whole_number("thin", thin)
         state, found = self.init(), []
         for _ in range(warmup_steps):
             state, _ = self.step(state)

@@ -53,6 +53,7 @@ def row_weights(model: Program, guide: Program, num_particles: int, *args: Any, 
     Raises:
         ValueError: a latent site stands outside the plate, or the sites' scales differ.
     """
+    num_particles = whole_number("num_particles", num_particles)
     drawn = draws(guide, num_particles, *args, **kwargs)
     for site in latent_sites(drawn):
         site["value"] = site["value"].detach()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import networkx as nx
 import pyro
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
-from pyro_gen._arguments import whole_number
+from pyro_gen._arguments import is_single, whole_number
 from pyro_gen._evaluation import evaluating
 from pyro_gen._plates import check_rows, counted_plate
 from pyro_gen._registration import register
@@ -200,11 +200,12 @@ class BayesianNetwork(NetworkLearning):
 
     @classmethod
     def _chained(cls, nodes: int | Iterable[str], order: int | None, states: States, settings: dict[str, Any]) -> Self:
-        names = [f"x{i + 1}" for i in range(nodes)] if isinstance(nodes, int) else list(nodes)
+        if is_single(nodes) and not isinstance(nodes, str):
+            nodes = [f"x{i + 1}" for i in range(whole_number("nodes", nodes))]
+        names = list(cast("Iterable[str]", nodes))
         if not names:
             raise ValueError(f"`nodes` must be at least one, got {nodes}")
-        if order is not None and order < 0:
-            raise ValueError(f"`order` must not be negative, got {order}")
+        order = None if order is None else whole_number("order", order, 0)
         graph = nx.DiGraph()
         graph.add_nodes_from(names)
         for i, node in enumerate(names):

@@ -162,6 +162,7 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
     prior: RBM
 
     def __init__(self, visible: int, hidden: Sequence[int], size: int, **settings: Any) -> None:
+        hidden = whole_numbers("hidden", hidden)
         if len(hidden) < 2:
             raise ValueError(f"`hidden` must name at least two layers, the RBM's own hidden layer last, got {hidden}")
         super().__init__(visible, hidden[:-1], size, RBM(hidden[-2], hidden[-1], **settings))

@@ -277,6 +277,8 @@ class DeepBoltzmannMachine(RowModel):
         Raises:
             ValueError: there is neither an exact draw, nor chains, nor ``num_steps`` among the settings.
         """
+        num_samples = whole_number("num_samples", num_samples)
+        num_steps = whole_number("num_steps", num_steps, 0)
         return drawn(self.rbm, num_samples, num_steps)[:, : self.visible]
 
 

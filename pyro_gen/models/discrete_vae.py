@@ -56,6 +56,7 @@ class DiscreteVAE(VAE):
         decoder: nn.Module | None = None,
         encoder: nn.Module | None = None,
     ) -> None:
+        visible = whole_number("visible", visible)
         latent = whole_number("latent", latent)
         super().__init__(
             visible,

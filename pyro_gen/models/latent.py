@@ -209,6 +209,8 @@ class LatentModel(RowModel):
         Raises:
             ValueError: the prior has neither an exact draw, nor chains, nor ``num_steps`` of its own.
         """
+        num_samples = whole_number("num_samples", num_samples)
+        num_steps = whole_number("num_steps", num_steps, 0)
         if isinstance(self.prior, RBM):
             return drawn(self.prior, num_samples, num_steps)
         draws: Tensor = self.prior_law().sample((num_samples,))

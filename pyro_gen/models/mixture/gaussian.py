@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints
 from torch.distributions.transforms import AffineTransform, ComposeTransform, Transform
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart
 from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
 from pyro_gen.models.mixture.em import Objective
@@ -106,6 +107,7 @@ class GaussianMixture(Mixture):
         given = [value for value in (loc, scale) if isinstance(value, Tensor)]
         like = given[0] if given else torch.empty(0, dtype=dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
+        features = self.features
         if covariance not in COVARIANCES or prior not in ("conjugate", "lkj"):
             raise ValueError(
                 f'`covariance` must be among {COVARIANCES} and `prior` "conjugate" or "lkj", '
@@ -159,11 +161,12 @@ class GaussianMixture(Mixture):
         """
         rows = single(make_rows(x, mask))
         features = rows.x.shape[-1]
+        components = whole_number("components", components)
         if components > len(rows.x):
             raise ValueError(f"`components` must be at most the number of rows, got {components} and {len(rows.x)}")
         check_varied(rows)
         mean, variance = rows.column_moments()
-        guess = {"loc": mean, "scale": variance.sqrt() / max(components, 1) ** (1 / features)}
+        guess = {"loc": mean, "scale": variance.sqrt() / components ** (1 / features)}
         mixture = cls(components, features, len(rows.x), covariance, **{**guess, **settings})
         mixture.initialise(x, mask)
         return mixture
