@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen._archives import Archive, read_archive
+from pyro_gen._arguments import whole_number
 from pyro_gen._augmentation import shifted, warped
 
 __all__ = [
@@ -208,7 +209,9 @@ def bars_and_stripes(rows: int, columns: int, distinct: bool = True, *, dtype: t
         >>> bars_and_stripes(3, 3).shape, bars_and_stripes(3, 3, distinct=False).shape
         (torch.Size([14, 9]), torch.Size([16, 9]))
     """
-    if not (1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE):
+    rows = whole_number("rows", rows)
+    columns = whole_number("columns", columns)
+    if max(rows, columns) > MAX_SIDE:
         raise ValueError(f"`rows` and `columns` must be between 1 and {MAX_SIDE}, got {rows} and {columns}")
     across = _bits(rows)[:, :, None].expand(-1, rows, columns)
     down = _bits(columns)[:, None, :].expand(-1, rows, columns)
@@ -405,8 +408,7 @@ class Minibatches:
     def __init__(self, x: Tensor, batch_size: int, shuffle: bool = True) -> None:
         if x.ndim == 0 or len(x) == 0:
             raise ValueError(f"`x` must have at least one row, got shape {tuple(x.shape)}")
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}")
+        batch_size = whole_number("batch_size", batch_size)
         self.x, self.batch_size, self.shuffle = x, batch_size, shuffle
 
     def __len__(self) -> int:

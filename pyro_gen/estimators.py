@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen import distributions, nn
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer import AIS, LogLikelihood, NegativePhase, Partition, PersistentChains, contrastive_gradient
 from pyro_gen.infer import log_likelihood as log_likelihood_of
 from pyro_gen.kernels import rbm_gibbs
@@ -144,10 +145,11 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         _check_settings(self)
         probs = self._probabilities(X, reset=True).float()
         self._start(probs)
-        batches = math.ceil(len(probs) / self.batch_size)
+        batch_size = int(self.batch_size)
+        batches = math.ceil(len(probs) / batch_size)
         for iteration in range(self.n_iter):
             order = self.random_state_.permutation(len(probs)) if self.shuffle else np.arange(len(probs))
-            for batch, rows in enumerate(torch.from_numpy(order).split(self.batch_size)):
+            for batch, rows in enumerate(torch.from_numpy(order).split(batch_size)):
                 done = (iteration * batches + batch) / (self.n_iter * batches)
                 self._step(probs[rows], self.learning_rate * (1 - done if self.schedule == "linear" else 1))
             self._check_weights(f"iteration {iteration + 1}")
@@ -224,6 +226,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             Zeros and ones, shape and precision of `v`.
         """
         check_is_fitted(self)
+        num_steps = whole_number("num_steps", num_steps, 0)
         start = self._states(self._probabilities(v), self.random_state_)
         seed = _draw_key(self.random_state_)
         return rbm_gibbs(start, *self._weights(start), num_steps, seed=seed, step=0)[0].cpu().numpy()
@@ -378,9 +381,7 @@ def _check_settings(estimator: RBM) -> None:
     """Scikit-learn's rule: parameters are looked at by `fit`, not by the constructor."""
     whole = {"n_components": 1, "batch_size": 1, "n_iter": 0}
     for name, least in whole.items():
-        value: Any = getattr(estimator, name)
-        if not isinstance(value, Integral) or int(value) < least:
-            raise ValueError(f"`{name}` must be an integer of at least {least}, got {value!r}")
+        whole_number(name, getattr(estimator, name), least)
     upper = {"learning_rate": math.inf, "momentum": 1.0, "l1": math.inf, "weight_decay": math.inf}
     for name, below in upper.items():
         rate: Any = getattr(estimator, name)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen._files import replacing
 
 if TYPE_CHECKING:
@@ -293,9 +294,7 @@ def _array(values: Sequence[float] | Array) -> np.ndarray:
 
 
 def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {value}")
-    return value
+    return whole_number(name, value)
 
 
 def _images(name: str, values: Array) -> np.ndarray:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from pyro_gen._arguments import whole_number
 from pyro_gen._files import replacing
 from pyro_gen._state import capture, collect, get_random, kinds, load, set_random
 
@@ -192,11 +193,9 @@ def use_average(module: nn.Module, average: AveragedModel) -> None:
 
 
 def _check_counts(num_epochs: int, evaluate_every: int, checkpoint_every: int) -> None:
-    if num_epochs < 0:
-        raise ValueError(f"`num_epochs` must not be negative, got {num_epochs}")
-    if min(evaluate_every, checkpoint_every) < 1:
-        got = f"got {evaluate_every} and {checkpoint_every}"
-        raise ValueError(f"`evaluate_every` and `checkpoint_every` must be at least 1, {got}")
+    whole_number("num_epochs", num_epochs, 0)
+    whole_number("evaluate_every", evaluate_every)
+    whole_number("checkpoint_every", checkpoint_every)
 
 
 def _train(step: Callable[..., float | Tensor], batches: Any, epoch: int) -> float:
@@ -242,8 +241,10 @@ class _Monitor:
     def check(self, evaluate: object) -> None:
         if self.mode not in {"max", "min"}:
             raise ValueError(f"`mode` must be 'max' or 'min', got {self.mode!r}")
-        if self.patience is not None and (self.patience < 1 or not self.name):
-            raise ValueError(f"`patience` must be at least 1 and needs `monitor`, got {self.patience}, {self.name!r}")
+        if self.patience is not None and not self.name:
+            raise ValueError(f"`patience` needs `monitor`, got {self.patience} and {self.name!r}")
+        if self.patience is not None:
+            whole_number("patience", self.patience)
         if self.name not in {"", "loss"} and evaluate is None:
             raise ValueError(f"`monitor` must be 'loss' where there is no `evaluate`, got {self.name!r}")
 

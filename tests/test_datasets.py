@@ -106,9 +106,11 @@ def test_bars_and_stripes_are_all_there_is_each_once(rows: int, columns: int, co
     assert len(both) == 2**rows + 2**columns == count + 2
 
 
-@pytest.mark.parametrize("sides", [(0, 3), (3, 17)])
-def test_bars_and_stripes_refuse_impossible_sides(sides: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=f"between 1 and 16, got {sides[0]} and {sides[1]}"):
+@pytest.mark.parametrize(
+    ("sides", "message"), [((0, 3), "`rows` must be at least 1, got 0"), ((3, 17), "between 1 and 16, got 3 and 17")]
+)
+def test_bars_and_stripes_refuse_impossible_sides(sides: tuple[int, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         datasets.bars_and_stripes(*sides)
 
 

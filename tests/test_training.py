@@ -183,9 +183,9 @@ def test_a_torch_scheduler_steps_once_an_epoch() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_epochs": -1}, "`num_epochs` must not be negative, got -1"),
-        ({"evaluate_every": 0}, "must be at least 1, got 0 and 1"),
-        ({"checkpoint_every": 0}, "must be at least 1, got 1 and 0"),
+        ({"num_epochs": -1}, "`num_epochs` must be at least 0, got -1"),
+        ({"evaluate_every": 0}, "`evaluate_every` must be at least 1, got 0"),
+        ({"checkpoint_every": 0}, "`checkpoint_every` must be at least 1, got 0"),
         ({"mode": "best"}, "`mode` must be 'max' or 'min', got 'best'"),
         ({"patience": 3}, "needs `monitor`"),
         ({"patience": 0, "monitor": "loss"}, "`patience` must be at least 1"),

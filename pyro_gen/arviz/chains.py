@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.arviz.groups import CHAINS, Coords, Labels, Variable, array, container, dataset, labels_of, require, warn
 
 Sites = Mapping[str, np.ndarray]
@@ -66,8 +67,7 @@ def from_chains(
         dtype('int8')
     """
     require("arviz")
-    if thin < 1:
-        raise ValueError(f"`thin` must be at least 1, got {thin}")
+    thin = whole_number("thin", thin)
     posterior, stats = _arrays("draws", draws), _arrays("sample_stats", sample_stats or {})
     if not posterior:
         raise ValueError("`draws` must have at least one site, got none")

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.arviz.assembly import Arrays, Assembly, Extras, draws_of
 from pyro_gen.arviz.evaluation import Shape, shapes_of
 from pyro_gen.arviz.groups import Coords, Dims, require
@@ -101,6 +102,7 @@ def from_mcmc(
         (('chain', 'draw', 'school'), (1, 20))
     """
     require("arviz")
+    num_chains = whole_number("num_chains", num_chains)
     extras = Extras(prior, posterior_predictive, predictions, constant_data, predictions_constant_data)
     if posterior is None:
         if all(given is None for given in extras):

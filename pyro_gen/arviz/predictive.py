@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.arviz.assembly import Arrays, Assembly, Extras, draws_of
 from pyro_gen.arviz.evaluation import sites_only
 from pyro_gen.arviz.groups import Coords, Dims, require
@@ -70,8 +71,7 @@ def from_predictive(
     extras = Extras(prior, posterior_predictive, predictions, constant_data, predictions_constant_data)
     if not any(extras[:3]):
         raise ValueError("`from_predictive` must have draws as posterior_predictive, prior or predictions, got none")
-    if num_chains < 1:
-        raise ValueError(f"`num_chains` must be at least 1, got {num_chains}")
+    num_chains = whole_number("num_chains", num_chains)
     evaluation = None if model is None else sites_only(Program(model, model_args, model_kwargs))
     assembly = Assembly(num_chains, draws_of(extras, num_chains), coords, dims, pred_dims, evaluation, attrs)
     assembly.add_observed()

@@ -18,6 +18,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from pyro_gen._evaluation import evaluating
 from pyro_gen.arviz.sites import cell_mask, latent_sites, sample_sites, vectorised
 
 Draw = Mapping[str, Tensor]
@@ -68,7 +69,7 @@ class Program:
 
     def _run(self, model: Callable[..., Any]) -> Trace:
         # Masked cells may hold NaN, and validation is control flow on values, which vmap cannot follow.
-        with torch.no_grad(), pyro.validation_enabled(False), poutine.block():
+        with torch.no_grad(), evaluating(self.model), pyro.validation_enabled(False), poutine.block():
             trace = prune_subsample_sites(poutine.trace(model).get_trace(*self.args, **self.kwargs))
             trace.compute_log_prob()
         return trace

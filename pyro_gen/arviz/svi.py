@@ -14,6 +14,8 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import biject_to
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._evaluation import evaluating
 from pyro_gen.arviz.assembly import Arrays, Extras
 from pyro_gen.arviz.evaluation import Evaluation
 from pyro_gen.arviz.groups import Coords, Dims, array, require, warn
@@ -119,8 +121,7 @@ def from_svi(
         0.0
     """
     require("arviz")
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+    num_samples = whole_number("num_samples", num_samples)
     for name, given in (("model", model), ("guide", guide)):
         if not callable(given):
             raise ValueError(f"`{name}` must be a Pyro program, got {type(given).__name__}")
@@ -194,7 +195,7 @@ def _row(trace: Trace, names: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]
 
 
 def _trace(program: Program, guide: Callable[..., Any]) -> Trace:
-    with torch.no_grad(), pyro.validation_enabled(False), poutine.block():
+    with torch.no_grad(), evaluating(guide), pyro.validation_enabled(False), poutine.block():
         trace = prune_subsample_sites(poutine.trace(guide).get_trace(*program.args, **program.kwargs))
         trace.compute_log_prob()
     return trace

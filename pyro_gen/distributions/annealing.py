@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_fields
 from pyro_gen.distributions.misuse import FirstOrder, refuse_callers, refuse_tracing
-from pyro_gen.distributions.partition import LogPartition, Partition, check_positive, wants_gradient
+from pyro_gen.distributions.partition import LogPartition, Partition, wants_gradient
 from pyro_gen.distributions.resampling import effective_size
 from pyro_gen.distributions.schedule import adaptive_betas, linear_betas
 from pyro_gen.kernels import draw_seed
@@ -74,7 +75,7 @@ class AIS(Partition):
 
     def __post_init__(self) -> None:
         """Check the sizes."""
-        check_positive(num_chains=self.num_chains, num_betas=self.num_betas)
+        whole_fields(self, num_chains=1, num_betas=1)
         if self.schedule not in ("adaptive", "linear"):
             raise ValueError(f"`schedule` must be 'adaptive' or 'linear', got {self.schedule!r}")
 

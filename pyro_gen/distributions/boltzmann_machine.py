@@ -9,6 +9,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
 from torch.nn.functional import logsigmoid
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.coupling_checks import check_finite, check_matrix, check_parameters
 from pyro_gen.distributions.coupling_graph import CouplingGraph
@@ -85,8 +86,7 @@ class BoltzmannMachine(PairwiseEnergy):
         graph: CouplingGraph | None = None,
     ) -> None:
         check_parameters(coupling, bias, graph)
-        if num_steps is not None and num_steps < 1:
-            raise ValueError(f"`num_steps` must be at least 1 or None, got {num_steps}")
+        num_steps = None if num_steps is None else whole_number("num_steps", num_steps)
         if not isinstance(units, BinaryUnits):
             raise ValueError(f"`units` must be binary, BernoulliUnits() or SpinUnits(), got {units}")
         if not isinstance(partition, Partition | None):

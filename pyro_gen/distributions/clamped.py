@@ -9,6 +9,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.clamping import Evidence, HiddenStates, MissingCells
 from pyro_gen.distributions.expansion import Expandable, over_batch
@@ -76,7 +77,9 @@ class ClampedRBM(Expandable):
     ) -> None:
         _check_evidence(observed, mask, vbias)
         observed = torch.where(mask, observed.to(vbias.dtype), 0)
-        self.weight, self.vbias, self.hbias, self.max_units, self.num_steps = weight, vbias, hbias, max_units, num_steps
+        self.weight, self.vbias, self.hbias = weight, vbias, hbias
+        self.max_units = whole_number("max_units", max_units, 0)
+        self.num_steps = None if num_steps is None else whole_number("num_steps", num_steps)
         self._evidence = Evidence(observed, mask.expand_as(observed))
         batch, event = self.infer_shapes(**{name: getattr(self, name).shape for name in self.arg_constraints})
         super().__init__(batch, event, validate_args=validate_args)
@@ -180,8 +183,7 @@ class ClampedRBM(Expandable):
         Raises:
             ValueError: ``num_steps`` is negative, or ``value`` is outside the support.
         """
-        if num_steps < 0:
-            raise ValueError(f"`num_steps` must not be negative, got {num_steps}")
+        num_steps = whole_number("num_steps", num_steps, 0)
         if self._validate_args:
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape
@@ -215,8 +217,7 @@ class ClampedRBM(Expandable):
         return terms.finish(total).expand(self._extended_shape())
 
     def _estimated_marginals(self, num_chains: int, num_steps: int) -> Tensor:
-        if num_chains < 1:
-            raise ValueError(f"`num_chains` must be at least 1, got {num_chains}")
+        num_chains = whole_number("num_chains", num_chains)
         value, seed = self.vbias.sigmoid().expand(num_chains, *self._extended_shape()), draw_seed()
         value, total = self._evidence.complete(torch.bernoulli(value)), torch.zeros_like(value[0])
         for t in range(num_steps):

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Size, Tensor
 
+from pyro_gen._arguments import whole_fields
 from pyro_gen.distributions.autoregressive import Autoregressive, Conditioner
 from pyro_gen.distributions.misuse import refuse_callers, refuse_tracing
 from pyro_gen.distributions.order_agnostic import AnyOrder
-from pyro_gen.distributions.partition import check_positive
 
 FEW = 2**12
 """Completions that are listed without being asked for."""
@@ -98,7 +98,7 @@ class Enumeration(Completion):
     max_completions: int = FEW
 
     def __post_init__(self) -> None:
-        check_positive(max_completions=self.max_completions)
+        whole_fields(self, max_completions=1)
 
     def bind(self, density: Autoregressive, evidence: Evidence) -> Completer:
         """The list.
@@ -167,7 +167,7 @@ class Importance(Completion):
     num_particles: int = 1000
 
     def __post_init__(self) -> None:
-        check_positive(num_particles=self.num_particles)
+        whole_fields(self, num_particles=1)
 
     def bind(self, density: Autoregressive, evidence: Evidence) -> Completer:
         """The particles and their weights.

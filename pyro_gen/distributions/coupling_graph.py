@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
+
 DENSE_SHARE = 1 / 16
 """Share of all pairs above which a matrix is quicker than a list of edges."""
 
@@ -50,6 +52,7 @@ class CouplingGraph:
     """
 
     def __init__(self, num_units: int, edges: Tensor) -> None:
+        num_units = whole_number("num_units", num_units)
         _check_edges(num_units, edges)
         self.num_units, self.edges = num_units, edges.detach().clone().long()
 
@@ -63,6 +66,7 @@ class CouplingGraph:
         Returns:
             A graph whose edges are in the order of ``torch.triu_indices(num_units, num_units, 1)``.
         """
+        num_units = whole_number("num_units", num_units)
         return cls(num_units, torch.triu_indices(num_units, num_units, 1).mT)
 
     @classmethod
@@ -171,8 +175,6 @@ def _color(num_units: int, edges: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 def _check_edges(num_units: int, edges: Tensor) -> None:
-    if num_units < 1:
-        raise ValueError(f"`num_units` must be at least 1, got {num_units}")
     if edges.dim() != 2 or edges.shape[-1] != 2 or edges.is_floating_point() or edges.dtype == torch.bool:
         raise ValueError(f"`edges` must be integers of shape (m, 2), got {edges.dtype} of shape {tuple(edges.shape)}")
     if not len(edges):

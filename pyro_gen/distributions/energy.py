@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Size, Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, LogPartition, Partition
 from pyro_gen.kernels import draw_seed
@@ -145,8 +146,7 @@ class EnergyDistribution(Expandable):
         Raises:
             ValueError: ``num_steps`` is negative, or ``value`` is outside the support.
         """
-        if num_steps < 0:
-            raise ValueError(f"`num_steps` must not be negative, got {num_steps}")
+        num_steps = whole_number("num_steps", num_steps, 0)
         self.check_value("value", value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape
         value = value.to(self.parameters[0]).expand(shape)

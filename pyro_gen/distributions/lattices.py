@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
 from pyro_gen.distributions.units import SpinUnits
 
@@ -29,6 +30,8 @@ def lattice_edges(rows: int, columns: int, periodic: bool = True) -> Tensor:
         >>> lattice_edges(2, 2, periodic=False).tolist()
         [[0, 1], [2, 3], [0, 2], [1, 3]]
     """
+    rows = whole_number("rows", rows)
+    columns = whole_number("columns", columns)
     if min(rows, columns) < (3 if periodic else 1):
         least = "3 on a periodic lattice, where smaller ones have double edges" if periodic else "1"
         raise ValueError(f"`rows` and `columns` must be at least {least}, got {rows} and {columns}")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_fields
 from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
-from pyro_gen.distributions.partition import LogPartition, Partition, check_positive
+from pyro_gen.distributions.partition import LogPartition, Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import draw_seed
 
@@ -132,7 +133,7 @@ class ContrastiveDivergence(NegativePhase):
 
     def __post_init__(self) -> None:
         """Check the size."""
-        check_positive(num_steps=self.num_steps)
+        whole_fields(self, num_steps=1)
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
         """A contrast with a key of its own."""
@@ -168,7 +169,7 @@ class PersistentChains(NegativePhase):
 
     def __post_init__(self) -> None:
         """Check the sizes."""
-        check_positive(num_chains=self.num_chains, num_steps=self.num_steps)
+        whole_fields(self, num_chains=1, num_steps=1)
 
     @property
     def persistent_chains(self) -> int:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_fields
+
 if TYPE_CHECKING:
     from pyro_gen.distributions.energy import EnergyDistribution
 
@@ -65,6 +67,10 @@ class Exact(Partition):
 
     max_units: int = 25
 
+    def __post_init__(self) -> None:
+        """Check the number."""
+        whole_fields(self, max_units=0)
+
     def bind(self, distribution: EnergyDistribution) -> Partition:
         """Itself, where the smaller side can be enumerated.
 
@@ -103,13 +109,6 @@ class Exact(Partition):
 def wants_gradient(distribution: EnergyDistribution) -> bool:
     """Whether a gradient with respect to a parameter may be asked for."""
     return torch.is_grad_enabled() and any(p.requires_grad for p in distribution.parameters)
-
-
-def check_positive(**sizes: int) -> None:
-    """Raise, naming the size, unless all are integers of at least 1."""
-    for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {size}")
 
 
 __all__ = ["EXACT_UNITS", "Exact", "LogPartition", "Partition"]

@@ -8,6 +8,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions import two_layers
 from pyro_gen.distributions.arguments import Shape, bound, check_parameters
 from pyro_gen.distributions.divergence import divergence, entropy
@@ -77,8 +78,7 @@ class RBM(TwoLayerEnergy):
         hidden_units: Units = BERNOULLI,
     ) -> None:
         check_parameters(weight, vbias, hbias)
-        if num_steps is not None and num_steps < 1:
-            raise ValueError(f"`num_steps` must be at least 1 or None, got {num_steps}")
+        num_steps = None if num_steps is None else whole_number("num_steps", num_steps)
         self.weight, self.vbias, self.hbias, self.num_steps = weight, vbias, hbias, num_steps
         self._set_units(bound("visible", visible_units, vbias), bound("hidden", hidden_units, hbias))
         self._memo = []

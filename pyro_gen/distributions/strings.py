@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals.discrete import CategoricalConditional
 from pyro_gen.distributions.feature_density import ENUMERABLE
@@ -38,8 +39,7 @@ class SymbolConditional(CategoricalConditional):
     """
 
     def __init__(self, num_symbols: int) -> None:
-        if num_symbols < 1:
-            raise ValueError(f"`num_symbols` must be at least 1, got {num_symbols}")
+        num_symbols = whole_number("num_symbols", num_symbols)
         super().__init__(num_symbols + 1)
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_fields
 from pyro_gen.distributions.negative_phase import (
     NegativePhase,
     Particles,
@@ -15,7 +16,6 @@ from pyro_gen.distributions.negative_phase import (
     State,
     bernoulli_parameters,
 )
-from pyro_gen.distributions.partition import check_positive
 from pyro_gen.distributions.schedule import interpolate
 from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.kernels.random import HIDDEN, SWAP, VISIBLE, source
@@ -59,9 +59,7 @@ class TemperedChains(NegativePhase):
 
     def __post_init__(self) -> None:
         """Check the sizes."""
-        check_positive(num_chains=self.num_chains, num_steps=self.num_steps)
-        if not isinstance(self.num_betas, int) or self.num_betas < 2:
-            raise ValueError(f"`num_betas` must be at least 2, got {self.num_betas}")
+        whole_fields(self, num_chains=1, num_steps=1, num_betas=2)
 
     bind = PersistentChains.bind
 

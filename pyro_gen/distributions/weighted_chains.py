@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pyro_gen._arguments import whole_fields
 from pyro_gen.distributions.negative_phase import Particles, PersistentChains, State, bernoulli_parameters
 from pyro_gen.distributions.resampling import effective_size, systematic
 from pyro_gen.kernels import rbm_free_energy
@@ -59,8 +60,7 @@ class WeightedChains(PersistentChains):
     def __post_init__(self) -> None:
         """Check the sizes."""
         super().__post_init__()
-        if not isinstance(self.num_witnesses, int) or self.num_witnesses < 0:
-            raise ValueError(f"`num_witnesses` must not be negative, got {self.num_witnesses}")
+        whole_fields(self, num_witnesses=0)
         if not 0 <= self.resample_below <= 1:
             raise ValueError(f"`resample_below` must lie in [0, 1], got {self.resample_below}")
 

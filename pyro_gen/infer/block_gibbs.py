@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.infer.chains_kernel import ChainsKernel
 from pyro_gen.kernels import draw_seed
@@ -68,8 +69,8 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
         name: str = "v",
     ) -> None:
         super().__init__(num_chains)
-        if num_steps < 1:
-            raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
+        num_steps = whole_number("num_steps", num_steps)
+        num_chains = self.num_chains
         if distribution.batch_shape:
             raise ValueError(f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}")
         shape = (num_chains, *distribution.event_shape)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.annealing import AIS, forward_estimate, reverse_estimate, shared_rows
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.partition import LogPartition
@@ -142,6 +143,7 @@ def log_partition_bracket(
         >>> print(log_partition_bracket(rbm, burn_in=5))
         log Z from 38.12 to 38.12 nats (gap 0.00)
     """
+    burn_in = whole_number("burn_in", burn_in, 0)
     partition = distribution.partition
     if not isinstance(partition, AIS):
         raise ValueError(f"`distribution` must have an AIS as its partition, got {partition}")

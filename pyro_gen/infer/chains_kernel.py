@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
+
 State = TypeVar("State")
 Info = TypeVar("Info")
 
@@ -27,9 +29,7 @@ class ChainsKernel(MCMCKernel, Generic[State, Info]):
     model = None
 
     def __init__(self, num_chains: int) -> None:
-        if num_chains < 1:
-            raise ValueError(f"`num_chains` must be at least 1, got {num_chains}")
-        self.num_chains = num_chains
+        self.num_chains = whole_number("num_chains", num_chains)
         self.transforms: dict[str, Any] = {}
         self._state: State | None = None
 

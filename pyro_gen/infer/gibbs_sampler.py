@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer.chains_kernel import ChainsKernel
 
 Conditional = Callable[..., Distribution | Tensor]
@@ -101,6 +102,8 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         if isinstance(given, Distribution):
             return torch.as_tensor(given.sample((self.num_chains,)))
         value = torch.as_tensor(given)
+        if value.isnan().any():
+            raise ValueError(f"`start` of `{name}` must hold numbers, got NaN")
         if not value.dim():
             value = value if value.is_floating_point() or isinstance(given, Tensor) else value.to(torch.long)
             return value.expand(self.num_chains).clone()
@@ -159,11 +162,9 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         Raises:
             ValueError: ``num_samples`` or ``thin`` is below 1, or ``warmup_steps`` below 0.
         """
-        if num_samples < 1 or thin < 1 or warmup_steps < 0:
-            raise ValueError(
-                "`num_samples` and `thin` must be at least 1 and `warmup_steps` at least 0, "
-                f"got {num_samples}, {thin} and {warmup_steps}"
-            )
+        num_samples = whole_number("num_samples", num_samples)
+        warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
+        thin = whole_number("thin", thin)
         state, found = self.init(), []
         for _ in range(warmup_steps):
             state, _ = self.step(state)
@@ -180,6 +181,8 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         return state._replace(values=dict(draws))
 
     def _start_at(self, params: Mapping[str, Tensor]) -> None:
+        if unknown := sorted(set(params) - set(self.conditionals)):
+            raise ValueError(f"`initial_params` must name variables among {sorted(self.conditionals)}, got {unknown}")
         self.start = {**self.start, **params}
 
 

@@ -12,6 +12,9 @@ from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._evaluation import evaluating
+from pyro_gen._plates import AnyRows
 from pyro_gen.distributions.negative_phase import starts_at_data
 from pyro_gen.distributions.partition import LogPartition
 from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
@@ -50,6 +53,7 @@ def row_weights(model: Program, guide: Program, num_particles: int, *args: Any, 
     Raises:
         ValueError: a latent site stands outside the plate, or the sites' scales differ.
     """
+    num_particles = whole_number("num_particles", num_particles)
     drawn = draws(guide, num_particles, *args, **kwargs)
     for site in latent_sites(drawn):
         site["value"] = site["value"].detach()
@@ -274,13 +278,14 @@ def lower_bound(
         >>> (bound.rows - bound.tighter).abs().max() < 1e-5
         tensor(True)
     """
-    if num_particles < 1 or batch_size < 1:
-        raise ValueError(f"`num_particles` and `batch_size` must be at least 1, got {num_particles} and {batch_size}")
+    num_particles = whole_number("num_particles", num_particles)
+    batch_size = whole_number("batch_size", batch_size)
     if not len(v):
         raise ValueError("`v` must have at least one row, got none")
     parts = []
     for rows in v.split(batch_size):
-        found = row_weights(model, guide, num_particles, rows)
+        with AnyRows(), evaluating(model, guide):
+            found = row_weights(model, guide, num_particles, rows)
         parts.append(found.log_joint - found.log_guide)
     log_weight = torch.cat(parts, -1)
     tighter = log_weight.logsumexp(0) - math.log(num_particles)

@@ -10,6 +10,7 @@ import torch
 from pyro.infer.elbo import ELBO
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer.importance import Program, RowWeights, draws, latent_sites, replayed, weights_of
 
 
@@ -27,8 +28,7 @@ class RowBound(ELBO):
     """
 
     def __init__(self, num_particles: int) -> None:
-        if num_particles < 1:
-            raise ValueError(f"`num_particles` must be at least 1, got {num_particles}")
+        num_particles = whole_number("num_particles", num_particles)
         super().__init__(num_particles=num_particles, max_plate_nesting=1, vectorize_particles=True)
 
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.rbm import RBM
 
 
@@ -51,9 +52,7 @@ class Completions(nn.Module):
     def __init__(self, x: Tensor, mask: Tensor, num_steps: int = 1) -> None:
         super().__init__()
         _check(x, mask)
-        if num_steps < 1:
-            raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
-        self.num_steps = num_steps
+        self.num_steps = whole_number("num_steps", num_steps)
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
         seen = torch.where(mask, x, 0).to(dtype)
         rates = (seen.sum(0) + 1) / (mask.sum(0) + 2)

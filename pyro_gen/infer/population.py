@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.resampling import effective_size, systematic
 from pyro_gen.kernels import draw_seed
@@ -41,6 +42,7 @@ def population_annealing(distribution: EnergyDistribution, base: Tensor, betas: 
         >>> population_annealing(rbm, torch.zeros(4), torch.linspace(0, 1, 11), 20).shape
         torch.Size([20, 4])
     """
+    num_chains = whole_number("num_chains", num_chains)
     seed = draw_seed()
     states = distribution.base_states(base, num_chains, seed)
     total, steps = torch.zeros((), dtype=torch.float64, device=states.device), len(betas) - 1

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
+
 Array = TypeVar("Array", Tensor, np.ndarray)
 
 
@@ -63,6 +65,7 @@ def relabel_by_pivot(assignments: Array, pivot: Array, components: int) -> Array
         tensor([[1, 0],
                 [0, 1]])
     """
+    components = whole_number("components", components)
     z, best = _assignments(assignments, components), _assignments(pivot, components, "pivot")
     if best.shape != z.shape[-1:]:
         raise ValueError(f"`pivot` must have shape ({z.shape[-1]},) like the rows, got {tuple(best.shape)}")
@@ -95,6 +98,8 @@ def relabel_iteratively(assignments: Array, components: int, start: Array | None
                 [1, 0],
                 [0, 1]])
     """
+    components = whole_number("components", components)
+    num_steps = whole_number("num_steps", num_steps, 0)
     z = _assignments(assignments, components)
     flat, permutations = z.reshape(-1, z.shape[-1]), _start(start, z.shape[:-1], components)
     for _ in range(num_steps):
@@ -133,6 +138,7 @@ def relabel_by_probabilities(responsibilities: Array, start: Array | None = None
         tensor([[0, 1],
                 [1, 0]])
     """
+    num_steps = whole_number("num_steps", num_steps, 0)
     p = _tensor("responsibilities", responsibilities, 2).double()
     if not ((p >= 0).all() and torch.allclose(p.sum(-1), p.new_ones(()), atol=1e-3)):
         raise ValueError("`responsibilities` must be probabilities, (..., rows, components), that sum to one")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
 from pyro_gen.distributions.tempering import swap_neighbours
 from pyro_gen.infer.block_gibbs import GibbsState
@@ -57,8 +58,8 @@ class ReplicaExchange:
     def __init__(
         self, distribution: BoltzmannMachine, betas: Sequence[float], num_steps: int = 1, num_chains: int = 4
     ) -> None:
-        if num_steps < 1 or num_chains < 1:
-            raise ValueError(f"`num_steps` and `num_chains` must be at least 1, got {num_steps} and {num_chains}")
+        num_steps = whole_number("num_steps", num_steps)
+        num_chains = whole_number("num_chains", num_chains)
         if distribution.batch_shape:
             raise ValueError(f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}")
         falls = all(high > low >= 0 for high, low in pairwise(betas))

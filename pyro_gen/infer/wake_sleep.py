@@ -11,6 +11,8 @@ from pyro import poutine
 from pyro.infer.elbo import ELBO
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._plates import AnyRows
 from pyro_gen.infer.importance import Program, row_weights
 
 Dream = tuple[tuple[Any, ...], Mapping[str, Tensor]]
@@ -56,10 +58,9 @@ class WakeSleep(ELBO):
     """
 
     def __init__(self, num_particles: int = 5, insomnia: float = 1.0, dream: Callable[[], Dream] | None = None) -> None:
-        if num_particles < 1 or not 0 <= insomnia <= 1:
-            raise ValueError(
-                f"`num_particles` must be at least 1 and `insomnia` between 0 and 1, got {num_particles} and {insomnia}"
-            )
+        num_particles = whole_number("num_particles", num_particles)
+        if not 0 <= insomnia <= 1:
+            raise ValueError(f"`insomnia` must be between 0 and 1, got {insomnia}")
         if num_particles == 1 and insomnia:
             raise ValueError(
                 f"`insomnia` must be 0 with one particle, whose weight says nothing of the guide, got {insomnia}"
@@ -119,7 +120,8 @@ class WakeSleep(ELBO):
         """Minus the guide's log density of dreams."""
         if self.dream is not None:
             dreamt, values = self.dream()
-            trace = poutine.trace(poutine.condition(guide, data=dict(values))).get_trace(*dreamt)
+            with AnyRows():  # as many dreams as one likes; the plate weighs them as ``size`` rows
+                trace = poutine.trace(poutine.condition(guide, data=dict(values))).get_trace(*dreamt)
         else:
             with torch.no_grad():
                 whole = poutine.trace(poutine.uncondition(model)).get_trace(*args, **kwargs)

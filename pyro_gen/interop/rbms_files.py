@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyro_gen._arguments import whole_number
 from pyro_gen._files import replacing
 from pyro_gen.distributions.negative_phase import PersistentChains
 from pyro_gen.interop.weights import array, arrays, build, require, start_chains
@@ -133,8 +134,7 @@ def write_rbms(
         torch.Size([6, 3])
     """
     h5py = require("h5py", "interop")
-    if update < 1:
-        raise ValueError(f"`update` must be at least 1, got {update}")
+    update = whole_number("update", update)
     weights = dict(zip(WEIGHTS, arrays(rbm), strict=True))
     chains = array(_chains(rbm))
     with replacing(path) as part, h5py.File(part, "w", libver=("v110", "v110")) as file:

@@ -9,9 +9,11 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._evaluation import reading
+from pyro_gen._plates import check_rows, rows_plate
+from pyro_gen._registration import register
 from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised
-from pyro_gen.models.latent import evaluating
-from pyro_gen.models.registration import register
 from pyro_gen.nn import Dense, MaskingNoise
 
 BERNOULLI = BernoulliConditional()
@@ -66,12 +68,13 @@ class Autoencoder(nn.Module):
         decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if min(features, latent, size) < 1:
-            raise ValueError(f"`features`, `latent` and `size` must be at least 1, got {features}, {latent} and {size}")
+        self.features = features = whole_number("features", features)
+        self.latent = latent = whole_number("latent", latent)
+        self.size = whole_number("size", size)
         if not isinstance(likelihood, Conditional) or likelihood.width > 1:
             raise ValueError(f"`likelihood` must be a law of numbers such as BernoulliConditional(), got {likelihood}")
         likelihood.check(features)
-        self.features, self.latent, self.size, self.likelihood = features, latent, size, likelihood
+        self.likelihood = likelihood
         self.encoder = Dense(features, hidden, latent) if encoder is None else encoder
         out = features * likelihood.num_parameters
         self.decoder = Dense(latent, tuple(hidden)[::-1], out) if decoder is None else decoder
@@ -98,6 +101,7 @@ class Autoencoder(nn.Module):
             raise ValueError(f"`x` must be floating, of shape (rows, features), got {got}")
         model = cls(x.shape[1], latent, len(x) if size is None else size, **settings).to(x)
         model.check(x)
+        check_rows(model.size, len(x))
         if isinstance(model.decoder, Dense):
             with torch.no_grad():
                 model.decoder.bias.copy_(model.likelihood.start(x).flatten())
@@ -121,15 +125,19 @@ class Autoencoder(nn.Module):
             )
         self.check(x)
         register("autoencoder", self)
-        with pyro.plate("rows", self.size, subsample=x):
+        with rows_plate(self.size, x):
             return pyro.sample("x", self(x), obs=x)
 
     def guide(self, x: Tensor | None = None) -> None:
         """Nothing: there are no latent variables.
 
         Args:
-            x: ignored.
+            x: rows, which are only counted.
+
+        Raises:
+            ValueError: there are more rows than ``size``.
         """
+        check_rows(self.size, 0 if x is None else len(x))
 
     def forward(self, x: Tensor) -> Factorised:
         """The law of rows given themselves, corrupted in training mode where the class does that.
@@ -181,6 +189,7 @@ class Autoencoder(nn.Module):
             raise ValueError(f"`decoder` must return (rows,) + {shape}, any shape of as many, got {tuple(out.shape)}")
         return Factorised(self.likelihood, out.reshape(*z.shape[:-1], *shape))
 
+    @reading
     @torch.no_grad()
     def latent_means(self, x: Tensor) -> Tensor:
         """Codes of rows in evaluation mode, under the name that all models here give their features.
@@ -195,9 +204,9 @@ class Autoencoder(nn.Module):
             ValueError: ``x`` is no such table, or outside the support.
         """
         self.check(x)
-        with evaluating(self):
-            return self.encode(x)
+        return self.encode(x)
 
+    @reading
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """Means of rows given their codes, in evaluation mode.
@@ -208,9 +217,9 @@ class Autoencoder(nn.Module):
         Returns:
             Same shape.
         """
-        with evaluating(self):
-            return self.decode(self.latent_means(x)).mean
+        return self.decode(self.latent_means(x)).mean
 
+    @reading
     @torch.no_grad()
     def reconstruction_log_likelihood(self, x: Tensor) -> Tensor:
         """Log likelihood of rows given their own codes, in nats, in evaluation mode: no log density of rows.
@@ -221,8 +230,7 @@ class Autoencoder(nn.Module):
         Returns:
             (rows,).
         """
-        with evaluating(self):
-            return self.decode(self.latent_means(x)).log_prob(x)
+        return self.decode(self.latent_means(x)).log_prob(x)
 
     def check(self, x: Tensor) -> None:
         """Check rows.

@@ -9,8 +9,10 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._plates import check_rows, rows_plate
+from pyro_gen._registration import register
 from pyro_gen.distributions import Completion, OrderAgnostic
-from pyro_gen.models.registration import register
 
 
 class BayesClassifier(nn.Module):
@@ -47,12 +49,12 @@ class BayesClassifier(nn.Module):
 
     def __init__(self, density: nn.Module, classes: int, size: int) -> None:
         super().__init__()
-        if classes < 2 or size < 1:
-            raise ValueError(f"`classes` must be at least 2 and `size` at least 1, got {classes} and {size}")
+        classes = whole_number("classes", classes, 2)
         width = getattr(density, "context", classes)
         if width != classes:
             raise ValueError(f"`density` must take a context of {classes} numbers, one for each class, got {width}")
-        self.density, self.classes, self.size = density, classes, size
+        self.density, self.classes = density, classes
+        self.size = whole_number("size", size)
         example = next(density.parameters(), torch.empty(0))
         self.class_logits = nn.Parameter(torch.zeros(classes, dtype=example.dtype, device=example.device))
 
@@ -67,7 +69,7 @@ class BayesClassifier(nn.Module):
             Classes and features.
         """
         register("classifier", self)
-        with pyro.plate("rows", self.size, subsample=x):
+        with rows_plate(self.size, x):
             y = pyro.sample("y", dist.Categorical(logits=self.class_logits), obs=y, infer={"enumerate": "parallel"})
             return y, pyro.sample("x", self.density(self.encode(y)), obs=x)
 
@@ -75,9 +77,13 @@ class BayesClassifier(nn.Module):
         """Nothing: classes are observed, or summed over.
 
         Args:
-            x: rows.
+            x: rows, which are only counted.
             y: their classes.
+
+        Raises:
+            ValueError: there are more rows than ``size``.
         """
+        check_rows(self.size, 0 if x is None else len(x))
 
     def encode(self, y: Tensor) -> Tensor:
         """What the density is told of classes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import networkx as nx
 import pyro
@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen._arguments import is_single, whole_number
+from pyro_gen._evaluation import evaluating
+from pyro_gen._plates import check_rows, counted_plate
+from pyro_gen._registration import register
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network import MAX_CELLS, ConditionalGaussianNetwork, Evidence
 from pyro_gen.distributions.bayesian_network.bif import read_bif, write_bif
@@ -20,8 +24,7 @@ from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, poi
 from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
 from pyro_gen.distributions.bayesian_network.xmlbif import read_xmlbif, write_xmlbif
 from pyro_gen.models.network_learning import NetworkLearning
-from pyro_gen.models.network_parts import column, discrete_part, each_parameter, fitting, gaussian, structure_of
-from pyro_gen.models.registration import register
+from pyro_gen.models.network_parts import column, discrete_part, each_tensor, fitting, gaussian, structure_of
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
 Data = Mapping[str, Tensor | None]
@@ -83,16 +86,15 @@ class BayesianNetwork(NetworkLearning):
         max_cells: int = MAX_CELLS,
     ) -> None:
         super().__init__()
-        if size is not None and size < 1:
-            raise ValueError(f"`size` must be at least 1, got {size}")
+        self.size = None if size is None else whole_number("size", size)
+        self.max_cells = whole_number("max_cells", max_cells)
         given = {} if cpds is None else dict(cpds)
         self.skeleton = structure_of(graph, states, given)
         self.structure = discrete_part(self.skeleton, given)
         if strangers := [node for node in given if node not in self.skeleton.index]:
             raise ValueError(f"`cpds` names {strangers[0]!r}, which is no node of the network")
-        self.size, self.max_cells = size, max_cells
         self.cpds = nn.ModuleList(fitting(self.skeleton, node, given) for node in self.nodes)
-        self._known: tuple[bool, list[tuple[int, int]], list[Tensor], Any] | None = None
+        self._known: tuple[list[tuple[int, int]], list[Tensor], Any] | None = None
 
     @classmethod
     def from_bif(
@@ -198,11 +200,12 @@ class BayesianNetwork(NetworkLearning):
 
     @classmethod
     def _chained(cls, nodes: int | Iterable[str], order: int | None, states: States, settings: dict[str, Any]) -> Self:
-        names = [f"x{i + 1}" for i in range(nodes)] if isinstance(nodes, int) else list(nodes)
+        if is_single(nodes) and not isinstance(nodes, str):
+            nodes = [f"x{i + 1}" for i in range(whole_number("nodes", nodes))]
+        names = list(cast("Iterable[str]", nodes))
         if not names:
             raise ValueError(f"`nodes` must be at least one, got {nodes}")
-        if order is not None and order < 0:
-            raise ValueError(f"`order` must not be negative, got {order}")
+        order = None if order is None else whole_number("order", order, 0)
         graph = nx.DiGraph()
         graph.add_nodes_from(names)
         for i, node in enumerate(names):
@@ -277,7 +280,7 @@ class BayesianNetwork(NetworkLearning):
         register("bayesian_network", self)
         data, rows = self._columns(data)
         values: dict[str, Tensor] = {}
-        with pyro.plate("rows", max(self.size or rows, rows), subsample_size=rows):
+        with counted_plate(self.size, rows):
             for node in (self.nodes[i] for i in self.skeleton.order):
                 law = self.cpd(node)(*(values[parent] for parent in self.skeleton.parents[node]))
                 seen = data.get(node)
@@ -292,11 +295,9 @@ class BayesianNetwork(NetworkLearning):
         return values
 
     def guide(self, data: Data | Tensor | None = None) -> None:
-        """Nothing: nodes are observed, or summed over.
-
-        Args:
-            data: as for ``model``.
-        """
+        """Nothing: nodes are observed, or summed over; ``data``, as for ``model``, have at most ``size`` rows."""
+        given = [data] if isinstance(data, Tensor) else [x for x in (data or {}).values() if x is not None]
+        check_rows(self.size, max(map(len, given), default=0))
 
     def evidence_model(self, data: Data | Tensor) -> None:
         """A program with the same likelihood as ``model``, by exact inference: for ``Trace_ELBO`` with ``guide``.
@@ -308,7 +309,7 @@ class BayesianNetwork(NetworkLearning):
         """
         register("bayesian_network", self)
         data, rows = self._columns(data)
-        with pyro.plate("rows", max(self.size or rows, rows), subsample_size=rows):
+        with counted_plate(self.size, rows):
             pyro.factor("evidence", self.log_evidence(data) if data else torch.zeros(rows))
 
     def _columns(self, data: Data | Tensor | None) -> tuple[dict[str, Tensor], int]:
@@ -334,23 +335,21 @@ class BayesianNetwork(NetworkLearning):
 
     def _discrete(self) -> distributions.BayesianNetwork:
         """The law of the discrete nodes."""
-        tables = {}
-        for node in self.structure.nodes:
-            cpd = self.cpd(node)
-            if isinstance(cpd, DiscreteCPD):
-                tables[node] = cpd.table()
+        cpds = {node: self.cpd(node) for node in self.structure.nodes}
+        tables = {node: cpd.table() for node, cpd in cpds.items() if isinstance(cpd, DiscreteCPD)}
         flat = flatten(self.structure, tables)
         return distributions.BayesianNetwork(self.structure, flat, max_cells=self.max_cells, validate_args=False)
 
     def _read_off(self) -> Any:
-        """The joint law without gradients, kept until a parameter changes."""
+        """The joint law in evaluation mode, without gradients, kept until a parameter or a statistic changes."""
         with torch.no_grad():
-            own = list(each_parameter(self))
+            own = list(each_tensor(self))
             now = [(x.data_ptr(), x._version) for x in own]
-            if self._known is None or self._known[:2] != (self.training, now):
+            if self._known is None or self._known[0] != now:
                 held = [x.detach() for x in own]  # so that no other tensor takes one of these addresses
-                self._known = self.training, now, held, self()
-            return self._known[3]
+                with evaluating(self):
+                    self._known = now, held, self()
+            return self._known[2]
 
     def _tables(self) -> Tensor:
         """Tables of all nodes for a file.
@@ -360,7 +359,7 @@ class BayesianNetwork(NetworkLearning):
         """
         if len(self.structure.nodes) < len(self.nodes):
             raise ValueError("a network with real nodes cannot be written to this kind of file")
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self):
             return self._discrete().tables
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -448,7 +447,7 @@ class BayesianNetwork(NetworkLearning):
         Returns:
             State numbers, (num_samples, nodes).
         """
-        return self._read_off().sample((num_samples,))
+        return self._read_off().sample((whole_number("num_samples", num_samples),))
 
     def sample_posterior(self, evidence: Evidence | Tensor | None = None, num_samples: int = 1) -> dict[str, Tensor]:
         """Exact, independent draws of all nodes given evidence.

@@ -15,8 +15,13 @@ from pyro.nn import PyroModule, PyroSample
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
+from torch.distributions import constraints
 
 from pyro_gen import distributions
+from pyro_gen._arguments import whole_number
+from pyro_gen._evaluation import reading
+from pyro_gen._plates import AnyRows, check_rows, rows_plate
+from pyro_gen._points import Expected, check_point
 from pyro_gen.infer import Exact, NegativePhase, Partition
 from pyro_gen.nn import RBM
 
@@ -76,15 +81,14 @@ class BayesianRBM:
         negative_phase: Partition | None = Exact(),  # noqa: B008  # an immutable setting
         guide: Literal["normal", "map"] = "normal",
     ) -> None:
-        if min(weight_scale, bias_scale) <= 0 or size < 1:
-            raise ValueError(
-                f"`weight_scale`, `bias_scale` and `size` must be positive, got {weight_scale}, {bias_scale} and {size}"
-            )
+        if not (weight_scale > 0 and bias_scale > 0):
+            raise ValueError(f"`weight_scale` and `bias_scale` must be positive, got {weight_scale} and {bias_scale}")
         if guide not in ("normal", "map"):
             raise ValueError(f"`guide` must be 'normal' or 'map', got {guide!r}")
         if guide == "normal" and _keeps_chains(negative_phase):
             raise ValueError(_too_wide("`guide` 'normal'"))
-        self.size, self.guide_name = size, guide
+        self.size = whole_number("size", size)
+        self.guide_name = guide
         self.rbm = cast(RBM, cast(Any, PyroModule[RBM])(visible, hidden, negative_phase=negative_phase))
         self._shapes = {name: getattr(self.rbm, name).shape for name in SITES}
         for name, shape in self._shapes.items():
@@ -107,7 +111,7 @@ class BayesianRBM:
         if torch.is_grad_enabled() and self.rbm.training and _keeps_chains(self.rbm.negative_phase):
             _refuse_wide_guides()
         rbm = self.rbm()
-        with pyro.plate("rows", self.size, subsample=v):
+        with rows_plate(self.size, v):
             return pyro.sample("v", rbm, obs=v)
 
     def guide(self, v: Tensor | None = None) -> Any:
@@ -118,7 +122,11 @@ class BayesianRBM:
 
         Returns:
             The weights, by site.
+
+        Raises:
+            ValueError: there are more rows than ``size``.
         """
+        check_rows(self.size, 0 if v is None else len(v))
         return self.autoguide(v)
 
     @property
@@ -129,6 +137,7 @@ class BayesianRBM:
             self._guide = make(self.model, init_loc_fn=init_to_sample)
         return self._guide
 
+    @reading
     @torch.no_grad()
     def draws(self, num_samples: int, v: Tensor | None = None) -> dict[str, Tensor]:
         """Weights from the guide, as ``MCMC.get_samples`` gives them.
@@ -140,7 +149,9 @@ class BayesianRBM:
         Returns:
             By site, each of shape (num_samples, ...).
         """
-        drawn = Predictive(self.guide, num_samples=num_samples, return_sites=SITES)(v)
+        num_samples = whole_number("num_samples", num_samples)
+        with AnyRows():
+            drawn = Predictive(self.guide, num_samples=num_samples, return_sites=SITES)(v)
         return {name: drawn[name].reshape(num_samples, *self._shapes[name]) for name in SITES}
 
     def at(self, draws: Mapping[str, Tensor], partition: Partition | None = None) -> distributions.RBM:
@@ -152,9 +163,15 @@ class BayesianRBM:
 
         Returns:
             An RBM of batch shape (draws,).
+
+        Raises:
+            ValueError: a site is missing or unknown, of another shape, or not finite.
         """
+        expected = {name: Expected(constraints.real, tuple(shape)) for name, shape in self._shapes.items()}
+        check_point("draws", draws, expected, optional=("v",), batched=True)
         return distributions.RBM(draws["weight"], draws["vbias"], draws["hbias"], partition)
 
+    @reading
     @torch.no_grad()
     def log_predictive(self, v: Tensor, draws: Mapping[str, Tensor], partition: Partition | None = None) -> Tensor:
         r"""Posterior predictive log probability of rows.

@@ -12,6 +12,8 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number, whole_numbers
+from pyro_gen._evaluation import reading
 from pyro_gen.infer.wake_sleep import Dream
 from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import RBM
@@ -72,8 +74,7 @@ class SigmoidBeliefNetwork(LatentModel):
     recogniser = "up"
 
     def __init__(self, visible: int, hidden: Sequence[int], size: int, prior: nn.Module | None = None) -> None:
-        if not hidden or min(hidden) < 1:
-            raise ValueError(f"`hidden` must name at least one layer, each with a unit or more, got {list(hidden)}")
+        hidden = whole_numbers("hidden", hidden)
         super().__init__(visible, size, IndependentUnits(hidden[-1]) if prior is None else prior)
         widths = list(zip((visible, *hidden), hidden, strict=False))
         self.down = nn.ModuleList([nn.Linear(above, below) for below, above in widths])
@@ -105,6 +106,7 @@ class SigmoidBeliefNetwork(LatentModel):
             h = self.layer(self.down[level], h).sample()
         return self.layer(self.down[0], h)
 
+    @reading
     @torch.no_grad()
     def dream(self, num_samples: int = 100, num_steps: int = 10) -> Dream:
         """Draw rows with their hidden layers from the model, for the sleep phase of ``WakeSleep(dream=...)``.
@@ -160,6 +162,7 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
     prior: RBM
 
     def __init__(self, visible: int, hidden: Sequence[int], size: int, **settings: Any) -> None:
+        hidden = whole_numbers("hidden", hidden)
         if len(hidden) < 2:
             raise ValueError(f"`hidden` must name at least two layers, the RBM's own hidden layer last, got {hidden}")
         super().__init__(visible, hidden[:-1], size, RBM(hidden[-2], hidden[-1], **settings))
@@ -215,6 +218,7 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
             Hinton, Osindero, Teh (2006), Section 4.
         """
         visible = len(rbm.vbias)
+        hidden = whole_number("hidden", hidden)
         if hidden < visible:
             raise ValueError(f"`hidden` must be at least the {visible} visible units of the RBM below, got {hidden}")
         above = RBM.from_data(torch.bernoulli(rbm.transform(v)), hidden, **settings)

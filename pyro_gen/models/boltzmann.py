@@ -11,10 +11,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._evaluation import reading
+from pyro_gen._plates import check_rows, rows_plate
+from pyro_gen._registration import register
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.infer import ContrastiveDivergence, LogPartition, contrastive_gradient
 from pyro_gen.models.latent import Observations, RowModel, drawn, observed, recognised
-from pyro_gen.models.registration import register
 from pyro_gen.nn import RBM
 from pyro_gen.nn.learning import Gradients
 
@@ -89,11 +92,9 @@ class DeepBoltzmannMachine(RowModel):
     def __init__(
         self, visible: int, hidden: Sequence[int], size: int, mean_field_steps: int = 10, **settings: Any
     ) -> None:
-        if len(hidden) < 2 or min(visible, size, mean_field_steps, *hidden) < 1:
-            raise ValueError(
-                "`hidden` must name at least two layers, and all sizes be at least 1, got "
-                f"{visible}, {list(hidden)}, {size} and {mean_field_steps}"
-            )
+        hidden = [whole_number("hidden", units) for units in hidden]
+        if len(hidden) < 2:
+            raise ValueError(f"`hidden` must name at least two layers, got {hidden}")
         if isinstance(settings.get("negative_phase"), ContrastiveDivergence):
             raise ValueError(
                 "`negative_phase` must not be ContrastiveDivergence, whose particles start at the value, and here "
@@ -102,7 +103,8 @@ class DeepBoltzmannMachine(RowModel):
         if units := [x for x in settings.values() if isinstance(x, Units) and not isinstance(x, BernoulliUnits)]:
             raise ValueError(f"a deep Boltzmann machine has Bernoulli units in all layers, got {units[0]}")
         super().__init__(visible, size)
-        self.widths, self.mean_field_steps = (visible, *hidden), mean_field_steps
+        self.widths = (self.visible, *hidden)
+        self.mean_field_steps = whole_number("mean_field_steps", mean_field_steps)
         connections = torch.zeros(sum(self.widths[0::2]), sum(self.widths[1::2]))
         for rows, columns in self._blocks():
             connections[rows, columns] = 1
@@ -130,6 +132,7 @@ class DeepBoltzmannMachine(RowModel):
         """
         visible, first = rbm.weight.shape
         machine = cls(visible, [first, *hidden], **{"size": len(v), **settings}).to(rbm.weight)
+        check_rows(machine.size, len(v))
         weight = torch.randn_like(machine.rbm.weight).mul_(noise).mul_(machine.rbm.connections)
         vbias, hbias = (torch.zeros_like(p) for p in (machine.rbm.vbias, machine.rbm.hbias))
         weight[:visible, :first], vbias[:visible], hbias[:first] = rbm.natural
@@ -180,7 +183,7 @@ class DeepBoltzmannMachine(RowModel):
         v = observed(v, observations)
         register("rbm", self.rbm)
         joint = self.rbm()
-        with pyro.plate("rows", self.size, subsample=v):
+        with rows_plate(self.size, v):
             if v is None:
                 return pyro.sample("layers", joint)[..., : self.visible]
             fair = torch.zeros(sum(self.widths[2::2])).to(self.rbm.vbias)
@@ -199,9 +202,10 @@ class DeepBoltzmannMachine(RowModel):
             ValueError: there are no rows.
         """
         v = recognised(v, observations)
-        with pyro.plate("rows", self.size, subsample=v):
+        with rows_plate(self.size, v):
             pyro.sample("h", dist.Bernoulli(probs=self._even_means(v)).to_event(1))
 
+    @reading
     @torch.no_grad()
     def mean_field(self, v: Tensor) -> list[Tensor]:
         r"""Probabilities of all hidden layers that are a fixed point of the mean-field equations given v.
@@ -245,6 +249,7 @@ class DeepBoltzmannMachine(RowModel):
         self.check(v)
         contrastive_gradient(self.rbm, torch.cat([v.to(self.rbm.weight), torch.bernoulli(self._even_means(v))], -1))
 
+    @reading
     @torch.no_grad()
     def log_partition(self) -> LogPartition:
         """Log Z as the ``evaluation`` knows it.
@@ -257,6 +262,7 @@ class DeepBoltzmannMachine(RowModel):
         """
         return self.rbm().log_partition()
 
+    @reading
     @torch.no_grad()
     def sample(self, num_samples: int, num_steps: int = 100) -> Tensor:
         """Draw observed units: exactly where possible, else by sweeps over even and odd layers from the chains.
@@ -271,6 +277,8 @@ class DeepBoltzmannMachine(RowModel):
         Raises:
             ValueError: there is neither an exact draw, nor chains, nor ``num_steps`` among the settings.
         """
+        num_samples = whole_number("num_samples", num_samples)
+        num_steps = whole_number("num_steps", num_steps, 0)
         return drawn(self.rbm, num_samples, num_steps)[:, : self.visible]
 
 

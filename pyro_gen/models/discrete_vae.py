@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions import BernoulliConditional
 from pyro_gen.models.vae import VAE
 from pyro_gen.nn import RBM
@@ -55,8 +56,8 @@ class DiscreteVAE(VAE):
         decoder: nn.Module | None = None,
         encoder: nn.Module | None = None,
     ) -> None:
-        if latent < 1:
-            raise ValueError(f"`latent` must be at least 1, got {latent}")
+        visible = whole_number("visible", visible)
+        latent = whole_number("latent", latent)
         super().__init__(
             visible,
             latent,

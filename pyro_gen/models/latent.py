@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import ClassVar
 
 import pyro
@@ -13,9 +12,12 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen._arguments import whole_number
+from pyro_gen._evaluation import reading
+from pyro_gen._plates import rows_plate
+from pyro_gen._registration import register
 from pyro_gen.distributions.partition import LogPartition
 from pyro_gen.infer import ContrastiveDivergence, LowerBound, lower_bound
-from pyro_gen.models.registration import register
 from pyro_gen.nn import RBM
 from pyro_gen.nn.learning import check_states
 
@@ -35,9 +37,8 @@ class RowModel(nn.Module):
 
     def __init__(self, visible: int, size: int) -> None:
         super().__init__()
-        if visible < 1 or size < 1:
-            raise ValueError(f"`visible` and `size` must be at least 1, got {visible} and {size}")
-        self.visible, self.size = visible, size
+        self.visible = whole_number("visible", visible)
+        self.size = whole_number("size", size)
 
     @abstractmethod
     def model(self, v: Tensor | None = None, observations: Observations | None = None) -> Tensor:
@@ -51,6 +52,7 @@ class RowModel(nn.Module):
     def log_partition(self) -> LogPartition | None:
         """Log Z as the ``evaluation`` knows it, or None where nothing has to be normalised."""
 
+    @reading
     def lower_bound(self, v: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
         """Variational and importance-weighted lower bound of log p(v); see :func:`pyro_gen.infer.lower_bound`.
 
@@ -124,7 +126,7 @@ class LatentModel(RowModel):
         v = observed(v, observations, self.site)
         for name in (self.generator, "prior", *self.shared):
             register(name, getattr(self, name))
-        with pyro.plate("rows", self.size, subsample=v):
+        with rows_plate(self.size, v):
             return pyro.sample(self.site, self.generate(self.prior_law()), obs=v)
 
     def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
@@ -139,7 +141,7 @@ class LatentModel(RowModel):
         """
         v = recognised(v, observations, self.site)
         register(self.recogniser, getattr(self, self.recogniser))
-        with pyro.plate("rows", self.size, subsample=v):
+        with rows_plate(self.size, v):
             self.recognise(v)
 
     @property
@@ -164,6 +166,7 @@ class LatentModel(RowModel):
     def decode(self, h: Tensor) -> TorchDistribution:
         """The law of the observed units given the deepest ones, which are sampled on the way where there are more."""
 
+    @reading
     def log_partition(self) -> LogPartition | None:
         """Log Z of an energy prior as its ``evaluation`` knows it; None for a prior that is normalised by itself.
 
@@ -174,6 +177,7 @@ class LatentModel(RowModel):
             prior = self.prior_law()
             return prior.log_partition() if isinstance(prior, distributions.RBM) else None
 
+    @reading
     @torch.no_grad()
     def sample(self, num_samples: int, num_steps: int = 100) -> Tensor:
         """Draw observed units: the prior's chains run on by ``num_steps`` sweeps where it keeps any, then downwards.
@@ -190,6 +194,7 @@ class LatentModel(RowModel):
         """
         return self.decode(self.sample_prior(num_samples, num_steps)).sample()
 
+    @reading
     @torch.no_grad()
     def sample_prior(self, num_samples: int, num_steps: int = 100) -> Tensor:
         """Draw the deepest units.
@@ -204,6 +209,8 @@ class LatentModel(RowModel):
         Raises:
             ValueError: the prior has neither an exact draw, nor chains, nor ``num_steps`` of its own.
         """
+        num_samples = whole_number("num_samples", num_samples)
+        num_steps = whole_number("num_steps", num_steps, 0)
         if isinstance(self.prior, RBM):
             return drawn(self.prior, num_samples, num_steps)
         draws: Tensor = self.prior_law().sample((num_samples,))
@@ -241,25 +248,6 @@ def recognised(v: Tensor | None, observations: Observations | None, name: str = 
     return v
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module and its parts into evaluation mode, and each back into its own mode afterwards.
-
-    Args:
-        module: the module.
-
-    Yields:
-        Nothing.
-    """
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
 def drawn(rbm: RBM, num_samples: int, num_steps: int) -> Tensor:
     """Visible states of a module: exact draws where there are any, else its chains run on where it keeps any.
 
@@ -277,4 +265,4 @@ def drawn(rbm: RBM, num_samples: int, num_steps: int) -> Tensor:
     return distribution.gibbs(rbm.particles(num_samples), num_steps)
 
 
-__all__ = ["LatentModel", "Observations", "RowModel", "drawn", "evaluating", "observed", "recognised"]
+__all__ = ["LatentModel", "Observations", "RowModel", "drawn", "observed", "recognised"]

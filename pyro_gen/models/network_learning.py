@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._plates import check_rows
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import by_node
 from pyro_gen.models.gaussian_learning import Regression, regression
@@ -41,6 +43,7 @@ class NetworkLearning(nn.Module):
 
     structure: NetworkStructure
     skeleton: NetworkStructure
+    size: int | None
     max_cells: int
 
     def fit(
@@ -102,11 +105,11 @@ class NetworkLearning(nn.Module):
             tensor([[0.5000, 0.5000],
                     [0.3333, 0.6667]], dtype=torch.float64, grad_fn=<SoftmaxBackward0>)
         """
-        if num_steps < 1 or batch_size < 1 or (num_starts is not None and num_starts < 0) or not tolerance >= 0:
-            raise ValueError(
-                "`num_steps` and `batch_size` must be at least 1, `num_starts` and `tolerance` not negative, got "
-                f"{num_steps}, {batch_size}, {num_starts} and {tolerance}"
-            )
+        num_steps = whole_number("num_steps", num_steps)
+        batch_size = whole_number("batch_size", batch_size)
+        num_starts = None if num_starts is None else whole_number("num_starts", num_starts, 0)
+        if not tolerance >= 0:
+            raise ValueError(f"`tolerance` must not be negative, got {tolerance}")
         columns, count = self._seen(data)
         weights = checked_weights(weights, count)
         regressions = self._regressions(columns, weights)
@@ -221,11 +224,9 @@ class NetworkLearning(nn.Module):
             >>> draws.tables["b"].shape  # chains, draws, states of a, states of b
             torch.Size([4, 50, 2, 2])
         """
-        if num_samples < 1 or num_chains < 1 or warmup < 0:
-            raise ValueError(
-                "`num_samples` and `num_chains` must be at least 1 and `warmup` not negative, got "
-                f"{num_samples}, {num_chains} and {warmup}"
-            )
+        num_samples = whole_number("num_samples", num_samples)
+        num_chains = whole_number("num_chains", num_chains)
+        warmup = whole_number("warmup", warmup, 0)
         if self._real():
             raise ValueError("tables of networks with real nodes are not drawn: use `fit`, or SVI with `model`")
         learner, (columns, count) = self._learner(), self._seen(data)
@@ -253,6 +254,7 @@ class NetworkLearning(nn.Module):
         columns, rows = self._columns(data)
         if not rows or not columns:
             raise ValueError("`data` must hold at least one row and one cell that was observed, got none")
+        check_rows(self.size, rows)
         return columns, rows
 
     def _rows(self, columns: Mapping[str, Tensor], count: int) -> Tensor:

@@ -128,16 +128,17 @@ def _table(structure: NetworkStructure, node: str, table: Tensor) -> TabularCPD:
         raise ValueError(f"the table of node {node!r} does not fit: {error}") from error
 
 
-def each_parameter(module: nn.Module) -> Iterator[Tensor]:
-    """The parameters of a module, those that are shared twice: what ``parameters()`` takes longer for than a query.
+def each_tensor(module: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers of a module, shared ones twice: ``parameters()`` would take longer than a query.
 
     Args:
         module: of CPDs.
     """
     yield from (x for x in module._parameters.values() if x is not None)
+    yield from (x for x in module._buffers.values() if x is not None)
     for part in module._modules.values():
         if part is not None:
-            yield from each_parameter(part)
+            yield from each_tensor(part)
 
 
-__all__ = ["column", "discrete_part", "each_parameter", "fitting", "gaussian", "structure_of"]
+__all__ = ["column", "discrete_part", "each_tensor", "fitting", "gaussian", "structure_of"]

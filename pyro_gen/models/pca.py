@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.models.rows import Rows, make_rows
 
 
@@ -120,7 +121,8 @@ class PCA(nn.Module):
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"`x` must have shape (rows, features), got {got}")
         rows = complete_rows(x, x.shape[1], "PPCA(...).fit_em").x
-        if not 0 <= latent <= min(x.shape):
+        latent = whole_number("latent", latent, 0)
+        if latent > min(x.shape):
             raise ValueError(f"`latent` must be between 0 and {min(x.shape)} for rows {tuple(x.shape)}, got {latent}")
         axes = principal_axes(rows)
         return cls(axes.loc.to(x), axes.components[:latent].to(x), axes.variances[:latent].to(x))

@@ -9,6 +9,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor, nn
 
+from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen.distributions import Conditional, Factorised, GaussianConditional
 from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import (
@@ -49,9 +50,8 @@ class RowCoder(LatentModel):
         latent_law: Conditional,
         prior: nn.Module | None,
     ) -> None:
-        event = Size((features,) if isinstance(features, int) else tuple(features))
-        if not event or min(event) < 1 or latent < 1:
-            raise ValueError(f"`features` and `latent` must be at least 1, got {features} and {latent}")
+        event = Size(whole_numbers("features", features))
+        latent = whole_number("latent", latent)
         if prior is None:
             normal = isinstance(latent_law, GaussianConditional)
             prior = StandardNormal(latent) if normal else IndependentPrior(latent, latent_law)

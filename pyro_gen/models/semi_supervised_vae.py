@@ -12,9 +12,12 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._evaluation import reading
+from pyro_gen._plates import rows_plate
+from pyro_gen._registration import register
 from pyro_gen.distributions import Conditional
 from pyro_gen.models.latent import Observations, observed, recognised
-from pyro_gen.models.registration import register
 from pyro_gen.models.vae import BERNOULLI, VAE
 from pyro_gen.nn import AutoregressiveNetwork, Dense
 
@@ -74,8 +77,9 @@ class SemiSupervisedVAE(VAE):
         decoder: nn.Module | None = None,
         classifier: nn.Module | None = None,
     ) -> None:
-        if classes < 2 or not alpha >= 0:
-            raise ValueError(f"`classes` must be at least 2 and `alpha` not negative, got {classes} and {alpha}")
+        classes = whole_number("classes", classes, 2)
+        if not alpha >= 0:
+            raise ValueError(f"`alpha` must not be negative, got {alpha}")
         self.classes, self.alpha = classes, alpha
         super().__init__(features, latent, size, hidden=hidden, likelihood=likelihood, encoder=encoder, decoder=decoder)
         inputs = self.visible * self.conditional.width
@@ -97,7 +101,7 @@ class SemiSupervisedVAE(VAE):
         x = observed(x, observations, self.site)
         for name in ("decoder", "prior", *self.shared):
             register(name, getattr(self, name))
-        with pyro.plate("rows", self.size, subsample=x):
+        with rows_plate(self.size, x):
             y = pyro.sample("y", dist.Categorical(logits=self.example.new_zeros(self.classes)))
             with self._weighed():
                 z = pyro.sample("z", self.prior_law())
@@ -119,7 +123,7 @@ class SemiSupervisedVAE(VAE):
         x = recognised(x, observations, self.site)
         register("encoder", self.encoder)
         register("classifier", self.classifier)
-        with pyro.plate("rows", self.size, subsample=x):
+        with rows_plate(self.size, x):
             logits = self._logits(x)
             if y is not None:
                 known = self._known(y, len(x))
@@ -153,6 +157,7 @@ class SemiSupervisedVAE(VAE):
         """The law of rows given latent variables, of classes drawn evenly."""
         return self.decode_given(h, torch.randint(self.classes, h.shape[:-1], device=h.device))
 
+    @reading
     @torch.no_grad()
     def classify(self, x: Tensor) -> Tensor:
         """Probabilities of the classes, by the classifier.

@@ -15,10 +15,13 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._evaluation import reading
+from pyro_gen._plates import check_rows
 from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised, GaussianConditional
-from pyro_gen.infer import ImportanceLogLikelihood, LowerBound
+from pyro_gen.infer import ImportanceLogLikelihood
 from pyro_gen.infer.importance_sampling import estimate, summed
-from pyro_gen.models.latent import Observations, evaluating
+from pyro_gen.models.latent import Observations
 from pyro_gen.models.latent_use import LatentUse
 from pyro_gen.models.row_coder import RowCoder, described
 from pyro_gen.nn import (
@@ -132,6 +135,7 @@ class VAE(RowCoder):
             x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), latent, len(x) if size is None else size, **settings
         )
         vae.check(x)
+        check_rows(vae.size, len(x))
         if isinstance(vae.likelihood, AutoregressiveNetwork):
             vae.likelihood.start_at(x)
         elif isinstance(vae.decoder, Dense):
@@ -220,6 +224,7 @@ class VAE(RowCoder):
         """
         return self._law(h, self.latent_law.encode(h).flatten(-2).to(self.example.dtype))
 
+    @reading
     @torch.no_grad()
     def reconstruct(self, v: Tensor) -> Tensor:
         """Rows as the decoder finds them again.
@@ -235,6 +240,7 @@ class VAE(RowCoder):
         law = self.decode(self.latent_means(v) if self._gaussian else self.encode(v).sample())
         return law.mean if isinstance(law, Factorised) and self.conditional.width == 1 else law.sample()
 
+    @reading
     @torch.no_grad()
     def latent_means(self, x: Tensor) -> Tensor:
         """Means of the latent variables given rows, as features for a classifier or for a map.
@@ -251,9 +257,10 @@ class VAE(RowCoder):
         if self.latent_law.width > 1:
             raise ValueError(f"`latent_law` must be of numbers for a mean, got {self.latent_law}")
         self.check(x)
-        with evaluating(self):
-            return self.encode(x).mean
+        mean: Tensor = self.encode(x).mean
+        return mean
 
+    @reading
     @torch.no_grad()
     def latent_use(self, x: Tensor, threshold: float = 0.01) -> LatentUse:
         r"""Which latent dimensions carry anything: those that do not have collapsed to the prior.
@@ -276,25 +283,11 @@ class VAE(RowCoder):
         means = self.latent_means(x)
         if len(means) < 2:
             raise ValueError(f"`{self.site}` must have at least two rows for a variance over them, got {len(means)}")
-        with evaluating(self):
-            normal = self._gaussian and isinstance(self.prior, StandardNormal)
-            divergence = self._divergences(self.encode(x)).mean(0) if normal else None
+        normal = self._gaussian and isinstance(self.prior, StandardNormal)
+        divergence = self._divergences(self.encode(x)).mean(0) if normal else None
         return LatentUse(means.var(0), divergence, threshold)
 
-    def lower_bound(self, v: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
-        """Variational and importance-weighted lower bound of log p(x); see :func:`pyro_gen.infer.lower_bound`.
-
-        Args:
-            v: rows, (rows,) + event shape.
-            num_particles: draws from the guide a row.
-            batch_size: rows at a time.
-
-        Returns:
-            The bounds of each row, without ``beta`` and ``free_bits``, with their errors.
-        """
-        with evaluating(self):
-            return super().lower_bound(v, num_particles, batch_size)
-
+    @reading
     @torch.no_grad()
     def test_log_likelihood(self, x: Tensor, num_samples: int = 5000) -> ImportanceLogLikelihood:
         r"""Log likelihood of rows by importance sampling from the guide.
@@ -318,13 +311,11 @@ class VAE(RowCoder):
             Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation, appendix E (the estimator). Burda, Grosse
             and Salakhutdinov (2016), Importance weighted autoencoders, section 5 (5000 samples).
         """
-        if num_samples < 1:
-            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+        num_samples = whole_number("num_samples", num_samples)
         self.check(x)
-        with evaluating(self):
-            partition, prior = self.log_partition(), self.prior_law()
-            torch.empty(4 * FLOATS_AT_A_TIME)  # once freed, glibc keeps as much for the pieces: no page faults for each
-            sums = [summed(self._log_weights(rows, num_samples, prior)) for rows in self._few(x, num_samples)]
+        partition, prior = self.log_partition(), self.prior_law()
+        torch.empty(4 * FLOATS_AT_A_TIME)  # once freed, glibc keeps as much for the pieces: no page faults for each
+        sums = [summed(self._log_weights(rows, num_samples, prior)) for rows in self._few(x, num_samples)]
         log_sum, log_squares = (torch.cat(parts) for parts in zip(*sums, strict=True))
         return estimate(log_sum, log_squares, num_samples, partition)
 

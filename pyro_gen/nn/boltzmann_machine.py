@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.misuse import refuse_misuse
@@ -67,8 +68,7 @@ class BoltzmannMachine(ChainModule):
         num_steps: int | None = None,
     ) -> None:
         super().__init__(negative_phase, evaluation, num_steps)
-        if features < 1:
-            raise ValueError(f"`features` must be at least 1, got {features}")
+        features = whole_number("features", features)
         if not isinstance(units, BinaryUnits):
             raise ValueError(f"`units` must be binary, BernoulliUnits() or SpinUnits(), got {units}")
         check_plain_phase(negative_phase)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.energy import EnergyDistribution, Memo
 from pyro_gen.distributions.negative_phase import NegativePhase, State
 from pyro_gen.distributions.partition import Partition
@@ -30,7 +31,8 @@ class PhaseModule(nn.Module):
 
     def __init__(self, negative_phase: Partition | None, evaluation: Partition | None, num_steps: int | None) -> None:
         super().__init__()
-        self.negative_phase, self.evaluation, self.num_steps = negative_phase, evaluation, num_steps
+        self.negative_phase, self.evaluation = negative_phase, evaluation
+        self.num_steps = None if num_steps is None else whole_number("num_steps", num_steps)
 
     @property
     def num_chains(self) -> int:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.class_rbm import encode, label_logits
 from pyro_gen.distributions.misuse import refuse_misuse
@@ -66,10 +67,9 @@ class ClassRBM(ChainModule):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(negative_phase, evaluation, num_steps)
-        if min(visible, hidden, classes) < 1:
-            raise ValueError(
-                f"sizes must be at least 1, got `visible` {visible}, `hidden` {hidden}, `classes` {classes}"
-            )
+        visible = whole_number("visible", visible)
+        hidden = whole_number("hidden", hidden)
+        classes = whole_number("classes", classes)
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}")
         if isinstance(evaluation, NegativePhase | AIS):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
 from pyro_gen.distributions.negative_phase import (
@@ -69,10 +70,9 @@ class ConditionalRBM(PhaseModule):
         num_steps: int | None = None,
     ) -> None:
         super().__init__(negative_phase, evaluation, num_steps)
-        if min(visible, hidden, context) < 1:
-            raise ValueError(
-                f"sizes must be at least 1, got `visible` {visible}, `hidden` {hidden}, `context` {context}"
-            )
+        visible = whole_number("visible", visible)
+        hidden = whole_number("hidden", hidden)
+        context = whole_number("context", context)
         if isinstance(evaluation, NegativePhase):
             raise ValueError(f"`evaluation` must know log Z: Exact(...) or None, got {evaluation}")
         check_plain_phase(negative_phase)

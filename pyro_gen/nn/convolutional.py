@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number, whole_numbers
+
 
 class ConvolutionalEncoder(nn.Module):
     """From images to vectors: convolutions that halve height and width, then one hidden layer.
@@ -38,7 +40,8 @@ class ConvolutionalEncoder(nn.Module):
         activation: Callable[[], nn.Module] = nn.SiLU,
     ) -> None:
         super().__init__()
-        colours, *sizes = check_image(shape, channels, outputs, hidden, width)
+        colours, *sizes = check_image(shape, channels, outputs=outputs, hidden=hidden, width=width)
+        channels = whole_numbers("channels", channels)
         self.shape, self.width = (colours, *sizes), width
         layers: list[nn.Module] = []
         for before, after in pairwise((colours * width, *channels)):
@@ -92,8 +95,9 @@ class ConvolutionalDecoder(nn.Module):
         activation: Callable[[], nn.Module] = nn.SiLU,
     ) -> None:
         super().__init__()
-        colours, *sizes = check_image(shape, channels, inputs, hidden, num_parameters)
-        self.event = (*shape, num_parameters)
+        colours, *sizes = check_image(shape, channels, inputs=inputs, hidden=hidden, num_parameters=num_parameters)
+        channels = whole_numbers("channels", channels)
+        self.event = (*whole_numbers("shape", shape), num_parameters)
         self.colours = colours
         steps = list(zip(*(halved(size, len(channels))[::-1] for size in sizes), strict=True))
         inner = channels[0] * steps[0][0] * steps[0][1]
@@ -118,22 +122,24 @@ class ConvolutionalDecoder(nn.Module):
         return images.unflatten(1, (self.colours, -1)).movedim(2, -1).reshape(len(z), *self.event)
 
 
-def check_image(shape: Sequence[int], channels: Sequence[int], *sizes: int) -> tuple[int, int, int]:
+def check_image(shape: Sequence[int], channels: Sequence[int], **sizes: int) -> tuple[int, int, int]:
     """Colours, height and width of an image, after a look at what comes with it.
 
     Args:
         shape: of an image.
         channels: of the convolutions.
-        *sizes: other numbers that must be at least 1.
+        **sizes: other numbers that must be at least 1.
 
     Raises:
         ValueError: something is off.
     """
-    whole = (1, *shape) if len(shape) == 2 else tuple(shape)
-    if len(whole) != 3 or min(whole) < 1:
-        raise ValueError(f"`shape` must be (height, width) or (colours, height, width), got {tuple(shape)}")
-    if not channels or min(*channels, *sizes) < 1:
-        raise ValueError(f"`channels` and sizes must be at least 1, got {list(channels)} and {list(sizes)}")
+    shape = whole_numbers("shape", shape)
+    whole = (1, *shape) if len(shape) == 2 else shape
+    if len(whole) != 3:
+        raise ValueError(f"`shape` must be (height, width) or (colours, height, width), got {shape}")
+    whole_numbers("channels", channels)
+    for name, size in sizes.items():
+        whole_number(name, size)
     return whole[0], whole[1], whole[2]
 
 

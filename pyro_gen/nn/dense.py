@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
+
 
 class Dense(nn.Sequential):
     """A network of fully connected layers; what comes in is flattened behind the rows.
@@ -29,8 +31,9 @@ class Dense(nn.Sequential):
     def __init__(
         self, inputs: int, hidden: Sequence[int], outputs: int, activation: Callable[[], nn.Module] = nn.SiLU
     ) -> None:
-        if min(inputs, outputs, *hidden) < 1:
-            raise ValueError(f"every layer must have at least one unit, got {[inputs, *hidden, outputs]}")
+        inputs = whole_number("inputs", inputs)
+        outputs = whole_number("outputs", outputs)
+        hidden = [whole_number("hidden", units) for units in hidden]
         layers: list[nn.Module] = []
         for before, after in pairwise((inputs, *hidden)):
             layers += [nn.Linear(before, after), activation()]

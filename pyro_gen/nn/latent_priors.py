@@ -10,8 +10,11 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import constraints
 from torch.nn.functional import linear
 
+from pyro_gen._arguments import whole_number, whole_numbers
+from pyro_gen._points import Expected, check_value
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.distributions.expansion import over_batch
 from pyro_gen.distributions.factorised import Factorised
@@ -37,7 +40,7 @@ class StandardNormal(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.register_buffer("zero", torch.zeros(features), persistent=False)
+        self.register_buffer("zero", torch.zeros(whole_number("features", features)), persistent=False)
 
     def forward(self) -> TorchDistribution:
         """The distribution, of the module's dtype and on its device."""
@@ -59,6 +62,7 @@ class IndependentPrior(nn.Module):
 
     def __init__(self, features: int, conditional: Conditional) -> None:
         super().__init__()
+        features = whole_number("features", features)
         self.conditional = conditional
         self.parameters_of_laws = nn.Parameter(torch.zeros(features, conditional.num_parameters))
 
@@ -91,9 +95,8 @@ class VampPrior(nn.Module):
         self, num_components: int, shape: int | Sequence[int], squash: Callable[[Tensor], Tensor] = torch.sigmoid
     ) -> None:
         super().__init__()
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        if num_components < 1 or min(shape, default=0) < 1:
-            raise ValueError(f"`num_components` and `shape` must be at least 1, got {num_components} and {shape}")
+        num_components = whole_number("num_components", num_components)
+        shape = whole_numbers("shape", shape)
         self.squash = squash
         self.free = nn.Parameter(torch.randn(num_components, *shape))
 
@@ -110,7 +113,9 @@ class VampPrior(nn.Module):
             x: the encoder's inputs, at least one row, each zero or one; drawn with replacement.
             mean: half the range from which the free numbers start, in units in which 4 is a probability of 0.98.
         """
-        rows = x[torch.randint(len(x), (len(self.free),), device=x.device)].to(self.free)
+        x = x.to(self.free)
+        check_value("`x`", x, Expected(constraints.real, tuple(self.free.shape[1:])), batched=True)
+        rows = x[torch.randint(len(x), (len(self.free),), device=x.device)]
         self.free.copy_((2 * rows - 1) * 4 * mean)
 
     def forward(self, posterior: Callable[[Tensor], tuple[Tensor, Tensor]]) -> MixtureOfPosteriors:

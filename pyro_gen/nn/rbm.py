@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Partition
@@ -72,8 +73,8 @@ class RBM(LearningRBM):
         hidden_units: Units = BERNOULLI,
     ) -> None:
         super().__init__(negative_phase, evaluation, num_steps)
-        if visible < 1 or hidden < 1:
-            raise ValueError(f"`visible` and `hidden` must be at least 1, got {visible} and {hidden}")
+        visible = whole_number("visible", visible)
+        hidden = whole_number("hidden", hidden)
         check_evaluation(evaluation)
         self.weight = nn.Parameter(0.01 * torch.randn(visible, hidden))
         self.vbias = nn.Parameter(torch.zeros(visible))

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_gen import distributions
+from pyro_gen._points import Expected, check_value
 from pyro_gen.distributions.misuse import refuse_misuse
 from pyro_gen.distributions.negative_phase import NegativePhase
 from pyro_gen.distributions.partition import Partition
@@ -108,9 +110,15 @@ class LearningRBM(ChainModule):
             weight: shape (visible, hidden).
             vbias: shape (visible,).
             hbias: shape (hidden,).
+
+        Raises:
+            ValueError: one has another shape, or is not finite; nothing is set then.
         """
-        for own, new in zip((self.weight, self.vbias, self.hbias), (weight, vbias, hbias), strict=True):
-            own.copy_(new)
+        values = {"weight": weight, "vbias": vbias, "hbias": hbias}
+        for name, value in values.items():
+            check_value(f"`{name}`", value, Expected(constraints.real, tuple(getattr(self, name).shape)))
+        for name, value in values.items():
+            getattr(self, name).copy_(value)
         if self.centring:
             self.vbias.addmv_(self._couplings, self.hidden_offset)
             self.hbias.addmv_(self._couplings.mT, self.visible_offset)

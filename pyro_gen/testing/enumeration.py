@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_gen._arguments import whole_number
+
 
 class Joint(NamedTuple):
     """The exact joint law of an energy model: all states of both sides and the log probability of every pair.
@@ -37,6 +39,7 @@ def states(num_bits: int, dtype: torch.dtype = torch.float64) -> Tensor:
         >>> states(2).tolist()
         [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
     """
+    num_bits = whole_number("num_bits", num_bits, 0)
     shifts = torch.arange(num_bits - 1, -1, -1)
     return (torch.arange(2**num_bits).unsqueeze(-1) >> shifts & 1).to(dtype)
 
@@ -61,6 +64,8 @@ def enumerate_joint(
         >>> enumerate_joint(lambda v, h: -(v * h).sum(-1), 1, 1).log_prob.exp().sum()
         tensor(1.0000, dtype=torch.float64)
     """
+    visible = whole_number("visible", visible)
+    hidden = whole_number("hidden", hidden)
     v, h = states(visible, dtype), states(hidden, dtype)
     negative_energy = -energy(v.unsqueeze(-2), h)
     return Joint(v, h, negative_energy - negative_energy.logsumexp((-2, -1)))
@@ -175,6 +180,8 @@ def multinomial_floor(
         >>> 0.014 < multinomial_floor(torch.tensor([0.5, 0.5]), 10_000) < 0.018
         True
     """
+    num_draws = whole_number("num_draws", num_draws)
+    num_repeats = whole_number("num_repeats", num_repeats)
     p = probs.double().cpu().numpy()
     counts = np.random.default_rng(seed).multinomial(num_draws, p / p.sum(), size=num_repeats)
     return float(np.quantile(np.abs(counts / num_draws - p).sum(-1) / 2, quantile))

@@ -488,7 +488,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "no units": (lambda: CouplingGraph(0, torch.zeros(0, 2).long()), "`num_units`"),
     "small torus": (lambda: ising_lattice(2, 5), "double edges"),
     "width": (lambda: BoltzmannMachine(torch.zeros(3, 3), torch.zeros(3)).energy(torch.zeros(4)), r"shape \(\.\.\., 3"),
-    "negative sweeps": (lambda: ising_lattice(3, 3).gibbs(torch.ones(9), -1), "must not be negative"),
+    "negative sweeps": (lambda: ising_lattice(3, 3).gibbs(torch.ones(9), -1), "`num_steps` must be at least 0"),
     "zeros as spins": (lambda: ising_lattice(3, 3).gibbs(torch.zeros(9), 1), "`value` is no state"),
 }
 

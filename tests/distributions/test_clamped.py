@@ -192,7 +192,7 @@ def test_an_unmixed_draw_is_never_passed_as_exact() -> None:
     with pytest.raises(ValueError, match="sum over the missing cells is needed"):
         given.log_prob(torch.zeros(4, dtype=torch.float64))
     assert given.gibbs(torch.zeros(4, dtype=torch.float64), 3).shape == (32, 4)
-    with pytest.raises(ValueError, match="`num_steps` must not be negative"):
+    with pytest.raises(ValueError, match="`num_steps` must be at least 0"):
         given.gibbs(torch.zeros(4, dtype=torch.float64), -1)
     with pytest.raises(ValueError, match="`num_chains` must be at least 1"):
         forced(rbm_of((4, 3)), *evidence(4), num_steps=2).marginals(0)

@@ -109,7 +109,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "no tensor": (lambda: nn.RBM.from_data([[0, 1]], 3), "must be a tensor"),  # type: ignore[arg-type]  # the point
     "half precision": (lambda: RBM(*(x.half() for x in parameters())), "float32 or float64"),  # type: ignore[arg-type]  # mypy cannot count a generator
     "a class": (lambda: RBM(*parameters(), AIS), "`partition` must be"),  # type: ignore[arg-type]  # the point
-    "half a step": (lambda: PersistentChains(num_steps=2.5), "`num_steps` must be at least 1"),  # type: ignore[arg-type]  # the point
+    "half a step": (lambda: PersistentChains(num_steps=2.5), "`num_steps` must be a whole number"),  # type: ignore[arg-type]  # the point
     "joint": (lambda: RBM(*parameters()).log_joint(torch.full((5,), 2.0), torch.zeros(4)), "`v` is no state"),
     "hidden": (lambda: RBM(*parameters()).log_joint(torch.zeros(5), torch.full((4,), 0.5)), "`h` must hold"),
     "width": (lambda: RBM(*parameters()).energy(torch.zeros(5), torch.zeros(1)), r"`h` must have shape \(..., 4\)"),

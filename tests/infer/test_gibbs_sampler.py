@@ -131,7 +131,7 @@ SAMPLERS: dict[str, tuple[Callable[[], Any], str]] = {
     "rows": (lambda: GibbsSampler({"x": lambda: 0}, start={"x": torch.zeros(3)}).init(), "must have 4 rows"),  # type: ignore[dict-item, return-value]
     "shape": (lambda: GibbsSampler({"x": lambda: torch.zeros(2)}, {"x": 0.0}).run(1), r"shape \(4,\), got \(2,\)"),
     "NaN": (lambda: GibbsSampler({"x": lambda: torch.full((4,), torch.nan)}, {"x": 0.0}).run(1), "got NaN"),
-    "samples": (lambda: casella_george().run(0), "`num_samples` and `thin` must be at least 1"),
+    "samples": (lambda: casella_george().run(0), "`num_samples` must be at least 1"),
 }
 
 

@@ -434,7 +434,7 @@ def test_saturating_weights_warn() -> None:
         (lambda: FastPersistentChains(decay=1.0), r"`decay` must lie in \[0, 1\), got 1.0"),
         (lambda: TemperedChains(num_betas=1), "`num_betas` must be at least 2, got 1"),
         (lambda: TemperedChains(num_chains=0), "`num_chains` must be at least 1, got 0"),
-        (lambda: WeightedChains(num_witnesses=-1), "`num_witnesses` must not be negative, got -1"),
+        (lambda: WeightedChains(num_witnesses=-1), "`num_witnesses` must be at least 0, got -1"),
         (lambda: WeightedChains(resample_below=2.0), r"`resample_below` must lie in \[0, 1\], got 2.0"),
     ],
 )

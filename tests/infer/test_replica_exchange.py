@@ -114,7 +114,7 @@ def test_bad_settings_are_named() -> None:
     for betas in ([1.0], [0.9, 0.5], [1.0, 1.0], [1.0, -0.1]):
         with pytest.raises(ValueError, match="`betas` must fall from 1"):
             ReplicaExchange(machine, betas)
-    with pytest.raises(ValueError, match="`num_steps` and `num_chains`"):
+    with pytest.raises(ValueError, match="`num_chains` must be at least 1"):
         ReplicaExchange(machine, BETAS, num_chains=0)
     with pytest.raises(ValueError, match="no batch shape"):
         ReplicaExchange(machine.expand((2,)), BETAS)

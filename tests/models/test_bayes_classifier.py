@@ -132,7 +132,7 @@ def test_the_same_weights_learn_discriminatively() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="`classes` must be at least 2 and `size` at least 1, got 1 and 5"):
+    with pytest.raises(ValueError, match="`classes` must be at least 2, got 1"):
         BayesClassifier(nn.NADE(4, 2, context=1), 1, 5)
     with pytest.raises(ValueError, match="`density` must take a context of 3 numbers, one for each class, got 0"):
         BayesClassifier(nn.NADE(4, 2), 3, 5)

@@ -152,7 +152,11 @@ def test_plain_wake_sleep_learns_but_stays_behind() -> None:
 
 @pytest.mark.parametrize(
     ("hidden", "message"),
-    [([], "at least one layer"), ([3, 0], "each with a unit"), ([0], "each with a unit")],
+    [
+        ([], "`hidden` must be at least one"),
+        ([3, 0], "`hidden` must be at least 1"),
+        ([2.5], "`hidden` must be a whole"),
+    ],
 )
 def test_bad_layers_are_named(hidden: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):

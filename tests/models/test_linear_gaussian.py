@@ -332,7 +332,7 @@ def test_a_constant_column_is_no_matter_for_ppca_and_one_for_factor_analysis() -
 BAD: dict[str, tuple[str, Any]] = {
     "latent too large": ("below `features`", lambda: PPCA(3, 3, 10)),
     "latent negative": ("`latent` must be at least 0", lambda: FactorAnalysis(3, -1, 10)),
-    "no rows": ("`features` and `size`", lambda: PPCA(3, 1, 0)),
+    "no rows": ("`size` must be at least 1", lambda: PPCA(3, 1, 0)),
     "columns": (r"shape \(rows, 3\)", lambda: PPCA(3, 1, 4).log_likelihood(torch.zeros(4, 2))),
     "empty": ("at least one row", lambda: PPCA(3, 1, 4).log_likelihood(torch.zeros(0, 3))),
     "dtype": ("must be torch.float32", lambda: PPCA(3, 1, 4).log_likelihood(torch.zeros(4, 3).double())),

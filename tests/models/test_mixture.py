@@ -474,7 +474,7 @@ def test_bad_input_is_named() -> None:
         (lambda: mixture.set_point({**mixture.point(), "covariances": x.new_ones(2, 2, 2)}), "not singular"),
         (
             lambda: mixture.log_likelihood(x, parameters={**mixture.point(), "covariances": x.new_ones(2, 2, 2)}),
-            "`covariances` must be positive definite",
+            "'covariances' must be positive definite",
         ),
         (lambda: mixture.fit_em(x.view(2, 6, 2)), "`x` must be one table"),
         (lambda: mixture.gibbs_sweep(x.view(2, 6, 2), mixture.point()), "`x` must be one table"),
@@ -489,8 +489,17 @@ def test_bad_input_is_named() -> None:
         (lambda: CategoricalMixture(2, 2, 2, 5).log_likelihood(labels().float()), "zeros and ones"),
         (lambda: CategoricalMixture.from_data(labels() + 0.5, 2), "numbers 0 to 2"),
         (lambda: CategoricalMixture(2, 2, 3, 5, alpha=torch.ones(2)), "`alpha`"),
-        (lambda: CategoricalMixture(2, 2, (2, 3), 5), "the same for all features"),  # type: ignore[arg-type]
+        (lambda: CategoricalMixture(2, 2, (2, 3), 5), "`values` must be a whole number"),  # type: ignore[arg-type]
     ]
     for fault, message in faults:
         with pytest.raises(ValueError, match=message):
             fault()
+
+
+@every_mixture
+def test_the_information_criteria_keep_the_digits_of_float64(name: str) -> None:
+    make, x = MIXTURES[name]
+    mixture = make()
+    score = mixture.log_likelihood(x).sum().item()
+    assert mixture.bic(x) == pytest.approx(mixture.num_parameters * math.log(len(x)) - 2 * score, abs=1e-9)
+    assert mixture.aic(x) == pytest.approx(2 * mixture.num_parameters - 2 * score, abs=1e-9)

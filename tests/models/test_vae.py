@@ -14,6 +14,7 @@ from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, TraceMeanFie
 from torch import Tensor
 
 from pyro_gen import models, nn
+from pyro_gen._evaluation import evaluating
 from pyro_gen.datasets import bars_and_stripes
 from pyro_gen.distributions import (
     BernoulliConditional,
@@ -22,7 +23,6 @@ from pyro_gen.distributions import (
     GaussianConditional,
 )
 from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO, WakeSleep
-from pyro_gen.models.latent import evaluating
 from pyro_gen.nn.latent_priors import MixtureOfPosteriors
 from pyro_gen.testing import states
 from pyro_gen.training import fit
@@ -299,8 +299,8 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 def test_bad_input_is_named() -> None:
     vae = models.VAE(6, 2, 10, hidden=(4,))
     for message, call in {
-        "`features` and `latent`": lambda: models.VAE(6, 0, 10),
-        "`visible` and `size`": lambda: models.VAE(6, 2, 0),
+        "`latent` must be at least 1": lambda: models.VAE(6, 0, 10),
+        "`size` must be at least 1": lambda: models.VAE(6, 2, 0),
         "`network`": lambda: models.VAE(6, 2, 10, network="deep"),  # type: ignore[arg-type]
         "`beta` must be positive": lambda: models.VAE(6, 2, 10, beta=0.0),
         "a sum over latent dimensions, got 1.0 under VampPrior": lambda: models.VAE(

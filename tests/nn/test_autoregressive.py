@@ -321,11 +321,11 @@ def test_one_feature_and_no_rows_are_served() -> None:
     ("make", "message"),
     [
         (lambda: nn.FVSBN(0), "`features` must be at least 1, got 0"),
-        (lambda: nn.FVSBN(3, -1), "`context` must not be negative, got -1"),
+        (lambda: nn.FVSBN(3, -1), "`context` must be at least 0, got -1"),
         (lambda: nn.FVSBN(3, order=(0, 1, 1)), r"`order` must hold each of 0 ... 2 once, got \[0, 1, 1\]"),
         (lambda: nn.FVSBN(3, order=(0, 1)), "`order`"),
         (lambda: nn.FVSBN(3, order=torch.tensor([0, 1.5, 2])), r"`order` must hold .* got \[0.0, 1.5, 2.0\]"),
-        (lambda: nn.NADE(3, 4, cast(Any, (0, 1, 2))), r"`context` must be a whole number, .* got \(0, 1, 2\)"),
+        (lambda: nn.NADE(3, 4, cast(Any, (0, 1, 2))), r"`context` must be a whole number .* got \(0, 1, 2\)"),
         (lambda: nn.NADE(3, 4, conditional=cast(Any, "Gaussian")), "`conditional` must be a law .* got 'Gaussian'"),
         (lambda: nn.FVSBN(3, conditional=CategoricalConditional((2, 2))), "`num_states` must hold 3 numbers"),
         (lambda: CategoricalConditional((2, 0)), "`num_states` must be"),

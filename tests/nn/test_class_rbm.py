@@ -106,7 +106,7 @@ def test_features_average_the_hidden_units_over_the_labels() -> None:
 
 
 def test_what_does_not_serve_is_named() -> None:
-    with pytest.raises(ValueError, match="`classes` 0"):
+    with pytest.raises(ValueError, match="`classes` must be at least 1, got 0"):
         nn.ClassRBM(4, 3, 0)
     with pytest.raises(ValueError, match="`dropout` must be"):
         nn.ClassRBM(4, 3, 2, dropout=1.0)

@@ -98,7 +98,7 @@ def test_what_does_not_serve_is_named() -> None:
         nn.ConditionalRBM(3, 2, 4, negative_phase=PersistentChains(5))(torch.zeros(5, 4))
     with pytest.raises(ValueError, match=r"`network` must give shape \(..., 5\)"):
         nn.ConditionalRBM(3, 2, 4, torch.nn.Linear(4, 4))(torch.zeros(5, 4))
-    with pytest.raises(ValueError, match="`context` 0"):
+    with pytest.raises(ValueError, match="`context` must be at least 1, got 0"):
         nn.ConditionalRBM(3, 2, 0)
     with pytest.raises(ValueError, match="`evaluation` must know log Z"):
         nn.ConditionalRBM(3, 2, 4, evaluation=ContrastiveDivergence())

@@ -89,7 +89,7 @@ def test_from_data_names_what_is_wrong(x: Tensor, message: str) -> None:
 
 
 def test_the_constructor_names_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="`visible` and `hidden`"):
+    with pytest.raises(ValueError, match="`visible` must be at least 1"):
         nn.RBM(0, 3)
     with pytest.raises(ValueError, match="`evaluation` must know log Z"):
         nn.RBM(4, 3, evaluation=PersistentChains())

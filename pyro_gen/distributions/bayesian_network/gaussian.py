@@ -12,6 +12,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.bayesian_network.elimination import log_sum_exp, safe_log
 from pyro_gen.distributions.bayesian_network.messages import refuse_rows
 from pyro_gen.distributions.bayesian_network.network import BayesianNetwork
@@ -142,8 +143,7 @@ class ConditionalGaussianNetwork:
         Returns:
             By node, (num_samples,) for one case, (num_samples, rows) for rows.
         """
-        if num_samples < 1:
-            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+        num_samples = whole_number("num_samples", num_samples)
         with torch.no_grad():
             seen = self._parse(evidence)
             logs, parents, _ = self._posterior(seen, list(self.gaussians))

@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.bayesian_network.case import Case, stack
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
@@ -95,9 +96,7 @@ class BayesianNetwork(Expandable):
         self.structure = structure_of(graph, states, shown)
         self.tables = tables if isinstance(tables, Tensor) else flatten(self.structure, tables)
         check_flat(self.structure, self.tables)
-        if max_cells < 1:
-            raise ValueError(f"`max_cells` must be at least 1, got {max_cells}")
-        self.max_cells = max_cells
+        self.max_cells = whole_number("max_cells", max_cells)
         self._engines: list[Engine] = []
         batch_shape, event_shape = self.tables.shape[:-1], Size((len(self.structure.nodes),))
         super().__init__(batch_shape, event_shape, validate_args=False)
@@ -393,8 +392,7 @@ class BayesianNetwork(Expandable):
         Raises:
             ValueError: as :meth:`log_evidence`, or ``num_samples`` is below 1.
         """
-        if num_samples < 1:
-            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+        num_samples = whole_number("num_samples", num_samples)
 
         def one(engine: Engine, case: Case) -> dict[str, Tensor]:
             shape = Size((num_samples, case.rows.count))

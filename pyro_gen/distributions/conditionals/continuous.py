@@ -12,6 +12,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_gen._arguments import whole_fields
 from pyro_gen.distributions.conditionals.base import Conditional
 from pyro_gen.distributions.conditionals.discrete import inverted, spread
 from pyro_gen.distributions.units.base import Finite
@@ -123,8 +124,7 @@ class GaussianMixtureConditional(Conditional):
     num_components: int = 10
 
     def __post_init__(self) -> None:
-        if self.num_components < 1:
-            raise ValueError(f"`num_components` must be at least 1, got {self.num_components}")
+        whole_fields(self, num_components=1)
 
     @property
     def num_parameters(self) -> int:

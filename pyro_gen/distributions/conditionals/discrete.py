@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, one_hot, softplus
 
+from pyro_gen._arguments import is_single, whole_fields, whole_numbers
 from pyro_gen.distributions.conditionals.base import Conditional, OfEach, smoothed
 
 NUMBERS_AT_A_TIME = 2**18
@@ -94,10 +95,8 @@ class CategoricalConditional(Conditional):
     states: int | tuple[int, ...]
 
     def __init__(self, num_states: int | Sequence[int]) -> None:
-        states = num_states if isinstance(num_states, int) else tuple(int(k) for k in num_states)
-        if min((states,) if isinstance(states, int) else states, default=0) < 1:
-            raise ValueError(f"`num_states` must be one number, or one for each feature, of at least 1, got {states}")
-        object.__setattr__(self, "states", states)
+        states = whole_numbers("num_states", num_states)
+        object.__setattr__(self, "states", states[0] if is_single(num_states) else states)
 
     @property
     def num_parameters(self) -> int:
@@ -204,11 +203,7 @@ class DiscretizedLogisticConditional(Conditional):
     num_components: int = 10
 
     def __post_init__(self) -> None:
-        if self.num_levels < 2 or self.num_components < 1:
-            raise ValueError(
-                "`num_levels` must be at least 2 and `num_components` at least 1, "
-                f"got {self.num_levels} and {self.num_components}"
-            )
+        whole_fields(self, num_levels=2, num_components=1)
 
     @property
     def num_parameters(self) -> int:

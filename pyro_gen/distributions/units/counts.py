@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import one_hot
 
+from pyro_gen._arguments import whole_fields
 from pyro_gen.distributions.units.base import Units
 from pyro_gen.distributions.units.special import (
     inverted,
@@ -58,8 +59,7 @@ class PottsUnits(Units):
 
     def __post_init__(self) -> None:
         """Check the number."""
-        if self.num_states < 2:
-            raise ValueError(f"`num_states` must be at least 2, got {self.num_states}")
+        whole_fields(self, num_states=2)
 
     def bind(self, name: str, bias: Tensor) -> Self:
         """Itself, where the layer holds whole sites."""
@@ -250,8 +250,8 @@ class MultinomialUnits(Units):
 
     def __post_init__(self) -> None:
         """Check the number."""
-        if not isinstance(self.total_count, Tensor) and self.total_count < 1:
-            raise ValueError(f"`total_count` must be at least 1, got {self.total_count}")
+        if not isinstance(self.total_count, Tensor):
+            whole_fields(self, total_count=1)
 
     @property
     def parameters(self) -> dict[str, Tensor]:

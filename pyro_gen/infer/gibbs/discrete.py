@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer.gibbs.coupling import Coupling, coupling, moving_supports
 from pyro_gen.infer.gibbs.joint import Joint, Site, Values, sample_sites, unwrap
 from pyro_gen.infer.gibbs.plan import (
@@ -82,10 +83,10 @@ class DiscreteGibbs:
         width: int | None = None,
         max_states: int = 4096,
     ) -> None:
-        if width is not None and (width < 1 or joint):
-            raise ValueError(f"`width` must be at least 1 and without `joint`, got {width} and joint={joint}")
-        if max_states < 2:
-            raise ValueError(f"`max_states` must be at least 2, got {max_states}")
+        width = None if width is None else whole_number("width", width)
+        if width is not None and joint:
+            raise ValueError(f"`width` must come without `joint`, got {width} and joint={joint}")
+        max_states = whole_number("max_states", max_states, 2)
         self.modified, self.joint, self.width, self.max_states = modified, joint, width, max_states
         self.random_walk = random_walk or width is not None
 

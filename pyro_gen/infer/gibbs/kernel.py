@@ -12,6 +12,7 @@ from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 from torch.distributions import Transform, constraints
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer.gibbs.blocks import CustomGibbs, GradientMover, Mover, transforms
 from pyro_gen.infer.gibbs.discrete import DiscreteGibbs
 from pyro_gen.infer.gibbs.joint import Joint, Model, check_plates, latent_names, sample_sites
@@ -101,8 +102,7 @@ class Gibbs(MCMCKernel):
             raise ValueError(f"`model` must be a Pyro program, after `blocks`, got {type(model).__name__}")
         if scan not in SCANS:
             raise ValueError(f"`scan` must be one of {SCANS}, got {scan!r}")
-        if num_chains is not None and num_chains < 1:
-            raise ValueError(f"`num_chains` must be at least 1, got {num_chains}")
+        num_chains = None if num_chains is None else whole_number("num_chains", num_chains)
         self.blocks = [_block(block) for block in blocks]
         if not self.blocks:
             raise ValueError("`blocks` must have at least one pair (kernel, sites), got none")

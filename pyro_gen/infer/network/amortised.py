@@ -10,6 +10,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._plates import counted_plate
+from pyro_gen._registration import register
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
@@ -123,6 +126,7 @@ class AmortisedPosterior(nn.Module):
         Args:
             num_rows: how many draws.
         """
+        num_rows = whole_number("num_rows", num_rows)
         rows = law_of(self._source[0]).sample((num_rows,))
         seen = torch.rand(rows.shape, device=rows.device) < torch.rand(num_rows, 1, device=rows.device)
         return -self.log_prob(rows, rows.masked_fill(~(seen & self.can_see), -1)).mean()
@@ -138,11 +142,10 @@ class AmortisedPosterior(nn.Module):
         Returns:
             The loss of every step, (num_steps,).
         """
-        if num_steps < 1 or batch_size < 1 or not learning_rate > 0:
-            raise ValueError(
-                "`num_steps` and `batch_size` must be at least 1 and `learning_rate` positive, got "
-                f"{num_steps}, {batch_size} and {learning_rate}"
-            )
+        num_steps = whole_number("num_steps", num_steps)
+        batch_size = whole_number("batch_size", batch_size)
+        if not learning_rate > 0:
+            raise ValueError(f"`learning_rate` must be positive, got {learning_rate}")
         optimizer = torch.optim.Adam(self.parameters(), learning_rate)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, num_steps)
         losses = []
@@ -214,13 +217,13 @@ class AmortisedPosterior(nn.Module):
         Args:
             data: as for the network's ``model``.
         """
-        pyro.module("amortised_posterior", self)
+        register("amortised_posterior", self)
         data = dict(zip(self.structure.nodes, data.unbind(1), strict=True)) if isinstance(data, Tensor) else data or {}
         problem = self._problem(data)
         size = getattr(self._source[0], "size", None)
         context = self._context(problem)
         values: dict[int, Tensor] = {}
-        with pyro.plate("rows", max(size or problem.count, problem.count), subsample_size=problem.count):
+        with counted_plate(size, problem.count):
             parameters, place = self.made.begin(problem.count, context, self.made.example)
             for step, i in enumerate(self.structure.order):
                 node = self.structure.nodes[i]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
@@ -79,11 +80,9 @@ def belief_propagation(
         >>> result.marginals["rain"], result.converged
         (tensor([0.3333, 0.6667]), tensor(True))
     """
-    if num_iterations < 1 or not 0 <= damping < 1 or not tolerance > 0:
-        raise ValueError(
-            "`num_iterations` must be at least 1, `damping` from 0 to below 1 and `tolerance` positive, got "
-            f"{num_iterations}, {damping} and {tolerance}"
-        )
+    num_iterations = whole_number("num_iterations", num_iterations)
+    if not 0 <= damping < 1 or not tolerance > 0:
+        raise ValueError(f"`damping` must be from 0 to below 1 and `tolerance` positive, got {damping} and {tolerance}")
     problem = Problem.of(network, evidence)
     wanted = problem.wanted(nodes)
     messages, rounds = Messages(problem), 0

@@ -12,6 +12,7 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
@@ -127,11 +128,9 @@ def gibbs_marginals(
         >>> bool((result.marginals["rain"][1] - 2 / 3).abs() < 0.1 and result.r_hat["rain"] < 1.1)
         True
     """
-    if num_samples < 4 or num_chains < 1 or warmup < 0:
-        raise ValueError(
-            "`num_samples` must be at least 4, `num_chains` at least 1 and `warmup` not negative, got "
-            f"{num_samples}, {num_chains} and {warmup}"
-        )
+    num_samples = whole_number("num_samples", num_samples, 4)
+    num_chains = whole_number("num_chains", num_chains)
+    warmup = whole_number("warmup", warmup, 0)
     problem = Problem.of(network, evidence)
     wanted = problem.wanted(nodes)
     values = _starts(problem, num_chains)

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._evaluation import evaluating
 from pyro_gen.distributions import BayesianNetwork, NetworkStructure
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.evidence import indicator, parse
@@ -25,7 +26,7 @@ def law_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
     Raises:
         ValueError: it is neither, or has a batch of tables.
     """
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         law = network() if isinstance(network, nn.Module) else network
     if not isinstance(law, BayesianNetwork) or law.batch_shape:
         raise ValueError(f"`network` must be one Bayesian network of discrete nodes, got {law!r}")

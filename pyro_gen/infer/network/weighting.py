@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer.network.problem import Problem
 
 CELLS = 2**24
@@ -89,8 +90,7 @@ def weighted_marginals(
     Raises:
         ValueError: ``num_samples`` is below 1, a node is unknown, or all weights of a row are zero.
     """
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+    num_samples = whole_number("num_samples", num_samples)
     wanted = problem.wanted(nodes)
     size = max(1, CELLS // (num_samples * len(problem.structure.nodes)))
     parts = []

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer.structure.equivalence import adjacency, complete, pattern
 from pyro_gen.infer.structure.search import learn_structure
 from pyro_gen.infer.structure.table import CategoricalTable, States
@@ -141,8 +142,7 @@ def bootstrap_edges(
         (1.0, 0.5)
     """
     table = CategoricalTable.of(data, states)
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+    num_samples = whole_number("num_samples", num_samples)
     total = np.zeros((len(table.nodes), len(table.nodes)))
     for _ in range(num_samples):
         rows = torch.randint(len(table), (len(table),)).to(table.values.device)

@@ -10,6 +10,7 @@ import networkx as nx
 import numpy as np
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer.structure.equivalence import complete, extend, pattern
 from pyro_gen.infer.structure.independence import Statistic, tested
 from pyro_gen.infer.structure.table import CategoricalTable, Counts, States
@@ -103,8 +104,7 @@ def pc_from_tests(
         raise ValueError(f"`alpha` must be at least 0 and below 1, got {alpha}")
     if len(set(nodes)) < len(nodes) or not nodes:
         raise ValueError(f"`nodes` must be different names, at least one, got {nodes}")
-    if max_given is not None and max_given < 0:
-        raise ValueError(f"`max_given` must be at least 0, got {max_given}")
+    max_given = None if max_given is None else whole_number("max_given", max_given, 0)
     skeleton, separators = _skeleton(nodes, p_value, alpha, len(nodes) if max_given is None else max_given)
     colliders = _colliders(skeleton, separators, nodes)
     graph = skeleton.copy()

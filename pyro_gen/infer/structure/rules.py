@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer.structure.table import CategoricalTable
 
 Edges = Iterable[tuple[str, str]]
@@ -42,9 +43,7 @@ class EdgeRules:
                 give a node too many parents, or ``max_parents`` is negative.
         """
         nodes = len(table.nodes)
-        most = nodes - 1 if max_parents is None else max_parents
-        if most < 0:
-            raise ValueError(f"`max_parents` must be at least 0, got {max_parents}")
+        most = nodes - 1 if max_parents is None else whole_number("max_parents", max_parents, 0)
         black, white = (_matrix(table, name, e) for name, e in (("forbidden", forbidden), ("required", required)))
         if (black & white).any():
             j, i = np.argwhere(black & white)[0]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.infer.structure.equivalence import adjacency
 from pyro_gen.infer.structure.exact import exact_search
 from pyro_gen.infer.structure.rules import EdgeRules, Edges
@@ -133,8 +134,8 @@ def tabu_search(
     tabu_length = min(20, nodes // 2 + 3) if tabu_length is None else tabu_length
     perturbations = 2 * nodes if perturbations is None else perturbations
     numbers = {"tabu_length": tabu_length, "patience": patience, "restarts": restarts, "perturbations": perturbations}
-    if bad := [name for name, number in numbers.items() if number < 0]:
-        raise ValueError(f"`{bad[0]}` must be at least 0, got {numbers[bad[0]]}")
+    for name, number in numbers.items():
+        whole_number(name, number, 0)
     walk = _Walk(FamilyScores(table, score or BDeu()), rules, _start(table, rules, start))
     best, value = _climb(walk, tabu_length, patience)
     for _ in range(restarts):

@@ -12,11 +12,15 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import constraints
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._plates import check_rows, rows_plate
+from pyro_gen._points import Expected, check_agrees, check_point
+from pyro_gen._registration import register
 from pyro_gen.models.em import EMResult
 from pyro_gen.models.linear_gaussian.em import Point, fit
 from pyro_gen.models.linear_gaussian.posterior import Posterior, posterior
-from pyro_gen.models.registration import register
 from pyro_gen.models.rows import Rows, check_like, check_varied, make_rows
 
 
@@ -43,14 +47,15 @@ class LinearGaussian(nn.Module, ABC):
 
     def __init__(self, features: int, latent: int, size: int) -> None:
         super().__init__()
-        if features < 1 or size < 1:
-            raise ValueError(f"`features` and `size` must be at least 1, got {features} and {size}")
-        if not 0 <= latent < features:
+        features = whole_number("features", features)
+        latent = whole_number("latent", latent, 0)
+        if latent >= features:
             raise ValueError(
                 f"`latent` must be at least 0 and below `features`, or no noise is left to explain, "
                 f"got {latent} for {features} features"
             )
-        self.features, self.latent, self.size = features, latent, size
+        self.features, self.latent = features, latent
+        self.size = whole_number("size", size)
         self.weight = nn.Parameter(torch.randn(features, latent) / max(features, 1) ** 0.5)
         self.loc = nn.Parameter(torch.zeros(features))
         self.log_scale = nn.Parameter(torch.zeros(1 if self.shared_noise else features))
@@ -75,6 +80,7 @@ class LinearGaussian(nn.Module, ABC):
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"`x` must be floating, of shape (rows, features), got {got}")
         model = cls(x.shape[1], latent, len(x) if size is None else size).to(x)
+        check_rows(model.size, len(x))
         mean, variance = model.rows(x, mask).column_moments()
         with torch.no_grad():
             pooled = model.pooled(variance) / model.pooled(torch.ones_like(variance))
@@ -100,7 +106,7 @@ class LinearGaussian(nn.Module, ABC):
             raise ValueError("`mask` must come with `x`, got a mask alone")
         rows = None if x is None else self.rows(x, mask)
         register(type(self).__name__, self)
-        with pyro.plate("rows", self.size, subsample=None if rows is None else rows.x):
+        with rows_plate(self.size, None if rows is None else rows.x):
             law = self._noisy(pyro.sample("z", self._prior()))
             if rows is not None and rows.mask is not None:
                 law = law.mask(rows.mask)
@@ -119,7 +125,7 @@ class LinearGaussian(nn.Module, ABC):
         if x is None:
             raise ValueError("`x` must be given to the guide, which conditions on it, got None")
         register(type(self).__name__, self)
-        with pyro.plate("rows", self.size, subsample=x):
+        with rows_plate(self.size, x):
             pyro.sample("z", self.encode(x, mask))
 
     def forward(self) -> TorchDistribution:
@@ -183,10 +189,9 @@ class LinearGaussian(nn.Module, ABC):
             Tipping and Bishop (1999), Probabilistic principal component analysis, appendix B. Rubin and Thayer (1982),
             EM algorithms for ML factor analysis.
         """
-        if num_steps < 1 or tolerance < 0:
-            raise ValueError(
-                f"`num_steps` must be at least 1 and `tolerance` not negative, got {num_steps}, {tolerance}"
-            )
+        num_steps = whole_number("num_steps", num_steps)
+        if not tolerance >= 0:
+            raise ValueError(f"`tolerance` must not be negative, got {tolerance}")
         rows = self.rows(x, mask)
         self.check_enough(rows)
         result, point = fit(_doubled(rows), self.latent, self.pooled, num_steps, tolerance)
@@ -215,8 +220,9 @@ class LinearGaussian(nn.Module, ABC):
             rows: checked rows.
 
         Raises:
-            ValueError: they are fewer than latent + 2, or do not vary.
+            ValueError: they are fewer than latent + 2 or more than ``size``, or do not vary.
         """
+        check_rows(self.size, len(rows.x))
         if len(rows.x) < self.latent + 2:
             raise ValueError(
                 f"`x` must have at least latent + 2 = {self.latent + 2} rows, or no noise is left, got {len(rows.x)}"
@@ -230,8 +236,19 @@ class LinearGaussian(nn.Module, ABC):
         """Set the parameters.
 
         Args:
-            point: means, loadings and variances.
+            point: means (features,), loadings (features, latent) and variances of the noise (features,).
+
+        Raises:
+            ValueError: one has another shape, is not finite, or a variance is not above 0; or variances differ where
+                one serves all columns. Nothing is set then.
         """
+        shapes = {"loc": self.loc.shape, "weight": self.weight.shape}
+        expected = {name: Expected(constraints.real, tuple(shape)) for name, shape in shapes.items()}
+        variances = Expected(constraints.positive, (self.features,))
+        check_point("point", point._asdict(), {**expected, "variance": variances})
+        if self.shared_noise:
+            logs = point.variance.log()
+            check_agrees("`point` of 'variance', of which one serves all columns,", logs, logs[:1], constraints.real)
         with torch.no_grad():
             self.loc.copy_(point.loc)
             self.weight.copy_(point.weight)
@@ -353,10 +370,9 @@ class LinearGaussian(nn.Module, ABC):
             (num_samples, features).
 
         Raises:
-            ValueError: ``num_samples`` is below 1.
+            ValueError: ``num_samples`` is no whole number of at least 1.
         """
-        if num_samples < 1:
-            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+        num_samples = whole_number("num_samples", num_samples)
         return self._noisy(self._prior().sample((num_samples,))).sample()
 
     def rows(self, x: object, mask: Tensor | None = None) -> Rows:

@@ -14,19 +14,21 @@ import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
-from torch.distributions import biject_to, constraints
 
+from pyro_gen._arguments import whole_number
+from pyro_gen._plates import check_rows, rows_plate
+from pyro_gen._points import check_agrees
+from pyro_gen._registration import register
 from pyro_gen.models.em import EMResult
 from pyro_gen.models.mixture.chains import run_chains
 from pyro_gen.models.mixture.em import Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
 from pyro_gen.models.mixture.law import Parameters, RowLaw
 from pyro_gen.models.mixture.readings import Readings
-from pyro_gen.models.mixture.sites import Site
+from pyro_gen.models.mixture.sites import ROWS, Site, check_sites, weight_sites, without_plates
 from pyro_gen.models.mixture.weights import LAWS, WeightLaw, log_weights, sample_weights, sticks_of
 from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
 from pyro_gen.models.mixture.weights import mode as mode_of_weights
-from pyro_gen.models.registration import register
 from pyro_gen.models.rows import Rows, check_like, make_rows, single
 
 GuideLaw = Literal["normal", "delta"]
@@ -69,10 +71,9 @@ class Mixture(Readings, nn.Module, ABC):
         like: Tensor,
     ) -> None:
         super().__init__()
-        if min(components, features, size) < 1:
-            raise ValueError(
-                f"`components`, `features` and `size` must be at least 1, got {components}, {features} and {size}"
-            )
+        self.components = whole_number("components", components)
+        self.features = whole_number("features", features)
+        self.size = whole_number("size", size)
         if weights not in LAWS or guide not in ("normal", "delta"):
             raise ValueError(
                 f'`weights` must be "dirichlet" or "dirichlet process" and `guide` "normal" or "delta", '
@@ -80,7 +81,6 @@ class Mixture(Readings, nn.Module, ABC):
             )
         if not concentration > 0:
             raise ValueError(f"`concentration` must be above 0, got {concentration}")
-        self.components, self.features, self.size = components, features, size
         self.weight_law, self.guide_law = weights, guide
         self.register_buffer("concentration", like.new_tensor(concentration))
         self.location, self.log_spread = nn.ParameterDict(), nn.ParameterDict()
@@ -98,7 +98,7 @@ class Mixture(Readings, nn.Module, ABC):
             The rows.
         """
         parameters, rows = self._sampled(), self._given(x, mask)
-        with pyro.plate("rows", self.size, subsample=None if rows is None else rows.x):
+        with rows_plate(self.size, None if rows is None else rows.x):
             law = dist.Categorical(logits=parameters["log_weights"])
             z = pyro.sample("z", law, infer={"enumerate": "parallel"})
             return self._observe(parameters, z, rows)
@@ -114,16 +114,17 @@ class Mixture(Readings, nn.Module, ABC):
             The rows.
         """
         parameters, rows = self._sampled(), self._given(x, mask)
-        with pyro.plate("rows", self.size, subsample=None if rows is None else rows.x):
+        with rows_plate(self.size, None if rows is None else rows.x):
             return self._observe(parameters, None, rows)
 
     def guide(self, x: Tensor | None = None, mask: Tensor | None = None) -> None:
         """The laws of the continuous sites; the components of the rows are enumerated.
 
         Args:
-            x: ignored.
+            x: rows, which are only counted: at most ``size``.
             mask: ignored.
         """
+        check_rows(self.size, 0 if x is None else len(x))
         register("mixture", self)
         plate = self._plate()
         for name, site in self.sites().items():
@@ -146,6 +147,12 @@ class Mixture(Readings, nn.Module, ABC):
         if x is None and mask is not None:
             raise ValueError("`mask` must come with `x`, got a mask alone")
         return None if x is None else single(self.rows(x, mask))
+
+    def _all_rows(self, x: Tensor, mask: Tensor | None = None) -> Rows:
+        """Checked rows to learn from, at most ``size``."""
+        rows = single(self.rows(x, mask))
+        check_rows(self.size, len(rows.x))
+        return rows
 
     def _observe(self, parameters: Parameters, z: Tensor | None, rows: Rows | None) -> Tensor:
         if rows is None:
@@ -207,10 +214,13 @@ class Mixture(Readings, nn.Module, ABC):
 
     def sites(self) -> dict[str, Site]:
         """The continuous sites by name, in the order of the model."""
-        if self.components == 1:
-            return self.component_sites()
-        support = {"weights": constraints.simplex, "sticks": constraints.unit_interval}[self._weight_site]
-        return {self._weight_site: Site(1, False, biject_to(support)), **self.component_sites()}
+        own = weight_sites(self.components)[self._weight_site]
+        return {**({self._weight_site: own} if self.components > 1 else {}), **self.component_sites()}
+
+    def derived_sites(self) -> dict[str, Site]:
+        """Functions of the sites that values may hold too: weights of sticks, and the family's own."""
+        weights = weight_sites(self.components)["weights"]
+        return {} if "weights" in self.sites() else {"weights": weights}
 
     @property
     def _weight_site(self) -> str:
@@ -240,26 +250,48 @@ class Mixture(Readings, nn.Module, ABC):
             return {"weights": log_weights(values["sticks"], self.weight_law).exp()}
         return {}
 
+    def implied(self, values: Parameters) -> dict[str, Tensor]:
+        """Sites that checked values hold in another form only."""
+        if "sticks" in self.sites() and "sticks" not in values and "weights" in values:
+            return {"sticks": sticks_of(values["weights"])}
+        return {}
+
+    def checked(self, argument: str, values: Parameters, batched: bool = False) -> dict[str, Tensor]:
+        """Values or draws of the sites in the dtype of the mixture, after a check of every one.
+
+        Args:
+            argument: name of the argument, for messages.
+            values: by name; ``z`` and ``x`` of a draw are not looked at.
+            batched: whether draws may stand side by side.
+
+        Raises:
+            ValueError: as for :meth:`set_point`.
+        """
+        sites, derived = self.sites(), self.derived_sites()
+        check_sites(argument, values, sites, derived, self.components, batched)
+        held = {name: value.to(self.concentration.dtype) for name, value in values.items() if name not in ROWS}
+        bare = without_plates(held, {**sites, **derived})
+        made = self.derived({name: value for name, value in bare.items() if name in sites})
+        for name in made.keys() & bare.keys():
+            check_agrees(f"`{argument}` of {name!r}", bare[name], made[name], derived[name].support)
+        return held
+
     @torch.no_grad()
     def set_point(self, values: Parameters) -> None:
         """Move the guide's centre.
 
         Args:
-            values: the values of all continuous sites; ``weights`` serves for ``sticks``.
+            values: the values of all continuous sites; ``weights`` serves for ``sticks``, and ``covariances`` for
+                ``scales`` and ``correlations``. Weights may miss a sum of 1 by rounding (1e-4), and are divided by it.
 
         Raises:
-            ValueError: a site is missing, has another shape, or a value that is NaN, infinite or singular.
+            ValueError: a site is missing, unknown, of another shape or outside its support, or what derives from the
+                sites contradicts them. Nothing is moved then.
         """
-        values = dict(values)
-        if "sticks" in self.sites() and "sticks" not in values and "weights" in values:
-            values["sticks"] = sticks_of(values["weights"])
-        for name, site in self.sites().items():
-            if name not in values:
-                raise ValueError(f"`values` must have the sites {list(self.sites())}, got {list(values)}")
-            location = site.coordinates(name, values[name])
-            if name in self.location and self.location[name].shape != location.shape:
-                want = tuple(site.transform(self.location[name]).shape)
-                raise ValueError(f"`values` of {name!r} must have shape {want}, got {tuple(values[name].shape)}")
+        held = self.checked("values", values)
+        held = {**self.implied(held), **held}
+        places = {name: site.coordinates(name, held[name]) for name, site in self.sites().items()}
+        for name, location in places.items():
             self._place(name, location)
 
     def _place(self, name: str, location: Tensor) -> None:
@@ -287,7 +319,7 @@ class Mixture(Readings, nn.Module, ABC):
         References:
             Arthur and Vassilvitskii (2007), k-means++: the advantages of careful seeding.
         """
-        rows = single(self.rows(x, mask))
+        rows = self._all_rows(x, mask)
         self.set_point(self.start(rows, "posterior", method))
 
     def start(self, rows: Rows, objective: Objective, method: str = "k-means++") -> dict[str, Tensor]:
@@ -313,14 +345,7 @@ class Mixture(Readings, nn.Module, ABC):
     def maximised(
         self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
     ) -> dict[str, Tensor]:
-        """The M step: values of all sites.
-
-        Args:
-            rows: checked rows.
-            responsibilities: (rows, components).
-            point: the values before.
-            objective: with or without the prior.
-        """
+        """The M step of :meth:`m_step` for all sites, the weights too."""
         values = dict(self.m_step(rows, responsibilities, point, objective))
         if self.components > 1:
             counts, posterior = responsibilities.sum(0), objective == "posterior"
@@ -339,7 +364,6 @@ class Mixture(Readings, nn.Module, ABC):
                 f'{self.concentration.item():g}: use objective="likelihood", or SVI'
             )
 
-    @torch.no_grad()
     def log_prior(self, values: Parameters) -> Tensor:
         """Log density of the continuous sites, as the program scores them.
 
@@ -348,8 +372,17 @@ class Mixture(Readings, nn.Module, ABC):
 
         Returns:
             A scalar.
+
+        Raises:
+            ValueError: as for :meth:`set_point`.
         """
-        trace = poutine.trace(poutine.condition(self._sampled, data=dict(values))).get_trace()
+        held = self.checked("values", values)
+        return self.log_prior_of({**self.implied(held), **held})
+
+    @torch.no_grad()
+    def log_prior_of(self, held: Parameters) -> Tensor:
+        """Log density of values that :meth:`checked` has returned."""
+        trace = poutine.trace(poutine.condition(self._sampled, data=dict(held))).get_trace()
         total: Tensor = torch.as_tensor(trace.log_prob_sum()).to(self.concentration)
         return total
 
@@ -386,7 +419,7 @@ class Mixture(Readings, nn.Module, ABC):
         """
         if objective == "posterior":
             self.check_mode()
-        rows = single(self.rows(x, mask))
+        rows = self._all_rows(x, mask)
         result, values = best_of_starts(self, rows, objective, num_starts, num_steps, tolerance)
         self.set_point(values)
         return result
@@ -410,7 +443,10 @@ class Mixture(Readings, nn.Module, ABC):
         References:
             Ishwaran and James (2001), Gibbs sampling methods for stick-breaking priors, section 5.2.
         """
-        rows, own = single(self.rows(x)), self.completed(values)
+        return self._sweep(self._all_rows(x), self.checked("values", values))
+
+    def _sweep(self, rows: Rows, values: Parameters) -> dict[str, Tensor]:
+        own = self.completed(values)
         z = torch.distributions.Categorical(logits=self.log_table(rows, own) + own["log_weights"]).sample()
         held = nn.functional.one_hot(z, self.components).to(rows.x.dtype)
         drawn = dict(self.conditional_draw(rows, held, values))
@@ -444,37 +480,19 @@ class Mixture(Readings, nn.Module, ABC):
             >>> draws["locs"].shape
             torch.Size([2, 10, 3, 2])
         """
-        return run_chains(partial(self.gibbs_sweep, x), self.point(), num_samples, warmup_steps, num_chains, thin)
+        sweep = partial(self._sweep, self._all_rows(x))
+        return run_chains(sweep, self.point(), num_samples, warmup_steps, num_chains, thin)
 
     def completed(self, values: Parameters) -> dict[str, Tensor]:
         """The canonical parameters and ``log_weights`` (..., 1, components), from values or draws of the sites.
 
         Args:
-            values: by site.
-
-        Raises:
-            ValueError: a site is missing.
+            values: by site, as :meth:`checked` returns them.
         """
         values = {**values, **self.derived(values)}
-        wanted = {"weights", *self.component_sites()} - ({"weights"} if self.components == 1 else set())
-        if missing := sorted(wanted - values.keys() - self.replaceable(values)):
-            raise ValueError(f"`parameters` must have the sites {sorted(wanted)}, got none for {missing}")
-        values = self._without_plates(values)
+        values = without_plates(values, {**self.sites(), **self.derived_sites()})
         log_w = log_weights(values["weights"], "dirichlet").unsqueeze(-2)
         return {"log_weights": log_w, **self.canonical(values)}
-
-    def _without_plates(self, values: Parameters) -> Parameters:
-        """Sites that all components share, without the dimension of size 1 that `Predictive` leaves in their place."""
-        known = {**self.sites(), "weights": Site(1, False, biject_to(constraints.simplex))}
-        extra = {name: value.dim() - known[name].event_dim for name, value in values.items() if name in known}
-        own = [extra[name] - 1 for name in extra if known[name].per_component]
-        plated = {name for name in extra if not known[name].per_component and extra[name] == min(own) + 1}
-        shared = {name: values[name].squeeze(-1 - known[name].event_dim) for name in plated}
-        return {**values, **shared}
-
-    def replaceable(self, values: Parameters) -> set[str]:
-        """Sites for which the values hold something that serves as well."""
-        return set()
 
 
 __all__ = ["GuideLaw", "Mixture", "Site"]

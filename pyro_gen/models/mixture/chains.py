@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
+
 Values = dict[str, Tensor]
 
 
@@ -29,11 +31,10 @@ def run_chains(
     Raises:
         ValueError: a number is out of range.
     """
-    if min(num_samples, num_chains, thin) < 1 or warmup_steps < 0:
-        raise ValueError(
-            f"`num_samples`, `num_chains` and `thin` must be at least 1 and `warmup_steps` at least 0, "
-            f"got {num_samples}, {num_chains}, {thin} and {warmup_steps}"
-        )
+    num_samples = whole_number("num_samples", num_samples)
+    num_chains = whole_number("num_chains", num_chains)
+    thin = whole_number("thin", thin)
+    warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
     kept: list[Values] = []
     for _ in range(num_chains):
         values = start

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
 from pyro_gen.models.mixture.em import Objective
 from pyro_gen.models.mixture.law import Parameters, take
@@ -203,7 +204,8 @@ class BernoulliMixture(_DiscreteMixture):
 
     def component_sites(self) -> dict[str, Site]:
         """The site of the probabilities."""
-        return {"probs": Site(1, True, biject_to(constraints.unit_interval))}
+        support = constraints.unit_interval
+        return {"probs": Site(support, (self.features,), True, biject_to(support))}
 
     def sample_components(self) -> dict[str, Tensor]:
         """Sample the probabilities."""
@@ -302,8 +304,7 @@ class CategoricalMixture(_DiscreteMixture):
     ) -> None:
         like = alpha if isinstance(alpha, Tensor) else torch.empty(0, dtype=dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
-        if not isinstance(values, int) or values < 2:
-            raise ValueError(f"`values` must be an integer of at least 2, the same for all features, got {values}")
+        values = whole_number("values", values, 2)
         tensor = torch.as_tensor(alpha, dtype=like.dtype, device=like.device)
         if tensor.shape not in ((), (values,), (features, values)):
             raise ValueError(
@@ -355,7 +356,8 @@ class CategoricalMixture(_DiscreteMixture):
 
     def component_sites(self) -> dict[str, Site]:
         """The site of the probabilities."""
-        return {"probs": Site(2, True, biject_to(constraints.simplex))}
+        shape = (self.features, self.values)
+        return {"probs": Site(constraints.simplex, shape, True, biject_to(constraints.simplex))}
 
     def sample_components(self) -> dict[str, Tensor]:
         """Sample the probabilities."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.models.em import EMResult
 from pyro_gen.models.rows import Rows
 
@@ -42,11 +43,10 @@ def best_of_starts(
     """
     if objective not in ("posterior", "likelihood"):
         raise ValueError(f'`objective` must be "posterior" or "likelihood", got {objective!r}')
-    if num_starts < 0 or num_steps < 1 or tolerance < 0:
-        raise ValueError(
-            f"`num_starts` and `tolerance` must be at least 0 and `num_steps` at least 1, "
-            f"got {num_starts}, {tolerance} and {num_steps}"
-        )
+    num_starts = whole_number("num_starts", num_starts, 0)
+    num_steps = whole_number("num_steps", num_steps)
+    if not tolerance >= 0:
+        raise ValueError(f"`tolerance` must not be negative, got {tolerance}")
     starts = (mixture.start(rows, objective) for _ in range(num_starts)) if num_starts else [mixture.point()]
     climbs = [_climb(mixture, rows, start, objective, num_steps, tolerance) for start in starts]
     best = max(climbs, key=lambda climb: (not climb.degenerate, climb.objective[-1]))
@@ -65,7 +65,7 @@ def _climb(
         joint = mixture.log_table(rows, own) + own["log_weights"]
         evidence = joint.logsumexp(-1, keepdim=True)
         log_likelihood = evidence.double().sum().item()
-        prior = mixture.log_prior(values).item() if objective == "posterior" else 0.0
+        prior = mixture.log_prior_of(values).item() if objective == "posterior" else 0.0
         history.append(log_likelihood + prior)
         converged = step > 0 and history[-1] - history[-2] < tolerance * len(rows.x)
         if converged or step == num_steps:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints
 from torch.distributions.transforms import AffineTransform, ComposeTransform, Transform
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart
 from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
 from pyro_gen.models.mixture.em import Objective
@@ -106,6 +107,7 @@ class GaussianMixture(Mixture):
         given = [value for value in (loc, scale) if isinstance(value, Tensor)]
         like = given[0] if given else torch.empty(0, dtype=dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
+        features = self.features
         if covariance not in COVARIANCES or prior not in ("conjugate", "lkj"):
             raise ValueError(
                 f'`covariance` must be among {COVARIANCES} and `prior` "conjugate" or "lkj", '
@@ -159,11 +161,12 @@ class GaussianMixture(Mixture):
         """
         rows = single(make_rows(x, mask))
         features = rows.x.shape[-1]
+        components = whole_number("components", components)
         if components > len(rows.x):
             raise ValueError(f"`components` must be at most the number of rows, got {components} and {len(rows.x)}")
         check_varied(rows)
         mean, variance = rows.column_moments()
-        guess = {"loc": mean, "scale": variance.sqrt() / max(components, 1) ** (1 / features)}
+        guess = {"loc": mean, "scale": variance.sqrt() / components ** (1 / features)}
         mixture = cls(components, features, len(rows.x), covariance, **{**guess, **settings})
         mixture.initialise(x, mask)
         return mixture
@@ -193,24 +196,41 @@ class GaussianMixture(Mixture):
         """The sites of the components, in coordinates that are free of units."""
         per_component = self.covariance != "tied"
         spread = self.scale / self.kappa.sqrt() if self.prior == "lkj" else self.scale
-        locs = Site(1, True, AffineTransform(self.loc, spread))
+        event, matrix = (self.features,), (self.features, self.features)
+        locs = Site(constraints.real, event, True, AffineTransform(self.loc, spread))
         if self.prior == "lkj":
             to_scales = ComposeTransform([AffineTransform(self.scale.log(), 1.0), biject_to(constraints.positive)])
-            sites = {"scales": Site(1, per_component, to_scales), "locs": locs}
+            sites = {"scales": Site(constraints.positive, event, per_component, to_scales), "locs": locs}
             if self.features > 1:
-                to_factor = biject_to(constraints.corr_cholesky)
-                sites["correlations"] = Site(2, per_component, to_factor)
+                factor = constraints.corr_cholesky
+                sites["correlations"] = Site(factor, matrix, per_component, biject_to(factor))
             return sites
         positive: Transform = biject_to(constraints.positive)
         variance = self.scale.square()
-        transforms: dict[str, tuple[int, Transform]] = {
-            "full": (2, CovarianceTransform(self.scale)),
-            "tied": (2, CovarianceTransform(self.scale)),
-            "diagonal": (1, ComposeTransform([positive, AffineTransform(0.0, variance)])),
-            "spherical": (0, ComposeTransform([positive, AffineTransform(0.0, variance.mean())])),
+        transforms: dict[str, tuple[tuple[int, ...], Transform]] = {
+            "full": (matrix, CovarianceTransform(self.scale)),
+            "tied": (matrix, CovarianceTransform(self.scale)),
+            "diagonal": (event, ComposeTransform([positive, AffineTransform(0.0, variance)])),
+            "spherical": ((), ComposeTransform([positive, AffineTransform(0.0, variance.mean())])),
         }
-        event_dim, transform = transforms[self.covariance]
-        return {"covariances": Site(event_dim, per_component, transform), "locs": locs}
+        shape, transform = transforms[self.covariance]
+        support = constraints.positive_definite if self.covariance in MATRICES else constraints.positive
+        return {"covariances": Site(support, shape, per_component, transform), "locs": locs}
+
+    def derived_sites(self) -> dict[str, Site]:
+        """Weights, and covariances where scales and correlations are the sites."""
+        sites = super().derived_sites()
+        if self.prior == "lkj":
+            matrix = (self.features, self.features)
+            transform = CovarianceTransform(self.scale)
+            per_component = self.covariance != "tied"
+            sites["covariances"] = Site(constraints.positive_definite, matrix, per_component, transform)
+        return sites
+
+    def implied(self, values: Parameters) -> dict[str, Tensor]:
+        """Sticks from weights, scales and correlations from covariances."""
+        parts = self._parts(values) if "covariances" in values and "scales" not in values else {}
+        return {**super().implied(values), **parts}
 
     def sample_components(self) -> dict[str, Tensor]:
         """Sample covariances, then means; means and factors (or deviations)."""
@@ -292,10 +312,6 @@ class GaussianMixture(Mixture):
             factor = self._factor(values)
             own["covariances"] = factor @ factor.mT
         return own
-
-    def replaceable(self, values: Parameters) -> set[str]:
-        """Covariances serve for scales and correlations."""
-        return {"scales", "correlations"} if "covariances" in values else set()
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
         """Log density of the observed cells of every row under every component, (..., rows, components).

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.models.mixture.law import Parameters
 from pyro_gen.models.rows import Rows
 
@@ -28,6 +30,10 @@ class Readings:
     @abstractmethod
     def completed(self, values: Parameters) -> dict[str, Tensor]:
         """The canonical parameters and ``log_weights`` (..., 1, components), from values or draws of the sites."""
+
+    @abstractmethod
+    def checked(self, argument: str, values: Parameters, batched: bool = False) -> dict[str, Tensor]:
+        """Values or draws of the sites, each inside its support."""
 
     @abstractmethod
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
@@ -54,10 +60,16 @@ class Readings:
             Shape (..., rows, components).
 
         Raises:
-            ValueError: the rows are no rows of this mixture, or a site is missing.
+            ValueError: the rows are no rows of this mixture, or a site is missing, unknown or outside its support.
         """
-        own = self.completed(self.point() if parameters is None else parameters)
+        own = self._canonical(parameters)
         return self.log_table(self.rows(x, mask), own) + own["log_weights"]
+
+    def _canonical(self, parameters: Parameters | None) -> dict[str, Tensor]:
+        """The canonical parameters at the guide's point, or from values that a user gives."""
+        if parameters is None:
+            return self.completed(self.point())
+        return self.completed(self.checked("parameters", parameters, batched=True))
 
     def responsibilities(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
         """Probabilities of the components given the rows, p(z | x).
@@ -132,7 +144,7 @@ class Readings:
         References:
             Schwarz (1978), Estimating the dimension of a model.
         """
-        penalty = self.num_parameters * torch.tensor(float(len(x))).log().item()
+        penalty = self.num_parameters * math.log(len(x))
         return penalty - 2 * self.log_likelihood(x, mask).double().sum().item()
 
     @torch.no_grad()
@@ -147,11 +159,10 @@ class Readings:
             Rows (..., num_samples, features) and components (..., num_samples).
 
         Raises:
-            ValueError: ``num_samples`` is below 1.
+            ValueError: ``num_samples`` is no whole number of at least 1, or as for :meth:`log_joint`.
         """
-        if num_samples < 1:
-            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
-        own = self.completed(self.point() if parameters is None else parameters)
+        num_samples = whole_number("num_samples", num_samples)
+        own = self._canonical(parameters)
         log_w = own["log_weights"]
         z = torch.distributions.Categorical(logits=log_w.expand(*log_w.shape[:-2], num_samples, -1)).sample()
         return self.draw(z, own), z

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import biject_to, constraints
+from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import Transform
+
+from pyro_gen._points import Expected, check_point
+
+ROWS = ("z", "x")
+"""Sites of the rows, which come with draws of a program and are not parameters."""
+SERVES = {"weights": ("sticks",), "covariances": ("scales", "correlations")}
+"""What derives from sites, and the sites for which it serves as well."""
 
 
 class Site(NamedTuple):
-    """A continuous site: dimensions of its event, whether it has one for each component, and its coordinates."""
+    """A continuous site: its support, the shape of an event, whether each component has one, and its coordinates."""
 
-    event_dim: int
+    support: Constraint
+    event_shape: tuple[int, ...]
     per_component: bool
     transform: Transform
+
+    @property
+    def event_dim(self) -> int:
+        """Dimensions of an event."""
+        return len(self.event_shape)
+
+    def expected(self, components: int) -> Expected:
+        """Support and shape of a value.
+
+        Args:
+            components: number of components.
+        """
+        plate = (components,) if self.per_component else ()
+        return Expected(self.support, plate + self.event_shape)
 
     def coordinates(self, name: str, value: Tensor) -> Tensor:
         """Unconstrained coordinates of a value; weights, sticks and probabilities come off the very ends.
@@ -39,4 +64,60 @@ class Site(NamedTuple):
         raise ValueError(f"`values` of {name!r} must be finite, inside its support and, if covariances, not singular")
 
 
-__all__ = ["Site"]
+def weight_sites(components: int) -> dict[str, Site]:
+    """Weights, and the sticks of a Dirichlet process that make them.
+
+    Args:
+        components: number of components.
+    """
+    simplex, unit = constraints.simplex, constraints.unit_interval
+    return {
+        "weights": Site(simplex, (components,), False, biject_to(simplex)),
+        "sticks": Site(unit, (components - 1,), False, biject_to(unit)),
+    }
+
+
+def check_sites(
+    argument: str,
+    values: Mapping[str, Tensor],
+    sites: Mapping[str, Site],
+    derived: Mapping[str, Site],
+    components: int,
+    batched: bool,
+) -> None:
+    """Raise unless values hold every site, or what serves for it, inside its support.
+
+    Args:
+        argument: name of the argument, for messages.
+        values: by name.
+        sites: of the mixture.
+        derived: what derives from these.
+        components: number of components.
+        batched: whether draws may stand side by side.
+
+    Raises:
+        ValueError: a site is missing, unknown, of another shape or outside its support.
+    """
+    known = {name: site.expected(components) for name, site in {**sites, **derived}.items()}
+    served = {site for name in derived if name in values for site in SERVES[name]}
+    check_point(argument, values, known, {*derived, *served, *ROWS}, batched)
+
+
+def without_plates(values: Mapping[str, Tensor], known: Mapping[str, Site]) -> dict[str, Tensor]:
+    """Values without the dimension of size 1 that ``Predictive`` leaves where all components share a site.
+
+    Args:
+        values: by name.
+        known: the sites and what derives from them.
+
+    Returns:
+        By name.
+    """
+    extra = {name: value.dim() - known[name].event_dim for name, value in values.items() if name in known}
+    own = [extra[name] - 1 for name in extra if known[name].per_component]
+    plated = {name for name in extra if not known[name].per_component and extra[name] == min(own) + 1}
+    shared = {name: values[name].squeeze(-1 - known[name].event_dim) for name in plated}
+    return {**values, **shared}
+
+
+__all__ = ["ROWS", "Site", "check_sites", "weight_sites", "without_plates"]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Size, Tensor, nn
 
+from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
 from pyro_gen.nn.autoregressive.snapshot import snapshot
@@ -58,10 +59,8 @@ class AutoregressiveNetwork(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.event_shape = Size((features,) if isinstance(features, int) else tuple(features))
-        if not self.event_shape or min(self.event_shape) < 1:
-            raise ValueError(f"`features` must be at least 1, got {features}")
-        check_context_width(context)
+        self.event_shape = Size(whole_numbers("features", features))
+        context = whole_number("context", context, 0)
         if not isinstance(conditional, Conditional):
             raise ValueError(f"`conditional` must be a law such as BernoulliConditional(), got {conditional!r}")
         conditional.check(self.features)
@@ -228,12 +227,4 @@ def checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tensor
     return whole
 
 
-def check_context_width(context: int) -> None:
-    """Raise, naming the argument, unless a context of that width makes sense."""
-    if not isinstance(context, int):
-        raise ValueError(f"`context` must be a whole number, the width of the context, got {context!r}")
-    if context < 0:
-        raise ValueError(f"`context` must not be negative, got {context}")
-
-
-__all__ = ["AutoregressiveNetwork", "Place", "check_context_width", "checked_order"]
+__all__ = ["AutoregressiveNetwork", "Place", "checked_order"]

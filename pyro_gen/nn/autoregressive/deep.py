@@ -6,12 +6,13 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pyro_gen._arguments import is_single, whole_number, whole_numbers
 from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.distributions.order_agnostic import OrderAgnostic
@@ -19,7 +20,6 @@ from pyro_gen.nn.autoregressive.base import (
     BERNOULLI,
     AutoregressiveNetwork,
     Place,
-    check_context_width,
     checked_order,
 )
 from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
@@ -78,10 +78,8 @@ class DeepNADE(AutoregressiveNetwork):
         order_agnostic: bool = True,
     ) -> None:
         super().__init__(features, 0, order, conditional, bias=False)  # biases here belong to features, not to places
-        sizes = (hidden_features,) if isinstance(hidden_features, int) else tuple(hidden_features)
-        if not sizes or min(sizes) < 1:
-            raise ValueError(f"`hidden_features` must name one hidden layer or more of at least 1 unit, got {sizes}")
-        check_context_width(context)
+        sizes = whole_numbers("hidden_features", hidden_features)
+        context = whole_number("context", context, 0)
         self.hidden_features = sizes
         self.context, self.activation, self.order_agnostic = context, activation, order_agnostic
         width, parameters = conditional.width, conditional.num_parameters
@@ -287,8 +285,9 @@ class EoNADE(AutoregressiveEnsemble):
     """
 
     def __init__(self, deep: DeepNADE, orders: int | Sequence[Sequence[int]] | Tensor) -> None:
-        drawn = [torch.randperm(deep.features) for _ in range(orders)] if isinstance(orders, int) else orders
-        super().__init__([deep.with_order(order) for order in drawn])
+        if is_single(orders):
+            orders = torch.stack([torch.randperm(deep.features) for _ in range(whole_number("orders", orders))])
+        super().__init__([deep.with_order(order) for order in cast("Sequence[Sequence[int]]", orders)])
 
 
 __all__ = ["DeepNADE", "EoNADE"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 
@@ -115,8 +116,7 @@ class PerConditionalMLP(AutoregressiveNetwork):
         activation: Callable[[Tensor], Tensor] = torch.sigmoid,
     ) -> None:
         super().__init__(features, context, order, conditional)
-        if hidden_features < 1:
-            raise ValueError(f"`hidden_features` must be at least 1, got {hidden_features}")
+        hidden_features = whole_number("hidden_features", hidden_features)
         self.hidden_features, self.activation = hidden_features, activation
         count, width, parameters = self.features, conditional.width, conditional.num_parameters
         inputs = (torch.arange(count) * width + context).clamp(min=1)

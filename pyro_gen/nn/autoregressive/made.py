@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 
@@ -118,9 +119,8 @@ class MADE(AutoregressiveNetwork):
     ) -> None:
         super().__init__(features, context, order, conditional)
         self._known: Masks | None = None
-        self.hidden_features, self.activation = tuple(hidden_features), activation
-        if min(self.hidden_features, default=1) < 1:
-            raise ValueError(f"`hidden_features` must be at least 1 for each layer, got {list(hidden_features)}")
+        self.hidden_features = tuple(whole_number("hidden_features", width) for width in hidden_features)
+        self.activation = activation
         self.degrees = even_degrees(self.features, self.hidden_features, self.lowest)
         inputs, outputs = self.features * conditional.width, self.features * conditional.num_parameters
         sizes = [inputs, *self.hidden_features]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
 from pyro_gen.kernels import nade_fields, nade_sample
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
@@ -52,8 +53,7 @@ class NADE(AutoregressiveNetwork):
         conditional: Conditional = BERNOULLI,
     ) -> None:
         super().__init__(features, context, order, conditional)
-        if hidden_features < 1:
-            raise ValueError(f"`hidden_features` must be at least 1, got {hidden_features}")
+        hidden_features = whole_number("hidden_features", hidden_features)
         self.hidden_features = hidden_features
         width, parameters = conditional.width, conditional.num_parameters
         # The last feature's weights are there for the shape alone.

@@ -9,6 +9,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.nn.functional import pad
 
+from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.convolutions import (
@@ -87,7 +88,7 @@ class PixelCNN(AutoregressiveNetwork):
         context: int = 0,
         conditional: Conditional = BERNOULLI,
     ) -> None:
-        sides = Size((shape,) if isinstance(shape, int) else tuple(shape))
+        sides = Size(whole_numbers("shape", shape))
         _check(sides, hidden_channels, layers, kernel_size, first_kernel_size)
         self.colours = sides[0] if len(sides) == 3 else 1
         order = torch.arange(sides.numel()).view(self.colours, -1).T.flatten()
@@ -182,12 +183,11 @@ def _check(shape: Size, hidden_channels: int, layers: int, kernel_size: int, fir
     if len(shape) not in (2, 3):
         raise ValueError(f"`shape` must be (rows, columns) or (colours, rows, columns), got {tuple(shape)}")
     for name, size in (("kernel_size", kernel_size), ("first_kernel_size", first_kernel_size)):
-        if size < 3 or size % 2 == 0:
+        if whole_number(name, size) < 3 or size % 2 == 0:
             raise ValueError(f"`{name}` must be odd and at least 3, got {size}")
-    if layers < 1:
-        raise ValueError(f"`layers` must be at least 1, got {layers}")
+    whole_number("layers", layers)
     colours = shape[0] if len(shape) == 3 else 1
-    if hidden_channels < max(colours, 1):
+    if whole_number("hidden_channels", hidden_channels) < max(colours, 1):
         raise ValueError(f"`hidden_channels` must be at least {max(colours, 1)}, one a colour, got {hidden_channels}")
 
 

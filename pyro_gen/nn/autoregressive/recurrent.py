@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 
@@ -38,10 +39,7 @@ class Recurrence(Core):
 
     def __init__(self, width: int, hidden_features: int, num_layers: int, cell: Literal["gru", "lstm"]) -> None:
         super().__init__()
-        if min(hidden_features, num_layers) < 1:
-            raise ValueError(
-                f"`hidden_features` and `num_layers` must be at least 1, got {hidden_features} and {num_layers}"
-            )
+        num_layers = whole_number("num_layers", num_layers)
         if cell not in ("gru", "lstm"):
             raise ValueError(f"`cell` must be 'gru' or 'lstm', got {cell!r}")
         kind = nn.GRU if cell == "gru" else nn.LSTM
@@ -98,12 +96,11 @@ class Attention(Core):
 
     def __init__(self, width: int, heads: int, layers: int, feedforward: int | None) -> None:
         super().__init__()
-        feedforward = 4 * width if feedforward is None else feedforward
-        if min(width, heads, layers, feedforward) < 1 or width % heads:
-            raise ValueError(
-                "`width`, `heads`, `layers` and `feedforward` must be at least 1 and `heads` must divide `width`, "
-                f"got {width}, {heads}, {layers} and {feedforward}"
-            )
+        heads = whole_number("heads", heads)
+        layers = whole_number("layers", layers)
+        feedforward = 4 * width if feedforward is None else whole_number("feedforward", feedforward)
+        if width % heads:
+            raise ValueError(f"`heads` must divide `width`, got {heads} and {width}")
         self.heads = heads
         self.blocks = nn.ModuleList(Block(width, heads, feedforward) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -250,6 +247,7 @@ class RecurrentAR(StepwiseNetwork):
         *,
         shared: bool = False,
     ) -> None:
+        hidden_features = whole_number("hidden_features", hidden_features)
         core = Recurrence(hidden_features, hidden_features, num_layers, cell)
         super().__init__(features, core, hidden_features, hidden_features, context, order, conditional, shared=shared)
 
@@ -301,6 +299,7 @@ class CausalTransformer(StepwiseNetwork):
         *,
         shared: bool = False,
     ) -> None:
+        width = whole_number("width", width)
         core = Attention(width, heads, layers, feedforward)
         super().__init__(features, core, width, width, context, order, conditional, shared=shared)
         if shared:  # attention by itself knows no places

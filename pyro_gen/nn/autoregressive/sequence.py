@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Size, Tensor, nn
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.strings import AutoregressiveStrings, SymbolConditional
 from pyro_gen.nn.autoregressive.recurrent import Recurrence, StepwiseNetwork
 from pyro_gen.nn.autoregressive.snapshot import snapshot
@@ -59,6 +60,7 @@ class SequenceAR(StepwiseNetwork):
         context: int = 0,
         cell: Literal["gru", "lstm"] = "gru",
     ) -> None:
+        hidden_features = whole_number("hidden_features", hidden_features)
         core = Recurrence(hidden_features, hidden_features, num_layers, cell)
         symbols = SymbolConditional(num_symbols)
         # Two places have every weight that more of them have.
@@ -70,8 +72,7 @@ class SequenceAR(StepwiseNetwork):
         self._resize(length)
 
     def _resize(self, length: int) -> None:
-        if length < 1:
-            raise ValueError(f"`length` must be at least 1, got {length}")
+        length = whole_number("length", length)
         self.event_shape = Size((length,))
         self._buffers["order"] = torch.arange(length, device=self.example.device)
 

@@ -12,6 +12,8 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
+
 
 class CPD(nn.Module):
     """The law of a node given its parents: a module with parameters, whose call returns a distribution.
@@ -26,9 +28,8 @@ class CPD(nn.Module):
 
     def __init__(self, parent_states: Sequence[int | None], states: int | None) -> None:
         super().__init__()
-        if any(k is not None and k < 1 for k in (*parent_states, states)):
-            raise ValueError(f"numbers of states must be at least 1, got {list(parent_states)} and {states}")
-        self.parent_states, self.states = tuple(parent_states), states
+        self.parent_states = tuple(None if k is None else whole_number("parent_states", k) for k in parent_states)
+        self.states = None if states is None else whole_number("states", states)
 
     @property
     def num_parameters(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
+from pyro_gen._arguments import whole_number
 from pyro_gen.nn.cpds.base import DiscreteCPD
 
 TOLERANCE = 1e-5
@@ -58,6 +59,8 @@ class TabularCPD(DiscreteCPD):
             states: number of the node's own states.
             dtype: of the parameters.
         """
+        states = whole_number("states", states)
+        parent_states = [whole_number("parent_states", k) for k in parent_states]
         return cls(torch.full((*parent_states, states), 1 / states, dtype=dtype))
 
     @property
