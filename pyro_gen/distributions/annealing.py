@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen._arguments import whole_fields
+from pyro_gen._transforms import refusal, wrapped
 from pyro_gen.distributions.misuse import FirstOrder, refuse_callers, refuse_tracing
 from pyro_gen.distributions.partition import LogPartition, Partition, wants_gradient
 from pyro_gen.distributions.resampling import effective_size
@@ -86,7 +87,10 @@ class AIS(Partition):
             ValueError: ``base_rates`` has another size, or values that no mean of the units can have; or the
                 distribution is made anew at every step of HMC or NUTS (with sampled parameters, say), or the ELBO is
                 traced: both need a log Z that stays as it is.
+            NotImplementedError: the parameters are those of a transform of torch.func.
         """
+        if wrapped(distribution.parameters):
+            raise refusal("AIS", "it runs once for the numbers themselves", "use Exact(), or one model after the other")
         visible = distribution.event_shape[-1]
         if self.base_rates is not None and self.base_rates.shape[-1:] != (visible,):
             raise ValueError(f"`base_rates` must have shape (..., {visible}), got {tuple(self.base_rates.shape)}")

@@ -16,6 +16,7 @@ import torch
 from torch import Size, Tensor
 
 from pyro_gen._arguments import whole_fields
+from pyro_gen._transforms import batched
 from pyro_gen.distributions.autoregressive import Autoregressive, Conditioner
 from pyro_gen.distributions.misuse import refuse_callers, refuse_tracing
 from pyro_gen.distributions.order_agnostic import AnyOrder
@@ -190,7 +191,8 @@ class Importance(Completion):
 
 def chosen(density: Autoregressive, evidence: Evidence) -> Completer:
     """An exact way: the order of generation where it serves, else enumeration."""
-    if comes_first(evidence.mask[..., density.conditioner.order]):
+    order = density.conditioner.order
+    if not batched([order]) and comes_first(evidence.mask[..., order]):  # vmap may hold other orders
         return _Walked(density, evidence, None, "prefix of the order")
     return Enumeration().bind(density, evidence)
 

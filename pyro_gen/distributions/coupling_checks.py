@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_gen._transforms import batched
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 
 
@@ -34,7 +35,7 @@ def check_parameters(coupling: Tensor, bias: Tensor, graph: CouplingGraph | None
 
 def check_matrix(coupling: Tensor) -> None:
     """Raise unless a matrix of couplings is symmetric with zero diagonal."""
-    if coupling.is_meta:
+    if coupling.is_meta or batched([coupling]):
         return
     if coupling.diagonal(dim1=-2, dim2=-1).any():
         raise ValueError(
@@ -51,7 +52,7 @@ def check_matrix(coupling: Tensor) -> None:
 def check_finite(**parameters: Tensor) -> None:
     """Raise, naming the parameter, where one holds NaN or infinite numbers: chains would not notice."""
     for name, x in parameters.items():
-        if not x.is_meta and not x.isfinite().all():
+        if not x.is_meta and not batched([x]) and not x.isfinite().all():
             raise ValueError(f"`{name}` must be finite, got NaN or infinite entries")
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, LogPartition, Partition
 from pyro_gen.kernels import draw_seed
@@ -165,6 +166,8 @@ class EnergyDistribution(Expandable):
 
     def remember(self, key: object, compute: Callable[[], T]) -> T:
         """The result of ``compute`` for the parameters' present values, shared by all expansions of this object."""
+        if wrapped(self.parameters):
+            return compute()
         kept_key, values, result = self._memo[0] if self._memo else (None, (), None)
         same = kept_key is key and all(torch.equal(p, x) for p, x in zip(self.parameters, values, strict=True))
         if not same or any(p.is_meta for p in self.parameters):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_gen._transforms import batched, refusal
 from pyro_gen.distributions.units import GaussianUnits, Units
 from pyro_gen.distributions.units.special import HALF_LOG_TAU
 
@@ -29,6 +30,7 @@ def check_normalisable(weight: Tensor, visible: Units, hidden: Units) -> None:
 
     Raises:
         ValueError: neither holds.
+        NotImplementedError: vmap holds the weights, and nothing can be decided for one of them.
 
     References:
         Murty and Kabadi (1987), Some NP-complete problems in quadratic and nonlinear programming (copositivity).
@@ -36,6 +38,9 @@ def check_normalisable(weight: Tensor, visible: Units, hidden: Units) -> None:
     up, down = visible.precision(weight[..., 0]), hidden.precision(weight[..., 0, :])
     if up is None or down is None or weight.is_meta:
         return
+    if batched([weight]):
+        names = f"RBM of {type(visible).__name__} and {type(hidden).__name__}"
+        raise refusal(names, "whether log Z is finite depends on the numbers", "ask one after the other", "vmap")
     scaled = weight.detach() * up.detach().rsqrt().unsqueeze(-1) * down.detach().rsqrt().unsqueeze(-2)
     fine = _positive_definite(_complement(scaled))
     if not fine.all() and (visible.half_line or hidden.half_line):

@@ -24,7 +24,7 @@ from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, poi
 from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
 from pyro_gen.distributions.bayesian_network.xmlbif import read_xmlbif, write_xmlbif
 from pyro_gen.models.network_learning import NetworkLearning
-from pyro_gen.models.network_parts import column, discrete_part, each_tensor, fitting, gaussian, structure_of
+from pyro_gen.models.network_parts import column, discrete_part, fitting, gaussian, steady_tensors, structure_of
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
 Data = Mapping[str, Tensor | None]
@@ -335,20 +335,21 @@ class BayesianNetwork(NetworkLearning):
 
     def _discrete(self) -> distributions.BayesianNetwork:
         """The law of the discrete nodes."""
-        cpds = {node: self.cpd(node) for node in self.structure.nodes}
-        tables = {node: cpd.table() for node, cpd in cpds.items() if isinstance(cpd, DiscreteCPD)}
+        cpds = ((node, self.cpd(node)) for node in self.structure.nodes)
+        tables = {node: cpd.table() for node, cpd in cpds if isinstance(cpd, DiscreteCPD)}
         flat = flatten(self.structure, tables)
         return distributions.BayesianNetwork(self.structure, flat, max_cells=self.max_cells, validate_args=False)
 
     def _read_off(self) -> Any:
-        """The joint law in evaluation mode, without gradients, kept until a parameter or a statistic changes."""
-        with torch.no_grad():
-            own = list(each_tensor(self))
+        """The joint law in evaluation mode, without gradients, kept until it changes; drawn weights are never kept."""
+        with torch.no_grad(), evaluating(self):
+            own = steady_tensors(self)
+            if own is None:
+                return self()
             now = [(x.data_ptr(), x._version) for x in own]
             if self._known is None or self._known[0] != now:
                 held = [x.detach() for x in own]  # so that no other tensor takes one of these addresses
-                with evaluating(self):
-                    self._known = now, held, self()
+                self._known = now, held, self()
             return self._known[2]
 
     def _tables(self) -> Tensor:

@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import check_rows, rows_plate
@@ -42,6 +43,11 @@ class _LayeredRBM(RBM):
     def natural(self) -> Gradients:
         """Weight and biases of the energy without offsets."""
         return super().natural if self.centring else (self._couplings, self.vbias, self.hbias)
+
+    def _evaluated(self) -> distributions.RBM:
+        """The distribution of this moment: its couplings are computed, so the biases are not to change without them."""
+        weight, vbias, hbias = self.natural
+        return distributions.RBM(weight, vbias.clone(), hbias.clone(), num_steps=self.num_steps, **self.units)
 
     def learned(self, gradients: Gradients) -> Gradients:
         """What an update makes of the gradients: nothing learns of couplings that do not exist."""

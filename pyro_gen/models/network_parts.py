@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import networkx as nx
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_gen._transforms import wrapped
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network import GaussianNode
 from pyro_gen.distributions.bayesian_network import structure as structures
@@ -53,7 +55,8 @@ def gaussian(skeleton: NetworkStructure, node: str, cpd: CPD) -> GaussianNode:
         raise NotImplementedError(f"exact inference knows Gaussian real nodes only, {node!r} has {type(cpd).__name__}")
     pairs = list(zip(skeleton.parents[node], cpd.parent_states, strict=True))
     discrete, real = (tuple(p for p, k in pairs if (k is None) == flag) for flag in (False, True))
-    return GaussianNode(discrete, real, cpd.bias, cpd.weight, cpd.log_scale)
+    parameters = (x.clone() for x in (cpd.bias, cpd.weight, cpd.log_scale))  # of this moment, as the tables are
+    return GaussianNode(discrete, real, *parameters)
 
 
 def column(skeleton: NetworkStructure, states: Mapping[str, Sequence[str]], node: str, value: Tensor) -> Tensor:
@@ -128,17 +131,28 @@ def _table(structure: NetworkStructure, node: str, table: Tensor) -> TabularCPD:
         raise ValueError(f"the table of node {node!r} does not fit: {error}") from error
 
 
-def each_tensor(module: nn.Module) -> Iterator[Tensor]:
-    """Parameters and buffers of a module, shared ones twice: ``parameters()`` would take longer than a query.
+def steady_tensors(module: nn.Module) -> list[Tensor] | None:
+    """Parameters and buffers, by whose versions a reading can be kept; those that are shared twice.
 
     Args:
         module: of CPDs.
+
+    Returns:
+        The tensors; None where Pyro or a transform of torch.func gives them, others at each look.
     """
-    yield from (x for x in module._parameters.values() if x is not None)
-    yield from (x for x in module._buffers.values() if x is not None)
+    tensors = list(_each_tensor(module))
+    steady = [x for x in tensors if x is not None]
+    return None if len(steady) < len(tensors) or wrapped(steady) else steady
+
+
+def _each_tensor(module: nn.Module) -> Iterator[Tensor | None]:
+    """What ``parameters()`` takes longer for than a query; None for weights that Pyro gives."""
+    if isinstance(module, PyroModule):
+        yield None
+    yield from (x for table in (module._parameters, module._buffers) for x in table.values() if x is not None)
     for part in module._modules.values():
         if part is not None:
-            yield from each_tensor(part)
+            yield from _each_tensor(part)
 
 
-__all__ = ["column", "discrete_part", "each_tensor", "fitting", "gaussian", "structure_of"]
+__all__ = ["column", "discrete_part", "fitting", "gaussian", "steady_tensors", "structure_of"]

@@ -40,6 +40,7 @@ class RowCoder(LatentModel):
 
     encoder: nn.Module
     decoder: nn.Module
+    like: Tensor
 
     def __init__(
         self,
@@ -60,12 +61,13 @@ class RowCoder(LatentModel):
         super().__init__(event.numel(), size, prior)
         self.event_shape, self.latent, self.latent_law = event, latent, latent_law
         self.likelihood = likelihood
+        self.register_buffer("like", torch.empty(0), persistent=False)
         self._check_likelihood()
 
     @property
     def example(self) -> Tensor:
         """Any of the weights: their dtype, and where they are."""
-        return next(self.parameters(), torch.empty(0))
+        return next(self.parameters(), self.like)  # weights with priors are no parameters
 
     @property
     def conditional(self) -> Conditional:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
+from pyro_gen._transforms import batched, plain, refusal
 from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.misuse import refuse_misuse
@@ -113,11 +114,25 @@ class BoltzmannMachine(ChainModule):
 
     @property
     def graph(self) -> CouplingGraph:
-        """The pairs of ``edges``, with their colouring."""
+        """The pairs of ``edges``, with their colouring.
+
+        Raises:
+            NotImplementedError: vmap holds other edges than the module's own.
+        """
+        if batched([self.edges]):
+            return self._same_graph()
         if self._graph.edges.device != self.edges.device:
             self._graph = self._graph.to(self.edges.device)
         if not torch.equal(self._graph.edges, self.edges):  # a state of other edges was loaded
             self._graph = CouplingGraph(self._graph.num_units, self.edges)
+        return self._graph
+
+    def _same_graph(self) -> CouplingGraph:
+        """The module's own graph, where all the graphs that vmap goes over are this one."""
+        edges = self._graph.edges.flatten()
+        stacked = plain(self.edges).reshape(-1, len(edges))
+        if not torch.equal(stacked, edges.expand_as(stacked)):
+            raise refusal("BoltzmannMachine", "its `edges` differ", "stack machines of the same edges", "vmap")
         return self._graph
 
     def forward(self) -> distributions.BoltzmannMachine:

@@ -14,6 +14,7 @@ from pyro_gen.distributions.negative_phase import NegativePhase, State
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.kernels import draw_seed
 from pyro_gen.nn.learning import FROZEN_AFTER, check_chains, check_evaluation, warn_if_frozen
+from pyro_gen.nn.transforms import refuse_transforms
 
 
 class PhaseModule(nn.Module):
@@ -51,8 +52,11 @@ class PhaseModule(nn.Module):
 
         Raises:
             ValueError: ``evaluation`` is a negative phase.
+            NotImplementedError: a transform of torch.func is at work, and the chains cannot advance.
         """
         learning = self.training and torch.is_grad_enabled()
+        if learning and isinstance(self.negative_phase, NegativePhase):
+            refuse_transforms(self)
         return self.negative_phase if learning else check_evaluation(self.evaluation)
 
     @property

@@ -104,8 +104,10 @@ class ConditionalRBM(PhaseModule):
                 f"`network` must give shape (..., {sum(sizes)}) for its context, got {tuple(biases.shape)}"
             )
         visible, hidden = biases.split(sizes, -1)
-        result = distributions.RBM(self.weight, self.vbias + visible, self.hbias + hidden, num_steps=self.num_steps)
         partition = self.partition
+        learning = isinstance(partition, NegativePhase)
+        weight = self.weight if learning else self.weight.clone()  # of this moment, as the biases are
+        result = distributions.RBM(weight, self.vbias + visible, self.hbias + hidden, num_steps=self.num_steps)
         partition = self._snapshot(partition, result, index) if isinstance(partition, NegativePhase) else partition
         result.partition = None if partition is None else partition.bind(result)
         return result

@@ -13,6 +13,7 @@ from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
+from pyro_gen.nn.centred import CentredRBM
 from pyro_gen.nn.learning import BERNOULLI, check_evaluation, check_states
 from pyro_gen.nn.rbm_learning import LearningRBM
 
@@ -174,12 +175,19 @@ class RBM(LearningRBM):
         partition = self.partition
         if isinstance(partition, NegativePhase):
             return self.learning()
-        result = distributions.RBM(*self.natural, num_steps=self.num_steps, **self.units)
+        result = self._evaluated()
         if self._parameters.keys() >= {"weight", "vbias", "hbias"}:
             result.share(self._memo)  # one run of AIS for each version of the weights
         partition = with_base_rates(partition, self.base_rates, self.base_variances)
         result.partition = None if partition is None else partition.bind(result)
         return result
+
+    def _evaluated(self) -> distributions.RBM:
+        """The distribution that holds the weights themselves."""
+        if not self.centring:
+            return distributions.RBM(*self.natural, num_steps=self.num_steps, **self.units)
+        centred = self.vbias, self.hbias, self.visible_offset, self.hidden_offset
+        return CentredRBM(self.weight, centred, num_steps=self.num_steps, **self.units)
 
     @torch.no_grad()
     def reconstruction_error(self, v: Tensor) -> Tensor:

@@ -17,8 +17,10 @@ from pyro_gen.distributions.negative_phase import NegativePhase
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.base import UnitTypes
+from pyro_gen.nn.centred import plain_biases
 from pyro_gen.nn.chains import ChainModule
 from pyro_gen.nn.learning import FROZEN_AFTER, Gradients, Watched, check_weights
+from pyro_gen.nn.transforms import swapped
 
 OFFSETS_EVERY = 10
 """Updates between two of the offsets, each of which costs a product with the weights."""
@@ -96,7 +98,7 @@ class LearningRBM(ChainModule):
         if not self.centring:
             return self.weight, self.vbias, self.hbias
         weight = self._couplings
-        return weight, self.vbias - weight @ self.hidden_offset, self.hbias - self.visible_offset @ weight
+        return weight, *plain_biases(weight, self.vbias, self.hbias, self.visible_offset, self.hidden_offset)
 
     @property
     def _couplings(self) -> Tensor:
@@ -128,7 +130,8 @@ class LearningRBM(ChainModule):
         """Move the offsets, and the biases with them, so that the machine stays the same."""
         self.vbias.addmv_(self._couplings, hidden - self.hidden_offset)
         self.hbias.addmv_(self._couplings.mT, visible - self.visible_offset)
-        self.visible_offset, self.hidden_offset = visible, hidden
+        self.visible_offset.copy_(visible)
+        self.hidden_offset.copy_(hidden)
 
     def _plain(self) -> distributions.RBM:
         """The distribution without a way to know log Z."""
@@ -201,6 +204,8 @@ class LearningRBM(ChainModule):
             Gradients of the parameters.
         """
         offsets = (self.visible_offset, self.hidden_offset) if self.centring else None
+        if self._fresh and offsets is not None:  # the start at the first rows moves them in place
+            offsets = offsets[0].clone(), offsets[1].clone()
         self._note(gradients)
         if offsets is None:
             return gradients
@@ -221,7 +226,7 @@ class LearningRBM(ChainModule):
             self._set_offsets(mean, self.hidden_offset)
             return
         self.base_rates = (mean.clamp(0, 1) * FIRST_ROWS + 1) / (FIRST_ROWS + 2)
-        self.visible_offset = self.base_rates.clone()
+        self.visible_offset.copy_(self.base_rates)
         self.vbias.data.copy_(self.base_rates.logit())  # a penalty may have kept the old ones for its own gradient
         self.chains = torch.bernoulli(self.base_rates.expand_as(self.chains))
         self._start_phase()
@@ -261,9 +266,10 @@ class LearningRBM(ChainModule):
         phase = cast(NegativePhase, self.negative_phase)
         self._before = before
         update = step // phase.num_steps
-        if step == 0 and self.centring and not self.vbias.any():
+        moves = self.centring and not swapped(self)  # the module's own biases follow its offsets, not those of others
+        if step == 0 and moves and not self.vbias.any():
             self._fresh = True
-        if self.centring and update % OFFSETS_EVERY == 0:
+        if moves and update % OFFSETS_EVERY == 0:
             self._move_offsets(phase, max(LEAST_SHARE, OFFSETS_SHARE / (1 + update / SETTLING)))
         if update % FROZEN_AFTER == 0:
             check_weights(self.weight)

@@ -71,7 +71,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], Tensor]] = {
     "labels of several kinds": ({"likelihood": CategoricalConditional((3, 4, 3, 5, 3))}, LABELS),
     "Gaussian": ({"likelihood": GaussianConditional()}, NUMBERS),
     "levels": ({"likelihood": DiscretizedLogisticConditional(3, 2)}, LABELS.float()),
-    "MADE": ({"likelihood": nn.MADE(6, [5], context=3)}, DATA),
+    "MADE": ({"likelihood": nn.MADE(6, [6], context=3)}, DATA),
     "NADE": ({"likelihood": nn.NADE(6, 5, context=3)}, DATA),
     "PixelCNN": ({"likelihood": nn.PixelCNN((2, 3), 4, 2, 3, 3, True, 3)}, DATA.unflatten(-1, (2, 3))),
     "images": ({"network": "convolutional"}, IMAGES),
@@ -306,7 +306,7 @@ def test_bad_input_is_named() -> None:
         "a sum over latent dimensions, got 1.0 under VampPrior": lambda: models.VAE(
             6, 2, 10, prior=nn.VampPrior(2, 6), free_bits=1.0
         ),
-        "with a context": lambda: models.VAE(6, 2, 10, likelihood=nn.MADE(6, [4])),
+        "with a context": lambda: models.VAE(6, 2, 10, likelihood=nn.MADE(6, [5])),
         "`likelihood` must be a law": lambda: models.VAE(6, 2, 10, likelihood="bernoulli"),  # type: ignore[arg-type]
         "unless `latent_law` is Gaussian": lambda: models.VAE(
             6, 2, 10, latent_law=BernoulliConditional(), prior=nn.VampPrior(2, 6)

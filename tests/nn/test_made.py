@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_gen import nn
 from pyro_gen.distributions import CategoricalConditional, GaussianConditional
+from pyro_gen.nn.autoregressive.made import features_unseen
 
 
 def random(made: nn.MADE) -> nn.MADE:
@@ -22,6 +23,10 @@ def random(made: nn.MADE) -> nn.MADE:
     return made
 
 
+narrow = pytest.mark.filterwarnings("ignore:`hidden_features`:UserWarning")
+
+
+@narrow
 @pytest.mark.parametrize(
     ("hidden", "degrees"),
     [
@@ -44,10 +49,48 @@ def test_units_of_degree_zero_see_the_context_and_are_there_only_with_one() -> N
         assert min(nn.MADE(3, [3, 3]).resample(seed).degrees[0]) >= 1
 
 
+@narrow
 def test_no_hidden_unit_of_random_masks_sees_nothing() -> None:
     for seed in range(20):
         made = nn.MADE(6, [3, 4, 5]).resample(seed)
         assert all(mask.any(0).all() for mask in made.masks()[:-1])
+
+
+@narrow
+@pytest.mark.parametrize("seed", [None, 0, 1])
+@pytest.mark.parametrize("context", [0, 2])
+@pytest.mark.parametrize("hidden", [[1], [2], [5], [6], [3, 5], [6, 2], [2, 7, 3], [6, 6, 6]])
+def test_features_unseen_are_those_that_no_path_of_the_masks_leads_from(
+    hidden: list[int], context: int, seed: int | None
+) -> None:
+    made = nn.MADE(6, hidden, context).resample(seed)
+    paths = made.masks()[0].double()
+    for mask in made.masks()[1:]:
+        paths = paths @ mask.double()
+    expected = [int((paths[:place, place] == 0).sum()) for place in range(6)]
+    assert features_unseen(6, made.degrees) == expected
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize(("features", "context"), [(1, 0), (2, 0), (2, 3), (7, 0), (7, 2), (40, 0), (40, 1)])
+def test_the_narrowest_layers_that_see_everything_do_not_warn(features: int, context: int, layers: int) -> None:
+    width = max(features - (0 if context else 1), 1)
+    nn.MADE(features, [width] * layers, context)  # warnings are errors here
+    if width > 1 and features > 2:
+        with pytest.warns(UserWarning, match=rf"are too narrow .*; layers of at least {width} units"):
+            nn.MADE(features, [width] * (layers - 1) + [width - 1], context)
+
+
+def test_the_warning_counts_what_is_not_seen_and_direct_weights_see_all() -> None:
+    with pytest.warns(UserWarning, match=r"2 of the laws do not .*, that at place 1 on 0 of 1; layers of at least 4"):
+        made = nn.MADE(5, [2], activation=torch.tanh)
+    x = torch.rand(1, 5)
+    depends = torch.autograd.functional.jacobian(lambda value: made.parameters_of(value, None), x)
+    assert torch.as_tensor(depends)[0, :, 0, 0].ne(0).sum(1).tolist() == [0, 0, 2, 2, 4]
+    nn.MADE(5, [2], skip=True)
+    nn.MADE(5, [])
+    with pytest.warns(UserWarning, match="too narrow for 500 features"):
+        nn.MADE.from_data(torch.zeros(3, 500), [100])
 
 
 @pytest.mark.parametrize("activation", [torch.relu, torch.tanh])

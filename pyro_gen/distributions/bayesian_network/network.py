@@ -11,6 +11,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._transforms import batched, refusal
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.bayesian_network.case import Case, stack
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
@@ -451,6 +452,9 @@ class BayesianNetwork(Expandable):
         self, query: Callable[[Engine, Case], Any], evidence: Evidence | Tensor | None, merge: bool = True
     ) -> Any:
         """The answers for each set of tables, stacked; ``merge`` does equal rows but once."""
+        if batched([self.tables]):
+            instead = "give a distribution a batch of `tables`, or ask one network after the other"
+            raise refusal("exact inference in a BayesianNetwork", "its way depends on the numbers", instead, "vmap")
         observed = parse(self.structure, evidence, self.tables)
         kept, inverse = distinct(observed) if merge else (observed, None)
         rows = split(kept, self.structure.cardinalities, self.tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import replace
 from typing import ClassVar, Self
 
@@ -18,13 +18,14 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import Expected, check_agrees, check_point
 from pyro_gen._registration import register
+from pyro_gen._transforms import batched
 from pyro_gen.models.em import EMResult
 from pyro_gen.models.linear_gaussian.em import Point, fit
 from pyro_gen.models.linear_gaussian.posterior import Posterior, posterior
 from pyro_gen.models.rows import Rows, check_like, check_varied, make_rows
 
 
-class LinearGaussian(nn.Module, ABC):
+class LinearGaussian(nn.Module):
     r"""Rows that are linear in standard normal latent variables, and noise; base of the families.
 
     .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \Psi), \qquad x \sim N(\mu, W W^T + \Psi)
@@ -134,9 +135,10 @@ class LinearGaussian(nn.Module, ABC):
         Returns:
             A normal law of low rank, of event shape (features,).
         """
+        loc = self.loc.clone()  # all of this moment, as what torch derives from the scale is
         if not self.latent:
-            return dist.Normal(self.loc, self.scale).to_event(1)
-        return dist.LowRankMultivariateNormal(self.loc, self.weight, self.scale.square())
+            return dist.Normal(loc, self.scale).to_event(1)
+        return dist.LowRankMultivariateNormal(loc, self.weight.clone(), self.scale.square())
 
     # ---- parameters
 
@@ -269,7 +271,9 @@ class LinearGaussian(nn.Module, ABC):
         found = self._posterior(x, mask)
         if not self.latent:
             return dist.Normal(found.mean, 1.0).to_event(1)
-        return dist.MultivariateNormal(found.mean, precision_matrix=found.factor @ found.factor.mT)
+        checked = False if batched([found.factor]) else None  # torch's check looks at the numbers, which vmap hides
+        precision = found.factor @ found.factor.mT
+        return dist.MultivariateNormal(found.mean, precision_matrix=precision, validate_args=checked)
 
     def decode(self, z: Tensor) -> TorchDistribution:
         """The law of a row given its latent variables.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -36,7 +36,7 @@ SPREAD = 0.05
 """Initial standard deviation of the guide, in its unconstrained coordinates."""
 
 
-class Mixture(Readings, nn.Module, ABC):
+class Mixture(Readings, nn.Module):
     r"""A mixture of rows, :math:`p(x) = \sum_k \pi_k\, p(x | \theta_k)`, with priors; base of the families.
 
     ``model`` enumerates the components z of the rows (``SVI`` with ``TraceEnum_ELBO``, NUTS, ``infer_discrete``);

@@ -12,6 +12,7 @@ from torch.distributions import biject_to, constraints
 from torch.distributions.transforms import AffineTransform, ComposeTransform, Transform
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._transforms import batched
 from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart
 from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
 from pyro_gen.models.mixture.em import Objective
@@ -299,6 +300,8 @@ class GaussianMixture(Mixture):
     def _factor(self, values: Parameters) -> Tensor:
         if "covariances" in values:
             factor, singular = torch.linalg.cholesky_ex(values["covariances"])
+            if batched([singular]):  # nothing can be raised for one of them
+                return torch.where(singular[..., None, None] > 0, torch.nan, factor)
             if singular.any():
                 raise ValueError("`covariances` must be positive definite, got singular ones")
             return factor

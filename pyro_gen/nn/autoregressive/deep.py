@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from pyro_gen.nn.autoregressive.base import (
     checked_order,
 )
 from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
-from pyro_gen.nn.autoregressive.snapshot import snapshot
+from pyro_gen.nn.autoregressive.snapshot import snapshot, twin
 
 BLOCK = 2**22
 """Hidden activations that are held at once."""
@@ -131,7 +130,7 @@ class DeepNADE(AutoregressiveNetwork):
         Args:
             orders: permutations, (features,) or (rows, features); not checked.
         """
-        new = copy.copy(self)
+        new = twin(self)
         new._buffers = self._buffers | {"order": orders}  # weights stay where they are: one dictionary for both
         return new
 

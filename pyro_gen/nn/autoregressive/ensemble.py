@@ -9,6 +9,7 @@ from torch import Size, Tensor, nn
 
 from pyro_gen import distributions
 from pyro_gen.nn.autoregressive.base import AutoregressiveNetwork
+from pyro_gen.nn.autoregressive.snapshot import separated
 
 
 class AutoregressiveEnsemble(nn.Module):
@@ -46,7 +47,7 @@ class AutoregressiveEnsemble(nn.Module):
                 "`members` must have the same events and contexts, got event shapes, numbers of values and widths of "
                 f"the context {kinds}"
             )
-        self.members = nn.ModuleList(members)
+        self.members = nn.ModuleList(separated(members))
         self.learn_weights = learn_weights
         logits = torch.zeros(len(members), dtype=members[0].example.dtype, device=members[0].example.device)
         if learn_weights:

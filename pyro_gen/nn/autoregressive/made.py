@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-from bisect import bisect_right
+import warnings
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number
+from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
+from pyro_gen.nn.autoregressive.snapshot import twin
 
 Degrees = tuple[tuple[int, ...], ...]
 
@@ -37,6 +39,31 @@ def random_degrees(features: int, hidden_features: Sequence[int], lowest: int, s
         layers.append(tuple(drawn.tolist()))
         lowest = min(layers[-1])
     return tuple(layers)
+
+
+def features_unseen(features: int, degrees: Degrees) -> list[int]:
+    """To how many of the features before it the law at each place has no path through the hidden layers.
+
+    A path from feature i (numbered from 1) goes through degrees that never fall, i or more, to laws of a place (from 0)
+    of at least its last degree: the lowest degree possible in each layer reaches the most laws.
+
+    Args:
+        features: number of features D.
+        degrees: of the units of each hidden layer.
+
+    Returns:
+        Numbers of features, one for each place.
+    """
+    layers = [sorted(set(layer)) for layer in degrees]
+    change = [0] * (features + 1)
+    for feature in range(1, features):
+        reached = feature
+        for layer in layers:
+            place = bisect_left(layer, reached)
+            reached = layer[place] if place < len(layer) else features
+        change[feature] += 1
+        change[reached] -= 1
+    return list(accumulate(change[:features]))
 
 
 class Masks(NamedTuple):
@@ -80,7 +107,9 @@ class MADE(AutoregressiveNetwork):
 
     with features numbered from 1 in the order of generation, their number being their degree, and f_k the parameters of
     the k-th law. One pass gives all laws; generation computes each hidden unit once, when the last feature that it
-    sees is known. Degrees are spread evenly, whether there are more hidden units than features or fewer.
+    sees is known. Degrees are spread evenly, whether there are more hidden units than features or fewer: a law sees all
+    features before it through layers of D - 1 units or more (with a context D), and through direct weights. Where some
+    law does not, a warning says so.
 
     Args:
         features: number of features D, or the shape of an event.
@@ -130,6 +159,22 @@ class MADE(AutoregressiveNetwork):
         self.direct = nn.Parameter(torch.zeros(inputs, outputs)) if skip or not self.hidden_features else None
         self.hidden_from_context = nn.Linear(context, sizes[1], bias=False) if context and len(sizes) > 1 else None
         self.reset_parameters()
+        if self.direct is None:
+            self._warn_if_narrow()
+
+    def _warn_if_narrow(self) -> None:
+        """Warn where laws see less than the features before them."""
+        unseen = features_unseen(self.features, self.degrees)
+        if not any(unseen):
+            return
+        worst = max(range(self.features), key=unseen.__getitem__)
+        warnings.warn(
+            f"`hidden_features` {list(self.hidden_features)} are too narrow for {self.features} features: "
+            f"{sum(map(bool, unseen))} of the laws do not depend on all features before them, that at place {worst} on "
+            f"{worst - unseen[worst]} of {worst}; layers of at least {self.features - self.lowest} units, or "
+            "`skip=True`, let every law see them all",
+            stacklevel=3,
+        )
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -182,7 +227,7 @@ class MADE(AutoregressiveNetwork):
             >>> other.output is made.output, other.degrees == made.degrees
             (True, False)
         """
-        return copy.copy(self).resample(seed)
+        return twin(self).resample(seed)
 
     def get_extra_state(self) -> Tensor:
         """The degrees, for the state dict."""
@@ -201,6 +246,15 @@ class MADE(AutoregressiveNetwork):
             )
         parts = iter(degrees)
         self.degrees = tuple(tuple(next(parts) for _ in range(width)) for width in self.hidden_features)
+
+    def forward(self, context: Tensor | None = None) -> Autoregressive:
+        """The density over the weights' present values, under the present masks.
+
+        Args:
+            context: (..., context) where the network takes one; its batch shape is that of the density.
+        """
+        self.masks()  # made once for all densities, which keep views of this module
+        return super().forward(context)
 
     def masks(self) -> list[Tensor]:
         """Which weights there are, of each hidden layer and of the laws, (inputs, outputs); none without hidden layer.
@@ -307,4 +361,4 @@ def _cumulated(degrees: Sequence[int], features: int) -> list[int]:
     return [bisect_right(ascending, position) for position in range(features)]
 
 
-__all__ = ["MADE", "even_degrees", "random_degrees"]
+__all__ = ["MADE", "even_degrees", "features_unseen", "random_degrees"]

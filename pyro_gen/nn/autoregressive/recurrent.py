@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._transforms import batched
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 
@@ -62,11 +63,40 @@ class Recurrence(Core):
     def _run(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         if not len(inputs):  # torch's cells refuse to run on no rows
             return inputs.new_zeros(*inputs.shape[:-1], self.cells.hidden_size), state
+        if batched([inputs]) or batched(getattr(self.cells, name) for name in self.cells._flat_weights_names):
+            return self._stepwise(inputs, state)
         if isinstance(self.cells, nn.GRU):
             outputs, hidden = self.cells(inputs, state[0])
             return outputs, [hidden]
         outputs, last = self.cells(inputs, tuple(state))
         return outputs, list(last)
+
+    def _stepwise(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """The equations of the cells as torch documents them: its own ops have no rule for vmap."""
+        last: list[list[Tensor]] = []
+        for layer in range(self.cells.num_layers):
+            names = (f"{kind}_l{layer}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            into, over, bias, hidden_bias = (getattr(self.cells, name) for name in names)
+            cell = [part[layer] for part in state]
+            outputs = []
+            for driven in (inputs @ into.mT + bias).unbind(1):
+                cell = self._cell(driven, cell[0] @ over.mT + hidden_bias, cell)
+                outputs.append(cell[0])
+            inputs = torch.stack(outputs, 1)
+            last.append(cell)
+        return inputs, [torch.stack(parts) for parts in zip(*last, strict=True)]
+
+    def _cell(self, driven: Tensor, kept: Tensor, state: State) -> State:
+        """One step of a layer from what its input and its own last output give."""
+        if isinstance(self.cells, nn.GRU):
+            reset, update, new = driven.chunk(3, -1)
+            reset_kept, update_kept, new_kept = kept.chunk(3, -1)
+            share = (update + update_kept).sigmoid()
+            candidate = (new + (reset + reset_kept).sigmoid() * new_kept).tanh()
+            return [candidate + share * (state[0] - candidate)]
+        into, forget, new, out = (driven + kept).chunk(4, -1)
+        memory = forget.sigmoid() * state[1] + into.sigmoid() * new.tanh()
+        return [out.sigmoid() * memory.tanh(), memory]
 
 
 class Block(nn.Module):

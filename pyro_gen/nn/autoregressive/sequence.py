@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self
@@ -13,7 +12,7 @@ from torch import Size, Tensor, nn
 from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.strings import AutoregressiveStrings, SymbolConditional
 from pyro_gen.nn.autoregressive.recurrent import Recurrence, StepwiseNetwork
-from pyro_gen.nn.autoregressive.snapshot import snapshot
+from pyro_gen.nn.autoregressive.snapshot import snapshot, twin
 
 
 class SequenceAR(StepwiseNetwork):
@@ -85,7 +84,7 @@ class SequenceAR(StepwiseNetwork):
         Raises:
             ValueError: there is no place.
         """
-        view = copy.copy(self)
+        view = twin(self)
         view._buffers = dict(self._buffers)
         view._resize(length)
         return view

@@ -78,6 +78,7 @@ class NeuralCPD(DiscreteCPD):
         if network is None:
             network = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, states)).to(dtype)
         self.network = network
+        self.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)  # where all weights have priors
 
     def logits(self, *parents: Tensor) -> Tensor:
         """The network's output."""

@@ -1,0 +1,86 @@
+"""The distribution of a centred machine, whose plain biases follow its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_gen import distributions
+
+
+class CentredRBM(distributions.RBM):
+    r"""An RBM with the weights, biases and offsets of the centred energy, all of them kept as the tensors they are.
+
+    .. math:: a = \tilde a - W \lambda, \qquad b = \tilde b - W^\top \mu
+
+    The plain biases a and b are computed from them when they are asked for, once for each state of these tensors: a
+    change in place shows in all of them together.
+
+    Args:
+        weight: couplings W, (visible, hidden).
+        centred: visible and hidden bias of the centred energy, visible offset and hidden offset.
+        **settings: ``num_steps`` and the unit types.
+    """
+
+    def __init__(self, weight: Tensor, centred: tuple[Tensor, Tensor, Tensor, Tensor], **settings: Any) -> None:
+        self._centred = centred
+        self._watched = [x for x in (weight, *centred) if not x.is_inference()]  # those others cannot change
+        self._plain: tuple[object, tuple[Tensor, Tensor]] | None = None
+        self.weight = weight
+        super().__init__(weight, self.vbias, self.hbias, **settings)
+
+    @property
+    def vbias(self) -> Tensor:
+        """Plain visible bias, (visible,)."""
+        return self._biases()[0]
+
+    @vbias.setter
+    def vbias(self, value: Tensor) -> None:
+        """The constructor of the base class sets what is computed here."""
+
+    @property
+    def hbias(self) -> Tensor:
+        """Plain hidden bias, (hidden,)."""
+        return self._biases()[1]
+
+    @hbias.setter
+    def hbias(self, value: Tensor) -> None:
+        """The constructor of the base class sets what is computed here."""
+
+    @property
+    def natural(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight and biases as they stand in the energy."""
+        return self.weight, *self._biases()
+
+    def _biases(self) -> tuple[Tensor, Tensor]:
+        state = [x._version for x in self._watched]
+        state.append(torch.is_grad_enabled())
+        if self._plain is None or self._plain[0] != state:
+            self._plain = state, plain_biases(self.weight, *self._centred)
+        return self._plain[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles compute the plain biases for themselves."""
+        return super().__getstate__() | {"_plain": None}
+
+
+def plain_biases(
+    weight: Tensor, vbias: Tensor, hbias: Tensor, visible_offset: Tensor, hidden_offset: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Visible and hidden bias of the energy without offsets.
+
+    Args:
+        weight: (visible, hidden).
+        vbias: of the centred energy, (visible,).
+        hbias: of the centred energy, (hidden,).
+        visible_offset: (visible,).
+        hidden_offset: (hidden,).
+    """
+    visible = visible_offset.clone()  # the offsets may move in place before a gradient is asked for
+    hidden = hidden_offset.clone()
+    return vbias - weight @ hidden, hbias - visible @ weight
+
+
+__all__ = ["CentredRBM", "plain_biases"]
