@@ -25,7 +25,6 @@ modes:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -50,7 +49,7 @@ from benchmarks import (
     vae,
 )
 from benchmarks.timing import CLOCKS, Plan
-from pyro_gen._files import replacing
+from pyro_gen._files import json_text, replacing
 
 MODES = {
     "gibbs": cast(driver.Mode, gibbs),
@@ -127,7 +126,7 @@ def main(arguments: list[str]) -> int:
         return 1
     if options.json:
         with replacing(options.json) as part:
-            part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            part.write_text(json_text(report, indent=1) + "\n", encoding="utf-8")
     if options.plot:
         from pyro_gen.plotting import save
 

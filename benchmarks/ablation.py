@@ -11,7 +11,6 @@ processor's, on one thread, so that other work on the machine counts for little.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from torch import Tensor
 from benchmarks.machine import describe
 from benchmarks.peers import learnergy_model, rbms_model, rbms_module
 from pyro_gen import datasets, nn, plotting
+from pyro_gen._files import json_text
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import (
     AIS,
@@ -336,7 +336,7 @@ def paired(better: dict[str, Any], worse: dict[str, Any]) -> dict[str, float]:
 def write(report: dict[str, Any], file: Path | None) -> None:
     """What there is so far."""
     if file:
-        file.write_text(json.dumps(report, indent=1) + "\n")
+        file.write_text(json_text(report, indent=1) + "\n")
 
 
 def main(args: argparse.Namespace) -> None:

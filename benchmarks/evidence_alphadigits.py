@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 from benchmarks.machine import describe
 from examples.rbm_alphadigits import RECIPES, judge, train
 from pyro_gen import datasets
+from pyro_gen._files import json_text
 
 RESULTS = Path(__file__).parent / "results"
 LEDGER = RESULTS / "test_ledger.csv"
@@ -98,8 +98,8 @@ def main(args: argparse.Namespace) -> None:
     }
     some = "" if set(args.recipes) == set(RECIPES) else "_" + "_".join(args.recipes)
     file = RESULTS / f"alphadigits{some}_{args.split}.json"
-    file.write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(pairs), f"written to {file}")
+    file.write_text(json_text(report, indent=2) + "\n")
+    print(json_text(pairs), f"written to {file}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from benchmarks.evidence_alphadigits import LEDGER, RESULTS
 from benchmarks.machine import describe
 from examples.autoregressive import Recipe, load, log_likelihoods, train, unseen, views
 from pyro_gen import datasets
+from pyro_gen._files import json_text
 
 MEMBERS = 8
 
@@ -70,7 +71,7 @@ def read(file: Path) -> dict[str, Any]:
 def write(file: Path, report: dict[str, Any]) -> None:
     """Write JSON, its folder made where it is missing."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(report, indent=2) + "\n")
+    file.write_text(json_text(report, indent=2) + "\n")
 
 
 def search(data: datasets.BinaryDataset, file: Path, args: argparse.Namespace) -> None:
@@ -87,7 +88,7 @@ def search(data: datasets.BinaryDataset, file: Path, args: argparse.Namespace) -
             run = {"family": family, "settings": settings, "valid": best[0], "best epoch": best[1]}
             run |= {"epochs": len(history), "parameters": network.num_parameters}
             report["runs"].append(run | {"processor seconds": round(time.process_time() - tic, 1)})
-            print(json.dumps(report["runs"][-1]), flush=True)
+            print(json_text(report["runs"][-1]), flush=True)
             write(file, report)
 
 
@@ -156,11 +157,11 @@ def judge(data: datasets.BinaryDataset, file: Path, args: argparse.Namespace) ->
         figures = over_members(rows[name]) | summary(mixture(rows[name]), new)
         kept = {key: choice[key] for key in ("family", "settings", "parameters", "members")}
         report["families"][name] = kept | figures
-        print(name, json.dumps(figures), flush=True)
+        print(name, json_text(figures), flush=True)
     mixed = mixed_families(rows) if args.split == "valid" else valid["mixed"]
     nats = mixture([member for name in mixed for member in rows[name]])
     report |= {"mixed": mixed, "mixture of families": summary(nats, new)}
-    print(mixed, json.dumps(report["mixture of families"]), flush=True)
+    print(mixed, json_text(report["mixture of families"]), flush=True)
     write(file, report)
     return report
 

@@ -11,7 +11,6 @@ on the validation rows with the same key. Plain torch is `cpu`: float32 as in th
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import time
@@ -26,7 +25,7 @@ from scipy.stats import t as student
 from benchmarks.machine import describe
 from examples.rbm_alphadigits import Recipe, train
 from pyro_gen import datasets
-from pyro_gen._files import replacing
+from pyro_gen._files import json_text, replacing
 from pyro_gen.infer import log_likelihood
 
 RESULTS = Path(__file__).parent / "results"
@@ -70,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
         if len(differences) > 1:
             report[f"{args.fast} less {args.against}, nats"] = interval(differences)
         with replacing(file) as part:
-            part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            part.write_text(json_text(report, indent=1) + "\n", encoding="utf-8")
     print(report[f"{args.fast} less {args.against}, nats"], f"written to {file}")
 
 

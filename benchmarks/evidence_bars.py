@@ -9,7 +9,6 @@ The same recipe over twice as many updates shows whether learning decays.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from benchmarks.machine import describe
 from pyro_gen import datasets, nn
+from pyro_gen._files import json_text
 from pyro_gen.infer import Exact, NegativePhase, PersistentChains, TemperedChains, contrastive_gradient
 
 HIDDEN = {3: 12, 4: 16}
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
                 print(f"{size}x{size} {name:10}{updates:8} gaps", " ".join(f"{gap:.4f}" for gap in gaps), flush=True)
                 report[f"{size}x{size}, {name}, {updates} updates"] = runs
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        args.json.write_text(json_text(report, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:

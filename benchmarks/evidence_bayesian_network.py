@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.bayesian_network_peers import NETWORKS, Agrum, bif_file
 from benchmarks.machine import describe
 from pyro_gen import models
-from pyro_gen._files import replacing
+from pyro_gen._files import json_text, replacing
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network.structure import Query
 from pyro_gen.testing import seeded
@@ -116,7 +116,7 @@ def of_files(count: int) -> dict[str, Any]:
         network = models.BayesianNetwork.from_bif(bif_file(name))._read_off()
         result[name] = compare(network, count, 0)
         result[name]["as pyAgrum reads the file"] = by_its_own_reading(name, network, count)
-        print(name, json.dumps(result[name]["largest difference"]), flush=True)
+        print(name, json_text(result[name]["largest difference"]), flush=True)
     return result
 
 
@@ -149,7 +149,7 @@ def of_random(seeds: int, count: int) -> dict[str, Any]:
         network = random_network(nodes, 3, window, (2, 3, 4), 0.4 * (seed % 2), seed)
         found = compare(network, count, seed)["largest difference"]
         worst = {name: max(worst.get(name, 0.0), value) for name, value in found.items()}
-    print(f"{seeds} random networks", json.dumps(worst), flush=True)
+    print(f"{seeds} random networks", json_text(worst), flush=True)
     return {"networks": seeds, "evidence sets each": count, "largest difference": worst}
 
 
@@ -160,7 +160,7 @@ def of_large(count: int) -> dict[str, Any]:
         network = random_network(**settings, zeros=0.2, seed=7)
         plan, seconds = timed(network.structure.plan, Query(frozenset(), frozenset(range(len(network.nodes)))))
         result[name] = {"largest clique": plan.largest, "seconds to plan": seconds, **compare(network, count, 0)}
-        print(name, json.dumps(result[name]), flush=True)
+        print(name, json_text(result[name]), flush=True)
     return result
 
 
@@ -209,7 +209,7 @@ def of_queries(count: int) -> dict[str, Any]:
             ),
             "all marginals": of_kind(name, sets, lambda model, e, _: model.marginals(e), Agrum.marginals),
         }
-        print(name, json.dumps(result[name]), flush=True)
+        print(name, json_text(result[name]), flush=True)
     return result
 
 
@@ -287,8 +287,8 @@ def main(args: argparse.Namespace) -> None:
         report[part] = about | {"command": f"python -m benchmarks.evidence_bayesian_network {part}"}
         report[part] |= {"threads": 1, "minutes": seconds / 60, "result": result}
         with replacing(file) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        print(part, json.dumps(result, indent=1), f"{seconds:.0f} s", flush=True)
+            temporary.write_text(json_text(report, indent=1) + "\n", encoding="utf-8")
+        print(part, json_text(result, indent=1), f"{seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ stripes are read from `$PYRO_GEN_DATA`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import warnings
@@ -28,6 +27,7 @@ import torch
 from benchmarks.machine import describe
 from benchmarks.trained_models import EMBEDDED, RECIPES, Recipe, TrainedModel, train
 from pyro_gen import plotting
+from pyro_gen._files import json_text
 from pyro_gen.distributions import AIS, RBM, Exact, Partition
 from pyro_gen.infer import Bracket, PersistentChains, log_partition_bracket
 
@@ -163,7 +163,7 @@ def practical(num_chains: int, num_betas: int, recipe: Recipe) -> tuple[dict[str
         "verdict": bracket.verdict,
         "starts": {name: e.value.item() for name, e in bracket.starts.items()},
     }
-    print(json.dumps(figures, indent=2))
+    print(json_text(figures, indent=2))
     return figures, bracket
 
 
@@ -207,7 +207,7 @@ def write(name: str, figures: dict[str, Any]) -> None:
     """Keep what was measured, and on what machine."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python -m benchmarks.evidence_bracket", *sys.argv[1:]])
-    (RESULTS / f"{name}.json").write_text(json.dumps(describe() | {"command": command} | figures, indent=2) + "\n")
+    (RESULTS / f"{name}.json").write_text(json_text(describe() | {"command": command} | figures, indent=2) + "\n")
 
 
 def run_coverage(args: argparse.Namespace) -> None:

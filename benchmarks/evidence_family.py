@@ -10,7 +10,6 @@ judged on the validation rows of thresholded MNIST trains without them; judged o
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 from benchmarks.evidence_alphadigits import LEDGER, RESULTS, enter
 from benchmarks.machine import describe
 from pyro_gen import datasets, nn
+from pyro_gen._files import json_text
 from pyro_gen.infer import (
     AIS,
     Exact,
@@ -175,7 +175,7 @@ def main(args: argparse.Namespace) -> None:
     runs = []
     for seed in args.seeds:
         runs.append(measure(args.recipe, args.split, seed, args.out, args.epochs))
-        print(json.dumps(runs[-1], indent=1), flush=True)
+        print(json_text(runs[-1], indent=1), flush=True)
         if args.split == "test":
             enter(runs[-1], args.recipe, str(provenance["commit"]), RECIPES[args.recipe].data)
     seeds = " ".join(map(str, args.seeds))
@@ -183,7 +183,7 @@ def main(args: argparse.Namespace) -> None:
     report = {**provenance, "command": command, "threads": torch.get_num_threads(), "runs": runs}
     file = RESULTS / "family" / f"{args.recipe}_{args.split}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(report, indent=2) + "\n")
+    file.write_text(json_text(report, indent=2) + "\n")
     print(f"written to {file}" + (f" and {LEDGER}" if args.split == "test" else ""))
 
 

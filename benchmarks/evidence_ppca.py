@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import time
 import warnings
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from benchmarks.machine import describe
 from pyro_gen import datasets
+from pyro_gen._files import json_text
 from pyro_gen.models import PPCA, FactorAnalysis, LinearGaussian
 from pyro_gen.training import fit
 
@@ -106,7 +106,7 @@ def main() -> None:
     out = parser.parse_args().out
     evidence = {"machine": describe(), "fits": fits(), "sweep": rows(out / "ppca_valid.csv")}
     evidence["pixels to and from the nearest held-out image"] = rows(out / "draws_valid.csv")
-    (RESULTS / "ppca.json").write_text(json.dumps(evidence, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "ppca.json").write_text(json_text(evidence, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

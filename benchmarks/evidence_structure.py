@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import logging
 import time
 import warnings
@@ -33,6 +32,7 @@ from torch import Tensor
 from benchmarks.evidence_alphadigits import COLUMNS, LEDGER, RESULTS
 from benchmarks.machine import describe
 from pyro_gen import datasets
+from pyro_gen._files import json_text
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network.bif import read_bif
 from pyro_gen.infer import structure
@@ -239,7 +239,7 @@ def main(args: argparse.Namespace) -> None:
             print(f"{run['network']}: ours {run['ours']}, best peer {run['its median']} ({run['best peer']})")
             for label, own in sorted(run["learners"].items(), key=lambda pair: pair[1].get("median", 99)):
                 print(f"  {label:40}{own.get('median', '-')!s:>6}  {own['distances']}")
-    file.write_text(json.dumps({**provenance, "command": command, "runs": runs}, indent=2) + "\n")
+    file.write_text(json_text({**provenance, "command": command, "runs": runs}, indent=2) + "\n")
     print(f"written to {file}")
 
 

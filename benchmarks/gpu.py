@@ -9,7 +9,6 @@ fails. Then all contenders take turns, round by round, timed by CUDA events.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,7 @@ from benchmarks import gpu_contenders as contenders
 from benchmarks.gpu_gate import gate, sanitize
 from benchmarks.machine import ROOT, describe
 from benchmarks.timing import Contender, Spread, ratios
-from pyro_gen._files import replacing
+from pyro_gen._files import json_text, replacing
 from pyro_gen.kernels.triton import missing
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -191,7 +190,7 @@ def write(report: dict[str, Any], file: Path) -> None:
         "of both float32 half steps, 4 x visible x hidden x chains; exact float32 weights take two float16 products.",
     ]
     with replacing(file) as part:
-        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json_text(report, indent=1) + "\n", encoding="utf-8")
     with replacing(file.with_suffix(".md")) as part:
         part.write_text("\n".join(title + [table(result) for result in report["results"]]) + "\n", encoding="utf-8")
 

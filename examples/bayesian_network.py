@@ -19,7 +19,6 @@ of the data folder; `--network asia` is the chest clinic, which stands below. Th
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
 from pyro_gen import datasets, plotting
+from pyro_gen._files import json_text
 from pyro_gen.arviz import from_cpds, to_netcdf
 from pyro_gen.infer import AmortisedPosterior, belief_propagation, gibbs_marginals, likelihood_weighting
 from pyro_gen.models import BayesianNetwork
@@ -322,7 +322,7 @@ def main(args: argparse.Namespace) -> None:
     draw_learning(report["learning"], report["trap"], args.missing, args.out / "bayesian_network_learning.png")
     report["posterior"] = posterior(network, args)
     print("posterior of the tables: " + ", ".join(f"{key} {value:.3g}" for key, value in report["posterior"].items()))
-    (args.out / "bayesian_network.json").write_text(json.dumps(report, indent=1) + "\n")
+    (args.out / "bayesian_network.json").write_text(json_text(report, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:

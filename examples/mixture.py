@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +30,7 @@ from pyro.infer import SVI, TraceEnum_ELBO
 from torch import Tensor
 
 from pyro_gen import datasets, plotting
+from pyro_gen._files import json_text
 from pyro_gen.models import GaussianMixture
 from pyro_gen.models.mixture.gaussian import COVARIANCES
 from pyro_gen.training import fit
@@ -214,7 +214,7 @@ def main(args: argparse.Namespace) -> None:
         "missing cells": by_holes,
     }
     figures |= {"clusters of galaxies": shares.tolist()}
-    (args.out / "mixture.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (args.out / "mixture.json").write_text(json_text(figures, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:

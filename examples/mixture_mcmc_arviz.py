@@ -14,7 +14,6 @@ with those of blocked Gibbs sweeps, in units of their Monte Carlo error. The dra
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_gen import plotting
+from pyro_gen._files import json_text
 from pyro_gen.arviz import SampleStats, from_mcmc, from_svi, to_netcdf
 from pyro_gen.infer import (
     expectation,
@@ -179,7 +179,7 @@ def main(args: argparse.Namespace) -> None:
     means = agreement(by_order(draws), by_order(swept))
     for name, figures in {**report, **means}.items():
         print(f"{name:20}" + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
-    (args.out / "galaxies.json").write_text(json.dumps({"NUTS": report, "posterior means": means}, indent=1) + "\n")
+    (args.out / "galaxies.json").write_text(json_text({"NUTS": report, "posterior means": means}, indent=1) + "\n")
     np.savez(args.out / "draws.npz", **{name: value.numpy() for name, value in draws.items()})
 
 

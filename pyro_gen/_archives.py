@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+END = struct.Struct("<4s4H2LH")
+"""Record at the end of a zip file: its fifth number is that of the members."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,74 @@ class Archive:
 
 
 def read_archive(path: Path) -> Archive:
-    """Read all arrays of an npz file; refuse pickled ones."""
+    """Read all arrays of an npz file; refuse pickled ones, and members whose checksum or length is not theirs."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a readable data set: it is no npz archive, or its end is missing")
     try:
-        # Opened here, for numpy leaves a file that it cannot read open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return Archive(path, dict(archive))
+        with zipfile.ZipFile(path) as archive:
+            check_directory(archive)
+            return Archive(path, {_name(info): _array(archive, info) for info in archive.infolist()})
     except Exception as error:  # numpy, zipfile and zlib raise a dozen classes on files that were cut or overwritten
         raise ValueError(f"{path} is not a readable data set: {error}") from error
+
+
+def check_directory(archive: zipfile.ZipFile) -> None:
+    """Raise where the directory of a zip file holds fewer members than it says, or two of one name.
+
+    A reader passes over an entry that a damaged length of the one before swallows, and of two members with one name
+    takes one or the other.
+
+    Args:
+        archive: an open zip file.
+
+    Raises:
+        zipfile.BadZipFile: it does.
+    """
+    names = archive.namelist()
+    if len(set(names)) < len(names):
+        raise zipfile.BadZipFile(f"it has two members {next(name for name in names if names.count(name) > 1)!r}")
+    count = _entries(archive)
+    if count not in (len(names), 0xFFFF):  # the largest number says that another record has it
+        raise zipfile.BadZipFile(f"its directory must hold {count} members, got {len(names)}")
+
+
+def _entries(archive: zipfile.ZipFile) -> int:
+    """How many members the end of the directory says that there are."""
+    file = archive.fp
+    if file is None:
+        raise zipfile.BadZipFile("it is closed")
+    size = file.seek(0, 2)
+    file.seek(max(0, size - 2**16 - END.size))
+    tail = file.read()
+    record = END.unpack_from(tail, tail.rindex(b"PK\5\6"))
+    return int(record[4])
+
+
+def check_members(archive: zipfile.ZipFile) -> None:
+    """Raise where the members of a zip file are not what was written; every byte is read.
+
+    Args:
+        archive: an open zip file.
+
+    Raises:
+        zipfile.BadZipFile: a checksum is wrong, a member is cut off, or a name comes twice.
+    """
+    check_directory(archive)
+    if broken := archive.testzip():
+        raise zipfile.BadZipFile(f"wrong checksum of {broken}")
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    if not info.filename.endswith(".npy"):
+        raise zipfile.BadZipFile(f"its member {info.filename!r} is no array")
+    return info.filename.removesuffix(".npy")
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """One member, read to its end: there zipfile looks at the checksum, which numpy does not reach."""
+    content = archive.read(info)
+    stream = io.BytesIO(content)
+    array = np.lib.format.read_array(stream, allow_pickle=False)
+    if len(content) != info.file_size or stream.read(1):
+        raise zipfile.BadZipFile(f"the length of its member {info.filename!r} is not that of the array")
+    return array

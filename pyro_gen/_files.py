@@ -1,12 +1,15 @@
-"""Files that are never half written."""
+"""Files that are never half written, and JSON that every reader takes."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 
 @contextmanager
@@ -35,3 +38,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         part = Path(folder) / path.name
         yield part
         os.replace(part, path)
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """Content as valid JSON: null for NaN and infinities, such as the standard error of a single row.
+
+    Args:
+        content: plain values, and mappings and sequences of such.
+        indent: as for `json.dumps`.
+
+    Example:
+        >>> json_text({"mean": -1.5, "standard error": float("nan")})
+        '{"mean": -1.5, "standard error": null}'
+    """
+    return json.dumps(_known(content), indent=indent, allow_nan=False)
+
+
+def _known(content: Any) -> Any:
+    """The same with None in place of floats that are no numbers."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _known(value) for key, value in content.items()}
+    return [_known(value) for value in content] if isinstance(content, list | tuple) else content

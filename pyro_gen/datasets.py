@@ -274,7 +274,8 @@ def load(
 
     Raises:
         FileNotFoundError: if there is no such file; the message says where it was looked for.
-        ValueError: if the file is truncated, corrupt or not such a set; the message names the file and the reason.
+        ValueError: if `name` is neither a name nor a path, or the file is truncated, corrupt or not such a set; the
+            message names the file and the reason.
 
     Example:
         >>> file = getfixture("tmp_path") / "coins.npz"
@@ -309,7 +310,8 @@ def load_gray(
 
     Raises:
         FileNotFoundError: if there is no such file; the message says where it was looked for.
-        ValueError: if the file is truncated, corrupt or not such a set; the message names the file and the reason.
+        ValueError: if `name` is neither a name nor a path, or the file is truncated, corrupt or not such a set; the
+            message names the file and the reason.
 
     Example:
         >>> file = getfixture("tmp_path") / "dots.npz"
@@ -324,6 +326,11 @@ def load_gray(
 
 def _find(name: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> Path:
     is_path = not isinstance(name, str) or name.endswith(".npz")
+    if isinstance(name, str) and not is_path and (name in ("", ".", "..") or set(name) & set("/\\:\0")):
+        raise ValueError(
+            "`name` must be the name of a data set, without folders, or a path (a Path, or a string that ends in "
+            f".npz), got {name!r}"
+        )
     path = Path(name) if is_path else data_folder(root) / f"{name}.npz"
     if not path.is_file():
         hint = "" if is_path else "; set PYRO_GEN_DATA or pass `root` to name the folder of the data sets"
@@ -361,6 +368,8 @@ def _shape(archive: Archive, width: int) -> tuple[int, ...] | None:
     if "shape" not in archive.arrays:
         return None
     shape = tuple(archive["shape"].ravel().tolist())
+    if archive["shape"].dtype.kind not in "iu" or min(shape, default=0) < 1:
+        raise archive.error(f"`shape` must be positive integers, got {shape}")
     if math.prod(shape) != width:
         raise archive.error(f"`shape` must multiply to D = {width}, got {shape}")
     return shape
@@ -371,6 +380,8 @@ def _classes(archive: Archive, fields: Mapping[str, Any]) -> tuple[str, ...] | N
     if "classes" not in archive.arrays:
         return None
     classes = tuple(str(name) for name in archive["classes"].ravel())
+    if len(set(classes)) < len(classes):
+        raise archive.error(f"`classes` must be different names, got {', '.join(map(repr, classes[:12]))}")
     for key in (f"{split}_labels" for split in SPLITS):
         if key in fields and fields[key].max() >= len(classes):
             raise archive.error(f"{key} must be below {len(classes)}, the number of classes, got {fields[key].max()}")

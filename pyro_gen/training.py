@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from pyro_gen._archives import check_members
 from pyro_gen._arguments import whole_number
 from pyro_gen._files import replacing
 from pyro_gen._state import capture, collect, get_random, kinds, load, set_random
@@ -327,8 +328,7 @@ def _resume(path: Path, entries: dict[str, Any], header: dict[str, Any]) -> tupl
 def _read(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         try:
-            if broken := zipfile.ZipFile(file).testzip():  # torch itself reads past wrong checksums
-                raise zipfile.BadZipFile(f"wrong checksum of {broken}")
+            check_members(zipfile.ZipFile(file))  # torch itself reads past wrong checksums
             payload = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a broken archive raises whatever its first broken part raises
             raise ValueError(f"the checkpoint `{path}` is corrupt or truncated and left as it is: {error}") from error

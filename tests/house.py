@@ -17,6 +17,11 @@ PACKAGE = "pyro_gen"
 CORE = ("kernels", "distributions", "nn", "infer", "models")
 BESIDE = ("arviz", "datasets", "estimators", "interop", "plotting", "testing", "training")
 OUTSIDE = ("benchmarks", "docs", "examples", "tests", "tools")
+WRITERS = (PACKAGE, "benchmarks", "examples", "tools")
+PLAIN_JSON = {
+    "pyro_gen/_files.py",  # the helper itself
+    "pyro_gen/distributions/bayesian_network/bif.py",  # names in quotes
+}
 HEAVY = ("arviz", "h5py", "lightning", "matplotlib", "pytorch_lightning", "safetensors", "sklearn", "triton")
 
 
@@ -75,6 +80,18 @@ def direction_errors(root: Path) -> list[str]:
         for line, target in imports_of(file, root):
             if reason := _forbidden(part, target):
                 errors.append(f"{where}:{line}: imports {target}; {reason}")
+    return errors
+
+
+def json_errors(root: Path) -> list[str]:
+    """Every place that writes JSON by itself: `json_text` alone knows what to do with NaN, which is no JSON."""
+    errors = []
+    for file in sorted(file for part in WRITERS for file in (root / part).rglob("*.py")):
+        where = file.relative_to(root).as_posix()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), filename=str(file))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in ("json.dump", "json.dumps", "dump", "dumps") and where not in PLAIN_JSON:
+                errors.append(f"{where}:{node.lineno}: write JSON by pyro_gen._files.json_text")  # type: ignore[attr-defined]  # a call has a line
     return errors
 
 

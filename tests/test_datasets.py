@@ -374,3 +374,48 @@ def test_warped_bends_the_share_asked_for_and_nothing_without_deviations() -> No
 def test_warped_names_what_is_wrong(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         datasets.warped(torch.ones(2, 6), **({"shape": (2, 3)} | settings))
+
+
+@pytest.mark.parametrize("name", ["../coins", "/coins", "a/b", "a\\b", "", ".", "..", "C:coins", "coins\0"])
+def test_a_name_leads_out_of_no_folder(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "coins.npz", arrays())
+    (tmp_path / "sets").mkdir()
+    for load in (datasets.load, datasets.load_gray):
+        with pytest.raises(ValueError, match="`name` must be the name of a data set, without folders"):
+            load(name, root=tmp_path / "sets")
+    assert datasets.load("coins", root=tmp_path).train.equal(datasets.load(tmp_path / "coins.npz").train)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": np.array(["a", "b", "a"])}, "`classes` must be different names"),
+        ({"shape": np.array([-1, -11])}, r"`shape` must be positive integers, got \(-1, -11\)"),
+        ({"shape": np.array([1.0, 11.0])}, "`shape` must be positive integers"),
+        ({"shape": np.array([], dtype=int)}, "`shape` must be positive integers"),
+        ({"n_train": np.array(10**15)}, "`train` must be rows of bits"),
+        ({"D": np.array(10**15)}, "`train` must be rows of bits"),
+        ({"D": np.array(-11)}, "`D` must be one positive number"),
+    ],
+)
+def test_sizes_and_names_that_cannot_be_are_refused(changes: Arrays, message: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "wrong.npz", arrays() | changes)
+    with pytest.raises(ValueError, match=rf"wrong\.npz is not .*{message}"):
+        datasets.load(file)
+
+
+def test_an_array_with_another_length_than_its_header_says_is_refused(tmp_path: Path) -> None:
+    import io
+    import zipfile
+
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.arange(5))
+    for content in (stream.getvalue() + b"\0", stream.getvalue()[:-8], stream.getvalue().replace(b"(5,)", b"(-5,)")):
+        with zipfile.ZipFile(tmp_path / "wrong.npz", "w") as archive:
+            archive.writestr("train.npy", content)
+        with pytest.raises(ValueError, match=r"wrong\.npz is not a readable data set"):
+            datasets.load(tmp_path / "wrong.npz")
+    with zipfile.ZipFile(tmp_path / "wrong.npz", "w") as archive:
+        archive.writestr("train.txt", "0 1")
+    with pytest.raises(ValueError, match="is no array"):
+        datasets.load(tmp_path / "wrong.npz")

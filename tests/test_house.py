@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import ROOT, direction_errors, heavy_imports, state_changes
+from tests.house import ROOT, direction_errors, heavy_imports, json_errors, state_changes
 
 WRONG_WAY = {
     "kernels/gibbs.py": "from pyro_gen.distributions import RBM",
@@ -96,6 +96,13 @@ def test_a_wrong_import_is_found(name: str, tmp_path: Path) -> None:
 
 def test_right_imports_pass(tmp_path: Path) -> None:
     assert not direction_errors(write_tree(tmp_path, RIGHT_WAY))
+
+
+def test_json_is_written_in_one_place(tmp_path: Path) -> None:
+    assert not json_errors(ROOT)
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "hasty.py").write_text("import json\njson.dumps(float('nan'))", encoding="utf-8")
+    assert json_errors(tmp_path) == ["examples/hasty.py:2: write JSON by pyro_gen._files.json_text"]
 
 
 def test_import_is_light() -> None:

@@ -3,7 +3,7 @@
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.autoregressive import Autoregressive, Generation
 from pyro_gen.distributions.autoregressive_ensemble import AutoregressiveEnsemble
-from pyro_gen.distributions.bayesian_network import BayesianNetwork, NetworkStructure
+from pyro_gen.distributions.bayesian_network import BayesianNetwork, Likelihood, NetworkStructure
 from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
 from pyro_gen.distributions.clamped import ClampedRBM
 from pyro_gen.distributions.clamped_autoregressive import ClampedAutoregressive
@@ -74,6 +74,7 @@ __all__ = [
     "Generation",
     "Importance",
     "InverseWishart",
+    "Likelihood",
     "LogEvidence",
     "LogPartition",
     "MultinomialUnits",

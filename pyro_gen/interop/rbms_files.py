@@ -9,6 +9,7 @@ Older versions kept the weights in ``update_<n>`` itself, and still find them th
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ import torch
 from pyro_gen._arguments import whole_number
 from pyro_gen._files import replacing
 from pyro_gen.distributions.negative_phase import PersistentChains
+from pyro_gen.interop.hdf5_files import WrongFileError, checksum, member, values
 from pyro_gen.interop.weights import array, arrays, build, require, start_chains
 from pyro_gen.nn import RBM
 
 WEIGHTS = ("weight_matrix", "vbias", "hbias")
 PREFIX = "update_"
+CHECKSUM = "pyro_gen_sha256"
+"""Attribute of the file with the checksum; a second one names the updates that it lies over."""
 
 
 def read_rbms(path: str | os.PathLike[str], update: int | None = None, **settings: Any) -> RBM:
@@ -42,8 +46,11 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
     Raises:
         ImportError: h5py is not installed.
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, corrupt, of another model than Bernoulli-Bernoulli, or has no such update;
-            the message names the file and the reason.
+        ValueError: the file is truncated, corrupt, of another model than Bernoulli-Bernoulli, has no such update, or
+            refers to other files; the message names the file and the reason.
+
+    Warns:
+        UserWarning: no checksum lies over the content, as `write_rbms` writes one and ``rbms`` does not.
 
     References:
         N. Béreux, A. Decelle, C. Furtlehner, L. Rosset, B. Seoane and others, rbms 0.5, https://github.com/DsysDML/rbms
@@ -59,6 +66,11 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
     content = _read(path, update)
     chains = content.pop("chains")
     num_steps = content.pop("gibbs_steps")
+    if unchecked := content.pop("unchecked"):
+        warnings.warn(
+            f"{path} {unchecked}, as files of the package rbms are: damage that leaves it readable would go unseen",
+            stacklevel=2,
+        )
     settings.setdefault("negative_phase", PersistentChains(max(1, len(chains)), num_steps))
     weight, vbias, hbias = (content[name] for name in WEIGHTS)
     rbm = build(str(path), weight, vbias, hbias, settings)
@@ -77,34 +89,58 @@ def _read(path: Path, update: int | None) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as file:
             return _content(file, path, update)
-    except _WrongFileError as error:
+    except WrongFileError as error:
         raise ValueError(str(error)) from None
     except Exception as error:  # h5py and HDF5 raise half a dozen classes on files that were cut or overwritten
         raise ValueError(f"{path} is not a readable rbms file: {error}") from error
 
 
-class _WrongFileError(Exception):
-    """A file that can be read and is not what it should be."""
-
-
 def _content(file: Any, path: Path, update: int | None) -> dict[str, Any]:
-    names = [key.removeprefix(PREFIX) for key in file if key.startswith(PREFIX)]
-    saved = sorted(int(name) for name in names if name.isdecimal())
+    saved = _updates(file)
     chosen = saved[-1] if update is None and saved else update
     if chosen not in saved:
-        raise _WrongFileError(f"{path} has no update {chosen}, only {', '.join(map(str, saved)) or 'none at all'}")
-    kind = file["model_type"][()].decode() if "model_type" in file else "BBRBM"
-    if kind != "BBRBM":
-        raise _WrongFileError(f"{path} must hold a Bernoulli-Bernoulli RBM (BBRBM), got {kind}")
-    group = file[f"{PREFIX}{chosen}"]
-    group = group.get("params", group)
-    if missing := [name for name in WEIGHTS if name not in group]:
-        raise _WrongFileError(f"{path} has no {', '.join(missing)} in {group.name}, only {', '.join(group)}")
-    content = {name: group[name][()] for name in WEIGHTS}
-    visible = len(content["vbias"])
-    content["chains"] = file["parallel_chains"][()] if "parallel_chains" in file else np.empty((0, visible))
-    content["gibbs_steps"] = int(file["hyperparameters/gibbs_steps"][()]) if "hyperparameters" in file else 1
-    return content
+        raise WrongFileError(f"{path} has no update {chosen}, only {', '.join(map(str, saved)) or 'none at all'}")
+    unchecked = _unchecked(file, path, saved)
+    kind = values(file, "model_type")
+    if kind is not None and kind != b"BBRBM":
+        raise WrongFileError(f"{path} must hold a Bernoulli-Bernoulli RBM (BBRBM), got {kind.decode()}")
+    name = f"{PREFIX}{chosen}"
+    name = f"{name}/params" if member(file, f"{name}/params") is not None else name
+    content = {key: values(file, f"{name}/{key}") for key in WEIGHTS}
+    if missing := [key for key in WEIGHTS if content[key] is None]:
+        group = file[name]
+        raise WrongFileError(f"{path} has no {', '.join(missing)} in {group.name}, only {', '.join(group)}")
+    chains, sweeps = values(file, "parallel_chains"), values(file, "hyperparameters/gibbs_steps")
+    content["chains"] = np.empty((0, len(content["vbias"]))) if chains is None else chains
+    content["gibbs_steps"] = 1 if sweeps is None else int(sweeps)
+    return content | {"unchecked": unchecked}
+
+
+def _updates(file: Any) -> list[int]:
+    """Numbers of the saved updates, ascending."""
+    names = [key.removeprefix(PREFIX) for key in file if key.startswith(PREFIX)]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _unchecked(file: Any, path: Path, saved: list[int]) -> str:
+    """Why no checksum tells of damage, empty where one does.
+
+    Raises:
+        WrongFileError: the checksum does not fit the content.
+    """
+    if CHECKSUM not in file.attrs:
+        return "has no checksum"
+    covered = [int(n) for n in file.attrs[f"{CHECKSUM}_updates"]]
+    if set(covered) < set(saved):  # the package rbms trained on, and wrote over the chains
+        return "was written to after its checksum"
+    if covered != saved or file.attrs[CHECKSUM].decode() != checksum(file, _covered(saved)):
+        raise WrongFileError(f"{path} is corrupt: its checksum does not fit its content")
+    return ""
+
+
+def _covered(updates: list[int]) -> list[str]:
+    """What the checksum lies over; ``rbms`` adds other data sets at the top."""
+    return ["model_type", "parallel_chains", "hyperparameters", *(f"{PREFIX}{n}" for n in updates)]
 
 
 def write_rbms(
@@ -113,7 +149,8 @@ def write_rbms(
     """Write a file that the package ``rbms`` reads, samples from and goes on training.
 
     The file is new and holds one update; one that was there is replaced, in one step. Arrays and headers (those of HDF5
-    1.10) carry checksums, which HDF5 itself checks on reading.
+    1.10) carry checksums, which HDF5 itself checks on reading; an attribute of the file holds one over all it contains,
+    which `read_rbms` checks.
 
     Args:
         path: the HDF5 file. Missing folders are made.
@@ -138,10 +175,10 @@ def write_rbms(
     weights = dict(zip(WEIGHTS, arrays(rbm), strict=True))
     chains = array(_chains(rbm))
     with replacing(path) as part, h5py.File(part, "w", libver=("v110", "v110")) as file:
-        file["model_type"] = "BBRBM"
+        file["model_type"] = np.bytes_("BBRBM")  # of fixed length, as all texts here: see `checksum`
         file.create_dataset("parallel_chains", data=chains, fletcher32=True)
         for name, value in (_hyperparameters(rbm, len(chains), str(path)) | dict(hyperparameters or {})).items():
-            file[f"hyperparameters/{name}"] = value
+            file[f"hyperparameters/{name}"] = _fixed(value)
         group = file.create_group(f"{PREFIX}{update}")
         for name, values in weights.items():
             group[name] = group.create_dataset(f"params/{name}", data=values, fletcher32=True)  # one array, two names
@@ -149,7 +186,14 @@ def write_rbms(
         group["time"] = 0.0
         group["torch_rng_state"] = torch.get_rng_state().numpy()
         for number, value in enumerate(np.random.get_state()):
-            group[f"numpy_rng_arg{number}"] = value
+            group[f"numpy_rng_arg{number}"] = _fixed(value)
+        file.attrs[CHECKSUM] = np.bytes_(checksum(file, _covered([update])))
+        file.attrs[f"{CHECKSUM}_updates"] = [update]
+
+
+def _fixed(value: Any) -> Any:
+    """A text with its length, anything else as it is."""
+    return np.bytes_(value.encode()) if isinstance(value, str) else value
 
 
 @torch.no_grad()

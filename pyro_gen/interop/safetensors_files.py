@@ -19,7 +19,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from pyro_gen import distributions, infer
-from pyro_gen._files import replacing
+from pyro_gen._files import json_text, replacing
 from pyro_gen.distributions.units import Units
 from pyro_gen.interop.weights import check_module, require
 from pyro_gen.nn import RBM
@@ -62,8 +62,8 @@ def save_safetensors(rbm: RBM, path: str | os.PathLike[str]) -> None:
         "pyro_gen": FORMAT,
         "class": "RBM",
         **{name: str(size) for name, size in zip(SIZES, rbm.weight.shape, strict=True)},
-        "training": json.dumps(rbm.training),
-        "settings": json.dumps({name: _encode(name, getattr(rbm, name)) for name in _settings(rbm)}),
+        "training": json_text(rbm.training),
+        "settings": json_text({name: _encode(name, getattr(rbm, name)) for name in _settings(rbm)}),
     }
     with replacing(path) as part:
         save_file(state, part, metadata | {"sha256": checksum(state, metadata)})
@@ -116,6 +116,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _module(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> RBM:
     settings = {name: _decode(value) for name, value in json.loads(metadata["settings"]).items()}
     visible, hidden = (int(metadata[name]) for name in SIZES)
+    shape = tuple(state["weight"].shape)
+    if min(visible, hidden) > 0 and shape != (visible, hidden):  # before anything of that size is made
+        raise ValueError(f"size mismatch for weight: metadata say {(visible, hidden)}, got {shape}")
     with torch.random.fork_rng(devices=[]):  # the constructor draws what the state replaces
         rbm = RBM(visible, hidden, **settings).to(state["weight"].dtype)
     rbm.load_state_dict(state)
@@ -160,7 +163,7 @@ def _known() -> dict[str, type]:
 
 def checksum(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """SHA-256 of metadata and tensors, whatever their order."""
-    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    digest = hashlib.sha256(json_text(sorted(metadata.items())).encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)

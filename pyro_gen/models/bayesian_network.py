@@ -18,7 +18,9 @@ from pyro_gen._registration import register
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network import MAX_CELLS, ConditionalGaussianNetwork, Evidence
 from pyro_gen.distributions.bayesian_network.bif import read_bif, write_bif
+from pyro_gen.distributions.bayesian_network.evidence import by_name
 from pyro_gen.distributions.bayesian_network.network_file import NetworkFile, PathLike
+from pyro_gen.distributions.bayesian_network.observation import missing
 from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, point_mass
 from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
@@ -27,8 +29,8 @@ from pyro_gen.models.network_learning import NetworkLearning
 from pyro_gen.models.network_parts import column, discrete_part, fitting, gaussian, steady_tensors, structure_of
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
-Data = Mapping[str, Tensor | None]
-"""By node, state numbers (rows,), -1 where missing, or real numbers; a node that is None or not there is missing."""
+Data = Mapping[str, Any]
+"""By node, one number or name of a state a row, as in evidence, or real numbers; a node that is None is missing."""
 
 
 class BayesianNetwork(NetworkLearning):
@@ -43,9 +45,9 @@ class BayesianNetwork(NetworkLearning):
     Calling the network gives :class:`pyro_gen.distributions.BayesianNetwork` over the current tables.
 
     ``log_evidence`` carries a gradient to the parameters. The other queries are read off without one; for their
-    gradients ask the distribution: ``network().marginals(...)``. Evidence maps nodes to the name of a state, a set of
-    names or a likelihood vector, or to an int64 tensor (rows,) of state numbers with -1 where missing; see the
-    distribution.
+    gradients ask the distribution: ``network().marginals(...)``. Evidence maps nodes to the name or number of a state,
+    to a set of these, to one a row (a list, an array, a tensor; -1 where missing), or to a
+    :class:`pyro_gen.distributions.Likelihood`; see the distribution.
 
     Nodes with a :class:`pyro_gen.nn.LinearGaussianCPD` or :class:`pyro_gen.nn.ConditionalGaussianCPD` are real numbers;
     then calling the network gives a ``ConditionalGaussianNetwork``, which answers ``log_evidence``, ``marginals`` and
@@ -314,11 +316,9 @@ class BayesianNetwork(NetworkLearning):
 
     def _columns(self, data: Data | Tensor | None) -> tuple[dict[str, Tensor], int]:
         """What was seen by node, without nodes that are missing in all rows, and the number of rows."""
-        if isinstance(data, Tensor):
-            if data.dim() != 2 or data.shape[1] != len(self.nodes):
-                raise ValueError(f"`data` must have shape (rows, {len(self.nodes)}), got {tuple(data.shape)}")
-            data = dict(zip(self.nodes, data.unbind(1), strict=True))
-        found = {node: column(self.skeleton, self.states, node, x) for node, x in (data or {}).items() if x is not None}
+        example = next(self.parameters(), torch.empty(0))
+        seen = {node: x for node, x in by_name(self.nodes, data, "data").items() if not missing(x)}
+        found = {node: column(self.skeleton, self.states, node, x, example) for node, x in seen.items()}
         counts = {node: len(value) for node, value in found.items()}
         if len(set(counts.values())) > 1:
             raise ValueError(f"all of `data` must have the same number of rows, got {counts}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import networkx as nx
 import torch
@@ -13,6 +14,7 @@ from pyro_gen._transforms import wrapped
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network import GaussianNode
 from pyro_gen.distributions.bayesian_network import structure as structures
+from pyro_gen.distributions.bayesian_network.observation import plain, reading
 from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.nn import CPD, ConditionalGaussianCPD, DiscreteCPD, TabularCPD
 
@@ -59,33 +61,41 @@ def gaussian(skeleton: NetworkStructure, node: str, cpd: CPD) -> GaussianNode:
     return GaussianNode(discrete, real, *parameters)
 
 
-def column(skeleton: NetworkStructure, states: Mapping[str, Sequence[str]], node: str, value: Tensor) -> Tensor:
+def column(
+    skeleton: NetworkStructure, states: Mapping[str, Sequence[str]], node: str, value: Any, example: Tensor
+) -> Tensor:
     """Check what was seen of a node.
 
     Args:
         skeleton: all nodes.
         states: names of the states of the discrete ones.
         node: the node.
-        value: state numbers (rows,), -1 where missing, or finite floats (rows,) for a real node.
+        value: one name or number of a state a row, as in evidence; for a real node finite floats (rows,).
+        example: a tensor on the device of the parameters.
+
+    Returns:
+        State numbers (rows,), int64, -1 where missing, or the floats.
 
     Raises:
         ValueError: it is neither.
     """
     skeleton.number(node)
-    plain = isinstance(value, Tensor) and value.dim() == 1
     if node not in states:
-        if not plain or not value.is_floating_point() or not value.isfinite().all():
+        value = plain(value)
+        proper = isinstance(value, Tensor) and value.dim() == 1 and value.is_floating_point()
+        if not proper or not value.isfinite().all():
             raise ValueError(
                 f"`data` of the real node {node!r} must be finite floats (rows,), got {value!r}; single cells can be "
                 "missing in exact inference only (`log_evidence`)"
             )
         return value
-    if not plain or value.is_floating_point():
-        raise ValueError(f"`data` of node {node!r} must be an integer tensor (rows,), got {value!r}")
-    last = len(states[node]) - 1
-    if value.numel() and (value.min() < -1 or value.max() > last):
-        raise ValueError(f"`data` of node {node!r} must be from 0 to {last}, or -1 where missing")
-    return value.long()
+    said = reading(skeleton, node, value, example)
+    if not isinstance(said, Tensor):
+        raise ValueError(
+            f"`data` of node {node!r} must be an integer tensor (rows,), or one name or number of a state a row, got "
+            f"{value!r}"
+        )
+    return said
 
 
 def fitting(skeleton: NetworkStructure, node: str, given: Mapping[str, CPD | Tensor]) -> CPD:

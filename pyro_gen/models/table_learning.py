@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen import distributions
-from pyro_gen.distributions import NetworkStructure
+from pyro_gen.distributions import Likelihood, NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import counts_of, from_counts, row_sums
 
 Counts = float | Mapping[str, "float | Tensor"]
@@ -80,11 +80,12 @@ class TableLearner:
             total += log_likelihood.item()
         return counts, total
 
-    def _evidence(self, rows: Tensor, ever: list[bool]) -> dict[str, Tensor]:
+    def _evidence(self, rows: Tensor, ever: list[bool]) -> dict[str, Tensor | Likelihood]:
         """Rows by node; one that is missing in this batch alone gets a likelihood, to count as in the others."""
         named = zip(self.structure.nodes, rows.unbind(1), ever, self.structure.cardinalities, strict=True)
         return {
-            node: self.tables.new_ones(states) if known and (x < 0).all() else x for node, x, known, states in named
+            node: Likelihood(self.tables.new_ones(states)) if known and (x < 0).all() else x
+            for node, x, known, states in named
         }
 
     def maximised(self, counts: Tensor, tables: Tensor) -> Tensor:

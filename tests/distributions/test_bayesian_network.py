@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions import BayesianNetwork, NetworkStructure
+from pyro_gen.distributions import BayesianNetwork, Likelihood, NetworkStructure
 from pyro_gen.distributions.bayesian_network import elimination, engine, ordering
 from pyro_gen.distributions.bayesian_network.plan import Plan, make_plan
 from pyro_gen.distributions.bayesian_network.tables import cells_of
@@ -138,7 +138,7 @@ def test_gradients_in_the_tables_are_those_of_finite_differences(seed: int) -> N
     tables = random_tables(structure, 0.3 * (seed % 2), seed)
     value = BayesianNetwork(structure, tables).sample((4,))
     data = value.masked_fill(torch.rand(value.shape) < 0.5, -1)
-    soft = {structure.nodes[0]: torch.rand(4, structure.cardinalities[0], dtype=torch.float64)}
+    soft = {structure.nodes[0]: Likelihood(torch.rand(4, structure.cardinalities[0], dtype=torch.float64))}
     columns = dict(zip(structure.nodes[1:], data.unbind(1)[1:], strict=True))
 
     def answers(flat: Tensor) -> tuple[Tensor, ...]:
@@ -165,13 +165,13 @@ def test_soft_evidence_and_sets_of_states(seed: int) -> None:
     i, j = network.structure.index[node], network.structure.index[other]
     likelihood = 7 * torch.rand(len(network.states[node]), dtype=torch.float64)
     mass = p * likelihood[oracle.values[:, i]] * (oracle.values[:, j] > 0)
-    for subset in (set(network.states[other][1:]), torch.arange(len(network.states[other])) > 0):
-        evidence: dict[str, Any] = {node: likelihood, other: subset}
+    for subset in (set(network.states[other][1:]), frozenset(range(1, len(network.states[other])))):
+        evidence: dict[str, Any] = {node: Likelihood(likelihood), other: subset}
         close(network.log_evidence(evidence), mass.sum().log())
         law = torch.stack([mass[oracle.values[:, i] == k].sum() for k in range(len(likelihood))]) / mass.sum()
         close(network.marginals(evidence)[node], law)
     rows = torch.stack((likelihood, torch.ones_like(likelihood)))
-    by_row = network.log_evidence({node: rows, other: torch.tensor([1, -1])})
+    by_row = network.log_evidence({node: Likelihood(rows), other: torch.tensor([1, -1])})
     close(by_row[0], (p * likelihood[oracle.values[:, i]] * (oracle.values[:, j] == 1)).sum().log())
     close(by_row[1], torch.zeros((), dtype=torch.float64))
 
@@ -405,9 +405,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"class": torch.tensor([-2])}, "got -2 in row 0"),
     ({"class": torch.tensor([0]), "x0": torch.tensor([0, 1])}, "same number of rows"),
     ({"class": torch.tensor([[0]])}, "shape"),
-    ({"class": torch.tensor([0.5, 0.5])}, "likelihood"),
-    ({"class": torch.tensor([0.5, torch.nan, 0.5])}, "finite"),
-    ({"class": torch.tensor([0.5, -0.1, 0.5])}, "not negative"),
+    ({"class": Likelihood([0.5, 0.5])}, r"likelihood of node 'class' must have shape \(3,\)"),
+    ({"class": Likelihood([0.5, torch.nan, 0.5])}, "finite"),
+    ({"class": Likelihood([0.5, -0.1, 0.5])}, "not negative"),
+    ({"class": Likelihood([[1, 0, 1], [0, 0, 0]])}, "node 'class' .*not all zero.* in row 1"),
     ({"class": set()}, "empty"),
     ({"class": object()}, "got object"),
 ]

@@ -18,6 +18,7 @@ from pyro_gen.infer import ContrastiveDivergence, PersistentChains
 from pyro_gen.nn import RBM
 from tests.interop.damage import damaged, refusals
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* has no checksum, as files of the package rbms are")  # `layout` is
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3) / 7
 
 
@@ -139,6 +140,78 @@ def test_a_damaged_file_gives_the_weights_or_an_error_that_names_it(tmp_path: Pa
         return all(map(torch.equal, (*rbm.natural, rbm.chains), (*back.parameters(), back.chains)))
 
     assert refusals(file, damaged(file.read_bytes(), 200), interop.read_rbms, same) > 100
+
+
+def test_a_file_without_a_checksum_is_read_with_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"RBM\.h5 has no checksum"):
+        interop.read_rbms(layout(tmp_path / "RBM.h5"))
+
+
+@pytest.mark.parametrize("name", ["hyperparameters/gibbs_steps", "parallel_chains", "update_1/params/weight_matrix"])
+def test_the_checksum_lies_over_numbers_that_are_written_in_place(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "RBM.h5"
+    interop.write_rbms(file, RBM(6, 3))
+    interop.read_rbms(file)
+    with h5py.File(file, "a") as opened:
+        opened[name][...] = opened[name][()] + 1
+    with pytest.raises(ValueError, match=r"RBM\.h5 is corrupt: its checksum does not fit"):
+        interop.read_rbms(file)
+
+
+def test_a_file_that_the_package_wrote_on_warns_and_a_lost_update_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "RBM.h5"
+    interop.write_rbms(file, RBM(6, 3), update=5)
+    with h5py.File(file, "a") as opened:
+        opened.copy("update_5", "update_9")
+        opened["parallel_chains"][...] = 1 - opened["parallel_chains"][()]
+    with pytest.warns(UserWarning, match="was written to after its checksum"):
+        interop.read_rbms(file)
+    with h5py.File(file, "a") as opened:
+        del opened["update_5"]
+    with pytest.raises(ValueError, match="corrupt"):
+        interop.read_rbms(file)
+
+
+def elsewhere(kind: str, path: Path, other: Path) -> None:
+    """A data set of the file in another place: of this file by a soft link, of another one in four ways."""
+    name = "update_20/params/weight_matrix"
+    (other.parent / "raw").write_bytes(WEIGHT.tobytes())
+    with h5py.File(path, "a") as file:
+        del file[name]
+        if kind == "external link":
+            file[name] = h5py.ExternalLink(str(other), f"/{name}")
+        elif kind == "soft link":
+            file[name] = h5py.SoftLink("/update_1/params/weight_matrix")
+        elif kind == "external storage":
+            file.create_dataset(name, (4, 3), "f4", external=[(str(other.parent / "raw"), 0, 48)])
+        elif kind == "virtual":
+            virtual = h5py.VirtualLayout((4, 3), "f4")
+            virtual[:] = h5py.VirtualSource(str(other), name, (4, 3))
+            file.create_virtual_dataset(name, virtual)
+        else:
+            del file["update_20"]
+            file["update_20"] = h5py.ExternalLink(str(other), "/update_20")
+
+
+@pytest.mark.parametrize("kind", ["external link", "soft link", "external storage", "virtual", "external group"])
+def test_what_lies_elsewhere_is_not_read(kind: str, tmp_path: Path) -> None:
+    file, other = layout(tmp_path / "RBM.h5"), layout(tmp_path / "other.h5")
+    elsewhere(kind, file, other)
+    with pytest.raises(ValueError, match=r"RBM\.h5.*(links are not followed|in other files, which are not read)"):
+        interop.read_rbms(file)
+
+
+def test_a_shape_beyond_what_is_stored_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    file = layout(tmp_path / "RBM.h5")
+    with h5py.File(file, "a") as opened:
+        del opened["parallel_chains"]
+        opened.create_dataset("parallel_chains", (10**9, 10**6), "f4", chunks=(10, 10))
+    with pytest.raises(ValueError, match=r"RBM\.h5: `parallel_chains` must hold 4e?0*.* bytes for its shape"):
+        interop.read_rbms(file)
+    with h5py.File(file, "a") as opened:
+        del opened["parallel_chains"]
+        opened.create_dataset("parallel_chains", data=np.zeros((5, 4)), compression="gzip")
+    assert not interop.read_rbms(file).chains.any()
 
 
 @pytest.fixture

@@ -115,6 +115,7 @@ FORGERIES: dict[str, tuple[dict[str, Tensor | None], dict[str, str], str]] = {
     "missing": ({"hbias": None}, {}, "Missing key.*hbias"),
     "extra": ({"more": torch.zeros(1)}, {}, "Unexpected key.*more"),
     "sizes": ({}, {"visible": "-6"}, "must be at least 1"),
+    "absurd sizes": ({}, {"visible": "1000000000000", "hidden": "1000000"}, "size mismatch for weight"),
     "setting": ({}, {"settings": '{"colour": 1}'}, "unexpected keyword argument 'colour'"),
     "class": ({}, {"settings": '{"evaluation": {"class": "system"}}'}, "'system'"),
     "field": ({}, {"settings": '{"evaluation": {"class": "Exact", "speed": 3}}'}, "speed"),

@@ -15,6 +15,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
+from pyro_gen.distributions import Likelihood
 from pyro_gen.models import BayesianNetwork
 from pyro_gen.nn import ConditionalGaussianCPD, LinearGaussianCPD, NoisyOrCPD
 
@@ -135,16 +136,19 @@ def test_arrays_lists_flags_and_no_rows_are_evidence_too() -> None:
     b, x = torch.tensor([0, 1, -1]), torch.tensor([0.1, math.nan, 0.3]).double()
     expected = model.log_evidence({"b": b, "x": x})
     flags = torch.tensor([[True, False], [False, True], [True, True]])
-    for one, other in ((b.numpy(), x.numpy()), (b.tolist(), x.tolist()), (flags, x), (flags.double(), x)):
+    for one, other in ((b.numpy(), x.numpy()), (b.tolist(), x.tolist()), (Likelihood(flags), x)):
         torch.testing.assert_close(model.log_evidence({"b": one, "x": other}), expected)
         assert model.sample_posterior({"b": one, "x": 0.1}, 4)["z"].shape == (4, 3)
-    either = {"b": torch.tensor([True, True]), "x": x}  # one flag a state: no rows
+    either = {"b": {0, 1}, "x": x}  # of one case: no rows
     torch.testing.assert_close(model.log_evidence(either), model.log_evidence({"x": x}))
     assert model.sample_posterior(either, 4)["z"].shape == (4, 3)
     nothing = torch.zeros(0)
     assert model.log_evidence({"x": nothing, "b": nothing.long()}).shape == (0,)
     assert model.marginals({"x": nothing}, ["b", "z"])["b"].shape == (0, 2)
-    for bad, message in (({"x": "much"}, "finite number"), (torch.zeros(2, 6), "must be a mapping")):
+    malformed: list[tuple[Any, str]] = [
+        ({"x": value}, "finite number") for value in ("much", {1.0}, Likelihood([1, 1]))
+    ]
+    for bad, message in (*malformed, (torch.zeros(2, 6), "must be a mapping")):
         with pytest.raises(ValueError, match=message):
             model.log_evidence(bad)
 

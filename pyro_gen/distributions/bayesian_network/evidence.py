@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,21 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions.bayesian_network.elimination import Rows
+from pyro_gen.distributions.bayesian_network.observation import Likelihood, missing, reading
 from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
 
 Evidence = Mapping[str, Any]
 """For each node one of these.
 
-- the name of a state, or its number: observed;
-- an integer tensor (rows,) of state numbers, -1 where missing;
-- a set, list or tuple of state names: one of these;
-- a bool tensor (states,) or (rows, states): one of the states that are True;
-- a float tensor (states,) or (rows, states): likelihood of what was seen given each state, up to a factor;
+- the name of a state (a string), or its number (an integer): one case;
+- a set or frozenset of names or numbers: one of these states, one case;
+- a list, a tuple, an array, a tensor or a column of a table (a pandas Series): one name or number a row, with -1, None
+  or NaN among names where missing. Truth values are the numbers 0 and 1 of two states;
+- a :class:`~pyro_gen.distributions.Likelihood` (states,) or (rows, states): of what was seen given each state;
 - None: nothing.
+
+Strings are names and integers numbers, whatever the names look like. Floats are neither: the error names the cast and
+``Likelihood``. What is about one case holds for every row beside evidence of rows.
 """
 
 
@@ -47,112 +51,74 @@ def parse(structure: NetworkStructure, evidence: Evidence | Tensor | None, like:
 
     Args:
         structure: the network's nodes and states.
-        evidence: see :data:`Evidence`; or an integer tensor (rows, nodes) with -1 where missing; None for nothing.
+        evidence: see :data:`Evidence`; or state numbers (rows, nodes) with -1 where missing; None for nothing.
         like: a tensor of the dtype and on the device of the tables.
 
     Raises:
         ValueError: a node or state is unknown, or a value is none of the possible ones; it names the node.
     """
-    if isinstance(evidence, Tensor):
-        evidence = _by_columns(structure, evidence)
-    if evidence is not None and not isinstance(evidence, Mapping):
-        raise ValueError(f"`evidence` must be a mapping from nodes to what is observed, got {type(evidence).__name__}")
     numbers: dict[int, int | Tensor] = {}
-    vectors: dict[int, Tensor] = {}
+    likelihoods: dict[int, Tensor] = {}
     counts: dict[str, int] = {}
-    for node, value in (evidence or {}).items():
+    for node, value in by_name(structure.nodes, evidence).items():
         i = structure.number(node)
-        if value is None:
+        if missing(value):
             continue
-        found, rows = _read(structure, node, value, like)
+        said = reading(structure, node, value, like)
+        rows = rows_of(said)
         if rows is not None:
             counts[node] = rows
-        if isinstance(found, Tensor) and found.is_floating_point():
-            vectors[i] = found
+        if isinstance(said, Likelihood):
+            likelihoods[i] = said.values.view(-1, said.values.shape[-1]).mT
         else:
-            numbers[i] = found
+            numbers[i] = said
     if len(set(counts.values())) > 1:
         raise ValueError(f"all evidence must have the same number of rows, got {counts}")
-    return _scaled(Observed(next(iter(counts.values()), None), numbers, vectors))
+    vectors, log_scale = _scaled(likelihoods, like)
+    return Observed(next(iter(counts.values()), None), numbers, vectors, log_scale)
 
 
-def _by_columns(structure: NetworkStructure, value: Tensor) -> Evidence:
-    if value.dim() != 2 or value.shape[1] != len(structure.nodes):
-        raise ValueError(f"`evidence` must have shape (rows, {len(structure.nodes)}), got {tuple(value.shape)}")
-    return dict(zip(structure.nodes, value.unbind(1), strict=True))
+def by_name(nodes: Sequence[str], evidence: Any, name: str = "evidence") -> Mapping[str, Any]:
+    """Evidence as a mapping from nodes.
+
+    Args:
+        nodes: names of all nodes in order.
+        evidence: such a mapping; a table with ``items()``, as a DataFrame; state numbers (rows, nodes); None.
+        name: of the argument, for messages.
+
+    Raises:
+        ValueError: it is none of these, or a column comes twice.
+    """
+    if evidence is None or isinstance(evidence, Mapping):
+        return evidence or {}
+    if isinstance(evidence, Tensor | np.ndarray):
+        if evidence.ndim != 2 or evidence.shape[1] != len(nodes):
+            raise ValueError(f"`{name}` must have shape (rows, {len(nodes)}), got {tuple(evidence.shape)}")
+        return dict(zip(nodes, evidence.T, strict=True))
+    if not hasattr(evidence, "items"):
+        raise ValueError(f"`{name}` must be a mapping from nodes to what is observed, got {type(evidence).__name__}")
+    columns = list(evidence.items())
+    if len(dict(columns)) < len(columns):
+        raise ValueError(f"`{name}` must have each column once, got {[key for key, _ in columns]}")
+    return dict(columns)
 
 
-def _read(structure: NetworkStructure, node: str, value: Any, like: Tensor) -> tuple[int | Tensor, int | None]:
-    """A state number, numbers of rows, or a likelihood (states, rows or 1); and how many rows, None for no rows."""
-    states = structure.states[node]
-    if isinstance(value, str):
-        return structure.state_number(node, value), None
-    if isinstance(value, set | frozenset | list | tuple) and all(isinstance(x, str) for x in value):
-        return _subset(structure, node, value, like), None
-    if isinstance(value, bool):
-        raise ValueError(f"evidence on node {node!r} must be a state's name or number, got {value}")
-    if isinstance(value, int | np.integer):
-        return _number(node, int(value), len(states)), None
-    if isinstance(value, np.ndarray | list | tuple):
-        value = torch.as_tensor(value)
-    if not isinstance(value, Tensor):
-        raise ValueError(
-            f"evidence on node {node!r} must be a state, a set of states, a tensor or None, got {type(value).__name__}"
-        )
-    value = value.to(like.device)
-    if value.is_floating_point() or value.dtype == torch.bool:
-        return _likelihood(node, value, len(states), like), len(value) if value.dim() == 2 else None
-    if value.is_complex() or value.dim() > 1:
-        shape = tuple(value.shape)
-        raise ValueError(f"states of node {node!r} must be integers of shape (rows,), got {value.dtype} {shape}")
-    if value.dim() == 0:
-        return _number(node, int(value), len(states)), None
-    value = value.long()
-    if value.numel() and (value.min() < -1 or value.max() >= len(states)):
-        bad = (value < -1) | (value >= len(states))
-        row = int(bad.nonzero()[0])
-        raise ValueError(
-            f"states of node {node!r} must be from 0 to {len(states) - 1}, or -1 where missing, got "
-            f"{int(value[row])} in row {row}"
-        )
-    return value, len(value)
+def rows_of(said: int | Tensor | Likelihood) -> int | None:
+    """Rows that what was read of a node is about, None for one case."""
+    if isinstance(said, Likelihood):
+        return said.rows
+    return len(said) if isinstance(said, Tensor) else None
 
 
-def _number(node: str, value: int, states: int) -> int:
-    if not 0 <= value < states:
-        raise ValueError(f"the state of node {node!r} must be from 0 to {states - 1}, got {value}")
-    return value
-
-
-def _subset(structure: NetworkStructure, node: str, names: Collection[str], like: Tensor) -> Tensor:
-    if not names:
-        raise ValueError(f"the set of states of node {node!r} must not be empty")
-    vector = like.new_zeros(len(structure.states[node]), 1)
-    vector[[structure.state_number(node, name) for name in names]] = 1
-    return vector
-
-
-def _likelihood(node: str, value: Tensor, states: int, like: Tensor) -> Tensor:
-    if value.dim() not in (1, 2) or value.shape[-1] != states:
-        raise ValueError(
-            f"the likelihood of node {node!r} must have shape ({states},) or (rows, {states}), got {tuple(value.shape)}"
-        )
-    value = value.to(like.dtype)
-    if not ((value >= 0) & (value < torch.inf)).all():
-        raise ValueError(f"the likelihood of node {node!r} must be finite and not negative, got {value}")
-    return value.unsqueeze(1) if value.dim() == 1 else value.mT
-
-
-def _scaled(observed: Observed) -> Observed:
-    """Likelihoods divided by their largest entry, so that all factors are at most one."""
+def _scaled(likelihoods: Mapping[int, Tensor], like: Tensor) -> tuple[dict[int, Tensor], Tensor | float]:
+    """Likelihoods divided by their largest entry, so that all factors are at most one, and the log of what divided."""
     scale: Tensor | float = 0.0
     vectors = {}
-    for i, vector in observed.vectors.items():
+    for i, vector in likelihoods.items():
         top = vector.detach().amax(0, keepdim=True)
-        top = torch.where(top > 0, top, 1.0)
-        scale = scale + top.squeeze(0).log()
-        vectors[i] = vector / top
-    return Observed(observed.rows, observed.numbers, vectors, scale)
+        scale = scale + top.squeeze(0).log().to(like.dtype)
+        vectors[i] = (vector / top).to(like.dtype)
+    return vectors, scale
 
 
 def distinct(observed: Observed) -> tuple[Observed, Tensor | None]:
@@ -194,10 +160,10 @@ def split(observed: Observed, cardinalities: tuple[int, ...], like: Tensor) -> R
         if not isinstance(value, Tensor):
             hard[i] = value
             continue
-        missing = value < 0
-        if not missing.any():
+        unseen = value < 0
+        if not unseen.any():
             hard[i] = value
-        elif not missing.all():
+        elif not unseen.all():
             soft[i] = indicator(value, cardinalities[i]).to(like.dtype)
     return Rows(observed.count, hard, soft)
 
@@ -207,4 +173,4 @@ def indicator(value: Tensor, states: int) -> Tensor:
     return (value == torch.arange(states, device=value.device).unsqueeze(1)) | (value < 0)
 
 
-__all__ = ["Evidence", "Observed", "distinct", "indicator", "parse", "split"]
+__all__ = ["Evidence", "Observed", "by_name", "distinct", "indicator", "parse", "rows_of", "split"]

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.bayesian_network.elimination import log_sum_exp, safe_log
+from pyro_gen.distributions.bayesian_network.evidence import by_name, rows_of
 from pyro_gen.distributions.bayesian_network.messages import refuse_rows
 from pyro_gen.distributions.bayesian_network.network import BayesianNetwork
+from pyro_gen.distributions.bayesian_network.observation import Likelihood, missing, plain, reading
 from pyro_gen.distributions.bayesian_network.tables import draw
 
 MAX_CONFIGURATIONS = 2**16
@@ -45,7 +47,7 @@ class GaussianNode:
 class _Seen:
     """Evidence, taken apart: of discrete nodes, of real ones as (rows, real nodes) with NaN where missing."""
 
-    discrete: dict[str, Any]
+    discrete: dict[str, int | Tensor | Likelihood]
     values: Tensor
     rows: int | None
 
@@ -168,21 +170,22 @@ class ConditionalGaussianNetwork:
 
     def _parse(self, evidence: Mapping[str, Any] | None) -> _Seen:
         example = next(iter(self.gaussians.values())).bias
-        if evidence is not None and not isinstance(evidence, Mapping):
+        if isinstance(evidence, Tensor | np.ndarray):
             raise ValueError(
                 "`evidence` must be a mapping from nodes to what is observed where there are real nodes, got "
                 f"{type(evidence).__name__}"
             )
-        discrete, real = dict[str, Any](), dict[int, Tensor]()
-        for node, value in (evidence or {}).items():
+        discrete, real = dict[str, int | Tensor | Likelihood](), dict[int, Tensor]()
+        for node, value in by_name(self.nodes, evidence).items():
             self._check(node)
-            if value is None:
+            if missing(value):
                 continue
             if node in self.states:
-                discrete[node] = _plain(value, example)
+                discrete[node] = reading(self._network().structure, node, value, self._network().tables)
             else:
                 real[list(self.gaussians).index(node)] = _numbers(node, value, example)
-        counts = {len(x) for x in real.values() if x.dim()} | {len(x) for x in discrete.values() if _has_rows(x)}
+        counts = {len(x) for x in real.values() if x.dim()}
+        counts |= {rows for rows in map(rows_of, discrete.values()) if rows is not None}
         if len(counts) > 1:
             raise ValueError(f"all evidence must have the same number of rows, got {sorted(counts)}")
         rows = next(iter(counts), None)
@@ -307,9 +310,9 @@ class ConditionalGaussianNetwork:
         if self.discrete is None:
             return {}
         states = self._configurations(parents)
-        evidence = {node: _repeated(value, drawn.shape) for node, value in seen.discrete.items()}
+        evidence = {node: _repeated(said, len(drawn)) for node, said in seen.discrete.items()}
         evidence |= {parent: states[parent][drawn].flatten() for parent in parents}
-        if not any(isinstance(x, Tensor) for x in evidence.values()):
+        if all(rows_of(said) is None for said in evidence.values()):
             single = self.discrete.sample_posterior(evidence, drawn.numel())
             return {node: x.view(drawn.shape) for node, x in single.items()}
         return {node: x[0].view(drawn.shape) for node, x in self.discrete.sample_posterior(evidence, 1).items()}
@@ -353,34 +356,27 @@ def _given(mean: Tensor, covariance: Tensor, values: Tensor, seen: Tensor) -> tu
     return log, moved, left.unsqueeze(1).expand(count, rows, width)
 
 
-def _plain(value: Any, like: Tensor) -> Any:
-    """Evidence on a discrete node, with arrays as tensors and flags as likelihoods."""
-    if isinstance(value, np.ndarray) or (
-        isinstance(value, list | tuple) and not any(isinstance(x, str) for x in value)
-    ):
-        value = torch.as_tensor(value)
-    return value.to(like.dtype) if isinstance(value, Tensor) and value.dtype == torch.bool else value
-
-
 def _numbers(node: str, value: Any, like: Tensor) -> Tensor:
     """Evidence on a real node, () or (rows,), NaN where missing."""
+    value = plain(value)
+    if isinstance(value, list):
+        value = [torch.nan if missing(x) else x for x in value]
     try:
         number = torch.as_tensor(value, dtype=like.dtype, device=like.device)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"evidence on real node {node!r} must be a finite number or (rows,), got {value!r}") from error
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"evidence on real node {node!r} must be a finite number or (rows,), got {value!r}") from None
     if number.dim() > 1 or number.isinf().any():
         raise ValueError(f"evidence on real node {node!r} must be a finite number or (rows,), got {value}")
     return number
 
 
-def _has_rows(value: Any) -> bool:
-    """Whether plain evidence on a discrete node is about rows, not one case."""
-    return isinstance(value, Tensor) and value.dim() == (2 if value.is_floating_point() else 1)
-
-
-def _repeated(value: Any, shape: torch.Size) -> Any:
+def _repeated(said: int | Tensor | Likelihood, draws: int) -> int | Tensor | Likelihood:
     """Evidence of rows as evidence of (draws, rows), flattened."""
-    return value.expand(shape[0], *value.shape).flatten(0, 1) if _has_rows(value) else value
+    if rows_of(said) is None or isinstance(said, int):
+        return said
+    values = said.values if isinstance(said, Likelihood) else said
+    every = values.expand(draws, *values.shape).flatten(0, 1)
+    return Likelihood(every) if isinstance(said, Likelihood) else every
 
 
 __all__ = ["MAX_CONFIGURATIONS", "ConditionalGaussianNetwork", "GaussianNode"]

@@ -46,11 +46,15 @@ class BayesianNetwork(Expandable):
     differentiable in the tables; any number of nodes will do as long as the cliques fit. Evidence maps nodes to what is
     known of them:
 
-    - the name of a state (or its number), a set of names, or a likelihood vector (states,): one case;
-    - an int64 tensor (rows,) of state numbers with -1 where missing, or likelihoods (rows, states): one case a row;
+    - the name of a state (a string) or its number (an integer): one case;
+    - a set of names or numbers: one of these states, one case;
+    - a list, an array, a tensor of integers or truth values, a pandas Series: one name or number a row, missing where
+      it is -1, None or NaN;
+    - a :class:`Likelihood` (states,) or (rows, states): soft evidence on one case, or on one case a row;
     - None: nothing.
 
-    For one case results have no dimension of rows, and states come by name.
+    Strings are always names and integers always numbers. For one case results have no dimension of rows, and states
+    come by name. Evidence on one case beside evidence of rows holds for every row.
 
     Args:
         graph: a networkx.DiGraph, or a ``NetworkStructure``. A node's parents come in the order of
@@ -234,7 +238,7 @@ class BayesianNetwork(Expandable):
         """Log probability of what was observed, everything else summed out, in nats.
 
         Args:
-            evidence: see the class; or an int64 tensor (rows, nodes) with -1 where missing.
+            evidence: see the class; or state numbers (rows, nodes) with -1 where missing.
 
         Returns:
             batch_shape + (rows,), or batch_shape for one case; differentiable in the tables.

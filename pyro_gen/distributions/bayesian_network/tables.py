@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_gen.distributions.bayesian_network.observation import one_state
 from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
 
 TOLERANCE = 1e-5
@@ -218,14 +219,8 @@ def point_mass(structure: NetworkStructure, node: str, state: str | int, like: T
     Raises:
         ValueError: there is no such node or state.
     """
-    i = structure.number(node)
-    number = structure.state_number(node, state) if isinstance(state, str) else state
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < structure.cardinalities[i]:
-        raise ValueError(
-            f"the state of node {node!r} must be a name or from 0 to {structure.cardinalities[i] - 1}, got {state!r}"
-        )
-    table = like.new_zeros(structure.cardinalities[i])
-    table[number] = 1
+    table = like.new_zeros(structure.cardinalities[structure.number(node)])
+    table[one_state(structure, node, state)] = 1
     return table
 
 

@@ -16,6 +16,7 @@ from pyro_gen._registration import register
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
+from pyro_gen.distributions.bayesian_network.evidence import parse
 from pyro_gen.distributions.bayesian_network.tables import cells_of, draw
 from pyro_gen.distributions.conditionals import CategoricalConditional
 from pyro_gen.infer.network.problem import Problem, law_of
@@ -218,8 +219,8 @@ class AmortisedPosterior(nn.Module):
             data: as for the network's ``model``.
         """
         register("amortised_posterior", self)
-        data = dict(zip(self.structure.nodes, data.unbind(1), strict=True)) if isinstance(data, Tensor) else data or {}
         problem = self._problem(data)
+        observed = parse(self.structure, data, problem.tables).numbers
         size = getattr(self._source[0], "size", None)
         context = self._context(problem)
         values: dict[int, Tensor] = {}
@@ -227,13 +228,13 @@ class AmortisedPosterior(nn.Module):
             parameters, place = self.made.begin(problem.count, context, self.made.example)
             for step, i in enumerate(self.structure.order):
                 node = self.structure.nodes[i]
-                seen = data.get(node)
-                if seen is None or (seen < 0).any():
+                seen = torch.as_tensor(observed.get(i, -1), device=problem.tables.device)
+                if (seen < 0).any():
                     logits = self._target(problem, i, values) + parameters[:, : self.structure.cardinalities[i]]
                     lost = (logits == -torch.inf).all(-1, keepdim=True)  # against the evidence: log p will be -inf
                     values[i] = pyro.sample(node, dist.Categorical(logits=torch.where(lost, 0.0, logits)))
                 else:
-                    values[i] = seen
+                    values[i] = seen.expand(problem.count)
                 if step + 1 < len(self.structure.order):
                     parameters, place = self.made.proceed(place, values[i])
 

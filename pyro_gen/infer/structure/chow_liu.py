@@ -17,7 +17,7 @@ BLOCK = 1 << 24
 MAX_CELLS = 10**8
 """Cells of the largest conditional table that is made."""
 ROUNDING = 1e-12
-"""Nats below which mutual information is that of independence."""
+"""Difference of two values of mutual information that are equal up to rounding, relative to the largest entropy."""
 
 
 def chow_liu(
@@ -33,8 +33,9 @@ def chow_liu(
     .. math:: \max_T \sum_{(u, v) \in T} I(u, v), \qquad
         I(u, v) = \sum_{a, b} p_{uv}(a, b) \log \frac{p_{uv}(a, b)}{p_u(a)\, p_v(b)}
 
-    Pairs of no more information than ``min_information`` are not joined, so that the result is a forest where nodes are
-    independent. All pairs are counted by one matrix product. Trees that differ only in their root are the same law.
+    Pairs of no more information than ``min_information``, up to rounding, are not joined, so that the result is a
+    forest where nodes are independent. All pairs are counted by one matrix product. Trees that differ only in their
+    root are the same law.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -64,7 +65,8 @@ def chow_liu(
         raise ValueError(f"`min_information` must be at least 0 and finite, got {min_information}")
     first = 0 if root is None else table.number(root)
     information = mutual_information(table, equivalent_sample_size=equivalent_sample_size)
-    parents = _spanning_forest(information, first, max(min_information, ROUNDING))
+    least = min_information + ROUNDING * max(1.0, float(information.diagonal().max()))
+    parents = _spanning_forest(information, first, least)
     graph = table.graph((j, i) for i, j in parents if j >= 0)
     values = {(table.nodes[j], table.nodes[i]): float(information[j, i]) for i, j in parents if j >= 0}
     nx.set_edge_attributes(graph, values, "information")

@@ -36,6 +36,8 @@ def exact_search(
     Both are filled for all sets at once. Time and memory grow as nodes times 2^nodes, and without ``max_parents`` the
     data are counted once for each set of nodes: about a second for 11 nodes, a minute for 16.
 
+    Of graphs of equal score, up to 1e-12 of its size an edge, one with the fewest edges is returned.
+
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: BDeu of one equivalent row by default.
@@ -80,7 +82,7 @@ def _best_parents(scores: FamilyScores, rules: EdgeRules, node: int) -> tuple[np
     for size in range(min(rules.max_parents - must.bit_count(), len(may)) + 1):
         for extra in combinations(may, size):
             parents = must | sum(1 << j for j in extra)
-            best[parents], chosen[parents] = scores.family(node, parents), parents
+            best[parents], chosen[parents] = scores.sparing(node, parents), parents
     for j in range(nodes):  # the maximum over all subsets, one element after another
         (without, with_j), (source, target) = _halves(best, j), _halves(chosen, j)
         better = without > with_j

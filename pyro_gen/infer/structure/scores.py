@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import networkx as nx
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from pyro_gen.infer.structure.table import CategoricalTable, Counts, States
 
+ROUNDING = 1e-12
+"""Difference of two scores that are equal up to rounding, relative to their size."""
 EXACT_OUTCOMES = 1000
 """Outcomes up to which the regret of a multinomial law is summed exactly."""
 
@@ -119,7 +121,10 @@ class QuotientNML:
 
     .. math:: g(S) = \sum_c n_c \log n_c - \log C(N, K_S)
 
-    C is the regret of a multinomial law of :math:`K_S` outcomes, :func:`log_regret`.
+    C is the regret of a multinomial law of :math:`K_S` outcomes, :func:`log_regret`. On independent uniform columns
+    with few rows for the combinations of states it joins nodes more readily than the other scores: two of 8 states in
+    three of four samples of 50 rows, in one of nine of 100 rows, in none of 400 rows (BIC in none); two binary ones in
+    14 of 100 samples of 50 rows (BIC in 7).
 
     References:
         Silander, Leppa-aho, Jaasaari and Roos (2018), Quotient normalized maximum likelihood criterion for learning
@@ -212,6 +217,25 @@ class FamilyScores:
             parents: their set.
         """
         return self.of_set(parents | 1 << node) - self.of_set(parents)
+
+    @cached_property
+    def edge_cost(self) -> float:
+        """What an edge must bring: 1e-12 of the score's size, its largest value of no node or one node alone.
+
+        More than rounding and less than any difference that means something, so that of equal scores the fewest edges
+        win.
+        """
+        sizes = [abs(self.of_set(nodes)) for nodes in (0, *(1 << i for i in range(len(self.table.nodes))))]
+        return ROUNDING * (max((size for size in sizes if math.isfinite(size)), default=0.0) or 1.0)
+
+    def sparing(self, node: int, parents: int) -> float:
+        """The score of a node with its parents less the cost of the edges: what searches compare.
+
+        Args:
+            node: its number.
+            parents: their set.
+        """
+        return self.family(node, parents) - self.edge_cost * parents.bit_count()
 
 
 def members(nodes: int) -> list[int]:

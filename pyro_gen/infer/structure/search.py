@@ -16,8 +16,6 @@ from pyro_gen.infer.structure.rules import EdgeRules, Edges
 from pyro_gen.infer.structure.scores import BDeu, FamilyScores, Score
 from pyro_gen.infer.structure.table import CategoricalTable, States
 
-TOLERANCE = 1e-6
-"""Nats by which a score must rise to be higher: scores are differences of sums that are rounded."""
 EXACT_NODES = 12
 """Nodes up to which `learn_structure` searches exactly: some seconds."""
 
@@ -38,7 +36,8 @@ def hill_climbing(
 ) -> nx.DiGraph:
     """Add, delete or reverse the edge that raises the score most, until none does.
 
-    After a step only the gains of one or two nodes change, and scores of families are remembered.
+    An edge that changes the score by no more than 1e-12 of its size is left out, or deleted. After a step only the
+    gains of one or two nodes change, and scores of families are remembered.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -96,8 +95,8 @@ def tabu_search(
 ) -> nx.DiGraph:
     """Take the best step even where it lowers the score, but touch no pair of nodes again soon; keep the best graph.
 
-    A local maximum is left this way, and so is a class of graphs of equal score. A step to a graph better than all
-    before is always allowed.
+    A local maximum is left this way, and so is a class of graphs of equal score, of which those with the fewest edges
+    are the better ones. A step to a graph better than all before is always allowed.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -142,7 +141,7 @@ def tabu_search(
         walk.go_to(best)
         walk.disturb(perturbations)
         found, other = _climb(walk, tabu_length, patience)
-        if other > value + TOLERANCE:
+        if other > value + walk.tolerance:
             best, value = found, other
     return table.graph_of(best)
 
@@ -198,11 +197,12 @@ class _Walk:
         self.gains = np.zeros((self.nodes, self.nodes))
         self.families = np.zeros(self.nodes)
         self.parents = [-1] * self.nodes
+        self.tolerance = scores.edge_cost / 2  # by which a value must rise to be higher
         self.go_to(graph)
 
     @property
     def value(self) -> float:
-        """Score of the graph."""
+        """Score of the graph less the cost of its edges."""
         return float(self.families.sum())
 
     def go_to(self, graph: np.ndarray) -> None:
@@ -218,11 +218,11 @@ class _Walk:
     def _rate(self, i: int) -> None:
         """Score a node's family and all changes of it by one parent."""
         parents = self.parents[i] = self._parents(i)
-        own = self.families[i] = self.scores.family(i, parents)
+        own = self.families[i] = self.scores.sparing(i, parents)
         full = parents.bit_count() >= self.rules.max_parents
         self.gains[:, i] = -np.inf
         for j in np.flatnonzero(self.graph[:, i] | (self.rules.allowed[:, i] & (not full))):
-            self.gains[j, i] = self.scores.family(i, parents ^ (1 << int(j))) - own
+            self.gains[j, i] = self.scores.sparing(i, parents ^ (1 << int(j))) - own
 
     def lawful(self) -> np.ndarray:
         """Which steps (kind, parent, child) obey the rules and close no cycle."""
@@ -269,9 +269,9 @@ def _climb(walk: _Walk, tabu_length: int, patience: int) -> tuple[np.ndarray, fl
     while True:
         moves = walk.moves()
         if patience == 0:
-            moves[moves <= TOLERANCE] = -np.inf
+            moves[moves <= walk.tolerance] = -np.inf
         moves[:, until > now] = np.where(
-            walk.value + moves[:, until > now] > value + TOLERANCE, moves[:, until > now], -np.inf
+            walk.value + moves[:, until > now] > value + walk.tolerance, moves[:, until > now], -np.inf
         )
         kind, j, i = (int(k) for k in np.unravel_index(moves.argmax(), moves.shape)) if moves.size else (0, 0, 0)
         if not moves.size or not np.isfinite(moves[kind, j, i]):
@@ -280,7 +280,7 @@ def _climb(walk: _Walk, tabu_length: int, patience: int) -> tuple[np.ndarray, fl
         now += 1
         until[j, i] = until[i, j] = now + tabu_length
         waited += 1
-        if walk.value > value + TOLERANCE:
+        if walk.value > value + walk.tolerance:
             best, value, waited = walk.graph.copy(), walk.value, 0
         elif waited >= patience:
             return best, value

@@ -206,7 +206,10 @@ def _from_matrix(data: Any, states: States) -> tuple[tuple[str, ...], Tensor]:
 
 def _integers(name: str, values: Any, dimensions: int) -> Tensor:
     if isinstance(values, np.ndarray | list | tuple):
-        values = torch.as_tensor(np.asarray(values))
+        array = np.asarray(values)
+        if np.ma.is_masked(values) or array.dtype.kind not in "iubfc":  # whose mask would be lost
+            raise ValueError(f"{name} must hold state numbers, none missing, got {array.dtype} or masked cells")
+        values = torch.as_tensor(array)
     if not isinstance(values, Tensor):
         raise ValueError(f"{name} must be an integer tensor, got {type(values).__name__}")
     if values.is_floating_point() or values.is_complex():

@@ -45,7 +45,25 @@ class CPD(nn.Module):
 
         Returns:
             A distribution with the parents' broadcast shape as batch shape and events of shape ().
+
+        Raises:
+            ValueError: there are more or fewer parents, or a state is no number of one.
         """
+
+    def checked(self, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The parents' values, states as int64: as bool or uint8 they would be taken for masks.
+
+        Args:
+            parents: one tensor for each parent in order.
+
+        Raises:
+            ValueError: there are more or fewer, or a state is no number of one. Numbers beyond the states are looked
+                for while the validation of distributions is on, and not inside ``torch.func`` transforms.
+        """
+        if len(parents) != len(self.parent_states):
+            raise ValueError(f"the CPD must get {len(self.parent_states)} parents, got {len(parents)}")
+        pairs = enumerate(zip(parents, self.parent_states, strict=True))
+        return tuple(x if states is None else _states(i, x, states) for i, (x, states) in pairs)
 
 
 class DiscreteCPD(CPD):
@@ -79,7 +97,7 @@ class DiscreteCPD(CPD):
 
     def forward(self, *parents: Tensor) -> dist.Categorical:
         """The law of the node given its parents: a categorical one, which knows probability zero."""
-        return dist.Categorical(logits=self.logits(*parents))
+        return dist.Categorical(logits=self.logits(*self.checked(parents)))
 
     def table(self) -> Tensor:
         """All conditional probabilities, (states of each parent, own states); differentiable in the parameters."""
@@ -102,6 +120,22 @@ class DiscreteCPD(CPD):
     def rows(self) -> int:
         """Configurations of the parents."""
         return math.prod(self.parent_states)
+
+
+def _states(i: int, value: Tensor, states: int) -> Tensor:
+    """Numbers of a parent's states, int64."""
+    value = torch.as_tensor(value)
+    if value.is_floating_point() or value.is_complex() or (value.dtype == torch.bool and states != 2):
+        raise ValueError(f"parent {i} of the CPD must be numbers of its {states} states, integers, got {value.dtype}")
+    if value.dtype != torch.int64:
+        value = value.long()
+    looked = torch.distributions.Distribution._validate_args and not torch._C._are_functorch_transforms_active()
+    if looked and value.numel() and not torch.compiler.is_compiling():
+        least, most = (int(x) for x in value.aminmax())
+        if least < 0 or most >= states:
+            bad = least if least < 0 else most
+            raise ValueError(f"parent {i} of the CPD must be a number of its {states} states, got {bad}")
+    return value
 
 
 __all__ = ["CPD", "DiscreteCPD"]

@@ -57,6 +57,7 @@ class ConditionalGaussianCPD(CPD):
 
     def forward(self, *parents: Tensor) -> dist.Normal:
         """The law of the node given its parents."""
+        parents = self.checked(parents)
         bias, weight, log_scale = self.coefficients(*(x for x, k in zip(parents, self.parent_states, strict=True) if k))
         mean = bias.clone()  # of this moment, as the scale is
         for i, x in enumerate(x for x, k in zip(parents, self.parent_states, strict=True) if k is None):

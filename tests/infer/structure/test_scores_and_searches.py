@@ -6,8 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise, product
+from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 
@@ -215,6 +217,14 @@ def test_a_hundred_nodes_of_many_states_are_counted_without_laying_out_their_com
     start.add_nodes_from(found)
     start.add_edges_from((f"x{i}", "x99") for i in range(30))
     assert math.isfinite(graph_score(start, values, BDeu(), states=50))
+
+
+def test_names_and_masked_cells_are_no_state_numbers() -> None:
+    masked: Any = np.ma.masked_array([0, 1], [True, False])
+    columns: list[Any] = [["no", "yes"], np.array(["no", "yes"]), masked, [0, None]]
+    for column in columns:
+        with pytest.raises(ValueError, match="`data` of node 'a' must hold state numbers, none missing"):
+            exact_search({"a": column})
 
 
 def test_contradictory_rules_and_settings_are_named() -> None:

@@ -1,0 +1,93 @@
+"""HDF5 files of foreign origin: data sets that lie in the file itself, and a checksum over them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from pyro_gen.interop.weights import require
+
+EXPANSION = 1100
+"""Bytes at most that one compressed byte stands for: deflate's limit is 1032."""
+
+
+class WrongFileError(Exception):
+    """A file that can be read and is not what it should be."""
+
+
+def member(group: Any, path: str) -> Any:
+    """A group or data set, None where there is none; only hard links are followed.
+
+    Args:
+        group: where ``path`` begins.
+        path: names with slashes between them.
+
+    Raises:
+        WrongFileError: a name is a soft, external or user-defined link, which may lead out of the file.
+    """
+    h5py = require("h5py", "interop")
+    for name in path.split("/"):
+        links = group.id.links if isinstance(group, h5py.Group) else None
+        if links is None or not links.exists(name.encode()):
+            return None
+        if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+            raise WrongFileError(f"{group.file.filename} has a link at {path}, and links are not followed")
+        group = group[name]
+    return group
+
+
+def values(group: Any, path: str) -> Any:
+    """The content of a data set, None where there is none.
+
+    Args:
+        group: where ``path`` begins.
+        path: names with slashes between them.
+
+    Raises:
+        WrongFileError: it is no data set, lies in other files, or is larger than what the file stores of it.
+    """
+    found = member(group, path)
+    if found is None:
+        return None
+    name = f"{group.file.filename}: `{path}`"
+    if not hasattr(found, "is_virtual"):
+        raise WrongFileError(f"{name} must be a data set, got a group")
+    if found.external or found.is_virtual:
+        raise WrongFileError(f"{name} lies in other files, which are not read")
+    stored = found.id.get_storage_size() * (EXPANSION if found.compression else 1)
+    if stored < found.nbytes:
+        raise WrongFileError(f"{name} must hold {found.nbytes} bytes for its shape {found.shape}, got {stored}")
+    return found[()]
+
+
+def checksum(file: Any, names: Iterable[str]) -> str:
+    """SHA-256 of data sets with their paths, types and shapes.
+
+    Args:
+        file: the file.
+        names: data sets and groups, which count with all that is in them. Texts must be of fixed length: others lie in
+            a heap without checksums, in which a damaged length keeps HDF5 itself in a loop for ever.
+    """
+    digest = hashlib.sha256()
+    for path in (path for name in sorted(names) for path in _paths(file, name)):
+        if file[path].dtype.hasobject:
+            raise WrongFileError(f"{file.filename}: `{path}` must be numbers or a text of fixed length")
+        array = np.asarray(values(file, path))
+        digest.update(f"{path} {array.dtype.str} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _paths(group: Any, path: str, depth: int = 8) -> Iterator[str]:
+    """Paths of the data sets at and below a name, sorted."""
+    found = member(group, path)
+    if found is not None and not hasattr(found, "keys"):
+        yield path
+    elif found is not None and depth:
+        for name in sorted(found):
+            yield from _paths(group, f"{path}/{name}", depth - 1)
+
+
+__all__ = ["WrongFileError", "checksum", "member", "values"]
