@@ -9,7 +9,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor, nn
 
-from pyro_gen.distributions import Conditional, Factorised, GaussianConditional
+from pyro_gen.distributions import Conditional, Factorised, GaussianConditional, RealConditional
 from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import (
     AutoregressiveNetwork,
@@ -20,6 +20,7 @@ from pyro_gen.nn import (
     StandardNormal,
     VampPrior,
 )
+from pyro_gen.nn.standardisation import Standardisation
 
 
 class RowCoder(LatentModel):
@@ -39,6 +40,8 @@ class RowCoder(LatentModel):
 
     encoder: nn.Module
     decoder: nn.Module
+    standard: Standardisation | None
+    """Location and scale of real features under a :class:`Conditional`; an autoregressive likelihood has its own."""
 
     def __init__(
         self,
@@ -61,6 +64,8 @@ class RowCoder(LatentModel):
         self.event_shape, self.latent, self.latent_law = event, latent, latent_law
         self.likelihood = likelihood
         self._check_likelihood()
+        real = isinstance(likelihood, RealConditional)
+        self.register_module("standard", Standardisation(likelihood, event.numel()) if real else None)
 
     @property
     def example(self) -> Tensor:
@@ -73,7 +78,7 @@ class RowCoder(LatentModel):
         return self.likelihood.conditional if isinstance(self.likelihood, AutoregressiveNetwork) else self.likelihood
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What the encoder is given for rows.
+        """What the encoder is given for rows: standardised where they are real, and as the likelihood encodes them.
 
         Args:
             x: rows, (...) + event shape.
@@ -84,7 +89,10 @@ class RowCoder(LatentModel):
         if x.shape[-len(self.event_shape) :] != self.event_shape:
             raise ValueError(f"`{self.site}` must have shape (...) + {tuple(self.event_shape)}, got {tuple(x.shape)}")
         batch = x.shape[: x.dim() - len(self.event_shape)]
-        code = self.conditional.encode(x.reshape(*batch, -1)).to(self.example.dtype)
+        flat = x.reshape(*batch, -1)
+        standard = self.likelihood.standard if isinstance(self.likelihood, AutoregressiveNetwork) else self.standard
+        seen = flat if standard is None else standard(flat)
+        code = self.conditional.encode(seen).to(self.example.dtype)
         width = code.shape[-1:] if code.shape[-1] > 1 else ()
         return code.reshape(*batch, *self.event_shape, *width)
 
@@ -118,6 +126,8 @@ class RowCoder(LatentModel):
         valid = self.likelihood.valid(self.visible)
         if valid is not None:
             parameters = parameters.masked_fill(~valid.to(parameters.device), -math.inf)
+        if self.standard is not None:
+            parameters = self.standard.parameters_of_raw(parameters)
         return Factorised(self.likelihood, parameters, self.event_shape, validate_args)
 
     def _outputs(self, inputs: Tensor) -> Tensor:

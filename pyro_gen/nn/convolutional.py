@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 
@@ -104,6 +105,19 @@ class ConvolutionalDecoder(nn.Module):
             padding = tuple(1 - extent % 2 for extent in size)
             layers += [nn.ConvTranspose2d(before, after, 3, 2, 1, padding), activation()]
         self.layers = nn.Sequential(*layers[:-1])
+
+    @torch.no_grad()
+    def start_at(self, outputs: Tensor) -> None:
+        """Give the same image for any vector at first: the channels' means of some outputs.
+
+        Args:
+            outputs: numbers of an image's pixels, in the shape of an event followed by the pixels' numbers, or flat.
+        """
+        last = self.layers[-1]
+        assert isinstance(last, nn.ConvTranspose2d)
+        assert last.bias is not None
+        last.weight.zero_()
+        last.bias.copy_(outputs.reshape(self.colours, -1, self.event[-1]).mean(1).flatten())
 
     def forward(self, z: Tensor) -> Tensor:
         """Map vectors.

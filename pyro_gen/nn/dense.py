@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 
@@ -47,6 +48,20 @@ class Dense(nn.Sequential):
         """
         out: Tensor = super().forward(x.flatten(1))
         return out
+
+    @torch.no_grad()
+    def start_at(self, outputs: Tensor, *, alone: bool = False) -> None:
+        """Set the bias of the last layer.
+
+        Args:
+            outputs: the bias, in any shape of as many numbers.
+            alone: whether the last layer's weights become 0, so that the network starts by giving the bias alone.
+        """
+        self.bias.copy_(outputs.flatten())
+        if alone:
+            last = self[-1]
+            assert isinstance(last, nn.Linear)
+            last.weight.zero_()
 
     @property
     def bias(self) -> Tensor:

@@ -10,8 +10,9 @@ import torch
 from torch import Size, Tensor, nn
 
 from pyro_gen.distributions.autoregressive import Autoregressive
-from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
+from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional, RealConditional
 from pyro_gen.nn.autoregressive.snapshot import snapshot
+from pyro_gen.nn.standardisation import Standardisation
 
 BERNOULLI = BernoulliConditional()
 
@@ -30,7 +31,8 @@ class AutoregressiveNetwork(nn.Module):
     A network works in the order of generation and knows nothing of any other: it is given the features in that order
     and returns their laws' parameters in that order, the k-th from those before it. A subclass defines :meth:`network`;
     and :meth:`first` and :meth:`after` where generation can go on from what it has computed, instead of running the
-    whole network once a feature.
+    whole network once a feature. Real features reach it standardised, and its parameters are those of standardised
+    features: ``standard`` has their location and scale, which :meth:`from_data` learns, and is None for other features.
 
     Args:
         features: number of features, or the shape of an event.
@@ -47,6 +49,7 @@ class AutoregressiveNetwork(nn.Module):
     order: Tensor
     valid: Tensor | None
     like: Tensor
+    standard: Standardisation | None
 
     def __init__(
         self,
@@ -71,6 +74,8 @@ class AutoregressiveNetwork(nn.Module):
         self.register_buffer("order", order)
         self.register_buffer("valid", valid, persistent=False)
         self.register_buffer("like", torch.empty(0), persistent=False)
+        real = isinstance(conditional, RealConditional)
+        self.register_module("standard", Standardisation(conditional, self.features) if real else None)
         shape = self.features, conditional.num_parameters
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
         self.from_context = nn.Linear(context, math.prod(shape), bias=False) if context else None
@@ -104,10 +109,17 @@ class AutoregressiveNetwork(nn.Module):
     def from_data(cls, x: Tensor, *args: Any, **settings: Any) -> Self:
         """A network whose biases start at the marginal laws of the features.
 
+        Real features are standardised by location and scale of the data, and a network of real features starts at the
+        marginal distributions themselves: its readout is zero. One of discrete features keeps its random readout,
+        which adds to the biases.
+
         Args:
             x: rows of data, (n,) + event shape.
             *args: what the constructor takes after ``features``.
             **settings: likewise.
+
+        Raises:
+            ValueError: there are no rows, one lies outside the support, or a column is constant whose scale is learned.
         """
         if len(x) < 1 or x.dim() < 2:
             raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {tuple(x.shape)}")
@@ -115,18 +127,36 @@ class AutoregressiveNetwork(nn.Module):
         support = network.conditional.support(network.features)
         if not support.check(x.flatten(1)).all():
             raise ValueError(f"`x` must lie in the support of the laws, {support}, in every row")
+        if network.standard is not None:
+            network.to(x.device, torch.promote_types(x.dtype, network.example.dtype))
         network.start_at(x)
         return network
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal laws of data.
+        """Set the biases to the marginal laws of data; of real features also location and scale, and the readout to 0.
 
         Args:
             x: rows of data, (n,) + event shape.
+
+        Raises:
+            ValueError: a column is constant whose scale is learned.
         """
+        rows = x.flatten(1).to(self.example)
+        if self.standard is None:
+            return self._start_biases(self.conditional.start(rows))
+        self._start_biases(self.conditional.start(self.standard.start_at(rows, self.event_shape)))
+        for weight in self.readout():
+            weight.zero_()
+
+    def _start_biases(self, parameters: Tensor) -> None:
+        """Take parameters (features, parameters), in the layout of the event, as biases."""
         if self.bias is not None:
-            self.bias.copy_(self.conditional.start(x.flatten(1).to(self.example))[self.order])
+            self.bias.copy_(parameters[self.order])
+
+    def readout(self) -> Sequence[Tensor]:
+        """Weights by which the network adds to the biases: where they are zero, the biases alone make the density."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which weights add to its biases")
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws, in the order of generation.
@@ -165,7 +195,8 @@ class AutoregressiveNetwork(nn.Module):
 
     def parameters_in_order(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws for values in the order of generation, and in that order themselves."""
-        return self._finished(self.network(self.encode(value), context), self._shift(context), slice(None))
+        inputs = self.encode(self._seen(value, self.order))
+        return self._finished(self.network(inputs, context), self._shift(context), slice(None))
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Log probability of each row, in nats; nothing but the values is brought into another order."""
@@ -181,7 +212,7 @@ class AutoregressiveNetwork(nn.Module):
     def proceed(self, place: Place, value: Tensor) -> tuple[Tensor, Place]:
         """Parameters of the next feature's law, once the present one has values (rows,)."""
         position = place.position + 1
-        parameters, state = self.after(place.state, value, position)
+        parameters, state = self.after(place.state, self._seen(value, self.order[place.position]), position)
         return self._finished(parameters, place.shift, position), Place(position, place.shift, state)
 
     def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -205,14 +236,20 @@ class AutoregressiveNetwork(nn.Module):
         shift: Tensor = self.from_context(context.to(self.example.dtype))
         return shift.unflatten(-1, (self.features, -1))
 
+    def _seen(self, value: Tensor, features: Tensor | slice) -> Tensor:
+        """Values of some features as the network sees them: standardised where they are real."""
+        return value if self.standard is None else self.standard(value, features)
+
     def _finished(self, parameters: Tensor, shift: Tensor | None, position: int | slice) -> Tensor:
-        """With bias and context, and without what a feature does not have."""
+        """With bias and context, without what a feature does not have, and of features in their own units."""
         if self.bias is not None:
             parameters = parameters + self.bias[position]
         if shift is not None:
             parameters = parameters + shift[:, position]
         if self.valid is not None:
             parameters = parameters.masked_fill(~self.valid[self.order][position], -math.inf)
+        if self.standard is not None:
+            parameters = self.standard.parameters_of_raw(parameters, self.order[position])
         return parameters
 
 

@@ -137,14 +137,13 @@ class DeepNADE(AutoregressiveNetwork):
         new._buffers = self._buffers | {"order": orders}  # weights stay where they are: one dictionary for both
         return new
 
-    @torch.no_grad()
-    def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal laws of data.
+    def readout(self) -> Sequence[Tensor]:
+        """Output weights V."""
+        return (self.output,)
 
-        Args:
-            x: rows of data, (n,) + event shape.
-        """
-        self.output_bias.copy_(self.conditional.start(x.flatten(1).to(self.example)))
+    def _start_biases(self, parameters: Tensor) -> None:
+        """Biases here belong to features, not to places."""
+        self.output_bias.copy_(parameters)
 
     def parameters_given(self, value: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of the laws of all features given those under a mask, by one pass of the network.
@@ -157,18 +156,18 @@ class DeepNADE(AutoregressiveNetwork):
         Returns:
             (n, features, parameters); those of known features mean nothing.
         """
-        x = self.encode(torch.where(mask, value, 0)) * mask.unsqueeze(-1)
+        x = self.encode(self._seen(torch.where(mask, value, 0), slice(None))) * mask.unsqueeze(-1)
         fields = x.flatten(1) @ self.weight.flatten(0, 1) + mask.to(x.dtype) @ self.mask_weight + self._start(context)
         hidden = self._hidden(fields)
         parameters = (hidden @ self.output.transpose(0, 1).flatten(1)).unflatten(-1, (self.features, -1))
-        return self._valid(parameters + self.output_bias, slice(None))
+        return self._law_parameters(parameters + self.output_bias, slice(None))
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws in the layout of the event, (n, features, parameters)."""
         place, back = self.order, self.order.argsort(-1)
         if place.dim() == 1:
-            return self.network(self.encode(value[:, place]), context)[:, back]
-        parameters = self.network(self.encode(value.gather(1, place)), context)
+            return self.network(self.encode(self._seen(value[:, place], place)), context)[:, back]
+        parameters = self.network(self.encode(self._seen(value.gather(1, place), place)), context)
         return parameters.gather(1, back.unsqueeze(-1).expand_as(parameters))
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
@@ -223,6 +222,7 @@ class DeepNADE(AutoregressiveNetwork):
 
     def proceed(self, place: Place, value: Tensor) -> tuple[Tensor, Place]:
         """Parameters of the next feature's law, once the present one has values (rows,)."""
+        value = self._seen(value, self.order[..., place.position])
         parameters, state = self.after(place.state, value, place.position + 1)
         return parameters, Place(place.position + 1, None, state)
 
@@ -233,11 +233,18 @@ class DeepNADE(AutoregressiveNetwork):
     def _laws(self, hidden: Tensor, features: Tensor) -> Tensor:
         """Parameters (n, k, parameters) of the laws of features (k,) or (n, k) from their own hidden layers."""
         path = "nkh,khp->nkp" if features.dim() == 1 else "nkh,nkhp->nkp"
-        return self._valid(torch.einsum(path, hidden, self.output[features]) + self.output_bias[features], features)
+        parameters = torch.einsum(path, hidden, self.output[features]) + self.output_bias[features]
+        return self._law_parameters(parameters, features)
 
-    def _valid(self, parameters: Tensor, features: Tensor | slice) -> Tensor:
-        """Without what a feature does not have."""
-        return parameters if self.valid is None else parameters.masked_fill(~self.valid[features], -math.inf)
+    def _law_parameters(self, parameters: Tensor, features: Tensor | slice) -> Tensor:
+        """Without what a feature does not have, and of features in their own units."""
+        if self.valid is not None:
+            parameters = parameters.masked_fill(~self.valid[features], -math.inf)
+        return parameters if self.standard is None else self.standard.parameters_of_raw(parameters, features)
+
+    def _finished(self, parameters: Tensor, shift: Tensor | None, position: int | slice) -> Tensor:
+        """As they are: the network has added all."""
+        return parameters
 
     def _hidden(self, fields: Tensor) -> Tensor:
         """The last hidden layer from the fields of the first."""

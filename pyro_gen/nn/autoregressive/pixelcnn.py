@@ -164,6 +164,10 @@ class PixelCNN(AutoregressiveNetwork):
         head, parameters = self.head.step(canvas.head, new, colour)
         return parameters, Canvas(tuple(kept), head, canvas.context)
 
+    def readout(self) -> Sequence[Tensor]:
+        """The last convolution."""
+        return (self.head.out.weight,)
+
     def start_at(self, x: Tensor) -> None:
         """Set the biases to the marginal laws of data, and the rest of the parameters' network to zero.
 
