@@ -165,7 +165,7 @@ class Autoencoder(nn.Module):
         """Rows as the encoder sees them."""
         if x.dim() != 2 or x.shape[-1] != self.features:
             raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(x.shape)}")
-        return x if self.standard is None else self.standard(x)
+        return x if self.standard is None else self.standard().seen(x)
 
     def _codes(self, inputs: Tensor) -> Tensor:
         """Codes of what the encoder sees."""
@@ -194,7 +194,7 @@ class Autoencoder(nn.Module):
             raise ValueError(f"`decoder` must return (rows,) + {shape}, any shape of as many, got {tuple(out.shape)}")
         parameters = out.reshape(*z.shape[:-1], *shape)
         if self.standard is not None:
-            parameters = self.standard.parameters_of_raw(parameters)
+            parameters = self.standard().raw(parameters)
         return Factorised(self.likelihood, parameters)
 
     @torch.no_grad()

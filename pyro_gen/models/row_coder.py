@@ -91,7 +91,7 @@ class RowCoder(LatentModel):
         batch = x.shape[: x.dim() - len(self.event_shape)]
         flat = x.reshape(*batch, -1)
         standard = self.likelihood.standard if isinstance(self.likelihood, AutoregressiveNetwork) else self.standard
-        seen = flat if standard is None else standard(flat)
+        seen = flat if standard is None else standard().seen(flat)
         code = self.conditional.encode(seen).to(self.example.dtype)
         width = code.shape[-1:] if code.shape[-1] > 1 else ()
         return code.reshape(*batch, *self.event_shape, *width)
@@ -127,7 +127,7 @@ class RowCoder(LatentModel):
         if valid is not None:
             parameters = parameters.masked_fill(~valid.to(parameters.device), -math.inf)
         if self.standard is not None:
-            parameters = self.standard.parameters_of_raw(parameters)
+            parameters = self.standard().raw(parameters)
         return Factorised(self.likelihood, parameters, self.event_shape, validate_args)
 
     def _outputs(self, inputs: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ class VAE(RowCoder):
         else:
             start_decoder(vae.decoder, vae.likelihood, vae.standard, x.to(vae.example))
         if isinstance(vae.prior, VampPrior):
-            vae.prior.start_at(vae.inputs(x))
+            vae.prior.start_at(vae.inputs(x), real=isinstance(vae.conditional, RealConditional))
         return vae
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,33 @@ from torch import Tensor, nn
 from pyro_gen.distributions.conditionals import RealConditional
 
 EVERY = slice(None)
+
+
+class Frame(NamedTuple):
+    """Location and scale of features in some order, and what they make of parameters; for one pass of a network.
+
+    ``loc`` and ``scale`` are (features,), ``shift`` and ``factor`` (features, parameters); before the features there
+    may be rows, each with an order of its own.
+    """
+
+    loc: Tensor
+    scale: Tensor
+    shift: Tensor
+    factor: Tensor
+
+    def seen(self, value: Tensor) -> Tensor:
+        """Values in units of location and scale, for a network to see."""
+        return (value.to(self.loc.dtype) - self.loc) / self.scale
+
+    def raw(self, parameters: Tensor) -> Tensor:
+        """Parameters of the distributions of values from those of standardised values."""
+        return torch.addcmul(self.shift, parameters, self.factor)
+
+    def at(self, place: int | slice) -> Frame:
+        """Frame of one feature, or some, by their places in the order."""
+        if self.loc.dim() == 1:
+            return Frame(*(x[place] for x in self))
+        return Frame(self.loc[:, place], self.scale[:, place], self.shift[:, place], self.factor[:, place])
 
 
 class Standardisation(nn.Module):
@@ -27,11 +54,11 @@ class Standardisation(nn.Module):
 
     Example:
         >>> from pyro_gen.distributions import GaussianConditional
-        >>> units = Standardisation(GaussianConditional(), 2)
-        >>> units.start_at(torch.tensor([[0.0, 10.0], [2.0, 30.0]]))
+        >>> standard = Standardisation(GaussianConditional(), 2)
+        >>> standard.start_at(torch.tensor([[0.0, 10.0], [2.0, 30.0]]))
         tensor([[-1., -1.],
                 [ 1.,  1.]])
-        >>> units.parameters_of_raw(torch.zeros(2, 2))  # mean and log standard deviation
+        >>> standard().raw(torch.zeros(2, 2))  # mean and log standard deviation
         tensor([[ 1.0000,  0.0000],
                 [20.0000,  2.3026]])
     """
@@ -45,23 +72,14 @@ class Standardisation(nn.Module):
         self.register_buffer("loc", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
 
-    def forward(self, value: Tensor, features: Tensor | slice = EVERY) -> Tensor:
-        """Values in units of location and scale.
+    def forward(self, features: Tensor | slice = EVERY) -> Frame:
+        """Location and scale of some features, in any order.
 
         Args:
-            value: (..., features).
-            features: which of them these are; indices broadcast with the values.
+            features: their numbers, (...) of int64; all of them by default.
         """
-        return (value.to(self.loc.dtype) - self.loc[features]) / self.scale[features]
-
-    def parameters_of_raw(self, parameters: Tensor, features: Tensor | slice = EVERY) -> Tensor:
-        """Parameters of the distributions of values from those of standardised values.
-
-        Args:
-            parameters: (..., features, parameters).
-            features: which of them these are.
-        """
-        return self.conditional.rescaled(parameters, self.loc[features], self.scale[features])
+        loc, scale = self.loc[features], self.scale[features]
+        return Frame(loc, scale, *self.conditional.affine(loc, scale))
 
     @torch.no_grad()
     def start_at(self, x: Tensor, event_shape: Sequence[int] = ()) -> Tensor:

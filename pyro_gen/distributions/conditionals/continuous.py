@@ -23,7 +23,7 @@ class RealConditional(Conditional):
     """Family of distributions of a real number that is closed under changes of location and scale.
 
     Networks see such numbers standardised and give the parameters of the standardised number, which
-    :meth:`rescaled` turns into those of the number itself.
+    :meth:`affine` turns into those of the number itself.
     """
 
     def support(self, features: int) -> constraints.Constraint:
@@ -48,20 +48,17 @@ class RealConditional(Conditional):
         check_varied(mean, variance, value.dtype, event_shape, remedy)
         return mean, variance.sqrt()
 
-    def rescaled(self, parameters: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-        """Parameters of the distribution of loc + scale * x from those of the distribution of x.
-
-        Args:
-            parameters: (..., features, num_parameters).
-            loc: of each feature, broadcast with (..., features).
-            scale: of each feature, positive, likewise.
-        """
-        shift, factor = self.affine(loc, scale)
-        return torch.addcmul(shift, parameters, factor)
-
     @abstractmethod
     def affine(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and factor of each parameter, (..., features, num_parameters), under loc + scale * x."""
+        """Shift and factor that turn the parameters of x into those of loc + scale * x.
+
+        Args:
+            loc: of each feature, (..., features).
+            scale: of each feature, positive, likewise.
+
+        Returns:
+            Two tensors (..., features, num_parameters): parameters p become shift + factor * p.
+        """
 
 
 class NormalConditional(RealConditional):

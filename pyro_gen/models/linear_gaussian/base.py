@@ -13,6 +13,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_gen._columns import constant
 from pyro_gen.models.em import EMResult
 from pyro_gen.models.linear_gaussian.em import Point, fit
 from pyro_gen.models.linear_gaussian.posterior import Posterior, posterior
@@ -223,7 +224,7 @@ class LinearGaussian(nn.Module, ABC):
             )
         if not self.shared_noise:
             check_varied(rows)
-        elif not rows.column_moments()[1].any():
+        elif constant(*rows.column_moments(), rows.x.dtype).all():
             raise ValueError("`x` must vary, got one value in each column")
 
     def set_point(self, point: Point) -> None:

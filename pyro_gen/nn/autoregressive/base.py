@@ -12,17 +12,21 @@ from torch import Size, Tensor, nn
 from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional, RealConditional
 from pyro_gen.nn.autoregressive.snapshot import snapshot
-from pyro_gen.nn.standardisation import Standardisation
+from pyro_gen.nn.standardisation import Frame, Standardisation
 
 BERNOULLI = BernoulliConditional()
 
 
 class Place(NamedTuple):
-    """Where generation stands: the position in the order, what the context adds to all laws, the network's state."""
+    """Where generation stands: the position in the order, what the context adds to all laws, the network's state.
+
+    ``frame`` has location and scale of real features in the order of generation.
+    """
 
     position: int
     shift: Tensor | None
     state: Any
+    frame: Frame | None = None
 
 
 class AutoregressiveNetwork(nn.Module):
@@ -195,8 +199,10 @@ class AutoregressiveNetwork(nn.Module):
 
     def parameters_in_order(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws for values in the order of generation, and in that order themselves."""
-        inputs = self.encode(self._seen(value, self.order))
-        return self._finished(self.network(inputs, context), self._shift(context), slice(None))
+        frame = self._frame()
+        inputs = self.encode(value if frame is None else frame.seen(value))
+        parameters = self._finished(self.network(inputs, context), self._shift(context), slice(None))
+        return parameters if frame is None else frame.raw(parameters)
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Log probability of each row, in nats; nothing but the values is brought into another order."""
@@ -206,14 +212,17 @@ class AutoregressiveNetwork(nn.Module):
     def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Place]:
         """Parameters of the first feature's law, and where generation stands."""
         parameters, state = self.first(rows, context)
-        place = Place(0, self._shift(context), state)
-        return self._finished(parameters, place.shift, 0), place
+        place = Place(0, self._shift(context), state, self._frame())
+        return self._parameters_at(place, parameters), place
 
     def proceed(self, place: Place, value: Tensor) -> tuple[Tensor, Place]:
         """Parameters of the next feature's law, once the present one has values (rows,)."""
-        position = place.position + 1
-        parameters, state = self.after(place.state, self._seen(value, self.order[place.position]), position)
-        return self._finished(parameters, place.shift, position), Place(position, place.shift, state)
+        position, frame = place.position + 1, place.frame
+        if frame is not None:
+            value = frame.at(place.position).seen(value)
+        parameters, state = self.after(place.state, value, position)
+        place = Place(position, place.shift, state, frame)
+        return self._parameters_at(place, parameters), place
 
     def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows in the order of generation, (rows, features), and log probabilities, from noise (features, rows)."""
@@ -236,20 +245,23 @@ class AutoregressiveNetwork(nn.Module):
         shift: Tensor = self.from_context(context.to(self.example.dtype))
         return shift.unflatten(-1, (self.features, -1))
 
-    def _seen(self, value: Tensor, features: Tensor | slice) -> Tensor:
-        """Values of some features as the network sees them: standardised where they are real."""
-        return value if self.standard is None else self.standard(value, features)
+    def _frame(self) -> Frame | None:
+        """Location and scale of real features, in the order of generation."""
+        return None if self.standard is None else self.standard(self.order)
+
+    def _parameters_at(self, place: Place, parameters: Tensor) -> Tensor:
+        """Parameters of the law at a place, of the feature in its own units."""
+        parameters = self._finished(parameters, place.shift, place.position)
+        return parameters if place.frame is None else place.frame.at(place.position).raw(parameters)
 
     def _finished(self, parameters: Tensor, shift: Tensor | None, position: int | slice) -> Tensor:
-        """With bias and context, without what a feature does not have, and of features in their own units."""
+        """With bias and context, and without what a feature does not have."""
         if self.bias is not None:
             parameters = parameters + self.bias[position]
         if shift is not None:
             parameters = parameters + shift[:, position]
         if self.valid is not None:
             parameters = parameters.masked_fill(~self.valid[self.order][position], -math.inf)
-        if self.standard is not None:
-            parameters = self.standard.parameters_of_raw(parameters, self.order[position])
         return parameters
 
 

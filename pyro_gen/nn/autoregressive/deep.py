@@ -18,7 +18,6 @@ from pyro_gen.distributions.order_agnostic import OrderAgnostic
 from pyro_gen.nn.autoregressive.base import (
     BERNOULLI,
     AutoregressiveNetwork,
-    Place,
     check_context_width,
     checked_order,
 )
@@ -156,18 +155,21 @@ class DeepNADE(AutoregressiveNetwork):
         Returns:
             (n, features, parameters); those of known features mean nothing.
         """
-        x = self.encode(self._seen(torch.where(mask, value, 0), slice(None))) * mask.unsqueeze(-1)
+        frame = None if self.standard is None else self.standard()
+        value = torch.where(mask, value, 0)
+        x = self.encode(value if frame is None else frame.seen(value)) * mask.unsqueeze(-1)
         fields = x.flatten(1) @ self.weight.flatten(0, 1) + mask.to(x.dtype) @ self.mask_weight + self._start(context)
         hidden = self._hidden(fields)
         parameters = (hidden @ self.output.transpose(0, 1).flatten(1)).unflatten(-1, (self.features, -1))
-        return self._law_parameters(parameters + self.output_bias, slice(None))
+        parameters = self._valid(parameters + self.output_bias, slice(None))
+        return parameters if frame is None else frame.raw(parameters)
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws in the layout of the event, (n, features, parameters)."""
         place, back = self.order, self.order.argsort(-1)
         if place.dim() == 1:
-            return self.network(self.encode(self._seen(value[:, place], place)), context)[:, back]
-        parameters = self.network(self.encode(self._seen(value.gather(1, place), place)), context)
+            return self.parameters_in_order(value[:, place], context)[:, back]
+        parameters = self.parameters_in_order(value.gather(1, place), context)
         return parameters.gather(1, back.unsqueeze(-1).expand_as(parameters))
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
@@ -215,17 +217,6 @@ class DeepNADE(AutoregressiveNetwork):
         fields = state + self._shares(self.encode(value).unsqueeze(1), last).squeeze(1)
         return self._at(fields, position), fields
 
-    def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Place]:
-        """Parameters of the first feature's law, and where generation stands."""
-        parameters, state = self.first(rows, context)
-        return parameters, Place(0, None, state)
-
-    def proceed(self, place: Place, value: Tensor) -> tuple[Tensor, Place]:
-        """Parameters of the next feature's law, once the present one has values (rows,)."""
-        value = self._seen(value, self.order[..., place.position])
-        parameters, state = self.after(place.state, value, place.position + 1)
-        return parameters, Place(place.position + 1, None, state)
-
     def _at(self, fields: Tensor, position: int) -> Tensor:
         """Parameters (n, parameters) of the law at one place."""
         return self._laws(self._hidden(fields).unsqueeze(1), self.order[..., position : position + 1]).squeeze(1)
@@ -233,14 +224,11 @@ class DeepNADE(AutoregressiveNetwork):
     def _laws(self, hidden: Tensor, features: Tensor) -> Tensor:
         """Parameters (n, k, parameters) of the laws of features (k,) or (n, k) from their own hidden layers."""
         path = "nkh,khp->nkp" if features.dim() == 1 else "nkh,nkhp->nkp"
-        parameters = torch.einsum(path, hidden, self.output[features]) + self.output_bias[features]
-        return self._law_parameters(parameters, features)
+        return self._valid(torch.einsum(path, hidden, self.output[features]) + self.output_bias[features], features)
 
-    def _law_parameters(self, parameters: Tensor, features: Tensor | slice) -> Tensor:
-        """Without what a feature does not have, and of features in their own units."""
-        if self.valid is not None:
-            parameters = parameters.masked_fill(~self.valid[features], -math.inf)
-        return parameters if self.standard is None else self.standard.parameters_of_raw(parameters, features)
+    def _valid(self, parameters: Tensor, features: Tensor | slice) -> Tensor:
+        """Without what a feature does not have."""
+        return parameters if self.valid is None else parameters.masked_fill(~self.valid[features], -math.inf)
 
     def _finished(self, parameters: Tensor, shift: Tensor | None, position: int | slice) -> Tensor:
         """As they are: the network has added all."""
