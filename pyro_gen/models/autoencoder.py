@@ -9,12 +9,12 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised, RealConditional
+from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised
 from pyro_gen.models.latent import evaluating
 from pyro_gen.models.registration import register
 from pyro_gen.models.start import start_decoder
 from pyro_gen.nn import Dense, MaskingNoise
-from pyro_gen.nn.standardisation import Standardisation
+from pyro_gen.nn.standardisation import Standardisation, standardisation
 
 BERNOULLI = BernoulliConditional()
 
@@ -81,8 +81,7 @@ class Autoencoder(nn.Module):
         out = features * likelihood.num_parameters
         self.decoder = Dense(latent, tuple(hidden)[::-1], out) if decoder is None else decoder
         self.corruption: nn.Module = nn.Identity()
-        real = isinstance(likelihood, RealConditional)
-        self.register_module("standard", Standardisation(likelihood, features) if real else None)
+        self.register_module("standard", standardisation(likelihood, features))
 
     @classmethod
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor, nn
 
-from pyro_gen.distributions import Conditional, Factorised, GaussianConditional, RealConditional
+from pyro_gen.distributions import Conditional, Factorised, GaussianConditional
 from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import (
     AutoregressiveNetwork,
@@ -20,7 +20,7 @@ from pyro_gen.nn import (
     StandardNormal,
     VampPrior,
 )
-from pyro_gen.nn.standardisation import Standardisation
+from pyro_gen.nn.standardisation import Standardisation, standardisation
 
 
 class RowCoder(LatentModel):
@@ -64,8 +64,7 @@ class RowCoder(LatentModel):
         self.event_shape, self.latent, self.latent_law = event, latent, latent_law
         self.likelihood = likelihood
         self._check_likelihood()
-        real = isinstance(likelihood, RealConditional)
-        self.register_module("standard", Standardisation(likelihood, event.numel()) if real else None)
+        self.register_module("standard", standardisation(likelihood, event.numel()))
 
     @property
     def example(self) -> Tensor:

@@ -113,4 +113,14 @@ class Standardisation(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-__all__ = ["Standardisation"]
+def standardisation(conditional: object, features: int) -> Standardisation | None:
+    """The units of features: location and scale of real ones, None for others.
+
+    Args:
+        conditional: the family of the single features' distributions.
+        features: number of features.
+    """
+    return Standardisation(conditional, features) if isinstance(conditional, RealConditional) else None
+
+
+__all__ = ["Frame", "Standardisation", "standardisation"]

@@ -70,16 +70,17 @@ class LinearGaussian(nn.Module, ABC):
             The model, to be learned by SVI or one of the ``fit`` methods.
 
         Raises:
-            ValueError: ``x`` is no such table, or ``latent`` does not fit it.
+            ValueError: ``x`` is no such table, ``latent`` does not fit it, or a column of own noise is constant.
         """
         if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"`x` must be floating, of shape (rows, features), got {got}")
         model = cls(x.shape[1], latent, len(x) if size is None else size).to(x)
-        mean, variance = model.rows(x, mask).column_moments()
+        rows = model.rows(x, mask)
+        model.check_varied(rows)
+        mean, variance = rows.column_moments()
         with torch.no_grad():
-            pooled = model.pooled(variance) / model.pooled(torch.ones_like(variance))
-            scale = pooled.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+            scale = (model.pooled(variance) / model.pooled(torch.ones_like(variance))).sqrt()
             model.loc.copy_(mean)
             model.weight.mul_(scale.unsqueeze(-1))
             model.log_scale.copy_(scale[: len(model.log_scale)].log())
@@ -222,6 +223,17 @@ class LinearGaussian(nn.Module, ABC):
             raise ValueError(
                 f"`x` must have at least latent + 2 = {self.latent + 2} rows, or no noise is left, got {len(rows.x)}"
             )
+        self.check_varied(rows)
+
+    def check_varied(self, rows: Rows) -> None:
+        """Raise where the noise of a column, or that of all, would have no variance.
+
+        Args:
+            rows: checked rows.
+
+        Raises:
+            ValueError: they do not vary.
+        """
         if not self.shared_noise:
             check_varied(rows)
         elif constant(*rows.column_moments(), rows.x.dtype).all():

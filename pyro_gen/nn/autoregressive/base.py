@@ -10,9 +10,9 @@ import torch
 from torch import Size, Tensor, nn
 
 from pyro_gen.distributions.autoregressive import Autoregressive
-from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional, RealConditional
+from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
 from pyro_gen.nn.autoregressive.snapshot import snapshot
-from pyro_gen.nn.standardisation import Frame, Standardisation
+from pyro_gen.nn.standardisation import Frame, Standardisation, standardisation
 
 BERNOULLI = BernoulliConditional()
 
@@ -78,8 +78,7 @@ class AutoregressiveNetwork(nn.Module):
         self.register_buffer("order", order)
         self.register_buffer("valid", valid, persistent=False)
         self.register_buffer("like", torch.empty(0), persistent=False)
-        real = isinstance(conditional, RealConditional)
-        self.register_module("standard", Standardisation(conditional, self.features) if real else None)
+        self.register_module("standard", standardisation(conditional, self.features))
         shape = self.features, conditional.num_parameters
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
         self.from_context = nn.Linear(context, math.prod(shape), bias=False) if context else None

@@ -144,6 +144,11 @@ class DeepNADE(AutoregressiveNetwork):
         """Biases here belong to features, not to places."""
         self.output_bias.copy_(parameters)
 
+    @property
+    def log_scales(self) -> Tensor | None:
+        """Log scales of real features, (features,), in units of which the network sees them."""
+        return None if self.standard is None else self.standard.scale.log()
+
     def parameters_given(self, value: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of the laws of all features given those under a mask, by one pass of the network.
 
