@@ -14,9 +14,9 @@ from pyro_gen.nn.standardisation import Standardisation
 def start_decoder(decoder: nn.Module, likelihood: Conditional, standard: Standardisation | None, x: Tensor) -> None:
     """Start a decoder at the marginal distributions of rows, real features at their location and scale.
 
-    A decoder of real features then gives the marginal distributions alone. One of discrete features keeps its random
-    weights, which add to the bias, and a convolutional one of those starts as it is made; so does a network of another
-    kind, the user's own.
+    A decoder of real features then gives hardly more than the marginal distributions. One of discrete features keeps
+    its random weights, which add to the bias, and a convolutional one of those starts as it is made; so does a network
+    of another kind, the user's own.
 
     Args:
         decoder: from latent variables to parameters.
@@ -28,12 +28,13 @@ def start_decoder(decoder: nn.Module, likelihood: Conditional, standard: Standar
         ValueError: a column is constant whose scale is learned.
     """
     rows = x.flatten(1)
-    if standard is not None:
-        rows = standard.start_at(rows, x.shape[1:])
-    if isinstance(decoder, Dense):
-        decoder.start_at(likelihood.start(rows), alone=standard is not None)
-    elif isinstance(decoder, ConvolutionalDecoder) and standard is not None:
-        decoder.start_at(likelihood.start(rows))
+    if standard is None:
+        if isinstance(decoder, Dense):
+            decoder.start_at(likelihood.start(rows))
+        return
+    rows = standard.start_at(rows, x.shape[1:])
+    if isinstance(decoder, Dense | ConvolutionalDecoder):
+        decoder.start_at(likelihood.start(rows), standard.readout_share)
 
 
 __all__ = ["start_decoder"]

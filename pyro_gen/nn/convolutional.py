@@ -107,16 +107,17 @@ class ConvolutionalDecoder(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     @torch.no_grad()
-    def start_at(self, outputs: Tensor) -> None:
-        """Give the same image for any vector at first: the channels' means of some outputs.
+    def start_at(self, outputs: Tensor, share: float | Tensor = 1.0) -> None:
+        """Set the bias of the last layer: the channels' means of some outputs.
 
         Args:
             outputs: numbers of an image's pixels, in the shape of an event followed by the pixels' numbers, or flat.
+            share: of the last layer's random weights that is left.
         """
         last = self.layers[-1]
         assert isinstance(last, nn.ConvTranspose2d)
         assert last.bias is not None
-        last.weight.zero_()
+        last.weight.mul_(share)
         last.bias.copy_(outputs.reshape(self.colours, -1, self.event[-1]).mean(1).flatten())
 
     def forward(self, z: Tensor) -> Tensor:

@@ -50,18 +50,17 @@ class Dense(nn.Sequential):
         return out
 
     @torch.no_grad()
-    def start_at(self, outputs: Tensor, *, alone: bool = False) -> None:
+    def start_at(self, outputs: Tensor, share: float | Tensor = 1.0) -> None:
         """Set the bias of the last layer.
 
         Args:
             outputs: the bias, in any shape of as many numbers.
-            alone: whether the last layer's weights become 0, so that the network starts by giving the bias alone.
+            share: of the last layer's random weights that is left.
         """
-        self.bias.copy_(outputs.flatten())
-        if alone:
-            last = self[-1]
-            assert isinstance(last, nn.Linear)
-            last.weight.zero_()
+        last = self[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias.copy_(outputs.flatten())
+        last.weight.mul_(share)
 
     @property
     def bias(self) -> Tensor:

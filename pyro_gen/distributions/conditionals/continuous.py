@@ -48,6 +48,14 @@ class RealConditional(Conditional):
         check_varied(mean, variance, value.dtype, event_shape, remedy)
         return mean, variance.sqrt()
 
+    def width_at(self, scale: Tensor) -> Tensor:
+        """Width of a feature's distribution given others in units of ``scale``, at most 1, as far as it is known.
+
+        Args:
+            scale: (features,).
+        """
+        return torch.ones_like(scale)
+
     @abstractmethod
     def affine(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Shift and factor that turn the parameters of x into those of loc + scale * x.
@@ -155,6 +163,10 @@ class FixedScaleGaussianConditional(NormalConditional):
         pooled = torch.where(varied, variance, 0).mean().sqrt()
         scale = torch.where(varied.any(), pooled, self.scale)
         return mean, scale.expand_as(mean)
+
+    def width_at(self, scale: Tensor) -> Tensor:
+        """The known standard deviation in units of ``scale``, at most 1."""
+        return (self.scale / scale).clamp(max=1)
 
     def affine(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """The mean is moved and scaled; the standard deviation stays as it is known."""

@@ -113,7 +113,7 @@ class AutoregressiveNetwork(nn.Module):
         """A network whose biases start at the marginal laws of the features.
 
         Real features are standardised by location and scale of the data, and a network of real features starts at the
-        marginal distributions themselves: its readout is zero. One of discrete features keeps its random readout,
+        marginal distributions themselves, for its readout is small. One of discrete features keeps its random readout,
         which adds to the biases.
 
         Args:
@@ -137,7 +137,7 @@ class AutoregressiveNetwork(nn.Module):
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal laws of data; of real features also location and scale, and the readout to 0.
+        """Set the biases to the marginal laws of data; of real features also location and scale, with little readout.
 
         Args:
             x: rows of data, (n,) + event shape.
@@ -150,7 +150,7 @@ class AutoregressiveNetwork(nn.Module):
             return self._start_biases(self.conditional.start(rows))
         self._start_biases(self.conditional.start(self.standard.start_at(rows, self.event_shape)))
         for weight in self.readout():
-            weight.zero_()
+            weight.mul_(self.standard.readout_share)
 
     def _start_biases(self, parameters: Tensor) -> None:
         """Take parameters (features, parameters), in the layout of the event, as biases."""
@@ -158,7 +158,7 @@ class AutoregressiveNetwork(nn.Module):
             self.bias.copy_(parameters[self.order])
 
     def readout(self) -> Sequence[Tensor]:
-        """Weights by which the network adds to the biases: where they are zero, the biases alone make the density."""
+        """Weights by which the network adds to the biases: where they are small, the biases make the density."""
         raise NotImplementedError(f"{type(self).__name__} does not say which weights add to its biases")
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:

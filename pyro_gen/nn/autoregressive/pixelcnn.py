@@ -172,10 +172,11 @@ class PixelCNN(AutoregressiveNetwork):
         """Set the biases to the marginal laws of data, and the rest of the parameters' network to zero.
 
         Args:
-            x: images, (n,) + shape.
+            x: images, (n,) + shape; of real ones the rest becomes small.
         """
         super().start_at(x)
-        nn.init.zeros_(self.head.out.weight)
+        if self.standard is None:
+            nn.init.zeros_(self.head.out.weight)
 
     def extra_repr(self) -> str:
         """Shape of the images."""
