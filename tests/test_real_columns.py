@@ -13,6 +13,7 @@ import pyro
 import pytest
 import torch
 from pyro.infer import SVI, Trace_ELBO
+from pyro.nn.module import to_pyro_module_
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
@@ -233,6 +234,14 @@ def test_a_network_made_without_data_sees_rows_as_they_are_and_reads_old_states(
     fitted = nn.NADE.from_data(100 * x, 4, conditional=GaussianConditional())
     fitted.load_state_dict(state)
     assert torch.equal(fitted().log_prob(x), network().log_prob(x))
+
+
+def test_location_and_scale_stay_where_pyro_takes_the_weights() -> None:
+    raw = FACTORS * columns() + SHIFTS
+    network = NETWORKS["NADE"](raw, GaussianConditional())
+    expected = network().log_prob(raw)
+    to_pyro_module_(network)
+    torch.testing.assert_close(network().log_prob(raw), expected)
 
 
 # ---- models with networks of their own

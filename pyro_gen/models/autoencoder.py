@@ -81,7 +81,7 @@ class Autoencoder(nn.Module):
         out = features * likelihood.num_parameters
         self.decoder = Dense(latent, tuple(hidden)[::-1], out) if decoder is None else decoder
         self.corruption: nn.Module = nn.Identity()
-        self.register_module("standard", standardisation(likelihood, features))
+        self.standard = standardisation(likelihood, features)
 
     @classmethod
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:

@@ -64,7 +64,7 @@ class RowCoder(LatentModel):
         self.event_shape, self.latent, self.latent_law = event, latent, latent_law
         self.likelihood = likelihood
         self._check_likelihood()
-        self.register_module("standard", standardisation(likelihood, event.numel()))
+        self.standard = standardisation(likelihood, event.numel())
 
     @property
     def example(self) -> Tensor:

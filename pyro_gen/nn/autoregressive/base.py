@@ -78,7 +78,7 @@ class AutoregressiveNetwork(nn.Module):
         self.register_buffer("order", order)
         self.register_buffer("valid", valid, persistent=False)
         self.register_buffer("like", torch.empty(0), persistent=False)
-        self.register_module("standard", standardisation(conditional, self.features))
+        self.standard = standardisation(conditional, self.features)
         shape = self.features, conditional.num_parameters
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
         self.from_context = nn.Linear(context, math.prod(shape), bias=False) if context else None
