@@ -17,6 +17,7 @@ from pyro_gen.distributions.conditionals import (
     FixedScaleGaussianConditional,
     GaussianConditional,
     GaussianMixtureConditional,
+    RealConditional,
 )
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.factorised import Factorised
@@ -87,6 +88,7 @@ __all__ = [
     "PersistentChains",
     "PottsUnits",
     "ReLUUnits",
+    "RealConditional",
     "ReplicatedSoftmax",
     "SpinUnits",
     "SymbolConditional",

@@ -36,6 +36,7 @@ class OrderAgnostic(Autoregressive):
     .. math:: \widehat{\log p}(x) = \frac{D}{D - d} \sum_{i \notin S} \log p(x_i | x_S), \qquad
               \mathbb{E}\, \widehat{\log p}(x) = \frac{1}{D!} \sum_\pi \log p_\pi(x)
 
+    with features in the units in which the network sees them, and the change of units taken off as a whole,
     so that its gradient is, in the mean, that of the log probability over all orders, for one pass of the network. The
     draws are fixed when the object is made: ``log_prob`` is a pure function of the value, and the next object has
     others. The value is no log probability, and its exponential no probability: what is weighed or compared by it is
@@ -91,8 +92,12 @@ class OrderAgnostic(Autoregressive):
         rows, context, shape = self._rows(value)
         known = self.known(len(rows), rows.device)
         parameters = self._network.parameters_given(rows, known, context)
-        scores = torch.where(known, 0, self.conditional.log_prob(parameters, rows)).sum(-1)
-        result = (scores * self.features / (~known).sum(-1)).view(shape)
+        scores = self.conditional.log_prob(parameters, rows)
+        scales = getattr(self._network, "log_scales", None)
+        if scales is not None:  # what a change of units adds is the same in every order: no need to draw it
+            scores = scores + scales
+        result = torch.where(known, 0, scores).sum(-1) * self.features / (~known).sum(-1)
+        result = (result if scales is None else result - scales.sum()).view(shape)
         return over_batch(result, self.batch_shape)
 
     def known(self, rows: int, device: torch.device) -> Tensor:

@@ -14,7 +14,9 @@ from pyro_gen._evaluation import reading
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
 from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised
+from pyro_gen.models.start import start_decoder
 from pyro_gen.nn import Dense, MaskingNoise
+from pyro_gen.nn.standardisation import Standardisation, standardisation
 
 BERNOULLI = BernoulliConditional()
 
@@ -36,8 +38,10 @@ class Autoencoder(nn.Module):
         size: rows of the whole data set, which scales minibatches.
         hidden: units of each hidden layer of the encoder, and backwards of the decoder, where none is given.
         likelihood: the family of the features' laws.
-        encoder: from rows (rows, features) to codes (rows, latent).
-        decoder: from codes to (rows, features, parameters of a law), all but the rows in any shape.
+        encoder: from rows (rows, features) to codes (rows, latent); real rows come standardised by the location and
+            scale that :meth:`from_data` measured, without it as they are.
+        decoder: from codes to (rows, features, parameters of a law), all but the rows in any shape; of real rows to
+            the parameters of standardised ones.
 
     Raises:
         ValueError: a size is below 1, or the likelihood is none of numbers.
@@ -68,6 +72,7 @@ class Autoencoder(nn.Module):
         decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.standard: Standardisation | None
         self.features = features = whole_number("features", features)
         self.latent = latent = whole_number("latent", latent)
         self.size = whole_number("size", size)
@@ -79,10 +84,11 @@ class Autoencoder(nn.Module):
         out = features * likelihood.num_parameters
         self.decoder = Dense(latent, tuple(hidden)[::-1], out) if decoder is None else decoder
         self.corruption: nn.Module = nn.Identity()
+        self.standard = standardisation(likelihood, features)
 
     @classmethod
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
-        """A model that starts at the marginal laws of the features.
+        """A model that starts at the marginal laws of the features; real ones are standardised.
 
         Args:
             x: rows, (rows, features).
@@ -94,7 +100,7 @@ class Autoencoder(nn.Module):
             The model, of the rows' dtype and on their device. A decoder of the user's own is left as it is.
 
         Raises:
-            ValueError: ``x`` is no such table, or outside the support.
+            ValueError: ``x`` is no such table or outside the support, or a column is constant whose scale is learned.
         """
         if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
@@ -102,9 +108,7 @@ class Autoencoder(nn.Module):
         model = cls(x.shape[1], latent, len(x) if size is None else size, **settings).to(x)
         model.check(x)
         check_rows(model.size, len(x))
-        if isinstance(model.decoder, Dense):
-            with torch.no_grad():
-                model.decoder.bias.copy_(model.likelihood.start(x).flatten())
+        start_decoder(model.decoder, model.likelihood, model.standard, x)
         return model
 
     def model(self, x: Tensor | None = None) -> Tensor:
@@ -148,7 +152,7 @@ class Autoencoder(nn.Module):
         Returns:
             Independent laws of the features, batch shape (rows,).
         """
-        return self.decode(self.encode(self.corruption(x)))
+        return self.decode(self._codes(self.corruption(self._seen(x))))
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes of rows.
@@ -162,10 +166,18 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: the rows, or what the encoder makes of them, have the wrong shape.
         """
+        return self._codes(self._seen(x))
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """Rows as the encoder sees them."""
         if x.dim() != 2 or x.shape[-1] != self.features:
             raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(x.shape)}")
-        codes: Tensor = self.encoder(x)
-        if codes.shape != (len(x), self.latent):
+        return x if self.standard is None else self.standard().seen(x)
+
+    def _codes(self, inputs: Tensor) -> Tensor:
+        """Codes of what the encoder sees."""
+        codes: Tensor = self.encoder(inputs)
+        if codes.shape != (len(inputs), self.latent):
             raise ValueError(f"`encoder` must return (rows, {self.latent}), got {tuple(codes.shape)}")
         return codes
 
@@ -187,7 +199,10 @@ class Autoencoder(nn.Module):
         shape = self.features, self.likelihood.num_parameters
         if out[:1].numel() != min(len(out), 1) * shape[0] * shape[1]:
             raise ValueError(f"`decoder` must return (rows,) + {shape}, any shape of as many, got {tuple(out.shape)}")
-        return Factorised(self.likelihood, out.reshape(*z.shape[:-1], *shape))
+        parameters = out.reshape(*z.shape[:-1], *shape)
+        if self.standard is not None:
+            parameters = self.standard().raw(parameters)
+        return Factorised(self.likelihood, parameters)
 
     @reading
     @torch.no_grad()
@@ -256,7 +271,8 @@ class DenoisingAutoencoder(Autoencoder):
     .. math:: \max_{f, g} \sum_n E_{\tilde x \sim C(\tilde x | x_n)} \log p\big(x_n \,\big|\, f(g(\tilde x))\big)
 
     Rows are corrupted in training mode only, anew each time; the target stays clean. The identity is then no solution,
-    even with more codes than columns.
+    even with more codes than columns. Under :meth:`from_data` real rows are corrupted standardised, as the encoder sees
+    them: a masked cell has its column's mean, and noise is in units of the scale.
 
     Args:
         features: columns of a row.

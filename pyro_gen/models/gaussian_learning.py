@@ -56,7 +56,7 @@ def regression(
     found = Regression(*(x.detach().double().clone() for x in (cpd.bias, cpd.weight, cpd.log_scale)))
     for u in code[weights > 0].unique().tolist():
         at, rows = tuple(int(i) for i in np.unravel_index(u, sizes)) if sizes else (), (code == u) & (weights > 0)
-        slope, intercept, variance = _fitted(design[rows], value[rows].double(), weights[rows])
+        slope, intercept, variance = _fitted(design[rows], value[rows], weights[rows])
         if variance is None:
             raise ValueError(
                 f"the likelihood of node {node!r} has no maximum where its discrete parents have states {at}: the "
@@ -68,13 +68,15 @@ def regression(
 
 
 def _fitted(z: Tensor, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, float | None]:
-    """Slope, intercept and residual variance, None where there is none but that of rounding."""
+    """Slope, intercept and residual variance, None where there is none but that of rounding in the dtype of ``x``."""
+    rounding = max(ROUNDING, (4 * torch.finfo(x.dtype).eps) ** 2) if x.is_floating_point() else ROUNDING
+    x = x.double()
     share = weights / weights.sum()
     centre, mean = share @ z, share @ x
     root = share.sqrt()
     slope = torch.linalg.pinv((z - centre) * root.unsqueeze(1)) @ ((x - mean) * root)
     variance = float(share @ (x - mean - (z - centre) @ slope).square())
-    enough = variance > ROUNDING * float(share @ x.square())
+    enough = variance > rounding * float(share @ x.square())
     return slope, mean - centre @ slope, variance if enough else None
 
 

@@ -21,6 +21,7 @@ from pyro_gen.nn import (
     StandardNormal,
     VampPrior,
 )
+from pyro_gen.nn.standardisation import Standardisation, standardisation
 
 
 class RowCoder(LatentModel):
@@ -41,6 +42,8 @@ class RowCoder(LatentModel):
     encoder: nn.Module
     decoder: nn.Module
     like: Tensor
+    standard: Standardisation | None
+    """Location and scale of real features under a :class:`Conditional`; an autoregressive likelihood has its own."""
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class RowCoder(LatentModel):
         self.likelihood = likelihood
         self.register_buffer("like", torch.empty(0), persistent=False)
         self._check_likelihood()
+        self.standard = standardisation(likelihood, event.numel())
 
     @property
     def example(self) -> Tensor:
@@ -75,7 +79,7 @@ class RowCoder(LatentModel):
         return self.likelihood.conditional if isinstance(self.likelihood, AutoregressiveNetwork) else self.likelihood
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What the encoder is given for rows.
+        """What the encoder is given for rows: standardised where they are real, and as the likelihood encodes them.
 
         Args:
             x: rows, (...) + event shape.
@@ -86,7 +90,10 @@ class RowCoder(LatentModel):
         if x.shape[-len(self.event_shape) :] != self.event_shape:
             raise ValueError(f"`{self.site}` must have shape (...) + {tuple(self.event_shape)}, got {tuple(x.shape)}")
         batch = x.shape[: x.dim() - len(self.event_shape)]
-        code = self.conditional.encode(x.reshape(*batch, -1)).to(self.example.dtype)
+        flat = x.reshape(*batch, -1)
+        standard = self.likelihood.standard if isinstance(self.likelihood, AutoregressiveNetwork) else self.standard
+        seen = flat if standard is None else standard().seen(flat)
+        code = self.conditional.encode(seen).to(self.example.dtype)
         width = code.shape[-1:] if code.shape[-1] > 1 else ()
         return code.reshape(*batch, *self.event_shape, *width)
 
@@ -120,6 +127,8 @@ class RowCoder(LatentModel):
         valid = self.likelihood.valid(self.visible)
         if valid is not None:
             parameters = parameters.masked_fill(~valid.to(parameters.device), -math.inf)
+        if self.standard is not None:
+            parameters = self.standard().raw(parameters)
         return Factorised(self.likelihood, parameters, self.event_shape, validate_args)
 
     def _outputs(self, inputs: Tensor) -> Tensor:

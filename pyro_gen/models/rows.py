@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen import _columns
+
 CHUNK = 2**17
 """Numbers that a pass over rows and components holds at a time: they stay in the cache."""
 
@@ -66,7 +68,8 @@ class Rows:
             return self.x.mean(0), self.x.var(0, correction=0)
         count = self.mask.sum(0)
         if not count.all():
-            raise ValueError(f"`x` must have an observed cell in every column, got none in {_places(count == 0)}")
+            empty = _columns.places(count == 0)
+            raise ValueError(f"`x` must have an observed cell in every column, got none in {empty}")
         mean = self.x.sum(0) / count
         return mean, ((self.x - mean).square() * self.mask).sum(0) / count
 
@@ -151,14 +154,7 @@ def check_varied(rows: Rows) -> None:
     Raises:
         ValueError: a column is constant.
     """
-    mean, variance = rows.column_moments()
-    rounding = (torch.finfo(mean.dtype).eps * mean.abs()).square() * 16
-    if (constant := variance <= rounding).any():
-        raise ValueError(f"`x` must vary in every column, got one value in {_places(constant)}: leave such columns out")
-
-
-def _places(marked: Tensor) -> str:
-    return f"column {', '.join(map(str, marked.nonzero()[:, 0].tolist()[:8]))}"
+    _columns.check_varied(*rows.column_moments(), rows.x.dtype)
 
 
 __all__ = ["Pattern", "Rows", "check_like", "check_varied", "make_rows", "single"]

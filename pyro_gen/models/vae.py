@@ -18,15 +18,21 @@ from torch.distributions import kl_divergence
 from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import check_rows
-from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised, GaussianConditional
+from pyro_gen.distributions import (
+    BernoulliConditional,
+    Conditional,
+    Factorised,
+    GaussianConditional,
+    RealConditional,
+)
 from pyro_gen.infer import ImportanceLogLikelihood
 from pyro_gen.infer.importance_sampling import estimate, summed
 from pyro_gen.models.latent import Observations
 from pyro_gen.models.latent_use import LatentUse
 from pyro_gen.models.row_coder import RowCoder, described
+from pyro_gen.models.start import start_decoder
 from pyro_gen.nn import (
     AutoregressiveNetwork,
-    Dense,
     StandardNormal,
     VampPrior,
 )
@@ -64,9 +70,11 @@ class VAE(RowCoder):
         prior: a module whose call returns the distribution of z, such as ``nn.RBM`` for binary ones; or
             ``nn.VampPrior``; None for standard normal numbers, or independent ones of another family.
         encoder: from inputs to what picks the laws of z, (rows, latent, parameters of a law), the last two in one
-            dimension if you like. Inputs are rows as ``likelihood`` encodes them: (rows,) + event shape, with a
-            dimension behind where a feature has several numbers (one-hot labels).
-        decoder: from z, (rows, latent), to (rows, features, parameters of a law), all but the rows in any shape; for an
+            dimension if you like. Inputs are rows as :meth:`inputs` gives them: (rows,) + event shape, with a
+            dimension behind where a feature has several numbers (one-hot labels). Real rows are standardised by the
+            location and scale that :meth:`from_data` measured; without it they come as they are.
+        decoder: from z, (rows, latent), to (rows, features, parameters of a law), all but the rows in any shape; of
+            real rows to the parameters of standardised ones, in the units of the encoder's inputs; for an
             autoregressive likelihood to (rows, context).
         beta: weight of the divergence in training.
         free_bits: nats of the divergence in each latent dimension, on average over a batch, that cost no less.
@@ -120,6 +128,9 @@ class VAE(RowCoder):
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
         """A model that starts at the marginal laws of the features, and its pseudo-inputs at rows of data.
 
+        Real features are standardised: the encoder sees (x - location) / scale, the decoder gives the parameters of
+        that, and the density is that of the rows as they are.
+
         Args:
             x: rows of data, (rows,) + event shape.
             latent: number of latent variables.
@@ -127,7 +138,10 @@ class VAE(RowCoder):
             **settings: what the constructor takes besides.
 
         Returns:
-            The model. Networks of the user's own are left as they are.
+            The model. Networks of the user's own are left as they are, and get and give standardised real features.
+
+        Raises:
+            ValueError: there are no rows, one lies outside the support, or a column is constant whose scale is learned.
         """
         if not isinstance(x, Tensor) or x.dim() < 2 or not len(x):
             raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {described(x)}")
@@ -136,14 +150,14 @@ class VAE(RowCoder):
         )
         vae.check(x)
         check_rows(vae.size, len(x))
+        if isinstance(vae.conditional, RealConditional):
+            vae.to(x.device, torch.promote_types(x.dtype, vae.example.dtype))
         if isinstance(vae.likelihood, AutoregressiveNetwork):
             vae.likelihood.start_at(x)
-        elif isinstance(vae.decoder, Dense):
-            start = vae.likelihood.start(x.flatten(1).to(vae.example))
-            with torch.no_grad():
-                vae.decoder.bias.copy_(start.flatten())
+        else:
+            start_decoder(vae.decoder, vae.likelihood, vae.standard, x.to(vae.example))
         if isinstance(vae.prior, VampPrior):
-            vae.prior.start_at(vae.inputs(x))
+            vae.prior.start_at(vae.inputs(x), real=isinstance(vae.conditional, RealConditional))
         return vae
 
     @property

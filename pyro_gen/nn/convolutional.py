@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number, whole_numbers
@@ -108,6 +109,20 @@ class ConvolutionalDecoder(nn.Module):
             padding = tuple(1 - extent % 2 for extent in size)
             layers += [nn.ConvTranspose2d(before, after, 3, 2, 1, padding), activation()]
         self.layers = nn.Sequential(*layers[:-1])
+
+    @torch.no_grad()
+    def start_at(self, outputs: Tensor, share: float | Tensor = 1.0) -> None:
+        """Set the bias of the last layer: the channels' means of some outputs.
+
+        Args:
+            outputs: numbers of an image's pixels, in the shape of an event followed by the pixels' numbers, or flat.
+            share: of the last layer's random weights that is left.
+        """
+        last = self.layers[-1]
+        assert isinstance(last, nn.ConvTranspose2d)
+        assert last.bias is not None
+        last.weight.mul_(share)
+        last.bias.copy_(outputs.reshape(self.colours, -1, self.event[-1]).mean(1).flatten())
 
     def forward(self, z: Tensor) -> Tensor:
         """Map vectors.

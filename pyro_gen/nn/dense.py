@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number
@@ -50,6 +51,19 @@ class Dense(nn.Sequential):
         """
         out: Tensor = super().forward(x.flatten(1))
         return out
+
+    @torch.no_grad()
+    def start_at(self, outputs: Tensor, share: float | Tensor = 1.0) -> None:
+        """Set the bias of the last layer.
+
+        Args:
+            outputs: the bias, in any shape of as many numbers.
+            share: of the last layer's random weights that is left.
+        """
+        last = self[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias.copy_(outputs.flatten())
+        last.weight.mul_(share)
 
     @property
     def bias(self) -> Tensor:

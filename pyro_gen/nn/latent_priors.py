@@ -76,7 +76,8 @@ class VampPrior(nn.Module):
 
     .. math:: p(z) = \frac1K \sum_{k=1}^K q(z | u_k)
 
-    The pseudo-inputs live where the encoder's inputs do: ``squash`` brings free numbers there. The encoder is not part
+    The pseudo-inputs live where the encoder's inputs do: ``squash`` brings free numbers there, by default to between 0
+    and 1; real rows, which the encoder sees standardised, want ``torch.nn.Identity()``. The encoder is not part
     of the module: :class:`pyro_gen.models.VAE` hands its own over with every call.
 
     Args:
@@ -106,17 +107,18 @@ class VampPrior(nn.Module):
         return self.squash(self.free)
 
     @torch.no_grad()
-    def start_at(self, x: Tensor, mean: float = 0.5) -> None:
+    def start_at(self, x: Tensor, mean: float = 0.5, *, real: bool = False) -> None:
         """Start the pseudo-inputs at rows of data, drawn towards the middle so that they can still move.
 
         Args:
             x: the encoder's inputs, at least one row, each zero or one; drawn with replacement.
             mean: half the range from which the free numbers start, in units in which 4 is a probability of 0.98.
+            real: whether the inputs are real numbers, at which the free numbers then start themselves.
         """
         x = x.to(self.free)
         check_value("`x`", x, Expected(constraints.real, tuple(self.free.shape[1:])), batched=True)
         rows = x[torch.randint(len(x), (len(self.free),), device=x.device)]
-        self.free.copy_((2 * rows - 1) * 4 * mean)
+        self.free.copy_(rows if real else (2 * rows - 1) * 4 * mean)
 
     def forward(self, posterior: Callable[[Tensor], tuple[Tensor, Tensor]]) -> MixtureOfPosteriors:
         """The mixture.

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
+from pyro_gen._columns import check_varied, moments
 from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
+from pyro_gen.distributions.units.continuous import PreciseUnits
 from pyro_gen.nn.centred import CentredRBM
 from pyro_gen.nn.learning import BERNOULLI, check_evaluation, check_states
 from pyro_gen.nn.rbm_learning import LearningRBM
@@ -113,19 +115,23 @@ class RBM(LearningRBM):
             hidden: number of hidden units.
             **settings: ``negative_phase``, ``evaluation``, ``num_steps``, ``centring``, ``visible_units`` and
                 ``hidden_units`` of the constructor. Precisions of Gaussian and ReLU units start at the data's
-                variances.
+                variances, and their weights and the hidden biases in units of the data's deviations from the means.
 
         Returns:
             A module with the dtype and on the device of ``x``.
 
         Raises:
-            ValueError: ``x`` is empty, has another number of dimensions or values outside the units' support.
+            ValueError: ``x`` is empty, has another number of dimensions or values outside the units' support, or a
+                column of Gaussian or ReLU units is constant, in which a precision has no bound.
 
         Example:
             >>> RBM.from_data(torch.eye(4), 2).base_rates
             tensor([0.3333, 0.3333, 0.3333, 0.3333])
         """
-        check_states("x", x, settings.get("visible_units", BERNOULLI))
+        units = settings.get("visible_units", BERNOULLI)
+        check_states("x", x, units)
+        if isinstance(units, PreciseUnits):
+            check_varied(*moments(x), x.dtype)
         rbm = cls(x.shape[-1], hidden, **settings).to(x.device, x.dtype if x.is_floating_point() else None)
         with torch.no_grad():
             rbm._start_at(x.to(rbm.weight))
@@ -157,10 +163,14 @@ class RBM(LearningRBM):
         self.base_rates.copy_(x.mean(0))
         variances, own = x.var(0, correction=0), self.visible_units.parameters
         self.base_variances = variances if own else None
-        fields, units = self.visible_units.from_moments(self.base_rates, variances, 1 / (len(x) + 2))
+        fields, units = self.visible_units.from_moments(self.base_rates, variances, 0.0 if own else 1 / (len(x) + 2))
         self.vbias.copy_(fields)
         for name, value in units.parameters.items():
             getattr(self, f"visible_{name}").copy_(value)
+        if own:  # fields of the hidden units as those of standardised columns
+            self.weight.div_(variances.sqrt().unsqueeze(-1))
+            if not self.centring:
+                self.hbias.copy_(-self.base_rates @ self.weight)
 
     def forward(self) -> distributions.RBM:
         """The distribution over the current weights; advances the negative phase in training mode with gradients.

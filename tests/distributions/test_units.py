@@ -346,7 +346,7 @@ def test_a_prediction_is_wrong_by_expected_units_or_sites_or_by_squares() -> Non
     assert wrong(GaussianUnits(), [0.0, 3.0], [2.0, 2.0]) == pytest.approx(5.0)
 
 
-def test_a_constant_unit_gets_a_share_of_the_average_variance() -> None:
-    mean, variance = torch.zeros(3).double(), torch.tensor([0.0, 2.0, 4.0], dtype=torch.float64)
-    _, units = GaussianUnits().from_moments(mean, variance, 0.1)
-    close(torch.as_tensor(units.log_precision), -torch.tensor([0.2, 2.0, 4.0], dtype=torch.float64).log())
+def test_a_constant_unit_gets_a_share_of_its_own_variance_whatever_the_scale_of_the_others() -> None:
+    mean, variance = torch.zeros(3).double(), torch.tensor([0.0, 2.0, 4e6], dtype=torch.float64)
+    _, units = GaussianUnits(math.log(0.5)).from_moments(mean, variance, 0.1)
+    close(torch.as_tensor(units.log_precision), -torch.tensor([0.2, 2.0, 4e6], dtype=torch.float64).log())

@@ -5,6 +5,7 @@ from pyro_gen.distributions.conditionals.continuous import (
     FixedScaleGaussianConditional,
     GaussianConditional,
     GaussianMixtureConditional,
+    RealConditional,
 )
 from pyro_gen.distributions.conditionals.discrete import (
     BernoulliConditional,
@@ -20,4 +21,5 @@ __all__ = [
     "FixedScaleGaussianConditional",
     "GaussianConditional",
     "GaussianMixtureConditional",
+    "RealConditional",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,19 +14,66 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_gen._arguments import whole_fields
+from pyro_gen._columns import LEAVE_OUT, check_varied, constant, moments
 from pyro_gen.distributions.conditionals.base import Conditional
 from pyro_gen.distributions.conditionals.discrete import inverted, spread
 from pyro_gen.distributions.units.base import Finite
 
 
-class NormalConditional(Conditional):
-    """Real numbers under a normal law, whatever its parameters; draws are differentiable in them."""
+class RealConditional(Conditional):
+    """Family of distributions of a real number that is closed under changes of location and scale.
 
-    reparametrised: ClassVar[bool] = True
+    Networks see such numbers standardised and give the parameters of the standardised number, which
+    :meth:`affine` turns into those of the number itself.
+    """
 
     def support(self, features: int) -> constraints.Constraint:
         """Finite numbers."""
         return Finite()
+
+    def location_scale(self, value: Tensor, event_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """Location and scale by which networks see each feature: mean and standard deviation of data.
+
+        Args:
+            value: rows of data, (n, features).
+            event_shape: of the rows before they were flattened, for messages.
+
+        Returns:
+            Two tensors (features,), float64.
+
+        Raises:
+            ValueError: a feature is constant, so that the likelihood has no maximum in its scale.
+        """
+        mean, variance = moments(value)
+        remedy = f"{LEAVE_OUT}, or fix the scale by FixedScaleGaussianConditional"
+        check_varied(mean, variance, value.dtype, event_shape, remedy)
+        return mean, variance.sqrt()
+
+    def width_at(self, scale: Tensor) -> Tensor:
+        """Width of a feature's distribution given others in units of ``scale``, at most 1, as far as it is known.
+
+        Args:
+            scale: (features,).
+        """
+        return torch.ones_like(scale)
+
+    @abstractmethod
+    def affine(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and factor that turn the parameters of x into those of loc + scale * x.
+
+        Args:
+            loc: of each feature, (..., features).
+            scale: of each feature, positive, likewise.
+
+        Returns:
+            Two tensors (..., features, num_parameters): parameters p become shift + factor * p.
+        """
+
+
+class NormalConditional(RealConditional):
+    """Real numbers under a normal law, whatever its parameters; draws are differentiable in them."""
+
+    reparametrised: ClassVar[bool] = True
 
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
         """Normal log density."""
@@ -60,6 +108,10 @@ class GaussianConditional(NormalConditional):
         """Normal."""
         mean, log_scale = parameters.unbind(-1)
         return dist.Normal(mean, log_scale.exp(), validate_args=False)
+
+    def affine(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Means are moved and scaled, log standard deviations are moved."""
+        return torch.stack([loc, scale.log()], -1), torch.stack([scale, torch.ones_like(scale)], -1)
 
     def start(self, value: Tensor) -> Tensor:
         """Mean and log standard deviation."""
@@ -102,13 +154,32 @@ class FixedScaleGaussianConditional(NormalConditional):
         """Normal."""
         return dist.Normal(parameters.squeeze(-1), self.scale, validate_args=False)
 
+    def location_scale(self, value: Tensor, event_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """Means of the features, and one scale for all: the root of their mean variance.
+
+        Where nothing varies it is the known standard deviation.
+        """
+        mean, variance = moments(value)
+        varied = ~constant(mean, variance, value.dtype)
+        pooled = torch.where(varied, variance, 0).mean().sqrt()
+        scale = torch.where(varied.any(), pooled, self.scale)
+        return mean, scale.expand_as(mean)
+
+    def width_at(self, scale: Tensor) -> Tensor:
+        """The known standard deviation in units of ``scale``, at most 1."""
+        return (self.scale / scale).clamp(max=1)
+
+    def affine(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean is moved and scaled; the standard deviation stays as it is known."""
+        return loc.unsqueeze(-1), scale.unsqueeze(-1)
+
     def start(self, value: Tensor) -> Tensor:
         """The mean."""
         return value.mean(0).unsqueeze(-1)
 
 
 @dataclass(frozen=True)
-class GaussianMixtureConditional(Conditional):
+class GaussianMixtureConditional(RealConditional):
     """Real numbers under a mixture of Gaussians; parameters are its logits, means and log standard deviations.
 
     Args:
@@ -131,9 +202,12 @@ class GaussianMixtureConditional(Conditional):
         """Three for each component."""
         return 3 * self.num_components
 
-    def support(self, features: int) -> constraints.Constraint:
-        """Finite numbers."""
-        return Finite()
+    def affine(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits stay, means are moved and scaled, log standard deviations are moved."""
+        still, one = torch.zeros_like(loc), torch.ones_like(scale)
+        shift = torch.stack([still, loc, scale.log()], -1)
+        factor = torch.stack([one, scale, one], -1)
+        return shift.repeat_interleave(self.num_components, -1), factor.repeat_interleave(self.num_components, -1)
 
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
         """Log density of the mixture."""
@@ -165,4 +239,4 @@ class GaussianMixtureConditional(Conditional):
         return torch.cat([logits, mean, scale.log()], -1)
 
 
-__all__ = ["FixedScaleGaussianConditional", "GaussianConditional", "GaussianMixtureConditional"]
+__all__ = ["FixedScaleGaussianConditional", "GaussianConditional", "GaussianMixtureConditional", "RealConditional"]

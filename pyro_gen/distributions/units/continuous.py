@@ -73,6 +73,10 @@ class PreciseUnits(Units):
         """The precisions."""
         return self.gamma(like)
 
+    def _floored(self, variance: Tensor, margin: float) -> Tensor:
+        """Variances no smaller than a share of the units' own: a constant unit has no finite precision."""
+        return variance.clamp(min=margin / self.gamma(variance))
+
     def energy(self, states: Tensor, field: Tensor) -> Tensor:
         """Half the precision times the square, minus the field's share."""
         return (states * (self.gamma(field) * states / 2 - field)).sum(-1)
@@ -120,10 +124,10 @@ class GaussianUnits(PreciseUnits):
         return field / gamma + torch.special.ndtri(uniform) * gamma.rsqrt()
 
     def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
-        """Mean and variance as given; variances no smaller than ``margin`` of their average over the units."""
+        """Mean and variance as given; variances no smaller than ``margin`` of those under the units' own precisions."""
         if variance is None:
             return mean * self.gamma(mean), self
-        log_precision = -_floored(variance, margin).log()
+        log_precision = -self._floored(variance, margin).log()
         return mean * log_precision.exp(), self.replace(log_precision=log_precision)
 
 
@@ -168,11 +172,12 @@ class ReLUUnits(PreciseUnits):
 
     def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
         """Mean (and second moment) as given, as far as a cut Gaussian reaches them: to the exponential law."""
-        mean = mean.clamp(min=1e-3)
         if variance is None:
             scale = self.gamma(mean).rsqrt()
-            return bisect(half_line_mean, mean / scale, -1e3, 1e6) / scale, self
-        spread = _floored(variance, margin) / mean.square()
+            return bisect(half_line_mean, (mean / scale).clamp(min=1e-3), -1e3, 1e6) / scale, self
+        variance = self._floored(variance, margin)
+        mean = mean.clamp(min=1e-3 * variance.sqrt())
+        spread = variance / mean.square()
         t = bisect(_concentration, -spread, -8.0, 1e3)
         scale = mean / half_line_mean(t)
         return t / scale, self.replace(log_precision=-2 * scale.log())
@@ -182,11 +187,6 @@ def _concentration(t: Tensor) -> Tensor:
     """Minus the squared coefficient of variation of the cut Gaussian: rises from -1 to 0."""
     mean: Tensor = half_line_mean(t)
     return 1 - (1 + t * mean) / mean.square()
-
-
-def _floored(variance: Tensor, margin: float) -> Tensor:
-    """Variances no smaller than a share of their average: a constant unit has no finite precision."""
-    return variance.clamp(min=(margin * variance.mean(-1, keepdim=True)).clamp(min=1e-6))
 
 
 __all__ = ["GaussianUnits", "PreciseUnits", "ReLUUnits"]

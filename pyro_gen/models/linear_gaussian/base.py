@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._columns import constant
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import Expected, check_agrees, check_point
 from pyro_gen._registration import register
@@ -75,17 +76,18 @@ class LinearGaussian(nn.Module):
             The model, to be learned by SVI or one of the ``fit`` methods.
 
         Raises:
-            ValueError: ``x`` is no such table, or ``latent`` does not fit it.
+            ValueError: ``x`` is no such table, ``latent`` does not fit it, or a column of own noise is constant.
         """
         if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"`x` must be floating, of shape (rows, features), got {got}")
         model = cls(x.shape[1], latent, len(x) if size is None else size).to(x)
         check_rows(model.size, len(x))
-        mean, variance = model.rows(x, mask).column_moments()
+        rows = model.rows(x, mask)
+        model.check_varied(rows)
+        mean, variance = rows.column_moments()
         with torch.no_grad():
-            pooled = model.pooled(variance) / model.pooled(torch.ones_like(variance))
-            scale = pooled.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+            scale = (model.pooled(variance) / model.pooled(torch.ones_like(variance))).sqrt()
             model.loc.copy_(mean)
             model.weight.mul_(scale.unsqueeze(-1))
             model.log_scale.copy_(scale[: len(model.log_scale)].log())
@@ -229,9 +231,20 @@ class LinearGaussian(nn.Module):
             raise ValueError(
                 f"`x` must have at least latent + 2 = {self.latent + 2} rows, or no noise is left, got {len(rows.x)}"
             )
+        self.check_varied(rows)
+
+    def check_varied(self, rows: Rows) -> None:
+        """Raise where the noise of a column, or that of all, would have no variance.
+
+        Args:
+            rows: checked rows.
+
+        Raises:
+            ValueError: they do not vary.
+        """
         if not self.shared_noise:
             check_varied(rows)
-        elif not rows.column_moments()[1].any():
+        elif constant(*rows.column_moments(), rows.x.dtype).all():
             raise ValueError("`x` must vary, got one value in each column")
 
     def set_point(self, point: Point) -> None:

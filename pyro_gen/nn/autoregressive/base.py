@@ -13,16 +13,21 @@ from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
 from pyro_gen.nn.autoregressive.snapshot import snapshot
+from pyro_gen.nn.standardisation import Frame, Standardisation, standardisation
 
 BERNOULLI = BernoulliConditional()
 
 
 class Place(NamedTuple):
-    """Where generation stands: the position in the order, what the context adds to all laws, the network's state."""
+    """Where generation stands: the position in the order, what the context adds to all laws, the network's state.
+
+    ``frame`` has location and scale of real features in the order of generation.
+    """
 
     position: int
     shift: Tensor | None
     state: Any
+    frame: Frame | None = None
 
 
 class AutoregressiveNetwork(nn.Module):
@@ -31,7 +36,8 @@ class AutoregressiveNetwork(nn.Module):
     A network works in the order of generation and knows nothing of any other: it is given the features in that order
     and returns their laws' parameters in that order, the k-th from those before it. A subclass defines :meth:`network`;
     and :meth:`first` and :meth:`after` where generation can go on from what it has computed, instead of running the
-    whole network once a feature.
+    whole network once a feature. Real features reach it standardised, and its parameters are those of standardised
+    features: ``standard`` has their location and scale, which :meth:`from_data` learns, and is None for other features.
 
     Args:
         features: number of features, or the shape of an event.
@@ -48,6 +54,7 @@ class AutoregressiveNetwork(nn.Module):
     order: Tensor
     valid: Tensor | None
     like: Tensor
+    standard: Standardisation | None
 
     def __init__(
         self,
@@ -70,6 +77,7 @@ class AutoregressiveNetwork(nn.Module):
         self.register_buffer("order", order)
         self.register_buffer("valid", valid, persistent=False)
         self.register_buffer("like", torch.empty(0), persistent=False)
+        self.standard = standardisation(conditional, self.features)
         shape = self.features, conditional.num_parameters
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
         self.from_context = nn.Linear(context, math.prod(shape), bias=False) if context else None
@@ -103,10 +111,17 @@ class AutoregressiveNetwork(nn.Module):
     def from_data(cls, x: Tensor, *args: Any, **settings: Any) -> Self:
         """A network whose biases start at the marginal laws of the features.
 
+        Real features are standardised by location and scale of the data, and a network of real features starts at the
+        marginal distributions themselves, for its readout is small. One of discrete features keeps its random readout,
+        which adds to the biases.
+
         Args:
             x: rows of data, (n,) + event shape.
             *args: what the constructor takes after ``features``.
             **settings: likewise.
+
+        Raises:
+            ValueError: there are no rows, one lies outside the support, or a column is constant whose scale is learned.
         """
         if len(x) < 1 or x.dim() < 2:
             raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {tuple(x.shape)}")
@@ -114,18 +129,36 @@ class AutoregressiveNetwork(nn.Module):
         support = network.conditional.support(network.features)
         if not support.check(x.flatten(1)).all():
             raise ValueError(f"`x` must lie in the support of the laws, {support}, in every row")
+        if network.standard is not None:
+            network.to(x.device, torch.promote_types(x.dtype, network.example.dtype))
         network.start_at(x)
         return network
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal laws of data.
+        """Set the biases to the marginal laws of data; of real features also location and scale, with little readout.
 
         Args:
             x: rows of data, (n,) + event shape.
+
+        Raises:
+            ValueError: a column is constant whose scale is learned.
         """
+        rows = x.flatten(1).to(self.example)
+        if self.standard is None:
+            return self._start_biases(self.conditional.start(rows))
+        self._start_biases(self.conditional.start(self.standard.start_at(rows, self.event_shape)))
+        for weight in self.readout():
+            weight.mul_(self.standard.readout_share)
+
+    def _start_biases(self, parameters: Tensor) -> None:
+        """Take parameters (features, parameters), in the layout of the event, as biases."""
         if self.bias is not None:
-            self.bias.copy_(self.conditional.start(x.flatten(1).to(self.example))[self.order])
+            self.bias.copy_(parameters[self.order])
+
+    def readout(self) -> Sequence[Tensor]:
+        """Weights by which the network adds to the biases: where they are small, the biases make the density."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which weights add to its biases")
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws, in the order of generation.
@@ -164,7 +197,10 @@ class AutoregressiveNetwork(nn.Module):
 
     def parameters_in_order(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws for values in the order of generation, and in that order themselves."""
-        return self._finished(self.network(self.encode(value), context), self._shift(context), slice(None))
+        frame = self._frame()
+        inputs = self.encode(value if frame is None else frame.seen(value))
+        parameters = self._finished(self.network(inputs, context), self._shift(context), slice(None))
+        return parameters if frame is None else frame.raw(parameters)
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Log probability of each row, in nats; nothing but the values is brought into another order."""
@@ -174,14 +210,17 @@ class AutoregressiveNetwork(nn.Module):
     def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Place]:
         """Parameters of the first feature's law, and where generation stands."""
         parameters, state = self.first(rows, context)
-        place = Place(0, self._shift(context), state)
-        return self._finished(parameters, place.shift, 0), place
+        place = Place(0, self._shift(context), state, self._frame())
+        return self._parameters_at(place, parameters), place
 
     def proceed(self, place: Place, value: Tensor) -> tuple[Tensor, Place]:
         """Parameters of the next feature's law, once the present one has values (rows,)."""
-        position = place.position + 1
+        position, frame = place.position + 1, place.frame
+        if frame is not None:
+            value = frame.at(place.position).seen(value)
         parameters, state = self.after(place.state, value, position)
-        return self._finished(parameters, place.shift, position), Place(position, place.shift, state)
+        place = Place(position, place.shift, state, frame)
+        return self._parameters_at(place, parameters), place
 
     def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows in the order of generation, (rows, features), and log probabilities, from noise (features, rows)."""
@@ -203,6 +242,15 @@ class AutoregressiveNetwork(nn.Module):
             return None
         shift: Tensor = self.from_context(context.to(self.example.dtype))
         return shift.unflatten(-1, (self.features, -1))
+
+    def _frame(self) -> Frame | None:
+        """Location and scale of real features, in the order of generation."""
+        return None if self.standard is None else self.standard(self.order)
+
+    def _parameters_at(self, place: Place, parameters: Tensor) -> Tensor:
+        """Parameters of the law at a place, of the feature in its own units."""
+        parameters = self._finished(parameters, place.shift, place.position)
+        return parameters if place.frame is None else place.frame.at(place.position).raw(parameters)
 
     def _finished(self, parameters: Tensor, shift: Tensor | None, position: int | slice) -> Tensor:
         """With bias and context, and without what a feature does not have."""

@@ -18,7 +18,6 @@ from pyro_gen.distributions.order_agnostic import OrderAgnostic
 from pyro_gen.nn.autoregressive.base import (
     BERNOULLI,
     AutoregressiveNetwork,
-    Place,
     checked_order,
 )
 from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
@@ -134,14 +133,18 @@ class DeepNADE(AutoregressiveNetwork):
         new._buffers = self._buffers | {"order": orders}  # weights stay where they are: one dictionary for both
         return new
 
-    @torch.no_grad()
-    def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal laws of data.
+    def readout(self) -> Sequence[Tensor]:
+        """Output weights V."""
+        return (self.output,)
 
-        Args:
-            x: rows of data, (n,) + event shape.
-        """
-        self.output_bias.copy_(self.conditional.start(x.flatten(1).to(self.example)))
+    def _start_biases(self, parameters: Tensor) -> None:
+        """Biases here belong to features, not to places."""
+        self.output_bias.copy_(parameters)
+
+    @property
+    def log_scales(self) -> Tensor | None:
+        """Log scales of real features, (features,), in units of which the network sees them."""
+        return None if self.standard is None else self.standard.scale.log()
 
     def parameters_given(self, value: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of the laws of all features given those under a mask, by one pass of the network.
@@ -154,18 +157,21 @@ class DeepNADE(AutoregressiveNetwork):
         Returns:
             (n, features, parameters); those of known features mean nothing.
         """
-        x = self.encode(torch.where(mask, value, 0)) * mask.unsqueeze(-1)
+        frame = None if self.standard is None else self.standard()
+        value = torch.where(mask, value, 0)
+        x = self.encode(value if frame is None else frame.seen(value)) * mask.unsqueeze(-1)
         fields = x.flatten(1) @ self.weight.flatten(0, 1) + mask.to(x.dtype) @ self.mask_weight + self._start(context)
         hidden = self._hidden(fields)
         parameters = (hidden @ self.output.transpose(0, 1).flatten(1)).unflatten(-1, (self.features, -1))
-        return self._valid(parameters + self.output_bias, slice(None))
+        parameters = self._valid(parameters + self.output_bias, slice(None))
+        return parameters if frame is None else frame.raw(parameters)
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all laws in the layout of the event, (n, features, parameters)."""
         place, back = self.order, self.order.argsort(-1)
         if place.dim() == 1:
-            return self.network(self.encode(value[:, place]), context)[:, back]
-        parameters = self.network(self.encode(value.gather(1, place)), context)
+            return self.parameters_in_order(value[:, place], context)[:, back]
+        parameters = self.parameters_in_order(value.gather(1, place), context)
         return parameters.gather(1, back.unsqueeze(-1).expand_as(parameters))
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
@@ -213,16 +219,6 @@ class DeepNADE(AutoregressiveNetwork):
         fields = state + self._shares(self.encode(value).unsqueeze(1), last).squeeze(1)
         return self._at(fields, position), fields
 
-    def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Place]:
-        """Parameters of the first feature's law, and where generation stands."""
-        parameters, state = self.first(rows, context)
-        return parameters, Place(0, None, state)
-
-    def proceed(self, place: Place, value: Tensor) -> tuple[Tensor, Place]:
-        """Parameters of the next feature's law, once the present one has values (rows,)."""
-        parameters, state = self.after(place.state, value, place.position + 1)
-        return parameters, Place(place.position + 1, None, state)
-
     def _at(self, fields: Tensor, position: int) -> Tensor:
         """Parameters (n, parameters) of the law at one place."""
         return self._laws(self._hidden(fields).unsqueeze(1), self.order[..., position : position + 1]).squeeze(1)
@@ -235,6 +231,10 @@ class DeepNADE(AutoregressiveNetwork):
     def _valid(self, parameters: Tensor, features: Tensor | slice) -> Tensor:
         """Without what a feature does not have."""
         return parameters if self.valid is None else parameters.masked_fill(~self.valid[features], -math.inf)
+
+    def _finished(self, parameters: Tensor, shift: Tensor | None, position: int | slice) -> Tensor:
+        """As they are: the network has added all."""
+        return parameters
 
     def _hidden(self, fields: Tensor) -> Tensor:
         """The last hidden layer from the fields of the first."""

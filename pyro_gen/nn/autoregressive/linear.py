@@ -59,6 +59,10 @@ class FVSBN(AutoregressiveNetwork):
         features, width, _, parameters = self.weight.shape
         return super().num_parameters - width * parameters * features * (features + 1) // 2
 
+    def readout(self) -> Sequence[Tensor]:
+        """The weights."""
+        return (self.weight,)
+
     def _matrix(self) -> Tensor:
         return torch.where(self.mask, self.weight, 0).flatten(2).flatten(0, 1)
 
@@ -131,6 +135,10 @@ class PerConditionalMLP(AutoregressiveNetwork):
         """Weights from earlier features, biases, output weights, and what the context takes."""
         features, width, _, hidden = self.weight.shape
         return super().num_parameters - width * hidden * features * (features + 1) // 2
+
+    def readout(self) -> Sequence[Tensor]:
+        """Output weights."""
+        return (self.output,)
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
         """All hidden layers by one product with the masked weights."""

@@ -286,6 +286,10 @@ class MADE(AutoregressiveNetwork):
         masked = [torch.where(mask, weight, 0) for mask, weight in zip(self.masks(), weights, strict=True)]
         return masked, None if self.direct is None else torch.where(self._direct_mask(), self.direct, 0)
 
+    def readout(self) -> Sequence[Tensor]:
+        """Weights of the last hidden layer's units, and direct ones."""
+        return tuple(weight for weight in (self.output, self.direct) if weight is not None)
+
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
         """One masked pass."""
         x = x.flatten(1)

@@ -20,7 +20,7 @@ class NADE(AutoregressiveNetwork):
 
     with O(D H) parameters, and O(D H) operations a row for the log probability, its gradient and a sample. For other
     laws than Bernoulli f is the vector of their parameters, and a feature enters as its law encodes it: labels one-hot
-    (then W holds an embedding of each label), numbers as they are (RNADE; bring them to the scale of one).
+    (then W holds an embedding of each label), real numbers standardised by :meth:`from_data` (RNADE).
 
     Args:
         features: number of features D, or the shape of an event.
@@ -66,6 +66,10 @@ class NADE(AutoregressiveNetwork):
     def num_parameters(self) -> int:
         """Weights of all features but the last, output weights, biases, and what the context takes."""
         return super().num_parameters - self.weight[0].numel()
+
+    def readout(self) -> Sequence[Tensor]:
+        """Output weights V."""
+        return (self.output,)
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
         """All fields by one call of the kernel."""

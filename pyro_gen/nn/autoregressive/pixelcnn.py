@@ -165,14 +165,19 @@ class PixelCNN(AutoregressiveNetwork):
         head, parameters = self.head.step(canvas.head, new, colour)
         return parameters, Canvas(tuple(kept), head, canvas.context)
 
+    def readout(self) -> Sequence[Tensor]:
+        """The last convolution."""
+        return (self.head.out.weight,)
+
     def start_at(self, x: Tensor) -> None:
         """Set the biases to the marginal laws of data, and the rest of the parameters' network to zero.
 
         Args:
-            x: images, (n,) + shape.
+            x: images, (n,) + shape; of real ones the rest becomes small.
         """
         super().start_at(x)
-        nn.init.zeros_(self.head.out.weight)
+        if self.standard is None:
+            nn.init.zeros_(self.head.out.weight)
 
     def extra_repr(self) -> str:
         """Shape of the images."""

@@ -197,6 +197,10 @@ class StepwiseNetwork(AutoregressiveNetwork):
         nn.init.normal_(self.step_bias, std=0.1)
         nn.init.normal_(self.output, std=0.1 / math.sqrt(hidden_features))
 
+    def readout(self) -> Sequence[Tensor]:
+        """Output weights V."""
+        return (self.output,)
+
     def _inputs(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Inputs of all steps, (n, features, width), of which the last feature is never part."""
         embedded = torch.einsum("nkw,kwe->nke", x[:, :-1], self.embedding.expand(self.features - 1, -1, -1))
