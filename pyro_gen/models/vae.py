@@ -15,6 +15,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
+from pyro_gen._rows import as_floating
 from pyro_gen.distributions import (
     BernoulliConditional,
     Conditional,
@@ -140,14 +141,14 @@ class VAE(RowCoder):
         Raises:
             ValueError: there are no rows, one lies outside the support, or a column is constant whose scale is learned.
         """
+        x = as_floating(x)
         if not isinstance(x, Tensor) or x.dim() < 2 or not len(x):
             raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {described(x)}")
         vae = cls(
             x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), latent, len(x) if size is None else size, **settings
         )
         vae.check(x)
-        if isinstance(vae.conditional, RealConditional):
-            vae.to(x.device, torch.promote_types(x.dtype, vae.example.dtype))
+        vae.to(x)
         if isinstance(vae.likelihood, AutoregressiveNetwork):
             vae.likelihood.start_at(x)
         else:

@@ -345,7 +345,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "samples": ("`num_samples`", lambda: PPCA(3, 1, 4).sample(0)),
     "steps": ("`num_steps`", lambda: PPCA(3, 1, 4).fit_em(torch.randn(4, 3), num_steps=0)),
     "table": (r"shape \(rows, features\)", lambda: PPCA.from_data(torch.zeros(3), 1)),
-    "whole numbers": ("must be floating", lambda: PPCA.from_data(torch.zeros(3, 2).long(), 1)),
+    "no table": ("must be a tensor of shape", lambda: PPCA.from_data(torch.zeros(3), 1)),
 }
 
 
