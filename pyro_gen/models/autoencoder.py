@@ -13,6 +13,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
+from pyro_gen._rows import as_floating
 from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised
 from pyro_gen.models.start import start_decoder
 from pyro_gen.nn import Dense, MaskingNoise
@@ -102,9 +103,10 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: ``x`` is no such table or outside the support, or a column is constant whose scale is learned.
         """
-        if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
+        x = as_floating(x)
+        if not isinstance(x, Tensor) or x.dim() != 2:
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"`x` must be floating, of shape (rows, features), got {got}")
+            raise ValueError(f"`x` must be a tensor of shape (rows, features), got {got}")
         model = cls(x.shape[1], latent, len(x) if size is None else size, **settings).to(x)
         model.check(x)
         check_rows(model.size, len(x))
@@ -172,7 +174,8 @@ class Autoencoder(nn.Module):
         """Rows as the encoder sees them."""
         if x.dim() != 2 or x.shape[-1] != self.features:
             raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(x.shape)}")
-        return x if self.standard is None else self.standard().seen(x)
+        rows: Tensor = as_floating(x, next(self.parameters(), None))
+        return rows if self.standard is None else self.standard().seen(rows)
 
     def _codes(self, inputs: Tensor) -> Tensor:
         """Codes of what the encoder sees."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._rows import as_floating
 from pyro_gen.models.rows import Rows, make_rows
 
 
@@ -40,18 +41,19 @@ def principal_axes(x: Tensor) -> PrincipalAxes:
     return PrincipalAxes(loc, components * largest.sign(), singular.square() / len(x))
 
 
-def complete_rows(x: Tensor, features: int, instead: str) -> Rows:
+def complete_rows(x: Tensor, features: int, instead: str, like: Tensor | None = None) -> Rows:
     """Check rows none of whose cells may be missing.
 
     Args:
         x: (rows, features).
         features: columns it must have.
         instead: what takes missing cells, for the message.
+        like: any parameter of the model that reads them; None where a model is made.
 
     Raises:
         ValueError: they are no such rows, or a cell is NaN.
     """
-    rows = make_rows(x, None, features)
+    rows = make_rows(x, None, features, like)
     if rows.mask is not None:
         raise ValueError(f"`x` must be complete, got {int((~rows.mask).sum())} cells of NaN: {instead} takes them")
     if rows.x.dim() != 2:
@@ -117,6 +119,7 @@ class PCA(nn.Module):
         Raises:
             ValueError: ``x`` is no such table, or has fewer rows or columns than ``latent``.
         """
+        x = as_floating(x)
         if not isinstance(x, Tensor) or x.dim() != 2:
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"`x` must have shape (rows, features), got {got}")
@@ -144,7 +147,7 @@ class PCA(nn.Module):
         Raises:
             ValueError: ``x`` is no such table.
         """
-        rows = complete_rows(x, len(self.loc), "PPCA(...).latent_means")
+        rows = complete_rows(x, len(self.loc), "PPCA(...).latent_means", self.loc)
         return (rows.x - self.loc) @ self.components.mT
 
     def decode(self, z: Tensor) -> Tensor:

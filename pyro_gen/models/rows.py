@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen import _columns
+from pyro_gen._rows import as_floating
 
 CHUNK = 2**17
 """Numbers that a pass over rows and components holds at a time: they stay in the cache."""
@@ -78,20 +79,22 @@ class Rows:
         return self.x if self.mask is None else torch.where(self.mask, self.x, self.column_moments()[0])
 
 
-def make_rows(x: object, mask: Tensor | None, features: int | None = None) -> Rows:
+def make_rows(x: object, mask: Tensor | None, features: int | None = None, like: Tensor | None = None) -> Rows:
     """Check a table and say which cells are observed: those that are not NaN, and that ``mask`` does not deny.
 
     Args:
-        x: (..., rows, features), floating; (rows,) for one feature.
+        x: (..., rows, features); (rows,) for one feature.
         mask: True where a cell is observed, same shape; None for wherever there is no NaN.
         features: columns it must have; None for those that it has.
+        like: any parameter of the model that reads them; None where a model is made.
 
     Raises:
         ValueError: ``x`` is no such table, has infinite cells, or the shape of ``mask`` differs.
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"`x` must be a tensor of floating point numbers, got {got}")
+    source = x
+    x = as_floating(x, like)
+    if not isinstance(x, Tensor):
+        raise ValueError(f"`x` must be a tensor of numbers, got {type(x).__name__}")
     features = features or (x.shape[-1] if x.dim() > 1 else 1)
     table = x.unsqueeze(-1) if x.dim() == 1 and features == 1 else x
     if table.dim() < 2 or table.shape[-1] != features or not table.numel():
@@ -108,7 +111,7 @@ def make_rows(x: object, mask: Tensor | None, features: int | None = None) -> Ro
         raise ValueError(f"`x` must be finite, NaN standing for missing cells, got infinite cells in {x.shape}")
     if not complete and table.dim() > 2:
         raise ValueError(f"`x` with missing cells must have shape (rows, {features}), got {tuple(x.shape)}")
-    return Rows(table, None if complete else observed, x)
+    return Rows(table, None if complete else observed, source)
 
 
 def check_like(rows: Rows, own: Tensor, owner: str) -> None:

@@ -18,6 +18,7 @@ from torch.distributions import kl_divergence
 from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import check_rows
+from pyro_gen._rows import as_floating
 from pyro_gen.distributions import (
     BernoulliConditional,
     Conditional,
@@ -143,6 +144,7 @@ class VAE(RowCoder):
         Raises:
             ValueError: there are no rows, one lies outside the support, or a column is constant whose scale is learned.
         """
+        x = as_floating(x)
         if not isinstance(x, Tensor) or x.dim() < 2 or not len(x):
             raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {described(x)}")
         vae = cls(
@@ -150,8 +152,7 @@ class VAE(RowCoder):
         )
         vae.check(x)
         check_rows(vae.size, len(x))
-        if isinstance(vae.conditional, RealConditional):
-            vae.to(x.device, torch.promote_types(x.dtype, vae.example.dtype))
+        vae.to(x)
         if isinstance(vae.likelihood, AutoregressiveNetwork):
             vae.likelihood.start_at(x)
         else:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
+from pyro_gen._rows import as_floating
 from pyro_gen._transforms import batched, plain, refusal
 from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.coupling_graph import CouplingGraph
@@ -101,8 +102,8 @@ class BoltzmannMachine(ChainModule):
             >>> BoltzmannMachine.from_data(torch.eye(4)).base_rates
             tensor([0.3333, 0.3333, 0.3333, 0.3333])
         """
-        machine = cls(x.shape[-1] if x.dim() else 0, edges, **settings)
-        machine = machine.to(x.device, x.dtype if x.is_floating_point() else None)
+        x = as_floating(x)
+        machine = cls(x.shape[-1] if x.dim() else 0, edges, **settings).to(x)
         check_states("x", x, machine.units)
         with torch.no_grad():
             x = x.to(machine.bias)

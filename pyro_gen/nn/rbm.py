@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._columns import check_varied, moments
+from pyro_gen._rows import as_floating
 from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains
 from pyro_gen.distributions.partition import Partition
@@ -128,11 +129,12 @@ class RBM(LearningRBM):
             >>> RBM.from_data(torch.eye(4), 2).base_rates
             tensor([0.3333, 0.3333, 0.3333, 0.3333])
         """
+        x = as_floating(x)
         units = settings.get("visible_units", BERNOULLI)
         check_states("x", x, units)
         if isinstance(units, PreciseUnits):
             check_varied(*moments(x), x.dtype)
-        rbm = cls(x.shape[-1], hidden, **settings).to(x.device, x.dtype if x.is_floating_point() else None)
+        rbm = cls(x.shape[-1], hidden, **settings).to(x)
         with torch.no_grad():
             rbm._start_at(x.to(rbm.weight))
         rbm.start_chains(x)

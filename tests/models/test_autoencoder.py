@@ -152,7 +152,7 @@ def test_bad_input_is_named() -> None:
         "law of numbers": lambda: Autoencoder(4, 2, 7, likelihood=CategoricalConditional(3)),
         "`encoder` must": lambda: Autoencoder(4, 2, 7, encoder=nn.Linear(4, 3)).encode(torch.zeros(3, 4)),
         "`decoder` must": lambda: Autoencoder(4, 2, 7, decoder=nn.Linear(2, 3)).decode(torch.zeros(3, 2)),
-        "must be floating": lambda: Autoencoder.from_data(torch.zeros(3), 1),
+        "must be a tensor of shape": lambda: Autoencoder.from_data(torch.zeros(3), 1),
         "`rate`": lambda: MaskingNoise(1.5),
         "`scale`": lambda: GaussianNoise(-1.0),
         "`scale` must be positive": lambda: FixedScaleGaussianConditional(0.0),

@@ -336,7 +336,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "columns": (r"shape \(rows, 3\)", lambda: PPCA(3, 1, 4).log_likelihood(torch.zeros(4, 2))),
     "empty": ("at least one row", lambda: PPCA(3, 1, 4).log_likelihood(torch.zeros(0, 3))),
     "dtype": ("must be torch.float32", lambda: PPCA(3, 1, 4).log_likelihood(torch.zeros(4, 3).double())),
-    "integers": ("floating point", lambda: PPCA(3, 1, 4).fit_closed_form(torch.zeros(4, 3).long())),
+    "complex": ("must be real numbers", lambda: PPCA(2, 1, 3).fit_em(torch.ones(3, 2) * 1j)),
     "infinite": ("finite", lambda: PPCA(3, 1, 4).encode(torch.full((4, 3), torch.inf))),
     "mask": ("`mask` must be bool", lambda: PPCA(3, 1, 4).fit_em(torch.randn(4, 3), torch.ones(4, 3))),
     "mask alone": ("must come with `x`", lambda: PPCA(3, 1, 4).model(mask=torch.ones(4, 3).bool())),
@@ -345,7 +345,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "samples": ("`num_samples`", lambda: PPCA(3, 1, 4).sample(0)),
     "steps": ("`num_steps`", lambda: PPCA(3, 1, 4).fit_em(torch.randn(4, 3), num_steps=0)),
     "table": (r"shape \(rows, features\)", lambda: PPCA.from_data(torch.zeros(3), 1)),
-    "whole numbers": ("must be floating", lambda: PPCA.from_data(torch.zeros(3, 2).long(), 1)),
+    "no table": ("must be a tensor of shape", lambda: PPCA.from_data(torch.zeros(3), 1)),
 }
 
 

@@ -15,6 +15,7 @@ from torch.distributions import constraints
 
 from pyro_gen._arguments import whole_fields
 from pyro_gen._columns import LEAVE_OUT, check_varied, constant, moments
+from pyro_gen._rows import as_floating
 from pyro_gen.distributions.conditionals.base import Conditional
 from pyro_gen.distributions.conditionals.discrete import inverted, spread
 from pyro_gen.distributions.units.base import Finite
@@ -77,7 +78,7 @@ class NormalConditional(RealConditional):
 
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
         """Normal log density."""
-        return self.law(parameters).log_prob(value)
+        return self.law(parameters).log_prob(as_floating(value, parameters))
 
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Standard normal numbers."""
@@ -212,7 +213,8 @@ class GaussianMixtureConditional(RealConditional):
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
         """Log density of the mixture."""
         logits, mean, log_scale = parameters.chunk(3, -1)
-        components = dist.Normal(mean, log_scale.exp(), validate_args=False).log_prob(value.unsqueeze(-1))
+        value = as_floating(value, parameters).unsqueeze(-1)
+        components = dist.Normal(mean, log_scale.exp(), validate_args=False).log_prob(value)
         return (logits.log_softmax(-1) + components).logsumexp(-1)
 
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from pyro_gen._columns import constant
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import Expected, check_agrees, check_point
 from pyro_gen._registration import register
+from pyro_gen._rows import as_floating
 from pyro_gen._transforms import batched
 from pyro_gen.models.em import EMResult
 from pyro_gen.models.linear_gaussian.em import Point, fit
@@ -78,9 +79,10 @@ class LinearGaussian(nn.Module):
         Raises:
             ValueError: ``x`` is no such table, ``latent`` does not fit it, or a column of own noise is constant.
         """
-        if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
+        x = as_floating(x)
+        if not isinstance(x, Tensor) or x.dim() != 2:
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"`x` must be floating, of shape (rows, features), got {got}")
+            raise ValueError(f"`x` must be a tensor of shape (rows, features), got {got}")
         model = cls(x.shape[1], latent, len(x) if size is None else size).to(x)
         check_rows(model.size, len(x))
         rows = model.rows(x, mask)
@@ -405,7 +407,7 @@ class LinearGaussian(nn.Module):
         Raises:
             ValueError: they are no rows of this model.
         """
-        rows = make_rows(x, mask, self.features)
+        rows = make_rows(x, mask, self.features, self.loc)
         if rows.x.dim() != 2:
             raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(rows.x.shape)}")
         check_like(rows, self.loc, "model")

@@ -57,7 +57,7 @@ class FactorAnalysis(LinearGaussian):
         Raises:
             ValueError: the rows are none of this model, too few, miss cells, or are constant in a column.
         """
-        complete_rows(x, self.features, "`fit_em`")
+        complete_rows(x, self.features, "`fit_em`", self.loc)
         return self.fit_em(x)
 
 

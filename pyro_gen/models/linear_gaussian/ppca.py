@@ -67,7 +67,7 @@ class PPCA(LinearGaussian):
         References:
             Tipping and Bishop (1999), Probabilistic principal component analysis, equations 7 and 8.
         """
-        rows = self.rows(complete_rows(x, self.features, "`fit_em`").x)
+        rows = self.rows(complete_rows(x, self.features, "`fit_em`", self.loc).x)
         self.check_enough(rows)
         axes = principal_axes(rows.x)
         noise = self._noise(axes, rows)

@@ -206,7 +206,7 @@ class Mixture(Readings, nn.Module):
         Raises:
             ValueError: they are no rows of this mixture.
         """
-        rows = make_rows(x, mask, self.features)
+        rows = make_rows(x, mask, self.features, self.concentration)
         check_like(rows, self.concentration, "mixture")
         return rows
 

@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from pyro_gen._arguments import whole_number, whole_numbers
+from pyro_gen._rows import as_floating
 from pyro_gen.distributions.autoregressive import Autoregressive
 from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
 from pyro_gen.nn.autoregressive.snapshot import snapshot
@@ -123,14 +124,14 @@ class AutoregressiveNetwork(nn.Module):
         Raises:
             ValueError: there are no rows, one lies outside the support, or a column is constant whose scale is learned.
         """
+        x = as_floating(x)
         if len(x) < 1 or x.dim() < 2:
             raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {tuple(x.shape)}")
         network = cls(x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), *args, **settings)
         support = network.conditional.support(network.features)
         if not support.check(x.flatten(1)).all():
             raise ValueError(f"`x` must lie in the support of the laws, {support}, in every row")
-        if network.standard is not None:
-            network.to(x.device, torch.promote_types(x.dtype, network.example.dtype))
+        network.to(x)
         network.start_at(x)
         return network
 
