@@ -111,7 +111,7 @@ class AIS(Partition):
         run = self.run(distribution)
         if not wants_gradient(distribution):
             return run.estimate.value
-        surrogate = FirstOrder.apply((run.weights * -distribution.free_energy(run.particles)).sum(0))
+        surrogate = FirstOrder.apply((run.weights * -distribution._free_energy(run.particles)).sum(0))
         return run.estimate.value + (surrogate - surrogate.detach())
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
@@ -197,11 +197,14 @@ class AIS(Partition):
         return distribution.base(rates.to(like), variances, 1 / (self.num_chains + 2))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _KeyedAIS(AIS):
-    """AIS with the key of its run."""
+    """AIS with the key of its run, which prints as the setting."""
 
     seed: int = 0
+
+    def __repr__(self) -> str:
+        return "AIS" + super().__repr__().removeprefix(type(self).__qualname__)
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
         return self

@@ -204,7 +204,7 @@ class BoltzmannMachine(PairwiseEnergy):
         """
         self.check_value("value", value)
         sign = 2 * self.units.bits(value.to(self.bias.dtype)) - 1
-        return logsigmoid(sign * self.units.logits(self.field(value))).sum(-1)
+        return logsigmoid(sign * self.units.logits(self._field(value))).sum(-1)
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = ()) -> Tensor:
@@ -223,11 +223,7 @@ class BoltzmannMachine(PairwiseEnergy):
         if self.samples_exactly:
             return self._sample_exactly(shape)
         if self.num_steps is None:
-            raise ValueError(
-                f"`sample` has no exact draw here ({self.smaller_side} units to enumerate, partition "
-                f"{self.partition}): give the constructor `num_steps`, the Gibbs sweeps to run from free units, or use "
-                "`gibbs` from states of your own"
-            )
+            raise self._no_exact_draw("free units")
         start = self.units.conditional(self.bias.expand(shape)).sample()
         return self.sweep(start, self.num_steps, draw_seed(), 0)
 
@@ -237,7 +233,7 @@ class BoltzmannMachine(PairwiseEnergy):
         index = draw_index(exact.log_terms(self._matrix(), self.bias), Size(shape[:-1]))
         states = self.units.states(index, len(exact.rest), self.bias)
         value = states.new_zeros(shape).index_copy(-1, exact.rest, states)
-        free = self.units.conditional(self.field(value)[..., exact.free]).sample()
+        free = self.units.conditional(self._field(value)[..., exact.free]).sample()
         return value.index_copy(-1, exact.free, free)
 
     @property
@@ -261,7 +257,7 @@ class BoltzmannMachine(PairwiseEnergy):
         if not self.has_enumerate_support:
             raise NotImplementedError(
                 f"states are listed for at most {EXACT_UNITS} units and not under contrastive divergence, got "
-                f"{num_units} units and partition {self.partition}"
+                f"{num_units} units and partition {self.partition}{self._instead(num_units <= EXACT_UNITS)}"
             )
         numbers = torch.arange(2**num_units, device=self.bias.device)
         return self._listed(self.units.states(numbers, num_units, self.bias), expand)

@@ -16,6 +16,7 @@ from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.distributions.partition import EXACT_UNITS
 from pyro_gen.distributions.streaming import Blocks, streamed_draw, streamed_log_sum, streamed_weights
 from pyro_gen.distributions.units import BernoulliUnits
+from pyro_gen.distributions.units.base import Finite
 from pyro_gen.kernels import draw_seed, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
 
@@ -56,9 +57,9 @@ class ClampedRBM(Expandable):
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
-        "weight": constraints.independent(constraints.real, 2),
-        "vbias": constraints.real_vector,
-        "hbias": constraints.real_vector,
+        "weight": Finite(2),
+        "vbias": Finite(),
+        "hbias": Finite(),
         "observed": constraints.independent(constraints.boolean, 1),
     }
     support: constraints.Constraint = constraints.independent(constraints.boolean, 1)

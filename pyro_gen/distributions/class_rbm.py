@@ -11,12 +11,13 @@ from torch.distributions import constraints
 from torch.nn.functional import one_hot, softplus
 
 from pyro_gen.distributions.annealing import AIS
-from pyro_gen.distributions.arguments import Shape
+from pyro_gen.distributions.arguments import Shape, check_bits, check_classes
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.negative_phase import starts_at_data
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.distributions.rbm import RBM
 from pyro_gen.distributions.units import BernoulliUnits
+from pyro_gen.distributions.units.base import Finite
 from pyro_gen.kernels import draw_seed, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.gibbs.reference import field
 from pyro_gen.kernels.random import INITIAL, source
@@ -79,11 +80,11 @@ class ClassRBM(EnergyDistribution):
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
-        "weight": constraints.independent(constraints.real, 2),
-        "label_weight": constraints.independent(constraints.real, 2),
-        "vbias": constraints.real_vector,
-        "label_bias": constraints.real_vector,
-        "hbias": constraints.real_vector,
+        "weight": Finite(2),
+        "label_weight": Finite(2),
+        "vbias": Finite(),
+        "label_bias": Finite(),
+        "hbias": Finite(),
     }
     has_rsample = False
 
@@ -144,11 +145,18 @@ class ClassRBM(EnergyDistribution):
 
         Returns:
             Shape (..., visible + classes).
+
+        Raises:
+            ValueError: ``v`` has another width or other values than 0 and 1, or ``y`` holds no class numbers.
         """
+        if self._validate_args:
+            check_bits("v", v, self.vbias.shape[-1])
+            check_classes("y", y, self.label_bias.shape[-1])
         return encode(v.to(self.vbias.dtype), y, self.label_bias.shape[-1])
 
     def decode(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (..., visible) and class numbers (...) of values of the joint law."""
+        """Inputs (..., visible) and class numbers (...) of values of the joint law, which are checked."""
+        self.check_value("value", value)
         visible = self.vbias.shape[-1]
         return value[..., :visible], value[..., visible:].argmax(-1)
 
@@ -160,7 +168,12 @@ class ClassRBM(EnergyDistribution):
 
         Returns:
             A categorical law over the classes.
+
+        Raises:
+            ValueError: ``v`` has another width or other values than 0 and 1.
         """
+        if self._validate_args:
+            check_bits("v", v, self.vbias.shape[-1])
         logits = label_logits(v.to(self.vbias.dtype), self.weight, self.label_weight, self.label_bias, self.hbias)
         return dist.Categorical(logits=logits)
 
@@ -172,7 +185,14 @@ class ClassRBM(EnergyDistribution):
 
         Returns:
             Nats, of shape (...).
+
+        Raises:
+            ValueError: ``value`` lies outside the support.
         """
+        self.check_value("value", value)
+        return self._free_energy(value)
+
+    def _free_energy(self, value: Tensor) -> Tensor:
         return rbm_free_energy(value.to(self.vbias.dtype), *self._joined())
 
     def log_sum(self) -> Tensor:
@@ -207,10 +227,7 @@ class ClassRBM(EnergyDistribution):
             if self.samples_exactly:
                 return self._sample_exactly(Size(shape[:-1]))
             if self.num_steps is None:
-                raise ValueError(
-                    f"`sample` has no exact draw here (smaller side {self.smaller_side} units, partition "
-                    f"{self.partition}): give the constructor `num_steps`, the Gibbs sweeps to run"
-                )
+                raise self._no_exact_draw("biases")
             seed, base = draw_seed(), self._joined()[1]
             chains = Size(shape[: len(shape) - 1 - len(self.parameter_batch_shape)]).numel()
             start = self.base_states(base, chains, seed).reshape(shape)
@@ -234,7 +251,11 @@ class ClassRBM(EnergyDistribution):
             NotImplementedError: there are more than 20 visible units, or the particles start at the value (CD).
         """
         if not self.has_enumerate_support:
-            raise NotImplementedError(f"states are listed for at most {EXACT_UNITS} visible units and not under CD")
+            raise NotImplementedError(
+                f"states are listed for at most {EXACT_UNITS} visible units and not under contrastive divergence, got "
+                f"{self.vbias.shape[-1]} units and partition {self.partition}"
+                f"{self._instead(self.vbias.shape[-1] <= EXACT_UNITS)}"
+            )
         (visible,), (classes,), device = self.vbias.shape[-1:], self.label_bias.shape[-1:], self.vbias.device
         v = BernoulliUnits().states(torch.arange(2**visible, device=device), visible, self.vbias)
         y = torch.arange(classes, device=device).repeat(len(v))
@@ -285,7 +306,7 @@ class ClassRBM(EnergyDistribution):
             shape[: len(shape) - len(self.batch_shape)]
         )
         chosen = y[..., None, None].expand(*shape, 1, every.shape[-1])
-        return self.encode(every.gather(-2, chosen).squeeze(-2), y)
+        return encode(every.gather(-2, chosen).squeeze(-2), y, logits.shape[-1])
 
 
 def encode(v: Tensor, y: Tensor, classes: int) -> Tensor:

@@ -23,7 +23,10 @@ def check_exact(distribution: EnergyDistribution) -> None:
     Raises:
         NotImplementedError: it is estimated, or replaced by a contrast.
     """
-    if not isinstance(distribution._resolve_partition(), Exact):
+    partition = distribution._resolve_partition()
+    if partition.contrast is not None:
+        raise NotImplementedError(f"this needs the exact log Z, and {partition.contrast}")
+    if not isinstance(partition, Exact):
         raise NotImplementedError(f"this needs the exact log Z, and `partition` is {distribution.partition}")
 
 

@@ -11,6 +11,7 @@ from torch import Size, Tensor
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import wrapped
+from pyro_gen.distributions.arguments import under_transform
 from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, LogPartition, Partition
 from pyro_gen.kernels import draw_seed
@@ -23,8 +24,8 @@ Memo = list[tuple[object, list[Tensor], Any]]
 class EnergyDistribution(Expandable):
     """Base of the energy models: everything that follows from a free energy and a way to know log Z."""
 
-    partition: Partition | None
-    num_steps: int | None
+    partition: Partition | None = None
+    num_steps: int | None = None
     shares_memo: bool = False
     """Whether what is known of log Z outlives this object, because a module keeps it."""
     _memo: Memo
@@ -46,7 +47,11 @@ class EnergyDistribution(Expandable):
 
     @abstractmethod
     def free_energy(self, value: Tensor) -> Tensor:
-        """F(v) = -log sum_h exp(-E(v, h))."""
+        """F(v) = -log sum_h exp(-E(v, h)), of checked states."""
+
+    def _free_energy(self, value: Tensor) -> Tensor:
+        """F(v) of states that were checked before, or drawn."""
+        return self.free_energy(value)
 
     @abstractmethod
     def log_sum(self) -> Tensor:
@@ -95,9 +100,27 @@ class EnergyDistribution(Expandable):
             return Exact(EXACT_UNITS)
         raise ValueError(
             f"log Z is not known: the smaller side has {self.smaller_side} units and `partition=None` enumerates at "
-            f"most {EXACT_UNITS}. Choose `partition` (of a module: `evaluation`): AIS(...) for an estimate with a "
-            "standard error, Exact(max_units=...) to enumerate all the same, or train under a negative phase"
+            f"most {EXACT_UNITS}. Choose `partition` (of a module: `evaluation`, which counts after .eval(), or "
+            "`negative_phase` in training mode): AIS(...) for an estimate with a standard error, Exact(max_units=...) "
+            "to enumerate all the same, or train under a negative phase"
         )
+
+    def _instead(self, helps: bool = True) -> str:
+        """The end of a message: what to do of a contrast, where that helps."""
+        contrast = None if self.partition is None else self.partition.contrast
+        return f"; {contrast}" if helps and contrast is not None else ""
+
+    def _no_exact_draw(self, start: str) -> ValueError:
+        """The error of ``sample`` where it has neither an exact draw nor sweeps to run from ``start``."""
+        fix = f"give the constructor `num_steps`, the Gibbs sweeps to run from the {start}"
+        return ValueError(
+            f"`sample` has no exact draw here (smaller side {self.smaller_side} units, partition {self.partition}): "
+            f"{fix}, or use `gibbs` from states of your own{self._instead()}"
+        )
+
+    def __repr__(self) -> str:
+        """The parameters, and what is subtracted from minus the free energy."""
+        return f"{super().__repr__().removesuffix(')')}, partition: {self.partition})"
 
     @property
     def samples_exactly(self) -> bool:
@@ -112,11 +135,16 @@ class EnergyDistribution(Expandable):
 
         Returns:
             Nats, of shape (...).
+
+        Raises:
+            ValueError: ``value`` lies outside the support.
         """
         return -self.free_energy(value)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability in nats; under a negative phase a contrast whose gradient is the phase's.
+
+        The chains of a module advance when it is first asked for, once for this object and its expansions.
 
         Args:
             value: states of shape (..., visible).
@@ -129,8 +157,11 @@ class EnergyDistribution(Expandable):
         """
         if self._validate_args:
             self._validate_sample(value)
+        elif value.shape[-1:] != self.event_shape:
+            raise ValueError(f"`value` must have shape (..., {self.event_shape[-1]}), got {tuple(value.shape)}")
         value = value.to(self.parameters[0].dtype)
-        result = self.unnormalized_log_prob(value) - self._resolve_partition().log_normalizer(self, value)
+        model, partition = self._resolve_partition().scored(self, value)
+        result = -model._free_energy(value) - partition.log_normalizer(model, value)
         return over_batch(result, self.batch_shape)
 
     @torch.no_grad()
@@ -194,7 +225,7 @@ class EnergyDistribution(Expandable):
         Raises:
             ValueError: they have another event shape, or lie outside the support.
         """
-        if self._validate_args:
+        if self._validate_args and not (isinstance(value, Tensor) and under_transform(value)):
             try:
                 self._validate_sample(value)
             except ValueError as error:

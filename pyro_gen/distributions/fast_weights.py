@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from torch import Tensor
 
@@ -38,6 +38,8 @@ class FastPersistentChains(PersistentChains):
         >>> FastPersistentChains(num_chains=10, fast_rate=0.02).decay
         0.95
     """
+
+    moved_by: ClassVar[tuple[str, ...]] = FAST
 
     fast_rate: float = 0.01
     decay: float = 0.95

@@ -65,7 +65,8 @@ def _names(frame: FrameType) -> tuple[str, ...]:
 
 
 STAND_IN = (
-    "gives only a stochastic stand-in for log Z: put the module in eval() with `evaluation=Exact()`, or use Exact"
+    "gives only a stochastic stand-in for log Z: call .eval() on the module, whose way to know log Z must then be "
+    "exact, or use Exact"
 )
 """What an estimate of log Z is, and what to do instead."""
 

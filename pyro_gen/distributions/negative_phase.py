@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
@@ -22,6 +23,10 @@ State = dict[str, Tensor]
 """What a module keeps for a phase, by the names of its buffers: ``chains`` and whatever the phase adds."""
 
 
+Scored = tuple["EnergyDistribution | None", Partition]
+"""The model that is scored after an advance, None where it is the call's own distribution, and its contrast."""
+
+
 class Particles(NamedTuple):
     """States that stand for the model, (particles, visible); their normalised weights, or None where all are alike."""
 
@@ -39,6 +44,10 @@ class NegativePhase(Partition):
     num_steps: int
     exact: ClassVar[tuple[str, ...]] = ()
     """Buffers in double precision, which a cast of the module leaves as they are."""
+    starts_at_data: ClassVar[bool] = False
+    """Whether the particles start at the value itself, so that it serves observed values only."""
+    moved_by: ClassVar[tuple[str, ...]] = ()
+    """Buffers that the chains move under besides the parameters, which must be finite like them."""
 
     @property
     def persistent_chains(self) -> int:
@@ -111,7 +120,12 @@ class NegativePhase(Partition):
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
         """Nothing: a contrast is no estimate of log Z."""
-        raise _no_log_partition()
+        raise ValueError(f"`log_partition` needs log Z, and {self.contrast}")
+
+    @property
+    def contrast(self) -> str:
+        """What a negative phase is, and what to do instead."""
+        return _without_module(f"negative phase {self}")
 
 
 @dataclass(frozen=True)
@@ -128,6 +142,8 @@ class ContrastiveDivergence(NegativePhase):
         >>> ContrastiveDivergence(5)
         ContrastiveDivergence(num_steps=5)
     """
+
+    starts_at_data: ClassVar[bool] = True
 
     num_steps: int = 1
 
@@ -204,46 +220,117 @@ def check_plain_phase(phase: Partition | None) -> None:
 class _Contrast(Partition):
     """The bound form of a negative phase: refuses every caller that would read its value as a log probability."""
 
+    starts_at_data: ClassVar[bool] = False
+
     def bind(self, distribution: EnergyDistribution) -> Partition:
         refuse_misuse(distribution.parameter_batch_shape)
         return self
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
-        raise _no_log_partition()
+        raise ValueError(f"`log_partition` needs log Z, and {self.contrast}")
+
+    @property
+    def contrast(self) -> str:
+        return _without_module(str(self))
 
 
-@dataclass(frozen=True, eq=False)
+class Deferred(_Contrast):
+    """The contrast of one call of a module in training mode, whose chains move when a log probability is asked for.
+
+    Expanded and masked copies of the call's distribution share it, and so the one advance; a deep copy or a pickle has
+    a copy of the module that it advances instead.
+
+    Args:
+        phase: the module's negative phase.
+        run: given the distribution and the value to be scored, checks both and advances the phase; gives the model that
+            is scored, or None for the distribution itself, and the particles' contrast.
+    """
+
+    def __init__(self, phase: NegativePhase, run: Callable[[EnergyDistribution, Tensor], Scored]) -> None:
+        self.phase = phase
+        self._run: Callable[[EnergyDistribution, Tensor], Scored] | None = run
+        self._scored: Scored = (None, self)
+
+    def bind(self, distribution: EnergyDistribution) -> Partition:
+        """Itself: the module looks at its caller."""
+        return self
+
+    @property
+    def starts_at_data(self) -> bool:  # type: ignore[override]  # of the phase here
+        """Whether the particles start at the value itself."""
+        return self.phase.starts_at_data
+
+    def scored(self, distribution: EnergyDistribution, value: Tensor) -> tuple[EnergyDistribution, Partition]:
+        """The model and the contrast after this call's advance, which is made now if it has not been made."""
+        if self._run is not None:
+            with torch.inference_mode(False), torch.enable_grad():  # chains and graph serve later calls
+                self._scored = self._run(distribution, value)
+            self._run = None
+        model, contrast = self._scored
+        return distribution if model is None else model, contrast
+
+    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """What the particles say; the distribution must be the one that :meth:`scored` gives."""
+        model, contrast = self.scored(distribution, value)
+        return contrast.log_normalizer(model, value)
+
+    @property
+    def particles(self) -> Tensor | None:
+        """Frozen particles of this call; None before a log probability was asked for, or where they start at data."""
+        return getattr(self._scored[1], "particles", None) if self._run is None else None
+
+    @property
+    def contrast(self) -> str:
+        """What the module's training mode is, and what to do instead."""
+        return (
+            f"this distribution knows no log Z: its module was in training mode, where `log_prob` is a {self}. Call "
+            ".eval() on the module first, or make a distribution with Exact or AIS as its `partition`"
+        )
+
+    def __repr__(self) -> str:
+        return f"contrast under the negative phase {self.phase}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class _Particles(_Contrast):
     """Frozen particles of shape (chains, visible), with weights that sum to one, or None for the mean."""
 
-    particles: Tensor = field(repr=False)
-    weights: Tensor | None = field(default=None, repr=False)
-    rows: Tensor | None = field(default=None, repr=False)
+    particles: Tensor
+    weights: Tensor | None = None
+    rows: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return f"contrast with {len(self.particles)} particles"
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
-        free_energy = distribution.free_energy(self.particles)
+        free_energy = distribution._free_energy(self.particles)
         mean = free_energy.mean(0) if self.weights is None else torch.tensordot(self.weights, free_energy, 1)
         return FirstOrder.apply(-mean if self.rows is None else self.rows - mean)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _DataParticles(_Contrast):
     """Particles that start at the value, keyed by (seed, step): one a row."""
+
+    starts_at_data: ClassVar[bool] = True
 
     num_steps: int
     seed: int
     step: int
-    rows: Tensor | None = field(default=None, repr=False)
+    rows: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return f"contrast under the negative phase {ContrastiveDivergence(self.num_steps)}"
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         particles = distribution.sweep(value, self.num_steps, self.seed, self.step)
-        free_energy = distribution.free_energy(particles)
+        free_energy = distribution._free_energy(particles)
         return FirstOrder.apply(-free_energy if self.rows is None else self.rows - free_energy)
 
 
 def starts_at_data(partition: Partition | None) -> bool:
     """Whether the particles of a contrast start at the value itself, so that it serves observed values only."""
-    return isinstance(partition, _DataParticles)
+    return isinstance(partition, _Contrast) and partition.starts_at_data
 
 
 def bernoulli_parameters(distribution: EnergyDistribution, name: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -264,5 +351,5 @@ def bernoulli_parameters(distribution: EnergyDistribution, name: str) -> tuple[T
     return weight.detach(), vbias.detach(), hbias.detach()
 
 
-def _no_log_partition() -> ValueError:
-    return ValueError("a negative phase knows no log Z: use Exact or AIS as `partition` (of a module: as `evaluation`)")
+def _without_module(phase: str) -> str:
+    return f"this distribution knows no log Z, but a {phase}: use Exact or AIS as its `partition`"

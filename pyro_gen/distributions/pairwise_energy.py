@@ -58,7 +58,14 @@ class PairwiseEnergy(EnergyDistribution):
 
         Returns:
             Nats, of shape (...).
+
+        Raises:
+            ValueError: ``value`` has another width or values that the units cannot take.
         """
+        self.check_value("value", value)
+        return self._energy(value)
+
+    def _energy(self, value: Tensor) -> Tensor:
         value = self._checked_width(value)
         if self.graph is not None and not self.graph.is_dense:
             interaction = (self.graph.pair_products(value) * self.coupling).sum(-1)
@@ -70,6 +77,9 @@ class PairwiseEnergy(EnergyDistribution):
         """The energy: no unit is hidden, so nothing is summed over and tempering at beta has the energy beta E."""
         return self.energy(value)
 
+    def _free_energy(self, value: Tensor) -> Tensor:
+        return self._energy(value)
+
     def field(self, value: Tensor) -> Tensor:
         """Field of every unit given all others, b + J x.
 
@@ -78,7 +88,14 @@ class PairwiseEnergy(EnergyDistribution):
 
         Returns:
             Nats per unit of x, shape (..., n).
+
+        Raises:
+            ValueError: ``value`` has another width or values that the units cannot take.
         """
+        self.check_value("value", value)
+        return self._field(value)
+
+    def _field(self, value: Tensor) -> Tensor:
         return self._received(self._checked_width(value)) + self.bias
 
     def as_spins(self) -> tuple[CouplingGraph, Tensor, Tensor]:

@@ -40,6 +40,13 @@ class Partition(ABC):
         """The form of this setting that ``distribution`` keeps; raises where the setting cannot serve it."""
         return self
 
+    def scored(self, distribution: EnergyDistribution, value: Tensor) -> tuple[EnergyDistribution, Partition]:
+        """The model whose free energy ``log_prob`` takes, and how its log Z is known.
+
+        They are the distribution and this object, unless chains have to move first.
+        """
+        return distribution, self
+
     @abstractmethod
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         """What ``log_prob(value)`` subtracts from the unnormalised log probability."""
@@ -47,6 +54,11 @@ class Partition(ABC):
     @abstractmethod
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
         """The estimate of log Z, or an error where there is none."""
+
+    @property
+    def contrast(self) -> str | None:
+        """What to say of a stand-in for log Z and what to do instead; None for a way to know log Z."""
+        return None
 
 
 @dataclass(frozen=True)

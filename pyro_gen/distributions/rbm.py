@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Size, Tensor
@@ -108,9 +108,6 @@ class RBM(TwoLayerEnergy):
         Raises:
             ValueError: log Z is not known, or ``partition`` is a negative phase.
         """
-        self.check_value("v", v)
-        if self._validate_args and not self.hidden_units.support.check(h).all():
-            raise ValueError(f"`h` must hold states of {type(self.hidden_units).__name__}, got other values")
         return -self.energy(v, h) - self.log_partition().value
 
     def pseudo_log_likelihood(self, value: Tensor) -> Tensor:
@@ -179,7 +176,11 @@ class RBM(TwoLayerEnergy):
                 "`log_evidence` cannot use particles that start at the data: use PersistentChains or Exact"
             )
         given = self.given(observed, mask)
-        return given.log_completions() - self._resolve_partition().log_normalizer(self, given.observed)
+        completions = given.log_completions()  # raises before chains move
+        model, partition = self._resolve_partition().scored(self, given.observed)
+        if model is not self:
+            completions = cast(RBM, model).given(observed, mask).log_completions()
+        return completions - partition.log_normalizer(model, given.observed)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from the biases' law.
@@ -212,14 +213,10 @@ class RBM(TwoLayerEnergy):
         if self.samples_exactly:
             return two_layer_draw(self.natural, self._sides, Size(shape[:-1]))
         if self.num_steps is None:
-            raise ValueError(
-                f"`sample` has no exact draw here (smaller side {self.smaller_side} units, partition "
-                f"{self.partition}): give the constructor `num_steps`, the Gibbs sweeps to run from the base rates, or "
-                "use `gibbs` from states of your own"
-            )
+            raise self._no_exact_draw("base rates")
         start = self.visible_units.conditional(self.vbias.expand(shape)).sample()
         value = self.sweep(start, self.num_steps, draw_seed(), 0)
-        return value, self.hidden_given_visible(value).sample()
+        return value, self.hidden_units.conditional(self._hidden_field(value)).sample()
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
@@ -243,7 +240,7 @@ class RBM(TwoLayerEnergy):
             raise NotImplementedError(
                 f"visible states are listed where there are at most 2**{EXACT_UNITS} (at most {EXACT_UNITS} binary "
                 f"units) and not under contrastive divergence, got {visible} {type(self.visible_units).__name__} and "
-                f"partition {self.partition}"
+                f"partition {self.partition}{self._instead(number <= 2**EXACT_UNITS)}"
             )
         numbers = torch.arange(int(number), device=self.vbias.device)
         return self._listed(self.visible_units.states(numbers, visible, self.vbias), expand)

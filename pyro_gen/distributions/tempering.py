@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,6 +51,8 @@ class TemperedChains(NegativePhase):
         >>> TemperedChains(num_chains=10, num_betas=5).persistent_chains
         50
     """
+
+    moved_by: ClassVar[tuple[str, ...]] = ("betas", "base_rates")
 
     num_chains: int = 100
     num_steps: int = 1

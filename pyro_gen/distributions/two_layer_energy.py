@@ -96,8 +96,16 @@ class TwoLayerEnergy(EnergyDistribution):
 
         Returns:
             Nats, of the broadcast batch shape.
+
+        Raises:
+            ValueError: states have another width or lie outside the support of their units.
         """
         check_width("h", h, self.hbias)
+        self.check_value("v", v)
+        self._check_hidden(h)
+        return self._energy(v, h)
+
+    def _energy(self, v: Tensor, h: Tensor) -> Tensor:
         weight, vbias, hbias = self.natural
         v, h = v.to(weight.dtype), h.to(weight.dtype)
         interaction = (field(v, weight, torch.zeros_like(hbias)) * h).sum(-1)
@@ -111,7 +119,14 @@ class TwoLayerEnergy(EnergyDistribution):
 
         Returns:
             Nats, of shape (...).
+
+        Raises:
+            ValueError: ``value`` lies outside the support.
         """
+        self.check_value("value", value)
+        return self._free_energy(value)
+
+    def _free_energy(self, value: Tensor) -> Tensor:
         value = value.to(self.weight.dtype)
         if self._binary:
             weight, vbias, hbias, constant = self._bernoulli()
@@ -120,13 +135,21 @@ class TwoLayerEnergy(EnergyDistribution):
         return self.visible_units.energy(value, self.natural[1]) - self.hidden_units.cumulant(self._hidden_field(value))
 
     def hidden_given_visible(self, v: Tensor) -> TorchDistribution:
-        """p(h | v): independent units, event shape (hidden,)."""
+        """p(h | v): independent units, event shape (hidden,); checks v."""
+        self.check_value("v", v)
         return self.hidden_units.conditional(self._hidden_field(v))
 
     def visible_given_hidden(self, h: Tensor) -> TorchDistribution:
-        """p(v | h): independent units, event shape (visible,)."""
+        """p(v | h): independent units, event shape (visible,); checks h."""
+        check_width("h", h, self.hbias)
+        self._check_hidden(h)
         weight, vbias, _ = self.natural
         return self.visible_units.conditional(field(h.to(weight.dtype), weight.mT, vbias))
+
+    def _check_hidden(self, h: Tensor) -> None:
+        """Raise where arguments are validated and h holds no states of the hidden units."""
+        if self._validate_args and not self.hidden_units.support.check(h).all():
+            raise ValueError(f"`h` must hold states of {type(self.hidden_units).__name__}, got other values")
 
     def sweep(self, value: Tensor, num_steps: int, seed: int, step: int) -> Tensor:
         """Gibbs sweeps keyed by (seed, step); ``value`` has the parameters' batch shape."""

@@ -53,6 +53,7 @@ class WeightedChains(PersistentChains):
     """
 
     exact: ClassVar[tuple[str, ...]] = ("log_weights", "log_partition")
+    moved_by: ClassVar[tuple[str, ...]] = OLD
 
     num_witnesses: int = 100
     resample_below: float = 0.5
@@ -83,7 +84,7 @@ class WeightedChains(PersistentChains):
         """Weigh by what the last update changed, draw anew where the weights say so, then sweep."""
         v = state["chains"]
         old = rbm_free_energy(v, *(state[name] for name in OLD)).double()
-        log_weights = state["log_weights"] + old - distribution.free_energy(v).double()
+        log_weights = state["log_weights"] + old - distribution._free_energy(v).double()
         index, log_weights, gain = self._drawn_anew(log_weights, seed, step)
         v = distribution.sweep(v[index], self.num_steps, seed, step)
         parameters = bernoulli_parameters(distribution, "WeightedChains")

@@ -110,7 +110,7 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
         """
         value = self.distribution.sweep(state.value, self.num_steps, state.seed, state.step)
         turnover = (value != state.value).to(value.dtype).mean(-1)
-        info = GibbsInfo(self.distribution.free_energy(value), turnover)
+        info = GibbsInfo(self.distribution._free_energy(value), turnover)
         return GibbsState(value, state.seed, state.step + self.num_steps), info
 
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:

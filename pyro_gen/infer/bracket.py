@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -122,7 +122,8 @@ def log_partition_bracket(
     it; one that nothing finds is seen by neither end. The cost is three times that of the forward run.
 
     Args:
-        distribution: the model, with ``AIS(...)`` as its partition.
+        distribution: the model, with ``AIS(...)`` as its ``partition`` (of a module in ``eval()``: ``evaluation``).
+            None, the default of both, is a run of ``AIS()`` with its default settings for the bracket alone.
         start: further states to start from where mass may hide, such as training rows or persistent chains,
             (rows, visible); they can only raise the upper end.
         burn_in: Gibbs sweeps before the reverse run.
@@ -131,7 +132,8 @@ def log_partition_bracket(
         The bracket.
 
     Raises:
-        ValueError: the distribution's ``partition`` is not an AIS.
+        ValueError: the distribution is that of a module in training mode, or log Z is exact.
+        NotImplementedError: the model takes no AIS.
 
     References:
         Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo.
@@ -144,9 +146,7 @@ def log_partition_bracket(
         log Z from 38.12 to 38.12 nats (gap 0.00)
     """
     burn_in = whole_number("burn_in", burn_in, 0)
-    partition = distribution.partition
-    if not isinstance(partition, AIS):
-        raise ValueError(f"`distribution` must have an AIS as its partition, got {partition}")
+    partition = _annealing(distribution)
     forward = partition.run(distribution).log_weights
     states = _starts(distribution, partition)
     if start is not None:
@@ -156,6 +156,20 @@ def log_partition_bracket(
     parts = log_weights.split([len(value) for value in mixed.values()])
     starts = {name: reverse_estimate(part) for name, part in zip(mixed, parts, strict=True)}
     return Bracket(forward_estimate(forward), _highest(list(starts.values())), starts, forward, log_weights)
+
+
+def _annealing(distribution: EnergyDistribution) -> AIS:
+    """The AIS of a distribution, or one with default settings where nothing was chosen."""
+    partition = distribution.partition
+    if partition is not None and partition.contrast is not None:
+        raise ValueError(f"`log_partition_bracket` needs log Z, and {partition.contrast}")
+    if partition is None:
+        return cast(AIS, AIS().bind(distribution))
+    if not isinstance(partition, AIS):
+        raise ValueError(
+            f"`distribution` must have an AIS as its partition, or None, got {partition}, which knows log Z as it is"
+        )
+    return partition
 
 
 def _starts(distribution: EnergyDistribution, partition: AIS) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ class SwendsenWang(BlockGibbs):
             spins = torch.where(keep.gather(-1, clusters), spins, -spins)
         value = units.from_bits((spins + 1) / 2)
         turnover = (value != state.value).to(value.dtype).mean(-1)
-        info = GibbsInfo(self.machine.energy(value), turnover)
+        info = GibbsInfo(self.machine._energy(value), turnover)
         return GibbsState(value, state.seed, state.step + self.num_steps), info
 
 

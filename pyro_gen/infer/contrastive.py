@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, cast, overload
 
 import torch
@@ -11,7 +12,7 @@ from pyro_gen.distributions.negative_phase import ContrastiveDivergence, Negativ
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import contrastive, rbm_free_energy
 from pyro_gen.nn import RBM
-from pyro_gen.nn.learning import Gradients, check_chains, check_states
+from pyro_gen.nn.learning import Gradients, check_chains, check_rows, check_states, check_support, refuse_ranks
 
 
 @overload
@@ -29,7 +30,8 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
               \nabla_W C = -\frac1n \sum_i v_i P(h | v_i)^\top + \frac1m \sum_j \tilde v_j P(h | \tilde v_j)^\top
 
     This is the gradient that ``SVI`` computes through ``pyro.sample("v", rbm(), obs=batch)``, divided by the number of
-    rows. It replaces what ``.grad`` held: add terms of your own afterwards.
+    rows. It replaces what ``.grad`` held: add terms of your own afterwards. It reduces nothing over the ranks of a
+    process group, and is refused where there are several.
 
     Args:
         rbm: the module; its ``negative_phase`` gives the particles.
@@ -40,8 +42,9 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
         The mean contrast C in nats, a scalar, or None.
 
     Raises:
-        ValueError: ``batch`` is empty, has another shape or values outside the support, or the module has no negative
-            phase.
+        ValueError: ``batch`` is empty, has another shape or values outside the support, a parameter is not finite, or
+            the module has no negative phase; no chain has moved then.
+        NotImplementedError: the process group has more than one rank.
 
     References:
         Fischer and Igel (2014), equation 28 and Algorithm 1.
@@ -56,7 +59,7 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
         return _by_autograd(rbm, batch, return_contrast)
     parameters, buffers, phase = _tables(rbm)
     weight, vbias, hbias = parameters
-    _check_batch(weight, batch)
+    _check_batch(weight, batch, type(phase) in FUSED)
     with torch.no_grad():
         batch = batch if batch.dtype == weight.dtype else batch.to(weight.dtype)
         if type(phase) in FUSED:
@@ -74,7 +77,7 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
 
 def _by_autograd(rbm: RBM, batch: Tensor, return_contrast: bool) -> Tensor | None:
     """The same for other units, whose own parameters learn as well: the way that SVI takes."""
-    check_states("batch", batch, rbm.visible_units)
+    check_states("batch", batch, rbm.visible_units, rbm.vbias.shape[-1])
     if not isinstance(rbm.negative_phase, NegativePhase):
         raise ValueError(f"`rbm` must have a negative phase such as PersistentChains(...), got {rbm.negative_phase}")
     parameters = [p for p in rbm.parameters() if p.requires_grad]
@@ -94,9 +97,15 @@ def _fused(
 ) -> tuple[Gradients, Tensor | None]:
     """Chains and statistics in one call."""
     chains, parameters = buffers["chains"], rbm.natural
+    if not math.isfinite(torch.dot(parameters[1], torch.mv(parameters[0], parameters[2])).item()):
+        rbm.check_finite(parameters)  # which knows finite parameters whose a . W b overflows
     start = chains if phase.persistent_chains else batch
     seed, step = int(buffers["seed"].item()), int(buffers["step"].item())
-    *found, particles = contrastive.gradients(batch, start, *parameters, phase.num_steps, seed, step, 0)
+    try:
+        *found, particles = contrastive.gradients(batch, start, *parameters, phase.num_steps, seed, step, 0)
+    except ValueError:
+        check_support("batch", batch)  # the kernel does not say which states it cannot take
+        raise
     value = contrastive.contrast(batch, particles, *parameters) if contrast else None
     buffers["step"].add_(phase.num_steps)
     if phase.persistent_chains:
@@ -130,14 +139,17 @@ def _tables(rbm: RBM) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor],
     parameters, buffers = cast(dict[str, Tensor], rbm._parameters), cast(dict[str, Tensor], rbm._buffers)
     if len(parameters) != 3:
         raise ValueError("`rbm` must hold its weights as parameters to be given gradients, got sampled ones")
+    refuse_ranks("`contrastive_gradient`")
     check_chains(phase, buffers["chains"])
     return (parameters["weight"], parameters["vbias"], parameters["hbias"]), buffers, phase
 
 
-def _check_batch(weight: Tensor, batch: Tensor) -> None:
+def _check_batch(weight: Tensor, batch: Tensor, fused: bool) -> None:
     if batch.device != weight.device:
         raise ValueError(f"`batch` must be on {weight.device} like `rbm`, got {batch.device}")
-    check_states("batch", batch, columns=weight.shape[0])
+    check_rows("batch", batch, weight.shape[0])
+    if not (fused and contrastive.checks_states(batch, weight)):
+        check_support("batch", batch)
 
 
 __all__ = ["contrastive_gradient"]

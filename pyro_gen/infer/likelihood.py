@@ -126,7 +126,9 @@ def log_likelihood(distribution: EnergyDistribution, x: Tensor, bracket: Bracket
     if distribution.batch_shape:
         raise ValueError(f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}")
     _check_rows("x", x)
-    return LogLikelihood(distribution.log_prob(x), distribution.log_partition(), bracket)
+    distribution.check_value("x", x)
+    partition = distribution.log_partition()
+    return LogLikelihood(distribution.log_prob(x), partition, bracket)
 
 
 @torch.no_grad()
@@ -164,7 +166,7 @@ def free_energy_gap(model: EnergyDistribution | nn.Module, train: Tensor, valid:
     for name, rows in (("train", train), ("valid", valid)):
         _check_rows(name, rows)
         distribution.check_value(name, rows)
-        energy = distribution.free_energy(rows).double()
+        energy = distribution._free_energy(rows).double()
         means.append(energy.mean().item())
         variances.append(energy.var().item() / len(rows) if len(rows) > 1 else float("inf"))
     return FreeEnergyGap(means[1] - means[0], sum(variances) ** 0.5)

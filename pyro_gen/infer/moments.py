@@ -24,8 +24,12 @@ def moment_gradient(machine: BoltzmannMachine, batch: Tensor) -> None:
         machine: the module; its ``negative_phase`` gives the particles.
         batch: states, (rows, features).
 
+    It reduces nothing over the ranks of a process group, and is refused where there are several.
+
     Raises:
-        ValueError: ``batch`` is empty or holds what the units cannot take, or the module has no negative phase.
+        ValueError: ``batch`` is empty or holds what the units cannot take, a parameter is not finite, or the module
+            has no negative phase; no chain has moved then.
+        NotImplementedError: the process group has more than one rank.
 
     References:
         Ackley, Hinton, Sejnowski (1985), A learning algorithm for Boltzmann machines, equation 8.

@@ -96,9 +96,9 @@ class ReplicaExchange:
         value = self.distribution.sweep(state.value, self.num_steps, state.seed, state.step, betas)
         uniform = source(state.seed, self.num_chains, 0, value, fast=True)(state.step, SWAP, len(self.betas) - 1)
         turn = state.step // self.num_steps % 2
-        swaps = swap_neighbours(self.distribution.energy(value), self.betas, uniform, turn)
+        swaps = swap_neighbours(self.distribution._energy(value), self.betas, uniform, turn)
         value = value.gather(1, swaps.order.unsqueeze(-1).expand_as(value))
-        info = ReplicaInfo(self.distribution.energy(value), swaps.accepted)
+        info = ReplicaInfo(self.distribution._energy(value), swaps.accepted)
         return GibbsState(value, state.seed, state.step + self.num_steps), info
 
 

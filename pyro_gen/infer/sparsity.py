@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.nn import RBM
+from pyro_gen.nn.learning import check_states
 
 
 def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
@@ -29,7 +30,8 @@ def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
         Nats, a scalar.
 
     Raises:
-        ValueError: ``target`` does not lie strictly between 0 and 1, or the hidden units are not Bernoulli units.
+        ValueError: ``target`` does not lie strictly between 0 and 1, the hidden units are not Bernoulli units, or
+            ``batch`` holds no rows of states.
 
     References:
         Lee, Ekanadham, Ng (2008), Sparse deep belief net model for visual area V2; Hinton (2012), A practical guide to
@@ -45,6 +47,7 @@ def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
         raise ValueError(f"`target` must lie strictly between 0 and 1, got {target}")
     if not isinstance(rbm.hidden_units, BernoulliUnits):
         raise ValueError(f"`rbm` must have Bernoulli hidden units, got {type(rbm.hidden_units).__name__}")
+    check_states("batch", batch, rbm.visible_units, rbm.vbias.shape[-1])
     field = rbm.hidden_field(batch)
     on, off = (logsigmoid(sign * field).logsumexp(0) - math.log(len(batch)) for sign in (1, -1))
     entropy = target * math.log(target) + (1 - target) * math.log1p(-target)

@@ -224,11 +224,15 @@ class DeepBoltzmannMachine(RowModel):
         Returns:
             One tensor (rows, width) a hidden layer: features of the rows.
 
+        Raises:
+            ValueError: ``v`` is no table of zeros and ones.
+
         References:
             Salakhutdinov and Hinton (2009), equations 8 and 9.
         """
+        self.check(v)
         even = self._even_means(v)
-        odd = self.rbm.transform(torch.cat([v.to(even), even], -1))
+        odd = self.rbm._transform(torch.cat([v.to(even), even], -1))
         layers = odd.split(self.widths[1::2], -1), even.split(self.widths[2::2], -1)
         return [layers[level % 2][level // 2] for level in range(len(self.widths) - 1)]
 

@@ -13,6 +13,7 @@ from pyro_gen._rows import as_floating
 from pyro_gen._transforms import batched, plain, refusal
 from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.coupling_graph import CouplingGraph
+from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.misuse import refuse_misuse
 from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, check_plain_phase
 from pyro_gen.distributions.partition import Partition
@@ -25,9 +26,9 @@ from pyro_gen.nn.learning import check_evaluation, check_states
 class BoltzmannMachine(ChainModule):
     """Couplings and biases to be learned; calling it returns :class:`pyro_gen.distributions.BoltzmannMachine`.
 
-    As :class:`pyro_gen.nn.RBM` does, a call in training mode with gradients enabled advances the negative phase once
-    and gives a contrast; in ``eval()`` or under ``no_grad`` the distribution carries ``evaluation``. The
-    pseudo-likelihood, ``machine().pseudo_log_likelihood(x)``, needs neither.
+    As with :class:`pyro_gen.nn.RBM`, the distribution of a call in training mode with gradients enabled advances the
+    negative phase when it is first scored, and gives a contrast; in ``eval()`` or under ``no_grad`` it carries
+    ``evaluation``. The pseudo-likelihood, ``machine().pseudo_log_likelihood(x)``, needs neither.
 
     The parameter ``coupling`` (m,) holds one number for each pair of the buffer ``edges`` (m, 2). The buffers
     ``chains`` (num_chains, features), ``step`` and ``seed`` hold all that learning needs besides; ``base_rates``
@@ -137,21 +138,22 @@ class BoltzmannMachine(ChainModule):
         return self._graph
 
     def forward(self) -> distributions.BoltzmannMachine:
-        """The distribution over the current couplings; advances the negative phase in training mode with gradients.
+        """The distribution over the current couplings.
 
         Returns:
-            The distribution, with the phase's snapshot or ``evaluation`` as its ``partition``.
+            The distribution, with ``evaluation`` as its ``partition``; in training mode with gradients the contrast of
+            the negative phase, which advances when the first log probability is asked for.
 
         Raises:
             ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights, batched
                 parameters).
+            NotImplementedError: a negative phase is to advance in a process group of more than one rank.
         """
         partition = self.partition
         if isinstance(partition, NegativePhase):
             refuse_misuse(torch.broadcast_shapes(self.coupling.shape[:-1], self.bias.shape[:-1]))
-            seed, step = self.key
-            self.advance(partition)
-            partition = partition.snapshot(self.state(), seed, step)
+            check_plain_phase(partition)
+            partition = self._defer(partition, type(self)._scored)
         else:
             partition = with_base_rates(partition, self.base_rates)
         result = self.distribution()
@@ -165,14 +167,15 @@ class BoltzmannMachine(ChainModule):
         settings: dict[str, Any] = {"num_steps": self.num_steps, "units": self.units, "graph": self.graph}
         return distributions.BoltzmannMachine(self.coupling, self.bias, **settings)
 
-    def advance(self, phase: NegativePhase) -> None:
+    def advance(self, phase: NegativePhase, distribution: EnergyDistribution | None = None) -> None:
         """Run the sweeps of one update with the module's key, and count them.
 
         Args:
             phase: the settings.
+            distribution: what the chains follow; None for the one over the current parameters.
         """
         check_plain_phase(phase)
-        super().advance(phase)
+        super().advance(phase, distribution)
 
     def _plain(self) -> distributions.BoltzmannMachine:
         return self.distribution()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.annealing import AIS
+from pyro_gen.distributions.arguments import check_bits, check_classes
 from pyro_gen.distributions.class_rbm import encode, label_logits
 from pyro_gen.distributions.misuse import refuse_misuse
 from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, check_plain_phase
@@ -90,7 +91,11 @@ class ClassRBM(ChainModule):
 
         Returns:
             A categorical law over the classes, exact up to the dropout.
+
+        Raises:
+            ValueError: ``v`` has another width or other values than 0 and 1.
         """
+        check_bits("v", v, self.vbias.shape[-1])
         v = v.to(self.weight.dtype)
         if not (self.dropout and self.training):
             logits = label_logits(v, self.weight, self.label_weight, self.label_bias, self.hbias)
@@ -102,25 +107,34 @@ class ClassRBM(ChainModule):
         return dist.Categorical(logits=logits)
 
     def joint(self) -> distributions.ClassRBM:
-        """The joint law p(v, y); advances the negative phase in training mode with gradients.
+        """The joint distribution p(v, y); in training mode with gradients its first log probability advances the phase.
 
         Returns:
             The distribution over inputs followed by one-hot labels, see :meth:`encode`.
 
         Raises:
             ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights).
+            NotImplementedError: a negative phase is to advance in a process group of more than one rank.
         """
         result, partition = self._plain(), self.partition
         if isinstance(partition, NegativePhase):
             refuse_misuse(result.parameter_batch_shape)
-            seed, step = self.key
-            self.advance(partition)
-            partition = partition.snapshot(self.state(), seed, step)
+            partition = self._defer(partition, type(self)._scored)
         result.partition = None if partition is None else partition.bind(result)
         return result
 
     def encode(self, v: Tensor, y: Tensor) -> Tensor:
-        """One value of the joint law: inputs (..., visible) followed by their labels (...) as one-hot vectors."""
+        """One value of the joint law: inputs (..., visible) followed by their labels (...) as one-hot vectors.
+
+        Args:
+            v: inputs (..., visible).
+            y: class numbers (...).
+
+        Raises:
+            ValueError: ``v`` has another width or other values than 0 and 1, or ``y`` holds no class numbers.
+        """
+        check_bits("v", v, self.vbias.shape[-1])
+        check_classes("y", y, self.classes)
         return encode(v.to(self.weight.dtype), y, self.classes)
 
     def features(self, v: Tensor) -> Tensor:
@@ -131,7 +145,11 @@ class ClassRBM(ChainModule):
 
         Returns:
             Probabilities of shape (..., hidden).
+
+        Raises:
+            ValueError: ``v`` has another width or other values than 0 and 1.
         """
+        check_bits("v", v, self.vbias.shape[-1])
         v = v.to(self.weight.dtype)
         logits = label_logits(v, self.weight, self.label_weight, self.label_bias, self.hbias)
         given_label = torch.sigmoid((v @ self.weight + self.hbias).unsqueeze(-2) + self.label_weight)

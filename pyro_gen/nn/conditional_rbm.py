@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
+from pyro_gen.distributions.arguments import check_classes, under_transform
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
 from pyro_gen.distributions.negative_phase import (
     ContrastiveDivergence,
     NegativePhase,
+    Scored,
     check_plain_phase,
 )
 from pyro_gen.distributions.partition import LogPartition, Partition
 from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.nn.chains import PhaseModule
+from pyro_gen.nn.learning import check_finite
 
 
 class ConditionalRBM(PhaseModule):
@@ -83,7 +88,7 @@ class ConditionalRBM(PhaseModule):
         self._keep_chains(torch.randint(2, (self.num_chains, visible)).to(self.weight.dtype))
 
     def forward(self, context: Tensor, index: Tensor | None = None) -> distributions.RBM:
-        """The law of the visible units given contexts; advances the negative phase in training mode with gradients.
+        """The distribution of the visible units given contexts; scored first in training mode, it advances the phase.
 
         Args:
             context: (..., context); while learning under a phase (rows, context), one for each row of data.
@@ -93,10 +98,14 @@ class ConditionalRBM(PhaseModule):
             The distribution, of batch shape (...).
 
         Raises:
-            ValueError: a shape does not fit, ``index`` is missing, or the caller cannot work with a negative phase.
+            ValueError: a shape does not fit, ``context`` is not finite, ``index`` is missing, or the caller cannot work
+                with a negative phase.
+            NotImplementedError: a negative phase is to advance in a process group of more than one rank.
         """
         if context.shape[-1:] != (self.context,):
             raise ValueError(f"`context` must have shape (..., {self.context}), got {tuple(context.shape)}")
+        if not under_transform(context) and not context.isfinite().all():
+            raise ValueError("`context` must hold finite numbers, got NaN or infinite ones")
         biases = self.network(context.to(self.weight.dtype))
         sizes = list(self.weight.shape)
         if biases.shape != (*context.shape[:-1], sum(sizes)):
@@ -108,35 +117,47 @@ class ConditionalRBM(PhaseModule):
         learning = isinstance(partition, NegativePhase)
         weight = self.weight if learning else self.weight.clone()  # of this moment, as the biases are
         result = distributions.RBM(weight, self.vbias + visible, self.hbias + hidden, num_steps=self.num_steps)
-        partition = self._snapshot(partition, result, index) if isinstance(partition, NegativePhase) else partition
+        if isinstance(partition, NegativePhase):
+            refuse_misuse(torch.Size())  # rows have a context each: no components that contrasts would weigh
+            self._check_rows(partition, result.batch_shape, index)
+            partition = self._defer(partition, partial(type(self)._scored, index=index))
         result.partition = None if partition is None else partition.bind(result)
         return result
 
-    @torch.no_grad()
-    def _snapshot(self, phase: NegativePhase, result: distributions.RBM, index: Tensor | None) -> Partition:
-        """The contrast of this call: carried-on chains of the rows, or the key to run chains from the data."""
-        if len(result.batch_shape) != 1:
+    def _check_rows(self, phase: NegativePhase, batch_shape: torch.Size, index: Tensor | None) -> None:
+        """Name contexts that are no rows, and numbers that no chains have."""
+        if len(batch_shape) != 1:
             raise ValueError(
                 f"while learning under {phase} `context` must have shape (rows, {self.context}), one for each row of "
-                f"data, got batch shape {tuple(result.batch_shape)}"
+                f"data, got batch shape {tuple(batch_shape)}"
             )
-        seed, step = self.key
-        self.step += phase.num_steps
         if not phase.persistent_chains:
-            return _RowContrast(phase.num_steps, seed, step)
-        if index is None or index.shape != result.batch_shape:
+            return
+        if index is None or index.shape != batch_shape:
             got = None if index is None else tuple(index.shape)
-            raise ValueError(f"`index` must number the rows, shape {tuple(result.batch_shape)}, got {got}")
-        start, parameters = self.chains[index], [p.detach() for p in result.parameters]
-        weight, vbias, hbias = parameters
-        particles, _ = rbm_gibbs(start, weight, vbias, hbias, phase.num_steps, seed=seed, step=step)
-        self.chains[index] = particles
-        return _RowContrast(phase.num_steps, seed, step, particles)
+            raise ValueError(f"`index` must number the rows, shape {tuple(batch_shape)}, got {got}")
+        check_classes("index", index, len(self.chains))
+
+    @torch.no_grad()
+    def _scored(self, distribution: EnergyDistribution, value: Tensor, index: Tensor | None) -> Scored:
+        """The contrast of a call: carried-on chains of the rows, or the key to run chains from the data."""
+        phase, (seed, step) = cast(NegativePhase, self.negative_phase), self.key
+        check_finite(distribution.parameters, self.named_parameters())
+        _check_value(value, distribution)
+        particles = None
+        if index is not None and phase.persistent_chains:
+            weight, vbias, hbias = (p.detach() for p in distribution.parameters)
+            start = self.chains[index]
+            particles, _ = rbm_gibbs(start, weight, vbias, hbias, phase.num_steps, seed=seed, step=step)
+            self.chains[index] = particles
+        self.step += phase.num_steps
+        return None, _RowContrast(phase.num_steps, seed, step, particles)
 
     def extra_repr(self) -> str:
         """Sizes and settings."""
         visible, hidden = self.weight.shape
-        return f"visible={visible}, hidden={hidden}, context={self.context}, negative_phase={self.negative_phase}"
+        sizes = f"visible={visible}, hidden={hidden}, context={self.context}"
+        return f"{sizes}, negative_phase={self.negative_phase}, evaluation={self.evaluation}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,27 +169,24 @@ class _RowContrast(Partition):
     step: int
     particles: Tensor | None = field(default=None, repr=False)
 
-    def bind(self, distribution: EnergyDistribution) -> Partition:
-        """Itself, unless the caller would read its value as a log probability."""
-        refuse_misuse(torch.Size())  # rows have a context each: no components that contrasts would weigh
-        return self
-
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         """Minus the free energy of each row's particle."""
-        rows = distribution.batch_shape
-        if value.shape[:-1] != rows:
-            raise ValueError(
-                f"while learning `value` must have a row for each context, {tuple(rows)}, got {value.shape}"
-            )
+        _check_value(value, distribution)
         if self.particles is not None:
-            return FirstOrder.apply(-distribution.free_energy(self.particles))
+            return FirstOrder.apply(-distribution._free_energy(self.particles))
         return FirstOrder.apply(
-            -distribution.free_energy(distribution.sweep(value, self.num_steps, self.seed, self.step))
+            -distribution._free_energy(distribution.sweep(value, self.num_steps, self.seed, self.step))
         )
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
         """Nothing: a contrast is no estimate of log Z."""
-        raise ValueError("a negative phase knows no log Z: put the module in eval()")
+        raise ValueError("`log_partition` needs log Z, and a contrast row by row is no estimate of it")
+
+
+def _check_value(value: Tensor, distribution: EnergyDistribution) -> None:
+    rows = tuple(distribution.batch_shape)
+    if tuple(value.shape[:-1]) != rows:
+        raise ValueError(f"while learning `value` must have a row for each context, {rows}, got {tuple(value.shape)}")
 
 
 def _linear(context: int, out: int) -> nn.Linear:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_gen.distributions.arguments import under_transform
 from pyro_gen.distributions.negative_phase import NegativePhase
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
@@ -19,6 +20,8 @@ Gradients = tuple[Tensor, Tensor, Tensor]
 """Of weight, visible bias and hidden bias."""
 FROZEN_AFTER = 256
 """Updates over which chains that have not moved count as frozen, and between two looks at the weights."""
+GROUPS = torch.distributed.is_available()
+"""Whether this torch knows process groups at all."""
 SATURATED = 50.0
 """A weight that no other unit can outvote: the odds that it decides are exp(50)."""
 
@@ -56,6 +59,28 @@ def check_evaluation(evaluation: Partition | None) -> Partition | None:
     if isinstance(evaluation, NegativePhase) or not isinstance(evaluation, Partition | None):
         raise ValueError(f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}")
     return evaluation
+
+
+def check_finite(used: Iterable[Tensor | None], named: Iterable[tuple[str, Tensor]]) -> None:
+    """Stop before chains move under parameters that are no longer finite.
+
+    Args:
+        used: what the chains would move under; one sum of all its numbers tells, a pass over each tensor.
+        named: parameters and offsets behind it, by name, looked through only then.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    first, *others = [x.sum() for x in used if x is not None]
+    for total in others:
+        first = first + total
+    if math.isfinite(first.item()):
+        return
+    for name, x in named:
+        if x.is_floating_point() and not x.isfinite().all():
+            raise ValueError(
+                f"`{name}` is no longer finite: learning has diverged; start again with a smaller learning rate"
+            )
 
 
 def check_weights(weight: Tensor) -> None:
@@ -97,6 +122,23 @@ def warn_if_frozen(before: Tensor | None, chains: Tensor) -> None:
         )
 
 
+def refuse_ranks(name: str) -> None:
+    """Raise where a process group has several ranks, whose chains and offsets nothing keeps together.
+
+    Args:
+        name: what learns under a negative phase, for the message.
+
+    Raises:
+        NotImplementedError: it has.
+    """
+    if GROUPS and torch.distributed.is_initialized() and (ranks := torch.distributed.get_world_size()) > 1:
+        raise NotImplementedError(
+            f"{name} cannot learn under a negative phase in a process group of {ranks} ranks: neither "
+            "DistributedDataParallel nor `contrastive_gradient` brings the ranks' chains, offsets and gradients "
+            "together, so every rank would learn another model; train in one process and use the ranks in .eval()"
+        )
+
+
 def check_chains(phase: NegativePhase, chains: Tensor) -> None:
     """Check that a phase keeps as many chains as the module was made with.
 
@@ -125,12 +167,67 @@ def check_states(name: str, x: Tensor, units: Units = BERNOULLI, columns: int | 
     Raises:
         ValueError: ``x`` is not (rows, units) with at least one row of states.
     """
+    check_rows(name, x, columns)
+    check_support(name, x, units)
+
+
+def check_rows(name: str, x: Tensor, columns: int | None = None) -> None:
+    """Check the shape of a batch of rows, and no numbers.
+
+    Args:
+        name: the argument's name, for the message.
+        x: what came.
+        columns: how many units there are; None takes any number.
+
+    Raises:
+        ValueError: ``x`` is not (rows, units) with at least one row.
+    """
     if not isinstance(x, Tensor):
         raise ValueError(f"`{name}` must be a tensor, got {type(x).__name__}")
     if x.dim() != 2 or 0 in x.shape:
         raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
     if columns is not None and x.shape[-1] != columns:
         raise ValueError(f"`{name}` must have {columns} columns, got {x.shape[-1]}")
+
+
+def check_layer(name: str, x: Tensor, units: Units, width: int) -> None:
+    """Check states of one layer, or means of binary ones, with any dimensions before it.
+
+    Args:
+        name: the argument's name, for the message.
+        x: what came.
+        units: type of the units whose states, or of binary ones whose means they must be.
+        width: how many units there are.
+
+    Raises:
+        ValueError: ``x`` is no tensor, has another width or other values.
+    """
+    if not isinstance(x, Tensor):
+        raise ValueError(f"`{name}` must be a tensor, got {type(x).__name__}")
+    if x.shape[-1:] != (width,):
+        raise ValueError(f"`{name}` must have shape (..., {width}), got {tuple(x.shape)}")
+    if under_transform(x):
+        return
+    if not units.binary:
+        check_support(name, x, units)
+        return
+    low, high = units.mean_range
+    if not ((x >= low) & (x <= high)).all():
+        kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
+        raise ValueError(f"`{name}` must hold numbers from {low:g} to {high:g}, got {kind}")
+
+
+def check_support(name: str, x: Tensor, units: Units = BERNOULLI) -> None:
+    """Check that numbers are states of the units.
+
+    Args:
+        name: the argument's name, for the message.
+        x: what came.
+        units: type of the units.
+
+    Raises:
+        ValueError: one is not.
+    """
     if not isinstance(units, BernoulliUnits):
         if not units.support.check(x).all():
             kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"

@@ -24,9 +24,10 @@ from pyro_gen.nn.rbm_learning import LearningRBM
 class RBM(LearningRBM):
     """Weights, chains and settings of an RBM; calling it returns :class:`pyro_gen.distributions.RBM`.
 
-    In training mode with gradients enabled a call advances the negative phase once and returns a distribution with a
-    frozen snapshot of its particles: ``log_prob`` is a contrast with the phase's gradient. In ``eval()`` or under
-    ``no_grad`` the distribution carries ``evaluation`` instead, and ``log_prob`` is a log probability in nats.
+    In training mode with gradients enabled ``log_prob`` of the distribution is a contrast with the phase's gradient:
+    the first time it is asked for, the negative phase advances once, and the particles are frozen from then on. In
+    ``eval()`` or under ``no_grad`` the distribution carries ``evaluation`` instead, and ``log_prob`` is a log
+    probability in nats.
 
     The buffers ``chains`` (num_chains, visible), ``step`` and ``seed`` hold all that learning needs, so that
     ``state_dict`` resumes bit for bit; ``base_rates`` (visible,) is where AIS anneals from. Copies share the key: give
@@ -148,7 +149,11 @@ class RBM(LearningRBM):
 
         Args:
             x: states of the visible units, (rows, visible).
+
+        Raises:
+            ValueError: ``x`` has no rows, another width, or values that the visible units cannot take.
         """
+        check_states("x", x, self.visible_units, self.vbias.shape[-1])
         count = len(self.chains)
         rows = torch.arange(count) if count == len(x) else torch.randint(len(x), (count,))
         self.chains.copy_(x[rows.to(x.device)])
@@ -175,14 +180,16 @@ class RBM(LearningRBM):
                 self.hbias.copy_(-self.base_rates @ self.weight)
 
     def forward(self) -> distributions.RBM:
-        """The distribution over the current weights; advances the negative phase in training mode with gradients.
+        """The distribution over the current weights.
 
         Returns:
-            The distribution, with the phase's snapshot or ``evaluation`` as its ``partition``.
+            The distribution, with ``evaluation`` as its ``partition``; in training mode with gradients the contrast of
+            the negative phase, which advances when the first log probability is asked for.
 
         Raises:
             ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights, batched
                 weights).
+            NotImplementedError: a negative phase is to advance in a process group of more than one rank.
         """
         partition = self.partition
         if isinstance(partition, NegativePhase):
@@ -210,10 +217,14 @@ class RBM(LearningRBM):
 
         Returns:
             Expected wrong units (of categorical ones: sites) a row, or the squared error of the others; a scalar.
+
+        Raises:
+            ValueError: ``v`` has no rows, another width, or values that the visible units cannot take.
         """
+        check_states("v", v, self.visible_units, self.vbias.shape[-1])
         units = self.units["visible_units"]
         weight, vbias, _ = self.natural
-        return units.wrong(units.mean(self.transform(v) @ weight.mT + vbias), v).mean()
+        return units.wrong(units.mean(self._transform(v) @ weight.mT + vbias), v).mean()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Base variances are there from data only: the state says whether."""

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self, cast
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_gen import distributions
+from pyro_gen._arguments import whole_number
 from pyro_gen._points import Expected, check_value
+from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.misuse import refuse_misuse
-from pyro_gen.distributions.negative_phase import NegativePhase
+from pyro_gen.distributions.negative_phase import NegativePhase, Scored
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.base import UnitTypes
 from pyro_gen.nn.centred import plain_biases
 from pyro_gen.nn.chains import ChainModule
-from pyro_gen.nn.learning import FROZEN_AFTER, Gradients, Watched, check_weights
-from pyro_gen.nn.transforms import swapped
+from pyro_gen.nn.learning import FROZEN_AFTER, Gradients, Watched, check_layer, check_weights
 
 OFFSETS_EVERY = 10
 """Updates between two of the offsets, each of which costs a product with the weights."""
@@ -76,11 +77,11 @@ class LearningRBM(ChainModule):
     base_rates: Tensor
     visible_offset: Tensor
     hidden_offset: Tensor
+    _offset_versions: tuple[int, ...] = ()
+    """Of a view: how often the offsets had been changed at its call."""
 
     def __init__(self, negative_phase: Partition | None, evaluation: Partition | None, num_steps: int | None) -> None:
         super().__init__(negative_phase, evaluation, num_steps)
-        self._before: Tensor | None = None
-        self._fresh = False
 
     def _units(self, side: str, units: Units) -> Units:
         """The units of one side with the module's parameters."""
@@ -141,11 +142,18 @@ class LearningRBM(ChainModule):
         """What the visible units and the bias add up to at each hidden unit.
 
         Args:
-            v: visible states (..., visible).
+            v: visible states, or of binary units their means, (..., visible).
 
         Returns:
             Fields of shape (..., hidden), of which the units' means are a function: logits for Bernoulli units.
+
+        Raises:
+            ValueError: ``v`` has another width, or values that the visible units cannot take.
         """
+        check_layer("v", v, self.visible_units, self.vbias.shape[-1])
+        return self._hidden_field(v)
+
+    def _hidden_field(self, v: Tensor) -> Tensor:
         weight, _, hbias = self.natural
         return v.to(weight.dtype) @ weight + hbias
 
@@ -153,30 +161,72 @@ class LearningRBM(ChainModule):
         """Means of the hidden units given v, P(h_j = 1 | v) for Bernoulli units: the features of a data point.
 
         Args:
-            v: visible states (..., visible).
+            v: visible states, or of binary units their means, (..., visible).
 
         Returns:
             Means of shape (..., hidden).
+
+        Raises:
+            ValueError: ``v`` has another width, or values that the visible units cannot take.
         """
         return self.units["hidden_units"].mean(self.hidden_field(v))
 
+    def _transform(self, v: Tensor) -> Tensor:
+        """Means of the hidden units given states or means of the visible ones."""
+        return self.units["hidden_units"].mean(self._hidden_field(v))
+
     def learning(self) -> distributions.RBM:
-        """Advance the negative phase, whatever the mode, and give the distribution under it.
+        """The distribution under the negative phase, whatever the mode.
 
         Returns:
-            The distribution with the phase's snapshot, and the phase's own learning on the gradient's way back.
+            The distribution, whose first log probability advances the phase; the phase's own learning is done on the
+            gradient's way back.
         """
-        phase = cast(NegativePhase, self.negative_phase)
+        phase, values = cast(NegativePhase, self.negative_phase), self._values
         refuse_misuse(torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1]))
-        seed, step = self.key
-        self.advance(phase)
-        rows, parameters = None, self.natural
-        if self._fresh or type(phase).learn is not NegativePhase.learn:
+        result = distributions.RBM(*self.natural, num_steps=self.num_steps, **self.units)
+        versions = self._versions() if self.centring else ()
+        result.partition = self._defer(phase, type(self)._scored, _offset_versions=versions, **values)
+        return result
+
+    @property
+    def _values(self) -> dict[str, Tensor]:
+        """The parameters by name, as Pyro gives them where they have priors."""
+        sides = (("visible", self.visible_units), ("hidden", self.hidden_units))
+        own = [f"{side}_{name}" for side, units in sides for name in units.parameters]
+        return {name: getattr(self, name) for name in ("weight", "vbias", "hbias", *own)}
+
+    def _scored(self, distribution: EnergyDistribution, value: Tensor) -> Scored:
+        """Advance the phase under a call's distribution: the model after it, and its contrast.
+
+        The model is another one where the offsets have moved since the call, so that the gradient is that of the
+        parameters as they are now, or where the phase learns from the gradient.
+        """
+        phase, (seed, step) = cast(NegativePhase, self.negative_phase), self.key
+        stale = self.centring and self._offsets_have_moved()  # by another call that was scored before
+        self.advance(phase, self._plain() if stale else distribution)
+        model = cast(distributions.RBM, distribution)
+        parameters, rows = model.natural, None
+        moved = self.centring and self._offsets_have_moved()
+        if moved:
+            parameters = self.natural
+        watched = self._notes.fresh or type(phase).learn is not NegativePhase.learn
+        if watched:
             weight, vbias, hbias, rows = Watched.apply(self._watch, *parameters)
             parameters = weight, vbias, hbias
-        result = distributions.RBM(*parameters, num_steps=self.num_steps, **self.units)
-        result.partition = phase.snapshot(self.state(), seed, step, rows).bind(result)
-        return result
+        contrast = phase.snapshot(self._frozen_state(), seed, step, rows)
+        if not (moved or watched):
+            return None, contrast
+        units: UnitTypes = {"visible_units": model.visible_units, "hidden_units": model.hidden_units}
+        return distributions.RBM(*parameters, validate_args=False, **units), contrast
+
+    def _offsets_have_moved(self) -> bool:
+        """Whether they are others than at the call that this view is of."""
+        return self._swapped or self._versions() != self._offset_versions
+
+    def _versions(self) -> tuple[int, ...]:
+        """Number of changes of both offsets, which move in place."""
+        return self.visible_offset._version, self.hidden_offset._version
 
     def _watch(self, rows: Tensor, gradients: Gradients) -> None:
         """On the way back through a contrast that a loss weighed with ``-rows``."""
@@ -189,8 +239,8 @@ class LearningRBM(ChainModule):
         phase = cast(NegativePhase, self.negative_phase)
         if type(phase).learn is not NegativePhase.learn:
             self.keep(phase.learn(self.state(), gradients))
-        if self._fresh:
-            self._fresh = False
+        if self._notes.fresh:
+            self._notes.fresh = False
             self._start_at_gradient(gradients[1])
 
     @torch.no_grad()
@@ -204,7 +254,7 @@ class LearningRBM(ChainModule):
             Gradients of the parameters.
         """
         offsets = (self.visible_offset, self.hidden_offset) if self.centring else None
-        if self._fresh and offsets is not None:  # the start at the first rows moves them in place
+        if self._notes.fresh and offsets is not None:  # the start at the first rows moves them in place
             offsets = offsets[0].clone(), offsets[1].clone()
         self._note(gradients)
         if offsets is None:
@@ -225,17 +275,21 @@ class LearningRBM(ChainModule):
         if not isinstance(self.visible_units, BernoulliUnits):
             self._set_offsets(mean, self.hidden_offset)
             return
-        self.base_rates = (mean.clamp(0, 1) * FIRST_ROWS + 1) / (FIRST_ROWS + 2)
-        self.visible_offset.copy_(self.base_rates)
-        self.vbias.data.copy_(self.base_rates.logit())  # a penalty may have kept the old ones for its own gradient
-        self.chains = torch.bernoulli(self.base_rates.expand_as(self.chains))
+        rates = (mean.clamp(0, 1) * FIRST_ROWS + 1) / (FIRST_ROWS + 2)
+        self.vbias.data.copy_(rates.logit())  # a penalty may have kept the old ones for its own gradient
+        self.visible_offset.copy_(rates)
+        self.keep({"base_rates": rates})
+        self.keep({"chains": torch.bernoulli(rates.expand_as(self.chains))})
         self._start_phase()
 
     def _start_phase(self) -> None:
         """Give the phase the buffers that it asks for, as they are at the start."""
         if isinstance(self.negative_phase, NegativePhase):
             for name, value in self.negative_phase.initial_state(self._plain(), self.base_rates).items():
-                self.register_buffer(name, value)
+                if name in self._buffers:
+                    self.keep({name: value})
+                else:
+                    self.register_buffer(name, value)
 
     @torch.no_grad()
     def particles(self, count: int | None = None) -> Tensor:
@@ -246,7 +300,11 @@ class LearningRBM(ChainModule):
 
         Returns:
             Shape (particles, visible); none where the module keeps no chains.
+
+        Raises:
+            ValueError: ``count`` is no whole number of at least 1.
         """
+        count = None if count is None else whole_number("count", count)
         if not isinstance(self.negative_phase, NegativePhase) or not len(self.chains):
             return self.chains
         states, weights = self.negative_phase.particles(self.state())
@@ -264,21 +322,28 @@ class LearningRBM(ChainModule):
             step: index of the update's first sweep.
         """
         phase = cast(NegativePhase, self.negative_phase)
-        self._before = before
+        self._notes.before = before
         update = step // phase.num_steps
-        moves = self.centring and not swapped(self)  # the module's own biases follow its offsets, not those of others
+        moves = self.centring and update % OFFSETS_EVERY == 0 and self._owns_its_parameters()
         if step == 0 and moves and not self.vbias.any():
-            self._fresh = True
-        if moves and update % OFFSETS_EVERY == 0:
+            self._notes.fresh = True
+        if moves:
             self._move_offsets(phase, max(LEAST_SHARE, OFFSETS_SHARE / (1 + update / SETTLING)))
         if update % FROZEN_AFTER == 0:
             check_weights(self.weight)
         super().advanced(before, step)
 
+    def _owns_its_parameters(self) -> bool:
+        """Whether no others were swapped in for a call, which offsets of the module must not follow."""
+        if self._called is None:
+            return True
+        present = self._called._parameters
+        return all(present.get(name) is value for name, value in self._parameters.items())
+
     def _move_offsets(self, phase: NegativePhase, share: float) -> None:
         """Sliding means of the units, over the particles, or where the phase keeps none at the base rates."""
         states, weights = phase.particles(self.state()) if phase.persistent_chains else (self.base_rates[None], None)
-        means = [x.mean(0) if weights is None else weights @ x for x in (states, self.transform(states))]
+        means = [x.mean(0) if weights is None else weights @ x for x in (states, self._transform(states))]
         own = self.visible_offset, self.hidden_offset
         visible, hidden = (offset.lerp(mean, share) for offset, mean in zip(own, means, strict=True))
         self._set_offsets(visible, hidden)
@@ -299,8 +364,9 @@ class LearningRBM(ChainModule):
         phase = self.negative_phase
         own = phase.diagnostics(self.state()) if isinstance(phase, NegativePhase) else {}
         turnover = math.nan
-        if self._before is not None and self._before.shape == self.chains.shape and len(self.chains):
-            turnover = self.chains.ne(self._before).double().mean().item()
+        before = self._notes.before
+        if before is not None and before.shape == self.chains.shape and len(self.chains):
+            turnover = self.chains.ne(before).double().mean().item()
         gradients = [p.grad.norm() for p in (self.weight, self.vbias, self.hbias) if p.grad is not None]
         norm = torch.stack(gradients).norm().item() if gradients else math.nan
         return Diagnostics(int(self.step), turnover, norm, self.weight.detach().norm().item(), own)
@@ -312,10 +378,6 @@ class LearningRBM(ChainModule):
         result = super()._apply(fn, recurse)
         self._buffers |= {name: cast(Tensor, x).to(self.weight.device) for name, x in kept.items()}
         return result
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles find out log Z for themselves."""
-        return super().__getstate__() | {"_before": None}
 
 
 __all__ = ["Diagnostics", "LearningRBM"]

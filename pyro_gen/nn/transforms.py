@@ -25,13 +25,4 @@ def refuse_transforms(module: nn.Module) -> None:
         )
 
 
-def swapped(module: nn.Module) -> bool:
-    """Whether other tensors stand in the place of a module's own parameters, as under ``torch.func.functional_call``.
-
-    Args:
-        module: the module.
-    """
-    return any(x is not None and not isinstance(x, nn.Parameter) for x in module._parameters.values())
-
-
-__all__ = ["refuse_transforms", "swapped"]
+__all__ = ["refuse_transforms"]

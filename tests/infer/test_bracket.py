@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen import nn
+from pyro_gen import datasets, nn
 from pyro_gen.distributions import RBM, GaussianUnits, NReLUUnits, PottsUnits, ReLUUnits, SpinUnits, Units
 from pyro_gen.distributions.annealing import forward_estimate, reverse_estimate
 from pyro_gen.distributions.partition import LogPartition
@@ -148,6 +148,17 @@ def test_population_annealing_has_the_enumerated_law() -> None:
     floor = multinomial_floor(law, 20_000, 0.9999)
     assert total_variation(counts / 20_000, law) < 1.5 * floor  # copies are no iid draws
     assert total_variation(counts / 20_000, law.flip(0)) > 1.5 * floor  # the test can fail
+
+
+def test_the_default_evaluation_gets_an_ais_of_its_own() -> None:
+    rbm = nn.RBM.from_data(datasets.bars_and_stripes(3, 3), 8)
+    with pytest.raises(ValueError, match=r"\.eval\(\)"):
+        log_partition_bracket(rbm())
+    distribution = rbm.eval()()
+    bracket, exact = log_partition_bracket(distribution), distribution.log_partition().value
+    assert bracket.lower <= exact <= bracket.upper  # three standard errors: a false alarm of 3e-3, the seed is fixed
+    assert bracket.gap < 1
+    assert rbm.step == 0
 
 
 def test_it_needs_an_ais_and_states_of_the_model() -> None:

@@ -311,7 +311,7 @@ def test_the_ladder_moves_to_even_swap_rates_and_is_reported() -> None:
         for p, q in zip(rbm.parameters(), moderate_rbm(2.0).parameters, strict=True):
             p.copy_(q)
     for _ in range(1000):
-        rbm()
+        rbm.advance(cast(NegativePhase, rbm.negative_phase))
     known = rbm.diagnostics().phase
     assert known["betas"][0] == 0
     assert known["betas"][-1] == 1
@@ -330,7 +330,7 @@ def tracking_errors(runs: int, chains: int, witnesses: int) -> Tensor:
         rbm = nn.RBM.from_data(x, 6, negative_phase=phase, evaluation=Exact())
         for _ in range(100):
             descend(rbm, x, 0.3)
-        rbm()  # weighs by the last update
+        rbm.advance(phase)  # weighs by the last update
         known = phase.diagnostics(rbm.state())
         if not witnesses:  # the naive estimate, from the very chains that the gradients were taken at
             known = {"log_partition": rbm.state()["log_partition"] + rbm.state()["log_weights"].exp().mean().log()}
@@ -352,7 +352,7 @@ def test_without_witnesses_log_z_comes_out_too_small() -> None:
 
 def test_weighted_chains_weigh_the_particles() -> None:
     rbm, x = setting(WeightedChains(5, 1, 4, resample_below=0.0))
-    rbm()
+    rbm().log_prob(x)
     buffers = rbm.state()
     weights = buffers["log_weights"][:5].softmax(0)
     assert weights.max() > weights.min()

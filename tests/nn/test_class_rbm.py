@@ -76,7 +76,7 @@ def test_chains_stay_and_resume_bit_for_bit() -> None:
     again = nn.ClassRBM(4, 3, 2)
     again.load_state_dict(rbm.state_dict())
     for module in (rbm, again):
-        module.joint()
+        module.joint().log_prob(module.encode(V, Y))
     assert torch.equal(rbm.chains, again.chains)
     chains = rbm.chains.clone()
     with torch.no_grad():

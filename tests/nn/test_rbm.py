@@ -29,26 +29,28 @@ def small(**settings: object) -> nn.RBM:
     return nn.RBM.from_data(rows(), 4, **settings)
 
 
-def test_a_call_in_training_mode_advances_the_chains_once_and_freezes_them() -> None:
+def test_a_call_that_is_scored_advances_the_chains_once_and_freezes_them() -> None:
     rbm = small(negative_phase=PersistentChains(num_steps=3, num_chains=20))
     before = rbm.chains.clone()
     distribution = rbm()
     x = rows()
+    assert rbm.step == 0
     contrast = distribution.log_prob(x)
     assert rbm.step == 3
     assert not torch.equal(rbm.chains, before)
-    rbm()
+    rbm().log_prob(x)
+    assert rbm.step == 6
     assert torch.equal(distribution.log_prob(x), contrast)
     particles = cast(Any, distribution.partition).particles
     assert not torch.equal(particles, rbm.chains)  # a later call moves the module's chains, not the snapshot
 
 
 @pytest.mark.parametrize("phase", [PersistentChains(num_chains=10), ContrastiveDivergence(2)])
-def test_log_prob_is_pure(phase: PersistentChains | ContrastiveDivergence) -> None:
+def test_log_prob_is_pure_after_its_one_advance(phase: PersistentChains | ContrastiveDivergence) -> None:
     rbm, x = small(negative_phase=phase), rows()
-    distribution = rbm()
-    step, generator = rbm.step.item(), torch.get_rng_state()
-    first, second = distribution.log_prob(x), distribution.log_prob(x)
+    distribution, generator = rbm(), torch.get_rng_state()
+    first, step = distribution.log_prob(x), rbm.step.item()
+    second = distribution.log_prob(x)
     assert torch.equal(first, second)
     assert rbm.step == step
     assert torch.equal(generator, torch.get_rng_state())
@@ -101,13 +103,13 @@ def test_the_constructor_names_what_is_wrong() -> None:
 
 def test_state_dict_resumes_bit_for_bit_and_refuses_other_shapes() -> None:
     rbm = small(negative_phase=PersistentChains(num_steps=2, num_chains=10))
-    rbm()
+    rbm().log_prob(rows())
     file = io.BytesIO()
     torch.save(rbm.state_dict(), file)
     other = small(negative_phase=PersistentChains(num_steps=2, num_chains=10))
     other.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
-    rbm()
-    other()
+    for module in (rbm, other):
+        module().log_prob(rows())
     assert torch.equal(rbm.chains, other.chains)
     with pytest.raises(RuntimeError, match="size mismatch"):
         nn.RBM(6, 5).load_state_dict(rbm.state_dict())
@@ -118,7 +120,7 @@ def test_the_seed_fixes_everything() -> None:
     for _ in range(2):
         pyro.set_rng_seed(7)
         rbm = small()
-        rbm()
+        rbm().log_prob(rows())
         runs.append(rbm.state_dict())
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
@@ -136,9 +138,9 @@ def test_ais_runs_once_for_each_version_of_the_weights() -> None:
 def test_copies_of_the_module_are_independent() -> None:
     rbm = small()
     twin = copy.deepcopy(rbm)
-    rbm()
+    rbm().log_prob(rows())
     assert twin.step == 0
-    twin()
+    twin().log_prob(rows())
     assert torch.equal(twin.chains, rbm.chains)
 
 

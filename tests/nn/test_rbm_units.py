@@ -100,9 +100,9 @@ def test_precisions_are_parameters_of_the_module() -> None:
     other = nn.RBM(6, 3, visible_units=GaussianUnits(), hidden_units=ReLUUnits())
     other.load_state_dict(rbm.state_dict())
     assert torch.equal(*(x.get_parameter("visible_log_precision") for x in (other, rbm)))
-    twin = copy.deepcopy(rbm)
-    rbm()
-    twin()
+    twin, x = copy.deepcopy(rbm), torch.randn(5, 6)
+    rbm().log_prob(x)
+    twin().log_prob(x)
     assert torch.equal(twin.chains, rbm.chains)
 
 

@@ -113,6 +113,16 @@ def gradients(
     return native.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
 
 
+def checks_states(states: Tensor, weight: Tensor) -> bool:
+    """Whether :func:`gradients` raises by itself, before anything changes, for states other than 0 and 1.
+
+    Args:
+        states: rows of the call.
+        weight: weights of the call.
+    """
+    return backend.choose("rbm_contrast", PATHS, states, weight) == "native"
+
+
 @without_autocast
 def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Statistics:
     """The gradients for particles that somebody else has run, for eager callers under ``no_grad``."""
