@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Size, Tensor
 
+from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.units import Units
 
 Shape = Size | list[int] | tuple[int, ...]
@@ -49,16 +50,6 @@ def check_width(name: str, states: Tensor, bias: Tensor) -> None:
         raise ValueError(f"`{name}` must have shape (..., {bias.shape[-1]}), got {tuple(states.shape)}")
 
 
-def under_transform(x: Tensor) -> bool:
-    """Whether vmap or another transform of torch.func holds a tensor, so that nothing can be decided by its numbers.
-
-    Args:
-        x: any tensor.
-    """
-    functorch = torch._C._functorch
-    return torch._C._are_functorch_transforms_active() and functorch.is_functorch_wrapped_tensor(x)
-
-
 def check_bits(name: str, v: Tensor, width: int) -> None:
     """Raise, naming the argument, unless it holds zeros and ones, ``width`` of them in the last dimension.
 
@@ -71,7 +62,7 @@ def check_bits(name: str, v: Tensor, width: int) -> None:
         raise ValueError(f"`{name}` must be a tensor, got {type(v).__name__}")
     if v.shape[-1:] != (width,):
         raise ValueError(f"`{name}` must have shape (..., {width}), got {tuple(v.shape)}")
-    if not under_transform(v) and not ((v == 0) | (v == 1)).all():
+    if not wrapped([v]) and not ((v == 0) | (v == 1)).all():
         kind = "NaN" if v.is_floating_point() and v.isnan().any() else "other values"
         raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")
 
@@ -87,7 +78,7 @@ def check_classes(name: str, y: Tensor, classes: int) -> None:
     if not isinstance(y, Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(f"`{name}` must be a tensor of whole class numbers, got {kind}")
-    if not y.numel() or under_transform(y):
+    if not y.numel() or wrapped([y]):
         return
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= classes:

@@ -11,7 +11,6 @@ from torch import Size, Tensor
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import wrapped
-from pyro_gen.distributions.arguments import under_transform
 from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, LogPartition, Partition
 from pyro_gen.kernels import draw_seed
@@ -225,7 +224,7 @@ class EnergyDistribution(Expandable):
         Raises:
             ValueError: they have another event shape, or lie outside the support.
         """
-        if self._validate_args and not (isinstance(value, Tensor) and under_transform(value)):
+        if self._validate_args and not (isinstance(value, Tensor) and wrapped([value])):
             try:
                 self._validate_sample(value)
             except ValueError as error:

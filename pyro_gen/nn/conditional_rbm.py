@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
-from pyro_gen.distributions.arguments import check_classes, under_transform
+from pyro_gen._transforms import wrapped
+from pyro_gen.distributions.arguments import check_classes
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
 from pyro_gen.distributions.negative_phase import (
@@ -104,7 +105,7 @@ class ConditionalRBM(PhaseModule):
         """
         if context.shape[-1:] != (self.context,):
             raise ValueError(f"`context` must have shape (..., {self.context}), got {tuple(context.shape)}")
-        if not under_transform(context) and not context.isfinite().all():
+        if not wrapped([context]) and not context.isfinite().all():
             raise ValueError("`context` must hold finite numbers, got NaN or infinite ones")
         biases = self.network(context.to(self.weight.dtype))
         sizes = list(self.weight.shape)

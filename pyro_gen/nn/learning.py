@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions.arguments import under_transform
+from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.negative_phase import NegativePhase
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
@@ -206,7 +206,7 @@ def check_layer(name: str, x: Tensor, units: Units, width: int) -> None:
         raise ValueError(f"`{name}` must be a tensor, got {type(x).__name__}")
     if x.shape[-1:] != (width,):
         raise ValueError(f"`{name}` must have shape (..., {width}), got {tuple(x.shape)}")
-    if under_transform(x):
+    if wrapped([x]):
         return
     if not units.binary:
         check_support(name, x, units)
