@@ -30,7 +30,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
-from pyro_gen.training import History, fit, running_average, use_average
+from pyro_gen.training import History, fit, running_average, small_batch, use_average
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,7 @@ def train(
         state={"network": network, "average": average},
         evaluate=evaluate,
         evaluate_every=recipe.evaluate_every,
+        evaluate_start=True,
         monitor="valid",
         patience=recipe.patience,
         scheduler=optimizer,
@@ -225,12 +226,16 @@ def main(args: argparse.Namespace) -> None:
     given = {f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None}
     recipe = replace(Recipe(), **(SMOKE | given if args.smoke else given))
     data = load(args.data, recipe.family == "pixelcnn", args.smoke)
+    if args.batch_size is None:
+        recipe = replace(recipe, batch_size=small_batch(len(data.train), recipe.batch_size))
     networks: list[nn.AutoregressiveNetwork] = []
     for member in range(recipe.members):
         network, history = train(recipe, data, args, member)
         networks += views(network, recipe)
         best = max(row.get("valid", -math.inf) for row in history)
-        print(f"member {member}: {network.num_parameters} parameters, {len(history)} epochs, {best:.3f} on validation")
+        print(
+            f"member {member}: {network.num_parameters} parameters, {history[-1]['epoch']:.0f} epochs, {best:.3f} on validation"
+        )
         curve = plotting.learning_curve(history, ["valid"], ylabel="nats a row")
         plotting.save(curve, args.out / f"{data.name}-{recipe.family}-{member}.png")
     print(f"{recipe.family} on {data.name}, a mixture of {len(networks)}:")
@@ -240,7 +245,11 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line; every setting of the recipe is an option."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="alphadigits", help="alphadigits, or a set of the data folder")
+    parser.add_argument(
+        "--data",
+        default="alphadigits",
+        help="alphadigits, a set of the data folder, or an .npz file",
+    )
     for field in fields(Recipe):
         choices = {"family": tuple(FAMILIES), "order": ("data", "random", "scans")}.get(field.name)
         option = f"--{field.name.replace('_', '-')}"

@@ -280,12 +280,15 @@ def _parts(thing: Any) -> Iterable[tuple[str, Any]]:
         return [("func", thing.func), *_numbered(thing.args), *thing.keywords.items()]
     if isinstance(thing, FunctionType):
         return _variables(thing)
+    if isinstance(thing, dict | list | tuple | set | frozenset):
+        named = thing.items() if isinstance(thing, dict) else enumerate(thing)
+        return [(str(name), value) for name, value in named] if len(thing) <= _LONGEST else []
+    return _attributes(thing)
+
+
+def _attributes(thing: Any) -> list[tuple[str, Any]]:
     if isinstance(thing, LRScheduler):
         return [("optimizer", thing.optimizer)]
-    if isinstance(thing, dict):
-        return [(str(name), value) for name, value in thing.items()] if len(thing) <= _LONGEST else []
-    if isinstance(thing, list | tuple | set | frozenset):
-        return _numbered(thing) if len(thing) <= _LONGEST else []
     if isinstance(thing, (*_CLOSED, Optimizer, PyroOptim)):
         return []
     attributes = getattr(thing, "__dict__", {})

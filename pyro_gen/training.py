@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset, IterableDataset
 from tqdm import tqdm
 
+from pyro_gen._arguments import whole_number
 from pyro_gen._files import replacing
 from pyro_gen._state import (
     Steps,
@@ -113,8 +114,8 @@ def fit(
         progress: show a progress bar, where the output is a terminal.
 
     Returns:
-        The history, a list with one dictionary an epoch, epoch 0 without a loss. A run that had finished already returns the history of its
-        checkpoint, with `state` as it was in the end.
+        The history, a list with one dictionary an epoch, epoch 0 without a loss. A run that had finished already
+        returns the history of its checkpoint, with `state` as it was in the end.
 
     Raises:
         ValueError: An argument is out of place, `batches` is empty or is rows instead of batches, or the checkpoint is
@@ -147,9 +148,8 @@ def fit(
     if checkpoint is not None and not state:
         raise ValueError("`checkpoint` needs `state`, the modules and optimisers that learning changes, got none")
     entries = collect(state or {}, scheduler)
-    found, stateless = (
-        learners({"step": step, "scheduler": scheduler, "batches": batches}, entries) if state else ({}, {})
-    )
+    roots = {"step": step, "scheduler": scheduler, "batches": batches} if state else {}
+    found, stateless = learners(roots, entries)
     header = _header(entries, watch, settings)
     file = None if checkpoint is None else Path(checkpoint)
     history, best = _resume(file, entries, found, header) if file is not None and resume else ([], None)
@@ -187,6 +187,26 @@ def fit(
     if best is not None:
         load(entries, best)
     return history
+
+
+def small_batch(rows: int, most: int = 100) -> int:
+    """Rows of a batch for a data set: `most`, and fewer where an epoch would be less than ten steps.
+
+    Args:
+        rows: of the training set.
+        most: rows of a batch for a set that is not small.
+
+    Returns:
+        A tenth of the rows, at least 10 and at most `most`.
+
+    Raises:
+        ValueError: An argument is no whole number of at least 1.
+
+    Example:
+        >>> small_batch(60_000), small_batch(1044), small_batch(300), small_batch(20)
+        (100, 100, 30, 10)
+    """
+    return min(whole_number("most", most), max(10, whole_number("rows", rows) // 10))
 
 
 def running_average(module: Module, decay: float) -> tuple[AveragedModel, Module]:
@@ -258,8 +278,8 @@ def _check_not_rows(batches: Any) -> None:
     data = isinstance(batches, Dataset) and not isinstance(batches, IterableDataset)
     if rows or data or not (isinstance(batches, Iterable) or hasattr(batches, "__getitem__")):
         raise ValueError(
-            f"`batches` must be an iterable of batches, got {_described(batches)}: pass `datasets.minibatches(x, 100)`, "
-            "a `DataLoader`, or `[x]` for all rows at once"
+            f"`batches` must be an iterable of batches, got {_described(batches)}: pass "
+            "`datasets.minibatches(x, 100)`, a `DataLoader`, or `[x]` for all rows at once"
         )
     if isinstance(batches, list | tuple):
         dims = {part.dim() for part in batches if isinstance(part, Tensor)}
@@ -440,4 +460,4 @@ def _read(path: Path) -> dict[str, Any]:
     return payload
 
 
-__all__ = ["History", "Scheduler", "fit", "running_average", "use_average"]
+__all__ = ["History", "Scheduler", "fit", "running_average", "small_batch", "use_average"]
