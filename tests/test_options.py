@@ -30,7 +30,7 @@ def constants(tree: ast.Module) -> dict[str, list[str]]:
     named: dict[str, list[str]] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List):
-            named[ast.unparse(node.targets[0])] = [e.value for e in node.value.elts if isinstance(e, ast.Constant)]
+            named[ast.unparse(node.targets[0])] = [str(e.value) for e in node.value.elts if isinstance(e, ast.Constant)]
         if isinstance(node, ast.ClassDef):
             fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
             named[f"fields({node.name})"] = [ast.unparse(part.target) for part in fields]
@@ -101,8 +101,8 @@ def used_expressions(node: ast.AST) -> Iterator[ast.AST]:
     """All nodes but those that are only printed or recorded; what a printed call computes is used."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) in RECORDED:
         inner = [part for part in ast.walk(node) if isinstance(part, ast.Call) and part is not node]
-        for part in inner:
-            yield from used_expressions(part)
+        for one in inner:
+            yield from used_expressions(one)
         return
     for part in ast.iter_child_nodes(node):
         if not (isinstance(part, ast.keyword) and part.arg == "settings"):
