@@ -31,6 +31,7 @@ from benchmarks.machine import describe
 from examples.autoregressive import Recipe, load, log_likelihoods, train, unseen, views
 from pyro_gen import datasets
 from pyro_gen._files import json_text
+from pyro_gen.training import small_batch
 
 MEMBERS = 8
 
@@ -58,7 +59,8 @@ def recipe(family: str, settings: Mapping[str, Any], rows: int) -> Recipe:
     """A recipe of the space for a set with so many training rows: at most a hundred steps an epoch."""
     epochs = settings.get("epochs", EPOCHS)
     every = max(1, epochs // 20)
-    own = {"batch_size": max(100, rows // 100), "epochs": epochs, "evaluate_every": every, "patience": 4}
+    batch_size = max(small_batch(rows), rows // 100)
+    own = {"batch_size": batch_size, "epochs": epochs, "evaluate_every": every, "patience": 4}
     return Recipe(family, **(own | dict(settings)))
 
 
@@ -86,7 +88,7 @@ def search(data: datasets.BinaryDataset, file: Path, args: argparse.Namespace) -
             network, history = train(recipe(family, settings, len(data.train)), data, args)
             best = max((row["valid"], row["epoch"]) for row in history if "valid" in row)
             run = {"family": family, "settings": settings, "valid": best[0], "best epoch": best[1]}
-            run |= {"epochs": len(history), "parameters": network.num_parameters}
+            run |= {"epochs": int(history[-1]["epoch"]), "parameters": network.num_parameters}
             report["runs"].append(run | {"processor seconds": round(time.process_time() - tic, 1)})
             print(json_text(report["runs"][-1]), flush=True)
             write(file, report)

@@ -120,8 +120,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture and the checkpoint")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.hidden, args.epochs, args.fillings, args.particles, args.images = 20, 2, 3, 20, 8
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(hidden=20, epochs=2, fillings=3, particles=20, images=8)
+        args = parser.parse_args()
     return args
 
 

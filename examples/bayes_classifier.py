@@ -231,8 +231,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of table and picture")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.data, args.counts, args.steps, args.epochs, args.seeds = "alphadigits", [1, 2], 2, 1, 2
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(data="alphadigits", counts=[1, 2], steps=2, epochs=1, seeds=2)
+        args = parser.parse_args()
     args.counts = args.counts or ([1, 3, 10, 29] if args.data == "alphadigits" else [3, 10, 30, 100, 300, 1000])
     return args
 

@@ -342,9 +342,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out/bayesian_network"), help="folder of everything written")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.network, args.rows, args.draws, args.steps, args.seeds = "asia", [30, 100], 400, 5, 2
-        args.trap_rows, args.posterior_rows, args.posterior_draws = 300, 30, 10
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(
+            network="asia",
+            rows=[30, 100],
+            draws=400,
+            steps=5,
+            seeds=2,
+            trap_rows=300,
+            posterior_rows=30,
+            posterior_draws=10,
+        )
+        args = parser.parse_args()
     return args
 
 

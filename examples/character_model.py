@@ -146,8 +146,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of picture, metrics and written lines")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.lines, args.length, args.hidden, args.epochs = 200, 30, 8, 2
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(lines=200, length=30, hidden=8, epochs=2)
+        args = parser.parse_args()
     return args
 
 

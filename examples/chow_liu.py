@@ -143,8 +143,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of table and picture")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.sets = ["alphadigits"]
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(sets=["alphadigits"])
+        args = parser.parse_args()
     return args
 
 

@@ -141,8 +141,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of picture, metrics and checkpoint")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.data, args.hidden, args.epochs, args.alpha = "alphadigits", 20, 2, 0.01
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(data="alphadigits", hidden=20, epochs=2, alpha=0.01)
+        args = parser.parse_args()
     return args
 
 

@@ -99,7 +99,8 @@ def main(args: argparse.Namespace) -> None:
     """Train, judge, draw."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    data = datasets.alphadigits() if args.smoke else datasets.load("binarized_mnist")
+    name = args.data or ("alphadigits" if args.smoke else "binarized_mnist")
+    data = datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
     x, rows = data.train, getattr(data, args.split)
     first = first_layer(x, args)
     phase, evaluation = PersistentChains(args.num_chains, 5), AIS(args.annealed_chains, args.betas)
@@ -121,6 +122,10 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        help="alphadigits, a set of the data folder, or an .npz file (default: binarized_mnist)",
+    )
     parser.add_argument("--hidden", type=int, nargs=2, default=[500, 500], help="widths of h1 and h2")
     parser.add_argument("--first", type=Path, help="checkpoint of the first RBM, written by examples/dbn_mnist.py")
     parser.add_argument("--first-epochs", type=int, default=150, help="where there is no such checkpoint")
@@ -136,9 +141,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out/dbm"), help="folder of everything written")
     parser.add_argument("--smoke", action="store_true", help="a few seconds on shipped letters, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.hidden, args.first_epochs, args.epochs = [20, 10], 2, 2
-        args.particles, args.betas, args.annealed_chains, args.burn_in = 2, 100, 20, 10
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(
+            hidden=[20, 10], first_epochs=2, epochs=2, particles=2, betas=100, annealed_chains=20, burn_in=10
+        )
+        args = parser.parse_args()
     return args
 
 

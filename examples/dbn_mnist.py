@@ -138,7 +138,8 @@ def main(args: argparse.Namespace) -> None:
     recipe = SMOKE if args.smoke else Recipe()
     first, second = _chosen(args, "first", recipe.first), _chosen(args, "second", recipe.second)
     recipe = replace(recipe, first=first, second=second)
-    data = datasets.alphadigits() if args.smoke else datasets.load("binarized_mnist")
+    name = args.data or ("alphadigits" if args.smoke else "binarized_mnist")
+    data = datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
     x = (torch.cat([data.train, data.valid]) if args.all else data.train)[: 60_000 if args.all else recipe.rows]
     network = stack(recipe, x, args.out, not args.smoke)
     rows = getattr(data, args.split)
@@ -168,6 +169,10 @@ def parse() -> argparse.Namespace:
         parser.add_argument(f"--{name}-num-steps", type=int, help="Gibbs sweeps an update")
     parser.add_argument("--awake", type=int, default=0, help="epochs of wake-sleep at the end")
     parser.add_argument("--all", action="store_true", help="train on the validation rows as well, once all is chosen")
+    parser.add_argument(
+        "--data",
+        help="alphadigits, a set of the data folder, or an .npz file (default: binarized_mnist)",
+    )
     parser.add_argument("--split", choices=("test", "valid"), default="valid", help="rows to report")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/dbn"), help="folder of everything written")

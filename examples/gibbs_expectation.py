@@ -167,8 +167,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of picture and draws")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.draws, args.lengths, args.repeats = 400, 3, 5
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(draws=400, lengths=3, repeats=5)
+        args = parser.parse_args()
     return args
 
 

@@ -155,8 +155,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of pictures and draws")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.size, args.chains, args.temperatures, args.warmup, args.draws = 8, 4, 3, 5, 20
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(size=8, chains=4, temperatures=3, warmup=5, draws=20)
+        args = parser.parse_args()
     return args
 
 

@@ -231,8 +231,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out/mixture"), help="folder of everything written")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.components, args.epochs, args.truncation, args.sweeps = 2, 1, 6, 20
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(components=2, epochs=1, truncation=6, sweeps=20)
+        args = parser.parse_args()
     return args
 
 

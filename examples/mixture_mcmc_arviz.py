@@ -196,8 +196,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out/mixture_mcmc"), help="folder of everything written")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args(arguments)
-    if args.smoke:
-        args.chains, args.draws, args.warmup, args.sweeps, args.svi_steps = 2, 8, 4, 20, 20
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(chains=2, draws=8, warmup=4, sweeps=20, svi_steps=20)
+        args = parser.parse_args(arguments)
     return args
 
 

@@ -343,9 +343,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
     parser.add_argument("--smoke", action="store_true", help="a few seconds on shipped letters, to see that it runs")
     args = parser.parse_args(arguments)
-    if args.smoke:
-        args.latents, args.more, args.latent, args.epochs, args.hidden, args.draws = [2, 3], [5], 3, 2, 16, 10
-        args.rows = args.labelled = args.judged = 100
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(
+            latents=[2, 3], more=[5], latent=3, epochs=2, hidden=16, draws=10, rows=100, labelled=100, judged=100
+        )
+        args = parser.parse_args(arguments)
     if args.split == "test":
         args.latents, args.more = [args.latent], []
     if args.latent not in args.latents:

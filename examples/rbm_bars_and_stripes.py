@@ -76,8 +76,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.size, args.hidden, args.epochs = 3, 4, 3
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(size=3, hidden=4, epochs=3)
+        args = parser.parse_args()
     return args
 
 

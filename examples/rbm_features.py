@@ -83,8 +83,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.hidden, args.epochs = 20, 2
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(hidden=20, epochs=2)
+        args = parser.parse_args()
     return args
 
 

@@ -69,8 +69,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.hidden, args.epochs, args.betas = "5,10", 2, 300
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(hidden="5,10", epochs=2, betas=300)
+        args = parser.parse_args()
     args.hidden = [int(number) for number in args.hidden.split(",")]
     return args
 

@@ -114,8 +114,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture and the checkpoint")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.hidden, args.epochs, args.sweeps, args.chains, args.images = 30, 2, 10, 3, 12
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(hidden=30, epochs=2, sweeps=10, chains=3, images=12)
+        args = parser.parse_args()
     return args
 
 

@@ -123,8 +123,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.size, args.hidden, args.updates, args.rates = 2, 2, 20, [0.2]
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(size=2, hidden=2, updates=20, rates=[0.2])
+        args = parser.parse_args()
     return args
 
 

@@ -167,8 +167,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the checkpoint and the picture")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.hidden, args.epochs = 10, 2
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(hidden=10, epochs=2)
+        args = parser.parse_args()
     return args
 
 

@@ -85,8 +85,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture and the weights")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.hidden, args.rates, args.strengths, args.iterations, args.folds = [16], [0.1], [1.0], 1, 2
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(hidden=[16], rates=[0.1], strengths=[1.0], iterations=1, folds=2)
+        args = parser.parse_args()
     return args
 
 

@@ -128,8 +128,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the pictures")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.hidden, args.epochs, args.steps = 4, 2, 1
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(hidden=4, epochs=2, steps=1)
+        args = parser.parse_args()
     return args
 
 

@@ -98,8 +98,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        args.size, args.hidden, args.draws, args.warmup, args.chains, args.epochs = 2, 1, 8, 8, 2, 2
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(size=2, hidden=1, draws=8, warmup=8, chains=2, epochs=2)
+        args = parser.parse_args()
     return args
 
 

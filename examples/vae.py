@@ -5,7 +5,7 @@ checkpoint lets a killed run go on, validation decides which epoch counts, and t
 what is judged. Pictures: samples from the prior, reconstructions, and with `--latent 2` a map of the latent plane.
 
     python examples/vae.py --split test                           # half an hour on one core, then as long to judge
-    python examples/vae.py --prior vamp --epochs 100 --batch-size 200
+    python examples/vae.py --prior vamp --epochs 100
     python examples/vae.py --objective iwae --particles 50 --rate 0.001
     python examples/vae.py --likelihood made                      # pixels that depend on each other, given the latent
     python examples/vae.py --latent 2 --epochs 30                 # for the map
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pyro_gen import datasets, models, nn, plotting
 from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO
-from pyro_gen.training import History, fit, running_average, use_average
+from pyro_gen.training import History, fit, running_average, small_batch, use_average
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ SMOKE = Recipe(
     decay=0.5,
     valid_rows=20,
     valid_draws=5,
-    draws=50,
+    draws=20,
     bfloat16=False,
 )
 OWN = (
@@ -75,6 +75,7 @@ OWN = (
     "objective",
     "particles",
     "epochs",
+    "batch_size",
     "rate",
     "weight_decay",
     "patience",
@@ -132,6 +133,7 @@ def train(recipe: Recipe, data: datasets.BinaryDataset, args: argparse.Namespace
         state={"vae": vae, "average": average},
         evaluate=evaluate,
         evaluate_every=recipe.every,
+        evaluate_start=True,
         monitor="valid",
         patience=recipe.patience,
         scheduler=optimizer,
@@ -174,22 +176,29 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     recipe = SMOKE if args.smoke else Recipe()
     recipe = replace(recipe, **{name: getattr(args, name) for name in OWN if getattr(args, name) is not None})
-    data = datasets.alphadigits() if args.smoke else datasets.load("binarized_mnist")
+    name = args.data or ("alphadigits" if args.smoke else "binarized_mnist")
+    data = datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
+    if args.batch_size is None:
+        recipe = replace(recipe, batch_size=small_batch(len(data.train), recipe.batch_size))
     vae, history = train(recipe, data, args)
     best = max((row for row in history if "valid" in row), key=lambda row: row["valid"])
-    print(f"{len(history)} epochs, the best is {best['epoch']:.0f}")
+    print(f"{history[-1]['epoch']:.0f} epochs, the best is {best['epoch']:.0f}")
     draw(vae, data, history, args)
     rows = getattr(data, args.split)[: args.rows].to(args.device)
     print(f"{args.split}: {vae.latent_use(rows)}")
     bound = vae.lower_bound(rows, num_particles=1)
     print(f"{args.split} ELBO: {bound.value:.2f} +/- {bound.row_error:.2f} nats")
-    found = vae.test_log_likelihood(rows, 20 if args.smoke else args.draws or recipe.draws)
+    found = vae.test_log_likelihood(rows, args.draws or recipe.draws)
     print(f"{args.split} log likelihood: {found}")
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        help="alphadigits, a set of the data folder, or an .npz file (default: binarized_mnist)",
+    )
     parser.add_argument("--latent", type=int, help="latent dimensions")
     parser.add_argument("--hidden", type=int, help="units of each of two hidden layers")
     parser.add_argument("--prior", choices=("normal", "vamp"))

@@ -11,26 +11,42 @@ import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import Dataset, IterableDataset
 from tqdm import tqdm
 
 from pyro_gen._archives import check_members
 from pyro_gen._arguments import whole_number
 from pyro_gen._files import replacing
-from pyro_gen._state import capture, collect, get_random, kinds, load, set_random
+from pyro_gen._state import (
+    Steps,
+    capture,
+    collect,
+    get_random,
+    kinds,
+    learners,
+    load,
+    missing,
+    set_random,
+    warn_of,
+)
 
 History: TypeAlias = list[dict[str, float]]
 Module = TypeVar("Module", bound=nn.Module)
 
 _FORMAT = "pyro_gen.training.fit, version 1"
+_LOST = "a resumed run is not this run, as its checkpoint lacks what learns here: {}; give it in `state`"
+_AFRESH = "the checkpoint `{}` lacks {}, which the run started afresh; begin anew with `resume=False` or another file"
 
 
 class Scheduler(Protocol):
@@ -48,6 +64,7 @@ def fit(
     state: Mapping[str, Any] | None = None,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     evaluate_every: int = 1,
+    evaluate_start: bool = False,
     monitor: str | None = None,
     mode: Literal["max", "min"] = "max",
     patience: int | None = None,
@@ -70,14 +87,19 @@ def fit(
     Args:
         step: one gradient step, returning the loss: `svi.step`, or a function of your own. A loss on an accelerator is
             read once an epoch, so the device need not wait.
-        batches: what can be iterated anew each epoch, or a function of the epoch that returns an iterable. A batch that
-            is a tuple or a list becomes the arguments of `step`, everything else its one argument.
+        batches: what can be iterated anew each epoch, as ``datasets.minibatches(x, 100)`` or ``[x]`` for all rows at
+            once, or a function of the epoch that returns an iterable. A batch that is a tuple or a list becomes the
+            arguments of `step`, everything else its one argument.
         num_epochs: total number of epochs, those before a resume included.
         state: by name, everything that learning changes: modules, torch optimisers, `PyroOptim`,
             `pyro.get_param_store()`, `torch.Generator`, and what else has `state_dict` and `load_state_dict`, or
-            `get_state` and `set_state`, made of tensors and plain Python values.
+            `get_state` and `set_state`, made of tensors and plain Python values. Where `state` is given, what learns
+            behind `step` (optimisers, schedulers, averages, modules; torch generators behind `batches` too) joins it
+            under the names of its variables.
         evaluate: returns metrics by name. It also looks after `eval()` and `train()` of the modules.
         evaluate_every: number of epochs between evaluations; the last epoch is always evaluated.
+        evaluate_start: evaluate before the first epoch too, as epoch 0 of the history, so that the best state is never
+            worse than the start; the random numbers of the training are those without it.
         monitor: the metric (or `"loss"`) whose best value decides: `state` is put back to that epoch in the end.
         mode: whether the best value of `monitor` is the largest or the smallest; NaN is never the best.
         patience: stop after so many evaluations without a better value of `monitor`.
@@ -93,13 +115,16 @@ def fit(
         progress: show a progress bar, where the output is a terminal.
 
     Returns:
-        The history, a list with one dictionary an epoch. A run that had finished already returns the history of its
-        checkpoint, with `state` as it was in the end.
+        The history, a list with one dictionary an epoch, epoch 0 without a loss. A run that had finished already
+        returns the history of its checkpoint, with `state` as it was in the end.
 
     Raises:
-        ValueError: An argument is out of place, `batches` is empty, or the checkpoint is corrupt or belongs to other
-            objects; the file and `state` are then as they were.
+        ValueError: An argument is out of place, `batches` is empty or is rows instead of batches, or the checkpoint is
+            corrupt or belongs to other objects; the file and `state` are then as they were.
         FloatingPointError: A loss is infinite or not a number; the last checkpoint stays as it was.
+
+    Warns:
+        UserWarning: Something learns and no checkpoint can hold it; the message names it.
 
     Example:
         >>> line = torch.nn.Linear(1, 1)
@@ -116,19 +141,35 @@ def fit(
         (50, True)
     """
     _check_counts(num_epochs, evaluate_every, checkpoint_every)
+    _check_batches(batches, num_epochs)
     watch = _Monitor(monitor or "", mode, patience)
     watch.check(evaluate)
+    if evaluate_start and evaluate is None:
+        raise ValueError("`evaluate_start` needs `evaluate`, got none")
     if checkpoint is not None and not state:
         raise ValueError("`checkpoint` needs `state`, the modules and optimisers that learning changes, got none")
     entries = collect(state or {}, scheduler)
+    roots = {"step": step, "scheduler": scheduler, "batches": batches} if state else {}
+    found, stateless = learners(roots, entries)
     header = _header(entries, watch, settings)
-    history, best = _resume(Path(checkpoint), entries, header) if checkpoint is not None and resume else ([], None)
+    file = None if checkpoint is None else Path(checkpoint)
+    history, best = _resume(file, entries, found, header) if file is not None and resume else ([], None)
+    entries |= found
+    header = _header(entries, watch, settings)
+    if evaluate_start and evaluate is not None and not history:
+        history.append(_start(evaluate, watch.name))
+        best = deepcopy(capture(entries)) if watch.best_epoch(history) == 0 else None
     table = None if metrics is None else _Table(Path(metrics), history)
     shown: dict[str, float] = {}
-    with tqdm(total=num_epochs, initial=len(history), unit="epoch", disable=None if progress else True) as bar:
-        while len(history) < num_epochs and not watch.exhausted(history):
-            epoch = len(history) + 1
-            row: dict[str, float] = {"epoch": epoch, "loss": _train(step, batches, epoch)}
+    unwatched = file is not None
+    with tqdm(total=num_epochs, initial=_done(history), unit="epoch", disable=None if progress else True) as bar:
+        while _done(history) < num_epochs and not watch.exhausted(history):
+            epoch = _done(history) + 1
+            with Steps() if unwatched else nullcontext() as steps:
+                row: dict[str, float] = {"epoch": epoch, "loss": _train(step, batches, epoch)}
+            if steps is not None:
+                warn_of(missing(steps, entries, stateless), _LOST.format)
+                unwatched = False
             if scheduler is not None:
                 scheduler.step()
             if evaluate is not None and (epoch % evaluate_every == 0 or epoch == num_epochs):
@@ -139,14 +180,34 @@ def fit(
             if table is not None:
                 table.add(history)
             last = epoch == num_epochs or watch.exhausted(history)
-            if checkpoint is not None and (last or epoch % checkpoint_every == 0):
-                _save(Path(checkpoint), entries, header, history, best)
+            if file is not None and (last or epoch % checkpoint_every == 0):
+                _save(file, entries, header, history, best)
             shown |= row
             bar.set_postfix({name: value for name, value in shown.items() if name != "epoch"}, refresh=False)
             bar.update()
     if best is not None:
         load(entries, best)
     return history
+
+
+def small_batch(rows: int, most: int = 100) -> int:
+    """Rows of a batch for a data set: `most`, and fewer where an epoch would be less than ten steps.
+
+    Args:
+        rows: of the training set.
+        most: rows of a batch for a set that is not small.
+
+    Returns:
+        A tenth of the rows, at least 10 and at most `most`.
+
+    Raises:
+        ValueError: An argument is no whole number of at least 1.
+
+    Example:
+        >>> small_batch(60_000), small_batch(1044), small_batch(300), small_batch(20)
+        (100, 100, 30, 10)
+    """
+    return min(whole_number("most", most), max(10, whole_number("rows", rows) // 10))
 
 
 def running_average(module: Module, decay: float) -> tuple[AveragedModel, Module]:
@@ -199,9 +260,60 @@ def _check_counts(num_epochs: int, evaluate_every: int, checkpoint_every: int) -
     whole_number("checkpoint_every", checkpoint_every)
 
 
+def _check_batches(batches: Any, num_epochs: int) -> None:
+    """Refuse rows in the place of batches, and what can be iterated only once."""
+    if isinstance(batches, Iterator) and type(batches).__module__ in {"builtins", "itertools"} and num_epochs > 1:
+        kind = type(batches).__name__
+        raise ValueError(
+            f"`batches` must give at least one batch each time it is iterated, got a {kind}, which gives none in "
+            "epoch 2: pass a list, `datasets.minibatches(x, 100)`, or a function of the epoch that returns the iterator"
+        )
+    if not callable(batches) or isinstance(batches, Iterable):
+        _check_not_rows(batches)
+
+
+def _check_not_rows(batches: Any) -> None:
+    rows = hasattr(batches, "__array__") or isinstance(batches, str | bytes | os.PathLike | Mapping)
+    data = isinstance(batches, Dataset) and not isinstance(batches, IterableDataset)
+    if rows or data or not (isinstance(batches, Iterable) or hasattr(batches, "__getitem__")):
+        raise ValueError(
+            f"`batches` must be an iterable of batches, got {_described(batches)}: pass "
+            "`datasets.minibatches(x, 100)`, a `DataLoader`, or `[x]` for all rows at once"
+        )
+    if isinstance(batches, list | tuple):
+        dims = {part.dim() for part in batches if isinstance(part, Tensor)}
+        if len(dims) > 1:
+            shapes = ", ".join(str(tuple(part.shape)) for part in batches[:3])
+            raise ValueError(
+                f"`batches` must hold batches with as many dimensions as each other, got tensors of shapes {shapes}: "
+                "pass `[(x, y)]` for one batch of two tensors, or `datasets.minibatches` of the rows' numbers"
+            )
+
+
+def _described(batches: Any) -> str:
+    shape = getattr(batches, "shape", None)
+    kind = type(batches).__name__
+    return f"a {kind}" if shape is None else f"a {kind} of shape {tuple(shape)}, whose rows are no batches"
+
+
+def _done(history: History) -> int:
+    return int(history[-1]["epoch"]) if history else 0
+
+
+def _start(evaluate: Callable[[], Mapping[str, float]], monitor: str) -> dict[str, float]:
+    """The row of epoch 0; the random number generators are put back, so that the training is as without it."""
+    random = get_random()
+    values = _evaluate(evaluate, monitor)
+    set_random(random)
+    return {"epoch": 0, **values}
+
+
 def _train(step: Callable[..., float | Tensor], batches: Any, epoch: int) -> float:
     losses: list[float | Tensor] = []
-    for number, batch in enumerate(batches(epoch) if callable(batches) else batches, start=1):
+    if callable(batches):
+        batches = batches(epoch)
+        _check_not_rows(batches)
+    for number, batch in enumerate(batches, start=1):
         loss = step(*batch) if isinstance(batch, tuple | list) else step(batch)
         if isinstance(loss, Tensor) and loss.device.type != "cpu":
             losses.append(loss.detach().clone())  # to be read after the epoch: reading it here makes the device wait
@@ -249,17 +361,19 @@ class _Monitor:
         if self.name not in {"", "loss"} and evaluate is None:
             raise ValueError(f"`monitor` must be 'loss' where there is no `evaluate`, got {self.name!r}")
 
-    def best_epoch(self, history: History) -> int:
-        """Return the first epoch with the best value, 0 where there is none."""
+    def best_epoch(self, history: History) -> int | None:
+        """Return the first epoch with the best value, None where there is none."""
         values = {int(row["epoch"]): row[self.name] for row in history if self.name in row}
         known = [epoch for epoch, value in values.items() if not math.isnan(value)]
         best = max if self.mode == "max" else min
-        return best(known, key=values.__getitem__, default=0)
+        return best(known, key=values.__getitem__, default=None)
 
     def exhausted(self, history: History) -> bool:
         if self.patience is None:
             return False
-        return sum(self.name in row for row in history[self.best_epoch(history) :]) >= self.patience
+        best = self.best_epoch(history)
+        later = [row for row in history if best is None or row["epoch"] > best]
+        return sum(self.name in row for row in later) >= self.patience
 
 
 class _Table:
@@ -309,20 +423,29 @@ def _header(entries: dict[str, Any], watch: _Monitor, settings: Mapping[str, Any
     return {"format": _FORMAT, **objects, "settings": dict(settings or {})}
 
 
-def _resume(path: Path, entries: dict[str, Any], header: dict[str, Any]) -> tuple[History, Any]:
-    """Load what `path` holds, where it exists, into the entries and the random number generators."""
+def _resume(path: Path, entries: dict[str, Any], found: dict[str, Any], header: dict[str, Any]) -> tuple[History, Any]:
+    """Load what `path` holds, where it exists, into the entries, what was found besides, and the random numbers.
+
+    What was found behind the step may be missing from a file; what the user named may not.
+    """
     if not path.exists():
         return [], None
     payload = _read(path)
+    saved = payload.get("state objects", {})
+    shared = {name: thing for name, thing in found.items() if name in saved}
+    header = header | {"state objects": kinds(entries | shared)}
     try:
         for what, expected in header.items():
             if payload.get(what) != expected:
                 raise ValueError(f"{what} must be {expected!r}, got {payload.get(what)!r}")
-        load(entries, payload["state"])
+        load(entries | shared, payload["state"])
     except ValueError as error:
         raise ValueError(f"the checkpoint `{path}` is not of this run, nothing was loaded: {error}") from error
     set_random(payload["random"])
-    return payload["history"], payload["best"]
+    absent = {name: thing for name, thing in found.items() if name not in saved}
+    warn_of((f"{kind} `{name}`" for name, kind in kinds(absent).items()), partial(_AFRESH.format, path))
+    best = payload["best"]
+    return payload["history"], best if best is None else best | {n: capture({n: t})[n] for n, t in absent.items()}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -337,4 +460,4 @@ def _read(path: Path) -> dict[str, Any]:
     return payload
 
 
-__all__ = ["History", "Scheduler", "fit", "running_average", "use_average"]
+__all__ = ["History", "Scheduler", "fit", "running_average", "small_batch", "use_average"]

@@ -22,6 +22,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from pyro_gen import training
 from pyro_gen._state import get_random
@@ -208,7 +209,6 @@ def other_runs() -> dict[str, tuple[Callable[[Line], dict[str, Any]], str]]:
             r"`net.weight` must be float64 .*, got float32",
         ),
         "name": (lambda line: {"state": {"model": line.net, "optimizer": line.optimizer}}, r"'model'.*got .*'net'"),
-        "fewer": (lambda line: {"state": {"net": line.net}}, r"must be \{'net': 'Linear'\}, got .*'optimizer': 'SGD'"),
         "kind": (
             lambda line: {"state": line.state | {"optimizer": adam(line.net.parameters())}},
             "'Adam'.*got .*'SGD'",
@@ -304,14 +304,50 @@ def test_a_pyro_optimiser_that_has_stepped_already_takes_the_checkpoint(tmp_path
     assert same(whole.optim.get_state(), moments)
 
 
-def test_a_loaded_optimiser_state_is_kept_until_its_parameters_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("called", [True, False])
+def test_after_a_rerun_of_a_finished_run_the_optimiser_has_its_state(called: bool, tmp_path: Path) -> None:
+    def modules_alone() -> tuple[nn.Module, SVI]:
+        pyro.clear_param_store()
+        net = nn.Linear(1, 1)
+
+        def model(x: Tensor) -> None:
+            pyro.sample("x", dist.Normal(pyro.module("net", net)(x), 1.0).to_event(2), obs=x)
+
+        optim = pyro.optim.StepLR(
+            {"optimizer": torch.optim.Adam, "optim_args": lambda name: {"lr": 0.1}, "step_size": 1, "gamma": 0.5},
+            {"clip_norm": 1.0},
+        )
+        return net, SVI(model, lambda x: None, optim, Trace_ELBO())
+
+    x, file = torch.randn(5, 1), tmp_path / "run.pt"
+    net, svi = modules_alone()
+    settings: dict[str, Any] = {"scheduler": svi.optim, "checkpoint": file}
+    quiet(svi.step, [x], 3, state={"net": net}, **settings)
+    moments = deepcopy(svi.optim.get_state())
+    for _ in range(2):  # by hand
+        svi.step(x)
+        svi.optim.step()
+    values = deepcopy(net.state_dict())
+    net, svi = modules_alone()
+    if called:
+        svi.evaluate_loss(x)
+    quiet(svi.step, [x], 3, state={"net": net}, **settings | {"scheduler": svi.optim})
+    assert moments
+    assert same(svi.optim.get_state(), moments)
+    for _ in range(2):
+        svi.step(x)
+        svi.optim.step()
+    assert same(net.state_dict(), values)
+
+
+def test_a_loaded_optimiser_state_is_saved_again_though_no_parameter_steps(tmp_path: Path) -> None:
     first = Program()
     first.fit(2, checkpoint=tmp_path / "run.pt")
     moments = deepcopy(first.optim.get_state())
     rest = Program()
     rest.svi.evaluate_loss(rest.batches[0])
     quiet(lambda x: 0.0, rest.batches, 3, state=rest.state, checkpoint=tmp_path / "run.pt")
-    assert rest.optim.get_state() == {}
+    assert same(rest.optim.get_state(), moments)
     assert same(payload_of(tmp_path / "run.pt")["state"]["optim"], moments)
 
 
@@ -421,17 +457,163 @@ def test_a_checkpoint_of_two_devices_resumes_on_one(tmp_path: Path, monkeypatch:
     assert not alone.states[0].any()
 
 
-def test_without_the_optimiser_a_resumed_run_is_another(tmp_path: Path) -> None:
-    """The momenta are part of the run: whoever leaves them out of `state` gets another one, and this suite sees it."""
-    whole = Line()
-    history = whole.fit(4)
-    for name, both in (("with", True), ("without", False)):
-        for num_epochs in (2, 4):
-            line = Line()
-            state = line.state if both else {"net": line.net}
-            found = line.fit(num_epochs, state=state, checkpoint=tmp_path / f"{name}.pt")
-        assert (found == history) == both
-        assert same(line.values(), whole.values()) == both
+class Trainer:
+    """A step whose object holds what learns, in a container too."""
+
+    def __init__(self, net: nn.Module, optimizer: Any, average: AveragedModel, scheduler: Any) -> None:
+        self.net, self.parts, self.average = net, {"optimizer": optimizer}, average
+        self.scheduler = scheduler
+
+    def step(self, x: Tensor) -> Tensor:
+        optimizer = self.parts["optimizer"]
+        optimizer.zero_grad()
+        loss = (self.net(x) - x.sum(-1, keepdim=True) - 0.1 * torch.randn(())).square().mean()
+        loss.backward()
+        optimizer.step()
+        self.scheduler.step()
+        self.average.update_parameters(self.net)
+        return loss
+
+
+def with_argument(trainer: Trainer, x: Tensor) -> Tensor:
+    return trainer.step(x)
+
+
+TRAINER: list[Trainer] = []
+
+
+def with_global(x: Tensor) -> Tensor:
+    return TRAINER[0].step(x)
+
+
+def in_closure(trainer: Trainer) -> Callable[[Tensor], Tensor]:
+    optimizer, scheduler, net, average = trainer.parts["optimizer"], trainer.scheduler, trainer.net, trainer.average
+    return lambda x: Trainer(net, optimizer, average, scheduler).step(x)
+
+
+STEPS: dict[str, Callable[[Trainer], Callable[[Tensor], Tensor]]] = {
+    "bound method": lambda trainer: trainer.step,
+    "partial": lambda trainer: partial(with_argument, trainer),
+    "global": lambda trainer: with_global,
+    "closure": in_closure,
+    "function of a function": lambda trainer: lambda x: with_argument(trainer, x),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_what_learns_behind_the_step_is_part_of_the_run(name: str, tmp_path: Path) -> None:
+    """`state` names the module alone; momenta, averages, schedulers and generators are found."""
+
+    def train(*epochs: int, **settings: Any) -> tuple[History, Any]:
+        for num_epochs in epochs:
+            pyro.set_rng_seed(1)
+            net = nn.Linear(3, 1)
+            optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+            scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5)
+            trainer = Trainer(net, optimizer, AveragedModel(net), scheduler)
+            TRAINER[:] = [trainer]
+            order = torch.Generator().manual_seed(2)
+            x = torch.randn(12, 3)
+
+            def batches(epoch: int, x: Tensor = x, order: torch.Generator = order) -> Any:
+                return x[torch.randperm(12, generator=order)].split(4)
+
+            history = quiet(STEPS[name](trainer), batches, num_epochs, state={"net": net}, **settings)
+        return history, [net.state_dict(), optimizer.state_dict(), trainer.average.state_dict()]
+
+    straight = train(4)
+    for parts in ((2, 4), (4, 4)):
+        resumed = train(*parts, checkpoint=tmp_path / f"{parts}.pt")
+        assert resumed[0] == straight[0]
+        assert same(resumed[1], straight[1])
+
+
+@pytest.mark.parametrize("kind", ["Adam", "ClippedAdam", "ExponentialLR"])
+def test_the_optimisers_of_several_svis_are_part_of_the_run(kind: str, tmp_path: Path) -> None:
+    def optimiser() -> Any:
+        if kind != "ExponentialLR":
+            return getattr(pyro.optim, kind)({"lr": 0.05})
+        return pyro.optim.ExponentialLR({"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}, "gamma": 0.9})
+
+    def train(*epochs: int, **settings: Any) -> tuple[History, Any]:
+        for num_epochs in epochs:
+            pyro.clear_param_store()
+            pyro.set_rng_seed(1)
+            nets = nn.ModuleDict({"one": nn.Linear(1, 1), "two": nn.Linear(1, 1)})
+
+            def program(x: Tensor, name: str, nets: nn.ModuleDict = nets) -> None:
+                pyro.sample("x", dist.Normal(pyro.module(name, nets[name])(x), 1.0).to_event(2), obs=x)
+
+            svis = [SVI(partial(program, name=name), lambda x: None, optimiser(), Trace_ELBO()) for name in nets]
+
+            def step(x: Tensor, svis: list[SVI] = svis) -> float:
+                return float(sum(svi.step(x) for svi in svis))
+
+            history = quiet(step, torch.randn(3, 5, 1).unbind(), num_epochs, state={"nets": nets}, **settings)
+        return history, [nets.state_dict(), [svi.optim.get_state() for svi in svis]]
+
+    straight = train(4)
+    for parts in ((2, 4), (4, 4)):
+        resumed = train(*parts, checkpoint=tmp_path / f"{parts}.pt")
+        assert resumed[0] == straight[0]
+        assert same(resumed[1], straight[1])
+
+
+class Hiding:
+    """An object that tells nobody what it holds."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: Any) -> None:
+        self._held = held
+
+    def step(self) -> None:
+        hidden_adam = self._held
+        hidden_adam.step()
+
+
+def test_what_cannot_be_found_is_warned_of_by_kind_and_name(tmp_path: Path) -> None:
+    line = Line()
+    hiding, noise = Hiding(torch.optim.Adam(line.net.parameters())), np.random.default_rng(0)
+
+    def step(x: Tensor) -> Tensor:
+        loss = (line.net(x) + noise.normal()).square().mean()
+        loss.backward()
+        hiding.step()
+        return loss
+
+    file = tmp_path / "run.pt"
+    line = Line()
+    line.optimizer = None  # type: ignore[assignment]
+    hiding = Hiding(torch.optim.Adam(line.net.parameters()))
+    with pytest.warns(UserWarning, match="(?s)lacks what learns here.*Generator `noise`.*Adam `hidden_adam`") as caught:
+        quiet(step, line.batches, 3, state={"net": line.net}, checkpoint=file)
+    assert len(caught) == 1
+
+
+def test_parameters_of_no_module_are_warned_of(tmp_path: Path) -> None:
+    weight, net = torch.zeros(7, requires_grad=True), nn.Linear(1, 1)
+    optimizer = torch.optim.Adam([weight])
+
+    def step(x: Tensor) -> Tensor:
+        loss = (weight - x).square().sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    with pytest.warns(UserWarning, match=r"1 parameters that Adam `optimizer` moves, of shape \(7,\)"):
+        quiet(step, [torch.ones(7)], 1, state={"net": net}, checkpoint=tmp_path / "run.pt")
+
+
+def test_a_checkpoint_without_what_was_found_is_taken_with_a_warning(tmp_path: Path) -> None:
+    line, file = Line(), tmp_path / "run.pt"
+    line.fit(2, checkpoint=file)
+    payload = payload_of(file)
+    for part in ("state objects", "state"):
+        del payload[part]["optimizer"]
+    torch.save(payload, file)
+    with pytest.warns(UserWarning, match="lacks SGD `optimizer`, which the run started afresh"):
+        quiet((again := Line()).step, line.batches, 4, state={"net": again.net}, checkpoint=file)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

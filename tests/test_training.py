@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
 
+from pyro_gen.datasets import minibatches
 from pyro_gen.training import History, use_average
 from tests.runs import Line, quiet, rows_of, same, scores
 
@@ -89,8 +91,122 @@ def test_empty_batches_are_an_error(empty: Any) -> None:
 
 
 def test_batches_that_run_out_are_an_error() -> None:
-    with pytest.raises(ValueError, match="none in epoch 2"):
-        quiet(float, (i for i in range(3)), 2)
+    rest = iter([[1], [1], []])
+    with pytest.raises(ValueError, match="none in epoch 3"):
+        quiet(float, lambda epoch: next(rest), 3)
+
+
+class Sized:
+    """Rows as a pandas frame or an xarray offers them."""
+
+    def __array__(self) -> Any:
+        return np.zeros((3, 2))
+
+
+X = torch.zeros(14, 9)
+NO_BATCHES: dict[str, Any] = {
+    "tensor": X,
+    "array": X.numpy(),
+    "frame": pd.DataFrame(X.numpy()),
+    "series": pd.Series([1.0, 2.0]),
+    "array-like": Sized(),
+    "data set": TensorDataset(X),
+    "text": "batches",
+    "path": Path("batches"),
+    "bytes": b"batches",
+    "mapping": {"x": X},
+    "number": 3,
+    "none": None,
+    "images and labels": (X, torch.zeros(14)),
+    "the same in a list": [X, torch.zeros(14)],
+}
+
+
+@pytest.mark.parametrize("through", ["itself", "function"])
+@pytest.mark.parametrize("name", NO_BATCHES)
+def test_rows_are_no_batches(name: str, through: str) -> None:
+    batches = NO_BATCHES[name]
+    calls: list[Any] = []
+
+    def step(*batch: Any) -> float:
+        calls.append(batch)
+        return 0.0
+
+    with pytest.raises(ValueError, match=r"`batches` must .*datasets\.minibatches"):
+        quiet(step, (lambda epoch: batches) if through == "function" else batches, 2)
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [X],
+        (X, X),
+        X.split(4),
+        DataLoader(TensorDataset(X), 4),
+        minibatches(X, 4),
+        [(X, X[:, 0])],
+        lambda epoch: iter([X]),
+    ],
+)
+def test_these_are_batches(batches: Any) -> None:
+    assert len(quiet(lambda *batch: 0.0, batches, 2)) == 2
+
+
+@pytest.mark.parametrize(
+    "once", [iter([X]), (x for x in [X]), map(abs, [X]), zip([X], [X], strict=True), enumerate([X])]
+)
+def test_what_can_be_iterated_once_is_refused_before_the_first_step(once: Any) -> None:
+    calls: list[Any] = []
+    with pytest.raises(ValueError, match="which gives none in epoch 2"):
+        quiet(lambda *batch: calls.append(batch) or 0.0, once, 2)  # type: ignore[func-returns-value]
+    assert not calls
+    assert len(quiet(lambda *batch: 0.0, once, 1)) == 1
+
+
+def learned(**settings: Any) -> tuple[History, Line]:
+    """A run whose evaluation draws random numbers and tells how far the weight has moved."""
+    line = Line()
+    start = line.values()
+
+    def evaluate() -> dict[str, float]:
+        torch.rand(5)
+        return {"far": sum((a - b).abs().sum().item() for a, b in zip(line.values(), start, strict=True))}
+
+    return line.fit(3, evaluate=evaluate, **settings), line
+
+
+def test_the_start_is_epoch_0_and_leaves_the_training_as_it_was() -> None:
+    plain, line = learned()
+    history, other = learned(evaluate_start=True)
+    assert history == [{"epoch": 0, "far": 0.0}, *plain]
+    assert same(line.values(), other.values())
+
+
+def test_the_best_is_never_worse_than_the_start(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"monitor": "far", "mode": "min", "evaluate_start": True}
+    history, line = learned(checkpoint=tmp_path / "run.pt", **settings)
+    assert same(line.values(), Line().values())
+    again, other = learned(checkpoint=tmp_path / "run.pt", **settings)
+    assert (again, other.calls) == (history, 0)
+    assert same(other.values(), line.values())
+    short, _ = learned(patience=1, **settings)
+    assert [row["epoch"] for row in short] == [0, 1]
+
+
+def test_a_run_with_a_start_goes_on(tmp_path: Path) -> None:
+    whole = Line()
+    settings: dict[str, Any] = {"evaluate_start": True, "monitor": "score"}
+    history = whole.fit(4, evaluate=scores(0, 1, 3, 2, 1), **settings)
+    Line().fit(2, evaluate=scores(0, 1, 3), checkpoint=tmp_path / "run.pt", **settings)
+    rest = Line()
+    assert rest.fit(4, evaluate=scores(2, 1), checkpoint=tmp_path / "run.pt", **settings) == history
+    assert same(rest.values(), whole.values())
+
+
+def test_a_start_needs_an_evaluation() -> None:
+    with pytest.raises(ValueError, match="`evaluate_start` needs `evaluate`"):
+        quiet(float, [1], 1, evaluate_start=True)
 
 
 @pytest.mark.parametrize("loss", [None, torch.zeros(2), "x"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
@@ -42,6 +43,9 @@ def warm_up(epoch: int, epochs: int) -> float:
     Returns:
         A number above 0 and at most 1, for ``VAE.beta``.
 
+    Raises:
+        ValueError: ``epoch`` is not above 0, as the first one is 1, or ``epochs`` is negative.
+
     References:
         Bowman, Vilnis, Vinyals, Dai, Jozefowicz and Bengio (2016), Generating sentences from a continuous space,
         section 3.1. Sonderby, Raiko, Maaloe, Sonderby and Winther (2016), Ladder variational autoencoders.
@@ -50,7 +54,9 @@ def warm_up(epoch: int, epochs: int) -> float:
         >>> [warm_up(epoch, 4) for epoch in (1, 2, 4, 9)]
         [0.25, 0.5, 1.0, 1.0]
     """
-    return min(1.0, epoch / epochs) if epochs > 0 else 1.0
+    if not 0 < epoch < math.inf or not 0 <= epochs < math.inf:
+        raise ValueError(f"`epoch` must be above 0 and `epochs` not negative, both finite, got {epoch} and {epochs}")
+    return min(1.0, epoch / epochs) if epochs else 1.0
 
 
 __all__ = ["LatentUse", "warm_up"]

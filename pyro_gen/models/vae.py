@@ -77,7 +77,7 @@ class VAE(RowCoder):
         decoder: from z, (rows, latent), to (rows, features, parameters of a law), all but the rows in any shape; of
             real rows to the parameters of standardised ones, in the units of the encoder's inputs; for an
             autoregressive likelihood to (rows, context).
-        beta: weight of the divergence in training.
+        beta: weight of the divergence in training, a number above 0.
         free_bits: nats of the divergence in each latent dimension, on average over a batch, that cost no less.
 
     Raises:
@@ -160,6 +160,17 @@ class VAE(RowCoder):
         if isinstance(vae.prior, VampPrior):
             vae.prior.start_at(vae.inputs(x), real=isinstance(vae.conditional, RealConditional))
         return vae
+
+    @property
+    def beta(self) -> float:
+        """Weight of the divergence in training, above 0."""
+        return self._beta
+
+    @beta.setter
+    def beta(self, value: float) -> None:
+        if not 0 < value < math.inf:
+            raise ValueError(f"`beta` must be a positive, finite number, got {value}; `warm_up` counts epochs from 1")
+        self._beta = value
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -380,8 +391,8 @@ class VAE(RowCoder):
         return nullcontext() if self.beta == 1 else poutine.scale(scale=self.beta)
 
     def _check_weights(self) -> None:
-        if not self.beta > 0 or not self.free_bits >= 0:
-            raise ValueError(f"`beta` must be positive and `free_bits` not negative, got {self.beta}, {self.free_bits}")
+        if not self.free_bits >= 0:
+            raise ValueError(f"`free_bits` must not be negative, got {self.free_bits}")
         if self.free_bits and not isinstance(self.prior, StandardNormal):
             raise ValueError(
                 "`free_bits` must be 0 unless the prior is standard normal, as only then the divergence is a sum over "

@@ -226,6 +226,30 @@ def test_beta_and_free_bits_act_in_training_alone() -> None:
     assert vae.training
 
 
+@pytest.mark.parametrize("beta", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_beta_that_is_not_positive_is_refused_where_it_is_written(beta: float) -> None:
+    vae = models.VAE(6, 2, len(DATA), hidden=(4,), beta=0.25)
+    with pytest.raises(ValueError, match="`beta` must be a positive, finite number"):
+        vae.beta = beta
+    with pytest.raises(ValueError, match="`beta` must be a positive, finite number"):
+        models.VAE(6, 2, len(DATA), hidden=(4,), beta=beta)
+    assert vae.beta == 0.25
+
+
+def test_every_warm_up_is_a_beta() -> None:
+    vae = models.VAE(6, 2, len(DATA), hidden=(4,))
+    for epochs in (0, 1, 3):
+        for epoch in range(1, 5):
+            vae.beta = models.warm_up(epoch, epochs)
+            assert vae.beta == min(1.0, epoch / epochs if epochs else 1.0)
+
+
+@pytest.mark.parametrize(("epoch", "epochs"), [(0, 3), (0, 0), (-1, 3), (float("nan"), 3), (1, -1), (1, float("nan"))])
+def test_a_warm_up_before_the_first_epoch_is_refused(epoch: int, epochs: int) -> None:
+    with pytest.raises(ValueError, match="`epoch` must be above 0"):
+        models.warm_up(epoch, epochs)
+
+
 def test_under_free_bits_the_divergence_has_no_gradient_below() -> None:
     vae: Any = models.VAE(6, 2, len(DATA), hidden=(), free_bits=100.0, decoder=torch.nn.Linear(2, 6))
     torch.nn.init.zeros_(vae.decoder.weight)  # nothing but the divergence reaches the encoder
@@ -302,7 +326,7 @@ def test_bad_input_is_named() -> None:
         "`latent` must be at least 1": lambda: models.VAE(6, 0, 10),
         "`size` must be at least 1": lambda: models.VAE(6, 2, 0),
         "`network`": lambda: models.VAE(6, 2, 10, network="deep"),  # type: ignore[arg-type]
-        "`beta` must be positive": lambda: models.VAE(6, 2, 10, beta=0.0),
+        "`beta` must be a positive": lambda: models.VAE(6, 2, 10, beta=0.0),
         "a sum over latent dimensions, got 1.0 under VampPrior": lambda: models.VAE(
             6, 2, 10, prior=nn.VampPrior(2, 6), free_bits=1.0
         ),
