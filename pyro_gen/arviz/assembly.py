@@ -50,7 +50,7 @@ class Assembly:
         attrs: Mapping[str, Any] | None = None,
     ) -> None:
         self.chains, self.draws = chains, draws
-        self.labels = {name: labels_of(given) for name, given in (coords or {}).items()}
+        self.labels = {name: labels_of(name, given) for name, given in (coords or {}).items()}
         self.dims, self.pred_dims = dict(dims or {}), dict(pred_dims or {})
         self.evaluation, self.attrs = evaluation, attrs or {}
         self.groups: dict[str, dict[str, Variable]] = {}

@@ -72,7 +72,7 @@ def from_chains(
     if not posterior:
         raise ValueError("`draws` must have at least one site, got none")
     _check_chains([*posterior.items(), *stats.items()])
-    labels = {name: labels_of(given) for name, given in (coords or {}).items()}
+    labels = {name: labels_of(name, given) for name, given in (coords or {}).items()}
     _check_names({*posterior, *stats}, dims or {}, labels)
     compact = {name: _compact(values) for name, values in posterior.items()}
     groups = {"posterior": compact} | ({"sample_stats": stats} if stats else {})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence, Set
+from datetime import UTC, date, datetime
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -65,9 +67,94 @@ def array(given: Tensor | np.ndarray) -> np.ndarray:
     return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
-def labels_of(given: int | Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Return the labels of a dimension for which a user gave labels, or just a size."""
-    return np.arange(given) if isinstance(given, (int, np.integer)) else np.asarray(given)
+def labels_of(name: str, values: int | Iterable[Any]) -> np.ndarray:
+    """Labels of a dimension, or numbers from 0 for a size, in a type that NetCDF holds.
+
+    Labels of one kind (numbers, text, times) stay as they are; labels of mixed kinds, None and dates become text.
+
+    Args:
+        name: of the dimension, for the message.
+        values: the labels, or how many there are.
+
+    Returns:
+        Shape (labels,).
+
+    Raises:
+        ValueError: a label is no single value, or two labels become the same text.
+    """
+    if isinstance(values, int | np.integer):
+        return np.arange(values)
+    labels = [label.item() if isinstance(label, Tensor) else label for label in values]
+    kinds = {_kind(label) for label in labels}
+    if "" in kinds:
+        example = next(label for label in labels if not _kind(label))
+        raise ValueError(f"`coords` of {name!r} must have single labels, got {example!r}")
+    if len(kinds) <= 1 and kinds <= {"number", "text", "time"}:
+        return np.asarray(labels)
+    texts = [label.isoformat() if isinstance(label, date) else str(label) for label in labels]
+    if len(set(texts)) < len(set(labels)):
+        raise ValueError(f"`coords` of {name!r} must differ as text, since their types are mixed, got {labels}")
+    return np.asarray(texts)
+
+
+def _kind(label: object) -> str:
+    """Kind of a label: number, text, time, other; empty for what is no single value."""
+    if isinstance(label, bool | np.bool_ | date | None):
+        return "other"
+    if isinstance(label, int | float | np.integer | np.floating):
+        return "number"
+    if isinstance(label, str):
+        return "text"
+    return "time" if isinstance(label, np.datetime64 | np.timedelta64) else ""
+
+
+def attribute(name: object, value: Any) -> Any:
+    """Form of an attribute that NetCDF holds: numbers and text as they are, JSON for nested and missing values.
+
+    Dates become ISO text, paths text, tensors arrays of one dimension or JSON. ``json.loads`` reads None, truth
+    values, dictionaries and mixed lists back.
+
+    Args:
+        name: of the attribute.
+        value: any of these.
+
+    Returns:
+        A number, a text, or an array or list of one dimension.
+
+    Raises:
+        ValueError: ``name`` is no text, or NetCDF has no form of ``value``.
+    """
+    if not isinstance(name, str) or not name or "/" in name:
+        raise ValueError(f"`attrs` must have names of text without '/', got {name!r}")
+    plain = _plain(name, value)
+    if isinstance(plain, str | float) or (isinstance(plain, int) and not isinstance(plain, bool)):
+        return plain if not isinstance(plain, int) or abs(plain) < 2**63 else str(plain)
+    if isinstance(plain, list) and plain:
+        if all(isinstance(x, str) for x in plain):
+            return plain
+        if all(isinstance(x, int | float) and not isinstance(x, bool) for x in plain):
+            return np.asarray(plain)
+    return json.dumps(plain)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Python's own numbers, texts, lists and dictionaries."""
+    if isinstance(value, Tensor | np.ndarray | np.generic) and not isinstance(value, np.datetime64):
+        value = array(value).tolist() if isinstance(value, Tensor) else value.tolist()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, np.datetime64 | os.PathLike):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(name, entry) for key, entry in value.items()}
+    if isinstance(value, Sequence | Set) and not isinstance(value, bytes):
+        entries = sorted(value, key=repr) if isinstance(value, Set) else value
+        return [_plain(name, entry) for entry in entries]
+    raise ValueError(
+        f"`attrs` must hold numbers, text, dates, and lists or dictionaries of these, got {name}={value!r}"
+    )
 
 
 def dataset(variables: Mapping[str, Variable], labels: Labels, attrs: Mapping[str, Any]) -> Any:
@@ -77,7 +164,14 @@ def dataset(variables: Mapping[str, Variable], labels: Labels, attrs: Mapping[st
         for name, size in zip(variable.dims, variable.values.shape, strict=True):
             coords[name] = labels.get(name, np.arange(size))
         coords |= variable.beside
-    arrays = {name: (variable.dims, variable.values, dict(variable.attrs)) for name, variable in variables.items()}
+    arrays = {
+        name: (variable.dims, variable.values, _attributes(variable.attrs)) for name, variable in variables.items()
+    }
     maker = {"inference_library": "pyro-ppl", "inference_library_version": version("pyro-ppl")}
     about = {"created_at": datetime.now(UTC).isoformat(), **maker, **attrs}
-    return require("xarray").Dataset(arrays, coords, about)
+    return require("xarray").Dataset(arrays, coords, _attributes(about))
+
+
+def _attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """All attributes in forms that NetCDF holds."""
+    return {name: attribute(name, value) for name, value in attrs.items()}

@@ -10,6 +10,12 @@ Example:
     ...     check(case)
 """
 
+from pyro_gen.testing.calibration import (
+    Calibration,
+    joint_distribution_test,
+    rank_among,
+    simulation_based_calibration,
+)
 from pyro_gen.testing.case import Case, Inapplicable, normal_parameters, seeded
 from pyro_gen.testing.checks import CHECKS
 from pyro_gen.testing.enumeration import (
@@ -52,6 +58,7 @@ def check_all(case: Case) -> None:
 
 __all__ = [
     "CHECKS",
+    "Calibration",
     "Case",
     "Inapplicable",
     "Joint",
@@ -60,9 +67,12 @@ __all__ = [
     "exact_log_probs",
     "frequencies",
     "goodness_of_fit",
+    "joint_distribution_test",
     "multinomial_floor",
     "normal_parameters",
+    "rank_among",
     "seeded",
+    "simulation_based_calibration",
     "state_index",
     "states",
     "total_variation",

@@ -1,0 +1,300 @@
+"""Calibration of posteriors: simulation-based calibration, and joint-distribution tests of transitions.
+
+Both come down to ranks. Where a parameter and the draws it is ranked among have the same distribution given the data,
+its rank is uniform; a posterior that is too narrow, too wide or displaced makes it something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_gen._arguments import whole_number
+
+Values = Mapping[str, Tensor]
+
+NULL_SIMULATIONS = 10_000
+"""Sets of uniform ranks behind a p-value, whose smallest value is one in as many."""
+
+
+class Calibration:
+    r"""Ranks of true values among draws, and how far their distribution is from uniform.
+
+    With N simulations of L draws each, rank r has probability 1 / (L + 1), and the number of ranks up to z a binomial
+    distribution. The statistic of a quantity is the smallest two-sided tail probability over all z,
+
+    .. math:: \gamma = \min_z 2 \min\{P(B_z \le C_z), P(B_z \ge C_z)\}, \qquad
+              B_z \sim \mathrm{Binomial}\Big(N, \frac{z + 1}{L + 1}\Big)
+
+    and its p-value the share of sets of uniform ranks with a smaller one. A p-value is exact for simulations that are
+    independent, up to the Monte Carlo error of the simulated sets.
+
+    Args:
+        ranks: by quantity, each of shape (simulations,), from 0 to ``num_draws``.
+        num_draws: draws L that each value was ranked among.
+        seed: of the sets of uniform ranks.
+
+    Raises:
+        ValueError: there are no ranks, or they lie out of range.
+
+    References:
+        Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating Bayesian inference algorithms with
+        simulation-based calibration. Säilynoja, Bürkner and Vehtari (2022), Graphical test for discrete uniformity and
+        its applications in goodness-of-fit evaluation and multiple sample comparison, equations 6 to 12.
+
+    Example:
+        >>> ranks = Calibration({"x": torch.arange(100) % 10}, num_draws=9)
+        >>> ranks.passes()
+        True
+        >>> Calibration({"x": torch.arange(100) % 5}, num_draws=9).passes()
+        False
+    """
+
+    def __init__(self, ranks: Values, num_draws: int, seed: int = 0) -> None:
+        self.num_draws = whole_number("num_draws", num_draws)
+        self.ranks = dict(ranks)
+        self.seed = seed
+        if not self.ranks or any(rank.dim() != 1 or not len(rank) for rank in self.ranks.values()):
+            shapes = {name: tuple(rank.shape) for name, rank in self.ranks.items()}
+            raise ValueError(f"`ranks` must have shape (simulations,) for each quantity, got {shapes}")
+        if len({len(rank) for rank in self.ranks.values()}) > 1:
+            raise ValueError("`ranks` must have the same number of simulations for all quantities")
+        for name, rank in self.ranks.items():
+            if rank.min() < 0 or rank.max() > self.num_draws:
+                raise ValueError(
+                    f"`ranks` of {name!r} must lie between 0 and {self.num_draws}, "
+                    f"got {rank.min().item()} to {rank.max().item()}"
+                )
+
+    @property
+    def num_simulations(self) -> int:
+        """Number of simulations."""
+        return len(next(iter(self.ranks.values())))
+
+    def empirical(self, name: str) -> Tensor:
+        """Empirical distribution function of a quantity's ranks at 0 ... L, (L + 1,)."""
+        counts = torch.bincount(self.ranks[name].long(), minlength=self.num_draws + 1)
+        return counts.cumsum(0).double() / self.num_simulations
+
+    @cached_property
+    def _tails(self) -> Tensor:
+        """Two-sided tail probability of each count at each rank but the last, (L, N + 1)."""
+        total = self.num_simulations
+        counts = torch.arange(total + 1, dtype=torch.float64)
+        share = torch.arange(1, self.num_draws + 1, dtype=torch.float64) / (self.num_draws + 1)
+        log_choose = torch.lgamma(torch.tensor(total + 1.0).double()) - torch.lgamma(counts + 1)
+        log_choose = log_choose - torch.lgamma(total - counts + 1)
+        log_mass = log_choose + counts * share[:, None].log() + (total - counts) * (-share[:, None]).log1p()
+        mass = log_mass.exp()
+        below = mass.cumsum(-1)
+        above = mass.flip(-1).cumsum(-1).flip(-1)
+        return (2 * torch.minimum(below, above)).clamp(max=1)
+
+    @cached_property
+    def _null(self) -> Tensor:
+        """Statistics of sets of uniform ranks, sorted."""
+        generator = torch.Generator().manual_seed(self.seed)
+        statistics = []
+        for _ in range(0, NULL_SIMULATIONS, 500):
+            shape = 500, self.num_simulations
+            ranks = torch.randint(self.num_draws + 1, shape, generator=generator)
+            counts = torch.zeros(500, self.num_draws + 1, dtype=torch.int64)
+            counts.scatter_add_(1, ranks, torch.ones_like(ranks))
+            statistics.append(self._statistic(counts.cumsum(1)))
+        return torch.cat(statistics).sort().values
+
+    def _statistic(self, cumulative: Tensor) -> Tensor:
+        """Smallest tail probability of cumulated counts, (..., L + 1)."""
+        at = cumulative[..., :-1].unsqueeze(-1)
+        return self._tails.expand(*at.shape[:-1], -1).gather(-1, at).squeeze(-1).amin(-1)
+
+    @cached_property
+    def p_values(self) -> dict[str, float]:
+        """Probability, for each quantity, of ranks as uneven as these if the draws were right."""
+        result = {}
+        for name in self.ranks:
+            counts = torch.bincount(self.ranks[name].long(), minlength=self.num_draws + 1)
+            smaller = torch.searchsorted(self._null, self._statistic(counts.cumsum(0)), right=True)
+            result[name] = (int(smaller) + 1) / (NULL_SIMULATIONS + 1)
+        return result
+
+    def band(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
+        """Simultaneous band of the empirical distribution function of uniform ranks.
+
+        Args:
+            level: probability that the whole function lies inside.
+
+        Returns:
+            Lower and upper ends at the ranks 0 ... L, each of shape (L + 1,).
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"`level` must lie between 0 and 1, got {level}")
+        least = torch.quantile(self._null, 1 - level)
+        inside = self._tails >= least
+        counts = torch.arange(self.num_simulations + 1, dtype=torch.float64).expand_as(inside)
+        lower = counts.masked_fill(~inside, torch.inf).amin(-1) / self.num_simulations
+        upper = counts.masked_fill(~inside, -torch.inf).amax(-1) / self.num_simulations
+        one = lower.new_ones(1)
+        return torch.cat([lower, one]), torch.cat([upper, one])
+
+    def passes(self, false_alarms: float = 1e-3) -> bool:
+        """True unless a quantity's ranks are uneven, with all quantities' false alarms together at most as given.
+
+        Args:
+            false_alarms: probability of False where all draws are right (Bonferroni's bound over the quantities).
+        """
+        return min(self.p_values.values()) > false_alarms / len(self.p_values)
+
+    def __str__(self) -> str:
+        """A line for each quantity with its p-value."""
+        head = f"{self.num_simulations} simulations, ranks among {self.num_draws} draws"
+        return "\n".join([head, *(f"{name}: p = {p:.4f}" for name, p in self.p_values.items())])
+
+    def __repr__(self) -> str:
+        """Number of simulations and draws, and the smallest p-value."""
+        smallest = min(self.p_values, key=self.p_values.__getitem__)
+        sizes = f"num_simulations={self.num_simulations}, num_draws={self.num_draws}"
+        return f"Calibration({sizes}, smallest p-value {self.p_values[smallest]:.4f} of {smallest!r})"
+
+
+def rank_among(truth: Values, draws: Values) -> dict[str, Tensor]:
+    """Ranks of values among draws; ties are broken at random.
+
+    Args:
+        truth: by quantity, each of any shape.
+        draws: by quantity, each with a dimension of draws before that shape.
+
+    Returns:
+        Ranks from 0 to the number of draws, of the shapes of ``truth``.
+    """
+    result = {}
+    for name, value in truth.items():
+        smaller = (draws[name] < value).sum(0)
+        equal = (draws[name] == value).sum(0)
+        result[name] = smaller + (torch.rand(equal.shape) * (equal + 1)).long()
+    return result
+
+
+def simulation_based_calibration(
+    simulate: Callable[[], tuple[Values, Any]],
+    posterior: Callable[[Any], Values],
+    num_simulations: int = 500,
+    quantities: Callable[[Values], Values] = dict,
+) -> Calibration:
+    """Rank true parameters among the draws of the posteriors that their own data give.
+
+    Draws of a posterior should be nearly independent, or the ranks crowd at both ends: thin Markov chains.
+
+    Args:
+        simulate: draws parameters from the prior, by name, and data given them.
+        posterior: draws parameters given data, by name, each with a first dimension of draws.
+        num_simulations: pairs of parameters and data.
+        quantities: functions of parameters (or of draws of them) to be ranked, by name, each a number or a vector;
+            the parameters themselves unless given. Those that a permutation of labels changes must be put in order.
+
+    Returns:
+        The ranks, with ``p_values`` and ``passes``.
+
+    Raises:
+        ValueError: ``num_simulations`` is below 1.
+
+    References:
+        Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating Bayesian inference algorithms with
+        simulation-based calibration, algorithm 1.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> def simulate():
+        ...     mean = Normal(0.0, 1.0).sample()
+        ...     return {"mean": mean}, Normal(mean, 1.0).sample()
+        >>> def posterior(x):
+        ...     return {"mean": Normal(x / 2, 0.5**0.5).sample((9,))}
+        >>> _ = torch.manual_seed(0)
+        >>> simulation_based_calibration(simulate, posterior, 100).passes()
+        True
+    """
+    rows = []
+    num_draws = 0
+    for _ in range(whole_number("num_simulations", num_simulations)):
+        parameters, data = simulate()
+        draws = quantities(posterior(data))
+        num_draws = len(next(iter(draws.values())))
+        rows.append(rank_among(quantities(parameters), draws))
+    return Calibration(_columns(rows), num_draws)
+
+
+def joint_distribution_test(
+    simulate: Callable[[], tuple[Values, Any]],
+    transition: Callable[[Values, Any], Values],
+    regenerate: Callable[[Values], Any],
+    num_simulations: int = 500,
+    num_steps: int = 10,
+    num_draws: int = 50,
+    quantities: Callable[[Values], Values] = dict,
+) -> Calibration:
+    """Test that a transition leaves the posterior invariant, by chains that draw their data anew at every step.
+
+    A chain that starts at parameters from the prior and alternates a transition given the data with new data given the
+    parameters has the prior as the distribution of its parameters after any number of steps, if and only if the
+    transition leaves the posterior invariant. Chains start afresh for each simulation, so that the p-values are exact;
+    convergence of the transition is not needed, and not tested.
+
+    Args:
+        simulate: draws parameters from the prior, by name, and data given them.
+        transition: draws parameters given parameters and data, such as a Gibbs sweep.
+        regenerate: draws data given parameters.
+        num_simulations: chains.
+        num_steps: steps of each chain.
+        num_draws: draws of the prior that the last state of a chain is ranked among.
+        quantities: functions of parameters to be ranked, by name; the parameters themselves unless given.
+
+    Returns:
+        The ranks, with ``p_values`` and ``passes``.
+
+    Raises:
+        ValueError: a number is below 1.
+
+    References:
+        Geweke (2004), Getting it right: joint distribution tests of posterior simulators, Journal of the American
+        Statistical Association 99.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> def simulate():
+        ...     mean = Normal(0.0, 1.0).sample()
+        ...     return {"mean": mean}, Normal(mean, 1.0).sample()
+        >>> def transition(parameters, x):
+        ...     return {"mean": Normal(x / 2, 0.5).sample()}  # the variance is 0.5, not the deviation
+        >>> _ = torch.manual_seed(0)
+        >>> joint_distribution_test(simulate, transition, lambda p: Normal(p["mean"], 1.0).sample()).passes()
+        False
+    """
+    whole_number("num_steps", num_steps)
+    whole_number("num_draws", num_draws)
+    rows = []
+    for _ in range(whole_number("num_simulations", num_simulations)):
+        parameters, data = simulate()
+        for _ in range(num_steps):
+            parameters = transition(parameters, data)
+            data = regenerate(parameters)
+        prior = [quantities(simulate()[0]) for _ in range(num_draws)]
+        draws = {name: torch.stack([row[name] for row in prior]) for name in prior[0]}
+        rows.append(rank_among(quantities(parameters), draws))
+    return Calibration(_columns(rows), num_draws)
+
+
+def _columns(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Ranks of each number of each quantity, named by its place where there are several."""
+    result = {}
+    for name in rows[0]:
+        table = torch.stack([row[name].flatten() for row in rows])
+        for place, column in enumerate(table.unbind(1)):
+            result[name if table.shape[1] == 1 else f"{name}[{place}]"] = column
+    return result
+
+
+__all__ = ["Calibration", "joint_distribution_test", "rank_among", "simulation_based_calibration"]
