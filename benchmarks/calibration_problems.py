@@ -33,6 +33,7 @@ Problem = Callable[[int], tuple[Ranks, int]]
 
 ROWS = 6
 DRAWS = 19
+NUTS_DRAWS = 9
 STEPS = 4
 
 
@@ -65,7 +66,7 @@ def _joint(
 def nuts_draws(model: Callable[..., Any], data: Any, names: tuple[str, ...]) -> dict[str, Tensor]:
     """Thinned draws of a chain that starts at a draw of the prior and adapts its step size."""
     kernel = NUTS(model, max_tree_depth=4, init_strategy=init_to_sample)
-    mcmc = MCMC(kernel, num_samples=3 * DRAWS, warmup_steps=50, disable_progbar=True)
+    mcmc = MCMC(kernel, num_samples=3 * NUTS_DRAWS, warmup_steps=40, disable_progbar=True)
     mcmc.run(data)
     return {name: mcmc.get_samples()[name][2::3] for name in names}
 
@@ -74,7 +75,8 @@ def nuts_transition(model: Callable[..., Any], values: Values, data: Any) -> dic
     """One step of NUTS with a fixed step size from given values."""
     kernel = NUTS(model, step_size=0.4, adapt_step_size=False, adapt_mass_matrix=False, max_tree_depth=4)
     trace = poutine.trace(poutine.condition(model, data=dict(values))).get_trace(data)
-    transforms = {name: biject_to(trace.nodes[name]["fn"].support) for name in values}
+    sites: Any = trace.nodes
+    transforms = {name: biject_to(sites[name]["fn"].support) for name in values}
     kernel.initial_params = {name: transforms[name].inv(value) for name, value in values.items()}
     kernel.setup(0, data)
     unconstrained = kernel.sample(kernel.initial_params)
@@ -103,7 +105,8 @@ def mixture_prior() -> dict[str, Tensor]:
 
 def mixture_rows(values: Values) -> Tensor:
     """Rows given parameters."""
-    rows: Tensor = poutine.condition(MIXTURE.model, data=dict(values))().detach()
+    program: Any = poutine.condition(MIXTURE.model, data=dict(values))
+    rows: Tensor = program().detach()
     return rows
 
 
@@ -322,8 +325,8 @@ def mean_field(num_simulations: int) -> tuple[Ranks, int]:
 
     with pyro.get_param_store().scope():
         guide = AutoNormal(program)
-        svi = SVI(program, guide, pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.998}), Trace_ELBO())
-        for _ in range(1500):
+        svi = SVI(program, guide, pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.995}), Trace_ELBO())
+        for _ in range(600):
             svi.step()
         draws = [guide() for _ in range(DRAWS)]
     truth = {"a": first, "b": second}

@@ -60,7 +60,7 @@ def picture(results: dict[str, Calibration]) -> Figure:
     rows = -(-len(results) // columns)
     figure = Figure(figsize=(10, 2.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
     for panel, (name, result) in zip(panels, results.items(), strict=False):
         uniform = torch.arange(1, result.num_draws + 2) / (result.num_draws + 1)
         lower, upper = result.band(0.99)
@@ -75,7 +75,7 @@ def picture(results: dict[str, Calibration]) -> Figure:
         panel.spines[["top", "right"]].set_visible(False)
     for panel in panels[len(results) :]:
         panel.set_visible(False)
-    figure.supxlabel("rank of the true value among 19 draws", fontsize=9)
+    figure.supxlabel("rank of the true value", fontsize=9)
     figure.supylabel("empirical less uniform distribution function", fontsize=9)
     return figure
 

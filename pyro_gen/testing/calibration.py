@@ -17,9 +17,6 @@ from pyro_gen._arguments import whole_number
 
 Values = Mapping[str, Tensor]
 
-NULL_SIMULATIONS = 10_000
-"""Sets of uniform ranks behind a p-value, whose smallest value is one in as many."""
-
 
 class Calibration:
     r"""Ranks of true values among draws, and how far their distribution is from uniform.
@@ -30,13 +27,12 @@ class Calibration:
     .. math:: \gamma = \min_z 2 \min\{P(B_z \le C_z), P(B_z \ge C_z)\}, \qquad
               B_z \sim \mathrm{Binomial}\Big(N, \frac{z + 1}{L + 1}\Big)
 
-    and its p-value the share of sets of uniform ranks with a smaller one. A p-value is exact for simulations that are
-    independent, up to the Monte Carlo error of the simulated sets.
+    and its p-value the probability of one as small under uniform ranks, by a recursion over z: exact for simulations
+    that are independent.
 
     Args:
         ranks: by quantity, each of shape (simulations,), from 0 to ``num_draws``.
         num_draws: draws L that each value was ranked among.
-        seed: of the sets of uniform ranks.
 
     Raises:
         ValueError: there are no ranks, or they lie out of range.
@@ -44,7 +40,7 @@ class Calibration:
     References:
         Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating Bayesian inference algorithms with
         simulation-based calibration. Säilynoja, Bürkner and Vehtari (2022), Graphical test for discrete uniformity and
-        its applications in goodness-of-fit evaluation and multiple sample comparison, equations 6 to 12.
+        its applications in goodness-of-fit evaluation and multiple sample comparison, algorithm 2.
 
     Example:
         >>> ranks = Calibration({"x": torch.arange(100) % 10}, num_draws=9)
@@ -54,10 +50,9 @@ class Calibration:
         False
     """
 
-    def __init__(self, ranks: Values, num_draws: int, seed: int = 0) -> None:
+    def __init__(self, ranks: Values, num_draws: int) -> None:
         self.num_draws = whole_number("num_draws", num_draws)
         self.ranks = dict(ranks)
-        self.seed = seed
         if not self.ranks or any(rank.dim() != 1 or not len(rank) for rank in self.ranks.values()):
             shapes = {name: tuple(rank.shape) for name, rank in self.ranks.items()}
             raise ValueError(f"`ranks` must have shape (simulations,) for each quantity, got {shapes}")
@@ -86,40 +81,34 @@ class Calibration:
         total = self.num_simulations
         counts = torch.arange(total + 1, dtype=torch.float64)
         share = torch.arange(1, self.num_draws + 1, dtype=torch.float64) / (self.num_draws + 1)
-        log_choose = torch.lgamma(torch.tensor(total + 1.0).double()) - torch.lgamma(counts + 1)
-        log_choose = log_choose - torch.lgamma(total - counts + 1)
-        log_mass = log_choose + counts * share[:, None].log() + (total - counts) * (-share[:, None]).log1p()
-        mass = log_mass.exp()
+        mass = _binomial(counts, counts.new_tensor(total), share[:, None])
         below = mass.cumsum(-1)
         above = mass.flip(-1).cumsum(-1).flip(-1)
         return (2 * torch.minimum(below, above)).clamp(max=1)
 
-    @cached_property
-    def _null(self) -> Tensor:
-        """Statistics of sets of uniform ranks, sorted."""
-        generator = torch.Generator().manual_seed(self.seed)
-        statistics = []
-        for _ in range(0, NULL_SIMULATIONS, 500):
-            shape = 500, self.num_simulations
-            ranks = torch.randint(self.num_draws + 1, shape, generator=generator)
-            counts = torch.zeros(500, self.num_draws + 1, dtype=torch.int64)
-            counts.scatter_add_(1, ranks, torch.ones_like(ranks))
-            statistics.append(self._statistic(counts.cumsum(1)))
-        return torch.cat(statistics).sort().values
-
-    def _statistic(self, cumulative: Tensor) -> Tensor:
-        """Smallest tail probability of cumulated counts, (..., L + 1)."""
-        at = cumulative[..., :-1].unsqueeze(-1)
-        return self._tails.expand(*at.shape[:-1], -1).gather(-1, at).squeeze(-1).amin(-1)
+    def _inside(self, inside: Tensor) -> float:
+        """Probability that uniform ranks have all cumulated counts in a set, (L, N + 1), by recursion over ranks."""
+        total = self.num_simulations
+        counts = torch.zeros(1, dtype=torch.int64)
+        probs = torch.ones(1, dtype=torch.float64)
+        for rank, allowed in enumerate(inside):
+            new_counts = allowed.nonzero()[:, 0]
+            new_counts = new_counts[new_counts >= counts[0]] if len(counts) else new_counts
+            steps = new_counts - counts[:, None]
+            share = torch.tensor(1 / (self.num_draws + 1 - rank), dtype=torch.float64)
+            mass = _binomial(steps.clamp(min=0), (total - counts)[:, None], share)
+            probs = probs @ mass.masked_fill(steps < 0, 0.0)
+            counts = new_counts
+        return probs.sum().item()
 
     @cached_property
     def p_values(self) -> dict[str, float]:
         """Probability, for each quantity, of ranks as uneven as these if the draws were right."""
         result = {}
-        for name in self.ranks:
-            counts = torch.bincount(self.ranks[name].long(), minlength=self.num_draws + 1)
-            smaller = torch.searchsorted(self._null, self._statistic(counts.cumsum(0)), right=True)
-            result[name] = (int(smaller) + 1) / (NULL_SIMULATIONS + 1)
+        for name, rank in self.ranks.items():
+            counts = torch.bincount(rank.long(), minlength=self.num_draws + 1).cumsum(0)[:-1]
+            statistic = self._tails.gather(1, counts[:, None]).min()
+            result[name] = max(0.0, 1 - self._inside(self._tails > statistic * (1 + 1e-9)))
         return result
 
     def band(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
@@ -133,8 +122,13 @@ class Calibration:
         """
         if not 0 < level < 1:
             raise ValueError(f"`level` must lie between 0 and 1, got {level}")
-        least = torch.quantile(self._null, 1 - level)
-        inside = self._tails >= least
+        levels = self._tails.unique()
+        low, high = 0, len(levels) - 1
+        while low < high:  # the largest tail probability whose band is wide enough
+            middle = (low + high + 1) // 2
+            wide = self._inside(self._tails >= levels[middle]) >= level
+            low, high = (middle, high) if wide else (low, middle - 1)
+        inside = self._tails >= levels[low]
         counts = torch.arange(self.num_simulations + 1, dtype=torch.float64).expand_as(inside)
         lower = counts.masked_fill(~inside, torch.inf).amin(-1) / self.num_simulations
         upper = counts.masked_fill(~inside, -torch.inf).amax(-1) / self.num_simulations
@@ -159,6 +153,15 @@ class Calibration:
         smallest = min(self.p_values, key=self.p_values.__getitem__)
         sizes = f"num_simulations={self.num_simulations}, num_draws={self.num_draws}"
         return f"Calibration({sizes}, smallest p-value {self.p_values[smallest]:.4f} of {smallest!r})"
+
+
+def _binomial(count: Tensor, total: Tensor, share: Tensor) -> Tensor:
+    """Probability of a count under a binomial distribution, in float64; 0 above the total."""
+    count, total = count.double(), total.double()
+    left = total - count
+    log_choose = torch.lgamma(total + 1) - torch.lgamma(count + 1) - torch.lgamma(left.clamp(min=0) + 1)
+    log_mass = log_choose + torch.xlogy(count, share) + torch.special.xlog1py(left, -share)
+    return log_mass.exp().masked_fill(left < 0, 0.0)
 
 
 def rank_among(truth: Values, draws: Values) -> dict[str, Tensor]:
