@@ -106,8 +106,8 @@ def mixture_prior() -> dict[str, Tensor]:
 def mixture_rows(values: Values) -> Tensor:
     """Rows given parameters."""
     program: Any = poutine.condition(MIXTURE.model, data=dict(values))
-    rows: Tensor = program().detach()
-    return rows
+    rows: Any = program()
+    return torch.as_tensor(rows).detach()
 
 
 def simulate_mixture() -> tuple[Values, Tensor]:

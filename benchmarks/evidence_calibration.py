@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.calibration_problems import PROBLEMS, WRONG, Problem, mean_field
 from benchmarks.machine import describe
+from pyro_gen._files import json_text
 from pyro_gen.plotting import save
 from pyro_gen.testing import Calibration
 
@@ -46,7 +47,7 @@ def ranks_of(name: str, problem: Problem, num_simulations: int, folder: Path) ->
         for quantity, rank in ranks.items():
             done["ranks"].setdefault(quantity, []).extend(rank.tolist())
         if index % 25 == 24 or index + step >= num_simulations:
-            path.write_text(json.dumps(done))
+            path.write_text(json_text(done))
     ranks = {q: torch.tensor(rank[:num_simulations]) for q, rank in done["ranks"].items()}
     return Calibration(ranks, done["num_draws"]), done["seconds"]
 
@@ -104,7 +105,7 @@ def main(args: argparse.Namespace) -> None:
     if args.plot:
         save(picture({name: results[name] for name in problems}), args.plot)
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        args.json.write_text(json_text(report, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:

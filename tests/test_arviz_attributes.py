@@ -97,6 +97,7 @@ ATTRS: dict[str, Any] = {
     "numpy day": np.datetime64("2026-12-01"),
     "path": pathlib.PurePosixPath("out/run.nc"),
     "set": {"b", "a"},
+    "huge in a list": [2**70, 1],
 }
 
 
@@ -136,6 +137,7 @@ def test_attributes_of_every_kind_are_saved_and_come_back(name: str, tmp_path: p
         assert (list(read) if key == "set" else read) == value
     assert json.loads(attrs["nested"]) == ATTRS["nested"]
     assert json.loads(attrs["mixed"]) == ATTRS["mixed"]
+    assert json.loads(attrs["huge in a list"]) == [2**70, 1]
     assert json.loads(attrs["truths"]) == [True, False]
     assert json.loads(attrs["table"]) == [[1, 1], [1, 1]]
 
@@ -147,7 +149,19 @@ def test_attributes_without_a_form_are_refused_by_name(name: str, value: Any) ->
         CONVERTERS[name]({"note": value})
 
 
-@pytest.mark.parametrize("name", [3, "", "a/b", None])
+CIRCLE: dict[str, Any] = {}
+CIRCLE["itself"] = CIRCLE
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [("a\0b", "without NUL"), ("\ud800", "UTF-8"), (["a\0"], "NUL"), (CIRCLE, "contain themselves")]
+)
+def test_text_that_no_file_takes_and_circles_are_refused(value: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        from_chains({"v": torch.zeros(2, 10, 3)}, attrs={"note": value})
+
+
+@pytest.mark.parametrize("name", [3, "", "a/b", None, "CLASS", "_NCProperties", "a\0"])
 def test_names_of_attributes_are_text(name: Any) -> None:
     with pytest.raises(ValueError, match="`attrs` must have names of text"):
         from_chains({"v": torch.zeros(2, 10, 3)}, attrs={name: 1})
@@ -163,6 +177,7 @@ def test_names_of_attributes_are_text(name: Any) -> None:
         (np.array([1, 2, "b"], dtype=object), ["1", "2", "b"]),
         ((1, 2.5, 3), [1, 2.5, 3]),
         (["a", "b", "c"], ["a", "b", "c"]),
+        ([2**70, 1, 2], [str(2**70), "1", "2"]),
     ],
 )
 def test_labels_are_saved_and_come_back(labels: Any, expected: list[Any], tmp_path: pathlib.Path) -> None:
@@ -176,5 +191,8 @@ def test_labels_that_cannot_be_told_apart_or_are_no_single_values_are_refused() 
     sites, dims = {"v": torch.zeros(2, 10, 3)}, {"v": ["unit"]}
     with pytest.raises(ValueError, match="`coords` of 'unit' must differ as text"):
         from_chains(sites, dims=dims, coords={"unit": [1, "1", None]})
+    for label in (torch.zeros(2), "a\0", "\ud800", np.timedelta64(1)):
+        with pytest.raises(ValueError, match=r"`coords` of 'unit'"):
+            from_chains(sites, dims=dims, coords={"unit": [label, 1, "a"]})
     with pytest.raises(ValueError, match=r"`coords` of 'unit' must have single labels, got \('a', 1\)"):
         from_chains(sites, dims=dims, coords={"unit": [("a", 1), ("a", 2), ("b", 1)]})

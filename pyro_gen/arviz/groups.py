@@ -17,6 +17,12 @@ import torch
 from torch import Tensor
 
 CHAINS = ("chain", "draw")
+HUGE = 2**63
+"""Whole numbers from here on become text."""
+RESERVED = frozenset(
+    {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates"}
+)
+"""Names of attributes by which HDF5 and NetCDF keep their own books."""
 Dims = Mapping[str, Sequence[str | None]]
 Labels = Mapping[str, np.ndarray]
 Coords = Mapping[str, int | Sequence[Any] | np.ndarray]
@@ -84,7 +90,7 @@ def labels_of(name: str, values: int | Iterable[Any]) -> np.ndarray:
     """
     if isinstance(values, int | np.integer):
         return np.arange(values)
-    labels = [label.item() if isinstance(label, Tensor) else label for label in values]
+    labels = [x.item() if isinstance(x, Tensor) and x.numel() == 1 else x for x in values]
     kinds = {_kind(label) for label in labels}
     if "" in kinds:
         example = next(label for label in labels if not _kind(label))
@@ -99,13 +105,15 @@ def labels_of(name: str, values: int | Iterable[Any]) -> np.ndarray:
 
 def _kind(label: object) -> str:
     """Kind of a label: number, text, time, other; empty for what is no single value."""
-    if isinstance(label, bool | np.bool_ | date | None):
+    if label is None or isinstance(label, bool | np.bool_ | date):
         return "other"
+    if isinstance(label, np.datetime64 | np.timedelta64):
+        return "time" if np.datetime_data(label.dtype)[0] != "generic" else ""
     if isinstance(label, int | float | np.integer | np.floating):
-        return "number"
+        return "number" if abs(float(label)) < HUGE else "other"
     if isinstance(label, str):
-        return "text"
-    return "time" if isinstance(label, np.datetime64 | np.timedelta64) else ""
+        return "text" if _is_writable(label) else ""
+    return ""
 
 
 def attribute(name: object, value: Any) -> Any:
@@ -124,23 +132,33 @@ def attribute(name: object, value: Any) -> Any:
     Raises:
         ValueError: ``name`` is no text, or NetCDF has no form of ``value``.
     """
-    if not isinstance(name, str) or not name or "/" in name:
-        raise ValueError(f"`attrs` must have names of text without '/', got {name!r}")
-    plain = _plain(name, value)
+    if not isinstance(name, str) or not name or "/" in name or name in RESERVED or not _is_writable(name):
+        raise ValueError(f"`attrs` must have names of text without '/' that NetCDF does not use itself, got {name!r}")
+    try:
+        plain = _plain(name, value)
+    except RecursionError:
+        raise ValueError(f"`attrs` must not contain themselves, got such a value for {name!r}") from None
     if isinstance(plain, str | float) or (isinstance(plain, int) and not isinstance(plain, bool)):
-        return plain if not isinstance(plain, int) or abs(plain) < 2**63 else str(plain)
+        return plain if not isinstance(plain, int) or abs(plain) < HUGE else str(plain)
     if isinstance(plain, list) and plain:
         if all(isinstance(x, str) for x in plain):
             return plain
-        if all(isinstance(x, int | float) and not isinstance(x, bool) for x in plain):
+        if all(isinstance(x, int | float) and not isinstance(x, bool) and not abs(x) >= HUGE for x in plain):
             return np.asarray(plain)
     return json.dumps(plain)
+
+
+def _is_writable(text: str) -> bool:
+    """True unless a text holds NUL or half of a surrogate pair, which no file takes."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _plain(name: str, value: Any) -> Any:
     """Python's own numbers, texts, lists and dictionaries."""
     if isinstance(value, Tensor | np.ndarray | np.generic) and not isinstance(value, np.datetime64):
         value = array(value).tolist() if isinstance(value, Tensor) else value.tolist()
+    if isinstance(value, str) and not _is_writable(value):
+        raise ValueError(f"`attrs` must hold text that UTF-8 can write, without NUL, got {name}={value!r}")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, date):
