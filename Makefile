@@ -46,6 +46,7 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks.evidence_alphadigits --split valid
 	$(BIN)/python -m benchmarks.evidence_backends
 	$(BIN)/python -m benchmarks.evidence_bracket coverage
+	$(BIN)/python -m benchmarks.evidence_calibration --json benchmarks/results/evidence/calibration.json --plot docs/images/calibration.png
 	$(BIN)/python -m benchmarks.evidence_bracket schedule
 	$(BIN)/python -m benchmarks.evidence_bracket practical
 	$(BIN)/python -m benchmarks.evidence_bracket exact
