@@ -53,6 +53,7 @@ def tree_density(x: Tensor, size: float) -> BayesianNetwork:
 def measure_tree(name: str, split: str) -> dict[str, Any]:
     """Choose the smoothing on the validation rows and judge once on the rows of a split."""
     data = datasets.load(name)
+    name = data.name
     train, valid, judged = data.train.long(), data.valid.long(), getattr(data, split).long()
     start = time.perf_counter()
     densities = {size: tree_density(train, size) for size in SIZES}
@@ -68,7 +69,7 @@ def measure_tree(name: str, split: str) -> dict[str, Any]:
         "rows": len(values),
         "equivalent sample size": best,
         "validation log likelihoods": {f"{size:g}": value for size, value in chosen.items()},
-        "published": PUBLISHED[name],
+        "published": PUBLISHED.get(name),
         "milliseconds for a tree and its tables": 1000 * seconds / len(SIZES),
     }
 
@@ -248,7 +249,13 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("trees", "graphs"))
     parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows that trees are judged on")
-    parser.add_argument("--sets", nargs="+", choices=tuple(PUBLISHED), default=list(PUBLISHED))
+    parser.add_argument(
+        "--sets",
+        "--data",
+        nargs="+",
+        default=list(PUBLISHED),
+        help="names of sets of the data folder, or .npz files, for `trees`",
+    )
     parser.add_argument("--networks", nargs="+", default=["asia", "sachs"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     return parser.parse_args()
