@@ -78,7 +78,8 @@ class BinaryDataset:
     def image_shape(self) -> tuple[int, int]:
         """Rows and columns of the images; a ValueError where the rows are no images."""
         if self.shape is None or len(self.shape) != 2:
-            raise ValueError(f"`shape` of {self.name} must be the rows and columns of images, got {self.shape}")
+            reason = f"its `shape` must be two numbers, got {self.shape}"
+            raise ValueError(f"pictures need images of rows and columns, and `{self.name}` holds none: {reason}")
         return self.shape[0], self.shape[1]
 
 

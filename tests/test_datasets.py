@@ -156,7 +156,10 @@ def test_images_of_a_file_have_classes_and_places(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lacking", "message"),
     [
-        (("shape",), "`shape` of coins must be the rows and columns of images, got None"),
+        (
+            ("shape",),
+            "pictures need images of rows and columns, and `coins` holds none: its `shape` must be two numbers, got None",
+        ),
         (("y_valid", "y_test"), "coins must hold the labels of its images, lacks `y_valid`, `y_test`"),
     ],
 )
@@ -171,7 +174,7 @@ def test_classes_that_images_do_not_have_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`classes` must be among a b, got unknown 'c'"):
         datasets.load_images(path, classes=["a", "c"])
     content = arrays() | {"shape": np.array([1, 11, 1])}
-    with pytest.raises(ValueError, match=r"must be the rows and columns of images, got \(1, 11, 1\)"):
+    with pytest.raises(ValueError, match=r"its `shape` must be two numbers, got \(1, 11, 1\)"):
         datasets.load_images(write(path, content))
 
 
