@@ -61,8 +61,9 @@ def measure(
 def paired(better: Tensor, worse: Tensor) -> dict[str, float]:
     """Mean difference over the rows, its standard error, and their ratio."""
     difference = better - worse
+    mean = difference.mean().item()
     error = (difference.std() / len(difference) ** 0.5).item()
-    return {"difference": difference.mean().item(), "error": error, "errors apart": difference.mean().item() / error}
+    return {"difference": mean, "error": error, "errors apart": mean / error if error else 0.0}
 
 
 def enter(figures: dict[str, Any], name: str, commit: str, data: str = "alphadigits") -> None:

@@ -221,8 +221,10 @@ def main(args: argparse.Namespace) -> None:
     provenance = describe()
     if args.what == "trees":
         runs = [measure_tree(name, args.split) for name in args.sets]
-        file = RESULTS / f"structure_trees_{args.split}.json"
-        command = f"python -m benchmarks.evidence_structure trees --split {args.split}"
+        others = [run["data"] for run in runs if run["data"] not in PUBLISHED]
+        file = RESULTS / f"structure_trees_{'_'.join([*others, args.split])}.json"
+        asked = f" --sets {' '.join(args.sets)}" if others else ""
+        command = f"python -m benchmarks.evidence_structure trees --split {args.split}{asked}"
         for run in runs:
             print(
                 f"{run['data']:10}{run['log likelihood']:9.3f} +/- {run['row error']:.3f}, published {run['published']}"

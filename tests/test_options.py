@@ -8,6 +8,7 @@ be read again, and the field of a recipe that it fills must be read in the place
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import pyro
 import pytest
 import torch
 
+from benchmarks import evidence_family
 from examples import character_model, chow_liu, class_rbm, vae
 from tests.house import ROOT
 
@@ -301,6 +303,16 @@ def test_a_text_of_the_users_is_what_a_character_model_learns(
     text.write_text("\n".join("ab" * (1 + k) for k in range(30)), encoding="utf-8")
     run(character_model, monkeypatch, "--smoke", "--data", text, "--epochs", 1, "--out", tmp_path)
     assert "30 lines, 2 characters" in capsys.readouterr().out
+
+
+def test_a_path_of_the_users_is_what_the_evidence_is_of(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence_family, "RESULTS", tmp_path)
+    monkeypatch.setitem(evidence_family.RECIPES, "dna", evidence_family.Recipe("dna", hidden=4, epochs=2, rate=0.1))
+    run(evidence_family, monkeypatch, "dna", "--data", mine, "--out", tmp_path)
+    (made,) = json.loads((tmp_path / "family" / "dna_mine_valid.json").read_text())["runs"]
+    assert (made["rows"], made["recipe"]["data"], made["recipe"]["batch_size"]) == (ROWS, str(mine), 10)
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(("--batch-size", 7), 7), ((), 10)])
