@@ -122,7 +122,6 @@ def held_out(rbm: nn.RBM, x: Tensor) -> float:
 def train(recipe: Recipe, data: Rows, name: str, out: Path) -> nn.RBM:
     """Stochastic maximum likelihood by `contrastive_gradient` and SGD with a rate that falls linearly to 0."""
     x, _, shape, valid = data
-    recipe = adapted(recipe, len(x))
     evaluation = Exact() if recipe.hidden <= 20 else AIS(recipe.annealed_chains, recipe.betas)
     if recipe.plain:
         rbm = nn.RBM(x.shape[1], recipe.hidden, evaluation=evaluation)
@@ -199,6 +198,7 @@ def measure(name: str, split: str, seed: int, args: argparse.Namespace) -> dict[
     chosen = {key: getattr(args, key) for key in ("data", "epochs") if getattr(args, key) is not None}
     recipe = replace(RECIPES[name], **chosen)
     data = rows(recipe.data, split)
+    recipe = adapted(recipe, len(data.train))
     start, cpu = time.perf_counter(), time.process_time()
     run = f"{title(args)}-{split}-{recipe.epochs}-seed{seed}"
     rbm = train(recipe, data, run, args.out)
@@ -206,7 +206,7 @@ def measure(name: str, split: str, seed: int, args: argparse.Namespace) -> dict[
     pyro.set_rng_seed(seed + 1000)
     return {
         "seed": seed,
-        "recipe": vars(adapted(recipe, len(data.train))) | {"phase": str(recipe.phase)},
+        "recipe": vars(recipe) | {"phase": str(recipe.phase)},
         **judge(rbm, recipe, data.judged),
         "minutes of training in this call": (trained - start) / 60,
         "processor minutes of training in this call": (cpu_trained - cpu) / 60,

@@ -115,7 +115,7 @@ def test_a_boltzmann_machine_is_no_worse_than_independent(
     histories = followed(monkeypatch)
     data = small_set(structure)
     pyro.set_rng_seed(0)
-    recipe = evidence_family.Recipe("small", hidden=8, epochs=30, rate=1.0)
+    recipe = evidence_family.adapted(evidence_family.Recipe("small", hidden=8, epochs=30, rate=1.0), ROWS)
     rbm = evidence_family.train(recipe, Rows(data.train, data.valid, None, data.valid), "small", tmp_path)
     values = [row["valid"] for row in histories[0] if "valid" in row]
     kept = held_out(rbm, data.valid)
@@ -135,7 +135,7 @@ def test_a_wide_boltzmann_machine_is_watched_by_its_pseudo_likelihood(
     histories = followed(monkeypatch)
     data = small_set(0.0)
     pyro.set_rng_seed(0)
-    recipe = evidence_family.Recipe("small", hidden=21, epochs=3, rate=20.0)
+    recipe = evidence_family.adapted(evidence_family.Recipe("small", hidden=21, epochs=3, rate=20.0), ROWS)
     rbm = evidence_family.train(recipe, Rows(data.train, data.valid, None, data.valid), "wide", tmp_path)
     values = [row["valid"] for row in histories[0]]
     assert min(values) < values[0] - 5
