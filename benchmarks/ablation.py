@@ -343,7 +343,7 @@ def main(args: argparse.Namespace) -> None:
     """Run everybody, print, write and plot."""
     torch.set_num_threads(1)
     setting = Setting(epochs=args.epochs)
-    data = datasets.alphadigits() if args.data == "alphadigits" else datasets.load(args.data)
+    data = datasets.load(args.data)
     results: dict[str, Any] = {}
     missing: dict[str, str] = {}
     report = {**describe(), "data": args.data, "setting": vars(setting), "contenders": results, "missing": missing}
@@ -369,7 +369,11 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="alphadigits")
+    parser.add_argument(
+        "--data",
+        default="alphadigits",
+        help="alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", help="contenders whose names contain this")

@@ -3,7 +3,7 @@
     python -m benchmarks.evidence_alphadigits --split valid      # to choose by
     python -m benchmarks.evidence_alphadigits --split test       # once; adds its rows to the test ledger
 
-Training resumes from `out/evidence`. The JSON goes to `benchmarks/results/alphadigits_<split>.json`.
+Training resumes from `out/evidence`. The JSON goes to `benchmarks/results/<data>_<split>.json`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ LEDGER = RESULTS / "test_ledger.csv"
 COLUMNS = ("date", "commit", "data set", "model", "setting", "figure", "log Z error", "row error", "lower end")
 
 
-def measure(name: str, split: str, seed: int, out: Path) -> tuple[dict[str, Any], Tensor]:
+def measure(
+    name: str, data: datasets.LabelledImages, split: str, seed: int, out: Path
+) -> tuple[dict[str, Any], Tensor]:
     """Train (or resume) one recipe, judge it, and return its figures and the rows' log likelihoods at the lower end."""
     pyro.set_rng_seed(seed)
     pyro.clear_param_store()
-    recipe, data = RECIPES[name], datasets.alphadigits()
+    recipe = RECIPES[name]
     start = time.perf_counter()
-    rbm, _ = train(recipe, data, out, f"{name}-seed{seed}")
+    other = "" if data.name == "alphadigits" else f"{data.name}-"
+    rbm, _ = train(recipe, data, out, f"{other}{name}-seed{seed}")
     trained = time.perf_counter()
     pyro.set_rng_seed(seed + 1000)
     result, bracket = judge(rbm, recipe, data.train, getattr(data, split))
@@ -58,8 +61,9 @@ def measure(name: str, split: str, seed: int, out: Path) -> tuple[dict[str, Any]
 def paired(better: Tensor, worse: Tensor) -> dict[str, float]:
     """Mean difference over the rows, its standard error, and their ratio."""
     difference = better - worse
+    mean = difference.mean().item()
     error = (difference.std() / len(difference) ** 0.5).item()
-    return {"difference": difference.mean().item(), "error": error, "errors apart": difference.mean().item() / error}
+    return {"difference": mean, "error": error, "errors apart": mean / error if error else 0.0}
 
 
 def enter(figures: dict[str, Any], name: str, commit: str, data: str = "alphadigits") -> None:
@@ -79,12 +83,12 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(exist_ok=True)
     provenance = describe()  # before the hours of training: the commit that is measured
-    figures, rows = {}, {}
+    figures, rows, data = {}, {}, datasets.load_images(args.data)
     for name in args.recipes:
         print(f"--- {name}", flush=True)
-        figures[name], rows[name] = measure(name, args.split, args.seed, args.out)
+        figures[name], rows[name] = measure(name, data, args.split, args.seed, args.out)
         if args.split == "test":
-            enter(figures[name], name, str(provenance["commit"]))
+            enter(figures[name], name, str(provenance["commit"]), data.name)
     pairs = {
         f"best against {name}, at the lower ends": paired(rows["best"], rows[name])
         for name in rows
@@ -97,13 +101,18 @@ def main(args: argparse.Namespace) -> None:
         **pairs,
     }
     some = "" if set(args.recipes) == set(RECIPES) else "_" + "_".join(args.recipes)
-    file = RESULTS / f"alphadigits{some}_{args.split}.json"
+    file = RESULTS / f"{data.name}{some}_{args.split}.json"
     file.write_text(json_text(report, indent=2) + "\n")
     print(json_text(pairs), f"written to {file}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        default="alphadigits",
+        help="alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--split", choices=("valid", "test"), default="valid")
     parser.add_argument("--seed", type=int, default=0)

@@ -216,7 +216,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("search", "judge", "test"))
-    parser.add_argument("data")
+    parser.add_argument("data", help="alphadigits, a set of the data folder, or an .npz file")
     parser.add_argument("--families", nargs="+", choices=SPACE, help="only these")
     parser.add_argument("--members", type=int, default=MEMBERS)
     parser.add_argument("--seed", type=int, default=0)

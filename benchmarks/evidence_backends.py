@@ -32,14 +32,18 @@ RESULTS = Path(__file__).parent / "results"
 RECIPE = replace(Recipe(), hidden=200, epochs=300, betas=4000, annealed_chains=500)
 
 
-def value(seed: int, backend: str, out: Path) -> dict[str, float]:
+def prefix(data: datasets.LabelledImages) -> str:
+    """Before the names of files that belong to a set other than AlphaDigits."""
+    return "" if data.name == "alphadigits" else f"{data.name}-"
+
+
+def value(data: datasets.LabelledImages, seed: int, backend: str, out: Path) -> dict[str, float]:
     """Validation log likelihood of one run, trained by `backend` and judged by the default."""
-    data = datasets.alphadigits()
     start = time.perf_counter()
     os.environ["PYRO_GEN_BACKEND"] = backend
     pyro.set_rng_seed(seed)
     pyro.clear_param_store()
-    rbm, _ = train(RECIPE, data, out, f"{backend}-seed{seed}")
+    rbm, _ = train(RECIPE, data, out, f"{prefix(data)}{backend}-seed{seed}")
     del os.environ["PYRO_GEN_BACKEND"]
     minutes = (time.perf_counter() - start) / 60
     pyro.set_rng_seed(1000 + seed)
@@ -58,11 +62,14 @@ def interval(differences: list[float]) -> dict[str, float]:
 def main(args: argparse.Namespace) -> None:
     """Train what is missing, and write the JSON after each seed."""
     args.out.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"backends_{args.fast}.json"
-    command = f"python -m benchmarks.evidence_backends --fast {args.fast} --against {args.against} --seeds {args.seeds}"
+    data = datasets.load_images(args.data)
+    file = RESULTS / f"{prefix(data)}backends_{args.fast}.json"
+    other = f" --data {args.data}" if prefix(data) else ""
+    choice = f"--fast {args.fast} --against {args.against} --seeds {args.seeds}{other}"
+    command = f"python -m benchmarks.evidence_backends {choice}"
     report: dict[str, Any] = {**describe(), "command": command, "recipe": vars(RECIPE), "runs": {}}
     for seed in range(args.seeds):
-        runs = {backend: value(seed, backend, args.out) for backend in (args.fast, args.against)}
+        runs = {backend: value(data, seed, backend, args.out) for backend in (args.fast, args.against)}
         report["runs"][str(seed)] = runs
         print(seed, {backend: f"{run['valid']:.2f}" for backend, run in runs.items()}, flush=True)
         differences = [run[args.fast]["valid"] - run[args.against]["valid"] for run in report["runs"].values()]
@@ -75,6 +82,11 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        default="alphadigits",
+        help="alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--fast", choices=("native", "int8"), default="native")
     parser.add_argument("--against", choices=("cpu", "reference"), default="cpu")
     parser.add_argument("--seeds", type=int, default=16, help="at least 2")

@@ -2,9 +2,12 @@
 
     python -m benchmarks.evidence_family mnist16 --split valid --seeds 0 1 2     # to choose by
     python -m benchmarks.evidence_family mnist500 --split test                   # once; adds its row to the test ledger
+    python -m benchmarks.evidence_family dna --data mine.npz                     # a recipe on a set of your own
 
 Training resumes from `out/family`. The JSON goes to `benchmarks/results/family/<recipe>_<split>.json`. A recipe that is
 judged on the validation rows of thresholded MNIST trains without them; judged on the test rows it trains on all 60,000.
+On fewer than 1000 rows batches and rate are smaller, the validation rows are looked at along the way, from the start
+on, and the best state is kept: it is no worse on them than the independent units that training starts at.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import argparse
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -32,10 +35,12 @@ from pyro_gen.infer import (
     log_likelihood,
     log_partition_bracket,
 )
-from pyro_gen.training import fit
+from pyro_gen.training import fit, small_batch
 
 HELD_OUT = 10_000
 """Training images of thresholded MNIST that are its validation rows."""
+SMALL = 1000
+"""Training rows below which the best state on the validation rows is kept."""
 
 
 @dataclass(frozen=True)
@@ -74,23 +79,49 @@ RECIPES = {
 }
 
 
-def rows(name: str, split: str) -> tuple[Tensor, Tensor, tuple[int, ...] | None]:
-    """What to train on, what to judge on, and the shape of an image."""
-    if not name.startswith("mnist_"):
-        data = datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
-        return data.train, getattr(data, split), data.shape
+class Rows(NamedTuple):
+    """What to train on, what to judge on, the shape of an image, and what to choose the epoch on."""
+
+    train: Tensor
+    judged: Tensor
+    shape: tuple[int, ...] | None
+    valid: Tensor | None = None
+
+
+def rows(name: str, split: str) -> Rows:
+    """The rows of a set, by its name or its path."""
+    if name not in ("mnist_thresholded", "mnist_flipped"):
+        data = datasets.load(name)
+        return Rows(data.train, getattr(data, split), data.shape, data.valid)
     gray = datasets.load_gray("mnist_gray")
     flip = name == "mnist_flipped"
     train, test = ((x.flatten(1) >= 0.5).float() for x in (gray.train, gray.test))
     train, test = (1 - train, 1 - test) if flip else (train, test)
     if split == "test":
-        return train, test, (28, 28)
+        return Rows(train, test, (28, 28))
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(1))
-    return train[order[HELD_OUT:]], train[order[:HELD_OUT]], (28, 28)
+    return Rows(train[order[HELD_OUT:]], train[order[:HELD_OUT]], (28, 28))
 
 
-def train(recipe: Recipe, x: Tensor, shape: tuple[int, ...] | None, name: str, out: Path) -> nn.RBM:
+def adapted(recipe: Recipe, count: int) -> Recipe:
+    """The recipe for so many rows: a small set has small batches, and the rate is as much smaller."""
+    batch_size = small_batch(count, recipe.batch_size)
+    return replace(recipe, batch_size=batch_size, rate=recipe.rate * (batch_size / recipe.batch_size))
+
+
+@torch.no_grad()
+def held_out(rbm: nn.RBM, x: Tensor) -> float:
+    """Mean log likelihood of rows where log Z is exact, else their mean pseudo log likelihood."""
+    distribution = rbm.eval()()
+    exact = isinstance(rbm.evaluation, Exact)
+    values = distribution.log_prob(x) if exact else distribution.pseudo_log_likelihood(x)
+    rbm.train()
+    return values.mean().item()
+
+
+def train(recipe: Recipe, data: Rows, name: str, out: Path) -> nn.RBM:
     """Stochastic maximum likelihood by `contrastive_gradient` and SGD with a rate that falls linearly to 0."""
+    x, _, shape, valid = data
     evaluation = Exact() if recipe.hidden <= 20 else AIS(recipe.annealed_chains, recipe.betas)
     if recipe.plain:
         rbm = nn.RBM(x.shape[1], recipe.hidden, evaluation=evaluation)
@@ -117,7 +148,20 @@ def train(recipe: Recipe, x: Tensor, shape: tuple[int, ...] | None, name: str, o
     settings = vars(recipe) | {"phase": str(recipe.phase)}
     checkpoint = out / f"{name}.pt"
     every = max(1, recipe.epochs // 20)
-    fit(step, batches, recipe.epochs, state=state, checkpoint=checkpoint, checkpoint_every=every, settings=settings)
+    watched: dict[str, Any] = {}
+    if valid is not None and len(x) < SMALL:
+        watched = {"evaluate": lambda: {"valid": held_out(rbm, valid)}, "evaluate_every": every}
+        watched |= {"evaluate_start": True, "monitor": "valid"}
+    fit(
+        step,
+        batches,
+        recipe.epochs,
+        state=state,
+        checkpoint=checkpoint,
+        checkpoint_every=every,
+        settings=settings,
+        **watched,
+    )
     return rbm.eval()
 
 
@@ -148,24 +192,31 @@ def judge(rbm: nn.RBM, recipe: Recipe, judged: Tensor) -> dict[str, Any]:
     }
 
 
-def measure(name: str, split: str, seed: int, out: Path, epochs: int | None = None) -> dict[str, Any]:
+def measure(name: str, split: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Train (or resume) a recipe with one seed and judge it."""
     pyro.set_rng_seed(seed)
-    recipe = RECIPES[name] if epochs is None else replace(RECIPES[name], epochs=epochs)
-    x, judged, shape = rows(recipe.data, split)
+    chosen = {key: getattr(args, key) for key in ("data", "epochs") if getattr(args, key) is not None}
+    recipe = replace(RECIPES[name], **chosen)
+    data = rows(recipe.data, split)
+    recipe = adapted(recipe, len(data.train))
     start, cpu = time.perf_counter(), time.process_time()
-    run = f"{name}-{split}-{recipe.epochs}-seed{seed}"
-    rbm = train(recipe, x, shape, run, out)
+    run = f"{title(args)}-{split}-{recipe.epochs}-seed{seed}"
+    rbm = train(recipe, data, run, args.out)
     trained, cpu_trained = time.perf_counter(), time.process_time()
     pyro.set_rng_seed(seed + 1000)
     return {
         "seed": seed,
         "recipe": vars(recipe) | {"phase": str(recipe.phase)},
-        **judge(rbm, recipe, judged),
+        **judge(rbm, recipe, data.judged),
         "minutes of training in this call": (trained - start) / 60,
         "processor minutes of training in this call": (cpu_trained - cpu) / 60,
         "minutes of judging": (time.perf_counter() - trained) / 60,
     }
+
+
+def title(args: argparse.Namespace) -> str:
+    """The recipe, and the set where it is not the recipe's."""
+    return args.recipe if args.data is None else f"{args.recipe}_{Path(args.data).stem}"
 
 
 def main(args: argparse.Namespace) -> None:
@@ -174,14 +225,15 @@ def main(args: argparse.Namespace) -> None:
     provenance = describe()
     runs = []
     for seed in args.seeds:
-        runs.append(measure(args.recipe, args.split, seed, args.out, args.epochs))
+        runs.append(measure(args.recipe, args.split, seed, args))
         print(json_text(runs[-1], indent=1), flush=True)
         if args.split == "test":
-            enter(runs[-1], args.recipe, str(provenance["commit"]), RECIPES[args.recipe].data)
+            enter(runs[-1], args.recipe, str(provenance["commit"]), Path(args.data or RECIPES[args.recipe].data).stem)
     seeds = " ".join(map(str, args.seeds))
-    command = f"python -m benchmarks.evidence_family {args.recipe} --split {args.split} --seeds {seeds}"
+    other = "" if args.data is None else f" --data {args.data}"
+    command = f"python -m benchmarks.evidence_family {args.recipe} --split {args.split} --seeds {seeds}{other}"
     report = {**provenance, "command": command, "threads": torch.get_num_threads(), "runs": runs}
-    file = RESULTS / "family" / f"{args.recipe}_{args.split}.json"
+    file = RESULTS / "family" / f"{title(args)}_{args.split}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json_text(report, indent=2) + "\n")
     print(f"written to {file}" + (f" and {LEDGER}" if args.split == "test" else ""))
@@ -191,6 +243,9 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument(
+        "--data", help="alphadigits, a set of the data folder, or an .npz file, in place of the recipe's"
+    )
     parser.add_argument("--split", choices=("valid", "test"), default="valid")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, help="in place of the recipe's")

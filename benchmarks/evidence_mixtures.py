@@ -33,6 +33,7 @@ COMPONENTS = {
     **dict.fromkeys(("nltcs", "plants", "dna", "mushrooms", "adult"), (16, 32, 64, 128, 256)),
     "binarized_mnist": (64, 256),
 }
+OTHERS = (16, 32, 64, 128, 256)  # components for sets that have no row here
 SMOOTHING = {**dict.fromkeys(COMPONENTS, (0.3, 3.0)), "binarized_mnist": (1.0,)}
 STEPS, TOLERANCE = 200, 1e-4
 """Of EM, the latter in nats a row."""
@@ -64,12 +65,12 @@ def judge(mixture: BernoulliMixture, x: Tensor, new: Tensor) -> dict[str, float]
     return {"log likelihood": nats.mean().item(), "row error": error, "unseen rows": nats[new].mean().item()}
 
 
-def choose(name: str, report: dict[str, Any], seed: int) -> None:
+def choose(data: datasets.BinaryDataset, report: dict[str, Any], seed: int) -> None:
     """Every setting on the validation rows of a set."""
-    data = datasets.load(name)
+    name = data.name
     runs = report["runs"].setdefault(name, [])
     new = unseen(data.valid, data.train)
-    for components, smoothing in itertools.product(COMPONENTS[name], SMOOTHING[name]):
+    for components, smoothing in itertools.product(COMPONENTS.get(name, OTHERS), SMOOTHING.get(name, (0.3, 3.0))):
         setting = {"components": components, "smoothing": smoothing, "seed": seed}
         if any(setting.items() <= run.items() for run in runs):
             continue
@@ -80,11 +81,12 @@ def choose(name: str, report: dict[str, Any], seed: int) -> None:
         write(report)
 
 
-def test(name: str, report: dict[str, Any], made: dict[str, Any]) -> None:
+def test(data: datasets.BinaryDataset, report: dict[str, Any], made: dict[str, Any]) -> None:
     """The best setting of a set on its test rows: once, with its row in the ledger."""
+    name = data.name
     if name in report["test"]:
         raise SystemExit(f"{name} has had its one evaluation on test rows: see {FILE} and {LEDGER}")
-    data, best = datasets.load(name), report["best on validation"][name]
+    best = report["best on validation"][name]
     mixture, run = fit(data.train, best["components"], best["smoothing"], best["seed"])
     figures = run | judge(mixture, data.test, unseen(data.test, data.train))
     origin = {key: made[key] for key in ("date", "command", "commit", "uncommitted_changes")}
@@ -113,18 +115,23 @@ def main(args: argparse.Namespace) -> None:
     made = describe() | {"threads": torch.get_num_threads()}
     # A test run keeps what is said of the validation runs that chose, and says of itself what it is.
     report = known | {key: known.get(key, {}) for key in ("runs", "best on validation", "test")}
-    for name in args.data:
+    for data in map(datasets.load, args.data):
         if args.split == "valid":
             report |= made
-            choose(name, report, args.seed)
+            choose(data, report, args.seed)
         else:
-            test(name, report, made)
+            test(data, report, made)
     print(f"written to {FILE}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=("valid", "test"), default="valid")
-    parser.add_argument("--data", nargs="+", choices=COMPONENTS, default=list(COMPONENTS))
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=list(COMPONENTS),
+        help="names of sets of the data folder, or .npz files",
+    )
     parser.add_argument("--seed", type=int, default=0)
     main(parser.parse_args())

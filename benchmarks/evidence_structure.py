@@ -53,6 +53,7 @@ def tree_density(x: Tensor, size: float) -> BayesianNetwork:
 def measure_tree(name: str, split: str) -> dict[str, Any]:
     """Choose the smoothing on the validation rows and judge once on the rows of a split."""
     data = datasets.load(name)
+    name = data.name
     train, valid, judged = data.train.long(), data.valid.long(), getattr(data, split).long()
     start = time.perf_counter()
     densities = {size: tree_density(train, size) for size in SIZES}
@@ -68,7 +69,7 @@ def measure_tree(name: str, split: str) -> dict[str, Any]:
         "rows": len(values),
         "equivalent sample size": best,
         "validation log likelihoods": {f"{size:g}": value for size, value in chosen.items()},
-        "published": PUBLISHED[name],
+        "published": PUBLISHED.get(name),
         "milliseconds for a tree and its tables": 1000 * seconds / len(SIZES),
     }
 
@@ -220,8 +221,10 @@ def main(args: argparse.Namespace) -> None:
     provenance = describe()
     if args.what == "trees":
         runs = [measure_tree(name, args.split) for name in args.sets]
-        file = RESULTS / f"structure_trees_{args.split}.json"
-        command = f"python -m benchmarks.evidence_structure trees --split {args.split}"
+        others = [run["data"] for run in runs if run["data"] not in PUBLISHED]
+        file = RESULTS / f"structure_trees_{'_'.join([*others, args.split])}.json"
+        asked = f" --sets {' '.join(args.sets)}" if others else ""
+        command = f"python -m benchmarks.evidence_structure trees --split {args.split}{asked}"
         for run in runs:
             print(
                 f"{run['data']:10}{run['log likelihood']:9.3f} +/- {run['row error']:.3f}, published {run['published']}"
@@ -248,7 +251,13 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("trees", "graphs"))
     parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows that trees are judged on")
-    parser.add_argument("--sets", nargs="+", choices=tuple(PUBLISHED), default=list(PUBLISHED))
+    parser.add_argument(
+        "--sets",
+        "--data",
+        nargs="+",
+        default=list(PUBLISHED),
+        help="names of sets of the data folder, or .npz files, for `trees`",
+    )
     parser.add_argument("--networks", nargs="+", default=["asia", "sachs"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     return parser.parse_args()

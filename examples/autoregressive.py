@@ -86,12 +86,10 @@ def activation(recipe: Recipe) -> torch.nn.Module:
 
 def load(name: str, images: bool = False, smoke: bool = False) -> datasets.BinaryDataset:
     """A set by its name, its rows as images on request."""
-    data = datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
+    data = datasets.load(name)
     splits = {split: getattr(data, split)[: 100 if smoke else None] for split in ("train", "valid", "test")}
     if images:
-        if data.shape is None:
-            raise ValueError(f"a PixelCNN needs images, and `{name}` holds none")
-        splits = {split: x.unflatten(-1, data.shape) for split, x in splits.items()}
+        splits = {split: x.unflatten(-1, data.image_shape) for split, x in splits.items()}
     return replace(data, **splits)
 
 
@@ -101,20 +99,12 @@ def build(recipe: Recipe, data: datasets.BinaryDataset, member: int) -> nn.Autor
     if recipe.order == "random":
         settings["order"] = torch.randperm(data.train[0].numel())
     elif recipe.order == "scans":
-        settings["order"] = scan(grid_of(data), member)
+        settings["order"] = scan(data.image_shape, member)
     network = FAMILIES[recipe.family](data.train, recipe, settings)
     output = dict(network.named_parameters()).get("output")
     if len(data.train) < SMALL and output is not None:
         torch.nn.init.zeros_(output)  # random weights from hundreds of columns cost nats that few rows do not win back
     return network
-
-
-def grid_of(data: datasets.BinaryDataset) -> tuple[int, int]:
-    """Rows and columns of the images of a set."""
-    if data.shape is None or len(data.shape) != 2:
-        raise ValueError(f"scans and shifts need images of rows and columns, and `{data.name}` holds none")
-    rows, columns = data.shape
-    return rows, columns
 
 
 def scan(shape: tuple[int, int], member: int) -> Tensor:
@@ -174,7 +164,7 @@ def train(
     def batches(epoch: int) -> Iterator[Tensor]:
         share = recipe.shift * max(0.0, 1 - 1.25 * epoch / recipe.epochs)
         for x in datasets.minibatches(data.train, recipe.batch_size):
-            yield datasets.shifted(x.flatten(1), grid_of(data), share).view_as(x) if share else x
+            yield datasets.shifted(x.flatten(1), data.image_shape, share).view_as(x) if share else x
 
     def evaluate() -> dict[str, float]:
         return {"valid": log_likelihoods(views(averaged, recipe)[:4], data.valid, args.device).mean().item()}

@@ -27,7 +27,7 @@ from pyro_gen.distributions import Importance, ObservedFirst
 from pyro_gen.training import fit
 
 
-def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.DeepNADE:
+def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.DeepNADE:
     """Order-agnostic training by SVI with an empty guide, on images shifted by a pixel."""
     deep = nn.DeepNADE.from_data(data.train, [args.hidden] * args.layers)
     optimizer = pyro.optim.Adam({"lr": 1e-3})
@@ -40,10 +40,16 @@ def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.DeepNAD
     svi = SVI(model, lambda x: None, optimizer, Trace_ELBO())
 
     def step(x: Tensor) -> float:
-        return svi.step(datasets.shifted(x, data.shape)) / len(data.train)
+        return svi.step(datasets.shifted(x, data.image_shape)) / len(data.train)
 
     state = {"deep": deep, "optimizer": optimizer}
-    settings = {"hidden": args.hidden, "layers": args.layers, "epochs": args.epochs, "seed": args.seed}
+    settings = {
+        "data": data.name,
+        "hidden": args.hidden,
+        "layers": args.layers,
+        "epochs": args.epochs,
+        "seed": args.seed,
+    }
     checkpoint = {"checkpoint": args.out / "deep_nade.pt", "checkpoint_every": 50, "settings": settings}
     fit(step, datasets.minibatches(data.train, 100), args.epochs, state=state, **checkpoint)
     return deep.eval()
@@ -89,10 +95,10 @@ def main(args: argparse.Namespace) -> None:
     """Train, fill in, compare and draw."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    data = datasets.alphadigits()
+    data = datasets.load(args.data)
     deep = train(data, args)
     x = data.valid[torch.randperm(len(data.valid))[: args.images]]
-    mask = cover(len(x), data.shape)
+    mask = cover(len(x), data.image_shape)
     observed = torch.where(mask, x, torch.nan)  # what is not observed is never looked at
     with torch.no_grad():
         given = deep().given(observed, mask, ObservedFirst())
@@ -103,12 +109,17 @@ def main(args: argparse.Namespace) -> None:
         print(f"log p(true hidden half | visible half): {log_prob.mean():.2f} +/- {log_prob.std() / len(x) ** 0.5:.2f}")
         weigh(deep, observed, mask, args)
     shown = slice(args.shown)
-    draw(x[shown], mask[shown], fillings[:, shown], data.shape, args.out / "autoregressive_inpainting.png")
+    draw(x[shown], mask[shown], fillings[:, shown], data.image_shape, args.out / "autoregressive_inpainting.png")
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        default="alphadigits",
+        help="alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--hidden", type=int, default=500, help="units of a hidden layer")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=600)

@@ -69,11 +69,12 @@ class Result(NamedTuple):
 
 
 def read(name: str, held_out: int) -> Data:
-    """The characters that come with the package, or MNIST whose last training images are for validation."""
-    if name == "alphadigits":
-        letters = datasets.alphadigits()
-        train, valid = Split(letters.train, letters.train_labels), Split(letters.valid, letters.valid_labels)
-        return Data("Binary AlphaDigits", train, valid, Split(letters.test, letters.test_labels), len(letters.classes))
+    """Images of known classes, or MNIST whose last training images are for validation."""
+    if name != "mnist":
+        images = datasets.load_images(name)
+        train, valid = Split(images.train, images.train_labels), Split(images.valid, images.valid_labels)
+        title = "Binary AlphaDigits" if name == "alphadigits" else images.name
+        return Data(title, train, valid, Split(images.test, images.test_labels), len(images.classes))
     gray = datasets.load_gray("mnist_gray")
     x, y = (gray.train >= 0.5).float(), gray.train_labels
     train, valid = Split(x[:50_000], y[:50_000]), Split(x[50_000:][:held_out], y[50_000:][:held_out])
@@ -208,16 +209,20 @@ def main(args: argparse.Namespace) -> None:
             results += compare(few(data.train, count, data.classes), data, seed, args)
             errors = [f"{r.classifier} {r.error:.2f}" for r in results[-3 * splits :] if r.split == "valid"]
             print(f"{count} rows a class, seed {seed}, validation errors: {', '.join(errors)}")
-        with (args.out / f"bayes_classifier_{args.data}.csv").open("w", newline="") as file:
+        with (args.out / f"bayes_classifier_{Path(args.data).stem}.csv").open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([Result._fields, *results])
         for split in ("valid", "test")[:splits]:
-            report(results, data, split, args.out / f"bayes_classifier_{args.data}_{split}.png")
+            report(results, data, split, args.out / f"bayes_classifier_{Path(args.data).stem}_{split}.png")
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=("mnist", "alphadigits"), default="mnist")
+    parser.add_argument(
+        "--data",
+        default="mnist",
+        help="mnist, alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--family", choices=tuple(FAMILIES), default="FVSBN", help="density of each class")
     parser.add_argument("--counts", type=int, nargs="+", help="training rows of each class")
     parser.add_argument("--precisions", type=float, nargs="+", default=[10.0], help="of the prior, to choose from")
@@ -234,7 +239,7 @@ def parse() -> argparse.Namespace:
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(data="alphadigits", counts=[1, 2], steps=2, epochs=1, seeds=2)
         args = parser.parse_args()
-    args.counts = args.counts or ([1, 3, 10, 29] if args.data == "alphadigits" else [3, 10, 30, 100, 300, 1000])
+    args.counts = args.counts or ([1, 3, 10, 29] if args.data != "mnist" else [3, 10, 30, 100, 300, 1000])
     return args
 
 

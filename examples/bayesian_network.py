@@ -328,7 +328,12 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="alarm", help="asia, a BIF file, or the name of one in the data folder")
+    parser.add_argument(
+        "--network",
+        "--data",
+        default="alarm",
+        help="asia, a BIF file, or the name of one in the data folder",
+    )
     parser.add_argument("--evidence", nargs="*", default=[], help="node=state ...")
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 300, 1000, 3000])
     parser.add_argument("--missing", type=float, default=0.5, help="share of the cells that are hidden")

@@ -25,7 +25,8 @@ from pyro_gen.training import fit
 
 def read(args: argparse.Namespace) -> tuple[str, list[str]]:
     """The alphabet, and the distinct lines of the text in an order of no meaning."""
-    lines = {line.strip() for text in topics.values() for line in text.splitlines()}
+    texts = topics.values() if args.data == "topics" else [Path(args.data).read_text(encoding="utf-8")]
+    lines = {line.strip() for text in texts for line in text.splitlines()}
     kept = sorted(line for line in lines if line and line.isascii() and line.isprintable())
     shuffled = torch.randperm(len(kept), generator=torch.Generator().manual_seed(0)).tolist()
     return "".join(sorted(set("".join(kept)))), [kept[i] for i in shuffled[: args.lines]]
@@ -133,6 +134,7 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="topics", help="topics, Python's own help, or a text file (UTF-8)")
     parser.add_argument("--lines", type=int, default=None, help="how many; all by default")
     parser.add_argument("--length", type=int, default=80, help="places of a row; longer lines are the tail")
     parser.add_argument("--cell", choices=["gru", "lstm"], default="gru")

@@ -47,11 +47,6 @@ class Result(NamedTuple):
     seconds: float
 
 
-def read(name: str) -> datasets.BinaryDataset:
-    """A set by name; the characters come with the package."""
-    return datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
-
-
 def density(graph: nx.DiGraph, x: Tensor, size: float) -> BayesianNetwork:
     """A Bayesian network of the graph, its tables from the rows and so many rows of a uniform law."""
     return BayesianNetwork(graph, conditional_tables(graph, x, equivalent_sample_size=size, states=2))
@@ -123,21 +118,28 @@ def main(args: argparse.Namespace) -> None:
     print(f"mean log likelihood of the {split} rows in nats, +/- standard error")
     print(f"{'data':20}{'variables':>9}{'independent':>13}{'tree':>10}            smoothing  a tree takes")
     for name in args.sets:
-        r = compare(read(name), split)
+        r = compare(datasets.load(name), split)
         results.append(r)
         figures = f"{r.variables:9}{r.independent:13.3f}{r.tree:10.3f} +/- {r.error:.3f}"
         print(f"{r.data:20}{figures}{r.size:9g}{1000 * r.seconds:10.0f} ms")
     with (args.out / f"chow_liu_{split}.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([Result._fields, *results])
-    draw(read(args.draw), args.out / f"chow_liu_{args.draw}.png")
+    shown = datasets.load(args.draw)
+    draw(shown, args.out / f"chow_liu_{shown.name}.png")
     print(f"written to {args.out}")
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", default=["nltcs", "plants", "dna", "mushrooms", "adult"])
-    parser.add_argument("--draw", default="alphadigits", help="the set whose tree is drawn")
+    parser.add_argument(
+        "--sets",
+        "--data",
+        nargs="+",
+        default=["nltcs", "plants", "dna", "mushrooms", "adult"],
+        help="names of sets of the data folder, or .npz files",
+    )
+    parser.add_argument("--draw", default="alphadigits", help="the set, or the .npz file, whose tree is drawn")
     parser.add_argument("--test", action="store_true", help="judge on the test rows")
     parser.add_argument("--seed", type=int, default=0, help="of the draws in the picture")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of table and picture")

@@ -46,14 +46,12 @@ class Labelled(NamedTuple):
 
 
 def read(name: str) -> Labelled:
-    """MNIST thresholded at one half, or the characters that come with the package."""
-    if name == "alphadigits":
-        letters = datasets.alphadigits()
-        parts = (
-            Split(getattr(letters, part), getattr(letters, f"{part}_labels")) for part in ("train", "valid", "test")
-        )
+    """MNIST thresholded at one half, or images of known classes."""
+    if name != "mnist":
+        images = datasets.load_images(name)
+        parts = (Split(getattr(images, part), getattr(images, f"{part}_labels")) for part in ("train", "valid", "test"))
         train, valid, test = parts
-        return Labelled(train, valid, test, letters.shape, len(letters.classes))
+        return Labelled(train, valid, test, images.shape, len(images.classes))
     gray = datasets.load_gray("mnist_gray")
     rows, columns = gray.shape
     v, y = (gray.train >= 0.5).float(), gray.train_labels
@@ -90,8 +88,8 @@ def train(data: Labelled, args: argparse.Namespace) -> nn.ClassRBM:
         state={"rbm": rbm},
         evaluate=lambda: {"valid error": 100 * (1 - accuracy(rbm, data.valid))},
         scheduler=optimizer,
-        metrics=args.out / f"class_rbm_{args.data}.csv",
-        checkpoint=args.out / f"class_rbm_{args.data}.pt",
+        metrics=args.out / f"class_rbm_{Path(args.data).stem}.csv",
+        checkpoint=args.out / f"class_rbm_{Path(args.data).stem}.pt",
         settings={name: value for name, value in vars(args).items() if name not in ("out", "test", "smoke")},
     )
     return rbm.eval()
@@ -123,13 +121,17 @@ def main(args: argparse.Namespace) -> None:
     report("validation", rbm, data.valid)
     if args.test:
         report("test", rbm, data.test)
-    plotting.save(plotting.filters(rbm.weight.detach(), data.shape), args.out / f"class_rbm_{args.data}.png")
+    plotting.save(plotting.filters(rbm.weight.detach(), data.shape), args.out / f"class_rbm_{Path(args.data).stem}.png")
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=("mnist", "alphadigits"), default="mnist")
+    parser.add_argument(
+        "--data",
+        default="mnist",
+        help="mnist, alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--hidden", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--rate", type=float, default=0.004, help="Adam's, falling linearly to 0")

@@ -27,8 +27,9 @@ from pyro_gen.models import DeepBoltzmannMachine
 from pyro_gen.training import fit, running_average, use_average
 
 
-def first_layer(x: Tensor, args: argparse.Namespace) -> nn.RBM:
+def first_layer(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
     """The RBM of `--first`, or one trained here by persistent chains with a falling rate."""
+    x = data.train
     rbm = nn.RBM.from_data(x, args.hidden[0], negative_phase=PersistentChains(100, 5), centring=True)
     if args.first:
         states = torch.load(args.first, weights_only=True)["state"]["average"]
@@ -44,11 +45,12 @@ def first_layer(x: Tensor, args: argparse.Namespace) -> nn.RBM:
 
     batches = datasets.minibatches(x, 100)
     state, file = {"rbm": rbm, "optimizer": optimizer}, args.out / "first.pt"
-    fit(step, batches, args.first_epochs, state=state, scheduler=scheduler, checkpoint=file, progress=not args.smoke)
+    kept = {"checkpoint": file, "settings": {"data": data.name, "hidden": args.hidden[0]}}
+    fit(step, batches, args.first_epochs, state=state, scheduler=scheduler, progress=not args.smoke, **kept)
     return rbm
 
 
-def train(machine: DeepBoltzmannMachine, x: Tensor, args: argparse.Namespace) -> None:
+def train(machine: DeepBoltzmannMachine, data: datasets.BinaryDataset, args: argparse.Namespace) -> None:
     """All layers together: by SVI, or by the same step without a tape, which is quicker."""
     optimizer = torch.optim.SGD(machine.parameters(), lr=args.rate)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.3, total_iters=args.epochs)
@@ -60,9 +62,15 @@ def train(machine: DeepBoltzmannMachine, x: Tensor, args: argparse.Namespace) ->
         average.update_parameters(machine)
         return 0.0
 
-    batches = datasets.minibatches(x, 100)
+    batches = datasets.minibatches(data.train, 100)
     state, file = {"machine": machine, "optimizer": optimizer, "average": average}, args.out / "machine.pt"
-    settings = {"epochs": args.epochs, "rate": args.rate, "hidden": args.hidden, "chains": args.num_chains}
+    settings = {
+        "data": data.name,
+        "epochs": args.epochs,
+        "rate": args.rate,
+        "hidden": args.hidden,
+        "chains": args.num_chains,
+    }
     fit(
         step,
         batches,
@@ -100,9 +108,9 @@ def main(args: argparse.Namespace) -> None:
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     name = args.data or ("alphadigits" if args.smoke else "binarized_mnist")
-    data = datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
+    data = datasets.load(name)
     x, rows = data.train, getattr(data, args.split)
-    first = first_layer(x, args)
+    first = first_layer(data, args)
     phase, evaluation = PersistentChains(args.num_chains, 5), AIS(args.annealed_chains, args.betas)
     settings: dict[str, Any] = {
         "negative_phase": phase,
@@ -112,10 +120,10 @@ def main(args: argparse.Namespace) -> None:
     }
     machine = DeepBoltzmannMachine.from_rbm(first, args.hidden[1:], x, **settings)
     is_svi(machine, x[:100])
-    train(machine, x, args)
+    train(machine, data, args)
     print(f"{args.split} rows: log p(v) {judge(machine, args, x, rows)}")
     samples = machine.sample(36, num_steps=args.burn_in)
-    images = samples.unflatten(-1, data.shape or (28, 28))
+    images = samples.unflatten(-1, data.shape or (1, x.shape[1]))
     plotting.save(plotting.sample_grid(images), args.out / "samples.png")
 
 

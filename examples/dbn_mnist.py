@@ -53,6 +53,7 @@ class Recipe:
     annealed_chains: int = 200
     burn_in: int = 2000
     rows: int = 50_000
+    data: str = "binarized_mnist"
 
 
 SMOKE = Recipe(
@@ -66,7 +67,7 @@ SMOKE = Recipe(
 )
 
 
-def train(rbm: nn.RBM, rates: Tensor, layer: Layer, batch_size: int, file: Path, progress: bool) -> nn.RBM:
+def train(rbm: nn.RBM, rates: Tensor, layer: Layer, recipe: Recipe, file: Path, progress: bool) -> nn.RBM:
     """Persistent chains against rows drawn from `rates`; returns an RBM with averaged weights and the last chains."""
     optimizer = torch.optim.SGD(rbm.parameters(), lr=layer.rate)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.2, total_iters=layer.epochs)
@@ -82,13 +83,13 @@ def train(rbm: nn.RBM, rates: Tensor, layer: Layer, batch_size: int, file: Path,
 
     fit(
         step,
-        datasets.minibatches(rates, batch_size),
+        datasets.minibatches(rates, recipe.batch_size),
         layer.epochs,
         state={"rbm": rbm, "optimizer": optimizer, "average": average},
         scheduler=scheduler,
         checkpoint=file,
         checkpoint_every=10,
-        settings=vars(layer) | {"rows": len(rates)},
+        settings=vars(layer) | {"data": recipe.data, "rows": len(rates)},
         progress=progress,
     )
     use_average(rbm, average)  # the noise of a rate that stays up costs several nats, its average nothing
@@ -101,12 +102,12 @@ def stack(recipe: Recipe, x: Tensor, out: Path, progress: bool) -> DeepBeliefNet
     evaluation = AIS(recipe.annealed_chains, recipe.betas)
     phase = PersistentChains(low.num_chains, low.num_steps)
     first = nn.RBM.from_data(x, low.hidden, negative_phase=phase, centring=True)
-    train(first, x, low, recipe.batch_size, out / "first.pt", progress)
+    train(first, x, low, recipe, out / "first.pt", progress)
     phase = PersistentChains(high.num_chains, high.num_steps)
     second = DeepBeliefNetwork.mirrored(
         first, high.hidden, x, negative_phase=phase, evaluation=evaluation, centring=True
     )
-    train(second, first.transform(x).detach(), high, recipe.batch_size, out / "second.pt", progress)
+    train(second, first.transform(x).detach(), high, recipe, out / "second.pt", progress)
     return DeepBeliefNetwork.from_rbms([first, second], size=len(x))
 
 
@@ -117,7 +118,16 @@ def tune(network: DeepBeliefNetwork, recipe: Recipe, x: Tensor, epochs: int, out
     svi = SVI(network.model, network.guide, optimizer, WakeSleep(5))
     batches = datasets.minibatches(x, recipe.batch_size)
     state = {"network": network, "optimizer": optimizer}
-    fit(svi.step, batches, epochs, state=state, scheduler=optimizer, checkpoint=out / "tuned.pt", progress=progress)
+    fit(
+        svi.step,
+        batches,
+        epochs,
+        state=state,
+        scheduler=optimizer,
+        checkpoint=out / "tuned.pt",
+        settings={"data": recipe.data, "epochs": epochs},
+        progress=progress,
+    )
 
 
 def judge(network: DeepBeliefNetwork, recipe: Recipe, x: Tensor, rows: Tensor) -> LowerBound:
@@ -137,9 +147,8 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     recipe = SMOKE if args.smoke else Recipe()
     first, second = _chosen(args, "first", recipe.first), _chosen(args, "second", recipe.second)
-    recipe = replace(recipe, first=first, second=second)
-    name = args.data or ("alphadigits" if args.smoke else "binarized_mnist")
-    data = datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
+    data = datasets.load(args.data or ("alphadigits" if args.smoke else "binarized_mnist"))
+    recipe = replace(recipe, first=first, second=second, data=data.name)
     x = (torch.cat([data.train, data.valid]) if args.all else data.train)[: 60_000 if args.all else recipe.rows]
     network = stack(recipe, x, args.out, not args.smoke)
     rows = getattr(data, args.split)
@@ -148,7 +157,7 @@ def main(args: argparse.Namespace) -> None:
         tune(network, recipe, x, args.awake, args.out, not args.smoke)
         print(f"fine-tuned by wake-sleep, {args.split} rows: log p(v) {judge(network, recipe, x, rows)}")
     samples = network.sample(36, num_steps=recipe.burn_in)
-    images = samples.unflatten(-1, data.shape or (28, 28))
+    images = samples.unflatten(-1, data.shape or (1, x.shape[1]))
     plotting.save(plotting.sample_grid(images), args.out / "samples.png")
 
 

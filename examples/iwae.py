@@ -121,7 +121,7 @@ def main(args: argparse.Namespace) -> None:
     """Train by every loss, print the table, draw."""
     pyro.enable_validation(False)  # the rows are checked once
     args.out.mkdir(parents=True, exist_ok=True)
-    data = datasets.alphadigits() if args.data == "alphadigits" else datasets.load(args.data)
+    data = datasets.load(args.data)
     rows, curves = [], {}
     print(f"{'loss':10}{'seed':>5}{'log likelihood':>16}{'rows':>8}{'draws':>8}{'ELBO':>10}{'active':>8}")
     for seed in args.seeds:

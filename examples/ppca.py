@@ -78,13 +78,11 @@ class Result(NamedTuple):
 
 
 def read(args: argparse.Namespace) -> Data:
-    """Binarized MNIST as it is always split, or the letters that come with the package."""
-    data = datasets.alphadigits() if args.smoke else datasets.load("binarized_mnist")
-    y, labels, shape = data.train_labels, getattr(data, f"{args.split}_labels"), data.shape
-    if y is None or labels is None or shape is None:
-        raise SystemExit(f"{data.name} must have labels and the shape of an image")
-    rows = getattr(data, args.split)
-    return Data(data.train[: args.rows], y[: args.rows], rows[: args.judged], labels[: args.judged], shape)
+    """Binarized MNIST as it is always split, or other images of known classes."""
+    data = datasets.load_images(args.data)
+    rows, labels = getattr(data, args.split), getattr(data, f"{args.split}_labels")
+    x, y = data.train[: args.rows], data.train_labels[: args.rows]
+    return Data(x, y, rows[: args.judged], labels[: args.judged], data.shape)
 
 
 # ---- learning
@@ -119,7 +117,7 @@ def learn(name: str, data: Data, latent: int, args: argparse.Namespace) -> Model
         scheduler=optimizer,
         checkpoint=args.out / f"{name}-{latent}.pt",
         checkpoint_every=args.epochs,
-        settings={"rows": len(data.x), "hidden": args.hidden, "rate": args.rate, "seed": args.seed},
+        settings={"data": args.data, "rows": len(data.x), "hidden": args.hidden, "rate": args.rate, "seed": args.seed},
         progress=False,
     )
     return network.eval()
@@ -326,6 +324,11 @@ def main(args: argparse.Namespace) -> None:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        default="binarized_mnist",
+        help="alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--latents", type=int, nargs="+", default=[2, 5, 10, 20, 50], help="numbers of latent numbers")
     parser.add_argument("--more", type=int, nargs="*", default=[100, 200, 400, 600], help="of PPCA alone")
     parser.add_argument("--latent", type=int, default=20, help="the one of the pictures")
@@ -345,7 +348,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(
-            latents=[2, 3], more=[5], latent=3, epochs=2, hidden=16, draws=10, rows=100, labelled=100, judged=100
+            data="alphadigits",
+            latents=[2, 3],
+            more=[5],
+            latent=3,
+            epochs=2,
+            hidden=16,
+            draws=10,
+            rows=100,
+            labelled=100,
+            judged=100,
         )
         args = parser.parse_args(arguments)
     if args.split == "test":

@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
     """Train, classify, draw the filters."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    data = datasets.alphadigits()
+    data = datasets.load_images(args.data)
     rbm = train(data, args)
     splits = {split: getattr(data, split) for split in ("train", "valid", "test")}
     hidden = {split: rbm.transform(x).detach() for split, x in splits.items()}
@@ -77,6 +77,11 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        default="alphadigits",
+        help="alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--hidden", type=int, default=400, help="number of hidden units")
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)

@@ -20,7 +20,7 @@ from pyro_gen.infer import AIS, LogLikelihood, PersistentChains, contrastive_gra
 from pyro_gen.training import fit
 
 
-def train(data: datasets.LabelledImages, hidden: int, args: argparse.Namespace) -> LogLikelihood:
+def train(data: datasets.BinaryDataset, hidden: int, args: argparse.Namespace) -> LogLikelihood:
     """Log likelihood of the validation rows after training with ``hidden`` units."""
     pyro.set_rng_seed(args.seed)
     phase, evaluation = PersistentChains(num_steps=5, num_chains=100), AIS(200, args.betas)
@@ -29,7 +29,7 @@ def train(data: datasets.LabelledImages, hidden: int, args: argparse.Namespace) 
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(x: Tensor) -> Tensor:
-        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.shape), return_contrast=True)
+        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.image_shape), return_contrast=True)
         rbm.weight.grad += args.sparsity * rbm.weight.detach().sign()
         optimizer.step()
         return contrast
@@ -42,7 +42,7 @@ def train(data: datasets.LabelledImages, hidden: int, args: argparse.Namespace) 
 def main(args: argparse.Namespace) -> None:
     """Sweep, print and plot."""
     args.out.mkdir(parents=True, exist_ok=True)
-    data = datasets.alphadigits()
+    data = datasets.load(args.data)
     results = []
     for hidden in args.hidden:
         result = train(data, hidden, args)
@@ -61,6 +61,11 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        default="alphadigits",
+        help="alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--hidden", default="25,50,100,200,400", help="numbers of hidden units, with commas")
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--sparsity", type=float, default=0.002, help="L1 penalty on the weights")

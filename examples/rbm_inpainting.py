@@ -25,7 +25,7 @@ from pyro_gen.training import fit
 HALVES = ("left", "right", "top", "bottom")
 
 
-def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.RBM:
+def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
     """Persistent chains, a Laplace prior on the weights and shifted images, by a gradient step of our own."""
     phase = PersistentChains(num_chains=100, num_steps=5)
     rbm = nn.RBM.from_data(data.train, args.hidden, negative_phase=phase, num_steps=args.sweeps)
@@ -33,14 +33,20 @@ def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.RBM:
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(x: Tensor) -> Tensor:
-        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.shape), return_contrast=True)
+        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.image_shape), return_contrast=True)
         if rbm.weight.grad is not None:
             rbm.weight.grad += args.sparsity * rbm.weight.detach().sign()
         optimizer.step()
         return contrast
 
     state = {"rbm": rbm, "optimizer": optimizer}
-    settings = {"hidden": args.hidden, "epochs": args.epochs, "sparsity": args.sparsity, "seed": args.seed}
+    settings = {
+        "data": data.name,
+        "hidden": args.hidden,
+        "epochs": args.epochs,
+        "sparsity": args.sparsity,
+        "seed": args.seed,
+    }
     checkpoint = {"checkpoint": args.out / "inpainting.pt", "checkpoint_every": 50, "settings": settings}
     fit(step, datasets.minibatches(data.train, 100), args.epochs, state=state, scheduler=scheduler, **checkpoint)
     return rbm.eval()
@@ -82,10 +88,10 @@ def main(args: argparse.Namespace) -> None:
     """Train, fill in, compare and draw."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    data = datasets.alphadigits()
+    data = datasets.load(args.data)
     rbm = train(data, args)
     x = data.valid[: args.images]
-    mask = cover(len(x), data.shape)
+    mask = cover(len(x), data.image_shape)
     with torch.no_grad():
         distribution = rbm()
     hidden_away = torch.where(mask, x, torch.nan)  # what is not observed is never looked at
@@ -97,12 +103,17 @@ def main(args: argparse.Namespace) -> None:
     for name, guess in guesses.items():
         share, error = score(guess, x, mask)
         print(f"{name}: {share:.1f} +/- {error:.1f} % of the hidden pixels right")
-    draw(distribution, x, mask, args, data.shape, args.out / "inpainting.png")
+    draw(distribution, x, mask, args, data.image_shape, args.out / "inpainting.png")
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        default="alphadigits",
+        help="alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--hidden", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=600)
     parser.add_argument("--sparsity", type=float, default=0.001, help="L1 penalty on the weights, an image")

@@ -14,6 +14,7 @@ chosen on the validation users. `--test` ranks for the test users with what was 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -66,7 +67,7 @@ def train(x: Tensor, args: argparse.Namespace) -> RBM:
         return contrast
 
     state = {"rbm": rbm, "optimizer": optimizer}
-    names = ("hidden", "epochs", "steps", "rate", "decay", "seed", "smoke")
+    names = ("data", "hidden", "epochs", "steps", "rate", "decay", "seed", "smoke")
     kept = {"checkpoint": args.out / "recommendation.pt", "settings": {name: getattr(args, name) for name in names}}
     fit(step, datasets.minibatches(x, 100), args.epochs, state=state, scheduler=scheduler, **kept)
     with torch.no_grad():
@@ -122,7 +123,7 @@ def main(args: argparse.Namespace) -> None:
     """Train, choose on the validation users, and rank for the validation or the test users."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    data = example_data() if args.smoke else datasets.load("bnetflix")
+    data = example_data() if args.data is None else datasets.load(args.data)
     rbm = train(data.train, args)
     valid = hide(data.valid, args.seed)
     judged, name = (hide(data.test, args.seed), "test") if args.test else (valid, "validation")
@@ -136,9 +137,9 @@ def main(args: argparse.Namespace) -> None:
         gain = found["RBM, each film given all others"] - hit
         paired = f"RBM better by {100 * gain.mean():.1f} +/- {100 * error(gain):.1f}" if gain.any() else ""
         print(f"{family + ' ' + best[family][0]:45} {100 * hit.mean():.1f} +/- {100 * error(hit):.1f} %  {paired}")
-    figure = plotting.filters(
-        rbm.weight, (10, data.train.shape[1] // 10), title="films as tiles: weights of hidden units"
-    )
+    films = data.train.shape[1]
+    tiles = math.gcd(10, films)
+    figure = plotting.filters(rbm.weight, (tiles, films // tiles), title="films as tiles: weights of hidden units")
     plotting.save(figure, args.out / "recommendation.png")
 
 
@@ -157,6 +158,7 @@ def example_data() -> datasets.BinaryDataset:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="bnetflix", help="a set of the data folder, or an .npz file: users by films")
     parser.add_argument("--hidden", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--steps", type=int, default=5, help="Gibbs sweeps of the chains an update")
@@ -168,7 +170,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands
-        parser.set_defaults(hidden=10, epochs=2)
+        parser.set_defaults(data=None, hidden=10, epochs=2)
         args = parser.parse_args()
     return args
 

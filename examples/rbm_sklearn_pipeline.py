@@ -14,7 +14,7 @@ import argparse
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -23,10 +23,30 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import Pipeline
 
-from pyro_gen import interop, plotting
+from pyro_gen import datasets, interop, plotting
 from pyro_gen.estimators import RBM
 
-SHAPE = (8, 8)
+
+class Images(NamedTuple):
+    """Images to learn from and images held out, as rows of values from 0 to 1, and their labels."""
+
+    x: np.ndarray
+    x_test: np.ndarray
+    y: np.ndarray
+    y_test: np.ndarray
+    shape: tuple[int, int]
+
+
+def read(name: str, seed: int) -> Images:
+    """scikit-learn's digits, or binary images of known classes with their own test images."""
+    if name == "digits":
+        images, labels = load_digits(return_X_y=True)
+        x, x_test, y, y_test = train_test_split(images / 16, labels, test_size=0.3, random_state=seed, stratify=labels)
+        return Images(x, x_test, y, y_test, (8, 8))
+    data = datasets.load_images(name)
+    parts = (data.train, data.test, data.train_labels, data.test_labels)
+    x, x_test, y, y_test = (part.numpy() for part in parts)
+    return Images(x, x_test, y, y_test, data.shape)
 
 
 def search(rbm: Any, grid: dict[str, list[Any]], x: np.ndarray, y: np.ndarray, args: argparse.Namespace) -> Any:
@@ -48,8 +68,7 @@ def report(name: str, found: Any, x: np.ndarray, y: np.ndarray, seconds: float) 
 def main(args: argparse.Namespace) -> None:
     """Search with both estimators, judge, draw the filters, hand the weights on."""
     args.out.mkdir(parents=True, exist_ok=True)
-    images, labels = load_digits(return_X_y=True)
-    x, x_test, y, y_test = train_test_split(images / 16, labels, test_size=0.3, random_state=args.seed, stratify=labels)
+    x, x_test, y, y_test, shape = read(args.data, args.seed)
     common = {"n_iter": args.iterations, "random_state": args.seed}
     rivals: dict[str, tuple[Any, dict[str, list[Any]]]] = {
         "BernoulliRBM": (BernoulliRBM(**common), {"n_components": args.hidden, "learning_rate": args.rates}),
@@ -65,7 +84,7 @@ def main(args: argparse.Namespace) -> None:
 
     best = found.best_estimator_["rbm"]
     print(f"mean pseudo-log-likelihood of the images held out: {best.score(x_test):.2f} nats")
-    plotting.save(plotting.filters(best.rbm_.weight.detach(), SHAPE), args.out / "digits_filters.png")
+    plotting.save(plotting.filters(best.rbm_.weight.detach(), shape), args.out / "digits_filters.png")
     interop.save_safetensors(best.rbm_, args.out / "digits.safetensors")
     theirs = interop.to_sklearn(interop.load_safetensors(args.out / "digits.safetensors"))
     binary = (x_test > 0.5).astype(float)
@@ -76,6 +95,11 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        default="digits",
+        help="digits, alphadigits, a set of the data folder, or an .npz file",
+    )
     parser.add_argument("--hidden", type=int, nargs="+", default=[64, 256], help="numbers of hidden units to try")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.2], help="learning rates to try")
     parser.add_argument("--strengths", type=float, nargs="+", default=[1.0, 10.0, 100.0], help="C to try")

@@ -35,11 +35,11 @@ UNITS: dict[str, tuple[Units, float]] = {  # and a learning rate: precise units 
 
 def levels(name: str) -> tuple[Tensor, Tensor, tuple[int, int]]:
     """Training and held-out pixels with levels 0 to 4, and the shape of an image."""
-    if name == "usps":
-        images = datasets.load_gray("usps").train
-        counts = (images.reshape(len(images), -1) * (LEVELS - 1)).round()
-        return counts[:6291], counts[6291:], (16, 16)
-    data = datasets.alphadigits()
+    if name != "alphadigits":
+        gray = datasets.load_gray(name)
+        counts, cut = (gray.train * (LEVELS - 1)).round(), len(gray.train) - min(1000, len(gray.train) // 5)
+        return counts[:cut], counts[cut:], (gray.shape[0], gray.shape[1])
+    data = datasets.load(name)
     blocks = [x.view(-1, 10, 2, 8, 2).sum((2, 4)).flatten(1) for x in (data.train, data.valid)]
     return blocks[0], blocks[1], (10, 8)
 
@@ -119,7 +119,11 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=("alphadigits", "usps"), default="alphadigits")
+    parser.add_argument(
+        "--data",
+        default="alphadigits",
+        help="alphadigits, usps, or another set of grey images: of the data folder, or an .npz file",
+    )
     parser.add_argument("--units", nargs="+", choices=tuple(UNITS), default=list(UNITS))
     parser.add_argument("--hidden", type=int, default=16, help="at most 25, for the exact log Z")
     parser.add_argument("--epochs", type=int, default=100)

@@ -140,7 +140,7 @@ def train(recipe: Recipe, data: datasets.BinaryDataset, args: argparse.Namespace
         metrics=args.out / "vae.csv",
         checkpoint=args.out / "vae.pt",
         checkpoint_every=recipe.every,
-        settings=vars(recipe) | {"seed": args.seed},
+        settings=vars(recipe) | {"data": data.name, "seed": args.seed},
         progress=not args.smoke,
     )
     use_average(vae, average)
@@ -177,7 +177,7 @@ def main(args: argparse.Namespace) -> None:
     recipe = SMOKE if args.smoke else Recipe()
     recipe = replace(recipe, **{name: getattr(args, name) for name in OWN if getattr(args, name) is not None})
     name = args.data or ("alphadigits" if args.smoke else "binarized_mnist")
-    data = datasets.alphadigits() if name == "alphadigits" else datasets.load(name)
+    data = datasets.load(name)
     if args.batch_size is None:
         recipe = replace(recipe, batch_size=small_batch(len(data.train), recipe.batch_size))
     vae, history = train(recipe, data, args)

@@ -40,6 +40,27 @@ class Archive:
             raise self.error(f"`{key}` must be one positive number, got {array.dtype} of shape {array.shape}: {array}")
         return array.item()
 
+    def bits(self, key: str, width: int) -> Tensor:
+        """Return packed rows of so many bits as uint8, shape (n, width)."""
+        packed, count = self[key], f"n_{key}"
+        rows = int(self.number(count)) if count in self.arrays else len(np.atleast_1d(packed))
+        expected = (rows, -(-width // 8))
+        if packed.dtype != np.uint8 or packed.shape != expected or not rows:
+            raise self.error(
+                f"`{key}` must be rows of bits, uint8 of shape {expected}, got {packed.dtype} of shape {packed.shape}"
+            )
+        return torch.from_numpy(np.unpackbits(packed, axis=1, count=width))
+
+    def inks(self, key: str, shape: tuple[int, ...], scale: float) -> Tensor:
+        """Return grey images as rows of values from 0 to 1."""
+        images = self[key]
+        if images.ndim != 3 or images.dtype.kind != "u" or images.shape[1:] != shape or not images.size:
+            got = f"{images.dtype} of shape {images.shape}"
+            raise self.error(f"`{key}` must be unsigned, (n, rows, columns), sized alike in both splits, got {got}")
+        if images.max() > scale:
+            raise self.error(f"`{key}` must be at most {scale:g}, the value of full ink, got {images.max()}")
+        return torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / np.float32(scale))
+
     def integers(self, key: str, length: int) -> Tensor:
         """Return a list of non-negative integers as int64."""
         array = self[key]

@@ -15,7 +15,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +32,7 @@ __all__ = [
     "data_folder",
     "load",
     "load_gray",
+    "load_images",
     "minibatches",
     "shifted",
     "warped",
@@ -74,6 +74,14 @@ class BinaryDataset:
     test_index: Tensor | None = None
     shape: tuple[int, ...] | None = None
     classes: tuple[str, ...] | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Rows and columns of the images; a ValueError where the rows are no images."""
+        if self.shape is None or len(self.shape) != 2:
+            reason = f"its `shape` must be two numbers, got {self.shape}"
+            raise ValueError(f"pictures need images of rows and columns, and `{self.name}` holds none: {reason}")
+        return self.shape[0], self.shape[1]
 
 
 @dataclass(frozen=True)
@@ -161,17 +169,17 @@ def alphadigits(characters: Sequence[str] | None = None, *, dtype: torch.dtype =
     """
     source = resources.files("pyro_gen") / "data" / "alphadigits.npz"
     with resources.as_file(source) as path:
-        data = LabelledImages(**vars(load(path, dtype=dtype)))
-    return data if characters is None else _select(data, characters)
+        data = load_images(path, dtype=dtype)
+    return data if characters is None else _select(data, characters, "characters")
 
 
-def _select(data: LabelledImages, characters: Sequence[str]) -> LabelledImages:
+def _select(data: LabelledImages, characters: Sequence[str], argument: str) -> LabelledImages:
     """Keep the rows of some classes and number these classes anew."""
     known = data.classes
     if unknown := [name for name in characters if name not in known]:
-        raise ValueError(f"`characters` must be among {' '.join(known)}, got unknown {', '.join(map(repr, unknown))}")
+        raise ValueError(f"`{argument}` must be among {' '.join(known)}, got unknown {', '.join(map(repr, unknown))}")
     if not characters or len(set(characters)) < len(characters):
-        raise ValueError(f"`characters` must name one or more characters, each once, got {list(characters)!r}")
+        raise ValueError(f"`{argument}` must name one or more {argument}, each once, got {list(characters)!r}")
     chosen = torch.tensor([known.index(name) for name in characters])
     fields: dict[str, Any] = {"classes": tuple(characters)}
     for split in SPLITS:
@@ -265,7 +273,7 @@ def load(
 
     Args:
         name: a name such as ``"nltcs"``, looked up in `data_folder(root)`; or a path: a `Path`, or a string that ends
-            in ``.npz``.
+            in ``.npz``; or ``"alphadigits"`` without `root`, which comes with the package.
         root: the folder of the sets, if it is not the default of `data_folder`.
         dtype: floating dtype of the rows.
 
@@ -279,6 +287,7 @@ def load(
 
     Example:
         >>> file = getfixture("tmp_path") / "coins.npz"
+        >>> import numpy as np
         >>> rows = np.eye(3, dtype=np.uint8)
         >>> np.savez(file, D=3, **{split: np.packbits(rows, axis=1) for split in ("train", "valid", "test")})
         >>> load("coins", root=file.parent).train
@@ -286,7 +295,49 @@ def load(
                 [0., 1., 0.],
                 [0., 0., 1.]])
     """
+    if name == "alphadigits" and root is None:
+        return alphadigits(dtype=dtype)
     return _binary(read_archive(_find(name, root)), dtype)
+
+
+def load_images(
+    name: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> LabelledImages:
+    """Read binary images of known classes from a file as `load` reads, which must hold `shape` and `y_<split>`.
+
+    Args:
+        name: a name or a path, as for `load`.
+        root: the folder of the sets, if it is not the default of `data_folder`.
+        classes: names of the classes to keep, all by default; `classes` and the labels then follow this order.
+        dtype: floating dtype of the images.
+
+    Returns:
+        The set. Where the file does not hold them, classes are named by their labels, and places count all rows.
+
+    Raises:
+        FileNotFoundError: if there is no such file; the message says where it was looked for.
+        ValueError: if the file cannot be read or lacks something; the message says what.
+
+    Example:
+        >>> load_images("alphadigits", classes=["A", "B"]).train.shape
+        torch.Size([58, 320])
+    """
+    data = load(name, root, dtype=dtype)
+    fields = vars(data) | {"shape": data.image_shape}
+    labels = {split: fields[f"{split}_labels"] for split in SPLITS}
+    if lacking := [f"`y_{split}`" for split in SPLITS if labels[split] is None]:
+        raise ValueError(f"{data.name} must hold the labels of its images, lacks {', '.join(lacking)}")
+    counts = [len(labels[split]) for split in SPLITS]
+    places = torch.arange(sum(counts)).split(counts)
+    for split, place in zip(SPLITS, places, strict=True):
+        fields[f"{split}_index"] = place if fields[f"{split}_index"] is None else fields[f"{split}_index"]
+    fields["classes"] = data.classes or tuple(map(str, range(1 + int(max(y.max() for y in labels.values())))))
+    images = LabelledImages(**fields)
+    return images if classes is None else _select(images, classes, "classes")
 
 
 def load_gray(
@@ -315,6 +366,7 @@ def load_gray(
 
     Example:
         >>> file = getfixture("tmp_path") / "dots.npz"
+        >>> import numpy as np
         >>> images, labels = np.full((2, 4, 4), 51, np.uint8), np.arange(2)
         >>> np.savez(file, x_train=images, y_train=labels, x_test=images, y_test=labels)
         >>> data = load_gray(file)
@@ -344,24 +396,12 @@ def _binary(archive: Archive, dtype: torch.dtype) -> BinaryDataset:
     width = int(archive.number("D"))
     fields: dict[str, Any] = {}
     for split in SPLITS:
-        rows = _unpack(archive, split, width)
+        rows = archive.bits(split, width)
         fields[split] = rows.to(dtype)
         for key, name in (("y", "labels"), ("index", "index")):
             if f"{key}_{split}" in archive.arrays:
                 fields[f"{split}_{name}"] = archive.integers(f"{key}_{split}", len(rows))
     return BinaryDataset(archive.path.stem, **fields, shape=_shape(archive, width), classes=_classes(archive, fields))
-
-
-def _unpack(archive: Archive, split: str, width: int) -> Tensor:
-    """Return the rows of a split as uint8, shape (n, width)."""
-    packed, count = archive[split], f"n_{split}"
-    rows = int(archive.number(count)) if count in archive.arrays else len(np.atleast_1d(packed))
-    expected = (rows, -(-width // 8))
-    if packed.dtype != np.uint8 or packed.shape != expected or not rows:
-        raise archive.error(
-            f"`{split}` must be rows of bits, uint8 of shape {expected}, got {packed.dtype} of shape {packed.shape}"
-        )
-    return torch.from_numpy(np.unpackbits(packed, axis=1, count=width))
 
 
 def _shape(archive: Archive, width: int) -> tuple[int, ...] | None:
@@ -391,20 +431,9 @@ def _classes(archive: Archive, fields: Mapping[str, Any]) -> tuple[str, ...] | N
 def _gray(archive: Archive, dtype: torch.dtype) -> GrayDataset:
     scale = archive.number("scale", "iuf") if "scale" in archive.arrays else 255.0
     shape = archive["x_train"].shape[1:]
-    train, test = (_scaled(archive, key, shape, scale).to(dtype) for key in ("x_train", "x_test"))
+    train, test = (archive.inks(key, shape, scale).to(dtype) for key in ("x_train", "x_test"))
     labels = archive.integers("y_train", len(train)), archive.integers("y_test", len(test))
     return GrayDataset(archive.path.stem, train, test, *labels, shape)
-
-
-def _scaled(archive: Archive, key: str, shape: tuple[int, ...], scale: float) -> Tensor:
-    """Return grey images as rows of values from 0 to 1."""
-    images = archive[key]
-    if images.ndim != 3 or images.dtype.kind != "u" or images.shape[1:] != shape or not images.size:
-        got = f"{images.dtype} of shape {images.shape}"
-        raise archive.error(f"`{key}` must be unsigned, (n, rows, columns), sized alike in both splits, got {got}")
-    if images.max() > scale:
-        raise archive.error(f"`{key}` must be at most {scale:g}, the value of full ink, got {images.max()}")
-    return torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / np.float32(scale))
 
 
 class Minibatches:

@@ -132,6 +132,54 @@ def test_load_finds_a_set_by_name_by_path_and_under_the_environment(
         assert data.valid_labels.tolist() == [0, 1] * 10
 
 
+def test_load_finds_the_shipped_characters_unless_a_folder_is_named(tmp_path: Path) -> None:
+    assert datasets.load("alphadigits").train.equal(datasets.alphadigits().train)
+    assert datasets.load("alphadigits", dtype=torch.float64).train.dtype == torch.float64
+    write(tmp_path / "alphadigits.npz", arrays())
+    assert datasets.load("alphadigits", tmp_path).train.shape == (20, 11)
+
+
+def test_images_of_a_file_have_classes_and_places(tmp_path: Path) -> None:
+    content = arrays()
+    both = datasets.load_images(write(tmp_path / "coins.npz", content))
+    assert isinstance(both, datasets.LabelledImages)
+    assert (both.shape, both.classes, both.valid_index.tolist()) == ((1, 11), ("a", "b"), list(range(20, 40)))
+    second = datasets.load_images(tmp_path / "coins.npz", classes=["b"])
+    assert second.train.equal(both.train[1::2])
+    assert (second.classes, second.train_labels.tolist(), second.train_index[:2].tolist()) == (("b",), [0] * 10, [1, 3])
+    del content["classes"]
+    content["y_test"] = content["y_test"] + 2  # a class that training lacks
+    content |= {f"index_{split}": np.arange(20)[::-1] for split in SPLITS}
+    unnamed = datasets.load_images(write(tmp_path / "unnamed.npz", content), dtype=torch.float64)
+    assert (unnamed.classes, unnamed.train.dtype) == (("0", "1", "2", "3"), torch.float64)
+    assert unnamed.test_index.tolist() == list(range(20))[::-1]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        (
+            ("shape",),
+            "need images of rows and columns, and `coins` holds none: its `shape` must be two numbers, got None",
+        ),
+        (("y_valid", "y_test"), "coins must hold the labels of its images, lacks `y_valid`, `y_test`"),
+    ],
+)
+def test_what_images_lack_is_named(lacking: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    content = {key: value for key, value in arrays().items() if key not in lacking}
+    with pytest.raises(ValueError, match=f"{message}$"):
+        datasets.load_images(write(tmp_path / "coins.npz", content))
+
+
+def test_classes_that_images_do_not_have_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "coins.npz", arrays())
+    with pytest.raises(ValueError, match="`classes` must be among a b, got unknown 'c'"):
+        datasets.load_images(path, classes=["a", "c"])
+    content = arrays() | {"shape": np.array([1, 11, 1])}
+    with pytest.raises(ValueError, match=r"its `shape` must be two numbers, got \(1, 11, 1\)"):
+        datasets.load_images(write(path, content))
+
+
 def test_load_needs_only_the_rows(tmp_path: Path) -> None:
     content = arrays()
     path = write(tmp_path / "bare.npz", {key: content[key] for key in ("D", *SPLITS)})

@@ -1,18 +1,26 @@
-"""Every option of every example and evidence script reaches the run: none is parsed and then ignored or overwritten.
+"""Every option of every example and evidence script reaches the run, and every one takes the user's own data.
 
-The scripts are read, not run. An option counts where its value is read outside the parser and outside what is only
-printed or recorded (`print`, `settings=` of a checkpoint, `vars`); a name that it is bound to must be read again, and
-the field of a recipe that it fills must be read in the place where the recipe is used.
+Most tests read the scripts and do not run them. An option counts where its value is read outside the parser and
+outside what is only printed or recorded (`print`, `settings=` of a checkpoint, `vars`); a name that it is bound to must
+be read again, and the field of a recipe that it fills must be read in the place where the recipe is used.
 """
 
 from __future__ import annotations
 
 import ast
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
+import pyro
 import pytest
+import torch
 
+from benchmarks import evidence_family
+from examples import character_model, chow_liu, class_rbm, vae
 from tests.house import ROOT
 
 SCRIPTS = sorted(
@@ -201,3 +209,126 @@ def test_an_option_that_is_ignored_is_seen(name: str) -> None:
     """`--batch-size` of the autoencoder as it was, and its kind: recorded, printed, overwritten, lost in the recipe."""
     assert MISTAKES[name] != VAE
     assert ignored(MISTAKES[name]) == {name}
+
+
+WITHOUT_DATA = {
+    "examples/gibbs_expectation.py": "draws from distributions that are known",
+    "examples/ising.py": "a lattice beside Onsager's energy, without data",
+    "examples/rbm_bars_and_stripes.py": "the optimum of bars and stripes is known",
+    "examples/rbm_mixing.py": "enumerates all states of bars and stripes, beside which every figure stands",
+    "examples/rbm_weight_posterior.py": "judged on all patterns of bars and stripes, seen or not",
+    "benchmarks/evidence_bars.py": "the optimum of bars and stripes is known",
+    "benchmarks/evidence_bayesian_network.py": "exact inference in networks, without data",
+    "benchmarks/evidence_bracket.py": "a table of trained models, log Z of each enumerated",
+    "benchmarks/evidence_gaussian_mixtures.py": "the numbers of components belong to its two sets",
+    "benchmarks/evidence_gibbs.py": "three models whose posteriors are known",
+    "benchmarks/evidence_network_learning.py": "rows drawn from a network whose probability is known",
+    "benchmarks/evidence_ppca.py": "reads the tables of examples/ppca.py, which takes them; its fits are of two sets",
+}
+"""The scripts that do not take data of the user's, and the reason."""
+
+
+def takes_data(source: str) -> bool:
+    """Whether a script has an option or an argument of data that is not a choice among a few."""
+    for call in calls(ast.parse(source), "add_argument"):
+        names = {argument.value for argument in call.args if isinstance(argument, ast.Constant)}
+        if names & {"data", "--data"}:
+            return not any(keyword.arg == "choices" for keyword in call.keywords)
+    return False
+
+
+def test_every_script_takes_data_or_says_why_not() -> None:
+    files = [*(ROOT / "examples").glob("[!_]*.py"), *(ROOT / "benchmarks").glob("evidence_*.py")]
+    sources = {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in files}
+    assert {name for name, source in sources.items() if not takes_data(source)} == set(WITHOUT_DATA)
+
+
+def test_a_script_without_data_is_seen() -> None:
+    assert takes_data(VAE)
+    assert not takes_data(VAE.replace('"--data"', '"--date"'))
+    assert not takes_data(VAE.replace('"--data",', '"--data", choices=("alphadigits",),'))
+
+
+ROWS, SHAPE = 40, (4, 3)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A file of the user's: images of two classes, one a bar and one a stripe, with some noise."""
+    generator = np.random.default_rng(0)
+    content: dict[str, object] = {"D": 12, "shape": SHAPE, "classes": ["bar", "stripe"]}
+    for split in ("train", "valid", "test"):
+        labels = np.arange(ROWS) % 2
+        images = np.zeros((ROWS, *SHAPE), dtype=bool)
+        images[labels == 0, 1] = True
+        images[labels == 1, :, 1] = True
+        noisy = images ^ (generator.random(images.shape) < 0.1)
+        content |= {split: np.packbits(noisy.reshape(ROWS, -1), axis=1), f"y_{split}": labels}
+    np.savez(tmp_path / "mine.npz", **content)  # type: ignore[arg-type]
+    return tmp_path / "mine.npz"
+
+
+def run(example: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    """Run an example in this process as the command line would."""
+    monkeypatch.setattr(sys, "argv", [f"{example.__name__}.py", *map(str, arguments)])
+    pyro.clear_param_store()
+    with pyro.validation_enabled(True):  # and back to what it was
+        example.main(example.parse())
+
+
+def test_a_path_of_the_users_is_what_a_tree_learns(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(chow_liu, monkeypatch, "--data", mine, "--draw", mine, "--out", tmp_path)
+    header, row = (line.split(",") for line in (tmp_path / "chow_liu_valid.csv").read_text().splitlines())
+    result = dict(zip(header, row, strict=True))
+    assert (result["data"], result["variables"]) == ("mine", "12")
+    assert (tmp_path / "chow_liu_mine.png").exists()
+
+
+def test_a_path_of_the_users_is_what_a_classifier_learns(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(class_rbm, monkeypatch, "--smoke", "--data", mine, "--hidden", 5, "--epochs", 1, "--out", tmp_path)
+    state = torch.load(tmp_path / "class_rbm_mine.pt", weights_only=True)["state"]["rbm"]
+    assert state["weight"].shape == (12, 5)
+    assert f"N={ROWS}" in capsys.readouterr().out
+    np.savez(mine, **{key: value for key, value in np.load(mine).items() if key != "y_valid"})
+    with pytest.raises(ValueError, match="mine must hold the labels of its images, lacks `y_valid`"):
+        class_rbm.read(str(mine))
+
+
+def test_a_text_of_the_users_is_what_a_character_model_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "verses.txt"
+    text.write_text("\n".join("ab" * (1 + k) for k in range(30)), encoding="utf-8")
+    run(character_model, monkeypatch, "--smoke", "--data", text, "--epochs", 1, "--out", tmp_path)
+    assert "30 lines, 2 characters" in capsys.readouterr().out
+
+
+def test_a_path_of_the_users_is_what_the_evidence_is_of(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence_family, "RESULTS", tmp_path)
+    monkeypatch.setitem(evidence_family.RECIPES, "dna", evidence_family.Recipe("dna", hidden=4, epochs=2, rate=0.1))
+    run(evidence_family, monkeypatch, "dna", "--data", mine, "--out", tmp_path)
+    (made,) = json.loads((tmp_path / "family" / "dna_mine_valid.json").read_text())["runs"]
+    assert (made["rows"], made["recipe"]["data"], made["recipe"]["batch_size"]) == (ROWS, str(mine), 10)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(("--batch-size", 7), 7), ((), 10)])
+def test_the_batches_of_an_autoencoder_are_those_asked_for(
+    asked: tuple[object, ...], expected: int, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default a tenth of the rows, at least ten: the set is small."""
+    sizes: list[tuple[int, ...]] = []
+
+    class Watched(pyro.infer.SVI):
+        def step(self, x: torch.Tensor) -> float:
+            sizes.append(tuple(x.shape))
+            return float(super().step(x))
+
+    monkeypatch.setattr(vae, "SVI", Watched)
+    run(vae, monkeypatch, "--smoke", "--data", mine, *asked, "--epochs", 1, "--out", tmp_path)
+    assert sum(rows for rows, _ in sizes) == ROWS
+    assert set(sizes[:-1]) == {(expected, 12)}
+    assert torch.load(tmp_path / "vae.pt", weights_only=True)["settings"]["batch_size"] == expected

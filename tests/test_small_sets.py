@@ -1,4 +1,8 @@
-"""Recipes on few rows of many columns: what they keep is no worse than the independent model they start at."""
+"""Recipes on few rows of many columns: what they keep is no worse than the independent model they start at.
+
+Seeds are fixed and nothing here is a statistical test: each bound is on the validation rows that the epoch is chosen
+on, by exact log likelihoods or, for the autoencoder, by the estimates that were maximised.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,18 @@ import argparse
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyro
 import pytest
 import torch
 
-from examples import autoregressive, vae
+from benchmarks import evidence_family
+from benchmarks.evidence_family import Rows, held_out
+from examples import autoregressive, rbm_alphadigits, vae
+from pyro_gen import datasets, training
 from pyro_gen.datasets import BinaryDataset
-from pyro_gen.training import small_batch
+from pyro_gen.training import History, small_batch
 
 ROWS, COLUMNS = 300, 500
 
@@ -38,8 +46,17 @@ def arguments(out: Path) -> argparse.Namespace:
     return argparse.Namespace(seed=0, device="cpu", out=out, smoke=True, test=False)
 
 
-@pytest.mark.parametrize("structure", [0.0, 0.3])
-@pytest.mark.parametrize("family", ["fvsbn", "nade", "made"])
+@pytest.mark.parametrize(
+    ("family", "structure"),
+    [
+        ("fvsbn", 0.0),
+        ("nade", 0.0),
+        ("made", 0.3),
+        pytest.param("fvsbn", 0.3, marks=pytest.mark.slow),
+        pytest.param("nade", 0.3, marks=pytest.mark.slow),
+        pytest.param("made", 0.0, marks=pytest.mark.slow),
+    ],
+)
 def test_an_autoregressive_recipe_is_no_worse_than_independent(family: str, structure: float, tmp_path: Path) -> None:
     data = small_set(structure)
     recipe = autoregressive.Recipe(family, epochs=4, rate=0.05, hidden=50, batch_size=small_batch(ROWS))
@@ -60,9 +77,13 @@ def test_a_recipe_that_only_does_harm_keeps_the_start(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("structure", [0.0, 0.3])
+@pytest.mark.parametrize("structure", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_an_autoencoder_is_no_worse_than_independent(structure: float, tmp_path: Path) -> None:
-    """Importance sampling with 20 draws: four of its standard errors over the rows' differences are left as room."""
+    """Importance sampling with 20 draws a row, drawn anew for `value`: a lower bound in expectation.
+
+    Over 20 seeds of the draws the mean of the 300 rows has a standard deviation of 0.006 nats: a tenth of a nat is
+    sixteen of these, where a false alarm is practically impossible.
+    """
     data = small_set(structure)
     recipe = replace(vae.SMOKE, epochs=4, hidden=50, valid_rows=ROWS, valid_draws=20, batch_size=small_batch(ROWS))
     pyro.set_rng_seed(0)
@@ -70,8 +91,80 @@ def test_an_autoencoder_is_no_worse_than_independent(structure: float, tmp_path:
     value = model.test_log_likelihood(data.valid, 20).value
     assert history[0]["epoch"] == 0
     assert math.isfinite(value)
-    assert value > history[0]["valid"] - 0.5
-    assert value > independent(data) - 0.5
+    assert value > history[0]["valid"] - 0.1
+    assert value > independent(data) - 0.1
+
+
+def followed(monkeypatch: pytest.MonkeyPatch) -> list[History]:
+    """The histories of the runs of the evidence recipes from here on."""
+    histories: list[History] = []
+
+    def fit(*arguments: Any, **options: Any) -> History:
+        histories.append(training.fit(*arguments, **options, progress=False))
+        return histories[-1]
+
+    monkeypatch.setattr(evidence_family, "fit", fit)
+    return histories
+
+
+@pytest.mark.parametrize("structure", [0.0, 0.3])
+def test_a_boltzmann_machine_is_no_worse_than_independent(
+    structure: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exact log Z. On independent columns the last epoch is worse than the start, and is not what is kept."""
+    histories = followed(monkeypatch)
+    data = small_set(structure)
+    pyro.set_rng_seed(0)
+    recipe = evidence_family.adapted(evidence_family.Recipe("small", hidden=8, epochs=30, rate=1.0), ROWS)
+    rbm = evidence_family.train(recipe, Rows(data.train, data.valid, None, data.valid), "small", tmp_path)
+    values = [row["valid"] for row in histories[0] if "valid" in row]
+    kept = held_out(rbm, data.valid)
+    assert histories[0][0]["epoch"] == 0
+    assert values[0] == pytest.approx(independent(data), abs=0.01)
+    assert kept == pytest.approx(max(values), abs=1e-3)
+    assert kept >= independent(data) - 0.01
+    if structure:
+        assert kept > independent(data) + 1
+    else:
+        assert values[-1] < values[0] - 0.3
+
+
+def test_a_wide_boltzmann_machine_is_watched_by_its_pseudo_likelihood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    histories = followed(monkeypatch)
+    data = small_set(0.0)
+    pyro.set_rng_seed(0)
+    recipe = evidence_family.adapted(evidence_family.Recipe("small", hidden=21, epochs=3, rate=20.0), ROWS)
+    rbm = evidence_family.train(recipe, Rows(data.train, data.valid, None, data.valid), "wide", tmp_path)
+    values = [row["valid"] for row in histories[0]]
+    assert min(values) < values[0] - 5
+    assert rbm().pseudo_log_likelihood(data.valid).mean().item() == pytest.approx(max(values), abs=1e-3)
+    assert max(values) >= independent(data) - 0.1  # of independent units it is the log likelihood
+
+
+def test_only_small_sets_change_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = evidence_family.Recipe("small", hidden=8, epochs=1, rate=0.1)
+    assert evidence_family.adapted(recipe, 1000) == recipe
+    few = evidence_family.adapted(recipe, 300)
+    assert few.batch_size == 30
+    assert few.rate == pytest.approx(0.03)
+    histories = followed(monkeypatch)
+    x = torch.bernoulli(torch.full((1000, 4), 0.5))
+    evidence_family.train(recipe, Rows(x, x, None, x), "large", tmp_path)
+    assert histories[0] == [{"epoch": 1, "loss": 0.0}]
+
+
+def test_the_demo_keeps_the_best_on_few_images(tmp_path: Path) -> None:
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+    data = datasets.alphadigits("AB")
+    recipe = replace(rbm_alphadigits.SMOKE, rate=50.0)
+    rbm, history = rbm_alphadigits.train(recipe, data, tmp_path, "few")
+    values = [row["valid pseudo log likelihood"] for row in history if "valid pseudo log likelihood" in row]
+    assert history[0]["epoch"] == 0
+    assert values[-1] < values[0]
+    assert rbm().pseudo_log_likelihood(data.valid).mean().item() == pytest.approx(values[0], abs=1e-2)
 
 
 @pytest.mark.parametrize(
