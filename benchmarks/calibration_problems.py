@@ -106,8 +106,7 @@ def mixture_prior() -> dict[str, Tensor]:
 def mixture_rows(values: Values) -> Tensor:
     """Rows given parameters."""
     program: Any = poutine.condition(MIXTURE.model, data=dict(values))
-    rows: Any = program()
-    return torch.as_tensor(rows).detach()
+    return torch.as_tensor(program()).detach()
 
 
 def simulate_mixture() -> tuple[Values, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -15,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+from pyro_gen._files import json_text
 
 CHAINS = ("chain", "draw")
 HUGE = 2**63
@@ -145,7 +146,7 @@ def attribute(name: object, value: Any) -> Any:
             return plain
         if all(isinstance(x, int | float) and not isinstance(x, bool) and not abs(x) >= HUGE for x in plain):
             return np.asarray(plain)
-    return json.dumps(plain)
+    return json_text(plain)
 
 
 def _is_writable(text: str) -> bool:
