@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pyro_gen.arviz.groups import CHAINS, makes_trees, require, warn
-
-GOOD_K = 0.7
-SHORT = 25  # with fewer draws the tail, a fifth of them, has fewer than the five that ArviZ 1.x asks for
+from pyro_gen.arviz.groups import CHAINS, require, warn
+from pyro_gen.infer.pareto import GOOD_K, pareto_smooth
 
 
 class Weights(NamedTuple):
@@ -42,7 +39,7 @@ def weigh(log_p: np.ndarray, log_q: np.ndarray) -> Weights:
     if np.ptp(log_weight) <= rounding:
         smoothed, k = np.full_like(log_weight, -math.log(len(log_weight))), 0.0
     else:
-        smoothed, k = _smooth(log_weight)
+        smoothed, k = pareto_smooth(log_weight)
     top = log_weight.max()
     ratio = np.exp(log_weight - top)
     attrs = {
@@ -53,20 +50,6 @@ def weigh(log_p: np.ndarray, log_q: np.ndarray) -> Weights:
         "elbo": float(log_weight.mean()),
     }
     return Weights(log_weight, smoothed, attrs)
-
-
-def _smooth(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
-    """Call the Pareto smoothing of the installed ArviZ; 1.x takes the logs of the inverse weights."""
-    arviz = require("arviz")
-    smoothed, k = log_weight, math.inf
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a tail too short to fit gives k = inf, which says it
-        if not makes_trees(arviz):
-            smoothed, k = arviz.psislw(log_weight)
-        elif len(log_weight) >= SHORT:
-            smoothed, k = require("arviz_stats.base").array_stats.psislw(-log_weight)
-    smoothed = np.asarray(smoothed, dtype=np.float64)
-    return smoothed - smoothed.max() - np.log(np.exp(smoothed - smoothed.max()).sum()), float(k)
 
 
 def warn_of(k: float) -> None:
