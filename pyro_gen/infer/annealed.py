@@ -1,4 +1,4 @@
-"""Annealed importance sampling of the log likelihoods of rows, by Hamiltonian Monte Carlo over their latent variables."""
+"""Annealed importance sampling of log likelihoods of rows, by Hamiltonian Monte Carlo over latent variables."""
 
 from __future__ import annotations
 
@@ -151,9 +151,7 @@ def step_sizes(path: Path, z: Tensor, method: AnnealedImportance) -> list[Tensor
     return sizes
 
 
-def anneal_forward(
-    path: Path, z: Tensor, steps: list[Tensor], method: AnnealedImportance
-) -> tuple[Tensor, Tensor]:
+def anneal_forward(path: Path, z: Tensor, steps: list[Tensor], method: AnnealedImportance) -> tuple[Tensor, Tensor]:
     """Log weights of chains from the start to the posterior, whose mean weight is p(x) on average.
 
     Args:

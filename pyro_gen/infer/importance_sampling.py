@@ -17,11 +17,17 @@ from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 LEAST_SIZE = 10.0
 """Effective sample size below which the weights of a row are a reason to warn."""
 SIZE_FOR_ERROR = 50.0
-"""Effective sample size from which on the weights of a row say how far they spread: intervals of two errors cover."""
+"""Effective sample size that every row needs before an error bar of the draws is stated."""
+K_FOR_ERROR = 0.5
+"""Shape of the tail from which on the weights have no variance, so that no error bar is stated."""
+DRAWS_FOR_ERROR = 1000
+"""Draws from which on the shape of the tail is known well enough for an error bar."""
+SHARE = 0.05
+"""Of the rows whose tail may be too heavy by chance before there is a warning."""
 
 
 class ImportanceLogLikelihood(NamedTuple):
-    r"""Lower bounds of the log likelihoods of rows from K weighted draws each, in nats, and how far they can be relied on.
+    r"""Lower bounds of log likelihoods of rows, in nats, from K weighted draws each, and how good they are.
 
     .. math:: \log \hat p(x_n) = \log \frac1K \sum_k w_{nk}, \qquad
               \hat\sigma_n^2 = \sum_k \tilde w_{nk}^2 - \frac1K, \qquad \mathrm{ESS}_n = 1 \big/ \sum_k \tilde w_{nk}^2
@@ -29,7 +35,8 @@ class ImportanceLogLikelihood(NamedTuple):
     with normalised weights. Each value lies below the log likelihood on average, by :math:`\sigma_n^2 / 2` where the
     weights are even, and by an unknown amount for a row whose effective sample size is near 1. Such rows, and those
     whose largest weights have a tail with :math:`\hat k > 0.7`, are ``unreliable``. An error bar of the draws is
-    stated only where every row is reliable and has an effective sample size of at least 50.
+    stated only from 1000 draws on, where every row has an effective sample size of at least 50 and
+    :math:`\hat k \le 0.5`, as the weights have no variance else.
 
     Args:
         rows: the estimate of each row.
@@ -66,9 +73,7 @@ class ImportanceLogLikelihood(NamedTuple):
     @property
     def small(self) -> Tensor:
         """Rows whose effective sample size is below 10, or below half of fewer draws than 20."""
-        return ~(self.effective_sample_size >= min(LEAST_SIZE, 0.5 * self.num_samples)) | (
-            self.num_samples == 1
-        )
+        return ~(self.effective_sample_size >= min(LEAST_SIZE, 0.5 * self.num_samples)) | (self.num_samples == 1)
 
     @property
     def heavy(self) -> Tensor:
@@ -84,28 +89,31 @@ class ImportanceLogLikelihood(NamedTuple):
 
     @property
     def shortfall(self) -> float:
-        """Expected distance of ``value`` below the log likelihood, to first order; NaN where the weights do not tell."""
-        tells = not self.heavy.any() and bool((self.effective_sample_size >= SIZE_FOR_ERROR).all())
-        return self.errors.square().mean().item() / 2 if tells else math.nan
+        """Expected distance of ``value`` below the log likelihood, to first order; NaN where it is unknown."""
+        k = self.pareto_k
+        if k is None or self.num_samples < DRAWS_FOR_ERROR:
+            return math.nan
+        tells = (self.effective_sample_size >= SIZE_FOR_ERROR) & (k <= K_FOR_ERROR)
+        return self.errors.square().mean().item() / 2 if tells.all() else math.nan
 
     @property
     def sampling_error(self) -> float:
-        """Root mean square error from the draws, of chance and shortfall together; NaN where the weights do not tell."""
+        """Root mean square error from the draws, of chance and shortfall together; NaN where it is unknown."""
         chance = self.errors.square().sum().sqrt().item() / len(self.rows)
         return math.hypot(chance, self.shortfall)
 
     def warn(self) -> None:
-        """Warn where rows are unreliable."""
-        if not self.unreliable.any():
-            return
+        """Warn where rows have few effective draws, or more than 5 % of them too heavy a tail."""
         size, count = self.effective_sample_size, len(self.rows)
+        if not self.small.any() and self.heavy.sum() <= SHARE * count:
+            return
         heavy = "" if self.pareto_k is None else f", Pareto k-hat above {GOOD_K} in {int(self.heavy.sum())}"
         places = self.unreliable.nonzero()[:, 0].tolist()
         shown = ", ".join(map(str, places[:8])) + (", ..." if len(places) > 8 else "")
         warnings.warn(
-            f"the importance weights of {len(places)} of {count} rows cannot be relied on (median effective sample size "
-            f"{size.median().item():.1f} of {self.num_samples} draws, too small in {int(self.small.sum())} rows{heavy}; "
-            f"rows {shown}): the value is a lower bound that may lie nats below the log likelihood. Take more draws, "
+            f"the importance weights of {len(places)} of {count} rows cannot be relied on (median effective sample "
+            f"size {size.median().item():.1f} of {self.num_samples} draws, too small in {int(self.small.sum())} rows{heavy}"
+            f"; rows {shown}): the value is a lower bound that may lie nats below the log likelihood. Take more draws, "
             f"or annealed importance sampling with more temperatures",
             stacklevel=4,
         )

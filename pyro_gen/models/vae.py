@@ -402,10 +402,14 @@ class VAE(RowCoder):
         """The path from the start to the joint density of some rows, and what draws from the start."""
         if not self._gaussian:
             raise ValueError(f"`method` must be None unless `latent_law` is Gaussian, got {self.latent_law}")
-        base: Any = self.encode(x) if method.start == "guide" else prior.expand((len(x),))
-        scale = base.base_dist.scale if method.start == "guide" else torch.ones_like(base.sample())
-        path = Path(base.log_prob, lambda z: self._log_joint(x, z, prior), scale)
-        return path, lambda: base.sample((num_samples,))
+        if method.start == "guide":
+            guide: Any = self.encode(x)
+            path = Path(guide.log_prob, lambda z: self._log_joint(x, z, prior), guide.base_dist.scale)
+            return path, lambda: guide.sample((num_samples,))
+        count = num_samples * len(x)
+        scale = self.example.new_ones(len(x), self.latent)
+        path = Path(prior.log_prob, lambda z: self._log_joint(x, z, prior), scale)
+        return path, lambda: prior.sample((count,)).unflatten(0, (num_samples, len(x)))
 
     def _log_joint(self, x: Tensor, z: Tensor, prior: TorchDistribution) -> Tensor:
         """Log joint density of rows and latent variables, (chains, rows, latent) -> (chains, rows)."""

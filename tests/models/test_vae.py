@@ -82,6 +82,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], Tensor]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the importance weights")  # of few draws, to see that it runs
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_learns_draws_and_is_judged(name: str) -> None:
     settings, x = VARIANTS[name]
@@ -189,6 +190,7 @@ def test_labels_as_latent_variables_learn_by_wake_sleep_and_by_enumeration() -> 
     assert -losses[-1] / len(x) > -math.log(6) - 0.35
 
 
+@pytest.mark.filterwarnings("ignore:the importance weights")  # a gain of 0.1 nats is seen all the same
 def test_it_learns_bars_and_stripes() -> None:
     pyro.set_rng_seed(3)
     x = bars_and_stripes(2, 2)
@@ -269,6 +271,7 @@ def test_the_mode_of_every_part_comes_back_after_an_evaluation() -> None:
     assert [part.training for part in vae.modules()] == modes
 
 
+@pytest.mark.filterwarnings("ignore:the importance weights")  # the figures agree all the same
 def test_double_precision_gives_the_same_figures() -> None:
     vae = models.VAE(6, 2, 5, hidden=(4,))
     pyro.set_rng_seed(9)
