@@ -112,9 +112,9 @@ class ImportanceLogLikelihood(NamedTuple):
         shown = ", ".join(map(str, places[:8])) + (", ..." if len(places) > 8 else "")
         warnings.warn(
             f"the importance weights of {len(places)} of {count} rows cannot be relied on (median effective sample "
-            f"size {size.median().item():.1f} of {self.num_samples} draws, too small in {int(self.small.sum())} rows{heavy}"
-            f"; rows {shown}): the value is a lower bound that may lie nats below the log likelihood. Take more draws, "
-            f"or annealed importance sampling with more temperatures",
+            f"size {size.median().item():.1f} of {self.num_samples} draws, too small in "
+            f"{int(self.small.sum())} rows{heavy}; rows {shown}): the value is a lower bound that may lie nats below the log likelihood. Take more "
+            f"draws, or annealed importance sampling with more temperatures",
             stacklevel=4,
         )
 
