@@ -113,8 +113,8 @@ class ImportanceLogLikelihood(NamedTuple):
         warnings.warn(
             f"the importance weights of {len(places)} of {count} rows cannot be relied on (median effective sample "
             f"size {size.median().item():.1f} of {self.num_samples} draws, too small in "
-            f"{int(self.small.sum())} rows{heavy}; rows {shown}): the value is a lower bound that may lie nats below the log likelihood. Take more "
-            f"draws, or annealed importance sampling with more temperatures",
+            f"{int(self.small.sum())} rows{heavy}; rows {shown}): the value is a lower bound that may lie nats "
+            f"below the log likelihood. Take more draws, or annealed importance sampling with more temperatures",
             stacklevel=4,
         )
 
