@@ -3,7 +3,8 @@
 All learn from the same rows for the same number of steps, by `pyro.infer.SVI`; what differs is the loss. The table has
 lower bounds of the log likelihood of held-out rows (by importance sampling, with the median effective sample size),
 the bound that each has at them with one draw, and how many latent dimensions are active. The pictures:
-learning curves, and the signal-to-noise ratio of the encoder's gradient, which falls with the number of draws under IWAE and rises under DReG.
+learning curves, and the signal-to-noise ratio of the encoder's gradient,
+which falls with the number of draws under IWAE and rises under DReG.
 
     python examples/iwae.py                       # AlphaDigits, some minutes on one core
     python examples/iwae.py --epochs 1000 --seeds 0 1 2
