@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,10 +52,17 @@ class Row:
     active: int
 
 
-def learn(
+def train(
     name: str, data: datasets.LabelledImages, seed: int, args: argparse.Namespace
-) -> tuple[Row, dict[int, float]]:
-    """Train by one loss; its row of the table, and the held-out log likelihood along the way."""
+) -> tuple[models.VAE, dict[int, float]]:
+    """Train by one loss: the model of the best epoch, and the held-out log likelihood along the way.
+
+    Args:
+        name: of the loss.
+        data: rows to learn from, and validation rows that choose the epoch.
+        seed: of everything random.
+        args: the command line; the run goes on where a checkpoint in ``args.out`` stopped.
+    """
     pyro.set_rng_seed(seed)
     pyro.clear_param_store()
     vae = models.VAE.from_data(data.train, args.latent, hidden=(args.hidden, args.hidden))
@@ -62,24 +70,42 @@ def learn(
     schedule = {"start_factor": 1.0, "end_factor": 0.0, "total_iters": args.epochs}
     scheduler = pyro.optim.LinearLR(optimizer | schedule)
     svi = SVI(vae.model, vae.guide, scheduler, LOSSES[name]())
+    recipe = {key: getattr(args, key) for key in ("latent", "hidden", "epochs", "rate", "draws")}
     history = fit(
         svi.step,
         datasets.minibatches(data.train, 50),
         args.epochs,
         state={"vae": vae},
-        evaluate=lambda: {"valid": vae.test_log_likelihood(data.valid, args.draws // 10).value},
+        evaluate=lambda: {"valid": bound(vae, data.valid, args.draws // 10)},
         evaluate_every=max(1, args.epochs // 20),
         monitor="valid",
         scheduler=scheduler,
+        checkpoint=args.out / f"{name}-{seed}.pt",
+        checkpoint_every=max(1, args.epochs // 20),
+        settings=recipe | {"loss": name, "seed": seed},
         progress=not args.smoke,
     )
+    return vae, {int(row["epoch"]): row["valid"] for row in history if "valid" in row}
+
+
+def bound(vae: models.VAE, x: Tensor, draws: int) -> float:
+    """Lower bound of the log likelihood that chooses the epoch, without a warning at every evaluation."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return vae.test_log_likelihood(x, draws).value
+
+
+def learn(
+    name: str, data: datasets.LabelledImages, seed: int, args: argparse.Namespace
+) -> tuple[Row, dict[int, float]]:
+    """Train by one loss; its row of the table, and the held-out log likelihood along the way."""
+    vae, curve = train(name, data, seed, args)
     rows = getattr(data, args.split)
-    found = vae.test_log_likelihood(rows, args.draws)
+    likelihood = vae.test_log_likelihood(rows, args.draws)
+    size = likelihood.effective_sample_size.median().item()
     active = int(vae.latent_use(rows).active.sum())
-    bound = vae.lower_bound(rows, 20).value
-    size = found.effective_sample_size.median().item()
-    row = Row(name, seed, found.value, found.row_error, size, bound, active)
-    return row, {int(row["epoch"]): row["valid"] for row in history if "valid" in row}
+    elbo = vae.lower_bound(rows, 20).value
+    return Row(name, seed, likelihood.value, likelihood.row_error, size, elbo, active), curve
 
 
 def signal_to_noise(loss: Loss, vae: models.VAE, x: Tensor, repeats: int) -> float:
@@ -144,8 +170,8 @@ def main(args: argparse.Namespace) -> None:
     draw_ratios(data, args)
 
 
-def parse() -> argparse.Namespace:
-    """Read the command line."""
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line, or other arguments in its place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--losses", choices=LOSSES, nargs="+", default=list(LOSSES))
     parser.add_argument("--latent", type=int, default=20)
@@ -157,7 +183,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows to report")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.smoke:
         args.hidden, args.latent, args.epochs, args.draws = 8, 3, 1, 20
         args.losses = ["ELBO", "IWAE-5", "DReG-5"]

@@ -21,6 +21,8 @@ RATE = 0.5
 """Of the stochastic approximation of the log step size, a move."""
 PILOT_MOVES = 2
 """Moves at each temperature of the pilot."""
+PILOT_CHAINS = 4
+"""Chains of a row in the pilot, which are enough for a mean acceptance."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def step_sizes(path: Path, z: Tensor, method: AnnealedImportance) -> list[Tensor
     Returns:
         A tensor (rows, 1) for each temperature.
     """
+    z = z[:PILOT_CHAINS]
     log_step = torch.full_like(path.scale[:, :1], math.log(0.5 / z.shape[-1] ** 0.25))
     sizes = []
     for beta in method.betas()[1:].tolist():
