@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._weights import level_of_the_user
 from pyro_gen.distributions.misuse import FirstOrder, refuse_callers, refuse_tracing
 from pyro_gen.distributions.partition import LogPartition, Partition, check_positive, wants_gradient
 from pyro_gen.distributions.resampling import effective_size
@@ -246,7 +247,7 @@ def _warn_if_poor(estimate: LogPartition, count: int, num_betas: int) -> None:
         warnings.warn(
             f"{estimate.method} cannot be trusted: effective sample size {size:.1f} of {count} chains (standard error "
             f"{estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now {num_betas}, or `num_chains`",
-            stacklevel=2,
+            stacklevel=level_of_the_user(),
         )
 
 

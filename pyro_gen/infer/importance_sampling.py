@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pyro_gen._weights import ENOUGH_FOR_K, too_heavy, too_small, warn_of_weights
 from pyro_gen.distributions.partition import LogPartition
-from pyro_gen.infer.pareto import ENOUGH_FOR_K, GOOD_K, k_of_largest, tail_length
+from pyro_gen.infer.pareto import k_of_largest, tail_length
 from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
-LEAST_SIZE = 10.0
-"""Effective sample size below which the weights of a row are a reason to warn."""
 SIZE_FOR_ERROR = 50.0
 """Effective sample size that every row needs before an error bar of the draws is stated."""
 K_FOR_ERROR = 0.5
 """Shape of the tail from which on the weights have no variance, so that no error bar is stated."""
 DRAWS_FOR_ERROR = 1000
 """Draws from which on the shape of the tail is known well enough for an error bar."""
-SHARE = 0.05
-"""Of the rows whose tail may be too heavy by chance before there is a warning."""
 
 
 class ImportanceLogLikelihood(NamedTuple):
@@ -73,14 +69,12 @@ class ImportanceLogLikelihood(NamedTuple):
     @property
     def small(self) -> Tensor:
         """Rows whose effective sample size is below 10, or below half of fewer draws than 20."""
-        return ~(self.effective_sample_size >= min(LEAST_SIZE, 0.5 * self.num_samples)) | (self.num_samples == 1)
+        return too_small(self.effective_sample_size, self.num_samples)
 
     @property
     def heavy(self) -> Tensor:
         """Rows whose tail of weights is too heavy."""
-        if self.pareto_k is None:
-            return torch.zeros_like(self.small)
-        return ~(self.pareto_k <= GOOD_K)
+        return too_heavy(self.pareto_k, self.effective_sample_size, self.num_samples)
 
     @property
     def unreliable(self) -> Tensor:
@@ -104,19 +98,11 @@ class ImportanceLogLikelihood(NamedTuple):
 
     def warn(self) -> None:
         """Warn where rows have few effective draws, or more than 5 % of them too heavy a tail."""
-        size, count = self.effective_sample_size, len(self.rows)
-        if not self.small.any() and self.heavy.sum() <= SHARE * count:
-            return
-        heavy = "" if self.pareto_k is None else f", Pareto k-hat above {GOOD_K} in {int(self.heavy.sum())}"
-        places = self.unreliable.nonzero()[:, 0].tolist()
-        shown = ", ".join(map(str, places[:8])) + (", ..." if len(places) > 8 else "")
-        warnings.warn(
-            f"the importance weights of {len(places)} of {count} rows cannot be relied on (median effective sample "
-            f"size {size.median().item():.1f} of {self.num_samples} draws, too small in "
-            f"{int(self.small.sum())} rows{heavy}; rows {shown}): the value is a lower bound that may lie nats "
-            f"below the log likelihood. Take more draws, or annealed importance sampling with more temperatures",
-            stacklevel=4,
+        consequence = (
+            "the value is a lower bound that may lie nats below the log likelihood. Take more draws, or annealed "
+            "importance sampling with more temperatures"
         )
+        warn_of_weights(self.effective_sample_size, self.num_samples, self.pareto_k, consequence)
 
     def __str__(self) -> str:
         """The bound with all its errors."""

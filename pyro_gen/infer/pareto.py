@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-GOOD_K = 0.7
-"""Shape of the tail from which on no estimate from the weights, and no error bar of one, can be relied on."""
-ENOUGH_FOR_K = 100
-"""Draws from which on the shape of the tail, a fifth of them, says something."""
+from pyro_gen._weights import ENOUGH_FOR_K, GOOD_K
 
 
 def pareto_k(log_weight: Tensor) -> Tensor:

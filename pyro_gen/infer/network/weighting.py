@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gen._weights import warn_of_weights
 from pyro_gen.infer.network.problem import Problem
 from pyro_gen.infer.pareto import pareto_k
 
@@ -78,7 +79,7 @@ Draws = Callable[[Problem, int], tuple[dict[int, Tensor], Tensor]]
 def weighted_marginals(
     problem: Problem, draws: Draws, num_samples: int, nodes: Iterable[str] | None
 ) -> WeightedMarginals:
-    """Marginals from weighted draws, made for as many rows at a time as fit into memory.
+    """Marginals from weighted draws, made for as many rows at a time as fit into memory; warns of uneven weights.
 
     Args:
         problem: network and evidence.
@@ -97,7 +98,10 @@ def weighted_marginals(
     for start in range(0, max(problem.count, 1), size):
         own = problem.slice(start, min(start + size, problem.count))
         parts.append(weigh(own, *draws(own, num_samples), wanted))
-    return _gathered(problem, parts, wanted)
+    result = _gathered(problem, parts, wanted)
+    consequence = "neither marginals nor log evidence need be near. Take more draws, or exact inference"
+    warn_of_weights(result.effective_sample_size, num_samples, None, consequence)
+    return result
 
 
 def _gathered(problem: Problem, parts: list[Weighed], nodes: list[int]) -> WeightedMarginals:
