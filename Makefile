@@ -44,6 +44,7 @@ test-arviz1: $(ARVIZ1)/.installed
 evidence: $(DEV)
 	PYRO_GEN_EVIDENCE=1 $(ONE_THREAD) $(BIN)/python -m pytest -m slow
 	$(BIN)/python -m benchmarks.evidence_alphadigits --split valid
+	$(BIN)/python -m benchmarks.evidence_annealed --json benchmarks/results/evidence/annealed_bracket.json
 	$(BIN)/python -m benchmarks.evidence_backends
 	$(BIN)/python -m benchmarks.evidence_bracket coverage
 	$(BIN)/python -m benchmarks.evidence_calibration --json benchmarks/results/evidence/calibration.json --plot docs/images/calibration.png
@@ -53,6 +54,7 @@ evidence: $(DEV)
 	$(BIN)/python -m benchmarks.evidence_gibbs --warmup 200 --draws 700 --json benchmarks/results/evidence/gibbs_pyro.json
 	$(BIN)/python -m benchmarks.evidence_galaxies
 	$(BIN)/python -m benchmarks.evidence_gaussian_mixtures
+	$(BIN)/python -m benchmarks.evidence_iwae --json benchmarks/results/iwae.json
 	$(BIN)/python -m benchmarks.evidence_mixtures --split valid
 	$(BIN)/python examples/ppca.py --out out/ppca
 	$(BIN)/python -m benchmarks.evidence_ppca

@@ -99,8 +99,8 @@ MIXTURE = mixture()
 
 def mixture_prior() -> dict[str, Tensor]:
     """Parameters from the prior."""
-    trace = poutine.trace(MIXTURE.model).get_trace()
-    return {name: trace.nodes[name]["value"].detach() for name in MIXTURE_SITES}
+    nodes: Any = poutine.trace(MIXTURE.model).get_trace().nodes
+    return {name: nodes[name]["value"].detach() for name in MIXTURE_SITES}
 
 
 def mixture_rows(values: Values) -> Tensor:

@@ -9,6 +9,7 @@ what is judged. Pictures: samples from the prior, reconstructions, and with `--l
     python examples/vae.py --objective iwae --particles 50 --rate 0.001
     python examples/vae.py --likelihood made                      # pixels that depend on each other, given the latent
     python examples/vae.py --latent 2 --epochs 30                 # for the map
+    python examples/vae.py --split test --draws 5000 50000        # how far ten times the draws move the bound
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pyro
@@ -24,6 +26,7 @@ from pyro.infer import ELBO, SVI, TraceMeanField_ELBO
 from torch import Tensor
 
 from pyro_gen import datasets, models, nn, plotting
+from pyro_gen._files import json_text
 from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO
 from pyro_gen.training import History, fit, running_average, small_batch, use_average
 
@@ -188,8 +191,26 @@ def main(args: argparse.Namespace) -> None:
     print(f"{args.split}: {vae.latent_use(rows)}")
     bound = vae.lower_bound(rows, num_particles=1)
     print(f"{args.split} ELBO: {bound.value:.2f} +/- {bound.row_error:.2f} nats")
-    found = vae.test_log_likelihood(rows, args.draws or recipe.draws)
-    print(f"{args.split} log likelihood: {found}")
+    counts = args.draws or [recipe.draws]
+    judged = [judge(vae, rows, count, args.split) for count in counts]
+    for less, more in pairwise(judged):
+        print(f"from {less['draws']} to {more['draws']} draws: {more['value'] - less['value']:+.3f} nats")
+    figures = {"settings": vars(recipe) | {"seed": args.seed}, "split": args.split, "estimates": judged}
+    (args.out / "log_likelihood.json").write_text(json_text(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def judge(vae: models.VAE, rows: Tensor, draws: int, split: str) -> dict[str, float | int]:
+    """Lower bound of the log likelihood by importance sampling, with what says whether it is close."""
+    likelihood = vae.test_log_likelihood(rows, draws)
+    print(f"{split} log likelihood: {likelihood}")
+    return {
+        "draws": draws,
+        "rows": len(rows),
+        "value": likelihood.value,
+        "row error": likelihood.row_error,
+        "median ESS": likelihood.effective_sample_size.median().item(),
+        "unreliable rows": int(likelihood.unreliable.sum()),
+    }
 
 
 def parse() -> argparse.Namespace:
@@ -210,7 +231,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--patience", type=int, help="evaluations without a better one before it stops")
     parser.add_argument("--rate", type=float, help="of Adam, in the first epoch; falls to 0 linearly")
     parser.add_argument("--weight-decay", type=float)
-    parser.add_argument("--draws", type=int, help="of the reported log likelihood, an image")
+    parser.add_argument("--draws", type=int, nargs="+", help="of the reported log likelihood, an image")
     parser.add_argument("--rows", type=int, help="first so many images to report on (default: all)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows to report")

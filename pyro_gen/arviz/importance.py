@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
-from pyro_gen.arviz.groups import CHAINS, makes_trees, require, warn
-
-GOOD_K = 0.7
-SHORT = 25  # with fewer draws the tail, a fifth of them, has fewer than the five that ArviZ 1.x asks for
+from pyro_gen._weights import GOOD_K, too_small
+from pyro_gen.arviz.groups import CHAINS, require, warn
+from pyro_gen.infer.pareto import pareto_smooth
 
 
 class Weights(NamedTuple):
@@ -42,7 +41,7 @@ def weigh(log_p: np.ndarray, log_q: np.ndarray) -> Weights:
     if np.ptp(log_weight) <= rounding:
         smoothed, k = np.full_like(log_weight, -math.log(len(log_weight))), 0.0
     else:
-        smoothed, k = _smooth(log_weight)
+        smoothed, k = pareto_smooth(log_weight)
     top = log_weight.max()
     ratio = np.exp(log_weight - top)
     attrs = {
@@ -55,26 +54,23 @@ def weigh(log_p: np.ndarray, log_q: np.ndarray) -> Weights:
     return Weights(log_weight, smoothed, attrs)
 
 
-def _smooth(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
-    """Call the Pareto smoothing of the installed ArviZ; 1.x takes the logs of the inverse weights."""
-    arviz = require("arviz")
-    smoothed, k = log_weight, math.inf
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a tail too short to fit gives k = inf, which says it
-        if not makes_trees(arviz):
-            smoothed, k = arviz.psislw(log_weight)
-        elif len(log_weight) >= SHORT:
-            smoothed, k = require("arviz_stats.base").array_stats.psislw(-log_weight)
-    smoothed = np.asarray(smoothed, dtype=np.float64)
-    return smoothed - smoothed.max() - np.log(np.exp(smoothed - smoothed.max()).sum()), float(k)
+def warn_of(attrs: Mapping[str, Any], count: int) -> None:
+    """Warn where the weights cannot be relied on: too heavy a tail, or too few effective draws.
 
-
-def warn_of(k: float) -> None:
-    """Warn where the weights cannot be relied on."""
+    Args:
+        attrs: of the weights, as :func:`weigh` gives.
+        count: draws.
+    """
+    k, size = float(attrs["pareto_k"]), float(attrs["importance_ess"])
     if not k <= GOOD_K:
         warn(
             f"the Pareto k-hat of the importance weights is {k:.2f}, above {GOOD_K}: the guide is too far from the "
             f"posterior for the weights to correct it"
+        )
+    elif too_small(torch.tensor(size), count):
+        warn(
+            f"the effective sample size of the importance weights is {size:.1f} of {count} draws: the guide is too "
+            f"far from the posterior for the weights to correct it"
         )
 
 
@@ -113,7 +109,7 @@ def weighted_summary(data: Any, var_names: str | Sequence[str] | None = None) ->
     stats: Any = data["sample_stats"] if "sample_stats" in _groups(data) else None
     if stats is None or "psis_log_weight" not in stats:
         raise ValueError("`data` must have `psis_log_weight` in its group sample_stats, as from_svi gives, got none")
-    warn_of(float(stats.attrs["pareto_k"]))
+    warn_of(stats.attrs, stats["psis_log_weight"].size)
     posterior = data["posterior"]
     wanted = [var_names] if isinstance(var_names, str) else list(var_names or posterior.data_vars)
     if unknown := [name for name in wanted if name not in posterior.data_vars]:

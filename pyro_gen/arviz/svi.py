@@ -135,7 +135,7 @@ def from_svi(
             raise ValueError(
                 f"`resample` must have importance weights, and there are none: {drawn.reason or 'see the warning'}"
             )
-        warn_of(about["pareto_k"])
+        warn_of(about, num_samples)
         index = torch.multinomial(torch.as_tensor(np.exp(stats["psis_log_weight"])), num_samples, replacement=True)
         samples = {name: values[:, index.to(values.device)] for name, values in samples.items()}
         stats = {name: stats[name][index.numpy()] for name in ("lp", "log_q")}

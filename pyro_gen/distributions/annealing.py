@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_gen._arguments import whole_fields
 from pyro_gen._transforms import refusal, wrapped
+from pyro_gen._weights import level_of_the_user
 from pyro_gen.distributions.misuse import FirstOrder, refuse_callers, refuse_tracing
 from pyro_gen.distributions.partition import LogPartition, Partition, wants_gradient
 from pyro_gen.distributions.resampling import effective_size
@@ -254,7 +255,7 @@ def _warn_if_poor(estimate: LogPartition, count: int, num_betas: int) -> None:
         warnings.warn(
             f"{estimate.method} cannot be trusted: effective sample size {size:.1f} of {count} chains (standard error "
             f"{estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now {num_betas}, or `num_chains`",
-            stacklevel=2,
+            stacklevel=level_of_the_user(),
         )
 
 

@@ -17,6 +17,7 @@ from torch import Size, Tensor
 
 from pyro_gen._arguments import whole_fields
 from pyro_gen._transforms import batched
+from pyro_gen._weights import level_of_the_user
 from pyro_gen.distributions.autoregressive import Autoregressive, Conditioner
 from pyro_gen.distributions.misuse import refuse_callers, refuse_tracing
 from pyro_gen.distributions.order_agnostic import AnyOrder
@@ -347,7 +348,7 @@ class _Particles(Completer):
             warnings.warn(
                 f"in {few} rows fewer than {UNTRUSTED} of {len(self.log_weights)} particles are effective: neither "
                 "log p(observed) nor the draws can be trusted; use more particles, or an exact `completion`",
-                stacklevel=5,
+                stacklevel=level_of_the_user(),
             )
 
     def _size(self) -> Tensor:

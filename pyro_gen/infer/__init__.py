@@ -7,6 +7,7 @@ from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.tempering import TemperedChains
 from pyro_gen.distributions.weighted_chains import WeightedChains
 from pyro_gen.infer import structure
+from pyro_gen.infer.annealed import AnnealedImportance, SimulatedGap
 from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from pyro_gen.infer.bracket import Bracket, log_partition_bracket
 from pyro_gen.infer.cluster import SwendsenWang
@@ -51,6 +52,7 @@ from pyro_gen.infer.wake_sleep import WakeSleep
 __all__ = [
     "AIS",
     "AmortisedPosterior",
+    "AnnealedImportance",
     "BeliefMarginals",
     "BlockGibbs",
     "Bracket",
@@ -80,6 +82,7 @@ __all__ = [
     "ReplicaExchange",
     "ReplicaInfo",
     "RowWeights",
+    "SimulatedGap",
     "StickingTheLandingELBO",
     "SweepInfo",
     "SweepState",

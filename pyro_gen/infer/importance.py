@@ -15,6 +15,7 @@ from torch import Tensor
 from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import evaluating
 from pyro_gen._plates import AnyRows
+from pyro_gen._weights import warn_of_weights
 from pyro_gen.distributions.negative_phase import starts_at_data
 from pyro_gen.distributions.partition import LogPartition
 from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
@@ -183,12 +184,15 @@ class LowerBound(NamedTuple):
         tighter: the importance-weighted bound of each row with all K particles.
         sampling_error: standard error of the mean bound over the particles alone; NaN for one particle.
         partition: log Z behind it, or None where the model is normalised by itself.
+        effective_sample_size: of the K weights of each row, between 1 and K. Near 1 the importance-weighted bound may
+            lie nats below the log likelihood.
     """
 
     rows: Tensor
     tighter: Tensor
     sampling_error: float
     partition: LogPartition | None
+    effective_sample_size: Tensor
 
     @property
     def value(self) -> float:
@@ -230,7 +234,8 @@ class LowerBound(NamedTuple):
 
     def __str__(self) -> str:
         """Both figures with the standard errors."""
-        errors = f"log Z +/- {self.partition_error:.2f}, rows +/- {self.row_error:.2f}, N={len(self.rows)}"
+        size = f"median ESS {self.effective_sample_size.median().item():.1f}"
+        errors = f"log Z +/- {self.partition_error:.2f}, rows +/- {self.row_error:.2f}, {size}, N={len(self.rows)}"
         return f">= {self.value:.2f} nats, importance-weighted >= {self.tighter_value:.2f} ({errors})"
 
 
@@ -246,6 +251,8 @@ def lower_bound(
     """Lower bounds on log p(v) of a model whose latent variables belong to the rows, from its guide.
 
     It runs without gradients, so that a module of this package normalises by its ``evaluation``, never by a contrast.
+    From two particles on it warns of rows with a small effective sample size; both bounds hold all the same. (Pareto's
+    k-hat is not asked, since weights of discrete latent variables are finitely many.)
 
     Args:
         model: a Pyro program of the rows; all latent sites in one plate.
@@ -290,7 +297,11 @@ def lower_bound(
     log_weight = torch.cat(parts, -1)
     tighter = log_weight.logsumexp(0) - math.log(num_particles)
     error = log_weight.var(0).sum().div(num_particles).sqrt().item() / len(v) if num_particles > 1 else float("nan")
-    return LowerBound(log_weight.mean(0), tighter, error, None if partition is None else partition())
+    size = (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp()
+    if num_particles > 1:
+        consequence = "the importance-weighted bound may lie nats below the log likelihood. Take more particles"
+        warn_of_weights(size, num_particles, None, consequence)
+    return LowerBound(log_weight.mean(0), tighter, error, None if partition is None else partition(), size)
 
 
 __all__ = [

@@ -197,6 +197,12 @@ class SemiSupervisedVAE(VAE):
             score = self._with_class(z, y, validate_args=False).log_prob(value)
             yield score + prior.log_prob(z) - log_q - math.log(self.classes)
 
+    def _log_joint(self, x: Tensor, z: Tensor, prior: TorchDistribution) -> Tensor:
+        """Log joint density of rows and latent variables, with the class summed out."""
+        y = torch.arange(self.classes, device=z.device).view(-1, 1, 1)
+        score = self._with_class(z, y, validate_args=False).log_prob(x).logsumexp(0)
+        return score - math.log(self.classes) + prior.log_prob(z)
+
     def _check_weights(self) -> None:
         super()._check_weights()
         if self.free_bits:

@@ -26,7 +26,6 @@ from pyro_gen.infer import (
     likelihood_weighting,
 )
 from pyro_gen.infer.network.problem import Problem
-from pyro_gen.infer.network.weighting import pareto_k
 from pyro_gen.models import BayesianNetwork
 from pyro_gen.testing.networks import random_network, random_tables
 
@@ -302,27 +301,3 @@ def test_rows_are_worked_on_in_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) 
     bad = {"lung": torch.tensor([1, 1, 1, 0]), "either": torch.tensor([-1, -1, -1, 1])}
     with pytest.raises(ValueError, match="rows 3"):
         likelihood_weighting(network, bad, 500)
-
-
-@pytest.mark.parametrize("shape", [0.1, 0.5, 0.9])
-def test_k_hat_finds_the_shape_of_pareto_tails(shape: float) -> None:
-    """Of 20 times 20,000 generalised Pareto weights: the mean is within 0.08 of the shape, shrunk towards 1/2."""
-    generator = torch.Generator().manual_seed(5)
-    uniform = torch.rand(20_000, 20, generator=generator, dtype=torch.float64)
-    found = pareto_k(((uniform**-shape - 1) / shape + 1e-3).log())
-    assert found.mean().item() == pytest.approx(shape, abs=0.08)
-
-
-def test_k_hat_of_equal_weights_is_zero_and_of_a_lonely_draw_infinite() -> None:
-    logs = torch.zeros(1000, 2).double()
-    logs[0, 1] = 20
-    assert pareto_k(logs).tolist() == [0.0, math.inf]
-
-
-@pytest.mark.parametrize("size", [100, 500, 1000, 2500, 5000, 10_000])
-def test_k_hat_of_weights_with_many_ties_is_a_number(size: int) -> None:
-    """Networks have finitely many weights; bounded ones have no heavy tail."""
-    for share in (0.01, 0.05, 0.1, 0.15):
-        logs = torch.zeros(size, 1).double()
-        logs[: int(share * size)] = 3.0
-        assert pareto_k(logs).item() < 0.7 or share * size < 5

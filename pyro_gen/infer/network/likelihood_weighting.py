@@ -28,7 +28,8 @@ def likelihood_weighting(
 
     where :math:`\ell_v` is the likelihood of what is known of node v: one where nothing is, so that the node is drawn
     from its table; one at the state that was observed, so that it stands and its probability is a weight. Draws do not
-    look ahead: with improbable evidence below many nodes the weights become uneven, which the result's diagnostics say.
+    look ahead: with improbable evidence below many nodes the weights become uneven, which the result's diagnostics and
+    a warning say.
 
     Args:
         network: a Bayesian network, the distribution or the model.

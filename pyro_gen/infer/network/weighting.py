@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._weights import warn_of_weights
 from pyro_gen.infer.network.problem import Problem
+from pyro_gen.infer.pareto import pareto_k
 
 CELLS = 2**24
 """Draws times rows times nodes that are held at a time."""
@@ -79,7 +80,7 @@ Draws = Callable[[Problem, int], tuple[dict[int, Tensor], Tensor]]
 def weighted_marginals(
     problem: Problem, draws: Draws, num_samples: int, nodes: Iterable[str] | None
 ) -> WeightedMarginals:
-    """Marginals from weighted draws, made for as many rows at a time as fit into memory.
+    """Marginals from weighted draws, made for as many rows at a time as fit into memory; warns of uneven weights.
 
     Args:
         problem: network and evidence.
@@ -97,7 +98,10 @@ def weighted_marginals(
     for start in range(0, max(problem.count, 1), size):
         own = problem.slice(start, min(start + size, problem.count))
         parts.append(weigh(own, *draws(own, num_samples), wanted))
-    return _gathered(problem, parts, wanted)
+    result = _gathered(problem, parts, wanted)
+    consequence = "neither marginals nor log evidence need be near. Take more draws, or exact inference"
+    warn_of_weights(result.effective_sample_size, num_samples, None, consequence)
+    return result
 
 
 def _gathered(problem: Problem, parts: list[Weighed], nodes: list[int]) -> WeightedMarginals:
@@ -111,47 +115,4 @@ def _gathered(problem: Problem, parts: list[Weighed], nodes: list[int]) -> Weigh
     return WeightedMarginals(marginals, *map(problem.given, (total, error, size, k)))
 
 
-def pareto_k(log_weight: Tensor) -> Tensor:
-    """Shape of the generalised Pareto law of the largest weights, (draws, rows) -> (rows,).
-
-    0 where no weights stand out from the rest, as where all are equal; infinity where fewer than five do.
-
-    Args:
-        log_weight: logarithms of weights.
-
-    References:
-        Zhang and Stephens (2009), A new and efficient estimation method for the generalized Pareto distribution.
-        Vehtari et al. (2024), Pareto smoothed importance sampling.
-    """
-    columns = log_weight.detach().cpu().double().numpy().T
-    return torch.tensor([_shape_of_tail(column) for column in columns]).to(log_weight)
-
-
-def _shape_of_tail(log_weight: np.ndarray) -> float:
-    size = len(log_weight)
-    length = math.ceil(min(0.2 * size, 3 * math.sqrt(size)))
-    if length >= size:
-        return math.inf
-    x = np.sort(log_weight - log_weight.max())
-    cutoff = max(x[-length - 1], math.log(np.finfo(float).tiny))
-    tail = np.exp(x[x > cutoff + 1e-10]) - math.exp(cutoff)  # nearer than rounding is equal
-    if len(tail) == 0:
-        return 0.0
-    return math.inf if len(tail) < 5 else _fit(tail)
-
-
-def _fit(x: np.ndarray) -> float:
-    """Zhang and Stephens' estimate, with the weak prior of Vehtari et al., for ascending exceedances."""
-    size = len(x)
-    count = 30 + int(math.sqrt(size))
-    theta = 1 / x[-1] + (1 - np.sqrt(count / (np.arange(1, count + 1) - 0.5))) / (3 * x[int(size / 4 + 0.5) - 1])
-    shape = np.log1p(-theta[:, None] * x).mean(1)
-    scale = np.where(theta == 0, x.mean(), -shape / np.where(theta == 0, 1.0, theta))  # at 0 the exponential law
-    log_likelihood = size * (-np.log(scale) - shape - 1)
-    weight = np.exp(log_likelihood - log_likelihood.max())
-    mean = (theta * weight).sum() / weight.sum()
-    k = np.log1p(-mean * x).mean()
-    return float((size * k + 10 * 0.5) / (size + 10))
-
-
-__all__ = ["Draws", "Weighed", "WeightedMarginals", "pareto_k", "weigh", "weighted_marginals"]
+__all__ = ["Draws", "Weighed", "WeightedMarginals", "weigh", "weighted_marginals"]
