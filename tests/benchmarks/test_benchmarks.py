@@ -16,6 +16,12 @@ from benchmarks.paths import VARIABLE, forced, on_path
 from benchmarks.timing import Contender, Plan, Spread, interleave, ratios
 from pyro_gen.kernels import native
 
+# What the tiny sizes of these tests bring about, and the published ones do not.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`hidden_features` .* too narrow"),
+    pytest.mark.filterwarnings("ignore:the importance weights"),
+]
+
 QUICK = ["--rounds", "2", "--sample-seconds", "0", "--no-gate"]
 SMALL = ["--shapes", "6x4x5", *QUICK]
 
