@@ -1,6 +1,6 @@
 """How much of the gain by tighter bounds belongs to the model, and how much to its estimate of the log likelihood?
 
-    python -m benchmarks.evidence_iwae --json benchmarks/results/iwae.json     # AlphaDigits, 40 minutes on one core
+    python -m benchmarks.evidence_iwae --json benchmarks/results/iwae.json     # AlphaDigits, 19 minutes on one core
 
 It trains as `examples/iwae.py` does and judges the validation rows by 5,000 and 50,000 draws from the guide and by
 annealed importance sampling with two numbers of temperatures. What is done lies in `--out` and is not done again.

@@ -65,7 +65,7 @@ class SigmoidBeliefNetwork(LatentModel):
         >>> network = SigmoidBeliefNetwork(6, [4, 2], size=100)
         >>> network.sample(5).shape
         torch.Size([5, 6])
-        >>> bound = network.lower_bound(torch.eye(6), num_particles=20)
+        >>> bound = network.lower_bound(torch.eye(6), num_particles=200)
         >>> bound.tighter_value >= bound.value
         True
     """
@@ -155,7 +155,7 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
 
     Example:
         >>> network = DeepBeliefNetwork(6, [4, 3], size=100)
-        >>> network.eval().lower_bound(torch.eye(6)).partition.method
+        >>> network.eval().lower_bound(torch.eye(6), num_particles=200).partition.method
         'exact'
     """
 

@@ -91,7 +91,7 @@ class DeepBoltzmannMachine(RowModel):
         >>> machine = DeepBoltzmannMachine(6, [4, 3], size=100)
         >>> [tuple(weight.shape) for weight in machine.weights]
         [(6, 4), (4, 3)]
-        >>> machine.eval().lower_bound(torch.eye(6)).partition.method
+        >>> machine.eval().lower_bound(torch.eye(6), num_particles=200).partition.method
         'exact'
     """
 

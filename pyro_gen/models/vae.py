@@ -91,11 +91,12 @@ class VAE(RowCoder):
 
     Example:
         >>> from pyro.infer import SVI, TraceMeanField_ELBO
+        >>> _ = pyro.set_rng_seed(0)
         >>> x = torch.eye(6).repeat(10, 1)
         >>> vae = VAE.from_data(x, 2, hidden=(8,))
         >>> svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.01}), TraceMeanField_ELBO())
         >>> _ = svi.step(x[:20])
-        >>> found = vae.test_log_likelihood(x[:6], num_samples=100)
+        >>> found = vae.test_log_likelihood(x[:6], num_samples=500)
         >>> found.rows.shape, vae.sample(3).shape
         (torch.Size([6]), torch.Size([3, 6]))
     """
