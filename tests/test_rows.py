@@ -65,7 +65,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "VAE, mixture": ("VAE", {"likelihood": GaussianMixtureConditional(2)}),
     "VAE, real": ("VAE", {"likelihood": GaussianConditional()}),
 }
-CASES = {name: (name, {}) for name in RECIPES} | VARIANTS
+CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in RECIPES} | VARIANTS
 
 
 def public() -> dict[str, Any]:
