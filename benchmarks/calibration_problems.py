@@ -134,7 +134,7 @@ def mixture_sweep(values: Values, x: Tensor) -> Values:
 def mixture_wrong_sweep(values: Values, x: Tensor) -> Values:
     """A sweep whose means have the deviation of one row more: a mutant."""
     new = dict(mixture_sweep(values, x))
-    new["locs"] = new["locs"] + 0.4 * torch.randn_like(new["locs"])
+    new["locs"] = new["locs"] + 0.8 * torch.randn_like(new["locs"])
     return new
 
 

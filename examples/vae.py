@@ -15,6 +15,7 @@ what is judged. Pictures: samples from the prior, reconstructions, and with `--l
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -27,7 +28,12 @@ from torch import Tensor
 
 from pyro_gen import datasets, models, nn, plotting
 from pyro_gen._files import json_text
-from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO
+from pyro_gen.infer import (
+    DoublyReparametrizedELBO,
+    ImportanceLogLikelihood,
+    ImportanceWeightedELBO,
+    StickingTheLandingELBO,
+)
 from pyro_gen.training import History, fit, running_average, small_batch, use_average
 
 
@@ -192,20 +198,22 @@ def main(args: argparse.Namespace) -> None:
     bound = vae.lower_bound(rows, num_particles=1)
     print(f"{args.split} ELBO: {bound.value:.2f} +/- {bound.row_error:.2f} nats")
     counts = args.draws or [recipe.draws]
-    judged = [judge(vae, rows, count, args.split) for count in counts]
+    judged = []
+    for count in counts:
+        likelihood = vae.test_log_likelihood(rows, count)
+        print(f"{args.split} log likelihood: {likelihood}")
+        judged.append(figures_of(likelihood, count))
     for less, more in pairwise(judged):
         print(f"from {less['draws']} to {more['draws']} draws: {more['value'] - less['value']:+.3f} nats")
-    figures = {"settings": vars(recipe) | {"seed": args.seed}, "split": args.split, "estimates": judged}
+    figures = {"command": sys.argv, "settings": vars(recipe), "estimates": judged}
     (args.out / "log_likelihood.json").write_text(json_text(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def judge(vae: models.VAE, rows: Tensor, draws: int, split: str) -> dict[str, float | int]:
-    """Lower bound of the log likelihood by importance sampling, with what says whether it is close."""
-    likelihood = vae.test_log_likelihood(rows, draws)
-    print(f"{split} log likelihood: {likelihood}")
+def figures_of(likelihood: ImportanceLogLikelihood, draws: int) -> dict[str, float | int]:
+    """Lower bound of the log likelihood by importance sampling, with the signs of whether it is close."""
     return {
         "draws": draws,
-        "rows": len(rows),
+        "rows": len(likelihood.rows),
         "value": likelihood.value,
         "row error": likelihood.row_error,
         "median ESS": likelihood.effective_sample_size.median().item(),

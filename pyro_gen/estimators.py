@@ -339,7 +339,10 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._n_features_out = int(self.n_components)
 
     def _step(self, probs: Tensor, rate: float) -> None:
-        contrastive_gradient(self.rbm_, self._states(probs, self.random_state_))
+        states = self._states(probs, self.random_state_)
+        if not all(bool(parameter.isfinite().all()) for parameter in self.rbm_.parameters()):
+            return  # for the check of the weights, which says when
+        contrastive_gradient(self.rbm_, states)
         weight = self.rbm_.weight
         if self.l1 and weight.grad is not None:
             weight.grad += self.l1 * weight.detach().sign()

@@ -330,6 +330,13 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
 }
 """By callable, a call by keyword and a value of each count."""
 ELSEWHERE = {
+    "distributions.Likelihood.fitted": "tested in distributions/test_bayesian_network_evidence.py",
+    "infer.AnnealedImportance.__init__": "tested in infer/test_annealed.py",
+    "models.VAE.simulated_gap": "tested in infer/test_annealed.py",
+    "testing.Calibration.__init__": "the ranks must fit; tested in testing/test_calibration.py",
+    "testing.joint_distribution_test": "tested in testing/test_calibration.py, with programs of its own",
+    "testing.simulation_based_calibration": "tested in testing/test_calibration.py, with programs of its own",
+    "training.small_batch": "tested in test_small_sets.py",
     "_augmentation.shifted": "the shape of images, compared with the rows",
     "_augmentation.warped": "the shape of images, compared with the rows",
     "datasets.BinaryDataset.__init__": "data, made by `load`",

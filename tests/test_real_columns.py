@@ -282,7 +282,7 @@ def test_a_convolutional_vae_learns_alike_in_any_units(conditional: str) -> None
 
 def test_an_autoregressive_likelihood_and_a_vamp_prior_learn_alike_in_any_units() -> None:
     def make(rows: Tensor) -> Any:
-        likelihood = nn.MADE(6, [4], context=3, conditional=GaussianConditional())
+        likelihood = nn.MADE(6, [6], context=3, conditional=GaussianConditional())
         prior = nn.VampPrior(3, 6, torch.nn.Identity())
         return models.VAE.from_data(rows, 2, likelihood=likelihood, prior=prior, **HIDDEN)
 

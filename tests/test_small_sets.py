@@ -77,6 +77,7 @@ def test_a_recipe_that_only_does_harm_keeps_the_start(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:the importance weights")  # of 20 draws, as the recipe chooses its epoch
 @pytest.mark.parametrize("structure", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_an_autoencoder_is_no_worse_than_independent(structure: float, tmp_path: Path) -> None:
     """Importance sampling with 20 draws a row, drawn anew for `value`: a lower bound in expectation.

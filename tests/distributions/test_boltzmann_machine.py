@@ -487,7 +487,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "float edges": (lambda: CouplingGraph(3, torch.zeros(2, 2)), "integers of shape"),
     "no units": (lambda: CouplingGraph(0, torch.zeros(0, 2).long()), "`num_units`"),
     "small torus": (lambda: ising_lattice(2, 5), "double edges"),
-    "width": (lambda: BoltzmannMachine(torch.zeros(3, 3), torch.zeros(3)).energy(torch.zeros(4)), r"shape \(\.\.\., 3"),
+    "width": (lambda: BoltzmannMachine(torch.zeros(3, 3), torch.zeros(3)).energy(torch.zeros(4)), "event_shape"),
     "negative sweeps": (lambda: ising_lattice(3, 3).gibbs(torch.ones(9), -1), "`num_steps` must be at least 0"),
     "zeros as spins": (lambda: ising_lattice(3, 3).gibbs(torch.zeros(9), 1), "`value` is no state"),
 }

@@ -408,7 +408,7 @@ def test_bad_parameters_are_named(name: str) -> None:
 def test_bad_num_steps_are_named(num_steps: int) -> None:
     with pytest.raises(ValueError, match=f"`num_steps` must be at least 1, got {num_steps}"):
         RBM(W, A, B, num_steps=num_steps)
-    with pytest.raises(ValueError, match="`num_steps` must not be negative, got -1"):
+    with pytest.raises(ValueError, match="`num_steps` must be at least 0, got -1"):
         RBM(W, A, B).gibbs(A, -1)
 
 

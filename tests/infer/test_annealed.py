@@ -123,7 +123,7 @@ X = (torch.rand(6, 5, generator=torch.Generator().manual_seed(0)) < 0.5).float()
     [
         lambda: models.VAE(5, 2, 6, hidden=(4,)),
         lambda: models.VAE(5, 2, 6, hidden=(4,), prior=nn.VampPrior(3, 5)),
-        lambda: models.VAE(5, 2, 6, hidden=(4,), likelihood=nn.MADE(5, [4], context=3)),
+        lambda: models.VAE(5, 2, 6, hidden=(4,), likelihood=nn.MADE(5, [5], context=3)),
         lambda: models.SemiSupervisedVAE(5, 2, 6, classes=3, hidden=(4,)),
     ],
 )

@@ -113,6 +113,7 @@ def written(write: Callable[[Path], None]) -> str:
 
 X, R = bits(8), reals(8)
 CODER = (
+    "beta",
     "check",
     "conditional",
     "decode",
@@ -123,6 +124,7 @@ CODER = (
     "prior_law",
     "recognise",
     "shared",
+    "simulated_gap",  # tested in infer/test_annealed.py
 )
 LATENT_READS: dict[str, Callable[[Any], Any]] = {
     "log_partition": lambda m: m.log_partition(),
@@ -164,6 +166,7 @@ LINEAR_LEARNS: dict[str, Callable[[Any, int], Any]] = {
 }
 LINEAR_PARTS = (
     "check_enough",
+    "check_varied",
     "covariance",
     "decode",
     "encode",

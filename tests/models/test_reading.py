@@ -17,6 +17,8 @@ from pyro_gen.arviz import from_svi
 from pyro_gen.infer import lower_bound
 from tests.models.public import TABLE, bits, public_methods, public_models, vae
 
+pytestmark = pytest.mark.filterwarnings("ignore:the importance weights")  # of few draws, and of no interest here
+
 READS = [(name, read) for name, entry in TABLE.items() for read in entry.reads]
 
 
