@@ -32,12 +32,17 @@ FALSE_ALARMS = 1e-3
 """Probability that any of the right samplers fails, were all of them exact."""
 
 
+def file_of(name: str, folder: Path) -> Path:
+    """File of a problem's ranks."""
+    return folder / f"{name.replace(' ', '_').replace(',', '')}.json"
+
+
 def ranks_of(name: str, problem: Problem, num_simulations: int, folder: Path) -> tuple[Calibration, float]:
     """Ranks of a problem, those of earlier runs included, and the processor seconds of all; 0 adds none to them."""
-    path = folder / f"{name.replace(' ', '_').replace(',', '')}.json"
+    path = file_of(name, folder)
     done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"ranks": {}, "seconds": 0.0}
     first = len(next(iter(done["ranks"].values()), []))
-    step = num_simulations if problem is mean_field else 1
+    step = max(num_simulations, 1) if problem is mean_field else 1
     for index in range(first, num_simulations, step):
         pyro.set_rng_seed(index)
         start = time.process_time()
@@ -89,6 +94,8 @@ def main(args: argparse.Namespace) -> None:
     problems = {**PROBLEMS, **WRONG}
     results: dict[str, Calibration] = {}
     report: dict[str, Any] = {**describe(), "false alarms of all together": FALSE_ALARMS, "problems": {}}
+    if args.report:
+        problems = {name: problem for name, problem in problems.items() if file_of(name, args.work).exists()}
     for name in sorted(problems, key=lambda name: "NUTS" in name and "joint" not in name):
         simulations = 0 if args.report else args.simulations
         result, seconds = ranks_of(name, problems[name], simulations, args.work)
