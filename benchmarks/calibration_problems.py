@@ -359,10 +359,10 @@ PROBLEMS: dict[str, Problem] = {
 WRONG: dict[str, Problem] = {
     "mean-field SVI": mean_field,
     "block Gibbs, a conditional too wide": _calibrated(
-        simulate_plate, partial(plate_posterior, factor=1.3), plate_quantities
+        simulate_plate, partial(plate_posterior, factor=1.8), plate_quantities
     ),
     "block Gibbs, a conditional too wide (joint)": _joint(
-        simulate_plate, partial(plate_transition, factor=1.3), plate_rows, plate_quantities
+        simulate_plate, partial(plate_transition, factor=1.8), plate_rows, plate_quantities
     ),
     "GaussianMixture, a sweep too wide (joint)": _joint(simulate_mixture, mixture_wrong_sweep, mixture_rows, ordered),
 }

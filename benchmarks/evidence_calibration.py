@@ -32,12 +32,17 @@ FALSE_ALARMS = 1e-3
 """Probability that any of the right samplers fails, were all of them exact."""
 
 
+def file_of(name: str, folder: Path) -> Path:
+    """File of a problem's ranks."""
+    return folder / f"{name.replace(' ', '_').replace(',', '')}.json"
+
+
 def ranks_of(name: str, problem: Problem, num_simulations: int, folder: Path) -> tuple[Calibration, float]:
-    """Ranks of a problem, those of earlier runs included, and the processor seconds of all."""
-    path = folder / f"{name.replace(' ', '_').replace(',', '')}.json"
+    """Ranks of a problem, those of earlier runs included, and the processor seconds of all; 0 adds none to them."""
+    path = file_of(name, folder)
     done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"ranks": {}, "seconds": 0.0}
     first = len(next(iter(done["ranks"].values()), []))
-    step = num_simulations if problem is mean_field else 1
+    step = max(num_simulations, 1) if problem is mean_field else 1
     for index in range(first, num_simulations, step):
         pyro.set_rng_seed(index)
         start = time.process_time()
@@ -48,7 +53,7 @@ def ranks_of(name: str, problem: Problem, num_simulations: int, folder: Path) ->
             done["ranks"].setdefault(quantity, []).extend(rank.tolist())
         if index % 25 == 24 or index + step >= num_simulations:
             path.write_text(json_text(done))
-    ranks = {q: torch.tensor(rank[:num_simulations]) for q, rank in done["ranks"].items()}
+    ranks = {q: torch.tensor(rank[: num_simulations or None]) for q, rank in done["ranks"].items()}
     return Calibration(ranks, done["num_draws"]), done["seconds"]
 
 
@@ -89,8 +94,11 @@ def main(args: argparse.Namespace) -> None:
     problems = {**PROBLEMS, **WRONG}
     results: dict[str, Calibration] = {}
     report: dict[str, Any] = {**describe(), "false alarms of all together": FALSE_ALARMS, "problems": {}}
+    if args.report:
+        problems = {name: problem for name, problem in problems.items() if file_of(name, args.work).exists()}
     for name in sorted(problems, key=lambda name: "NUTS" in name and "joint" not in name):
-        result, seconds = ranks_of(name, problems[name], args.simulations, args.work)
+        simulations = 0 if args.report else args.simulations
+        result, seconds = ranks_of(name, problems[name], simulations, args.work)
         results[name] = result
         passed = result.passes(FALSE_ALARMS / len(PROBLEMS))
         print(f"{name}: {'passes' if passed else 'fails'}, {seconds:.0f} s\n{result}", flush=True)
@@ -113,6 +121,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=500)
     parser.add_argument("--work", type=Path, default=Path("out/calibration"), help="where ranks are kept")
+    parser.add_argument("--report", action="store_true", help="report the simulations that `--work` holds, make none")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     return parser.parse_args()
