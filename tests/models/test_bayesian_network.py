@@ -182,7 +182,7 @@ def test_parameter_counts_of_the_textbook_models() -> None:
     assert BayesianNetwork.markov_chain(5, states=3, order=2).num_parameters == 2 + 6 + 3 * 18
     with pytest.raises(ValueError, match="too many"):
         BayesianNetwork.chain_rule(40)
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="`nodes` must be at least 1, got 0"):
         BayesianNetwork.markov_chain(0)
 
 
