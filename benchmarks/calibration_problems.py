@@ -249,10 +249,15 @@ def ppca_posterior(x: Tensor) -> Values:
 
 WEIGHTS = torch.tensor([0.35, 0.65])
 
+# The prior keeps the means apart. Where they can trade places (centres at -0.5 and 0.5, scale 1) sweeps mix slowly, and
+# ranks among 19 of their draws are not uniform: 30 % too many are first or last even with 50 sweeps between draws.
+CENTRES = torch.tensor([-1.5, 1.5])
+SPREAD = 0.7
+
 
 def plate_program(x: Tensor) -> None:
     """Two means, and a component for each row of a plate."""
-    mu = pyro.sample("mu", dist.Normal(torch.tensor([-0.5, 0.5]), 1.0).to_event(1))
+    mu = pyro.sample("mu", dist.Normal(CENTRES, SPREAD).to_event(1))
     with pyro.plate("rows", len(x)):
         z = pyro.sample("z", dist.Categorical(WEIGHTS))
         pyro.sample("x", dist.Normal(mu[z], 0.7), obs=x)
@@ -260,7 +265,7 @@ def plate_program(x: Tensor) -> None:
 
 def simulate_plate() -> tuple[Values, Tensor]:
     """Means, components and rows."""
-    mu = torch.tensor([-0.5, 0.5]) + torch.randn(2)
+    mu = CENTRES + SPREAD * torch.randn(2)
     z = dist.Categorical(WEIGHTS).sample((ROWS,))
     return {"mu": mu, "z": z}, plate_rows({"mu": mu, "z": z})
 
@@ -273,8 +278,8 @@ def plate_rows(values: Values) -> Tensor:
 def conditional_means(values: Values, x: Tensor, factor: float) -> Tensor:
     """The means given the components; ``factor`` of the deviation is 1 where it is right."""
     indicator = torch.nn.functional.one_hot(values["z"].long(), 2).to(x)
-    precision = 1 + indicator.sum(0) / 0.49
-    mean = (torch.tensor([-0.5, 0.5]) + indicator.mT @ x / 0.49) / precision
+    precision = SPREAD**-2 + indicator.sum(0) / 0.49
+    mean = (CENTRES / SPREAD**2 + indicator.mT @ x / 0.49) / precision
     return dist.Normal(mean, factor * precision**-0.5).sample()
 
 
