@@ -24,7 +24,7 @@ CEILINGS: tuple[str, ...] = ()
 GATE = (
     "tests/nn/test_nade.py",
     "tests/nn/test_autoregressive.py::test_generation_step_by_step_is_a_full_pass_a_feature",
-    "tests/nn/test_autoregressive.py::test_single_laws_multiply_to_the_whole",
+    "tests/nn/test_autoregressive.py::test_single_distributions_multiply_to_the_whole",
 )
 """What is timed is right: log probabilities, and draws the same whether anything is kept or not."""
 SHAPES = ((784, 500, 16), (196, 200, 16), (64, 64, 128))

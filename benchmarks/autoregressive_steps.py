@@ -1,7 +1,7 @@
 """Generation step by step, ``start`` and ``next``, as a caller in real time does it: the time of a step of each family.
 
-A step settles a drawn feature and gives the next one's law as a distribution. Beside each family the same with nothing
-kept; the baseline is NADE's step in bare torch, without a distribution.
+A step settles a drawn feature and gives the next one's distribution as a distribution. Beside each family the same with
+nothing kept; the baseline is NADE's step in bare torch, without a distribution.
 """
 
 from __future__ import annotations

@@ -52,21 +52,21 @@ class Agrum:
         self.engine = gum.LazyPropagation(self.bn)
 
     def marginals(self, evidence: Mapping[int, int]) -> list[Tensor]:
-        """Laws of all nodes given states by number of the node."""
+        """Distributions of all nodes given states by number of the node."""
         self.engine.setEvidence(dict(evidence))
         self.engine.makeInference()
         return [torch.as_tensor(self.engine.posterior(i).toarray()) for i in range(len(self.structure.nodes))]
 
     def marginal(self, evidence: Mapping[int, int], node: int) -> Tensor:
-        """The law of one node, which is the only target."""
+        """The distribution of one node, which is the only target."""
         self.engine.eraseAllTargets()
         self.engine.addTarget(node)
         self.engine.setEvidence(dict(evidence))
         self.engine.makeInference()
-        law = torch.as_tensor(self.engine.posterior(node).toarray())
+        distribution = torch.as_tensor(self.engine.posterior(node).toarray())
         self.engine.eraseAllTargets()
         self.engine.addAllTargets()
-        return law
+        return distribution
 
     def evidence_probability(self, evidence: Mapping[int, int]) -> float:
         """P(e)."""

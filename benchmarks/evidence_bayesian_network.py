@@ -81,11 +81,11 @@ def compare(network: BayesianNetwork, count: int, seed: int, peer: Agrum | None 
     peer = Agrum(network) if peer is None else peer
     sets = evidence_sets(network, count, seed)
     rows_log, of_log = timed(network.log_evidence, table(network, sets))
-    rows_laws, of_laws = timed(network.marginals, table(network, sets))
+    rows_distributions, of_distributions = timed(network.marginals, table(network, sets))
     worst = {"marginals": 0.0, "P(e)": 0.0, "marginals as rows": 0.0, "P(e) as rows": 0.0}
     own, other, least = [], [], 1.0
     for row, evidence in enumerate(sets):
-        laws, seconds = timed(network.marginals, named(network, evidence))
+        distributions, seconds = timed(network.marginals, named(network, evidence))
         own.append(seconds)
         log = network.log_evidence(named(network, evidence))
         expected, seconds = timed(peer.marginals, evidence)
@@ -93,8 +93,8 @@ def compare(network: BayesianNetwork, count: int, seed: int, peer: Agrum | None 
         probability = peer.evidence_probability(evidence)
         least = min(least, probability)
         for i, node in enumerate(network.nodes):
-            worst["marginals"] = max(worst["marginals"], (laws[node] - expected[i]).abs().max().item())
-            difference = (rows_laws[node][row] - expected[i]).abs().max().item()
+            worst["marginals"] = max(worst["marginals"], (distributions[node] - expected[i]).abs().max().item())
+            difference = (rows_distributions[node][row] - expected[i]).abs().max().item()
             worst["marginals as rows"] = max(worst["marginals as rows"], difference)
         for name, value in (("P(e)", log), ("P(e) as rows", rows_log[row])):
             worst[name] = max(worst[name], abs(value.exp().item() / probability - 1))
@@ -105,7 +105,7 @@ def compare(network: BayesianNetwork, count: int, seed: int, peer: Agrum | None 
         "smallest P(e)": least,
         "seconds for all marginals, one set after another": sum(own),
         "pyAgrum's": sum(other),
-        "seconds as rows": of_log + of_laws,
+        "seconds as rows": of_log + of_distributions,
     }
 
 
@@ -132,12 +132,12 @@ def by_its_own_reading(name: str, network: BayesianNetwork, count: int) -> Any:
         by_name = named(network, evidence)
         engine.setEvidence(by_name)
         engine.makeInference()
-        laws = network.marginals(by_name)
+        distributions = network.marginals(by_name)
         for node in network.nodes:
             labels = bn.variable(node).labels()
-            law = dict(zip(labels, engine.posterior(node).tolist(), strict=True))
-            mine = dict(zip(network.states[node], laws[node].tolist(), strict=True))
-            worst = max(worst, *(abs(law[state] - p) for state, p in mine.items()))
+            distribution = dict(zip(labels, engine.posterior(node).tolist(), strict=True))
+            mine = dict(zip(network.states[node], distributions[node].tolist(), strict=True))
+            worst = max(worst, *(abs(distribution[state] - p) for state, p in mine.items()))
     return worst
 
 

@@ -50,12 +50,14 @@ def mixture_exact() -> dict[str, float]:
     """E[m_0], E[m_1], E[s] on a grid."""
     axes = [torch.linspace(a, b, n).double() for a, b, n in ((-3, 1, 160), (0, 3, 160), (0.4, 2.2, 120))]
     first, second, scale = torch.meshgrid(*axes, indexing="ij")
-    log_law = dist.Normal(-1.0, 1.0).log_prob(first) + dist.Normal(1.5, 1.0).log_prob(second)
-    log_law = log_law + dist.LogNormal(0.0, 0.3).log_prob(scale)
+    log_distribution = dist.Normal(-1.0, 1.0).log_prob(first) + dist.Normal(1.5, 1.0).log_prob(second)
+    log_distribution = log_distribution + dist.LogNormal(0.0, 0.3).log_prob(scale)
     for value in ROWS.double():
         left = math.log(0.4) + dist.Normal(first, scale).log_prob(value)
-        log_law = log_law + torch.logaddexp(left, math.log(0.6) + dist.Normal(second, scale).log_prob(value))
-    weight = log_law.flatten().softmax(0).view(log_law.shape)
+        log_distribution = log_distribution + torch.logaddexp(
+            left, math.log(0.6) + dist.Normal(second, scale).log_prob(value)
+        )
+    weight = log_distribution.flatten().softmax(0).view(log_distribution.shape)
     return {n: float((weight * v).sum()) for n, v in (("m[0]", first), ("m[1]", second), ("s", scale))}
 
 
@@ -82,8 +84,8 @@ def change_point_exact() -> dict[str, float]:
     for t in range(len(COUNTS)):
         parts = (COUNTS[:t].double(), COUNTS[t:].double())
         scores.append(sum(float(torch.lgamma(2 + p.sum()) - (2 + p.sum()) * math.log1p(len(p))) for p in parts))
-    law = torch.tensor(scores).double().softmax(0)
-    return {"t": float((law * torch.arange(len(COUNTS))).sum()), "t is 25": float(law[25])}
+    distribution = torch.tensor(scores).double().softmax(0)
+    return {"t": float((distribution * torch.arange(len(COUNTS))).sum()), "t is 25": float(distribution[25])}
 
 
 def ring() -> None:
@@ -98,8 +100,8 @@ def ring_exact() -> dict[str, float]:
     """Mean spin and mean product of neighbours from all states."""
     spins = 2 * (torch.arange(2**SPINS).unsqueeze(-1) >> torch.arange(SPINS) & 1).double() - 1
     pairs = (spins * spins.roll(1, -1)).mean(-1)
-    law = (FIELD * spins.sum(-1) + BETA * SPINS * pairs).softmax(0)
-    return {"spin": float((law * spins.mean(-1)).sum()), "pair": float((law * pairs).sum())}
+    distribution = (FIELD * spins.sum(-1) + BETA * SPINS * pairs).softmax(0)
+    return {"spin": float((distribution * spins.mean(-1)).sum()), "pair": float((distribution * pairs).sum())}
 
 
 def ours(kernel: Gibbs, *args: Tensor) -> Run:
@@ -166,37 +168,49 @@ def theirs(name: str) -> Run:
 
 
 def _their_mixture() -> tuple[Callable[..., None], tuple[Any, ...]]:
-    numpyro, laws, jnp = import_module("numpyro"), import_module("numpyro.distributions"), import_module("jax.numpy")
+    numpyro, densities, jnp = (
+        import_module("numpyro"),
+        import_module("numpyro.distributions"),
+        import_module("jax.numpy"),
+    )
 
     def model(x: Any) -> None:
-        m = numpyro.sample("m", laws.Normal(jnp.array([-1.0, 1.5]), 1.0).to_event(1))
-        s = numpyro.sample("s", laws.LogNormal(0.0, 0.3))
+        m = numpyro.sample("m", densities.Normal(jnp.array([-1.0, 1.5]), 1.0).to_event(1))
+        s = numpyro.sample("s", densities.LogNormal(0.0, 0.3))
         with numpyro.plate("rows", len(ROWS)):
-            z = numpyro.sample("z", laws.Categorical(probs=jnp.array([0.4, 0.6])))
-            numpyro.sample("x", laws.Normal(m[z], s), obs=x)
+            z = numpyro.sample("z", densities.Categorical(probs=jnp.array([0.4, 0.6])))
+            numpyro.sample("x", densities.Normal(m[z], s), obs=x)
 
     return model, (jnp.asarray(ROWS.numpy()),)
 
 
 def _their_change_point() -> tuple[Callable[..., None], tuple[Any, ...]]:
-    numpyro, laws, jnp = import_module("numpyro"), import_module("numpyro.distributions"), import_module("jax.numpy")
+    numpyro, densities, jnp = (
+        import_module("numpyro"),
+        import_module("numpyro.distributions"),
+        import_module("jax.numpy"),
+    )
 
     def model(x: Any) -> None:
-        rates = numpyro.sample("rates", laws.Gamma(jnp.array([2.0, 2.0]), 1.0).to_event(1))
-        t = numpyro.sample("t", laws.Categorical(probs=jnp.ones(len(COUNTS)) / len(COUNTS)))
+        rates = numpyro.sample("rates", densities.Gamma(jnp.array([2.0, 2.0]), 1.0).to_event(1))
+        t = numpyro.sample("t", densities.Categorical(probs=jnp.ones(len(COUNTS)) / len(COUNTS)))
         late = (jnp.arange(len(COUNTS)) >= t).astype(int)
         with numpyro.plate("years", len(COUNTS)):
-            numpyro.sample("x", laws.Poisson(rates[late]), obs=x)
+            numpyro.sample("x", densities.Poisson(rates[late]), obs=x)
 
     return model, (jnp.asarray(COUNTS.numpy()),)
 
 
 def _their_ring() -> tuple[Callable[..., None], tuple[Any, ...]]:
-    numpyro, laws, jnp = import_module("numpyro"), import_module("numpyro.distributions"), import_module("jax.numpy")
+    numpyro, densities, jnp = (
+        import_module("numpyro"),
+        import_module("numpyro.distributions"),
+        import_module("jax.numpy"),
+    )
 
     def model() -> None:
         with numpyro.plate("spins", SPINS):
-            z = numpyro.sample("z", laws.Bernoulli(logits=2 * FIELD))
+            z = numpyro.sample("z", densities.Bernoulli(logits=2 * FIELD))
             spins = 2 * z - 1
             numpyro.factor("energy", BETA * spins * jnp.roll(spins, 1))
 

@@ -1,4 +1,4 @@
-"""Mixtures of Bernoulli laws on binary sets of the literature: the row that every density table starts with.
+"""Mixtures of Bernoulli distributions on binary sets of the literature: the row that every density table starts with.
 
     python -m benchmarks.evidence_mixtures --split valid                # all sets: every setting, judged on validation
     python -m benchmarks.evidence_mixtures --split test --data nltcs    # the best one, once; enters the test ledger

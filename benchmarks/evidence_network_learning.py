@@ -98,7 +98,9 @@ def approximations(cases: int, draws: int, steps: int) -> dict[str, Any]:
         start = time.perf_counter()
         found = method()
         own: dict[str, Any] = {"seconds": time.perf_counter() - start}
-        error = torch.stack([(found.marginals[node] - law).abs().amax(-1) for node, law in exact.items()]).amax(0)
+        error = torch.stack(
+            [(found.marginals[node] - distribution).abs().amax(-1) for node, distribution in exact.items()]
+        ).amax(0)
         own |= {"largest error, median case": float(error.median()), "worst case": float(error.max())}
         if hasattr(found, "pareto_k"):
             size, k = found.effective_sample_size, found.pareto_k

@@ -45,7 +45,7 @@ ROWS = 10_000
 
 
 def tree_density(x: Tensor, size: float) -> BayesianNetwork:
-    """The Chow-Liu tree of the rows and a uniform law of so many rows, with its tables."""
+    """The Chow-Liu tree of the rows and a uniform distribution of so many rows, with its tables."""
     tree = structure.chow_liu(x, equivalent_sample_size=size, states=2)
     return BayesianNetwork(tree, structure.conditional_tables(tree, x, equivalent_sample_size=size, states=2))
 

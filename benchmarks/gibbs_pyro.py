@@ -128,13 +128,13 @@ def numpyro_sweep(x: Tensor, states: int, means: Tensor) -> Contender:
     if len(x) > LONGEST:
         raise UnavailableError(f"a sweep over {len(x)} elements takes minutes")
     jax, numpyro = import_module("jax"), import_module("numpyro")
-    laws = import_module("numpyro.distributions")
+    densities = import_module("numpyro.distributions")
     rows, centres = jax.numpy.asarray(x.numpy()), jax.numpy.asarray(means.numpy())
 
     def model() -> None:
         with numpyro.plate("rows", len(x)):
-            z = numpyro.sample("z", laws.Categorical(probs=jax.numpy.ones(states) / states))
-            numpyro.sample("x", laws.Normal(centres[z], 1.0), obs=rows)
+            z = numpyro.sample("z", densities.Categorical(probs=jax.numpy.ones(states) / states))
+            numpyro.sample("x", densities.Normal(centres[z], 1.0), obs=rows)
 
     kernel = import_module("numpyro.infer").DiscreteGibbs(model)
     state = kernel.init(jax.random.PRNGKey(0), 0, None, (), {})

@@ -1,9 +1,9 @@
 """``python -m benchmarks gpu``: a CUDA machine's whole run, from correctness to one JSON and one Markdown table.
 
 Needs torch, Triton and the package's own dependencies, no pytest. First what ``tests/kernels/triton_run.py`` holds
-runs compiled on the GPU (words, formulas, odd shapes, poisoned memory, laws, gradients, annealing, public ops, streams)
-in a process of its own, and part of it under compute-sanitizer where that is installed; nothing is timed where one
-fails. Then all contenders take turns, round by round, timed by CUDA events.
+runs compiled on the GPU (words, formulas, odd shapes, poisoned memory, distributions, gradients, annealing, public ops,
+streams) in a process of its own, and part of it under compute-sanitizer where that is installed; nothing is timed where
+one fails. Then all contenders take turns, round by round, timed by CUDA events.
 """
 
 from __future__ import annotations

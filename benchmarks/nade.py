@@ -3,7 +3,7 @@
 The floor is what the recursion asks for at the least, in a cache and without a tape: for each feature twice the
 sigmoids of all rows' hidden units and two rank-one updates, by torch, and by C with the compiled path's own vector
 functions. That path can pass it, since a feature that is zero leaves the hidden layer as it is: so coins are not its
-worst case, but numbers none of which is zero (the dense rows here, whose law is Gaussian) are.
+worst case, but numbers none of which is zero (the dense rows here, whose distribution is Gaussian) are.
 """
 
 from __future__ import annotations

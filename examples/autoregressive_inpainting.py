@@ -2,8 +2,8 @@
 
 A DeepNADE is trained for all orders at once on Binary AlphaDigits. Half of the pixels of validation images are then
 hidden, a different half in each row of one batch. `ObservedFirst()` puts the visible half first in the order of each
-row, so that the law of the hidden half is exact: draws, and their log probabilities. The same question put to the
-density in one fixed order, pixels row by row, has no exact answer unless the visible half is the upper one, and
+row, so that the distribution of the hidden half is exact: draws, and their log probabilities. The same question put to
+the density in one fixed order, pixels row by row, has no exact answer unless the visible half is the upper one, and
 `Importance(...)` says how far its estimate can be trusted. The picture shows the original, what was left of it, three
 exact fillings, and the mean of many. The figures printed are the share of hidden pixels that the mean gets right, the
 log probability of the true hidden half, and what importance weights say of the visible half.

@@ -98,7 +98,7 @@ def approximations(network: BayesianNetwork, evidence: Mapping[str, str], args: 
         start = time.perf_counter()
         found: Any = method()
         seconds = time.perf_counter() - start
-        error = max(float((found.marginals[node] - law).abs().max()) for node, law in exact.items())
+        error = max(float((found.marginals[node] - distribution).abs().max()) for node, distribution in exact.items())
         report[name] = {"largest error": error, "seconds": seconds} | diagnostics(found)
     return report
 
@@ -169,7 +169,7 @@ def box(
     network: BayesianNetwork,
     node: str,
     spot: tuple[float, float],
-    laws: tuple[Tensor, Tensor],
+    distributions: tuple[Tensor, Tensor],
     observed: bool,
 ) -> None:
     """One node: its name, and for each state a bar as long as it is probable."""
@@ -178,7 +178,9 @@ def box(
     frame = FancyBboxPatch((x, low), 1.1, y + 0.16 - low, "round,pad=0,rounding_size=0.04", fc="white", ec=color)
     axes.add_patch(frame)
     axes.text(x + 0.55, y + 0.07, node, ha="center", va="center", fontsize=7.5, weight="bold", color=color)
-    for i, (state, before, after) in enumerate(zip(network.states[node], *map(Tensor.tolist, laws), strict=True)):
+    for i, (state, before, after) in enumerate(
+        zip(network.states[node], *map(Tensor.tolist, distributions), strict=True)
+    ):
         level = y - 0.17 * (i + 1)
         axes.add_patch(Rectangle((x + 0.5, level + 0.02), 0.55 * after, 0.12, color=color, alpha=0.75, linewidth=0))
         axes.plot([x + 0.5 + 0.55 * before] * 2, [level + 0.01, level + 0.15], color=GREY, linewidth=0.9)

@@ -1,8 +1,8 @@
-"""A character model: the law of lines of text, of any length, learned by a recurrent network with clipped gradients.
+"""A character model: the distribution of lines of text, of any length, learned by a recurrent network with clipped gradients.
 
 The text is Python's own help (``pydoc_data.topics``), which is there without a network, a line a string. The network
 ends each line by itself, so its probabilities sum to one over all lines, those too long to be listed (the tail)
-included. Beside it stand two laws that count: of single characters, and of pairs.
+included. Beside it stand two distributions that count: of single characters, and of pairs.
 
     python examples/character_model.py --cell lstm
 """
@@ -33,7 +33,7 @@ def read(args: argparse.Namespace) -> tuple[str, list[str]]:
 
 
 def scored_by_counts(train: Tensor, test: Tensor, end: int) -> dict[str, float]:
-    """Mean log likelihood a line in nats of laws that count in the training lines: one character, and pairs of them."""
+    """Mean log likelihood a line in nats of distributions that count in the training lines: one character, and pairs of them."""
 
     def pairs(x: Tensor) -> tuple[Tensor, Tensor]:
         before = torch.cat([torch.full_like(x[:, :1], end), x[:, :-1]], 1)
@@ -43,7 +43,9 @@ def scored_by_counts(train: Tensor, test: Tensor, end: int) -> dict[str, float]:
     before, after = pairs(train)
     counts = torch.bincount(before * (end + 1) + after, minlength=(end + 1) ** 2).view(end + 1, end + 1).double()
     single = (counts.sum(0) + 1).log() - (counts.sum() + end + 1).log()
-    smoothed = counts + 5 * single.exp()  # five observations of the law of single characters stand behind each row
+    smoothed = (
+        counts + 5 * single.exp()
+    )  # five observations of the distribution of single characters stand behind each row
     double = smoothed.log() - smoothed.sum(1, keepdim=True).log()
     before, after = pairs(test)
     return {
@@ -101,7 +103,7 @@ def score(model: nn.SequenceAR, x: Tensor) -> Tensor:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train, score the test lines beside the laws that count, and write some lines."""
+    """Train, score the test lines beside the distributions that count, and write some lines."""
     args.out.mkdir(parents=True, exist_ok=True)
     pyro.set_rng_seed(args.seed)
     alphabet, lines = read(args)

@@ -1,9 +1,10 @@
-"""Chow-Liu trees: the best law in which each variable has one parent, from all pairs of variables at once.
+"""Chow-Liu trees: the best distribution in which each variable has one parent, from all pairs of variables at once.
 
 The tree that maximises the likelihood is a maximum spanning tree of the mutual information, so it takes one matrix
 product and no iterations: the first density to try on any table of categories, and a yardstick for every other. Rows of
-a uniform law are added to the data; how many is chosen on validation rows. The table lists the mean log likelihood of
-each data set beside that of independent variables; `--test` looks at the test rows. The picture shows the tree of one
+a uniform distribution are added to the data; how many is chosen on validation rows. The table lists the mean log
+likelihood of each data set beside that of independent variables; `--test` looks at the test rows. The picture shows the
+tree of one
 set: on images each edge joins two pixels, and draws of the tree stand beside it. Dark nodes are one in most rows.
 
     python examples/chow_liu.py                                  # nltcs, plants, dna, mushrooms, adult: validation rows
@@ -31,7 +32,7 @@ from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.infer.structure import chow_liu, conditional_tables
 
 SIZES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Rows of the uniform law, to choose from."""
+"""Rows of the uniform distribution, to choose from."""
 
 
 class Result(NamedTuple):
@@ -48,7 +49,7 @@ class Result(NamedTuple):
 
 
 def density(graph: nx.DiGraph, x: Tensor, size: float) -> BayesianNetwork:
-    """A Bayesian network of the graph, its tables from the rows and so many rows of a uniform law."""
+    """A Bayesian network of the graph, its tables from the rows and so many rows of a uniform distribution."""
     return BayesianNetwork(graph, conditional_tables(graph, x, equivalent_sample_size=size, states=2))
 
 

@@ -1,9 +1,10 @@
 """Classify handwritten digits with a class-RBM: one layer of hidden units shared by the pixels and the label.
 
-The label's law given the pixels, p(y | v), is exact, so it is observed in an ordinary Pyro model; `--alpha` adds the
-joint law p(v, y) under persistent chains to the same model (hybrid training). Images are thresholded at one half and
-moved by a pixel at random while training. Everything is chosen on validation images, the last sixth of the training
-set; `--test` looks at the test images once, after the last epoch. A run that is stopped goes on from its checkpoint.
+The label's distribution given the pixels, p(y | v), is exact, so it is observed in an ordinary Pyro model; `--alpha`
+adds the joint distribution p(v, y) under persistent chains to the same model (hybrid training). Images are thresholded
+at one half and moved by a pixel at random while training. Everything is chosen on validation images, the last sixth of
+the training set; `--test` looks at the test images once, after the last epoch. A run that is stopped goes on from its
+checkpoint.
 
     python examples/class_rbm.py                        # validation error, about 10 minutes on one core
     python examples/class_rbm.py --test                 # the same run, and its error on the test images

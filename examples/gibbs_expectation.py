@@ -1,11 +1,11 @@
 """A Monte Carlo expectation under a Gibbs chain: from uniform numbers to an error bar that can be trusted.
 
 First the prelude, the inverse transform: uniform numbers pushed through the inverse of a cumulative distribution
-function are draws of its law; a histogram lies on the density, of a continuous law and of a discrete one. Then the
-algorithm. Casella and George's pair, x given y binomial and y given x beta, is sampled by nothing but its two full
-conditionals. The mean of f(x, y) over the draws estimates E[f], which is known here; the draws of a chain are
-dependent, so the error bar divides the variance by the *effective* number of draws (ESS), and the error falls as
-1 / sqrt(ESS). At last the draws go to ArviZ, whose summary says the same.
+function are draws of its distribution; a histogram lies on the density, of a continuous distribution and of a discrete
+one. Then the algorithm. Casella and George's pair, x given y binomial and y given x beta, is sampled by nothing but its
+two full conditionals. The mean of f(x, y) over the draws estimates E[f], which is known here; the draws of a chain are
+dependent, so the error bar divides the variance by the *effective* number of draws (ESS), and the error falls as 1 /
+sqrt(ESS). At last the draws go to ArviZ, whose summary says the same.
 
     python examples/gibbs_expectation.py                # half a minute
     python examples/gibbs_expectation.py --trials 60    # more trials hold the pair tighter together: a slower chain
@@ -29,7 +29,7 @@ from pyro_gen.arviz import from_chains, to_netcdf
 from pyro_gen.infer import Expectation, GibbsSampler, expectation, inverse_transform
 
 A, B = 2.0, 4.0
-"""Of the beta law that y has before x is seen."""
+"""Of the beta distribution that y has before x is seen."""
 
 
 def f(x: Tensor, y: Tensor) -> Tensor:
@@ -98,8 +98,8 @@ def draw(args: argparse.Namespace, draws: dict[str, Tensor], rows: list[dict[str
         14,
         "Inverse transform: Poisson, mean 4",
     )
-    law = dist.BetaBinomial(A, B, args.trials)
-    _counts(panels[1, 0], draws["x"].flatten(), law, args.trials + 1, "Gibbs: x, beta-binomial")
+    distribution = dist.BetaBinomial(A, B, args.trials)
+    _counts(panels[1, 0], draws["x"].flatten(), distribution, args.trials + 1, "Gibbs: x, beta-binomial")
     _errors(panels[1, 1], rows)
     for axes in panels.flat:
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -120,11 +120,11 @@ def _continuous(axes: Axes, drawn: Tensor) -> None:
     axes.set_title("Inverse transform: Gumbel", loc="left")
 
 
-def _counts(axes: Axes, drawn: Tensor, law: dist.TorchDistribution, states: int, title: str) -> None:
+def _counts(axes: Axes, drawn: Tensor, distribution: dist.TorchDistribution, states: int, title: str) -> None:
     share = torch.bincount(drawn.long(), minlength=states)[:states] / len(drawn)
     numbers = torch.arange(float(states))
     axes.bar(numbers.tolist(), share.tolist(), color=plotting.COLORS[0], alpha=0.5, label="draws")
-    exact = law.log_prob(numbers).exp().tolist()
+    exact = distribution.log_prob(numbers).exp().tolist()
     axes.plot(numbers.tolist(), exact, "o", color=plotting.COLORS[1], markersize=4, label="probabilities")
     axes.set_title(title, loc="left")
 
@@ -159,7 +159,7 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=16, help="of the binomial law")
+    parser.add_argument("--trials", type=int, default=16, help="of the binomial distribution")
     parser.add_argument("--draws", type=int, default=16_384, help="of four chains together")
     parser.add_argument("--lengths", type=int, default=7, help="lengths of chains, each half of the next")
     parser.add_argument("--repeats", type=int, default=200, help="independent runs behind each true error")

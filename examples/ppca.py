@@ -1,12 +1,13 @@
 """Dimensionality reduction five ways: PCA, probabilistic PCA, an autoencoder, a denoising one, and a VAE.
 
 All five turn an image of binarized MNIST into a few numbers and back, and all but PCA are trained or fitted as Pyro
-models. What differs is what they are good for: PCA and autoencoders rebuild and give features, but have no law of their
-codes, so nothing says which codes to decode. PPCA and the VAE are models of images: they draw new ones and tell how
-probable an image is. Pictures: draws, walks between two images, maps of two latent numbers, and sweeps of their number
-with the reconstruction error, the held-out log likelihood and the accuracy of a classifier on the latent means. PPCA's
-is a density of zeros and ones, which has no bound where pixels hardly vary: it goes on rising, may not be compared with
-the VAE's probability, and says little of the number of latent variables; on real-valued data it does, and so does BIC.
+models. What differs is what they are good for: PCA and autoencoders rebuild and give features, but have no distribution
+of their codes, so nothing says which codes to decode. PPCA and the VAE are models of images: they draw new ones and
+tell how probable an image is. Pictures: draws, walks between two images, maps of two latent numbers, and sweeps of
+their number with the reconstruction error, the held-out log likelihood and the accuracy of a classifier on the latent
+means. PPCA's is a density of zeros and ones, which has no bound where pixels hardly vary: it goes on rising, may not be
+compared with the VAE's probability, and says little of the number of latent variables; on real-valued data it does, and
+so does BIC.
 
     python examples/ppca.py                              # half an hour on one core; validation images
     python examples/ppca.py --rows 10000 --latents 2 20  # a few minutes
@@ -125,9 +126,9 @@ def learn(name: str, data: Data, latent: int, args: argparse.Namespace) -> Model
 
 @torch.no_grad()
 def means(model: Model, z: Tensor) -> Tensor:
-    """Images that latent numbers stand for, as the mean of their law."""
-    law = model.decode(z)
-    return law if isinstance(law, Tensor) else law.mean
+    """Images that latent numbers stand for, as the mean of their distribution."""
+    distribution = model.decode(z)
+    return distribution if isinstance(distribution, Tensor) else distribution.mean
 
 
 # ---- judging
@@ -156,14 +157,14 @@ def judge(name: str, model: Model, data: Data, latent: int, args: argparse.Names
 
 
 def generators(models: dict[str, Model], data: Data, count: int) -> dict[str, Tensor]:
-    """Draws: from the model's own law where it has one, else from laws of codes that nobody trained it for."""
+    """Draws: from the model's own distribution where it has one, else from distributions of codes that nobody trained it for."""
     latent = models["AE"].latent_means(data.x[:1]).shape[1]
     normal = torch.randn(count, latent)
     drawn = {"AE, codes from N(0, I)": means(models["AE"], normal)}
     for name in ("AE", "DAE"):
         codes = models[name].latent_means(data.x)
-        law = torch.distributions.MultivariateNormal(codes.mean(0), codes.T.cov() + 1e-4 * torch.eye(latent))
-        drawn[f"{name}, normal fit of codes"] = means(models[name], law.sample((count,)))
+        distribution = torch.distributions.MultivariateNormal(codes.mean(0), codes.T.cov() + 1e-4 * torch.eye(latent))
+        drawn[f"{name}, normal fit of codes"] = means(models[name], distribution.sample((count,)))
     drawn["PPCA, prior"] = means(models["PPCA"], normal)
     drawn["VAE, prior"] = means(models["VAE"], normal)
     return drawn

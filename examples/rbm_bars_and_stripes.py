@@ -1,4 +1,4 @@
-"""Where contrastive divergence goes wrong, seen exactly: bars and stripes, a law that can be enumerated.
+"""Where contrastive divergence goes wrong, seen exactly: bars and stripes, a distribution that can be enumerated.
 
 The same RBM is trained by SVI with the exact log Z, with CD-1, PCD-1 and PCD-10. Its true log likelihood, which the
 sampled gradients never see, is followed along training: CD-1 and PCD-1 rise, peak and fall, while the exact gradient

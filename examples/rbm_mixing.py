@@ -1,10 +1,10 @@
 """Mixing against learning rate, seen exactly: the two terms of the contrastive loss along training.
 
-Contrastive divergence follows KL(P|Q) - KL(R|Q): P is the law of the data, Q the model's, and R the law of the chains
-that stand for the model. As long as R stays close to Q the second term is nothing and learning is maximum likelihood;
-where the weights move faster than the chains mix, R lags behind and the gradient loses sight of the model. Here
-everything is enumerated: with infinitely many chains R is a vector, a Gibbs sweep two products with matrices, and
-CD-k, PCD and fast weights differ in R alone.
+Contrastive divergence follows KL(P|Q) - KL(R|Q): P is the distribution of the data, Q the model's, and R the
+distribution of the chains that stand for the model. As long as R stays close to Q the second term is nothing and
+learning is maximum likelihood; where the weights move faster than the chains mix, R lags behind and the gradient loses
+sight of the model. Here everything is enumerated: with infinitely many chains R is a vector, a Gibbs sweep two products
+with matrices, and CD-k, PCD and fast weights differ in R alone.
 
     python examples/rbm_mixing.py --rates 0.5 2 8
 """
@@ -37,14 +37,14 @@ class Terms(NamedTuple):
 
 
 @torch.no_grad()
-def swept(law: Tensor, parameters: Parameters, visible: Tensor, hidden: Tensor, steps: int) -> Tensor:
-    """The law of visible states after Gibbs sweeps from another law, both as vectors over all states."""
+def swept(distribution: Tensor, parameters: Parameters, visible: Tensor, hidden: Tensor, steps: int) -> Tensor:
+    """The distribution of visible states after Gibbs sweeps from another distribution, both as vectors over all states."""
     weight, vbias, hbias = parameters
     log_joint = (visible @ vbias)[:, None] + hidden @ hbias + visible @ weight @ hidden.mT
     up, down = log_joint.softmax(1), log_joint.softmax(0).mT  # p(h|v) and p(v|h), (from, to)
     for _ in range(steps):
-        law = law @ up @ down
-    return law
+        distribution = distribution @ up @ down
+    return distribution
 
 
 def divergence(p: Tensor, log_q: Tensor) -> float:

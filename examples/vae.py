@@ -92,7 +92,7 @@ OWN = (
 
 
 def build(recipe: Recipe, x: Tensor) -> models.VAE:
-    """The model, which starts at the marginal laws of the pixels."""
+    """The model, which starts at the marginal distributions of the pixels."""
     features = x.shape[1]
     prior = nn.VampPrior(recipe.pseudo_inputs, features) if recipe.prior == "vamp" else None
     hidden = (recipe.hidden, recipe.hidden)
@@ -162,8 +162,8 @@ def draw(vae: models.VAE, data: datasets.BinaryDataset, history: History, args: 
     shape = data.shape or (1, data.train.shape[1])
     curve = plotting.learning_curve(history, ["valid"], ylabel="log likelihood of validation rows [nats]")
     plotting.save(curve, args.out / "learning_curve.png")
-    law = vae.decode(vae.sample_prior(64))
-    samples = law.sample() if isinstance(vae.likelihood, nn.AutoregressiveNetwork) else law.mean
+    distribution = vae.decode(vae.sample_prior(64))
+    samples = distribution.sample() if isinstance(vae.likelihood, nn.AutoregressiveNetwork) else distribution.mean
     plotting.save(plotting.sample_grid(samples.cpu().unflatten(-1, shape), columns=8), args.out / "samples.png")
     rows = data.valid[:32].to(args.device)
     pairs = [x.cpu().unflatten(-1, shape) for x in (rows, vae.reconstruct(rows))]
@@ -172,8 +172,8 @@ def draw(vae: models.VAE, data: datasets.BinaryDataset, history: History, args: 
     if vae.latent == 2:
         places = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.03, 0.97, 15))
         z = torch.cartesian_prod(-places, places).flip(-1).to(args.device)
-        law = vae.decode(z)
-        images = law.sample() if isinstance(vae.likelihood, nn.AutoregressiveNetwork) else law.mean
+        distribution = vae.decode(z)
+        images = distribution.sample() if isinstance(vae.likelihood, nn.AutoregressiveNetwork) else distribution.mean
         grid = plotting.sample_grid(images.cpu().unflatten(-1, shape), columns=15)
         plotting.save(grid, args.out / "latent_map.png")
 

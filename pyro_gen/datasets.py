@@ -190,12 +190,12 @@ def _select(data: LabelledImages, characters: Sequence[str], argument: str) -> L
 
 
 def bars_and_stripes(rows: int, columns: int, distinct: bool = True, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    r"""Images whose rows are all alike or whose columns are all alike: a small law that is known exactly.
+    r"""Images whose rows are all alike or whose columns are all alike: a small distribution that is known exactly.
 
     .. math:: v_{ij} = r_i \quad\text{or}\quad v_{ij} = c_j, \qquad r \in \{0,1\}^{rows},\ c \in \{0,1\}^{columns}
 
-    Under the uniform law over the n distinct patterns the best mean log likelihood is -log n: -2.639 nats for 3 x 3
-    (14 patterns), -3.401 nats for 4 x 4 (30 patterns).
+    Under the uniform distribution over the n distinct patterns the best mean log likelihood is -log n: -2.639 nats for
+    3 x 3 (14 patterns), -3.401 nats for 4 x 4 (30 patterns).
 
     Args:
         rows: rows of an image, 1 to 16.

@@ -19,9 +19,9 @@ STRINGS = torch.tensor([[0, 1, 2, 2], [1, 1, 0, 1], [2, 2, 2, 2]])
 KNOWN = torch.tensor([[True, True, False, False], [False, True, False, True], [True, True, True, False]])
 
 
-def log_prob(law: Any) -> Tensor:
+def log_prob(distribution: Any) -> Tensor:
     """The log probability of the three rows."""
-    result: Tensor = law.log_prob(X)
+    result: Tensor = distribution.log_prob(X)
     return result
 
 
@@ -57,55 +57,55 @@ def network(make: Callable[..., Any], *args: Any, **settings: Any) -> list[Call]
 
     return [
         Call(plain, follows=True),
-        Call(plain, score=lambda law: law.conditionals(X).log_prob(X).sum(-1), follows=True),
+        Call(plain, score=lambda distribution: distribution.conditionals(X).log_prob(X).sum(-1), follows=True),
         Call(plain, score=generated, follows=True),
         Call(plain, score=drawn, follows=True, vmap=False),
-        Call(plain, score=lambda law: law.given(X, KNOWN).log_prob(X), follows=True),
-        Call(plain, score=lambda law: law.log_evidence(X, KNOWN).value, follows=True),
+        Call(plain, score=lambda distribution: distribution.given(X, KNOWN).log_prob(X), follows=True),
+        Call(plain, score=lambda distribution: distribution.log_evidence(X, KNOWN).value, follows=True),
         Call(conditional, call=lambda module: module(CODES), follows=True),
     ]
 
 
-def generated(law: Any) -> Tensor:
+def generated(distribution: Any) -> Tensor:
     """Log probabilities of rows settled step by step."""
-    state = law.start((3,))
+    state = distribution.start((3,))
     for column in X.T:  # whatever the order, which vmap may hold
-        state = law.next(state, column)
+        state = distribution.next(state, column)
     result: Tensor = state.log_prob
     return result
 
 
-def drawn(law: Any) -> Tensor:
+def drawn(distribution: Any) -> Tensor:
     """Draws from one seed, as numbers that move with the weights."""
     torch.manual_seed(0)
-    if law.has_rsample:
-        sample: Tensor = law.rsample((3,))
+    if distribution.has_rsample:
+        sample: Tensor = distribution.rsample((3,))
         return sample
-    value, log_prob = law.sample_and_log_prob((40,))
+    value, log_prob = distribution.sample_and_log_prob((40,))
     return torch.cat([value.flatten().to(log_prob), log_prob])
 
 
-def scores(law: Any) -> Tensor:
+def scores(distribution: Any) -> Tensor:
     """The log probability of three strings."""
-    result: Tensor = law.log_prob(STRINGS)
+    result: Tensor = distribution.log_prob(STRINGS)
     return result
 
 
-def of_states(law: Any) -> Tensor:
+def of_states(distribution: Any) -> Tensor:
     """The log probability of two states."""
-    result: Tensor = law.log_prob(torch.tensor([1, 0]))
+    result: Tensor = distribution.log_prob(torch.tensor([1, 0]))
     return result
 
 
-def real(law: Any) -> Tensor:
+def real(distribution: Any) -> Tensor:
     """The log probability of two real numbers."""
-    result: Tensor = law.log_prob(torch.tensor([1.0, -0.5]).double())
+    result: Tensor = distribution.log_prob(torch.tensor([1.0, -0.5]).double())
     return result
 
 
-def of_codes(law: Any) -> Tensor:
+def of_codes(distribution: Any) -> Tensor:
     """The log probability of latent vectors."""
-    result: Tensor = law.log_prob(CODES)
+    result: Tensor = distribution.log_prob(CODES)
     return result
 
 
@@ -150,12 +150,16 @@ AUTOREGRESSIVE = {
         Call(lambda: nn.DeepNADE(4, [3]), lambda module: module(order=(3, 1, 2, 0)), follows=True),
         Call(
             lambda: nn.DeepNADE(4, [3]),
-            score=lambda law: law.log_evidence(X, KNOWN, ObservedFirst()).value,
+            score=lambda distribution: distribution.log_evidence(X, KNOWN, ObservedFirst()).value,
             follows=True,
         ),
     ],
     "PixelCNN": [
-        Call(lambda: nn.PixelCNN((2, 2), 3, 2), score=lambda law: law.log_prob(X.view(3, 2, 2)), follows=True),
+        Call(
+            lambda: nn.PixelCNN((2, 2), 3, 2),
+            score=lambda distribution: distribution.log_prob(X.view(3, 2, 2)),
+            follows=True,
+        ),
         Call(lambda: nn.PixelCNN((2, 2), 4, 2, gated=False), score=drawn, follows=True, vmap=False),
     ],
     "SequenceAR": [
@@ -165,7 +169,7 @@ AUTOREGRESSIVE = {
     "AutoregressiveEnsemble": [
         Call(square, follows=True),
         Call(shared, follows=True),
-        Call(square, score=lambda law: law.given(X, KNOWN).log_prob(X), follows=True),
+        Call(square, score=lambda distribution: distribution.given(X, KNOWN).log_prob(X), follows=True),
     ],
     "AutoregressivePerClass": [
         Call(
@@ -181,22 +185,26 @@ ENERGY = {
         Call(lambda: nn.RBM(4, 3), follows=True),
         Call(lambda: nn.RBM(4, 3, centring=False), follows=True),
         Call(lambda: nn.RBM(4, 3, visible_units=GaussianUnits()), follows=True),
-        Call(lambda: nn.RBM(4, 3), score=lambda law: law.given(X, KNOWN).log_prob(X), follows=True),
-        Call(lambda: nn.RBM(4, 3), score=lambda law: law.free_energy(X), follows=True),
+        Call(lambda: nn.RBM(4, 3), score=lambda distribution: distribution.given(X, KNOWN).log_prob(X), follows=True),
+        Call(lambda: nn.RBM(4, 3), score=lambda distribution: distribution.free_energy(X), follows=True),
     ],
     "ConditionalRBM": [Call(lambda: nn.ConditionalRBM(4, 3, 2), lambda module: module(CODES))],
     "ClassRBM": [
-        Call(lambda: nn.ClassRBM(4, 3, 2), lambda module: module(X), lambda law: law.log_prob(Y)),
+        Call(lambda: nn.ClassRBM(4, 3, 2), lambda module: module(X), lambda distribution: distribution.log_prob(Y)),
         Call(
             lambda: nn.ClassRBM(4, 3, 2),
             lambda module: module.joint(),
-            lambda law: law.log_prob(torch.cat([X, torch.eye(2)[Y].double()], 1)),
+            lambda distribution: distribution.log_prob(torch.cat([X, torch.eye(2)[Y].double()], 1)),
             follows=True,
         ),
     ],
     "BoltzmannMachine": [
         Call(lambda: nn.BoltzmannMachine(4), follows=True),
-        Call(lambda: nn.BoltzmannMachine(4), score=lambda law: law.pseudo_log_likelihood(X), follows=True),
+        Call(
+            lambda: nn.BoltzmannMachine(4),
+            score=lambda distribution: distribution.pseudo_log_likelihood(X),
+            follows=True,
+        ),
     ],
 }
 STATES = torch.tensor([0, 1])
@@ -231,7 +239,7 @@ MODELS = {
         Call(lambda: models.VAE(4, 2, 10, hidden=(3,)), lambda module: module.encode(X), of_codes),
         Call(
             lambda: models.VAE(4, 2, 10, hidden=(3,), prior=nn.VampPrior(3, 4)),
-            lambda module: module.prior_law(),
+            lambda module: module.prior_distribution(),
             of_codes,
         ),
         Call(
@@ -245,11 +253,15 @@ MODELS = {
         Call(lambda: models.SemiSupervisedVAE(4, 2, 10, 2, hidden=(3,)), lambda module: module.classify(X), itself),
     ],
     "DiscreteVAE": [
-        Call(lambda: models.DiscreteVAE(4, 3, 10), lambda module: module.encode(X), lambda law: law.log_prob(X[:, :3])),
         Call(
             lambda: models.DiscreteVAE(4, 3, 10),
-            lambda module: module.prior_law(),
-            lambda law: law.log_prob(X[:, :3]),
+            lambda module: module.encode(X),
+            lambda distribution: distribution.log_prob(X[:, :3]),
+        ),
+        Call(
+            lambda: models.DiscreteVAE(4, 3, 10),
+            lambda module: module.prior_distribution(),
+            lambda distribution: distribution.log_prob(X[:, :3]),
             follows=True,
         ),
     ],
@@ -261,14 +273,14 @@ MODELS = {
         Call(
             lambda: models.BayesClassifier(nn.NADE(4, 3, context=2), 2, 10),
             lambda module: module(X),
-            lambda law: law.log_prob(Y),
+            lambda distribution: distribution.log_prob(Y),
         )
     ],
     "SigmoidBeliefNetwork": [
         Call(
             lambda: models.SigmoidBeliefNetwork(4, [3, 2], 10),
-            lambda module: module.prior_law(),
-            lambda law: law.log_prob(X[:, :2]),
+            lambda module: module.prior_distribution(),
+            lambda distribution: distribution.log_prob(X[:, :2]),
             follows=True,
         ),
         Call(
@@ -279,8 +291,8 @@ MODELS = {
     "DeepBeliefNetwork": [
         Call(
             lambda: models.DeepBeliefNetwork(4, [3, 2], 10),
-            lambda module: module.prior_law(),
-            lambda law: law.log_prob(X[:, :3]),
+            lambda module: module.prior_distribution(),
+            lambda distribution: distribution.log_prob(X[:, :3]),
             follows=True,
         )
     ],
@@ -288,7 +300,7 @@ MODELS = {
         Call(
             lambda: models.DeepBoltzmannMachine(4, [3, 2], 10),
             lambda module: module.rbm(),
-            lambda law: law.log_prob(torch.cat([X, X[:, :2]], 1)),
+            lambda distribution: distribution.log_prob(torch.cat([X, X[:, :2]], 1)),
         ),
         Call(
             lambda: models.DeepBoltzmannMachine(4, [3, 2], 10),
@@ -297,12 +309,12 @@ MODELS = {
         ),
     ],
     "BayesianNetwork": [
-        Call(discrete, score=lambda law: law.log_prob(ROWS)),
+        Call(discrete, score=lambda distribution: distribution.log_prob(ROWS)),
         Call(discrete, lambda module: module.log_prob(ROWS), itself),
         Call(discrete, lambda module: module.cpd("c")(STATES, STATES), of_states),
-        Call(discrete, score=lambda law: law.log_evidence(SEEN), vmap=False),
+        Call(discrete, score=lambda distribution: distribution.log_evidence(SEEN), vmap=False),
         Call(discrete, lambda module: module.marginals(SEEN)["a"], itself, vmap=False),
-        Call(hybrid, score=lambda law: law.log_evidence(REAL), vmap=False),
+        Call(hybrid, score=lambda distribution: distribution.log_evidence(REAL), vmap=False),
     ],
     "PPCA": [
         Call(lambda: models.PPCA(4, 2, 10)),

@@ -374,7 +374,7 @@ class Patchy(dist.Normal):
 
 
 @pytest.mark.parametrize("summed", [False, True])
-def test_rows_whose_law_takes_nan_for_missing_cells_are_dropped_where_nothing_is_seen(summed: bool) -> None:
+def test_rows_whose_distribution_takes_nan_for_missing_cells_are_dropped_where_nothing_is_seen(summed: bool) -> None:
     def model(x: Tensor) -> None:
         mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
         with pyro.plate("row", len(x)):

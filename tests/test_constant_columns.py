@@ -17,20 +17,20 @@ from tests.real_columns import CONDITIONALS, LEARNED, MODELS, NETWORKS, columns,
 @pytest.mark.parametrize("conditional", LEARNED)
 @pytest.mark.parametrize("name", [*NETWORKS, *MODELS])
 def test_constant_columns_are_refused_by_their_numbers(name: str, conditional: str) -> None:
-    make, law = (NETWORKS | MODELS)[name], CONDITIONALS[conditional](1.0)
+    make, distribution = (NETWORKS | MODELS)[name], CONDITIONALS[conditional](1.0)
     with pytest.raises(ValueError, match=r"`x` must vary in every column, got one value in column 1, 4"):
-        make(with_constants(columns()), law)
+        make(with_constants(columns()), distribution)
     rounding = columns().float()
     rounding[:, 2] = 1e6 + 0.05 * rounding[:, 2]  # neighbouring numbers of float32
     with pytest.raises(ValueError, match="one value in column 2"):
-        make(rounding, law)
+        make(rounding, distribution)
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, *MODELS])
 def test_constant_columns_fit_a_fixed_scale(name: str) -> None:
     x = with_constants(columns())
-    law = FixedScaleGaussianConditional(0.5)
-    model = (NETWORKS | MODELS)[name](x, law)
+    distribution = FixedScaleGaussianConditional(0.5)
+    model = (NETWORKS | MODELS)[name](x, distribution)
     if name in NETWORKS:
         log_prob = model.eval()().log_prob(x.reshape(len(x), *model.event_shape))
         assert abs((log_prob - Normal(x.mean(0), 0.5).log_prob(x).sum(-1)).mean()) < 0.02

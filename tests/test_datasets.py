@@ -373,7 +373,7 @@ def test_shifted_names_what_is_wrong(shape: tuple[int, int], probability: float,
         datasets.shifted(torch.ones(2, 6), shape, probability)
 
 
-def test_warped_bends_by_the_law_it_states() -> None:
+def test_warped_bends_by_the_distribution_it_states() -> None:
     # A pixel beside an edge sees the other side with a probability that is known exactly where it looks by a normal
     # draw: p + E p for the affine part, the draw itself at a control point of the elastic one.
     count, normal = 20_000, torch.distributions.Normal(0.0, 1.0)

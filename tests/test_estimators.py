@@ -121,17 +121,17 @@ def test_inverse_transform_is_the_visible_layer_given_the_hidden_one() -> None:
         rbm.inverse_transform(rows(5))
 
 
-def test_gibbs_sweeps_leave_the_law_alone() -> None:
-    """Rows drawn from the law stay so: means of 4000 rows within 5 standard errors, false alarm 6 * 6e-7."""
+def test_gibbs_sweeps_leave_the_distribution_alone() -> None:
+    """Rows drawn from the distribution stay so: means of 4000 rows within 5 standard errors, false alarm 6 * 6e-7."""
     rbm = strong()
     everything = np.array(list(itertools.product((0.0, 1.0), repeat=6)))
-    law = np.exp(-free_energy(rbm, everything))
-    law /= law.sum()
-    start = everything[np.random.default_rng(0).choice(64, size=4000, p=law)]
+    distribution = np.exp(-free_energy(rbm, everything))
+    distribution /= distribution.sum()
+    start = everything[np.random.default_rng(0).choice(64, size=4000, p=distribution)]
     moved = rbm.gibbs(start, num_steps=3)
     assert (moved != start).any()
     assert np.isin(moved, (0, 1)).all()
-    mean = law @ everything
+    mean = distribution @ everything
     assert (np.abs(moved.mean(0) - mean) < 5 * (mean * (1 - mean) / 4000) ** 0.5).all()
 
 

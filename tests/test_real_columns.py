@@ -70,8 +70,8 @@ def marginal_log_prob(x: Tensor, conditional: str) -> Tensor:
         return Normal(mean, scale).log_prob(x).sum(-1)
     if conditional == "FixedScaleGaussianConditional":
         return Normal(mean, 0.5).log_prob(x).sum(-1)
-    law = GaussianMixtureConditional(3)
-    return law.log_prob(law.start((x - mean) / scale), (x - mean) / scale).sum(-1) - scale.log().sum()
+    distribution = GaussianMixtureConditional(3)
+    return distribution.log_prob(distribution.start((x - mean) / scale), (x - mean) / scale).sum(-1) - scale.log().sum()
 
 
 def test_every_public_family_of_real_columns_is_held_here() -> None:
@@ -95,15 +95,15 @@ def test_a_conditional_of_infinitely_many_values_is_closed_under_changes_of_unit
 
 @pytest.mark.parametrize("conditional", CONDITIONALS)
 def test_affine_parameters_are_those_of_the_changed_number(conditional: str) -> None:
-    law: Any = CONDITIONALS[conditional](1.0)
-    parameters, x = torch.randn(4, 2, law.num_parameters).double(), torch.randn(4, 2).double()
+    distribution: Any = CONDITIONALS[conditional](1.0)
+    parameters, x = torch.randn(4, 2, distribution.num_parameters).double(), torch.randn(4, 2).double()
     loc, scale = torch.tensor([3.0, -2.0]).double(), torch.tensor([0.1, 7.0]).double()
-    shift, factor = law.affine(loc, scale)
+    shift, factor = distribution.affine(loc, scale)
     other = CONDITIONALS[conditional](1.0)
     if isinstance(other, FixedScaleGaussianConditional):  # keeps its scale: mean moves alone
         expected = Normal(loc + scale * parameters[..., 0], 0.5).log_prob(loc + scale * x)
     else:
-        expected = law.log_prob(parameters, x) - scale.log()
+        expected = distribution.log_prob(parameters, x) - scale.log()
     torch.testing.assert_close(other.log_prob(shift + factor * parameters, loc + scale * x), expected)
 
 
@@ -271,8 +271,8 @@ def test_models_learn_alike_in_any_units(name: str, conditional: str) -> None:
 def test_a_convolutional_vae_learns_alike_in_any_units(conditional: str) -> None:
     x, (factors, shifts, fixed) = columns().unflatten(1, SHAPE), units(conditional)
 
-    def make(law: Conditional) -> Callable[[Tensor], Any]:
-        return lambda rows: models.VAE.from_data(rows, 2, network="convolutional", likelihood=law)
+    def make(distribution: Conditional) -> Callable[[Tensor], Any]:
+        return lambda rows: models.VAE.from_data(rows, 2, network="convolutional", likelihood=distribution)
 
     raw = factors.view(SHAPE) * x + shifts.view(SHAPE)
     ours = model_losses(make(CONDITIONALS[conditional](1.0)), x, 15)
@@ -336,8 +336,8 @@ def test_grey_levels_start_a_convolutional_vae_at_their_marginals(dtype: torch.d
     """Levels 0 ... 255 with a border that never changes, under a scale of one grey level for all pixels."""
     levels = torch.randint(256, (40, 8, 8)).to(dtype)
     levels[:, 0] = 0
-    law = FixedScaleGaussianConditional(25.0)
-    vae = models.VAE.from_data(levels, 2, network="convolutional", likelihood=law)
+    distribution = FixedScaleGaussianConditional(25.0)
+    vae = models.VAE.from_data(levels, 2, network="convolutional", likelihood=distribution)
     log_prob = vae.decode(torch.randn(1, 2)).log_prob(levels).mean()
     expected = Normal(levels.float().mean(0), 25.0).log_prob(levels.float()).sum((1, 2)).mean()
     torch.testing.assert_close(log_prob, expected, rtol=1e-4, atol=1e-3)

@@ -75,10 +75,10 @@ def holding(called: Called, weights: dict[str, Tensor]) -> Called:
     return holder
 
 
-def score(call: Call, law: Any) -> Tensor:
+def score(call: Call, distribution: Any) -> Tensor:
     """The score, of one seed."""
     torch.manual_seed(0)
-    return call.score(law)
+    return call.score(distribution)
 
 
 def test_the_table_has_every_public_name() -> None:
@@ -93,10 +93,10 @@ def test_the_weights_of_functional_call_are_those_of_what_it_gave(call: Call) ->
     called = made(call)
     before = [x.clone() for x in called.state_dict().values() if isinstance(x, Tensor)]
     weights = others(called)
-    law = functional_call(called, weights, ())
+    distribution = functional_call(called, weights, ())
     after = [x for x in called.state_dict().values() if isinstance(x, Tensor)]
     assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))  # the module has its own again
-    actual, expected = score(call, law), holding(called, weights).score
+    actual, expected = score(call, distribution), holding(called, weights).score
     torch.manual_seed(0)
     torch.testing.assert_close(actual, expected())
     if weights:
@@ -150,25 +150,25 @@ def test_members_of_a_stack_are_themselves_under_vmap(call: Call, gradients: boo
 @every_call
 def test_a_change_in_place_shows_in_all_or_nothing_of_what_was_given(call: Call) -> None:
     called = made(call)
-    law = called()
-    old = score(call, law).detach()
+    distribution = called()
+    old = score(call, distribution).detach()
     torch.manual_seed(9)
     disturb(called)
     new = score(call, called()).detach()
     if not list(called.parameters()):
         pytest.skip("without weights")
     assert not torch.allclose(old, new)
-    torch.testing.assert_close(score(call, law).detach(), new if call.follows else old)
+    torch.testing.assert_close(score(call, distribution).detach(), new if call.follows else old)
 
 
 @every_call
 def test_a_later_swap_does_not_reach_what_was_given(call: Call) -> None:
     called = made(call)
-    law = called()
-    old = score(call, law).detach()
+    distribution = called()
+    old = score(call, distribution).detach()
     state = {name: torch.randn_like(x) if x.is_floating_point() else x for name, x in tensors(called).items()}
     called.load_state_dict(state, strict=False, assign=True)
-    torch.testing.assert_close(score(call, law).detach(), old)
+    torch.testing.assert_close(score(call, distribution).detach(), old)
 
 
 def tensors(module: torch.nn.Module) -> dict[str, Tensor]:
@@ -218,10 +218,10 @@ def test_parametrised_weights_are_computed_by_the_call(call: Call) -> None:
         for name in [name for name, _ in module.named_parameters(recurse=False)]:
             counters.append(Counted())
             parametrize.register_parametrization(module, name, counters[-1])
-    law = called()
+    distribution = called()
     counts = [counter.count for counter in counters]
-    torch.testing.assert_close(score(call, law).detach(), expected)
-    if call.score.__name__ != "itself" and isinstance(law, torch.distributions.Distribution):
+    torch.testing.assert_close(score(call, distribution).detach(), expected)
+    if call.score.__name__ != "itself" and isinstance(distribution, torch.distributions.Distribution):
         assert [counter.count for counter in counters] == counts  # and never afterwards
 
 
@@ -244,10 +244,10 @@ def test_weights_that_pyro_draws_are_those_of_the_call(call: Call) -> None:
         pytest.skip("a weight of two names has two priors")
     for _ in range(2):  # other weights at each call
         trace = poutine.trace(called).get_trace()
-        law = trace.nodes["_RETURN"]["value"]
+        distribution = trace.nodes["_RETURN"]["value"]
         drawn: dict[str, Any] = {name: trace.nodes[name]["value"] for name, _ in names if name in trace.nodes}
         assert drawn
-        torch.testing.assert_close(score(call, law), score(call, holding(plain, drawn)()))
+        torch.testing.assert_close(score(call, distribution), score(call, holding(plain, drawn)()))
 
 
 TRAINING = {
@@ -257,14 +257,19 @@ TRAINING = {
     "ClassRBM": (lambda: nn.ClassRBM(4, 3, 2), lambda module: module.joint()),
     "BoltzmannMachine": (lambda: nn.BoltzmannMachine(4), lambda module: module()),
     "_LayeredRBM": (lambda: models.DeepBoltzmannMachine(4, [3, 2], 10), lambda module: module.rbm()),
-    "prior RBM": (lambda: models.DeepBeliefNetwork(4, [3, 2], 10), lambda module: module.prior_law()),
+    "prior RBM": (lambda: models.DeepBeliefNetwork(4, [3, 2], 10), lambda module: module.prior_distribution()),
 }
 
 
 @pytest.mark.parametrize("name", TRAINING)
 def test_chains_under_a_transform_are_refused_by_name_and_stay_where_they_are(name: str) -> None:
     make, call = TRAINING[name]
-    members = [Called(make(), Call(make, call, lambda law: law.free_energy(law.enumerate_support()))) for _ in range(2)]
+    members = [
+        Called(
+            make(), Call(make, call, lambda distribution: distribution.free_energy(distribution.enumerate_support()))
+        )
+        for _ in range(2)
+    ]
     parameters, buffers = stack_module_state(members)
     base = members[0]
     before = copy.deepcopy(base.state_dict())
@@ -331,7 +336,7 @@ def test_swapped_weights_do_not_move_the_offsets_of_a_module_that_learns() -> No
 def test_the_offsets_that_a_step_moves_show_in_what_was_given_before() -> None:
     rbm = nn.RBM(4, 3, PersistentChains(10)).double()
     disturb(rbm)
-    law = rbm.eval()()
+    distribution = rbm.eval()()
     rbm.train()
     optimiser = torch.optim.SGD(rbm.parameters(), 0.1)
     for _ in range(12):
@@ -339,4 +344,4 @@ def test_the_offsets_that_a_step_moves_show_in_what_was_given_before() -> None:
         (-rbm().log_prob(X).mean()).backward()
         optimiser.step()
     assert not rbm.visible_offset.eq(0.5).all()
-    torch.testing.assert_close(law.log_prob(X), rbm.eval()().log_prob(X))
+    torch.testing.assert_close(distribution.log_prob(X), rbm.eval()().log_prob(X))

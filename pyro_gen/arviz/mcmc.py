@@ -46,13 +46,13 @@ def from_mcmc(
     .. math:: \log p(y_i \mid \theta) = \log \sum_{z_i} p(y_i, z_i \mid \theta)
 
     Observed sites that share an enumerated latent make one variable, ``"x+y"``, of one term for each element of the
-    plates that all of them share. Elements under a mask (`poutine.mask`, `.mask`, `obs_mask`), or all NaN under a law
-    that takes NaN for missing cells, are no data: they are NaN in ``observed_data`` and dropped from
+    plates that all of them share. Elements under a mask (`poutine.mask`, `.mask`, `obs_mask`), or all NaN under a
+    distribution that takes NaN for missing cells, are no data: they are NaN in ``observed_data`` and dropped from
     ``log_likelihood``, whose variable then has one dimension ``<site>_datum`` with the old places as coordinates, so
-    that `arviz.loo` counts data only. `pyro.factor` is never data; where it
-    depends on an enumerated latent it counts as part of that latent's prior. What has no right answer is left out with
-    a warning that says why: data that share an enumerated latent across all plates, scaled sites, subsampled plates,
-    latents that the draws lack and that cannot be enumerated.
+    that `arviz.loo` counts data only. `pyro.factor` is never data; where it depends on an enumerated latent it counts
+    as part of that latent's prior. What has no right answer is left out with a warning that says why: data that share
+    an enumerated latent across all plates, scaled sites, subsampled plates, latents that the draws lack and that cannot
+    be enumerated.
 
     A kernel with chains of its own (`pyro_gen.infer.BlockGibbs`, whose `num_chains` lead each draw) gives that many
     chains.

@@ -73,8 +73,8 @@ def cell_mask(site: Site, shape: torch.Size) -> Tensor | None:
 def _seen(site: Site) -> Tensor | bool:
     """Which data have a cell that is not NaN.
 
-    A law that takes NaN for missing cells says nothing of the others; one that does not has the log probability NaN,
-    and they count, so that it shows.
+    A distribution that takes NaN for missing cells says nothing of the others; one that does not has the log
+    probability NaN, and they count, so that it shows.
     """
     value = site["value"]
     if not site["is_observed"] or not isinstance(value, Tensor) or not value.is_floating_point():

@@ -1,4 +1,4 @@
-"""Autoregressive densities: a product of conditional laws, each given the features that come before it in an order."""
+"""Autoregressive densities: a product of conditional distributions, each given the features that come before it in an order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Conditioner(Protocol):
-    """What gives the parameters of each feature's law from the features before it: a network of :mod:`pyro_gen.nn`.
+    """What gives the parameters of each feature's distribution from the features before it: a network of :mod:`pyro_gen.nn`.
 
     Rows are flat: values (n, features) in the layout of the event, contexts (n, context) or None.
     """
@@ -35,21 +35,21 @@ class Conditioner(Protocol):
     """Width of a context, 0 for none."""
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all laws, (n, features, parameters)."""
+        """Parameters of all distributions, (n, features, parameters)."""
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
         """Log probability of each row, (n,)."""
 
     def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Any]:
-        """Parameters of the first feature's law, (rows, parameters), and a state to go on from."""
+        """Parameters of the first feature's distribution, (rows, parameters), and a state to go on from."""
 
     def proceed(self, state: Any, value: Tensor) -> tuple[Tensor, Any]:
-        """Parameters of the next feature's law once the present one has values (rows,), and the next state."""
+        """Parameters of the next feature's distribution once the present one has values (rows,), and the next state."""
 
     def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows in the order of generation, (rows, features), and their log probabilities, (rows,).
 
-        ``noise`` is what the law turns into values, (features, rows, ...).
+        ``noise`` is what the distribution turns into values, (features, rows, ...).
         """
 
     @property
@@ -61,12 +61,12 @@ class Generation(NamedTuple):
     """Events in the making, feature after feature.
 
     ``values`` holds the features generated so far in the order of generation, (..., position); ``log_prob`` their log
-    probability in nats, (...); ``law`` is that of the next feature, or None when all are there.
+    probability in nats, (...); ``distribution`` is that of the next feature, or None when all are there.
     """
 
     values: Tensor
     log_prob: Tensor
-    law: TorchDistribution | None
+    distribution: TorchDistribution | None
     parameters: Tensor | None
     state: Any
 
@@ -77,17 +77,17 @@ class Generation(NamedTuple):
 
 
 class Autoregressive(FeatureDensity):
-    r"""A density over many features as the product of one-dimensional laws in an order :math:`\pi`.
+    r"""A density over many features as the product of one-dimensional distributions in an order :math:`\pi`.
 
     .. math:: p(x | c) = \prod_{k=1}^D p\big(x_{\pi(k)} \,\big|\, x_{\pi(1)}, \dots, x_{\pi(k-1)}, c\big)
 
-    Exact log probabilities in nats (densities where the laws are continuous), exact samples. The event shape is that of
-    the conditioner, usually (features,); the batch shape that of the context, or () without one.
+    Exact log probabilities in nats (densities where the distributions are continuous), exact samples. The event shape
+    is that of the conditioner, usually (features,); the batch shape that of the context, or () without one.
 
     Args:
-        conditioner: the network that gives each law from the features before it; a module of :mod:`pyro_gen.nn` such as
-            ``nn.NADE`` makes the distribution when it is called.
-        context: what all laws depend on, (..., context); None where the conditioner takes none.
+        conditioner: the network that gives each distribution from the features before it; a module of
+            :mod:`pyro_gen.nn` such as ``nn.NADE`` makes the distribution when it is called.
+        context: what all distributions depend on, (..., context); None where the conditioner takes none.
         validate_args: whether to check context and values.
 
     Raises:
@@ -114,7 +114,7 @@ class Autoregressive(FeatureDensity):
 
     @property
     def conditional(self) -> Conditional:
-        """The family of the single features' laws."""
+        """The family of the conditional distributions."""
         return self.conditioner.conditional
 
     @property
@@ -146,7 +146,7 @@ class Autoregressive(FeatureDensity):
         return over_batch(result, self.batch_shape)
 
     def conditionals(self, value: Tensor) -> TorchDistribution:
-        """The law of every feature given the values of those before it.
+        """The distribution of every feature given the values of those before it.
 
         Args:
             value: events of shape (...) + event_shape.
@@ -158,7 +158,7 @@ class Autoregressive(FeatureDensity):
             self._validate_sample(value)
         rows, context, shape = self._rows(value)
         parameters = self.conditioner.parameters_of(rows, context)
-        return self.conditional.law(parameters.view(*shape, *self.event_shape, parameters.shape[-1]))
+        return self.conditional.distribution(parameters.view(*shape, *self.event_shape, parameters.shape[-1]))
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
@@ -173,10 +173,10 @@ class Autoregressive(FeatureDensity):
         return self._generate(sample_shape)[0]
 
     def rsample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
-        """Exact draws that are differentiable in the weights and the context, where the single laws are.
+        """Exact draws that are differentiable in the weights and the context, where the conditional distributions are.
 
         Raises:
-            NotImplementedError: the single laws cannot be reparametrised.
+            NotImplementedError: the conditional distributions cannot be reparametrised.
         """
         if not self.has_rsample:
             raise NotImplementedError(f"draws of {type(self.conditional).__name__} are not differentiable")
@@ -201,28 +201,28 @@ class Autoregressive(FeatureDensity):
             sample_shape: of independent events.
 
         Returns:
-            No values yet, and the law of the first feature.
+            No values yet, and the distribution of the first feature.
         """
         shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
         context = None if self.context is None else self._context_rows(shape)
         parameters, state = self.conditioner.begin(shape.numel(), context, self.conditioner.example)
         values = parameters.new_zeros((*shape, 0), dtype=self.conditional.value_dtype)
-        return Generation(values, parameters.new_zeros(shape), self._law(parameters, shape), parameters, state)
+        return Generation(values, parameters.new_zeros(shape), self._distribution(parameters, shape), parameters, state)
 
     def next(self, generation: Generation, value: Tensor | None = None) -> Generation:
-        """Settle the next feature, and find the law of the one after it.
+        """Settle the next feature, and find the distribution of the one after it.
 
         Args:
             generation: what :meth:`start` or this method returned.
             value: values of the next feature, one for each event; None draws them.
 
         Returns:
-            One feature more; ``law`` is None after the last one.
+            One feature more; ``distribution`` is None after the last one.
 
         Raises:
-            ValueError: all features are there already, or ``value`` lies outside the law's support.
+            ValueError: all features are there already, or ``value`` lies outside the distribution's support.
         """
-        if generation.law is None or generation.parameters is None:
+        if generation.distribution is None or generation.parameters is None:
             raise ValueError(f"all {self.features} features have been generated")
         shape, parameters = generation.log_prob.shape, generation.parameters
         if value is None:
@@ -235,15 +235,17 @@ class Autoregressive(FeatureDensity):
             raise ValueError(
                 f"`value` must have shape {tuple(shape)}, one value for each event, got {tuple(value.shape)}"
             )
-        elif self._validate_args and not cast(constraints.Constraint, generation.law.support).check(value).all():
-            raise ValueError(f"`value` must lie in {generation.law.support}, the support of the next feature")
+        elif (
+            self._validate_args and not cast(constraints.Constraint, generation.distribution.support).check(value).all()
+        ):
+            raise ValueError(f"`value` must lie in {generation.distribution.support}, the support of the next feature")
         flat = value.expand(shape).reshape(-1)
         log_prob = generation.log_prob + self.conditional.log_prob(parameters, flat).view(shape)
         values = torch.cat([generation.values, flat.view(*shape, 1).to(generation.values.dtype)], -1)
         if values.shape[-1] == self.features:
             return Generation(values, log_prob, None, None, None)
         parameters, state = self.conditioner.proceed(generation.state, flat)
-        return Generation(values, log_prob, self._law(parameters, shape), parameters, state)
+        return Generation(values, log_prob, self._distribution(parameters, shape), parameters, state)
 
     def event_of(self, generation: Generation) -> Tensor:
         """The events of a finished generation, in the layout of the event.
@@ -256,7 +258,7 @@ class Autoregressive(FeatureDensity):
         return self._laid_out(generation.values).view(*generation.log_prob.shape, *self.event_shape)
 
     def given(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> ClampedAutoregressive:
-        """The law of the missing features given the observed ones; the event stays the whole event.
+        """The distribution of the missing features given the observed ones; the event stays the whole event.
 
         Without ``completion`` it is exact: where the observed features come first in the order, in every row, and by
         enumeration where few completions are possible. ``Importance(...)`` serves any features, by an estimate that
@@ -316,8 +318,8 @@ class Autoregressive(FeatureDensity):
         """From the order of generation to the layout of the event."""
         return values[..., self.conditioner.order.argsort()]
 
-    def _law(self, parameters: Tensor, shape: Size) -> TorchDistribution:
-        return self.conditional.law(parameters.view(*shape, parameters.shape[-1]))
+    def _distribution(self, parameters: Tensor, shape: Size) -> TorchDistribution:
+        return self.conditional.distribution(parameters.view(*shape, parameters.shape[-1]))
 
     def _rows(self, value: Tensor) -> tuple[Tensor, Tensor | None, Size]:
         """Flat values and contexts, and the shape that they had; what only ``expand`` added is left out."""

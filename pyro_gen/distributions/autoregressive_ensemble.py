@@ -74,7 +74,7 @@ class AutoregressiveEnsemble(Expandable):
 
     @property
     def conditional(self) -> Conditional:
-        """The family of the single features' laws, of the first member."""
+        """The family of the conditional distributions, of the first member."""
         return self.members[0].conditional
 
     @property
@@ -157,7 +157,7 @@ class AutoregressiveEnsemble(Expandable):
         return value, self.log_prob(value)
 
     def given(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> AutoregressiveEnsemble:
-        """The law of the missing features given the observed ones: the members', by how well they explain these.
+        """The distribution of the missing features given the observed ones: the members', by how well they explain these.
 
         Args:
             observed: values (...) + event_shape; what stands in a missing feature is ignored, NaN included.

@@ -155,7 +155,7 @@ class BoltzmannMachine(PairwiseEnergy):
 
     @classmethod
     def from_rbm(cls, rbm: RBM, **settings: Any) -> BoltzmannMachine:
-        """The joint law of an RBM's units, visible ones first.
+        """The joint distribution of an RBM's units, visible ones first.
 
         Args:
             rbm: an RBM of Bernoulli units or of spins on both sides.

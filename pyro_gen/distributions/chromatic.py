@@ -107,7 +107,7 @@ class Chromatic:
         """Annealed importance weights of chains (chains, n) from independent units with logits ``base`` (n,).
 
         Args:
-            states: zeros and ones, draws of the first law of the path.
+            states: zeros and ones, draws of the first distribution of the path.
             base: logits at inverse temperature 0.
             betas: inverse temperatures of the path.
             seed: 64-bit key.

@@ -86,7 +86,7 @@ class ClampedAutoregressive(Expandable):
 
     @property
     def conditional(self) -> Conditional:
-        """The family of the single features' laws."""
+        """The family of the conditional distributions."""
         return self._plain.conditional
 
     @property

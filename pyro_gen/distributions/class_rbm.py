@@ -46,14 +46,14 @@ class LabelledStates(constraints.Constraint):
 
 
 class ClassRBM(EnergyDistribution):
-    r"""Joint law of binary inputs v and a label y that share one layer of hidden units.
+    r"""Joint distribution of binary inputs v and a label y that share one layer of hidden units.
 
     .. math:: E(v, y, h) = -a \cdot v - c_y - b \cdot h - v W h - U_y h, \qquad
               p(y | v) \propto \exp\Bigl(c_y + \sum_j \log\bigl(1 + e^{\,b_j + U_{yj} + (v W)_j}\bigr)\Bigr)
 
     A value is v followed by y as a one-hot vector: the event shape is (visible + classes,), made by :meth:`encode`. The
-    law of the label given the input needs no log Z: :meth:`given_visible`. Log Z itself is exact, where hidden or
-    visible units can be enumerated, or a negative phase stands in for it.
+    distribution of the label given the input needs no log Z: :meth:`given_visible`. Log Z itself is exact, where hidden
+    or visible units can be enumerated, or a negative phase stands in for it.
 
     Args:
         weight: couplings W, shape (..., visible, hidden).
@@ -137,7 +137,7 @@ class ClassRBM(EnergyDistribution):
         return torch.broadcast_shapes(*batches), Size((arg_shapes["vbias"][-1] + arg_shapes["label_bias"][-1],))
 
     def encode(self, v: Tensor, y: Tensor) -> Tensor:
-        """One value of the joint law from inputs and labels.
+        """One value of the joint distribution from inputs and labels.
 
         Args:
             v: inputs (..., visible).
@@ -155,7 +155,7 @@ class ClassRBM(EnergyDistribution):
         return encode(v.to(self.vbias.dtype), y, self.label_bias.shape[-1])
 
     def decode(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (..., visible) and class numbers (...) of values of the joint law, which are checked."""
+        """Inputs (..., visible) and class numbers (...) of values of the joint distribution, which are checked."""
         self.check_value("value", value)
         visible = self.vbias.shape[-1]
         return value[..., :visible], value[..., visible:].argmax(-1)
@@ -167,7 +167,7 @@ class ClassRBM(EnergyDistribution):
             v: inputs (..., visible).
 
         Returns:
-            A categorical law over the classes.
+            A categorical distribution over the classes.
 
         Raises:
             ValueError: ``v`` has another width or other values than 0 and 1.

@@ -151,9 +151,9 @@ class Importance(Completion):
     exact. Particles are drawn once, when the conditioned distribution is made, so that all it says afterwards is
     consistent and pure; after an update of the weights make another. Draws are picked from the particles in proportion
     to their weights (sampling-importance-resampling): no more of them are distinct than particles are effective, and
-    they follow the law only as the number of particles grows. A small effective sample size is a warning, a large one
-    no promise: it knows nothing of what explains the evidence better and was not drawn. The fewer observed features
-    stand late in the order, the better.
+    they follow the distribution only as the number of particles grows. A small effective sample size is a warning, a
+    large one no promise: it knows nothing of what explains the evidence better and was not drawn. The fewer observed
+    features stand late in the order, the better.
 
     Args:
         num_particles: draws S for each row.

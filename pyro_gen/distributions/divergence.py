@@ -48,7 +48,7 @@ def divergence(p: Model, q: Model, units: tuple[Units, Units]) -> Tensor:
     """Kullback-Leibler divergence in nats by enumeration of the states.
 
     Args:
-        p: the law under which the mean is taken.
+        p: the distribution under which the mean is taken.
         q: the other.
         units: types of the units of both.
 

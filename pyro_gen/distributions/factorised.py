@@ -1,4 +1,4 @@
-"""Events whose features are independent, each under a law of one family: what a decoder network says of a row."""
+"""Events whose features are independent, each under a distribution of one family: what a decoder network says of a row."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ class Factorised(FeatureDensity):
 
     .. math:: p(x) = \prod_{i=1}^D p(x_i; \theta_i)
 
-    Unlike ``conditional.law(parameters).to_event(1)`` it scores discretised laws without a table of all levels, lists
-    the events of discrete laws where they are few, so that Pyro can enumerate them, and has events of any shape.
+    Unlike ``conditional.distribution(parameters).to_event(1)`` it scores discretised distributions without a table of
+    all levels, lists the events of discrete distributions where they are few, so that Pyro can enumerate them, and has
+    events of any shape.
 
     Args:
-        conditional: the family of the laws.
-        parameters: what picks the laws, (..., features, parameters of a law).
+        conditional: the family of the distributions.
+        parameters: what picks the distributions, (..., features, parameters of a distribution).
         event_shape: shape of an event, of as many numbers; None for (features,).
         validate_args: whether to check parameters and values.
 
@@ -68,7 +69,7 @@ class Factorised(FeatureDensity):
 
     @property
     def conditional(self) -> Conditional:
-        """The family of the single features' laws."""
+        """The family of the conditional distributions."""
         return self._conditional
 
     @property
@@ -77,14 +78,14 @@ class Factorised(FeatureDensity):
         return self.parameters
 
     @property
-    def law(self) -> TorchDistribution:
-        """The features' laws, of batch shape (...) + (features,)."""
-        return self.conditional.law(self.parameters)
+    def distribution(self) -> TorchDistribution:
+        """The features' distributions, of batch shape (...) + (features,)."""
+        return self.conditional.distribution(self.parameters)
 
     @property
     def mean(self) -> Tensor:
         """Means of the features, where they are numbers; of labels there is none: NaN."""
-        return self.law.mean.expand(*self.batch_shape, self.features).unflatten(-1, self.event_shape)
+        return self.distribution.mean.expand(*self.batch_shape, self.features).unflatten(-1, self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability (or density) in nats.
@@ -117,22 +118,22 @@ class Factorised(FeatureDensity):
         return self._drawn(sample_shape)
 
     def rsample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
-        """Draws that are differentiable in the parameters, where the laws are.
+        """Draws that are differentiable in the parameters, where the distributions are.
 
         Raises:
-            NotImplementedError: the laws cannot be reparametrised.
+            NotImplementedError: the distributions cannot be reparametrised.
         """
         if not self.has_rsample:
             raise NotImplementedError(f"draws of {type(self.conditional).__name__} are not differentiable")
         return self._drawn(sample_shape)
 
     def entropy(self) -> Tensor:
-        """Entropy in nats, the sum of the laws' own.
+        """Entropy in nats, the sum of the distributions' own.
 
         Raises:
-            NotImplementedError: the laws have none in closed form.
+            NotImplementedError: the distributions have none in closed form.
         """
-        return self.law.entropy().sum(-1).expand(self.batch_shape)
+        return self.distribution.entropy().sum(-1).expand(self.batch_shape)
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
@@ -157,8 +158,8 @@ def _divergence(p: Factorised, q: Factorised) -> Tensor:
         raise ValueError(f"`p` and `q` must have the same events, got {tuple(p.event_shape)}, {tuple(q.event_shape)}")
     batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     # torch's own divergences do not broadcast in every family
-    laws = (d.conditional.law(d.parameters.expand(*batch, p.features, -1)) for d in (p, q))
-    return kl_divergence(*laws).sum(-1)
+    distributions = (d.conditional.distribution(d.parameters.expand(*batch, p.features, -1)) for d in (p, q))
+    return kl_divergence(*distributions).sum(-1)
 
 
 __all__ = ["Factorised"]

@@ -17,12 +17,12 @@ ENUMERABLE = 2**20
 
 
 class FeatureDensity(Expandable):
-    """A density over events of many features, whose laws are of one family, a :class:`Conditional`."""
+    """A density over events of many features, whose distributions are of one family, a :class:`Conditional`."""
 
     @property
     @abstractmethod
     def conditional(self) -> Conditional:
-        """The family of the single features' laws."""
+        """The family of the conditional distributions."""
 
     @property
     @abstractmethod
@@ -36,12 +36,12 @@ class FeatureDensity(Expandable):
 
     @property
     def support(self) -> constraints.Constraint:
-        """That of the single laws, over the event."""
+        """That of the conditional distributions, over the event."""
         flat = self.conditional.support(self.features)
         return flat if len(self.event_shape) == 1 else OverEvent(flat, self.event_shape)
 
     @property
-    def has_rsample(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the laws here
+    def has_rsample(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the distributions here
         """Whether samples are differentiable in the parameters."""
         return self.conditional.reparametrised
 

@@ -1,4 +1,4 @@
-"""The inverse Wishart law of covariance matrices, and a bijection between vectors and covariance matrices."""
+"""The inverse Wishart distribution of covariance matrices, and a bijection between vectors and covariance matrices."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _to_covariance(constraint: object) -> CovarianceTransform:
 
 
 class InverseWishart(Expandable):
-    r"""The inverse Wishart law, conjugate to the covariance matrix of a normal law.
+    r"""The inverse Wishart distribution, conjugate to the covariance matrix of a normal distribution.
 
     .. math:: p(\Sigma) = \frac{|\Psi|^{\nu/2}}{2^{\nu D/2}\,\Gamma_D(\nu/2)}\,|\Sigma|^{-(\nu + D + 1)/2}
               \exp\bigl(-\tfrac12 \mathrm{tr}(\Psi \Sigma^{-1})\bigr)
@@ -136,8 +136,8 @@ class InverseWishart(Expandable):
         the draws.
 
     Example:
-        >>> law = InverseWishart(torch.tensor(5.0), torch.eye(2))
-        >>> law.sample().shape, law.mean.diagonal()
+        >>> distribution = InverseWishart(torch.tensor(5.0), torch.eye(2))
+        >>> distribution.sample().shape, distribution.mean.diagonal()
         (torch.Size([2, 2]), tensor([0.5000, 0.5000]))
     """
 

@@ -19,10 +19,10 @@ _WEIGHS = (*NEEDS_DENSITY, "pyro.infer.traceenum_elbo", "pyro.infer.discrete")
 
 @runtime_checkable
 class AnyOrder(Conditioner, Protocol):
-    """A network that knows the law of every feature given any others, and so a density for every order."""
+    """A network that knows the distribution of every feature given any others, and so a density for every order."""
 
     def parameters_given(self, value: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all laws given the features under ``mask`` alone, (n, features, parameters)."""
+        """Parameters of all distributions given the features under ``mask`` alone, (n, features, parameters)."""
 
     def in_orders(self, orders: Tensor) -> Conditioner:
         """The same weights generating in another order, (features,), or in one for each row, (n, features)."""
@@ -45,7 +45,7 @@ class OrderAgnostic(Autoregressive):
 
     Args:
         conditioner: a network of any order, such as ``nn.DeepNADE``, which makes this when called in training mode.
-        context: what all laws depend on, (..., context), or None.
+        context: what all distributions depend on, (..., context), or None.
         validate_args: whether to check context and values.
 
     Raises:
@@ -126,7 +126,7 @@ class OrderAgnostic(Autoregressive):
         _refuse("start")
 
     def given(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: the law of what is missing is that of a density."""
+        """Refused: the distribution of what is missing is that of a density."""
         _refuse("given")
 
     def entropy(self) -> Tensor:

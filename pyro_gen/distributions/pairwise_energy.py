@@ -99,7 +99,7 @@ class PairwiseEnergy(EnergyDistribution):
         return self._received(self._checked_width(value)) + self.bias
 
     def as_spins(self) -> tuple[CouplingGraph, Tensor, Tensor]:
-        """The same law over s = -1, +1 (up for the larger value): coupled pairs, their couplings and the fields.
+        """The same distribution over s = -1, +1 (up for the larger value): coupled pairs, their couplings and the fields.
 
         Returns:
             The graph, couplings (..., m) and fields (..., n).

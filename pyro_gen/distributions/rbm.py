@@ -133,7 +133,7 @@ class RBM(TwoLayerEnergy):
         return two_layers.pseudo_log_likelihood(value.to(self.weight.dtype), self.natural, *self._sides)
 
     def given(self, observed: Tensor, mask: Tensor) -> ClampedRBM:
-        """The law of the missing cells given the observed ones; the event stays the whole visible layer.
+        """The distribution of the missing cells given the observed ones; the event stays the whole visible layer.
 
         Args:
             observed: states (..., visible); what stands in a missing cell is ignored, NaN included.
@@ -183,7 +183,7 @@ class RBM(TwoLayerEnergy):
         return completions - partition.log_normalizer(model, given.observed)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from the biases' law.
+        """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from the biases' distribution.
 
         Args:
             sample_shape: leading dimensions.

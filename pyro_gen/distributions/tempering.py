@@ -31,7 +31,8 @@ class TemperedChains(NegativePhase):
     .. math:: p_\beta(v, h) \propto e^{-(1-\beta) E_0(v) - \beta E(v, h)}, \qquad E_0(v) = -c \cdot v, \qquad
               P(\text{swap } i, j) = \min\bigl(1, e^{(\beta_i - \beta_j) ((E - E_0)_i - (E - E_0)_j)}\bigr)
 
-    with the *joint* energies of the states (v, h) that the sweeps left, since that is the law which the sweeps at beta
+    with the *joint* energies of the states (v, h) that the sweeps left, since that is the distribution which the sweeps
+    at beta
     keep: swaps by free energies would leave another. Neighbours swap in turn, even pairs and odd pairs. Chains at
     beta = 0 are drawn anew in each sweep, so that every ladder has a source of independent states. The particles are
     the chains at beta = 1.

@@ -207,7 +207,7 @@ class TwoLayerEnergy(EnergyDistribution):
         return self._from_bits((uniforms(0, INITIAL, shape[-1]).view(shape) < rates).to(self.vbias.dtype))
 
     def pilot(self, num_chains: int, num_steps: int, seed: int) -> Tensor:
-        """Short chains from the law of the visible biases alone, keyed by ``seed``."""
+        """Short chains from the distribution of the visible biases alone, keyed by ``seed``."""
         return self.sweep(self.base_states(self.natural[1], num_chains, seed), num_steps, seed, 0)
 
     @property

@@ -32,7 +32,7 @@ class SwendsenWang(BlockGibbs):
 
     References:
         Swendsen and Wang (1987), Nonuniversal critical dynamics in Monte Carlo simulations, Physical Review Letters
-        58. Edwards and Sokal (1988), Physical Review D 38 (the joint law of units and bonds).
+        58. Edwards and Sokal (1988), Physical Review D 38 (the joint distribution of units and bonds).
 
     Example:
         >>> from pyro_gen.distributions import ising_lattice

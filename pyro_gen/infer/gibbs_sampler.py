@@ -79,7 +79,9 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
             raise ValueError(f"`start` must name variables among {sorted(conditionals)}, got {unknown}")
         self.conditionals, self.start = dict(conditionals), dict(start or {})
         self.scan = scan
-        self.needs = {name: _arguments(name, law, list(conditionals)) for name, law in conditionals.items()}
+        self.needs = {
+            name: _arguments(name, distribution, list(conditionals)) for name, distribution in conditionals.items()
+        }
 
     def init(self) -> ConditionalsState:
         """The first state: starting values, and draws from the conditionals of the variables without one.
@@ -113,13 +115,15 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
 
     def _draw(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
         """A draw from a conditional, with chains as the first dimension."""
-        law = self.conditionals[name](**{need: values[need] for need in self.needs[name]})
-        if isinstance(law, Distribution):
-            shape = law.batch_shape + law.event_shape
-            has_chains = shape == values[name].shape if name in values else law.batch_shape[:1] == (self.num_chains,)
-            value = torch.as_tensor(law.sample() if has_chains else law.sample((self.num_chains,)))
+        distribution = self.conditionals[name](**{need: values[need] for need in self.needs[name]})
+        if isinstance(distribution, Distribution):
+            shape = distribution.batch_shape + distribution.event_shape
+            has_chains = (
+                shape == values[name].shape if name in values else distribution.batch_shape[:1] == (self.num_chains,)
+            )
+            value = torch.as_tensor(distribution.sample() if has_chains else distribution.sample((self.num_chains,)))
         else:
-            value = torch.as_tensor(law)
+            value = torch.as_tensor(distribution)
         expected = values[name].shape if name in values else (self.num_chains, *value.shape[1:])
         if value.shape != expected:
             raise ValueError(
@@ -186,11 +190,11 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         self.start = {**self.start, **params}
 
 
-def _arguments(name: str, law: Conditional, names: list[str]) -> list[str]:
+def _arguments(name: str, distribution: Conditional, names: list[str]) -> list[str]:
     """The variables that a conditional asks for; all others where it takes any."""
-    if not callable(law):
-        raise ValueError(f"the conditional of `{name}` must be a function of other variables, got {law!r}")
-    parameters = inspect.signature(law).parameters.values()
+    if not callable(distribution):
+        raise ValueError(f"the conditional of `{name}` must be a function of other variables, got {distribution!r}")
+    parameters = inspect.signature(distribution).parameters.values()
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
         return [other for other in names if other != name]
     needed = [p.name for p in parameters if p.default is p.empty or p.name in names]

@@ -104,7 +104,7 @@ class RowBound(ELBO):
                 )
             if not site["fn"].has_rsample:
                 raise ValueError(
-                    f"the latent site {name!r} must have a reparametrised law under {type(self).__name__}, got "
+                    f"the latent site {name!r} must have a reparametrised distribution under {type(self).__name__}, got "
                     f"{site['fn']}: for discrete variables use WakeSleep, or TraceEnum_ELBO where they are few"
                 )
         return drawn
@@ -191,7 +191,9 @@ class _PathOnly(RowBound):
             site["value"] = site["value"].detach().requires_grad_()
         leaves = [site["value"] for site in sites]
         scored = replayed(model, drawn, self.num_particles, *args, **kwargs)
-        if len(sites) > 1:  # laws of later sites may depend on earlier draws: only a run on the leaves knows how
+        if (
+            len(sites) > 1
+        ):  # distributions of later sites may depend on earlier draws: only a run on the leaves knows how
             drawn = replayed(guide, drawn, self.num_particles, *args, **kwargs)
         else:
             drawn.compute_log_prob()

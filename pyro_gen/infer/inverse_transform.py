@@ -1,4 +1,4 @@
-"""The inverse transform: uniform numbers become draws of any law on the line."""
+"""The inverse transform: uniform numbers become draws of any distribution on the line."""
 
 from __future__ import annotations
 
@@ -9,31 +9,35 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 MAX_STATES = 1 << 20
-"""States of a discrete law without an end after which the search for a quantile gives up."""
+"""States of a discrete distribution without an end after which the search for a quantile gives up."""
 
 
 def inverse_transform(
-    law: Distribution | Callable[[Tensor], Tensor], uniforms: Tensor, bracket: tuple[float, float] | None = None
+    distribution: Distribution | Callable[[Tensor], Tensor],
+    uniforms: Tensor,
+    bracket: tuple[float, float] | None = None,
 ) -> Tensor:
     r"""Map uniform numbers through the inverse of a cumulative distribution function.
 
     .. math:: x = F^{-1}(u) = \inf \{x : F(x) \ge u\}, \qquad u \sim \mathcal U(0, 1) \implies x \sim F
 
-    Continuous laws use their own ``icdf`` or, without one, bisection of their ``cdf``; discrete ones add up their
-    probabilities until these reach u. The map is monotone: the same uniforms couple the draws of two laws.
+    Continuous distributions use their own ``icdf`` or, without one, bisection of their ``cdf``; discrete ones add up
+    their probabilities until these reach u. The map is monotone: the same uniforms couple the draws of two
+    distributions.
 
     Args:
-        law: a distribution of single numbers, batched or not, or a function that is a cumulative distribution function.
+        distribution: a distribution of single numbers, batched or not, or a function that is a cumulative distribution
+            function.
         uniforms: numbers in [0, 1), (..., batch shape).
-        bracket: for a function, or a distribution whose cdf is bisected, numbers between which the law lies; None
-            searches outwards from 0.
+        bracket: for a function, or a distribution whose cdf is bisected, numbers between which the distribution lies;
+            None searches outwards from 0.
 
     Returns:
         Draws of the shape of ``uniforms``, broadcast with the batch shape.
 
     Raises:
-        ValueError: ``uniforms`` are not floating or lie outside of [0, 1), ``law`` has events of more than one number,
-            or neither inverse, cdf nor countable states.
+        ValueError: ``uniforms`` are not floating or lie outside of [0, 1), ``distribution`` has events of more than one
+            number, or neither inverse, cdf nor countable states.
 
     References:
         Devroye (1986), Non-uniform random variate generation, chapters 2.2 and 3.2.
@@ -53,49 +57,55 @@ def inverse_transform(
             f"`uniforms` must be floating numbers in [0, 1), got {uniforms.dtype} "
             + (f"from {uniforms.min()} to {uniforms.max()}" if uniforms.numel() else "")
         )
-    if not isinstance(law, Distribution):
-        if not callable(law):
-            raise ValueError(f"`law` must be a distribution or a cumulative distribution function, got {law!r}")
-        return _bisect(law, uniforms, bracket)
-    if law.event_shape:
-        raise ValueError(f"`law` must have events of a single number, got event shape {tuple(law.event_shape)}")
-    uniforms = uniforms.expand(torch.broadcast_shapes(uniforms.shape, law.batch_shape))
-    if law.support is not None and law.support.is_discrete:
-        return _discrete(law, uniforms, law.support)
+    if not isinstance(distribution, Distribution):
+        if not callable(distribution):
+            raise ValueError(
+                f"`distribution` must be a distribution or a cumulative distribution function, got {distribution!r}"
+            )
+        return _bisect(distribution, uniforms, bracket)
+    if distribution.event_shape:
+        raise ValueError(
+            f"`distribution` must have events of a single number, got event shape {tuple(distribution.event_shape)}"
+        )
+    uniforms = uniforms.expand(torch.broadcast_shapes(uniforms.shape, distribution.batch_shape))
+    if distribution.support is not None and distribution.support.is_discrete:
+        return _discrete(distribution, uniforms, distribution.support)
     try:
-        return law.icdf(uniforms)
+        return distribution.icdf(uniforms)
     except NotImplementedError:
-        return _continuous(law, uniforms, bracket)
+        return _continuous(distribution, uniforms, bracket)
 
 
-def _discrete(law: Distribution, uniforms: Tensor, support: constraints.Constraint) -> Tensor:
+def _discrete(distribution: Distribution, uniforms: Tensor, support: constraints.Constraint) -> Tensor:
     """Add up probabilities, twice as many states each time, until they reach every u or all there are."""
-    low, high = _ends(law, support)
+    low, high = _ends(distribution, support)
     count = 64 if high is None else int((high - low).max()) + 1
     while True:
         steps = torch.arange(count, device=uniforms.device)
-        states = low + steps.view(-1, *[1] * len(law.batch_shape))
+        states = low + steps.view(-1, *[1] * len(distribution.batch_shape))
         inside = support.check(states) if high is None else states <= high
-        mass = torch.where(inside, _mass(law, torch.where(inside, states, low), uniforms), 0.0)
+        mass = torch.where(inside, _mass(distribution, torch.where(inside, states, low), uniforms), 0.0)
         cumulative = mass.cumsum(0)
         reached = (cumulative[-1] > uniforms).all()
         if high is not None or reached or count >= MAX_STATES:
             break
         count *= 2
     if high is None and not reached and (cumulative[-1] < 1 - 1e-6).any():
-        raise ValueError(f"`law` must reach every uniform within {MAX_STATES} states, got {law}")
-    lead = uniforms.dim() - len(law.batch_shape)
-    below = cumulative.view(count, *[1] * lead, *law.batch_shape) < uniforms.double()
-    index = _first(below, mass.view(count, *[1] * lead, *law.batch_shape))
+        raise ValueError(f"`distribution` must reach every uniform within {MAX_STATES} states, got {distribution}")
+    lead = uniforms.dim() - len(distribution.batch_shape)
+    below = cumulative.view(count, *[1] * lead, *distribution.batch_shape) < uniforms.double()
+    index = _first(below, mass.view(count, *[1] * lead, *distribution.batch_shape))
     drawn: Tensor = low + index
-    return drawn if isinstance(law, torch.distributions.Categorical) else drawn.to(uniforms.dtype)
+    return drawn if isinstance(distribution, torch.distributions.Categorical) else drawn.to(uniforms.dtype)
 
 
-def _mass(law: Distribution, states: Tensor, uniforms: Tensor) -> Tensor:
+def _mass(distribution: Distribution, states: Tensor, uniforms: Tensor) -> Tensor:
     """Probabilities of states, (states, batch shape)."""
-    if isinstance(law, torch.distributions.Categorical):  # its log_prob takes a zero for the smallest number
-        return law.probs.movedim(-1, 0).double()
-    return law.log_prob(states.expand(len(states), *law.batch_shape).to(uniforms.dtype)).double().exp()
+    if isinstance(distribution, torch.distributions.Categorical):  # its log_prob takes a zero for the smallest number
+        return distribution.probs.movedim(-1, 0).double()
+    return (
+        distribution.log_prob(states.expand(len(states), *distribution.batch_shape).to(uniforms.dtype)).double().exp()
+    )
 
 
 def _first(below: Tensor, mass: Tensor) -> Tensor:
@@ -108,7 +118,7 @@ def _first(below: Tensor, mass: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(index, first), last)
 
 
-def _ends(law: Distribution, support: constraints.Constraint) -> tuple[Tensor, Tensor | None]:
+def _ends(distribution: Distribution, support: constraints.Constraint) -> tuple[Tensor, Tensor | None]:
     """The first state and the last, None where there is no last."""
     if isinstance(support, constraints.integer_interval):
         return torch.as_tensor(support.lower_bound), torch.as_tensor(support.upper_bound)
@@ -116,27 +126,29 @@ def _ends(law: Distribution, support: constraints.Constraint) -> tuple[Tensor, T
         return torch.tensor(0), torch.tensor(1)
     if isinstance(support, type(constraints.nonnegative_integer)):
         return torch.as_tensor(support.lower_bound), None
-    raise ValueError(f"`law` must have integers from some number on for its states, got {law} on {support}")
+    raise ValueError(
+        f"`distribution` must have integers from some number on for its states, got {distribution} on {support}"
+    )
 
 
-def _continuous(law: Distribution, uniforms: Tensor, bracket: tuple[float, float] | None) -> Tensor:
+def _continuous(distribution: Distribution, uniforms: Tensor, bracket: tuple[float, float] | None) -> Tensor:
     try:
-        law.cdf(law.sample())
+        distribution.cdf(distribution.sample())
     except NotImplementedError:
         raise ValueError(
-            f"`law` must have an icdf or a cdf, got {type(law).__name__}: give a function that is its cdf"
+            f"`distribution` must have an icdf or a cdf, got {type(distribution).__name__}: give a function that is its cdf"
         ) from None
-    support = law.support
+    support = distribution.support
     low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
     if bracket is None and low is not None and high is not None:
         bracket = (low, high)
 
     if low is None:
-        return _bisect(law.cdf, uniforms, bracket)
+        return _bisect(distribution.cdf, uniforms, bracket)
     least = torch.as_tensor(low).to(uniforms)
 
     def cdf(x: Tensor) -> Tensor:
-        return torch.where(x > least, law.cdf(torch.maximum(x, least + torch.finfo(x.dtype).tiny)), 0.0)
+        return torch.where(x > least, distribution.cdf(torch.maximum(x, least + torch.finfo(x.dtype).tiny)), 0.0)
 
     return torch.maximum(_bisect(cdf, uniforms, bracket), least)  # u = 0 has no other end
 
@@ -144,7 +156,9 @@ def _continuous(law: Distribution, uniforms: Tensor, bracket: tuple[float, float
 def _bisect(cdf: Callable[[Tensor], Tensor], uniforms: Tensor, bracket: tuple[float, float] | None) -> Tensor:
     """Halve brackets until they are as short as numbers are close."""
     if (got := cdf(uniforms).shape) != uniforms.shape:
-        raise ValueError(f"`law` must map each number to its own, {tuple(uniforms.shape)} of them, got {tuple(got)}")
+        raise ValueError(
+            f"`distribution` must map each number to its own, {tuple(uniforms.shape)} of them, got {tuple(got)}"
+        )
     if bracket is None:
         low, high = _outwards(cdf, uniforms)
     else:
@@ -165,7 +179,7 @@ def _outwards(cdf: Callable[[Tensor], Tensor], uniforms: Tensor) -> tuple[Tensor
         if not short.any() and not far.any():
             return low, high
         low, high = torch.where(far, 2 * low, low), torch.where(short, 2 * high, high)
-    raise ValueError("`law` must reach every uniform within 2^100 of zero: give a `bracket`")
+    raise ValueError("`distribution` must reach every uniform within 2^100 of zero: give a `bracket`")
 
 
 __all__ = ["inverse_transform"]

@@ -24,7 +24,7 @@ class Path(NamedTuple):
     name: str
     impossible: Reason
     slower: Reason | None = None
-    by_name_only: bool = False  # runs where PYRO_GEN_BACKEND names it: its law is another, if ever so slightly
+    by_name_only: bool = False  # runs where PYRO_GEN_BACKEND names it: its distribution is another, if ever so slightly
 
     def why_not(self, states: Tensor, weight: Tensor) -> str | None:
         """Why this path is not taken by default; None where it is."""

@@ -16,7 +16,7 @@ _library = torch.library.Library("pyro_gen", "FRAGMENT")
 
 
 def without_autocast(implementation: Callable[P, R]) -> Callable[P, R]:
-    """Keep autocast out: a sampler's law and importance weights are those of the dtype that they were given.
+    """Keep autocast out: a sampler's distribution and importance weights are those of the dtype that they were given.
 
     Args:
         implementation: takes tensors first.

@@ -23,26 +23,26 @@ BERNOULLI = BernoulliConditional()
 
 
 class Autoencoder(nn.Module):
-    r"""An autoencoder: an encoder network to a code, a decoder network back to the row's law.
+    r"""An autoencoder: an encoder network to a code, a decoder network back to the row's distribution.
 
     .. math:: \max_{f, g} \sum_n \log p\big(x_n \,\big|\, f(g(x_n))\big)
 
     With ``FixedScaleGaussianConditional()`` that is least squares, and without hidden layers the decoder then spans the
-    principal subspace. As a Pyro model it is a *regression of rows on themselves*: it has no law of codes, so it draws
-    nothing and is no density of rows, whatever their reconstruction scores. :class:`pyro_gen.models.VAE` is the model
-    with both. ``SVI(autoencoder.model, autoencoder.guide, ...).step`` is the training step; the site is ``x`` in the
-    plate ``rows``.
+    principal subspace. As a Pyro model it is a *regression of rows on themselves*: it has no distribution of codes, so
+    it draws nothing and is no density of rows, whatever their reconstruction scores. :class:`pyro_gen.models.VAE` is
+    the model with both. ``SVI(autoencoder.model, autoencoder.guide, ...).step`` is the training step; the site is ``x``
+    in the plate ``rows``.
 
     Args:
         features: columns of a row.
         latent: numbers in a code.
         size: rows of the whole data set, which scales minibatches.
         hidden: units of each hidden layer of the encoder, and backwards of the decoder, where none is given.
-        likelihood: the family of the features' laws.
+        likelihood: the family of the features' distributions.
         encoder: from rows (rows, features) to codes (rows, latent); real rows come standardised by the location and
             scale that :meth:`from_data` measured, without it as they are.
-        decoder: from codes to (rows, features, parameters of a law), all but the rows in any shape; of real rows to
-            the parameters of standardised ones.
+        decoder: from codes to (rows, features, parameters of a distribution), all but the rows in any shape; of real
+            rows to the parameters of standardised ones.
 
     Raises:
         ValueError: a size is below 1, or the likelihood is none of numbers.
@@ -78,7 +78,9 @@ class Autoencoder(nn.Module):
         self.latent = latent = whole_number("latent", latent)
         self.size = whole_number("size", size)
         if not isinstance(likelihood, Conditional) or likelihood.width > 1:
-            raise ValueError(f"`likelihood` must be a law of numbers such as BernoulliConditional(), got {likelihood}")
+            raise ValueError(
+                f"`likelihood` must be a distribution of numbers such as BernoulliConditional(), got {likelihood}"
+            )
         likelihood.check(features)
         self.likelihood = likelihood
         self.encoder = Dense(features, hidden, latent) if encoder is None else encoder
@@ -89,7 +91,7 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
-        """A model that starts at the marginal laws of the features; real ones are standardised.
+        """A model that starts at the marginal distributions of the features; real ones are standardised.
 
         Args:
             x: rows, (rows, features).
@@ -127,7 +129,7 @@ class Autoencoder(nn.Module):
         """
         if x is None:
             raise ValueError(
-                "`x` must be given: an autoencoder has no law of codes to draw rows from, a VAE has one; got None"
+                "`x` must be given: an autoencoder has no distribution of codes to draw rows from, a VAE has one; got None"
             )
         self.check(x)
         register("autoencoder", self)
@@ -146,13 +148,13 @@ class Autoencoder(nn.Module):
         check_rows(self.size, 0 if x is None else len(x))
 
     def forward(self, x: Tensor) -> Factorised:
-        """The law of rows given themselves, corrupted in training mode where the class does that.
+        """The distribution of rows given themselves, corrupted in training mode where the class does that.
 
         Args:
             x: rows, (rows, features).
 
         Returns:
-            Independent laws of the features, batch shape (rows,).
+            Independent distributions of the features, batch shape (rows,).
         """
         return self.decode(self._codes(self.corruption(self._seen(x))))
 
@@ -185,13 +187,13 @@ class Autoencoder(nn.Module):
         return codes
 
     def decode(self, z: Tensor) -> Factorised:
-        """The law of a row given its code.
+        """The distribution of a row given its code.
 
         Args:
             z: codes, (..., latent).
 
         Returns:
-            Independent laws of the features, batch shape (...).
+            Independent distributions of the features, batch shape (...).
 
         Raises:
             ValueError: the codes, or what the decoder makes of them, have the wrong shape.
@@ -284,9 +286,9 @@ class DenoisingAutoencoder(Autoencoder):
         corruption: from rows to corrupted rows, where it is in training mode, such as ``nn.MaskingNoise``,
             ``nn.SaltAndPepperNoise`` and ``nn.GaussianNoise``; None for a quarter of the cells masked.
         hidden: as for :class:`Autoencoder`; so are the others.
-        likelihood: the family of the features' laws.
+        likelihood: the family of the features' distributions.
         encoder: from rows to codes.
-        decoder: from codes to what picks the laws.
+        decoder: from codes to what picks the distributions.
 
     Raises:
         ValueError: as :class:`Autoencoder`.

@@ -22,8 +22,8 @@ class BayesClassifier(nn.Module):
 
     Learned by maximum likelihood of p(y, x), ``SVI(classifier.model, classifier.guide, ...)`` with ``Trace_ELBO``; rows
     whose class is unknown (``y=None``) are summed over their classes by ``TraceEnum_ELBO``. Calling the classifier is
-    p(y | x), exact, a categorical law, so that ``pyro.sample("y", classifier(x), obs=y)`` trains the same weights
-    discriminatively. The sites are ``y`` and ``x`` in the plate ``rows``.
+    p(y | x), exact, a categorical distribution, so that ``pyro.sample("y", classifier(x), obs=y)`` trains the same
+    weights discriminatively. The sites are ``y`` and ``x`` in the plate ``rows``.
 
     Args:
         density: a module that takes the class as one-hot context (..., classes), such as
@@ -130,7 +130,7 @@ class BayesClassifier(nn.Module):
             completion: how the missing features are summed over; None for an exact way.
 
         Returns:
-            Categorical law of batch shape (...).
+            Categorical distribution of batch shape (...).
 
         Raises:
             ValueError: as :meth:`log_joint`.

@@ -34,7 +34,7 @@ Data = Mapping[str, Any]
 
 
 class BayesianNetwork(NetworkLearning):
-    r"""Nodes, each with a law given its parents: a Pyro program, and exact answers to every query.
+    r"""Nodes, each with a distribution given its parents: a Pyro program, and exact answers to every query.
 
     .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
 
@@ -184,7 +184,7 @@ class BayesianNetwork(NetworkLearning):
 
     @classmethod
     def chain_rule(cls, nodes: int | Iterable[str], states: States = 2, **settings: Any) -> Self:
-        """Each node given all before it: any law, with 2^n - 1 parameters for n nodes with two states.
+        """Each node given all before it: any distribution, with 2^n - 1 parameters for n nodes with two states.
 
         Args:
             nodes: their names, or how many ("x1", "x2", ...).
@@ -284,16 +284,16 @@ class BayesianNetwork(NetworkLearning):
         values: dict[str, Tensor] = {}
         with counted_plate(self.size, rows):
             for node in (self.nodes[i] for i in self.skeleton.order):
-                law = self.cpd(node)(*(values[parent] for parent in self.skeleton.parents[node]))
+                distribution = self.cpd(node)(*(values[parent] for parent in self.skeleton.parents[node]))
                 seen = data.get(node)
                 if node not in self.states:
-                    values[node] = pyro.sample(node, law, obs=seen)
+                    values[node] = pyro.sample(node, distribution, obs=seen)
                 elif seen is None or not (missing := seen < 0).any():
-                    values[node] = pyro.sample(node, law, obs=seen, infer={"enumerate": "parallel"})
+                    values[node] = pyro.sample(node, distribution, obs=seen, infer={"enumerate": "parallel"})
                 else:  # in some rows: a latent state that must agree with what was seen in the others
-                    values[node] = pyro.sample(node, law, infer={"enumerate": "parallel"})
+                    values[node] = pyro.sample(node, distribution, infer={"enumerate": "parallel"})
                     agrees = missing | (values[node] == seen)
-                    pyro.factor(f"{node} as seen", torch.where(agrees, 0.0, -torch.inf).to(law.logits.dtype))
+                    pyro.factor(f"{node} as seen", torch.where(agrees, 0.0, -torch.inf).to(distribution.logits.dtype))
         return values
 
     def guide(self, data: Data | Tensor | None = None) -> None:
@@ -326,22 +326,22 @@ class BayesianNetwork(NetworkLearning):
         return {node: value for node, value in found.items() if node not in self.states or not (value < 0).all()}, rows
 
     def forward(self) -> distributions.BayesianNetwork | ConditionalGaussianNetwork:
-        """The joint law with the current parameters, differentiable in them."""
+        """The joint distribution with the current parameters, differentiable in them."""
         if len(self.structure.nodes) == len(self.nodes):
             return self._discrete()
         real = [self.nodes[i] for i in self.skeleton.order if self.nodes[i] not in self.states]
-        laws = {node: gaussian(self.skeleton, node, self.cpd(node)) for node in real}
-        return ConditionalGaussianNetwork(self._discrete() if self.states else None, laws)
+        densities = {node: gaussian(self.skeleton, node, self.cpd(node)) for node in real}
+        return ConditionalGaussianNetwork(self._discrete() if self.states else None, densities)
 
     def _discrete(self) -> distributions.BayesianNetwork:
-        """The law of the discrete nodes."""
+        """The distribution of the discrete nodes."""
         cpds = ((node, self.cpd(node)) for node in self.structure.nodes)
         tables = {node: cpd.table() for node, cpd in cpds if isinstance(cpd, DiscreteCPD)}
         flat = flatten(self.structure, tables)
         return distributions.BayesianNetwork(self.structure, flat, max_cells=self.max_cells, validate_args=False)
 
     def _read_off(self) -> Any:
-        """The joint law in evaluation mode, without gradients, kept until it changes; drawn weights are never kept."""
+        """The joint distribution in evaluation mode, without gradients, kept until it changes; drawn weights are never kept."""
         with torch.no_grad(), evaluating(self):
             own = steady_tensors(self)
             if own is None:
@@ -385,7 +385,7 @@ class BayesianNetwork(NetworkLearning):
     def marginals(
         self, evidence: Evidence | Tensor | None = None, nodes: Iterable[str] | None = None
     ) -> dict[str, Any]:
-        """Laws of single nodes given evidence; see :meth:`pyro_gen.distributions.BayesianNetwork.marginals`.
+        """Distributions of single nodes given evidence; see :meth:`pyro_gen.distributions.BayesianNetwork.marginals`.
 
         Args:
             evidence: see the class.
@@ -397,7 +397,7 @@ class BayesianNetwork(NetworkLearning):
         return dict(self._read_off().marginals(evidence, nodes))
 
     def joint_marginal(self, nodes: Sequence[str], evidence: Evidence | Tensor | None = None) -> Tensor:
-        """Joint law of several nodes given evidence.
+        """Joint distribution of several nodes given evidence.
 
         Args:
             nodes: their names, in the order of the axes of the result.
@@ -411,7 +411,7 @@ class BayesianNetwork(NetworkLearning):
     def pair_marginals(
         self, evidence: Evidence | Tensor | None = None, pairs: Iterable[tuple[str, str]] | None = None
     ) -> dict[tuple[str, str], Tensor]:
-        """Joint laws of pairs of nodes given evidence; None for all edges (parent, child).
+        """Joint distributions of pairs of nodes given evidence; None for all edges (parent, child).
 
         Args:
             evidence: see the class.

@@ -81,7 +81,7 @@ class SigmoidBeliefNetwork(LatentModel):
         self.up = nn.ModuleList([nn.Linear(below, above) for below, above in widths])
 
     def generate(self, prior: TorchDistribution) -> TorchDistribution:
-        """Sample ``hL`` ... ``h1``; the law of ``v`` given ``h1``."""
+        """Sample ``hL`` ... ``h1``; the distribution of ``v`` given ``h1``."""
         h: Tensor = pyro.sample(f"h{len(self.down)}", prior)
         for level in range(len(self.down) - 1, 0, -1):
             h = pyro.sample(f"h{level}", self.layer(self.down[level], h))
@@ -94,7 +94,7 @@ class SigmoidBeliefNetwork(LatentModel):
             h = pyro.sample(f"h{level}", self.layer(up, h))
 
     def decode(self, h: Tensor) -> TorchDistribution:
-        """The law of v given the deepest units; the layers between are sampled.
+        """The distribution of v given the deepest units; the layers between are sampled.
 
         Args:
             h: deepest units, (..., hidden[-1]).
@@ -199,7 +199,8 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
     def mirrored(rbm: RBM, hidden: int, v: Tensor, noise: float = 0.01, **settings: Any) -> RBM:
         """The next RBM of a stack, starting as the mirror image of ``rbm``: visible and hidden units exchanged.
 
-        Units beyond the mirror image start with weights of ``noise`` only, and change the law of the others little.
+        Units beyond the mirror image start with weights of ``noise`` only, and change the distribution of the others
+        little.
 
         Args:
             rbm: the RBM below.

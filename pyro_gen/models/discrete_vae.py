@@ -63,7 +63,7 @@ class DiscreteVAE(VAE):
             latent,
             size,
             hidden=(200,),
-            latent_law=BernoulliConditional(),
+            latent_distribution=BernoulliConditional(),
             prior=RBM(latent, latent) if prior is None else prior,
             encoder=encoder,
             decoder=decoder,

@@ -127,7 +127,7 @@ class LatentModel(RowModel):
         for name in (self.generator, "prior", *self.shared):
             register(name, getattr(self, name))
         with rows_plate(self.size, v):
-            return pyro.sample(self.site, self.generate(self.prior_law()), obs=v)
+            return pyro.sample(self.site, self.generate(self.prior_distribution()), obs=v)
 
     def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
         """The recognition program, from ``v`` upwards.
@@ -149,14 +149,14 @@ class LatentModel(RowModel):
         """Further attributes whose parameters the generative program uses."""
         return ()
 
-    def prior_law(self) -> TorchDistribution:
-        """The law of the deepest units, over the prior's current parameters."""
-        law: TorchDistribution = self.prior()
-        return law
+    def prior_distribution(self) -> TorchDistribution:
+        """The distribution of the deepest units, over the prior's current parameters."""
+        distribution: TorchDistribution = self.prior()
+        return distribution
 
     @abstractmethod
     def generate(self, prior: TorchDistribution) -> TorchDistribution:
-        """Sample the latent sites of rows from the prior downwards; the law of ``v`` given the lowest."""
+        """Sample the latent sites of rows from the prior downwards; the distribution of ``v`` given the lowest."""
 
     @abstractmethod
     def recognise(self, v: Tensor) -> None:
@@ -164,7 +164,7 @@ class LatentModel(RowModel):
 
     @abstractmethod
     def decode(self, h: Tensor) -> TorchDistribution:
-        """The law of the observed units given the deepest ones, which are sampled on the way where there are more."""
+        """The distribution of the observed units given the deepest ones, which are sampled on the way where there are more."""
 
     @reading
     def log_partition(self) -> LogPartition | None:
@@ -174,7 +174,7 @@ class LatentModel(RowModel):
             The estimate with its error, or None.
         """
         with torch.no_grad():
-            prior = self.prior_law()
+            prior = self.prior_distribution()
             return prior.log_partition() if isinstance(prior, distributions.RBM) else None
 
     @reading
@@ -213,7 +213,7 @@ class LatentModel(RowModel):
         num_steps = whole_number("num_steps", num_steps, 0)
         if isinstance(self.prior, RBM):
             return drawn(self.prior, num_samples, num_steps)
-        draws: Tensor = self.prior_law().sample((num_samples,))
+        draws: Tensor = self.prior_distribution().sample((num_samples,))
         return draws
 
 

@@ -140,7 +140,7 @@ class NetworkLearning(nn.Module):
         try:
             tables, found = learner.fit(seen, pseudo, starts, num_steps, tolerance)
         except ValueError:
-            learner.law(learner.tables).log_evidence(rows)  # names the rows of the data, not the distinct ones
+            learner.distribution(learner.tables).log_evidence(rows)  # names the rows of the data, not the distinct ones
             raise
         self._take(tables)
         return found
@@ -179,8 +179,8 @@ class NetworkLearning(nn.Module):
         """That of the real nodes given their parents."""
         total = 0.0
         for node in self._real():
-            law = self.cpd(node)(*(columns[parent] for parent in self.skeleton.parents[node]))
-            total += float((law.log_prob(columns[node]) * weights).sum())
+            distribution = self.cpd(node)(*(columns[parent] for parent in self.skeleton.parents[node]))
+            total += float((distribution.log_prob(columns[node]) * weights).sum())
         return total
 
     def sample_cpds(

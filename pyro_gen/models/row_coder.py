@@ -1,4 +1,4 @@
-"""What turns rows into laws of latent variables and back: the networks of an autoencoder and their shapes."""
+"""What turns rows into distributions of latent variables and back: the networks of an autoencoder and their shapes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from pyro_gen.nn.standardisation import Standardisation, standardisation
 
 
 class RowCoder(LatentModel):
-    """A model/guide pair with an encoder from rows to laws of z, and a decoder from z to laws of rows.
+    """A model/guide pair with an encoder from rows to distributions of z, and a decoder from z to distributions of rows.
 
     Args:
         features: number of features of a row, or the shape of an event.
         latent: number of latent variables.
         size: rows of the whole data set, which scales minibatches.
-        likelihood: the family of the features' laws, or an autoregressive network with a context.
-        latent_law: the family of the latent variables.
+        likelihood: the family of the features' distributions, or an autoregressive network with a context.
+        latent_distribution: the family of the latent variables.
         prior: a module whose call returns the distribution of z; None for standard normal numbers, or independent ones.
 
     Raises:
@@ -51,18 +51,20 @@ class RowCoder(LatentModel):
         latent: int,
         size: int,
         likelihood: Conditional | AutoregressiveNetwork,
-        latent_law: Conditional,
+        latent_distribution: Conditional,
         prior: nn.Module | None,
     ) -> None:
         event = Size(whole_numbers("features", features))
         latent = whole_number("latent", latent)
         if prior is None:
-            normal = isinstance(latent_law, GaussianConditional)
-            prior = StandardNormal(latent) if normal else IndependentPrior(latent, latent_law)
-        if isinstance(prior, VampPrior) and not isinstance(latent_law, GaussianConditional):
-            raise ValueError(f"`prior` must not be a VampPrior unless `latent_law` is Gaussian, got {latent_law}")
+            normal = isinstance(latent_distribution, GaussianConditional)
+            prior = StandardNormal(latent) if normal else IndependentPrior(latent, latent_distribution)
+        if isinstance(prior, VampPrior) and not isinstance(latent_distribution, GaussianConditional):
+            raise ValueError(
+                f"`prior` must not be a VampPrior unless `latent_distribution` is Gaussian, got {latent_distribution}"
+            )
         super().__init__(event.numel(), size, prior)
-        self.event_shape, self.latent, self.latent_law = event, latent, latent_law
+        self.event_shape, self.latent, self.latent_distribution = event, latent, latent_distribution
         self.likelihood = likelihood
         self.register_buffer("like", torch.empty(0), persistent=False)
         self._check_likelihood()
@@ -75,7 +77,7 @@ class RowCoder(LatentModel):
 
     @property
     def conditional(self) -> Conditional:
-        """The family of the features' laws."""
+        """The family of the features' distributions."""
         return self.likelihood.conditional if isinstance(self.likelihood, AutoregressiveNetwork) else self.likelihood
 
     def inputs(self, x: Tensor) -> Tensor:
@@ -114,8 +116,8 @@ class RowCoder(LatentModel):
             kind = "NaN" if v.is_floating_point() and v.isnan().any() else "other values"
             raise ValueError(f"`{self.site}` must lie in the support of the likelihood, {support}, got {kind}")
 
-    def _law(self, z: Tensor, code: Tensor, validate_args: bool | None = None) -> TorchDistribution:
-        """The law of a row from what the decoder is given."""
+    def _distribution(self, z: Tensor, code: Tensor, validate_args: bool | None = None) -> TorchDistribution:
+        """The distribution of a row from what the decoder is given."""
         batch = z.shape[:-1]
         out: Tensor = self.decoder(code.reshape(-1, code.shape[-1])).to(code.dtype)
         if isinstance(self.likelihood, AutoregressiveNetwork):
@@ -132,13 +134,13 @@ class RowCoder(LatentModel):
         return Factorised(self.likelihood, parameters, self.event_shape, validate_args)
 
     def _outputs(self, inputs: Tensor) -> Tensor:
-        """What picks the laws of the latent variables, (..., latent, parameters)."""
+        """What picks the distributions of the latent variables, (..., latent, parameters)."""
         batch = inputs.shape[: inputs.dim() - self._input_dim]
         out: Tensor = self.encoder(inputs.reshape(-1, *inputs.shape[len(batch) :])).to(inputs.dtype)
-        shape = self.latent, self.latent_law.num_parameters
+        shape = self.latent, self.latent_distribution.num_parameters
         _check_outputs("encoder", out, shape)
         parameters = out.reshape(*batch, *shape)
-        valid = self.latent_law.valid(self.latent)
+        valid = self.latent_distribution.valid(self.latent)
         return parameters if valid is None else parameters.masked_fill(~valid.to(parameters.device), -math.inf)
 
     @property
@@ -146,11 +148,11 @@ class RowCoder(LatentModel):
         """Dimensions of what the encoder is given for one row."""
         return len(self.event_shape) + (self.conditional.width > 1)
 
-    def _latent_law(self, inputs: Tensor) -> TorchDistribution:
+    def _latent_distribution(self, inputs: Tensor) -> TorchDistribution:
         parameters = self._outputs(inputs)
         if self._gaussian:
-            return self.latent_law.law(parameters).to_event(1)
-        return Factorised(self.latent_law, parameters)
+            return self.latent_distribution.distribution(parameters).to_event(1)
+        return Factorised(self.latent_distribution, parameters)
 
     def _posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Means and standard deviations, for a VampPrior."""
@@ -159,7 +161,7 @@ class RowCoder(LatentModel):
 
     @property
     def _gaussian(self) -> bool:
-        return isinstance(self.latent_law, GaussianConditional)
+        return isinstance(self.latent_distribution, GaussianConditional)
 
     def _check_likelihood(self) -> None:
         likelihood = self.likelihood
@@ -167,7 +169,7 @@ class RowCoder(LatentModel):
             return likelihood.check(self.visible)
         if not isinstance(likelihood, AutoregressiveNetwork):
             raise ValueError(
-                "`likelihood` must be a law such as BernoulliConditional(), or an autoregressive network, "
+                "`likelihood` must be a distribution such as BernoulliConditional(), or an autoregressive network, "
                 f"got {type(likelihood).__name__}"
             )
         if likelihood.event_shape != self.event_shape or not likelihood.context:
@@ -186,11 +188,11 @@ class RowCoder(LatentModel):
     @property
     def _coded(self) -> int:
         """Numbers that the decoder is given for a row."""
-        return self.latent * self.latent_law.width
+        return self.latent * self.latent_distribution.width
 
     def _encoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
         _check_kind(network)
-        outputs, width = self.latent * self.latent_law.num_parameters, self.conditional.width
+        outputs, width = self.latent * self.latent_distribution.num_parameters, self.conditional.width
         if network == "dense":
             return Dense(self.visible * width, hidden, outputs)
         return ConvolutionalEncoder(self.event_shape, outputs, width=width)

@@ -41,8 +41,8 @@ class SemiSupervisedVAE(VAE):
         classes: how many.
         alpha: weight of the classifier's log probability of a known class, beside the bound.
         hidden: units of each hidden layer of the networks.
-        likelihood: the family of the features' laws, or an autoregressive network with a context.
-        encoder: from rows with the one-hot class behind them, (rows, inputs + classes), to the laws of z.
+        likelihood: the family of the features' distributions, or an autoregressive network with a context.
+        encoder: from rows with the one-hot class behind them, (rows, inputs + classes), to the distributions of z.
         decoder: from z with the one-hot class behind it, (rows, latent + classes).
         classifier: from rows, as the encoder is given them without a class, to logits (rows, classes).
 
@@ -104,7 +104,7 @@ class SemiSupervisedVAE(VAE):
         with rows_plate(self.size, x):
             y = pyro.sample("y", dist.Categorical(logits=self.example.new_zeros(self.classes)))
             with self._weighed():
-                z = pyro.sample("z", self.prior_law())
+                z = pyro.sample("z", self.prior_distribution())
             return pyro.sample(self.site, self.decode_given(z, y), obs=x)
 
     def guide(  # type: ignore[override]  # one argument more, where it is natural
@@ -139,22 +139,22 @@ class SemiSupervisedVAE(VAE):
                 pyro.sample("z", self.encode_given(x, y))
 
     def decode_given(self, z: Tensor, y: Tensor) -> TorchDistribution:
-        """The law of rows given latent variables and classes, whose batch shapes broadcast."""
+        """The distribution of rows given latent variables and classes, whose batch shapes broadcast."""
         return self._with_class(z, y)
 
     def encode_given(self, x: Tensor, y: Tensor) -> TorchDistribution:
-        """The guide's law of z given rows and classes, whose batch shapes broadcast."""
+        """The guide's distribution of z given rows and classes, whose batch shapes broadcast."""
         flat = self._flat(x)
         label = one_hot(y.long(), self.classes).to(flat)
         batch = torch.broadcast_shapes(flat.shape[:-1], label.shape[:-1])
-        return self._latent_law(torch.cat([flat.expand(*batch, -1), label.expand(*batch, -1)], -1))
+        return self._latent_distribution(torch.cat([flat.expand(*batch, -1), label.expand(*batch, -1)], -1))
 
     def encode(self, x: Tensor) -> TorchDistribution:
-        """The guide's law of z given rows and their most probable classes."""
+        """The guide's distribution of z given rows and their most probable classes."""
         return self.encode_given(x, self._logits(x).argmax(-1))
 
     def decode(self, h: Tensor) -> TorchDistribution:
-        """The law of rows given latent variables, of classes drawn evenly."""
+        """The distribution of rows given latent variables, of classes drawn evenly."""
         return self.decode_given(h, torch.randint(self.classes, h.shape[:-1], device=h.device))
 
     @reading
@@ -182,7 +182,7 @@ class SemiSupervisedVAE(VAE):
         label = one_hot(y.long(), self.classes).to(self.example.dtype)
         batch = torch.broadcast_shapes(z.shape[:-1], label.shape[:-1])
         z = z.expand(*batch, -1)
-        return self._law(z, torch.cat([z, label.expand(*batch, -1)], -1), validate_args)
+        return self._distribution(z, torch.cat([z, label.expand(*batch, -1)], -1), validate_args)
 
     def _log_weights(self, x: Tensor, num_samples: int, prior: TorchDistribution) -> Iterator[Tensor]:
         """Log weights of draws of class and latent variables together."""
@@ -190,9 +190,9 @@ class SemiSupervisedVAE(VAE):
         of_classes = dist.Categorical(logits=logits, validate_args=False)
         for count in self._parts(len(x), num_samples):
             y = of_classes.sample((count,))
-            law = self.encode_given(x, y)
-            z = law.sample()
-            log_q = (law.log_prob(z) + of_classes.log_prob(y)).mT
+            distribution = self.encode_given(x, y)
+            z = distribution.sample()
+            log_q = (distribution.log_prob(z) + of_classes.log_prob(y)).mT
             z, y = z.transpose(0, 1), y.mT
             score = self._with_class(z, y, validate_args=False).log_prob(value)
             yield score + prior.log_prob(z) - log_q - math.log(self.classes)
@@ -227,7 +227,7 @@ class SemiSupervisedVAE(VAE):
 
     def _encoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
         inputs = self.visible * self.conditional.width + self.classes
-        return Dense(inputs, hidden, self.latent * self.latent_law.num_parameters)
+        return Dense(inputs, hidden, self.latent * self.latent_distribution.num_parameters)
 
 
 __all__ = ["SemiSupervisedVAE"]

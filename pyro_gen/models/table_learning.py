@@ -63,7 +63,7 @@ class TableLearner:
     max_cells: int
     batch_size: int = 2000
 
-    def law(self, tables: Tensor) -> distributions.BayesianNetwork:
+    def distribution(self, tables: Tensor) -> distributions.BayesianNetwork:
         """The network with given tables."""
         return distributions.BayesianNetwork(self.structure, tables, max_cells=self.max_cells, validate_args=False)
 
@@ -74,7 +74,7 @@ class TableLearner:
         for rows, weights in zip(seen.rows.split(self.batch_size), seen.weights.split(self.batch_size), strict=True):
             with torch.enable_grad():
                 flat = tables.detach().clone().requires_grad_()
-                log_likelihood = (self.law(flat).log_evidence(self._evidence(rows, ever)) * weights).sum()
+                log_likelihood = (self.distribution(flat).log_evidence(self._evidence(rows, ever)) * weights).sum()
                 (slope,) = torch.autograd.grad(log_likelihood, flat)
             counts += slope * tables
             total += log_likelihood.item()
@@ -115,7 +115,7 @@ class TableLearner:
         return tables, NetworkFit(log_likelihood, objective, converged, objective[-1:])
 
     def random_start(self) -> Tensor:
-        """Rows drawn evenly from all laws, zeros kept."""
+        """Rows drawn evenly from all distributions, zeros kept."""
         drawn = torch.where(self.tables > 0, torch.empty_like(self.tables).exponential_(), 0.0)
         return self.maximised(drawn, self.tables)
 
@@ -125,7 +125,7 @@ class TableLearner:
         """The best tables, and what was reached; in closed form where the rows are complete."""
         if not (seen.rows < 0).any():
             tables = self.maximised(counts_of(self.structure, *seen) + pseudo, self.tables)
-            log_likelihood = float((self.law(tables).log_prob(seen.rows) * seen.weights).sum())
+            log_likelihood = float((self.distribution(tables).log_prob(seen.rows) * seen.weights).sum())
             found = log_likelihood + self.log_prior(pseudo, tables)
             objective = torch.tensor([found], dtype=torch.float64)
             return tables, NetworkFit(log_likelihood, objective, True, objective)
@@ -148,7 +148,7 @@ class TableLearner:
         """Gibbs sampling: completions given tables, tables given completions."""
         tables, kept = self.random_start(), []
         for step in range(warmup + num_samples):
-            drawn = self.law(tables).sample_posterior(rows)
+            drawn = self.distribution(tables).sample_posterior(rows)
             complete = torch.stack([drawn[node].squeeze(0) for node in self.structure.nodes], 1)
             tables = self.dirichlet(known + counts_of(self.structure, complete))
             if step >= warmup:

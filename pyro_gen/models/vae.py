@@ -1,4 +1,4 @@
-"""Variational autoencoders: a latent vector a row, a decoder network to the row's law, an encoder as the guide."""
+"""Variational autoencoders: a latent vector a row, a decoder network to the row's distribution, an encoder as the guide."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ class VAE(RowCoder):
         hidden: units of each hidden layer of the dense networks that stand where none is given.
         network: kind of those networks; convolutional ones ask for an event (height, width) or (colours, height,
             width), and take no ``hidden``.
-        likelihood: the family of the features' laws, or an autoregressive network of such events with a context, which
-            is then what the decoder gives.
-        latent_law: the family of the latent variables.
+        likelihood: the family of the features' distributions, or an autoregressive network of such events with a
+            context, which is then what the decoder gives.
+        latent_distribution: the family of the latent variables.
         prior: a module whose call returns the distribution of z, such as ``nn.RBM`` for binary ones; or
             ``nn.VampPrior``; None for standard normal numbers, or independent ones of another family.
-        encoder: from inputs to what picks the laws of z, (rows, latent, parameters of a law), the last two in one
-            dimension if you like. Inputs are rows as :meth:`inputs` gives them: (rows,) + event shape, with a
-            dimension behind where a feature has several numbers (one-hot labels). Real rows are standardised by the
-            location and scale that :meth:`from_data` measured; without it they come as they are.
-        decoder: from z, (rows, latent), to (rows, features, parameters of a law), all but the rows in any shape; of
-            real rows to the parameters of standardised ones, in the units of the encoder's inputs; for an
+        encoder: from inputs to what picks the distributions of z, (rows, latent, parameters of a distribution), the
+            last two in one dimension if you like. Inputs are rows as :meth:`inputs` gives them: (rows,) + event shape,
+            with a dimension behind where a feature has several numbers (one-hot labels). Real rows are standardised by
+            the location and scale that :meth:`from_data` measured; without it they come as they are.
+        decoder: from z, (rows, latent), to (rows, features, parameters of a distribution), all but the rows in any
+            shape; of real rows to the parameters of standardised ones, in the units of the encoder's inputs; for an
             autoregressive likelihood to (rows, context).
         beta: weight of the divergence in training, a number above 0.
         free_bits: nats of the divergence in each latent dimension, on average over a batch, that cost no less.
@@ -114,14 +114,14 @@ class VAE(RowCoder):
         hidden: Sequence[int] = (400, 400),
         network: Literal["dense", "convolutional"] = "dense",
         likelihood: Conditional | AutoregressiveNetwork = BERNOULLI,
-        latent_law: Conditional = GAUSSIAN,
+        latent_distribution: Conditional = GAUSSIAN,
         prior: nn.Module | None = None,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
         beta: float = 1.0,
         free_bits: float = 0.0,
     ) -> None:
-        super().__init__(features, latent, size, likelihood, latent_law, prior)
+        super().__init__(features, latent, size, likelihood, latent_distribution, prior)
         self.encoder = self._encoder(network, hidden) if encoder is None else encoder
         self.decoder = self._decoder(network, hidden) if decoder is None else decoder
         self.beta, self.free_bits = beta, free_bits
@@ -129,7 +129,7 @@ class VAE(RowCoder):
 
     @classmethod
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
-        """A model that starts at the marginal laws of the features, and its pseudo-inputs at rows of data.
+        """A model that starts at the marginal distributions of the features, and its pseudo-inputs at rows of data.
 
         Real features are standardised: the encoder sees (x - location) / scale, the decoder gives the parameters of
         that, and the density is that of the rows as they are.
@@ -205,41 +205,43 @@ class VAE(RowCoder):
         super().guide(x, observations)
 
     def generate(self, prior: TorchDistribution) -> TorchDistribution:
-        """Sample ``z``; the law of the row given it."""
+        """Sample ``z``; the distribution of the row given it."""
         with self._weighed():
             z = pyro.sample("z", prior)
         return self.decode(z)
 
     def recognise(self, v: Tensor) -> None:
-        """Sample ``z`` from the encoder's law."""
-        law = self.encode(v)
+        """Sample ``z`` from the encoder's distribution."""
+        distribution = self.encode(v)
         with self._weighed():
-            pyro.sample("z", law)
+            pyro.sample("z", distribution)
             if self.free_bits and self.training:  # a factor of the guide: it counts against the bound
-                lack = (self.free_bits - self._divergences(law).mean(0)).clamp(min=0).sum()
+                lack = (self.free_bits - self._divergences(distribution).mean(0)).clamp(min=0).sum()
                 pyro.factor("free_bits", lack.expand(len(v)), has_rsample=True)
 
-    def prior_law(self) -> TorchDistribution:
+    def prior_distribution(self) -> TorchDistribution:
         """The distribution of z."""
-        law: TorchDistribution = self.prior(self._posterior) if isinstance(self.prior, VampPrior) else self.prior()
-        return law
+        distribution: TorchDistribution = (
+            self.prior(self._posterior) if isinstance(self.prior, VampPrior) else self.prior()
+        )
+        return distribution
 
     def encode(self, x: Tensor) -> TorchDistribution:
-        """The guide's law of z given rows.
+        """The guide's distribution of z given rows.
 
         Args:
             x: rows, (...) + event shape.
 
         Returns:
-            Independent laws, event shape (latent,).
+            Independent distributions, event shape (latent,).
 
         Raises:
             ValueError: the events or the encoder's outputs have the wrong shape.
         """
-        return self._latent_law(self.inputs(x))
+        return self._latent_distribution(self.inputs(x))
 
     def decode(self, h: Tensor) -> TorchDistribution:
-        """The law of a row given its latent variables.
+        """The distribution of a row given its latent variables.
 
         Args:
             h: the latent variables z, (..., latent).
@@ -250,7 +252,7 @@ class VAE(RowCoder):
         Raises:
             ValueError: the decoder's outputs are not as many as the likelihood takes.
         """
-        return self._law(h, self.latent_law.encode(h).flatten(-2).to(self.example.dtype))
+        return self._distribution(h, self.latent_distribution.encode(h).flatten(-2).to(self.example.dtype))
 
     @reading
     @torch.no_grad()
@@ -265,8 +267,12 @@ class VAE(RowCoder):
             where features are labels or depend on each other.
         """
         self.check(v)
-        law = self.decode(self.latent_means(v) if self._gaussian else self.encode(v).sample())
-        return law.mean if isinstance(law, Factorised) and self.conditional.width == 1 else law.sample()
+        distribution = self.decode(self.latent_means(v) if self._gaussian else self.encode(v).sample())
+        return (
+            distribution.mean
+            if isinstance(distribution, Factorised) and self.conditional.width == 1
+            else distribution.sample()
+        )
 
     @reading
     @torch.no_grad()
@@ -282,8 +288,8 @@ class VAE(RowCoder):
         Raises:
             ValueError: the latent variables are labels, which have no mean.
         """
-        if self.latent_law.width > 1:
-            raise ValueError(f"`latent_law` must be of numbers for a mean, got {self.latent_law}")
+        if self.latent_distribution.width > 1:
+            raise ValueError(f"`latent_distribution` must be of numbers for a mean, got {self.latent_distribution}")
         self.check(x)
         mean: Tensor = self.encode(x).mean
         return mean
@@ -351,7 +357,7 @@ class VAE(RowCoder):
         default = 5000 if method is None else 16
         num_samples = default if num_samples is None else whole_number("num_samples", num_samples)
         self.check(x)
-        partition, prior = self.log_partition(), self.prior_law()
+        partition, prior = self.log_partition(), self.prior_distribution()
         if method is not None:
             return self._annealed(x, num_samples, method, prior, partition)
         torch.empty(4 * FLOATS_AT_A_TIME)  # once freed, glibc keeps as much for the pieces: no page faults for each
@@ -388,7 +394,7 @@ class VAE(RowCoder):
         with evaluating(self):
             if self.log_partition() is not None:
                 raise ValueError("`prior` must have exact draws for a gap on simulated rows, got an energy model")
-            prior = self.prior_law()
+            prior = self.prior_distribution()
             z = prior.sample((num_rows,))
             x = self.decode(z).sample()
             below, above = [], []
@@ -419,7 +425,9 @@ class VAE(RowCoder):
     ) -> tuple[Path, Callable[[], Tensor]]:
         """The path from the start to the joint density of some rows, and what draws from the start."""
         if not self._gaussian:
-            raise ValueError(f"`method` must be None unless `latent_law` is Gaussian, got {self.latent_law}")
+            raise ValueError(
+                f"`method` must be None unless `latent_distribution` is Gaussian, got {self.latent_distribution}"
+            )
         if method.start == "guide":
             guide: Any = self.encode(x)
             path = Path(guide.log_prob, lambda z: self._log_joint(x, z, prior), guide.base_dist.scale)
@@ -435,25 +443,25 @@ class VAE(RowCoder):
 
     def _log_weights(self, x: Tensor, num_samples: int, prior: TorchDistribution) -> Iterator[Tensor]:
         """Log weights of draws for a few rows, (rows, samples of the part) at a time."""
-        law, value = self.encode(x), x.unsqueeze(1)
+        distribution, value = self.encode(x), x.unsqueeze(1)
         for count in self._parts(len(x), num_samples):
-            z, log_q = self._drawn(law, count)
+            z, log_q = self._drawn(distribution, count)
             of_prior = log_standard_normal(z) if isinstance(self.prior, StandardNormal) else prior.log_prob(z)
             yield self._scored(z, value) + of_prior - log_q
 
-    def _drawn(self, law: Any, count: int) -> tuple[Tensor, Tensor]:
+    def _drawn(self, distribution: Any, count: int) -> tuple[Tensor, Tensor]:
         """Draws of z, (rows, count, latent), and their log probabilities; Gaussian ones by way of their noise."""
         if not self._gaussian:
-            z = law.sample((count,))
-            return z.transpose(0, 1), law.log_prob(z).mT
-        mean, scale = law.base_dist.loc.unsqueeze(1), law.base_dist.scale.unsqueeze(1)
+            z = distribution.sample((count,))
+            return z.transpose(0, 1), distribution.log_prob(z).mT
+        mean, scale = distribution.base_dist.loc.unsqueeze(1), distribution.base_dist.scale.unsqueeze(1)
         noise = torch.randn(len(mean), count, self.latent, dtype=mean.dtype, device=mean.device)
         return torch.addcmul(mean, scale, noise), log_standard_normal(noise) - scale.log().sum(-1)
 
     def _scored(self, z: Tensor, value: Tensor) -> Tensor:
         """Log probability of values given latent variables, without another look at what has been looked at."""
-        code = self.latent_law.encode(z).flatten(-2).to(self.example.dtype)
-        return self._law(z, code, validate_args=False).log_prob(value)
+        code = self.latent_distribution.encode(z).flatten(-2).to(self.example.dtype)
+        return self._distribution(z, code, validate_args=False).log_prob(value)
 
     def _few(self, x: Tensor, num_samples: int) -> tuple[Tensor, ...]:
         return x.split(max(1, FLOATS_AT_A_TIME // (num_samples * self.visible)))
@@ -464,9 +472,9 @@ class VAE(RowCoder):
         return [min(most, num_samples - start) for start in range(0, num_samples, most)]
 
     @staticmethod
-    def _divergences(law: TorchDistribution) -> Tensor:
+    def _divergences(distribution: TorchDistribution) -> Tensor:
         """KL divergence of each latent dimension from the standard normal, (rows, latent)."""
-        base = law.base_dist  # an Independent
+        base = distribution.base_dist  # an Independent
         return kl_divergence(base, dist.Normal(torch.zeros_like(base.loc), 1.0))
 
     def _weighed(self) -> AbstractContextManager[object]:

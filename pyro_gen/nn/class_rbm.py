@@ -18,7 +18,7 @@ from pyro_gen.nn.chains import ChainModule
 
 
 class ClassRBM(ChainModule):
-    r"""Weights and chains of a class-RBM; calling it with inputs returns the law of their labels.
+    r"""Weights and chains of a class-RBM; calling it with inputs returns the distribution of their labels.
 
     ``class_rbm(v)`` is p(y | v), exact and differentiable, and ``class_rbm.joint()`` is p(v, y) under the negative
     phase (in ``eval()`` or under ``no_grad``: with the exact log Z, where it is small enough). Discriminative training
@@ -32,8 +32,8 @@ class ClassRBM(ChainModule):
         classes: number of classes.
         negative_phase: how log Z is replaced in generative training: ``PersistentChains``, ``ContrastiveDivergence``,
             or a way to know it after all (``Exact``, None).
-        evaluation: how log Z of the joint law is known in ``eval()``: ``Exact`` or None.
-        num_steps: Gibbs sweeps of the joint law's ``sample`` where no exact draw is possible.
+        evaluation: how log Z of the joint distribution is known in ``eval()``: ``Exact`` or None.
+        num_steps: Gibbs sweeps of the joint distribution's ``sample`` where no exact draw is possible.
         dropout: share of the hidden units that each row of ``class_rbm(v)`` is scored without while training, the
             others counting for them; none in ``eval()``.
 
@@ -84,13 +84,13 @@ class ClassRBM(ChainModule):
         self._keep_chains(encode(v.to(self.weight.dtype), y, classes))
 
     def forward(self, v: Tensor) -> dist.Categorical:
-        """The law of the labels given inputs, p(y | v); with dropout while training.
+        """The distribution of the labels given inputs, p(y | v); with dropout while training.
 
         Args:
             v: inputs (..., visible).
 
         Returns:
-            A categorical law over the classes, exact up to the dropout.
+            A categorical distribution over the classes, exact up to the dropout.
 
         Raises:
             ValueError: ``v`` has another width or other values than 0 and 1.
@@ -124,7 +124,7 @@ class ClassRBM(ChainModule):
         return result
 
     def encode(self, v: Tensor, y: Tensor) -> Tensor:
-        """One value of the joint law: inputs (..., visible) followed by their labels (...) as one-hot vectors.
+        """One value of the joint distribution: inputs (..., visible) followed by their labels (...) as one-hot vectors.
 
         Args:
             v: inputs (..., visible).

@@ -48,11 +48,11 @@ class StandardNormal(nn.Module):
 
 
 class IndependentPrior(nn.Module):
-    """Independent features with learned laws, all equal at first.
+    """Independent features with learned distributions, all equal at first.
 
     Args:
         features: how many.
-        conditional: the family of the laws.
+        conditional: the family of the distributions.
 
     Example:
         >>> from pyro_gen.distributions import BernoulliConditional
@@ -64,11 +64,11 @@ class IndependentPrior(nn.Module):
         super().__init__()
         features = whole_number("features", features)
         self.conditional = conditional
-        self.parameters_of_laws = nn.Parameter(torch.zeros(features, conditional.num_parameters))
+        self.parameters_of_distributions = nn.Parameter(torch.zeros(features, conditional.num_parameters))
 
     def forward(self) -> Factorised:
         """The distribution over the current parameters."""
-        return Factorised(self.conditional, self.parameters_of_laws)
+        return Factorised(self.conditional, self.parameters_of_distributions)
 
 
 class VampPrior(nn.Module):
@@ -130,7 +130,7 @@ class VampPrior(nn.Module):
 
 
 class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
-    """An even mixture of normal laws with diagonal covariances, whose density costs one product with all components.
+    """An even mixture of normal distributions with diagonal covariances, whose density costs one product with all components.
 
     Args:
         mean: (components, latent).
@@ -176,7 +176,7 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
             return self._coefficients()
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> MixtureOfPosteriors:
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         new = self._get_checked_instance(MixtureOfPosteriors, _instance)
         return super().expand(batch_shape, new)
 

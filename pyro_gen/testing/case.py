@@ -56,7 +56,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def normal_parameters(scale: float = 1.0, **shapes: Shape) -> Callable[[torch.Size], Parameters]:
-    """Describe parameters that are real and drawn from a normal law.
+    """Describe parameters that are real and drawn from a normal distribution.
 
     Args:
         scale: standard deviation of the draws.

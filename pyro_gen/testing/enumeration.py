@@ -15,7 +15,7 @@ from pyro_gen._arguments import whole_number
 
 
 class Joint(NamedTuple):
-    """The exact joint law of an energy model: all states of both sides and the log probability of every pair.
+    """The exact joint distribution of an energy model: all states of both sides and the log probability of every pair.
 
     `visible` has shape (2^V, V), `hidden` (2^H, H) and `log_prob` (2^V, 2^H), in nats.
     """
@@ -140,7 +140,7 @@ def frequencies(values: Tensor, all_states: Tensor) -> Tensor:
 
 
 def total_variation(p: Tensor, q: Tensor) -> Tensor:
-    r"""Measure the distance between two laws on the same states.
+    r"""Measure the distance between two distributions on the same states.
 
     .. math:: \mathrm{TV}(p, q) = \tfrac12 \sum_i |p_i - q_i|
 
@@ -161,10 +161,10 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
 def multinomial_floor(
     probs: Tensor, num_draws: int, quantile: float = 0.999, *, num_repeats: int = 20_000, seed: int = 0
 ) -> float:
-    """Simulate how far the frequencies of perfect iid draws stray from their own law.
+    """Simulate how far the frequencies of perfect iid draws stray from their own distribution.
 
-    The result is a quantile of the total variation between the law and the frequencies of `num_draws` draws of it: a
-    sampler whose distance is above it is, at that level, not a sampler of this law.
+    The result is a quantile of the total variation between the distribution and the frequencies of `num_draws` draws of
+    it: a sampler whose distance is above it is, at that level, not a sampler of this distribution.
 
     Args:
         probs: probabilities of shape (n,).

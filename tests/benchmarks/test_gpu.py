@@ -56,7 +56,9 @@ def test_a_whole_run_writes_one_json_and_one_table(
 ) -> None:
     """Everything but the device: its place is taken by the CPU, with the naive contenders."""
     monkeypatch.setattr(gpu, "why_not", lambda: None)
-    monkeypatch.setattr(gpu_gate, "CHECKS", [sys.executable, "-c", "print('passed words'); print('passed law')"])
+    monkeypatch.setattr(
+        gpu_gate, "CHECKS", [sys.executable, "-c", "print('passed words'); print('passed distribution')"]
+    )
     monkeypatch.setattr(gpu, "sanitize", lambda _: {"memcheck": "no errors, 5 of 5 checks passed under it"})
     monkeypatch.setattr(gpu, "machine", lambda: {"name": "Test", "triton": "3"})
     on_cpu, limits = gpu.measure, gpu.ceilings
@@ -69,7 +71,7 @@ def test_a_whole_run_writes_one_json_and_one_table(
     monkeypatch.setattr(gpu, "SHAPES", dict.fromkeys(gpu.SHAPES, ((6, 5, 4),)))
     file = tmp_path / "gpu.json"
     assert main(["gpu", "--json", str(file), "--rounds", "2", "--sample-seconds", "0"]) == 0
-    assert "passed law" in capsys.readouterr().out
+    assert "passed distribution" in capsys.readouterr().out
     report = json.loads(file.read_text(encoding="utf-8"))
     assert report["gate"] == "2 passed"
     assert [result["op"] for result in report["results"]] == list(gpu.MODES)

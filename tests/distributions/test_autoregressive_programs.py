@@ -87,7 +87,7 @@ def test_the_bound_of_an_autoencoder_is_the_enumerated_one_and_lies_below_the_ev
 
 @pytest.mark.parametrize("kind", [Trace_ELBO, TraceGraph_ELBO])
 def test_score_function_gradients_are_those_of_the_enumerated_bound(kind: type[Trace_ELBO | TraceGraph_ELBO]) -> None:
-    # 70 entries at 6 standard errors of 50 batches (t law): 2e-5.
+    # 70 entries at 6 standard errors of 50 batches (t distribution): 2e-5.
     model, x = Autoencoder(), X[[1, 6]]
     names, parameters = zip(*model.named_parameters(), strict=True)
     exact = torch.autograd.grad(-model.elbo(x), parameters)

@@ -80,14 +80,14 @@ def test_marginals_of_rows_and_of_one_case(oracle: Oracle) -> None:
 
 @pytest.mark.parametrize("small", [True, False])
 def test_every_way_to_the_marginals_of_one_case(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By one plan for all evidence, and by a plan of its own, where the whole joint law is too large."""
+    """By one plan for all evidence, and by a plan of its own, where the whole joint distribution is too large."""
     monkeypatch.setattr(engine, "TINY", 0)
     monkeypatch.setattr(engine, "SMALL_NODES", 100 if small else 0)
     for seed in SEEDS[:8]:
         oracle = Oracle(seed)
-        laws = oracle.network.marginals(oracle.by_name(2))
+        distributions = oracle.network.marginals(oracle.by_name(2))
         for node in oracle.network.nodes:
-            close(laws[node], oracle.marginal((node,))[2])
+            close(distributions[node], oracle.marginal((node,))[2])
         with pytest.raises(ValueError, match="impossible"):
             naive_bayes(3, torch.float64).marginals({"class": "1"})
 
@@ -96,8 +96,8 @@ def test_joint_and_pair_marginals(oracle: Oracle) -> None:
     for nodes in (oracle.network.nodes[:2], oracle.network.nodes[4:1:-1], oracle.network.nodes[-1:]):
         close(oracle.network.joint_marginal(nodes, oracle.data), oracle.marginal(nodes))
         close(oracle.network.joint_marginal(nodes, oracle.by_name(1)), oracle.marginal(nodes)[1])
-    for pair, law in oracle.network.pair_marginals(oracle.by_name(4)).items():
-        close(law, oracle.marginal(pair)[4])
+    for pair, distribution in oracle.network.pair_marginals(oracle.by_name(4)).items():
+        close(distribution, oracle.marginal(pair)[4])
 
 
 def test_expected_counts_are_the_family_marginals_summed_over_rows(oracle: Oracle) -> None:
@@ -168,8 +168,8 @@ def test_soft_evidence_and_sets_of_states(seed: int) -> None:
     for subset in (set(network.states[other][1:]), frozenset(range(1, len(network.states[other])))):
         evidence: dict[str, Any] = {node: Likelihood(likelihood), other: subset}
         close(network.log_evidence(evidence), mass.sum().log())
-        law = torch.stack([mass[oracle.values[:, i] == k].sum() for k in range(len(likelihood))]) / mass.sum()
-        close(network.marginals(evidence)[node], law)
+        distribution = torch.stack([mass[oracle.values[:, i] == k].sum() for k in range(len(likelihood))]) / mass.sum()
+        close(network.marginals(evidence)[node], distribution)
     rows = torch.stack((likelihood, torch.ones_like(likelihood)))
     by_row = network.log_evidence({node: Likelihood(rows), other: torch.tensor([1, -1])})
     close(by_row[0], (p * likelihood[oracle.values[:, i]] * (oracle.values[:, j] == 1)).sum().log())
@@ -218,9 +218,9 @@ def test_evidence_far_below_the_smallest_number(dtype: torch.dtype) -> None:
     expected = torch.tensor(own, dtype=dtype)
     torch.testing.assert_close(network.log_evidence(evidence), expected, rtol=1e-6, atol=0.0)
     del evidence["class"]
-    law = network.marginals(evidence, ["class", "x1"])["class"]
-    torch.testing.assert_close(law[0], torch.tensor([1.0, 0.0, 0.0], dtype=dtype))
-    torch.testing.assert_close(law[2], torch.tensor([10 / 11, 0.0, 1 / 11], dtype=dtype))
+    distribution = network.marginals(evidence, ["class", "x1"])["class"]
+    torch.testing.assert_close(distribution[0], torch.tensor([1.0, 0.0, 0.0], dtype=dtype))
+    torch.testing.assert_close(distribution[2], torch.tensor([10 / 11, 0.0, 1 / 11], dtype=dtype))
     assert network.most_probable({f"x{i}": "1" for i in range(1000)})["class"] == "0"
     assert (network.sample_posterior({f"x{i}": "1" for i in range(1000)}, 5)["class"] == 0).all()
 
@@ -243,9 +243,9 @@ def test_zeros_make_no_nan_in_values_or_gradients() -> None:
         network = BayesianNetwork(structure, flat)
         data = network.sample((5,))
         data[:, ::2] = -1
-        laws = network.marginals(data)
+        distributions = network.marginals(data)
         loss = network.log_evidence(data).sum() + network.log_prob(network.sample((3,))).sum()
-        loss = loss + sum(law[:, 0].sum() for law in laws.values())
+        loss = loss + sum(distribution[:, 0].sum() for distribution in distributions.values())
         (slope,) = torch.autograd.grad(loss, flat)
         assert slope.isfinite().all()
         impossible = network.log_prob(network.enumerate_support())
@@ -349,8 +349,8 @@ def test_an_expanded_network_answers_one_case() -> None:
     network = random_network(5, seed=1)
     wide, evidence = network.expand(torch.Size((3, 2))), {network.nodes[0]: "0"}
     assert torch.equal(wide.log_evidence(evidence), network.log_evidence(evidence).expand(3, 2))
-    for node, law in wide.marginals(evidence).items():
-        assert torch.equal(law, network.marginals(evidence)[node].expand(3, 2, -1))
+    for node, distribution in wide.marginals(evidence).items():
+        assert torch.equal(distribution, network.marginals(evidence)[node].expand(3, 2, -1))
 
 
 def test_tables_changed_in_place_are_noticed() -> None:
@@ -390,9 +390,9 @@ def test_queries_work_under_inference_mode_and_after_pickling() -> None:
 def test_states_come_in_the_tables_dtype_and_rows_in_order() -> None:
     oracle = Oracle(5)
     coarse = BayesianNetwork(oracle.network.structure, oracle.network.tables.float())
-    law = coarse.marginals(oracle.data)[oracle.network.nodes[0]]
-    assert law.dtype == torch.float32
-    torch.testing.assert_close(law, oracle.marginal(oracle.network.nodes[:1]).float(), rtol=1e-4, atol=1e-5)
+    distribution = coarse.marginals(oracle.data)[oracle.network.nodes[0]]
+    assert distribution.dtype == torch.float32
+    torch.testing.assert_close(distribution, oracle.marginal(oracle.network.nodes[:1]).float(), rtol=1e-4, atol=1e-5)
     assert coarse.log_evidence(oracle.data).dtype == torch.float32
 
 

@@ -1,4 +1,4 @@
-"""The Boltzmann machine against sums over all states, pair by pair, and its sampler against their law."""
+"""The Boltzmann machine against sums over all states, pair by pair, and its sampler against their distribution."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_coupling_counts_once_and_spins_are_not_zeros_and_ones() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_spins_are_zeros_and_ones_with_other_parameters(kind: str) -> None:
-    """With y = (1 + s) / 2 and J' = 4 J, b' = 2 b - 2 J 1 give the same law, pseudo-likelihood included."""
+    """With y = (1 + s) / 2 and J' = 4 J, b' = 2 b - 2 J 1 give the same distribution, pseudo-likelihood included."""
     machine, coupling, bias = machines(SpinUnits())[kind]
     bits = BoltzmannMachine(4 * coupling, 2 * (bias - coupling.sum(-1)))
     rows = states(len(bias))
@@ -202,50 +202,54 @@ def test_an_rbm_of_many_rbms_is_a_batch_of_machines() -> None:
 
 @pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_exact_draws_and_long_chains_have_the_enumerated_law(kind: str, units: BernoulliUnits | SpinUnits) -> None:
+def test_exact_draws_and_long_chains_have_the_enumerated_distribution(
+    kind: str, units: BernoulliUnits | SpinUnits
+) -> None:
     machine, coupling, bias = machines(units)[kind]
     rows = all_states(len(bias), units)
-    law, n = brute(coupling, bias, rows).softmax(0), 40_000
+    distribution, n = brute(coupling, bias, rows).softmax(0), 40_000
     start = machine.base_states(torch.zeros_like(bias), n, seed=5)
     for name, drawn in {"exact": machine.sample((n,)), "chains": machine.gibbs(start, 150)}.items():
         found = counts(drawn)
-        assert goodness_of_fit(found, law) > P_LIMIT, name
-        assert goodness_of_fit(found, law.flip(0)) < P_LIMIT, name  # the test can fail
+        assert goodness_of_fit(found, distribution) > P_LIMIT, name
+        assert goodness_of_fit(found, distribution.flip(0)) < P_LIMIT, name  # the test can fail
 
 
 @pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_sweep_is_the_product_of_its_conditionals(kind: str, units: BernoulliUnits | SpinUnits) -> None:
-    """Stationarity, the law after one sweep from a fixed state, and every unit's autocovariance at lag one."""
+    """Stationarity, the distribution after one sweep from a fixed state, and every unit's autocovariance at lag one."""
     machine, coupling, bias = machines(units)[kind]
     rows = all_states(len(bias), units)
-    law, n = brute(coupling, bias, rows).softmax(0), 200_000
+    distribution, n = brute(coupling, bias, rows).softmax(0), 200_000
     graph = machine.graph or CouplingGraph.of_matrix(coupling != 0)
-    steps = [update(law, rows, unit) for unit in graph.order.tolist()]
+    steps = [update(distribution, rows, unit) for unit in graph.order.tolist()]
     source = len(rows) // 3
-    now, stationary = torch.eye(len(rows), dtype=torch.float64)[source], law
+    now, stationary = torch.eye(len(rows), dtype=torch.float64)[source], distribution
     for flipped, stay in steps:
         now, stationary = (stay * (p + p[flipped]) for p in (now, stationary))
-    torch.testing.assert_close(stationary, law)
+    torch.testing.assert_close(stationary, distribution)
     after = machine.gibbs(rows[source].expand(n, -1), 1)
     assert goodness_of_fit(counts(after), now) > P_LIMIT
     before = machine.sample((n,))
     after = machine.gibbs(before, 1)
-    assert goodness_of_fit(counts(after), law) > P_LIMIT
+    assert goodness_of_fit(counts(after), distribution) > P_LIMIT
     expected = rows
     for flipped, stay in reversed(steps):
         expected = stay[:, None] * expected + (1 - stay)[:, None] * expected[flipped]
-    mean, products = law @ rows, (before - law @ rows) * (after - law @ rows)
+    mean, products = distribution @ rows, (before - distribution @ rows) * (after - distribution @ rows)
     error = products.std(0) / math.sqrt(n)
-    assert ((products.mean(0) - law @ ((rows - mean) * (expected - mean))).abs() < 6 * error).all()  # 2e-9 a unit
+    assert (
+        (products.mean(0) - distribution @ ((rows - mean) * (expected - mean))).abs() < 6 * error
+    ).all()  # 2e-9 a unit
 
 
-def update(law: Tensor, rows: Tensor, unit: int) -> tuple[Tensor, Tensor]:
+def update(distribution: Tensor, rows: Tensor, unit: int) -> tuple[Tensor, Tensor]:
     """Where each state is with one unit flipped, and the conditional probability of the unit's value."""
     changed = rows.clone()
     changed[:, unit] = rows.max() + rows.min() - rows[:, unit]
     flipped = state_index(changed, rows)
-    return flipped, law / (law + law[flipped])
+    return flipped, distribution / (distribution + distribution[flipped])
 
 
 def test_units_of_one_colour_are_never_neighbours() -> None:
@@ -330,9 +334,9 @@ def test_batched_parameters_equal_a_loop(units: BernoulliUnits | SpinUnits) -> N
             torch.testing.assert_close(
                 batch.pseudo_log_likelihood(rows[:, None, None])[:, i, j], one.pseudo_log_likelihood(rows)
             )
-            law = one.log_prob(rows).exp()
-            assert goodness_of_fit(counts(chains[:, i, j]), law) > P_LIMIT
-            assert goodness_of_fit(counts(exact[:, i, j]), law) > P_LIMIT
+            distribution = one.log_prob(rows).exp()
+            assert goodness_of_fit(counts(chains[:, i, j]), distribution) > P_LIMIT
+            assert goodness_of_fit(counts(exact[:, i, j]), distribution) > P_LIMIT
     assert batch.expand((4, 3, 2)).sample((5,)).shape == (5, 4, 3, 2, 6)
     assert batch.expand((4, 3, 2)).gibbs(exact[0], 1).shape == (4, 3, 2, 6)
 
@@ -386,12 +390,12 @@ def test_chains_of_the_4x4_ising_lattice_have_its_energy_and_magnetisation() -> 
     for coupling in (0.2, 0.3, 0.44):
         ising = ising_lattice(4, 4, coupling, field=0.05)
         rows = ising.enumerate_support()
-        law = ising.log_prob(rows).exp()
+        distribution = ising.log_prob(rows).exp()
         draws = ising.gibbs(ising.base_states(torch.zeros(16), 20_000, seed=1), 200)
         for function in (ising.energy, lambda x: x.mean(-1), lambda x: x.mean(-1).abs()):
             values = function(rows)
-            mean = law @ values
-            error = ((law @ (values - mean) ** 2) / 20_000).sqrt()
+            mean = distribution @ values
+            error = ((distribution @ (values - mean) ** 2) / 20_000).sqrt()
             assert abs(function(draws).mean() - mean) < 6 * error
 
 

@@ -56,7 +56,7 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 
 def forced(rbm: RBM, observed: Tensor, mask: Tensor, num_steps: int | None = None) -> ClampedRBM:
-    """The same law where nothing may be enumerated."""
+    """The same distribution where nothing may be enumerated."""
     return ClampedRBM(*rbm.natural, observed, mask, max_units=0, num_steps=num_steps)
 
 
@@ -65,30 +65,34 @@ def test_every_mask_and_state_is_enumerated(size: tuple[int, int]) -> None:
     rbm = rbm_of(size)
     observed, mask = evidence(size[0])
     given = rbm.given(observed, mask)
-    law, log_evidence = enumerated(rbm, observed, mask)
-    close(given.log_prob(states(size[0]).unsqueeze(1)), law)
+    distribution, log_evidence = enumerated(rbm, observed, mask)
+    close(given.log_prob(states(size[0]).unsqueeze(1)), distribution)
     close(rbm.log_evidence(observed, mask), log_evidence)
-    close(given.marginals(), (law.exp().unsqueeze(-1) * states(size[0]).unsqueeze(1)).sum(0))
+    close(given.marginals(), (distribution.exp().unsqueeze(-1) * states(size[0]).unsqueeze(1)).sum(0))
     assert given.samples_exactly
     for row in range(0, len(mask), 3):
         alone = rbm.given(observed[row], mask[row])
-        close(alone.log_prob(states(size[0])), law[:, row])
+        close(alone.log_prob(states(size[0])), distribution[:, row])
         close(alone.marginals(), given.marginals()[row])
 
 
 @pytest.mark.parametrize("size", [(4, 3), (4, 6)])
-def test_samples_follow_the_law_and_carry_the_evidence(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_follow_the_distribution_and_carry_the_evidence(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """False alarms: below 1e-6 for each of 128 rows; NaN in the missing cells changes nothing."""
     rbm, n = rbm_of(size), 4000
     observed, mask = evidence(size[0])
-    law, _ = enumerated(rbm, observed, mask)
+    distribution, _ = enumerated(rbm, observed, mask)
     for block_bytes in (streaming.BLOCK_BYTES, 3000):
         monkeypatch.setattr(streaming, "BLOCK_BYTES", block_bytes)
         draws = rbm.given(observed, mask).sample((n,))
         assert draws.shape == (n, *observed.shape)
         assert ((draws == observed) | ~mask).all()
         for row in range(len(mask)):
-            assert goodness_of_fit(frequencies(draws[:, row], states(size[0])) * n, law[:, row].exp()) > P_LIMIT
+            assert (
+                goodness_of_fit(frequencies(draws[:, row], states(size[0])) * n, distribution[:, row].exp()) > P_LIMIT
+            )
 
 
 @pytest.mark.parametrize("size", [(4, 3), (4, 6)])
@@ -145,17 +149,17 @@ def test_batched_parameters_equal_a_loop(size: tuple[int, int], batches: tuple[t
             close(given.marginals()[i, j], alone.marginals())
 
 
-def test_clamped_chains_reach_the_law() -> None:
+def test_clamped_chains_reach_the_distribution() -> None:
     """60 sweeps of an easy RBM; false alarms below 1e-6 a row."""
     rbm, n = rbm_of((4, 3), scale=0.5), 4000
     observed, mask = evidence(4)
-    law, _ = enumerated(rbm, observed, mask)
+    distribution, _ = enumerated(rbm, observed, mask)
     given = forced(rbm, observed, mask, num_steps=60)
     assert not given.samples_exactly
     draws = given.sample((n,))
     assert ((draws == observed) | ~mask).all()
     for row in range(len(mask)):
-        assert goodness_of_fit(frequencies(draws[:, row], states(4)) * n, law[:, row].exp()) > P_LIMIT
+        assert goodness_of_fit(frequencies(draws[:, row], states(4)) * n, distribution[:, row].exp()) > P_LIMIT
     exact = rbm.given(observed, mask).marginals()
     assert (given.marginals(2000) - exact).abs().max() < 0.02  # standard error of a cell below 0.003
     assert torch.equal(given.marginals(3)[mask], exact[mask])
@@ -261,7 +265,7 @@ def test_evidence_of_any_type_is_evidence(kind: torch.dtype) -> None:
     close(rbm.given(row.to(kind), mask).log_prob(row), rbm.given(row, mask).log_prob(row))
 
 
-def test_copies_and_expansions_are_the_same_law() -> None:
+def test_copies_and_expansions_are_the_same_distribution() -> None:
     observed, mask = evidence(4)
     given = rbm_of((4, 3)).given(observed, mask)
     value = given.sample()

@@ -83,41 +83,41 @@ def test_every_mask_and_event_is_enumerated(make: Callable[[], Density]) -> None
     density = make()
     observed, mask = evidence(density)
     given, every = density.given(observed, mask), density.enumerate_support()
-    law, log_evidence = enumerated(density, observed, mask)
-    close(given.log_prob(every.unsqueeze(1)), law)
+    distribution, log_evidence = enumerated(density, observed, mask)
+    close(given.log_prob(every.unsqueeze(1)), distribution)
     found = density.log_evidence(observed, mask)
     close(found.value, log_evidence)
     assert found.standard_error.eq(0).all()
     assert found.effective_sample_size.isinf().all()
     for row in range(0, 16, 3):
-        close(density.given(observed[row], mask[row]).log_prob(every), law[:, row])
+        close(density.given(observed[row], mask[row]).log_prob(every), distribution[:, row])
 
 
 @every_density
-def test_samples_follow_the_law_and_carry_the_evidence(make: Callable[[], Density]) -> None:
+def test_samples_follow_the_distribution_and_carry_the_evidence(make: Callable[[], Density]) -> None:
     """False alarms: below 1e-6 for each of 16 rows."""
     pyro.set_rng_seed(0)
     density, n = make(), 2000
     observed, mask = evidence(density)
-    law, every = enumerated(density, observed, mask)[0], density.enumerate_support()
+    distribution, every = enumerated(density, observed, mask)[0], density.enumerate_support()
     given = density.given(observed, mask)
     drawn, log_prob = given.sample_and_log_prob((n,))
     assert drawn.dtype == every.dtype
     assert ((drawn == observed) | ~mask).all()
     close(given.log_prob(drawn), log_prob)
     for row in range(16):
-        assert goodness_of_fit(frequencies(drawn[:, row], every) * n, law[:, row].detach().exp()) > P_LIMIT
+        assert goodness_of_fit(frequencies(drawn[:, row], every) * n, distribution[:, row].detach().exp()) > P_LIMIT
 
 
 def test_what_comes_first_in_the_order_is_not_enumerated(monkeypatch: pytest.MonkeyPatch) -> None:
     density = fvsbn()
     masks = torch.tensor([[False, False, True, False], [True, False, True, False], [True, False, True, True]])
     observed = torch.where(masks, torch.tensor([1.0, 0, 0, 1]).double(), torch.nan)
-    law, log_evidence = enumerated(density, observed, masks)
+    distribution, log_evidence = enumerated(density, observed, masks)
     monkeypatch.setattr(completion, "most_completions", lambda *_: pytest.fail("nothing needs to be listed"))
     given = density.given(observed, masks)
     assert given.log_evidence().method == "prefix of the order"
-    close(given.log_prob(states(4).unsqueeze(1)), law)
+    close(given.log_prob(states(4).unsqueeze(1)), distribution)
     close(given.log_evidence().value, log_evidence)
 
 
@@ -126,7 +126,7 @@ def test_real_numbers_are_conditioned_along_the_order() -> None:
     x, mask = density.sample((5,)), torch.tensor([False, True, False])
     given = density.given(torch.where(mask, x, torch.nan), mask)
     close(given.log_prob(x) + given.log_evidence().value, density.log_prob(x))
-    first = density.start().law
+    first = density.start().distribution
     assert first is not None
     close(given.log_evidence().value, first.log_prob(x[:, 1]))
     assert torch.equal(given.sample((4,))[..., 1], x[:, 1].expand(4, 5))
@@ -149,15 +149,18 @@ def test_any_order_puts_the_observed_features_first(same: bool) -> None:
     for row in range(len(observed)):
         own = mask if same else mask[row]
         order = sorted(ORDER, key=lambda feature: not own[feature])
-        law, log_evidence = enumerated(deep(order=order), observed[row], own)
-        close(given.log_prob(every.unsqueeze(1))[:, row], law.squeeze(-1) if law.dim() > 1 else law)
+        distribution, log_evidence = enumerated(deep(order=order), observed[row], own)
+        close(
+            given.log_prob(every.unsqueeze(1))[:, row],
+            distribution.squeeze(-1) if distribution.dim() > 1 else distribution,
+        )
         close(given.log_evidence().value[row], log_evidence.squeeze())
     drawn, log_prob = given.sample_and_log_prob((7,))
     assert ((drawn == observed) | ~mask).all()
     close(given.log_prob(drawn), log_prob)
 
 
-def test_enumeration_in_blocks_and_expansions_are_the_same_law(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enumeration_in_blocks_and_expansions_are_the_same_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     density = labels()
     observed, mask = evidence(density)
     every, found = density.enumerate_support(), []
@@ -216,15 +219,15 @@ def test_particles_are_picked_by_weight() -> None:
     pyro.set_rng_seed(0)
     density = fvsbn()
     observed, mask = evidence(density)
-    law, _ = enumerated(density, observed, mask)
+    distribution, _ = enumerated(density, observed, mask)
     given = density.given(observed, mask, Importance(20_000))
     drawn, log_prob = given.sample_and_log_prob((20_000,))
     assert given.log_evidence().effective_sample_size.min() > 3000
     assert ((drawn == observed) | ~mask).all()
     close(log_prob[:50], given.log_prob(drawn[:50]))
     for row in range(16):
-        assert (frequencies(drawn[:, row], states(4)) - law[:, row].exp()).abs().max() < 0.05
-    assert (given.log_prob(states(4).unsqueeze(1)).exp() - law.exp()).abs().max() < 0.1
+        assert (frequencies(drawn[:, row], states(4)) - distribution[:, row].exp()).abs().max() < 0.05
+    assert (given.log_prob(states(4).unsqueeze(1)).exp() - distribution.exp()).abs().max() < 0.1
     with pytest.raises(NotImplementedError, match="not under Importance"):
         given.enumerate_support()
 

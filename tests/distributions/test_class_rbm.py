@@ -37,7 +37,7 @@ def joint(rbm: ClassRBM) -> Tensor:
 
 
 def every_value(rbm: ClassRBM) -> Tensor:
-    """All values of the joint law, (inputs, classes, visible + classes)."""
+    """All values of the joint distribution, (inputs, classes, visible + classes)."""
     visible, classes = len(rbm.vbias), len(rbm.label_bias)
     v = states(visible)[:, None].expand(-1, classes, -1)
     return rbm.encode(v, torch.arange(classes).expand(2**visible, -1))
@@ -48,37 +48,37 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_joint_and_label_laws_are_enumerated(size: tuple[int, int, int]) -> None:
+def test_joint_and_label_distributions_are_enumerated(size: tuple[int, int, int]) -> None:
     rbm = class_rbm(size)
-    law = joint(rbm).logsumexp(-1)
-    close(rbm.log_prob(every_value(rbm)), law)
-    close(rbm.given_visible(states(size[0])).logits, law.log_softmax(-1))
+    distribution = joint(rbm).logsumexp(-1)
+    close(rbm.log_prob(every_value(rbm)), distribution)
+    close(rbm.given_visible(states(size[0])).logits, distribution.log_softmax(-1))
     v, y = rbm.decode(every_value(rbm))
     close(v[:, 0], states(size[0]))
     assert torch.equal(y[0], torch.arange(size[2]))
 
 
 @pytest.mark.parametrize("size", SIZES[:2])
-def test_exact_draws_and_chains_follow_the_law(size: tuple[int, int, int]) -> None:
+def test_exact_draws_and_chains_follow_the_distribution(size: tuple[int, int, int]) -> None:
     """60 sweeps of an easy model; false alarms below 1e-6 each."""
     exact, n = class_rbm(size, scale=0.5), 5000
     chains = rebuilt(exact, 60)
     chains.partition = ContrastiveDivergence(1).bind(chains)  # no exact draw under a phase
     assert not chains.samples_exactly
-    law, every = joint(exact).logsumexp(-1).exp().flatten(), every_value(exact).flatten(0, 1)
+    distribution, every = joint(exact).logsumexp(-1).exp().flatten(), every_value(exact).flatten(0, 1)
     for rbm in (exact, chains):
-        assert goodness_of_fit(frequencies(rbm.sample((n,)), every) * n, law) > P_LIMIT
+        assert goodness_of_fit(frequencies(rbm.sample((n,)), every) * n, distribution) > P_LIMIT
 
 
-def test_one_sweep_keeps_the_law_of_exact_draws() -> None:
+def test_one_sweep_keeps_the_distribution_of_exact_draws() -> None:
     """100,000 chains see a label that shares a random number with a unit of either layer; false alarm below 1e-6."""
     rbm, n = class_rbm((3, 2, 4), scale=1.5), 100_000
-    every, law = every_value(rbm).flatten(0, 1), joint(rbm).logsumexp(-1).exp().flatten()
+    every, distribution = every_value(rbm).flatten(0, 1), joint(rbm).logsumexp(-1).exp().flatten()
     swept = rbm.sweep(rbm.sample((n,)), 1, 5, 0)
-    assert goodness_of_fit(frequencies(swept, every) * n, law) > P_LIMIT
+    assert goodness_of_fit(frequencies(swept, every) * n, distribution) > P_LIMIT
 
 
-def test_the_gradient_of_the_label_law_is_that_of_the_enumerated_one() -> None:
+def test_the_gradient_of_the_label_distribution_is_that_of_the_enumerated_one() -> None:
     rbm = class_rbm((3, 2, 4))
     leaves = [p.requires_grad_() for p in rbm.parameters]
     expected = joint(rbm).logsumexp(-1).log_softmax(-1)[:, 1].sum()
@@ -130,7 +130,7 @@ def test_what_cannot_be_done_raises() -> None:
         kl_divergence(rbm, rbm)
 
 
-def test_labels_are_the_quantiles_of_their_law() -> None:
+def test_labels_are_the_quantiles_of_their_distribution() -> None:
     """Over an even grid of uniforms every class has its share, to the grid."""
     logits = torch.tensor([0.3, -1.0, 2.0, 0.0]).double()
     grid = (torch.arange(4000).double() + 0.5) / 4000

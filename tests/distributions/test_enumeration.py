@@ -68,11 +68,11 @@ def test_values_gradients_and_draws_are_enumerated(
     """The moments: d log Z / d W_ij = E[v_i h_j], d log Z / d a_i = E[v_i], d log Z / d b_j = E[h_j]."""
     monkeypatch.setattr(streaming, "BLOCK_BYTES", block_bytes)
     weights = Weights.normal(*size, seed=2)
-    law, v, h = joint(weights), bits(size[0]), bits(size[1])
+    distribution, v, h = joint(weights), bits(size[0]), bits(size[1])
     weight, vbias, hbias = weights.tensors()
     leaves = weight.requires_grad_(), vbias.requires_grad_(), hbias.requires_grad_()
     value, *gradients = value_and_gradients(leaves)
-    expected = [v.T @ law @ h, law.sum(1) @ v, law.sum(0) @ h]
+    expected = [v.T @ distribution @ h, distribution.sum(1) @ v, distribution.sum(0) @ h]
     close(value, torch.tensor(log_z(weights), dtype=torch.float64))
     for gradient, moment in zip(gradients, expected, strict=True):
         close(gradient, -torch.tensor(moment))

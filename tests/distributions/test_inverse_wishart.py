@@ -1,4 +1,4 @@
-"""The inverse Wishart law against SciPy, its transform against autograd's Jacobian, and under NUTS."""
+"""The inverse Wishart distribution against SciPy, its transform against autograd's Jacobian, and under NUTS."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ def scale_of(features: int) -> Tensor:
 @pytest.mark.parametrize("features", [1, 2, 4])
 def test_log_density_is_scipy_s(features: int) -> None:
     scale = scale_of(features)
-    law = InverseWishart(features + 2.5, scale)
-    draws = law.sample((4,))
+    distribution = InverseWishart(features + 2.5, scale)
+    draws = distribution.sample((4,))
     expected = [invwishart(features + 2.5, scale.numpy()).logpdf(x.numpy()) for x in draws]
-    torch.testing.assert_close(law.log_prob(draws), torch.as_tensor(expected))
+    torch.testing.assert_close(distribution.log_prob(draws), torch.as_tensor(expected))
 
 
 def test_draws_have_the_mean_and_its_precision_matrix() -> None:
-    # The mean precision of a Wishart law is df Psi^-1: 20,000 draws, cells within 5 standard errors, 3e-6 in all.
+    # The mean precision of a Wishart distribution is df Psi^-1: 20,000 draws, cells within 5 standard errors, 3e-6 in
+    # all.
     scale = scale_of(3)
-    law = InverseWishart(9.0, scale)
-    precision = law.sample((20_000,)).inverse()
+    distribution = InverseWishart(9.0, scale)
+    precision = distribution.sample((20_000,)).inverse()
     error = precision.std(0) / 20_000**0.5
     assert ((precision.mean(0) - 9 * scale.inverse()).abs() < 5 * error).all()
-    torch.testing.assert_close(law.mean, scale / 5)
+    torch.testing.assert_close(distribution.mean, scale / 5)
     assert InverseWishart(4.0, scale).mean.isinf().all()
 
 
@@ -53,10 +54,10 @@ def test_the_transform_is_a_bijection_with_its_own_volume(features: int, scaled:
 def test_nuts_samples_it() -> None:
     # Mean of log |Sigma| against 20,000 direct draws, with a bound of 6 standard errors of 40 independent ones: 1e-8
     # for 120 draws by NUTS of an effective size of at least a third of their number.
-    law = InverseWishart(8.0, scale_of(2))
-    mcmc = MCMC(NUTS(lambda: pyro.sample("s", law)), num_samples=120, warmup_steps=60, disable_progbar=True)
+    distribution = InverseWishart(8.0, scale_of(2))
+    mcmc = MCMC(NUTS(lambda: pyro.sample("s", distribution)), num_samples=120, warmup_steps=60, disable_progbar=True)
     mcmc.run()
-    found, expected = (x.logdet() for x in (mcmc.get_samples()["s"], law.sample((20_000,))))
+    found, expected = (x.logdet() for x in (mcmc.get_samples()["s"], distribution.sample((20_000,))))
     assert abs(found.mean() - expected.mean()) < 6 * expected.std() / 40**0.5
 
 

@@ -22,7 +22,7 @@ from tests.kernels.oracle import (
     Weights,
     bits,
     code,
-    end_law,
+    end_distribution,
     joint,
     log_joint,
     log_z,
@@ -53,12 +53,12 @@ def assert_equal(actual: Tensor, expected: Array | float) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_energies_and_probabilities_are_enumerated(size: tuple[int, int]) -> None:
     rbm, weights = rbm_and_weights(size)
-    v, h, law = states(size[0]), states(size[1]), joint(weights)
+    v, h, distribution = states(size[0]), states(size[1]), joint(weights)
     assert_equal(rbm.energy(v.unsqueeze(1), h), -log_joint(weights))
-    assert_equal(rbm.log_joint(v.unsqueeze(1), h), np.log(law))
+    assert_equal(rbm.log_joint(v.unsqueeze(1), h), np.log(distribution))
     assert_equal(rbm.free_energy(v), -np.logaddexp.reduce(log_joint(weights), axis=1))
     assert_equal(rbm.unnormalized_log_prob(v), np.logaddexp.reduce(log_joint(weights), axis=1))
-    assert_equal(rbm.log_prob(v), np.log(law.sum(1)))
+    assert_equal(rbm.log_prob(v), np.log(distribution.sum(1)))
     assert_equal(rbm.log_prob(v).exp().sum(), 1.0)
     estimate = rbm.log_partition()
     assert_equal(estimate.value, log_z(weights))
@@ -163,7 +163,7 @@ def test_batched_parameters_equal_a_loop(size: tuple[int, int], batches: Batches
 
 @pytest.mark.parametrize("size", [(3, 2), (2, 3)])
 @pytest.mark.parametrize("batches", BATCHES[:3])
-def test_batched_draws_follow_their_own_laws(size: tuple[int, int], batches: Batches) -> None:
+def test_batched_draws_follow_their_own_distributions(size: tuple[int, int], batches: Batches) -> None:
     rbm, cells = batched(size, batches)
     n, rows = 5000, states(size[0])
     start = torch.zeros(n, *rbm.batch_shape, size[0], dtype=torch.float64)
@@ -216,33 +216,33 @@ def test_a_subclass_may_give_its_expansions_attributes_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("size", [(4, 3), (3, 4), (1, 5)])
-def test_draws_follow_the_joint_law(size: tuple[int, int]) -> None:
+def test_draws_follow_the_joint_distribution(size: tuple[int, int]) -> None:
     rbm, weights = rbm_and_weights(size)
-    law, n = joint(weights), 100_000
+    distribution, n = joint(weights), 100_000
     v, h = rbm.sample_joint((n,))
-    pairs = torch.tensor(np.bincount(code(v) * law.shape[1] + code(h), minlength=law.size))
-    assert goodness_of_fit(pairs, torch.tensor(law.ravel())) > P_LIMIT
+    pairs = torch.tensor(np.bincount(code(v) * distribution.shape[1] + code(h), minlength=distribution.size))
+    assert goodness_of_fit(pairs, torch.tensor(distribution.ravel())) > P_LIMIT
     counts = torch.tensor(np.bincount(code(rbm.sample((n,))), minlength=2 ** size[0]))
-    assert goodness_of_fit(counts, torch.tensor(law.sum(1))) > P_LIMIT
-    assert multinomial_goodness_of_fit(torch.tensor(law.sum(1)), counts, total_count=n) > P_LIMIT
+    assert goodness_of_fit(counts, torch.tensor(distribution.sum(1))) > P_LIMIT
+    assert multinomial_goodness_of_fit(torch.tensor(distribution.sum(1)), counts, total_count=n) > P_LIMIT
 
 
 @pytest.mark.parametrize("sweeps", [1, 2, 5])
-def test_gibbs_follows_the_law_after_k_sweeps(sweeps: int) -> None:
+def test_gibbs_follows_the_distribution_after_k_sweeps(sweeps: int) -> None:
     rbm, weights = rbm_and_weights((4, 3))
     v = rbm.gibbs(torch.ones(100_000, 4), sweeps)
     counts = torch.tensor(np.bincount(code(v), minlength=16))
-    assert goodness_of_fit(counts, torch.tensor(end_law(weights, 15, sweeps).sum(1))) > P_LIMIT
+    assert goodness_of_fit(counts, torch.tensor(end_distribution(weights, 15, sweeps).sum(1))) > P_LIMIT
 
 
 def test_sample_by_sweeps_starts_at_the_biases_and_runs_that_many() -> None:
-    """Where no exact draw applies: law of (v, h) after num_steps sweeps from sigmoid(vbias), then h from p(h | v)."""
+    """Where no exact draw applies: distribution of (v, h) after num_steps sweeps from sigmoid(vbias), then h from p(h | v)."""
     weights = Weights.normal(3, 2, scale=2.0, seed=4)
     rbm = RBM(*weights.tensors(), AIS(100, 50), num_steps=1)
-    law, rates = joint(weights), sigmoid(weights.vbias)
+    distribution, rates = joint(weights), sigmoid(weights.vbias)
     start = np.prod(np.where(bits(3) == 1, rates, 1 - rates), axis=1)
-    after = sum(start[s] * end_law(weights, s, 1).sum(1) for s in range(8))
-    expected = after[:, None] * law / law.sum(1, keepdims=True)
+    after = sum(start[s] * end_distribution(weights, s, 1).sum(1) for s in range(8))
+    expected = after[:, None] * distribution / distribution.sum(1, keepdims=True)
     v, h = rbm.sample_joint((100_000,))
     counts = torch.tensor(np.bincount(code(v) * 4 + code(h), minlength=32))
     assert goodness_of_fit(counts, torch.tensor(expected.ravel())) > P_LIMIT
@@ -442,12 +442,12 @@ def test_infer_shapes_agrees_with_the_instance() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_samplers_reach_the_noise_floor(scale: float) -> None:
-    """Total variation of 100 000 draws below the 99.9 % quantile of iid draws of the same law; 6 checks at seed 0."""
+    """Total variation of 100 000 draws below the 99.9 % quantile of iid draws of the same distribution; 6 checks at seed 0."""
     weights, n, rows = Weights.normal(6, 4, scale=scale, seed=11), 100_000, states(6)
     rbm = RBM(*weights.tensors(torch.float32))
-    law = torch.tensor(joint(weights).sum(1))
-    floor = multinomial_floor(law, n)
+    distribution = torch.tensor(joint(weights).sum(1))
+    floor = multinomial_floor(distribution, n)
     draws = {"exact": rbm.sample((n,)), "gibbs": rbm.gibbs(torch.randint(2, (n, 6)).float(), 2000)}
-    distance = {name: float(total_variation(frequencies(x, rows), law)) for name, x in draws.items()}
+    distance = {name: float(total_variation(frequencies(x, rows), distribution)) for name, x in draws.items()}
     evidence(f"noise_floor_6x4_scale_{scale}", floor=floor, draws=n, **distance)
     assert max(distance.values()) < floor, distance

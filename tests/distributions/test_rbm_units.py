@@ -138,7 +138,7 @@ class Truth(NamedTuple):
         return (self.log_joint + self.log_weight).logsumexp((0, 1))
 
     @property
-    def law(self) -> Tensor:
+    def distribution(self) -> Tensor:
         return (self.log_joint + self.log_weight - self.log_z).exp()
 
 
@@ -204,14 +204,14 @@ def cells(t: Truth, v: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]
     """Counts of draws in the cells of the visible layer (and of one hidden cell in two), and their probabilities."""
     of_v, of_h = t.visible.cell(t.visible.states), t.hidden.cell(t.hidden.states) % 2
     size = int(of_v.max()) + 1
-    code = 2 * of_v[:, None] + of_h if h is not None else of_v[:, None].expand(t.law.shape)
-    probs = torch.zeros(2 * size, dtype=FINE).index_add(0, code.flatten(), t.law.flatten())
+    code = 2 * of_v[:, None] + of_h if h is not None else of_v[:, None].expand(t.distribution.shape)
+    probs = torch.zeros(2 * size, dtype=FINE).index_add(0, code.flatten(), t.distribution.flatten())
     drawn = t.visible.cell(v) if h is None else 2 * t.visible.cell(v) + t.hidden.cell(h) % 2
     return torch.bincount(drawn, minlength=len(probs)), probs
 
 
 @pairs
-def test_exact_draws_follow_the_joint_law(visible: str, hidden: str) -> None:
+def test_exact_draws_follow_the_joint_distribution(visible: str, hidden: str) -> None:
     t = truth(visible, hidden)
     v, h = t.rbm.sample_joint((30_000,))
     assert t.rbm.support.check(v).all()
@@ -220,8 +220,8 @@ def test_exact_draws_follow_the_joint_law(visible: str, hidden: str) -> None:
 
 
 @pairs
-def test_sweeps_reach_the_law(visible: str, hidden: str) -> None:
-    """10,000 chains of 20 sweeps from the law of the biases; the weights are small enough to forget it."""
+def test_sweeps_reach_the_distribution(visible: str, hidden: str) -> None:
+    """10,000 chains of 20 sweeps from the distribution of the biases; the weights are small enough to forget it."""
     t = truth(visible, hidden, num_steps=20)
     start = t.rbm.base_states(t.rbm.vbias, 10_000, 1)
     assert goodness_of_fit(*cells(t, t.rbm.gibbs(start, 20))) > P_LIMIT
@@ -261,7 +261,7 @@ SPIN_SIDES = [(SpinUnits(), BernoulliUnits()), (BernoulliUnits(), SpinUnits()), 
 
 
 def mapped(rbm: RBM) -> RBM:
-    """The Bernoulli RBM with the same law on the bits of spins, from x = 2 y - 1 written out unit by unit."""
+    """The Bernoulli RBM with the same distribution on the bits of spins, from x = 2 y - 1 written out unit by unit."""
     s = 2.0 if isinstance(rbm.visible_units, SpinUnits) else 1.0
     r = 2.0 if isinstance(rbm.hidden_units, SpinUnits) else 1.0
     weight, vbias, hbias = rbm.weight, rbm.vbias, rbm.hbias
@@ -443,7 +443,7 @@ TWO_UNBOUNDED = [(v, h) for v in UNBOUNDED for h in UNBOUNDED if (v, h) != ("Gau
 
 @pytest.mark.parametrize(("visible", "hidden"), TWO_UNBOUNDED)
 def test_two_unbounded_sides_are_annealed_to_the_integral(visible: str, hidden: str) -> None:
-    """AIS within 6 standard errors of the quadrature, and sweeps against its law."""
+    """AIS within 6 standard errors of the quadrature, and sweeps against its distribution."""
     t = truth(visible, hidden, 0.25, partition=AIS(1000, 100), num_steps=20)
     estimate = t.rbm.log_partition()
     assert abs(estimate.value - t.log_z) < Z_LIMIT * estimate.standard_error + 1e-6
@@ -627,7 +627,7 @@ def test_every_unit_type_has_its_draws_fixed_by_the_seed() -> None:
             assert not torch.equal(first, other)
 
 
-def test_no_divergence_is_given_between_laws_of_other_units() -> None:
+def test_no_divergence_is_given_between_distributions_of_other_units() -> None:
     weight, vbias, hbias = torch.zeros(3, 2), torch.zeros(3), torch.zeros(2)
     p = RBM(weight, vbias, hbias, validate_args=False)
     q = RBM(weight, vbias, hbias, validate_args=False, visible_units=SpinUnits())

@@ -1,4 +1,4 @@
-"""Tempered chains through their own `advance`: every temperature keeps its enumerated law, states change places."""
+"""Tempered chains through their own `advance`: every temperature keeps its enumerated distribution, states change places."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def stationary(rbm: RBM) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("step", [0, 3])
-def test_every_temperature_keeps_its_law(step: int) -> None:
+def test_every_temperature_keeps_its_distribution(step: int) -> None:
     """Three sweeps, each with swaps, from exact draws between a base that is not uniform and the model."""
     rbm, phase = model(), TemperedChains(LADDERS, num_steps=3, num_betas=len(BETAS))
     found = phase.advance(rbm, stationary(rbm), seed=7, step=step)
     numbers = (found["chains"].long() << torch.arange(4)).sum(-1).view(len(BETAS), LADDERS)
     for number, beta in zip(numbers, BETAS, strict=True):
-        law = tempered(rbm, beta).log_prob(rbm.enumerate_support()).exp()
-        assert goodness_of_fit(torch.bincount(number, minlength=16), law) > P_LIMIT
+        distribution = tempered(rbm, beta).log_prob(rbm.enumerate_support()).exp()
+        assert goodness_of_fit(torch.bincount(number, minlength=16), distribution) > P_LIMIT
 
 
 def joint(rbm: RBM) -> tuple[Tensor, Tensor]:

@@ -113,15 +113,15 @@ def test_the_gradient_of_the_cumulant_is_the_mean(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FINITE)
-def test_draws_follow_their_law(name: str) -> None:
+def test_draws_follow_their_distribution(name: str) -> None:
     """Goodness of fit with 50,000 draws, from torch's generator and from keyed uniforms."""
     (units, width), x, n = FINITE[name], states(name), 50_000
     f = fields(width, 1, 1.0)[0]
     uniform = fine_uniforms(3, n, 0, f)(0, 0, units.num_uniforms(width))
-    law = UnitLayer(f, units).log_prob(x).exp()
+    distribution = UnitLayer(f, units).log_prob(x).exp()
     for drawn in (UnitLayer(f, units).sample((n,)), units.draw(f.expand(n, width), uniform)):
         counts = torch.bincount(state_index(drawn, x), minlength=len(x))
-        assert goodness_of_fit(counts, law) > P_LIMIT
+        assert goodness_of_fit(counts, distribution) > P_LIMIT
 
 
 CONTINUOUS_FIELDS = [-300.0, -40.0, -6.0, -4.9, -0.5, 0.0, 1.0, 7.0, 60.0]
@@ -134,10 +134,10 @@ def test_densities_integrate_to_one_with_the_mean_of_the_field(
 ) -> None:
     for f in (-8.0, -1.0, 0.0, 2.0, 6.0):
         field = torch.tensor([f], dtype=torch.float64)
-        law = UnitLayer(field, units(log_precision))
+        distribution = UnitLayer(field, units(log_precision))
 
-        def density(x: float, law: UnitLayer = law) -> float:
-            return law.log_prob(torch.tensor([x], dtype=torch.float64)).exp().item()
+        def density(x: float, distribution: UnitLayer = distribution) -> float:
+            return distribution.log_prob(torch.tensor([x], dtype=torch.float64)).exp().item()
 
         scale = math.exp(-log_precision / 2)
         centre = f * scale**2
@@ -147,7 +147,7 @@ def test_densities_integrate_to_one_with_the_mean_of_the_field(
         total, _ = integrate.quad(density, low, high, points=inside, epsabs=1e-11)
         mean, _ = integrate.quad(lambda x: x * density(x), low, high, points=inside, epsabs=1e-11)
         assert total == pytest.approx(1, abs=1e-9)
-        assert law.mean.item() == pytest.approx(mean, abs=1e-8)
+        assert distribution.mean.item() == pytest.approx(mean, abs=1e-8)
 
 
 def test_half_line_functions_keep_their_digits_in_both_tails() -> None:
@@ -187,7 +187,7 @@ def test_half_line_quantiles_invert_the_survival_function() -> None:
 
 @pytest.mark.parametrize("field", [-30.0, -2.0, 0.0, 3.0])
 @pytest.mark.parametrize("keyed", [False, True])
-def test_continuous_draws_follow_their_law(field: float, keyed: bool) -> None:
+def test_continuous_draws_follow_their_distribution(field: float, keyed: bool) -> None:
     """Kolmogorov-Smirnov with 50,000 draws, p above 1e-7."""
     n = 50_000
     f = torch.full((n, 1), field, dtype=torch.float64)
@@ -228,20 +228,20 @@ def test_stepped_sigmoids_are_copies_of_binary_units(f: float) -> None:
 
 
 @pytest.mark.parametrize("f", [-3.0, 0.0, 0.5, 3.3, 50.0, 1e6])
-def test_stepped_counts_follow_their_law(f: float) -> None:
+def test_stepped_counts_follow_their_distribution(f: float) -> None:
     """Goodness of fit of 50,000 draws over the counts around the mean, the rest in one cell."""
     n = 50_000
     field = torch.full((n, 1), f, dtype=torch.float64)
     drawn = NReLUUnits().draw(field, fine_uniforms(1, n, 0, field)(0, 0, 1)).flatten()
     first = max(0, int(f) - 6)
     counts = torch.arange(first, first + 14, dtype=torch.float64)
-    law = (counts * f - stepped_energy(counts) - stepped_cumulant(torch.tensor(f, dtype=torch.float64))).exp()
+    distribution = (counts * f - stepped_energy(counts) - stepped_cumulant(torch.tensor(f, dtype=torch.float64))).exp()
     if f < 100:
-        assert law.sum().item() == pytest.approx(1, abs=1e-6)
-    law = law / law.sum()
+        assert distribution.sum().item() == pytest.approx(1, abs=1e-6)
+    distribution = distribution / distribution.sum()
     seen = torch.bincount((drawn - first).long(), minlength=14)
     assert len(seen) == 14
-    assert goodness_of_fit(seen, law) > P_LIMIT
+    assert goodness_of_fit(seen, distribution) > P_LIMIT
 
 
 @pytest.mark.parametrize("name", ANY)
@@ -251,11 +251,11 @@ def test_saturated_units_stay_finite(name: str, extreme: float) -> None:
     f = torch.full((3, width), extreme, dtype=torch.float32)
     f[:, ::2] *= -1
     f.requires_grad_()
-    law = UnitLayer(f, units)
-    drawn = law.sample((4,))
-    assert law.support.check(drawn).all()
+    distribution = UnitLayer(f, units)
+    drawn = distribution.sample((4,))
+    assert distribution.support.check(drawn).all()
     (gradient,) = torch.autograd.grad(units.cumulant(f).sum(), f)
-    for x in (drawn, law.mean, units.cumulant(f), gradient):
+    for x in (drawn, distribution.mean, units.cumulant(f), gradient):
         assert x.isfinite().all()
 
 
@@ -274,13 +274,13 @@ def test_uniforms_are_fine_inside_the_interval_and_independent_of_the_split() ->
 @pytest.mark.parametrize("name", ANY)
 def test_a_layer_can_be_fitted_to_moments(name: str) -> None:
     units, width = ANY[name]
-    law = UnitLayer(fields(width, 1, 1.0)[0] + 0.5, units)
-    mean = law.mean
-    variance = law.sample((200_000,)).var(0)
-    found, bound = law.units.from_moments(mean, None, 1e-9)
+    distribution = UnitLayer(fields(width, 1, 1.0)[0] + 0.5, units)
+    mean = distribution.mean
+    variance = distribution.sample((200_000,)).var(0)
+    found, bound = distribution.units.from_moments(mean, None, 1e-9)
     tolerance = 0.1 if name == "NReLU" else 1e-9  # the inverse of softplus, not of the mean
     close(bound.mean(found), mean, tolerance)
-    found, bound = law.units.from_moments(mean, variance, 1e-9)
+    found, bound = distribution.units.from_moments(mean, variance, 1e-9)
     close(bound.mean(found), mean, tolerance)
     again = UnitLayer(found, bound).sample((200_000,)).var(0)
     torch.testing.assert_close(again, variance, rtol=0.15 if name == "NReLU" else 0.05, atol=0.01)
@@ -330,10 +330,10 @@ STRANGERS: dict[str, tuple[Units, list[list[float]]]] = {
 @pytest.mark.parametrize("name", STRANGERS)
 def test_values_of_another_space_are_refused(name: str) -> None:
     units, values = STRANGERS[name]
-    law = UnitLayer(torch.zeros(2), units)
+    distribution = UnitLayer(torch.zeros(2), units)
     for value in values:
         with pytest.raises(ValueError, match="support"):
-            law.log_prob(torch.tensor(value))
+            distribution.log_prob(torch.tensor(value))
 
 
 def test_a_prediction_is_wrong_by_expected_units_or_sites_or_by_squares() -> None:

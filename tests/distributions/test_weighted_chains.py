@@ -1,4 +1,4 @@
-"""Weighted chains where the weights force them to be drawn anew: log Z and both groups' laws by enumeration."""
+"""Weighted chains where the weights force them to be drawn anew: log Z and both groups' distributions by enumeration."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def path(phase: WeightedChains, scales: list[float]) -> tuple[dict[str, Tensor],
     return state, drawn
 
 
-def test_log_z_and_both_laws_survive_that_chains_are_drawn_anew() -> None:
+def test_log_z_and_both_distributions_survive_that_chains_are_drawn_anew() -> None:
     """Log Z within 0.08, 6 standard deviations of such runs (0.0136 over 20); one sweep forgets no wrong copy.
 
-    The groups' laws are within 1.5 times the 99.99 % quantile of iid draws, since copies are none.
+    The groups' distributions are within 1.5 times the 99.99 % quantile of iid draws, since copies are none.
     """
     phase = WeightedChains(8000, num_steps=1, num_witnesses=16_000, resample_below=0.9)
     state, drawn = path(phase, [1.0, 2.0])
     assert drawn == 2
     exact = model(2.0)
     assert abs(phase.diagnostics(state)["log_partition"] - exact.log_partition().value) < 0.08
-    law = exact.log_prob(exact.enumerate_support()).exp()
+    distribution = exact.log_prob(exact.enumerate_support()).exp()
     for group in (slice(0, 8000), slice(8000, None)):
         numbers = (state["chains"][group].long() << torch.arange(4)).sum(-1)
         found = torch.bincount(numbers, minlength=16) / len(numbers)
-        assert total_variation(found, law) < 1.5 * multinomial_floor(law, len(numbers), 0.9999)
+        assert total_variation(found, distribution) < 1.5 * multinomial_floor(distribution, len(numbers), 0.9999)
 
 
 def test_every_chain_is_drawn_by_its_weight_in_the_mean() -> None:

@@ -1,4 +1,4 @@
-"""Small models with discrete sites, all their states, and their law by Pyro's own log probability."""
+"""Small models with discrete sites, all their states, and their distribution by Pyro's own log probability."""
 
 from __future__ import annotations
 
@@ -173,22 +173,22 @@ def latents(model: Model) -> dict[str, Mapping[str, Any]]:
 
 
 def cells(site: Mapping[str, Any], model: Model) -> list[Tensor]:
-    """All values of a site, every cell through its states, by what the test knows of the laws."""
-    law = site["fn"].base_dist if isinstance(site["fn"], dist.Independent) else site["fn"]
+    """All values of a site, every cell through its states, by what the test knows of the distributions."""
+    distribution = site["fn"].base_dist if isinstance(site["fn"], dist.Independent) else site["fn"]
     value = site["value"]
-    if isinstance(law, dist.OneHotCategorical):
+    if isinstance(distribution, dist.OneHotCategorical):
         rows = torch.eye(value.shape[-1]).double()
         return [torch.stack(choice) for choice in itertools.product(rows, repeat=len(value))]
-    if isinstance(law, dist.Categorical):
-        numbers = range(law.probs.shape[-1])
-    elif isinstance(law, dist.Binomial):
+    if isinstance(distribution, dist.Categorical):
+        numbers = range(distribution.probs.shape[-1])
+    elif isinstance(distribution, dist.Binomial):
         numbers = range(6 if model is moving_count else int(vars(site["fn"])["total_count"].max()) + 1)
     else:
         numbers = range(2)
     return [torch.tensor(c).to(value).view(value.shape) for c in itertools.product(numbers, repeat=value.numel())]
 
 
-def enumerate_law(model: Model) -> tuple[list[States], Tensor]:
+def enumerate_distribution(model: Model) -> tuple[list[States], Tensor]:
     """Every state of positive probability and its probability: Pyro's own log_prob_sum, nothing of pyro_gen."""
     sites = latents(model)
     found, scores = [], []
@@ -200,8 +200,8 @@ def enumerate_law(model: Model) -> tuple[list[States], Tensor]:
             if all((s["value"] <= vars(s["fn"])["total_count"]).all() for s in counts):
                 found.append(state)
                 scores.append(trace.log_prob_sum())
-    law = torch.stack([torch.as_tensor(score).double() for score in scores]).softmax(0)
-    return found, law
+    distribution = torch.stack([torch.as_tensor(score).double() for score in scores]).softmax(0)
+    return found, distribution
 
 
 def code(state: Mapping[str, Tensor]) -> tuple[float, ...]:

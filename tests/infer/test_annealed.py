@@ -143,9 +143,9 @@ def test_annealing_agrees_with_many_draws(make: Any, start: Any) -> None:
 
 
 def test_what_cannot_be_annealed_is_refused() -> None:
-    discrete = models.VAE(5, 2, 6, hidden=(4,), latent_law=BernoulliConditional())
+    discrete = models.VAE(5, 2, 6, hidden=(4,), latent_distribution=BernoulliConditional())
     for run in (lambda: discrete.test_log_likelihood(X, 4, SMALL), lambda: discrete.simulated_gap(3, 4, SMALL)):
-        with pytest.raises(ValueError, match="unless `latent_law` is Gaussian"):
+        with pytest.raises(ValueError, match="unless `latent_distribution` is Gaussian"):
             run()
     for settings, match in (
         ({"num_temperatures": 0}, "`num_temperatures`"),

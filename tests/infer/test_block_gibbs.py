@@ -1,4 +1,4 @@
-"""Block Gibbs sampling: the pure step, the MCMC face, and the law it leaves."""
+"""Block Gibbs sampling: the pure step, the MCMC face, and the distribution it leaves."""
 
 from __future__ import annotations
 
@@ -80,16 +80,18 @@ def test_mcmc_starts_where_it_is_told_and_goes_on_from_where_the_chains_were_mov
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_long_chains_have_the_enumerated_law(scale: float) -> None:
+def test_long_chains_have_the_enumerated_distribution(scale: float) -> None:
     # Total variation against its 99.99 % quantile for iid draws: false alarm 1e-4 a case for a fresh seed.
     rbm = model(scale)
     kernel = BlockGibbs(rbm, num_steps=300, num_chains=20_000)
     state, _ = kernel.step(kernel.init())
     states = rbm.enumerate_support()
-    law = rbm.log_prob(states).exp()
+    distribution = rbm.log_prob(states).exp()
     counts = (state.value.unsqueeze(1) == states).all(-1).sum(0)
-    assert total_variation(counts / 20_000, law) < multinomial_floor(law, 20_000, 0.9999)
-    assert total_variation(counts / 20_000, law.flip(0)) > multinomial_floor(law, 20_000, 0.9999)  # the test can fail
+    assert total_variation(counts / 20_000, distribution) < multinomial_floor(distribution, 20_000, 0.9999)
+    assert total_variation(counts / 20_000, distribution.flip(0)) > multinomial_floor(
+        distribution, 20_000, 0.9999
+    )  # the test can fail
 
 
 def test_bad_settings_are_named() -> None:

@@ -139,15 +139,15 @@ def test_a_batch_of_models_has_a_bracket_each() -> None:
     assert str(bracket).count(" to ") == 3
 
 
-def test_population_annealing_has_the_enumerated_law() -> None:
+def test_population_annealing_has_the_enumerated_distribution() -> None:
     # Total variation against its 99.99 % quantile for iid draws; resampled chains are moved on before the count.
     model = RBM(*parameters(4, 3))
     states = population_annealing(model, torch.zeros(4).double(), torch.linspace(0, 1, 101).double(), 20_000)
-    values, law = model.enumerate_support(), model.log_prob(model.enumerate_support()).exp()
+    values, distribution = model.enumerate_support(), model.log_prob(model.enumerate_support()).exp()
     counts = (model.gibbs(states, 3).unsqueeze(1) == values).all(-1).sum(0)
-    floor = multinomial_floor(law, 20_000, 0.9999)
-    assert total_variation(counts / 20_000, law) < 1.5 * floor  # copies are no iid draws
-    assert total_variation(counts / 20_000, law.flip(0)) > 1.5 * floor  # the test can fail
+    floor = multinomial_floor(distribution, 20_000, 0.9999)
+    assert total_variation(counts / 20_000, distribution) < 1.5 * floor  # copies are no iid draws
+    assert total_variation(counts / 20_000, distribution.flip(0)) > 1.5 * floor  # the test can fail
 
 
 def test_the_default_evaluation_gets_an_ais_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""Cluster moves keep the enumerated law, with fields and couplings of either sign, and decorrelate at criticality."""
+"""Cluster moves keep the enumerated distribution, with fields and couplings of either sign, and decorrelate at criticality."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ P_LIMIT = 1e-7
 
 @pytest.mark.parametrize("units", [BernoulliUnits(), SpinUnits()])
 @pytest.mark.parametrize("moves", [1, 3])
-def test_moves_keep_the_enumerated_law_and_reach_it(units: BernoulliUnits | SpinUnits, moves: int) -> None:
+def test_moves_keep_the_enumerated_distribution_and_reach_it(units: BernoulliUnits | SpinUnits, moves: int) -> None:
     n = 50_000
     values, bias = torch.randn(7).double(), torch.randn(6).double()
     machine = BoltzmannMachine.from_edges(lattice_edges(2, 3, periodic=False), values, bias, units=units)
     rows = machine.enumerate_support()
-    law = machine.log_prob(rows).exp()
+    distribution = machine.log_prob(rows).exp()
     kernel = SwendsenWang(machine, num_steps=moves, num_chains=n)
     for start, steps in ((machine.sample((n,)), 1), (kernel.init(seed=1).value, 60 // moves)):
         state = GibbsState(start, 7, 0)
         for _ in range(steps):
             state, info = kernel.step(state)
         code = (units.bits(state.value)).long() @ (1 << torch.arange(6))
-        assert goodness_of_fit(torch.bincount(code, minlength=64), law) > P_LIMIT
+        assert goodness_of_fit(torch.bincount(code, minlength=64), distribution) > P_LIMIT
         torch.testing.assert_close(info.free_energy, machine.energy(state.value))
 
 

@@ -130,16 +130,16 @@ def test_vectorised_particles_call_the_module_once() -> None:
 
 
 def exact_cd_gradient(rbm: RBM, x: Tensor, num_steps: int) -> list[Tensor]:
-    """E[gradient of CD-k] by enumeration: the law of v after k sweeps from each row, in closed form."""
+    """E[gradient of CD-k] by enumeration: the distribution of v after k sweeps from each row, in closed form."""
     visible, hidden = rbm.weight.shape
     states = rbm.enumerate_support()
     hiddens = RBM(rbm.weight.mT, rbm.hbias, rbm.vbias).enumerate_support()
     up = rbm.hidden_given_visible(states.unsqueeze(1)).log_prob(hiddens).exp()
     down = rbm.visible_given_hidden(hiddens.unsqueeze(1)).log_prob(states).exp()
-    law = (x.unsqueeze(1) == states).all(-1).double() @ torch.linalg.matrix_power(up @ down, num_steps)
+    distribution = (x.unsqueeze(1) == states).all(-1).double() @ torch.linalg.matrix_power(up @ down, num_steps)
     probs = torch.sigmoid(states @ rbm.weight + rbm.hbias)
     data = torch.sigmoid(x @ rbm.weight + rbm.hbias)
-    share = law.mean(0)
+    share = distribution.mean(0)
     assert (visible, hidden) == rbm.weight.shape
     return [
         (states.mT * share) @ probs - x.mT @ data / len(x),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pyro_gen.infer import CustomGibbs, DiscreteGibbs, Gibbs, expectation
 from pyro_gen.testing import goodness_of_fit
-from tests.infer.gibbs_models import KERNELS, MODELS, States, code, enumerate_law, parents
+from tests.infer.gibbs_models import KERNELS, MODELS, States, code, enumerate_distribution, parents
 
 P_LIMIT = 1e-7
 """False-alarm rate of each goodness-of-fit test; fewer than 40 are made."""
@@ -33,27 +33,27 @@ def frequencies(draws: Mapping[str, Tensor], found: list[States]) -> Tensor:
     return counts
 
 
-def law_after(kernel: DiscreteGibbs, name: str, sweeps: int = 3, chains: int = 8000) -> None:
-    """Chains that start from the law, as a dimension, still have it after some sweeps."""
+def distribution_after(kernel: DiscreteGibbs, name: str, sweeps: int = 3, chains: int = 8000) -> None:
+    """Chains that start from the distribution, as a dimension, still have it after some sweeps."""
     model, _ = MODELS[name]
-    found, law = enumerate_law(model)
+    found, distribution = enumerate_distribution(model)
     gibbs = Gibbs([(kernel, list(found[0]))], model, num_chains=chains)
     gibbs.setup(0)
-    start = torch.multinomial(law, chains, replacement=True)
+    start = torch.multinomial(distribution, chains, replacement=True)
     params = {site: torch.stack([state[site] for state in found])[start] for site in found[0]}
     for _ in range(sweeps):
         params = gibbs.sample(params)
-    assert goodness_of_fit(frequencies(params, found), law) > P_LIMIT
+    assert goodness_of_fit(frequencies(params, found), distribution) > P_LIMIT
 
 
 @pytest.mark.parametrize("kind", KERNELS)
 @pytest.mark.parametrize("name", ["mixture", "nested plates", "unequal counts", "scaled and masked"])
-def test_many_chains_at_once_keep_the_enumerated_law(name: str, kind: str) -> None:
+def test_many_chains_at_once_keep_the_enumerated_distribution(name: str, kind: str) -> None:
     pyro.set_rng_seed(1)
-    law_after(KERNELS[kind](), name)
+    distribution_after(KERNELS[kind](), name)
 
 
-def test_the_walk_of_integers_keeps_laws_with_an_end_and_without() -> None:
+def test_the_walk_of_integers_keeps_distributions_with_an_end_and_without() -> None:
     """Poisson counts with a normal child, against the truncated sum; and unequal binomials."""
     pyro.set_rng_seed(2)
 
@@ -68,15 +68,15 @@ def test_the_walk_of_integers_keeps_laws_with_an_end_and_without() -> None:
     for _ in range(60):
         params = gibbs.sample(params)
     states = torch.arange(30.0).unsqueeze(-1)
-    log_law = dist.Poisson(torch.tensor([2.0, 5.0])).log_prob(states)
-    log_law = log_law + dist.Normal(states, 2.0).log_prob(torch.tensor([4.0, 1.0]))
+    log_distribution = dist.Poisson(torch.tensor([2.0, 5.0])).log_prob(states)
+    log_distribution = log_distribution + dist.Normal(states, 2.0).log_prob(torch.tensor([4.0, 1.0]))
     for i in range(2):
         counts = torch.bincount(params["n"][:, i].long(), minlength=30)[:30]
-        assert goodness_of_fit(counts, log_law[:, i].double().softmax(0)) > P_LIMIT
-    law_after(DiscreteGibbs(width=1, modified=True), "unequal counts")
+        assert goodness_of_fit(counts, log_distribution[:, i].double().softmax(0)) > P_LIMIT
+    distribution_after(DiscreteGibbs(width=1, modified=True), "unequal counts")
 
 
-def test_the_walk_of_integers_stays_above_zero_where_the_formula_of_the_law_does_not_end() -> None:
+def test_the_walk_of_integers_stays_above_zero_where_the_formula_of_the_distribution_does_not_end() -> None:
     def model() -> None:
         pyro.sample("n", dist.Geometric(torch.tensor(0.4).double()))
 
@@ -86,12 +86,12 @@ def test_the_walk_of_integers_stays_above_zero_where_the_formula_of_the_law_does
     params = gibbs.initial_params
     for _ in range(60):
         params = gibbs.sample(params)
-    law = 0.4 * 0.6 ** torch.arange(40).double()
-    assert goodness_of_fit(torch.bincount(params["n"].flatten().long(), minlength=40)[:40], law) > P_LIMIT
+    distribution = 0.4 * 0.6 ** torch.arange(40).double()
+    assert goodness_of_fit(torch.bincount(params["n"].flatten().long(), minlength=40)[:40], distribution) > P_LIMIT
 
 
 def test_mcmc_runs_blocks_of_several_kinds_and_gives_draws_in_the_types_of_the_sites() -> None:
-    found, law = enumerate_law(parents)
+    found, distribution = enumerate_distribution(parents)
     kernel = Gibbs([(DiscreteGibbs(), ["z1"]), (DiscreteGibbs(modified=True), "z2"), (DiscreteGibbs, ["z3"])], parents)
     pyro.set_rng_seed(3)
     mcmc = MCMC(kernel, num_samples=200, warmup_steps=20, disable_progbar=True)
@@ -99,7 +99,7 @@ def test_mcmc_runs_blocks_of_several_kinds_and_gives_draws_in_the_types_of_the_s
     draws = mcmc.get_samples(group_by_chain=True)
     assert draws["z1"].dtype == torch.long
     assert draws["z3"].dtype == torch.float64
-    exact = sum(p * state["z3"] for p, state in zip(law, found, strict=True))
+    exact = sum(p * state["z3"] for p, state in zip(distribution, found, strict=True))
     mean, error, _ = expectation(lambda z: z, draws["z3"])
     assert abs(mean - exact) < 6 * error  # false alarm 2e-9
     assert set(cast(Any, mcmc)._diagnostics[0]["acceptance rate"]) == {"z1", "z2", "z3"}
@@ -126,15 +126,15 @@ def grid_means(x: Tensor) -> dict[str, float]:
     m = torch.linspace(-4.5, 5, 140).double()
     s = torch.linspace(0.15, 2.0, 90).double()
     first, second, scale = torch.meshgrid(m, m, s, indexing="ij")
-    log_law = dist.Normal(MEANS[0], SPREAD).log_prob(first) + dist.Normal(MEANS[1], SPREAD).log_prob(second)
-    log_law = log_law + dist.LogNormal(torch.tensor(-0.5).double(), 0.3).log_prob(scale)
+    log_distribution = dist.Normal(MEANS[0], SPREAD).log_prob(first) + dist.Normal(MEANS[1], SPREAD).log_prob(second)
+    log_distribution = log_distribution + dist.LogNormal(torch.tensor(-0.5).double(), 0.3).log_prob(scale)
     ones = torch.zeros(())
     for i, value in enumerate(x):
         left = math.log(0.4) + dist.Normal(first, scale).log_prob(value)
         right = math.log(0.6) + dist.Normal(second, scale).log_prob(value)
-        log_law = log_law + torch.logaddexp(left, right)
+        log_distribution = log_distribution + torch.logaddexp(left, right)
         ones = (right - left).sigmoid() if i == 2 else ones
-    weight = (log_law - log_law.max()).exp()
+    weight = (log_distribution - log_distribution.max()).exp()
     weight = weight / weight.sum()
     names = {"m0": first, "m1": second, "s": scale, "z2": ones}
     return {name: float((weight * value).sum()) for name, value in names.items()}
@@ -168,7 +168,7 @@ def test_gibbs_for_labels_nuts_for_means_and_a_function_for_the_scale_agree_with
     for name, values in found.items():
         mean, error, size = expectation(lambda v: v, values)
         assert size > LEAST
-        # An error bar of so many draws is itself uncertain: Student's law, false alarm 1e-6 each.
+        # An error bar of so many draws is itself uncertain: Student's distribution, false alarm 1e-6 each.
         assert abs(mean - exact[name]) < student_t.isf(5e-7, float(size) - 1) * error, name
     diagnostics = mcmc.diagnostics()
     assert diagnostics["divergences"]["chain 0"] == []
@@ -191,11 +191,11 @@ def test_two_gradient_blocks_see_each_other_and_keep_their_constraints() -> None
     mcmc.run(ROWS)
     draws = mcmc.get_samples(group_by_chain=True)
     m, s = torch.meshgrid(torch.linspace(-4, 5, 700).double(), torch.linspace(0.05, 6, 700).double(), indexing="ij")
-    log_law = dist.Normal(torch.zeros(()).double(), 2.0).log_prob(m) + dist.Gamma(
+    log_distribution = dist.Normal(torch.zeros(()).double(), 2.0).log_prob(m) + dist.Gamma(
         torch.tensor(2.0).double(), 2.0
     ).log_prob(s)
-    log_law = log_law + sum(dist.Normal(m, s).log_prob(x) for x in ROWS)
-    weight = log_law.flatten().softmax(0).view(m.shape)
+    log_distribution = log_distribution + sum(dist.Normal(m, s).log_prob(x) for x in ROWS)
+    weight = log_distribution.flatten().softmax(0).view(m.shape)
     assert (draws["s"] > 0).all()
     for name, values in (("m", m), ("s", s)):
         mean, error, _ = expectation(lambda v: v, draws[name])

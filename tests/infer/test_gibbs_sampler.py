@@ -37,12 +37,12 @@ def test_the_marginal_of_casella_and_george_is_beta_binomial(scan: str) -> None:
     sampler = casella_george(num_chains=20_000, scan=scan)
     draws = sampler.run(num_samples=1, warmup_steps=60)
     counts = torch.bincount(draws["x"].flatten().long(), minlength=9)
-    law = dist.BetaBinomial(2.0, 4.0, 8).log_prob(torch.arange(9.0)).exp()
-    assert goodness_of_fit(counts, law) > P_LIMIT
+    distribution = dist.BetaBinomial(2.0, 4.0, 8).log_prob(torch.arange(9.0)).exp()
+    assert goodness_of_fit(counts, distribution) > P_LIMIT
 
 
-def test_a_sweep_of_tables_leaves_their_joint_law_invariant() -> None:
-    """Three discrete variables; chains start from the law and keep it, 24 cells."""
+def test_a_sweep_of_tables_leaves_their_joint_distribution_invariant() -> None:
+    """Three discrete variables; chains start from the distribution and keep it, 24 cells."""
     pyro.set_rng_seed(1)
     joint = torch.rand(2, 3, 4).double()
     joint = joint / joint.sum()
@@ -63,7 +63,7 @@ def test_a_sweep_of_tables_leaves_their_joint_law_invariant() -> None:
     assert goodness_of_fit(torch.bincount(code, minlength=24), joint.flatten()) > P_LIMIT
 
 
-def test_vectors_draws_by_hand_and_constant_laws_have_their_place() -> None:
+def test_vectors_draws_by_hand_and_constant_distributions_have_their_place() -> None:
     pyro.set_rng_seed(2)
     sampler = GibbsSampler(
         {
@@ -190,21 +190,21 @@ U = torch.linspace(0.0005, 0.9995, 1000).double()
 
 
 @pytest.mark.parametrize(
-    "law",
+    "distribution",
     [
         dist.Normal(torch.tensor([1.0, -2.0]).double(), 3.0),
         dist.Gamma(torch.tensor(0.7).double(), torch.tensor(2.0).double()),
         dist.LogNormal(torch.tensor(0.0).double(), 1.0),
     ],
 )
-def test_continuous_draws_have_the_law_s_cdf(law: Any) -> None:
-    uniforms = U.unsqueeze(-1) if law.batch_shape else U
-    drawn = inverse_transform(law, uniforms)
-    torch.testing.assert_close(law.cdf(drawn), uniforms.expand_as(drawn), rtol=0, atol=1e-9)
+def test_continuous_draws_have_the_distribution_s_cdf(distribution: Any) -> None:
+    uniforms = U.unsqueeze(-1) if distribution.batch_shape else U
+    drawn = inverse_transform(distribution, uniforms)
+    torch.testing.assert_close(distribution.cdf(drawn), uniforms.expand_as(drawn), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(
-    "law",
+    "distribution",
     [
         dist.Categorical(torch.tensor([[0.0, 0.2, 0.5, 0.3, 0.0], [0.6, 0.0, 0.0, 0.0, 0.4]]).double()),
         dist.Bernoulli(torch.tensor(0.3).double()),
@@ -213,18 +213,18 @@ def test_continuous_draws_have_the_law_s_cdf(law: Any) -> None:
         dist.Geometric(torch.tensor(0.05).double()),
     ],
 )
-def test_discrete_draws_are_the_smallest_states_whose_cdf_reaches_u(law: Any) -> None:
-    uniforms = U.view(-1, *[1] * len(law.batch_shape))
-    drawn = inverse_transform(law, uniforms)
-    assert drawn.shape == (1000, *law.batch_shape)
-    states = torch.arange(int(drawn.max()) + 1).to(drawn).view(-1, *[1] * len(law.batch_shape))
-    if isinstance(law, dist.Categorical):
-        mass = law.probs.movedim(-1, 0)[: len(states)]
-    elif isinstance(law, dist.Binomial):
-        inside = states <= law.total_count
-        mass = torch.where(inside, law.log_prob(torch.where(inside, states, 0.0)).exp(), 0.0)
+def test_discrete_draws_are_the_smallest_states_whose_cdf_reaches_u(distribution: Any) -> None:
+    uniforms = U.view(-1, *[1] * len(distribution.batch_shape))
+    drawn = inverse_transform(distribution, uniforms)
+    assert drawn.shape == (1000, *distribution.batch_shape)
+    states = torch.arange(int(drawn.max()) + 1).to(drawn).view(-1, *[1] * len(distribution.batch_shape))
+    if isinstance(distribution, dist.Categorical):
+        mass = distribution.probs.movedim(-1, 0)[: len(states)]
+    elif isinstance(distribution, dist.Binomial):
+        inside = states <= distribution.total_count
+        mass = torch.where(inside, distribution.log_prob(torch.where(inside, states, 0.0)).exp(), 0.0)
     else:
-        mass = law.log_prob(states.expand(-1, *law.batch_shape)).exp()
+        mass = distribution.log_prob(states.expand(-1, *distribution.batch_shape)).exp()
     expected = (mass.cumsum(0).unsqueeze(1) < uniforms.unsqueeze(0)).sum(0)
     assert torch.equal(drawn.long(), expected)
 
@@ -243,17 +243,17 @@ def test_states_of_probability_zero_never_come_not_even_at_the_ends() -> None:
         (lambda: inverse_transform(dist.Beta(2.0, 3.0), torch.rand(3)), "must have an icdf or a cdf"),
         (lambda: inverse_transform(lambda x: x.sum().sigmoid(), torch.rand(3)), r"each number to its own, \(3,\) of"),
         (lambda: inverse_transform(torch.sigmoid, torch.tensor([0.99]), bracket=(0, 1)), "`bracket` must enclose"),
-        (lambda: inverse_transform(3, torch.rand(3)), "`law` must be a distribution"),  # type: ignore[arg-type]
+        (lambda: inverse_transform(3, torch.rand(3)), "`distribution` must be a distribution"),  # type: ignore[arg-type]
     ],
 )
-def test_laws_without_an_inverse_are_refused_in_words(make: Callable[[], Any], words: str) -> None:
+def test_distributions_without_an_inverse_are_refused_in_words(make: Callable[[], Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
 
 
-@pytest.mark.parametrize("law", [dist.Gamma(2.0, 1.0), dist.Gamma(torch.tensor([0.5, 3.0]), 1.0)])
-def test_a_uniform_of_zero_is_drawn_inside_the_support(law: Any) -> None:
-    assert (inverse_transform(law, torch.zeros(3, *law.batch_shape)) == 0).all()
+@pytest.mark.parametrize("distribution", [dist.Gamma(2.0, 1.0), dist.Gamma(torch.tensor([0.5, 3.0]), 1.0)])
+def test_a_uniform_of_zero_is_drawn_inside_the_support(distribution: Any) -> None:
+    assert (inverse_transform(distribution, torch.zeros(3, *distribution.batch_shape)) == 0).all()
 
 
 def test_a_function_and_a_far_quantile_need_no_bracket() -> None:

@@ -1,4 +1,4 @@
-"""Exact transition matrices of Gibbs sweeps, from the kernels' own conditionals, leave the enumerated law invariant."""
+"""Exact transition matrices of Gibbs sweeps, from the kernels' own conditionals, leave the enumerated distribution invariant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_gen.infer import DiscreteGibbs, Gibbs
 from pyro_gen.infer.gibbs.discrete import DiscreteMover, transition
 from pyro_gen.infer.gibbs.plan import current_states, put
-from tests.infer.gibbs_models import KERNELS, MODELS, Model, States, code, enumerate_law, moving_count
+from tests.infer.gibbs_models import KERNELS, MODELS, Model, States, code, enumerate_distribution, moving_count
 
 
 def bound(kernel: DiscreteGibbs, model: Model, state: States, sites: list[str]) -> DiscreteMover:
@@ -54,35 +54,35 @@ def matrix(mover: DiscreteMover, kernel: DiscreteGibbs, found: list[States]) -> 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kind", ["Gibbs", "modified"])
-def test_the_transition_matrix_of_a_sweep_leaves_the_enumerated_law_invariant(name: str, kind: str) -> None:
+def test_the_transition_matrix_of_a_sweep_leaves_the_enumerated_distribution_invariant(name: str, kind: str) -> None:
     model, free = MODELS[name]
-    found, law = enumerate_law(model)
+    found, distribution = enumerate_distribution(model)
     kernel = KERNELS[kind]()
-    mover = bound(kernel, model, found[int(law.argmax())], list(found[0]))
+    mover = bound(kernel, model, found[int(distribution.argmax())], list(found[0]))
     assert free == mover.plans[-1].free
     chances = matrix(mover, kernel, found)
     torch.testing.assert_close(chances.sum(1), torch.ones(len(found)).double(), rtol=0, atol=1e-12)
-    torch.testing.assert_close(law @ chances, law, rtol=0, atol=1e-12)
+    torch.testing.assert_close(distribution @ chances, distribution, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["mixture", "sum over the plate", "parents", "unequal counts", "one-hot"])
 @pytest.mark.parametrize("kind", ["random walk", "modified random walk"])
-def test_random_walks_leave_the_enumerated_law_invariant(name: str, kind: str) -> None:
+def test_random_walks_leave_the_enumerated_distribution_invariant(name: str, kind: str) -> None:
     model, _ = MODELS[name]
-    found, law = enumerate_law(model)
+    found, distribution = enumerate_distribution(model)
     kernel = KERNELS[kind]()
-    chances = matrix(bound(kernel, model, found[int(law.argmax())], list(found[0])), kernel, found)
-    torch.testing.assert_close(law @ chances, law, rtol=0, atol=1e-12)
+    chances = matrix(bound(kernel, model, found[int(distribution.argmax())], list(found[0])), kernel, found)
+    torch.testing.assert_close(distribution @ chances, distribution, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["parents", "Ising chain", "sum over the plate", "nested plates", "event"])
 def test_a_joint_block_draws_from_the_joint_conditional(name: str) -> None:
-    """All sites in one block: one update of whatever is not free is a draw from the law itself."""
+    """All sites in one block: one update of whatever is not free is a draw from the distribution itself."""
     model, _ = MODELS[name]
-    found, law = enumerate_law(model)
+    found, distribution = enumerate_distribution(model)
     kernel = DiscreteGibbs(joint=True)
-    chances = matrix(bound(kernel, model, found[int(law.argmax())], list(found[0])), kernel, found)
-    torch.testing.assert_close(chances, law.expand_as(chances), rtol=0, atol=1e-12)
+    chances = matrix(bound(kernel, model, found[int(distribution.argmax())], list(found[0])), kernel, found)
+    torch.testing.assert_close(chances, distribution.expand_as(chances), rtol=0, atol=1e-12)
 
 
 def test_states_that_depend_on_the_block_are_refused_in_a_joint_block() -> None:

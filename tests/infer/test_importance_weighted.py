@@ -246,7 +246,7 @@ def test_what_does_not_fit_is_named() -> None:
         with pyro.plate("rows", len(x)):
             pyro.sample("z", dist.Bernoulli(0.5))
 
-    with pytest.raises(ValueError, match="'z' must have a reparametrised law"):
+    with pytest.raises(ValueError, match="'z' must have a reparametrised distribution"):
         ImportanceWeightedELBO(2).loss(coin, coin, torch.zeros(3))
 
     def with_factor(x: Tensor) -> None:

@@ -62,9 +62,9 @@ def check_weighted(result: WeightedMarginals, network: BayesianNetwork, evidence
     """
     exact, log_evidence = network.marginals(evidence), network.log_evidence(evidence).detach()
     size = result.effective_sample_size.unsqueeze(-1)
-    for node, law in exact.items():
-        error = (law * (1 - law) / size).clamp_min(0).sqrt() + 3 / size
-        assert ((result.marginals[node] - law).abs() <= 6 * error).all(), node
+    for node, distribution in exact.items():
+        error = (distribution * (1 - distribution) / size).clamp_min(0).sqrt() + 3 / size
+        assert ((result.marginals[node] - distribution).abs() <= 6 * error).all(), node
     assert ((result.log_evidence - log_evidence).abs() <= 6 * result.standard_error + 1e-9).all()
 
 
@@ -83,10 +83,10 @@ def test_gibbs_agrees_with_exact_inference_within_its_errors(name: str) -> None:
     network = load(name)
     evidence = some_evidence(network)
     result = gibbs_marginals(network, evidence, num_samples=600, num_chains=8, warmup=100)
-    for node, law in network.marginals(evidence).items():
+    for node, distribution in network.marginals(evidence).items():
         size = result.effective_sample_size[node].unsqueeze(-1)
-        error = (law * (1 - law) / size).clamp_min(0).sqrt() + 3 / size
-        assert ((result.marginals[node] - law).abs() <= 6 * error).all(), node
+        error = (distribution * (1 - distribution) / size).clamp_min(0).sqrt() + 3 / size
+        assert ((result.marginals[node] - distribution).abs() <= 6 * error).all(), node
         assert (result.r_hat[node] < 1.1).all()
 
 
@@ -99,8 +99,8 @@ def test_belief_propagation_is_exact_on_polytrees(seed: int) -> None:
         result = belief_propagation(network, evidence, damping=damping, tolerance=1e-13)
         assert result.converged.all()
         torch.testing.assert_close(result.log_evidence, network.log_evidence(evidence), rtol=0.0, atol=1e-10)
-        for node, law in network.marginals(evidence).items():
-            torch.testing.assert_close(result.marginals[node], law, rtol=0.0, atol=1e-10)
+        for node, distribution in network.marginals(evidence).items():
+            torch.testing.assert_close(result.marginals[node], distribution, rtol=0.0, atol=1e-10)
 
 
 @pytest.mark.parametrize(("name", "bound"), [("asia", 0.1), ("cancer", 1e-9), ("sachs", 0.15)])
@@ -111,7 +111,9 @@ def test_loopy_belief_propagation_is_close_where_the_graph_has_loops(name: str, 
     result = belief_propagation(network, evidence, damping=0.2, num_iterations=500)
     assert result.converged.all()
     exact = network.marginals(evidence)
-    assert max((result.marginals[node] - law).abs().max().item() for node, law in exact.items()) <= bound
+    assert (
+        max((result.marginals[node] - distribution).abs().max().item() for node, distribution in exact.items()) <= bound
+    )
 
 
 def test_messages_that_do_not_settle_are_reported() -> None:
@@ -213,7 +215,9 @@ def test_single_cases_names_sets_and_soft_evidence_are_taken_as_by_exact_inferen
         belief_propagation(network, evidence),
         posterior.marginals(evidence, 20_000),
     ):
-        assert {node: law.shape for node, law in result.marginals.items()} == dict.fromkeys(network.nodes, (2,))
+        assert {node: distribution.shape for node, distribution in result.marginals.items()} == dict.fromkeys(
+            network.nodes, (2,)
+        )
         assert (result.marginals["bronc"] - exact["bronc"]).abs().max() < 0.05
     assert likelihood_weighting(network, evidence).log_evidence.shape == ()
     expected = network.log_evidence(evidence).item()
@@ -232,9 +236,9 @@ def test_the_projects_gibbs_kernel_runs_on_the_networks_program() -> None:
     mcmc.run(data)
     exact = network.marginals(data)
     for node in latent:
-        law = exact[node][0, 0].item()
+        distribution = exact[node][0, 0].item()
         share = (mcmc.get_samples()[node] == 0).double().mean().item()
-        assert abs(share - law) < 6 * math.sqrt(law * (1 - law) / 2000), node
+        assert abs(share - distribution) < 6 * math.sqrt(distribution * (1 - distribution) / 2000), node
 
 
 def test_chains_that_cannot_meet_are_reported() -> None:

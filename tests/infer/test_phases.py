@@ -1,4 +1,4 @@
-"""Negative phases beyond CD and PCD, and centring: laws by enumeration, updates by hand, diagnostics, resume."""
+"""Negative phases beyond CD and PCD, and centring: distributions by enumeration, updates by hand, diagnostics, resume."""
 
 from __future__ import annotations
 
@@ -248,14 +248,14 @@ def test_a_step_of_fast_weights_is_five_lines() -> None:
 
 
 def moderate_rbm(scale: float = 1.0) -> distributions.RBM:
-    """6x4 units whose law shows a wrong rule of exchange."""
+    """6x4 units whose distribution shows a wrong rule of exchange."""
     generator = torch.Generator().manual_seed(1)
     shapes = (6, 4), (6,), (4,)
     weight, vbias, hbias = (scale * torch.randn(shape, generator=generator) for shape in shapes)
     return distributions.RBM(weight, vbias, hbias)
 
 
-def law_of(rbm: distributions.RBM) -> Tensor:
+def distribution_of(rbm: distributions.RBM) -> Tensor:
     return rbm.log_prob(rbm.enumerate_support()).exp().double()
 
 
@@ -275,11 +275,11 @@ def tempered_run(rbm: distributions.RBM, ladders: int) -> Tensor:
     return histogram(phase.particles(state).states)
 
 
-def test_tempered_chains_keep_the_law_at_the_noise_floor() -> None:
+def test_tempered_chains_keep_the_distribution_at_the_noise_floor() -> None:
     """False-alarm rate 1e-4: the distance of as many independent draws has this quantile."""
     rbm, ladders = moderate_rbm(), 50_000
-    law = law_of(rbm)
-    assert total_variation(tempered_run(rbm, ladders), law) < multinomial_floor(law, ladders, 0.9999)
+    distribution = distribution_of(rbm)
+    assert total_variation(tempered_run(rbm, ladders), distribution) < multinomial_floor(distribution, ladders, 0.9999)
 
 
 def test_hot_chains_are_drawn_anew_at_the_base_rates() -> None:
@@ -293,16 +293,18 @@ def test_hot_chains_are_drawn_anew_at_the_base_rates() -> None:
 
 
 def test_swaps_by_the_marginal_free_energy_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The peers' defect: sweeps at beta on the joint energy, swaps by another law."""
+    """The peers' defect: sweeps at beta on the joint energy, swaps by another distribution."""
     rbm, ladders = moderate_rbm(), 50_000
-    law = law_of(rbm)
+    distribution = distribution_of(rbm)
 
     def mistaken(chains: Tensor, *settings: Any) -> tuple[Tensor, Tensor]:
         chains, _ = tempered_sweep(chains, *settings)
         return chains, rbm.free_energy(chains)
 
     monkeypatch.setattr(tempering, "tempered_sweep", mistaken)
-    assert total_variation(tempered_run(rbm, ladders), law) > 1.5 * multinomial_floor(law, ladders, 0.9999)
+    assert total_variation(tempered_run(rbm, ladders), distribution) > 1.5 * multinomial_floor(
+        distribution, ladders, 0.9999
+    )
 
 
 def test_the_ladder_moves_to_even_swap_rates_and_is_reported() -> None:

@@ -133,7 +133,7 @@ def test_cd_has_as_many_particles_as_rows() -> None:
 
 
 def test_a_ragged_last_batch_leaves_the_estimators_biases_where_scikit_learn_moves_them() -> None:
-    """Rows of 3 under 30 chains of the same law, fair coins: theirs expects a move of rate * (1 - 30 / 3) / 2.
+    """Rows of 3 under 30 chains of the same distribution, fair coins: theirs expects a move of rate * (1 - 30 / 3) / 2.
 
     200 steps of rate 1e-3 from weights near 0: ours moves by chance alone, at most
     5 * sqrt(200 * (1/4/3 + 1/4/30)) * 1e-3 = 0.021 a bias, false alarm 6 * 6e-7; theirs by about -0.65.

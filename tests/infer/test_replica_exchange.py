@@ -1,4 +1,4 @@
-"""Replica exchange keeps the product of the tempered laws, and would not if it swapped by another energy."""
+"""Replica exchange keeps the product of the tempered distributions, and would not if it swapped by another energy."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def p_values(machine: BoltzmannMachine, energy: Callable[[Tensor], Tensor], roun
         value = machine.sweep(value, 1, 5, t, kernel.betas.expand(value.shape[:-1]))
         swaps = swap_neighbours(energy(value), kernel.betas, torch.rand(50_000, 2).double(), t % 2)
         value = value.gather(1, swaps.order.unsqueeze(-1).expand_as(value))
-    laws = [at(machine, beta).log_prob(machine.enumerate_support()).exp() for beta in BETAS]
-    return [goodness_of_fit(counts(value[:, k]), law) for k, law in enumerate(laws)]
+    distributions = [at(machine, beta).log_prob(machine.enumerate_support()).exp() for beta in BETAS]
+    return [goodness_of_fit(counts(value[:, k]), distribution) for k, distribution in enumerate(distributions)]
 
 
-def test_swaps_by_the_energy_keep_every_law_and_swaps_by_the_marginal_free_energy_do_not() -> None:
+def test_swaps_by_the_energy_keep_every_distribution_and_swaps_by_the_marginal_free_energy_do_not() -> None:
     """An RBM as machine over both layers: the sweeps temper E(v, h), and beta F(v) is not the marginal of beta E."""
     small = rbm()
     machine = BoltzmannMachine.from_rbm(small)
@@ -53,7 +53,7 @@ def test_swaps_by_the_energy_keep_every_law_and_swaps_by_the_marginal_free_energ
 
 
 def test_spins_swap_by_the_energy_of_spins() -> None:
-    """The same numbers read as units of zeros and ones give another energy, by which swaps break the law."""
+    """The same numbers read as units of zeros and ones give another energy, by which swaps break the distribution."""
     spins = ising_lattice(2, 3, 0.7, 0.2, periodic=False)
     assert spins.graph is not None
     bits = BoltzmannMachine(spins.coupling, spins.bias, graph=spins.graph)
@@ -61,27 +61,27 @@ def test_spins_swap_by_the_energy_of_spins() -> None:
     assert min(p_values(spins, lambda x: bits.energy((x + 1) / 2), 4)) < P_LIMIT
 
 
-def test_the_kernel_reaches_the_product_of_the_laws_from_noise() -> None:
+def test_the_kernel_reaches_the_product_of_the_distributions_from_noise() -> None:
     machine = ising_lattice(2, 3, 0.7, 0.2, periodic=False)
     kernel = ReplicaExchange(machine, BETAS, num_steps=2, num_chains=40_000)
     state = kernel.init(seed=1)
     for _ in range(20):
         state, info = kernel.step(state)
     first, second = (counts(state.value[:, k]) for k in (0, 1))
-    laws = [at(machine, beta).log_prob(machine.enumerate_support()).exp() for beta in BETAS]
-    assert goodness_of_fit(first, laws[0]) > P_LIMIT
-    assert goodness_of_fit(second, laws[1]) > P_LIMIT
+    distributions = [at(machine, beta).log_prob(machine.enumerate_support()).exp() for beta in BETAS]
+    assert goodness_of_fit(first, distributions[0]) > P_LIMIT
+    assert goodness_of_fit(second, distributions[1]) > P_LIMIT
     pairs = counts(torch.cat([state.value[:, 1], state.value[:, 0]], -1))
-    assert goodness_of_fit(pairs, torch.outer(laws[0], laws[1]).flatten()) > P_LIMIT
+    assert goodness_of_fit(pairs, torch.outer(distributions[0], distributions[1]).flatten()) > P_LIMIT
     torch.testing.assert_close(info.energy, machine.energy(state.value))
 
 
-def test_swap_rates_are_those_of_the_enumerated_laws() -> None:
+def test_swap_rates_are_those_of_the_enumerated_distributions() -> None:
     machine = ising_lattice(2, 3, 0.7, 0.2, periodic=False)
     energy = machine.energy(machine.enumerate_support()).double()
-    laws = [at(machine, beta).log_prob(machine.enumerate_support()).exp().double() for beta in BETAS]
+    distributions = [at(machine, beta).log_prob(machine.enumerate_support()).exp().double() for beta in BETAS]
     accept = ((BETAS[0] - BETAS[1]) * (energy[:, None] - energy)).exp().clamp(max=1)
-    expected = laws[0] @ accept @ laws[1]
+    expected = distributions[0] @ accept @ distributions[1]
     kernel = ReplicaExchange(machine, BETAS, num_chains=40_000)
     state = kernel.init(seed=1)
     for _ in range(41):

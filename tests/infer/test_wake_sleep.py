@@ -58,8 +58,8 @@ def test_dreams_give_the_gradient_of_the_guide_under_the_model(given: bool) -> N
     WakeSleep(1, insomnia=0.0, dream=dream).loss_and_grads(net.model, net.guide, rows)
     v, h = states(4).double(), states(3).double()
     log_q = exact.layer(exact.up[0], v).log_prob(h.unsqueeze(1))
-    law = posterior(exact, v) * belief_network(exact, v).exp().detach()
-    (-(law * log_q).sum()).backward()
+    distribution = posterior(exact, v) * belief_network(exact, v).exp().detach()
+    (-(distribution * log_q).sum()).backward()
     for name in ("up.0.weight", "up.0.bias"):
         torch.testing.assert_close(gradients(net)[name] / 60_000, gradients(exact)[name], atol=0.03, rtol=0)
 

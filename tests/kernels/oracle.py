@@ -1,4 +1,4 @@
-"""What the kernels must compute, from the formulas: scalar Philox, and laws by sums over all states in numpy."""
+"""What the kernels must compute, from the formulas: scalar Philox, and distributions by sums over all states in numpy."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ def log_z(weights: Weights) -> float:
     return float(np.logaddexp.reduce(log_joint(weights), axis=None))
 
 
-def end_law(weights: Weights, start: int, sweeps: int, beta: float = 1.0) -> Array:
-    """Law of (visible, hidden) after sweeps from one visible state, from the conditionals of the enumerated joint."""
-    law = joint(Weights(*(beta * x for x in weights)))
-    hidden_given = law / law.sum(1, keepdims=True)
-    visible_given = law / law.sum(0, keepdims=True)
-    now = np.eye(len(law))[start]
+def end_distribution(weights: Weights, start: int, sweeps: int, beta: float = 1.0) -> Array:
+    """Distribution of (visible, hidden) after sweeps from one visible state, from the conditionals of the enumerated joint."""
+    distribution = joint(Weights(*(beta * x for x in weights)))
+    hidden_given = distribution / distribution.sum(1, keepdims=True)
+    visible_given = distribution / distribution.sum(0, keepdims=True)
+    now = np.eye(len(distribution))[start]
     for _ in range(sweeps):
         pairs = visible_given * (now @ hidden_given)
         now = pairs.sum(1)

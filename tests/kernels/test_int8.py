@@ -16,7 +16,7 @@ from pyro_gen.kernels.quantise import MOST_TERMS, SplitWeight, merge, split
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms, philox_uniforms, sfc64_uniforms
 from tests.kernels.oracle import Weights, fixed_uniforms, sigmoid
 from tests.kernels.test_gibbs import Parameters, Path, layouts, problem, wrong_units
-from tests.kernels.test_gibbs_law import STRONG, judge
+from tests.kernels.test_gibbs_distribution import STRONG, judge
 
 ROUNDING = 2e-6
 SIZES = [(1, 1, 1), (1, 500, 7), (500, 1, 3), (63, 500, 1), (63, 7, 4097), (5, 3, 65), (129, 67, 33), (200, 160, 512)]
@@ -217,7 +217,7 @@ def test_probabilities_are_off_by_as_much_as_the_format_says() -> None:
     assert np.abs(coarse - exact).max() > 3 * error.max()
 
 
-def test_the_law_is_the_enumerated_one_of_the_quantised_weight() -> None:
+def test_the_distribution_is_the_enumerated_one_of_the_quantised_weight() -> None:
     quantised = Weights(merged(torch.tensor(STRONG.weight)).numpy(), STRONG.vbias, STRONG.hbias)
 
     def sampler(v: Tensor, parameters: Parameters, num_steps: int, seed: int) -> tuple[Tensor, Tensor]:

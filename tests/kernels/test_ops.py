@@ -71,7 +71,7 @@ def test_vmapped_chains_are_further_chains() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_vmapped_parameters_give_the_law_of_each_slice(dtype: torch.dtype) -> None:
+def test_vmapped_parameters_give_the_distribution_of_each_slice(dtype: torch.dtype) -> None:
     """Certain units show which slice's parameters were used; states of all slices differ."""
     v, (weight, _, hbias) = problem(8, dtype)
     certain = torch.tensor([[50.0], [-50.0]], dtype=dtype).expand(2, 6)

@@ -31,7 +31,7 @@ CHECKS = (
     "contrast",
     "free_energy",
     "annealing",
-    "law",
+    "distribution",
     "mistakes",
     "refusals",
     "ops",

@@ -25,7 +25,7 @@ from pyro_gen.kernels.gibbs import triton as gibbs
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms, philox_uniforms
 from pyro_gen.kernels.triton import blocks, graphs, interpreted, operands, refusal
 from pyro_gen.testing import goodness_of_fit
-from tests.kernels.oracle import P_LIMIT, Weights, code, end_law, fixed_uniforms, philox_uniform
+from tests.kernels.oracle import P_LIMIT, Weights, code, end_distribution, fixed_uniforms, philox_uniform
 
 INTERPRETED = interpreted()
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -405,9 +405,9 @@ def fit(path: Path, weights: Weights) -> float:
     for start, sweeps in RUNS:
         v = torch.full((number, len(weights.vbias)), float(start), device=DEVICE)
         new_v, h = path(v, parameters, Call(sweeps, seed=10 * start + sweeps, chain_offset=0))
-        law = end_law(weights, -start % 2 ** len(weights.vbias), sweeps)
-        counts = np.bincount(code(new_v) * law.shape[1] + code(h), minlength=law.size)
-        ps.append(goodness_of_fit(torch.from_numpy(counts), torch.from_numpy(law.reshape(-1))))
+        distribution = end_distribution(weights, -start % 2 ** len(weights.vbias), sweeps)
+        counts = np.bincount(code(new_v) * distribution.shape[1] + code(h), minlength=distribution.size)
+        ps.append(goodness_of_fit(torch.from_numpy(counts), torch.from_numpy(distribution.reshape(-1))))
     return min(ps)
 
 
@@ -460,8 +460,8 @@ MISTAKES: tuple[Path, ...] = (
 )
 
 
-def check_law() -> None:
-    """The law after k sweeps is the enumerated one; samplers with one mistake are caught by it."""
+def check_distribution() -> None:
+    """The distribution after k sweeps is the enumerated one; samplers with one mistake are caught by it."""
     strong = Weights.normal(4, 4, scale=1.5, seed=5)
     for path in PATHS:
         p = fit(path, strong)

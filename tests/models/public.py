@@ -121,7 +121,7 @@ CODER = (
     "example",
     "generate",
     "inputs",
-    "prior_law",
+    "prior_distribution",
     "recognise",
     "shared",
     "simulated_gap",  # tested in infer/test_annealed.py
@@ -143,7 +143,7 @@ VAE_LEARNS: dict[str, Callable[[Any, int], Any]] = {
     "from_data": lambda m, n: type(m).from_data(bits(n), 2, 10),
 }
 BELIEF_READS = {**LATENT_READS, "dream": lambda m: m.dream(7, 3)}
-BELIEF_PARTS = ("check", "decode", "generate", "layer", "prior_law", "recognise", "shared")
+BELIEF_PARTS = ("check", "decode", "generate", "layer", "prior_distribution", "recognise", "shared")
 AUTO_READS: dict[str, Callable[[Any], Any]] = {
     "latent_means": lambda m: m.latent_means(X),
     "reconstruct": lambda m: m.reconstruct(X),

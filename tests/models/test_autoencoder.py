@@ -1,4 +1,4 @@
-"""Autoencoders: the linear ones against PCA and the Wiener filter, the corruptions against their laws."""
+"""Autoencoders: the linear ones against PCA and the Wiener filter, the corruptions against their distributions."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_bad_input_is_named() -> None:
         "at least one row": lambda: model.model(torch.zeros(0, 4)),
         "`z` must": lambda: model.decode(torch.zeros(3)),
         "at least 1, got 0": lambda: Autoencoder(0, 2, 7),
-        "law of numbers": lambda: Autoencoder(4, 2, 7, likelihood=CategoricalConditional(3)),
+        "distribution of numbers": lambda: Autoencoder(4, 2, 7, likelihood=CategoricalConditional(3)),
         "`encoder` must": lambda: Autoencoder(4, 2, 7, encoder=nn.Linear(4, 3)).encode(torch.zeros(3, 4)),
         "`decoder` must": lambda: Autoencoder(4, 2, 7, decoder=nn.Linear(2, 3)).decode(torch.zeros(3, 2)),
         "must be a tensor of shape": lambda: Autoencoder.from_data(torch.zeros(3), 1),

@@ -138,8 +138,8 @@ def test_queries_follow_a_parameter_that_was_replaced_and_the_mode_of_a_network_
     network = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 2)).double()
     noisy = BayesianNetwork(nx.DiGraph([("a", "b")]), {"b": nn.NeuralCPD([2], 2, network)})
     noisy.marginals()
-    law = noisy.eval().marginals()["b"]
-    torch.testing.assert_close(law, noisy().marginals()["b"].detach())
+    distribution = noisy.eval().marginals()["b"]
+    torch.testing.assert_close(distribution, noisy().marginals()["b"].detach())
 
 
 def test_learning_steps_work_on_batches_in_which_nothing_was_observed() -> None:
@@ -200,13 +200,13 @@ def test_an_intervention_shares_the_other_cpds() -> None:
 
 def test_alarm_answers_by_names() -> None:
     model = BayesianNetwork.from_bif(bif("alarm"))
-    law = model.marginals({"HR": "HIGH"})
-    assert law["HR"].tolist() == [0, 0, 1]
-    assert law["CVP"].shape == (3,)
+    distribution = model.marginals({"HR": "HIGH"})
+    assert distribution["HR"].tolist() == [0, 0, 1]
+    assert distribution["CVP"].shape == (3,)
     assert all(state in model.states[node] for node, state in model.most_probable({"HR": "HIGH"}).items())
     rows = model.marginals({"HR": torch.tensor([2, -1, 0])}, nodes=["CVP", "HR"])
     assert rows["CVP"].shape == (3, 3)
-    torch.testing.assert_close(rows["CVP"][0], law["CVP"])
+    torch.testing.assert_close(rows["CVP"][0], distribution["CVP"])
     assert model.num_parameters == 509
 
 

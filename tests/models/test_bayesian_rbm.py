@@ -58,7 +58,7 @@ def test_nuts_agrees_with_quadrature_on_a_2x1_rbm() -> None:
         assert ((ours.mean(0) - mean).abs() < 5 * error).all()
 
 
-def test_the_predictive_law_is_that_of_quadrature() -> None:
+def test_the_predictive_distribution_is_that_of_quadrature() -> None:
     _, p, log_p = quadrature(11)
     nodes, share, _ = quadrature(11)
     exact = (share.log().unsqueeze(0) + log_p).logsumexp(1)

@@ -75,7 +75,7 @@ def test_ais_agrees_with_the_exact_log_z(hidden: list[int]) -> None:
 
 
 @pytest.mark.parametrize("hidden", LAYERS, ids=str)
-def test_samples_follow_the_exact_law(hidden: list[int]) -> None:
+def test_samples_follow_the_exact_distribution(hidden: list[int]) -> None:
     # Frequencies of 16 states in 40,000 draws, each within 5 standard errors: a false alarm of 1e-5.
     machine = wild(hidden)
     frequency = torch.bincount((machine.sample(40_000) @ (2 ** torch.arange(4)).double()).long(), minlength=16) / 40_000

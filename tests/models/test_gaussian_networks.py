@@ -44,7 +44,7 @@ def mixed_network() -> BayesianNetwork:
 
 
 def by_hand(model: BayesianNetwork, a: int, b: int) -> dist.MultivariateNormal:
-    """The law of (x, y, z) given a and b, from the equations solved as one system."""
+    """The distribution of (x, y, z) given a and b, from the equations solved as one system."""
     x, y, z = (dict(model.cpd(node).named_parameters()) for node in REAL)
     weight = torch.zeros(3, 3, dtype=torch.float64)
     weight[1, 0], weight[2, :2] = y["weight"][b, 0], z["weight"]
@@ -61,8 +61,8 @@ def log_joint(model: BayesianNetwork, a: int, b: int, c: int | None, seen: dict[
     log = log if c is None else log + tables.table("c")[a, c].log()
     index = [REAL.index(node) for node in seen]
     if index:
-        law = by_hand(model, a, b)
-        part = dist.MultivariateNormal(law.mean[index], law.covariance_matrix[index][:, index])
+        distribution = by_hand(model, a, b)
+        part = dist.MultivariateNormal(distribution.mean[index], distribution.covariance_matrix[index][:, index])
         log = log + part.log_prob(torch.tensor(list(seen.values())).double())
     return log
 
@@ -93,24 +93,24 @@ def test_evidence_and_marginals_equal_enumeration(states: dict[str, int], seen: 
     model = mixed_network()
     table = expected(model, states, seen).detach()
     torch.testing.assert_close(model.log_evidence({**states, **seen}).detach(), table.logsumexp((0, 1, 2)))
-    laws, weights = model.marginals({**states, **seen}), table.flatten().softmax(0).view(table.shape)
+    densities, weights = model.marginals({**states, **seen}), table.flatten().softmax(0).view(table.shape)
     for axis, node in enumerate("abc"):
         others = [i for i in range(3) if i != axis]
-        torch.testing.assert_close(laws[node], weights.sum(others))
+        torch.testing.assert_close(densities[node], weights.sum(others))
     index = [REAL.index(node) for node in seen]
     for node in set(REAL) - set(seen):
         mean = second = torch.zeros((), dtype=torch.float64)
         for a in range(3):
             for b in range(2):
-                law, place = by_hand(model, a, b), REAL.index(node)
-                cov, value = law.covariance_matrix, torch.tensor(list(seen.values())).double()
+                distribution, place = by_hand(model, a, b), REAL.index(node)
+                cov, value = distribution.covariance_matrix, torch.tensor(list(seen.values())).double()
                 gain = cov[place, index] @ torch.linalg.inv(cov[index][:, index]) if index else torch.zeros(0).double()
-                own = law.mean[place] + gain @ (value - law.mean[index])
+                own = distribution.mean[place] + gain @ (value - distribution.mean[index])
                 left = cov[place, place] - gain @ cov[index, place]
                 mean = mean + weights[a, b].sum() * own
                 second = second + weights[a, b].sum() * (left + own**2)
-        torch.testing.assert_close(laws[node].mean, mean.detach())
-        torch.testing.assert_close(laws[node].variance, (second - mean**2).detach())
+        torch.testing.assert_close(densities[node].mean, mean.detach())
+        torch.testing.assert_close(densities[node].variance, (second - mean**2).detach())
 
 
 def test_rows_with_different_missing_cells_are_answered_in_one_call() -> None:
@@ -180,14 +180,16 @@ def test_posterior_draws_have_the_posterior_moments() -> None:
     """Four standard errors on eight figures: a false alarm for one seed in 2000."""
     model, count = mixed_network(), 20_000
     evidence = {"c": "1", "z": 0.4}
-    drawn, laws = model.sample_posterior(evidence, count), model.marginals(evidence)
+    drawn, densities = model.sample_posterior(evidence, count), model.marginals(evidence)
     assert (drawn["c"] == 1).all()
     assert (drawn["z"] == 0.4).all()
     for node in ("x", "y"):
-        assert abs(drawn[node].mean() - laws[node].mean) < 4 * (laws[node].variance / count).sqrt()
+        assert abs(drawn[node].mean() - densities[node].mean) < 4 * (densities[node].variance / count).sqrt()
     for node in ("a", "b"):
-        shares = torch.bincount(drawn[node], minlength=len(laws[node])) / count
-        assert ((shares - laws[node]).abs() < 4 * (laws[node] * (1 - laws[node]) / count).sqrt() + 1e-12).all()
+        shares = torch.bincount(drawn[node], minlength=len(densities[node])) / count
+        assert (
+            (shares - densities[node]).abs() < 4 * (densities[node] * (1 - densities[node]) / count).sqrt() + 1e-12
+        ).all()
     together = model.sample_posterior(
         {"z": torch.tensor([0.4, math.nan], dtype=torch.float64), "c": torch.tensor([1, -1])}, 9
     )
@@ -269,8 +271,13 @@ def test_a_fit_leaves_alone_what_the_rows_say_nothing_of_and_fixed_nodes() -> No
     assert cpds["x"].bias.tolist() == pytest.approx([1.5, 8.0, 7.0])
     assert cpds["x"].log_scale.exp().tolist() == pytest.approx([0.5, 1.0, 1.0])
     assert cpds["y"].weight.item() == 2.0
-    laws = dist.Normal(2 * x, 3.0), dist.Normal(torch.tensor([1.5, 1.5, 7.0, 7.0]), torch.tensor([0.5, 0.5, 1.0, 1.0]))
-    real = sum(law.log_prob(value).sum() for law, value in zip(laws, (torch.zeros(4), x), strict=True))
+    densities = (
+        dist.Normal(2 * x, 3.0),
+        dist.Normal(torch.tensor([1.5, 1.5, 7.0, 7.0]), torch.tensor([0.5, 0.5, 1.0, 1.0])),
+    )
+    real = sum(
+        distribution.log_prob(value).sum() for distribution, value in zip(densities, (torch.zeros(4), x), strict=True)
+    )
     assert found.log_likelihood == pytest.approx(float(real) + 4 * math.log(0.5), rel=1e-6)
     only = BayesianNetwork(nx.DiGraph([("x", "y")]), {"x": LinearGaussianCPD(), "y": LinearGaussianCPD([0.0])})
     only.fit({"x": x + 1e6, "y": 3 * x + torch.tensor([0.1, -0.1, -0.1, 0.1])})  # far from zero, where squares cancel

@@ -1,4 +1,4 @@
-"""Probabilistic PCA and factor analysis against dense normal laws, scikit-learn and their own gradients."""
+"""Probabilistic PCA and factor analysis against dense normal distributions, scikit-learn and their own gradients."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def dense_log_likelihood(model: LinearGaussian, x: Tensor) -> list[float]:
     rows = []
     for row in x.numpy():
         seen = ~np.isnan(row)
-        law = multivariate_normal(loc[seen], covariance[np.ix_(seen, seen)]) if seen.any() else None
-        rows.append(0.0 if law is None else float(law.logpdf(row[seen])))
+        distribution = multivariate_normal(loc[seen], covariance[np.ix_(seen, seen)]) if seen.any() else None
+        rows.append(0.0 if distribution is None else float(distribution.logpdf(row[seen])))
     return rows
 
 
@@ -64,7 +64,9 @@ def slope(model: LinearGaussian, x: Tensor) -> float:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("features", "latent"), [(5, 2), (5, 0), (5, 4), (1, 0), (40, 3)])
-def test_the_log_likelihood_is_that_of_the_dense_normal_law(family: Family, features: int, latent: int) -> None:
+def test_the_log_likelihood_is_that_of_the_dense_normal_distribution(
+    family: Family, features: int, latent: int
+) -> None:
     model, x = wild(family, features, latent), torch.randn(6, features).double()
     missing = holed(x).index_fill(0, torch.tensor([2]), torch.nan)  # a row of which nothing is known
     for rows in (x, missing, x[:1]):
@@ -73,16 +75,16 @@ def test_the_log_likelihood_is_that_of_the_dense_normal_law(family: Family, feat
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_posterior_is_that_of_the_joint_normal_law(family: Family) -> None:
+def test_the_posterior_is_that_of_the_joint_normal_distribution(family: Family) -> None:
     model, x = wild(family), holed(torch.randn(6, 5).double())
-    law = model.encode(x)
-    for row, mean, covariance in zip(x, law.mean, law.covariance_matrix, strict=True):
+    distribution = model.encode(x)
+    for row, mean, covariance in zip(x, distribution.mean, distribution.covariance_matrix, strict=True):
         seen = ~row.isnan()
         weight = model.weight[seen]
         gain = weight.mT @ model.covariance[seen][:, seen].inverse()
         torch.testing.assert_close(mean, gain @ (row - model.loc)[seen])
         torch.testing.assert_close(covariance, torch.eye(2).double() - gain @ weight)
-    torch.testing.assert_close(model.latent_means(x), law.mean)
+    torch.testing.assert_close(model.latent_means(x), distribution.mean)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -291,7 +291,7 @@ def test_particles_in_one_pass_estimate_the_same_bound(name: str) -> None:
 
 @every_covariance
 def test_a_gibbs_sweep_of_one_component_draws_from_the_conjugate_posterior(covariance: Covariance) -> None:
-    # Independent draws of a known law: means of 600 within 5 standard errors, 5e-6 in all.
+    # Independent draws of a known distribution: means of 600 within 5 standard errors, 5e-6 in all.
     x = table(10)
     mixture = GaussianMixture.from_data(x, 1, covariance, df=8.0)
     draws = [mixture.gibbs_sweep(x, mixture.point()) for _ in range(600)]

@@ -35,7 +35,7 @@ def test_em_of_a_process_ends_where_the_gradient_is_zero(objective: Objective) -
     assert gradient.abs().max() < 1e-2
 
 
-def test_sticks_given_counts_have_the_means_of_their_beta_laws() -> None:
+def test_sticks_given_counts_have_the_means_of_their_beta_distributions() -> None:
     # Means of 1000 independent draws, two of them, within 5 standard errors: 1e-6.
     draws = torch.stack(
         [conditional_draw(torch.tensor([2.0, 5.0, 1.0]), "dirichlet process", torch.tensor(0.5)) for _ in range(1000)]

@@ -139,10 +139,10 @@ def test_the_first_step_of_em_is_expected_counts_by_enumeration() -> None:
     model = random_model(2, nodes=4)
     data = model.sample(20)
     data = data.masked_fill(torch.rand(data.shape) < 0.4, -1)
-    law = model()
-    values = law.enumerate_support()
+    distribution = model()
+    values = distribution.enumerate_support()
     matches = ((values[:, None] == data) | (data < 0)).all(-1)
-    posterior = law.log_prob(values).exp()[:, None] * matches
+    posterior = distribution.log_prob(values).exp()[:, None] * matches
     posterior = (posterior / posterior.sum(0)).sum(1).detach()
     learned = BayesianNetwork(model.structure, {node: table(model, node).detach() for node in model.nodes})
     learned.fit(data, num_steps=1)

@@ -34,11 +34,11 @@ def test_the_loss_is_the_bound_with_the_missing_classes_summed_out() -> None:
     log_q = vae.classify(x.double()).log()
     bounds = []
     for label in range(3):
-        law = vae.encode_given(x.double(), torch.full((6,), label))
-        draws = law.sample((1,))[0]
+        distribution = vae.encode_given(x.double(), torch.full((6,), label))
+        draws = distribution.sample((1,))[0]
         score = vae.decode_given(draws, torch.full((6,), label)).log_prob(x.double())
         prior = torch.distributions.Normal(torch.zeros(2).double(), 1.0)
-        bounds.append(score - math.log(3) - kl_divergence(law.base_dist, prior).sum(-1))
+        bounds.append(score - math.log(3) - kl_divergence(distribution.base_dist, prior).sum(-1))
     bound = torch.stack(bounds, -1)
     known = bound[torch.arange(3), y[:3]] + 0.7 * log_q[torch.arange(3), y[:3]]
     unknown = (log_q.exp() * (bound - log_q)).sum(-1)[3:]

@@ -47,7 +47,7 @@ class Line(torch.nn.Module):
 
 
 def linear_gaussian(features: int = 3) -> tuple[models.VAE, Any]:
-    """A VAE of linear maps in double precision, and its marginal law in closed form."""
+    """A VAE of linear maps in double precision, and its marginal distribution in closed form."""
     pyro.set_rng_seed(5)
     vae: Any = models.VAE(features, 2, 4, likelihood=GaussianConditional(), decoder=Line(features), hidden=()).double()
     with torch.no_grad():  # a guide that is wide everywhere: its weights have a variance
@@ -136,8 +136,8 @@ def test_log_likelihood_less_elbo_is_the_divergence_from_the_posterior() -> None
     line, variance = decoder.line, (2 * decoder.log_scale).exp()
     covariance = torch.linalg.inv(torch.eye(2).double() + line.weight.mT @ line.weight / variance)
     mean = (x - line.bias) @ line.weight @ covariance / variance
-    law: Any = vae.encode(x).base_dist
-    guide = dist.MultivariateNormal(law.loc, torch.diag_embed(law.scale**2))
+    distribution: Any = vae.encode(x).base_dist
+    guide = dist.MultivariateNormal(distribution.loc, torch.diag_embed(distribution.scale**2))
     exact = torch.distributions.kl_divergence(guide, dist.MultivariateNormal(mean, covariance)).sum().item()
     assert gap == pytest.approx(exact, abs=0.1)
 
@@ -159,28 +159,28 @@ def test_binary_latent_variables_are_summed_out_exactly_where_they_are_few() -> 
     torch.nn.init.normal_(prior.weight)
     for own in (None, prior.eval()):
         pyro.clear_param_store()
-        vae = models.VAE(6, 3, 10, hidden=(4,), latent_law=BernoulliConditional(), prior=own)
+        vae = models.VAE(6, 3, 10, hidden=(4,), latent_distribution=BernoulliConditional(), prior=own)
         loss = TraceEnum_ELBO(max_plate_nesting=1)
         value = loss.loss(config_enumerate(vae.model), lambda x: None, DATA[:10])
         z = states(3).float()
-        joint = vae.prior_law().log_prob(z).unsqueeze(1) + vae.decode(z.unsqueeze(1)).log_prob(DATA[:10])
+        joint = vae.prior_distribution().log_prob(z).unsqueeze(1) + vae.decode(z.unsqueeze(1)).log_prob(DATA[:10])
         assert -value == pytest.approx(joint.logsumexp(0).sum().item(), rel=1e-4)
 
 
 def test_labels_as_latent_variables_learn_by_wake_sleep_and_by_enumeration() -> None:
     pyro.set_rng_seed(2)
     x = bars_and_stripes(2, 2)
-    vae = models.VAE(4, 2, len(x), hidden=(16,), latent_law=CategoricalConditional(3))
+    vae = models.VAE(4, 2, len(x), hidden=(16,), latent_distribution=CategoricalConditional(3))
     before = vae.test_log_likelihood(x, 200).value
     steps(vae, WakeSleep(10), x, 200, 0.03)
     assert vae.test_log_likelihood(x, 200).value > before + 0.1
     q = vae.encode(x)
     z = q.enumerate_support(expand=False)
     log_q = q.log_prob(z)
-    log_p = vae.prior_law().log_prob(z) + vae.decode(z).log_prob(x)
+    log_p = vae.prior_distribution().log_prob(z) + vae.decode(z).log_prob(x)
     enumerated = TraceEnum_ELBO(max_plate_nesting=1).loss(vae.model, config_enumerate(vae.guide), x)
     assert enumerated == pytest.approx((log_q.exp() * (log_q - log_p)).sum().item(), rel=1e-4)
-    with pytest.raises(ValueError, match="'z' must have a reparametrised law"):
+    with pytest.raises(ValueError, match="'z' must have a reparametrised distribution"):
         steps(vae, ImportanceWeightedELBO(2), x)
     pyro.clear_param_store()
     empty = SVI(
@@ -273,16 +273,16 @@ def test_active_units_are_those_whose_means_vary() -> None:
     assert str(use).startswith("1 of 3 latent dimensions active")
 
 
-def test_a_vamp_prior_is_the_mixture_of_the_encoder_s_laws_and_draws_from_it() -> None:
+def test_a_vamp_prior_is_the_mixture_of_the_encoder_s_distributions_and_draws_from_it() -> None:
     # 4000 draws: their mean within five standard errors in each dimension, 1e-6.
     pyro.set_rng_seed(6)
     vae: Any = models.VAE.from_data(DATA, 2, hidden=(4,), prior=nn.VampPrior(5, 6)).double()
-    laws = vae.encode(vae.prior.pseudo_inputs)
+    densities = vae.encode(vae.prior.pseudo_inputs)
     z = torch.randn(7, 2).double()
-    mixture = (laws.log_prob(z.unsqueeze(1)).logsumexp(-1) - math.log(5)).detach()
-    torch.testing.assert_close(vae.prior_law().log_prob(z).detach(), mixture)
+    mixture = (densities.log_prob(z.unsqueeze(1)).logsumexp(-1) - math.log(5)).detach()
+    torch.testing.assert_close(vae.prior_distribution().log_prob(z).detach(), mixture)
     draws = vae.sample_prior(4000)
-    assert ((draws.mean(0) - laws.mean.mean(0)).abs() < 5 * draws.std(0) / 4000**0.5).all()
+    assert ((draws.mean(0) - densities.mean.mean(0)).abs() < 5 * draws.std(0) / 4000**0.5).all()
     assert len(list(vae.named_parameters())) == len({id(p) for p in vae.parameters()})
 
 
@@ -334,9 +334,9 @@ def test_bad_input_is_named() -> None:
             6, 2, 10, prior=nn.VampPrior(2, 6), free_bits=1.0
         ),
         "with a context": lambda: models.VAE(6, 2, 10, likelihood=nn.MADE(6, [5])),
-        "`likelihood` must be a law": lambda: models.VAE(6, 2, 10, likelihood="bernoulli"),  # type: ignore[arg-type]
-        "unless `latent_law` is Gaussian": lambda: models.VAE(
-            6, 2, 10, latent_law=BernoulliConditional(), prior=nn.VampPrior(2, 6)
+        "`likelihood` must be a distribution": lambda: models.VAE(6, 2, 10, likelihood="bernoulli"),  # type: ignore[arg-type]
+        "unless `latent_distribution` is Gaussian": lambda: models.VAE(
+            6, 2, 10, latent_distribution=BernoulliConditional(), prior=nn.VampPrior(2, 6)
         ),
         "`num_samples`": lambda: vae.test_log_likelihood(DATA, 0),
         "got NaN": lambda: vae.test_log_likelihood(torch.full((2, 6), torch.nan)),
@@ -363,8 +363,8 @@ def test_without_a_gradient_events_have_the_same_log_probability(features: int, 
     logits = 30 * torch.randn(2, 500, features, dtype=dtype, generator=generator)
     logits[:, ::2] /= 30
     value = torch.bernoulli(torch.full((2, 1, features), 0.3, dtype=dtype), generator=generator)
-    law = dist.Bernoulli(logits=logits.double()).to_event(1)
-    exact = law.log_prob(value.double())
+    distribution = dist.Bernoulli(logits=logits.double()).to_event(1)
+    exact = distribution.log_prob(value.double())
     rounding = 4 * torch.finfo(dtype).eps * (1 + logits.double().abs()).sum(-1) + math.exp(-20) * features
     for enabled in (False, True):
         with torch.set_grad_enabled(enabled):

@@ -61,8 +61,8 @@ FAMILIES: dict[str, Maker] = {
     ),
 }
 COARSE = ("FVSBN", "MADE-flat", "MADE-narrow", "CausalTransformer-shared")
-"""Which cannot learn every law of four bits."""
-LAWS: dict[str, Conditional] = {
+"""Which cannot learn every distribution of four bits."""
+CONDITIONALS: dict[str, Conditional] = {
     "Bernoulli": BernoulliConditional(),
     "labels": CategoricalConditional((2, 3, 1, 4)),
     "levels": DiscretizedLogisticConditional(3, 2),
@@ -71,19 +71,24 @@ LAWS: dict[str, Conditional] = {
 }
 ORDER = (2, 0, 3, 1)
 every_family = pytest.mark.parametrize("family", FAMILIES)
-every_law = pytest.mark.parametrize("law", LAWS)
+every_distribution = pytest.mark.parametrize("distribution", CONDITIONALS)
 
 
 def network(
-    family: str, law: str = "Bernoulli", *, features: int = 4, context: int = 0, order: Sequence[int] | None = ORDER
+    family: str,
+    distribution: str = "Bernoulli",
+    *,
+    features: int = 4,
+    context: int = 0,
+    order: Sequence[int] | None = ORDER,
 ) -> nn.AutoregressiveNetwork:
     """One with random weights in float64."""
     torch.manual_seed(0)
-    if family == "TabularAR" and law not in ("Bernoulli", "labels"):
+    if family == "TabularAR" and distribution not in ("Bernoulli", "labels"):
         pytest.skip("tables are for labels")
-    made = FAMILIES[family](features, context=context, order=order, conditional=LAWS[law]).double()
+    made = FAMILIES[family](features, context=context, order=order, conditional=CONDITIONALS[distribution]).double()
     for p in made.parameters():
-        torch.nn.init.normal_(p, std=0.2 if LAWS[law].num_states(4) is None else 0.5)
+        torch.nn.init.normal_(p, std=0.2 if CONDITIONALS[distribution].num_states(4) is None else 0.5)
     return made
 
 
@@ -94,20 +99,20 @@ def values(density: Autoregressive, rows: int = 5) -> Tensor:
 
 
 @every_family
-@pytest.mark.parametrize("law", ["Bernoulli", "labels", "levels"])
+@pytest.mark.parametrize("distribution", ["Bernoulli", "labels", "levels"])
 @pytest.mark.parametrize("context", [0, 3])
 @pytest.mark.parametrize("order", [None, ORDER])
-def test_probabilities_sum_to_one(family: str, law: str, context: int, order: Sequence[int] | None) -> None:
-    made = network(family, law, context=context, order=order)
+def test_probabilities_sum_to_one(family: str, distribution: str, context: int, order: Sequence[int] | None) -> None:
+    made = network(family, distribution, context=context, order=order)
     density = made(torch.randn(2, 3, dtype=torch.float64) if context else None)
     total = density.log_prob(density.enumerate_support()).exp().sum(0)
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("law", ["Gaussian", "mixture"])
+@pytest.mark.parametrize("distribution", ["Gaussian", "mixture"])
 @pytest.mark.parametrize("family", ["FVSBN", "NADE", "PerConditionalMLP"])
-def test_densities_integrate_to_one(family: str, law: str) -> None:
-    made = network(family, law, features=2, order=(1, 0))
+def test_densities_integrate_to_one(family: str, distribution: str) -> None:
+    made = network(family, distribution, features=2, order=(1, 0))
     axis = torch.linspace(-40, 40, 4001, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     total = torch.cat([made().log_prob(part).exp() for part in grid.split(10**6)]).sum() * (axis[1] - axis[0]) ** 2
@@ -115,17 +120,17 @@ def test_densities_integrate_to_one(family: str, law: str) -> None:
 
 
 @every_family
-@every_law
-def test_a_law_depends_on_nothing_that_comes_later(family: str, law: str) -> None:
-    made = network(family, law, context=2)
+@every_distribution
+def test_a_distribution_depends_on_nothing_that_comes_later(family: str, distribution: str) -> None:
+    made = network(family, distribution, context=2)
     x = values(made(torch.zeros(2, dtype=torch.float64)), 1)
     context = torch.randn(1, 2, dtype=torch.float64)
 
     def parameters(value: Tensor) -> Tensor:
         return made.parameters_of(value, context)
 
-    states = LAWS[law].num_states(4)
-    for copied in (made, copy.deepcopy(made), reloaded(made, family, law)):
+    states = CONDITIONALS[distribution].num_states(4)
+    for copied in (made, copy.deepcopy(made), reloaded(made, family, distribution)):
         made = copied
         before = parameters(x)
         for place, feature in enumerate(ORDER):
@@ -144,30 +149,32 @@ def test_gradients_by_what_comes_later_are_exactly_zero(family: str) -> None:
     x = values(made(torch.zeros(2, dtype=torch.float64)), 1)
     context = torch.randn(1, 2, dtype=torch.float64)
     slopes = torch.autograd.functional.jacobian(lambda value: made.parameters_of(value, context), x)
-    depends = torch.as_tensor(slopes).ne(0).any(2)[0, :, 0]  # law, feature
+    depends = torch.as_tensor(slopes).ne(0).any(2)[0, :, 0]  # distribution, feature
     places = torch.tensor(ORDER).argsort()
     assert not depends[places.unsqueeze(1) <= places].any()
     assert depends[places.unsqueeze(1) > places].any()
 
 
-def reloaded(made: nn.AutoregressiveNetwork, family: str, law: str) -> nn.AutoregressiveNetwork:
+def reloaded(made: nn.AutoregressiveNetwork, family: str, distribution: str) -> nn.AutoregressiveNetwork:
     """Another network of the kind, in another order, given the first one's state."""
     file = io.BytesIO()
     torch.save(made.state_dict(), file)
     file.seek(0)
     order = None if family != "TabularAR" else ORDER  # tables of unequal sizes fit one order only
-    other = network(family, law, context=made.context, order=order)
+    other = network(family, distribution, context=made.context, order=order)
     other.load_state_dict(torch.load(file, weights_only=True))
     return other
 
 
 @every_family
-@every_law
+@every_distribution
 @pytest.mark.parametrize("context", [0, 2])
 def test_generation_step_by_step_is_a_full_pass_a_feature(
-    family: str, law: str, context: int, monkeypatch: pytest.MonkeyPatch
+    family: str, distribution: str, context: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    density = network(family, law, context=context)(torch.randn(3, 2, dtype=torch.float64) if context else None)
+    density = network(family, distribution, context=context)(
+        torch.randn(3, 2, dtype=torch.float64) if context else None
+    )
     torch.manual_seed(2)
     drawn, log_prob = density.sample_and_log_prob((50,))
     torch.testing.assert_close(log_prob, density.log_prob(drawn), rtol=1e-12, atol=1e-12)
@@ -186,7 +193,7 @@ def test_a_reader_may_settle_features_and_draw_others(family: str) -> None:
     assert generation.position == 0
     for _ in range(2):
         generation = density.next(generation, torch.ones(200, dtype=torch.float64))
-    while generation.law is not None:
+    while generation.distribution is not None:
         generation = density.next(generation)
     x = density.event_of(generation)
     assert x[:, list(ORDER[:2])].eq(1).all()
@@ -201,9 +208,9 @@ def test_a_reader_may_settle_features_and_draw_others(family: str) -> None:
 
 
 @every_family
-@every_law
-def test_single_laws_multiply_to_the_whole(family: str, law: str) -> None:
-    density = network(family, law)()
+@every_distribution
+def test_single_distributions_multiply_to_the_whole(family: str, distribution: str) -> None:
+    density = network(family, distribution)()
     x = values(density)
     torch.testing.assert_close(density.conditionals(x).log_prob(x).sum(-1), density.log_prob(x))
 
@@ -256,15 +263,15 @@ def test_labels_of_data_make_tables_too() -> None:
     torch.testing.assert_close(density.log_prob(density.enumerate_support()).exp(), expected.double())
 
 
-@pytest.mark.parametrize("law", ["Bernoulli", "labels", "levels", "Gaussian", "mixture"])
-def test_a_network_from_data_starts_at_the_marginal_laws(law: str) -> None:
+@pytest.mark.parametrize("distribution", ["Bernoulli", "labels", "levels", "Gaussian", "mixture"])
+def test_a_network_from_data_starts_at_the_marginal_distributions(distribution: str) -> None:
     torch.manual_seed(0)
-    conditional = DiscretizedLogisticConditional(256, 3) if law == "levels" else LAWS[law]
+    conditional = DiscretizedLogisticConditional(256, 3) if distribution == "levels" else CONDITIONALS[distribution]
     x = torch.randn(20_000, 4).double() * torch.tensor([4.0, 8, 12, 16]) + 100
-    if law in ("Bernoulli", "labels"):
+    if distribution in ("Bernoulli", "labels"):
         states = conditional.num_states(4) or ()
         x = torch.stack([torch.randint(k, (20_000,)).minimum(torch.randint(k, (20_000,))) for k in states], -1)
-    made = nn.FVSBN.from_data(x.round() if law == "levels" else x, order=ORDER, conditional=conditional)
+    made = nn.FVSBN.from_data(x.round() if distribution == "levels" else x, order=ORDER, conditional=conditional)
     drawn, x = made().sample((20_000,)).double(), x.double()
     error = (2 * x.var(0) / 20_000).sqrt()
     assert ((drawn.mean(0) - x.mean(0)).abs() <= 5 * error).all()  # four comparisons at 5 sd: 2e-6 for a fresh seed
@@ -326,7 +333,10 @@ def test_one_feature_and_no_rows_are_served() -> None:
         (lambda: nn.FVSBN(3, order=(0, 1)), "`order`"),
         (lambda: nn.FVSBN(3, order=torch.tensor([0, 1.5, 2])), r"`order` must hold .* got \[0.0, 1.5, 2.0\]"),
         (lambda: nn.NADE(3, 4, cast(Any, (0, 1, 2))), r"`context` must be a whole number .* got \(0, 1, 2\)"),
-        (lambda: nn.NADE(3, 4, conditional=cast(Any, "Gaussian")), "`conditional` must be a law .* got 'Gaussian'"),
+        (
+            lambda: nn.NADE(3, 4, conditional=cast(Any, "Gaussian")),
+            "`conditional` must be a distribution .* got 'Gaussian'",
+        ),
         (lambda: nn.FVSBN(3, conditional=CategoricalConditional((2, 2))), "`num_states` must hold 3 numbers"),
         (lambda: CategoricalConditional((2, 0)), "`num_states` must be"),
         (lambda: DiscretizedLogisticConditional(1), "`num_levels` must be at least 2"),
@@ -343,7 +353,7 @@ def test_one_feature_and_no_rows_are_served() -> None:
         (lambda: nn.FVSBN(3)().log_prob(torch.full((3,), 0.5)), r"support \(OfEach\(Boolean\(\)\)\)"),
         (lambda: nn.FVSBN(3)().log_prob(torch.full((3,), math.nan)), "support"),
         (lambda: nn.FVSBN.from_data(torch.zeros(0, 3)), "`x` must hold rows of data"),
-        (lambda: nn.FVSBN.from_data(torch.full((2, 3), math.nan)), "`x` must lie in the support of the laws"),
+        (lambda: nn.FVSBN.from_data(torch.full((2, 3), math.nan)), "`x` must lie in the support of the distributions"),
         (lambda: nn.FVSBN.from_data(torch.full((2, 3), 3), 0, None, CategoricalConditional(3)), r"Labels\(\(3, 3, 3\)"),
     ],
 )

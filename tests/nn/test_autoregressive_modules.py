@@ -40,24 +40,26 @@ def test_gradients_by_what_comes_later_stay_exactly_zero(family: str, kind: str)
     again = COPIES[kind](made, family)
     x, context = torch.randn(1, 4).to(made.example), torch.randn(1, 2).to(made.example)
     slopes = torch.autograd.functional.jacobian(lambda value: again(value, context), x)
-    depends = torch.as_tensor(slopes).ne(0).any(2)[0, :, 0]  # law, feature
+    depends = torch.as_tensor(slopes).ne(0).any(2)[0, :, 0]  # distribution, feature
     places = torch.tensor(ORDER).argsort()
     assert not depends[places.unsqueeze(1) <= places].any()
     assert depends[places.unsqueeze(1) > places].any()
 
 
 @every_family
-@pytest.mark.parametrize("law", ["Bernoulli", "labels", "levels"])
-def test_single_precision_sums_to_one_too(family: str, law: str) -> None:
-    density = network(family, law, context=2).float()(torch.randn(3, 2))
+@pytest.mark.parametrize("distribution", ["Bernoulli", "labels", "levels"])
+def test_single_precision_sums_to_one_too(family: str, distribution: str) -> None:
+    density = network(family, distribution, context=2).float()(torch.randn(3, 2))
     total = density.log_prob(density.enumerate_support()).exp().sum(0)
     torch.testing.assert_close(total, torch.ones(3), rtol=0, atol=1e-5)
 
 
 @every_family
-@pytest.mark.parametrize("law", ["Bernoulli", "labels", "levels"])
-def test_mixtures_over_orders_and_families_sum_to_one(family: str, law: str) -> None:
-    members = [network(name, law, context=2, order=order) for name in (family, "FVSBN") for order in (None, ORDER)]
+@pytest.mark.parametrize("distribution", ["Bernoulli", "labels", "levels"])
+def test_mixtures_over_orders_and_families_sum_to_one(family: str, distribution: str) -> None:
+    members = [
+        network(name, distribution, context=2, order=order) for name in (family, "FVSBN") for order in (None, ORDER)
+    ]
     ensemble = nn.AutoregressiveEnsemble(members, learn_weights=True)
     torch.nn.init.normal_(ensemble.logits)
     density = ensemble(torch.randn(2, 3, 2, dtype=torch.float64))

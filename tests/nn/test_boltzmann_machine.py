@@ -54,9 +54,9 @@ def test_exact_maximum_likelihood_matches_the_moments_of_the_data(units: Bernoul
     machine = nn.BoltzmannMachine.from_data(x, units=units, negative_phase=None)
     fit(machine, lambda: -machine().log_prob(x).mean())
     with torch.no_grad():
-        law = machine()
-        states = law.enumerate_support()
-        weight = law.log_prob(states).exp()
+        distribution = machine()
+        states = distribution.enumerate_support()
+        weight = distribution.log_prob(states).exp()
         graph = machine.graph
         torch.testing.assert_close(weight @ states, x.mean(0), rtol=0, atol=1e-6)
         expected = graph.pair_products(x).mean(0)

@@ -129,7 +129,7 @@ def test_every_update_has_random_numbers_of_its_own(phase: PersistentChains | Co
 
 
 def test_a_dropped_unit_is_missing_in_the_score_of_every_class() -> None:
-    """Classes that differ in their bias alone have the bias' law, whichever units are dropped."""
+    """Classes that differ in their bias alone have the bias' distribution, whichever units are dropped."""
     rbm = nn.ClassRBM(4, 30, 2, dropout=0.5).double()
     torch.nn.init.zeros_(rbm.label_weight)
     torch.nn.init.normal_(rbm.label_bias)

@@ -1,4 +1,4 @@
-"""The conditional RBM: exact laws row by row, contrasts with one particle a row, and what it refuses."""
+"""The conditional RBM: exact distributions row by row, contrasts with one particle a row, and what it refuses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_each_row_is_the_rbm_of_its_own_biases() -> None:
 
 
 @pytest.mark.parametrize("phase", [Exact(), ContrastiveDivergence(5), PersistentChains(200, 10)])
-def test_training_reaches_the_conditional_law(phase: Partition) -> None:
+def test_training_reaches_the_conditional_distribution(phase: Partition) -> None:
     """The optimum is -0.50 nats; without couplings it is -1.0, without the context -1.39."""
     torch.manual_seed(1)
     context, v = data()

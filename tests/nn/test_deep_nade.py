@@ -29,13 +29,13 @@ from pyro_gen.testing import frequencies, goodness_of_fit, states
 from tests.kernels.oracle import P_LIMIT
 
 LABELS = CategoricalConditional((2, 3, 1, 2))
-LAWS: dict[str, Conditional] = {"Bernoulli": nn.FVSBN(4).conditional, "labels": LABELS}
+CONDITIONALS: dict[str, Conditional] = {"Bernoulli": nn.FVSBN(4).conditional, "labels": LABELS}
 
 
-def deep_of(law: str = "Bernoulli", context: int = 0) -> nn.DeepNADE:
+def deep_of(distribution: str = "Bernoulli", context: int = 0) -> nn.DeepNADE:
     """One with random weights in float64, in training mode."""
     torch.manual_seed(0)
-    deep = nn.DeepNADE(4, (5, 3), context, conditional=LAWS[law], activation=torch.tanh).double()
+    deep = nn.DeepNADE(4, (5, 3), context, conditional=CONDITIONALS[distribution], activation=torch.tanh).double()
     for p in deep.parameters():
         torch.nn.init.normal_(p)
     return deep
@@ -59,10 +59,10 @@ def by_hand(deep: nn.DeepNADE, x: Tensor, order: tuple[int, ...], context: Tenso
 ORDERS = list(itertools.permutations(range(4)))
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("distribution", CONDITIONALS)
 @pytest.mark.parametrize("context", [0, 2])
-def test_every_order_is_the_product_of_masked_passes(law: str, context: int) -> None:
-    deep = deep_of(law, context)
+def test_every_order_is_the_product_of_masked_passes(distribution: str, context: int) -> None:
+    deep = deep_of(distribution, context)
     x = deep(torch.zeros(2).double() if context else None, order=(0, 1, 2, 3)).enumerate_support()
     rows = torch.randn(len(x), 2, dtype=torch.float64) if context else None
     for order in ORDERS[::5]:
@@ -73,8 +73,8 @@ def test_every_order_is_the_product_of_masked_passes(law: str, context: int) -> 
 
 
 def test_rows_may_have_orders_of_their_own() -> None:
-    for law in LAWS:
-        deep = deep_of(law)
+    for distribution in CONDITIONALS:
+        deep = deep_of(distribution)
         x = deep.eval()().enumerate_support()
         orders = torch.tensor([ORDERS[7 * i % 24] for i in range(len(x))])
         found = deep.in_orders(orders).log_prob_of(x, None)
@@ -130,10 +130,10 @@ def sets() -> tuple[Tensor, Tensor]:
     return known, torch.tensor([1 / 4 / math.comb(4, size) for size in sizes], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_the_objective_is_the_mean_over_all_orders(law: str) -> None:
+@pytest.mark.parametrize("distribution", CONDITIONALS)
+def test_the_objective_is_the_mean_over_all_orders(distribution: str) -> None:
     """The estimate for every set of known features, weighed by its probability, is the mean over the 24 orders."""
-    deep = deep_of(law)
+    deep = deep_of(distribution)
     x = deep(order=(0, 1, 2, 3)).enumerate_support()
     known, probability = sets()
     total = torch.zeros(len(x), dtype=torch.float64)
@@ -314,6 +314,6 @@ def test_samples_of_an_ensemble_follow_each_context() -> None:
         torch.nn.init.normal_(p, std=2)
     logits = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).double()
     density = AutoregressiveEnsemble([m(torch.tensor([[-1.0], [1.0]]).double()) for m in members], logits)
-    drawn, law = density.sample((4000,)), density.log_prob(states(3).unsqueeze(1)).detach().exp()
+    drawn, distribution = density.sample((4000,)), density.log_prob(states(3).unsqueeze(1)).detach().exp()
     for row in range(2):
-        assert goodness_of_fit(frequencies(drawn[:, row], states(3)) * 4000, law[:, row]) > P_LIMIT
+        assert goodness_of_fit(frequencies(drawn[:, row], states(3)) * 4000, distribution[:, row]) > P_LIMIT

@@ -1,4 +1,4 @@
-"""Images pixel after pixel: what each law sees, colours in order, and generation that computes only what is new."""
+"""Images pixel after pixel: what each distribution sees, colours in order, and generation that computes only what is new."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pyro_gen.distributions import (
     DiscretizedLogisticConditional,
 )
 
-LAWS: dict[str, Conditional] = {
+CONDITIONALS: dict[str, Conditional] = {
     "Bernoulli": BernoulliConditional(),
     "labels": CategoricalConditional(3),
     "levels": DiscretizedLogisticConditional(3, 2),
@@ -34,20 +34,20 @@ def images(
     gated: bool,
     layers: int = 3,
     context: int = 0,
-    law: str = "Bernoulli",
+    distribution: str = "Bernoulli",
     *,
     first_kernel_size: int = 3,
 ) -> nn.PixelCNN:
     """A network with random weights in float64."""
     torch.manual_seed(0)
-    made = nn.PixelCNN(shape, 9, layers, 3, first_kernel_size, gated, context, LAWS[law]).double()
+    made = nn.PixelCNN(shape, 9, layers, 3, first_kernel_size, gated, context, CONDITIONALS[distribution]).double()
     for p in made.parameters():
         torch.nn.init.normal_(p, std=0.5)
     return made
 
 
 def dependence(made: nn.PixelCNN, points: int = 3) -> Tensor:
-    """Which laws (rows) have any derivative in which features (columns), both in the order of generation."""
+    """Which distributions (rows) have any derivative in which features (columns), both in the order of generation."""
 
     def logits(x: Tensor) -> Tensor:
         return made.parameters_of(x.view(1, -1), None)[0, made.order, 0]
@@ -59,7 +59,7 @@ def dependence(made: nn.PixelCNN, points: int = 3) -> Tensor:
 
 
 def all_before(features: int) -> Tensor:
-    """Every law sees every earlier feature."""
+    """Every distribution sees every earlier feature."""
     return torch.ones(features, features, dtype=torch.bool).tril(-1)
 
 
@@ -91,11 +91,13 @@ def test_each_colour_sees_the_colours_before_it_and_all_pixels_before(gated: boo
 
 
 @either
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("distribution", CONDITIONALS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("context", [0, 2])
-def test_probabilities_of_tiny_images_sum_to_one(gated: bool, law: str, shape: tuple[int, ...], context: int) -> None:
-    density = images(shape, gated, 2, context, law)(torch.randn(2, 2).double() if context else None)
+def test_probabilities_of_tiny_images_sum_to_one(
+    gated: bool, distribution: str, shape: tuple[int, ...], context: int
+) -> None:
+    density = images(shape, gated, 2, context, distribution)(torch.randn(2, 2).double() if context else None)
     total = density.log_prob(density.enumerate_support()).exp().sum(0)
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-12)
 
@@ -126,7 +128,7 @@ def test_two_continuations_of_a_beginning_do_not_disturb_each_other(gated: bool)
     finished = []
     for value in (0.0, 1.0, 0.0):
         generation = begun
-        while generation.law is not None:
+        while generation.distribution is not None:
             generation = density.next(generation, torch.tensor(value).double())
         torch.testing.assert_close(generation.log_prob, density.log_prob(density.event_of(generation)))
         finished.append(generation.log_prob)
@@ -176,7 +178,7 @@ def test_a_trained_network_knows_colours_from_the_colours_before_them() -> None:
     assert 0.1 < blue_nats < 0.45  # 0.325 for a fresh coin
 
 
-def test_a_network_from_data_starts_at_the_marginal_laws_and_can_leave_them() -> None:
+def test_a_network_from_data_starts_at_the_marginal_distributions_and_can_leave_them() -> None:
     torch.manual_seed(0)
     x = (torch.rand(400, 3, 1, 2) < torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1)).float()
     made = nn.PixelCNN.from_data(x, 6, 2)

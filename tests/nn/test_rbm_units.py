@@ -85,8 +85,8 @@ def test_from_data_starts_at_the_moments_of_the_data(name: str, hidden: Units) -
     torch.testing.assert_close(start, x.mean(0), rtol=0.1, atol=0.1)
     if name in ("Gaussian", "ReLU"):
         assert rbm.get_parameter("visible_log_precision").requires_grad
-        law = rbm.units["visible_units"].conditional(rbm.vbias)
-        torch.testing.assert_close(law.sample((100_000,)).var(0), x.var(0), rtol=0.2, atol=0.02)
+        distribution = rbm.units["visible_units"].conditional(rbm.vbias)
+        torch.testing.assert_close(distribution.sample((100_000,)).var(0), x.var(0), rtol=0.2, atol=0.02)
     assert all((x == chain).all(-1).any() for chain in rbm.chains)
 
 
@@ -123,8 +123,8 @@ def test_ais_of_a_module_runs_once_for_each_version_of_the_precisions() -> None:
 def test_transform_and_reconstruction_follow_the_units() -> None:
     x = data("Gaussian")
     rbm = nn.RBM.from_data(x, 2, visible_units=GaussianUnits(), hidden_units=SpinUnits())
-    law = rbm().hidden_given_visible(x)
-    torch.testing.assert_close(rbm.transform(x), law.mean)
+    distribution = rbm().hidden_given_visible(x)
+    torch.testing.assert_close(rbm.transform(x), distribution.mean)
     with torch.no_grad():
         rbm.weight.zero_()
     expected = (x - x.mean(0)).square().sum(-1).mean()

@@ -88,8 +88,8 @@ def test_a_reader_may_begin_a_string() -> None:
     generation = density.start((50,))
     for symbol in (1, 0, 2):
         generation = density.next(generation, torch.full((50,), symbol))
-    assert generation.law is not None
-    assert generation.law.probs[..., 2].eq(1).all()
+    assert generation.distribution is not None
+    assert generation.distribution.probs[..., 2].eq(1).all()
     rows = density.event_of(density.next(generation))
     assert rows.eq(torch.tensor([1, 0, 2, 2])).all()
     torch.testing.assert_close(density.log_prob(rows), generation.log_prob)

@@ -19,22 +19,25 @@ from pyro_gen.testing import (
 )
 
 
-def law(size: int) -> Tensor:
+def distribution(size: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(size).dirichlet(np.ones(size)))
 
 
 @pytest.mark.parametrize("size", [2, 8, 64])
 def test_goodness_of_fit_keeps_its_false_alarm_rate(size: int) -> None:
-    counts = np.random.default_rng(0).multinomial(500, law(size), size=5_000)
-    p_values = np.array([goodness_of_fit(torch.from_numpy(row), law(size)) for row in counts])
+    counts = np.random.default_rng(0).multinomial(500, distribution(size), size=5_000)
+    p_values = np.array([goodness_of_fit(torch.from_numpy(row), distribution(size)) for row in counts])
     assert (p_values < 0.1).mean() < 0.1
     assert (p_values < 0.01).mean() < 0.01
 
 
 @pytest.mark.parametrize("size", [2, 8, 64])
-def test_goodness_of_fit_finds_another_law(size: int) -> None:
-    other = (1.3 * law(size).log()).softmax(-1)
-    assert goodness_of_fit(torch.from_numpy(np.random.default_rng(0).multinomial(20_000, other)), law(size)) < 1e-6
+def test_goodness_of_fit_finds_another_distribution(size: int) -> None:
+    other = (1.3 * distribution(size).log()).softmax(-1)
+    assert (
+        goodness_of_fit(torch.from_numpy(np.random.default_rng(0).multinomial(20_000, other)), distribution(size))
+        < 1e-6
+    )
 
 
 def test_goodness_of_fit_of_impossible_states_and_of_a_certain_one() -> None:
@@ -50,15 +53,15 @@ def test_pyros_chi_squared_is_too_strict_for_two_cells() -> None:
 
 @pytest.mark.parametrize("num_draws", [100, 10_000])
 def test_multinomial_floor_is_the_quantile_of_fresh_draws(num_draws: int) -> None:
-    counts = np.random.default_rng(1).multinomial(num_draws, law(16), size=10_000)
-    distances = total_variation(torch.from_numpy(counts) / num_draws, law(16))
-    above = (distances > multinomial_floor(law(16), num_draws, quantile=0.9)).double().mean()
+    counts = np.random.default_rng(1).multinomial(num_draws, distribution(16), size=10_000)
+    distances = total_variation(torch.from_numpy(counts) / num_draws, distribution(16))
+    above = (distances > multinomial_floor(distribution(16), num_draws, quantile=0.9)).double().mean()
     assert 0.08 < above < 0.12  # 0.1 within six standard errors of both simulations
 
 
 def test_multinomial_floor_leaves_the_generators_alone() -> None:
     before, numpy_before = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].tolist()
-    assert multinomial_floor(law(4), 100) == multinomial_floor(law(4), 100)
+    assert multinomial_floor(distribution(4), 100) == multinomial_floor(distribution(4), 100)
     assert torch.equal(before, torch.get_rng_state())
     assert numpy_before == np.random.get_state(legacy=False)["state"]["key"].tolist()
 

@@ -59,7 +59,7 @@ class Case:
         return value if isinstance(value, Tensor) else torch.full((self.rows.count,), value, device=device)
 
     def one_hot(self, i: int, states: int, like: Tensor) -> Tensor:
-        """The law of a node that every row observes, (states, rows) in distinct rows."""
+        """The distribution of a node that every row observes, (states, rows) in distinct rows."""
         return one_hot(self.number(i, like.device), states).mT.to(like.dtype)
 
     def weigh(self, weights: Tensor | None, like: Tensor) -> Tensor:

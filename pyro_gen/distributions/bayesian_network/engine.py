@@ -32,7 +32,7 @@ from pyro_gen.distributions.bayesian_network.tables import by_node
 REMEMBERED = 512
 """Prepared plans that are kept."""
 TINY = 2**12
-"""States of a network whose whole joint law is the quickest way to the marginals of a single case."""
+"""States of a network whose whole joint distribution is the quickest way to the marginals of a single case."""
 SMALL_NODES, SMALL_CELLS = 64, 2**11
 """Nodes, and cells of the largest clique, of a network in which a new plan costs more than it saves."""
 KEEP_CELLS = 2**14
@@ -85,7 +85,7 @@ class Engine:
         return plan
 
     def joint(self, rows: Rows, free: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Law of some nodes given evidence, (states of each, rows), and log probability of the evidence, (rows,).
+        """Distribution of some nodes given evidence, (states of each, rows), and log probability of the evidence, (rows,).
 
         Where nodes are asked for, parts of the network that do not touch them are left out if they cannot be
         impossible: the log probability is then that of the rest.
@@ -97,8 +97,8 @@ class Engine:
             parts = [checkpoint(self._joint, plan, rows.slice(*cut), LINEAR, **settings) for cut in cuts]
         else:
             parts = [self._joint(plan, rows.slice(*cut), LINEAR) for cut in cuts]
-        laws, logs = zip(*parts, strict=True)
-        return torch.cat(laws, -1), torch.cat(logs)
+        distributions, logs = zip(*parts, strict=True)
+        return torch.cat(distributions, -1), torch.cat(logs)
 
     def _joint(self, plan: Plan, rows: Rows, ring: Semiring, tables: Tensor | None = None) -> tuple[Tensor, Tensor]:
         flat = self.flat if tables is None else tables
@@ -112,23 +112,25 @@ class Engine:
         if good.all():
             return value / total, total.log()
         total = torch.where(good, total, 1.0)
-        law, log = torch.where(good, value / total, 0.0), total.log()
+        distribution, log = torch.where(good, value / total, 0.0), total.log()
         bad = (~good).nonzero().squeeze(1)
         again = self._joint(plan, rows.pick(bad).to(torch.float64), *_next(flat))
-        return law.index_copy(-1, bad, again[0].to(law.dtype)), log.index_copy(0, bad, again[1].to(log.dtype))
+        return distribution.index_copy(-1, bad, again[0].to(distribution.dtype)), log.index_copy(
+            0, bad, again[1].to(log.dtype)
+        )
 
     def marginals(self, rows: Rows, nodes: Collection[int]) -> tuple[dict[int, Tensor], Tensor]:
-        """Laws of single nodes given evidence, (states, rows) each, and log probability of the evidence, (rows,).
+        """Distributions of single nodes given evidence, (states, rows) each, and log probability of the evidence, (rows,).
 
         They are derivatives of the log probability in the nodes' likelihood vectors, all by one backward pass.
         """
         if len(nodes) == 1:
-            law, log = self.joint(rows, (next(iter(nodes)),))
-            return {next(iter(nodes)): law}, log
+            distribution, log = self.joint(rows, (next(iter(nodes)),))
+            return {next(iter(nodes)): distribution}, log
         if rows.count == 1 and self.structure.num_states <= TINY:
-            law, log = self.joint(rows, tuple(nodes))
+            distribution, log = self.joint(rows, tuple(nodes))
             axes = range(len(nodes))
-            return {i: law.sum([a for a in axes if a != axis]) for axis, i in enumerate(nodes)}, log
+            return {i: distribution.sum([a for a in axes if a != axis]) for axis, i in enumerate(nodes)}, log
         rows, nodes = self._with_one_plan(_tracked(rows), nodes)
         plan = self.plan(rows, probed=nodes)
         sizes = [self.structure.cardinalities[i] for i in nodes]
@@ -138,8 +140,8 @@ class Engine:
             flat = flat.clone() if flat.is_inference() else flat
             cuts = blocks(plan, rows, flat.device)
             parts = [self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
-        laws, logs = zip(*parts, strict=True)
-        return dict(zip(nodes, torch.cat(laws, -1).split(sizes), strict=True)), torch.cat(logs)
+        distributions, logs = zip(*parts, strict=True)
+        return dict(zip(nodes, torch.cat(distributions, -1).split(sizes), strict=True)), torch.cat(logs)
 
     def _tracks(self, rows: Rows) -> bool:
         """Whether somebody may ask for a gradient."""
@@ -163,7 +165,7 @@ class Engine:
     def _marginals(
         self, plan: Plan, rows: Rows, nodes: Collection[int], ring: Semiring, flat: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor]:
-        """Laws below one another, (states of all nodes, rows), and log probabilities, (rows,)."""
+        """Distributions below one another, (states of all nodes, rows), and log probabilities, (rows,)."""
         sizes = [self.structure.cardinalities[i] for i in nodes]
         probes = torch.ones(sum(sizes), rows.count, dtype=flat.dtype, device=flat.device, requires_grad=True)
         soft = dict(rows.soft)
@@ -173,18 +175,20 @@ class Engine:
         good = total > (-torch.inf if ring is LOG else SAFE[flat.dtype])
         total = torch.where(good, total, 1.0)
         log = total if ring is LOG else total.log()
-        (laws,) = torch.autograd.grad(log.sum(), probes, create_graph=keep)
+        (distributions,) = torch.autograd.grad(log.sum(), probes, create_graph=keep)
         log = log if keep else log.detach()
         if good.all():
-            return laws, log
+            return distributions, log
         bad = (~good).nonzero().squeeze(1)
         if ring is LOG:
-            return laws, log.index_fill(0, bad, -torch.inf)
+            return distributions, log.index_fill(0, bad, -torch.inf)
         again, logs = self._marginals(plan, rows.pick(bad).to(torch.float64), nodes, *_next(flat), keep)
-        return laws.index_copy(-1, bad, again.to(laws.dtype)), log.index_copy(0, bad, logs.to(log.dtype))
+        return distributions.index_copy(-1, bad, again.to(distributions.dtype)), log.index_copy(
+            0, bad, logs.to(log.dtype)
+        )
 
     def expected_counts(self, rows: Rows, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted sum over rows of the laws of all families given evidence, (cells,), and the log probabilities."""
+        """Weighted sum over rows of the distributions of all families given evidence, (cells,), and the log probabilities."""
         rows = _tracked(rows)
         plan = self.plan(rows, everything=True)
         with torch.inference_mode(False), torch.enable_grad():

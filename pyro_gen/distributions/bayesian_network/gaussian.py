@@ -53,7 +53,7 @@ class _Seen:
 
 
 class ConditionalGaussianNetwork:
-    r"""The joint law of discrete nodes and of real ones that are linear and Gaussian given the discrete ones.
+    r"""The joint distribution of discrete nodes and of real ones that are linear and Gaussian given the discrete ones.
 
     .. math:: p(d, x) = p(d) \prod_v \mathrm{N}\bigl(x_v;\ b_{v,d} + w_{v,d} \cdot x_{\mathrm{pa}(v)},\ s_{v,d}^2\bigr)
 
@@ -63,7 +63,7 @@ class ConditionalGaussianNetwork:
     where missing. Log probabilities of real nodes are those of densities.
 
     Args:
-        discrete: the law of the discrete nodes, None where there are none.
+        discrete: the distribution of the discrete nodes, None where there are none.
         gaussians: the real nodes, parents before children.
 
     Raises:
@@ -74,8 +74,8 @@ class ConditionalGaussianNetwork:
         self.discrete, self.gaussians = discrete, dict(gaussians)
         self.states = {} if discrete is None else discrete.states
         seen: set[str] = set()
-        for node, law in self.gaussians.items():
-            for parent in (*law.discrete, *law.real):
+        for node, distribution in self.gaussians.items():
+            for parent in (*distribution.discrete, *distribution.real):
                 if parent not in self.states and parent not in seen:
                     raise ValueError(f"node {node!r} has the parent {parent!r}, which is not known before it")
             seen.add(node)
@@ -104,7 +104,7 @@ class ConditionalGaussianNetwork:
     def marginals(
         self, evidence: Mapping[str, Any] | None = None, nodes: Iterable[str] | None = None
     ) -> dict[str, Any]:
-        """Laws of single nodes given evidence.
+        """Distributions of single nodes given evidence.
 
         Args:
             evidence: see the class.
@@ -122,18 +122,18 @@ class ConditionalGaussianNetwork:
         logs, parents, conditional = self._posterior(seen, real)
         self._finished(log_sum_exp(logs, 0), seen)
         weights = logs.softmax(0)
-        laws: dict[str, Any] = {}
+        densities: dict[str, Any] = {}
         for node in wanted:
             if node in self.gaussians:
                 place = list(self.gaussians).index(node)
                 if seen.values[:, place].isnan().all():
                     mean, variance = (x[..., place] for x in conditional)
-                    laws[node] = self._mixture(weights, mean, variance, seen.rows is None)
+                    densities[node] = self._mixture(weights, mean, variance, seen.rows is None)
                 elif seen.values[:, place].isnan().any():
                     raise ValueError(f"real node {node!r} is observed in some rows only: ask for other `nodes`")
             else:
-                laws[node] = self._discrete_law(node, seen, weights, parents)
-        return laws
+                densities[node] = self._discrete_distribution(node, seen, weights, parents)
+        return densities
 
     def sample_posterior(self, evidence: Mapping[str, Any] | None = None, num_samples: int = 1) -> dict[str, Tensor]:
         """Exact, independent draws of all nodes given evidence.
@@ -234,9 +234,9 @@ class ConditionalGaussianNetwork:
         if self.discrete is None:
             return example.new_zeros(1, rows)
         log = self.discrete.log_evidence(seen.discrete)
-        law = self.discrete.joint_marginal(parents, seen.discrete) if parents else torch.ones_like(log)
-        law = law.reshape(*log.shape, math.prod(len(self.states[parent]) for parent in parents))
-        logs = safe_log(law) + log.unsqueeze(-1)
+        distribution = self.discrete.joint_marginal(parents, seen.discrete) if parents else torch.ones_like(log)
+        distribution = distribution.reshape(*log.shape, math.prod(len(self.states[parent]) for parent in parents))
+        logs = safe_log(distribution) + log.unsqueeze(-1)
         return logs.reshape(-1, logs.shape[-1]).expand(rows, -1).mT
 
     def _moments(self, parents: Sequence[str], states: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -248,13 +248,15 @@ class ConditionalGaussianNetwork:
         count, names = max((len(x) for x in states.values()), default=1), list(self.gaussians)
         means: list[Tensor] = []
         rows: list[Tensor] = []
-        for i, law in enumerate(self.gaussians.values()):
-            at = tuple(states[d].to(law.bias.device) if d in states else 0 for d in law.discrete)
-            bias, weight, scale = (x[at] if at else x for x in (law.bias, law.weight, law.log_scale.exp()))
+        for i, distribution in enumerate(self.gaussians.values()):
+            at = tuple(states[d].to(distribution.bias.device) if d in states else 0 for d in distribution.discrete)
+            bias, weight, scale = (
+                x[at] if at else x for x in (distribution.bias, distribution.weight, distribution.log_scale.exp())
+            )
             bias, scale, weight = bias.expand(count), scale.expand(count), weight.expand(count, -1)
             row = torch.zeros(count, len(names), dtype=bias.dtype, device=bias.device)
             row = row.index_add(1, torch.tensor([i], device=row.device), scale.unsqueeze(1))
-            for k, parent in enumerate(law.real):  # x_i = bias + sum of weight x_parent + scale noise_i
+            for k, parent in enumerate(distribution.real):  # x_i = bias + sum of weight x_parent + scale noise_i
                 place = names.index(parent)
                 bias = bias + weight[:, k] * means[place]
                 row = row + weight[:, k, None] * rows[place]
@@ -286,20 +288,20 @@ class ConditionalGaussianNetwork:
             return dist.Normal(mean[..., 0], scale[..., 0])
         return dist.MixtureSameFamily(dist.Categorical(probs=mixing), dist.Normal(mean, scale))
 
-    def _discrete_law(self, node: str, seen: _Seen, weights: Tensor, parents: tuple[str, ...]) -> Tensor:
+    def _discrete_distribution(self, node: str, seen: _Seen, weights: Tensor, parents: tuple[str, ...]) -> Tensor:
         """Sum over configurations of p(node | configuration, discrete evidence) p(configuration | evidence)."""
         network = self._network()
         rows = weights.shape[1]
         if node in parents:
             shape = [len(self.states[parent]) for parent in parents]
-            law = weights.mT.reshape(rows, *shape).movedim(1 + parents.index(node), -1)
-            law = law.reshape(rows, law.shape[1:-1].numel(), law.shape[-1]).sum(1)
+            distribution = weights.mT.reshape(rows, *shape).movedim(1 + parents.index(node), -1)
+            distribution = distribution.reshape(rows, distribution.shape[1:-1].numel(), distribution.shape[-1]).sum(1)
         else:
             joint = network.joint_marginal((*parents, node), seen.discrete)
             joint = joint.reshape(-1, weights.shape[0], len(self.states[node]))
             total = joint.sum(-1, keepdim=True)
-            law = (joint / torch.where(total > 0, total, 1.0) * weights.mT.unsqueeze(-1)).sum(1)
-        return law[0] if seen.rows is None else law
+            distribution = (joint / torch.where(total > 0, total, 1.0) * weights.mT.unsqueeze(-1)).sum(1)
+        return distribution[0] if seen.rows is None else distribution
 
     def _network(self) -> BayesianNetwork:
         if self.discrete is None:
@@ -346,10 +348,10 @@ def _given(mean: Tensor, covariance: Tensor, values: Tensor, seen: Tensor) -> tu
     if not seen.any():
         shape = (count, rows, width)
         return mean.new_zeros(count, rows), mean.unsqueeze(1).expand(shape), variance.unsqueeze(1).expand(shape)
-    law = dist.MultivariateNormal(
+    distribution = dist.MultivariateNormal(
         mean[:, None, seen], covariance[:, None][..., seen, :][..., seen], validate_args=False
     )
-    log = law.log_prob(values[:, seen])
+    log = distribution.log_prob(values[:, seen])
     gain = torch.linalg.solve(covariance[:, seen][:, :, seen], covariance[:, seen]).mT  # (count, width, seen)
     moved = mean.unsqueeze(1) + torch.einsum("cws,crs->crw", gain, values[:, seen] - mean[:, None, seen])
     left = variance - torch.einsum("cws,csw->cw", gain, covariance[:, seen])

@@ -37,7 +37,7 @@ MAX_CELLS = 10**8
 
 
 class BayesianNetwork(Expandable):
-    r"""The joint law of discrete nodes, each given its parents in a directed acyclic graph.
+    r"""The joint distribution of discrete nodes, each given its parents in a directed acyclic graph.
 
     .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
 
@@ -259,7 +259,7 @@ class BayesianNetwork(Expandable):
     def marginals(
         self, evidence: Evidence | Tensor | None = None, nodes: Iterable[str] | None = None
     ) -> dict[str, Tensor]:
-        """Laws of single nodes given evidence.
+        """Distributions of single nodes given evidence.
 
         Args:
             evidence: see the class.
@@ -276,17 +276,19 @@ class BayesianNetwork(Expandable):
 
         def one(engine: Engine, case: Case) -> dict[str, Tensor]:
             open_nodes = [i for i in wanted if i not in case.rows.hard]
-            laws, log = engine.marginals(case.rows, open_nodes) if open_nodes else ({}, engine.joint(case.rows, ())[1])
+            distributions, log = (
+                engine.marginals(case.rows, open_nodes) if open_nodes else ({}, engine.joint(case.rows, ())[1])
+            )
             case.check(log)
             sizes = self.structure.cardinalities
-            laws |= {i: case.one_hot(i, sizes[i], self.tables) for i in wanted if i in case.rows.hard}
-            return {self.nodes[i]: case.spread(laws[i].movedim(-1, 0)) for i in wanted}
+            distributions |= {i: case.one_hot(i, sizes[i], self.tables) for i in wanted if i in case.rows.hard}
+            return {self.nodes[i]: case.spread(distributions[i].movedim(-1, 0)) for i in wanted}
 
         result: dict[str, Tensor] = self._each(one, evidence)
         return result
 
     def joint_marginal(self, nodes: Sequence[str], evidence: Evidence | Tensor | None = None) -> Tensor:
-        """Joint law of several nodes given evidence.
+        """Joint distribution of several nodes given evidence.
 
         Args:
             nodes: their names, in the order of the axes of the result.
@@ -301,14 +303,16 @@ class BayesianNetwork(Expandable):
         wanted = self._numbers(nodes)
 
         def one(engine: Engine, case: Case) -> Tensor:
-            law, log = engine.joint(case.rows, tuple(i for i in wanted if i not in case.rows.hard))
+            distribution, log = engine.joint(case.rows, tuple(i for i in wanted if i not in case.rows.hard))
             case.check(log)
-            law = law if law.dim() > 1 else torch.ones_like(law)
+            distribution = distribution if distribution.dim() > 1 else torch.ones_like(distribution)
             for axis, i in enumerate(wanted):
                 if i in case.rows.hard:
                     own = case.one_hot(i, self.structure.cardinalities[i], self.tables)
-                    law = law.unsqueeze(axis) * own.view(-1, *(1,) * (law.dim() - axis - 1), own.shape[-1])
-            return case.spread(law.movedim(-1, 0))
+                    distribution = distribution.unsqueeze(axis) * own.view(
+                        -1, *(1,) * (distribution.dim() - axis - 1), own.shape[-1]
+                    )
+            return case.spread(distribution.movedim(-1, 0))
 
         result: Tensor = self._each(one, evidence)
         return result
@@ -316,7 +320,7 @@ class BayesianNetwork(Expandable):
     def pair_marginals(
         self, evidence: Evidence | Tensor | None = None, pairs: Iterable[tuple[str, str]] | None = None
     ) -> dict[tuple[str, str], Tensor]:
-        """Joint laws of pairs of nodes given evidence.
+        """Joint distributions of pairs of nodes given evidence.
 
         Args:
             evidence: see the class.

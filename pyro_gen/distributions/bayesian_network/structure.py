@@ -141,7 +141,7 @@ class NetworkStructure:
 
     @property
     def num_states(self) -> int:
-        """States of the joint law."""
+        """States of the joint distribution."""
         return math.prod(self.cardinalities)
 
     def table_shape(self, node: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Laws of single features, from which an autoregressive density is put together."""
+"""Distributions of single features, from which an autoregressive density is put together."""
 
 from pyro_gen.distributions.conditionals.base import Conditional
 from pyro_gen.distributions.conditionals.continuous import (

@@ -1,4 +1,4 @@
-"""What an autoregressive density asks of the laws of its single features."""
+"""What an autoregressive density asks of the distributions of its single features."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OfEach(constraints.Constraint):
 
 
 class Conditional(ABC):
-    """A family of laws of one number: what picks a member, how it is scored, drawn and shown to a network.
+    """A family of distributions of one number: what picks a member, how it is scored, drawn and shown to a network.
 
     Parameters have shape (..., features, num_parameters), values and scores (..., features); whatever number of
     features comes in is what goes out: the same methods serve all features at once and one after the other.
@@ -43,7 +43,7 @@ class Conditional(ABC):
     @property
     @abstractmethod
     def num_parameters(self) -> int:
-        """Parameters of the law of one feature."""
+        """Parameters of the distribution of one feature."""
 
     @property
     def width(self) -> int:
@@ -80,15 +80,15 @@ class Conditional(ABC):
         """Values that depend on parameters and noise alone."""
 
     @abstractmethod
-    def law(self, parameters: Tensor) -> TorchDistribution:
-        """The laws as a Pyro distribution, with the features as the last batch dimension."""
+    def distribution(self, parameters: Tensor) -> TorchDistribution:
+        """The distributions as a Pyro distribution, with the features as the last batch dimension."""
 
     def num_states(self, features: int) -> tuple[int, ...] | None:
         """How many values each feature has, None where they are infinitely many; a value is then its own number."""
         return None
 
     def count(self, features: int) -> int:
-        """Free parameters of the laws of that many features."""
+        """Free parameters of the distributions of that many features."""
         return features * self.num_parameters
 
     def valid(self, features: int) -> Tensor | None:
@@ -96,12 +96,12 @@ class Conditional(ABC):
         return None
 
     def start(self, value: Tensor) -> Tensor:
-        """Parameters (features, num_parameters) of the data's marginal laws, to start learning from.
+        """Parameters (features, num_parameters) of the data's marginal distributions, to start learning from.
 
         Args:
             value: rows of data, (n, features).
         """
-        raise NotImplementedError(f"{self} has no marginal laws to start from")
+        raise NotImplementedError(f"{self} has no marginal distributions to start from")
 
     def check(self, features: int) -> None:  # noqa: B027  # most fit any number
         """Raise, naming the argument, unless that many features fit."""

@@ -1,4 +1,4 @@
-"""Conditional laws of real numbers: Gaussian, also of a known width, and mixtures of Gaussians (RNADE)."""
+"""Conditional distributions of real numbers: Gaussian, also of a known width, and mixtures of Gaussians (RNADE)."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class RealConditional(Conditional):
 
 
 class NormalConditional(RealConditional):
-    """Real numbers under a normal law, whatever its parameters; draws are differentiable in them."""
+    """Real numbers under a normal distribution, whatever its parameters; draws are differentiable in them."""
 
     reparametrised: ClassVar[bool] = True
 
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
         """Normal log density."""
-        return self.law(parameters).log_prob(as_floating(value, parameters))
+        return self.distribution(parameters).log_prob(as_floating(value, parameters))
 
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Standard normal numbers."""
@@ -90,8 +90,8 @@ class GaussianConditional(NormalConditional):
     """Real numbers; the parameters are mean and log standard deviation.
 
     Example:
-        >>> law = GaussianConditional()
-        >>> law.log_prob(torch.zeros(1, 2), torch.zeros(1))  # - log(2 pi) / 2
+        >>> distribution = GaussianConditional()
+        >>> distribution.log_prob(torch.zeros(1, 2), torch.zeros(1))  # - log(2 pi) / 2
         tensor([-0.9189])
     """
 
@@ -105,7 +105,7 @@ class GaussianConditional(NormalConditional):
         mean, log_scale = parameters.unbind(-1)
         return mean + log_scale.exp() * noise.squeeze(-1)
 
-    def law(self, parameters: Tensor) -> TorchDistribution:
+    def distribution(self, parameters: Tensor) -> TorchDistribution:
         """Normal."""
         mean, log_scale = parameters.unbind(-1)
         return dist.Normal(mean, log_scale.exp(), validate_args=False)
@@ -131,9 +131,9 @@ class FixedScaleGaussianConditional(NormalConditional):
         ValueError: it is not positive.
 
     Example:
-        >>> law = FixedScaleGaussianConditional()
-        >>> law.log_prob(torch.zeros(1, 1), torch.ones(1)) - law.log_prob(torch.zeros(1, 1), torch.zeros(1))
-        tensor([-0.5000])
+        >>> distribution = FixedScaleGaussianConditional()
+        >>> distribution.log_prob(torch.zeros(1, 1), torch.ones(1)) - distribution.log_prob(torch.zeros(1, 1),
+        torch.zeros(1)) tensor([-0.5000])
     """
 
     scale: float = 1.0
@@ -151,7 +151,7 @@ class FixedScaleGaussianConditional(NormalConditional):
         """Mean plus standard deviation times noise."""
         return (parameters + self.scale * noise).squeeze(-1)
 
-    def law(self, parameters: Tensor) -> TorchDistribution:
+    def distribution(self, parameters: Tensor) -> TorchDistribution:
         """Normal."""
         return dist.Normal(parameters.squeeze(-1), self.scale, validate_args=False)
 
@@ -229,8 +229,8 @@ class GaussianMixtureConditional(RealConditional):
         mean, log_scale = (x.gather(-1, index).squeeze(-1) for x in (mean, log_scale))
         return mean + log_scale.exp() * noise[..., 1]
 
-    def law(self, parameters: Tensor) -> TorchDistribution:
-        """A mixture of normal laws."""
+    def distribution(self, parameters: Tensor) -> TorchDistribution:
+        """A mixture of normal distributions."""
         logits, mean, log_scale = parameters.chunk(3, -1)
         components = dist.Normal(mean, log_scale.exp(), validate_args=False)
         return dist.MixtureSameFamily(dist.Categorical(logits=logits), components, validate_args=False)

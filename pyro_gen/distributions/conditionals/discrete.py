@@ -1,4 +1,4 @@
-"""Conditional laws with finitely many values: Bernoulli, categorical, and mixtures of logistic laws cut into levels."""
+"""Conditional distributions with finitely many values: Bernoulli, categorical, and mixtures of logistic distributions cut into levels."""
 
 from __future__ import annotations
 
@@ -48,9 +48,11 @@ class BernoulliConditional(Conditional):
         """The sum of x a - log(1 + exp a) over the features, as one product and one sweep: logits must be finite."""
         logits = parameters.squeeze(-1)
         value = value.to(logits.dtype)
-        many = value.dim() == logits.dim() > 1 and value.shape[-2] == 1 < logits.shape[-2]  # laws for each value
+        many = (
+            value.dim() == logits.dim() > 1 and value.shape[-2] == 1 < logits.shape[-2]
+        )  # distributions for each value
         if many and not torch.is_autocast_enabled(logits.device.type):  # which would halve the product's digits
-            parts = [logits] if torch.is_grad_enabled() else logits.split(_laws_at_a_time(logits), -2)
+            parts = [logits] if torch.is_grad_enabled() else logits.split(_distributions_at_a_time(logits), -2)
             return torch.cat([(part @ value.mT).squeeze(-1) - total_softplus(part) for part in parts], -1)
         return (value * logits).sum(-1) - total_softplus(logits)
 
@@ -62,7 +64,7 @@ class BernoulliConditional(Conditional):
         """One where the uniform lies below the probability."""
         return (noise.squeeze(-1) < parameters.squeeze(-1).sigmoid()).to(parameters.dtype)
 
-    def law(self, parameters: Tensor) -> TorchDistribution:
+    def distribution(self, parameters: Tensor) -> TorchDistribution:
         """Bernoulli."""
         return dist.Bernoulli(logits=parameters.squeeze(-1))
 
@@ -87,8 +89,8 @@ class CategoricalConditional(Conditional):
         ValueError: a number is below 1, or there is none.
 
     Example:
-        >>> law = CategoricalConditional((2, 3))
-        >>> law.num_parameters, law.count(2)
+        >>> distribution = CategoricalConditional((2, 3))
+        >>> distribution.num_parameters, distribution.count(2)
         (3, 3)
     """
 
@@ -134,7 +136,7 @@ class CategoricalConditional(Conditional):
         """Inversion of the distribution function."""
         return inverted(parameters, noise.squeeze(-1))
 
-    def law(self, parameters: Tensor) -> TorchDistribution:
+    def distribution(self, parameters: Tensor) -> TorchDistribution:
         """Categorical."""
         return dist.Categorical(logits=parameters)
 
@@ -180,7 +182,7 @@ class Labels(constraints.Constraint):
 
 @dataclass(frozen=True)
 class DiscretizedLogisticConditional(Conditional):
-    r"""Levels 0 ... L - 1 of brightness: a mixture of logistic laws on [-1, 1], cut into L bins, the outer ones open.
+    r"""Levels 0 ... L - 1 of brightness: a mixture of logistic distributions on [-1, 1], cut into L bins, the outer ones open.
 
     .. math:: p(x) = \sum_k \pi_k \Big[\sigma\Big(\frac{y_x + \delta - m_k}{s_k}\Big)
               - \sigma\Big(\frac{y_x - \delta - m_k}{s_k}\Big)\Big], \qquad y_x = \frac{2 x}{L - 1} - 1,
@@ -190,7 +192,7 @@ class DiscretizedLogisticConditional(Conditional):
 
     Args:
         num_levels: number L of levels, at least 2.
-        num_components: logistic laws in the mixture.
+        num_components: logistic distributions in the mixture.
 
     Raises:
         ValueError: a number is too small.
@@ -238,7 +240,7 @@ class DiscretizedLogisticConditional(Conditional):
         return torch.rand(*shape, 2, dtype=like.dtype, device=like.device)
 
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        """A draw of the chosen logistic law, to the nearest level."""
+        """A draw of the chosen logistic distribution, to the nearest level."""
         logits, mean, log_scale = parameters.chunk(3, -1)
         index = inverted(logits, noise[..., 0]).unsqueeze(-1)
         mean, log_scale = (x.gather(-1, index).squeeze(-1) for x in (mean, log_scale))
@@ -246,7 +248,7 @@ class DiscretizedLogisticConditional(Conditional):
         place = mean + log_scale.exp() * torch.logit(noise[..., 1].clamp(min=eps))
         return ((place + 1) * ((self.num_levels - 1) / 2)).round().clamp(0, self.num_levels - 1) + 0.0  # no -0
 
-    def law(self, parameters: Tensor) -> TorchDistribution:
+    def distribution(self, parameters: Tensor) -> TorchDistribution:
         """Categorical over the levels."""
         levels = torch.arange(self.num_levels, dtype=parameters.dtype, device=parameters.device)
         return dist.Categorical(logits=self.log_prob(parameters.unsqueeze(-2), levels))
@@ -291,7 +293,7 @@ def total_softplus(logits: Tensor) -> Tensor:
     return logits.relu().sum(-1) - factors.prod(-1).log_().sum(-1)
 
 
-def _laws_at_a_time(logits: Tensor) -> int:
+def _distributions_at_a_time(logits: Tensor) -> int:
     """How many stay in the cache, along the last dimension but one."""
     return max(1, NUMBERS_AT_A_TIME * logits.shape[-2] // max(logits.numel(), 1))
 

@@ -1,4 +1,4 @@
-"""What every unit type can be asked, and the law of a layer given its field."""
+"""What every unit type can be asked, and the distribution of a layer given its field."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Units(ABC):
         return units
 
     def conditional(self, field: Tensor) -> TorchDistribution:
-        """The law of a layer given its field, with the units as event."""
+        """The distribution of a layer given its field, with the units as event."""
         return UnitLayer(field, self, validate_args=False)
 
     def count_states(self, units: int) -> int | None:
@@ -203,7 +203,7 @@ class UnitLayer(TorchDistribution):
         return self.units.mean(self.field).expand(self.batch_shape + self.event_shape)
 
     def expand(self, batch_shape: Size | list[int] | tuple[int, ...], _instance: Any = None) -> UnitLayer:
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         new = self._get_checked_instance(UnitLayer, _instance)
         new.field, new.units = self.field.expand(Size(batch_shape) + self.event_shape), self.units
         super(UnitLayer, new).__init__(Size(batch_shape), self.event_shape, validate_args=False)

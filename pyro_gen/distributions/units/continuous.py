@@ -171,7 +171,7 @@ class ReLUUnits(PreciseUnits):
         return 0.0, math.inf
 
     def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
-        """Mean (and second moment) as given, as far as a cut Gaussian reaches them: to the exponential law."""
+        """Mean (and second moment) as given, as far as a cut Gaussian reaches them: to the exponential distribution."""
         if variance is None:
             scale = self.gamma(mean).rsqrt()
             return bisect(half_line_mean, (mean / scale).clamp(min=1e-3), -1e3, 1e6) / scale, self

@@ -157,7 +157,7 @@ class NReLUUnits(Units):
     r"""Stepped sigmoid units: the number of active copies of a binary unit with fields f - 1/2, f - 3/2, ...
 
     Counts 0, 1, 2, ... with mean near log(1 + exp(f)) and variance near sigmoid(f), whose Gaussian approximation is the
-    noisy rectified linear unit. Kept as counts their law is exact, by Euler's identity:
+    noisy rectified linear unit. Kept as counts their distribution is exact, by Euler's identity:
 
     .. math:: \prod_{i \ge 1} \bigl(1 + e^{f - i + 1/2}\bigr) = \sum_n \frac{e^{n f - n^2/2}}{(q; q)_n}, \quad
               q = e^{-1}, \quad U(n) = \frac{n^2}{2} + \log (q; q)_n

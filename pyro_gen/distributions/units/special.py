@@ -39,14 +39,14 @@ def log_half_line(field: Tensor) -> Tensor:
 
 
 def half_line_mean(field: Tensor) -> Tensor:
-    """Mean of the law on x >= 0 proportional to exp(x t - x^2 / 2)."""
+    """Mean of the distribution on x >= 0 proportional to exp(x t - x^2 / 2)."""
     near, far = field.clamp(min=_FAR), -field.clamp(max=_FAR)
     hazard = (-near.square() / 2 - HALF_LOG_TAU - torch.special.log_ndtr(near)).exp()
     return torch.where(field > _FAR, near + hazard, excess_hazard(far))
 
 
 def half_line_quantile(field: Tensor, survival: Tensor) -> Tensor:
-    """The x with P(X > x) = ``survival`` for the law on x >= 0 proportional to exp(x t - x^2 / 2)."""
+    """The x with P(X > x) = ``survival`` for the distribution on x >= 0 proportional to exp(x t - x^2 / 2)."""
     near, far = field.clamp(min=_FAR), -field.clamp(max=_FAR)
     closed = near - torch.special.ndtri(survival * torch.special.ndtr(near))
     if not field.is_meta and (field > _FAR).all():

@@ -29,7 +29,7 @@ class CustomGibbs:
     """Draw sites by a function of the user, such as a conjugate full conditional.
 
     The function must leave the conditional of its sites given all others invariant: a draw from it, or any step of a
-    Markov chain that has it as its law.
+    Markov chain that has it as its distribution.
 
     Args:
         function: called with a dictionary of the present values of all latent sites, in their own (constrained) space,

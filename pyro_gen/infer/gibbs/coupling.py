@@ -123,9 +123,9 @@ def moving_supports(joint: Joint, values: Values) -> dict[str, set[str]] | None:
     return {name: found for name, found in origins.items() if found}
 
 
-def _bounds(law: object) -> Iterator[Tensor]:
+def _bounds(distribution: object) -> Iterator[Tensor]:
     """The tensors in a support, whatever wraps it."""
-    found = [getattr(law, "support", None)]
+    found = [getattr(distribution, "support", None)]
     while found:
         part = found.pop()
         for inner in vars(part).values() if hasattr(part, "__dict__") else ():

@@ -124,9 +124,9 @@ class DiscreteMover:
     def __init__(self, settings: DiscreteGibbs, joint: Joint, values: Values, sites: Sequence[str]) -> None:
         self.settings, self.joint, self.sites = settings, joint, tuple(sites)
         found = sample_sites(joint.trace(values))
-        self.laws = {name: unwrap(found[name]["fn"])[0] for name in sites}
-        for name, law in self.laws.items():
-            check_discrete(name, law)
+        self.distributions = {name: unwrap(found[name]["fn"])[0] for name in sites}
+        for name, distribution in self.distributions.items():
+            check_discrete(name, distribution)
         moving = moving_supports(joint, values)
         self.moving = set(sites) if moving is None else set(sites) & moving.keys()
         self.seen = self._look(values)
@@ -148,7 +148,7 @@ class DiscreteMover:
         reasons = {plate: why for each in seen.values() for plate, why in each.reasons.items()}
         layouts = {}
         for name in seen:
-            batch, event = len(found[name]["fn"].batch_shape), len(self.laws[name].event_shape)
+            batch, event = len(found[name]["fn"].batch_shape), len(self.distributions[name].event_shape)
             layouts[name] = Layout.of(values[name], free, batch, event)
         variables = [(name, i) for name, layout in layouts.items() for i in range(math.prod(layout.rest))]
         groups = (tuple(variables),) if self.settings.joint else tuple((variable,) for variable in variables)
@@ -167,8 +167,8 @@ class DiscreteMover:
     def states(self, name: str, values: Values) -> Tensor:
         """The states of one variable of a site, (states, event...)."""
         if name in self.moving:
-            self.laws[name] = unwrap(sample_sites(self.joint.trace(values))[name]["fn"])[0]
-        return states_of(name, self.laws[name], self.settings.max_states).to(values[name])
+            self.distributions[name] = unwrap(sample_sites(self.joint.trace(values))[name]["fn"])[0]
+        return states_of(name, self.distributions[name], self.settings.max_states).to(values[name])
 
     @torch.no_grad()
     def move(self, values: Values) -> tuple[dict[str, Tensor], float]:
@@ -239,7 +239,7 @@ class DiscreteMover:
 
     def _check_states(self, name: str, values: Values) -> None:
         """The product of the states of a block must be the same wherever the block is."""
-        before = len(states_of(name, self.laws[name], self.settings.max_states))
+        before = len(states_of(name, self.distributions[name], self.settings.max_states))
         if len(self.states(name, values)) != before:
             raise ValueError(f"`joint` must be False, as the states of `{name}` depend on other sites of the block")
 
@@ -293,12 +293,12 @@ class DiscreteMover:
 
     def _other(self, name: str, value: Tensor) -> Tensor:
         """Another state in every cell, for the probes; the same where there is only one."""
-        law, event = self.laws[name], len(self.laws[name].event_shape)
+        distribution, event = self.distributions[name], len(self.distributions[name].event_shape)
         cells = value.shape[: value.dim() - event]
         if self.settings.width:
             shifted = value + torch.randint(1, 3, cells, device=value.device).to(value.dtype)
-            return torch.where(law.support.check(shifted), shifted, (value - 1).clamp(min=0))
-        states = states_of(name, law, self.settings.max_states).to(value)
+            return torch.where(distribution.support.check(shifted), shifted, (value - 1).clamp(min=0))
+        states = states_of(name, distribution, self.settings.max_states).to(value)
         shift = torch.randint(1, max(len(states), 2), cells, device=value.device)
         return states[(match_states(states, value) + shift) % len(states)]
 

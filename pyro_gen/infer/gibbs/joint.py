@@ -27,7 +27,7 @@ BOUNDED = (
     *(constraints.greater_than, constraints.greater_than_eq, constraints.less_than),
     *(type(constraints.nonnegative_integer), type(constraints.boolean)),
 )
-"""Supports whose bounds may depend on other sites, unlike that of a normal or a Dirichlet law."""
+"""Supports whose bounds may depend on other sites, unlike that of a normal or a Dirichlet distribution."""
 
 
 class ConditionedModel:
@@ -68,7 +68,7 @@ class Joint:
             self.model = plate(model)
 
     def _nesting(self) -> int:
-        """Number of batch dimensions that plates or batched laws take up."""
+        """Number of batch dimensions that plates or batched distributions take up."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             sites = sample_sites(self.trace({}))
         self.batches = {name: len(site["fn"].batch_shape) for name, site in sites.items()}
@@ -145,12 +145,16 @@ def latent_names(sites: Mapping[str, Site]) -> list[str]:
 def check_plates(trace: poutine.Trace) -> None:
     """Refuse minibatches: a sweep must see the same rows as the one before it."""
     for name, site in trace.nodes.items():
-        law = site.get("fn")
-        if site["type"] == "sample" and isinstance(law, _Subsample) and (law.subsample_size or law.size) < law.size:
+        distribution = site.get("fn")
+        if (
+            site["type"] == "sample"
+            and isinstance(distribution, _Subsample)
+            and (distribution.subsample_size or distribution.size) < distribution.size
+        ):
             if site["value"] is not None and site["is_observed"]:
                 continue
             raise ValueError(
-                f"plate `{name}` must not be subsampled in MCMC, got {law.subsample_size} of {law.size} elements"
+                f"plate `{name}` must not be subsampled in MCMC, got {distribution.subsample_size} of {distribution.size} elements"
             )
 
 
@@ -183,9 +187,9 @@ def _only(value: Tensor, inside: Tensor | None) -> Tensor:
 
 def _inside(site: Site) -> Tensor | None:
     """Whether values lie in supports whose bounds may have moved; None for all others."""
-    law, cells = unwrap(site["fn"])
+    distribution, cells = unwrap(site["fn"])
     try:
-        support = law.support
+        support = distribution.support
     except (NotImplementedError, AttributeError):
         return None
     if not isinstance(support, BOUNDED):
@@ -194,13 +198,13 @@ def _inside(site: Site) -> Tensor | None:
     return inside.flatten(-cells).all(-1) if cells else inside
 
 
-def unwrap(law: Any) -> tuple[Any, int]:
-    """The law of a single cell, and how many of its batch dimensions ``to_event`` has made part of the event."""
+def unwrap(distribution: Any) -> tuple[Any, int]:
+    """The distribution of a single cell, and how many of its batch dimensions ``to_event`` has made part of the event."""
     cells = 0
-    while isinstance(law, (dist.Independent, dist.MaskedDistribution, ExpandedDistribution)):
-        cells += law.reinterpreted_batch_ndims if isinstance(law, dist.Independent) else 0
-        law = law.base_dist
-    return law, cells
+    while isinstance(distribution, (dist.Independent, dist.MaskedDistribution, ExpandedDistribution)):
+        cells += distribution.reinterpreted_batch_ndims if isinstance(distribution, dist.Independent) else 0
+        distribution = distribution.base_dist
+    return distribution, cells
 
 
 __all__ = [

@@ -337,15 +337,15 @@ class _Strategy:
         self.strategy = strategy
 
     def __call__(self, site: dict[str, Any]) -> Tensor:
-        law = site["fn"]
+        distribution = site["fn"]
         try:
             value: Tensor = self.strategy(site)
         except NotImplementedError:
-            if not law.support.is_discrete:
+            if not distribution.support.is_discrete:
                 raise
-            return torch.as_tensor(law.sample())
-        if law.support.is_discrete and not law.support.check(value).all():
-            return torch.as_tensor(law.sample())
+            return torch.as_tensor(distribution.sample())
+        if distribution.support.is_discrete and not distribution.support.check(value).all():
+            return torch.as_tensor(distribution.sample())
         return value
 
 

@@ -109,38 +109,38 @@ def common_dims(found: dict[str, Site], seen: dict[str, Coupling]) -> set[int]:
     return {frame.dim for frame in shared if all(frame.dim in each.free for each in seen.values())}
 
 
-def _support(law: Any) -> Any:
+def _support(distribution: Any) -> Any:
     try:
-        return law.support
+        return distribution.support
     except (NotImplementedError, AttributeError):
         return None
 
 
-def check_discrete(name: str, law: Any) -> None:
+def check_discrete(name: str, distribution: Any) -> None:
     """Refuse a continuous site."""
-    if not getattr(_support(law), "is_discrete", False):
+    if not getattr(_support(distribution), "is_discrete", False):
         raise ValueError(
-            f"`{name}` must be discrete for DiscreteGibbs, got {type(law).__name__}: "
+            f"`{name}` must be discrete for DiscreteGibbs, got {type(distribution).__name__}: "
             "give continuous sites to NUTS, HMC or CustomGibbs"
         )
 
 
-def states_of(name: str, law: Any, max_states: int) -> Tensor:
+def states_of(name: str, distribution: Any, max_states: int) -> Tensor:
     """All states of a single variable, (states, event...), the most that any of the cells has."""
-    support, event = _support(law), len(law.event_shape)
+    support, event = _support(distribution), len(distribution.event_shape)
     if isinstance(support, constraints.integer_interval):
         low, high = (torch.as_tensor(bound) for bound in (support.lower_bound, support.upper_bound))
         count = int(high.max()) - int(low.min()) + 1
         if count <= max_states:
             return torch.arange(int(low.min()), int(high.max()) + 1)
-    elif law.has_enumerate_support:
-        states: Tensor = law.enumerate_support(expand=False)
+    elif distribution.has_enumerate_support:
+        states: Tensor = distribution.enumerate_support(expand=False)
         count = len(states)
         if count <= max_states:
             return states.reshape(count, *states.shape[states.dim() - event :])
     else:
         raise ValueError(
-            f"`{name}` must have a finite support for enumeration, got {type(law).__name__}: "
+            f"`{name}` must have a finite support for enumeration, got {type(distribution).__name__}: "
             "DiscreteGibbs(width=...) walks over integers without an end"
         )
     raise ValueError(

@@ -19,7 +19,7 @@ from pyro_gen.distributions.bayesian_network.elimination import safe_log
 from pyro_gen.distributions.bayesian_network.evidence import parse
 from pyro_gen.distributions.bayesian_network.tables import cells_of, draw
 from pyro_gen.distributions.conditionals import CategoricalConditional
-from pyro_gen.infer.network.problem import Problem, law_of
+from pyro_gen.infer.network.problem import Problem, distribution_of
 from pyro_gen.infer.network.weighting import WeightedMarginals, weighted_marginals
 from pyro_gen.nn.autoregressive import MADE
 
@@ -73,8 +73,8 @@ class AmortisedPosterior(nn.Module):
     ) -> None:
         super().__init__()
         self._source = (network,)  # in a tuple: no submodule, its parameters are not learned here
-        law = law_of(network)
-        structure = self.structure = law.structure
+        distribution = distribution_of(network)
+        structure = self.structure = distribution.structure
         self.made = MADE(
             len(structure.nodes),
             hidden_features,
@@ -82,11 +82,11 @@ class AmortisedPosterior(nn.Module):
             order=structure.order,
             conditional=CategoricalConditional(structure.cardinalities),
             skip=True,
-        ).to(law.tables)
+        ).to(distribution.tables)
         if self.made.output is not None:
             nn.init.zeros_(self.made.output)
         chosen = structure.nodes if evidence_nodes is None else list(evidence_nodes)
-        can_see = torch.zeros(len(structure.nodes), dtype=torch.bool, device=law.tables.device)
+        can_see = torch.zeros(len(structure.nodes), dtype=torch.bool, device=distribution.tables.device)
         can_see[[structure.number(node) for node in chosen]] = True
         self.register_buffer("can_see", can_see)
 
@@ -128,7 +128,7 @@ class AmortisedPosterior(nn.Module):
             num_rows: how many draws.
         """
         num_rows = whole_number("num_rows", num_rows)
-        rows = law_of(self._source[0]).sample((num_rows,))
+        rows = distribution_of(self._source[0]).sample((num_rows,))
         seen = torch.rand(rows.shape, device=rows.device) < torch.rand(num_rows, 1, device=rows.device)
         return -self.log_prob(rows, rows.masked_fill(~(seen & self.can_see), -1)).mean()
 

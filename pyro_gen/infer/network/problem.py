@@ -17,8 +17,8 @@ from pyro_gen.distributions.bayesian_network.messages import IMPOSSIBLE, refuse_
 from pyro_gen.distributions.bayesian_network.tables import named_rows
 
 
-def law_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
-    """The law of a network with its present tables.
+def distribution_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
+    """The distribution of a network with its present tables.
 
     Args:
         network: a :class:`pyro_gen.distributions.BayesianNetwork`, or a module whose call gives one.
@@ -27,10 +27,10 @@ def law_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
         ValueError: it is neither, or has a batch of tables.
     """
     with torch.no_grad(), evaluating(network):
-        law = network() if isinstance(network, nn.Module) else network
-    if not isinstance(law, BayesianNetwork) or law.batch_shape:
-        raise ValueError(f"`network` must be one Bayesian network of discrete nodes, got {law!r}")
-    return law
+        distribution = network() if isinstance(network, nn.Module) else network
+    if not isinstance(distribution, BayesianNetwork) or distribution.batch_shape:
+        raise ValueError(f"`network` must be one Bayesian network of discrete nodes, got {distribution!r}")
+    return distribution
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Problem:
     @classmethod
     def of(cls, network: BayesianNetwork | nn.Module, evidence: Evidence | Tensor | None) -> Problem:
         """Read a network and evidence, which is checked as in exact inference."""
-        law = law_of(network)
-        tables, structure = law.tables.detach(), law.structure
+        distribution = distribution_of(network)
+        tables, structure = distribution.tables.detach(), distribution.structure
         observed = parse(structure, evidence, tables)
         likelihoods = {i: vector.mT for i, vector in observed.vectors.items()}
         for i, value in observed.numbers.items():
@@ -123,4 +123,4 @@ class Problem:
         refuse_rows(impossible, self.rows is None, why, self.first)
 
 
-__all__ = ["Problem", "law_of"]
+__all__ = ["Problem", "distribution_of"]

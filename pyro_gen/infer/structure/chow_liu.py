@@ -1,4 +1,4 @@
-"""Chow-Liu trees: the best tree-shaped law of many categorical variables, from all pairs at once."""
+"""Chow-Liu trees: the best tree-shaped distribution of many categorical variables, from all pairs at once."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def chow_liu(
 
     Pairs of no more information than ``min_information``, up to rounding, are not joined, so that the result is a
     forest where nodes are independent. All pairs are counted by one matrix product. Trees that differ only in their
-    root are the same law.
+    root are the same distribution.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
-        equivalent_sample_size: rows of a uniform law that are added to the data, as in
+        equivalent_sample_size: rows of a uniform distribution that are added to the data, as in
             :func:`conditional_tables`; 4 for binary variables adds one to each cell of each pair.
         min_information: nats that an edge must exceed.
         root: where the first tree begins; the first node by default.
@@ -83,7 +83,7 @@ def mutual_information(
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
-        equivalent_sample_size: rows of a uniform law that are added to the data.
+        equivalent_sample_size: rows of a uniform distribution that are added to the data.
         states: of the nodes, where the data do not show all of them.
 
     Returns:
@@ -106,7 +106,7 @@ def mutual_information(
     counts = _pair_counts(table)
     pairs = (counts + equivalent_sample_size * share[:, None] * share) / total
     single = (counts.diagonal() + equivalent_sample_size * share) / total
-    # Each node with itself: its own law on the diagonal of its block.
+    # Each node with itself: its own distribution on the diagonal of its block.
     same = node[:, None] == node
     pairs = torch.where(same, torch.diag(single), pairs)
     entropies = _by_node(-torch.xlogy(single, single), node, len(arities))
@@ -121,12 +121,13 @@ def conditional_tables(
     equivalent_sample_size: float = 0.0,
     states: States = None,
 ) -> dict[str, Tensor]:
-    r"""Conditional probabilities of each node given its parents, from the data and rows of a uniform law.
+    r"""Conditional probabilities of each node given its parents, from the data and rows of a uniform distribution.
 
     .. math:: p(x_v = k \,|\, \mathrm{pa}_v = j) = \frac{n_{jk} + \alpha / (J K)}{n_j + \alpha / J}
 
-    This is the posterior mean under the prior of :class:`BDeu`; graphs of one Markov class get the same law. Where
-    nothing is known, because the parents' states do not occur and :math:`\alpha = 0`, states are equally probable.
+    This is the posterior mean under the prior of :class:`BDeu`; graphs of one Markov class get the same distribution.
+    Where nothing is known, because the parents' states do not occur and :math:`\alpha = 0`, states are equally
+    probable.
 
     Args:
         graph: directed, acyclic, over the nodes of the data.
@@ -165,7 +166,7 @@ def check_sample_size(equivalent_sample_size: float) -> None:
     """Raise unless it is at least 0 and finite.
 
     Args:
-        equivalent_sample_size: rows of a uniform law.
+        equivalent_sample_size: rows of a uniform distribution.
     """
     if not 0 <= equivalent_sample_size < float("inf"):
         raise ValueError(f"`equivalent_sample_size` must be at least 0 and finite, got {equivalent_sample_size}")

@@ -18,7 +18,7 @@ class Independence(NamedTuple):
 
     Args:
         statistic: G^2 or X^2.
-        degrees_of_freedom: of its chi-squared law; 0 where the data cannot tell, and then the p-value is 1.
+        degrees_of_freedom: of its chi-squared distribution; 0 where the data cannot tell, and then the p-value is 1.
         p_value: chance of a statistic at least as large under independence.
     """
 

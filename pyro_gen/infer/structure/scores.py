@@ -17,7 +17,7 @@ from pyro_gen.infer.structure.table import CategoricalTable, Counts, States
 ROUNDING = 1e-12
 """Difference of two scores that are equal up to rounding, relative to their size."""
 EXACT_OUTCOMES = 1000
-"""Outcomes up to which the regret of a multinomial law is summed exactly."""
+"""Outcomes up to which the regret of a multinomial distribution is summed exactly."""
 
 
 class Score(Protocol):
@@ -82,7 +82,7 @@ class AIC:
 
 @dataclass(frozen=True)
 class BDeu:
-    r"""Log marginal likelihood under Dirichlet priors that all come from one uniform joint law.
+    r"""Log marginal likelihood under Dirichlet priors that all come from one uniform joint distribution.
 
     .. math:: g(S) = \sum_c \log \frac{\Gamma(n_c + \alpha / K_S)}{\Gamma(\alpha / K_S)},
         \qquad K_S = \prod_{v \in S} K_v
@@ -121,10 +121,10 @@ class QuotientNML:
 
     .. math:: g(S) = \sum_c n_c \log n_c - \log C(N, K_S)
 
-    C is the regret of a multinomial law of :math:`K_S` outcomes, :func:`log_regret`. On independent uniform columns
-    with few rows for the combinations of states it joins nodes more readily than the other scores: two of 8 states in
-    three of four samples of 50 rows, in one of nine of 100 rows, in none of 400 rows (BIC in none); two binary ones in
-    14 of 100 samples of 50 rows (BIC in 7).
+    C is the regret of a multinomial distribution of :math:`K_S` outcomes, :func:`log_regret`. On independent uniform
+    columns with few rows for the combinations of states it joins nodes more readily than the other scores: two of 8
+    states in three of four samples of 50 rows, in one of nine of 100 rows, in none of 400 rows (BIC in none); two
+    binary ones in 14 of 100 samples of 50 rows (BIC in 7).
 
     References:
         Silander, Leppa-aho, Jaasaari and Roos (2018), Quotient normalized maximum likelihood criterion for learning
@@ -138,7 +138,7 @@ class QuotientNML:
 
 @lru_cache(maxsize=4096)
 def log_regret(num_rows: int, outcomes: float) -> float:
-    r"""Log of the normaliser of the NML law of a multinomial: the sum of the maximal likelihoods of all data.
+    r"""Log of the normaliser of the NML distribution of a multinomial: the sum of the maximal likelihoods of all data.
 
     .. math:: C(N, K + 2) = C(N, K + 1) + \frac{N}{K} C(N, K)
 
@@ -147,7 +147,7 @@ def log_regret(num_rows: int, outcomes: float) -> float:
     .. math:: \log C(N, K) \approx N \bigl(\log a + (a + 2) \log c - 1 / c\bigr) - \tfrac12 \log(c + 2 / a)
 
     Args:
-        num_rows: N, draws of the law.
+        num_rows: N, draws of the distribution.
         outcomes: K, its outcomes.
 
     References:

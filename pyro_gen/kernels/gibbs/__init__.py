@@ -66,7 +66,8 @@ def rbm_gibbs(
 
     References:
         ``docs/kernels.md`` for the paths: the compiled kernels (Philox), torch (SFC64, or Philox by
-        ``PYRO_GEN_RNG=philox``) and the reference (Philox) draw from one law, each path the same states for one key.
+        ``PYRO_GEN_RNG=philox``) and the reference (Philox) draw from one distribution, each path the same states for
+        one key.
 
     Example:
         >>> v = torch.zeros(5, 3)

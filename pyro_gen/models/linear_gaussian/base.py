@@ -112,10 +112,10 @@ class LinearGaussian(nn.Module):
         rows = None if x is None else self.rows(x, mask)
         register(type(self).__name__, self)
         with rows_plate(self.size, None if rows is None else rows.x):
-            law = self._noisy(pyro.sample("z", self._prior()))
+            distribution = self._noisy(pyro.sample("z", self._prior()))
             if rows is not None and rows.mask is not None:
-                law = law.mask(rows.mask)
-            return pyro.sample("x", law.to_event(1), obs=None if rows is None else rows.x)
+                distribution = distribution.mask(rows.mask)
+            return pyro.sample("x", distribution.to_event(1), obs=None if rows is None else rows.x)
 
     def guide(self, x: Tensor | None = None, mask: Tensor | None = None) -> None:
         """The posterior of the latent variables, exactly.
@@ -137,7 +137,7 @@ class LinearGaussian(nn.Module):
         """The density of a complete row, latent variables integrated out, for ``pyro.sample("x", ppca(), obs=x)``.
 
         Returns:
-            A normal law of low rank, of event shape (features,).
+            A normal distribution of low rank, of event shape (features,).
         """
         loc = self.loc.clone()  # all of this moment, as what torch derives from the scale is
         if not self.latent:
@@ -281,7 +281,7 @@ class LinearGaussian(nn.Module):
             mask: True where a cell is observed; None for wherever there is no NaN.
 
         Returns:
-            Normal laws, batch shape (rows,), event shape (latent,).
+            Normal distributions, batch shape (rows,), event shape (latent,).
         """
         found = self._posterior(x, mask)
         if not self.latent:
@@ -291,13 +291,13 @@ class LinearGaussian(nn.Module):
         return dist.MultivariateNormal(found.mean, precision_matrix=precision, validate_args=checked)
 
     def decode(self, z: Tensor) -> TorchDistribution:
-        """The law of a row given its latent variables.
+        """The distribution of a row given its latent variables.
 
         Args:
             z: (..., latent).
 
         Returns:
-            Independent normal laws, event shape (features,).
+            Independent normal distributions, event shape (features,).
 
         Raises:
             ValueError: ``z`` has another number of latent variables.

@@ -12,7 +12,7 @@ from pyro_gen.models.rows import Rows
 
 
 class Posterior(NamedTuple):
-    """Normal laws of the latent variables given rows, and the rows' own log densities.
+    """Normal distributions of the latent variables given rows, and the rows' own log densities.
 
     Args:
         mean: (rows, latent).

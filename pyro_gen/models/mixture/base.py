@@ -21,17 +21,17 @@ from pyro_gen._points import check_agrees
 from pyro_gen._registration import register
 from pyro_gen.models.em import EMResult
 from pyro_gen.models.mixture.chains import run_chains
+from pyro_gen.models.mixture.distribution import Parameters, RowDistribution
 from pyro_gen.models.mixture.em import Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
-from pyro_gen.models.mixture.law import Parameters, RowLaw
 from pyro_gen.models.mixture.readings import Readings
 from pyro_gen.models.mixture.sites import ROWS, Site, check_sites, weight_sites, without_plates
-from pyro_gen.models.mixture.weights import LAWS, WeightLaw, log_weights, sample_weights, sticks_of
+from pyro_gen.models.mixture.weights import CONDITIONALS, WeightDistribution, log_weights, sample_weights, sticks_of
 from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
 from pyro_gen.models.mixture.weights import mode as mode_of_weights
 from pyro_gen.models.rows import Rows, check_like, make_rows, single
 
-GuideLaw = Literal["normal", "delta"]
+GuideDistribution = Literal["normal", "delta"]
 SPREAD = 0.05
 """Initial standard deviation of the guide, in its unconstrained coordinates."""
 
@@ -65,23 +65,23 @@ class Mixture(Readings, nn.Module):
         components: int,
         features: int,
         size: int,
-        weights: WeightLaw,
+        weights: WeightDistribution,
         concentration: float,
-        guide: GuideLaw,
+        guide: GuideDistribution,
         like: Tensor,
     ) -> None:
         super().__init__()
         self.components = whole_number("components", components)
         self.features = whole_number("features", features)
         self.size = whole_number("size", size)
-        if weights not in LAWS or guide not in ("normal", "delta"):
+        if weights not in CONDITIONALS or guide not in ("normal", "delta"):
             raise ValueError(
                 f'`weights` must be "dirichlet" or "dirichlet process" and `guide` "normal" or "delta", '
                 f"got {weights!r} and {guide!r}"
             )
         if not concentration > 0:
             raise ValueError(f"`concentration` must be above 0, got {concentration}")
-        self.weight_law, self.guide_law = weights, guide
+        self.weight_distribution, self.guide_distribution = weights, guide
         self.register_buffer("concentration", like.new_tensor(concentration))
         self.location, self.log_spread = nn.ParameterDict(), nn.ParameterDict()
 
@@ -99,8 +99,8 @@ class Mixture(Readings, nn.Module):
         """
         parameters, rows = self._sampled(), self._given(x, mask)
         with rows_plate(self.size, None if rows is None else rows.x):
-            law = dist.Categorical(logits=parameters["log_weights"])
-            z = pyro.sample("z", law, infer={"enumerate": "parallel"})
+            distribution = dist.Categorical(logits=parameters["log_weights"])
+            z = pyro.sample("z", distribution, infer={"enumerate": "parallel"})
             return self._observe(parameters, z, rows)
 
     def marginal(self, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -118,7 +118,7 @@ class Mixture(Readings, nn.Module):
             return self._observe(parameters, None, rows)
 
     def guide(self, x: Tensor | None = None, mask: Tensor | None = None) -> None:
-        """The laws of the continuous sites; the components of the rows are enumerated.
+        """The distributions of the continuous sites; the components of the rows are enumerated.
 
         Args:
             x: rows, which are only counted: at most ``size``.
@@ -129,15 +129,15 @@ class Mixture(Readings, nn.Module):
         plate = self._plate()
         for name, site in self.sites().items():
             with plate if site.per_component else nullcontext():
-                pyro.sample(name, self._guide_law(name, site))
+                pyro.sample(name, self._guide_distribution(name, site))
 
     def _plate(self) -> AbstractContextManager[Any]:
         plate: AbstractContextManager[Any] = pyro.plate("components", self.components)
         return plate
 
-    def _guide_law(self, name: str, site: Site) -> TorchDistribution:
+    def _guide_distribution(self, name: str, site: Site) -> TorchDistribution:
         location = self.location[name]
-        if self.guide_law == "delta":
+        if self.guide_distribution == "delta":
             return dist.Delta(site.transform(location), event_dim=site.event_dim)
         flat = site.transform.domain.event_dim + site.event_dim - site.transform.codomain.event_dim
         base = dist.Normal(location, self.log_spread[name].exp()).to_event(flat)
@@ -156,14 +156,14 @@ class Mixture(Readings, nn.Module):
 
     def _observe(self, parameters: Parameters, z: Tensor | None, rows: Rows | None) -> Tensor:
         if rows is None:
-            return pyro.sample("x", RowLaw(self, parameters, z))
+            return pyro.sample("x", RowDistribution(self, parameters, z))
         value = rows.x if rows.mask is None else torch.where(rows.mask, rows.x, torch.nan)
         given = replace(rows, source=value)
-        return pyro.sample("x", RowLaw(self, parameters, z, given), obs=value)
+        return pyro.sample("x", RowDistribution(self, parameters, z, given), obs=value)
 
     def _sampled(self) -> dict[str, Tensor]:
         """Sample all continuous sites; the canonical parameters."""
-        log_w = sample_weights(self.weight_law, self.components, self.concentration)
+        log_w = sample_weights(self.weight_distribution, self.components, self.concentration)
         log_w = log_w.unsqueeze(0) if log_w.dim() == 1 else log_w
         return {"log_weights": log_w, **self.sample_components()}
 
@@ -187,7 +187,7 @@ class Mixture(Readings, nn.Module):
 
     @abstractmethod
     def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
-        """Values of the components' sites from their law given the components of all rows."""
+        """Values of the components' sites from their distribution given the components of all rows."""
 
     @abstractmethod
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
@@ -224,7 +224,7 @@ class Mixture(Readings, nn.Module):
 
     @property
     def _weight_site(self) -> str:
-        return "weights" if self.weight_law == "dirichlet" else "sticks"
+        return "weights" if self.weight_distribution == "dirichlet" else "sticks"
 
     def point(self) -> dict[str, Tensor]:
         """The values of all continuous sites at the guide's centre, its medians; ``weights`` too.
@@ -246,8 +246,8 @@ class Mixture(Readings, nn.Module):
         """
         if self.components == 1:
             return {"weights": self.concentration.new_ones(1)}
-        if self.weight_law == "dirichlet process" and "sticks" in values:
-            return {"weights": log_weights(values["sticks"], self.weight_law).exp()}
+        if self.weight_distribution == "dirichlet process" and "sticks" in values:
+            return {"weights": log_weights(values["sticks"], self.weight_distribution).exp()}
         return {}
 
     def implied(self, values: Parameters) -> dict[str, Tensor]:
@@ -299,7 +299,7 @@ class Mixture(Readings, nn.Module):
             self.location[name].copy_(location)
             return
         self.location[name] = nn.Parameter(location.clone())
-        if self.guide_law == "normal":
+        if self.guide_distribution == "normal":
             self.log_spread[name] = nn.Parameter(torch.full_like(location, SPREAD).log())
 
     # ---- learning
@@ -349,11 +349,11 @@ class Mixture(Readings, nn.Module):
         values = dict(self.m_step(rows, responsibilities, point, objective))
         if self.components > 1:
             counts, posterior = responsibilities.sum(0), objective == "posterior"
-            values[self._weight_site] = mode_of_weights(counts, self.weight_law, self.concentration, posterior)
+            values[self._weight_site] = mode_of_weights(counts, self.weight_distribution, self.concentration, posterior)
         return {**values, **self.derived(values)}
 
     def check_mode(self) -> None:
-        """Weights of Dirichlet laws below 1 have no mode.
+        """Weights of Dirichlet distributions below 1 have no mode.
 
         Raises:
             ValueError: ``concentration`` is below 1.
@@ -451,7 +451,7 @@ class Mixture(Readings, nn.Module):
         held = nn.functional.one_hot(z, self.components).to(rows.x.dtype)
         drawn = dict(self.conditional_draw(rows, held, values))
         if self.components > 1:
-            drawn[self._weight_site] = draw_of_weights(held.sum(0), self.weight_law, self.concentration)
+            drawn[self._weight_site] = draw_of_weights(held.sum(0), self.weight_distribution, self.concentration)
         return {**drawn, **self.derived(drawn), "z": z}
 
     @torch.no_grad()
@@ -495,4 +495,4 @@ class Mixture(Readings, nn.Module):
         return {"log_weights": log_w, **self.canonical(values)}
 
 
-__all__ = ["GuideLaw", "Mixture", "Site"]
+__all__ = ["GuideDistribution", "Mixture", "Site"]

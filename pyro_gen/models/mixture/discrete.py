@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
+from pyro_gen.models.mixture.base import GuideDistribution, Mixture, Site
+from pyro_gen.models.mixture.distribution import Parameters, take
 from pyro_gen.models.mixture.em import Objective
-from pyro_gen.models.mixture.law import Parameters, take
-from pyro_gen.models.mixture.weights import WeightLaw
+from pyro_gen.models.mixture.weights import WeightDistribution
 from pyro_gen.models.rows import Rows, make_rows, single
 
 
@@ -82,7 +82,7 @@ class _DiscreteMixture(Mixture):
         return {"probs": self._probs(torch.where(total > tiny, counts / total.clamp_min(tiny), even))}
 
     def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
-        """Probabilities given the components of all rows, from their Dirichlet laws.
+        """Probabilities given the components of all rows, from their Dirichlet distributions.
 
         Args:
             rows: checked rows.
@@ -143,11 +143,11 @@ class BernoulliMixture(_DiscreteMixture):
         features: int,
         size: int,
         *,
-        weights: WeightLaw = "dirichlet",
+        weights: WeightDistribution = "dirichlet",
         concentration: float = 1.0,
         ones: Tensor | float = 1.5,
         zeros: Tensor | float = 1.5,
-        guide: GuideLaw = "normal",
+        guide: GuideDistribution = "normal",
         dtype: torch.dtype | None = None,
     ) -> None:
         given = [value for value in (ones, zeros) if isinstance(value, Tensor)]
@@ -296,10 +296,10 @@ class CategoricalMixture(_DiscreteMixture):
         values: int,
         size: int,
         *,
-        weights: WeightLaw = "dirichlet",
+        weights: WeightDistribution = "dirichlet",
         concentration: float = 1.0,
         alpha: Tensor | float = 1.5,
-        guide: GuideLaw = "normal",
+        guide: GuideDistribution = "normal",
         dtype: torch.dtype | None = None,
     ) -> None:
         like = alpha if isinstance(alpha, Tensor) else torch.empty(0, dtype=dtype)

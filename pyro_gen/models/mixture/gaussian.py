@@ -14,13 +14,13 @@ from torch.distributions.transforms import AffineTransform, ComposeTransform, Tr
 from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import batched
 from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart
-from pyro_gen.models.mixture.base import GuideLaw, Mixture, Site
+from pyro_gen.models.mixture.base import GuideDistribution, Mixture, Site
+from pyro_gen.models.mixture.distribution import Parameters, take
 from pyro_gen.models.mixture.em import Objective
 from pyro_gen.models.mixture.initialisation import standardised
-from pyro_gen.models.mixture.law import Parameters, take
 from pyro_gen.models.mixture.moments import Moments, columnwise, crosswise
 from pyro_gen.models.mixture.normal import Update, block, columns, floored, outer, parts
-from pyro_gen.models.mixture.weights import WeightLaw, record
+from pyro_gen.models.mixture.weights import WeightDistribution, record
 from pyro_gen.models.rows import Rows, check_varied, make_rows, single
 
 Covariance = Literal["full", "tied", "diagonal", "spherical"]
@@ -39,9 +39,9 @@ class GaussianMixture(Mixture):
 
     The sites are ``weights`` (``sticks`` of a Dirichlet process), ``locs`` (components, features) and ``covariances``
     in scikit-learn's shapes: (components, features, features) full, (features, features) tied, (components, features)
-    diagonal, (components,) spherical; the last two are variances under inverse gamma laws of nu / 2 and s^2 / 2 (its
-    mean over the columns if spherical). With ``prior="lkj"`` there are instead ``scales``, log-normal about s with a
-    spread of 1, ``correlations``, Cholesky factors, and ``locs`` of deviation :math:`s / \sqrt\kappa`;
+    diagonal, (components,) spherical; the last two are variances under inverse gamma distributions of nu / 2 and s^2 /
+    2 (its mean over the columns if spherical). With ``prior="lkj"`` there are instead ``scales``, log-normal about s
+    with a spread of 1, ``correlations``, Cholesky factors, and ``locs`` of deviation :math:`s / \sqrt\kappa`;
     ``covariances`` is then deterministic. See :class:`Mixture` for the programs and for what can be read off.
 
     Args:
@@ -56,7 +56,7 @@ class GaussianMixture(Mixture):
         kappa: how many rows the prior of a mean is worth.
         scale: s, the deviation that a component is expected to have, (features,) or a number.
         df: nu, above features - 1; None for features + 2.
-        eta: of the LKJ law; 1 for uniform correlations.
+        eta: of the LKJ distribution; 1 for uniform correlations.
         guide: "normal" or "delta".
         dtype: of the parameters, where ``loc`` and ``scale`` are numbers.
 
@@ -94,7 +94,7 @@ class GaussianMixture(Mixture):
         size: int,
         covariance: Covariance = "full",
         *,
-        weights: WeightLaw = "dirichlet",
+        weights: WeightDistribution = "dirichlet",
         concentration: float = 1.0,
         prior: Literal["conjugate", "lkj"] = "conjugate",
         loc: Tensor | float = 0.0,
@@ -102,7 +102,7 @@ class GaussianMixture(Mixture):
         scale: Tensor | float = 1.0,
         df: float | None = None,
         eta: float = 1.0,
-        guide: GuideLaw = "normal",
+        guide: GuideDistribution = "normal",
         dtype: torch.dtype | None = None,
     ) -> None:
         given = [value for value in (loc, scale) if isinstance(value, Tensor)]
@@ -252,8 +252,8 @@ class GaussianMixture(Mixture):
             value = pyro.sample("covariances", InverseWishart(self.df, variance.diag()))
             return {"scale_tril": torch.linalg.cholesky(value)}
         if self.covariance == "diagonal":
-            law = dist.InverseGamma(self.df / 2, variance / 2).to_event(1)
-            return {"deviations": pyro.sample("covariances", law).sqrt()}
+            distribution = dist.InverseGamma(self.df / 2, variance / 2).to_event(1)
+            return {"deviations": pyro.sample("covariances", distribution).sqrt()}
         value = pyro.sample("covariances", dist.InverseGamma(self.df / 2, variance.mean() / 2))
         return {"deviations": value.sqrt().unsqueeze(-1)}
 
@@ -270,13 +270,13 @@ class GaussianMixture(Mixture):
 
     def _sample_locs(self, shape: dict[str, Tensor]) -> Tensor:
         if self.prior == "lkj":
-            law = dist.Normal(self.loc, self.scale / self.kappa.sqrt()).to_event(1)
+            distribution = dist.Normal(self.loc, self.scale / self.kappa.sqrt()).to_event(1)
         elif "scale_tril" in shape:
-            law = dist.MultivariateNormal(self.loc, scale_tril=shape["scale_tril"] / self.kappa.sqrt())
+            distribution = dist.MultivariateNormal(self.loc, scale_tril=shape["scale_tril"] / self.kappa.sqrt())
         else:
             spread = (shape["deviations"] / self.kappa.sqrt()).expand(*shape["deviations"].shape[:-1], self.features)
-            law = dist.Normal(self.loc, spread).to_event(1)
-        locs: Tensor = pyro.sample("locs", law)
+            distribution = dist.Normal(self.loc, spread).to_event(1)
+        locs: Tensor = pyro.sample("locs", distribution)
         return locs
 
     @staticmethod
@@ -385,7 +385,8 @@ class GaussianMixture(Mixture):
         posterior = objective == "posterior"
         floor = None if posterior else FLOOR * self._varied(rows)
         update = self._update(self._moments(rows, responsibilities, point), posterior)
-        # The joint mode of mean and covariance: the normal law of each mean adds its own power of the covariance.
+        # The joint mode of mean and covariance: the normal distribution of each mean adds its own power of the
+        # covariance.
         own = {"full": 2, "tied": 1 + self.components, "diagonal": 3, "spherical": 2 + self.features}[self.covariance]
         own = own + self.features if self.covariance in MATRICES else own
         free = update.df + (own if posterior else 0)
@@ -401,7 +402,7 @@ class GaussianMixture(Mixture):
         return torch.maximum(covariances, floor if self.covariance == "diagonal" else floor.mean())
 
     def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
-        """Means and covariances given the components of all rows, from their normal-inverse-Wishart law.
+        """Means and covariances given the components of all rows, from their normal-inverse-Wishart distribution.
 
         Args:
             rows: complete rows.
@@ -416,8 +417,8 @@ class GaussianMixture(Mixture):
         update = self._update(self._moments(rows, responsibilities, point), True)
         noise = torch.randn_like(update.locs) / update.kappa.sqrt()
         if self.covariance in MATRICES:
-            law = InverseWishart(update.df.reshape(update.scale.shape[:-2]), update.scale)
-            covariances = law.sample()
+            distribution = InverseWishart(update.df.reshape(update.scale.shape[:-2]), update.scale)
+            covariances = distribution.sample()
             noise = (torch.linalg.cholesky(covariances) @ noise.unsqueeze(-1)).squeeze(-1)
         else:
             covariances = dist.InverseGamma(update.df / 2, update.scale / 2).sample()

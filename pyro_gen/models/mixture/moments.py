@@ -46,7 +46,7 @@ def columnwise(rows: Rows, responsibilities: Tensor, locs: Tensor) -> Moments:
 
 
 def crosswise(rows: Rows, responsibilities: Tensor, locs: Tensor, covariances: Tensor) -> Moments:
-    """Sums of products of columns; a missing cell counts by its conditional law under the present parameters.
+    """Sums of products of columns; a missing cell counts by its conditional distribution under the present parameters.
 
     Args:
         rows: checked rows.

@@ -12,12 +12,12 @@ from pyro_gen.models.rows import Rows
 
 
 class Update(NamedTuple):
-    """A normal-inverse-Wishart law (inverse gamma for variances) after rows have been counted.
+    """A normal-inverse-Wishart distribution (inverse gamma for variances) after rows have been counted.
 
     Args:
         locs: centres of the means, (components, features).
         kappa: rows that each mean is worth, (components, 1) or (components, features).
-        scale: of the law of the covariances, in the shape of their site.
+        scale: of the distribution of the covariances, in the shape of their site.
         df: its degrees of freedom, which broadcast to ``scale``.
     """
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.models.mixture.law import Parameters
+from pyro_gen.models.mixture.distribution import Parameters
 from pyro_gen.models.rows import Rows
 
 

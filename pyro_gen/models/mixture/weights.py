@@ -1,4 +1,4 @@
-"""The weights of a mixture: a Dirichlet law of finitely many, or a truncated Dirichlet process."""
+"""The weights of a mixture: a Dirichlet distribution of finitely many, or a truncated Dirichlet process."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-WeightLaw = Literal["dirichlet", "dirichlet process"]
-LAWS = ("dirichlet", "dirichlet process")
+WeightDistribution = Literal["dirichlet", "dirichlet process"]
+CONDITIONALS = ("dirichlet", "dirichlet process")
 
 
-def sample_weights(law: WeightLaw, components: int, concentration: Tensor) -> Tensor:
+def sample_weights(distribution: WeightDistribution, components: int, concentration: Tensor) -> Tensor:
     """Sample the site of the weights, ``weights`` or ``sticks``; log weights, (..., components).
 
     Args:
-        law: which.
+        distribution: which.
         components: their number; one needs no site.
         concentration: alpha of each weight, or of the process.
 
@@ -26,11 +26,11 @@ def sample_weights(law: WeightLaw, components: int, concentration: Tensor) -> Te
     """
     if components == 1:
         return concentration.new_zeros(1)
-    if law == "dirichlet":
-        return log_weights(pyro.sample("weights", dist.Dirichlet(concentration.expand(components))), law)
+    if distribution == "dirichlet":
+        return log_weights(pyro.sample("weights", dist.Dirichlet(concentration.expand(components))), distribution)
     ones = torch.ones_like(concentration).expand(components - 1)
     sticks = pyro.sample("sticks", dist.Beta(ones, concentration).to_event(1))
-    weights = log_weights(sticks, law)
+    weights = log_weights(sticks, distribution)
     record("weights", weights.exp(), 1)
     return weights
 
@@ -43,22 +43,22 @@ def record(name: str, value: Tensor, event_dim: int) -> None:
         value: what it holds.
         event_dim: dimensions of an event.
     """
-    law = dist.Delta(value, event_dim=event_dim)
-    pyro.sample(name, law, obs=value, infer={"_deterministic": True})
+    distribution = dist.Delta(value, event_dim=event_dim)
+    pyro.sample(name, distribution, obs=value, infer={"_deterministic": True})
 
 
-def log_weights(value: Tensor, law: WeightLaw) -> Tensor:
+def log_weights(value: Tensor, distribution: WeightDistribution) -> Tensor:
     r"""Log weights of a value of their site, :math:`\log \pi_k = \log v_k + \sum_{j<k} \log(1 - v_j)` of sticks.
 
     Args:
         value: weights (..., components) or sticks (..., components - 1).
-        law: which of the two.
+        distribution: which of the two.
 
     Returns:
         Shape (..., components).
     """
     tiny = torch.finfo(value.dtype).tiny
-    if law == "dirichlet":
+    if distribution == "dirichlet":
         return value.clamp_min(tiny).log()
     rest = torch.log1p(-value.clamp_max(1 - torch.finfo(value.dtype).eps)).cumsum(-1)
     zero = torch.zeros_like(rest[..., :1])
@@ -79,12 +79,12 @@ def sticks_of(weights: Tensor) -> Tensor:
     return weights[..., :-1] / left.clamp_min(torch.finfo(weights.dtype).tiny)
 
 
-def mode(counts: Tensor, law: WeightLaw, concentration: Tensor, posterior: bool) -> Tensor:
+def mode(counts: Tensor, distribution: WeightDistribution, concentration: Tensor, posterior: bool) -> Tensor:
     """The value of the site that expected counts make most probable, for EM.
 
     Args:
         counts: rows of every component, (components,).
-        law: which.
+        distribution: which.
         concentration: alpha.
         posterior: with the prior, or without it.
 
@@ -92,28 +92,37 @@ def mode(counts: Tensor, law: WeightLaw, concentration: Tensor, posterior: bool)
         Weights or sticks.
     """
     extra = concentration.clamp_min(1) - 1 if posterior else torch.zeros_like(concentration)
-    if law == "dirichlet":
+    if distribution == "dirichlet":
         return (counts + extra) / (counts + extra).sum()
     after = counts.flip(0).cumsum(0).flip(0)[1:]
     tiny = torch.finfo(counts.dtype).tiny
     return counts[:-1] / (counts[:-1] + after + extra).clamp_min(tiny)
 
 
-def conditional_draw(counts: Tensor, law: WeightLaw, concentration: Tensor) -> Tensor:
+def conditional_draw(counts: Tensor, distribution: WeightDistribution, concentration: Tensor) -> Tensor:
     """The value of the site given the components of all rows.
 
     Args:
         counts: rows of every component, (components,).
-        law: which.
+        distribution: which.
         concentration: alpha.
 
     Returns:
         Weights or sticks.
     """
-    if law == "dirichlet":
+    if distribution == "dirichlet":
         return dist.Dirichlet(counts + concentration).sample()
     after = counts.flip(0).cumsum(0).flip(0)[1:]
     return dist.Beta(1 + counts[:-1], concentration + after).sample()
 
 
-__all__ = ["LAWS", "WeightLaw", "conditional_draw", "log_weights", "mode", "record", "sample_weights", "sticks_of"]
+__all__ = [
+    "CONDITIONALS",
+    "WeightDistribution",
+    "conditional_draw",
+    "log_weights",
+    "mode",
+    "record",
+    "sample_weights",
+    "sticks_of",
+]

@@ -1,4 +1,4 @@
-"""Networks whose outputs are the conditional laws of an autoregressive density."""
+"""Networks whose outputs are the conditional distributions of an autoregressive density."""
 
 from pyro_gen.nn.autoregressive.base import AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.deep import DeepNADE, EoNADE

@@ -1,4 +1,4 @@
-"""What the autoregressive networks share: order, laws, context, and generation feature after feature."""
+"""What the autoregressive networks share: order, distributions, context, and generation feature after feature."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BERNOULLI = BernoulliConditional()
 
 
 class Place(NamedTuple):
-    """Where generation stands: the position in the order, what the context adds to all laws, the network's state.
+    """Where generation stands: the position in the order, what the context adds to all distributions, the network's state.
 
     ``frame`` has location and scale of real features in the order of generation.
     """
@@ -35,17 +35,18 @@ class AutoregressiveNetwork(nn.Module):
     """Base of the networks; calling one returns :class:`pyro_gen.distributions.Autoregressive`.
 
     A network works in the order of generation and knows nothing of any other: it is given the features in that order
-    and returns their laws' parameters in that order, the k-th from those before it. A subclass defines :meth:`network`;
-    and :meth:`first` and :meth:`after` where generation can go on from what it has computed, instead of running the
-    whole network once a feature. Real features reach it standardised, and its parameters are those of standardised
+    and returns their distributions' parameters in that order, the k-th from those before it. A subclass defines
+    :meth:`network`; and :meth:`first` and :meth:`after` where generation can go on from what it has computed, instead
+    of running the whole network once a feature. Real features reach it standardised, and its parameters are those of
+    standardised
     features: ``standard`` has their location and scale, which :meth:`from_data` learns, and is None for other features.
 
     Args:
         features: number of features, or the shape of an event.
-        context: width of the context that the laws depend on; 0 for none. What it adds to the parameters is linear;
-            subclasses let it reach their hidden units too.
+        context: width of the context that the distributions depend on; 0 for none. What it adds to the parameters is
+            linear; subclasses let it reach their hidden units too.
         order: features in the order in which they are generated; None for 0, 1, 2, ...
-        conditional: the family of the single features' laws.
+        conditional: the family of the conditional distributions.
         bias: whether the network has a bias of its own for every parameter.
 
     Raises:
@@ -70,7 +71,9 @@ class AutoregressiveNetwork(nn.Module):
         self.event_shape = Size(whole_numbers("features", features))
         context = whole_number("context", context, 0)
         if not isinstance(conditional, Conditional):
-            raise ValueError(f"`conditional` must be a law such as BernoulliConditional(), got {conditional!r}")
+            raise ValueError(
+                f"`conditional` must be a distribution such as BernoulliConditional(), got {conditional!r}"
+            )
         conditional.check(self.features)
         self.context, self.conditional = context, conditional
         order = checked_order(order, self.features)
@@ -110,7 +113,7 @@ class AutoregressiveNetwork(nn.Module):
 
     @classmethod
     def from_data(cls, x: Tensor, *args: Any, **settings: Any) -> Self:
-        """A network whose biases start at the marginal laws of the features.
+        """A network whose biases start at the marginal distributions of the features.
 
         Real features are standardised by location and scale of the data, and a network of real features starts at the
         marginal distributions themselves, for its readout is small. One of discrete features keeps its random readout,
@@ -130,14 +133,14 @@ class AutoregressiveNetwork(nn.Module):
         network = cls(x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), *args, **settings)
         support = network.conditional.support(network.features)
         if not support.check(x.flatten(1)).all():
-            raise ValueError(f"`x` must lie in the support of the laws, {support}, in every row")
+            raise ValueError(f"`x` must lie in the support of the distributions, {support}, in every row")
         network.to(x)
         network.start_at(x)
         return network
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal laws of data; of real features also location and scale, with little readout.
+        """Set the biases to the marginal distributions of data; of real features also location and scale, with little readout.
 
         Args:
             x: rows of data, (n,) + event shape.
@@ -162,7 +165,7 @@ class AutoregressiveNetwork(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not say which weights add to its biases")
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all laws, in the order of generation.
+        """Parameters of all distributions, in the order of generation.
 
         Args:
             x: features as the conditional encodes them, in the order of generation, (n, features, width).
@@ -174,7 +177,7 @@ class AutoregressiveNetwork(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} defines no network")
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Any]:
-        """Parameters of the first law, (rows, parameters), and the state to go on from.
+        """Parameters of the first distribution, (rows, parameters), and the state to go on from.
 
         Unless a subclass knows better, the state is all that has been generated, and every step a full pass.
         """
@@ -182,7 +185,7 @@ class AutoregressiveNetwork(nn.Module):
         return self.network(x, context)[:, 0], (x, context)
 
     def after(self, state: Any, value: Tensor, position: int) -> tuple[Tensor, Any]:
-        """Parameters of the law at ``position``, now that the feature before it has values (rows,)."""
+        """Parameters of the distribution at ``position``, now that the feature before it has values (rows,)."""
         x, context = state
         x = x.clone()
         x[:, position - 1] = self.encode(value)
@@ -193,11 +196,11 @@ class AutoregressiveNetwork(nn.Module):
         return self.conditional.encode(value).to(self.example.dtype)
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all laws in the layout of the event, (n, features, parameters)."""
+        """Parameters of all distributions in the layout of the event, (n, features, parameters)."""
         return self.parameters_in_order(value[:, self.order], context)[:, self.order.argsort()]
 
     def parameters_in_order(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all laws for values in the order of generation, and in that order themselves."""
+        """Parameters of all distributions for values in the order of generation, and in that order themselves."""
         frame = self._frame()
         inputs = self.encode(value if frame is None else frame.seen(value))
         parameters = self._finished(self.network(inputs, context), self._shift(context), slice(None))
@@ -209,13 +212,13 @@ class AutoregressiveNetwork(nn.Module):
         return self.conditional.log_prob(self.parameters_in_order(value, context), value).sum(-1)
 
     def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Place]:
-        """Parameters of the first feature's law, and where generation stands."""
+        """Parameters of the first feature's distribution, and where generation stands."""
         parameters, state = self.first(rows, context)
         place = Place(0, self._shift(context), state, self._frame())
         return self._parameters_at(place, parameters), place
 
     def proceed(self, place: Place, value: Tensor) -> tuple[Tensor, Place]:
-        """Parameters of the next feature's law, once the present one has values (rows,)."""
+        """Parameters of the next feature's distribution, once the present one has values (rows,)."""
         position, frame = place.position + 1, place.frame
         if frame is not None:
             value = frame.at(place.position).seen(value)
@@ -235,7 +238,7 @@ class AutoregressiveNetwork(nn.Module):
         return torch.stack(values, -1), log_prob
 
     def extra_repr(self) -> str:
-        """Shape of an event, width of the context, and the family of the laws."""
+        """Shape of an event, width of the context, and the family of the distributions."""
         return f"event_shape={tuple(self.event_shape)}, context={self.context}, conditional={self.conditional}"
 
     def _shift(self, context: Tensor | None) -> Tensor | None:
@@ -249,7 +252,7 @@ class AutoregressiveNetwork(nn.Module):
         return None if self.standard is None else self.standard(self.order)
 
     def _parameters_at(self, place: Place, parameters: Tensor) -> Tensor:
-        """Parameters of the law at a place, of the feature in its own units."""
+        """Parameters of the distribution at a place, of the feature in its own units."""
         parameters = self._finished(parameters, place.shift, place.position)
         return parameters if place.frame is None else place.frame.at(place.position).raw(parameters)
 

@@ -328,7 +328,7 @@ class ResidualBlock(PlainLayer):
 
 
 class Head(nn.Module):
-    """From the last layer's channels to the parameters of each colour's law."""
+    """From the last layer's channels to the parameters of each colour's distribution."""
 
     def __init__(self, hidden: Tensor, outputs: Tensor) -> None:
         super().__init__()

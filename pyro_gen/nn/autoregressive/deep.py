@@ -1,4 +1,4 @@
-"""DeepNADE: one network for the law of any feature given any others, and so for every order at once."""
+"""DeepNADE: one network for the distribution of any feature given any others, and so for every order at once."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ BLOCK = 2**22
 
 
 class DeepNADE(AutoregressiveNetwork):
-    r"""A feed-forward network that sees some features and a mask of which, and gives the laws of all others.
+    r"""A feed-forward network that sees some features and a mask of which, and gives the distributions of all others.
 
     .. math:: h^1 = g\big(c + (x \odot m) A + m B + u C\big), \quad h^l = g(c^l + h^{l-1} W^l), \quad
-              p(x_i | x_m, u) = \text{law}\big(b_i + h^L V_i\big)
+              p(x_i | x_m, u) = \text{distribution}\big(b_i + h^L V_i\big)
 
     with O(D H) parameters for D features (and H^2 for every further hidden layer); m is 1 at the features that are
-    known, and u the context. For an order, the k-th law is that of its k-th feature given those before, so that a log
-    probability is exact and takes D passes of the layers after the first, in blocks of bounded memory.
+    known, and u the context. For an order, the k-th distribution is that of its k-th feature given those before, so
+    that a log probability is exact and takes D passes of the layers after the first, in blocks of bounded memory.
 
     One set of weights serves all orders. ``deep(context, order=order)`` and ``deep.with_order(order)`` are the density
     in that order, ``deep(context)`` in ``eval()`` or under ``no_grad`` in the network's own. In training mode
@@ -47,7 +47,7 @@ class DeepNADE(AutoregressiveNetwork):
         hidden_features: units of each hidden layer.
         context: width of the context.
         order: features in the order of generation; None for 0, 1, 2, ...
-        conditional: the family of the single laws.
+        conditional: the family of the conditional distributions.
         activation: of the hidden units.
         order_agnostic: whether a call in training mode gives the estimate for all orders; if not, the density.
 
@@ -147,7 +147,7 @@ class DeepNADE(AutoregressiveNetwork):
         return None if self.standard is None else self.standard.scale.log()
 
     def parameters_given(self, value: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of the laws of all features given those under a mask, by one pass of the network.
+        """Parameters of the distributions of all features given those under a mask, by one pass of the network.
 
         Args:
             value: rows (n, features); what stands under a False of ``mask`` is ignored.
@@ -167,7 +167,7 @@ class DeepNADE(AutoregressiveNetwork):
         return parameters if frame is None else frame.raw(parameters)
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all laws in the layout of the event, (n, features, parameters)."""
+        """Parameters of all distributions in the layout of the event, (n, features, parameters)."""
         place, back = self.order, self.order.argsort(-1)
         if place.dim() == 1:
             return self.parameters_in_order(value[:, place], context)[:, back]
@@ -179,7 +179,7 @@ class DeepNADE(AutoregressiveNetwork):
         return self.conditional.log_prob(self.parameters_of(value, context), value).sum(-1)
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all laws in the order of generation, a block of places after the other."""
+        """Parameters of all distributions in the order of generation, a block of places after the other."""
         size = max(self.weight.shape[-1] * (self.conditional.width + 2), *self.hidden_features)
         if self.order.dim() > 1:
             size *= self.conditional.num_parameters + 1
@@ -201,7 +201,7 @@ class DeepNADE(AutoregressiveNetwork):
         """Parameters at some places, and the fields after them, from the fields before."""
         sums = self._shares(x, features).cumsum(1) + fields.unsqueeze(1)
         before = torch.cat([fields.unsqueeze(1), sums[:, :-1]], 1)
-        return self._laws(self._hidden(before), features), sums[:, -1]
+        return self._distributions(self._hidden(before), features), sums[:, -1]
 
     def _shares(self, x: Tensor, features: Tensor) -> Tensor:
         """What features (k,) or (n, k), seen as (n, k, width), add to the first hidden layer, (n, k, hidden)."""
@@ -220,11 +220,13 @@ class DeepNADE(AutoregressiveNetwork):
         return self._at(fields, position), fields
 
     def _at(self, fields: Tensor, position: int) -> Tensor:
-        """Parameters (n, parameters) of the law at one place."""
-        return self._laws(self._hidden(fields).unsqueeze(1), self.order[..., position : position + 1]).squeeze(1)
+        """Parameters (n, parameters) of the distribution at one place."""
+        return self._distributions(self._hidden(fields).unsqueeze(1), self.order[..., position : position + 1]).squeeze(
+            1
+        )
 
-    def _laws(self, hidden: Tensor, features: Tensor) -> Tensor:
-        """Parameters (n, k, parameters) of the laws of features (k,) or (n, k) from their own hidden layers."""
+    def _distributions(self, hidden: Tensor, features: Tensor) -> Tensor:
+        """Parameters (n, k, parameters) of the distributions of features (k,) or (n, k) from their own hidden layers."""
         path = "nkh,khp->nkp" if features.dim() == 1 else "nkh,nkhp->nkp"
         return self._valid(torch.einsum(path, hidden, self.output[features]) + self.output_bias[features], features)
 

@@ -18,17 +18,17 @@ def before(features: int) -> Tensor:
 
 
 class FVSBN(AutoregressiveNetwork):
-    r"""Fully visible sigmoid belief network: every law is linear in the features before it.
+    r"""Fully visible sigmoid belief network: every distribution is linear in the features before it.
 
     .. math:: f_k = b_k + \sum_{j < k} x_j W_{jk}, \qquad p(x_k = 1 | x_{<k}) = \sigma(f_k)
 
-    with O(D^2) parameters; for other laws than Bernoulli f is the vector of their parameters.
+    with O(D^2) parameters; for other distributions than Bernoulli f is the vector of their parameters.
 
     Args:
         features: number of features D, or the shape of an event.
         context: width of the context.
         order: features in the order of generation.
-        conditional: the family of the single laws.
+        conditional: the family of the conditional distributions.
 
     References:
         Neal (1992), Connectionist learning of belief networks. Frey, Hinton and Dayan (1996), Does the wake-sleep
@@ -71,19 +71,19 @@ class FVSBN(AutoregressiveNetwork):
         return (x.flatten(1) @ self._matrix()).unflatten(-1, (self.features, -1))
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The state is what the features so far add to each later law."""
+        """The state is what the features so far add to each later distribution."""
         sums = self.weight.new_zeros(rows, self.features, self.conditional.num_parameters)
         return sums[:, 0], sums
 
     def after(self, state: Tensor, value: Tensor, position: int) -> tuple[Tensor, Tensor]:
-        """Add one feature to all laws after it."""
+        """Add one feature to all distributions after it."""
         new = self.encode(value) @ self.weight[position - 1, :, position:].flatten(1)
         sums = state[:, 1:] + new.unflatten(-1, (self.features - position, -1))
         return sums[:, 0], sums
 
 
 class PerConditionalMLP(AutoregressiveNetwork):
-    r"""A network of its own, with one hidden layer, for every conditional law.
+    r"""A network of its own, with one hidden layer, for every conditional distribution.
 
     .. math:: h_k = \sigma\Big(c_k + \sum_{j < k} x_j A_{jk}\Big), \qquad f_k = b_k + V_k h_k
 
@@ -91,10 +91,10 @@ class PerConditionalMLP(AutoregressiveNetwork):
 
     Args:
         features: number of features D, or the shape of an event.
-        hidden_features: hidden units H of each law.
+        hidden_features: hidden units H of each distribution.
         context: width of the context, which the hidden units see too.
         order: features in the order of generation.
-        conditional: the family of the single laws.
+        conditional: the family of the conditional distributions.
         activation: of the hidden units.
 
     Raises:
@@ -147,12 +147,12 @@ class PerConditionalMLP(AutoregressiveNetwork):
         return torch.einsum("nkh,khp->nkp", self.activation(fields), self.output)
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The state is what the features so far add to each later law's hidden units."""
+        """The state is what the features so far add to each later distribution's hidden units."""
         fields = self._start(context).expand(rows, -1, -1)
         return self.activation(fields[:, 0]) @ self.output[0], fields
 
     def after(self, state: Tensor, value: Tensor, position: int) -> tuple[Tensor, Tensor]:
-        """Add one feature to the hidden units of all laws after it."""
+        """Add one feature to the hidden units of all distributions after it."""
         new = self.encode(value) @ self.weight[position - 1, :, position:].flatten(1)
         fields = state[:, 1:] + new.unflatten(-1, (self.features - position, -1))
         return self.activation(fields[:, 0]) @ self.output[position], fields

@@ -42,10 +42,10 @@ def random_degrees(features: int, hidden_features: Sequence[int], lowest: int, s
 
 
 def features_unseen(features: int, degrees: Degrees) -> list[int]:
-    """To how many of the features before it the law at each place has no path through the hidden layers.
+    """To how many of the features before it the distribution at each place has no path through the hidden layers.
 
-    A path from feature i (numbered from 1) goes through degrees that never fall, i or more, to laws of a place (from 0)
-    of at least its last degree: the lowest degree possible in each layer reaches the most laws.
+    A path from feature i (numbered from 1) goes through degrees that never fall, i or more, to distributions of a place
+    (from 0) of at least its last degree: the lowest degree possible in each layer reaches the most distributions.
 
     Args:
         features: number of features D.
@@ -106,19 +106,19 @@ class MADE(AutoregressiveNetwork):
               M^A_{ik} = 1[i < k]
 
     with features numbered from 1 in the order of generation, their number being their degree, and f_k the parameters of
-    the k-th law. One pass gives all laws; generation computes each hidden unit once, when the last feature that it
-    sees is known. Degrees are spread evenly, whether there are more hidden units than features or fewer: a law sees all
-    features before it through layers of D - 1 units or more (with a context D), and through direct weights. Where some
-    law does not, a warning says so.
+    the k-th distribution. One pass gives all distributions; generation computes each hidden unit once, when the last
+    feature that it sees is known. Degrees are spread evenly, whether there are more hidden units than features or
+    fewer: a distribution sees all features before it through layers of D - 1 units or more (with a context D), and
+    through direct weights. Where some distribution does not, a warning says so.
 
     Args:
         features: number of features D, or the shape of an event.
         hidden_features: units of each hidden layer; none at all leaves the direct weights A alone, an FVSBN.
         context: width of the context, which the first hidden layer sees too.
         order: features in the order of generation.
-        conditional: the family of the single laws.
+        conditional: the family of the conditional distributions.
         activation: g, applied to each unit by itself.
-        skip: whether there are direct weights A from features to laws.
+        skip: whether there are direct weights A from features to distributions.
 
     Raises:
         ValueError: a layer has no units.
@@ -163,16 +163,16 @@ class MADE(AutoregressiveNetwork):
             self._warn_if_narrow()
 
     def _warn_if_narrow(self) -> None:
-        """Warn where laws see less than the features before them."""
+        """Warn where distributions see less than the features before them."""
         unseen = features_unseen(self.features, self.degrees)
         if not any(unseen):
             return
         worst = max(range(self.features), key=unseen.__getitem__)
         warnings.warn(
             f"`hidden_features` {list(self.hidden_features)} are too narrow for {self.features} features: "
-            f"{sum(map(bool, unseen))} of the laws do not depend on all features before them, that at place {worst} on "
+            f"{sum(map(bool, unseen))} of the distributions do not depend on all features before them, that at place {worst} on "
             f"{worst - unseen[worst]} of {worst}; layers of at least {self.features - self.lowest} units, or "
-            "`skip=True`, let every law see them all",
+            "`skip=True`, let every distribution see them all",
             stacklevel=3,
         )
 
@@ -257,9 +257,9 @@ class MADE(AutoregressiveNetwork):
         return super().forward(context)
 
     def masks(self) -> list[Tensor]:
-        """Which weights there are, of each hidden layer and of the laws, (inputs, outputs); none without hidden layer.
+        """Which weights there are, of each hidden layer and of the distributions, (inputs, outputs); none without hidden layer.
 
-        An input feature's number, from 1, is its degree; a law sees units of a degree below its own number.
+        An input feature's number, from 1, is its degree; a distribution sees units of a degree below its own number.
         """
         if self.output is None:
             return []
@@ -281,7 +281,7 @@ class MADE(AutoregressiveNetwork):
         return inputs.unsqueeze(1) < numbers.repeat_interleave(self.conditional.num_parameters)
 
     def _matrices(self) -> tuple[list[Tensor], Tensor | None]:
-        """Masked weights of the layers and of the laws, and direct ones."""
+        """Masked weights of the layers and of the distributions, and direct ones."""
         weights = [] if self.output is None else [*self.weights, self.output]
         masked = [torch.where(mask, weight, 0) for mask, weight in zip(self.masks(), weights, strict=True)]
         return masked, None if self.direct is None else torch.where(self._direct_mask(), self.direct, 0)
@@ -297,7 +297,9 @@ class MADE(AutoregressiveNetwork):
         result = 0 if direct is None else x @ direct
         if matrices:
             hidden, field = x, self._field(context)
-            for matrix, bias in zip(matrices, self.hidden_biases, strict=False):  # one more matrix: that of the laws
+            for matrix, bias in zip(
+                matrices, self.hidden_biases, strict=False
+            ):  # one more matrix: that of the distributions
                 fields = torch.addmm(bias, hidden, matrix)
                 hidden, field = self.activation(fields if field is None else fields + field), None
             result = result + hidden @ matrices[-1]
@@ -326,18 +328,18 @@ class MADE(AutoregressiveNetwork):
         nothing = self.example.new_zeros(rows, 0)
         output = output if before is None else output[before]
         growth = Growth(layers, output, direct, field, nothing, [nothing] * len(layers))
-        return self._law(growth, 0)
+        return self._distribution(growth, 0)
 
     def after(self, state: Growth, value: Tensor, position: int) -> tuple[Tensor, Growth]:
         """Compute the units whose last feature is the one before ``position``."""
         x = torch.cat([state.x, self.encode(value).flatten(1)], 1)
-        return self._law(state._replace(x=x), position)
+        return self._distribution(state._replace(x=x), position)
 
     @property
     def _outputs(self) -> int:
         return self.conditional.num_parameters
 
-    def _law(self, state: Growth, position: int) -> tuple[Tensor, Growth]:
+    def _distribution(self, state: Growth, position: int) -> tuple[Tensor, Growth]:
         below, field = state.x, state.field
         hidden: list[Tensor] = []
         for layer, known in zip(state.layers, state.hidden, strict=True):

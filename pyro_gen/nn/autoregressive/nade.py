@@ -14,20 +14,21 @@ from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 
 
 class NADE(AutoregressiveNetwork):
-    r"""Neural autoregressive density estimator: the laws share a hidden layer to which each feature is added in turn.
+    r"""Neural autoregressive density estimator: the distributions share a hidden layer to which each feature is added in turn.
 
     .. math:: a_1 = c, \qquad h_k = \sigma(a_k), \qquad f_k = b_k + V_k h_k, \qquad a_{k+1} = a_k + x_k W_k
 
     with O(D H) parameters, and O(D H) operations a row for the log probability, its gradient and a sample. For other
-    laws than Bernoulli f is the vector of their parameters, and a feature enters as its law encodes it: labels one-hot
-    (then W holds an embedding of each label), real numbers standardised by :meth:`from_data` (RNADE).
+    distributions than Bernoulli f is the vector of their parameters, and a feature enters as its distribution encodes
+    it: labels one-hot (then W holds an embedding of each label), real numbers standardised by :meth:`from_data`
+    (RNADE).
 
     Args:
         features: number of features D, or the shape of an event.
         hidden_features: hidden units H.
         context: width of the context, which the hidden units see too.
         order: features in the order of generation.
-        conditional: the family of the single laws.
+        conditional: the family of the conditional distributions.
 
     Raises:
         ValueError: there are no hidden units.

@@ -34,7 +34,7 @@ class Canvas(NamedTuple):
 
 
 class PixelCNN(AutoregressiveNetwork):
-    r"""Images in raster order, each pixel's law by convolutions that see the pixels before it.
+    r"""Images in raster order, each pixel's distribution by convolutions that see the pixels before it.
 
     .. math:: p(x | c) = \prod_{i=1}^{\text{rows} \cdot \text{columns}}
               p(x_{i,R} | x_{<i}, c) \, p(x_{i,G} | x_{<i}, x_{i,R}, c) \, p(x_{i,B} | x_{<i}, x_{i,R}, x_{i,G}, c)
@@ -47,7 +47,7 @@ class PixelCNN(AutoregressiveNetwork):
     none: it sees all earlier pixels once ``(layers - 1) * (kernel_size // 2) + first_kernel_size // 2`` is as large as
     the image.
 
-    Besides the published network, every pixel has a bias of its own, which starts at the marginal laws with
+    Besides the published network, every pixel has a bias of its own, which starts at the marginal distributions with
     :meth:`from_data`.
 
     Args:
@@ -58,7 +58,7 @@ class PixelCNN(AutoregressiveNetwork):
         first_kernel_size: width of the first one, odd.
         gated: two stacks of gated layers without a blind spot, or one stack of residual blocks.
         context: width of the context.
-        conditional: the family of the single laws.
+        conditional: the family of the conditional distributions.
 
     Raises:
         ValueError: ``shape`` has neither two nor three sides, a kernel is not odd or below 3, there is no layer, or
@@ -127,7 +127,7 @@ class PixelCNN(AutoregressiveNetwork):
         context = None if context is None else context.to(self.example.dtype)
         kept = tuple(layer.begin(rows, self.columns) for layer in self._layers())
         line = self.example.new_zeros(rows, self.colours * self.conditional.width, 1, self.columns)
-        return self._law(self._next_row(Canvas(kept, self.head.begin(), context), line), 0, 0)
+        return self._distribution(self._next_row(Canvas(kept, self.head.begin(), context), line), 0, 0)
 
     def after(self, state: Canvas, value: Tensor, position: int) -> tuple[Tensor, Canvas]:
         """Add a colour to its pixel, a finished pixel to its row, and a finished row to the vertical stack."""
@@ -141,7 +141,7 @@ class PixelCNN(AutoregressiveNetwork):
             if pixel % self.columns == 0:
                 line = torch.stack(layers[0].traces[0].past, -1).unsqueeze(2)
                 state = self._next_row(state, line)
-        return self._law(state, colour, pixel % self.columns)
+        return self._distribution(state, colour, pixel % self.columns)
 
     def _layers(self) -> list[Layer]:
         return [layer for layer in self.layers if isinstance(layer, Layer)]
@@ -154,7 +154,7 @@ class PixelCNN(AutoregressiveNetwork):
             kept.append(new)
         return canvas._replace(layers=tuple(kept))
 
-    def _law(self, canvas: Canvas, colour: int, column: int) -> tuple[Tensor, Canvas]:
+    def _distribution(self, canvas: Canvas, colour: int, column: int) -> tuple[Tensor, Canvas]:
         """Parameters for one colour of the present pixel, and what the layers computed for it."""
         kept, new = [], None
         for layer, old in zip(self._layers(), canvas.layers, strict=True):
@@ -170,7 +170,7 @@ class PixelCNN(AutoregressiveNetwork):
         return (self.head.out.weight,)
 
     def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal laws of data, and the rest of the parameters' network to zero.
+        """Set the biases to the marginal distributions of data, and the rest of the parameters' network to zero.
 
         Args:
             x: images, (n,) + shape; of real ones the rest becomes small.

@@ -168,9 +168,9 @@ class StepwiseNetwork(AutoregressiveNetwork):
         hidden_features: of h.
         context: width of the context.
         order: features in the order of generation.
-        conditional: the family of the single laws.
+        conditional: the family of the conditional distributions.
         shared: whether E and V are the same at all steps, as suits sequences, and e but for the first.
-        bias: whether each law has biases b of its own.
+        bias: whether each distribution has biases b of its own.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class StepwiseNetwork(AutoregressiveNetwork):
 
 
 class RecurrentAR(StepwiseNetwork):
-    r"""A recurrent network that reads the features in their order, and gives each law from its state.
+    r"""A recurrent network that reads the features in their order, and gives each distribution from its state.
 
     .. math:: h_k = \text{cell}(e_k + E_{k-1} x_{k-1} + C c, h_{k-1}), \qquad f_k = b_k + V_k h_k
 
@@ -251,7 +251,7 @@ class RecurrentAR(StepwiseNetwork):
         num_layers: layers of cells.
         context: width of the context, which every step sees.
         order: features in the order of generation.
-        conditional: the family of the single laws.
+        conditional: the family of the conditional distributions.
         cell: gated recurrent units (``"gru"``) or long short-term memory (``"lstm"``).
         shared: whether E and V are the same for all features, as suits sequences of like things; otherwise each feature
             has its own, as in NADE. Cells and C are always shared.
@@ -287,7 +287,7 @@ class RecurrentAR(StepwiseNetwork):
 
 
 class CausalTransformer(StepwiseNetwork):
-    r"""A transformer in which each feature's law attends to the features before it.
+    r"""A transformer in which each feature's distribution attends to the features before it.
 
     .. math:: z_k = e_k + E_{k-1} x_{k-1} + C c, \qquad
               z_k \leftarrow z_k + \text{attention}(z_k; z_1, \dots, z_k), \quad z_k \leftarrow z_k + \text{MLP}(z_k),
@@ -303,7 +303,7 @@ class CausalTransformer(StepwiseNetwork):
         layers: of attention and MLP.
         context: width of the context, which every step sees.
         order: features in the order of generation.
-        conditional: the family of the single laws.
+        conditional: the family of the conditional distributions.
         feedforward: hidden units of each MLP; None for four times ``width``.
         shared: whether E and V are the same for all features; the places e are told apart in either case.
 

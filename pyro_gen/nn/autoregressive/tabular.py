@@ -1,4 +1,4 @@
-"""The conditional probability tables themselves: any law over a few features."""
+"""The conditional probability tables themselves: any distribution over a few features."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class TabularAR(AutoregressiveNetwork):
 
     .. math:: p(x_k = 1 | x_{<k}) = \sigma(f_{k, x_{<k}}), \qquad 2^{k - 1} \text{ rows}, \quad 2^D - 1 \text{ in all}
 
-    Any law over D binary features can be written so, which is why D is limited.
+    Any distribution over D binary features can be written so, which is why D is limited.
 
     Args:
         features: number of features D, or the shape of an event.
         context: width of a context whose linear function is added to the parameters of each feature.
         order: features in the order of generation.
-        conditional: the family of the single laws, with finitely many values.
+        conditional: the family of the conditional distributions, with finitely many values.
 
     Raises:
         ValueError: the tables would have more than 2^22 rows, or ``conditional`` is neither Bernoulli nor categorical.
@@ -104,7 +104,7 @@ class TabularAR(AutoregressiveNetwork):
         self.table.copy_(logs[:, 1:] - logs[:, :1] if bernoulli else logs)
 
     def _rows(self, value: Tensor) -> Tensor:
-        """Rows of the table that hold each feature's law, (n, features), for labels in the order of generation."""
+        """Rows of the table that hold each feature's distribution, (n, features), for labels in the order of generation."""
         value = torch.minimum(value.clamp(min=0), self.arities - 1)  # what is no label must not read another row
         number, rows = torch.zeros_like(value[:, 0]), []
         for arity, label in zip(self.arities.unbind(), value.unbind(1), strict=True):

@@ -16,7 +16,7 @@ from pyro_gen._arguments import whole_number
 
 
 class CPD(nn.Module):
-    """The law of a node given its parents: a module with parameters, whose call returns a distribution.
+    """The distribution of a node given its parents: a module with parameters, whose call returns a distribution.
 
     Args:
         parent_states: number of states of each parent in order, None for one that is a real number.
@@ -38,7 +38,7 @@ class CPD(nn.Module):
 
     @abstractmethod
     def forward(self, *parents: Tensor) -> TorchDistribution:
-        """The law of the node given values of its parents.
+        """The distribution of the node given values of its parents.
 
         Args:
             *parents: one tensor for each parent in order, state numbers (int64) or reals; they broadcast.
@@ -96,7 +96,7 @@ class DiscreteCPD(CPD):
         """
 
     def forward(self, *parents: Tensor) -> dist.Categorical:
-        """The law of the node given its parents: a categorical one, which knows probability zero."""
+        """The distribution of the node given its parents: a categorical one, which knows probability zero."""
         return dist.Categorical(logits=self.logits(*self.checked(parents)))
 
     def table(self) -> Tensor:

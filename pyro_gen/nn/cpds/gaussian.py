@@ -56,7 +56,7 @@ class ConditionalGaussianCPD(CPD):
         self.log_scale = nn.Parameter(scale.detach().log())
 
     def forward(self, *parents: Tensor) -> dist.Normal:
-        """The law of the node given its parents."""
+        """The distribution of the node given its parents."""
         parents = self.checked(parents)
         bias, weight, log_scale = self.coefficients(*(x for x, k in zip(parents, self.parent_states, strict=True) if k))
         mean = bias.clone()  # of this moment, as the scale is

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from pyro_gen.testing.case import Case
-from pyro_gen.testing.checks import laws, placement, programs, sampling, shapes, validation
+from pyro_gen.testing.checks import distributions, placement, programs, sampling, shapes, validation
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
     shapes.check_shapes,
@@ -22,14 +22,14 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     validation.check_validation_of_shape,
     validation.check_validation_switched_off,
     validation.check_parameters,
-    laws.check_sums_to_one,
-    laws.check_enumerate_support,
-    laws.check_gradients,
-    laws.check_pure,
-    laws.check_update,
-    laws.check_entropy,
-    laws.check_kl_divergence,
-    laws.check_moments,
+    distributions.check_sums_to_one,
+    distributions.check_enumerate_support,
+    distributions.check_gradients,
+    distributions.check_pure,
+    distributions.check_update,
+    distributions.check_entropy,
+    distributions.check_kl_divergence,
+    distributions.check_moments,
     sampling.check_goodness_of_fit,
     sampling.check_independence,
     sampling.check_reproducible,

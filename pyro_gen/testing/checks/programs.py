@@ -16,7 +16,7 @@ from pyro.infer.inspect import get_dependencies, get_model_relations
 from torch import Tensor
 
 from pyro_gen.testing.case import Case, Inapplicable, check, require, require_close, support_of
-from pyro_gen.testing.checks.laws import trailing_batch
+from pyro_gen.testing.checks.distributions import trailing_batch
 from pyro_gen.testing.checks.sampling import reject
 from pyro_gen.testing.enumeration import state_index
 

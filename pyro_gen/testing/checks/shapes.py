@@ -82,7 +82,7 @@ def check_parameter_broadcasting(case: Case) -> None:
 
 @check
 def check_expand(case: Case) -> None:
-    """`expand` keeps type, parameters, law, enumeration and validation."""
+    """`expand` keeps type, parameters, distribution, enumeration and validation."""
     for d in case.distributions():
         interstitial = [torch.Size(4 if n == 1 else n for n in d.batch_shape)] if 1 in d.batch_shape else []
         for shape in [d.batch_shape, torch.Size((4, *d.batch_shape)), *interstitial]:

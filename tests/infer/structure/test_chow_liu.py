@@ -39,7 +39,8 @@ def density(tree: nx.DiGraph, table: CategoricalTable, size: float) -> BayesianN
 @pytest.mark.parametrize("seed", range(3))
 def test_no_tree_of_five_nodes_has_a_higher_likelihood(size: float, seed: int) -> None:
     table = five(seed=seed)
-    # Rows and prior together are the law that the tree projects: rows of each pair of nodes, weighed by its counts.
+    # Rows and prior together are the distribution that the tree projects: rows of each pair of nodes, weighed by its
+    # counts.
     information = mutual_information(table, equivalent_sample_size=size)
     found = chow_liu(table, equivalent_sample_size=size)
     own = sum(information[table.index[u], table.index[v]] for u, v in found.edges)
@@ -72,14 +73,14 @@ def test_mutual_information_is_that_of_the_smoothed_pairs() -> None:
         assert information[j, i] == information[i, j]
 
 
-def test_the_law_does_not_depend_on_the_root() -> None:
+def test_the_distribution_does_not_depend_on_the_root() -> None:
     table = five()
-    laws = []
+    distributions = []
     for root in table.nodes:
         tree = chow_liu(table, equivalent_sample_size=3, root=root)
         assert tree.in_degree(root) == 0
-        laws.append(density(tree, table, 3).log_prob(table.values))
-    assert all(torch.allclose(law, laws[0], atol=1e-10) for law in laws)
+        distributions.append(density(tree, table, 3).log_prob(table.values))
+    assert all(torch.allclose(distribution, distributions[0], atol=1e-10) for distribution in distributions)
 
 
 def test_independent_nodes_make_a_forest() -> None:

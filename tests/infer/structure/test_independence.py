@@ -1,4 +1,4 @@
-"""Tests of independence against tables, SciPy and their own null law; PC on data; edge confidence."""
+"""Tests of independence against tables, SciPy and their own null distribution; PC on data; edge confidence."""
 
 from __future__ import annotations
 

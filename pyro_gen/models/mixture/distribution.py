@@ -1,4 +1,4 @@
-"""The law of rows under a mixture, as a distribution: given their components, or with these summed out."""
+"""The distribution of rows under a mixture, as a distribution: given their components, or with these summed out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Emission(Protocol):
         """Rows given their components, shape of ``z`` + (features,)."""
 
 
-class RowLaw(Expandable):
+class RowDistribution(Expandable):
     r"""Rows given their component z, :math:`p(x | z)`; without ``z``, :math:`\sum_k \pi_k\, p(x | k)`.
 
     Cells that are NaN, or that the mask of ``given`` denies, are missing: the density is that of the others.
@@ -113,4 +113,4 @@ def take(values: Tensor, z: Tensor, event_dim: int) -> Tensor:
     return values.gather(len(batch), index)
 
 
-__all__ = ["Emission", "Parameters", "RowLaw", "take"]
+__all__ = ["Emission", "Parameters", "RowDistribution", "take"]

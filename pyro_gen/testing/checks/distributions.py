@@ -106,16 +106,19 @@ def check_pure(case: Case) -> None:
 
 @check
 def check_update(case: Case) -> None:
-    """After an update of the parameters in place, the law is wholly the new one or wholly the old one."""
+    """After an update of the parameters in place, the distribution is wholly the new one or wholly the old one."""
     parameters, new = case.tensors(), case.tensors(seed=1)
     d, value = case.build(**parameters), case.distribution().sample((6,))
-    old_law, new_law = case.distribution().log_prob(value), case.distribution(seed=1).log_prob(value)
+    old_distribution, new_distribution = case.distribution().log_prob(value), case.distribution(seed=1).log_prob(value)
     with torch.no_grad():
         d.log_prob(value)
         for name, x in parameters.items():
             x.copy_(new[name])
-        law = d.log_prob(value)
-    require(law.allclose(new_law) or law.allclose(old_law), "log_prob mixes old and new parameters")
+        distribution = d.log_prob(value)
+    require(
+        distribution.allclose(new_distribution) or distribution.allclose(old_distribution),
+        "log_prob mixes old and new parameters",
+    )
 
 
 @check

@@ -1,4 +1,4 @@
-"""Block Gibbs draws from the enumerated conditionals and keeps the enumerated law; single mistakes are caught.
+"""Block Gibbs draws from the enumerated conditionals and keeps the enumerated distribution; single mistakes are caught.
 
 Every test here judges a sampler through three statistics, and the negative controls go through the same three.
 """
@@ -27,7 +27,7 @@ from tests.kernels.oracle import (
     Weights,
     bits,
     code,
-    end_law,
+    end_distribution,
     joint,
     sigmoid,
 )
@@ -41,15 +41,15 @@ Sampler = Callable[[Tensor, Parameters, int, int], tuple[Tensor, Tensor]]
 
 
 class Verdict(NamedTuple):
-    """Smallest p-value of the two laws, and the largest |z| of the conditionals."""
+    """Smallest p-value of the two distributions, and the largest |z| of the conditionals."""
 
-    end_law: float
+    end_distribution: float
     stationarity: float
     conditional: float
 
     @property
     def passes(self) -> bool:
-        return min(self.end_law, self.stationarity) > P_LIMIT and self.conditional < Z_LIMIT
+        return min(self.end_distribution, self.stationarity) > P_LIMIT and self.conditional < Z_LIMIT
 
 
 def fit(states: NDArray[np.int64], probs: Array) -> float:
@@ -57,15 +57,15 @@ def fit(states: NDArray[np.int64], probs: Array) -> float:
     return goodness_of_fit(torch.from_numpy(counts), torch.from_numpy(probs.reshape(-1)))
 
 
-def end_law_p(sampler: Sampler, weights: Weights, device: str = "cpu") -> float:
+def end_distribution_p(sampler: Sampler, weights: Weights, device: str = "cpu") -> float:
     """p-value of the pair (visible, hidden) after one and three sweeps from the first and the last visible state."""
     parameters, states, ps = weights.tensors(torch.float32, device), bits(len(weights.vbias)), []
     for start in (0, len(states) - 1):
         v0 = torch.tensor(states[start], dtype=torch.float32, device=device).expand(N, -1)
         for sweeps in (1, 3):
             v, h = sampler(v0, parameters, sweeps, 100 * start + sweeps)
-            law = end_law(weights, start, sweeps)
-            ps.append(fit(code(v) * law.shape[1] + code(h), law))
+            distribution = end_distribution(weights, start, sweeps)
+            ps.append(fit(code(v) * distribution.shape[1] + code(h), distribution))
     return min(ps)
 
 
@@ -76,13 +76,13 @@ def exact_samples(weights: Weights, number: int, seed: int, device: str) -> Tens
 
 
 def stationarity_p(sampler: Sampler, weights: Weights, number: int, seeds: int, device: str = "cpu") -> float:
-    """p-value of the joint law after one sweep from exact samples: of each seed, and of all seeds together."""
-    parameters, law = weights.tensors(torch.float32, device), joint(weights)
+    """p-value of the joint distribution after one sweep from exact samples: of each seed, and of all seeds together."""
+    parameters, distribution = weights.tensors(torch.float32, device), joint(weights)
     all_states = []
     for seed in range(seeds):
         v, h = sampler(exact_samples(weights, number, seed, device), parameters, 1, seed)
-        all_states.append(code(v) * law.shape[1] + code(h))
-    return min(fit(np.stack(all_states), law), *(fit(states, law) for states in all_states))
+        all_states.append(code(v) * distribution.shape[1] + code(h))
+    return min(fit(np.stack(all_states), distribution), *(fit(states, distribution) for states in all_states))
 
 
 def regression_z(drawn: Array, probs: Array, given: Array) -> float:
@@ -105,7 +105,9 @@ def conditional_z(sampler: Sampler, weights: Weights, device: str = "cpu") -> fl
 
 
 def judge(sampler: Sampler, weights: Weights) -> Verdict:
-    return Verdict(end_law_p(sampler, weights), stationarity_p(sampler, weights, N, 2), conditional_z(sampler, weights))
+    return Verdict(
+        end_distribution_p(sampler, weights), stationarity_p(sampler, weights, N, 2), conditional_z(sampler, weights)
+    )
 
 
 def op(v: Tensor, parameters: Parameters, num_steps: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -123,17 +125,17 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("size", [(1, 1), (2, 4)])
-def test_the_law_after_k_sweeps_is_enumerated(size: tuple[int, int]) -> None:
-    assert end_law_p(op, Weights.normal(*size)) > P_LIMIT
+def test_the_distribution_after_k_sweeps_is_enumerated(size: tuple[int, int]) -> None:
+    assert end_distribution_p(op, Weights.normal(*size)) > P_LIMIT
 
 
 @pytest.mark.usefixtures("path")
-def test_one_sweep_keeps_the_joint_law() -> None:
+def test_one_sweep_keeps_the_joint_distribution() -> None:
     assert stationarity_p(op, Weights.normal(6, 5), N, 2) > P_LIMIT
 
 
 @pytest.mark.parametrize("weights", [Weights.normal(6, 5), STRONG], ids=["normal", "strong"])
-def test_one_sweep_keeps_the_joint_law_over_many_seeds(weights: Weights) -> None:
+def test_one_sweep_keeps_the_joint_distribution_over_many_seeds(weights: Weights) -> None:
     assert stationarity_p(op, weights, MANY, 20) > P_LIMIT
 
 
@@ -144,8 +146,8 @@ def test_each_conditional_is_its_formula(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("device", [d for d in DEVICES if d != "cpu"])
-def test_the_same_laws_hold_on_an_accelerator(device: str) -> None:
-    assert end_law_p(op, STRONG, device) > P_LIMIT
+def test_the_same_distributions_hold_on_an_accelerator(device: str) -> None:
+    assert end_distribution_p(op, STRONG, device) > P_LIMIT
     assert stationarity_p(op, STRONG, MANY, 20, device) > P_LIMIT
     assert conditional_z(op, STRONG, device) < Z_LIMIT
 
@@ -156,9 +158,9 @@ def test_beta_tempers_the_conditionals() -> None:
     beta = torch.tensor(betas).repeat_interleave(n)
     v, h = rbm_gibbs(torch.zeros(4 * n, 3), *weights.tensors(torch.float32), 2, beta, seed=2)
     for rung, value in enumerate(betas):
-        law = end_law(weights, 0, 2, value)
+        distribution = end_distribution(weights, 0, 2, value)
         rows = slice(rung * n, (rung + 1) * n)
-        assert fit(code(v[rows]) * 8 + code(h[rows]), law) > P_LIMIT
+        assert fit(code(v[rows]) * 8 + code(h[rows]), distribution) > P_LIMIT
 
 
 Halves = Callable[[Tensor, Parameters, Tensor, Tensor], tuple[Tensor, Tensor]]
