@@ -1,4 +1,4 @@
-"""A character model: the distribution of lines of text, of any length, learned by a recurrent network with clipped gradients.
+"""A character model: a distribution of lines of text of any length, by a recurrent network with clipped gradients.
 
 The text is Python's own help (``pydoc_data.topics``), which is there without a network, a line a string. The network
 ends each line by itself, so its probabilities sum to one over all lines, those too long to be listed (the tail)
@@ -33,7 +33,7 @@ def read(args: argparse.Namespace) -> tuple[str, list[str]]:
 
 
 def scored_by_counts(train: Tensor, test: Tensor, end: int) -> dict[str, float]:
-    """Mean log likelihood a line in nats of distributions that count in the training lines: one character, and pairs of them."""
+    """Mean log likelihood a line, in nats, of counts in the training lines: of characters, and of pairs of them."""
 
     def pairs(x: Tensor) -> tuple[Tensor, Tensor]:
         before = torch.cat([torch.full_like(x[:, :1], end), x[:, :-1]], 1)

@@ -157,7 +157,7 @@ def judge(name: str, model: Model, data: Data, latent: int, args: argparse.Names
 
 
 def generators(models: dict[str, Model], data: Data, count: int) -> dict[str, Tensor]:
-    """Draws: from the model's own distribution where it has one, else from distributions of codes that nobody trained it for."""
+    """Draws: from the model's distribution where it has one, else from codes that nobody trained it for."""
     latent = models["AE"].latent_means(data.x[:1]).shape[1]
     normal = torch.randn(count, latent)
     drawn = {"AE, codes from N(0, I)": means(models["AE"], normal)}

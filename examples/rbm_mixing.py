@@ -38,7 +38,7 @@ class Terms(NamedTuple):
 
 @torch.no_grad()
 def swept(distribution: Tensor, parameters: Parameters, visible: Tensor, hidden: Tensor, steps: int) -> Tensor:
-    """The distribution of visible states after Gibbs sweeps from another distribution, both as vectors over all states."""
+    """The distribution of visible states after Gibbs sweeps from another one, both as vectors over all states."""
     weight, vbias, hbias = parameters
     log_joint = (visible @ vbias)[:, None] + hidden @ hbias + visible @ weight @ hidden.mT
     up, down = log_joint.softmax(1), log_joint.softmax(0).mT  # p(h|v) and p(v|h), (from, to)

@@ -86,7 +86,7 @@ def warped(
 
 
 def _grid(images: Tensor, affine: float, elastic: float) -> Tensor:
-    """Where every pixel looks: (n, rows, columns, 2) in coordinates (x, y) that run from -1 to 1 over the image."""
+    """Sampling grid, (n, rows, columns, 2): coordinates (x, y) from -1 to 1 that each pixel reads."""
     count, (rows, columns) = len(images), images.shape[-2:]
     half = torch.tensor([columns / 2, rows / 2])  # of the image, in pixels: what a unit of the coordinates is
     matrix = torch.eye(2) + affine * torch.randn(count, 2, 2)

@@ -50,7 +50,7 @@ _AFRESH = "the checkpoint `{}` lacks {}, which the run started afresh; begin ane
 
 
 class Scheduler(Protocol):
-    """What changes the learning rate once an epoch: a torch scheduler, or one of Pyro's."""
+    """Schedule of the learning rate, stepped once an epoch: a torch scheduler, or one of Pyro's."""
 
     def step(self) -> object:
         """Advance by one epoch."""
@@ -345,7 +345,7 @@ def _evaluate(evaluate: Callable[[], Mapping[str, float]], monitor: str) -> dict
 
 @dataclass(frozen=True)
 class _Monitor:
-    """Which epoch is the best and when to stop, read off the history alone: a resumed run decides the same."""
+    """Choice of the best epoch and of when to stop, read off the history alone: a resumed run decides alike."""
 
     name: str
     mode: str
@@ -418,7 +418,7 @@ def _save(path: Path, entries: dict[str, Any], header: dict[str, Any], history: 
 
 
 def _header(entries: dict[str, Any], watch: _Monitor, settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the script and its checkpoint must agree on."""
+    """Header on which the script and its checkpoint must agree."""
     objects = {"state objects": kinds(entries), "monitor": watch.name, "mode": watch.mode}
     return {"format": _FORMAT, **objects, "settings": dict(settings or {})}
 

@@ -15,7 +15,7 @@ Arrays = Mapping[str, Tensor | np.ndarray]
 
 
 class Extras(NamedTuple):
-    """What a user adds to a posterior, as `arviz.from_pyro` takes it."""
+    """User's additions to a posterior, as `arviz.from_pyro` takes them."""
 
     prior: Arrays | None = None
     posterior_predictive: Arrays | None = None

@@ -47,7 +47,7 @@ class Shape(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What a model says of draws: `variables` could be in the log likelihood, `reasons` tell what could not be said."""
+    """Evaluation of a model on draws: `variables` of the log likelihood, and `reasons` for those left out."""
 
     shapes: dict[str, Shape]
     latent: frozenset[str]
@@ -61,7 +61,7 @@ class Evaluation(NamedTuple):
 
 
 class Plan:
-    """What to compute of each draw, read off the first one."""
+    """Quantities to compute of each draw, read off the first one."""
 
     def __init__(
         self, program: Program, draw: Draw, transforms: Mapping[str, Any], wants: Callable[[str], bool]
@@ -200,7 +200,7 @@ def sites_only(program: Program) -> Evaluation:
 
 
 def nothing_said(reason: str) -> Evaluation:
-    """What is known of a model that could not be evaluated."""
+    """Evaluation of a model that could not be run on the draws."""
     return Evaluation({}, frozenset(), {}, {}, None, {}, {}, frozenset(), {"model": reason})
 
 
@@ -220,7 +220,7 @@ def over_draws(function: Callable[[Draw], Any], draws: Mapping[str, Tensor], tra
 
 
 def _agree(first: Outputs, results: Outputs) -> bool:
-    """Whether the vectorised results begin with the plain ones: a model may keep state between runs."""
+    """Test that the vectorised results begin with the plain ones: a model may keep state between runs."""
     return all(
         values.shape == results[group][name].shape[1:]
         and torch.allclose(values, results[group][name][0].to(values), rtol=1e-3, atol=1e-3, equal_nan=True)

@@ -1,4 +1,4 @@
-"""What all converters share: arrays with named dimensions become groups of ArviZ 0.2x or 1.x."""
+"""Shared parts of the converters: arrays with named dimensions become groups of ArviZ 0.2x or 1.x."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def warn(message: str) -> None:
 
 
 def makes_trees(arviz: Any) -> bool:
-    """Whether this is ArviZ 1.x; that has an `InferenceData` too, another name for DataTree which warns."""
+    """True for ArviZ 1.x, whose `InferenceData` is another name for DataTree and warns."""
     return int(arviz.__version__.split(".")[0]) >= 1
 
 

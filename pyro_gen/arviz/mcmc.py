@@ -159,7 +159,7 @@ def by_chain(posterior: Any, program: Program | None = None) -> dict[str, Tensor
 
 
 def _chains_lead(samples: Mapping[str, Tensor], count: int, program: Program | None) -> bool:
-    """Whether each draw begins with the kernel's own chains; a model tells by the dimensions of its sites."""
+    """True if each draw begins with the kernel's own chains; a model tells by the dimensions of its sites."""
     if any(values.shape[2:3] != (count,) for values in samples.values()):
         return False
     if program is None:

@@ -99,13 +99,13 @@ def _plates(trace: Trace, unit: Unit) -> frozenset[str]:
 
 
 def _normalised(trace: Trace, rest: Sequence[str]) -> bool:
-    """Whether all sites are enumerated latents without masks, so that their sum is 1."""
+    """True if all sites are enumerated latents without masks, so that their sum is 1."""
     sites: list[Site] = [trace.nodes[name] for name in rest]
     return all("_enumerate_dim" in site["infer"] and cell_mask(site, site["log_prob"].shape) is None for site in sites)
 
 
 def unit_mask(trace: Trace, unit: Unit) -> Tensor | None:
-    """Which data count, None where all do; a datum of several cells counts while one of them does."""
+    """Mask of the data that count, None where all do; a datum of several cells counts if one of them does."""
     masks = [_reduced_mask(trace.nodes[name], unit, bool(unit.summed)) for name in unit.data]
     if all(mask is None for mask in masks):
         return None

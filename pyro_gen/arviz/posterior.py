@@ -1,4 +1,4 @@
-"""What the converters of posteriors share: the model's verdict on draws, and the groups made of both."""
+"""Shared parts of the converters of posteriors: the evaluation of the draws, and the groups made of both."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def judged(
 
 
 def _default_wanted() -> bool:
-    """Whether to compute the log likelihood unless told: ArviZ 0.2x has a setting for it, 1.x none."""
+    """True if the log likelihood is computed by default: ArviZ 0.2x has a setting for it, 1.x none."""
     arviz = require("arviz")
     return makes_trees(arviz) or bool(arviz.rcParams["data.log_likelihood"])
 

@@ -1,4 +1,4 @@
-"""What `pyro.infer.Predictive` returns to ArviZ."""
+"""Converter of the output of `pyro.infer.Predictive`."""
 
 from __future__ import annotations
 

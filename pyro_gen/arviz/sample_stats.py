@@ -1,4 +1,4 @@
-"""What a sampler says of its own draws: a kernel that keeps it, and the statistics that ArviZ knows."""
+"""Statistics of a sampler: a kernel that records its own, under the names that ArviZ knows."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class SampleStats(MCMCKernel):
 
 
 class _Watch:
-    """What happened in one call of `sample`."""
+    """Record of one call of `sample`."""
 
     def __init__(self) -> None:
         self.kinetic: list[float] = []  # at the start, then for each point of the trajectory

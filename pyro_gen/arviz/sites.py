@@ -1,4 +1,4 @@
-"""What the sites of a trace are: data, latent, deterministic; their plates, masks and scales."""
+"""Sites of a trace: data, latent, deterministic; their plates, masks and scales."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sample_sites(trace: Trace) -> Iterator[tuple[str, Site]]:
 
 
 def is_deterministic(site: Site) -> bool:
-    """Whether `pyro.deterministic` made the site, or a reparametrisation, which leaves an observed point mass."""
+    """True for a site of `pyro.deterministic`, or of a reparametrisation, which leaves an observed point mass."""
     return bool(site["infer"].get("_deterministic")) or (site["is_observed"] and is_delta(site))
 
 
@@ -55,12 +55,12 @@ def base_of(fn: Any) -> Any:
 
 
 def is_delta(site: Site) -> bool:
-    """Whether the site is a point mass."""
+    """True if the site is a point mass."""
     return isinstance(base_of(site["fn"]), Delta)
 
 
 def cell_mask(site: Site, shape: torch.Size) -> Tensor | None:
-    """Which elements of a site count, with the shape of its log probability; None where all do."""
+    """Mask of the elements of a site that count, of the shape of its log probability; None where all do."""
     given = (site["mask"], _mask_of(site["fn"]), _seen(site))
     masks = [mask for mask in given if mask is not None and mask is not True]
     result = None
@@ -71,7 +71,7 @@ def cell_mask(site: Site, shape: torch.Size) -> Tensor | None:
 
 
 def _seen(site: Site) -> Tensor | bool:
-    """Which data have a cell that is not NaN.
+    """Mask of the data with a cell that is not NaN.
 
     A distribution that takes NaN for missing cells says nothing of the others; one that does not has the log
     probability NaN, and they count, so that it shows.
@@ -135,7 +135,7 @@ def subsampled_plates(trace: Trace) -> list[str]:
 
 
 def in_part(site: Site) -> bool:
-    """Whether the site belongs to a part of the rows of a plate."""
+    """True if the site belongs to a part of the rows of a plate."""
     return any(_is_partial(frame) for frame in site["cond_indep_stack"])
 
 
@@ -144,6 +144,6 @@ def _is_partial(frame: Any) -> bool:
 
 
 def is_scaled(site: Site) -> bool:
-    """Whether plates or `poutine.scale` weigh the log probability of a site."""
+    """True if plates or `poutine.scale` weigh the log probability of a site."""
     scale = site["scale"]
     return bool((scale != 1).any()) if isinstance(scale, Tensor) else scale != 1

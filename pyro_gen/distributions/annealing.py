@@ -27,7 +27,7 @@ SCHEDULE = 1 << 40
 
 
 class AnnealedRun(NamedTuple):
-    """What a run of AIS leaves: the estimate, the final particles, their normalised weights and each chain's log Z.
+    """Result of a run of AIS: the estimate, the final particles, their normalised weights, log Z of each chain.
 
     The mean of exp(``log_weights``) (num_chains, ...) is the estimate of Z.
     """
@@ -146,7 +146,7 @@ class AIS(Partition):
 
     @torch.no_grad()
     def reverse_log_weights(self, distribution: EnergyDistribution, states: Tensor) -> Tensor:
-        """What each chain of :meth:`reverse` says of log Z, to be compared with ``log_weights`` of a forward run.
+        """Log weights of the chains of :meth:`reverse`, to be compared with ``log_weights`` of a forward run.
 
         Args:
             distribution: the model.

@@ -1,4 +1,4 @@
-"""What the RBM asks of its arguments."""
+"""Checks of the RBM's arguments."""
 
 from __future__ import annotations
 

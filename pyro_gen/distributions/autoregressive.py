@@ -1,4 +1,4 @@
-"""Autoregressive densities: a product of conditional distributions, each given the features that come before it in an order."""
+"""Autoregressive densities: products of conditional distributions, each given the features before it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Conditioner(Protocol):
-    """What gives the parameters of each feature's distribution from the features before it: a network of :mod:`pyro_gen.nn`.
+    """Interface of a network that gives each feature's conditional parameters: a module of :mod:`pyro_gen.nn`.
 
     Rows are flat: values (n, features) in the layout of the event, contexts (n, context) or None.
     """
@@ -72,7 +72,7 @@ class Generation(NamedTuple):
 
     @property
     def position(self) -> int:
-        """How many features have been generated."""
+        """Number of features generated so far."""
         return self.values.shape[-1]
 
 
@@ -350,7 +350,7 @@ def _check_context(width: int, context: Tensor | None) -> None:
 
 
 class Listed(Protocol):
-    """What a divergence by enumeration asks of a density."""
+    """Interface that a divergence by enumeration needs of a density."""
 
     batch_shape: Size
     event_shape: Size

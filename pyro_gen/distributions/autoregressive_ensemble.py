@@ -79,7 +79,7 @@ class AutoregressiveEnsemble(Expandable):
 
     @property
     def features(self) -> int:
-        """How many features an event has."""
+        """Number of features of an event."""
         return self.event_shape.numel()
 
     @property
@@ -157,7 +157,7 @@ class AutoregressiveEnsemble(Expandable):
         return value, self.log_prob(value)
 
     def given(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> AutoregressiveEnsemble:
-        """The distribution of the missing features given the observed ones: the members', by how well they explain these.
+        """The distribution of the missing features given the observed ones: the members', by their evidence.
 
         Args:
             observed: values (...) + event_shape; what stands in a missing feature is ignored, NaN included.
@@ -198,12 +198,12 @@ class AutoregressiveEnsemble(Expandable):
 
     @property
     def num_states(self) -> float:
-        """How many values an event can take; may be infinite."""
+        """Number of values that an event can take; may be infinite."""
         return self.members[0].num_states
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether the states are few enough to be listed."""
+        """True if the states are few enough to be listed."""
         return self.members[0].has_enumerate_support
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
@@ -255,7 +255,7 @@ def _check_members(members: Sequence[Member]) -> None:
 
 
 def _unchecked(member: Member) -> Member:
-    """The same density, which looks at no value."""
+    """Copy of a density that does not validate values."""
     new: Member = member.expand(member.batch_shape)
     new._validate_args = False
     return new

@@ -238,7 +238,7 @@ class BoltzmannMachine(PairwiseEnergy):
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether the states can be listed: at most 20 units, and no CD, which serves observed rows only."""
+        """True if the states can be listed: at most 20 units, and no CD, which serves observed rows only."""
         return self.bias.shape[-1] <= EXACT_UNITS and not starts_at_data(self.partition)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:

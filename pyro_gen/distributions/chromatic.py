@@ -45,7 +45,7 @@ class Chromatic:
             self.weights = {block: values[bags.edges] for block, bags in graph.neighbours.items()}
 
     def received(self, states: Tensor, start: int, stop: int) -> Tensor:
-        """What units ``start`` to ``stop - 1``, a block or all, receive from their neighbours in ``states``."""
+        """Fields of units ``start`` to ``stop - 1``, a block or all, from their neighbours in ``states``."""
         if self.graph.is_dense:
             return self.matrix[start:stop] @ states
         block = start, stop

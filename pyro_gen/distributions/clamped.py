@@ -108,7 +108,7 @@ class ClampedRBM(Expandable):
 
     @property
     def samples_exactly(self) -> bool:
-        """Whether hidden units or missing cells can be enumerated, so that everything is exact."""
+        """True if hidden units or missing cells can be enumerated, so that everything is exact."""
         return self._terms() is not None
 
     def log_completions(self) -> Tensor:
@@ -230,7 +230,7 @@ class ClampedRBM(Expandable):
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether all states of the event can be listed: at most 20 visible units."""
+        """True if all states of the event can be listed: at most 20 visible units."""
         return self.vbias.shape[-1] <= EXACT_UNITS
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
@@ -252,7 +252,7 @@ class ClampedRBM(Expandable):
         return self._listed(BernoulliUnits().states(numbers, visible, self.vbias), expand)
 
     def _terms(self) -> HiddenStates | MissingCells | None:
-        """What is enumerated: the smaller of hidden states and missing cells, or None where both are too many."""
+        """Enumerated side: the smaller of hidden states and missing cells, or None where both are too many."""
         hidden, missing = self.hbias.shape[-1], self._evidence.most_missing
         if min(hidden, missing) > self.max_units:
             return None

@@ -91,7 +91,7 @@ class ClampedAutoregressive(Expandable):
 
     @property
     def is_exact(self) -> bool:
-        """Whether log probabilities and draws are exact, not estimates by importance."""
+        """True if log probabilities and draws are exact, not estimates by importance."""
         return self._completer.exact
 
     def log_evidence(self) -> LogEvidence:
@@ -152,12 +152,12 @@ class ClampedAutoregressive(Expandable):
 
     @property
     def num_states(self) -> float:
-        """How many values an event can take, those included that contradict the evidence; may be infinite."""
+        """Number of values of an event, those included that contradict the evidence; may be infinite."""
         return self._plain.num_states
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether the states are few enough to be listed, and their probabilities exact."""
+        """True if the states are few enough to be listed, and their probabilities exact."""
         return self.is_exact and self._plain.has_enumerate_support
 
     def enumerate_support(self, expand: bool = True) -> Tensor:

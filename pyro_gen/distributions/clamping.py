@@ -22,7 +22,7 @@ _BITS = BernoulliUnits()
 
 
 class Evidence(NamedTuple):
-    """What was observed: zeros and ones with 0 in every missing cell, and True where a cell was observed."""
+    """Observed cells: zeros and ones with 0 in every missing cell, and True where a cell was observed."""
 
     observed: Tensor
     mask: Tensor
@@ -61,7 +61,7 @@ class HiddenStates(NamedTuple):
         return clamped @ h.mT + _against(self._missing(weight), softplus(self.fields(h, weight, vbias)))
 
     def expectation(self, start: int, stop: int, share: Tensor, weight: Tensor, vbias: Tensor) -> Tensor:
-        """What the states of a block with these shares (..., stop - start) add to P(v_i = 1)."""
+        """Contribution of the states of a block with these shares (..., stop - start) to P(v_i = 1)."""
         h = _BITS.states(torch.arange(start, stop, device=weight.device), self.units, weight)
         probs = self.fields(h, weight, vbias).sigmoid()
         return share @ probs if probs.dim() == 2 else (share.unsqueeze(-2) @ probs).squeeze(-2)
@@ -111,7 +111,7 @@ class MissingCells(NamedTuple):
         return terms - math.log(2) * (~live).to(weight.dtype).sum(-1, keepdim=True)
 
     def expectation(self, start: int, stop: int, share: Tensor, weight: Tensor, vbias: Tensor) -> Tensor:
-        """What the states of a block with these shares add to the missing cells' probabilities."""
+        """Contribution of the states of a block with these shares to the missing cells' probabilities."""
         return share @ self._states(torch.arange(start, stop, device=weight.device), weight)
 
     def finish(self, expectation: Tensor) -> Tensor:

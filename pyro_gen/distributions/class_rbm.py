@@ -41,7 +41,7 @@ class LabelledStates(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether each vector is one."""
+        """Check that each vector is one-hot."""
         return ((value == 0) | (value == 1)).all(-1) & (value[..., -self.classes :].sum(-1) == 1)
 
 
@@ -235,7 +235,7 @@ class ClassRBM(EnergyDistribution):
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether the states can be listed: at most 20 visible units, and no CD."""
+        """True if the states can be listed: at most 20 visible units, and no CD."""
         return self.vbias.shape[-1] <= EXACT_UNITS and not starts_at_data(self.partition)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:

@@ -1,4 +1,4 @@
-"""How what is missing of an event is summed over: in the order of generation, by enumeration, or by weighed particles.
+"""Sums over missing features: in the order of generation, by enumeration, or by weighed particles.
 
 A :class:`Completion` is a setting; :meth:`Completion.bind` makes of it, for one density and one evidence, a
 :class:`Completer` that scores and draws.
@@ -43,7 +43,7 @@ class LogEvidence(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What was observed, in flat events: values with 0 in every missing feature, True where a feature was observed.
+    """Observed features of flat events: values with 0 where missing, True where a feature was observed.
 
     Both (..., features), with batch dimensions that broadcast.
     """
@@ -199,7 +199,7 @@ def chosen(density: Autoregressive, evidence: Evidence) -> Completer:
 
 
 def comes_first(mask: Tensor) -> bool:
-    """Whether in every row no observed feature comes after a missing one; taken for granted on meta."""
+    """True if in every row no observed feature comes after a missing one; taken for granted on meta."""
     return mask.is_meta or not bool((mask[..., 1:] & ~mask[..., :-1]).any())
 
 

@@ -1,4 +1,4 @@
-"""What is refused as parameters of a Boltzmann machine, by name."""
+"""Checks of the parameters of a Boltzmann machine, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which units of a Boltzmann machine are coupled: an edge list, its colouring, and sums over the edges."""
+"""Coupled units of a Boltzmann machine: an edge list, its colouring, and sums over the edges."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ class CouplingGraph:
 
     @property
     def is_dense(self) -> bool:
-        """Whether sums over neighbours are quicker as products with a matrix."""
+        """True if sums over neighbours are faster as products with a matrix."""
         return self.num_edges > DENSE_SHARE * self.num_units * (self.num_units - 1) / 2
 
     def to(self, device: torch.device | str) -> CouplingGraph:
-        """The same graph on another device, with its colouring."""
+        """Copy of the graph on another device, with its colouring."""
         if self.edges.device == torch.device(device):
             return self
         new = object.__new__(CouplingGraph)

@@ -12,7 +12,7 @@ from pyro_gen.distributions.units.binary import BinaryUnits
 
 
 class ExactSum(NamedTuple):
-    r"""Which units are enumerated (``rest``), and which are independent given them (``free``).
+    r"""Sum over enumerated units (``rest``) with the others independent given them (``free``).
 
     .. math:: \sum_x e^{-E(x)} = \sum_{x_R} e^{x_R J_{RR} x_R / 2 + b_R x_R} \prod_{i \in F}
               \sum_{x_i} e^{x_i (b_i + (x_R J)_i)}

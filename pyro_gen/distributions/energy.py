@@ -42,7 +42,7 @@ class EnergyDistribution(Expandable):
     @property
     @abstractmethod
     def smaller_side(self) -> float:
-        """How many binary units an exact sum has to enumerate, or how many have as many states; may be infinite."""
+        """Binary units that an exact sum enumerates, or as many as have that many states; may be infinite."""
 
     @abstractmethod
     def free_energy(self, value: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class EnergyDistribution(Expandable):
 
     @property
     def samples_exactly(self) -> bool:
-        """Whether ``sample`` draws exactly: log Z is exact, or would be by default."""
+        """True if ``sample`` draws exactly: log Z is exact, or would be by default."""
         return isinstance(self.partition, Exact) or (self.partition is None and self.smaller_side <= EXACT_UNITS)
 
     def unnormalized_log_prob(self, value: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Side(NamedTuple):
         return *self.small.parameters.values(), *self.large.parameters.values()
 
     def replace(self, *parameters: Tensor) -> Side:
-        """The same types of units with other parameters."""
+        """Copy with other parameters of the same types of units."""
         names = tuple(self.small.parameters)
         small = self.small.replace(**dict(zip(names, parameters, strict=False)))
         rest = dict(zip(self.large.parameters, parameters[len(names) :], strict=True))

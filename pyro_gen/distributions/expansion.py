@@ -15,7 +15,7 @@ class Expandable(TorchDistribution):
     """A distribution that broadcasts its parameters as they are, so that its expansions share whatever it holds."""
 
     def expand(self, batch_shape: Shape, _instance: Any = None) -> Self:
-        """The same distribution with a larger batch shape; what it holds is shared, not copied.
+        """Expand the distribution to a larger batch shape; its tensors are shared, not copied.
 
         Args:
             batch_shape: shape to which the present batch shape broadcasts.

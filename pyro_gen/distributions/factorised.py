@@ -1,4 +1,4 @@
-"""Events whose features are independent, each under a distribution of one family: what a decoder network says of a row."""
+"""Events of independent features, each under a distribution of one family: a decoder's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What densities over many features have in common: support, and the list of their events where there are few."""
+"""Densities over many features: support, and the list of their events where there are few."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FeatureDensity(Expandable):
 
     @property
     def features(self) -> int:
-        """How many features an event has."""
+        """Number of features of an event."""
         return self.event_shape.numel()
 
     @property
@@ -42,18 +42,18 @@ class FeatureDensity(Expandable):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the distributions here
-        """Whether samples are differentiable in the parameters."""
+        """True if samples are differentiable in the parameters."""
         return self.conditional.reparametrised
 
     @property
     def num_states(self) -> float:
-        """How many values an event can take; may be infinite."""
+        """Number of values that an event can take; may be infinite."""
         states = self.conditional.num_states(self.features)
         return math.inf if states is None else math.prod(states)
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether the states are few enough to be listed."""
+        """True if the states are few enough to be listed."""
         return self.num_states <= ENUMERABLE
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
@@ -95,7 +95,7 @@ class OverEvent(constraints.Constraint):
         self.is_discrete = base.is_discrete
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether each event's features fit."""
+        """Check that each event's features fit."""
         checked: Tensor = self.base.check(value.flatten(value.dim() - self.event_dim))
         return checked
 

@@ -61,7 +61,7 @@ class CovarianceTransform(Transform):
     __hash__ = Transform.__hash__
 
     def with_cache(self, cache_size: int = 1) -> CovarianceTransform:
-        """The same map with another size of cache."""
+        """Copy of the map with another size of cache."""
         return CovarianceTransform(self.scale, cache_size)
 
     def _call(self, x: Tensor) -> Tensor:

@@ -105,12 +105,12 @@ class FirstOrder(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """The same numbers."""
+        """Pass the numbers through."""
         return x.clone()
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        """The same gradient, once."""
+        """Pass the gradient through, once."""
         if torch.is_grad_enabled():
             raise NotImplementedError(
                 "AIS and negative phases give the gradient of log Z but no second derivative (no `create_graph=True`, "

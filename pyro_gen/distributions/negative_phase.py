@@ -51,7 +51,7 @@ class NegativePhase(Partition):
 
     @property
     def persistent_chains(self) -> int:
-        """How many chains the module has to keep."""
+        """Number of chains that the module has to keep."""
         return 0
 
     def initial_state(self, distribution: EnergyDistribution, base_rates: Tensor) -> State:
@@ -85,7 +85,7 @@ class NegativePhase(Partition):
         return Particles(state["chains"])
 
     def learn(self, state: State, gradients: tuple[Tensor, Tensor, Tensor]) -> State:
-        """What an update's gradient changes in the state of the phase itself.
+        """Change of the phase's own state by an update's gradient.
 
         Args:
             state: the module's buffers.
@@ -97,11 +97,11 @@ class NegativePhase(Partition):
         return {}
 
     def diagnostics(self, state: State) -> State:
-        """What the phase knows of its own working, by name, such as swap rates."""
+        """Diagnostics of the phase by name, such as swap rates."""
         return {}
 
     def snapshot(self, state: State, seed: int, step: int, rows: Tensor | None = None) -> Partition:
-        """What the distribution of one call keeps.
+        """Snapshot for the distribution of one call.
 
         Args:
             state: the module's buffers after ``advance``.
@@ -329,7 +329,7 @@ class _DataParticles(_Contrast):
 
 
 def starts_at_data(partition: Partition | None) -> bool:
-    """Whether the particles of a contrast start at the value itself, so that it serves observed values only."""
+    """True if the particles of a contrast start at the value itself, so that it serves observed values only."""
     return isinstance(partition, _Contrast) and partition.starts_at_data
 
 

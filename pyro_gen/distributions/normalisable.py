@@ -1,4 +1,4 @@
-"""Which pairs of unit types have a finite log Z, and the pair with a closed form: Gaussian with Gaussian."""
+"""Pairs of unit types with a finite log Z, and the one with a closed form: Gaussian with Gaussian."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _positive_definite(matrix: Tensor) -> Tensor:
 
 
 def is_gaussian_pair(visible: Units, hidden: Units) -> bool:
-    """Whether both sides are Gaussian, so that every sum is a Gaussian integral."""
+    """True if both sides are Gaussian, so that every sum is a Gaussian integral."""
     return isinstance(visible, GaussianUnits) and isinstance(hidden, GaussianUnits)
 
 

@@ -25,7 +25,7 @@ class AnyOrder(Conditioner, Protocol):
         """Parameters of all distributions given the features under ``mask`` alone, (n, features, parameters)."""
 
     def in_orders(self, orders: Tensor) -> Conditioner:
-        """The same weights generating in another order, (features,), or in one for each row, (n, features)."""
+        """View of the weights in another order of generation, (features,), or one for each row, (n, features)."""
 
 
 class OrderAgnostic(Autoregressive):

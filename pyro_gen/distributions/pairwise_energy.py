@@ -47,7 +47,7 @@ class PairwiseEnergy(EnergyDistribution):
 
     @property
     def smaller_side(self) -> int:
-        """How many units an exact sum enumerates: all of a matrix, those outside the largest colour of a graph."""
+        """Units that an exact sum enumerates: all of a matrix, those outside the largest colour of a graph."""
         return self.bias.shape[-1] if self.graph is None else len(self.graph.rest)
 
     def energy(self, value: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class PairwiseEnergy(EnergyDistribution):
         return self._received(self._checked_width(value)) + self.bias
 
     def as_spins(self) -> tuple[CouplingGraph, Tensor, Tensor]:
-        """The same distribution over s = -1, +1 (up for the larger value): coupled pairs, their couplings and the fields.
+        """Equal distribution over s = -1, +1 (up for the larger value): coupled pairs, couplings and fields.
 
         Returns:
             The graph, couplings (..., m) and fields (..., n).
@@ -173,7 +173,7 @@ class PairwiseEnergy(EnergyDistribution):
         return field(value, self._matrix(), torch.zeros_like(self.bias))
 
     def _exact(self) -> ExactSum:
-        """What an exact sum enumerates; of a matrix all units, since its entries are parameters also where zero."""
+        """Enumerated units of an exact sum; all of a matrix, since its zeros are parameters too."""
         units = torch.arange(self.bias.shape[-1], device=self.bias.device)
         rest, free = (units, units[:0]) if self.graph is None else (self.graph.rest, self.graph.free)
         return ExactSum(self.units, rest, free)

@@ -1,4 +1,4 @@
-"""How log Z is known: what every way shares, and exact enumeration."""
+"""Ways to know log Z: their shared parts, and exact enumeration."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class LogPartition(NamedTuple):
     method: str
 
     def expand(self, batch_shape: torch.Size) -> LogPartition:
-        """The same estimate for every element of a larger batch."""
+        """Estimate repeated for every element of a larger batch."""
         value, error, size = (x.expand(batch_shape) for x in self[:3])
         return LogPartition(value, error, size, self.method)
 
 
 class Partition(ABC):
-    """How the log normaliser of an energy distribution is known."""
+    """Way to know the log normaliser of an energy distribution."""
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
         """The form of this setting that ``distribution`` keeps; raises where the setting cannot serve it."""
@@ -49,7 +49,7 @@ class Partition(ABC):
 
     @abstractmethod
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
-        """What ``log_prob(value)`` subtracts from the unnormalised log probability."""
+        """Log normaliser that ``log_prob(value)`` subtracts from the unnormalised log probability."""
 
     @abstractmethod
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
@@ -119,7 +119,7 @@ class Exact(Partition):
 
 
 def wants_gradient(distribution: EnergyDistribution) -> bool:
-    """Whether a gradient with respect to a parameter may be asked for."""
+    """True if a gradient with respect to a parameter may be asked for."""
     return torch.is_grad_enabled() and any(p.requires_grad for p in distribution.parameters)
 
 

@@ -11,7 +11,7 @@ LOG_LIMIT = 600.0  # float64 holds exp(709)
 
 
 def fits(weight: Tensor, small: Tensor, large: Tensor) -> bool:
-    """Whether products of the factors of single units stay within float64: an unbatched model of moderate fields."""
+    """True if products of the factors of single units stay within float64: unbatched, moderate fields."""
     if weight.dim() != 2 or small.dim() != 1 or large.dim() != 1 or not weight.isfinite().all():
         return False
     reach = weight.double().abs().sum(0) + large.double().abs()

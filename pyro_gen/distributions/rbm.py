@@ -183,7 +183,7 @@ class RBM(TwoLayerEnergy):
         return completions - partition.log_normalizer(model, given.observed)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from the biases' distribution.
+        """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from the biases alone.
 
         Args:
             sample_shape: leading dimensions.
@@ -220,7 +220,7 @@ class RBM(TwoLayerEnergy):
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether the visible states can be listed: at most 2^20, and no CD, which serves observed rows only."""
+        """True if the visible states can be listed: at most 2^20, and no CD, which serves observed rows only."""
         return numbers_of_states(self.natural, self._sides)[0] <= 2**EXACT_UNITS and not starts_at_data(self.partition)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where annealed importance sampling puts its inverse temperatures: evenly, or where a pilot run finds friction."""
+"""Inverse temperatures of annealed importance sampling: even, or denser where a pilot run finds friction."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Strings(constraints.Constraint):
         self.num_symbols = num_symbols
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether each row is such a string."""
+        """Check that each row is such a string."""
         labels = (value >= 0) & (value <= self.num_symbols) & (value % 1 == 0)
         ended = value == self.num_symbols
         return labels.all(-1) & (ended[..., 1:] | ~ended[..., :-1]).all(-1)

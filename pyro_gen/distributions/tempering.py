@@ -139,7 +139,7 @@ def tempered_sweep(
 
 
 class Swaps(NamedTuple):
-    """Which replica comes to each place, (chains, betas), and what is known of each pair of neighbours.
+    """Exchange of replicas: the one that comes to each place, (chains, betas), and rates of neighbouring pairs.
 
     ``accepted`` is the share of swaps that were made, ``chance`` the mean probability of making one, both (betas - 1,)
     and NaN for the pairs whose turn it is not.

@@ -77,7 +77,7 @@ class TwoLayerEnergy(EnergyDistribution):
 
     @property
     def smaller_side(self) -> float:
-        """How many binary units have as many states as the side that is enumerated; 0 for a Gaussian integral."""
+        """Binary units with as many states as the side that is enumerated; 0 for a Gaussian integral."""
         if is_gaussian_pair(*self._sides):
             return 0
         fewest = min(numbers_of_states(self.natural, self._sides))
@@ -217,7 +217,7 @@ class TwoLayerEnergy(EnergyDistribution):
 
     @property
     def _binary(self) -> bool:
-        """Whether the fused kernels serve both sides."""
+        """True if the fused kernels serve both sides."""
         return self.visible_units.binary and self.hidden_units.binary
 
     def _bernoulli(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

@@ -24,7 +24,7 @@ class GibbsState(NamedTuple):
 
 
 class GibbsInfo(NamedTuple):
-    """What one step tells beside the state: the free energy of each chain, in nats, and the share of flipped units."""
+    """Report of one step: the free energy of each chain, in nats, and the share of flipped units."""
 
     free_energy: Tensor
     turnover: Tensor

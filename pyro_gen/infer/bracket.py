@@ -60,13 +60,13 @@ class Bracket(NamedTuple):
 
     @property
     def consistent(self) -> bool:
-        """Whether the reverse run does not lie below the forward run by more than their errors."""
+        """True unless the reverse run lies below the forward run by more than their errors."""
         highest = self.reverse.value + ERRORS * self.reverse.standard_error
         return bool((highest >= self.lower - ROUNDING).all())
 
     @property
     def resolved(self) -> bool:
-        """Whether the ends lie within one nat and do not contradict each other."""
+        """True if the ends lie within one nat and do not contradict each other."""
         return self.consistent and bool((self.gap < 1).all())
 
     @property

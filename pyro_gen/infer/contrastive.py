@@ -76,7 +76,7 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
 
 
 def _by_autograd(rbm: RBM, batch: Tensor, return_contrast: bool) -> Tensor | None:
-    """The same for other units, whose own parameters learn as well: the way that SVI takes."""
+    """Contrastive gradient by autograd, for other units, whose own parameters learn as well, as under SVI."""
     check_states("batch", batch, rbm.visible_units, rbm.vbias.shape[-1])
     if not isinstance(rbm.negative_phase, NegativePhase):
         raise ValueError(f"`rbm` must have a negative phase such as PersistentChains(...), got {rbm.negative_phase}")

@@ -24,7 +24,7 @@ Program = Callable[..., Any]
 
 
 class RowWeights(NamedTuple):
-    """What K particles of a guide say of each row, each of shape (particles, rows), and what belongs to no row.
+    """Log weights of K particles of a guide, each of shape (particles, rows), and terms that belong to no row.
 
     ``scale`` is the plate's (size / rows of the batch); ``rest`` sums the observed sites outside all plates, such as a
     ``pyro.factor`` that stands for a prior over the weights.
@@ -97,7 +97,7 @@ def latent_sites(trace: Any) -> list[dict[str, Any]]:
 
 
 def weights_of(scored: Any, drawn: Any, num_particles: int) -> RowWeights:
-    """What two traces with the same latent values say of each row.
+    """Log weights of each row from two traces with equal latent values.
 
     Args:
         scored: of the model, with log probabilities.
@@ -215,7 +215,7 @@ class LowerBound(NamedTuple):
         return error_of_partition(self.partition)
 
     def against(self, log_partition: Tensor) -> LowerBound:
-        """The same bounds with another value of log Z, such as the upper end of a bracket.
+        """Bounds under another value of log Z, such as the upper end of a bracket.
 
         Args:
             log_partition: a scalar, in nats.

@@ -104,7 +104,8 @@ class RowBound(ELBO):
                 )
             if not site["fn"].has_rsample:
                 raise ValueError(
-                    f"the latent site {name!r} must have a reparametrised distribution under {type(self).__name__}, got "
+                    f"the latent site {name!r} must have a reparametrised distribution "
+                        f"under {type(self).__name__}, got "
                     f"{site['fn']}: for discrete variables use WakeSleep, or TraceEnum_ELBO where they are few"
                 )
         return drawn

@@ -136,7 +136,8 @@ def _continuous(distribution: Distribution, uniforms: Tensor, bracket: tuple[flo
         distribution.cdf(distribution.sample())
     except NotImplementedError:
         raise ValueError(
-            f"`distribution` must have an icdf or a cdf, got {type(distribution).__name__}: give a function that is its cdf"
+            f"`distribution` must have an icdf or a cdf, got {type(distribution).__name__}: "
+            "give a function that is its cdf"
         ) from None
     support = distribution.support
     low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)

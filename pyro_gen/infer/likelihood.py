@@ -64,7 +64,7 @@ class LogLikelihood(NamedTuple):
 
     @property
     def resolved(self) -> bool:
-        """Whether log Z is exact, or a bracket holds it within one nat."""
+        """True if log Z is exact, or a bracket holds it within one nat."""
         return self.partition.method == "exact" if self.bracket is None else self.bracket.resolved
 
     @property
@@ -133,7 +133,7 @@ def log_likelihood(distribution: EnergyDistribution, x: Tensor, bracket: Bracket
 
 @torch.no_grad()
 def free_energy_gap(model: EnergyDistribution | nn.Module, train: Tensor, valid: Tensor) -> FreeEnergyGap:
-    r"""How much better the training rows are explained than held-out rows: a monitor of overfitting without log Z.
+    r"""Gap in mean free energy between training and held-out rows: a monitor of overfitting without log Z.
 
     .. math:: \frac1m \sum_j F(v^{valid}_j) - \frac1n \sum_i F(v^{train}_i)
               = \frac1n \sum_i \log p(v^{train}_i) - \frac1m \sum_j \log p(v^{valid}_j)

@@ -1,4 +1,4 @@
-"""What every foreign format shares: arrays become a checked module, and a module becomes arrays."""
+"""Conversion between modules and arrays that every foreign format shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which implementation of an op runs: the first that can and pays; an impossible forced choice is refused."""
+"""Choice of an op's implementation: the first that can and pays; an impossible forced choice is refused."""
 
 from __future__ import annotations
 

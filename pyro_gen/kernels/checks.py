@@ -1,4 +1,4 @@
-"""What every op asks of its operands before a path is chosen: the fast paths read memory by address."""
+"""Checks of every op's operands before a path is chosen: the fast paths read memory by address."""
 
 from __future__ import annotations
 

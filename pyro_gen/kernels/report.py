@@ -1,4 +1,4 @@
-"""What this machine would use, and why not the rest."""
+"""Report of the kernels that this machine would use, and why not the others."""
 
 from __future__ import annotations
 

@@ -129,7 +129,8 @@ class Autoencoder(nn.Module):
         """
         if x is None:
             raise ValueError(
-                "`x` must be given: an autoencoder has no distribution of codes to draw rows from, a VAE has one; got None"
+                "`x` must be given: an autoencoder has no distribution of codes to draw rows from, "
+                "a VAE has one; got None"
             )
         self.check(x)
         register("autoencoder", self)

@@ -86,7 +86,7 @@ class BayesClassifier(nn.Module):
         check_rows(self.size, 0 if x is None else len(x))
 
     def encode(self, y: Tensor) -> Tensor:
-        """What the density is told of classes.
+        """Encoding of classes as the density's context.
 
         Args:
             y: classes, (...).

@@ -315,7 +315,7 @@ class BayesianNetwork(NetworkLearning):
             pyro.factor("evidence", self.log_evidence(data) if data else torch.zeros(rows))
 
     def _columns(self, data: Data | Tensor | None) -> tuple[dict[str, Tensor], int]:
-        """What was seen by node, without nodes that are missing in all rows, and the number of rows."""
+        """Observed columns by node, without nodes that are missing in all rows, and the number of rows."""
         example = next(self.parameters(), torch.empty(0))
         seen = {node: x for node, x in by_name(self.nodes, data, "data").items() if not missing(x)}
         found = {node: column(self.skeleton, self.states, node, x, example) for node, x in seen.items()}
@@ -422,7 +422,7 @@ class BayesianNetwork(NetworkLearning):
     def expected_counts(
         self, evidence: Evidence | Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """How often each cell of each table is used, in expectation given evidence, summed over rows.
+        """Expected uses of each cell of each table given evidence, summed over rows.
 
         Args:
             evidence: see the class.
@@ -463,7 +463,7 @@ class BayesianNetwork(NetworkLearning):
         return self._read_off().sample_posterior(evidence, num_samples)
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
-        """Whether the graph alone makes two sets of nodes independent given a third.
+        """True if the graph alone makes two sets of nodes independent given a third.
 
         Args:
             x: nodes; a name alone is one node.

@@ -50,7 +50,7 @@ class _LayeredRBM(RBM):
         return distributions.RBM(weight, vbias.clone(), hbias.clone(), num_steps=self.num_steps, **self.units)
 
     def learned(self, gradients: Gradients) -> Gradients:
-        """What an update makes of the gradients: nothing learns of couplings that do not exist."""
+        """Gradients with those of couplings that do not exist set to zero."""
         weight, visible, hidden = gradients
         weight, visible, hidden = super().learned((weight * self.connections, visible, hidden))
         return weight.mul_(self.connections), visible, hidden
@@ -172,7 +172,7 @@ class DeepBoltzmannMachine(RowModel):
         return [(odd if level % 2 else even)[level // 2] for level in range(len(self.widths))]
 
     def _blocks(self) -> list[tuple[slice, slice]]:
-        """Where in the RBM's weight each W_l stands: rows of the even layer, columns of the odd one."""
+        """Place of each W_l in the RBM's weight: rows of the even layer, columns of the odd one."""
         even, odd = _slices(self.widths[0::2]), _slices(self.widths[1::2])
         return [(even[(level + 1) // 2], odd[level // 2]) for level in range(len(self.widths) - 1)]
 

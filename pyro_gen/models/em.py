@@ -1,4 +1,4 @@
-"""What expectation maximisation comes to, whatever the model."""
+"""Expectation maximisation, whatever the model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class EMResult(NamedTuple):
-    """What EM reached, in nats over all rows.
+    """Result of EM, in nats over all rows.
 
     Args:
         log_likelihood: of the rows, at the end of the best start.

@@ -1,4 +1,4 @@
-"""What models of rows of zeros and ones have in common, those above all with a prior over the latent units of each."""
+"""Models of rows of zeros and ones, above all with a prior over the latent units of each."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class LatentModel(RowModel):
 
     @abstractmethod
     def decode(self, h: Tensor) -> TorchDistribution:
-        """The distribution of the observed units given the deepest ones, which are sampled on the way where there are more."""
+        """The distribution of the observed units given the deepest ones; layers between are sampled on the way."""
 
     @reading
     def log_partition(self) -> LogPartition | None:

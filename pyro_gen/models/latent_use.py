@@ -1,4 +1,4 @@
-"""What shapes and what tells of the use a model makes of its latent dimensions: warm-up, and collapse."""
+"""Use of the latent dimensions: warm-up of the divergence, and a measure of collapse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class LatentUse(NamedTuple):
-    """What each latent dimension says of the rows.
+    """Information in each latent dimension about the rows.
 
     Args:
         variance: of the posterior mean (or rate) over the rows, (latent,).
@@ -24,11 +24,11 @@ class LatentUse(NamedTuple):
 
     @property
     def active(self) -> Tensor:
-        """Which dimensions are in use, (latent,) of bool."""
+        """Dimensions in use, (latent,) of bool."""
         return self.variance > self.threshold
 
     def __str__(self) -> str:
-        """How many dimensions are in use, and how many nats they carry."""
+        """Number of dimensions in use, and the nats that they carry."""
         nats = "" if self.divergence is None else f", {self.divergence.sum():.2f} nats of divergence"
         return f"{int(self.active.sum())} of {len(self.variance)} latent dimensions active{nats}"
 

@@ -151,7 +151,7 @@ class NetworkLearning(nn.Module):
 
     @torch.no_grad()
     def _regressions(self, columns: Mapping[str, Tensor], weights: Tensor) -> dict[str, Regression]:
-        """What the Gaussian nodes that are to be learned become.
+        """Regressions of the Gaussian nodes that are to be learned.
 
         Raises:
             ValueError: there are real nodes, and cells are missing or a CPD cannot be learned.
@@ -289,7 +289,7 @@ class NetworkLearning(nn.Module):
 
 
 def learned(cpd: CPD) -> bool:
-    """Whether a CPD is to be learned: its parameters require gradients."""
+    """True if a CPD is to be learned: its parameters require gradients."""
     return any(p.requires_grad for p in cpd.parameters())
 
 

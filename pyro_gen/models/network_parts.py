@@ -1,4 +1,4 @@
-"""What a Bayesian network is built from: graph, states and CPDs, checked against one another."""
+"""Parts of a Bayesian network: graph, states and CPDs, checked against one another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What turns rows into distributions of latent variables and back: the networks of an autoencoder and their shapes."""
+"""Networks of an autoencoder: from rows to distributions of latent variables and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pyro_gen.nn.standardisation import Standardisation, standardisation
 
 
 class RowCoder(LatentModel):
-    """A model/guide pair with an encoder from rows to distributions of z, and a decoder from z to distributions of rows.
+    """A model/guide pair with an encoder from rows to distributions of z, and a decoder back.
 
     Args:
         features: number of features of a row, or the shape of an event.
@@ -134,7 +134,7 @@ class RowCoder(LatentModel):
         return Factorised(self.likelihood, parameters, self.event_shape, validate_args)
 
     def _outputs(self, inputs: Tensor) -> Tensor:
-        """What picks the distributions of the latent variables, (..., latent, parameters)."""
+        """Selection of the parameters of the latent variables' distributions, (..., latent, parameters)."""
         batch = inputs.shape[: inputs.dim() - self._input_dim]
         out: Tensor = self.encoder(inputs.reshape(-1, *inputs.shape[len(batch) :])).to(inputs.dtype)
         shape = self.latent, self.latent_distribution.num_parameters

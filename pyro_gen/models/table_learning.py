@@ -19,7 +19,7 @@ Counts = float | Mapping[str, "float | Tensor"]
 
 
 class NetworkFit(NamedTuple):
-    """What :meth:`BayesianNetwork.fit` reached, in nats over all rows.
+    """Result of :meth:`BayesianNetwork.fit`, in nats over all rows.
 
     Args:
         log_likelihood: of what was observed, under the learned tables.

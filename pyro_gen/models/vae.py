@@ -1,4 +1,4 @@
-"""Variational autoencoders: a latent vector a row, a decoder network to the row's distribution, an encoder as the guide."""
+"""Variational autoencoders: a latent vector a row, a decoder to the row's distribution, an encoder as the guide."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ class VAE(RowCoder):
     @reading
     @torch.no_grad()
     def latent_use(self, x: Tensor, threshold: float = 0.01) -> LatentUse:
-        r"""Which latent dimensions carry anything: those that do not have collapsed to the prior.
+        r"""Use of each latent dimension: those that carry nothing have collapsed to the prior.
 
         .. math:: A_j = \mathrm{Var}_x\, E_{q(z | x)}[z_j] > 0.01
 

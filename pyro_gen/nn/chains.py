@@ -1,4 +1,4 @@
-"""What modules that learn under a negative phase have in common: settings, chains, and how an update moves them."""
+"""Base of modules that learn under a negative phase: settings, chains, and their advance by an update."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class PhaseModule(nn.Module):
 
     @property
     def partition(self) -> Partition | None:
-        """What the distribution of a call is given now: the negative phase while learning, else ``evaluation``.
+        """Way to log Z that a call's distribution gets: the negative phase while learning, else ``evaluation``.
 
         Raises:
             ValueError: ``evaluation`` is a negative phase.
@@ -91,7 +91,7 @@ class PhaseModule(nn.Module):
 
     @property
     def key(self) -> tuple[int, int]:
-        """What the draws of the next sweep are keyed by: seed and step."""
+        """Key of the draws of the next sweep: seed and step."""
         return int(self.seed), int(self.step)
 
     def _defer(

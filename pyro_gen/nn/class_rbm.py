@@ -124,7 +124,7 @@ class ClassRBM(ChainModule):
         return result
 
     def encode(self, v: Tensor, y: Tensor) -> Tensor:
-        """One value of the joint distribution: inputs (..., visible) followed by their labels (...) as one-hot vectors.
+        """Value of the joint distribution: inputs (..., visible) followed by their labels (...) as one-hot vectors.
 
         Args:
             v: inputs (..., visible).

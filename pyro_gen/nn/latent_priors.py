@@ -103,7 +103,7 @@ class VampPrior(nn.Module):
 
     @property
     def pseudo_inputs(self) -> Tensor:
-        """What the encoder is given, (num_components,) + shape."""
+        """Inputs of the encoder, (num_components,) + shape."""
         return self.squash(self.free)
 
     @torch.no_grad()
@@ -130,7 +130,7 @@ class VampPrior(nn.Module):
 
 
 class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
-    """An even mixture of normal distributions with diagonal covariances, whose density costs one product with all components.
+    """An even mixture of diagonal normal distributions, whose density costs one product with all components.
 
     Args:
         mean: (components, latent).
@@ -160,7 +160,7 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
         return over_batch(result, self.batch_shape)
 
     def _coefficients(self) -> tuple[Tensor, Tensor]:
-        """What multiplies squares and values, (components, 2 latent), and what is added."""
+        """Coefficients of squares and values, (components, 2 latent), and the constant."""
         mean, scale = self.locs, self.coord_scale
         while mean.dim() > 2:  # what `expand` added: all the same
             mean, scale = mean[0], scale[0]
@@ -171,12 +171,12 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
 
     @cached_property
     def _fixed_coefficients(self) -> tuple[Tensor, Tensor]:
-        """The same without a gradient, for evaluations in many parts."""
+        """Coefficients without a gradient, for evaluations in many parts."""
         with torch.no_grad():
             return self._coefficients()
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> MixtureOfPosteriors:
-        """The same distribution with a larger batch shape."""
+        """Expand the distribution to a larger batch shape."""
         new = self._get_checked_instance(MixtureOfPosteriors, _instance)
         return super().expand(batch_shape, new)
 

@@ -1,4 +1,4 @@
-"""What every module that learns looks at on the way: its gradient, its weights, its chains."""
+"""Checks of a learning module: its gradient, its weights, its chains."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Watched(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, watch: Callable[[Tensor, Gradients], None], *parameters: Tensor) -> tuple[Tensor, ...]:
-        """The same numbers, and a zero."""
+        """Pass the numbers through, and a zero."""
         ctx.watch = watch
         return *(p.view_as(p) for p in parameters), parameters[0].new_zeros(())
 

@@ -1,4 +1,4 @@
-"""How a restricted Boltzmann machine learns: what an update makes of chains, gradients, offsets and fast weights."""
+"""Learning of a restricted Boltzmann machine: an update of chains, gradients, offsets and fast weights."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class LearningRBM(ChainModule):
         return distributions.RBM(*self.natural, validate_args=False, **self.units)
 
     def hidden_field(self, v: Tensor) -> Tensor:
-        """What the visible units and the bias add up to at each hidden unit.
+        """Field of each hidden unit: the sum over visible units and the bias.
 
         Args:
             v: visible states, or of binary units their means, (..., visible).
@@ -235,7 +235,7 @@ class LearningRBM(ChainModule):
             self._note((gradients[0] / count, gradients[1] / count, gradients[2] / count))
 
     def _note(self, gradients: Gradients) -> None:
-        """What the module itself makes of the natural gradient of the mean contrast."""
+        """Update of the module's own state by the natural gradient of the mean contrast."""
         phase = cast(NegativePhase, self.negative_phase)
         if type(phase).learn is not NegativePhase.learn:
             self.keep(phase.learn(self.state(), gradients))
@@ -245,7 +245,7 @@ class LearningRBM(ChainModule):
 
     @torch.no_grad()
     def learned(self, gradients: Gradients) -> Gradients:
-        """What an update is to follow, given the gradient of the mean contrast; the phase learns from it as well.
+        """Direction of an update, given the gradient of the mean contrast; the phase learns from it as well.
 
         Args:
             gradients: of the natural weight, visible and hidden bias.
@@ -349,7 +349,7 @@ class LearningRBM(ChainModule):
         self._set_offsets(visible, hidden)
 
     def diagnostics(self) -> Diagnostics:
-        """How learning goes, computed when asked for and not before.
+        """Diagnostics of learning, computed when asked for and not before.
 
         Returns:
             Turnover of the chains in the last update, norms of weights and gradient, and what the phase itself knows.

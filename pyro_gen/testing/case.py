@@ -1,4 +1,4 @@
-"""What the conformance suite needs to know of a distribution, and the frame every check runs in."""
+"""Description of a distribution for the conformance suite, and the frame that every check runs in."""
 
 from __future__ import annotations
 

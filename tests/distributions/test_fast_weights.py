@@ -1,4 +1,4 @@
-"""Fast weights beside other units and beside centring: which distribution the chains have, and which gradient is theirs."""
+"""Fast weights beside other units and beside centring: the chains' distribution and gradient."""
 
 from __future__ import annotations
 

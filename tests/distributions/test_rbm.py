@@ -236,7 +236,7 @@ def test_gibbs_follows_the_distribution_after_k_sweeps(sweeps: int) -> None:
 
 
 def test_sample_by_sweeps_starts_at_the_biases_and_runs_that_many() -> None:
-    """Where no exact draw applies: distribution of (v, h) after num_steps sweeps from sigmoid(vbias), then h from p(h | v)."""
+    """Distribution of (v, h) after num_steps sweeps from sigmoid(vbias), then h from p(h | v), without exact draws."""
     weights = Weights.normal(3, 2, scale=2.0, seed=4)
     rbm = RBM(*weights.tensors(), AIS(100, 50), num_steps=1)
     distribution, rates = joint(weights), sigmoid(weights.vbias)
@@ -442,7 +442,7 @@ def test_infer_shapes_agrees_with_the_instance() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_samplers_reach_the_noise_floor(scale: float) -> None:
-    """Total variation of 100 000 draws below the 99.9 % quantile of iid draws of the same distribution; 6 checks at seed 0."""
+    """Total variation of 100 000 draws below the 99.9 % quantile of iid draws; 6 checks at seed 0."""
     weights, n, rows = Weights.normal(6, 4, scale=scale, seed=11), 100_000, states(6)
     rbm = RBM(*weights.tensors(torch.float32))
     distribution = torch.tensor(joint(weights).sum(1))

@@ -1,4 +1,4 @@
-"""Tempered chains through their own `advance`: every temperature keeps its enumerated distribution, states change places."""
+"""Tempered chains through their own `advance`: each temperature keeps its distribution, states change places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weighted chains where the weights force them to be drawn anew: log Z and both groups' distributions by enumeration."""
+"""Weighted chains that the weights force to be drawn anew: log Z and both groups' distributions by enumeration."""
 
 from __future__ import annotations
 

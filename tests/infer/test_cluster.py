@@ -1,4 +1,4 @@
-"""Cluster moves keep the enumerated distribution, with fields and couplings of either sign, and decorrelate at criticality."""
+"""Cluster moves keep the enumerated distribution, with couplings of either sign, and decorrelate at criticality."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def draw_mu(values: Mapping[str, Tensor]) -> Tensor:
 
 
 def draw_tau(values: Mapping[str, Tensor]) -> Tensor:
-    """A half-Cauchy is a mixture of inverse gamma distributions: draw the one, then the variance (Wand and others, 2011)."""
+    """A half-Cauchy is a mixture of inverse gammas: draw the one, then the variance (Wand and others, 2011)."""
     tau = values["tau"]
     one = dist.InverseGamma(torch.ones_like(tau), 1 / 25 + tau**-2).sample()
     squares = (values["theta"] - values["mu"]).square().sum(-1, keepdim=True)

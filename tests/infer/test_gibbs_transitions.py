@@ -1,4 +1,4 @@
-"""Exact transition matrices of Gibbs sweeps, from the kernels' own conditionals, leave the enumerated distribution invariant."""
+"""Exact transition matrices of Gibbs sweeps, from the kernels' conditionals, leave the distribution invariant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning from incomplete rows: the gradient in expectation, no leak of NaN, a distribution recovered from what was seen."""
+"""Learning from incomplete rows: the gradient in expectation, no leak of NaN, a distribution recovered."""
 
 from __future__ import annotations
 

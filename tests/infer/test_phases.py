@@ -1,4 +1,4 @@
-"""Negative phases beyond CD and PCD, and centring: distributions by enumeration, updates by hand, diagnostics, resume."""
+"""Negative phases beyond CD and PCD, and centring: enumerated distributions, updates by hand, diagnostics, resume."""
 
 from __future__ import annotations
 

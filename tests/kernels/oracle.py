@@ -1,4 +1,4 @@
-"""What the kernels must compute, from the formulas: scalar Philox, and distributions by sums over all states in numpy."""
+"""Oracle of the kernels, from the formulas: scalar Philox, and distributions by sums over all states in numpy."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def log_z(weights: Weights) -> float:
 
 
 def end_distribution(weights: Weights, start: int, sweeps: int, beta: float = 1.0) -> Array:
-    """Distribution of (visible, hidden) after sweeps from one visible state, from the conditionals of the enumerated joint."""
+    """Distribution of (visible, hidden) after sweeps from one visible state, by the enumerated conditionals."""
     distribution = joint(Weights(*(beta * x for x in weights)))
     hidden_given = distribution / distribution.sum(1, keepdims=True)
     visible_given = distribution / distribution.sum(0, keepdims=True)

@@ -1,4 +1,4 @@
-"""Images pixel after pixel: what each distribution sees, colours in order, and generation that computes only what is new."""
+"""Images pixel after pixel: what each conditional sees, colours in order, and generation without repetition."""
 
 from __future__ import annotations
 

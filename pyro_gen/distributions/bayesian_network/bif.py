@@ -80,7 +80,7 @@ class Reader:
 
     @property
     def ended(self) -> bool:
-        """Whether all tokens have been read."""
+        """True once all tokens have been read."""
         return self.place >= len(self.tokens)
 
     def next(self, what: str) -> Token:

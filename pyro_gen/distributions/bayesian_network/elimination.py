@@ -39,7 +39,7 @@ def log_sum_exp(x: Tensor, dim: int = 0) -> Tensor:
 
 @dataclass
 class Prepared:
-    """What of a plan depends on tables alone: sources, products of static factors, static results."""
+    """Parts of a plan that depend on tables alone: sources, products of static factors, static results."""
 
     slots: list[Tensor | None]
     unit: Tensor
@@ -69,7 +69,7 @@ class Rows:
         return Rows(len(index), hard, soft)
 
     def to(self, dtype: torch.dtype) -> Rows:
-        """The same with vectors of another dtype."""
+        """Copy with vectors of another dtype."""
         return Rows(self.count, self.hard, {i: x.to(dtype) for i, x in self.soft.items()})
 
 
@@ -107,7 +107,7 @@ class Semiring:
 
 
 class LogSemiring(Semiring):
-    """The same in logarithms; ``peak`` in place of the sum gives maxima."""
+    """Sums and products in logarithms; ``peak`` in place of the sum gives maxima."""
 
     def __init__(self, peak: bool = False) -> None:
         self.peak = peak
@@ -211,7 +211,7 @@ def _looked_up(table: Tensor | None, hard: Sequence[tuple[int, int]], rows: Rows
 
 
 def blocks(plan: Plan, rows: Rows, device: torch.device, cells: int | None = None) -> list[tuple[int, int]]:
-    """Where to cut the rows so that moving factors stay small."""
+    """Bounds of blocks of rows such that moving factors stay small."""
     room = BLOCK.get(device.type, BLOCK_ELSEWHERE) if cells is None else cells
     size = max(1, room // max(1, plan.moving_cells))
     return [(start, min(start + size, rows.count)) for start in range(0, max(rows.count, 1), size)]

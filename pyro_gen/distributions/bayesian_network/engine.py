@@ -85,7 +85,7 @@ class Engine:
         return plan
 
     def joint(self, rows: Rows, free: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Distribution of some nodes given evidence, (states of each, rows), and log probability of the evidence, (rows,).
+        """Distribution of some nodes given evidence, (states of each, rows), and log evidence, (rows,).
 
         Where nodes are asked for, parts of the network that do not touch them are left out if they cannot be
         impossible: the log probability is then that of the rest.
@@ -120,7 +120,7 @@ class Engine:
         )
 
     def marginals(self, rows: Rows, nodes: Collection[int]) -> tuple[dict[int, Tensor], Tensor]:
-        """Distributions of single nodes given evidence, (states, rows) each, and log probability of the evidence, (rows,).
+        """Distributions of single nodes given evidence, (states, rows) each, and log evidence, (rows,).
 
         They are derivatives of the log probability in the nodes' likelihood vectors, all by one backward pass.
         """
@@ -144,7 +144,7 @@ class Engine:
         return dict(zip(nodes, torch.cat(distributions, -1).split(sizes), strict=True)), torch.cat(logs)
 
     def _tracks(self, rows: Rows) -> bool:
-        """Whether somebody may ask for a gradient."""
+        """True if somebody may ask for a gradient."""
         return torch.is_grad_enabled() and any(x.requires_grad for x in (self.flat, *rows.soft.values()))
 
     def _with_one_plan(self, rows: Rows, nodes: Collection[int]) -> tuple[Rows, Collection[int]]:
@@ -188,7 +188,7 @@ class Engine:
         )
 
     def expected_counts(self, rows: Rows, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted sum over rows of the distributions of all families given evidence, (cells,), and the log probabilities."""
+        """Weighted sum over rows of all families' distributions given evidence, (cells,), and log evidence."""
         rows = _tracked(rows)
         plan = self.plan(rows, everything=True)
         with torch.inference_mode(False), torch.enable_grad():
@@ -271,7 +271,7 @@ class Engine:
 
 
 def _next(flat: Tensor) -> tuple[Semiring, Tensor]:
-    """What to do for rows where a sum of products is too small to be sure: float64, then logarithms."""
+    """Fallback for rows where a sum of products is too small to be sure: float64, then logarithms."""
     return (LINEAR if flat.dtype == torch.float32 else LOG), flat.double()
 
 

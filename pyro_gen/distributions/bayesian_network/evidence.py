@@ -1,4 +1,4 @@
-"""What users may say of nodes, and what elimination makes of it."""
+"""Evidence on nodes, and the vectors that elimination makes of it."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def split(observed: Observed, cardinalities: tuple[int, ...], like: Tensor) -> R
 
 
 def indicator(value: Tensor, states: int) -> Tensor:
-    """Whether each state is possible, (states, rows): the one observed, or all where it is missing (-1)."""
+    """Possible states, (states, rows): the one observed, or all where it is missing (-1)."""
     return (value == torch.arange(states, device=value.device).unsqueeze(1)) | (value < 0)
 
 

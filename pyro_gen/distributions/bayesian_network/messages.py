@@ -1,4 +1,4 @@
-"""What error messages about networks say alike: names, cut where there are many, and rows that are impossible."""
+"""Shared parts of error messages about networks: names, cut where there are many, and impossible rows."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ class BayesianNetwork(Expandable):
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
-        """Whether the states can be listed: at most 2^20."""
+        """True if the states can be listed: at most 2^20."""
         return self.structure.num_states <= ENUMERABLE
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
@@ -338,7 +338,7 @@ class BayesianNetwork(Expandable):
     def expected_counts(
         self, evidence: Evidence | Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """How often each cell of each table was used, in expectation given evidence: the E-step of EM.
+        """Expected uses of each cell of each table given evidence: the E-step of EM.
 
         Args:
             evidence: see the class.
@@ -439,7 +439,7 @@ class BayesianNetwork(Expandable):
         )
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
-        """Whether every path between two sets of nodes is blocked by a third; see the structure's method.
+        """True if every path between two sets of nodes is blocked by a third; see the structure's method.
 
         Args:
             x: nodes; a name alone is one node.

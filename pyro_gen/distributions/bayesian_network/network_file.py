@@ -1,4 +1,4 @@
-"""What the readers of network files share: names, rows, and errors that say where."""
+"""Shared parts of the readers of network files: names, rows, and errors that say where."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PathLike = str | os.PathLike[str]
 
 
 class NetworkFile(NamedTuple):
-    """What a file says: a structure and its flattened tables, float64."""
+    """Content of a file: a structure and its flattened tables, float64."""
 
     structure: NetworkStructure
     tables: Tensor

@@ -25,7 +25,7 @@ States = Mapping[str, "int | Sequence[str]"] | int | Sequence[str] | None
 
 
 class Query(NamedTuple):
-    """What a plan of elimination depends on, besides the graph."""
+    """Key of a plan of elimination, besides the graph."""
 
     hard: frozenset[int]
     """Nodes observed in every row."""
@@ -126,7 +126,7 @@ class NetworkStructure:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Where each node's table begins."""
+        """Start of each node's table."""
         return tuple(accumulate(self.sizes, initial=0))[:-1]
 
     @property
@@ -187,7 +187,7 @@ class NetworkStructure:
         return found
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
-        """Whether every path between two sets of nodes is blocked by a third.
+        """True if every path between two sets of nodes is blocked by a third.
 
         Args:
             x: nodes; a name alone is one node.
@@ -230,7 +230,7 @@ class NetworkStructure:
         return NetworkStructure(self.states, {node: () if node in cut else self.parents[node] for node in self.nodes})
 
     def plan(self, query: Query) -> Plan:
-        """How to eliminate all nodes that matter but the free ones; remembered."""
+        """Plan that eliminates all relevant nodes but the free ones; remembered."""
         plan = self._plans.pop(query, None)
         if plan is None:
             plan = make_plan(

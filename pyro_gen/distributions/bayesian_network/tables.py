@@ -31,7 +31,7 @@ class ConditionalTables(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether all entries are non-negative and all rows sum to one, up to 1e-5."""
+        """Check that all entries are non-negative and all rows sum to one, up to 1e-5."""
         return (value >= 0).all(-1) & ((row_sums(self.structure, value) - 1).abs() <= TOLERANCE).all(-1)
 
 
@@ -50,7 +50,7 @@ class NetworkStates(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether each number is an integer from 0 up to the node's states."""
+        """Check that each number is an integer from 0 up to the node's states."""
         sizes = torch.tensor(self.cardinalities, device=value.device)
         whole = value == value.floor() if value.is_floating_point() else torch.ones_like(value, dtype=torch.bool)
         return ((value >= 0) & (value < sizes) & whole).all(-1)
@@ -167,7 +167,7 @@ def by_node(structure: NetworkStructure, flat: Tensor) -> dict[str, Tensor]:
 
 
 def counts_of(structure: NetworkStructure, rows: Tensor, weights: Tensor | None = None) -> Tensor:
-    """How often complete rows use each cell of the flattened tables, (cells,), float64.
+    """Counts of the cells of the flattened tables over complete rows, (cells,), float64.
 
     Args:
         structure: nodes, states, parents.

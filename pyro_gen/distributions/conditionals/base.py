@@ -1,4 +1,4 @@
-"""What an autoregressive density asks of the distributions of its single features."""
+"""Families of conditional distributions: the interface that an autoregressive density needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OfEach(constraints.Constraint):
         self.base, self.is_discrete = base, base.is_discrete
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether all numbers of each row fit."""
+        """Check that all numbers of each row fit."""
         checked: Tensor = self.base.check(value).all(-1)
         return checked
 
@@ -60,7 +60,7 @@ class Conditional(ABC):
         """Values of all features, with the features as event."""
 
     def encode(self, value: Tensor) -> Tensor:
-        """What a network sees of values: (..., features, width)."""
+        """Encoding of values for a network: (..., features, width)."""
         return value.unsqueeze(-1)
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Conditional(ABC):
 
     @abstractmethod
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """What :meth:`draw` turns into values of this shape, of the dtype and on the device of ``like``."""
+        """Noise that :meth:`draw` turns into values of this shape, with the dtype and device of ``like``."""
 
     @abstractmethod
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Conditional(ABC):
         """The distributions as a Pyro distribution, with the features as the last batch dimension."""
 
     def num_states(self, features: int) -> tuple[int, ...] | None:
-        """How many values each feature has, None where they are infinitely many; a value is then its own number."""
+        """Number of values of each feature, None where infinitely many; a value is then its own number."""
         return None
 
     def count(self, features: int) -> int:
@@ -92,7 +92,7 @@ class Conditional(ABC):
         return features * self.num_parameters
 
     def valid(self, features: int) -> Tensor | None:
-        """Which parameters mean something, (features, num_parameters) of bool; None if all do."""
+        """Mask of the parameters that mean something, (features, num_parameters) of bool; None if all do."""
         return None
 
     def start(self, value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Conditional distributions with finitely many values: Bernoulli, categorical, and mixtures of logistic distributions cut into levels."""
+"""Conditional distributions with finitely many values: Bernoulli, categorical, and discretised logistic mixtures."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class Labels(constraints.Constraint):
         self.num_states = num_states
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether each value is such a number."""
+        """Check that each value is such a number."""
         return (value >= 0) & (value % 1 == 0) & (value < torch.tensor(self.num_states, device=value.device))
 
     def __repr__(self) -> str:
@@ -182,7 +182,7 @@ class Labels(constraints.Constraint):
 
 @dataclass(frozen=True)
 class DiscretizedLogisticConditional(Conditional):
-    r"""Levels 0 ... L - 1 of brightness: a mixture of logistic distributions on [-1, 1], cut into L bins, the outer ones open.
+    r"""Levels 0 ... L - 1 of brightness: a mixture of logistics on [-1, 1], cut into L bins, the outer ones open.
 
     .. math:: p(x) = \sum_k \pi_k \Big[\sigma\Big(\frac{y_x + \delta - m_k}{s_k}\Big)
               - \sigma\Big(\frac{y_x - \delta - m_k}{s_k}\Big)\Big], \qquad y_x = \frac{2 x}{L - 1} - 1,
@@ -294,7 +294,7 @@ def total_softplus(logits: Tensor) -> Tensor:
 
 
 def _distributions_at_a_time(logits: Tensor) -> int:
-    """How many stay in the cache, along the last dimension but one."""
+    """Number of distributions that stay in the cache, along the last dimension but one."""
     return max(1, NUMBERS_AT_A_TIME * logits.shape[-2] // max(logits.numel(), 1))
 
 

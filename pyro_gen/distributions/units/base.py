@@ -1,4 +1,4 @@
-"""What every unit type can be asked, and the distribution of a layer given its field."""
+"""Interface of a unit type, and the distribution of a layer given its field."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Finite(constraints.Constraint):
         self.event_dim, self.low = event_dim, low
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether all numbers of each value are finite and no smaller than ``low``."""
+        """Check that all numbers of each value are finite and no smaller than ``low``."""
         flat = value.flatten(value.dim() - self.event_dim)
         low, high = flat.amin(-1), flat.amax(-1)  # NaN comes through; a tenth of the time of comparing each number
         return (low >= self.low) & (low > -math.inf) & (high < math.inf)
@@ -29,7 +29,7 @@ class Finite(constraints.Constraint):
 
 
 class Units(ABC):
-    """What an energy model asks of the units of one side; fields, states and means have shape (..., units)."""
+    """Interface of the units of one side; fields, states and means have shape (..., units)."""
 
     binary: ClassVar[bool] = False
     """Whether the units have two values, so that an affine change of parameters makes them Bernoulli units."""
@@ -65,7 +65,7 @@ class Units(ABC):
         return self
 
     def lifted(self) -> Self:
-        """The same units for fields with one more dimension before the units."""
+        """Copy of the units for fields with one more dimension before the units."""
         return self
 
     @property
@@ -91,7 +91,7 @@ class Units(ABC):
         """States given a float64 field, by inversion of float64 uniforms inside (0, 1), (..., num_uniforms)."""
 
     def num_uniforms(self, units: int) -> int:
-        """How many uniforms a draw of a layer takes."""
+        """Number of uniforms that a draw of a layer takes."""
         return units
 
     def conditional(self, field: Tensor) -> TorchDistribution:
@@ -99,7 +99,7 @@ class Units(ABC):
         return UnitLayer(field, self, validate_args=False)
 
     def count_states(self, units: int) -> int | None:
-        """How many states a layer has, None if infinitely many."""
+        """Number of states of a layer, None if infinitely many."""
         return None
 
     def states(self, number: Tensor, units: int, like: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class Units(ABC):
         return self
 
     def wrong(self, mean: Tensor, states: Tensor) -> Tensor:
-        """How wrong a prediction is, summed over the units: the squared error."""
+        """Error of a prediction, summed over the units: the squared error."""
         return (mean - states).square().sum(-1)
 
 
@@ -203,7 +203,7 @@ class UnitLayer(TorchDistribution):
         return self.units.mean(self.field).expand(self.batch_shape + self.event_shape)
 
     def expand(self, batch_shape: Size | list[int] | tuple[int, ...], _instance: Any = None) -> UnitLayer:
-        """The same distribution with a larger batch shape."""
+        """Expand the distribution to a larger batch shape."""
         new = self._get_checked_instance(UnitLayer, _instance)
         new.field, new.units = self.field.expand(Size(batch_shape) + self.event_shape), self.units
         super(UnitLayer, new).__init__(Size(batch_shape), self.event_shape, validate_args=False)

@@ -65,7 +65,7 @@ def _far_quantile(c: Tensor, log_survival: Tensor) -> Tensor:
 
 
 def bisect(function: Callable[[Tensor], Tensor], target: Tensor, low: float, high: float) -> Tensor:
-    """Where an increasing function reaches ``target``, between ``low`` and ``high``."""
+    """Root at which an increasing function reaches ``target``, between ``low`` and ``high``."""
     below, above = torch.full_like(target, low), torch.full_like(target, high)
     for _ in range(60):
         middle = (below + above) / 2

@@ -1,4 +1,4 @@
-"""Which factors of a model a site enters, and along which of its plates its elements are independent given the rest."""
+"""Couplings of a site: the factors that it enters, and the plates along which its elements are independent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SINGLES = 4
 
 
 class Coupling(NamedTuple):
-    """What a change of a site may change.
+    """Scope of a change of a site.
 
     ``factors`` are the sites whose log probability depends on it, itself among them; ``free`` are the dimensions
     (negative) of plates along which its elements are independent given everything else; ``reasons`` says for each
@@ -29,7 +29,7 @@ class Coupling(NamedTuple):
     reasons: dict[str, str]
 
     def merge(self, other: Coupling) -> Coupling:
-        """What either of two looks has found."""
+        """Union of the findings of two looks."""
         free = tuple(dim for dim in self.free if dim in other.free)
         return Coupling(self.factors | other.factors, free, self.reasons | other.reasons)
 
@@ -153,7 +153,7 @@ def _probes(
 
 
 def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Where log probabilities differ by more than rounding, for the factors that differ at all."""
+    """Mask of log probabilities that differ by more than rounding, for the factors that differ at all."""
     found = {}
     for name, old in before.items():
         rounding = 4 * torch.finfo(old.dtype).eps

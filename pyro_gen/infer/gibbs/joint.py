@@ -154,7 +154,8 @@ def check_plates(trace: poutine.Trace) -> None:
             if site["value"] is not None and site["is_observed"]:
                 continue
             raise ValueError(
-                f"plate `{name}` must not be subsampled in MCMC, got {distribution.subsample_size} of {distribution.size} elements"
+                f"plate `{name}` must not be subsampled in MCMC, "
+                f"got {distribution.subsample_size} of {distribution.size} elements"
             )
 
 
@@ -186,7 +187,7 @@ def _only(value: Tensor, inside: Tensor | None) -> Tensor:
 
 
 def _inside(site: Site) -> Tensor | None:
-    """Whether values lie in supports whose bounds may have moved; None for all others."""
+    """Mask of values in supports whose bounds may have moved; None for all others."""
     distribution, cells = unwrap(site["fn"])
     try:
         support = distribution.support
@@ -199,7 +200,7 @@ def _inside(site: Site) -> Tensor | None:
 
 
 def unwrap(distribution: Any) -> tuple[Any, int]:
-    """The distribution of a single cell, and how many of its batch dimensions ``to_event`` has made part of the event."""
+    """Distribution of a single cell, and the number of its batch dimensions that ``to_event`` made part of the event."""
     cells = 0
     while isinstance(distribution, (dist.Independent, dist.MaskedDistribution, ExpandedDistribution)):
         cells += distribution.reinterpreted_batch_ndims if isinstance(distribution, dist.Independent) else 0

@@ -189,7 +189,7 @@ class Gibbs(MCMCKernel):
         return found | casts
 
     def _shape(self, site: Mapping[str, Any]) -> tuple[int, ...]:
-        """What one draw looks like outside: without the plate's empty dimensions between chains and batch."""
+        """Shape of one draw outside: without the plate's empty dimensions between chains and batch."""
         shape = tuple(site["value"].shape)
         if self.num_chains is None:
             return shape

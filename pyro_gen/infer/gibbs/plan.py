@@ -1,4 +1,4 @@
-"""Which variables of discrete sites a sweep draws together, how a value splits into them, and their states."""
+"""Plan of a sweep over discrete sites: variables drawn together, the split of a value, and their states."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyro_gen.infer.gibbs.joint import Site, Values, plates
 
 
 class Layout(NamedTuple):
-    """How the value of a site splits: dimensions updated at once, then variables, then the event of one variable.
+    """Split of the value of a site: dimensions updated at once, then variables, then the event of one variable.
 
     ``order`` permutes the value's dimensions so, ``kept`` are the sizes of the first kind, ``rest`` those of the second
     and ``event`` those of the last.
@@ -54,7 +54,7 @@ Variable = tuple[str, int]
 
 
 class Plan(NamedTuple):
-    """What a sweep over some sites does: which variables are drawn together, one group after the other."""
+    """Order of a sweep over some sites: variables drawn together, one group after the other."""
 
     layouts: dict[str, Layout]
     groups: tuple[tuple[Variable, ...], ...]
@@ -96,7 +96,7 @@ def match_states(states: Tensor, value: Tensor) -> Tensor:
 
 
 def _equal(states: Tensor, value: Tensor, cells: int) -> Tensor:
-    """Whether cells are in states: (states, cells...)."""
+    """Mask of cells that equal states: (states, cells...)."""
     shape = (len(states), *(1,) * cells, *states.shape[1:])
     same = states.reshape(shape) == value
     return same.flatten(cells + 1).all(-1) if states.dim() > 1 else same

@@ -117,7 +117,7 @@ class Messages:
         self.evidence = {i: safe_log(x) for i, x in self.problem.likelihoods.items()}
 
     def at(self, i: int, but: int | None = None) -> Tensor:
-        """What a node hears from evidence and from its tables, ``but`` one, (rows, states)."""
+        """Product of messages to a node from evidence and its tables, ``but`` one, (rows, states)."""
         structure = self.problem.structure
         result = self.problem.tables.new_zeros(self.problem.count, structure.cardinalities[i])
         if i in self.evidence:

@@ -37,7 +37,7 @@ class WeightedMarginals(NamedTuple):
 
 
 class Weighed(NamedTuple):
-    """What one block of rows gives: marginals by number of the node, and the four diagnostics, (rows,)."""
+    """Result of one block of rows: marginals by number of the node, and the four diagnostics, (rows,)."""
 
     marginals: dict[int, Tensor]
     diagnostics: tuple[Tensor, Tensor, Tensor, Tensor]

@@ -1,4 +1,4 @@
-"""How sure the edges are: structures learned from resampled rows."""
+"""Confidence of edges: structures learned from resampled rows."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def _by_node(values: Tensor, node: Tensor, nodes: int) -> Tensor:
 
 
 def _pair_counts(table: CategoricalTable) -> Tensor:
-    """How often two states of two nodes occur together, (all states, all states), float64."""
+    """Counts of pairs of states of two nodes, (all states, all states), float64."""
     arities = torch.tensor(table.arities, device=table.values.device)
     width = int(arities.sum())
     first = arities.cumsum(0) - arities

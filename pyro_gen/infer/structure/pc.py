@@ -181,7 +181,7 @@ def _direct(graph: np.ndarray, collider: Triple) -> None:
 
 
 def _acyclic(graph: np.ndarray) -> bool:
-    """Whether the directed edges close no cycle."""
+    """True if the directed edges close no cycle."""
     directed = nx.from_numpy_array(graph & ~graph.T, create_using=nx.DiGraph)
     return bool(nx.is_directed_acyclic_graph(directed))
 

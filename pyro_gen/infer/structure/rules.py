@@ -1,4 +1,4 @@
-"""What a search may do: edges that are forbidden or required, and the number of parents."""
+"""Rules of a search: edges that are forbidden or required, and the number of parents."""
 
 from __future__ import annotations
 

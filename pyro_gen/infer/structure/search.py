@@ -225,7 +225,7 @@ class _Walk:
             self.gains[j, i] = self.scores.sparing(i, parents ^ (1 << int(j))) - own
 
     def lawful(self) -> np.ndarray:
-        """Which steps (kind, parent, child) obey the rules and close no cycle."""
+        """Steps (kind, parent, child) that obey the rules and close no cycle."""
         allowed, graph = self.rules.allowed, self.graph
         room = graph.sum(0) < self.rules.max_parents
         free = graph & ~self.rules.required
@@ -298,7 +298,7 @@ def _start(table: CategoricalTable, rules: EdgeRules, start: nx.DiGraph | None) 
 
 
 def _closure(graph: np.ndarray) -> np.ndarray:
-    """Which nodes can be reached from which, along one or more edges."""
+    """Reachability of nodes along one or more edges."""
     reach = graph.copy()
     while True:
         longer = reach | ((reach.astype(np.float32) @ reach.astype(np.float32)) > 0)

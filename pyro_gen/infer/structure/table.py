@@ -126,7 +126,7 @@ class CategoricalTable:
 
 
 class Counts:
-    """How often combinations of states occur, for any subset of the nodes.
+    """Counts of combinations of states, for any subset of the nodes.
 
     Rows that are equal in all nodes are counted once, with a weight. A subset of more combinations than can be laid out
     is numbered anew by those that occur, so that the cost is bounded by the rows.
@@ -176,7 +176,7 @@ class Counts:
         return used, counts[used].double()
 
     def occurring(self, subset: Iterable[int]) -> Tensor:
-        """How often each combination of states occurs that does, float64.
+        """Counts of the combinations of states that occur, float64.
 
         Args:
             subset: numbers of the nodes.

@@ -116,7 +116,7 @@ def _probabilities(
 
 @triton.jit
 def _live(row: tl.tensor, num_rows: tl.tensor, below: tl.tensor, particles: tl.tensor) -> tl.tensor:
-    """Whether a row of the stacked buffer is data or a particle, not padding."""
+    """True if a row of the stacked buffer is data or a particle, not padding."""
     return (row < num_rows) | ((row >= below) & (row < below + particles))
 
 

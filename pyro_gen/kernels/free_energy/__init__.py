@@ -55,7 +55,7 @@ def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> 
 
 
 def forward_only(*tensors: Tensor) -> bool:
-    """Whether an eager call with unbatched parameters of one dtype asks for no gradient: what the fused kernel does."""
+    """True if an eager call with unbatched parameters of one dtype asks for no gradient, as the kernel needs."""
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cuda"):
         return False
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):

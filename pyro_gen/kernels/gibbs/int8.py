@@ -20,7 +20,7 @@ from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms
 
 
 class _Grain(NamedTuple):
-    """What an integer product asks of its operands: least rows, and what every other size is a multiple of."""
+    """Sizes that an integer product needs of its operands: least rows, and the divisor of every other size."""
 
     rows: int
     multiple: int
@@ -88,7 +88,7 @@ def _found() -> Callable[..., Tensor]:
 
 
 def _less(probs: Tensor, on: Tensor) -> Callable[[Tensor], object]:
-    """What writes ``uniform < probs`` to ``on``; numpy writes truth values five times quicker than torch on a CPU."""
+    """Function that writes ``uniform < probs`` to ``on``; numpy is five times faster at it than torch on a CPU."""
     if probs.device.type != "cpu":
         return lambda uniform: torch.lt(uniform, probs, out=on)
     upper, out = probs.numpy(), on.numpy()

@@ -60,7 +60,7 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
 
 
 def _transformed() -> bool:
-    """Whether a transform of torch.func is at work: it asks for another kind of derivative than a registered op has."""
+    """True under a transform of torch.func, which asks for another kind of derivative than a registered op has."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 

@@ -47,7 +47,7 @@ def _files(maps: str, home: Path) -> list[str]:
 
 
 def available() -> bool:
-    """Whether :func:`run` can run: neither in the child of a fork nor while the interpreter ends.
+    """True if :func:`run` can run: neither in the child of a fork nor while the interpreter ends.
 
     In the child the runtime's threads have died; at the end they die where they ask for the interpreter's lock, and the
     caller would wait for them for ever.

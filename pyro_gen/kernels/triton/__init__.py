@@ -1,4 +1,4 @@
-"""What the ops' Triton kernels share: device functions, padded and split operands, CUDA graphs.
+"""Shared parts of the ops' Triton kernels: device functions, padded and split operands, CUDA graphs.
 
 This file imports no Triton, so that :func:`refusal` can be asked anywhere; its neighbours do.
 """
@@ -26,7 +26,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def interpreted() -> bool:
-    """Whether Triton's interpreter runs the kernels, on CPU tensors."""
+    """True if Triton's interpreter runs the kernels, on CPU tensors."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 

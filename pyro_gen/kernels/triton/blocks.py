@@ -61,7 +61,7 @@ def softplus(z: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def tile(num_rows: tl.tensor, units: tl.tensor, block_m: tl.constexpr, block_n: tl.constexpr) -> tl.tensor:
-    """Which tile this program has: (row tile, unit tile), eight row tiles together to keep weights in the cache."""
+    """Tile of this program: (row tile, unit tile), eight row tiles together to keep weights in the cache."""
     pid = tl.program_id(0)
     tiles_m, tiles_n = tl.cdiv(num_rows, block_m), tl.cdiv(units, block_n)
     band = pid // (8 * tiles_n)
@@ -72,7 +72,7 @@ def tile(num_rows: tl.tensor, units: tl.tensor, block_m: tl.constexpr, block_n: 
 
 @triton.jit
 def scale_of(largest: tl.tensor, storage: tl.constexpr) -> tl.tensor:
-    """What stored weights are multiples of, from the largest modulus of a weight; see :mod:`.operands`."""
+    """Unit of stored weights, from the largest modulus of a weight; see :mod:`.operands`."""
     if storage == "int8":
         scale = tl.where(largest == 0, 1.0, tl.div_rn(largest, 32639.0))
     elif storage == "fp16":

@@ -71,7 +71,7 @@ def clear() -> None:
 
 
 def capturing() -> bool:
-    """Whether the caller captures a graph of its own, of which the launches become part."""
+    """True if the caller captures a graph of its own, of which the launches become part."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 

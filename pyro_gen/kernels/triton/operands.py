@@ -35,7 +35,7 @@ PROGRAMS = 128
 
 
 class Format(NamedTuple):
-    """How operands are stored, and the first of ``TILES`` that spills no registers before Hopper."""
+    """Storage format of operands, and the first of ``TILES`` that spills no registers before Hopper."""
 
     storage: str
     planes: int
@@ -200,7 +200,7 @@ def _split(
 
 
 def clock(seed: int, step: int, chain_offset: int, like: Tensor) -> Tensor:
-    """What the kernels read of (seed, step, chain offset): on the device, so that a captured graph can be replayed."""
+    """Values of (seed, step, chain offset) on the device, so that a captured graph can be replayed."""
     numbers = [(seed + 2**63) % 2**64 - 2**63, step, chain_offset]
     if graphs.capturing():  # a graph would keep the address of a copy's source, which is gone when it is replayed
         return torch.stack([torch.full((), x, dtype=torch.int64, device=like.device) for x in numbers])

@@ -1,4 +1,4 @@
-"""What probabilistic PCA and factor analysis share: the programs, the exact posterior, learning, criteria."""
+"""Shared parts of probabilistic PCA and factor analysis: programs, exact posterior, learning, criteria."""
 
 from __future__ import annotations
 

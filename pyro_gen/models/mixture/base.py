@@ -1,4 +1,4 @@
-"""What all mixtures share: the programs, the guide, and what users read off them."""
+"""Shared parts of all mixtures: the programs, the guide, and the helpers of users."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Mixture(Readings, nn.Module):
             return self._observe(parameters, z, rows)
 
     def marginal(self, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """The same program with the components of the rows summed out.
+        """Program with the components of the rows summed out.
 
         Args:
             x: as for ``model``.
@@ -191,7 +191,7 @@ class Mixture(Readings, nn.Module):
 
     @abstractmethod
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """Whether a component is as narrow as it may get: likelihood has become degenerate."""
+        """True if a component is as narrow as it may get: the likelihood has become degenerate."""
 
     def rows(self, x: object, mask: Tensor | None = None) -> Rows:
         """Check rows, and tell missing cells from observed ones.
@@ -236,7 +236,7 @@ class Mixture(Readings, nn.Module):
         return {**values, **self.derived(values)}
 
     def derived(self, values: Parameters) -> dict[str, Tensor]:
-        """What the program makes of the values of its sites: ``weights`` from sticks, and the family's own.
+        """Deterministic values of the program's sites: ``weights`` from sticks, and the family's own.
 
         Args:
             values: values or draws by site, (...) + event.

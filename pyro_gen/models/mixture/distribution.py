@@ -16,7 +16,7 @@ Parameters = Mapping[str, Tensor]
 
 
 class Emission(Protocol):
-    """What a mixture knows of its rows; parameters have shape (..., components, ...)."""
+    """Family of a mixture's rows; parameters have shape (..., components, ...)."""
 
     features: int
 

@@ -457,7 +457,7 @@ class GaussianMixture(Mixture):
         return crosswise(rows, responsibilities, point["locs"], covariances)
 
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """Whether a component is as narrow as maximum likelihood may make it.
+        """True if a component is as narrow as maximum likelihood may make it.
 
         Args:
             rows: checked rows.

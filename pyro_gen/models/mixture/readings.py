@@ -1,4 +1,4 @@
-"""What users read off a mixture: densities, components of rows, criteria, samples."""
+"""Results that users read off a mixture: densities, components of rows, criteria, samples."""
 
 from __future__ import annotations
 

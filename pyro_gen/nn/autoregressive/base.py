@@ -1,4 +1,4 @@
-"""What the autoregressive networks share: order, distributions, context, and generation feature after feature."""
+"""Base of the autoregressive networks: order, conditionals, context, generation feature after feature."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BERNOULLI = BernoulliConditional()
 
 
 class Place(NamedTuple):
-    """Where generation stands: the position in the order, what the context adds to all distributions, the network's state.
+    """Position in the order of generation, the context's share of all parameters, and the network's state.
 
     ``frame`` has location and scale of real features in the order of generation.
     """
@@ -90,7 +90,7 @@ class AutoregressiveNetwork(nn.Module):
 
     @property
     def features(self) -> int:
-        """How many features an event has."""
+        """Number of features of an event."""
         return self.event_shape.numel()
 
     @property
@@ -192,7 +192,7 @@ class AutoregressiveNetwork(nn.Module):
         return self.network(x, context)[:, position], (x, context)
 
     def encode(self, value: Tensor) -> Tensor:
-        """What the network sees of values."""
+        """Encoding of values for the network."""
         return self.conditional.encode(value).to(self.example.dtype)
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:

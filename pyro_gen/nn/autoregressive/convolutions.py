@@ -30,7 +30,7 @@ def gated(x: Tensor, dim: int = 1) -> Tensor:
 
 
 class Trace(NamedTuple):
-    """What a masked convolution needs to go on: the inputs so far in this row, and what the rows above add.
+    """Memory of a masked convolution: the inputs so far in this row, and the sum from the rows above.
 
     ``matrices`` and ``added`` have an entry for each colour; ``added`` is (columns or 1, n or 1, outputs).
     """
@@ -103,7 +103,7 @@ class MaskedConvolution(nn.Module):
         return conv2d(bordered(x, self.left, right, self.above), self.masked(), self.bias)
 
     def from_above(self, rows: Tensor) -> Tensor:
-        """What the ``above`` rows before a row add to it, bias included: (n, outputs, 1, columns)."""
+        """Sum of the ``above`` rows before a row, bias included: (n, outputs, 1, columns)."""
         return conv2d(bordered(rows, self.left, self.left, 0), self.weight[:, :, :-1], self.bias)
 
     def trace(self) -> Trace:
@@ -121,7 +121,7 @@ class MaskedConvolution(nn.Module):
 
 
 class Kept(NamedTuple):
-    """What a layer keeps while an image is drawn: rows above that it needs (n, inputs, rows, columns), and traces."""
+    """Memory of a layer while an image is drawn: rows above that it needs (n, inputs, rows, columns), and traces."""
 
     rows: Tensor
     traces: tuple[Trace, ...]
@@ -136,7 +136,7 @@ class Kept(NamedTuple):
 
 
 class Layer(nn.Module):
-    """What the layers share: ``first`` ones see an image by mask A, the others add to their input.
+    """Base of the layers: ``first`` ones see an image by mask A, the others add to their input.
 
     Args:
         inputs: colour of each input channel.
@@ -204,7 +204,7 @@ class GatedLayer(Layer):
         return self.horizontal, self.mixed
 
     def _shifts(self, context: Tensor | None) -> tuple[Tensor | float, Tensor | float]:
-        """What the context adds in the vertical and in the horizontal gate."""
+        """Contributions of the context to the vertical and the horizontal gate."""
         if self.from_context is None or context is None:
             return 0.0, 0.0
         vertical, horizontal = self.from_context(context)[..., None, None].chunk(2, 1)
@@ -252,14 +252,14 @@ class PlainLayer(Layer):
         return self.convolution.weight.shape[1]
 
     def _shift(self, context: Tensor | None) -> Tensor | float:
-        """What the context adds to the convolution."""
+        """Contribution of the context to the convolution."""
         if self.from_context is None or context is None:
             return 0.0
         shift: Tensor = self.from_context(context)[..., None, None]
         return shift
 
     def next_row(self, kept: Kept, line: Tensor, context: Tensor | None) -> tuple[Kept, Tensor]:
-        """What the rows above add to the whole row."""
+        """Sum of the rows above for the whole row."""
         trace, rows = kept.traces[0], kept.rows
         if trace.past:
             rows = torch.cat([rows[:, :, 1:], torch.stack(trace.past, -1).unsqueeze(2)], 2)
@@ -352,7 +352,7 @@ class Head(nn.Module):
 
 
 def blocks(outputs: Tensor) -> tuple[tuple[slice, ...], ...]:
-    """Where the channels of each colour lie; as slices, which no device has to be asked for."""
+    """Channels of each colour, as slices, which no device has to be asked for."""
     found: list[list[slice]] = [[] for _ in range(int(outputs.max()) + 1)]
     start = 0
     for colour, run in groupby(outputs.tolist()):

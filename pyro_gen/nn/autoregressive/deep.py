@@ -111,7 +111,7 @@ class DeepNADE(AutoregressiveNetwork):
         return Autoregressive(snapshot(self), context)
 
     def with_order(self, order: Sequence[int] | Tensor) -> Self:
-        """The same weights, shared and not copied, in another order; a call gives the density, in training too.
+        """View of the weights in another order; a call gives the density, in training too.
 
         Args:
             order: features in the order of generation.
@@ -124,7 +124,7 @@ class DeepNADE(AutoregressiveNetwork):
         return new
 
     def in_orders(self, orders: Tensor) -> Self:
-        """The same weights in another order, or in another for each row.
+        """View of the weights in another order, or in another for each row.
 
         Args:
             orders: permutations, (features,) or (rows, features); not checked.
@@ -204,7 +204,7 @@ class DeepNADE(AutoregressiveNetwork):
         return self._distributions(self._hidden(before), features), sums[:, -1]
 
     def _shares(self, x: Tensor, features: Tensor) -> Tensor:
-        """What features (k,) or (n, k), seen as (n, k, width), add to the first hidden layer, (n, k, hidden)."""
+        """Contribution of features (k,) or (n, k), seen as (n, k, width), to the first hidden layer, (n, k, hidden)."""
         path = "nkw,kwh->nkh" if features.dim() == 1 else "nkw,nkwh->nkh"
         return torch.einsum(path, x, self.weight[features]) + self.mask_weight[features]
 
@@ -226,7 +226,7 @@ class DeepNADE(AutoregressiveNetwork):
         )
 
     def _distributions(self, hidden: Tensor, features: Tensor) -> Tensor:
-        """Parameters (n, k, parameters) of the distributions of features (k,) or (n, k) from their own hidden layers."""
+        """Parameters (n, k, parameters) of the conditionals of features (k,) or (n, k) from their hidden layers."""
         path = "nkh,khp->nkp" if features.dim() == 1 else "nkh,nkhp->nkp"
         return self._valid(torch.einsum(path, hidden, self.output[features]) + self.output_bias[features], features)
 

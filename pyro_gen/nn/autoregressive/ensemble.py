@@ -67,7 +67,7 @@ class AutoregressiveEnsemble(nn.Module):
 
     @property
     def features(self) -> int:
-        """How many features an event has."""
+        """Number of features of an event."""
         return self.event_shape.numel()
 
     @property

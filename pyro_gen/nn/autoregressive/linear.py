@@ -13,7 +13,7 @@ from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 
 
 def before(features: int) -> Tensor:
-    """Which features (rows) come before which (columns) in the order of generation."""
+    """Mask of the features (rows) that come before others (columns) in the order of generation."""
     return torch.ones(features, features, dtype=torch.bool).triu(1)
 
 

@@ -84,7 +84,7 @@ class Layer(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """What generation has computed: every hidden unit whose features are all known."""
+    """State of generation: every hidden unit whose features are all known."""
 
     layers: list[Layer]
     output: Tensor
@@ -257,7 +257,7 @@ class MADE(AutoregressiveNetwork):
         return super().forward(context)
 
     def masks(self) -> list[Tensor]:
-        """Which weights there are, of each hidden layer and of the distributions, (inputs, outputs); none without hidden layer.
+        """Masks of the weights of each hidden layer and of the output, (inputs, outputs); none without hidden layer.
 
         An input feature's number, from 1, is its degree; a distribution sees units of a degree below its own number.
         """
@@ -306,7 +306,7 @@ class MADE(AutoregressiveNetwork):
         return torch.as_tensor(result).unflatten(-1, (self.features, -1))
 
     def _field(self, context: Tensor | None) -> Tensor | None:
-        """What the context adds to the first hidden layer."""
+        """Contribution of the context to the first hidden layer."""
         if self.hidden_from_context is None or context is None:
             return None
         field: Tensor = self.hidden_from_context(context.to(self.example.dtype))
@@ -362,7 +362,7 @@ class MADE(AutoregressiveNetwork):
 
 
 def _cumulated(degrees: Sequence[int], features: int) -> list[int]:
-    """How many degrees are at most 0, 1, ..., D - 1."""
+    """Number of degrees that are at most 0, 1, ..., D - 1."""
     ascending = sorted(degrees)
     return [bisect_right(ascending, position) for position in range(features)]
 

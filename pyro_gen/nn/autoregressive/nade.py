@@ -14,7 +14,7 @@ from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 
 
 class NADE(AutoregressiveNetwork):
-    r"""Neural autoregressive density estimator: the distributions share a hidden layer to which each feature is added in turn.
+    r"""Neural autoregressive density estimator: one hidden layer to which each feature is added in turn.
 
     .. math:: a_1 = c, \qquad h_k = \sigma(a_k), \qquad f_k = b_k + V_k h_k, \qquad a_{k+1} = a_k + x_k W_k
 

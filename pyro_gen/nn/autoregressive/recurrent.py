@@ -20,7 +20,7 @@ State = list[Tensor]
 
 
 class Core(nn.Module):
-    """What turns the inputs of all steps into their outputs, each from those up to it."""
+    """Interface of a sequence model: the inputs of all steps to their outputs, each from those up to it."""
 
     @abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ class StepwiseNetwork(AutoregressiveNetwork):
         return embedded + self.step_bias[rows] + self._drive(context)
 
     def _drive(self, context: Tensor | None) -> Tensor:
-        """What the context adds to each input, with a place for the steps."""
+        """Contribution of the context to each input, with a place for the steps."""
         if self.input_from_context is None or context is None:
             return self.example.new_zeros(())
         drive: Tensor = self.input_from_context(context.to(self.example.dtype))

@@ -104,7 +104,7 @@ class TabularAR(AutoregressiveNetwork):
         self.table.copy_(logs[:, 1:] - logs[:, :1] if bernoulli else logs)
 
     def _rows(self, value: Tensor) -> Tensor:
-        """Rows of the table that hold each feature's distribution, (n, features), for labels in the order of generation."""
+        """Rows of the table with each feature's distribution, (n, features), for labels in the order of generation."""
         value = torch.minimum(value.clamp(min=0), self.arities - 1)  # what is no label must not read another row
         number, rows = torch.zeros_like(value[:, 0]), []
         for arity, label in zip(self.arities.unbind(), value.unbind(1), strict=True):

@@ -1,4 +1,4 @@
-"""What all conditional probability distributions of a Bayesian network's nodes have in common."""
+"""Base of the conditional probability distributions of a Bayesian network's nodes."""
 
 from __future__ import annotations
 
