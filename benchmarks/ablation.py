@@ -2,7 +2,7 @@
 
 All contenders have the same data, hidden units, batches and updates; ours and rbms start at the pixels' rates. The
 learning rate is chosen among three on the validation rows, with a seed of its own, and falls linearly to 0 for
-everybody. All are judged by the same AIS on the validation rows. Seconds are the
+everybody. All are evaluated by the same AIS on the validation rows. Seconds are the
 processor's, on one thread, so that other work on the machine counts for little.
 
     python -m benchmarks.ablation --json benchmarks/results/ablation.json --plot docs/images/ablation.png
@@ -78,7 +78,7 @@ class Ours:
     def parameters(self) -> Parameters:
         """The module's."""
         with torch.no_grad():
-            return self.rbm.natural
+            return self.rbm.uncentred
 
 
 class PseudoLikelihood:

@@ -77,7 +77,7 @@ def write(file: Path, report: dict[str, Any]) -> None:
 
 
 def search(data: datasets.BinaryDataset, file: Path, args: argparse.Namespace) -> None:
-    """One network of every recipe, judged on the validation rows."""
+    """One network of every recipe, evaluated on the validation rows."""
     report = describe() | {"command": command("search", args), "runs": read(file).get("runs", [])}
     for family in args.families or SPACE:
         for settings in SPACE[family]:

@@ -38,7 +38,7 @@ def prefix(data: datasets.LabelledImages) -> str:
 
 
 def value(data: datasets.LabelledImages, seed: int, backend: str, out: Path) -> dict[str, float]:
-    """Validation log likelihood of one run, trained by `backend` and judged by the default."""
+    """Validation log likelihood of one run, trained by `backend` and evaluated by the default."""
     start = time.perf_counter()
     os.environ["PYRO_GEN_BACKEND"] = backend
     pyro.set_rng_seed(seed)

@@ -55,7 +55,7 @@ class Covered:
         return self.lower <= self.exact <= self.upper
 
 
-def judged(model: TrainedModel, partition: Partition | None) -> RBM:
+def evaluated(model: TrainedModel, partition: Partition | None) -> RBM:
     """The model in float32, as the kernels take it."""
     weight, vbias, hbias = (p.float() for p in model.parameters)
     return RBM(weight, vbias, hbias, partition)
@@ -72,7 +72,7 @@ def bracketed(model: TrainedModel, seed: int, num_chains: int, num_betas: int) -
     pyro.set_rng_seed(10_000 + seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # poor weights are what these models are for
-        bracket = log_partition_bracket(judged(model, settings(model, num_chains, num_betas)))
+        bracket = log_partition_bracket(evaluated(model, settings(model, num_chains, num_betas)))
     exact = model.distribution(Exact()).log_partition().value.item()
     reverse = {name: estimate.value.item() for name, estimate in bracket.starts.items()}
     ends = bracket.lower.item(), bracket.upper.item()
@@ -120,7 +120,7 @@ def schedules(models: dict[str, TrainedModel], num_chains: int, num_betas: int, 
             found = []
             for _ in range(runs):
                 partition = settings(model, num_chains, betas, schedule)
-                rbm = judged(model, partition)
+                rbm = evaluated(model, partition)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)
                     found.append((rbm.log_partition(), _variance(rbm)))
@@ -139,7 +139,7 @@ def _variance(rbm: RBM) -> float:
 def practical(num_chains: int, num_betas: int, recipe: Recipe) -> tuple[dict[str, Any], Bracket]:
     """Seconds of AIS and of the whole bracket on a trained wide model."""
     model = train("wide", recipe=recipe)
-    rbm = judged(model, settings(model, num_chains, num_betas))
+    rbm = evaluated(model, settings(model, num_chains, num_betas))
     start, busy = time.perf_counter(), time.process_time()
     forward = rbm.log_partition()
     middle, worked = time.perf_counter(), time.process_time() - busy
@@ -152,7 +152,7 @@ def practical(num_chains: int, num_betas: int, recipe: Recipe) -> tuple[dict[str
         "temperatures": num_betas,
         "threads": torch.get_num_threads(),
         "AIS seconds": middle - start,
-        "AIS CPU seconds": worked,  # of all threads: what a shared machine can be judged by
+        "AIS CPU seconds": worked,  # of all threads: what a shared machine can be evaluated by
         "rest of the bracket seconds": end - middle,
         "bracket CPU seconds": time.process_time() - busy,
         "AIS": forward.value.item(),

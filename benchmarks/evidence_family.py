@@ -5,7 +5,7 @@
     python -m benchmarks.evidence_family dna --data mine.npz                     # a recipe on a set of your own
 
 Training resumes from `out/family`. The JSON goes to `benchmarks/results/family/<recipe>_<split>.json`. A recipe that is
-judged on the validation rows of thresholded MNIST trains without them; judged on the test rows it trains on all 60,000.
+evaluated on the validation rows of thresholded MNIST trains without them; evaluated on the test rows it trains on all 60,000.
 On fewer than 1000 rows batches and rate are smaller, the validation rows are looked at along the way, from the start
 on, and the best state is kept: it is no worse on them than the independent units that training starts at.
 """
@@ -83,7 +83,7 @@ class Rows(NamedTuple):
     """What to train on, what to judge on, the shape of an image, and what to choose the epoch on."""
 
     train: Tensor
-    judged: Tensor
+    evaluated: Tensor
     shape: tuple[int, ...] | None
     valid: Tensor | None = None
 
@@ -165,17 +165,17 @@ def train(recipe: Recipe, data: Rows, name: str, out: Path) -> nn.RBM:
     return rbm.eval()
 
 
-def judge(rbm: nn.RBM, recipe: Recipe, judged: Tensor) -> dict[str, Any]:
+def judge(rbm: nn.RBM, recipe: Recipe, evaluated: Tensor) -> dict[str, Any]:
     """Mean log likelihood with both errors; where log Z is estimated, from both sides."""
     distribution = rbm()
     exact = isinstance(rbm.evaluation, Exact)
     bracket = None if exact else log_partition_bracket(distribution, burn_in=recipe.burn_in)
-    result = log_likelihood(distribution, judged, bracket)
+    result = log_likelihood(distribution, evaluated, bracket)
     figures: dict[str, Any] = {
         "log likelihood": result.value,
         "row error": result.row_error,
         "log Z error": result.partition_error,
-        "rows": len(judged),
+        "rows": len(evaluated),
         "method": result.partition.method,
         "lower end": result.lower,
     }
@@ -207,7 +207,7 @@ def measure(name: str, split: str, seed: int, args: argparse.Namespace) -> dict[
     return {
         "seed": seed,
         "recipe": vars(recipe) | {"phase": str(recipe.phase)},
-        **judge(rbm, recipe, data.judged),
+        **judge(rbm, recipe, data.evaluated),
         "minutes of training in this call": (trained - start) / 60,
         "processor minutes of training in this call": (cpu_trained - cpu) / 60,
         "minutes of judging": (time.perf_counter() - trained) / 60,

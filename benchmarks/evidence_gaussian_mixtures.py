@@ -3,7 +3,7 @@
     python -m benchmarks.evidence_gaussian_mixtures
 
 Full covariances, maximum likelihood by EM from the default number of starts; then SVI on minibatches from one M step
-after k-means++, judged at the centre of its guide. The JSON goes to `benchmarks/results/gaussian_mixtures.json`.
+after k-means++, evaluated at the centre of its guide. The JSON goes to `benchmarks/results/gaussian_mixtures.json`.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def gap(vae: models.VAE, args: argparse.Namespace) -> dict[str, Any]:
     return {"value": result.value, "error": result.error, "rows": args.simulated_rows}
 
 
-def judged(name: str, data: datasets.LabelledImages, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+def evaluated(name: str, data: datasets.LabelledImages, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Figures of one model, each from the same seed, so that a killed run goes on with the same ones."""
     start = time.process_time()
     recipe = iwae.parse(["--smoke"] if args.smoke else [])
@@ -115,7 +115,7 @@ def main(args: argparse.Namespace) -> None:
     pyro.enable_validation(False)  # the rows are checked once
     warnings.filterwarnings("ignore", "the importance weights", UserWarning)  # the JSON has their sizes
     data = datasets.alphadigits()
-    runs = {f"{name}, seed {seed}": judged(name, data, seed, args) for name in args.losses for seed in args.seeds}
+    runs = {f"{name}, seed {seed}": evaluated(name, data, seed, args) for name in args.losses for seed in args.seeds}
     if args.json is not None:
         settings = {key: value for key, value in vars(args).items() if key not in ("out", "json")}
         figures = {"machine": describe(), "settings": settings, "rows": len(data.valid), "runs": runs}

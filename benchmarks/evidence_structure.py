@@ -54,13 +54,13 @@ def measure_tree(name: str, split: str) -> dict[str, Any]:
     """Choose the smoothing on the validation rows and judge once on the rows of a split."""
     data = datasets.load(name)
     name = data.name
-    train, valid, judged = data.train.long(), data.valid.long(), getattr(data, split).long()
+    train, valid, evaluated = data.train.long(), data.valid.long(), getattr(data, split).long()
     start = time.perf_counter()
     densities = {size: tree_density(train, size) for size in SIZES}
     seconds = time.perf_counter() - start
     chosen = {size: density.log_prob(valid).mean().item() for size, density in densities.items()}
     best = max(chosen, key=lambda size: chosen[size])
-    values = densities[best].log_prob(judged)
+    values = densities[best].log_prob(evaluated)
     return {
         "data": name,
         "split": split,
@@ -250,7 +250,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("trees", "graphs"))
-    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows that trees are judged on")
+    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows that trees are evaluated on")
     parser.add_argument(
         "--sets",
         "--data",

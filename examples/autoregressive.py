@@ -1,7 +1,7 @@
 """Any autoregressive density on any binary data set, both by name, by maximum likelihood: SVI with an empty guide.
 
 Progress goes to a CSV file and a learning curve, a checkpoint lets a killed run go on, validation decides which epoch
-counts, and the running average of the weights is what is judged. Several members, in several orders say, become one
+counts, and the running average of the weights is what is evaluated. Several members, in several orders say, become one
 mixture: their probabilities are averaged, and so are those of the orders of a DeepNADE, which is trained for all of
 them at once, and those of the masks of a MADE that changes them at every step. Images may be moved by a pixel while
 training, ever fewer of them, which keeps wide networks from learning the training set by heart. The last columns of

@@ -146,12 +146,12 @@ def compare(train: Split, data: Data, seed: int, args: argparse.Namespace) -> li
 
 
 class Point(NamedTuple):
-    """Mean error in percent at a number of rows, its standard error over the seeds, and that of the judged rows."""
+    """Mean error in percent at a number of rows, its standard error over the seeds, and that of the evaluated rows."""
 
     rows: int
     mean: float
     seeds: float
-    judged: float
+    evaluated: float
 
 
 Curves = dict[str, list[Point]]
@@ -169,9 +169,9 @@ def summary(results: list[Result], count: int) -> Curves:
 
 
 def draw(curves: Curves, title: str, split: str, path: Path) -> None:
-    """Errors by number of rows, with bars of one standard error, of seeds and judged rows together."""
+    """Errors by number of rows, with bars of one standard error, of seeds and evaluated rows together."""
     lines = {
-        name: ([p.rows for p in points], [p.mean for p in points], [math.hypot(p.seeds, p.judged) for p in points])
+        name: ([p.rows for p in points], [p.mean for p in points], [math.hypot(p.seeds, p.evaluated) for p in points])
         for name, points in curves.items()
     }
     first, *others = lines
@@ -193,7 +193,7 @@ def report(results: list[Result], data: Data, split: str, path: Path) -> None:
     for name, points in curves.items():
         for point in points:
             spread = f", +/- {point.seeds:.2f}" if seeds > 1 else ""
-            print(f"  {name:20}{point.rows:7} rows {point.mean:6.2f} +/- {point.judged:.2f}{spread}")
+            print(f"  {name:20}{point.rows:7} rows {point.mean:6.2f} +/- {point.evaluated:.2f}{spread}")
     draw(curves, f"{data.name}: {data.classes} classes", split, path)
 
 

@@ -62,13 +62,13 @@ def learn(train: Tensor, valid: Tensor) -> tuple[BayesianNetwork, float]:
 
 def compare(data: datasets.BinaryDataset, split: str) -> Result:
     """Learn a tree and judge it on the rows of a split."""
-    train, valid, judged = data.train.long(), data.valid.long(), getattr(data, split).long()
+    train, valid, evaluated = data.train.long(), data.valid.long(), getattr(data, split).long()
     start = time.perf_counter()
     tree, size = learn(train, valid)
     seconds = (time.perf_counter() - start) / len(SIZES)
     edgeless = nx.create_empty_copy(tree.structure.graph)
-    independent = density(edgeless, train, size).log_prob(judged).mean().item()
-    values = tree.log_prob(judged)
+    independent = density(edgeless, train, size).log_prob(evaluated).mean().item()
+    values = tree.log_prob(evaluated)
     error = values.std().item() / len(values) ** 0.5
     return Result(data.name, split, train.shape[1], independent, values.mean().item(), error, size, seconds)
 

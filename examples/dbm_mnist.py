@@ -51,7 +51,7 @@ def first_layer(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RB
 
 
 def train(machine: DeepBoltzmannMachine, data: datasets.BinaryDataset, args: argparse.Namespace) -> None:
-    """All layers together: by SVI, or by the same step without a tape, which is quicker."""
+    """All layers together: by SVI, or by the same step without a tape, which is faster."""
     optimizer = torch.optim.SGD(machine.parameters(), lr=args.rate)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.3, total_iters=args.epochs)
     average, _ = running_average(machine, 0.9997)
@@ -98,7 +98,7 @@ def judge(machine: DeepBoltzmannMachine, args: argparse.Namespace, x: Tensor, ro
         seen = x[: args.annealed_chains]
         states = torch.cat([seen, torch.bernoulli(machine.mean_field(seen)[1])], -1)
         bracket = log_partition_bracket(machine.rbm(), states, burn_in=args.burn_in)
-    print(f"log Z: {bracket.figure}")
+    print(f"log Z: {bracket.summary}")
     print(f"at the upper end of log Z: {bound.against(bracket.upper).value:.2f} nats ({bracket.verdict})")
     return bound
 

@@ -136,7 +136,7 @@ def judge(network: DeepBeliefNetwork, recipe: Recipe, x: Tensor, rows: Tensor) -
     with torch.no_grad():
         states = torch.bernoulli(network.up[0](x[: recipe.annealed_chains]).sigmoid())
         bracket = log_partition_bracket(network.prior(), states, burn_in=recipe.burn_in)
-    print(f"log Z of the top RBM: {bracket.figure}")
+    print(f"log Z of the top RBM: {bracket.summary}")
     print(f"at the upper end of log Z: {bound.against(bracket.upper).value:.2f} nats ({bracket.verdict})")
     return bound
 

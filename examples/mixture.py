@@ -194,7 +194,7 @@ def main(args: argparse.Namespace) -> None:
     holes = GaussianMixture.from_data(patchy, 2)
     holes.fit_em(patchy)
     by_holes = holes.log_likelihood(x).sum().item()
-    print(f"fitted with a fifth of the cells missing, judged on all of them: {by_holes:.3f} nats")
+    print(f"fitted with a fifth of the cells missing, evaluated on all of them: {by_holes:.3f} nats")
     draw_columns(full, holes, x, labels, args.out / f"{Path(args.data).stem}.png")
     velocities = galaxies()
     process = GaussianMixture.from_data(

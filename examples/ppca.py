@@ -11,7 +11,7 @@ so does BIC.
 
     python examples/ppca.py                              # half an hour on one core; validation images
     python examples/ppca.py --rows 10000 --latents 2 20  # a few minutes
-    python examples/ppca.py --split test                 # only --latent numbers, judged on the test images
+    python examples/ppca.py --split test                 # only --latent numbers, evaluated on the test images
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def read(args: argparse.Namespace) -> Data:
     data = datasets.load_images(args.data)
     rows, labels = getattr(data, args.split), getattr(data, f"{args.split}_labels")
     x, y = data.train[: args.rows], data.train_labels[: args.rows]
-    return Data(x, y, rows[: args.judged], labels[: args.judged], data.shape)
+    return Data(x, y, rows[: args.evaluated], labels[: args.evaluated], data.shape)
 
 
 # ---- learning
@@ -339,7 +339,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=0.002, help="of Adam; falls to 0 linearly")
     parser.add_argument("--rows", type=int, default=50_000, help="training images")
     parser.add_argument("--labelled", type=int, default=10_000, help="training images of the classifier")
-    parser.add_argument("--judged", type=int, default=10_000, help="held-out images")
+    parser.add_argument("--evaluated", type=int, default=10_000, help="held-out images")
     parser.add_argument("--scored", type=int, default=500, help="of these, for the log likelihood of the VAE")
     parser.add_argument("--draws", type=int, default=500, help="a held-out image, for the same")
     parser.add_argument("--split", choices=("valid", "test"), default="valid", help="held-out images")
@@ -358,7 +358,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             draws=10,
             rows=100,
             labelled=100,
-            judged=100,
+            evaluated=100,
         )
         args = parser.parse_args(arguments)
     if args.split == "test":

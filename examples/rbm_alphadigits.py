@@ -137,7 +137,7 @@ def judge(rbm: nn.RBM, recipe: Recipe, train_rows: Tensor, rows: Tensor) -> tupl
     distribution = rbm()
     start = train_rows[torch.randint(len(train_rows), (recipe.annealed_chains // 3,))]
     bracket = log_partition_bracket(distribution, start, burn_in=recipe.burn_in)
-    print(f"log Z: {bracket.figure}")
+    print(f"log Z: {bracket.summary}")
     result = log_likelihood(distribution, rows, bracket)
     print(f"lower end of the two-sided statement: {result.lower:.2f} nats ({bracket.verdict})")
     return result, bracket
@@ -204,7 +204,7 @@ def main(args: argparse.Namespace) -> None:
         compare(samples, data, rows)
     picture(rbm, samples, data, history, args.out)
     result, _ = judge(rbm, recipe, data.train, rows)
-    print(f"{args.split} log likelihood: {result.figure}")
+    print(f"{args.split} log likelihood: {result.summary}")
 
 
 def parse() -> argparse.Namespace:

@@ -1,6 +1,6 @@
 """How many hidden units? Validation log likelihood against their number, with error bars.
 
-Each RBM is trained by the custom gradient step with the same number of updates and judged on the validation rows by
+Each RBM is trained by the custom gradient step with the same number of updates and evaluated on the validation rows by
 annealed importance sampling. The error bar is the standard error over the rows; that of log Z is printed beside it.
 
     python examples/rbm_hidden_sweep.py --hidden 25,50,100,200,400

@@ -126,13 +126,13 @@ def main(args: argparse.Namespace) -> None:
     data = example_data() if args.data is None else datasets.load(args.data)
     rbm = train(data.train, args)
     valid = hide(data.valid, args.seed)
-    judged, name = (hide(data.test, args.seed), "test") if args.test else (valid, "validation")
+    evaluated, name = (hide(data.test, args.seed), "test") if args.test else (valid, "validation")
     families = rivals(data.train, args)
     families["RBM, up and down"] = [("", reconstruction(rbm))]
     families["RBM, each film given all others"] = [("", each_film_given_the_others(rbm))]
     best = {k: max(group, key=lambda one: hits(one[1], valid).mean().item()) for k, group in families.items()}
-    found = {family: hits(scorer, judged) for family, (_, scorer) in best.items()}
-    print(f"hit rate at {TOP}, {len(judged.x)} {name} users, one hidden film each")
+    found = {family: hits(scorer, evaluated) for family, (_, scorer) in best.items()}
+    print(f"hit rate at {TOP}, {len(evaluated.x)} {name} users, one hidden film each")
     for family, hit in found.items():
         gain = found["RBM, each film given all others"] - hit
         paired = f"RBM better by {100 * gain.mean():.1f} +/- {100 * error(gain):.1f}" if gain.any() else ""

@@ -3,7 +3,7 @@
 The handwritten digits that come with scikit-learn (1797 grey images of 8 x 8) go through `pyro_gen.estimators.RBM` into
 logistic regression. Cross-validation on the training images chooses the number of hidden units, what to do with the
 grey (`binarize`: a threshold, or each value as the probability of ink) and the strength of the classifier; the best
-pipeline is judged once on images held out. scikit-learn's BernoulliRBM goes through the same search.
+pipeline is evaluated once on images held out. scikit-learn's BernoulliRBM goes through the same search.
 
     python examples/rbm_sklearn_pipeline.py
 """

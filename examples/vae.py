@@ -1,8 +1,8 @@
-"""A variational autoencoder of binarized MNIST, judged by importance sampling with 5000 draws an image.
+"""A variational autoencoder of binarized MNIST, evaluated by importance sampling with 5000 draws an image.
 
 The model and its guide are one object, trained by `pyro.infer.SVI`. Progress goes to a CSV file and a learning curve, a
 checkpoint lets a killed run go on, validation decides which epoch counts, and the running average of the weights is
-what is judged. Pictures: samples from the prior, reconstructions, and with `--latent 2` a map of the latent plane.
+what is evaluated. Pictures: samples from the prior, reconstructions, and with `--latent 2` a map of the latent plane.
 
     python examples/vae.py --split test                           # half an hour on one core, then as long to judge
     python examples/vae.py --prior vamp --epochs 100
@@ -198,14 +198,14 @@ def main(args: argparse.Namespace) -> None:
     bound = vae.lower_bound(rows, num_particles=1)
     print(f"{args.split} ELBO: {bound.value:.2f} +/- {bound.row_error:.2f} nats")
     counts = args.draws or [recipe.draws]
-    judged = []
+    evaluated = []
     for count in counts:
         likelihood = vae.test_log_likelihood(rows, count)
         print(f"{args.split} log likelihood: {likelihood}")
-        judged.append(figures_of(likelihood, count))
-    for less, more in pairwise(judged):
+        evaluated.append(figures_of(likelihood, count))
+    for less, more in pairwise(evaluated):
         print(f"from {less['draws']} to {more['draws']} draws: {more['value'] - less['value']:+.3f} nats")
-    figures = {"command": sys.argv, "settings": vars(recipe), "estimates": judged}
+    figures = {"command": sys.argv, "settings": vars(recipe), "estimates": evaluated}
     (args.out / "log_likelihood.json").write_text(json_text(figures, indent=2) + "\n", encoding="utf-8")
 
 

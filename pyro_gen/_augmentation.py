@@ -77,12 +77,12 @@ def warped(
     for name, value in (("affine", affine), ("elastic", elastic)):
         if not value >= 0:
             raise ValueError(f"`{name}` must not be negative, got {value}")
-    chosen = (torch.rand(len(x)) < probability).to(x.device).nonzero().squeeze(1)
-    if not len(chosen):
+    selected = (torch.rand(len(x)) < probability).to(x.device).nonzero().squeeze(1)
+    if not len(selected):
         return x.clone()
-    images = x[chosen].view(-1, 1, *shape)
+    images = x[selected].view(-1, 1, *shape)
     bent = functional.grid_sample(images, _grid(images, affine, elastic), align_corners=False)
-    return x.index_copy(0, chosen, (bent > 0.5).to(x.dtype).flatten(1))
+    return x.index_copy(0, selected, (bent > 0.5).to(x.dtype).flatten(1))
 
 
 def _grid(images: Tensor, affine: float, elastic: float) -> Tensor:

@@ -126,10 +126,10 @@ def _by_module(names: list[str]) -> dict[str, set[str]]:
 
 def _check_layout(expected: Any, saved: Any) -> None:
     """A tensor that is in both must have the same type and shape: torch would cast and broadcast silently."""
-    ours, theirs = _layout(expected), _layout(saved)
-    for path in ours:
-        if path in theirs and ours[path] != theirs[path]:
-            raise ValueError(f"`{path}` must be {ours[path]}, got {theirs[path]}")
+    expected_layout, saved_layout = _layout(expected), _layout(saved)
+    for path in expected_layout:
+        if path in saved_layout and expected_layout[path] != saved_layout[path]:
+            raise ValueError(f"`{path}` must be {expected_layout[path]}, got {saved_layout[path]}")
 
 
 def _layout(state: Any, path: str = "") -> dict[str, str]:
@@ -172,11 +172,11 @@ def _set_parameters(parameters: dict[str, Tensor], saved: dict[str, Tensor]) -> 
 
 def get_random() -> dict[str, Any]:
     """Give the states of the global generators of torch, numpy and Python."""
-    kind, keys, *rest = np.random.get_state()
+    kind, keys, *position = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "numpy": [kind, np.asarray(keys).tolist(), *position],
         "python": random.getstate(),
     }
 

@@ -175,15 +175,15 @@ def alphadigits(characters: Sequence[str] | None = None, *, dtype: torch.dtype =
 
 def _select(data: LabelledImages, characters: Sequence[str], argument: str) -> LabelledImages:
     """Keep the rows of some classes and number these classes anew."""
-    known = data.classes
-    if unknown := [name for name in characters if name not in known]:
-        raise ValueError(f"`{argument}` must be among {' '.join(known)}, got unknown {', '.join(map(repr, unknown))}")
+    classes = data.classes
+    if unknown := [name for name in characters if name not in classes]:
+        raise ValueError(f"`{argument}` must be among {' '.join(classes)}, got unknown {', '.join(map(repr, unknown))}")
     if not characters or len(set(characters)) < len(characters):
         raise ValueError(f"`{argument}` must name one or more {argument}, each once, got {list(characters)!r}")
-    chosen = torch.tensor([known.index(name) for name in characters])
+    class_numbers = torch.tensor([classes.index(name) for name in characters])
     fields: dict[str, Any] = {"classes": tuple(characters)}
     for split in SPLITS:
-        row, label = (getattr(data, f"{split}_labels")[:, None] == chosen).nonzero(as_tuple=True)
+        row, label = (getattr(data, f"{split}_labels")[:, None] == class_numbers).nonzero(as_tuple=True)
         fields |= {split: getattr(data, split)[row], f"{split}_labels": label}
         fields[f"{split}_index"] = getattr(data, f"{split}_index")[row]
     return replace(data, **fields)
@@ -247,8 +247,8 @@ def data_folder(root: str | os.PathLike[str] | None = None) -> Path:
         >>> data_folder("sets").name
         'sets'
     """
-    chosen = root or os.environ.get("PYRO_GEN_DATA")
-    return Path(chosen).expanduser() if chosen else _cache_folder() / "pyro_gen"
+    folder = root or os.environ.get("PYRO_GEN_DATA")
+    return Path(folder).expanduser() if folder else _cache_folder() / "pyro_gen"
 
 
 def _cache_folder() -> Path:

@@ -291,12 +291,12 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     @property
     def intercept_hidden_(self) -> np.ndarray:
         """Hidden biases, (n_components,)."""
-        return _array(self.rbm_.natural[2])
+        return _array(self.rbm_.uncentred[2])
 
     @property
     def intercept_visible_(self) -> np.ndarray:
         """Visible biases, (n_features,)."""
-        return _array(self.rbm_.natural[1])
+        return _array(self.rbm_.uncentred[1])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -311,10 +311,10 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if self.binarize is None and not np.isin(rows, (0, 1)).all():
             raise ValueError("`X` must hold zeros and ones only, or `binarize` must say what other values mean")
         if rows.min() < 0 or rows.max() > 1:
-            found = f"`X` must lie between 0 and 1, got values from {rows.min():g} to {rows.max():g}"
+            problem = f"`X` must lie between 0 and 1, got values from {rows.min():g} to {rows.max():g}"
             if self.binarize == "sample":
-                raise ValueError(f"{found}, which are no probabilities")
-            warnings.warn(f"{found}; what lies above {self.binarize} becomes 1", DataConversionWarning, stacklevel=3)
+                raise ValueError(f"{problem}, which are no probabilities")
+            warnings.warn(f"{problem}; what lies above {self.binarize} becomes 1", DataConversionWarning, stacklevel=3)
         if self.binarize is not None and self.binarize != "sample":
             rows = (rows > self.binarize).astype(rows.dtype)
         return torch.tensor(rows, device=self.device)
@@ -356,7 +356,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _weights(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The module's weights, detached, in the precision of `like`."""
-        weight, vbias, hbias = (p.detach().to(like.dtype) for p in self.rbm_.natural)
+        weight, vbias, hbias = (p.detach().to(like.dtype) for p in self.rbm_.uncentred)
         return weight, vbias, hbias
 
     def _pseudo_log_likelihood(self, states: Tensor) -> Tensor:
@@ -382,8 +382,8 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def _check_settings(estimator: RBM) -> None:
     """Scikit-learn's rule: parameters are looked at by `fit`, not by the constructor."""
-    whole = {"n_components": 1, "batch_size": 1, "n_iter": 0}
-    for name, least in whole.items():
+    least_values = {"n_components": 1, "batch_size": 1, "n_iter": 0}
+    for name, least in least_values.items():
         whole_number(name, getattr(estimator, name), least)
     upper = {"learning_rate": math.inf, "momentum": 1.0, "l1": math.inf, "weight_decay": math.inf}
     for name, below in upper.items():

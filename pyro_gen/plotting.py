@@ -157,10 +157,10 @@ def learning_curve(
         ['train', 'validation']
     """
     rows = list(_read_csv(history) if isinstance(history, (str, os.PathLike)) else history)
-    known = list(dict.fromkeys(key for row in rows for key in row))
-    keys = [key for key in known if key != x] if keys is None else list(keys)
-    if not keys or not {x, *keys} <= set(known):
-        raise ValueError(f"`history` must have {x!r} and {keys or 'a metric'}, got {known or 'no row'}")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    keys = [key for key in columns if key != x] if keys is None else list(keys)
+    if not keys or not {x, *keys} <= set(columns):
+        raise ValueError(f"`history` must have {x!r} and {keys or 'a metric'}, got {columns or 'no row'}")
     figure, axes = _chart(x, ylabel, title)
     for key, color in zip(keys, itertools.cycle(COLORS)):
         points = [(_number(row, x), _number(row, key)) for row in rows if row.get(key) not in (None, "")]

@@ -250,8 +250,8 @@ def use_average(module: nn.Module, average: AveragedModel) -> None:
         >>> line.weight.item()
         2.0
     """
-    for own, averaged in zip(module.parameters(), average.parameters(), strict=True):
-        own.copy_(averaged)
+    for parameter, averaged in zip(module.parameters(), average.parameters(), strict=True):
+        parameter.copy_(averaged)
 
 
 def _check_counts(num_epochs: int, evaluate_every: int, checkpoint_every: int) -> None:
@@ -364,9 +364,9 @@ class _Monitor:
     def best_epoch(self, history: History) -> int | None:
         """Return the first epoch with the best value, None where there is none."""
         values = {int(row["epoch"]): row[self.name] for row in history if self.name in row}
-        known = [epoch for epoch, value in values.items() if not math.isnan(value)]
+        finite = [epoch for epoch, value in values.items() if not math.isnan(value)]
         best = max if self.mode == "max" else min
-        return best(known, key=values.__getitem__, default=None)
+        return best(finite, key=values.__getitem__, default=None)
 
     def exhausted(self, history: History) -> bool:
         if self.patience is None:

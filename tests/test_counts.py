@@ -41,7 +41,7 @@ def machine(**settings: Any) -> distributions.BoltzmannMachine:
 
 def clamped(**settings: Any) -> distributions.ClampedRBM:
     mask = torch.tensor([True, False, False])
-    return distributions.ClampedRBM(*rbm().natural, torch.zeros(3), mask, **settings)
+    return distributions.ClampedRBM(*rbm().uncentred, torch.zeros(3), mask, **settings)
 
 
 def network(**settings: Any) -> models.BayesianNetwork:
@@ -267,7 +267,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
         lambda **k: network().sample_cpds(STATES, **k), num_samples=2, num_chains=1, warmup=1
     ),
     "models.PCA.from_data": loop(partial(models.PCA.from_data, R), latent=1),
-    "models.Readings.sample": loop(lambda **k: mixture().sample(**k), num_samples=2),
+    "models.MixtureQueries.sample": loop(lambda **k: mixture().sample(**k), num_samples=2),
     "models.RowModel.lower_bound": table(lambda **k: belief().lower_bound(X, **k), num_particles=2, batch_size=4),
     "models.SemiSupervisedVAE.__init__": table(
         models.SemiSupervisedVAE, features=4, latent=2, size=8, classes=2, hidden=[3]

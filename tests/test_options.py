@@ -171,7 +171,7 @@ def overwritten(tree: ast.Module) -> set[str]:
 
 REWRITTEN = {
     "evidence_iwae.py": {"losses", "draws", "temperatures", "chains", "simulated_rows"},  # small ones with `--smoke`
-    "ppca.py": {"latents", "more"},  # on the test rows the chosen number alone is judged
+    "ppca.py": {"latents", "more"},  # on the test rows the chosen number alone is evaluated
     "evidence_autoregressive.py": {"out"},  # a folder for each recipe, under the one that was asked for
 }
 OUTSIDE = {"help"}
@@ -217,7 +217,7 @@ WITHOUT_DATA = {
     "examples/ising.py": "a lattice beside Onsager's energy, without data",
     "examples/rbm_bars_and_stripes.py": "the optimum of bars and stripes is known",
     "examples/rbm_mixing.py": "enumerates all states of bars and stripes, beside which every figure stands",
-    "examples/rbm_weight_posterior.py": "judged on all patterns of bars and stripes, seen or not",
+    "examples/rbm_weight_posterior.py": "evaluated on all patterns of bars and stripes, seen or not",
     "benchmarks/evidence_annealed.py": "rows that a linear decoder with a known likelihood draws",
     "benchmarks/evidence_calibration.py": "data drawn from the priors of its problems",
     "benchmarks/evidence_iwae.py": "the ladder of one data set, whose recipes are those of examples/iwae.py",

@@ -50,7 +50,7 @@ class Assembly:
         attrs: Mapping[str, Any] | None = None,
     ) -> None:
         self.chains, self.draws = chains, draws
-        self.labels = {name: labels_of(name, given) for name, given in (coords or {}).items()}
+        self.labels = {name: labels_of(name, values) for name, values in (coords or {}).items()}
         self.dims, self.pred_dims = dict(dims or {}), dict(pred_dims or {})
         self.evaluation, self.attrs = evaluation, attrs or {}
         self.groups: dict[str, dict[str, Variable]] = {}
@@ -67,13 +67,13 @@ class Assembly:
 
     def result(self) -> Any:
         """Return all groups in ArviZ's order, after a look for names that nothing has."""
-        known = {name for members in self.groups.values() for name in members} | set(self.shapes)
-        if unknown := sorted(({*self.dims} | {*self.pred_dims}) - known):
-            warn(f"`dims` name {unknown}, which no group has; there are {sorted(known)}")
+        names = {name for members in self.groups.values() for name in members} | set(self.shapes)
+        if unknown := sorted(({*self.dims} | {*self.pred_dims}) - names):
+            warn(f"`dims` name {unknown}, which no group has; there are {sorted(names)}")
         for group, members in self.groups.items():
-            if both := sorted(members.keys() & {dim for variable in members.values() for dim in variable.dims}):
+            if clashes := sorted(members.keys() & {dim for variable in members.values() for dim in variable.dims}):
                 raise ValueError(
-                    f"dimensions must have other names than the variables of {group!r}, got {both} for both"
+                    f"dimensions must have other names than the variables of {group!r}, got {clashes} for both"
                 )
         groups = {
             name: dataset(members, self.labels, {**self.attrs, **self.group_attrs.get(name, {})})
@@ -97,19 +97,21 @@ class Assembly:
             ValueError: if a user names more dimensions than there are, one twice, or gives labels of another number.
         """
         shape = values.shape[len(lead) :]
-        given = list((self.dims if dims is None else dims).get(site, ()))
-        if len(given) > len(shape) and not trim:
-            raise ValueError(f"`dims` of {site!r} must name at most {len(shape)} dimensions of {shape}, got {given}")
+        user_dims = list((self.dims if dims is None else dims).get(site, ()))
+        if len(user_dims) > len(shape) and not trim:
+            raise ValueError(
+                f"`dims` of {site!r} must name at most {len(shape)} dimensions of {shape}, got {user_dims}"
+            )
         names = [
-            self._name(site, index, size, given, plates[index] if len(plates) == len(shape) else None)
+            self._name(site, index, size, user_dims, plates[index] if len(plates) == len(shape) else None)
             for index, size in enumerate(shape)
         ]
         if len({*lead, *names}) < len(lead) + len(names) or site in names:
             raise ValueError(f"the dimensions of {site!r} must differ from each other and the site, got {names}")
         return Variable((*lead, *names), values)
 
-    def _name(self, site: str, index: int, size: int, given: Sequence[str | None], plate: str | None) -> str:
-        if index < len(given) and (name := given[index]) is not None:
+    def _name(self, site: str, index: int, size: int, user_dims: Sequence[str | None], plate: str | None) -> str:
+        if index < len(user_dims) and (name := user_dims[index]) is not None:
             if name in self.labels and len(self.labels[name]) != size:
                 raise ValueError(
                     f"`coords` {name!r} must have {size} labels to fit {site!r}, got {len(self.labels[name])}"
@@ -125,8 +127,8 @@ class Assembly:
         """Enter draws of shape (chain, draw, ...)."""
         for name, values in samples.items():
             shape = self.shapes.get(name)
-            known = (plates or {}).get(name, shape.plates if shape else ())
-            self.add(group, name, self.named(name, array(values), known))
+            site_plates = (plates or {}).get(name, shape.plates if shape else ())
+            self.add(group, name, self.named(name, array(values), site_plates))
 
     def add_fields(self, group: str, fields: Mapping[str, Field], trim: bool) -> None:
         """Enter what the evaluation says of each draw, masked elements dropped."""
@@ -140,11 +142,11 @@ class Assembly:
     def _unmasked(self, name: str, variable: Variable, mask: np.ndarray) -> Variable:
         """Keep the elements that count, in one dimension that knows where each was."""
         dim, shape = f"{name}_datum", variable.values.shape[2:]
-        kept = np.nonzero(np.broadcast_to(mask, shape))
-        beside = {}
-        for old, size, index in zip(variable.dims[2:], shape, kept, strict=True):
-            beside[f"{dim}_{old}"] = (dim, self.labels.get(old, np.arange(size))[index])
-        return Variable((*CHAINS, dim), variable.values[:, :, np.broadcast_to(mask, shape)], beside=beside)
+        indices = np.nonzero(np.broadcast_to(mask, shape))
+        extra_coords = {}
+        for old, size, index in zip(variable.dims[2:], shape, indices, strict=True):
+            extra_coords[f"{dim}_{old}"] = (dim, self.labels.get(old, np.arange(size))[index])
+        return Variable((*CHAINS, dim), variable.values[:, :, np.broadcast_to(mask, shape)], beside=extra_coords)
 
     def add_stats(self, stats: Arrays) -> None:
         """Enter statistics of the sampler, of shape (chain, draw, ...)."""
@@ -164,8 +166,8 @@ class Assembly:
 
     def add_predictive(self, group: str, samples: Arrays | None, dims: Dims) -> None:
         """Enter what `pyro.infer.Predictive` returned: (chain * draw, ...), or (chain, draw, ...)."""
-        for name, given in (samples or {}).items():
-            values = self._by_chain(group, name, array(given))
+        for name, draws in (samples or {}).items():
+            values = self._by_chain(group, name, array(draws))
             shape = self.shapes.get(name)
             self.add(group, name, self.named(name, values, shape.plates if shape else (), dims=dims))
 
@@ -197,8 +199,8 @@ class Assembly:
         Without a model that is what the posterior does not have, and dimensions of size 1 go, as in `arviz.from_pyro`.
         """
         names = frozenset(posterior)
-        for name, given in (prior or {}).items():
-            values = array(given)
+        for name, draws in (prior or {}).items():
+            values = array(draws)
             if name in self.shapes:
                 values = self._of_site(name, values[None])
                 latent = name not in (self.evaluation.observed if self.evaluation else ())

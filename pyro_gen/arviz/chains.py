@@ -72,7 +72,7 @@ def from_chains(
     if not posterior:
         raise ValueError("`draws` must have at least one site, got none")
     _check_chains([*posterior.items(), *stats.items()])
-    labels = {name: labels_of(name, given) for name, given in (coords or {}).items()}
+    labels = {name: labels_of(name, coord_values) for name, coord_values in (coords or {}).items()}
     _check_names({*posterior, *stats}, dims or {}, labels)
     compact = {name: _compact(values) for name, values in posterior.items()}
     groups = {"posterior": compact} | ({"sample_stats": stats} if stats else {})
@@ -82,7 +82,7 @@ def from_chains(
 
 def _arrays(argument: str, sites: Mapping[str, Tensor | np.ndarray]) -> dict[str, np.ndarray]:
     """Return arrays in the memory of the CPU, in types that NetCDF has, after a look whether they have chains."""
-    arrays = {name: array(given) for name, given in sites.items()}
+    arrays = {name: array(draws) for name, draws in sites.items()}
     for name, values in arrays.items():
         if values.ndim < 2 or 0 in values.shape:
             raise ValueError(

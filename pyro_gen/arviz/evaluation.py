@@ -115,9 +115,9 @@ class Plan:
             why = "; ".join(self.shown)
             self.reasons["log_likelihood, log_prior and lp"] = f"{why}: hand over arguments with which it shows all"
             return
-        found, reasons = units(trace, self.drawn, self.first_dim is not None)
-        self.variables = frozenset(unit.name for unit in found) | frozenset(reasons)
-        self.units = [unit for unit in found if wants(unit.name)]
+        candidates, reasons = units(trace, self.drawn, self.first_dim is not None)
+        self.variables = frozenset(unit.name for unit in candidates) | frozenset(reasons)
+        self.units = [unit for unit in candidates if wants(unit.name)]
         self.reasons |= {f"log_likelihood of {name!r}": why for name, why in reasons.items() if wants(name)}
 
     def trace(self, draw: Draw) -> Trace:

@@ -65,12 +65,12 @@ def container(groups: Mapping[str, Any]) -> Any:
     return require("xarray").DataTree.from_dict(groups) if makes_trees(arviz) else arviz.InferenceData(**groups)
 
 
-def array(given: Tensor | np.ndarray) -> np.ndarray:
+def array(source: Tensor | np.ndarray) -> np.ndarray:
     """Return an array in the memory of the CPU, in a type that NetCDF has."""
-    if isinstance(given, Tensor):
-        half = given.dtype in (torch.float16, torch.bfloat16)
-        given = given.detach().cpu().to(torch.float32 if half else given.dtype).resolve_neg().numpy()
-    values = np.asarray(given)
+    if isinstance(source, Tensor):
+        half = source.dtype in (torch.float16, torch.bfloat16)
+        source = source.detach().cpu().to(torch.float32 if half else source.dtype).resolve_neg().numpy()
+    values = np.asarray(source)
     return values.astype(np.float32) if values.dtype == np.float16 else values
 
 

@@ -111,11 +111,11 @@ def weighted_summary(data: Any, var_names: str | Sequence[str] | None = None) ->
         raise ValueError("`data` must have `psis_log_weight` in its group sample_stats, as from_svi gives, got none")
     warn_of(stats.attrs, stats["psis_log_weight"].size)
     posterior = data["posterior"]
-    wanted = [var_names] if isinstance(var_names, str) else list(var_names or posterior.data_vars)
-    if unknown := [name for name in wanted if name not in posterior.data_vars]:
+    names = [var_names] if isinstance(var_names, str) else list(var_names or posterior.data_vars)
+    if unknown := [name for name in names if name not in posterior.data_vars]:
         raise ValueError(f"`var_names` must be among {sorted(posterior.data_vars)}, got unknown {unknown}")
     weights = np.exp(stats["psis_log_weight"].values.reshape(-1))
-    rows = {label: _moments(values, weights) for name in wanted for label, values in _numbers(posterior[name])}
+    rows = {label: _moments(values, weights) for name in names for label, values in _numbers(posterior[name])}
     return require("pandas").DataFrame.from_dict(rows, orient="index", columns=["mean", "sd", "mcse_mean"])
 
 

@@ -11,7 +11,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen.arviz.assembly import Arrays, Assembly, Extras, draws_of
 from pyro_gen.arviz.evaluation import Shape, shapes_of
 from pyro_gen.arviz.groups import Coords, Dims, require
-from pyro_gen.arviz.posterior import Wanted, assembled, judged
+from pyro_gen.arviz.posterior import Wanted, assembled, evaluated
 from pyro_gen.arviz.program import Program
 from pyro_gen.arviz.sample_stats import recorded
 
@@ -105,7 +105,7 @@ def from_mcmc(
     num_chains = whole_number("num_chains", num_chains)
     extras = Extras(prior, posterior_predictive, predictions, constant_data, predictions_constant_data)
     if posterior is None:
-        if all(given is None for given in extras):
+        if all(extra is None for extra in extras):
             raise ValueError(
                 "`from_mcmc` must have at least one of posterior, prior, posterior_predictive, predictions, "
                 "constant_data and predictions_constant_data, got none"
@@ -116,7 +116,7 @@ def from_mcmc(
     program = _program(posterior, model, model_args, model_kwargs)
     samples = by_chain(posterior, program)
     chains, draws = next(iter(samples.values())).shape[:2]
-    evaluation = judged(program, samples, getattr(posterior, "transforms", None), log_likelihood, log_prior)
+    evaluation = evaluated(program, samples, getattr(posterior, "transforms", None), log_likelihood, log_prior)
     stats = recorded(getattr(posterior, "_diagnostics", ()), draws)
     if evaluation is not None and evaluation.log_joint is not None:
         stats = {"lp": evaluation.log_joint.reshape(chains, draws)} | stats

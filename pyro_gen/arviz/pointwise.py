@@ -22,23 +22,23 @@ class Unit(NamedTuple):
     plates: tuple[str | None, ...]
 
 
-def units(trace: Trace, drawn: Set[str], enumerated: bool) -> tuple[list[Unit], dict[str, str]]:
+def units(trace: Trace, drawn_sites: Set[str], enumerated: bool) -> tuple[list[Unit], dict[str, str]]:
     """Return the variables, and for what has none the reason."""
-    data = data_sites(trace, drawn)
-    found: list[Unit] = []
+    data = data_sites(trace, drawn_sites)
+    result: list[Unit] = []
     reasons: dict[str, str] = {}
     for names in components(trace) if enumerated else []:
         if shared := [name for name in names if name in data]:
             data = [name for name in data if name not in shared]
-            _enter(_summed_unit(trace, names, shared), found, reasons)
+            _enter(_summed_unit(trace, names, shared), result, reasons)
     for name in data:
-        _enter(_plain_unit(trace, name), found, reasons)
-    return found, reasons
+        _enter(_plain_unit(trace, name), result, reasons)
+    return result, reasons
 
 
-def _enter(outcome: Unit | tuple[str, str], found: list[Unit], reasons: dict[str, str]) -> None:
+def _enter(outcome: Unit | tuple[str, str], result: list[Unit], reasons: dict[str, str]) -> None:
     if isinstance(outcome, Unit):
-        found.append(outcome)
+        result.append(outcome)
     else:
         reasons[outcome[0]] = outcome[1]
 
@@ -89,18 +89,18 @@ def log_likelihood(trace: Trace, unit: Unit) -> Tensor:
         result: Tensor = trace.nodes[unit.name]["log_prob"]
         return result
     common = _plates(trace, unit)
-    rest = [name for name in unit.summed if name not in unit.data]
+    latents = [name for name in unit.summed if name not in unit.data]
     joint = contracted(trace, unit.summed, common)
-    return joint if _normalised(trace, rest) else joint - contracted(trace, rest, common)
+    return joint if _normalised(trace, latents) else joint - contracted(trace, latents, common)
 
 
 def _plates(trace: Trace, unit: Unit) -> frozenset[str]:
     return frozenset(trace.plate_to_symbol[name] for name in unit.plates if name is not None)
 
 
-def _normalised(trace: Trace, rest: Sequence[str]) -> bool:
+def _normalised(trace: Trace, names: Sequence[str]) -> bool:
     """True if all sites are enumerated latents without masks, so that their sum is 1."""
-    sites: list[Site] = [trace.nodes[name] for name in rest]
+    sites: list[Site] = [trace.nodes[name] for name in names]
     return all("_enumerate_dim" in site["infer"] and cell_mask(site, site["log_prob"].shape) is None for site in sites)
 
 
@@ -135,11 +135,11 @@ def _reduced_mask(site: Site, unit: Unit, summed: bool) -> Tensor | None:
     return mask
 
 
-def prior_sites(trace: Trace, drawn: Set[str], enumerated: bool) -> list[str]:
+def prior_sites(trace: Trace, drawn_sites: Set[str], enumerated: bool) -> list[str]:
     """The drawn sites with a log density of their own given the draw: not those that depend on a summed latent."""
     inside = {name for names in components(trace) for name in names} if enumerated else set()
     return [
         name
         for name, site in sample_sites(trace)
-        if name in drawn and name not in inside and site["mask"] is not False and not is_scaled(site)
+        if name in drawn_sites and name not in inside and site["mask"] is not False and not is_scaled(site)
     ]

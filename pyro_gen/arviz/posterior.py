@@ -15,7 +15,7 @@ from pyro_gen.arviz.program import Program
 Wanted = bool | Sequence[str] | None
 
 
-def judged(
+def evaluated(
     program: Program | None,
     samples: Mapping[str, Tensor],
     transforms: Mapping[str, Any] | None,

@@ -95,8 +95,8 @@ class SampleStats(MCMCKernel):
         """The kernel's own, and ``sample_stats``: a tensor of the draws for each statistic."""
         names = self._rows[0] if self._rows else ()
         stats = {name: torch.tensor([row[name] for row in self._rows], dtype=torch.float64) for name in names}
-        whole = {name: stats[name].long() for name in ("n_steps", "tree_depth") if name in stats}
-        return {**self.kernel.diagnostics(), "sample_stats": stats | whole}
+        integer_stats = {name: stats[name].long() for name in ("n_steps", "tree_depth") if name in stats}
+        return {**self.kernel.diagnostics(), "sample_stats": stats | integer_stats}
 
 
 class _Watch:
@@ -112,8 +112,8 @@ class _Watch:
         last: Any = kernel._potential_energy_last
         potential = float(last)
         nuts = isinstance(kernel, NUTS)
-        chosen = self.kinetic[-1] if moved and not nuts else self.kinetic[0]
-        energy = self.energies.get(id(kernel._z_last), potential + chosen) if nuts else potential + chosen
+        kinetic = self.kinetic[-1] if moved and not nuts else self.kinetic[0]
+        energy = self.energies.get(id(kernel._z_last), potential + kinetic) if nuts else potential + kinetic
         steps = len(self.points) if nuts else kernel.num_steps
         common = {"lp": -potential, "energy": energy, "step_size": float(kernel.step_size), "n_steps": float(steps)}
         return common | ({"tree_depth": float(self.depth)} if nuts else {})
@@ -184,8 +184,8 @@ def recorded(diagnostics: Sequence[Mapping[str, Any] | None], draws: int) -> dic
 
 def _flat(report: Mapping[str, Any], draws: int) -> dict[str, np.ndarray]:
     stats: dict[str, np.ndarray] = {}
-    for name, given in {**report, **report.get("sample_stats", {})}.items():
-        if isinstance(given, (Tensor, np.ndarray)) and (values := array(given)).ndim:
+    for name, entry in {**report, **report.get("sample_stats", {})}.items():
+        if isinstance(entry, (Tensor, np.ndarray)) and (values := array(entry)).ndim:
             rows = values[None] if values.ndim == 1 else values
             if rows.shape[1] == draws:
                 stats[name] = rows

@@ -28,13 +28,13 @@ def is_deterministic(site: Site) -> bool:
     return bool(site["infer"].get("_deterministic")) or (site["is_observed"] and is_delta(site))
 
 
-def data_sites(trace: Trace, drawn: Set[str]) -> list[str]:
+def data_sites(trace: Trace, drawn_sites: Set[str]) -> list[str]:
     """The observed sites that carry data: not draws, deterministic sites, factors, nor what is masked as a whole."""
     return [
         name
         for name, site in sample_sites(trace)
         if site["is_observed"]
-        and name not in drawn
+        and name not in drawn_sites
         and not is_deterministic(site)
         and not isinstance(base_of(site["fn"]), Unit)
         and site["mask"] is not False
@@ -61,8 +61,8 @@ def is_delta(site: Site) -> bool:
 
 def cell_mask(site: Site, shape: torch.Size) -> Tensor | None:
     """Mask of the elements of a site that count, of the shape of its log probability; None where all do."""
-    given = (site["mask"], _mask_of(site["fn"]), _seen(site))
-    masks = [mask for mask in given if mask is not None and mask is not True]
+    candidates = (site["mask"], _mask_of(site["fn"]), _seen(site))
+    masks = [mask for mask in candidates if mask is not None and mask is not True]
     result = None
     for mask in masks:
         full = torch.as_tensor(mask).expand(shape)

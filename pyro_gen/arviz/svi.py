@@ -20,7 +20,7 @@ from pyro_gen.arviz.assembly import Arrays, Extras
 from pyro_gen.arviz.evaluation import Evaluation
 from pyro_gen.arviz.groups import Coords, Dims, array, require, warn
 from pyro_gen.arviz.importance import warn_of, weigh
-from pyro_gen.arviz.posterior import Wanted, assembled, judged
+from pyro_gen.arviz.posterior import Wanted, assembled, evaluated
 from pyro_gen.arviz.program import Program, missing
 from pyro_gen.arviz.sites import (
     Site,
@@ -122,38 +122,39 @@ def from_svi(
     """
     require("arviz")
     num_samples = whole_number("num_samples", num_samples)
-    for name, given in (("model", model), ("guide", guide)):
-        if not callable(given):
-            raise ValueError(f"`{name}` must be a Pyro program, got {type(given).__name__}")
+    for name, callable_ in (("model", model), ("guide", guide)):
+        if not callable(callable_):
+            raise ValueError(f"`{name}` must be a Pyro program, got {type(callable_).__name__}")
     program = Program(model, args, model_kwargs)
-    drawn = draw_guide(program, guide, num_samples)
-    samples = {name: values[None] for name, values in drawn.values.items()}
-    evaluation = judged(program, samples, None, log_likelihood, log_prior)
-    stats, about = _stats(drawn, evaluation)
+    guide_draws = draw_guide(program, guide, num_samples)
+    samples = {name: values[None] for name, values in guide_draws.values.items()}
+    evaluation = evaluated(program, samples, None, log_likelihood, log_prior)
+    stats, about = _stats(guide_draws, evaluation)
     if resample:
         if "psis_log_weight" not in stats:
             raise ValueError(
-                f"`resample` must have importance weights, and there are none: {drawn.reason or 'see the warning'}"
+                "`resample` must have importance weights, and there are none: "
+                f"{guide_draws.reason or 'see the warning'}"
             )
         warn_of(about, num_samples)
         index = torch.multinomial(torch.as_tensor(np.exp(stats["psis_log_weight"])), num_samples, replacement=True)
         samples = {name: values[:, index.to(values.device)] for name, values in samples.items()}
         stats = {name: stats[name][index.numpy()] for name in ("lp", "log_q")}
-        evaluation = judged(program, samples, None, log_likelihood, log_prior)
+        evaluation = evaluated(program, samples, None, log_likelihood, log_prior)
     extras = Extras(prior, posterior_predictive, predictions, constant_data, predictions_constant_data)
     stats = {name: values[None] for name, values in stats.items()}
     return assembled(samples, stats, about, evaluation, extras, coords, dims, pred_dims, attrs)
 
 
-def _stats(drawn: Drawn, evaluation: Evaluation | None) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def _stats(guide_draws: Drawn, evaluation: Evaluation | None) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Return statistics of the draws and attributes; without weights where these would mean nothing."""
     stats: dict[str, np.ndarray] = {}
     joint = None if evaluation is None else evaluation.log_joint
     if joint is not None:
         stats["lp"] = joint
-    reason = drawn.reason
+    reason = guide_draws.reason
     if reason is None:
-        stats["log_q"] = array(drawn.log_q)
+        stats["log_q"] = array(guide_draws.log_q)
         if joint is None:
             return stats, {}
         if np.isfinite(stats["log_q"]).all() and not np.isnan(joint).any() and np.isfinite(joint).any():
@@ -226,10 +227,10 @@ def _reason(trace: Trace, model: Trace, names: Sequence[str]) -> str | None:
 
 
 def _same_mask(guide: Site, model: Site) -> bool:
-    wanted, given = cell_mask(model, model["log_prob"].shape), cell_mask(guide, guide["log_prob"].shape)
-    if all(mask is None or bool(mask.all()) for mask in (wanted, given)):
+    model_mask, guide_mask = cell_mask(model, model["log_prob"].shape), cell_mask(guide, guide["log_prob"].shape)
+    if all(mask is None or bool(mask.all()) for mask in (model_mask, guide_mask)):
         return True
-    return wanted is not None and given is not None and torch.equal(wanted, given)
+    return model_mask is not None and guide_mask is not None and torch.equal(model_mask, guide_mask)
 
 
 def _degrees(site: Site) -> int:

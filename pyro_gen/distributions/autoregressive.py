@@ -323,8 +323,8 @@ class Autoregressive(FeatureDensity):
 
     def _rows(self, value: Tensor) -> tuple[Tensor, Tensor | None, Size]:
         """Flat values and contexts, and the shape that they had; what only ``expand`` added is left out."""
-        own = Size() if self.context is None else self.context.shape[:-1]
-        shape = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], own)
+        context_shape = Size() if self.context is None else self.context.shape[:-1]
+        shape = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], context_shape)
         rows = value.expand(shape + self.event_shape).reshape(shape.numel(), self.features)
         if self.conditional.value_dtype is None:
             rows = rows.to(self.conditioner.example.dtype)

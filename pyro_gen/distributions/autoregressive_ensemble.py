@@ -132,15 +132,17 @@ class AutoregressiveEnsemble(Expandable):
         """
         shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
         logits = self.logits.expand(*shape, len(self.members))
-        chosen = inverted(logits, torch.rand(shape, dtype=logits.dtype, device=logits.device)).flatten()
+        member_index = inverted(logits, torch.rand(shape, dtype=logits.dtype, device=logits.device)).flatten()
         plain = [member for member in self.members if isinstance(member, Autoregressive)]
-        if chosen.is_meta or len(plain) < len(self.members):  # rows cannot be told apart, or not be taken out
-            drawn = [m.expand(shape).sample().reshape(shape.numel(), *self.event_shape) for m in self.members]
-            value = torch.stack(drawn)[chosen, torch.arange(len(chosen), device=chosen.device)]
+        if member_index.is_meta or len(plain) < len(self.members):  # rows cannot be told apart, or not be taken out
+            draws = [m.expand(shape).sample().reshape(shape.numel(), *self.event_shape) for m in self.members]
+            value = torch.stack(draws)[member_index, torch.arange(len(member_index), device=member_index.device)]
         else:
-            rows = [(chosen == k).nonzero().squeeze(-1) for k in range(len(plain))]
-            parts = [_picked(member, shape, own).sample() for member, own in zip(plain, rows, strict=True)]
-            value = torch.cat(parts)[torch.cat(rows).argsort()]
+            rows = [(member_index == k).nonzero().squeeze(-1) for k in range(len(plain))]
+            member_draws = [
+                _picked(member, shape, member_rows).sample() for member, member_rows in zip(plain, rows, strict=True)
+            ]
+            value = torch.cat(member_draws)[torch.cat(rows).argsort()]
         return value.view(*shape, *self.event_shape)
 
     @torch.no_grad()
@@ -170,10 +172,10 @@ class AutoregressiveEnsemble(Expandable):
         Raises:
             ValueError: the evidence does not fit, or a member has no way to complete it.
         """
-        given = [_with(member).given(observed, mask, completion) for member in self.members]
-        evidence = [member.log_evidence().value for member in given]
+        conditioned = [_with(member).given(observed, mask, completion) for member in self.members]
+        evidence = [member.log_evidence().value for member in conditioned]
         logits = self.logits.log_softmax(-1) + torch.stack(torch.broadcast_tensors(*evidence), -1)
-        return AutoregressiveEnsemble(given, logits, self._validate_args)
+        return AutoregressiveEnsemble(conditioned, logits, self._validate_args)
 
     def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> LogEvidence:
         """Log probability of the observed features, the missing ones summed out.
@@ -186,15 +188,15 @@ class AutoregressiveEnsemble(Expandable):
         Returns:
             Nats with their standard error, of the broadcast batch shape.
         """
-        found = [_with(member).given(observed, mask, completion).log_evidence() for member in self.members]
+        estimates = [_with(member).given(observed, mask, completion).log_evidence() for member in self.members]
         values, errors, sizes = (
-            torch.stack(torch.broadcast_tensors(*(part[i] for part in found)), -1) for i in range(3)
+            torch.stack(torch.broadcast_tensors(*(part[i] for part in estimates)), -1) for i in range(3)
         )
         terms = values + self.logits.log_softmax(-1)
         share = terms.softmax(-1).detach()
         error, size = (share * errors).square().sum(-1).sqrt(), 1 / (share.square() / sizes).sum(-1)
         value = terms.logsumexp(-1)
-        return LogEvidence(value, error.expand_as(value), size.expand_as(value), found[0].method)
+        return LogEvidence(value, error.expand_as(value), size.expand_as(value), estimates[0].method)
 
     @property
     def num_states(self) -> float:

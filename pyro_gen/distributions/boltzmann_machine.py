@@ -142,7 +142,7 @@ class BoltzmannMachine(PairwiseEnergy):
 
         Example:
             >>> import networkx as nx
-            >>> BoltzmannMachine.from_networkx(nx.star_graph(6)).smaller_side
+            >>> BoltzmannMachine.from_networkx(nx.star_graph(6)).enumerated_units
             1
         """
         if graph.is_directed() or graph.is_multigraph():

@@ -101,9 +101,9 @@ class ClampedAutoregressive(Expandable):
             Nats, their standard error (0 where exact), the effective sample size and the method's name; tensors of the
             batch shape, the first one differentiable.
         """
-        found = self._completer.log_evidence()
-        value, error, size = (x.expand(self.batch_shape) for x in found[:3])
-        return LogEvidence(value, error, size, found.method)
+        estimate = self._completer.log_evidence()
+        value, error, size = (x.expand(self.batch_shape) for x in estimate[:3])
+        return LogEvidence(value, error, size, estimate.method)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of the missing features given the observed ones, in nats.

@@ -51,8 +51,10 @@ class HiddenStates(NamedTuple):
     def blocks(self, parameters: tuple[Tensor, ...], batch: Size) -> Blocks:
         """Ranges of hidden states."""
         weight, vbias, _ = parameters
-        own = torch.broadcast_shapes(weight.shape[:-2], vbias.shape[:-1]).numel()
-        return blocks(2**self.units, weight.element_size() * max(batch.numel(), own * max(weight.shape[-2:])))
+        parameter_batch = torch.broadcast_shapes(weight.shape[:-2], vbias.shape[:-1]).numel()
+        return blocks(
+            2**self.units, weight.element_size() * max(batch.numel(), parameter_batch * max(weight.shape[-2:]))
+        )
 
     def log_weights(self, start: int, stop: int, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:
         """Log weights (..., stop - start)."""
@@ -134,9 +136,9 @@ class MissingCells(NamedTuple):
         """States of the missing cells (..., units) in rows of all cells, beside what was observed."""
         cells, live = self._cells()
         batch = torch.broadcast_shapes(states.shape[:-1], cells.shape[:-1])
-        kept = self.evidence.observed.expand(*batch, -1)
+        observed = self.evidence.observed.expand(*batch, -1)
         cells = cells.expand(*batch, -1)
-        return kept.scatter(-1, cells, torch.where(live, states, kept.gather(-1, cells)))
+        return observed.scatter(-1, cells, torch.where(live, states, observed.gather(-1, cells)))
 
 
 def _against(missing: Tensor, table: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ class ClassRBM(EnergyDistribution):
         return self.infer_shapes(**{name: getattr(self, name).shape for name in self.arg_constraints})[0]
 
     @property
-    def smaller_side(self) -> int:
+    def enumerated_units(self) -> int:
         """The smaller of the numbers of visible and of hidden units; the labels are always summed out."""
         return min(self.weight.shape[-2:])
 
@@ -206,8 +206,8 @@ class ClassRBM(EnergyDistribution):
         for t in range(step, step + num_steps):
             value, h = rbm_gibbs(value, *parameters, 1, seed=seed, step=t)  # its labels are not one-hot: drawn anew
             labels = field(h, self.label_weight.mT, self.label_bias)
-            drawn = _draw_label(labels, uniforms(t, LABEL, 1).view(labels.shape[:-1]))
-            value = torch.cat((value[..., : self.vbias.shape[-1]], drawn), -1)
+            new_labels = _draw_label(labels, uniforms(t, LABEL, 1).view(labels.shape[:-1]))
+            value = torch.cat((value[..., : self.vbias.shape[-1]], new_labels), -1)
         return value
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
@@ -302,11 +302,11 @@ class ClassRBM(EnergyDistribution):
         by_class = self._by_class()
         logits = (self.label_bias + by_class.log_sum()).expand(*shape, -1)
         y = dist.Categorical(logits=logits, validate_args=False).sample()
-        every = by_class.expand((*self.batch_shape, logits.shape[-1])).sample(
+        draws = by_class.expand((*self.batch_shape, logits.shape[-1])).sample(
             shape[: len(shape) - len(self.batch_shape)]
         )
-        chosen = y[..., None, None].expand(*shape, 1, every.shape[-1])
-        return encode(every.gather(-2, chosen).squeeze(-2), y, logits.shape[-1])
+        index = y[..., None, None].expand(*shape, 1, draws.shape[-1])
+        return encode(draws.gather(-2, index).squeeze(-2), y, logits.shape[-1])
 
 
 def encode(v: Tensor, y: Tensor, classes: int) -> Tensor:

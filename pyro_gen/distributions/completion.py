@@ -205,8 +205,8 @@ def comes_first(mask: Tensor) -> bool:
 
 def batch_of(density: Autoregressive, evidence: Evidence) -> Size:
     """Batch shape of evidence and context."""
-    own = Size() if density.context is None else density.context.shape[:-1]
-    return torch.broadcast_shapes(own, evidence.observed.shape[:-1], evidence.mask.shape[:-1])
+    context_shape = Size() if density.context is None else density.context.shape[:-1]
+    return torch.broadcast_shapes(context_shape, evidence.observed.shape[:-1], evidence.mask.shape[:-1])
 
 
 def most_completions(density: Autoregressive, evidence: Evidence) -> float:
@@ -271,7 +271,7 @@ class _Walked(Completer):
         noise = conditional.noise((self.density.features, rows), example)
         parameters, state = conditioner.begin(rows, context, example)
         observed, mask = (_ordered(x, order) for x in evidence)
-        put_in, drawn = example.new_zeros(rows), example.new_zeros(rows)
+        put_in, log_proposal = example.new_zeros(rows), example.new_zeros(rows)
         values: list[Tensor] = []
         for position in range(self.density.features):
             if position:
@@ -279,9 +279,9 @@ class _Walked(Completer):
             here = mask[:, position]
             values.append(torch.where(here, observed[:, position], conditional.draw(parameters, noise[position])))
             score = conditional.log_prob(parameters, values[-1])
-            put_in, drawn = put_in + torch.where(here, score, 0), drawn + torch.where(here, 0, score)
+            put_in, log_proposal = put_in + torch.where(here, score, 0), log_proposal + torch.where(here, 0, score)
         value = _ordered(torch.stack(values, -1), order.argsort(-1))
-        return value.view(*shape, self.density.features), put_in.view(shape), drawn.view(shape)
+        return value.view(*shape, self.density.features), put_in.view(shape), log_proposal.view(shape)
 
 
 class _Listed(Completer):
@@ -343,10 +343,11 @@ class _Particles(Completer):
             return
         if (self.log_weights == -math.inf).all(0).any():
             raise ValueError("`observed` holds a row that no particle explains: it cannot happen under the density")
-        few = int((self._size() < UNTRUSTED).sum())
-        if few:
+        untrusted = int((self._size() < UNTRUSTED).sum())
+        if untrusted:
             warnings.warn(
-                f"in {few} rows fewer than {UNTRUSTED} of {len(self.log_weights)} particles are effective: neither "
+                f"in {untrusted} rows fewer than {UNTRUSTED} of {len(self.log_weights)} particles are effective: "
+                "neither "
                 "log p(observed) nor the draws can be trusted; use more particles, or an exact `completion`",
                 stacklevel=level_of_the_user(),
             )

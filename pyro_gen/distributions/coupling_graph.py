@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_gen._arguments import whole_number
 
 DENSE_SHARE = 1 / 16
-"""Share of all pairs above which a matrix is quicker than a list of edges."""
+"""Share of all pairs above which a matrix is faster than a list of edges."""
 
 
 class Neighbours(NamedTuple):
@@ -101,8 +101,8 @@ class CouplingGraph:
         """The colour of every unit, 0, 1, ..."""
         if self.num_edges == self.num_units * (self.num_units - 1) // 2:
             return torch.arange(self.num_units, device=self.edges.device)
-        found = _color(self.num_units, self.edges.tolist())
-        return torch.tensor([found[i] for i in range(self.num_units)], device=self.edges.device)
+        color_of = _color(self.num_units, self.edges.tolist())
+        return torch.tensor([color_of[i] for i in range(self.num_units)], device=self.edges.device)
 
     @cached_property
     def order(self) -> Tensor:
@@ -124,23 +124,23 @@ class CouplingGraph:
     @cached_property
     def rest(self) -> Tensor:
         """The units that are not ``free``, in their order: an exact sum enumerates their states only."""
-        others = torch.ones(self.num_units, dtype=torch.bool, device=self.edges.device)
-        others[self.free] = False
-        return others.nonzero().squeeze(-1)
+        enumerated = torch.ones(self.num_units, dtype=torch.bool, device=self.edges.device)
+        enumerated[self.free] = False
+        return enumerated.nonzero().squeeze(-1)
 
     @cached_property
     def neighbours(self) -> dict[tuple[int, int], Neighbours]:
         """The neighbours of the units of every block, and of all units."""
         place = self.order.argsort()
-        ends, others = place[torch.cat([self.edges, self.edges.flip(-1)])].unbind(-1)
-        by_end = ends.argsort(stable=True)
-        sources, numbers = others[by_end], torch.arange(self.num_edges, device=ends.device).repeat(2)[by_end]
-        first = torch.cat([ends.new_zeros(1), torch.bincount(ends, minlength=self.num_units).cumsum(0)])
-        found = {}
+        targets, neighbours = place[torch.cat([self.edges, self.edges.flip(-1)])].unbind(-1)
+        by_end = targets.argsort(stable=True)
+        sources, numbers = neighbours[by_end], torch.arange(self.num_edges, device=targets.device).repeat(2)[by_end]
+        first = torch.cat([targets.new_zeros(1), torch.bincount(targets, minlength=self.num_units).cumsum(0)])
+        result = {}
         for start, stop in [*self.blocks, (0, self.num_units)]:
             part = slice(int(first[start]), int(first[stop]))
-            found[start, stop] = Neighbours(sources[part], numbers[part], first[start:stop] - first[start])
-        return found
+            result[start, stop] = Neighbours(sources[part], numbers[part], first[start:stop] - first[start])
+        return result
 
     def matrix(self, values: Tensor) -> Tensor:
         """The symmetric matrix (..., n, n) with zero diagonal whose pairs have the given values (..., m)."""
@@ -169,8 +169,8 @@ def _color(num_units: int, edges: Iterable[tuple[int, int]]) -> dict[int, int]:
     graph = nx.empty_graph(num_units)
     graph.add_edges_from(edges)
     if nx.is_bipartite(graph):
-        found = nx.bipartite.color(graph)
-        return {unit: color ^ found[0] for unit, color in found.items()}
+        color_of = nx.bipartite.color(graph)
+        return {unit: color ^ color_of[0] for unit, color in color_of.items()}
     return nx.greedy_color(graph, "smallest_last")
 
 

@@ -27,8 +27,8 @@ class ExactSum(NamedTuple):
         states = self.units.states(torch.arange(start, stop, device=bias.device), len(self.rest), bias)
         from_rest = matrix[..., self.rest, :]
         received = states @ from_rest[..., self.rest]
-        own = (states * (received / 2 + bias[..., None, self.rest])).sum(-1)
-        return own + self.units.cumulant(states @ from_rest[..., self.free] + bias[..., None, self.free])
+        enumerated_terms = (states * (received / 2 + bias[..., None, self.rest])).sum(-1)
+        return enumerated_terms + self.units.cumulant(states @ from_rest[..., self.free] + bias[..., None, self.free])
 
     def blocks(self, matrix: Tensor, bias: Tensor) -> list[tuple[int, int]]:
         """States that are summed together, in blocks of bounded memory."""

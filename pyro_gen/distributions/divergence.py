@@ -64,8 +64,8 @@ def divergence(p: Model, q: Model, units: tuple[Units, Units]) -> Tensor:
     check_exact(q)
     batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     p, q = p.expand(batch), q.expand(batch)
-    values, others = p.enumerate_support(expand=False), q.enumerate_support(expand=False)
-    if values.shape != others.shape or not torch.equal(values, others.to(values)):
+    values, q_values = p.enumerate_support(expand=False), q.enumerate_support(expand=False)
+    if values.shape != q_values.shape or not torch.equal(values, q_values.to(values)):
         raise ValueError(message)
     log_p, log_q = p.log_prob(values), q.log_prob(values)
     return (log_p.exp() * (log_p - log_q)).sum(0)

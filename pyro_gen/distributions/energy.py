@@ -41,7 +41,7 @@ class EnergyDistribution(Expandable):
 
     @property
     @abstractmethod
-    def smaller_side(self) -> float:
+    def enumerated_units(self) -> float:
         """Binary units that an exact sum enumerates, or as many as have that many states; may be infinite."""
 
     @abstractmethod
@@ -95,10 +95,10 @@ class EnergyDistribution(Expandable):
         """The partition in force; raises, naming the choices, where there is none."""
         if self.partition is not None:
             return self.partition
-        if self.smaller_side <= EXACT_UNITS:
+        if self.enumerated_units <= EXACT_UNITS:
             return Exact(EXACT_UNITS)
         raise ValueError(
-            f"log Z is not known: the smaller side has {self.smaller_side} units and `partition=None` enumerates at "
+            f"log Z is not known: the smaller side has {self.enumerated_units} units and `partition=None` enumerates at "
             f"most {EXACT_UNITS}. Choose `partition` (of a module: `evaluation`, which counts after .eval(), or "
             "`negative_phase` in training mode): AIS(...) for an estimate with a standard error, Exact(max_units=...) "
             "to enumerate all the same, or train under a negative phase"
@@ -113,7 +113,7 @@ class EnergyDistribution(Expandable):
         """The error of ``sample`` where it has neither an exact draw nor sweeps to run from ``start``."""
         fix = f"give the constructor `num_steps`, the Gibbs sweeps to run from the {start}"
         return ValueError(
-            f"`sample` has no exact draw here (smaller side {self.smaller_side} units, partition {self.partition}): "
+            f"`sample` has no exact draw here (smaller side {self.enumerated_units} units, partition {self.partition}): "
             f"{fix}, or use `gibbs` from states of your own{self._instead()}"
         )
 
@@ -124,7 +124,7 @@ class EnergyDistribution(Expandable):
     @property
     def samples_exactly(self) -> bool:
         """True if ``sample`` draws exactly: log Z is exact, or would be by default."""
-        return isinstance(self.partition, Exact) or (self.partition is None and self.smaller_side <= EXACT_UNITS)
+        return isinstance(self.partition, Exact) or (self.partition is None and self.enumerated_units <= EXACT_UNITS)
 
     def unnormalized_log_prob(self, value: Tensor) -> Tensor:
         """Minus the free energy: log p(value) up to log Z.

@@ -43,8 +43,8 @@ class Side(NamedTuple):
         """Copy with other parameters of the same types of units."""
         names = tuple(self.small.parameters)
         small = self.small.replace(**dict(zip(names, parameters, strict=False)))
-        rest = dict(zip(self.large.parameters, parameters[len(names) :], strict=True))
-        return self._replace(small=small, large=self.large.replace(**rest))
+        large_parameters = dict(zip(self.large.parameters, parameters[len(names) :], strict=True))
+        return self._replace(small=small, large=self.large.replace(**large_parameters))
 
 
 def _block_log_terms(side: Side, start: int, stop: int, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ def _block_log_terms(side: Side, start: int, stop: int, weight: Tensor, small: T
 
 
 def _blocks(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Blocks:
-    own = side.small.batch_shape, side.large.batch_shape
-    batch = torch.broadcast_shapes(weight.shape[:-2], small.shape[:-1], large.shape[:-1], *own).numel()
+    unit_batches = side.small.batch_shape, side.large.batch_shape
+    batch = torch.broadcast_shapes(weight.shape[:-2], small.shape[:-1], large.shape[:-1], *unit_batches).numel()
     return blocks(side.num_states, weight.element_size() * max(weight.shape[-2:]) * batch)
 
 
@@ -75,10 +75,10 @@ def log_sum(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
         Tensor with the batch shape of the parameters.
     """
 
-    def terms(start: int, stop: int, weight: Tensor, small: Tensor, large: Tensor, *own: Tensor) -> Tensor:
-        return _block_log_terms(side.replace(*own), start, stop, weight, small, large)
+    def terms(start: int, stop: int, weight: Tensor, small: Tensor, large: Tensor, *unit_parameters: Tensor) -> Tensor:
+        return _block_log_terms(side.replace(*unit_parameters), start, stop, weight, small, large)
 
-    def value(weight: Tensor, small: Tensor, large: Tensor, *own: Tensor) -> Tensor | None:
+    def value(weight: Tensor, small: Tensor, large: Tensor, *unit_parameters: Tensor) -> Tensor | None:
         if type(side.small) is type(side.large) is BernoulliUnits and fits(weight, small, large):
             return log_sum_by_products(weight, small, large).to(weight.dtype)
         return None
@@ -94,55 +94,55 @@ def log_terms(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tenso
     return torch.cat([_block_log_terms(side, *block, weight, small, large) for block in ranges], -1)
 
 
-def numbers_of_states(natural: Parameters, units: Sides) -> tuple[float, float]:
+def numbers_of_states(energy_parameters: Parameters, units: Sides) -> tuple[float, float]:
     """States of the visible and of the hidden side.
 
     Args:
-        natural: weight, visible bias and hidden bias.
+        energy_parameters: weight, visible bias and hidden bias.
         units: bound types of the visible and of the hidden units.
     """
-    counts = [side.count_states(bias.shape[-1]) for side, bias in zip(units, natural[1:], strict=True)]
+    counts = [side.count_states(bias.shape[-1]) for side, bias in zip(units, energy_parameters[1:], strict=True)]
     visible, hidden = (math.inf if count is None else count for count in counts)
     return visible, hidden
 
 
-def smaller_first(natural: Parameters, units: Sides) -> tuple[Side, Tensor, Tensor, Tensor]:
+def smaller_first(energy_parameters: Parameters, units: Sides) -> tuple[Side, Tensor, Tensor, Tensor]:
     """Unit types, weight and biases with the side that has fewer states (of Gaussian units: units) first.
 
     Args:
-        natural: weight, visible bias and hidden bias.
+        energy_parameters: weight, visible bias and hidden bias.
         units: bound types of the visible and of the hidden units.
     """
-    weight, vbias, hbias = natural
-    numbers, (visible, hidden) = numbers_of_states(natural, units), weight.shape[-2:]
+    weight, vbias, hbias = energy_parameters
+    numbers, (visible, hidden) = numbers_of_states(energy_parameters, units), weight.shape[-2:]
     sizes = numbers if min(numbers) < math.inf else (visible, hidden)
     if sizes[0] <= sizes[1]:
         return Side(*units, visible, True), weight, vbias, hbias
     return Side(units[1], units[0], hidden, False), weight.mT, hbias, vbias
 
 
-def two_layer_log_sum(natural: Parameters, units: Sides) -> Tensor:
+def two_layer_log_sum(energy_parameters: Parameters, units: Sides) -> Tensor:
     """Exact log Z over the smaller side, or the Gaussian integral.
 
     Args:
-        natural: weight, visible bias and hidden bias.
+        energy_parameters: weight, visible bias and hidden bias.
         units: bound types of the visible and of the hidden units.
     """
-    side, weight, small, large = smaller_first(natural, units)
+    side, weight, small, large = smaller_first(energy_parameters, units)
     if isinstance(side.small, GaussianUnits) and isinstance(side.large, GaussianUnits):
         return gaussian_log_sum(weight, small, large, side.small, side.large)
     return log_sum(side, weight, small, large)
 
 
-def two_layer_draw(natural: Parameters, units: Sides, shape: Size) -> tuple[Tensor, Tensor]:
+def two_layer_draw(energy_parameters: Parameters, units: Sides, shape: Size) -> tuple[Tensor, Tensor]:
     """Exact visible and hidden states: the smaller side from its marginal, then the larger side given it.
 
     Args:
-        natural: weight, visible bias and hidden bias.
+        energy_parameters: weight, visible bias and hidden bias.
         units: bound types of the visible and of the hidden units.
         shape: sample shape and batch shape.
     """
-    side, weight, small, large = smaller_first(natural, units)
+    side, weight, small, large = smaller_first(energy_parameters, units)
     if isinstance(side.small, GaussianUnits) and isinstance(side.large, GaussianUnits):
         states = gaussian_draw(weight, small, large, side.small, side.large, shape)
     else:

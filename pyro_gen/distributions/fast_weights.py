@@ -54,13 +54,13 @@ class FastPersistentChains(PersistentChains):
 
     def initial_state(self, distribution: EnergyDistribution, base_rates: Tensor) -> State:
         """Fast weights of zero."""
-        natural = cast(RBM, distribution).natural
-        return {name: p.detach().new_zeros(p.shape) for name, p in zip(FAST, natural, strict=True)}
+        uncentred = cast(RBM, distribution).uncentred
+        return {name: p.detach().new_zeros(p.shape) for name, p in zip(FAST, uncentred, strict=True)}
 
     def advance(self, distribution: EnergyDistribution, state: State, seed: int, step: int) -> State:
         """Sweeps under the sum of both."""
         rbm = cast(RBM, distribution)
-        weight, vbias, hbias = (p + state[name] for name, p in zip(FAST, rbm.natural, strict=True))
+        weight, vbias, hbias = (p + state[name] for name, p in zip(FAST, rbm.uncentred, strict=True))
         moved = RBM(
             weight,
             vbias,

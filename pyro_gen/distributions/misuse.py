@@ -26,7 +26,7 @@ NEEDS_DENSITY = tuple(
 """Modules of Pyro that form ratios or weights of log probabilities, or accept by them."""
 
 
-def refuse_misuse(parameter_batch_shape: torch.Size) -> None:
+def check_phase_use(parameter_batch_shape: torch.Size) -> None:
     """Raise where a contrast with particles would be taken for a log probability.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen._arguments import whole_fields
-from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
+from pyro_gen.distributions.misuse import FirstOrder, check_phase_use
 from pyro_gen.distributions.partition import LogPartition, Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import draw_seed
@@ -223,7 +223,7 @@ class _Contrast(Partition):
     starts_at_data: ClassVar[bool] = False
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
-        refuse_misuse(distribution.parameter_batch_shape)
+        check_phase_use(distribution.parameter_batch_shape)
         return self
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:

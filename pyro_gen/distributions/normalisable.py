@@ -114,8 +114,8 @@ def gaussian_log_sum(
     root, field = _marginal(weight, small, large, small_units.gamma(small), large_units.gamma(large))
     white = torch.linalg.solve_triangular(root, field.unsqueeze(-1), upper=False).squeeze(-1)
     log_root = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    own = white.square().sum(-1) / 2 + field.shape[-1] * HALF_LOG_TAU - log_root
-    return own + large_units.cumulant(large)
+    small_terms = white.square().sum(-1) / 2 + field.shape[-1] * HALF_LOG_TAU - log_root
+    return small_terms + large_units.cumulant(large)
 
 
 @torch.no_grad()

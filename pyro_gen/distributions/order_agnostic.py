@@ -90,13 +90,13 @@ class OrderAgnostic(Autoregressive):
         if self._validate_args:
             self._validate_sample(value)
         rows, context, shape = self._rows(value)
-        known = self.known(len(rows), rows.device)
-        parameters = self._network.parameters_given(rows, known, context)
+        revealed = self.known(len(rows), rows.device)
+        parameters = self._network.parameters_given(rows, revealed, context)
         scores = self.conditional.log_prob(parameters, rows)
         scales = getattr(self._network, "log_scales", None)
         if scales is not None:  # what a change of units adds is the same in every order: no need to draw it
             scores = scores + scales
-        result = torch.where(known, 0, scores).sum(-1) * self.features / (~known).sum(-1)
+        result = torch.where(revealed, 0, scores).sum(-1) * self.features / (~revealed).sum(-1)
         result = (result if scales is None else result - scales.sum()).view(shape)
         return over_batch(result, self.batch_shape)
 

@@ -46,7 +46,7 @@ class PairwiseEnergy(EnergyDistribution):
         return Size(torch.broadcast_shapes(self.coupling.shape[:-event_dim], self.bias.shape[:-1]))
 
     @property
-    def smaller_side(self) -> int:
+    def enumerated_units(self) -> int:
         """Units that an exact sum enumerates: all of a matrix, those outside the largest colour of a graph."""
         return self.bias.shape[-1] if self.graph is None else len(self.graph.rest)
 
@@ -175,8 +175,8 @@ class PairwiseEnergy(EnergyDistribution):
     def _exact(self) -> ExactSum:
         """Enumerated units of an exact sum; all of a matrix, since its zeros are parameters too."""
         units = torch.arange(self.bias.shape[-1], device=self.bias.device)
-        rest, free = (units, units[:0]) if self.graph is None else (self.graph.rest, self.graph.free)
-        return ExactSum(self.units, rest, free)
+        enumerated, free = (units, units[:0]) if self.graph is None else (self.graph.rest, self.graph.free)
+        return ExactSum(self.units, enumerated, free)
 
     def _edges(self) -> tuple[CouplingGraph, Tensor]:
         """The graph and one coupling for each edge; of a matrix, the pairs that are not zero now."""

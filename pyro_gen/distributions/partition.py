@@ -89,7 +89,7 @@ class Exact(Partition):
         Raises:
             ValueError: the smaller side has more than ``max_units`` units.
         """
-        units = distribution.smaller_side
+        units = distribution.enumerated_units
         if units == math.inf:
             raise ValueError(
                 "`partition` Exact expects finitely many states on one side, got infinitely many on both: use AIS(...)"

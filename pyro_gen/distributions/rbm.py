@@ -130,7 +130,7 @@ class RBM(TwoLayerEnergy):
             Besag (1975), Statistical analysis of non-lattice data.
         """
         self.check_value("value", value)
-        return two_layers.pseudo_log_likelihood(value.to(self.weight.dtype), self.natural, *self._sides)
+        return two_layers.pseudo_log_likelihood(value.to(self.weight.dtype), self.uncentred, *self._sides)
 
     def given(self, observed: Tensor, mask: Tensor) -> ClampedRBM:
         """The distribution of the missing cells given the observed ones; the event stays the whole visible layer.
@@ -152,7 +152,7 @@ class RBM(TwoLayerEnergy):
             kinds = f"{type(self.visible_units).__name__} and {type(self.hidden_units).__name__}"
             raise ValueError(f"`given` expects Bernoulli units on both sides, got {kinds}")
         units = self.partition.max_units if isinstance(self.partition, Exact) else EXACT_UNITS
-        return ClampedRBM(*self.natural, observed, mask, units, self.num_steps, self._validate_args)
+        return ClampedRBM(*self.uncentred, observed, mask, units, self.num_steps, self._validate_args)
 
     def log_evidence(self, observed: Tensor, mask: Tensor) -> Tensor:
         """Log probability of the observed cells, the missing ones summed out exactly; differentiable.
@@ -175,12 +175,12 @@ class RBM(TwoLayerEnergy):
             raise ValueError(
                 "`log_evidence` cannot use particles that start at the data: use PersistentChains or Exact"
             )
-        given = self.given(observed, mask)
-        completions = given.log_completions()  # raises before chains move
-        model, partition = self._resolve_partition().scored(self, given.observed)
+        clamped = self.given(observed, mask)
+        completions = clamped.log_completions()  # raises before chains move
+        model, partition = self._resolve_partition().scored(self, clamped.observed)
         if model is not self:
             completions = cast(RBM, model).given(observed, mask).log_completions()
-        return completions - partition.log_normalizer(model, given.observed)
+        return completions - partition.log_normalizer(model, clamped.observed)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from the biases alone.
@@ -211,7 +211,7 @@ class RBM(TwoLayerEnergy):
         """
         shape = self._extended_shape(Size(sample_shape))
         if self.samples_exactly:
-            return two_layer_draw(self.natural, self._sides, Size(shape[:-1]))
+            return two_layer_draw(self.uncentred, self._sides, Size(shape[:-1]))
         if self.num_steps is None:
             raise self._no_exact_draw("base rates")
         start = self.visible_units.conditional(self.vbias.expand(shape)).sample()
@@ -221,7 +221,9 @@ class RBM(TwoLayerEnergy):
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
         """True if the visible states can be listed: at most 2^20, and no CD, which serves observed rows only."""
-        return numbers_of_states(self.natural, self._sides)[0] <= 2**EXACT_UNITS and not starts_at_data(self.partition)
+        return numbers_of_states(self.uncentred, self._sides)[0] <= 2**EXACT_UNITS and not starts_at_data(
+            self.partition
+        )
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All visible states, 2^visible of Bernoulli units.
@@ -235,7 +237,7 @@ class RBM(TwoLayerEnergy):
         Raises:
             NotImplementedError: there are more than 2^20 visible states, or the particles start at the value (CD).
         """
-        number, visible = numbers_of_states(self.natural, self._sides)[0], self.vbias.shape[-1]
+        number, visible = numbers_of_states(self.uncentred, self._sides)[0], self.vbias.shape[-1]
         if not self.has_enumerate_support:
             raise NotImplementedError(
                 f"visible states are listed where there are at most 2**{EXACT_UNITS} (at most {EXACT_UNITS} binary "

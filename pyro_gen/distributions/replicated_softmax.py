@@ -65,7 +65,7 @@ class ReplicatedSoftmax(RBM):
         return total
 
     @property
-    def natural(self) -> tuple[Tensor, Tensor, Tensor]:
+    def uncentred(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weight and biases as they stand in the energy: the hidden one times the number of words."""
         total = self.total_count
         scale = total.unsqueeze(-1) if isinstance(total, Tensor) else total

@@ -82,10 +82,10 @@ def _friction(log_weights: Tensor) -> Tensor:
     return torch.maximum(friction, variance / 4)
 
 
-def interpolate(x: Tensor, known: Tensor, values: Tensor) -> Tensor:
+def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     """Piecewise linear interpolation at ``x`` of ``values`` given at ascending ``known``."""
-    right = torch.searchsorted(known, x).clamp(1, len(known) - 1)
-    share = (x - known[right - 1]) / (known[right] - known[right - 1])
+    right = torch.searchsorted(knots, x).clamp(1, len(knots) - 1)
+    share = (x - knots[right - 1]) / (knots[right] - knots[right - 1])
     return torch.lerp(values[right - 1], values[right], share)
 
 

@@ -18,7 +18,7 @@ LogTerms = Callable[..., Tensor]
 Blocks = list[tuple[int, int]]
 
 Value = Callable[..., Tensor | None]
-"""``value(*parameters)``: the log-sum by a quicker way, or None."""
+"""``value(*parameters)``: the log-sum by a faster way, or None."""
 
 
 def blocks(num_states: int, bytes_per_state: int) -> Blocks:
@@ -63,14 +63,16 @@ class _Streamed(torch.autograd.Function):
             )
         total, *parameters = ctx.saved_tensors
         leaves = [p.detach().requires_grad_(p.is_floating_point()) for p in parameters]
-        wanted = [i for i, p in enumerate(leaves) if p.requires_grad]
+        differentiable = [i for i, p in enumerate(leaves) if p.requires_grad]
         gradients = [torch.zeros_like(p) for p in leaves]
         for block in ctx.ranges:
             with torch.enable_grad():
                 terms = ctx.terms(*block, *leaves)
             share = grad_output.unsqueeze(-1) * (terms.detach() - total.unsqueeze(-1)).exp()
-            parts = torch.autograd.grad(terms, [leaves[i] for i in wanted], share, materialize_grads=True)
-            for i, part in zip(wanted, parts, strict=True):
+            leaf_gradients = torch.autograd.grad(
+                terms, [leaves[i] for i in differentiable], share, materialize_grads=True
+            )
+            for i, part in zip(differentiable, leaf_gradients, strict=True):
                 gradients[i].add_(part)
         return None, None, None, *(g if p.requires_grad else None for g, p in zip(gradients, leaves, strict=True))
 
@@ -84,7 +86,7 @@ def streamed_log_sum(terms: LogTerms, ranges: Blocks, *parameters: Tensor, value
         terms: log weights of a range of states.
         ranges: the blocks.
         *parameters: what the terms depend on and the gradient is asked for.
-        value: a quicker way to the value alone, for more than one block, or None where it cannot serve.
+        value: a faster way to the value alone, for more than one block, or None where it cannot serve.
 
     Returns:
         Tensor with the batch shape of the terms.
@@ -111,15 +113,15 @@ def streamed_draw(terms: LogTerms, ranges: Blocks, shape: Size, *parameters: Ten
     Returns:
         Integers of the given shape.
     """
-    chosen, total = torch.zeros(shape, dtype=torch.long, device=parameters[0].device), None
+    index, total = torch.zeros(shape, dtype=torch.long, device=parameters[0].device), None
     for start, stop in ranges:
         logs = terms(start, stop, *parameters).double()
         here = logs.logsumexp(-1)
         inside = draw_index(logs, shape) + start
         total = here if total is None else torch.logaddexp(total, here)
-        replaced = torch.rand(shape, dtype=torch.float64, device=chosen.device) < (here - total).exp()
-        chosen = torch.where(replaced, inside, chosen)
-    return chosen
+        replaced = torch.rand(shape, dtype=torch.float64, device=index.device) < (here - total).exp()
+        index = torch.where(replaced, inside, index)
+    return index
 
 
 def draw_index(logs: Tensor, shape: Size) -> Tensor:

@@ -178,8 +178,8 @@ def _equalised(betas: Tensor, rates: Tensor) -> Tensor:
     """Inverse temperatures between which the same share of swaps would be refused: the barrier in equal parts."""
     refused = (1 - rates).clamp(min=1e-3).cumsum(0)
     barrier = torch.cat((refused.new_zeros(1), refused))
-    wanted = torch.linspace(0, 1, len(betas), device=betas.device, dtype=betas.dtype) * barrier[-1]
-    moved = interpolate(wanted, barrier, betas)
+    targets = torch.linspace(0, 1, len(betas), device=betas.device, dtype=betas.dtype) * barrier[-1]
+    moved = interpolate(targets, barrier, betas)
     moved[0], moved[-1] = 0, 1
     return moved
 

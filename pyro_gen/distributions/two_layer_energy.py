@@ -61,26 +61,28 @@ class TwoLayerEnergy(EnergyDistribution):
     @property
     def parameters(self) -> tuple[Tensor, ...]:
         """Weight, visible bias, hidden bias, and the units' own parameters, visible ones first."""
-        own = *self.visible_units.parameters.values(), *self.hidden_units.parameters.values()
-        return self.weight, self.vbias, self.hbias, *own
+        unit_parameters = *self.visible_units.parameters.values(), *self.hidden_units.parameters.values()
+        return self.weight, self.vbias, self.hbias, *unit_parameters
 
     @property
-    def natural(self) -> tuple[Tensor, Tensor, Tensor]:
+    def uncentred(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weight and biases as they stand in the energy."""
         return self.weight, self.vbias, self.hbias
 
     @property
     def parameter_batch_shape(self) -> Size:
         """Broadcast batch shape of the parameters, without what ``expand`` added."""
-        own = self.visible_units.batch_shape, self.hidden_units.batch_shape
-        return torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1], *own)
+        unit_batches = self.visible_units.batch_shape, self.hidden_units.batch_shape
+        return torch.broadcast_shapes(
+            self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1], *unit_batches
+        )
 
     @property
-    def smaller_side(self) -> float:
+    def enumerated_units(self) -> float:
         """Binary units with as many states as the side that is enumerated; 0 for a Gaussian integral."""
         if is_gaussian_pair(*self._sides):
             return 0
-        fewest = min(numbers_of_states(self.natural, self._sides))
+        fewest = min(numbers_of_states(self.uncentred, self._sides))
         return math.inf if fewest == math.inf else (int(fewest) - 1).bit_length()
 
     @property
@@ -106,7 +108,7 @@ class TwoLayerEnergy(EnergyDistribution):
         return self._energy(v, h)
 
     def _energy(self, v: Tensor, h: Tensor) -> Tensor:
-        weight, vbias, hbias = self.natural
+        weight, vbias, hbias = self.uncentred
         v, h = v.to(weight.dtype), h.to(weight.dtype)
         interaction = (field(v, weight, torch.zeros_like(hbias)) * h).sum(-1)
         return self.visible_units.energy(v, vbias) + self.hidden_units.energy(h, hbias) - interaction
@@ -132,7 +134,9 @@ class TwoLayerEnergy(EnergyDistribution):
             weight, vbias, hbias, constant = self._bernoulli()
             result = rbm_free_energy(self._bits(value), weight, vbias, hbias)
             return result if constant is None else result - constant
-        return self.visible_units.energy(value, self.natural[1]) - self.hidden_units.cumulant(self._hidden_field(value))
+        return self.visible_units.energy(value, self.uncentred[1]) - self.hidden_units.cumulant(
+            self._hidden_field(value)
+        )
 
     def hidden_given_visible(self, v: Tensor) -> TorchDistribution:
         """p(h | v): independent units, event shape (hidden,); checks v."""
@@ -143,7 +147,7 @@ class TwoLayerEnergy(EnergyDistribution):
         """p(v | h): independent units, event shape (visible,); checks h."""
         check_width("h", h, self.hbias)
         self._check_hidden(h)
-        weight, vbias, _ = self.natural
+        weight, vbias, _ = self.uncentred
         return self.visible_units.conditional(field(h.to(weight.dtype), weight.mT, vbias))
 
     def _check_hidden(self, h: Tensor) -> None:
@@ -157,18 +161,18 @@ class TwoLayerEnergy(EnergyDistribution):
             weight, vbias, hbias, _ = self._bernoulli()
             bits, _ = rbm_gibbs(self._bits(value), weight, vbias, hbias, num_steps, seed=seed, step=step)
             return self._from_bits(bits)
-        return two_layers.sweep(value, self.natural, self.visible_units, self.hidden_units, num_steps, seed, step)
+        return two_layers.sweep(value, self.uncentred, self.visible_units, self.hidden_units, num_steps, seed, step)
 
     def log_sum(self) -> Tensor:
         """Exact log Z over the smaller side, or the Gaussian integral."""
-        return two_layer_log_sum(self.natural, self._sides).expand(self.parameter_batch_shape)
+        return two_layer_log_sum(self.uncentred, self._sides).expand(self.parameter_batch_shape)
 
     def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Annealed importance weights and last states; see :func:`pyro_gen.kernels.rbm_ais`."""
         states = states.expand(torch.broadcast_shapes(states.shape[:-1], self.parameter_batch_shape) + self.event_shape)
         fields, units = self._base(base)
         if not self._binary:
-            return two_layers.anneal(states, self.natural, *self._sides, fields, units, betas.tolist(), seed)
+            return two_layers.anneal(states, self.uncentred, *self._sides, fields, units, betas.tolist(), seed)
         weight, vbias, hbias, constant = self._bernoulli()
         logits = cast(BinaryUnits, self.visible_units).logits(fields)
         log_weight, last = rbm_ais(self._bits(states), weight, vbias, hbias, logits, betas, seed=seed)
@@ -186,9 +190,9 @@ class TwoLayerEnergy(EnergyDistribution):
     def _base(self, base: Tensor) -> tuple[Tensor, Units]:
         """Fields and units of a base; fields alone go with the model's own units."""
         visible = self.vbias.shape[-1]
-        fields, rest = base[..., :visible], base[..., visible:]
+        fields, log_precision = base[..., :visible], base[..., visible:]
         units = self.visible_units
-        return fields, units.replace(log_precision=rest) if rest.shape[-1] else units
+        return fields, units.replace(log_precision=log_precision) if log_precision.shape[-1] else units
 
     def base_log_partition(self, base: Tensor) -> Tensor:
         """Log Z of free visible units with parameters ``base`` and free hidden units without bias, in float64."""
@@ -208,7 +212,7 @@ class TwoLayerEnergy(EnergyDistribution):
 
     def pilot(self, num_chains: int, num_steps: int, seed: int) -> Tensor:
         """Short chains from the distribution of the visible biases alone, keyed by ``seed``."""
-        return self.sweep(self.base_states(self.natural[1], num_chains, seed), num_steps, seed, 0)
+        return self.sweep(self.base_states(self.uncentred[1], num_chains, seed), num_steps, seed, 0)
 
     @property
     def mean_range(self) -> tuple[float, float]:
@@ -223,8 +227,8 @@ class TwoLayerEnergy(EnergyDistribution):
     def _bernoulli(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """The Bernoulli RBM over the bits of binary units, and the constant that its energy lacks, if any."""
         if isinstance(self.visible_units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits):
-            return *self.natural, None
-        return bernoulli_parameters(*self.natural, self.visible_units, self.hidden_units)
+            return *self.uncentred, None
+        return bernoulli_parameters(*self.uncentred, self.visible_units, self.hidden_units)
 
     def _bits(self, value: Tensor) -> Tensor:
         return cast(BinaryUnits, self.visible_units).bits(value)
@@ -234,7 +238,7 @@ class TwoLayerEnergy(EnergyDistribution):
 
     def _hidden_field(self, v: Tensor) -> Tensor:
         check_width("v", v, self.vbias)
-        weight, _, hbias = self.natural
+        weight, _, hbias = self.uncentred
         return field(v.to(weight.dtype), weight, hbias)
 
 

@@ -33,8 +33,8 @@ def fine_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> Un
     coarse = source(seed, chains, chain_offset, torch.empty(0, device=like.device), fast=True)
 
     def uniforms(step: int, stream: int, units: int) -> Tensor:
-        both = coarse(step, stream, 2 * units).double()
-        return both[:, :units] + both[:, units:] * 2.0**-24 + 2.0**-49
+        pairs = coarse(step, stream, 2 * units).double()
+        return pairs[:, :units] + pairs[:, units:] * 2.0**-24 + 2.0**-49
 
     return uniforms
 

@@ -96,13 +96,13 @@ class WeightedChains(PersistentChains):
         index, gain = torch.arange(len(log_weights), device=log_weights.device), log_weights.new_zeros(())
         uniforms = source(seed, 2, 0, log_weights, fast=False)(step, SWAP, 1)
         for group, first in enumerate((0, self.num_chains)):
-            own = slice(first, None) if group else slice(0, self.num_chains)
-            weights = log_weights[own]
+            members = slice(first, None) if group else slice(0, self.num_chains)
+            weights = log_weights[members]
             if effective_size(weights) < self.resample_below * len(weights):
                 gain = _log_mean(weights) if group else gain
-                index[own] = first + systematic(weights, uniforms[group])
+                index[members] = first + systematic(weights, uniforms[group])
                 log_weights = log_weights.clone()
-                log_weights[own] = 0
+                log_weights[members] = 0
         return index, log_weights, gain
 
     def particles(self, state: State) -> Particles:
@@ -112,12 +112,12 @@ class WeightedChains(PersistentChains):
 
     def diagnostics(self, state: State) -> State:
         """Log Z along the path in nats (of the parameters at the last advance), and effective sample sizes."""
-        found = {"effective_sample_size": effective_size(state["log_weights"][: self.num_chains])}
+        result = {"effective_sample_size": effective_size(state["log_weights"][: self.num_chains])}
         if self.num_witnesses:
             weights = state["log_weights"][self.num_chains :]
-            found["log_partition"] = state["log_partition"] + _log_mean(weights)
-            found["log_partition_sample_size"] = effective_size(weights)
-        return found
+            result["log_partition"] = state["log_partition"] + _log_mean(weights)
+            result["log_partition_sample_size"] = effective_size(weights)
+        return result
 
 
 def _log_mean(log_weights: Tensor) -> Tensor:

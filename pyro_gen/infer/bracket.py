@@ -84,7 +84,7 @@ class Bracket(NamedTuple):
         return _acceptance_ratio(self.forward_log_weights, self.reverse_log_weights)
 
     @property
-    def figure(self) -> str:
+    def summary(self) -> str:
         """Both estimates with their standard errors, and how many of the forward chains count; no word on the gap."""
         count, columns = len(self.forward_log_weights), [*self.forward[:3], *self.reverse[:2]]
         rows = zip(*(x.flatten().tolist() for x in columns), strict=True)
@@ -97,8 +97,8 @@ class Bracket(NamedTuple):
     def __str__(self) -> str:
         """The interval and the verdict."""
         pairs = zip(self.lower.flatten().tolist(), self.upper.flatten().tolist(), strict=True)
-        ends = ", ".join(f"{lower:.2f} to {upper:.2f}" for lower, upper in pairs)
-        return f"log Z from {ends} nats ({self.verdict})"
+        intervals = ", ".join(f"{lower:.2f} to {upper:.2f}" for lower, upper in pairs)
+        return f"log Z from {intervals} nats ({self.verdict})"
 
     @property
     def verdict(self) -> str:
@@ -153,8 +153,8 @@ def log_partition_bracket(
         states["given"] = shared_rows(distribution, "start", start)
     mixed = {name: distribution.gibbs(value, burn_in) for name, value in states.items()}
     log_weights = partition.reverse_log_weights(distribution, torch.cat(list(mixed.values())))
-    parts = log_weights.split([len(value) for value in mixed.values()])
-    starts = {name: reverse_estimate(part) for name, part in zip(mixed, parts, strict=True)}
+    log_weight_groups = log_weights.split([len(value) for value in mixed.values()])
+    starts = {name: reverse_estimate(part) for name, part in zip(mixed, log_weight_groups, strict=True)}
     return Bracket(forward_estimate(forward), _highest(list(starts.values())), starts, forward, log_weights)
 
 

@@ -66,9 +66,9 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
             gradients, value = _fused(rbm, phase, buffers, batch, return_contrast)
         else:
             rbm.advance(phase)
-            particles, natural = phase.particles(rbm.state()), rbm.natural
-            value = _contrast(batch, particles, *natural) if return_contrast else None
-            gradients = rbm.learned(_statistics(batch, particles, *natural))
+            particles, uncentred = phase.particles(rbm.state()), rbm.uncentred
+            value = _contrast(batch, particles, *uncentred) if return_contrast else None
+            gradients = rbm.learned(_statistics(batch, particles, *uncentred))
     weight.grad = gradients[0] if weight.requires_grad else None
     vbias.grad = gradients[1] if vbias.requires_grad else None
     hbias.grad = gradients[2] if hbias.requires_grad else None
@@ -96,13 +96,13 @@ def _fused(
     rbm: RBM, phase: NegativePhase, buffers: dict[str, Tensor], batch: Tensor, contrast: bool
 ) -> tuple[Gradients, Tensor | None]:
     """Chains and statistics in one call."""
-    chains, parameters = buffers["chains"], rbm.natural
+    chains, parameters = buffers["chains"], rbm.uncentred
     if not math.isfinite(torch.dot(parameters[1], torch.mv(parameters[0], parameters[2])).item()):
         rbm.check_finite(parameters)  # which knows finite parameters whose a . W b overflows
     start = chains if phase.persistent_chains else batch
     seed, step = int(buffers["seed"].item()), int(buffers["step"].item())
     try:
-        *found, particles = contrastive.gradients(batch, start, *parameters, phase.num_steps, seed, step, 0)
+        *gradients, particles = contrastive.gradients(batch, start, *parameters, phase.num_steps, seed, step, 0)
     except ValueError:
         check_support("batch", batch)  # the kernel does not say which states it cannot take
         raise
@@ -111,7 +111,7 @@ def _fused(
     if phase.persistent_chains:
         buffers["chains"] = particles
     rbm.advanced(chains, step)
-    weight, vbias, hbias = found
+    weight, vbias, hbias = gradients
     return rbm.learned((weight, vbias, hbias)), value
 
 

@@ -121,24 +121,24 @@ def _autocovariance(chains: Tensor) -> Tensor:
 def _time(rho: list[float]) -> float:
     """Geyer's integrated autocorrelation time, as Stan and ArviZ end the sum."""
     length = len(rho)
-    kept = [0.0] * length
-    kept[0], even, odd = 1.0, 1.0, rho[1]
-    kept[1] = odd
+    autocorrelation = [0.0] * length
+    autocorrelation[0], even, odd = 1.0, 1.0, rho[1]
+    autocorrelation[1] = odd
     t = 1
     while t < length - 3 and even + odd > 0:
         even, odd = rho[t + 1], rho[t + 2]
         if even + odd >= 0:
-            kept[t + 1], kept[t + 2] = even, odd
+            autocorrelation[t + 1], autocorrelation[t + 2] = even, odd
         t += 2
     last = t - 2
     if even > 0:
-        kept[last + 1] = even
+        autocorrelation[last + 1] = even
     t = 1
     while t <= last - 2:
-        if kept[t + 1] + kept[t + 2] > kept[t - 1] + kept[t]:
-            kept[t + 1] = kept[t + 2] = (kept[t - 1] + kept[t]) / 2
+        if autocorrelation[t + 1] + autocorrelation[t + 2] > autocorrelation[t - 1] + autocorrelation[t]:
+            autocorrelation[t + 1] = autocorrelation[t + 2] = (autocorrelation[t - 1] + autocorrelation[t]) / 2
         t += 2
-    return -1 + 2 * sum(kept[: last + 1]) + sum(kept[last + 1 : last + 2])
+    return -1 + 2 * sum(autocorrelation[: last + 1]) + sum(autocorrelation[last + 1 : last + 2])
 
 
 __all__ = ["Expectation", "effective_sample_size", "expectation"]

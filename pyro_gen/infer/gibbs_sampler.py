@@ -92,7 +92,7 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         Raises:
             ValueError: a conditional needs a variable that has no value yet.
         """
-        values = {name: self._started(name, given) for name, given in self.start.items()}
+        values = {name: self._started(name, start) for name, start in self.start.items()}
         for name in self.conditionals:
             if name not in values:
                 if missing := [need for need in self.needs[name] if need not in values]:
@@ -100,14 +100,14 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
                 values[name] = self._draw(name, values)
         return ConditionalsState({name: values[name] for name in self.conditionals}, 0)
 
-    def _started(self, name: str, given: Start) -> Tensor:
-        if isinstance(given, Distribution):
-            return torch.as_tensor(given.sample((self.num_chains,)))
-        value = torch.as_tensor(given)
+    def _started(self, name: str, start: Start) -> Tensor:
+        if isinstance(start, Distribution):
+            return torch.as_tensor(start.sample((self.num_chains,)))
+        value = torch.as_tensor(start)
         if value.isnan().any():
             raise ValueError(f"`start` of `{name}` must hold numbers, got NaN")
         if not value.dim():
-            value = value if value.is_floating_point() or isinstance(given, Tensor) else value.to(torch.long)
+            value = value if value.is_floating_point() or isinstance(start, Tensor) else value.to(torch.long)
             return value.expand(self.num_chains).clone()
         if len(value) != self.num_chains:
             raise ValueError(f"`start` of `{name}` must have {self.num_chains} rows, got {tuple(value.shape)}")
@@ -169,14 +169,14 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         num_samples = whole_number("num_samples", num_samples)
         warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
         thin = whole_number("thin", thin)
-        state, found = self.init(), []
+        state, draws = self.init(), []
         for _ in range(warmup_steps):
             state, _ = self.step(state)
         for _ in range(num_samples):
             for _ in range(thin):
                 state, _ = self.step(state)
-            found.append(state.values)
-        return {name: torch.stack([values[name] for values in found], 1) for name in self.conditionals}
+            draws.append(state.values)
+        return {name: torch.stack([values[name] for values in draws], 1) for name in self.conditionals}
 
     def _draws(self, state: ConditionalsState) -> dict[str, Tensor]:
         return state.values

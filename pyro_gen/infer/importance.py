@@ -55,12 +55,12 @@ def row_weights(model: Program, guide: Program, num_particles: int, *args: Any, 
         ValueError: a latent site stands outside the plate, or the sites' scales differ.
     """
     num_particles = whole_number("num_particles", num_particles)
-    drawn = draws(guide, num_particles, *args, **kwargs)
-    for site in latent_sites(drawn):
+    guide_trace = draws(guide, num_particles, *args, **kwargs)
+    for site in latent_sites(guide_trace):
         site["value"] = site["value"].detach()
-    scored = replayed(model, drawn, num_particles, *args, **kwargs)
-    drawn.compute_log_prob()
-    return weights_of(scored, drawn, num_particles)
+    scored = replayed(model, guide_trace, num_particles, *args, **kwargs)
+    guide_trace.compute_log_prob()
+    return weights_of(scored, guide_trace, num_particles)
 
 
 def draws(guide: Program, num_particles: int, *args: Any, **kwargs: Any) -> Any:
@@ -75,17 +75,17 @@ def draws(guide: Program, num_particles: int, *args: Any, **kwargs: Any) -> Any:
     return prune_subsample_sites(poutine.trace(_with_particles(num_particles)(guide)).get_trace(*args, **kwargs))
 
 
-def replayed(program: Program, drawn: Any, num_particles: int, *args: Any, **kwargs: Any) -> Any:
+def replayed(program: Program, guide_trace: Any, num_particles: int, *args: Any, **kwargs: Any) -> Any:
     """A trace of a program with the latent values of another trace, and with its log probabilities.
 
     Args:
         program: a Pyro program.
-        drawn: a trace that :func:`draws` gave.
+        guide_trace: a trace that :func:`draws` gave.
         num_particles: of that trace.
         *args: arguments of the program.
         **kwargs: arguments of the program.
     """
-    scored = poutine.trace(poutine.replay(_with_particles(num_particles)(program), trace=drawn))
+    scored = poutine.trace(poutine.replay(_with_particles(num_particles)(program), trace=guide_trace))
     trace = prune_subsample_sites(scored.get_trace(*args, **kwargs))
     trace.compute_log_prob()
     return trace
@@ -96,25 +96,25 @@ def latent_sites(trace: Any) -> list[dict[str, Any]]:
     return [site for site in _sites(trace) if not site["is_observed"]]
 
 
-def weights_of(scored: Any, drawn: Any, num_particles: int) -> RowWeights:
+def weights_of(scored: Any, guide_trace: Any, num_particles: int) -> RowWeights:
     """Log weights of each row from two traces with equal latent values.
 
     Args:
         scored: of the model, with log probabilities.
-        drawn: of the guide, likewise.
+        guide_trace: of the guide, likewise.
         num_particles: of both.
 
     Raises:
         ValueError: a latent site stands outside the plate, or the sites' scales differ.
     """
-    joint, rest = _rows(scored, num_particles)
-    density, _ = _rows(drawn, num_particles)
-    scales = {float(site["scale"]) for trace in (scored, drawn) for site in _sites(trace) if _in_rows(site)}
+    joint, unplated = _rows(scored, num_particles)
+    density, _ = _rows(guide_trace, num_particles)
+    scales = {float(site["scale"]) for trace in (scored, guide_trace) for site in _sites(trace) if _in_rows(site)}
     if len(scales) != 1:
         raise ValueError(f"all sites of the rows must have one scale, got {sorted(scales)}")
     scale = scales.pop()
     shape = torch.broadcast_shapes(joint.shape, density.shape)
-    return RowWeights((joint / scale).expand(shape), (density / scale).expand(shape), scale, rest)
+    return RowWeights((joint / scale).expand(shape), (density / scale).expand(shape), scale, unplated)
 
 
 def _with_particles(num_particles: int) -> Callable[[Program], Program]:
@@ -289,12 +289,12 @@ def lower_bound(
     batch_size = whole_number("batch_size", batch_size)
     if not len(v):
         raise ValueError("`v` must have at least one row, got none")
-    parts = []
+    log_weights = []
     for rows in v.split(batch_size):
         with AnyRows(), evaluating(model, guide):
-            found = row_weights(model, guide, num_particles, rows)
-        parts.append(found.log_joint - found.log_guide)
-    log_weight = torch.cat(parts, -1)
+            weights = row_weights(model, guide, num_particles, rows)
+        log_weights.append(weights.log_joint - weights.log_guide)
+    log_weight = torch.cat(log_weights, -1)
     tighter = log_weight.logsumexp(0) - math.log(num_particles)
     error = log_weight.var(0).sum().div(num_particles).sqrt().item() / len(v) if num_particles > 1 else float("nan")
     size = (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp()

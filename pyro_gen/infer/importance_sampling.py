@@ -131,11 +131,11 @@ class WeightSums(NamedTuple):
     largest: Tensor
 
 
-def summed(parts: Iterable[Tensor], num_samples: int) -> WeightSums:
+def summed(blocks: Iterable[Tensor], num_samples: int) -> WeightSums:
     """Sums over log weights that come in parts, of which none is kept but the largest.
 
     Args:
-        parts: log weights, (rows, samples of the part) each.
+        blocks: log weights, (rows, samples of the part) each.
         num_samples: of all parts together.
 
     Returns:
@@ -145,7 +145,7 @@ def summed(parts: Iterable[Tensor], num_samples: int) -> WeightSums:
     squares: list[Tensor] = []
     tail = tail_length(num_samples) + 1 if num_samples >= ENOUGH_FOR_K else 0
     largest = torch.empty(0)
-    for part in parts:
+    for part in blocks:
         log_weight = part.double()
         sums.append(log_weight.logsumexp(-1))
         squares.append((2 * log_weight).logsumexp(-1))

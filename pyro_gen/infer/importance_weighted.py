@@ -65,10 +65,10 @@ class RowBound(ELBO):
         Raises:
             ValueError: a latent site cannot be reparametrised or stands outside the plate, or the sites' scales differ.
         """
-        drawn = self._draws(guide, *args, **kwargs)
-        scored = replayed(model, drawn, self.num_particles, *args, **kwargs)
-        drawn.compute_log_prob()
-        rows = weights_of(scored, drawn, self.num_particles)
+        guide_trace = self._draws(guide, *args, **kwargs)
+        scored = replayed(model, guide_trace, self.num_particles, *args, **kwargs)
+        guide_trace.compute_log_prob()
+        rows = weights_of(scored, guide_trace, self.num_particles)
         return self._negative(rows)
 
     def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
@@ -93,8 +93,8 @@ class RowBound(ELBO):
 
     def _draws(self, guide: Program, *args: Any, **kwargs: Any) -> Any:
         """A trace of the guide, if it serves."""
-        drawn = draws(guide, self.num_particles, *args, **kwargs)
-        for name, site in drawn.nodes.items():
+        guide_trace = draws(guide, self.num_particles, *args, **kwargs)
+        for name, site in guide_trace.nodes.items():
             if site["type"] != "sample":
                 continue
             if site["is_observed"]:
@@ -105,10 +105,10 @@ class RowBound(ELBO):
             if not site["fn"].has_rsample:
                 raise ValueError(
                     f"the latent site {name!r} must have a reparametrised distribution "
-                        f"under {type(self).__name__}, got "
+                    f"under {type(self).__name__}, got "
                     f"{site['fn']}: for discrete variables use WakeSleep, or TraceEnum_ELBO where they are few"
                 )
-        return drawn
+        return guide_trace
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
         """Pyro's hook for losses that read one trace after the other; here the particles are one trace."""
@@ -185,20 +185,20 @@ class _PathOnly(RowBound):
         Returns:
             Minus the bound, in nats.
         """
-        drawn = self._draws(guide, *args, **kwargs)
-        sites = [site for site in latent_sites(drawn) if site["value"].requires_grad]
-        made = [site["value"] for site in sites]
+        guide_trace = self._draws(guide, *args, **kwargs)
+        sites = [site for site in latent_sites(guide_trace) if site["value"].requires_grad]
+        latents = [site["value"] for site in sites]
         for site in sites:
             site["value"] = site["value"].detach().requires_grad_()
         leaves = [site["value"] for site in sites]
-        scored = replayed(model, drawn, self.num_particles, *args, **kwargs)
+        scored = replayed(model, guide_trace, self.num_particles, *args, **kwargs)
         if (
             len(sites) > 1
         ):  # distributions of later sites may depend on earlier draws: only a run on the leaves knows how
-            drawn = replayed(guide, drawn, self.num_particles, *args, **kwargs)
+            guide_trace = replayed(guide, guide_trace, self.num_particles, *args, **kwargs)
         else:
-            drawn.compute_log_prob()
-        rows = weights_of(scored, drawn, self.num_particles)
+            guide_trace.compute_log_prob()
+        rows = weights_of(scored, guide_trace, self.num_particles)
         log_weight = (rows.log_joint - rows.log_guide).detach()
         share = self.shares(log_weight)
         of_model = -rows.scale * (share * rows.log_joint).sum() - rows.rest
@@ -207,7 +207,7 @@ class _PathOnly(RowBound):
         if leaves:
             in_density = torch.autograd.grad((share * rows.log_guide).sum(), leaves, allow_unused=True)
             torch.autograd.backward(
-                made, [self._through(z, d, share, rows.scale) for z, d in zip(leaves, in_density, strict=True)]
+                latents, [self._through(z, d, share, rows.scale) for z, d in zip(leaves, in_density, strict=True)]
             )
         return self._negative(rows).item()
 

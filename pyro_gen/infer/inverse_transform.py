@@ -95,8 +95,8 @@ def _discrete(distribution: Distribution, uniforms: Tensor, support: constraints
     lead = uniforms.dim() - len(distribution.batch_shape)
     below = cumulative.view(count, *[1] * lead, *distribution.batch_shape) < uniforms.double()
     index = _first(below, mass.view(count, *[1] * lead, *distribution.batch_shape))
-    drawn: Tensor = low + index
-    return drawn if isinstance(distribution, torch.distributions.Categorical) else drawn.to(uniforms.dtype)
+    draws: Tensor = low + index
+    return draws if isinstance(distribution, torch.distributions.Categorical) else draws.to(uniforms.dtype)
 
 
 def _mass(distribution: Distribution, states: Tensor, uniforms: Tensor) -> Tensor:

@@ -68,17 +68,17 @@ class LogLikelihood(NamedTuple):
         return self.partition.method == "exact" if self.bracket is None else self.bracket.resolved
 
     @property
-    def figure(self) -> str:
+    def summary(self) -> str:
         """The value with both standard errors, without a word on its other side."""
         errors = f"log Z +/- {self.partition_error:.2f}, test rows +/- {self.row_error:.2f}"
         return f"{self.value:.2f} nats ({errors}, N={len(self.rows)})"
 
     def __str__(self) -> str:
-        """The figure, and what is known of its other side."""
-        figure = self.figure
+        """The summary, and what is known of its other side."""
+        summary = self.summary
         if self.bracket is not None:
-            return f"{figure}; two-sided {self.lower:.2f} to {self.upper:.2f} nats ({self.bracket.verdict})"
-        return figure if self.partition.method == "exact" else f"{figure}; one-sided, too high where AIS missed modes"
+            return f"{summary}; two-sided {self.lower:.2f} to {self.upper:.2f} nats ({self.bracket.verdict})"
+        return summary if self.partition.method == "exact" else f"{summary}; one-sided, too high where AIS missed modes"
 
     def _at(self, end: Callable[[Bracket], Tensor]) -> float:
         if self.bracket is not None:
@@ -93,7 +93,7 @@ class FreeEnergyGap(NamedTuple):
     standard_error: float
 
     def __str__(self) -> str:
-        """The figure with its standard error."""
+        """The value with its standard error."""
         return f"{self.value:.2f} +/- {self.standard_error:.2f} nats"
 
 

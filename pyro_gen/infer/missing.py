@@ -54,10 +54,10 @@ class Completions(nn.Module):
         _check(x, mask)
         self.num_steps = whole_number("num_steps", num_steps)
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
-        seen = torch.where(mask, x, 0).to(dtype)
-        rates = (seen.sum(0) + 1) / (mask.sum(0) + 2)
+        observed = torch.where(mask, x, 0).to(dtype)
+        rates = (observed.sum(0) + 1) / (mask.sum(0) + 2)
         self.register_buffer("mask", mask.clone())
-        self.register_buffer("states", torch.where(mask, seen, torch.bernoulli(rates.expand_as(seen))))
+        self.register_buffer("states", torch.where(mask, observed, torch.bernoulli(rates.expand_as(observed))))
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -79,10 +79,10 @@ class Completions(nn.Module):
         """
         if distribution.batch_shape:
             raise ValueError(f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}")
-        kept = self.states[index]
-        given = distribution.given(kept, self.mask[index])
-        new = given.sample() if given.samples_exactly else given.gibbs(kept, self.num_steps)
-        self.states[index] = new.to(kept.dtype)
+        states = self.states[index]
+        clamped = distribution.given(states, self.mask[index])
+        new = clamped.sample() if clamped.samples_exactly else clamped.gibbs(states, self.num_steps)
+        self.states[index] = new.to(states.dtype)
         return new
 
     def extra_repr(self) -> str:
@@ -97,8 +97,8 @@ def _check(x: Tensor, mask: Tensor) -> None:
         raise ValueError(
             f"`mask` must be boolean, of the shape {tuple(x.shape)} of `x`, got {mask.dtype}, {tuple(mask.shape)}"
         )
-    seen = x[mask]
-    if not ((seen == 0) | (seen == 1)).all():
+    observed = x[mask]
+    if not ((observed == 0) | (observed == 1)).all():
         raise ValueError("`x` must hold zeros and ones where `mask` is True, got other values or NaN")
 
 

@@ -103,12 +103,12 @@ def relabel_iteratively(assignments: Array, components: int, start: Array | None
     z = _assignments(assignments, components)
     flat, permutations = z.reshape(-1, z.shape[-1]), _start(start, z.shape[:-1], components)
     for _ in range(num_steps):
-        known = _renumber(flat, permutations)
-        votes = torch.stack([(known == k).sum(0) for k in range(components)], -1)
-        found = _agree(flat, votes.argmax(-1), components)
-        if torch.equal(found, permutations):
+        relabelled = _renumber(flat, permutations)
+        votes = torch.stack([(relabelled == k).sum(0) for k in range(components)], -1)
+        improved = _agree(flat, votes.argmax(-1), components)
+        if torch.equal(improved, permutations):
             break
-        permutations = found
+        permutations = improved
     return _like(assignments, permutations.view(*z.shape[:-1], components))
 
 
@@ -145,15 +145,15 @@ def relabel_by_probabilities(responsibilities: Array, start: Array | None = None
     batch, components = p.shape[:-2], p.shape[-1]
     flat, permutations = p.reshape(-1, *p.shape[-2:]), _start(start, batch, components)
     tiny = torch.finfo(flat.dtype).tiny
-    own = torch.xlogy(flat, flat.clamp_min(tiny)).sum(1)
+    negative_entropy = torch.xlogy(flat, flat.clamp_min(tiny)).sum(1)
     for _ in range(num_steps):
-        known = flat.gather(-1, permutations.unsqueeze(1).expand_as(flat))
-        log_q = known.mean(0).clamp_min(tiny).log()
-        cost = own.unsqueeze(-1) - torch.einsum("tia,ij->taj", flat, log_q)
-        found = _assign(cost)
-        if torch.equal(found, permutations):
+        relabelled = flat.gather(-1, permutations.unsqueeze(1).expand_as(flat))
+        log_q = relabelled.mean(0).clamp_min(tiny).log()
+        cost = negative_entropy.unsqueeze(-1) - torch.einsum("tia,ij->taj", flat, log_q)
+        improved = _assign(cost)
+        if torch.equal(improved, permutations):
             break
-        permutations = found
+        permutations = improved
     return _like(responsibilities, permutations.view(*batch, components))
 
 
@@ -255,7 +255,7 @@ def _assign(cost: Tensor) -> Tensor:
     except ImportError as error:
         raise ImportError(f"relabelling needs SciPy: pip install scipy ({error})") from error
     table = cost.mT.cpu().numpy()
-    return torch.from_numpy(np.stack([solve(own)[1] for own in table])).long().to(cost.device)
+    return torch.from_numpy(np.stack([solve(cost_matrix)[1] for cost_matrix in table])).long().to(cost.device)
 
 
 def _renumber(z: Tensor, permutations: Tensor) -> Tensor:
@@ -294,8 +294,8 @@ def _permutations(values: Tensor | np.ndarray) -> Tensor:
     return order.long()
 
 
-def _like(given: Array, result: Tensor) -> Array:
-    return result.cpu().numpy() if isinstance(given, np.ndarray) else result
+def _like(array: Array, result: Tensor) -> Array:
+    return result.cpu().numpy() if isinstance(array, np.ndarray) else result
 
 
 __all__ = [

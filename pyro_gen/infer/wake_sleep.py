@@ -124,11 +124,13 @@ class WakeSleep(ELBO):
                 trace = poutine.trace(poutine.condition(guide, data=dict(values))).get_trace(*dreamt)
         else:
             with torch.no_grad():
-                whole = poutine.trace(poutine.uncondition(model)).get_trace(*args, **kwargs)
-            seen = {
-                name: site["value"] for name, site in whole.nodes.items() if "was_observed" in (site.get("infer") or {})
+                dream = poutine.trace(poutine.uncondition(model)).get_trace(*args, **kwargs)
+            observations = {
+                name: site["value"] for name, site in dream.nodes.items() if "was_observed" in (site.get("infer") or {})
             }
-            trace = poutine.trace(poutine.replay(guide, trace=whole)).get_trace(*args, **kwargs, observations=seen)
+            trace = poutine.trace(poutine.replay(guide, trace=dream)).get_trace(
+                *args, **kwargs, observations=observations
+            )
         return -torch.as_tensor(trace.log_prob_sum())
 
 

@@ -97,14 +97,16 @@ def _read(path: Path, update: int | None) -> dict[str, Any]:
 
 def _content(file: Any, path: Path, update: int | None) -> dict[str, Any]:
     saved = _updates(file)
-    chosen = saved[-1] if update is None and saved else update
-    if chosen not in saved:
-        raise WrongFileError(f"{path} has no update {chosen}, only {', '.join(map(str, saved)) or 'none at all'}")
+    update_number = saved[-1] if update is None and saved else update
+    if update_number not in saved:
+        raise WrongFileError(
+            f"{path} has no update {update_number}, only {', '.join(map(str, saved)) or 'none at all'}"
+        )
     unchecked = _unchecked(file, path, saved)
     kind = values(file, "model_type")
     if kind is not None and kind != b"BBRBM":
         raise WrongFileError(f"{path} must hold a Bernoulli-Bernoulli RBM (BBRBM), got {kind.decode()}")
-    name = f"{PREFIX}{chosen}"
+    name = f"{PREFIX}{update_number}"
     name = f"{name}/params" if member(file, f"{name}/params") is not None else name
     content = {key: values(file, f"{name}/{key}") for key in WEIGHTS}
     if missing := [key for key in WEIGHTS if content[key] is None]:
@@ -198,7 +200,7 @@ def _fixed(value: Any) -> Any:
 
 @torch.no_grad()
 def _chains(rbm: RBM) -> torch.Tensor:
-    return rbm.particles() if len(rbm.chains) else torch.bernoulli(rbm.natural[1].sigmoid().expand(100, -1))
+    return rbm.particles() if len(rbm.chains) else torch.bernoulli(rbm.uncentred[1].sigmoid().expand(100, -1))
 
 
 def _hyperparameters(rbm: RBM, num_chains: int, filename: str) -> dict[str, Any]:

@@ -92,8 +92,8 @@ def load_safetensors(path: str | os.PathLike[str]) -> RBM:
     path = Path(path)
     state, metadata = _read(path)
     if metadata.get("pyro_gen") != FORMAT or metadata.get("class") != "RBM":
-        found = {name: metadata.get(name) for name in ("pyro_gen", "class")}
-        raise ValueError(f"{path} must be a file of save_safetensors ({FORMAT}, class RBM), got {found}")
+        header = {name: metadata.get(name) for name in ("pyro_gen", "class")}
+        raise ValueError(f"{path} must be a file of save_safetensors ({FORMAT}, class RBM), got {header}")
     if metadata.pop("sha256", "") != checksum(state, metadata):
         raise ValueError(f"{path} is corrupt: its checksum does not fit its content")
     try:

@@ -47,7 +47,7 @@ def from_sklearn(estimator: Any, **settings: Any) -> RBM:
     hidden = np.asarray(getattr(estimator, "h_samples_", ()))
     if hidden.ndim == 2 and hidden.shape[1] == rbm.weight.shape[1]:
         with torch.no_grad():
-            couplings, biases, _ = rbm.natural
+            couplings, biases, _ = rbm.uncentred
             field = torch.from_numpy(hidden).to(couplings.dtype) @ couplings.mT + biases
             start_chains(rbm, torch.bernoulli(field.sigmoid()))
     return rbm

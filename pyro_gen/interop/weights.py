@@ -64,7 +64,7 @@ def build(source: str, weight: Any, vbias: Any, hbias: Any, settings: dict[str, 
         "hbias": _tensor(source, "hidden biases", hbias, (hidden,)),
     }
     rbm = RBM(visible, hidden, **{"centring": False, **settings}).to(tensors["weight"].dtype)
-    rbm.set_natural(**tensors)
+    rbm.set_uncentred(**tensors)
     return rbm
 
 
@@ -111,7 +111,7 @@ def arrays(rbm: RBM) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         units = getattr(rbm, side, None) or BernoulliUnits()
         if not isinstance(units, BernoulliUnits):
             raise ValueError(f"`rbm` must have Bernoulli units on both sides for this format, got {side} {units}")
-    weight, vbias, hbias = (array(x) for x in rbm.natural)
+    weight, vbias, hbias = (array(x) for x in rbm.uncentred)
     return weight, vbias, hbias
 
 

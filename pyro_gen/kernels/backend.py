@@ -48,7 +48,7 @@ def choose(op: str, paths: Sequence[Path], states: Tensor, weight: Tensor, batch
 
     Args:
         op: name of the op, for messages.
-        paths: the fast paths that this op has, the quickest first; the reference comes after them.
+        paths: the fast paths that this op has, the fastest first; the reference comes after them.
         states: states of the call.
         weight: weights of the call.
         batched: whether a parameter has batch dimensions, which only the reference takes.
@@ -81,5 +81,5 @@ def _forced(name: str, op: str, paths: Sequence[Path], states: Tensor, weight: T
             if why:
                 raise ValueError(f"PYRO_GEN_BACKEND={name} is impossible for {op}: {why}")
             return name
-    known = ", ".join(["reference", *(path.name for path in paths)])
-    raise ValueError(f"PYRO_GEN_BACKEND={name} is impossible: {op} has only {known}")
+    names = ", ".join(["reference", *(path.name for path in paths)])
+    raise ValueError(f"PYRO_GEN_BACKEND={name} is impossible: {op} has only {names}")

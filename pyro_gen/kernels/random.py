@@ -1,7 +1,7 @@
 """Counter-based uniforms: every number is a pure function of (seed, step, stream, chain, unit).
 
 Results therefore depend neither on tile shapes nor on the number of threads nor on how chains are split into calls.
-Philox is the stream that every device shares; SFC64 is quicker in plain Python on a CPU (``docs/kernels.md``,
+Philox is the stream that every device shares; SFC64 is faster in plain Python on a CPU (``docs/kernels.md``,
 Randomness).
 """
 
@@ -132,7 +132,7 @@ def _fill(out: np.ndarray, generator: np.random.SFC64) -> None:
         return
     raw = generator.random_raw((out.size + 1) // 2).view(np.uint32)[: out.size].reshape(out.shape)
     np.right_shift(raw, 8, out=raw)
-    np.copyto(out, raw.view(np.int32), casting="unsafe")  # signed integers are the quicker ones to convert
+    np.copyto(out, raw.view(np.int32), casting="unsafe")  # signed integers are the faster ones to convert
     np.multiply(out, _LEAST, out=out)
 
 
@@ -171,7 +171,7 @@ def source(seed: int, chains: int, chain_offset: int, like: Tensor, fast: bool) 
         chains: rows of every tensor.
         chain_offset: global index of the first row.
         like: gives device and dtype.
-        fast: whether the caller's path may use the CPU's quicker stream.
+        fast: whether the caller's path may use the CPU's faster stream.
 
     Returns:
         The source of uniforms.

@@ -93,8 +93,8 @@ def register_formula(schema: str, implementation: Callable[..., Any]) -> Callabl
 
 
 def _overload(name: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = getattr(torch.ops.pyro_gen, name).default
-    return found
+    overload: Callable[..., Any] = getattr(torch.ops.pyro_gen, name).default
+    return overload
 
 
 def folded_chains(v: Tensor, dim: int | None, size: int) -> Tensor:

@@ -35,8 +35,8 @@ def report() -> str:
 
 
 def _machine() -> list[str]:
-    known = native.library() is not None
-    compiled = f"yes, {native.SETS[native.instruction_set()]}" if known else "no (no C compiler on installation?)"
+    has_library = native.library() is not None
+    compiled = f"yes, {native.SETS[native.instruction_set()]}" if has_library else "no (no C compiler on installation?)"
     forced = {name: os.environ.get(name) for name in ("PYRO_GEN_BACKEND", "PYRO_GEN_RNG")}
     return [
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, triton {_version('triton')}",
@@ -59,10 +59,10 @@ def _lines(op: str) -> list[str]:
         for visible, hidden, chains in _SIZES:
             states = torch.empty(chains, visible, device=device)
             weight = torch.empty(visible, hidden, device=device)
-            chosen = backend.choose(op, _PATHS[op], states, weight)
-            lines.append(f"{op}, {device}, {visible} x {hidden}, {chains} chains: {chosen}")
+            selected = backend.choose(op, _PATHS[op], states, weight)
+            lines.append(f"{op}, {device}, {visible} x {hidden}, {chains} chains: {selected}")
             for path in _PATHS[op]:
                 why = path.why_not(states, weight)
-                if why and path.name != chosen:
+                if why and path.name != selected:
                     lines.append(f"    not {path.name}: {why}")
     return lines

@@ -45,7 +45,7 @@ class Autoencoder(nn.Module):
             rows to the parameters of standardised ones.
 
     Raises:
-        ValueError: a size is below 1, or the likelihood is none of numbers.
+        ValueError: a size is below 1, or the likelihood is not one of numbers.
 
     References:
         Baldi and Hornik (1989), Neural networks and principal component analysis: learning from examples without local

@@ -90,12 +90,12 @@ class BayesianNetwork(NetworkLearning):
         super().__init__()
         self.size = None if size is None else whole_number("size", size)
         self.max_cells = whole_number("max_cells", max_cells)
-        given = {} if cpds is None else dict(cpds)
-        self.skeleton = structure_of(graph, states, given)
-        self.structure = discrete_part(self.skeleton, given)
-        if strangers := [node for node in given if node not in self.skeleton.index]:
+        cpds_ = {} if cpds is None else dict(cpds)
+        self.skeleton = structure_of(graph, states, cpds_)
+        self.structure = discrete_part(self.skeleton, cpds_)
+        if strangers := [node for node in cpds_ if node not in self.skeleton.index]:
             raise ValueError(f"`cpds` names {strangers[0]!r}, which is no node of the network")
-        self.cpds = nn.ModuleList(fitting(self.skeleton, node, given) for node in self.nodes)
+        self.cpds = nn.ModuleList(fitting(self.skeleton, node, cpds_) for node in self.nodes)
         self._known: tuple[list[tuple[int, int]], list[Tensor], Any] | None = None
 
     @classmethod
@@ -285,14 +285,14 @@ class BayesianNetwork(NetworkLearning):
         with counted_plate(self.size, rows):
             for node in (self.nodes[i] for i in self.skeleton.order):
                 distribution = self.cpd(node)(*(values[parent] for parent in self.skeleton.parents[node]))
-                seen = data.get(node)
+                observed = data.get(node)
                 if node not in self.states:
-                    values[node] = pyro.sample(node, distribution, obs=seen)
-                elif seen is None or not (missing := seen < 0).any():
-                    values[node] = pyro.sample(node, distribution, obs=seen, infer={"enumerate": "parallel"})
+                    values[node] = pyro.sample(node, distribution, obs=observed)
+                elif observed is None or not (missing := observed < 0).any():
+                    values[node] = pyro.sample(node, distribution, obs=observed, infer={"enumerate": "parallel"})
                 else:  # in some rows: a latent state that must agree with what was seen in the others
                     values[node] = pyro.sample(node, distribution, infer={"enumerate": "parallel"})
-                    agrees = missing | (values[node] == seen)
+                    agrees = missing | (values[node] == observed)
                     pyro.factor(f"{node} as seen", torch.where(agrees, 0.0, -torch.inf).to(distribution.logits.dtype))
         return values
 
@@ -318,12 +318,14 @@ class BayesianNetwork(NetworkLearning):
         """Observed columns by node, without nodes that are missing in all rows, and the number of rows."""
         example = next(self.parameters(), torch.empty(0))
         seen = {node: x for node, x in by_name(self.nodes, data, "data").items() if not missing(x)}
-        found = {node: column(self.skeleton, self.states, node, x, example) for node, x in seen.items()}
-        counts = {node: len(value) for node, value in found.items()}
+        columns = {node: column(self.skeleton, self.states, node, x, example) for node, x in seen.items()}
+        counts = {node: len(value) for node, value in columns.items()}
         if len(set(counts.values())) > 1:
             raise ValueError(f"all of `data` must have the same number of rows, got {counts}")
         rows = next(iter(counts.values()), self.size or 1)
-        return {node: value for node, value in found.items() if node not in self.states or not (value < 0).all()}, rows
+        return {
+            node: value for node, value in columns.items() if node not in self.states or not (value < 0).all()
+        }, rows
 
     def forward(self) -> distributions.BayesianNetwork | ConditionalGaussianNetwork:
         """The joint distribution with the current parameters, differentiable in them."""
@@ -343,13 +345,13 @@ class BayesianNetwork(NetworkLearning):
     def _read_off(self) -> Any:
         """The joint distribution in evaluation mode, without gradients, kept until it changes; drawn weights are never kept."""
         with torch.no_grad(), evaluating(self):
-            own = steady_tensors(self)
-            if own is None:
+            parameters = steady_tensors(self)
+            if parameters is None:
                 return self()
-            now = [(x.data_ptr(), x._version) for x in own]
+            now = [(x.data_ptr(), x._version) for x in parameters]
             if self._known is None or self._known[0] != now:
-                held = [x.detach() for x in own]  # so that no other tensor takes one of these addresses
-                self._known = now, held, self()
+                detached = [x.detach() for x in parameters]  # so that no other tensor takes one of these addresses
+                self._known = now, detached, self()
             return self._known[2]
 
     def _tables(self) -> Tensor:

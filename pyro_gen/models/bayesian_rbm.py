@@ -151,8 +151,8 @@ class BayesianRBM:
         """
         num_samples = whole_number("num_samples", num_samples)
         with AnyRows():
-            drawn = Predictive(self.guide, num_samples=num_samples, return_sites=SITES)(v)
-        return {name: drawn[name].reshape(num_samples, *self._shapes[name]) for name in SITES}
+            draws = Predictive(self.guide, num_samples=num_samples, return_sites=SITES)(v)
+        return {name: draws[name].reshape(num_samples, *self._shapes[name]) for name in SITES}
 
     def at(self, draws: Mapping[str, Tensor], partition: Partition | None = None) -> distributions.RBM:
         """The RBMs of draws of the weights, as one batched distribution.

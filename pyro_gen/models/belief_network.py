@@ -188,10 +188,10 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
         network.prior = rbms[-1]
         with torch.no_grad():
             for rbm, down, up in zip(rbms, network.down, network.up, strict=False):
-                weight, vbias, hbias = rbm.natural
+                weight, vbias, hbias = rbm.uncentred
                 pairs = (down.weight, weight), (down.bias, vbias), (up.weight, weight.mT), (up.bias, hbias)
-                for ours, theirs in pairs:
-                    ours.copy_(theirs)  # type: ignore[operator]  # of nn.Linear, which ModuleList does not know
+                for target, source in pairs:
+                    target.copy_(source)  # type: ignore[operator]  # of nn.Linear, which ModuleList does not know
         return network
 
     @staticmethod
@@ -223,10 +223,10 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
         if hidden < visible:
             raise ValueError(f"`hidden` must be at least the {visible} visible units of the RBM below, got {hidden}")
         above = RBM.from_data(torch.bernoulli(rbm.transform(v)), hidden, **settings)
-        below, vbias, hbias = rbm.natural
+        below, vbias, hbias = rbm.uncentred
         weight, hidden_bias = noise * torch.randn_like(above.weight), torch.zeros_like(above.hbias)
         weight[:, :visible], hidden_bias[:visible] = below.mT, vbias
-        above.set_natural(weight, hbias, hidden_bias)
+        above.set_uncentred(weight, hbias, hidden_bias)
         return above
 
 

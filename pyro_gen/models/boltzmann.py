@@ -40,13 +40,13 @@ class _LayeredRBM(RBM):
         return self.weight * self.connections if "connections" in self._buffers else self.weight
 
     @property
-    def natural(self) -> Gradients:
+    def uncentred(self) -> Gradients:
         """Weight and biases of the energy without offsets."""
-        return super().natural if self.centring else (self._couplings, self.vbias, self.hbias)
+        return super().uncentred if self.centring else (self._couplings, self.vbias, self.hbias)
 
     def _evaluated(self) -> distributions.RBM:
         """The distribution of this moment: its couplings are computed, so the biases are not to change without them."""
-        weight, vbias, hbias = self.natural
+        weight, vbias, hbias = self.uncentred
         return distributions.RBM(weight, vbias.clone(), hbias.clone(), num_steps=self.num_steps, **self.units)
 
     def learned(self, gradients: Gradients) -> Gradients:
@@ -141,8 +141,8 @@ class DeepBoltzmannMachine(RowModel):
         check_rows(machine.size, len(v))
         weight = torch.randn_like(machine.rbm.weight).mul_(noise).mul_(machine.rbm.connections)
         vbias, hbias = (torch.zeros_like(p) for p in (machine.rbm.vbias, machine.rbm.hbias))
-        weight[:visible, :first], vbias[:visible], hbias[:first] = rbm.natural
-        machine.rbm.set_natural(weight, vbias, hbias)
+        weight[:visible, :first], vbias[:visible], hbias[:first] = rbm.uncentred
+        machine.rbm.set_uncentred(weight, vbias, hbias)
         machine.start_at(v)
         return machine
 
@@ -167,7 +167,7 @@ class DeepBoltzmannMachine(RowModel):
     @property
     def biases(self) -> list[Tensor]:
         """Biases of all layers, the visible one first: those of the energy above, without offsets."""
-        _, vbias, hbias = self.rbm.natural
+        _, vbias, hbias = self.rbm.uncentred
         even, odd = vbias.split(self.widths[0::2]), hbias.split(self.widths[1::2])
         return [(odd if level % 2 else even)[level // 2] for level in range(len(self.widths))]
 
@@ -239,7 +239,7 @@ class DeepBoltzmannMachine(RowModel):
     @torch.no_grad()
     def _even_means(self, v: Tensor) -> Tensor:
         """The mean field of h_2, h_4, ..., after rounds odd - even from the base rates."""
-        weight, vbias, hbias = self.rbm.natural
+        weight, vbias, hbias = self.rbm.uncentred
         below = v.to(weight.dtype) @ weight[: self.visible] + hbias
         even = self.rbm.base_rates[self.visible :].expand(*v.shape[:-1], -1)
         for _ in range(self.mean_field_steps):

@@ -53,7 +53,7 @@ def regression(
         code = code * size + x
     real = [x.double() for x, k in kinds if k is None]
     design = torch.stack(real, 1) if real else torch.zeros(len(value), 0, dtype=torch.float64, device=value.device)
-    found = Regression(*(x.detach().double().clone() for x in (cpd.bias, cpd.weight, cpd.log_scale)))
+    result = Regression(*(x.detach().double().clone() for x in (cpd.bias, cpd.weight, cpd.log_scale)))
     for u in code[weights > 0].unique().tolist():
         at, rows = tuple(int(i) for i in np.unravel_index(u, sizes)) if sizes else (), (code == u) & (weights > 0)
         slope, intercept, variance = _fitted(design[rows], value[rows], weights[rows])
@@ -63,8 +63,8 @@ def regression(
                 f"{int(rows.sum())} rows of `data` there leave no residual; give more rows, or hold its CPD fixed by "
                 "requires_grad_(False)"
             )
-        found.bias[at], found.weight[at], found.log_scale[at] = intercept, slope, math.log(variance) / 2
-    return found
+        result.bias[at], result.weight[at], result.log_scale[at] = intercept, slope, math.log(variance) / 2
+    return result
 
 
 def _fitted(z: Tensor, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, float | None]:

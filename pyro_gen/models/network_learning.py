@@ -113,11 +113,11 @@ class NetworkLearning(nn.Module):
         columns, count = self._seen(data)
         weights = checked_weights(weights, count)
         regressions = self._regressions(columns, weights)
-        found = self._fit_tables(columns, weights, pseudo_count, num_starts, num_steps, tolerance, batch_size)
+        result = self._fit_tables(columns, weights, pseudo_count, num_starts, num_steps, tolerance, batch_size)
         for node, coefficients in regressions.items():
             _set(self.cpd(node), coefficients)
         real = self._log_likelihood_of_real(columns, weights)
-        return NetworkFit(found.log_likelihood + real, found.objective + real, found.converged, found.starts + real)
+        return NetworkFit(result.log_likelihood + real, result.objective + real, result.converged, result.starts + real)
 
     def _fit_tables(
         self,
@@ -134,16 +134,16 @@ class NetworkLearning(nn.Module):
             return NetworkFit(0.0, torch.zeros(1).double(), True, torch.zeros(1).double())
         learner, rows = self._learner(batch_size), self._rows(columns, len(weights))
         pseudo = spread(self.structure, pseudo_count, learner.tables, "pseudo_count")
-        seen = distinct_rows(rows, weights.to(learner.tables))
-        hidden = (seen.rows < 0).all(0)
+        counted = distinct_rows(rows, weights.to(learner.tables))
+        hidden = (counted.rows < 0).all(0)
         starts = STARTS * int(hidden.any()) if num_starts is None else num_starts
         try:
-            tables, found = learner.fit(seen, pseudo, starts, num_steps, tolerance)
+            tables, result = learner.fit(counted, pseudo, starts, num_steps, tolerance)
         except ValueError:
             learner.distribution(learner.tables).log_evidence(rows)  # names the rows of the data, not the distinct ones
             raise
         self._take(tables)
-        return found
+        return result
 
     def _real(self) -> list[str]:
         """Nodes that are real numbers."""
@@ -163,7 +163,7 @@ class NetworkLearning(nn.Module):
                     f"`data` must be complete where there are real nodes, got missing cells of node {node!r}: use SVI "
                     "with `evidence_model`"
                 )
-        found = {}
+        regressions = {}
         for node in real:
             cpd = self.cpd(node)
             if not learned(cpd):
@@ -171,8 +171,8 @@ class NetworkLearning(nn.Module):
             if not isinstance(cpd, ConditionalGaussianCPD):
                 raise ValueError(f"the CPD of the real node {node!r} must be Gaussian, got {type(cpd).__name__}")
             parents = [columns[parent] for parent in self.skeleton.parents[node]]
-            found[node] = regression(cpd, parents, columns[node], weights, node)
-        return found
+            regressions[node] = regression(cpd, parents, columns[node], weights, node)
+        return regressions
 
     @torch.no_grad()
     def _log_likelihood_of_real(self, columns: Mapping[str, Tensor], weights: Tensor) -> float:
@@ -235,10 +235,10 @@ class NetworkLearning(nn.Module):
         prior = spread(self.structure, concentration, learner.tables, "concentration")
         if not (prior > 0).all():
             raise ValueError("`concentration` must be positive")
-        seen = distinct_rows(self._rows(columns, count), learner.tables.new_ones(count))
+        counted = distinct_rows(self._rows(columns, count), learner.tables.new_ones(count))
         with torch.no_grad():
-            drawn = by_node(self.structure, learner.draws(seen, prior, num_samples, num_chains, warmup))
-        return CPDDraws(self.structure, {node: x for node, x in drawn.items() if learned(self.cpd(node))})
+            draws = by_node(self.structure, learner.draws(counted, prior, num_samples, num_chains, warmup))
+        return CPDDraws(self.structure, {node: x for node, x in draws.items() if learned(self.cpd(node))})
 
     def _columns(self, data: Any) -> tuple[dict[str, Tensor], int]:
         raise NotImplementedError

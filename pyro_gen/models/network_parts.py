@@ -40,11 +40,11 @@ def discrete_part(skeleton: NetworkStructure, cpds: Mapping[str, CPD | Tensor]) 
     """The structure of the discrete nodes alone."""
     if not (real := _real(cpds)):
         return skeleton
-    kept = {node: states for node, states in skeleton.states.items() if node not in real}
-    for node in kept:
-        if found := real.intersection(skeleton.parents[node]):
-            raise ValueError(f"the discrete node {node!r} must have no real parent, got {sorted(found)[0]!r}")
-    return NetworkStructure(kept, {node: skeleton.parents[node] for node in kept})
+    discrete = {node: states for node, states in skeleton.states.items() if node not in real}
+    for node in discrete:
+        if real_parents := real.intersection(skeleton.parents[node]):
+            raise ValueError(f"the discrete node {node!r} must have no real parent, got {sorted(real_parents)[0]!r}")
+    return NetworkStructure(discrete, {node: skeleton.parents[node] for node in discrete})
 
 
 def gaussian(skeleton: NetworkStructure, node: str, cpd: CPD) -> GaussianNode:
@@ -98,34 +98,35 @@ def column(
     return said
 
 
-def fitting(skeleton: NetworkStructure, node: str, given: Mapping[str, CPD | Tensor]) -> CPD:
+def fitting(skeleton: NetworkStructure, node: str, cpds: Mapping[str, CPD | Tensor]) -> CPD:
     """The CPD of a node: the one given, a table, or equal probabilities.
 
     Raises:
         ValueError: it does not fit the graph.
     """
-    shape, cpd = skeleton.table_shape(node), given.get(node)
+    shape, cpd = skeleton.table_shape(node), cpds.get(node)
     if cpd is None:  # of the dtype of the others
-        dtypes = [x.dtype if isinstance(x, Tensor) else next(x.parameters()).dtype for x in given.values()]
+        dtypes = [x.dtype if isinstance(x, Tensor) else next(x.parameters()).dtype for x in cpds.values()]
         return TabularCPD.uniform(shape[:-1], shape[-1], next(iter(dtypes), torch.float64))
     if isinstance(cpd, Tensor):
         cpd = _table(skeleton, node, cpd)
     if not isinstance(cpd, CPD):
         raise ValueError(f"the CPD of node {node!r} must be a CPD or a table, got {type(cpd).__name__}")
-    kinds = [_states_seen(skeleton, parent, given) for parent in skeleton.parents[node]]
-    own = None if cpd.states is None else shape[-1]
-    if (*cpd.parent_states, cpd.states) != (*kinds, own):
+    kinds = [_states_seen(skeleton, parent, cpds) for parent in skeleton.parents[node]]
+    node_states = None if cpd.states is None else shape[-1]
+    if (*cpd.parent_states, cpd.states) != (*kinds, node_states):
         parents = ", ".join(map(repr, skeleton.parents[node])) or "none"
         raise ValueError(
-            f"the CPD of node {node!r} must have states {(*kinds, own)}, those of its parents ({parents}) and its own, "
+            f"the CPD of node {node!r} must have states {(*kinds, node_states)}, "
+            f"those of its parents ({parents}) and its own, "
             f"got {(*cpd.parent_states, cpd.states)}"
         )
     return cpd
 
 
-def _states_seen(skeleton: NetworkStructure, parent: str, given: Mapping[str, CPD | Tensor]) -> int | None:
+def _states_seen(skeleton: NetworkStructure, parent: str, cpds: Mapping[str, CPD | Tensor]) -> int | None:
     """Number of states of a parent, None for a real one."""
-    cpd = given.get(parent)
+    cpd = cpds.get(parent)
     return None if isinstance(cpd, CPD) and cpd.states is None else len(skeleton.states[parent])
 
 

@@ -47,8 +47,8 @@ class Rows:
             return [Pattern(features, features[:0], torch.arange(self.x.shape[-2], device=self.x.device))]
         kinds, kind = self.mask.unique(dim=0, return_inverse=True)
         order, counts = kind.argsort(stable=True), kind.bincount(minlength=len(kinds)).tolist()
-        parts = zip(kinds, order.split(counts), strict=True)
-        return [Pattern(own.nonzero()[:, 0], (~own).nonzero()[:, 0], rows) for own, rows in parts]
+        groups = zip(kinds, order.split(counts), strict=True)
+        return [Pattern(observed.nonzero()[:, 0], (~observed).nonzero()[:, 0], rows) for observed, rows in groups]
 
     def chunks(self, width: int) -> Iterator[slice]:
         """Slices of rows, such that rows times ``width`` stay small."""

@@ -126,14 +126,14 @@ class SemiSupervisedVAE(VAE):
         with rows_plate(self.size, x):
             logits = self._logits(x)
             if y is not None:
-                known = self._known(y, len(x))
+                labelled = self._known(y, len(x))
                 index = y.clamp(min=0).long()
                 if self.training and self.alpha:
-                    told = logits.log_softmax(-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
+                    log_q_label = logits.log_softmax(-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
                     # a factor of the guide counts against the bound, so the classifier's loss is what to add
-                    pyro.factor("classifier", -self.alpha * torch.where(known, told, 0.0), has_rsample=True)
+                    pyro.factor("classifier", -self.alpha * torch.where(labelled, log_q_label, 0.0), has_rsample=True)
                 certain = torch.where(one_hot(index, self.classes).bool(), 0.0, UNLIKELY).to(logits)
-                logits = torch.where(known.unsqueeze(-1), certain, logits)
+                logits = torch.where(labelled.unsqueeze(-1), certain, logits)
             y = pyro.sample("y", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
             with self._weighed():
                 pyro.sample("z", self.encode_given(x, y))

@@ -40,9 +40,9 @@ class Seen(NamedTuple):
     rows: Tensor
     weights: Tensor
 
-    def subset(self, chosen: Tensor) -> Seen:
+    def subset(self, index: Tensor) -> Seen:
         """Some of the rows."""
-        return Seen(self.rows[chosen], self.weights[chosen])
+        return Seen(self.rows[index], self.weights[index])
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,13 @@ class TableLearner:
         """The network with given tables."""
         return distributions.BayesianNetwork(self.structure, tables, max_cells=self.max_cells, validate_args=False)
 
-    def expected_counts(self, seen: Seen, tables: Tensor) -> tuple[Tensor, float]:
+    def expected_counts(self, counted: Seen, tables: Tensor) -> tuple[Tensor, float]:
         """The E-step: expected counts of all cells, theta * d log p / d theta, and the log likelihood."""
         counts, total = torch.zeros_like(tables), 0.0
-        ever = (seen.rows >= 0).any(0).tolist()
-        for rows, weights in zip(seen.rows.split(self.batch_size), seen.weights.split(self.batch_size), strict=True):
+        ever = (counted.rows >= 0).any(0).tolist()
+        for rows, weights in zip(
+            counted.rows.split(self.batch_size), counted.weights.split(self.batch_size), strict=True
+        ):
             with torch.enable_grad():
                 flat = tables.detach().clone().requires_grad_()
                 log_likelihood = (self.distribution(flat).log_evidence(self._evidence(rows, ever)) * weights).sum()
@@ -84,8 +86,8 @@ class TableLearner:
         """Rows by node; one that is missing in this batch alone gets a likelihood, to count as in the others."""
         named = zip(self.structure.nodes, rows.unbind(1), ever, self.structure.cardinalities, strict=True)
         return {
-            node: Likelihood(self.tables.new_ones(states)) if known and (x < 0).all() else x
-            for node, x, known, states in named
+            node: Likelihood(self.tables.new_ones(states)) if ever_observed and (x < 0).all() else x
+            for node, x, ever_observed, states in named
         }
 
     def maximised(self, counts: Tensor, tables: Tensor) -> Tensor:
@@ -97,16 +99,16 @@ class TableLearner:
         return float(torch.where(self.free & (pseudo > 0), pseudo * tables.log(), 0.0).sum())
 
     def climb(
-        self, seen: Seen, pseudo: Tensor, start: Tensor, num_steps: int, tolerance: float
+        self, counted: Seen, pseudo: Tensor, start: Tensor, num_steps: int, tolerance: float
     ) -> tuple[Tensor, NetworkFit]:
         """EM from one start."""
-        tables, path, size = start, list[float](), float(seen.weights.sum())
-        counts, log_likelihood = self.expected_counts(seen, tables)
+        tables, path, size = start, list[float](), float(counted.weights.sum())
+        counts, log_likelihood = self.expected_counts(counted, tables)
         path.append(log_likelihood + self.log_prior(pseudo, tables))
         converged = False
         for _ in range(num_steps):
             tables = self.maximised(counts + pseudo, tables)
-            counts, log_likelihood = self.expected_counts(seen, tables)
+            counts, log_likelihood = self.expected_counts(counted, tables)
             path.append(log_likelihood + self.log_prior(pseudo, tables))
             converged = path[-1] - path[-2] <= tolerance * size  # -inf under a prior before the first step is no gain
             if converged:
@@ -116,44 +118,44 @@ class TableLearner:
 
     def random_start(self) -> Tensor:
         """Rows drawn evenly from all distributions, zeros kept."""
-        drawn = torch.where(self.tables > 0, torch.empty_like(self.tables).exponential_(), 0.0)
-        return self.maximised(drawn, self.tables)
+        weights = torch.where(self.tables > 0, torch.empty_like(self.tables).exponential_(), 0.0)
+        return self.maximised(weights, self.tables)
 
     def fit(
-        self, seen: Seen, pseudo: Tensor, num_starts: int, num_steps: int, tolerance: float
+        self, counted: Seen, pseudo: Tensor, num_starts: int, num_steps: int, tolerance: float
     ) -> tuple[Tensor, NetworkFit]:
         """The best tables, and what was reached; in closed form where the rows are complete."""
-        if not (seen.rows < 0).any():
-            tables = self.maximised(counts_of(self.structure, *seen) + pseudo, self.tables)
-            log_likelihood = float((self.distribution(tables).log_prob(seen.rows) * seen.weights).sum())
-            found = log_likelihood + self.log_prior(pseudo, tables)
-            objective = torch.tensor([found], dtype=torch.float64)
+        if not (counted.rows < 0).any():
+            tables = self.maximised(counts_of(self.structure, *counted) + pseudo, self.tables)
+            log_likelihood = float((self.distribution(tables).log_prob(counted.rows) * counted.weights).sum())
+            value = log_likelihood + self.log_prior(pseudo, tables)
+            objective = torch.tensor([value], dtype=torch.float64)
             return tables, NetworkFit(log_likelihood, objective, True, objective)
         starts = [self.random_start() for _ in range(num_starts)] or [self.tables]
-        ends = [self.climb(seen, pseudo, start, num_steps, tolerance) for start in starts]
-        tables, best = max(ends, key=lambda end: end[1].objective[-1].item())
-        return tables, best._replace(starts=torch.cat([end.starts for _, end in ends]))
+        climbs = [self.climb(counted, pseudo, start, num_steps, tolerance) for start in starts]
+        tables, best = max(climbs, key=lambda end: end[1].objective[-1].item())
+        return tables, best._replace(starts=torch.cat([end.starts for _, end in climbs]))
 
-    def draws(self, seen: Seen, concentration: Tensor, num_samples: int, num_chains: int, warmup: int) -> Tensor:
+    def draws(self, counted: Seen, concentration: Tensor, num_samples: int, num_chains: int, warmup: int) -> Tensor:
         """Draws of all tables given the rows, (chains, draws, cells); independent ones where the rows are complete."""
-        partial = (seen.rows < 0).any(1)
-        known = counts_of(self.structure, *seen.subset(~partial)) + concentration
+        partial = (counted.rows < 0).any(1)
+        posterior = counts_of(self.structure, *counted.subset(~partial)) + concentration
         if not partial.any():
-            return self.dirichlet(known.expand(num_chains, num_samples, -1))
-        rows = seen.subset(partial)
+            return self.dirichlet(posterior.expand(num_chains, num_samples, -1))
+        rows = counted.subset(partial)
         repeated = rows.rows.repeat_interleave(rows.weights.long(), 0)
-        return torch.stack([self._chain(repeated, known, num_samples, warmup) for _ in range(num_chains)])
+        return torch.stack([self._chain(repeated, posterior, num_samples, warmup) for _ in range(num_chains)])
 
-    def _chain(self, rows: Tensor, known: Tensor, num_samples: int, warmup: int) -> Tensor:
+    def _chain(self, rows: Tensor, posterior: Tensor, num_samples: int, warmup: int) -> Tensor:
         """Gibbs sampling: completions given tables, tables given completions."""
-        tables, kept = self.random_start(), []
+        tables, draws = self.random_start(), []
         for step in range(warmup + num_samples):
-            drawn = self.distribution(tables).sample_posterior(rows)
-            complete = torch.stack([drawn[node].squeeze(0) for node in self.structure.nodes], 1)
-            tables = self.dirichlet(known + counts_of(self.structure, complete))
+            completion = self.distribution(tables).sample_posterior(rows)
+            complete = torch.stack([completion[node].squeeze(0) for node in self.structure.nodes], 1)
+            tables = self.dirichlet(posterior + counts_of(self.structure, complete))
             if step >= warmup:
-                kept.append(tables)
-        return torch.stack(kept)
+                draws.append(tables)
+        return torch.stack(draws)
 
     def dirichlet(self, concentration: Tensor) -> Tensor:
         """One draw of each row of each table, for concentrations (..., cells)."""
@@ -163,8 +165,8 @@ class TableLearner:
         rows = self.structure.row_of_cell.to(a.device)
         top = torch.full((*a.shape[:-1], self.structure.num_rows), -torch.inf, dtype=a.dtype, device=a.device)
         top = top.scatter_reduce(-1, rows.expand(a.shape), logs, "amax")
-        drawn = (logs - top[..., rows]).exp()
-        return torch.where(self.free, drawn / row_sums(self.structure, drawn)[..., rows], self.tables)
+        gammas = (logs - top[..., rows]).exp()
+        return torch.where(self.free, gammas / row_sums(self.structure, gammas)[..., rows], self.tables)
 
 
 def checked_weights(weights: Tensor | None, count: int) -> Tensor:
@@ -177,10 +179,10 @@ def checked_weights(weights: Tensor | None, count: int) -> Tensor:
     Raises:
         ValueError: they have another shape, or one is negative or no number.
     """
-    given = torch.ones(count, dtype=torch.float64) if weights is None else torch.as_tensor(weights).double()
-    if given.shape != (count,) or not ((given >= 0) & (given < torch.inf)).all() or not given.sum() > 0:
+    result = torch.ones(count, dtype=torch.float64) if weights is None else torch.as_tensor(weights).double()
+    if result.shape != (count,) or not ((result >= 0) & (result < torch.inf)).all() or not result.sum() > 0:
         raise ValueError(f"`weights` must be {count} finite numbers, none negative, not all 0, got {weights}")
-    return given
+    return result
 
 
 def distinct_rows(rows: Tensor, weights: Tensor) -> Seen:
@@ -190,23 +192,23 @@ def distinct_rows(rows: Tensor, weights: Tensor) -> Seen:
         rows: state numbers (rows, nodes).
         weights: of the rows, (rows,).
     """
-    kept, inverse = torch.unique(rows.to(weights.device), dim=0, return_inverse=True)
-    return Seen(kept, weights.new_zeros(len(kept)).index_add(0, inverse, weights))
+    distinct, inverse = torch.unique(rows.to(weights.device), dim=0, return_inverse=True)
+    return Seen(distinct, weights.new_zeros(len(distinct)).index_add(0, inverse, weights))
 
 
-def spread(structure: NetworkStructure, given: Counts, like: Tensor, name: str) -> Tensor:
+def spread(structure: NetworkStructure, counts: Counts, like: Tensor, name: str) -> Tensor:
     """A number for each cell of the flattened tables.
 
     Args:
         structure: nodes, states, parents.
-        given: see ``Counts``.
+        counts: see ``Counts``.
         like: the flattened tables.
         name: of the argument, for messages.
 
     Raises:
         ValueError: a number is negative or not finite, a node unknown, or a table of another shape.
     """
-    named = given if isinstance(given, Mapping) else dict.fromkeys(structure.nodes, given)
+    named = counts if isinstance(counts, Mapping) else dict.fromkeys(structure.nodes, counts)
     result = torch.zeros_like(like)
     for node, value in named.items():
         i = structure.number(node)

@@ -14,7 +14,7 @@ from pyro_gen._transforms import batched, plain, refusal
 from pyro_gen.distributions.annealing import with_base_rates
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.misuse import refuse_misuse
+from pyro_gen.distributions.misuse import check_phase_use
 from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, check_plain_phase
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits
@@ -151,7 +151,7 @@ class BoltzmannMachine(ChainModule):
         """
         partition = self.partition
         if isinstance(partition, NegativePhase):
-            refuse_misuse(torch.broadcast_shapes(self.coupling.shape[:-1], self.bias.shape[:-1]))
+            check_phase_use(torch.broadcast_shapes(self.coupling.shape[:-1], self.bias.shape[:-1]))
             check_plain_phase(partition)
             partition = self._defer(partition, type(self)._scored)
         else:

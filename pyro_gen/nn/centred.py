@@ -50,7 +50,7 @@ class CentredRBM(distributions.RBM):
         """The constructor of the base class sets what is computed here."""
 
     @property
-    def natural(self) -> tuple[Tensor, Tensor, Tensor]:
+    def uncentred(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weight and biases as they stand in the energy."""
         return self.weight, *self._biases()
 

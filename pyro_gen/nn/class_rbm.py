@@ -11,7 +11,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.arguments import check_bits, check_classes
 from pyro_gen.distributions.class_rbm import encode, label_logits
-from pyro_gen.distributions.misuse import refuse_misuse
+from pyro_gen.distributions.misuse import check_phase_use
 from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, check_plain_phase
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.nn.chains import ChainModule
@@ -101,8 +101,8 @@ class ClassRBM(ChainModule):
             logits = label_logits(v, self.weight, self.label_weight, self.label_bias, self.hbias)
         else:
             hidden_field = (v @ self.weight + self.hbias).unsqueeze(-2) + self.label_weight
-            kept = torch.rand(*v.shape[:-1], 1, self.hbias.shape[-1], device=v.device) >= self.dropout
-            cumulants = nn.functional.softplus(hidden_field) * kept
+            keep = torch.rand(*v.shape[:-1], 1, self.hbias.shape[-1], device=v.device) >= self.dropout
+            cumulants = nn.functional.softplus(hidden_field) * keep
             logits = self.label_bias + cumulants.sum(-1) / (1 - self.dropout)
         return dist.Categorical(logits=logits)
 
@@ -118,7 +118,7 @@ class ClassRBM(ChainModule):
         """
         result, partition = self._plain(), self.partition
         if isinstance(partition, NegativePhase):
-            refuse_misuse(result.parameter_batch_shape)
+            check_phase_use(result.parameter_batch_shape)
             partition = self._defer(partition, type(self)._scored)
         result.partition = None if partition is None else partition.bind(result)
         return result

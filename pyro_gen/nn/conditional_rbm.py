@@ -14,7 +14,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.arguments import check_classes
 from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.misuse import FirstOrder, refuse_misuse
+from pyro_gen.distributions.misuse import FirstOrder, check_phase_use
 from pyro_gen.distributions.negative_phase import (
     ContrastiveDivergence,
     NegativePhase,
@@ -119,7 +119,7 @@ class ConditionalRBM(PhaseModule):
         weight = self.weight if learning else self.weight.clone()  # of this moment, as the biases are
         result = distributions.RBM(weight, self.vbias + visible, self.hbias + hidden, num_steps=self.num_steps)
         if isinstance(partition, NegativePhase):
-            refuse_misuse(torch.Size())  # rows have a context each: no components that contrasts would weigh
+            check_phase_use(torch.Size())  # rows have a context each: no components that contrasts would weigh
             self._check_rows(partition, result.batch_shape, index)
             partition = self._defer(partition, partial(type(self)._scored, index=index))
         result.partition = None if partition is None else partition.bind(result)

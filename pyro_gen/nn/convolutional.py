@@ -23,7 +23,7 @@ class ConvolutionalEncoder(nn.Module):
         activation: makes the module behind each layer but the last.
 
     Raises:
-        ValueError: ``shape`` is none of an image, or a number is below 1.
+        ValueError: ``shape`` is not the shape of an image, or a number is below 1.
 
     Example:
         >>> import torch
@@ -78,7 +78,7 @@ class ConvolutionalDecoder(nn.Module):
         activation: makes the module behind each layer but the last.
 
     Raises:
-        ValueError: ``shape`` is none of an image, or a number is below 1.
+        ValueError: ``shape`` is not the shape of an image, or a number is below 1.
 
     Example:
         >>> import torch
@@ -149,13 +149,13 @@ def check_image(shape: Sequence[int], channels: Sequence[int], **sizes: int) -> 
         ValueError: something is off.
     """
     shape = whole_numbers("shape", shape)
-    whole = (1, *shape) if len(shape) == 2 else shape
-    if len(whole) != 3:
+    full_shape = (1, *shape) if len(shape) == 2 else shape
+    if len(full_shape) != 3:
         raise ValueError(f"`shape` must be (height, width) or (colours, height, width), got {shape}")
     whole_numbers("channels", channels)
     for name, size in sizes.items():
         whole_number(name, size)
-    return whole[0], whole[1], whole[2]
+    return full_shape[0], full_shape[1], full_shape[2]
 
 
 def halved(size: int, times: int) -> list[int]:

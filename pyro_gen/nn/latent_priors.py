@@ -154,8 +154,8 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
             if torch.is_grad_enabled():
                 result = linear(terms, *self._coefficients()).logsumexp(-1)
             else:
-                parts = terms.reshape(-1, terms.shape[-1]).split(max(1, NUMBERS_AT_A_TIME // self.locs.shape[-2]))
-                sums = [log_sum(linear(part, *self._fixed_coefficients)) for part in parts]
+                blocks = terms.reshape(-1, terms.shape[-1]).split(max(1, NUMBERS_AT_A_TIME // self.locs.shape[-2]))
+                sums = [log_sum(linear(part, *self._fixed_coefficients)) for part in blocks]
                 result = torch.cat(sums).view(value.shape[:-1])
         return over_batch(result, self.batch_shape)
 

@@ -43,7 +43,7 @@ class RBM(LearningRBM):
         num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
         centring: whether the parameters are those of the centred energy (above), with sliding means of the particles as
             offsets; None for wherever there is a negative phase. The biases are then relative to the offsets, and
-            ``natural`` gives those of the plain energy, as ``rbm().vbias`` does. Visible biases and offsets that are as
+            ``uncentred`` gives those of the plain energy, as ``rbm().vbias`` does. Visible biases and offsets that are as
             the constructor left them start at the means of the first batch.
         visible_units: type of the visible units; its parameters (``log_precision``) start at the value given and are
             learned, as ``visible_log_precision`` and ``hidden_log_precision``.
@@ -168,13 +168,15 @@ class RBM(LearningRBM):
             self.vbias.copy_(self.base_rates.logit())
             return
         self.base_rates.copy_(x.mean(0))
-        variances, own = x.var(0, correction=0), self.visible_units.parameters
-        self.base_variances = variances if own else None
-        fields, units = self.visible_units.from_moments(self.base_rates, variances, 0.0 if own else 1 / (len(x) + 2))
+        variances, unit_parameters = x.var(0, correction=0), self.visible_units.parameters
+        self.base_variances = variances if unit_parameters else None
+        fields, units = self.visible_units.from_moments(
+            self.base_rates, variances, 0.0 if unit_parameters else 1 / (len(x) + 2)
+        )
         self.vbias.copy_(fields)
         for name, value in units.parameters.items():
             getattr(self, f"visible_{name}").copy_(value)
-        if own:  # fields of the hidden units as those of standardised columns
+        if unit_parameters:  # fields of the hidden units as those of standardised columns
             self.weight.div_(variances.sqrt().unsqueeze(-1))
             if not self.centring:
                 self.hbias.copy_(-self.base_rates @ self.weight)
@@ -204,7 +206,7 @@ class RBM(LearningRBM):
     def _evaluated(self) -> distributions.RBM:
         """The distribution that holds the weights themselves."""
         if not self.centring:
-            return distributions.RBM(*self.natural, num_steps=self.num_steps, **self.units)
+            return distributions.RBM(*self.uncentred, num_steps=self.num_steps, **self.units)
         centred = self.vbias, self.hbias, self.visible_offset, self.hidden_offset
         return CentredRBM(self.weight, centred, num_steps=self.num_steps, **self.units)
 
@@ -223,7 +225,7 @@ class RBM(LearningRBM):
         """
         check_states("v", v, self.visible_units, self.vbias.shape[-1])
         units = self.units["visible_units"]
-        weight, vbias, _ = self.natural
+        weight, vbias, _ = self.uncentred
         return units.wrong(units.mean(self._transform(v) @ weight.mT + vbias), v).mean()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -14,7 +14,7 @@ from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._points import Expected, check_value
 from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.misuse import refuse_misuse
+from pyro_gen.distributions.misuse import check_phase_use
 from pyro_gen.distributions.negative_phase import NegativePhase, Scored
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
@@ -55,7 +55,7 @@ class LearningRBM(ChainModule):
 
     .. math:: E(v, h) = -(v-\mu) \cdot a - (h-\lambda) \cdot b - (v-\mu) W (h-\lambda)
 
-    The natural biases of the same machine are :math:`a - W\lambda` and :math:`b - W^\top\mu`. The offsets follow the
+    The uncentred biases of the same machine are :math:`a - W\lambda` and :math:`b - W^\top\mu`. The offsets follow the
     means of the units, and the biases follow the offsets, so that the machine stays the same.
 
     References:
@@ -94,7 +94,7 @@ class LearningRBM(ChainModule):
         return {"visible_units": visible, "hidden_units": hidden}
 
     @property
-    def natural(self) -> Gradients:
+    def uncentred(self) -> Gradients:
         """Weight, visible and hidden bias of the energy without offsets: the parameters themselves unless centred."""
         if not self.centring:
             return self.weight, self.vbias, self.hbias
@@ -106,7 +106,7 @@ class LearningRBM(ChainModule):
         return self.weight
 
     @torch.no_grad()
-    def set_natural(self, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
+    def set_uncentred(self, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
         """Become the machine of these weights and biases, whatever the offsets.
 
         Args:
@@ -136,7 +136,7 @@ class LearningRBM(ChainModule):
 
     def _plain(self) -> distributions.RBM:
         """The distribution without a way to know log Z."""
-        return distributions.RBM(*self.natural, validate_args=False, **self.units)
+        return distributions.RBM(*self.uncentred, validate_args=False, **self.units)
 
     def hidden_field(self, v: Tensor) -> Tensor:
         """Field of each hidden unit: the sum over visible units and the bias.
@@ -154,7 +154,7 @@ class LearningRBM(ChainModule):
         return self._hidden_field(v)
 
     def _hidden_field(self, v: Tensor) -> Tensor:
-        weight, _, hbias = self.natural
+        weight, _, hbias = self.uncentred
         return v.to(weight.dtype) @ weight + hbias
 
     def transform(self, v: Tensor) -> Tensor:
@@ -183,8 +183,8 @@ class LearningRBM(ChainModule):
             gradient's way back.
         """
         phase, values = cast(NegativePhase, self.negative_phase), self._values
-        refuse_misuse(torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1]))
-        result = distributions.RBM(*self.natural, num_steps=self.num_steps, **self.units)
+        check_phase_use(torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1]))
+        result = distributions.RBM(*self.uncentred, num_steps=self.num_steps, **self.units)
         versions = self._versions() if self.centring else ()
         result.partition = self._defer(phase, type(self)._scored, _offset_versions=versions, **values)
         return result
@@ -206,10 +206,10 @@ class LearningRBM(ChainModule):
         stale = self.centring and self._offsets_have_moved()  # by another call that was scored before
         self.advance(phase, self._plain() if stale else distribution)
         model = cast(distributions.RBM, distribution)
-        parameters, rows = model.natural, None
+        parameters, rows = model.uncentred, None
         moved = self.centring and self._offsets_have_moved()
         if moved:
-            parameters = self.natural
+            parameters = self.uncentred
         watched = self._notes.fresh or type(phase).learn is not NegativePhase.learn
         if watched:
             weight, vbias, hbias, rows = Watched.apply(self._watch, *parameters)
@@ -235,7 +235,7 @@ class LearningRBM(ChainModule):
             self._note((gradients[0] / count, gradients[1] / count, gradients[2] / count))
 
     def _note(self, gradients: Gradients) -> None:
-        """Update of the module's own state by the natural gradient of the mean contrast."""
+        """Update of the module's own state by the uncentred gradient of the mean contrast."""
         phase = cast(NegativePhase, self.negative_phase)
         if type(phase).learn is not NegativePhase.learn:
             self.keep(phase.learn(self.state(), gradients))
@@ -248,7 +248,7 @@ class LearningRBM(ChainModule):
         """Direction of an update, given the gradient of the mean contrast; the phase learns from it as well.
 
         Args:
-            gradients: of the natural weight, visible and hidden bias.
+            gradients: of the uncentred weight, visible and hidden bias.
 
         Returns:
             Gradients of the parameters.
@@ -344,8 +344,8 @@ class LearningRBM(ChainModule):
         """Sliding means of the units, over the particles, or where the phase keeps none at the base rates."""
         states, weights = phase.particles(self.state()) if phase.persistent_chains else (self.base_rates[None], None)
         means = [x.mean(0) if weights is None else weights @ x for x in (states, self._transform(states))]
-        own = self.visible_offset, self.hidden_offset
-        visible, hidden = (offset.lerp(mean, share) for offset, mean in zip(own, means, strict=True))
+        offsets = self.visible_offset, self.hidden_offset
+        visible, hidden = (offset.lerp(mean, share) for offset, mean in zip(offsets, means, strict=True))
         self._set_offsets(visible, hidden)
 
     def diagnostics(self) -> Diagnostics:
@@ -362,21 +362,21 @@ class LearningRBM(ChainModule):
             True
         """
         phase = self.negative_phase
-        own = phase.diagnostics(self.state()) if isinstance(phase, NegativePhase) else {}
+        phase_diagnostics = phase.diagnostics(self.state()) if isinstance(phase, NegativePhase) else {}
         turnover = math.nan
         before = self._notes.before
         if before is not None and before.shape == self.chains.shape and len(self.chains):
             turnover = self.chains.ne(before).double().mean().item()
         gradients = [p.grad.norm() for p in (self.weight, self.vbias, self.hbias) if p.grad is not None]
         norm = torch.stack(gradients).norm().item() if gradients else math.nan
-        return Diagnostics(int(self.step), turnover, norm, self.weight.detach().norm().item(), own)
+        return Diagnostics(int(self.step), turnover, norm, self.weight.detach().norm().item(), phase_diagnostics)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves and casts, from which a phase's sums in double precision come out as they were."""
         phase = self.negative_phase
-        kept = {name: self._buffers[name] for name in phase.exact} if isinstance(phase, NegativePhase) else {}
+        exact_buffers = {name: self._buffers[name] for name in phase.exact} if isinstance(phase, NegativePhase) else {}
         result = super()._apply(fn, recurse)
-        self._buffers |= {name: cast(Tensor, x).to(self.weight.device) for name, x in kept.items()}
+        self._buffers |= {name: cast(Tensor, x).to(self.weight.device) for name, x in exact_buffers.items()}
         return result
 
 

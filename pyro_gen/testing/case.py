@@ -105,8 +105,8 @@ class Case:
     def tensors(self, batch_shape: Shape = (), dtype: torch.dtype = torch.float64, seed: int = 0) -> Parameters:
         """Give the constructor's tensor arguments, the same ones for the same seed."""
         with seeded(seed):
-            drawn = self.parameters(torch.Size(batch_shape))
-        return {name: x.to(dtype) if x.is_floating_point() else x for name, x in drawn.items()}
+            parameters = self.parameters(torch.Size(batch_shape))
+        return {name: x.to(dtype) if x.is_floating_point() else x for name, x in parameters.items()}
 
     def distribution(
         self, batch_shape: Shape = (), dtype: torch.dtype = torch.float64, seed: int = 0, validate_args: bool = True

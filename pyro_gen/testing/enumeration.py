@@ -98,7 +98,7 @@ def state_index(values: Tensor, all_states: Tensor) -> Tensor:
         all_states: distinct states, shape (n,) + event_shape.
 
     Returns:
-        Positions of shape (...), -1 where a value is none of the states.
+        Positions of shape (...), -1 where a value is not one of the states.
 
     Example:
         >>> state_index(torch.tensor([[1.0, 0.0], [0.0, 7.0]]), states(2, torch.float32)).tolist()
@@ -125,7 +125,7 @@ def frequencies(values: Tensor, all_states: Tensor) -> Tensor:
         Relative frequencies of shape (n,), in float64.
 
     Raises:
-        ValueError: if a value is none of the states, or there are no values.
+        ValueError: if a value is not one of the states, or there are no values.
 
     Example:
         >>> frequencies(torch.tensor([0.0, 1.0, 1.0, 1.0]), torch.tensor([0.0, 1.0])).tolist()
@@ -212,7 +212,7 @@ def goodness_of_fit(counts: Tensor, probs: Tensor) -> float:
         >>> goodness_of_fit(torch.tensor([600, 400]), torch.tensor([0.5, 0.5])) < 1e-6
         True
     """
-    seen = counts > 0
-    counts, probs, dof = counts[seen].double(), probs[seen].double(), len(counts) - 1
+    occurring = counts > 0
+    counts, probs, dof = counts[occurring].double(), probs[occurring].double(), len(counts) - 1
     x = float((counts * (counts / (counts.sum() * probs)).log()).sum())
     return 1.0 if x <= dof else math.exp(-x + dof * (1 + math.log(x / dof))) if dof and x < math.inf else 0.0

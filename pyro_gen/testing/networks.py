@@ -56,14 +56,14 @@ def random_tables(
         Shape (cells,).
     """
     generator = torch.Generator().manual_seed(seed)
-    parts = []
+    tables = []
     for size, states in zip(structure.sizes, structure.cardinalities, strict=True):
         rows = torch.empty(size // states, states, dtype=torch.float64).exponential_(generator=generator)
-        kept = torch.rand(rows.shape, generator=generator) >= zeros
-        kept |= rows == rows.amax(-1, keepdim=True)
-        rows = rows * kept
-        parts.append((rows / rows.sum(-1, keepdim=True)).flatten())
-    return torch.cat(parts).to(dtype)
+        is_kept = torch.rand(rows.shape, generator=generator) >= zeros
+        is_kept |= rows == rows.amax(-1, keepdim=True)
+        rows = rows * is_kept
+        tables.append((rows / rows.sum(-1, keepdim=True)).flatten())
+    return torch.cat(tables).to(dtype)
 
 
 def random_network(

@@ -181,7 +181,7 @@ def test_an_rbm_is_the_machine_over_both_its_layers(units: BernoulliUnits | Spin
     torch.testing.assert_close(machine.energy(joint), rbm.energy(v, h), rtol=0, atol=1e-10)
     torch.testing.assert_close(machine.log_prob(joint), rbm.log_joint(v, h), rtol=0, atol=1e-10)
     torch.testing.assert_close(machine.log_prob(joint).logsumexp(1), rbm.log_prob(v[:, 0]), rtol=0, atol=1e-10)
-    assert machine.smaller_side == 4
+    assert machine.enumerated_units == 4
     assert machine.graph is not None
     assert machine.graph.blocks == [(0, 6), (6, 10)]
 
@@ -451,7 +451,7 @@ def test_a_networkx_graph_brings_couplings_and_biases() -> None:
 
 def test_beyond_20_enumerated_units_nothing_is_estimated_unasked() -> None:
     machine = ising_lattice(7, 7, 0.4)
-    assert machine.smaller_side > 20
+    assert machine.enumerated_units > 20
     with pytest.raises(ValueError, match=r"AIS\(.*Exact\("):
         machine.log_prob(torch.ones(49))
     with pytest.raises(ValueError, match="`num_steps`"):

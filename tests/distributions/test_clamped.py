@@ -57,7 +57,7 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 def forced(rbm: RBM, observed: Tensor, mask: Tensor, num_steps: int | None = None) -> ClampedRBM:
     """The same distribution where nothing may be enumerated."""
-    return ClampedRBM(*rbm.natural, observed, mask, max_units=0, num_steps=num_steps)
+    return ClampedRBM(*rbm.uncentred, observed, mask, max_units=0, num_steps=num_steps)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -216,7 +216,7 @@ def test_few_missing_cells_are_exact_in_a_large_rbm() -> None:
         rbm.log_evidence(row, mask)
     with pytest.raises(ValueError, match="30 hidden units and up to 40 missing"):
         rbm.given(row, torch.zeros_like(mask)).log_prob(row)
-    known = RBM(*rbm.natural, AIS(200, 200))
+    known = RBM(*rbm.uncentred, AIS(200, 200))
     expected = (-rbm.free_energy(candidates)).logsumexp(0) - known.log_partition().value
     close(known.log_evidence(row, mask), expected)
 

@@ -189,7 +189,7 @@ def test_energies_and_probabilities_are_sums_and_integrals(visible: str, hidden:
 @pairs
 def test_both_factorisations_give_the_joint(visible: str, hidden: str) -> None:
     rbm, v, h, log_joint, _ = t = truth(visible, hidden)
-    weight, vbias, hbias = rbm.natural
+    weight, vbias, hbias = rbm.uncentred
     exchanged = RBM(weight.mT, hbias, vbias, visible_units=rbm.hidden_units, hidden_units=rbm.visible_units)
     few_v, few_h = (x.states[:: max(1, len(x.states) // 60)] for x in (v, h))
     joint = (log_joint - t.log_z)[:: max(1, len(v.states) // 60), :: max(1, len(h.states) // 60)]
@@ -292,7 +292,7 @@ def test_spins_are_bernoulli_units_after_the_change_of_parameters(visible: Units
     rates = torch.linspace(0.1, 0.8, 5, dtype=FINE)
     ours = RBM(*parameters, AIS(200, 50, rates), visible_units=visible, hidden_units=hidden).log_partition()
     pyro.set_rng_seed(3)
-    theirs = RBM(*twin.natural, AIS(200, 50, bits(visible, rates))).log_partition()
+    theirs = RBM(*twin.uncentred, AIS(200, 50, bits(visible, rates))).log_partition()
     close(ours.value - constant, theirs.value, 1e-9)
     close(ours.standard_error, theirs.standard_error, 1e-8)
 
@@ -418,9 +418,9 @@ def test_limits_of_enumeration_count_states() -> None:
         biases = torch.zeros(40), torch.zeros(weight.shape[1])
         return RBM(weight, *biases, partition, **both(GaussianUnits(), PottsUnits(3)))
 
-    assert rbm(twelve).smaller_side == 20
+    assert rbm(twelve).enumerated_units == 20
     assert rbm(twelve).samples_exactly
-    assert rbm(thirteen).smaller_side == 21
+    assert rbm(thirteen).enumerated_units == 21
     with pytest.raises(ValueError, match="21 units"):
         rbm(thirteen).log_partition()
     assert rbm(thirteen, Exact()).samples_exactly

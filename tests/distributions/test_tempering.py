@@ -28,7 +28,7 @@ def model() -> RBM:
 
 def tempered(rbm: RBM, beta: Tensor) -> RBM:
     """The model at one inverse temperature, exp(-(1 - beta) E_0 - beta E), as an RBM of its own."""
-    weight, vbias, hbias = rbm.natural
+    weight, vbias, hbias = rbm.uncentred
     return RBM(beta * weight, beta * vbias + (1 - beta) * RATES.logit(), beta * hbias)
 
 

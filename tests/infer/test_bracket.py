@@ -61,7 +61,7 @@ def test_both_ends_enclose_the_exact_value() -> None:
 def test_the_figure_names_both_estimates_of_every_model_of_a_batch() -> None:
     weight, vbias, hbias = parameters()
     bracket = log_partition_bracket(RBM(torch.stack([weight, -weight]), vbias, hbias, AIS(200, 200)), burn_in=20)
-    figures = bracket.figure.split("; ")
+    figures = bracket.summary.split("; ")
     assert len(figures) == 2
     ends = bracket.forward, bracket.reverse
     for i, figure in enumerate(figures):

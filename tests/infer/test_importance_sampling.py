@@ -14,7 +14,7 @@ from pyro_gen.infer.importance_sampling import estimate, summed
 from pyro_gen.infer.pareto import pareto_k
 
 
-def judged(log_weight: Tensor, parts: int = 1) -> ImportanceLogLikelihood:
+def evaluated(log_weight: Tensor, parts: int = 1) -> ImportanceLogLikelihood:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         count = log_weight.shape[-1]
@@ -36,7 +36,7 @@ def narrow(rows: int, draws: int, scale: float) -> Tensor:
 def test_what_is_printed_covers(spread: float, rows: int) -> None:
     """Of 200 estimates at most 24 have a bar that misses at two errors: at 6 % a false alarm in 3000."""
     torch.manual_seed(0)
-    results = [judged(lognormal(rows, 1000, spread)) for _ in range(200 if rows == 1 else 60)]
+    results = [evaluated(lognormal(rows, 1000, spread)) for _ in range(200 if rows == 1 else 60)]
     wrong = sum(abs(result.value) > 2 * result.sampling_error for result in results)  # False where it is NaN
     assert wrong <= 0.12 * len(results)
     if spread < 1:
@@ -47,7 +47,7 @@ def test_what_is_printed_covers(spread: float, rows: int) -> None:
 def test_no_bar_is_printed_where_weights_have_no_variance(scale: float) -> None:
     """Of 10 rows at a time, whose mean lies up to nats off: a bar by chance in 5 % at most."""
     torch.manual_seed(1)
-    results = [judged(narrow(10, 1000, scale)) for _ in range(60)]
+    results = [evaluated(narrow(10, 1000, scale)) for _ in range(60)]
     assert sum(result.sampling_error >= 0 for result in results) <= 3
     assert "no error bar of the draws" in str(results[0])
 
@@ -55,7 +55,7 @@ def test_no_bar_is_printed_where_weights_have_no_variance(scale: float) -> None:
 def test_parts_do_not_change_the_estimate() -> None:
     torch.manual_seed(2)
     log_weight = lognormal(3, 2000, 2.0)
-    whole, streamed = judged(log_weight), judged(log_weight, 7)
+    whole, streamed = evaluated(log_weight), evaluated(log_weight, 7)
     torch.testing.assert_close(whole.rows, log_weight.logsumexp(-1) - math.log(2000))
     torch.testing.assert_close(whole.pareto_k, pareto_k(log_weight.mT))
     torch.testing.assert_close(streamed.pareto_k, whole.pareto_k)
@@ -76,4 +76,4 @@ def test_even_weights_do_not_warn_and_uneven_ones_name_the_rows() -> None:
 
 
 def test_a_bound_is_called_one() -> None:
-    assert "lower bound" in str(judged(lognormal(2, 50, 0.1)))
+    assert "lower bound" in str(evaluated(lognormal(2, 50, 0.1)))

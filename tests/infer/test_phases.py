@@ -103,8 +103,8 @@ def test_natural_biases_are_set_and_read_whatever_the_offsets() -> None:
     rbm, _ = setting(PersistentChains(20, 2), centring=True)
     rbm.visible_offset.copy_(torch.rand(6)), rbm.hidden_offset.copy_(torch.rand(4))
     wanted = torch.randn(6, 4).double(), torch.randn(6).double(), torch.randn(4).double()
-    rbm.set_natural(*wanted)
-    for found, own, target in zip(rbm.natural, rbm().parameters, wanted, strict=True):
+    rbm.set_uncentred(*wanted)
+    for found, own, target in zip(rbm.uncentred, rbm().parameters, wanted, strict=True):
         torch.testing.assert_close(found, target)
         torch.testing.assert_close(own, target)
 

@@ -76,7 +76,7 @@ def test_there_and_back_is_bit_for_bit(dtype: torch.dtype, phase: Any, tmp_path:
     rbm = RBM(6, 3, negative_phase=phase).to(dtype)
     interop.write_rbms(tmp_path / "RBM.h5", rbm, update=40)
     back = interop.read_rbms(tmp_path / "RBM.h5", update=40)
-    for one, other in zip(rbm.natural, back.parameters(), strict=True):
+    for one, other in zip(rbm.uncentred, back.parameters(), strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
     assert back.negative_phase == PersistentChains(len(rbm.chains) or 100, 3)
@@ -137,7 +137,7 @@ def test_a_damaged_file_gives_the_weights_or_an_error_that_names_it(tmp_path: Pa
     interop.write_rbms(file, rbm)
 
     def same(back: RBM) -> bool:
-        return all(map(torch.equal, (*rbm.natural, rbm.chains), (*back.parameters(), back.chains)))
+        return all(map(torch.equal, (*rbm.uncentred, rbm.chains), (*back.parameters(), back.chains)))
 
     assert refusals(file, damaged(file.read_bytes(), 200), interop.read_rbms, same) > 100
 
@@ -243,8 +243,8 @@ def test_the_package_loads_what_is_written_here(package: Any, quietly: None, tmp
         str(file), 500, torch.device("cpu"), torch.float32, restore=True
     )
     assert torch.equal(theirs.weight_matrix, rbm.weight)
-    assert torch.equal(theirs.vbias, rbm.natural[1])
-    assert torch.equal(theirs.hbias, rbm.natural[2])
+    assert torch.equal(theirs.vbias, rbm.uncentred[1])
+    assert torch.equal(theirs.hbias, rbm.uncentred[2])
     assert torch.equal(chains["visible"], rbm.chains)
     assert (settings["gibbs_steps"], settings["learning_rate"], elapsed) == (4, 0.5, 0.0)
     x = torch.eye(6)

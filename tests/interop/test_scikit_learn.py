@@ -51,7 +51,7 @@ def test_our_weights_give_the_same_features_and_free_energies_there() -> None:
 def test_there_and_back_is_bit_for_bit(dtype: torch.dtype) -> None:
     rbm = double(RBM(6, 3)).to(dtype)
     back = interop.from_sklearn(interop.to_sklearn(rbm))
-    for one, other in zip(rbm.natural, back.parameters(), strict=True):
+    for one, other in zip(rbm.uncentred, back.parameters(), strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
 

@@ -298,7 +298,7 @@ def test_the_op_takes_the_compiled_path_by_default_and_the_reference_elsewhere(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     if native.best_set() < 1:
-        pytest.skip("torch is quicker here")
+        pytest.skip("torch is faster here")
     start, parameters = problem(20, 15, 10)
     weight, vbias, hbias = parameters
     fast = rbm_gibbs(start, *parameters, 3, seed=1)

@@ -220,13 +220,13 @@ def test_centring_leaves_couplings_that_do_not_exist_out_of_the_biases() -> None
     machine = DeepBoltzmannMachine(4, [3, 2, 2], size=16, centring=True)
     rbm = machine.rbm
     torch.nn.init.normal_(rbm.weight)  # those that do not exist too
-    weight, vbias, hbias = rbm.natural
+    weight, vbias, hbias = rbm.uncentred
     torch.testing.assert_close(weight, rbm.weight * rbm.connections)
     torch.testing.assert_close(vbias, rbm.vbias - (rbm.weight * rbm.connections) @ rbm.hidden_offset)
     torch.testing.assert_close(hbias, rbm.hbias - (rbm.weight * rbm.connections).mT @ rbm.visible_offset)
-    wanted = [x.detach().clone() for x in rbm.natural]
-    rbm.set_natural(*wanted)
-    for found, target in zip(rbm.natural, wanted, strict=True):
+    wanted = [x.detach().clone() for x in rbm.uncentred]
+    rbm.set_uncentred(*wanted)
+    for found, target in zip(rbm.uncentred, wanted, strict=True):
         torch.testing.assert_close(found, target)
 
 

@@ -26,16 +26,16 @@ WAYS: dict[str, Callable[[Any, Any, Values], Any]] = {
     "Mixture.set_point": lambda model, x, values: model.set_point(values),
     "Mixture.log_prior": lambda model, x, values: model.log_prior(values),
     "Mixture.gibbs_sweep": lambda model, x, values: model.gibbs_sweep(x, values),
-    "Readings.log_joint": lambda model, x, values: model.log_joint(x, parameters=values),
-    "Readings.log_likelihood": lambda model, x, values: model.log_likelihood(x, parameters=values),
-    "Readings.responsibilities": lambda model, x, values: model.responsibilities(x, parameters=values),
-    "Readings.predict": lambda model, x, values: model.predict(x, parameters=values),
-    "Readings.occupied": lambda model, x, values: model.occupied(x, values),
-    "Readings.sample": lambda model, x, values: model.sample(3, values),
+    "MixtureQueries.log_joint": lambda model, x, values: model.log_joint(x, parameters=values),
+    "MixtureQueries.log_likelihood": lambda model, x, values: model.log_likelihood(x, parameters=values),
+    "MixtureQueries.responsibilities": lambda model, x, values: model.responsibilities(x, parameters=values),
+    "MixtureQueries.predict": lambda model, x, values: model.predict(x, parameters=values),
+    "MixtureQueries.occupied": lambda model, x, values: model.occupied(x, values),
+    "MixtureQueries.sample": lambda model, x, values: model.sample(3, values),
     "LinearGaussian.set_point": lambda model, x, values: model.set_point(Point(**values)),
     "BayesianRBM.at": lambda model, x, values: model.at(values),
     "BayesianRBM.log_predictive": lambda model, x, values: model.log_predictive(x, values),
-    "LearningRBM.set_natural": lambda model, x, values: model.set_natural(**values),
+    "LearningRBM.set_uncentred": lambda model, x, values: model.set_uncentred(**values),
 }
 """Public methods that take parameters by name."""
 PARTS = ("canonical", "checked", "completed", "conditional_draw", "derived", "draw", "floor_reached", "implied")
@@ -111,7 +111,7 @@ def test_no_mixture_takes_a_point_outside_its_support(name: str) -> None:
     mixture = make()
     point = {key: value.detach() for key, value in mixture.point().items()}
     before = {key: value.clone() for key, value in mixture.state_dict().items()}
-    ways = [way for key, way in WAYS.items() if key.startswith(("Mixture", "Readings"))]
+    ways = [way for key, way in WAYS.items() if key.startswith(("Mixture", "MixtureQueries"))]
     for way in ways if name in ("full", "process", "binary") else ways[:4:3]:
         for site, values in mixture_faults(point):
             with pytest.raises(ValueError, match=f"{site}'"):
@@ -196,12 +196,12 @@ def test_no_bayesian_rbm_scores_draws_that_are_none() -> None:
 @pytest.mark.parametrize("centring", [False, True])
 def test_no_rbm_takes_parameters_of_other_shapes_or_without_numbers(centring: bool) -> None:
     rbm = RBM(3, 2, centring=centring)
-    parameters = dict(zip(("weight", "vbias", "hbias"), (x.detach() for x in rbm.natural), strict=True))
+    parameters = dict(zip(("weight", "vbias", "hbias"), (x.detach() for x in rbm.uncentred), strict=True))
     before = {key: value.clone() for key, value in rbm.state_dict().items()}
     for name, value in parameters.items():
         for wrong in [*damaged(value).values(), value[:1], value.sum()]:  # which would broadcast
             with pytest.raises(ValueError, match=f"`{name}`"):
-                WAYS["LearningRBM.set_natural"](rbm, X, {**parameters, name: wrong})
+                WAYS["LearningRBM.set_uncentred"](rbm, X, {**parameters, name: wrong})
     assert all(torch.equal(value, before[key]) for key, value in rbm.state_dict().items())
 
 

@@ -28,7 +28,7 @@ class BinaryVector(constraints.Constraint):
 
 
 class TableBernoulli(TorchDistribution):
-    r"""A distribution over binary vectors by a table of logits, one for each of the 2^d vectors, and a tilt of its bits.
+    r"""A distribution over binary vectors by a table of logits, one for each of 2^d vectors, and a tilt of its bits.
 
     .. math:: \log p(v) = \log\mathrm{softmax}(\mathrm{logits}_u + u \cdot \mathrm{tilt})_{u = v}
     """

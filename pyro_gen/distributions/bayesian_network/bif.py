@@ -64,12 +64,12 @@ class Reader:
             match = TOKEN.match(text, place)
             if match is None:
                 raise FileError(self.path, line, "a quotation mark has no partner")
-            found = match.group()
+            lexeme = match.group()
             if match.lastgroup == "quoted":
-                yield Token(self._unquoted(found, line), line, False)
+                yield Token(self._unquoted(lexeme, line), line, False)
             elif match.lastgroup != "space":
-                yield Token(found, line, match.lastgroup == "mark")
-            line += found.count("\n")
+                yield Token(lexeme, line, match.lastgroup == "mark")
+            line += lexeme.count("\n")
             place = match.end()
 
     def _unquoted(self, text: str, line: int) -> str:
@@ -102,10 +102,10 @@ class Reader:
 
     def expect(self, *texts: str) -> Token:
         """The next token, one of some words or marks."""
-        wanted = " or ".join(map(repr, texts))
-        token = self.next(wanted)
+        alternatives = " or ".join(map(repr, texts))
+        token = self.next(alternatives)
         if token.text not in texts:
-            raise FileError(self.path, token.line, f"expected {wanted}, got {token.text!r}")
+            raise FileError(self.path, token.line, f"expected {alternatives}, got {token.text!r}")
         return token
 
     def name(self, what: str) -> Token:
@@ -120,18 +120,18 @@ class Reader:
 
     def names(self, what: str, end: str) -> list[Token]:
         """Names parted by commas up to a mark, which is read too."""
-        found = [self.name(what)]
+        names = [self.name(what)]
         while self.expect(",", end).text == ",":
-            found.append(self.name(what))
-        return found
+            names.append(self.name(what))
+        return names
 
     def numbers(self) -> tuple[list[float], int]:
         """Probabilities up to a semicolon, and the line of the first."""
-        line, found = self.peek("a probability").line, []
+        line, numbers = self.peek("a probability").line, []
         while (token := self.next("a probability or ';'")).text != ";":
             if token.text != ",":
-                found.append(probability(self.path, token.line, token.text))
-        return found, line
+                numbers.append(probability(self.path, token.line, token.text))
+        return numbers, line
 
     def skip_statement(self) -> None:
         """Everything up to the next semicolon."""
@@ -200,8 +200,8 @@ def _read_variable(reader: Reader, draft: Draft) -> None:
 def _read_table(reader: Reader, draft: Draft) -> None:
     reader.expect("(")
     name = reader.name("the name of a variable")
-    given = reader.names("the name of a parent", ")") if reader.expect("|", ")").text == "|" else []
-    parents = [token.text for token in given]
+    parent_tokens = reader.names("the name of a parent", ")") if reader.expect("|", ")").text == "|" else []
+    parents = [token.text for token in parent_tokens]
     shape = draft.add_family(name.text, parents, name.line)
     draft.tables[name.text] = _Table(reader, name, [draft.states[parent] for parent in parents], shape).read()
 
@@ -221,8 +221,8 @@ class _Table:
             if token.text == "property":
                 self.reader.skip_statement()
                 continue
-            others = {"table": self.rows or self.default, "default": self.default, "(": None}[token.text]
-            if others or self.whole is not None:
+            conflicting = {"table": self.rows or self.default, "default": self.default, "(": None}[token.text]
+            if conflicting or self.whole is not None:
                 message = f"{self.name.text!r} must have one table, or rows and at most one default, got more"
                 raise FileError(self.reader.path, token.line, message)
             if token.text == "table":

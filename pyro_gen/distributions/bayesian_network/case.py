@@ -93,8 +93,8 @@ def stack(answers: list[Any], batch: Size, expanded: Size) -> Any:
         return answers[0]
     if isinstance(answers[0], dict):
         return {key: stack([answer[key] for answer in answers], batch, expanded) for key in answers[0]}
-    rest = answers[0].shape
-    return torch.stack(answers).view((*batch, *rest)).expand((*expanded, *rest))
+    trailing = answers[0].shape
+    return torch.stack(answers).view((*batch, *trailing)).expand((*expanded, *trailing))
 
 
 __all__ = ["Case", "stack"]

@@ -86,8 +86,8 @@ class Semiring:
 
     def multiply(self, factors: Iterable[Tensor]) -> Tensor:
         """Product of broadcast factors."""
-        product, *others = factors
-        for factor in others:
+        product, *remaining = factors
+        for factor in remaining:
             product = product * factor
         return product
 
@@ -97,12 +97,12 @@ class Semiring:
 
     def contract(self, step: Step, table: Tensor, moving: Tensor) -> Tensor:
         """Product of a static table (shared, own, states, 1) and a moving factor (shared, states, other, rows)."""
-        shared, own, other, states = step.sizes
+        shared, table_cells, other, states = step.sizes
         rows = moving.shape[-1]
         if shared == 1:
-            result = table.reshape(own, states) @ moving.reshape(states, other * rows)
+            result = table.reshape(table_cells, states) @ moving.reshape(states, other * rows)
         else:
-            result = torch.bmm(table.reshape(shared, own, states), moving.reshape(shared, states, other * rows))
+            result = torch.bmm(table.reshape(shared, table_cells, states), moving.reshape(shared, states, other * rows))
         return result.view(*step.shape, rows)
 
 
@@ -118,8 +118,8 @@ class LogSemiring(Semiring):
 
     def multiply(self, factors: Iterable[Tensor]) -> Tensor:
         """Sum of logarithms."""
-        product, *others = factors
-        for factor in others:
+        product, *remaining = factors
+        for factor in remaining:
             product = product + factor
         return product
 
@@ -129,8 +129,8 @@ class LogSemiring(Semiring):
 
     def contract(self, step: Step, table: Tensor, moving: Tensor) -> Tensor:
         """As for probabilities, cell by cell."""
-        shared, own, other, states = step.sizes
-        left = table.reshape(shared, own, states, 1, 1)
+        shared, table_cells, other, states = step.sizes
+        left = table.reshape(shared, table_cells, states, 1, 1)
         right = moving.reshape(shared, 1, states, other, moving.shape[-1])
         return self.sum(left + right, 2).view(*step.shape, moving.shape[-1])
 
@@ -221,37 +221,37 @@ Chooser = Callable[[Tensor], Tensor]
 """From log potentials (states, ...) to one state for each."""
 
 
-def trace_back(plan: Plan, slots: Sequence[Tensor | None], chosen: dict[int, Tensor], choose: Chooser) -> None:
+def trace_back(plan: Plan, slots: Sequence[Tensor | None], states: dict[int, Tensor], choose: Chooser) -> None:
     """Give every eliminated node a state, the last eliminated first, each given those chosen before.
 
     Args:
         plan: the plan.
         slots: factors of :func:`forward` in logarithms, by sums or maxima.
-        chosen: states by node, (draws, rows); filled in.
+        states: states by node, (draws, rows); filled in.
         choose: takes the log potentials of a node, (states, draws, rows).
     """
     for step in reversed(plan.steps):
         logits: Tensor | None = None
         for slot, scope in step.scopes:
-            own = _at(slots[slot], scope, step.node, chosen)
-            logits = own if logits is None else logits + own
+            log_factor = _at(slots[slot], scope, step.node, states)
+            logits = log_factor if logits is None else logits + log_factor
         if logits is not None:
-            chosen[step.node] = choose(logits)
+            states[step.node] = choose(logits)
 
 
-def _at(factor: Tensor | None, scope: Scope, node: int, chosen: Mapping[int, Tensor]) -> Tensor:
+def _at(factor: Tensor | None, scope: Scope, node: int, states: Mapping[int, Tensor]) -> Tensor:
     """A factor at chosen states of all its nodes but one, (states, draws, rows)."""
     if factor is None:
         raise RuntimeError("a factor is not there")
     table = factor.movedim(scope.index(node), 0)
-    others = [i for i in scope if i != node]
+    neighbours = [i for i in scope if i != node]
     shape = table.shape[1:-1]
     table = table.reshape(table.shape[0], -1, table.shape[-1])
-    if not others:
+    if not neighbours:
         return table
     code: Tensor | int = 0
-    for axis, other in enumerate(others):
-        code = code + chosen[other] * math.prod(shape[axis + 1 :])
+    for axis, other in enumerate(neighbours):
+        code = code + states[other] * math.prod(shape[axis + 1 :])
     if table.shape[-1] == 1:
         return table[:, code, 0]
     return table[:, code, torch.arange(table.shape[-1], device=table.device)]

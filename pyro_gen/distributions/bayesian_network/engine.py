@@ -32,7 +32,7 @@ from pyro_gen.distributions.bayesian_network.tables import by_node
 REMEMBERED = 512
 """Prepared plans that are kept."""
 TINY = 2**12
-"""States of a network whose whole joint distribution is the quickest way to the marginals of a single case."""
+"""States of a network whose whole joint distribution is the fastest way to the marginals of a single case."""
 SMALL_NODES, SMALL_CELLS = 64, 2**11
 """Nodes, and cells of the largest clique, of a network in which a new plan costs more than it saves."""
 KEEP_CELLS = 2**14
@@ -94,10 +94,10 @@ class Engine:
         cuts = blocks(plan, rows, self.flat.device)
         if len(cuts) > 1 and self._tracks(rows):  # keeps one block's factors at a time, the others are made again
             settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
-            parts = [checkpoint(self._joint, plan, rows.slice(*cut), LINEAR, **settings) for cut in cuts]
+            results = [checkpoint(self._joint, plan, rows.slice(*cut), LINEAR, **settings) for cut in cuts]
         else:
-            parts = [self._joint(plan, rows.slice(*cut), LINEAR) for cut in cuts]
-        distributions, logs = zip(*parts, strict=True)
+            results = [self._joint(plan, rows.slice(*cut), LINEAR) for cut in cuts]
+        distributions, logs = zip(*results, strict=True)
         return torch.cat(distributions, -1), torch.cat(logs)
 
     def _joint(self, plan: Plan, rows: Rows, ring: Semiring, tables: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -139,8 +139,8 @@ class Engine:
             flat = self.flat if keep else self.flat.detach()
             flat = flat.clone() if flat.is_inference() else flat
             cuts = blocks(plan, rows, flat.device)
-            parts = [self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
-        distributions, logs = zip(*parts, strict=True)
+            results = [self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
+        distributions, logs = zip(*results, strict=True)
         return dict(zip(nodes, torch.cat(distributions, -1).split(sizes), strict=True)), torch.cat(logs)
 
     def _tracks(self, rows: Rows) -> bool:
@@ -149,10 +149,10 @@ class Engine:
 
     def _with_one_plan(self, rows: Rows, nodes: Collection[int]) -> tuple[Rows, Collection[int]]:
         """In a small network a single case is told by likelihood vectors: one plan then serves whatever is observed."""
-        every = range(len(self.structure.nodes))
-        if rows.count != 1 or not rows.hard or len(every) > SMALL_NODES:
+        all_nodes = range(len(self.structure.nodes))
+        if rows.count != 1 or not rows.hard or len(all_nodes) > SMALL_NODES:
             return rows, nodes
-        query = Query(frozenset(), frozenset(every))
+        query = Query(frozenset(), frozenset(all_nodes))
         if self.structure.plan(query).largest > SMALL_CELLS:
             return rows, nodes
         soft = dict(rows.soft)
@@ -160,7 +160,7 @@ class Engine:
             for i, state in rows.hard.items():
                 soft[i] = self.flat.new_zeros(self.structure.cardinalities[i], 1)
                 soft[i][state] = 1
-        return Rows(1, {}, soft), every
+        return Rows(1, {}, soft), all_nodes
 
     def _marginals(
         self, plan: Plan, rows: Rows, nodes: Collection[int], ring: Semiring, flat: Tensor, keep: bool
@@ -206,8 +206,8 @@ class Engine:
         """Most probable states of all nodes that are not observed, (rows,) each, and their log probability."""
         with torch.no_grad():
             plan = self.plan(rows, everything=True)
-            parts = [self._traced(plan, rows.slice(*cut), PEAK, 1) for cut in blocks(plan, rows, self.flat.device)]
-        states, logs = zip(*parts, strict=True)
+            results = [self._traced(plan, rows.slice(*cut), PEAK, 1) for cut in blocks(plan, rows, self.flat.device)]
+        states, logs = zip(*results, strict=True)
         return {i: torch.cat([part[i][0] for part in states]) for i in states[0]}, torch.cat(logs)
 
     def draw(self, rows: Rows, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
@@ -218,13 +218,13 @@ class Engine:
         with torch.no_grad():
             plan = self.plan(rows)
             cuts = blocks(plan, rows, self.flat.device)
-            parts = [self._traced(plan, rows.slice(*cut), LOG, num_samples) for cut in cuts]
-        states, logs = zip(*parts, strict=True)
+            results = [self._traced(plan, rows.slice(*cut), LOG, num_samples) for cut in cuts]
+        states, logs = zip(*results, strict=True)
         return {i: torch.cat([part[i] for part in states], 1) for i in states[0]}, torch.cat(logs)
 
     def _traced(self, plan: Plan, rows: Rows, ring: Semiring, draws: int) -> tuple[dict[int, Tensor], Tensor]:
         value, slots = forward(plan, self._prepared(plan, ring, self.flat), _logs(rows), ring)
-        chosen: dict[int, Tensor] = {}
+        states: dict[int, Tensor] = {}
 
         def choose(logits: Tensor) -> Tensor:
             if ring is LOG:
@@ -232,8 +232,8 @@ class Engine:
                 logits = logits - torch.empty_like(logits).exponential_().log()
             return logits.argmax(0).expand(draws, rows.count)
 
-        trace_back(plan, slots, chosen, choose)
-        return chosen, value.expand(rows.count)
+        trace_back(plan, slots, states, choose)
+        return states, value.expand(rows.count)
 
     def _forward(self, plan: Plan, rows: Rows, ring: Semiring, flat: Tensor) -> Tensor:
         rows = rows if ring is LINEAR else _logs(rows)

@@ -55,7 +55,7 @@ def parse(structure: NetworkStructure, evidence: Evidence | Tensor | None, like:
         like: a tensor of the dtype and on the device of the tables.
 
     Raises:
-        ValueError: a node or state is unknown, or a value is none of the possible ones; it names the node.
+        ValueError: a node or state is unknown, or a value is not a possible one; it names the node.
     """
     numbers: dict[int, int | Tensor] = {}
     likelihoods: dict[int, Tensor] = {}

@@ -73,12 +73,12 @@ class ConditionalGaussianNetwork:
     def __init__(self, discrete: BayesianNetwork | None, gaussians: Mapping[str, GaussianNode]) -> None:
         self.discrete, self.gaussians = discrete, dict(gaussians)
         self.states = {} if discrete is None else discrete.states
-        seen: set[str] = set()
+        placed: set[str] = set()
         for node, distribution in self.gaussians.items():
             for parent in (*distribution.discrete, *distribution.real):
-                if parent not in self.states and parent not in seen:
+                if parent not in self.states and parent not in placed:
                     raise ValueError(f"node {node!r} has the parent {parent!r}, which is not known before it")
-            seen.add(node)
+            placed.add(node)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -97,9 +97,9 @@ class ConditionalGaussianNetwork:
         Raises:
             ValueError: evidence has probability zero or is malformed, or there are too many configurations.
         """
-        seen = self._parse(evidence)
-        logs, _, _ = self._posterior(seen)
-        return self._finished(log_sum_exp(logs, 0), seen)
+        observed = self._parse(evidence)
+        logs, _, _ = self._posterior(observed)
+        return self._finished(log_sum_exp(logs, 0), observed)
 
     def marginals(
         self, evidence: Mapping[str, Any] | None = None, nodes: Iterable[str] | None = None
@@ -114,25 +114,25 @@ class ConditionalGaussianNetwork:
             For a discrete node the probabilities of its states, (states,) or (rows, states). For a real node a
             distribution of batch shape () or (rows,): a mixture of Gaussians, or one alone.
         """
-        seen = self._parse(evidence)
-        wanted = list(self.nodes if nodes is None else nodes)
-        for node in wanted:
+        observed = self._parse(evidence)
+        queried = list(self.nodes if nodes is None else nodes)
+        for node in queried:
             self._check(node)
-        real = [node for node in wanted if node in self.gaussians]
-        logs, parents, conditional = self._posterior(seen, real)
-        self._finished(log_sum_exp(logs, 0), seen)
+        real = [node for node in queried if node in self.gaussians]
+        logs, parents, conditional = self._posterior(observed, real)
+        self._finished(log_sum_exp(logs, 0), observed)
         weights = logs.softmax(0)
         densities: dict[str, Any] = {}
-        for node in wanted:
+        for node in queried:
             if node in self.gaussians:
                 place = list(self.gaussians).index(node)
-                if seen.values[:, place].isnan().all():
+                if observed.values[:, place].isnan().all():
                     mean, variance = (x[..., place] for x in conditional)
-                    densities[node] = self._mixture(weights, mean, variance, seen.rows is None)
-                elif seen.values[:, place].isnan().any():
+                    densities[node] = self._mixture(weights, mean, variance, observed.rows is None)
+                elif observed.values[:, place].isnan().any():
                     raise ValueError(f"real node {node!r} is observed in some rows only: ask for other `nodes`")
             else:
-                densities[node] = self._discrete_distribution(node, seen, weights, parents)
+                densities[node] = self._discrete_distribution(node, observed, weights, parents)
         return densities
 
     def sample_posterior(self, evidence: Mapping[str, Any] | None = None, num_samples: int = 1) -> dict[str, Tensor]:
@@ -147,14 +147,14 @@ class ConditionalGaussianNetwork:
         """
         num_samples = whole_number("num_samples", num_samples)
         with torch.no_grad():
-            seen = self._parse(evidence)
-            logs, parents, _ = self._posterior(seen, list(self.gaussians))
-            self._finished(log_sum_exp(logs, 0), seen)
+            observed = self._parse(evidence)
+            logs, parents, _ = self._posterior(observed, list(self.gaussians))
+            self._finished(log_sum_exp(logs, 0), observed)
             shape = (num_samples, logs.shape[1])
-            drawn = draw(logs.softmax(0).mT.expand(*shape, -1))
-            result = self._discrete_draws(drawn, seen, parents)
-            result |= self._real_draws(drawn, seen, parents)
-        return {node: x[:, 0] if seen.rows is None else x for node, x in result.items()}
+            configurations = draw(logs.softmax(0).mT.expand(*shape, -1))
+            result = self._discrete_draws(configurations, observed, parents)
+            result |= self._real_draws(configurations, observed, parents)
+        return {node: x[:, 0] if observed.rows is None else x for node, x in result.items()}
 
     def joint_marginal(self, *_: Any, **__: Any) -> NoReturn:
         """Not there for networks with real nodes."""
@@ -194,27 +194,27 @@ class ConditionalGaussianNetwork:
         return _Seen(discrete, values, rows)
 
     def _posterior(
-        self, seen: _Seen, targets: Sequence[str] = ()
+        self, evidence: _Seen, targets: Sequence[str] = ()
     ) -> tuple[Tensor, tuple[str, ...], tuple[Tensor, Tensor]]:
         """Log of p(configuration, evidence), (configurations, rows); the enumerated nodes; and means and variances.
 
         Those of all real nodes given configuration and evidence are (configurations, rows, real nodes).
         """
-        relevant = self._relevant(seen, targets)
+        relevant = self._relevant(evidence, targets)
         parents = tuple(dict.fromkeys(d for node in relevant for d in self.gaussians[node].discrete))
         states = self._configurations(parents)
-        logs = self._log_configurations(parents, seen)
+        logs = self._log_configurations(parents, evidence)
         mean, covariance = self._moments(parents, states)
-        density, *conditional = self._conditional(mean, covariance, seen.values)
+        density, *conditional = self._conditional(mean, covariance, evidence.values)
         return logs + density, parents, (conditional[0], conditional[1])
 
-    def _relevant(self, seen: _Seen, targets: Sequence[str]) -> list[str]:
-        observed = (~seen.values.isnan()).any(0)
-        found = {node for node, used in zip(self.gaussians, observed.tolist(), strict=True) if used} | set(targets)
+    def _relevant(self, evidence: _Seen, targets: Sequence[str]) -> list[str]:
+        observed = (~evidence.values.isnan()).any(0)
+        relevant = {node for node, used in zip(self.gaussians, observed.tolist(), strict=True) if used} | set(targets)
         for node in reversed(self.gaussians):
-            if node in found:
-                found |= set(self.gaussians[node].real)
-        return [node for node in self.gaussians if node in found]
+            if node in relevant:
+                relevant |= set(self.gaussians[node].real)
+        return [node for node in self.gaussians if node in relevant]
 
     def _configurations(self, parents: Sequence[str]) -> dict[str, Tensor]:
         """State numbers of the enumerated nodes, (configurations,) each."""
@@ -228,13 +228,13 @@ class ConditionalGaussianNetwork:
         axes = torch.meshgrid(*(torch.arange(k, device=device) for k in sizes), indexing="ij") if sizes else ()
         return {parent: axis.flatten() for parent, axis in zip(parents, axes, strict=True)}
 
-    def _log_configurations(self, parents: Sequence[str], seen: _Seen) -> Tensor:
+    def _log_configurations(self, parents: Sequence[str], evidence: _Seen) -> Tensor:
         """Log of p(configuration, discrete evidence), (configurations, rows)."""
-        example, rows = seen.values, len(seen.values)
+        example, rows = evidence.values, len(evidence.values)
         if self.discrete is None:
             return example.new_zeros(1, rows)
-        log = self.discrete.log_evidence(seen.discrete)
-        distribution = self.discrete.joint_marginal(parents, seen.discrete) if parents else torch.ones_like(log)
+        log = self.discrete.log_evidence(evidence.discrete)
+        distribution = self.discrete.joint_marginal(parents, evidence.discrete) if parents else torch.ones_like(log)
         distribution = distribution.reshape(*log.shape, math.prod(len(self.states[parent]) for parent in parents))
         logs = safe_log(distribution) + log.unsqueeze(-1)
         return logs.reshape(-1, logs.shape[-1]).expand(rows, -1).mT
@@ -267,18 +267,18 @@ class ConditionalGaussianNetwork:
 
     def _conditional(self, mean: Tensor, covariance: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log density of the observed, (configurations, rows), and means and variances of all given them."""
-        seen = (
+        observed = (
             ~values.isnan() if len(values) else torch.zeros(1, values.shape[1], dtype=torch.bool)
         )  # no rows, no pattern
-        patterns, inverse = torch.unique(seen, dim=0, return_inverse=True)
+        patterns, inverse = torch.unique(observed, dim=0, return_inverse=True)
         inverse = inverse[: len(values)]
-        parts, order = [], []
+        conditionals, order = [], []
         for k, pattern in enumerate(patterns):
             rows = (inverse == k).nonzero().squeeze(1)
-            parts.append(_given(mean, covariance, values[rows], pattern))
+            conditionals.append(_given(mean, covariance, values[rows], pattern))
             order.append(rows)
         back = torch.cat(order).argsort()
-        return tuple(torch.cat(xs, 1)[:, back] for xs in zip(*parts, strict=True))  # type: ignore[return-value]  # three
+        return tuple(torch.cat(xs, 1)[:, back] for xs in zip(*conditionals, strict=True))  # type: ignore[return-value]  # three
 
     def _mixture(self, weights: Tensor, mean: Tensor, variance: Tensor, single: bool) -> dist.TorchDistribution:
         mixing, mean, scale = weights.mT, mean.mT, variance.clamp(min=0).sqrt().mT
@@ -288,7 +288,7 @@ class ConditionalGaussianNetwork:
             return dist.Normal(mean[..., 0], scale[..., 0])
         return dist.MixtureSameFamily(dist.Categorical(probs=mixing), dist.Normal(mean, scale))
 
-    def _discrete_distribution(self, node: str, seen: _Seen, weights: Tensor, parents: tuple[str, ...]) -> Tensor:
+    def _discrete_distribution(self, node: str, evidence: _Seen, weights: Tensor, parents: tuple[str, ...]) -> Tensor:
         """Sum over configurations of p(node | configuration, discrete evidence) p(configuration | evidence)."""
         network = self._network()
         rows = weights.shape[1]
@@ -297,64 +297,68 @@ class ConditionalGaussianNetwork:
             distribution = weights.mT.reshape(rows, *shape).movedim(1 + parents.index(node), -1)
             distribution = distribution.reshape(rows, distribution.shape[1:-1].numel(), distribution.shape[-1]).sum(1)
         else:
-            joint = network.joint_marginal((*parents, node), seen.discrete)
+            joint = network.joint_marginal((*parents, node), evidence.discrete)
             joint = joint.reshape(-1, weights.shape[0], len(self.states[node]))
             total = joint.sum(-1, keepdim=True)
             distribution = (joint / torch.where(total > 0, total, 1.0) * weights.mT.unsqueeze(-1)).sum(1)
-        return distribution[0] if seen.rows is None else distribution
+        return distribution[0] if evidence.rows is None else distribution
 
     def _network(self) -> BayesianNetwork:
         if self.discrete is None:
             raise RuntimeError("there are no discrete nodes")
         return self.discrete
 
-    def _discrete_draws(self, drawn: Tensor, seen: _Seen, parents: tuple[str, ...]) -> dict[str, Tensor]:
+    def _discrete_draws(self, configurations: Tensor, evidence_: _Seen, parents: tuple[str, ...]) -> dict[str, Tensor]:
         if self.discrete is None:
             return {}
         states = self._configurations(parents)
-        evidence = {node: _repeated(said, len(drawn)) for node, said in seen.discrete.items()}
-        evidence |= {parent: states[parent][drawn].flatten() for parent in parents}
+        evidence = {node: _repeated(said, len(configurations)) for node, said in evidence_.discrete.items()}
+        evidence |= {parent: states[parent][configurations].flatten() for parent in parents}
         if all(rows_of(said) is None for said in evidence.values()):
-            single = self.discrete.sample_posterior(evidence, drawn.numel())
-            return {node: x.view(drawn.shape) for node, x in single.items()}
-        return {node: x[0].view(drawn.shape) for node, x in self.discrete.sample_posterior(evidence, 1).items()}
+            single = self.discrete.sample_posterior(evidence, configurations.numel())
+            return {node: x.view(configurations.shape) for node, x in single.items()}
+        return {
+            node: x[0].view(configurations.shape) for node, x in self.discrete.sample_posterior(evidence, 1).items()
+        }
 
-    def _real_draws(self, drawn: Tensor, seen: _Seen, parents: tuple[str, ...]) -> dict[str, Tensor]:
+    def _real_draws(self, configurations: Tensor, evidence: _Seen, parents: tuple[str, ...]) -> dict[str, Tensor]:
         """Matheron's rule: a draw from the prior, moved to agree with what was observed."""
         mean, covariance = self._moments(parents, self._configurations(parents))
         scale = torch.linalg.cholesky(covariance)
-        noise = torch.randn(*drawn.shape, mean.shape[-1], dtype=mean.dtype, device=mean.device)
-        prior = mean[drawn] + (scale[drawn] @ noise.unsqueeze(-1)).squeeze(-1)
-        for pattern in torch.unique(~seen.values.isnan(), dim=0):
-            rows = ((~seen.values.isnan()) == pattern).all(1).nonzero().squeeze(1)
+        noise = torch.randn(*configurations.shape, mean.shape[-1], dtype=mean.dtype, device=mean.device)
+        prior = mean[configurations] + (scale[configurations] @ noise.unsqueeze(-1)).squeeze(-1)
+        for pattern in torch.unique(~evidence.values.isnan(), dim=0):
+            rows = ((~evidence.values.isnan()) == pattern).all(1).nonzero().squeeze(1)
             if not pattern.any():
                 continue
             gain = torch.linalg.solve(covariance[:, pattern][:, :, pattern], covariance[:, pattern]).mT
-            own = prior[:, rows]
-            misses = seen.values[rows][:, pattern] - own[..., pattern]
-            moved = own + (gain[drawn[:, rows]] @ misses.unsqueeze(-1)).squeeze(-1)
-            prior[:, rows] = torch.where(pattern, seen.values[rows], moved)
+            prior_draws = prior[:, rows]
+            misses = evidence.values[rows][:, pattern] - prior_draws[..., pattern]
+            moved = prior_draws + (gain[configurations[:, rows]] @ misses.unsqueeze(-1)).squeeze(-1)
+            prior[:, rows] = torch.where(pattern, evidence.values[rows], moved)
         return dict(zip(self.gaussians, prior.unbind(-1), strict=True))
 
-    def _finished(self, log: Tensor, seen: _Seen) -> Tensor:
-        refuse_rows(log.detach() == -torch.inf, seen.rows is None)
-        return log[0] if seen.rows is None else log
+    def _finished(self, log: Tensor, evidence: _Seen) -> Tensor:
+        refuse_rows(log.detach() == -torch.inf, evidence.rows is None)
+        return log[0] if evidence.rows is None else log
 
 
-def _given(mean: Tensor, covariance: Tensor, values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _given(mean: Tensor, covariance: Tensor, values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log density of the seen columns, and means and variances given them, each for (configurations, rows)."""
     count, rows, width = len(mean), len(values), mean.shape[-1]
     variance = covariance.diagonal(dim1=-2, dim2=-1)
-    if not seen.any():
+    if not observed.any():
         shape = (count, rows, width)
         return mean.new_zeros(count, rows), mean.unsqueeze(1).expand(shape), variance.unsqueeze(1).expand(shape)
     distribution = dist.MultivariateNormal(
-        mean[:, None, seen], covariance[:, None][..., seen, :][..., seen], validate_args=False
+        mean[:, None, observed], covariance[:, None][..., observed, :][..., observed], validate_args=False
     )
-    log = distribution.log_prob(values[:, seen])
-    gain = torch.linalg.solve(covariance[:, seen][:, :, seen], covariance[:, seen]).mT  # (count, width, seen)
-    moved = mean.unsqueeze(1) + torch.einsum("cws,crs->crw", gain, values[:, seen] - mean[:, None, seen])
-    left = variance - torch.einsum("cws,csw->cw", gain, covariance[:, seen])
+    log = distribution.log_prob(values[:, observed])
+    gain = torch.linalg.solve(
+        covariance[:, observed][:, :, observed], covariance[:, observed]
+    ).mT  # (count, width, seen)
+    moved = mean.unsqueeze(1) + torch.einsum("cws,crs->crw", gain, values[:, observed] - mean[:, None, observed])
+    left = variance - torch.einsum("cws,csw->cw", gain, covariance[:, observed])
     return log, moved, left.unsqueeze(1).expand(count, rows, width)
 
 

@@ -172,11 +172,11 @@ class BayesianNetwork(Expandable):
         cells = cells_of(self.structure, value.long())
         batch = torch.broadcast_shapes(cells.shape[:-1], self.batch_shape)
         if self.tables.dim() == 1:
-            found = self.tables[cells]
+            probs = self.tables[cells]
         else:
-            every = self.tables.expand(*batch, -1)
-            found = every.gather(-1, cells.expand(*batch, -1))
-        return safe_log(found).sum(-1).expand(batch)
+            tables = self.tables.expand(*batch, -1)
+            probs = tables.gather(-1, cells.expand(*batch, -1))
+        return safe_log(probs).sum(-1).expand(batch)
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
@@ -189,15 +189,15 @@ class BayesianNetwork(Expandable):
             State numbers, sample_shape + batch_shape + (nodes,).
         """
         shape = self._extended_shape(Size(sample_shape))[:-1]
-        drawn: dict[int, Tensor] = {}
-        self._descend(drawn, shape)
-        return torch.stack([drawn[i] for i in range(len(self.nodes))], -1)
+        states: dict[int, Tensor] = {}
+        self._descend(states, shape)
+        return torch.stack([states[i] for i in range(len(self.nodes))], -1)
 
-    def _descend(self, drawn: dict[int, Tensor], shape: Size) -> None:
+    def _descend(self, states: dict[int, Tensor], shape: Size) -> None:
         """Draw all nodes that have no states yet, each given its parents."""
         for i in self.structure.order:
-            if i not in drawn:
-                drawn[i] = draw(self._rows_of(i, drawn, shape))
+            if i not in states:
+                states[i] = draw(self._rows_of(i, states, shape))
 
     def _rows_of(self, i: int, given: Mapping[int, Tensor], shape: Size) -> Tensor:
         """Rows of a node's table at its parents' states, shape + (states,)."""
@@ -209,8 +209,8 @@ class BayesianNetwork(Expandable):
             code = code * self.structure.cardinalities[parent] + given[parent]
         if table.dim() == 2:
             return table.index_select(0, code.flatten()).view(*code.shape, states).expand(*shape, states)
-        every = table.expand(*shape, *table.shape[-2:])
-        return every.gather(-2, code.expand(shape)[..., None, None].expand(*shape, 1, states)).squeeze(-2)
+        rows = table.expand(*shape, *table.shape[-2:])
+        return rows.gather(-2, code.expand(shape)[..., None, None].expand(*shape, 1, states)).squeeze(-2)
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
@@ -272,17 +272,17 @@ class BayesianNetwork(Expandable):
         Raises:
             ValueError: as :meth:`log_evidence`.
         """
-        wanted = self._numbers(nodes)
+        numbers = self._numbers(nodes)
 
         def one(engine: Engine, case: Case) -> dict[str, Tensor]:
-            open_nodes = [i for i in wanted if i not in case.rows.hard]
+            open_nodes = [i for i in numbers if i not in case.rows.hard]
             distributions, log = (
                 engine.marginals(case.rows, open_nodes) if open_nodes else ({}, engine.joint(case.rows, ())[1])
             )
             case.check(log)
             sizes = self.structure.cardinalities
-            distributions |= {i: case.one_hot(i, sizes[i], self.tables) for i in wanted if i in case.rows.hard}
-            return {self.nodes[i]: case.spread(distributions[i].movedim(-1, 0)) for i in wanted}
+            distributions |= {i: case.one_hot(i, sizes[i], self.tables) for i in numbers if i in case.rows.hard}
+            return {self.nodes[i]: case.spread(distributions[i].movedim(-1, 0)) for i in numbers}
 
         result: dict[str, Tensor] = self._each(one, evidence)
         return result
@@ -300,17 +300,17 @@ class BayesianNetwork(Expandable):
         Raises:
             ValueError: as :meth:`log_evidence`, or a node comes twice.
         """
-        wanted = self._numbers(nodes)
+        numbers = self._numbers(nodes)
 
         def one(engine: Engine, case: Case) -> Tensor:
-            distribution, log = engine.joint(case.rows, tuple(i for i in wanted if i not in case.rows.hard))
+            distribution, log = engine.joint(case.rows, tuple(i for i in numbers if i not in case.rows.hard))
             case.check(log)
             distribution = distribution if distribution.dim() > 1 else torch.ones_like(distribution)
-            for axis, i in enumerate(wanted):
+            for axis, i in enumerate(numbers):
                 if i in case.rows.hard:
-                    own = case.one_hot(i, self.structure.cardinalities[i], self.tables)
-                    distribution = distribution.unsqueeze(axis) * own.view(
-                        -1, *(1,) * (distribution.dim() - axis - 1), own.shape[-1]
+                    indicator = case.one_hot(i, self.structure.cardinalities[i], self.tables)
+                    distribution = distribution.unsqueeze(axis) * indicator.view(
+                        -1, *(1,) * (distribution.dim() - axis - 1), indicator.shape[-1]
                     )
             return case.spread(distribution.movedim(-1, 0))
 
@@ -332,8 +332,8 @@ class BayesianNetwork(Expandable):
         Raises:
             ValueError: as :meth:`log_evidence`.
         """
-        wanted = self.structure.edges if pairs is None else list(pairs)
-        return {(a, b): self.joint_marginal((a, b), evidence) for a, b in wanted}
+        pairs_ = self.structure.edges if pairs is None else list(pairs)
+        return {(a, b): self.joint_marginal((a, b), evidence) for a, b in pairs_}
 
     def expected_counts(
         self, evidence: Evidence | Tensor | None = None, weights: Tensor | None = None
@@ -377,12 +377,12 @@ class BayesianNetwork(Expandable):
             )
 
         def one(engine: Engine, case: Case) -> dict[str, Any]:
-            found, log = engine.best(case.rows)
+            states, log = engine.best(case.rows)
             case.check(log)
-            found |= {i: case.number(i, self.tables.device) for i in case.rows.hard}
+            states |= {i: case.number(i, self.tables.device) for i in case.rows.hard}
             if case.observed.rows is None:
-                return {node: self.states[node][int(found[i])] for i, node in enumerate(self.nodes)}
-            return {node: case.spread(found[i]) for i, node in enumerate(self.nodes)}
+                return {node: self.states[node][int(states[i])] for i, node in enumerate(self.nodes)}
+            return {node: case.spread(states[i]) for i, node in enumerate(self.nodes)}
 
         result: dict[str, Any] = self._each(one, evidence)
         return result
@@ -405,12 +405,12 @@ class BayesianNetwork(Expandable):
 
         def one(engine: Engine, case: Case) -> dict[str, Tensor]:
             shape = Size((num_samples, case.rows.count))
-            drawn, log = engine.draw(case.rows, num_samples)
+            states, log = engine.draw(case.rows, num_samples)
             case.check(log)
-            drawn |= {i: case.number(i, self.tables.device).expand(shape) for i in case.rows.hard}
-            BayesianNetwork(self.structure, engine.flat, validate_args=False)._descend(drawn, shape)
+            states |= {i: case.number(i, self.tables.device).expand(shape) for i in case.rows.hard}
+            BayesianNetwork(self.structure, engine.flat, validate_args=False)._descend(states, shape)
             single = case.observed.rows is None
-            return {node: drawn[i].squeeze(1) if single else drawn[i] for i, node in enumerate(self.nodes)}
+            return {node: states[i].squeeze(1) if single else states[i] for i, node in enumerate(self.nodes)}
 
         result: dict[str, Tensor] = self._each(one, evidence, merge=False)
         return result
@@ -464,9 +464,9 @@ class BayesianNetwork(Expandable):
             instead = "give a distribution a batch of `tables`, or ask one network after the other"
             raise refusal("exact inference in a BayesianNetwork", "its way depends on the numbers", instead, "vmap")
         observed = parse(self.structure, evidence, self.tables)
-        kept, inverse = distinct(observed) if merge else (observed, None)
-        rows = split(kept, self.structure.cardinalities, self.tables)
-        case = Case(observed, rows, inverse, kept.log_scale)
+        distinct_rows, inverse = distinct(observed) if merge else (observed, None)
+        rows = split(distinct_rows, self.structure.cardinalities, self.tables)
+        case = Case(observed, rows, inverse, distinct_rows.log_scale)
         answers = [query(engine, case) for engine in self._all_engines()]
         return stack(answers, self.tables.shape[:-1], self.batch_shape)
 

@@ -1,4 +1,4 @@
-"""Readings of what users say of one node: names and numbers of states, sets of them, likelihoods.
+"""MixtureQueries of what users say of one node: names and numbers of states, sets of them, likelihoods.
 
 Strings are names of states and integers their numbers, whatever the names look like: with the states ("1", "0") the
 string "1" is the first state and the integer 1 the second.

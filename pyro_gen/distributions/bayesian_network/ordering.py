@@ -133,14 +133,14 @@ def _greedy(
     """Pairs of a node and the set of its neighbours at the time of its elimination."""
     left = {i for i in eliminate if i in neighbours}
     scores = {i: rule(i, neighbours, logs) for i in sorted(left)}
-    chosen = [(i, 0) for i in eliminate if i not in neighbours]
+    order = [(i, 0) for i in eliminate if i not in neighbours]
     while scores:
         i = min(scores, key=scores.__getitem__)
         if dice is not None and scores[i][0] > 0:
             limit = scores[i][0] * 1.1
             i = dice.choice([j for j, score in scores.items() if score[0] <= limit])
         around = neighbours.pop(i)
-        chosen.append((i, around))
+        order.append((i, around))
         del scores[i]
         changed = around
         for j in bits(around):
@@ -151,19 +151,19 @@ def _greedy(
         for j in bits(changed):
             if j in scores:
                 scores[j] = rule(j, neighbours, logs)
-    return chosen
+    return order
 
 
-def _measured(chosen: list[tuple[int, int]], cardinalities: Sequence[int]) -> Order:
+def _measured(order: list[tuple[int, int]], cardinalities: Sequence[int]) -> Order:
     largest, total = 1, 0
     clique: tuple[int, ...] = ()
-    for i, around in chosen:
+    for i, around in order:
         members = (i, *bits(around))
         cells = math.prod(cardinalities[j] for j in members)
         total += cells
         if cells > largest:
             largest, clique = cells, members
-    return Order(tuple(i for i, _ in chosen), largest, clique, total)
+    return Order(tuple(i for i, _ in order), largest, clique, total)
 
 
 def _cost(order: Order) -> tuple[int, int]:

@@ -104,8 +104,8 @@ def make_plan(
     factors = [_family(i, families[i], cardinalities, hard) for i in relevant]
     likelihoods = tuple(sorted(soft))
     scopes: list[Scope] = [*(f.kept for f in factors), *((i,) for i in likelihoods)]
-    kept = {*hard, *free}
-    order = best_order([*scopes, free], cardinalities, [f.node for f in factors if f.node not in kept], quick)
+    remaining = {*hard, *free}
+    order = best_order([*scopes, free], cardinalities, [f.node for f in factors if f.node not in remaining], quick)
     place = {node: i for i, node in enumerate(order.nodes)}
     maker = _Maker(cardinalities, place, free)
     for slot, scope in enumerate(scopes):
@@ -148,8 +148,8 @@ class _Maker:
         statics = [pair for pair in scopes if pair[0] not in self.moving]
         moving = [pair for pair in scopes if pair[0] in self.moving]
         left, right = ({i for _, scope in pairs for i in scope if i != node} for pairs in (statics, moving))
-        parts = [self.sorted(part) for part in (left & right, left - right, right - left)]
-        shared, only_own, only_other = parts
+        three_scopes = [self.sorted(part) for part in (left & right, left - right, right - left)]
+        shared, only_own, only_other = three_scopes
         result = shared + only_own + only_other
         target = self.slots
         step = Step(
@@ -157,7 +157,7 @@ class _Maker:
             target,
             tuple([self.view(slot, scope, (*shared, *only_own, node)) for slot, scope in statics]),
             tuple([self.view(slot, scope, (*shared, node, *only_other)) for slot, scope in moving]),
-            (*map(self.cells, parts), self.cardinalities[node]),  # type: ignore[arg-type]  # three parts
+            (*map(self.cells, three_scopes), self.cardinalities[node]),  # type: ignore[arg-type]  # three parts
             tuple([self.cardinalities[i] for i in result]),
             scopes,
             result,
@@ -187,16 +187,16 @@ class _Maker:
 def _family(node: int, scope: Scope, cardinalities: Sequence[int], hard: frozenset[int]) -> Family:
     if not hard or hard.isdisjoint(scope):
         return Family(node, scope, (), None, tuple([cardinalities[i] for i in scope]))
-    kept = tuple([i for i in scope if i not in hard])
+    free = tuple([i for i in scope if i not in hard])
     strides, stride = [], 1
     for i in reversed(scope):
         if i in hard:
             strides.append((i, stride))
             stride *= cardinalities[i]
     looked_up = tuple(reversed(strides))
-    layout = (*kept, *[i for i, _ in looked_up])
+    layout = (*free, *[i for i, _ in looked_up])
     axes = None if layout == scope else tuple([scope.index(i) for i in layout])
-    return Family(node, kept, looked_up, axes, tuple([cardinalities[i] for i in kept]))
+    return Family(node, free, looked_up, axes, tuple([cardinalities[i] for i in free]))
 
 
 __all__ = ["Family", "Plan", "Scope", "Step", "View", "make_plan"]

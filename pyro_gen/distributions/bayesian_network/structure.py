@@ -113,11 +113,11 @@ class NetworkStructure:
     @cached_property
     def children(self) -> tuple[tuple[int, ...], ...]:
         """Numbers of each node's children."""
-        found: list[list[int]] = [[] for _ in self.nodes]
+        children: list[list[int]] = [[] for _ in self.nodes]
         for *parents, i in self.families:
             for parent in parents:
-                found[parent].append(i)
-        return tuple(map(tuple, found))
+                children[parent].append(i)
+        return tuple(map(tuple, children))
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -178,13 +178,13 @@ class NetworkStructure:
 
     def ancestors(self, numbers: Iterable[int]) -> set[int]:
         """The nodes given and all their ancestors, by number."""
-        found, stack = set[int](), list(numbers)
+        ancestors, stack = set[int](), list(numbers)
         while stack:
             i = stack.pop()
-            if i not in found:
-                found.add(i)
+            if i not in ancestors:
+                ancestors.add(i)
                 stack.extend(self.families[i][:-1])
-        return found
+        return ancestors
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
         """True if every path between two sets of nodes is blocked by a third.
@@ -210,19 +210,19 @@ class NetworkStructure:
 
     def _reachable(self, start: set[int], given: set[int]) -> set[int]:
         """Nodes that an active trail connects with ``start``: the Bayes ball, going up (True) or down."""
-        above, seen, found = self.ancestors(given), set[tuple[int, bool]](), set[int]()
+        above, visited, reached = self.ancestors(given), set[tuple[int, bool]](), set[int]()
         queue = deque((i, True) for i in start)
         while queue:
             i, up = queue.popleft()
-            if (i, up) in seen:
+            if (i, up) in visited:
                 continue
-            seen.add((i, up))
+            visited.add((i, up))
             if i not in given:
-                found.add(i)
+                reached.add(i)
                 queue.extend((child, False) for child in self.children[i])
             if (up and i not in given) or (not up and i in above):
                 queue.extend((parent, True) for parent in self.families[i][:-1])
-        return found
+        return reached
 
     def mutilated(self, nodes: Iterable[str]) -> NetworkStructure:
         """The structure without the edges into some nodes, as after an intervention on them."""
@@ -258,23 +258,23 @@ class NetworkStructure:
         for i in relevant:
             for j in self.families[i]:
                 touching.setdefault(j, []).append(i)
-        apart, kept = set(relevant), set[int]()
+        apart, touched = set(relevant), set[int]()
         for start in (*query.free, *relevant):
             if start not in apart:
                 continue
             part = self._part(start, touching, query.hard) & apart
             apart -= part
             if start in query.free or not part <= query.droppable or part & query.soft:
-                kept |= part
-        return sorted(kept)
+                touched |= part
+        return sorted(touched)
 
     def _part(self, start: int, touching: Mapping[int, list[int]], hard: frozenset[int]) -> set[int]:
         """Nodes whose tables share nodes that are not observed with that of ``start``, directly or through others."""
-        part, stack, seen = {start}, [start], set(hard)
+        part, stack, visited = {start}, [start], set(hard)
         while stack:
             for j in self.families[stack.pop()]:
-                if j not in seen:
-                    seen.add(j)
+                if j not in visited:
+                    visited.add(j)
                     new = [i for i in touching[j] if i not in part]
                     part.update(new)
                     stack.extend(new)
@@ -287,9 +287,9 @@ class NetworkStructure:
         members, strides = [], []
         for family in self.families:
             shape = [self.cardinalities[j] for j in family]
-            own = [math.prod(shape[k + 1 :]) for k in range(len(family))]
+            family_strides = [math.prod(shape[k + 1 :]) for k in range(len(family))]
             members.append([*family, *[family[-1]] * (width - len(family))])
-            strides.append(own + [0] * (width - len(family)))
+            strides.append(family_strides + [0] * (width - len(family)))
         return torch.tensor(members).view(-1, width), torch.tensor(strides).view(-1, width)
 
     @cached_property
@@ -374,10 +374,10 @@ def _names(states: int | Sequence[str]) -> Sequence[str]:
 
 def _states_of(node: str, data: Mapping[str, Any], states: Any) -> int | Sequence[str]:
     if states is None:
-        found: int | Sequence[str] = data.get("states", 2)
-        return found
-    chosen: int | Sequence[str] = states[node] if isinstance(states, Mapping) else states
-    return chosen
+        node_states: int | Sequence[str] = data.get("states", 2)
+        return node_states
+    stated: int | Sequence[str] = states[node] if isinstance(states, Mapping) else states
+    return stated
 
 
 def _checked_states(node: object, names: Sequence[str]) -> tuple[str, ...]:

@@ -52,8 +52,8 @@ class NetworkStates(constraints.Constraint):
     def check(self, value: Tensor) -> Tensor:
         """Check that each number is an integer from 0 up to the node's states."""
         sizes = torch.tensor(self.cardinalities, device=value.device)
-        whole = value == value.floor() if value.is_floating_point() else torch.ones_like(value, dtype=torch.bool)
-        return ((value >= 0) & (value < sizes) & whole).all(-1)
+        is_whole = value == value.floor() if value.is_floating_point() else torch.ones_like(value, dtype=torch.bool)
+        return ((value >= 0) & (value < sizes) & is_whole).all(-1)
 
 
 def cells_of(structure: NetworkStructure, value: Tensor) -> Tensor:
@@ -83,22 +83,22 @@ def flatten(structure: NetworkStructure, tables: Mapping[str, Tensor]) -> Tensor
     """
     if strangers := [node for node in tables if node not in structure.index]:
         raise ValueError(f"`tables` names {strangers[0]!r}, which is no node of the network")
-    parts = [_part(structure, node, tables) for node in structure.nodes]
-    if not parts:
+    tables_ = [_part(structure, node, tables) for node in structure.nodes]
+    if not tables_:
         raise ValueError("the network must have at least one node")
-    for node, part in zip(structure.nodes, parts, strict=True):
-        if (part.dtype, part.device) != (parts[0].dtype, parts[0].device):
+    for node, part in zip(structure.nodes, tables_, strict=True):
+        if (part.dtype, part.device) != (tables_[0].dtype, tables_[0].device):
             raise ValueError(
-                f"all tables must be {parts[0].dtype} on {parts[0].device} as that of {structure.nodes[0]!r}, got "
+                f"all tables must be {tables_[0].dtype} on {tables_[0].device} as that of {structure.nodes[0]!r}, got "
                 f"{part.dtype} on {part.device} for {node!r}"
             )
-    if all(part.dim() == 1 for part in parts):
-        return torch.cat(parts)
+    if all(part.dim() == 1 for part in tables_):
+        return torch.cat(tables_)
     try:
-        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in tables_))
     except RuntimeError as error:
         raise ValueError(f"the batch shapes of `tables` must broadcast: {error}") from error
-    return torch.cat([part.expand(*batch, -1) for part in parts], -1)
+    return torch.cat([part.expand(*batch, -1) for part in tables_], -1)
 
 
 def _part(structure: NetworkStructure, node: str, tables: Mapping[str, Tensor]) -> Tensor:
@@ -140,10 +140,10 @@ def check_rows(structure: NetworkStructure, flat: Tensor) -> None:
         bad = ~((rows >= 0).all(-1) & ((rows.sum(-1) - 1).abs() <= TOLERANCE)).reshape(-1, rows.shape[-2])
         if bad.any():
             batch, row = bad.nonzero()[0].tolist()
-            found = rows.reshape(-1, *rows.shape[-2:])[batch, row]
+            probs = rows.reshape(-1, *rows.shape[-2:])[batch, row]
             raise ValueError(
                 f"row {row} of the table of node {node!r} in `tables` must be probabilities with sum 1, got "
-                f"{found.tolist()} with sum {found.sum().item():.8g}"
+                f"{probs.tolist()} with sum {probs.sum().item():.8g}"
             )
 
 
@@ -162,8 +162,8 @@ def by_node(structure: NetworkStructure, flat: Tensor) -> dict[str, Tensor]:
         structure: nodes, states, parents.
         flat: tables one after another, (..., cells).
     """
-    parts = zip(structure.nodes, flat.split(structure.sizes, -1), strict=True)
-    return {node: part.reshape(*part.shape[:-1], *structure.table_shape(node)) for node, part in parts}
+    node_tables = zip(structure.nodes, flat.split(structure.sizes, -1), strict=True)
+    return {node: part.reshape(*part.shape[:-1], *structure.table_shape(node)) for node, part in node_tables}
 
 
 def counts_of(structure: NetworkStructure, rows: Tensor, weights: Tensor | None = None) -> Tensor:

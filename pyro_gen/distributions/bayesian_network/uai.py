@@ -92,8 +92,8 @@ def _names(path: PathLike, sizes: list[int], states: Mapping[str, Sequence[str]]
     if states is None:
         return {str(i): [str(k) for k in range(size)] for i, size in enumerate(sizes)}
     if [len(names) for names in states.values()] != sizes:
-        told = [len(names) for names in states.values()]
-        raise FileError(path, None, f"`states` must name {sizes} states, the file's numbers, got {told}")
+        counts = [len(names) for names in states.values()]
+        raise FileError(path, None, f"`states` must name {sizes} states, the file's numbers, got {counts}")
     return dict(states)
 
 

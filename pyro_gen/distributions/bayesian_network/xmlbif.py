@@ -59,10 +59,10 @@ def _root(path: PathLike) -> ElementTree.Element:
 
 
 def _text(path: PathLike, element: ElementTree.Element, tag: str) -> str:
-    found = element.find(tag)
-    if found is None:
+    child = element.find(tag)
+    if child is None:
         raise FileError(path, None, f"an element {element.tag} has no {tag}")
-    return _stripped(found)
+    return _stripped(child)
 
 
 def _stripped(element: ElementTree.Element) -> str:

@@ -52,8 +52,8 @@ class BernoulliConditional(Conditional):
             value.dim() == logits.dim() > 1 and value.shape[-2] == 1 < logits.shape[-2]
         )  # distributions for each value
         if many and not torch.is_autocast_enabled(logits.device.type):  # which would halve the product's digits
-            parts = [logits] if torch.is_grad_enabled() else logits.split(_distributions_at_a_time(logits), -2)
-            return torch.cat([(part @ value.mT).squeeze(-1) - total_softplus(part) for part in parts], -1)
+            blocks = [logits] if torch.is_grad_enabled() else logits.split(_distributions_at_a_time(logits), -2)
+            return torch.cat([(part @ value.mT).squeeze(-1) - total_softplus(part) for part in blocks], -1)
         return (value * logits).sum(-1) - total_softplus(logits)
 
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:

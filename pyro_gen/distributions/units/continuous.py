@@ -46,24 +46,25 @@ class PreciseUnits(Units):
 
     def bind(self, name: str, bias: Tensor) -> Self:
         """The units with a log precision for each."""
-        given = self.log_precision
-        if not isinstance(given, Tensor):
-            return self.replace(log_precision=bias.new_full(bias.shape[-1:], float(given)))
-        if given.shape[-1:] != bias.shape[-1:]:
+        log_precision = self.log_precision
+        if not isinstance(log_precision, Tensor):
+            return self.replace(log_precision=bias.new_full(bias.shape[-1:], float(log_precision)))
+        if log_precision.shape[-1:] != bias.shape[-1:]:
             raise ValueError(
-                f"`log_precision` must have shape (..., {bias.shape[-1]}) to match `{name}`, got {tuple(given.shape)}"
+                f"`log_precision` must have shape (..., {bias.shape[-1]}) to match `{name}`, "
+                f"got {tuple(log_precision.shape)}"
             )
-        if (given.device, given.dtype) != (bias.device, bias.dtype):
+        if (log_precision.device, log_precision.dtype) != (bias.device, bias.dtype):
             raise ValueError(
-                f"`log_precision` must be {bias.dtype} on {bias.device} like `{name}`, got {given.dtype} on "
-                f"{given.device}"
+                f"`log_precision` must be {bias.dtype} on {bias.device} like `{name}`, got {log_precision.dtype} on "
+                f"{log_precision.device}"
             )
         return self
 
     def lifted(self) -> Self:
         """The log precisions with a dimension before the units."""
-        given = self.log_precision
-        return self.replace(log_precision=given.unsqueeze(-2)) if isinstance(given, Tensor) else self
+        log_precision = self.log_precision
+        return self.replace(log_precision=log_precision.unsqueeze(-2)) if isinstance(log_precision, Tensor) else self
 
     def gamma(self, field: Tensor) -> Tensor:
         """The precisions, with the dtype of the field."""

@@ -218,8 +218,8 @@ class _Counts(constraints.Constraint):
         self.total_count = total_count
 
     def check(self, value: Tensor) -> Tensor:
-        whole = ((value >= 0) & (value % 1 == 0)).all(-1)
-        return whole & (value.sum(-1) == self.total_count)
+        is_count = ((value >= 0) & (value % 1 == 0)).all(-1)
+        return is_count & (value.sum(-1) == self.total_count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,15 +264,15 @@ class MultinomialUnits(Units):
 
     def bind(self, name: str, bias: Tensor) -> Self:
         """Itself, where the numbers of words are on the device of the bias."""
-        given = self.total_count
-        if isinstance(given, Tensor) and given.device != bias.device:
-            raise ValueError(f"`total_count` must be on {bias.device} like `{name}`, got {given.device}")
+        total_count = self.total_count
+        if isinstance(total_count, Tensor) and total_count.device != bias.device:
+            raise ValueError(f"`total_count` must be on {bias.device} like `{name}`, got {total_count.device}")
         return self
 
     def lifted(self) -> Self:
         """The numbers of words with a new last dimension."""
-        given = self.total_count
-        return self.replace(total_count=given.unsqueeze(-1)) if isinstance(given, Tensor) else self
+        total_count = self.total_count
+        return self.replace(total_count=total_count.unsqueeze(-1)) if isinstance(total_count, Tensor) else self
 
     def _total(self, field: Tensor) -> Tensor:
         return torch.as_tensor(self.total_count, dtype=field.dtype, device=field.device)
@@ -284,8 +284,8 @@ class MultinomialUnits(Units):
 
     def energy(self, states: Tensor, field: Tensor) -> Tensor:
         """Minus the log of the multinomial coefficient, minus the field's share."""
-        own = torch.lgamma(states + 1) - states * field
-        return own.sum(-1) - torch.lgamma(self._total(field) + 1)
+        terms = torch.lgamma(states + 1) - states * field
+        return terms.sum(-1) - torch.lgamma(self._total(field) + 1)
 
     def cumulant(self, field: Tensor) -> Tensor:
         """The number of words times the log of the sum of exp(field)."""
@@ -316,21 +316,21 @@ class MultinomialUnits(Units):
         """The shares with the given numbers, in lexicographic order."""
         if not isinstance(self.total_count, int):
             return super().states(number, units, like)
-        rest, columns = torch.full_like(number, self.total_count), []
+        remainder, columns = torch.full_like(number, self.total_count), []
         totals = range(self.total_count + 1)
         amounts = torch.tensor(totals, device=like.device)
         for left in range(units - 1, 0, -1):  # units that come after this one
             ways = torch.tensor(
                 [math.comb(n + left - 1, left - 1) for n in range(self.total_count + 1)], device=like.device
             )
-            remaining = rest.unsqueeze(-1) - amounts
+            remaining = remainder.unsqueeze(-1) - amounts
             upto = (ways[remaining.clamp(min=0)] * (remaining >= 0)).cumsum(-1)
             amount = (upto <= number.unsqueeze(-1)).sum(-1)
             before = upto.gather(-1, (amount - 1).clamp(min=0).unsqueeze(-1)).squeeze(-1)
             number = number - before * (amount > 0)
-            rest = rest - amount
+            remainder = remainder - amount
             columns.append(amount)
-        return torch.stack([*columns, rest], -1).to(like.dtype)
+        return torch.stack([*columns, remainder], -1).to(like.dtype)
 
     @property
     def mean_range(self) -> tuple[float, float]:

@@ -99,13 +99,13 @@ class CustomMover:
         Raises:
             ValueError: the function returns other sites, shapes or types, NaN, or values outside of the support.
         """
-        found = self.function(dict(values), *self.joint.args, **self.joint.kwargs)
-        if isinstance(found, Tensor) and len(self.sites) == 1:
-            found = {self.sites[0]: found}
-        if not isinstance(found, Mapping) or set(found) != set(self.sites):
-            got = sorted(found) if isinstance(found, Mapping) else type(found).__name__
+        proposed = self.function(dict(values), *self.joint.args, **self.joint.kwargs)
+        if isinstance(proposed, Tensor) and len(self.sites) == 1:
+            proposed = {self.sites[0]: proposed}
+        if not isinstance(proposed, Mapping) or set(proposed) != set(self.sites):
+            got = sorted(proposed) if isinstance(proposed, Mapping) else type(proposed).__name__
             raise ValueError(f"the function of CustomGibbs must return values of {sorted(self.sites)}, got {got}")
-        new = {name: self._checked(name, found[name], values[name]) for name in self.sites}
+        new = {name: self._checked(name, proposed[name], values[name]) for name in self.sites}
         if not self.checked:
             self._check_support(values, new)
             self.checked = True
@@ -230,11 +230,11 @@ def transforms(joint: Joint, values: Values, sites: Sequence[str]) -> dict[str, 
     Raises:
         ValueError: a site is discrete.
     """
-    found = sample_sites(joint.trace(values))
+    sites_ = sample_sites(joint.trace(values))
     for name in sites:
-        if found[name]["fn"].support.is_discrete:
+        if sites_[name]["fn"].support.is_discrete:
             raise ValueError(f"`{name}` is discrete and has no gradient: give it to DiscreteGibbs or CustomGibbs")
-    return {name: torch.distributions.biject_to(found[name]["fn"].support).inv for name in sites}
+    return {name: torch.distributions.biject_to(sites_[name]["fn"].support).inv for name in sites}
 
 
 __all__ = ["CustomGibbs", "CustomMover", "GradientMover", "Mover", "transforms"]

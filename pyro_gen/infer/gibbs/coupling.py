@@ -57,14 +57,14 @@ def coupling(joint: Joint, values: Values, name: str, redraw: Callable[[Tensor],
         ValueError: many chains at once influence each other.
     """
     sites = sample_sites(joint.trace(values))
-    own = plates(sites[name])
+    site_plates = plates(sites[name])
     factors = users(joint, values).get(name, set()) | {name}
     reasons: dict[str, str] = {}
-    for factor, plate in _probes(joint, values, name, own, len(sites[name]["fn"].batch_shape), redraw):
+    for factor, plate in _probes(joint, values, name, site_plates, len(sites[name]["fn"].batch_shape), redraw):
         factors.add(factor)
         if plate is not None:
             reasons.setdefault(plate, f"`{factor}` mixes the elements of `{name}` inside of the plate")
-    for plate in own:
+    for plate in site_plates:
         outside = [factor for factor in sites if factor in factors and plate not in plates(sites[factor])]
         if outside:
             reasons[plate] = f"`{outside[0]}` uses `{name}` outside of the plate"
@@ -73,7 +73,7 @@ def coupling(joint: Joint, values: Values, name: str, redraw: Callable[[Tensor],
             f"`model` must treat chains as independent for `num_chains`, but {reasons[CHAINS]}: "
             "index with `...` or pyro.ops.indexing.Vindex, sum over dim=-1 instead of all, or leave `num_chains` out"
         )
-    free = sorted(frame.dim for plate, frame in own.items() if plate not in reasons)
+    free = sorted(frame.dim for plate, frame in site_plates.items() if plate not in reasons)
     return Coupling(frozenset(factors), tuple(free), reasons)
 
 
@@ -88,7 +88,7 @@ def users(joint: Joint, values: Values) -> dict[str, set[str]]:
         Names of factors by site.
     """
     tracked = {name: track_provenance(value, frozenset({name})) for name, value in values.items()}
-    found: dict[str, set[str]] = {name: set() for name in values}
+    users_of: dict[str, set[str]] = {name: set() for name in values}
     try:
         with torch.no_grad(), pyro.validation_enabled(False):
             sites = sample_sites(joint.trace(tracked))
@@ -98,8 +98,8 @@ def users(joint: Joint, values: Values) -> dict[str, set[str]]:
         return {name: set(order[order.index(name) :]) for name in values}
     for factor, origins in uses.items():
         for name in origins:
-            found[name].add(factor)
-    return found
+            users_of[name].add(factor)
+    return users_of
 
 
 def moving_supports(joint: Joint, values: Values) -> dict[str, set[str]] | None:
@@ -119,48 +119,53 @@ def moving_supports(joint: Joint, values: Values) -> dict[str, set[str]] | None:
             bounds = {name: _bounds(sites[name]["fn"]) for name in sites if name in values}
     except (TypeError, RuntimeError, NotImplementedError, AssertionError):
         return None
-    origins = {name: set(get_provenance(list(found))) for name, found in bounds.items()}
-    return {name: found for name, found in origins.items() if found}
+    origins = {name: set(get_provenance(list(names))) for name, names in bounds.items()}
+    return {name: names for name, names in origins.items() if names}
 
 
 def _bounds(distribution: object) -> Iterator[Tensor]:
     """The tensors in a support, whatever wraps it."""
-    found = [getattr(distribution, "support", None)]
-    while found:
-        part = found.pop()
+    pending = [getattr(distribution, "support", None)]
+    while pending:
+        part = pending.pop()
         for inner in vars(part).values() if hasattr(part, "__dict__") else ():
             if isinstance(inner, Tensor):
                 yield inner
             elif isinstance(inner, torch.distributions.constraints.Constraint):
-                found.append(inner)
+                pending.append(inner)
 
 
 def _probes(
-    joint: Joint, values: Values, name: str, own: Mapping[str, Any], batch: int, redraw: Callable[[Tensor], Tensor]
+    joint: Joint,
+    values: Values,
+    name: str,
+    site_plates: Mapping[str, Any],
+    batch: int,
+    redraw: Callable[[Tensor], Tensor],
 ) -> Iterator[tuple[str, str | None]]:
     """Yields factors that follow changes of the site, with a plate where they follow another element's change."""
     event = values[name].dim() - batch
     for thinned, base in enumerate((values[name], redraw(values[name]))):
         other, before = redraw(base), joint.factors({**values, name: base})
         yield from ((factor, None) for factor in _changed(before, joint.factors({**values, name: other})))
-        for plate, frame in own.items():
-            for chosen in _subsets(base.shape[frame.dim - event], bool(thinned)):
-                mask = chosen.to(base.device).view(-1, *[1] * (-frame.dim - 1))
+        for plate, frame in site_plates.items():
+            for subset in _subsets(base.shape[frame.dim - event], bool(thinned)):
+                mask = subset.to(base.device).view(-1, *[1] * (-frame.dim - 1))
                 probe = torch.where(mask.view(mask.shape + (1,) * event), other, base)
                 for factor, changed in _changed(before, joint.factors({**values, name: probe})).items():
-                    has_plate = changed.dim() >= -frame.dim and changed.shape[frame.dim] == len(chosen)
+                    has_plate = changed.dim() >= -frame.dim and changed.shape[frame.dim] == len(subset)
                     yield factor, plate if not has_plate or (changed & ~mask).any() else None
 
 
 def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Mask of log probabilities that differ by more than rounding, for the factors that differ at all."""
-    found = {}
+    changed = {}
     for name, old in before.items():
         rounding = 4 * torch.finfo(old.dtype).eps
         near = torch.isclose(after[name], old, rtol=rounding, atol=0, equal_nan=True)
         if not near.all():
-            found[name] = ~near
-    return found
+            changed[name] = ~near
+    return changed
 
 
 def _subsets(size: int, thinned: bool) -> Iterator[Tensor]:
@@ -170,8 +175,8 @@ def _subsets(size: int, thinned: bool) -> Iterator[Tensor]:
     """
     index = torch.arange(size)
     for digit in range((size - 1).bit_length()):
-        for chosen in ((index >> digit & 1).bool(), ~(index >> digit & 1).bool()):
-            yield chosen & (torch.rand(size) < 0.5) if thinned else chosen
+        for subset in ((index >> digit & 1).bool(), ~(index >> digit & 1).bool()):
+            yield subset & (torch.rand(size) < 0.5) if thinned else subset
     if thinned and size > 1:
         yield from (index == single for single in torch.randperm(size)[:SINGLES])
 

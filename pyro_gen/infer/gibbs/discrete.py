@@ -91,8 +91,8 @@ class DiscreteGibbs:
         self.random_walk = random_walk or width is not None
 
     def __repr__(self) -> str:
-        given = {"modified": self.modified, "random_walk": self.random_walk, "joint": self.joint}
-        return f"DiscreteGibbs({', '.join(f'{name}=True' for name, value in given.items() if value)})"
+        settings = {"modified": self.modified, "random_walk": self.random_walk, "joint": self.joint}
+        return f"DiscreteGibbs({', '.join(f'{name}=True' for name, value in settings.items() if value)})"
 
     def bind(self, joint: Joint, values: Values, sites: Sequence[str]) -> DiscreteMover:
         """Make the block that moves some sites of a model.
@@ -123,8 +123,8 @@ class DiscreteMover:
 
     def __init__(self, settings: DiscreteGibbs, joint: Joint, values: Values, sites: Sequence[str]) -> None:
         self.settings, self.joint, self.sites = settings, joint, tuple(sites)
-        found = sample_sites(joint.trace(values))
-        self.distributions = {name: unwrap(found[name]["fn"])[0] for name in sites}
+        trace_sites = sample_sites(joint.trace(values))
+        self.distributions = {name: unwrap(trace_sites[name]["fn"])[0] for name in sites}
         for name, distribution in self.distributions.items():
             check_discrete(name, distribution)
         moving = moving_supports(joint, values)
@@ -138,17 +138,17 @@ class DiscreteMover:
 
     def _plans(self, values: Values) -> list[Plan]:
         """A plan for each site, or one for all of them."""
-        found = sample_sites(self.joint.trace(values))
+        trace_sites = sample_sites(self.joint.trace(values))
         groups = [self.sites] if self.settings.joint else [(name,) for name in self.sites]
-        return [self._plan(found, values, {name: self.seen[name] for name in group}) for group in groups]
+        return [self._plan(trace_sites, values, {name: self.seen[name] for name in group}) for group in groups]
 
-    def _plan(self, found: dict[str, Site], values: Values, seen: dict[str, Coupling]) -> Plan:
-        free = tuple(sorted(common_dims(found, seen)))
-        factors = frozenset(factor for each in seen.values() for factor in each.factors)
-        reasons = {plate: why for each in seen.values() for plate, why in each.reasons.items()}
+    def _plan(self, trace_sites: dict[str, Site], values: Values, couplings: dict[str, Coupling]) -> Plan:
+        free = tuple(sorted(common_dims(trace_sites, couplings)))
+        factors = frozenset(factor for each in couplings.values() for factor in each.factors)
+        reasons = {plate: why for each in couplings.values() for plate, why in each.reasons.items()}
         layouts = {}
-        for name in seen:
-            batch, event = len(found[name]["fn"].batch_shape), len(self.distributions[name].event_shape)
+        for name in couplings:
+            batch, event = len(trace_sites[name]["fn"].batch_shape), len(self.distributions[name].event_shape)
             layouts[name] = Layout.of(values[name], free, batch, event)
         variables = [(name, i) for name, layout in layouts.items() for i in range(math.prod(layout.rest))]
         groups = (tuple(variables),) if self.settings.joint else tuple((variable,) for variable in variables)
@@ -232,10 +232,10 @@ class DiscreteMover:
             self._check_states(name, changed)
         factors = self.joint.factors(changed, plan.factors)
         terms = {name: keep(factor, plan) for name, factor in factors.items()}
-        own = torch.stack([terms[name] for name in plan.layouts]).sum(0)
-        total = torch.stack([term.expand(own.shape) for term in terms.values()]).sum(0)
+        site_terms = torch.stack([terms[name] for name in plan.layouts]).sum(0)
+        total = torch.stack([term.expand(site_terms.shape) for term in terms.values()]).sum(0)
         # A state outside of the support is ruled out whatever its children make of it, NaN included.
-        return torch.where(own == -torch.inf, own, total)
+        return torch.where(site_terms == -torch.inf, site_terms, total)
 
     def _check_states(self, name: str, values: Values) -> None:
         """The product of the states of a block must be the same wherever the block is."""
@@ -246,18 +246,18 @@ class DiscreteMover:
     def _exact(self, plan: Plan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
         logits, tables = self.logits(plan, group, values)
         current = current_states(plan, group, values, tables)
-        drawn = draw(transition(logits, current, self.settings.modified))
-        return put(plan, group, values, [table[drawn] for table in tables]), drawn != current
+        proposed = draw(transition(logits, current, self.settings.modified))
+        return put(plan, group, values, [table[proposed] for table in tables]), proposed != current
 
     def _uniform(self, plan: Plan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
         tables = self._tables(group, values)
         current = current_states(plan, group, values, tables)
         number, device = len(tables[0]), current.device
         if self.settings.modified:
-            drawn = (current + torch.randint(1, max(number, 2), current.shape, device=device)) % number
+            proposed = (current + torch.randint(1, max(number, 2), current.shape, device=device)) % number
         else:
-            drawn = torch.randint(number, current.shape, device=device)
-        return self._metropolis(plan, group, values, [table[drawn] for table in tables])
+            proposed = torch.randint(number, current.shape, device=device)
+        return self._metropolis(plan, group, values, [table[proposed] for table in tables])
 
     def _walk(self, plan: Plan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
         ((name, variable),) = group
@@ -283,13 +283,13 @@ class DiscreteMover:
                 f"got log probabilities between {before.min()} and {before.max()}, proposals down to {after.min()}"
             )
         accepted = torch.rand(before.shape, dtype=before.dtype, device=before.device).log() < after - before
-        chosen, moved = [], torch.zeros_like(accepted)
+        new_values, moved = [], torch.zeros_like(accepted)
         for old, new in zip(present, proposal, strict=True):
             taken = torch.where(accepted.reshape(accepted.shape + (1,) * (old.dim() - accepted.dim())), new, old)
             differs = taken != old
             moved |= differs.flatten(accepted.dim()).any(-1) if old.dim() > accepted.dim() else differs
-            chosen.append(taken)
-        return put(plan, group, values, chosen), moved
+            new_values.append(taken)
+        return put(plan, group, values, new_values), moved
 
     def _other(self, name: str, value: Tensor) -> Tensor:
         """Another state in every cell, for the probes; the same where there is only one."""
@@ -337,9 +337,11 @@ def transition(logits: Tensor, current: Tensor, modified: bool) -> Tensor:
     if not modified:
         return conditional
     # Sums over the other states, not 1 - p, which is all rounding where p is nearly one.
-    others = torch.stack([torch.cat([conditional[:k], conditional[k + 1 :]]).sum(0) for k in range(len(conditional))])
-    leave = others.gather(0, current.unsqueeze(0))
-    proposal = torch.where(conditional > 0, conditional / torch.maximum(leave, others), 0.0)
+    complement = torch.stack(
+        [torch.cat([conditional[:k], conditional[k + 1 :]]).sum(0) for k in range(len(conditional))]
+    )
+    leave = complement.gather(0, current.unsqueeze(0))
+    proposal = torch.where(conditional > 0, conditional / torch.maximum(leave, complement), 0.0)
     proposal = proposal.scatter(0, current.unsqueeze(0), 0.0)
     return proposal.scatter(0, current.unsqueeze(0), (1 - proposal.sum(0, keepdim=True)).clamp(min=0))
 

@@ -200,7 +200,7 @@ def _inside(site: Site) -> Tensor | None:
 
 
 def unwrap(distribution: Any) -> tuple[Any, int]:
-    """Distribution of a single cell, and the number of its batch dimensions that ``to_event`` made part of the event."""
+    """Distribution of a single cell, and the number of batch dimensions that ``to_event`` made part of the event."""
     cells = 0
     while isinstance(distribution, (dist.Independent, dist.MaskedDistribution, ExpandedDistribution)):
         cells += distribution.reinterpreted_batch_ndims if isinstance(distribution, dist.Independent) else 0

@@ -183,10 +183,10 @@ class Gibbs(MCMCKernel):
     def _transforms(self, values: dict[str, Tensor]) -> dict[str, Any]:
         """For gradient kernels Pyro's own; for integers a cast, as MCMC joins all sites in one floating vector."""
         moved = [name for kernel, sites in self.blocks if not hasattr(kernel, "bind") for name in sites]
-        found = transforms(self.joint, values, list(dict.fromkeys(moved)))
+        site_transforms = transforms(self.joint, values, list(dict.fromkeys(moved)))
         integers = {name: value.dtype for name, value in values.items() if not value.is_floating_point()}
         casts = {name: _Cast(dtype, self.own_types) for name, dtype in integers.items()}
-        return found | casts
+        return site_transforms | casts
 
     def _shape(self, site: Mapping[str, Any]) -> tuple[int, ...]:
         """Shape of one draw outside: without the plate's empty dimensions between chains and batch."""
@@ -198,12 +198,12 @@ class Gibbs(MCMCKernel):
 
     def _given(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The values that ``initial_params`` stands for."""
-        found: dict[str, Tensor] = {}
+        values_: dict[str, Tensor] = {}
         for name, param in (self._initial_params or {}).items():
             if name not in values:
                 raise ValueError(f"`initial_params` must name latent sites among {sorted(values)}, got `{name}`")
-            found[name] = self._value(name, param, values[name])
-        return found
+            values_[name] = self._value(name, param, values[name])
+        return values_
 
     def _value(self, name: str, param: Tensor, like: Tensor) -> Tensor:
         """A parameter in the site's own space."""
@@ -268,8 +268,8 @@ class Gibbs(MCMCKernel):
         """One draw: a sweep from ``params``."""
         state = self.init()
         if params is not self._last_params:  # someone else has moved the chain
-            given = {name: self._value(name, param, state.values[name]) for name, param in params.items()}
-            state = state._replace(values=state.values | given)
+            new_values = {name: self._value(name, param, state.values[name]) for name, param in params.items()}
+            state = state._replace(values=state.values | new_values)
         self._state, info = self.step(state)
         for label, rate in info.moved.items():
             self._rates[label].append(rate)
@@ -289,10 +289,12 @@ class Gibbs(MCMCKernel):
             for label, mover in zip(self.labels, self.movers, strict=False)  # none before setup and after cleanup
             if isinstance(mover, GradientMover)
         }
-        rates = {label: found[self._warmup_steps :] for label, found in self._rates.items()}
+        rates = {label: acceptance[self._warmup_steps :] for label, acceptance in self._rates.items()}
         return {
             "divergences": sorted({i for kernel in kernels.values() for i in getattr(kernel, "_divergences", [])}),
-            "acceptance rate": {label: _last_or_mean(label in kernels, found) for label, found in rates.items()},
+            "acceptance rate": {
+                label: _last_or_mean(label in kernels, acceptance) for label, acceptance in rates.items()
+            },
             "step size": {label: kernel.step_size for label, kernel in kernels.items() if hasattr(kernel, "step_size")},
         }
 

@@ -29,11 +29,15 @@ class Layout(NamedTuple):
     @classmethod
     def of(cls, value: Tensor, free: Sequence[int], batch: int, event: int) -> Layout:
         """For a value with so many batch dimensions, the free ones among them, and so many of a single event."""
-        kept = [batch + dim for dim in free]
+        plate_dims = [batch + dim for dim in free]
         cells = range(value.dim() - event)
-        order = (*kept, *(dim for dim in cells if dim not in kept), *range(value.dim() - event, value.dim()))
+        order = (
+            *plate_dims,
+            *(dim for dim in cells if dim not in plate_dims),
+            *range(value.dim() - event, value.dim()),
+        )
         sizes = tuple(value.shape[dim] for dim in order)
-        return cls(order, sizes[: len(kept)], sizes[len(kept) : len(cells)], sizes[len(cells) :])
+        return cls(order, sizes[: len(plate_dims)], sizes[len(plate_dims) : len(cells)], sizes[len(cells) :])
 
     def flatten(self, value: Tensor) -> Tensor:
         """(kept..., variables, event...)."""
@@ -81,12 +85,12 @@ def put(plan: Plan, group: tuple[Variable, ...], values: Values, proposal: Seque
 
 def current_states(plan: Plan, group: tuple[Variable, ...], values: Values, tables: list[Tensor]) -> Tensor:
     """Numbers of the present joint states, (kept...)."""
-    kept = next(iter(plan.layouts.values())).kept
-    same = torch.ones(len(tables[0]), *kept, dtype=torch.bool, device=tables[0].device)
+    plate_sizes = next(iter(plan.layouts.values())).kept
+    same = torch.ones(len(tables[0]), *plate_sizes, dtype=torch.bool, device=tables[0].device)
     for (name, variable), table in zip(group, tables, strict=True):
         layout = plan.layouts[name]
         value = layout.select(layout.flatten(values[name]), variable)
-        same &= _equal(table, value, len(kept))
+        same &= _equal(table, value, len(plate_sizes))
     return same.long().argmax(0)
 
 
@@ -102,11 +106,11 @@ def _equal(states: Tensor, value: Tensor, cells: int) -> Tensor:
     return same.flatten(cells + 1).all(-1) if states.dim() > 1 else same
 
 
-def common_dims(found: dict[str, Site], seen: dict[str, Coupling]) -> set[int]:
+def common_dims(trace_sites: dict[str, Site], couplings: dict[str, Coupling]) -> set[int]:
     """Dimensions that are free for all sites, by one and the same plate."""
-    frames = [set(plates(found[name]).values()) for name in seen]
+    frames = [set(plates(trace_sites[name]).values()) for name in couplings]
     shared = set.intersection(*frames)
-    return {frame.dim for frame in shared if all(frame.dim in each.free for each in seen.values())}
+    return {frame.dim for frame in shared if all(frame.dim in each.free for each in couplings.values())}
 
 
 def _support(distribution: Any) -> Any:

@@ -85,9 +85,9 @@ class AmortisedPosterior(nn.Module):
         ).to(distribution.tables)
         if self.made.output is not None:
             nn.init.zeros_(self.made.output)
-        chosen = structure.nodes if evidence_nodes is None else list(evidence_nodes)
+        evidence_names = structure.nodes if evidence_nodes is None else list(evidence_nodes)
         can_see = torch.zeros(len(structure.nodes), dtype=torch.bool, device=distribution.tables.device)
-        can_see[[structure.number(node) for node in chosen]] = True
+        can_see[[structure.number(node) for node in evidence_names]] = True
         self.register_buffer("can_see", can_see)
 
     def _problem(self, evidence: Evidence | Tensor | None) -> Problem:
@@ -95,12 +95,14 @@ class AmortisedPosterior(nn.Module):
 
     def _context(self, problem: Problem) -> Tensor:
         """Evidence as the network sees it: normalised likelihoods less even ones, zeros where nothing is known."""
-        parts = []
+        inputs = []
         for i, states in enumerate(self.structure.cardinalities):
-            seen = problem.likelihoods.get(i, problem.tables.new_ones(1, states))
-            seen = seen / seen.sum(-1, keepdim=True).clamp_min(torch.finfo(seen.dtype).tiny) - 1 / states
-            parts.append(seen.expand(problem.count, states))
-        return torch.cat(parts, -1)
+            likelihood = problem.likelihoods.get(i, problem.tables.new_ones(1, states))
+            likelihood = (
+                likelihood / likelihood.sum(-1, keepdim=True).clamp_min(torch.finfo(likelihood.dtype).tiny) - 1 / states
+            )
+            inputs.append(likelihood.expand(problem.count, states))
+        return torch.cat(inputs, -1)
 
     def log_prob(self, value: Tensor, evidence: Tensor) -> Tensor:
         """Log q of hidden cells given those that were seen, differentiable.
@@ -118,8 +120,8 @@ class AmortisedPosterior(nn.Module):
         first = cells_of(self.structure, value) - value  # of the row of each node's table
         cells = (first.unsqueeze(-1) + states).clamp_max(self.structure.cells - 1)
         logits = safe_log(problem.tables)[cells] + correction  # which is -inf at states that a node does not have
-        own = logits.log_softmax(-1).gather(-1, value.unsqueeze(-1)).squeeze(-1)
-        return torch.where(evidence < 0, own, 0.0).sum(-1)
+        log_probs = logits.log_softmax(-1).gather(-1, value.unsqueeze(-1)).squeeze(-1)
+        return torch.where(evidence < 0, log_probs, 0.0).sum(-1)
 
     def loss(self, num_rows: int = 256) -> Tensor:
         """Mean of -log q over draws of the network whose cells are hidden, at a rate that differs from row to row.
@@ -129,8 +131,8 @@ class AmortisedPosterior(nn.Module):
         """
         num_rows = whole_number("num_rows", num_rows)
         rows = distribution_of(self._source[0]).sample((num_rows,))
-        seen = torch.rand(rows.shape, device=rows.device) < torch.rand(num_rows, 1, device=rows.device)
-        return -self.log_prob(rows, rows.masked_fill(~(seen & self.can_see), -1)).mean()
+        visible = torch.rand(rows.shape, device=rows.device) < torch.rand(num_rows, 1, device=rows.device)
+        return -self.log_prob(rows, rows.masked_fill(~(visible & self.can_see), -1)).mean()
 
     def learn(self, num_steps: int = 2000, batch_size: int = 256, learning_rate: float = 2e-3) -> Tensor:
         """Learn by Adam, with a rate that falls linearly to zero.
@@ -196,9 +198,9 @@ class AmortisedPosterior(nn.Module):
             logits = target + correction
             used = torch.where(without[:, None, None], target, logits)
             values[i] = draw((used - used.amax(-1, keepdim=True)).exp().nan_to_num(0.0))
-            chosen = correction.gather(-1, values[i].unsqueeze(-1)).squeeze(-1)
+            log_correction = correction.gather(-1, values[i].unsqueeze(-1)).squeeze(-1)
             plain = plain + target.logsumexp(-1)
-            corrected = corrected + logits.logsumexp(-1) - chosen
+            corrected = corrected + logits.logsumexp(-1) - log_correction
             if step + 1 < len(self.structure.order):
                 parameters, place = self.made.proceed(place, values[i].flatten())
         share = without.to(plain).mean()
@@ -228,13 +230,13 @@ class AmortisedPosterior(nn.Module):
             parameters, place = self.made.begin(problem.count, context, self.made.example)
             for step, i in enumerate(self.structure.order):
                 node = self.structure.nodes[i]
-                seen = torch.as_tensor(observed.get(i, -1), device=problem.tables.device)
-                if (seen < 0).any():
+                column = torch.as_tensor(observed.get(i, -1), device=problem.tables.device)
+                if (column < 0).any():
                     logits = self._target(problem, i, values) + parameters[:, : self.structure.cardinalities[i]]
                     lost = (logits == -torch.inf).all(-1, keepdim=True)  # against the evidence: log p will be -inf
                     values[i] = pyro.sample(node, dist.Categorical(logits=torch.where(lost, 0.0, logits)))
                 else:
-                    values[i] = seen.expand(problem.count)
+                    values[i] = column.expand(problem.count)
                 if step + 1 < len(self.structure.order):
                     parameters, place = self.made.proceed(place, values[i])
 

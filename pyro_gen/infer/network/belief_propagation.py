@@ -84,12 +84,12 @@ def belief_propagation(
     if not 0 <= damping < 1 or not tolerance > 0:
         raise ValueError(f"`damping` must be from 0 to below 1 and `tolerance` positive, got {damping} and {tolerance}")
     problem = Problem.of(network, evidence)
-    wanted = problem.wanted(nodes)
+    queried = problem.wanted(nodes)
     messages, rounds = Messages(problem), 0
     residual = torch.full((problem.count,), torch.inf)
     while rounds < num_iterations and (residual > tolerance).any():
         rounds, residual = rounds + 1, messages.round(damping)
-    beliefs = {problem.structure.nodes[i]: problem.given(_normalised(messages.at(i).exp())) for i in wanted}
+    beliefs = {problem.structure.nodes[i]: problem.given(_normalised(messages.at(i).exp())) for i in queried}
     log_evidence = messages.log_evidence() + problem.log_scale
     settled = problem.given(residual <= tolerance)
     return BeliefMarginals(beliefs, problem.given(log_evidence), settled, problem.given(residual), rounds)

@@ -76,8 +76,8 @@ class Block:
             logits = logits + factor.logs[code]
         shape = values[self.nodes[0]].shape
         probs = (logits - logits.amax(-1, keepdim=True)).exp()
-        drawn = self.states[draw(probs.expand(*shape, probs.shape[-1]))]
-        for i, state in zip(self.nodes, drawn.unbind(-1), strict=True):
+        new_states = self.states[draw(probs.expand(*shape, probs.shape[-1]))]
+        for i, state in zip(self.nodes, new_states.unbind(-1), strict=True):
             values[i] = state
 
 
@@ -132,17 +132,17 @@ def gibbs_marginals(
     num_chains = whole_number("num_chains", num_chains)
     warmup = whole_number("warmup", warmup, 0)
     problem = Problem.of(network, evidence)
-    wanted = problem.wanted(nodes)
+    queried = problem.wanted(nodes)
     values = _starts(problem, num_chains)
-    plan = [_block(problem, chosen) for chosen in _chosen(problem)]
-    kept: dict[int, list[Tensor]] = {i: [] for i in wanted}
+    plan = [_block(problem, nodes_) for nodes_ in _chosen(problem)]
+    draws_of: dict[int, list[Tensor]] = {i: [] for i in queried}
     for sweep in range(warmup + num_samples):
         for block in plan:
             block.update(values)
         if sweep >= warmup:
-            for i in wanted:
-                kept[i].append(values[i].to(torch.int16))
-    return _result(problem, {i: torch.stack(draws, 1) for i, draws in kept.items()})
+            for i in queried:
+                draws_of[i].append(values[i].to(torch.int16))
+    return _result(problem, {i: torch.stack(draws, 1) for i, draws in draws_of.items()})
 
 
 def _starts(problem: Problem, num_chains: int) -> dict[int, Tensor]:
@@ -153,22 +153,22 @@ def _starts(problem: Problem, num_chains: int) -> dict[int, Tensor]:
         top == -torch.inf,
         f"no start of {len(log_weight)} agrees with the evidence: it is impossible, or too improbable for this method",
     )
-    chosen = torch.multinomial((log_weight - top).exp().mT, num_chains, replacement=True).mT
-    return {i: value.expand(log_weight.shape).gather(0, chosen) for i, value in values.items()}
+    index = torch.multinomial((log_weight - top).exp().mT, num_chains, replacement=True).mT
+    return {i: value.expand(log_weight.shape).gather(0, index) for i, value in values.items()}
 
 
 def _chosen(problem: Problem) -> list[tuple[int, ...]]:
     """Nodes that are drawn together, those that are observed in all rows left out."""
     structure = problem.structure
     fixed = {i for i, x in problem.likelihoods.items() if ((x > 0).sum(-1) == 1).all()}
-    chosen = []
+    blocks = []
     for i in structure.order:
         block = tuple(j for j in structure.families[i] if j not in fixed)
         states = math.prod(structure.cardinalities[j] for j in block)
         if (problem.parts[i] <= RARE).any() and len(block) > 1 and states <= TOGETHER:
-            chosen.append(block)
-    covered = {j for block in chosen for j in block}
-    return chosen + [(i,) for i in structure.order if i not in covered and i not in fixed]
+            blocks.append(block)
+    covered = {j for block in blocks for j in block}
+    return blocks + [(i,) for i in structure.order if i not in covered and i not in fixed]
 
 
 def _block(problem: Problem, nodes: tuple[int, ...]) -> Block:
@@ -178,9 +178,9 @@ def _block(problem: Problem, nodes: tuple[int, ...]) -> Block:
     states = torch.cartesian_prod(*axes).view(-1, len(nodes))
     families = sorted({j for i in nodes for j in (i, *structure.children[i])})
     likelihood = problem.tables.new_zeros(1, len(states))
-    for i, own in zip(nodes, states.unbind(1), strict=True):
+    for i, node_states in zip(nodes, states.unbind(1), strict=True):
         if i in problem.likelihoods:
-            likelihood = likelihood + safe_log(problem.likelihoods[i])[:, own]
+            likelihood = likelihood + safe_log(problem.likelihoods[i])[:, node_states]
     return Block(nodes, states, tuple(_factor(problem, nodes, j) for j in families), likelihood)
 
 
@@ -188,21 +188,21 @@ def _factor(problem: Problem, nodes: tuple[int, ...], j: int) -> Factor:
     """The log table of a family, the block's nodes last and all of them there."""
     family, cardinalities = problem.structure.families[j], problem.structure.cardinalities
     table = problem.parts[j].view([cardinalities[i] for i in family])
-    others = [i for i in family if i not in nodes]
+    outside = [i for i in family if i not in nodes]
     inside = [i for i in nodes if i in family]
-    table = table.permute([family.index(i) for i in (*others, *inside)])
+    table = table.permute([family.index(i) for i in (*outside, *inside)])
     table = table.reshape(-1, *(cardinalities[i] if i in family else 1 for i in nodes))
     table = table.expand(-1, *(cardinalities[i] for i in nodes)).flatten(1)
-    strides = [math.prod(cardinalities[i] for i in others[place + 1 :]) for place in range(len(others))]
-    return Factor(tuple(zip(others, strides, strict=True)), safe_log(table))
+    strides = [math.prod(cardinalities[i] for i in outside[place + 1 :]) for place in range(len(outside))]
+    return Factor(tuple(zip(outside, strides, strict=True)), safe_log(table))
 
 
 def _result(problem: Problem, draws: dict[int, Tensor]) -> GibbsMarginals:
     """From draws by node, (chains, draws, rows)."""
     result = GibbsMarginals({}, {}, {})
-    for i, drawn in draws.items():
+    for i, node_draws in draws.items():
         node = problem.structure.nodes[i]
-        hits = one_hot(drawn.long(), problem.structure.cardinalities[i]).to(problem.tables.dtype)
+        hits = one_hot(node_draws.long(), problem.structure.cardinalities[i]).to(problem.tables.dtype)
         result.marginals[node] = problem.given(hits.mean((0, 1)))
         r_hat, size = _diagnostics(hits)
         result.r_hat[node], result.effective_sample_size[node] = problem.given(r_hat), problem.given(size)

@@ -75,11 +75,11 @@ class Problem:
         """Some of the rows."""
         if self.rows is None:
             return self
-        parts = {i: x[start:end] if len(x) == self.count else x for i, x in self.likelihoods.items()}
+        likelihoods = {i: x[start:end] if len(x) == self.count else x for i, x in self.likelihoods.items()}
         scale = self.log_scale
         if isinstance(scale, Tensor) and scale.dim() and len(scale) == self.count:
             scale = scale[start:end]
-        return Problem(self.structure, self.tables, parts, end - start, scale, start)
+        return Problem(self.structure, self.tables, likelihoods, end - start, scale, start)
 
     @cached_property
     def parts(self) -> list[Tensor]:

@@ -63,14 +63,14 @@ def weigh(problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes
     ratio = (log_weight - top).exp()
     mean = ratio.mean(0)
     weight = ratio / ratio.sum(0)
-    found = {}
+    marginals = {}
     for i in nodes:
         sums = weight.new_zeros(problem.structure.cardinalities[i], weight.shape[1])
-        found[i] = sums.scatter_add(0, values[i].expand(weight.shape), weight).mT
+        marginals[i] = sums.scatter_add(0, values[i].expand(weight.shape), weight).mT
     draws = len(ratio)
     variance = (ratio - mean).square().sum(0) / (draws - 1) if draws > 1 else torch.full_like(mean, math.nan)
     error = (variance / draws).sqrt() / mean
-    return Weighed(found, (top + mean.log(), error, 1 / weight.square().sum(0), pareto_k(log_weight)))
+    return Weighed(marginals, (top + mean.log(), error, 1 / weight.square().sum(0), pareto_k(log_weight)))
 
 
 Draws = Callable[[Problem, int], tuple[dict[int, Tensor], Tensor]]
@@ -92,24 +92,24 @@ def weighted_marginals(
         ValueError: ``num_samples`` is below 1, a node is unknown, or all weights of a row are zero.
     """
     num_samples = whole_number("num_samples", num_samples)
-    wanted = problem.wanted(nodes)
+    queried = problem.wanted(nodes)
     size = max(1, CELLS // (num_samples * len(problem.structure.nodes)))
-    parts = []
+    weighed = []
     for start in range(0, max(problem.count, 1), size):
-        own = problem.slice(start, min(start + size, problem.count))
-        parts.append(weigh(own, *draws(own, num_samples), wanted))
-    result = _gathered(problem, parts, wanted)
+        block = problem.slice(start, min(start + size, problem.count))
+        weighed.append(weigh(block, *draws(block, num_samples), queried))
+    result = _gathered(problem, weighed, queried)
     consequence = "neither marginals nor log evidence need be near. Take more draws, or exact inference"
     warn_of_weights(result.effective_sample_size, num_samples, None, consequence)
     return result
 
 
-def _gathered(problem: Problem, parts: list[Weighed], nodes: list[int]) -> WeightedMarginals:
+def _gathered(problem: Problem, blocks: list[Weighed], nodes: list[int]) -> WeightedMarginals:
     """The answer for all rows."""
-    columns = [torch.cat(found) for found in zip(*(part.diagnostics for part in parts), strict=True)]
+    columns = [torch.cat(column) for column in zip(*(part.diagnostics for part in blocks), strict=True)]
     log_evidence, error, size, k = columns
     marginals = {
-        problem.structure.nodes[i]: problem.given(torch.cat([part.marginals[i] for part in parts])) for i in nodes
+        problem.structure.nodes[i]: problem.given(torch.cat([part.marginals[i] for part in blocks])) for i in nodes
     }
     total = log_evidence + problem.log_scale
     return WeightedMarginals(marginals, *map(problem.given, (total, error, size, k)))

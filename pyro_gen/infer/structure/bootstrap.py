@@ -63,17 +63,17 @@ class EdgeConfidence:
             Scutari and Nagarajan (2013), Identifying significant edges in graphical models of molecular networks,
             equations 10 to 12.
         """
-        own = np.sort(self.strength[np.triu_indices(len(self.directed), 1)])
-        if not own.size:
+        strengths = np.sort(self.strength[np.triu_indices(len(self.directed), 1)])
+        if not strengths.size:
             return 0.5
         # The step function that is t between 0 and 1, against the distribution function of the strengths.
-        values = np.concatenate([[0.0], own, [1.0]])
-        widths, heights = np.diff(values), np.arange(len(own) + 1) / len(own)
+        values = np.concatenate([[0.0], strengths, [1.0]])
+        widths, heights = np.diff(values), np.arange(len(strengths) + 1) / len(strengths)
         candidates = np.unique(heights)
         norms = [float((widths * np.abs(heights - t)).sum()) for t in candidates]
         share = candidates[int(np.argmin(norms))]
-        zeros = round(share * len(own))
-        return float(own[zeros - 1]) if zeros else 0.0
+        zeros = round(share * len(strengths))
+        return float(strengths[zeros - 1]) if zeros else 0.0
 
     def averaged_network(self, threshold: float | None = None) -> nx.DiGraph:
         """One graph of the edges that are strong enough, each in its more frequent direction.

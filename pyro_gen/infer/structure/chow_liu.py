@@ -196,16 +196,16 @@ def _spanning_forest(weight: Tensor, root: int, least: float) -> list[tuple[int,
     best, parent = torch.full((nodes,), -torch.inf, dtype=weight.dtype), torch.full((nodes,), -1)
     outside = torch.ones(nodes, dtype=torch.bool)
     best[root] = torch.inf
-    found = []
+    edges = []
     for _ in range(nodes):
         node = int(torch.where(outside, best, -torch.inf).argmax())
         if not outside[node]:  # nothing outside is joined to the trees so far
             node = int(outside.int().argmax())
         outside[node] = False
-        found.append((node, int(parent[node])))
+        edges.append((node, int(parent[node])))
         closer = outside & (weight[node] > best) & (weight[node] > least)
         best, parent = torch.where(closer, weight[node], best), torch.where(closer, node, parent)
-    return found
+    return edges
 
 
 __all__ = ["chow_liu", "conditional_tables", "mutual_information"]

@@ -73,14 +73,14 @@ def complete(graph: np.ndarray) -> np.ndarray:
         np.fill_diagonal(apart, False)
         rule1 = _count(directed.T, apart) > 0  # a -> b - c, a and c apart: b -> c
         rule2 = _count(directed, directed) > 0  # a -> b -> c, a - c: a -> c
-        found = undirected & (rule1 | rule2)
-        for a, b in np.argwhere(undirected & ~found):  # a - c -> b, a - d -> b, c and d apart, a - b: a -> b
+        compelled = undirected & (rule1 | rule2)
+        for a, b in np.argwhere(undirected & ~compelled):  # a - c -> b, a - d -> b, c and d apart, a - b: a -> b
             between = np.flatnonzero(undirected[a] & directed[:, b])
-            found[a, b] = apart[np.ix_(between, between)].any()
-        found &= ~found.T
-        if not found.any():
+            compelled[a, b] = apart[np.ix_(between, between)].any()
+        compelled &= ~compelled.T
+        if not compelled.any():
             return graph
-        graph &= ~found.T
+        graph &= ~compelled.T
 
 
 def dag_extension(graph: nx.DiGraph) -> nx.DiGraph:
@@ -127,17 +127,17 @@ def extend(graph: np.ndarray) -> tuple[np.ndarray, int]:
     Raises:
         ValueError: the directed edges have a cycle.
     """
-    result, rest = graph & ~graph.T, graph.copy()
+    result, remaining = graph & ~graph.T, graph.copy()
     left, violations = list(range(len(graph))), 0
     while left:
-        sinks = [i for i in left if not (rest[i] & ~rest[:, i]).any()]
+        sinks = [i for i in left if not (remaining[i] & ~remaining[:, i]).any()]
         if not sinks:
             raise ValueError("`graph` must have no cycle of directed edges")
-        costs = [_new_v_structures(rest, i) for i in sinks]
+        costs = [_new_v_structures(remaining, i) for i in sinks]
         sink, cost = min(zip(sinks, costs, strict=True), key=lambda pair: pair[1])
         violations += cost
-        result[:, sink] |= rest[:, sink]
-        rest[sink], rest[:, sink] = False, False
+        result[:, sink] |= remaining[:, sink]
+        remaining[sink], remaining[:, sink] = False, False
         left.remove(sink)
     return result, violations
 

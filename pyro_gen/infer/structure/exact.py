@@ -70,24 +70,24 @@ def exact_search(
     rules = EdgeRules.of(table, forbidden, required, max_parents)
     scores = FamilyScores(table, score or BDeu())
     best, parents = zip(*(_best_parents(scores, rules, i) for i in range(len(table.nodes))), strict=True)
-    return table.graph((j, i) for i, chosen in _order(np.stack(best), parents) for j in members(chosen))
+    return table.graph((j, i) for i, parent_set in _order(np.stack(best), parents) for j in members(parent_set))
 
 
 def _best_parents(scores: FamilyScores, rules: EdgeRules, node: int) -> tuple[np.ndarray, np.ndarray]:
     """For each set the score of the best parents of a node within it, and these parents."""
     nodes = len(rules.allowed)
-    best, chosen = np.full(1 << nodes, -np.inf), np.zeros(1 << nodes, dtype=np.int32)
+    best, best_sets = np.full(1 << nodes, -np.inf), np.zeros(1 << nodes, dtype=np.int32)
     must = sum(1 << int(j) for j in np.flatnonzero(rules.required[:, node]))
     may = [int(j) for j in np.flatnonzero(rules.allowed[:, node]) if not must >> int(j) & 1]
     for size in range(min(rules.max_parents - must.bit_count(), len(may)) + 1):
         for extra in combinations(may, size):
             parents = must | sum(1 << j for j in extra)
-            best[parents], chosen[parents] = scores.sparing(node, parents), parents
+            best[parents], best_sets[parents] = scores.sparing(node, parents), parents
     for j in range(nodes):  # the maximum over all subsets, one element after another
-        (without, with_j), (source, target) = _halves(best, j), _halves(chosen, j)
+        (without, with_j), (source, target) = _halves(best, j), _halves(best_sets, j)
         better = without > with_j
         with_j[better], target[better] = without[better], source[better]
-    return best, chosen
+    return best, best_sets
 
 
 def _halves(values: np.ndarray, j: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,17 +106,17 @@ def _order(best: np.ndarray, parents: tuple[np.ndarray, ...]) -> list[tuple[int,
     for size in range(1, nodes + 1):
         layer = sets[sizes == size]
         for i in range(nodes):
-            own = layer[layer >> i & 1 == 1]
-            rest = own ^ (1 << i)
-            value = total[rest] + best[i, rest]
-            better = value > total[own]
-            total[own[better]], sink[own[better]] = value[better], i
-    found, left = [], (1 << nodes) - 1
+            subsets = layer[layer >> i & 1 == 1]
+            without = subsets ^ (1 << i)
+            value = total[without] + best[i, without]
+            better = value > total[subsets]
+            total[subsets[better]], sink[subsets[better]] = value[better], i
+    order, left = [], (1 << nodes) - 1
     while left:
         i = int(sink[left])
         left ^= 1 << i
-        found.append((i, int(parents[i][left])))
-    return found
+        order.append((i, int(parents[i][left])))
+    return order
 
 
 __all__ = ["exact_search"]

@@ -70,8 +70,8 @@ def independence_test(
     table = CategoricalTable.of(data, states)
     if len({first, second, *given}) < len(given) + 2:
         raise ValueError(f"`first`, `second` and `given` must be different nodes, got {[first, second, *given]}")
-    x, y, *others = (table.number(node) for node in (first, second, *given))
-    return tested(Counts(table), x, y, others, statistic)
+    x, y, *conditioning = (table.number(node) for node in (first, second, *given))
+    return tested(Counts(table), x, y, conditioning, statistic)
 
 
 def tested(counts: Counts, x: int, y: int, given: Sequence[int], statistic: Statistic) -> Independence:

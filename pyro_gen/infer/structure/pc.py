@@ -60,8 +60,8 @@ def pc(
 
     def p_value(first: str, second: str, given: tuple[str, ...]) -> float:
         numbers = [table.index[node] for node in given]
-        found = tested(counts, table.index[first], table.index[second], numbers, statistic)
-        return found.p_value if found.degrees_of_freedom or not given else 0.0
+        result = tested(counts, table.index[first], table.index[second], numbers, statistic)
+        return result.p_value if result.degrees_of_freedom or not given else 0.0
 
     found = pc_from_tests(table.nodes, p_value, alpha, max_given=max_given)
     nx.set_node_attributes(found, dict(zip(table.nodes, table.states, strict=True)), "states")
@@ -115,7 +115,7 @@ def pc_from_tests(
     result.add_nodes_from(nodes)
     result.add_edges_from((nodes[j], nodes[i]) for j, i in np.argwhere(complete(pattern(dag))))
     result.graph["separating_sets"] = {
-        (nodes[x], nodes[y]): tuple(nodes[k] for k in found.given) for (x, y), found in separators.items()
+        (nodes[x], nodes[y]): tuple(nodes[k] for k in separator.given) for (x, y), separator in separators.items()
     }
     result.graph["conflicts"] = [
         (nodes[x], nodes[z], nodes[y]) for x, z, y in sorted(set(colliders) ^ set(_v_structures(dag)))
@@ -156,19 +156,19 @@ def _skeleton(nodes: Sequence[str], p_value: PValue, alpha: float, max_given: in
 
 def _candidates(neighbours: list[list[int]], x: int, y: int, size: int) -> Iterable[tuple[int, ...]]:
     """Sets of neighbours of one node or the other, each once."""
-    both = (combinations([k for k in neighbours[u] if k != v], size) for u, v in ((x, y), (y, x)))
-    return dict.fromkeys(given for sets in both for given in sets)
+    subsets = (combinations([k for k in neighbours[u] if k != v], size) for u, v in ((x, y), (y, x)))
+    return dict.fromkeys(given for sets in subsets for given in sets)
 
 
 def _colliders(skeleton: np.ndarray, separators: Separators, nodes: Sequence[str]) -> list[Triple]:
     """Nodes between two that are not adjacent and whose separator leaves them out, the clearest first."""
-    found = [
+    colliders = [
         (-separator.p_value, sorted((nodes[x], nodes[y])), nodes[z], (x, z, y))
         for (x, y), separator in separators.items()
         for z in np.flatnonzero(skeleton[x] & skeleton[y]).tolist()
         if z not in separator.given
     ]
-    return [triple for *_, triple in sorted(found)]
+    return [triple for *_, triple in sorted(colliders)]
 
 
 def _direct(graph: np.ndarray, collider: Triple) -> None:
@@ -188,12 +188,12 @@ def _acyclic(graph: np.ndarray) -> bool:
 
 def _v_structures(dag: np.ndarray) -> list[Triple]:
     """Pairs of parents that are not adjacent, and their child between them."""
-    found = []
+    triples = []
     for z in range(len(dag)):
         for x, y in combinations(np.flatnonzero(dag[:, z]).tolist(), 2):
             if not (dag[x, y] or dag[y, x]):
-                found.append((x, z, y))
-    return found
+                triples.append((x, z, y))
+    return triples
 
 
 __all__ = ["pc", "pc_from_tests"]

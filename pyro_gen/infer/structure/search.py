@@ -218,11 +218,11 @@ class _Walk:
     def _rate(self, i: int) -> None:
         """Score a node's family and all changes of it by one parent."""
         parents = self.parents[i] = self._parents(i)
-        own = self.families[i] = self.scores.sparing(i, parents)
+        score = self.families[i] = self.scores.sparing(i, parents)
         full = parents.bit_count() >= self.rules.max_parents
         self.gains[:, i] = -np.inf
         for j in np.flatnonzero(self.graph[:, i] | (self.rules.allowed[:, i] & (not full))):
-            self.gains[j, i] = self.scores.sparing(i, parents ^ (1 << int(j))) - own
+            self.gains[j, i] = self.scores.sparing(i, parents ^ (1 << int(j))) - score
 
     def lawful(self) -> np.ndarray:
         """Steps (kind, parent, child) that obey the rules and close no cycle."""

@@ -65,8 +65,8 @@ class CategoricalTable:
             raise ValueError(f"`data` must have at least one row and one node, got {len(values)} rows of {len(nodes)}")
         _refuse_missing(nodes, values)
         most = (values.amax(0) + 1).tolist()
-        known = tuple(_states_of(node, i, states, most[i]) for i, node in enumerate(nodes))
-        table = cls(nodes, known, values)
+        state_names = tuple(_states_of(node, i, states, most[i]) for i, node in enumerate(nodes))
+        table = cls(nodes, state_names, values)
         _refuse_beyond(table, most)
         return table
 
@@ -112,7 +112,7 @@ class CategoricalTable:
             edges: pairs of numbers (parent, child).
         """
         graph = nx.DiGraph()
-        graph.add_nodes_from((node, {"states": known}) for node, known in zip(self.nodes, self.states, strict=True))
+        graph.add_nodes_from((node, {"states": names}) for node, names in zip(self.nodes, self.states, strict=True))
         graph.add_edges_from((self.nodes[j], self.nodes[i]) for j, i in edges)
         return graph
 
@@ -215,8 +215,8 @@ def _integers(name: str, values: Any, dimensions: int) -> Tensor:
     if values.is_floating_point() or values.is_complex():
         raise ValueError(f"{name} must hold state numbers of an integer dtype (see Tensor.long), got {values.dtype}")
     if values.dim() != dimensions:
-        wanted = "(rows,)" if dimensions == 1 else "(rows, nodes)"
-        raise ValueError(f"{name} must have shape {wanted}, got {tuple(values.shape)}")
+        expected = "(rows,)" if dimensions == 1 else "(rows, nodes)"
+        raise ValueError(f"{name} must have shape {expected}, got {tuple(values.shape)}")
     return values.long()
 
 
@@ -235,14 +235,14 @@ def _states_of(node: str, i: int, states: States, most: int) -> int | tuple[str,
         raise ValueError(f"`states` has no entry for node {node!r}")
     if isinstance(states, Sequence) and len(states) <= i:
         raise ValueError(f"`states` must have a number for each node, got {states!r}")
-    own = states[node] if isinstance(states, Mapping) else states[i] if isinstance(states, Sequence) else states
-    if own is None:
+    node_states = states[node] if isinstance(states, Mapping) else states[i] if isinstance(states, Sequence) else states
+    if node_states is None:
         return most
-    if isinstance(own, int | np.integer):
-        return int(own)
-    if isinstance(own, str) or not all(isinstance(name, str) for name in own):
-        raise ValueError(f"`states` of node {node!r} must be a number or a list of names, got {own!r}")
-    return tuple(own)
+    if isinstance(node_states, int | np.integer):
+        return int(node_states)
+    if isinstance(node_states, str) or not all(isinstance(name, str) for name in node_states):
+        raise ValueError(f"`states` of node {node!r} must be a number or a list of names, got {node_states!r}")
+    return tuple(node_states)
 
 
 def _refuse_beyond(table: CategoricalTable, most: Sequence[int]) -> None:

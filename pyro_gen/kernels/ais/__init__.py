@@ -89,18 +89,18 @@ def _anneal(
     check_chains(v, weight, vbias, hbias, chain_offset)
     check_units("base", base, weight, weight.shape[-2])
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1 or base.dim() > 1
-    chosen = backend.choose("rbm_ais", PATHS, v, weight, batched)
+    path = backend.choose("rbm_ais", PATHS, v, weight, batched)
     chains = v.shape[:-1]
     flat = v.reshape(chains.numel(), v.shape[-1])
-    if chosen == "native":
+    if path == "native":
         log_weight, flat = native.rbm_ais(flat, weight, vbias, hbias, base, betas.tolist(), seed, chain_offset)
         return log_weight.view(chains), flat.view(v.shape)
-    if chosen == "triton":
+    if path == "triton":
         from pyro_gen.kernels.ais import triton as cuda
 
         log_weight, flat = cuda.rbm_ais(flat, weight, vbias, hbias, base, betas, seed, chain_offset)
         return log_weight.view(chains), flat.view(v.shape)
-    uniforms = source(seed, chains.numel(), chain_offset, v, fast=chosen != "reference")
+    uniforms = source(seed, chains.numel(), chain_offset, v, fast=path != "reference")
     log_weight, last = reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)
     return log_weight, last.clone() if last is v else last.contiguous()
 

@@ -201,15 +201,15 @@ def _annealed_half_step(
         beta = tl.load(schedule + number)
         growth = tl.sum(tl.where((unit < units)[None, :], _growth(z, beta, following), 0.0), 1)
         gain = growth.to(tl.float64)
-        drawn = blocks.draw(following.to(tl.float32) * z, clock, t, 0, rows, first, units)
+        is_on = blocks.draw(following.to(tl.float32) * z, clock, t, 0, rows, first, units)
     else:
         logits = tl.load(base + unit, mask=unit < units, other=0.0).to(tl.float32)
         offset = tl.load(bias + unit, mask=unit < units, other=0.0).to(tl.float32) - logits
         field = logits[None, :] + following.to(tl.float32) * (z - logits[None, :])
-        drawn = blocks.draw(field, clock, t, 1, rows, first, units)
+        is_on = blocks.draw(field, clock, t, 1, rows, first, units)
         later = tl.load(schedule + number + 2, mask=number + 2 < temperatures, other=following)
-        gain = (later - following) * tl.sum(tl.where(drawn, offset[None, :], 0.0), 1).to(tl.float64)
+        gain = (later - following) * tl.sum(tl.where(is_on, offset[None, :], 0.0), 1).to(tl.float64)
     line = sums + unit_tile.to(tl.int64) * sums_stride + rows
     tl.store(line, tl.load(line) + gain)
-    drawn = drawn & (rows < num_rows)[:, None]
-    tl.store(out + rows.to(tl.int64)[:, None] * out_stride + unit[None, :], drawn.to(out.dtype.element_ty))
+    is_on = is_on & (rows < num_rows)[:, None]
+    tl.store(out + rows.to(tl.int64)[:, None] * out_stride + unit[None, :], is_on.to(out.dtype.element_ty))

@@ -100,15 +100,15 @@ def gradients(
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
     _check(batch, start, weight, vbias, hbias)
     check_chain_numbers(chain_offset, len(start))
-    chosen = backend.choose("rbm_contrast", PATHS, start, weight)
-    if chosen == "triton":
+    path = backend.choose("rbm_contrast", PATHS, start, weight)
+    if path == "triton":
         from pyro_gen.kernels.contrastive import triton as cuda
 
         return cuda.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
-    if chosen == "cpu":
+    if path == "cpu":
         uniforms = source(seed, len(start), chain_offset, start, fast=True)
         return cpu.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, uniforms, step)
-    if chosen != "native":
+    if path != "native":
         return reference.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
     return native.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
 
@@ -127,14 +127,14 @@ def checks_states(states: Tensor, weight: Tensor) -> bool:
 def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Statistics:
     """The gradients for particles that somebody else has run, for eager callers under ``no_grad``."""
     _check(batch, particles, weight, vbias, hbias)
-    chosen = backend.choose("rbm_contrast", PATHS, particles, weight)
-    if chosen == "native":
+    path = backend.choose("rbm_contrast", PATHS, particles, weight)
+    if path == "native":
         return native.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)[:3]
-    if chosen == "triton":
+    if path == "triton":
         from pyro_gen.kernels.contrastive import triton as cuda
 
         return cuda.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)[:3]
-    torch_path = cpu if chosen == "cpu" else reference
+    torch_path = cpu if path == "cpu" else reference
     return torch_path.statistics(batch, particles, weight, vbias, hbias)
 
 
@@ -157,13 +157,13 @@ def _fake(batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Te
 def _vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """One slice after the other, each with particles of its own numbers."""
     tensors, (num_steps, seed, step, chain_offset) = arguments[:5], arguments[5:]
-    found = []
+    results = []
     for k in range(info.batch_size):
         slices = (x if dim is None else x.select(dim, k) for x, dim in zip(tensors, in_dims, strict=False))
         batch, start, weight, vbias, hbias = slices
         first = chain_offset + k * len(start)
-        found.append(_op(batch, start, weight, vbias, hbias, num_steps, seed, step, first))
-    return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0, 0, 0, 0)
+        results.append(_op(batch, start, weight, vbias, hbias, num_steps, seed, step, first))
+    return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True)), (0, 0, 0, 0)
 
 
 _op = register(

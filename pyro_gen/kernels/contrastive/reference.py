@@ -59,13 +59,13 @@ _kept_shares: dict[tuple[int, int, torch.dtype, torch.device], Tensor] = {}
 def _shares(rows: int, particles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A column of -1/n for the rows of the data and 1/m for the particles: the signs and weights of -F."""
     key = rows, particles, dtype, device
-    found = _kept_shares.get(key)
-    if found is None:
+    shares = _kept_shares.get(key)
+    if shares is None:
         with torch.inference_mode(False):
             negative = torch.full((rows, 1), -1 / rows, dtype=dtype, device=device)
-            found = torch.cat((negative, torch.full((particles, 1), 1 / particles, dtype=dtype, device=device)))
-        if type(found) is Tensor:  # a tracer's tensor must not outlive its trace
+            shares = torch.cat((negative, torch.full((particles, 1), 1 / particles, dtype=dtype, device=device)))
+        if type(shares) is Tensor:  # a tracer's tensor must not outlive its trace
             if len(_kept_shares) == 16:
                 _kept_shares.clear()
-            _kept_shares[key] = found
-    return found
+            _kept_shares[key] = shares
+    return shares

@@ -75,10 +75,10 @@ def contrast(
     split = operands.weights(weight, operands.format_of(weight, form))
     below = operands.padded(rows)
     states = torch.cat((operands.pad(batch, split.form.dtype), operands.pad(start, split.form.dtype)))
-    chains, drawn = states[below:], states.new_zeros((operands.padded(particles), operands.padded(hidden)))
+    chains, hidden_states = states[below:], states.new_zeros((operands.padded(particles), operands.padded(hidden)))
     for t in range(num_steps):
-        half_step(chains, split.up, split, hbias, None, clock, drawn, particles, visible, t, HIDDEN)
-        half_step(drawn, split.down, split, vbias, None, clock, chains, particles, hidden, t, VISIBLE)
+        half_step(chains, split.up, split, hbias, None, clock, hidden_states, particles, visible, t, HIDDEN)
+        half_step(hidden_states, split.down, split, vbias, None, clock, chains, particles, hidden, t, VISIBLE)
     probs = _probabilities(states, split, hbias, rows, particles, visible)
     gradient = _gradient(states, probs, rows, particles, visible, hidden, batch.dtype)
     moments = _columns(states, states, rows, particles, visible, 1)

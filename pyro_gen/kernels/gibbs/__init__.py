@@ -99,24 +99,24 @@ def sweep(
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
     check_chains(v, weight, vbias, hbias, chain_offset)
     batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1
-    chosen = backend.choose("rbm_gibbs", PATHS, v, weight, batched)
+    path = backend.choose("rbm_gibbs", PATHS, v, weight, batched)
     chains = v.shape[:-1]
     beta = None if beta is None else beta.to(v).expand(chains)
-    if chosen == "reference":
+    if path == "reference":
         uniforms = source(seed, chains.numel(), chain_offset, v, fast=False)
         v, h = reference.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, uniforms, step)
         return v.contiguous(), h.contiguous()
     flat = v if v.dim() == 2 else v.reshape(chains.numel(), v.shape[-1])
     beta = None if beta is None else beta.reshape(-1)
-    if chosen == "native":
+    if path == "native":
         v, h = native.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
-    elif chosen == "triton":
+    elif path == "triton":
         from pyro_gen.kernels.gibbs import triton as cuda
 
         v, h = cuda.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
     else:
         uniforms = source(seed, len(flat), chain_offset, v, fast=True)
-        v, h = _TORCH[chosen](flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
+        v, h = _TORCH[path](flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
     return (v, h) if len(chains) == 1 else (v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1]))
 
 

@@ -34,7 +34,7 @@ def impossible(states: Tensor, weight: Tensor) -> str | None:
 
 
 def mean_field(states: Tensor, weight: Tensor, bias: Tensor, beta: Tensor | None = None) -> Tensor:
-    """``sigmoid(beta (bias + states @ weight))`` as a fresh tensor, by the quickest exact path.
+    """``sigmoid(beta (bias + states @ weight))`` as a fresh tensor, by the fastest exact path.
 
     Args:
         states: (chains, this side).

@@ -27,7 +27,7 @@ class _Grain(NamedTuple):
 
 
 _GRAINS = {"cpu": _Grain(0, 1)}
-_COARSE = _Grain(32, 16)  # cuBLAS asks for more than 16 rows and for multiples of 8; it is quicker on multiples of 16
+_COARSE = _Grain(32, 16)  # cuBLAS asks for more than 16 rows and for multiples of 8; it is faster on multiples of 16
 
 _int_mm: Callable[..., Tensor] | None = getattr(torch, "_int_mm", None)
 
@@ -69,9 +69,9 @@ class _Side:
         self.states = torch.zeros(rows, width, dtype=torch.int8, device=device)
         self.product, self.less = _found(), _less(self.field, self.states[:chains, :units].view(torch.bool))
 
-    def draw(self, given: Tensor, uniform: Tensor) -> Tensor:
+    def draw(self, states: Tensor, uniform: Tensor) -> Tensor:
         """The drawn states, int8 of shape (rows, padded units), zero in the padding; the next call overwrites them."""
-        self.product(given, self.planes, out=self.sums)
+        self.product(states, self.planes, out=self.sums)
         self.field.copy_(self.lo.add_(self.hi, alpha=256))
         torch.add(self.bias, self.field, alpha=self.scale, out=self.field)
         if self.beta is not None:
@@ -114,8 +114,8 @@ def _below(hi: Tensor, lo: Tensor) -> Tensor:
 def _binary(v: Tensor, rows: int, columns: int) -> Tensor:
     """The starting states in int8, padded with zeros."""
     states = torch.zeros(rows, columns, dtype=torch.int8, device=v.device)
-    held = states[: v.shape[0], : v.shape[1]].copy_(v)
-    if not torch.equal((held & 1).to(v.dtype), v):
+    buffer = states[: v.shape[0], : v.shape[1]].copy_(v)
+    if not torch.equal((buffer & 1).to(v.dtype), v):
         raise ValueError("`v` must hold only zeros and ones for the int8 path, got other values")
     return states
 

@@ -154,8 +154,8 @@ def _half_step(
     z = blocks.biased(z, bias, first, units)
     if beta is not None:
         z *= tl.load(beta + rows, mask=rows < num_rows, other=0.0).to(tl.float32)[:, None]
-    drawn = blocks.draw(z, clock, t, stream, rows, first, units) & (rows < num_rows)[:, None]
-    tl.store(out + rows.to(tl.int64)[:, None] * out_stride + unit[None, :], drawn.to(out.dtype.element_ty))
+    is_on = blocks.draw(z, clock, t, stream, rows, first, units) & (rows < num_rows)[:, None]
+    tl.store(out + rows.to(tl.int64)[:, None] * out_stride + unit[None, :], is_on.to(out.dtype.element_ty))
 
 
 def resident(

@@ -53,15 +53,15 @@ def nade_backward(
     a = torch.addmm(start, x.flatten(1), weight.flatten(0, 1))
     da = torch.zeros_like(a)
     for chunk in reversed(list(_chunks(x, start))):
-        own, rows = x[:, chunk], gradient[:, chunk].transpose(0, 1)
-        a.addmm_(own.flatten(1), weight[chunk].flatten(0, 1), alpha=-1)
-        h = _activations(a, own, weight[chunk]).sigmoid_()
+        features, rows = x[:, chunk], gradient[:, chunk].transpose(0, 1)
+        a.addmm_(features.flatten(1), weight[chunk].flatten(0, 1), alpha=-1)
+        h = _activations(a, features, weight[chunk]).sigmoid_()
         doutput[chunk] = torch.matmul(rows.mT, h)
         fields = torch.matmul(rows, output[chunk]).mul_(h).mul_(h.neg_().add_(1))  # gradients of the activations
-        whole = da.expand(len(fields), -1, -1) if len(fields) == 1 else _later(da, fields)
-        dweight[chunk] = torch.matmul(own.permute(1, 2, 0), whole)
+        later = da.expand(len(fields), -1, -1) if len(fields) == 1 else _later(da, fields)
+        dweight[chunk] = torch.matmul(features.permute(1, 2, 0), later)
         if need_x:
-            dx[:, chunk] = torch.matmul(whole, weight[chunk].mT).transpose(0, 1)
+            dx[:, chunk] = torch.matmul(later, weight[chunk].mT).transpose(0, 1)
         da += fields.sum(0)
     return dx, dweight, da, doutput
 
@@ -76,8 +76,8 @@ def _activations(a: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     size, (rows, hidden) = x.shape[1], a.shape
     if size == 1:
         return a.clone().unsqueeze(0)
-    told = x.new_ones(size, size).tril_(-1)[:, None, :, None] * x  # (feature, row, feature before it, width)
-    product = told.view(size * rows, -1) @ weight.flatten(0, 1)
+    earlier = x.new_ones(size, size).tril_(-1)[:, None, :, None] * x  # (feature, row, feature before it, width)
+    product = earlier.view(size * rows, -1) @ weight.flatten(0, 1)
     return product.view(size, rows, hidden).add_(a)
 
 

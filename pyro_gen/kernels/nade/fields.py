@@ -37,7 +37,7 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
     once more on the way back, from the last to the first. Second derivatives go by the reference, which keeps them.
 
     Args:
-        x: features as the network sees them, (n, features, width); many zeros make it quicker.
+        x: features as the network sees them, (n, features, width); many zeros make it faster.
         weight: W, (features, width, hidden); the last feature's is not used.
         start: activations before any feature is known, (n, hidden).
         output: V, (features, parameters, hidden).
@@ -77,32 +77,32 @@ def _gradients(*arguments: Any) -> Gradients:
 @without_autocast
 def _forward(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Tensor:
     check(x, weight, start, output)
-    chosen = backend.choose("nade_fields", PATHS, x, weight)
+    path = backend.choose("nade_fields", PATHS, x, weight)
     if not x.numel() or not start.numel():
-        chosen = "reference"  # nobody need launch anything
-    if chosen == "native":
+        path = "reference"  # nobody need launch anything
+    if path == "native":
         return native.nade_fields(x, weight, start, output)
-    if chosen == "triton":
+    if path == "triton":
         from pyro_gen.kernels.nade import triton as cuda
 
         return cuda.nade_fields(x, weight, start, output)
-    return (reference if chosen == "reference" else cpu).nade_fields(x, weight, start, output)
+    return (reference if path == "reference" else cpu).nade_fields(x, weight, start, output)
 
 
 @without_autocast
 def _backward(gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor, need_x: bool) -> Gradients:
-    chosen = backend.choose("nade_fields", PATHS, x, weight)
+    path = backend.choose("nade_fields", PATHS, x, weight)
     if not x.numel() or not start.numel():
-        chosen = "reference"
-    if chosen == "native" and not need_x:  # data are given; for the gradient of x the torch path serves
+        path = "reference"
+    if path == "native" and not need_x:  # data are given; for the gradient of x the torch path serves
         return x.new_empty(0), *native.nade_backward(gradient, x, weight, start, output)
-    if chosen == "triton":
+    if path == "triton":
         from pyro_gen.kernels.nade import triton as cuda
 
         return cuda.nade_backward(gradient, x, weight, start, output, need_x)
-    if chosen == "reference":
-        dx, *others = reference.nade_backward(gradient, x, weight, start, output)
-        return dx if need_x else x.new_empty(0), others[0], others[1], others[2]
+    if path == "reference":
+        dx, *gradients = reference.nade_backward(gradient, x, weight, start, output)
+        return dx if need_x else x.new_empty(0), gradients[0], gradients[1], gradients[2]
     return cpu.nade_backward(gradient, x, weight, start, output, need_x)
 
 
@@ -153,13 +153,13 @@ def _vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple
             for y, dim in ((x, in_dims[0]), (start, in_dims[2]))
         )
         return _fields(rows.flatten(0, 1), weight, starts.flatten(0, 1), output).unflatten(0, rows.shape[:2]), 0
-    return torch.stack([_fields(*own) for own in slices(info, in_dims, tensors)]), 0
+    return torch.stack([_fields(*arguments) for arguments in slices(info, in_dims, tensors)]), 0
 
 
 def _vmap_backward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
     """One slice after the other: each has gradients of the weights of its own."""
-    found = [_gradients(*own, arguments[5]) for own in slices(info, in_dims[:5], arguments[:5])]
-    return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0, 0, 0, 0)
+    results = [_gradients(*tensors, arguments[5]) for tensors in slices(info, in_dims[:5], arguments[:5])]
+    return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True)), (0, 0, 0, 0)
 
 
 def _remember(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -186,10 +186,10 @@ def _differentiate_twice(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor |
         pulled: tuple[Tensor, ...] = torch.func.vjp(reference.nade_fields, *inputs)[1](gradient)
         return pulled
 
-    asked = [torch.zeros_like(x) if c is None else c for c, x in zip(cotangents, tensors[1:], strict=True)]
+    dense = [torch.zeros_like(x) if c is None else c for c, x in zip(cotangents, tensors[1:], strict=True)]
     if not ctx.need_x:
-        asked[0] = torch.zeros_like(tensors[1])
-    return *torch.func.vjp(first, *tensors)[1](tuple(asked)), None
+        dense[0] = torch.zeros_like(tensors[1])
+    return *torch.func.vjp(first, *tensors)[1](tuple(dense)), None
 
 
 class _Fields(torch.autograd.Function):

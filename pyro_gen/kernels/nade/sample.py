@@ -44,8 +44,8 @@ def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor,
         >>> nade_sample(uniforms, torch.ones(3, 1, 2), torch.zeros(1, 2), torch.ones(3, 1, 2), torch.zeros(1, 3))
         (tensor([[1., 1., 0.]]), tensor([[1.0000, 1.4621, 1.7616]]))
     """
-    drawn: Drawn = _op(uniforms, weight, start, output, bias)
-    return drawn
+    draws: Drawn = _op(uniforms, weight, start, output, bias)
+    return draws
 
 
 @without_autocast
@@ -56,12 +56,12 @@ def _run(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: 
         shapes = f"{tuple(weight.shape)} and {tuple(output.shape)}"
         raise ValueError(f"`weight` and `output` must have shape (features, 1, hidden) for binary draws, got {shapes}")
     if bias.shape != (rows, features) or bias.dtype != weight.dtype or bias.device != weight.device:
-        wanted = f"({rows}, {features}) and {weight.dtype} on {weight.device}"
-        raise ValueError(f"`bias` must be {wanted}, got {tuple(bias.shape)} and {bias.dtype} on {bias.device}")
-    chosen = backend.choose("nade_sample", PATHS, uniforms, weight) if rows and start.shape[1] else "reference"
-    if chosen == "native":
+        expected = f"({rows}, {features}) and {weight.dtype} on {weight.device}"
+        raise ValueError(f"`bias` must be {expected}, got {tuple(bias.shape)} and {bias.dtype} on {bias.device}")
+    path = backend.choose("nade_sample", PATHS, uniforms, weight) if rows and start.shape[1] else "reference"
+    if path == "native":
         return native.nade_sample(uniforms, weight, start, output, bias)
-    if chosen == "triton":
+    if path == "triton":
         from pyro_gen.kernels.nade import triton as cuda
 
         if start.shape[1] <= cuda.LARGEST_SAMPLED:
@@ -76,8 +76,8 @@ def _fake(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias:
 
 def _vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Any, Any]:
     """One slice after the other."""
-    found = [_op(*own) for own in slices(info, in_dims, tensors)]
-    return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0, 0)
+    results = [_op(*arguments) for arguments in slices(info, in_dims, tensors)]
+    return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True)), (0, 0)
 
 
 _op = register(

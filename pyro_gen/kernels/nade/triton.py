@@ -95,8 +95,8 @@ def nade_backward(
             block_m=BACK_ROWS,
             block_h=BACK_UNITS,
         )
-    own = dx.sum(0).to(x.dtype) if need_x else x.new_empty(0)
-    return own, dweight.sum(0).to(weight.dtype), dstart.to(start.dtype), doutput.sum(0).to(output.dtype)
+    dx_total = dx.sum(0).to(x.dtype) if need_x else x.new_empty(0)
+    return dx_total, dweight.sum(0).to(weight.dtype), dstart.to(start.dtype), doutput.sum(0).to(output.dtype)
 
 
 def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,9 +133,9 @@ def _told(
 ) -> tl.tensor:
     """Activations after one feature has been added."""
     for _e in range(width):
-        own = tl.load(x, mask=live_rows, other=0.0).to(tl.float32)
+        feature = tl.load(x, mask=live_rows, other=0.0).to(tl.float32)
         w = tl.load(weight, mask=live, other=0.0).to(tl.float32)
-        a += own[:, None] * w[None, :]
+        a += feature[:, None] * w[None, :]
         x += 1
         weight += hidden
     return a
@@ -221,29 +221,29 @@ def _backward(
         da = tl.zeros((block_m, block_h), tl.float32)
         for k in range(features):
             h = blocks.sigmoid(a)
-            asked = tl.zeros((block_m, block_h), tl.float32)
+            dh = tl.zeros((block_m, block_h), tl.float32)
             for _p in range(parameters):
                 gradient_k -= 1
                 output_k -= hidden
                 doutput_k -= hidden
                 g = tl.load(gradient_k, mask=live_rows, other=0.0).to(tl.float32)
-                asked += g[:, None] * tl.load(output_k, mask=live, other=0.0).to(tl.float32)[None, :]
+                dh += g[:, None] * tl.load(output_k, mask=live, other=0.0).to(tl.float32)[None, :]
                 before = tl.load(doutput_k, mask=live & (t > 0), other=0.0)
                 tl.store(doutput_k, before + tl.sum(g[:, None] * h, 0), mask=live)
-            da += asked * h * (1 - h)
+            da += dh * h * (1 - h)
             if k + 1 < features:
                 x_k -= width
                 weight_k -= width * hidden
                 dx_k -= width
                 dweight_k -= width * hidden
                 for e in range(width):
-                    own = tl.load(x_k + e, mask=live_rows, other=0.0).to(tl.float32)
+                    feature = tl.load(x_k + e, mask=live_rows, other=0.0).to(tl.float32)
                     w = tl.load(weight_k + e * hidden, mask=live, other=0.0).to(tl.float32)
                     before = tl.load(dweight_k + e * hidden, mask=live & (t > 0), other=0.0)
-                    tl.store(dweight_k + e * hidden, before + tl.sum(own[:, None] * da, 0), mask=live)
+                    tl.store(dweight_k + e * hidden, before + tl.sum(feature[:, None] * da, 0), mask=live)
                     if need_x:
                         tl.store(dx_k + e, tl.sum(da * w[None, :], 1), mask=live_rows)
-                    a -= own[:, None] * w[None, :]
+                    a -= feature[:, None] * w[None, :]
         tl.store(dstart + row[:, None] * hidden + unit[None, :], da, mask=inside)
         tl.debug_barrier()  # the next tile adds to what this one wrote
 
@@ -266,14 +266,14 @@ def _sample(
     row, unit = tl.program_id(0).to(tl.int64), tl.arange(0, block_h)
     live = unit < hidden
     a = tl.load(start + row * hidden + unit, mask=live, other=0.0).to(tl.float32)
-    own_uniforms, own = uniforms + row, row * features
+    own_uniforms, offset = uniforms + row, row * features
     own_weight, own_output = weight + unit, output + unit
     for k in range(features):
         v = tl.load(own_output, mask=live, other=0.0).to(tl.float32)
-        f = tl.sum(blocks.sigmoid(a) * v, 0) + tl.load(bias + own + k).to(tl.float32)
+        f = tl.sum(blocks.sigmoid(a) * v, 0) + tl.load(bias + offset + k).to(tl.float32)
         on = (tl.load(own_uniforms).to(tl.float32) < 1 / (1 + tl.exp(-f))).to(tl.float32)
-        tl.store(x + own + k, on)
-        tl.store(fields + own + k, f)
+        tl.store(x + offset + k, on)
+        tl.store(fields + offset + k, f)
         a += on * tl.load(own_weight, mask=live, other=0.0).to(tl.float32)
         own_uniforms += rows
         own_weight += hidden

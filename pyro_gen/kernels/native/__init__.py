@@ -65,25 +65,25 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
-def _declare(found: ctypes.CDLL) -> ctypes.CDLL | None:
+def _declare(library_: ctypes.CDLL) -> ctypes.CDLL | None:
     for name, arguments in _SIGNATURES.items():
-        function = getattr(found, name)
+        function = getattr(library_, name)
         function.argtypes, function.restype = arguments, _COUNT if name.endswith("_space") else _INT
-    return found if found.pyro_gen_interface() == INTERFACE else None
+    return library_ if library_.pyro_gen_interface() == INTERFACE else None
 
 
 def _loaded() -> ctypes.CDLL:
-    found = library()
-    if found is None:
+    loaded = library()
+    if loaded is None:
         raise RuntimeError("the compiled library is not installed: ask `impossible` first")
-    return found
+    return loaded
 
 
 @lru_cache(maxsize=1)
 def best_set() -> int:
     """Index into :data:`SETS` of the best that this processor has, or -1 without the library."""
-    found = library()
-    return -1 if found is None else int(found.pyro_gen_best_set())
+    loaded = library()
+    return -1 if loaded is None else int(loaded.pyro_gen_best_set())
 
 
 _forced_set: int | None = None  # tests run the lesser sets too
@@ -108,10 +108,10 @@ def impossible(states: Tensor, weight: Tensor) -> str | None:
 
 
 def slower(states: Tensor, weight: Tensor) -> str | None:
-    """Why another path is quicker on this processor; None where the compiled kernels are."""
+    """Why another path is faster on this processor; None where the compiled kernels are."""
     if instruction_set():  # for all sizes or for none: the streams differ, and states must not depend on a split
         return None
-    return "torch is quicker than the compiled kernels on a processor without AVX2"
+    return "torch is faster than the compiled kernels on a processor without AVX2"
 
 
 def _parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[int, ...]:
@@ -166,11 +166,11 @@ def _in_parts(call: Callable[[int, int], int], count: int, multiple: int, work: 
         starts = range(0, count, size)
         return _check(max(team.run([partial(call, first, min(first + size, count)) for first in starts], threads)))
     pool = _pool(os.getpid(), threads)
-    others = [_submit(pool, call, first, min(first + size, count)) for first in range(size, count, size)]
+    futures = [_submit(pool, call, first, min(first + size, count)) for first in range(size, count, size)]
     try:
-        statuses = [call(0, size), *(other.result() for other in others)]
+        statuses = [call(0, size), *(other.result() for other in futures)]
     finally:  # an interrupt may come at any time: nobody may be left writing
-        wait(others)
+        wait(futures)
     return _check(max(statuses))
 
 
@@ -201,7 +201,7 @@ def rbm_gibbs(
     Returns:
         The last visible states and the hidden states they were drawn from.
     """
-    found = _loaded()
+    lib = _loaded()
     weight, vbias, hbias = _plain(weight, vbias, hbias)
     start = v.contiguous()
     chains, visible = start.shape
@@ -215,7 +215,7 @@ def rbm_gibbs(
     def part(first: int, end: int, alive: object = alive) -> int:
         v0, v1, h1, temper = addresses
         rows = 4 * first * visible
-        status = found.pyro_gen_rbm_gibbs(
+        status = lib.pyro_gen_rbm_gibbs(
             *parameters,
             v0 + rows,
             v1 + rows,
@@ -260,7 +260,7 @@ def rbm_contrast(
     Returns:
         Gradients of the three parameters, contiguous, and the particles.
     """
-    found = _loaded()
+    lib = _loaded()
     weight, vbias, hbias = _plain(weight, vbias, hbias)
     same = batch.data_ptr() == start.data_ptr() and batch.shape == start.shape and batch.stride() == start.stride()
     batch = batch.contiguous()
@@ -275,15 +275,15 @@ def rbm_contrast(
     )
     work = (2 * num_steps * chains + 2 * (rows + chains)) * weight.numel()
     if _threads(work) == 1:
-        _check(found.pyro_gen_rbm_contrast(*arguments, None, _WHOLE, 0, 0))
+        _check(lib.pyro_gen_rbm_contrast(*arguments, None, _WHOLE, 0, 0))
     else:
         shared = batch.data_ptr() == start.data_ptr() and rows == chains and num_steps > 0  # as the library sees it
-        space = batch.new_empty(found.pyro_gen_rbm_contrast_space(*weight.shape, rows, chains, shared))
+        space = batch.new_empty(lib.pyro_gen_rbm_contrast_space(*weight.shape, rows, chains, shared))
         alive = batch, start, weight, vbias, hbias, results, space
 
         def part(phase: int) -> Callable[[int, int], int]:
             def call(first: int, end: int, alive: object = alive) -> int:
-                return int(found.pyro_gen_rbm_contrast(*arguments, space.data_ptr(), phase, first, end))
+                return int(lib.pyro_gen_rbm_contrast(*arguments, space.data_ptr(), phase, first, end))
 
             return call
 
@@ -317,7 +317,7 @@ def rbm_ais(
     Returns:
         Log weights in float64 (chains,), and the last states.
     """
-    found = _loaded()
+    lib = _loaded()
     weight, vbias, hbias = _plain(weight, vbias, hbias)
     base, start = base.contiguous(), v.contiguous()
     chains, visible = start.shape
@@ -330,7 +330,7 @@ def rbm_ais(
     def part(first: int, end: int, alive: object = alive) -> int:
         v0, v1, weights, logits = addresses
         rows = 4 * first * visible
-        status = found.pyro_gen_rbm_ais(
+        status = lib.pyro_gen_rbm_ais(
             *parameters,
             v0 + rows,
             logits,
@@ -368,13 +368,13 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
     Returns:
         (rows, features, parameters).
     """
-    found = _loaded()
+    lib = _loaded()
     operands, arguments = _nade(x, weight, start, output)
     fields = x.new_empty(len(x), x.shape[1], output.shape[1])
     address = fields.data_ptr()
 
     def part(first: int, end: int, alive: object = (operands, fields)) -> int:
-        return int(found.pyro_gen_nade(*arguments, address, first, end))
+        return int(lib.pyro_gen_nade(*arguments, address, first, end))
 
     _in_parts(part, len(x), 8, start.numel() * x.shape[1])
     return fields
@@ -395,14 +395,14 @@ def nade_backward(
     Returns:
         Gradients, contiguous.
     """
-    found = _loaded()
+    lib = _loaded()
     operands, arguments = _nade(x, weight, start, output)
     gradient = gradient.contiguous()
     results = weight.new_empty(weight.shape), start.new_empty(start.shape), output.new_empty(output.shape)
     addresses = gradient.data_ptr(), *(result.data_ptr() for result in results)
 
     def part(first: int, end: int, alive: object = (operands, gradient, results)) -> int:
-        return int(found.pyro_gen_nade_backward(*arguments, *addresses, first, end))
+        return int(lib.pyro_gen_nade_backward(*arguments, *addresses, first, end))
 
     _in_parts(part, start.shape[1], 64, 2 * start.numel() * x.shape[1])
     return results
@@ -421,20 +421,20 @@ def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor,
     Returns:
         Zeros and ones, and fields, both (rows, features).
     """
-    found = _loaded()
+    lib = _loaded()
     features, rows = uniforms.shape
     operands = uniforms.contiguous(), weight.contiguous(), _dense(start), output.contiguous(), _dense(bias)
     addresses = [operand.data_ptr() for operand in operands]
     sizes = rows, features, start.shape[1], operands[2].stride(0)
-    drawn = uniforms.new_empty(rows, features), uniforms.new_empty(rows, features)
+    outputs = uniforms.new_empty(rows, features), uniforms.new_empty(rows, features)
     arguments = instruction_set(), *addresses[:4], *sizes, addresses[4], operands[4].stride(0)
-    results = [x.data_ptr() for x in drawn]
+    results = [x.data_ptr() for x in outputs]
 
-    def part(first: int, end: int, alive: object = (operands, drawn)) -> int:
-        return int(found.pyro_gen_nade_sample(*arguments, *results, first, end))
+    def part(first: int, end: int, alive: object = (operands, outputs)) -> int:
+        return int(lib.pyro_gen_nade_sample(*arguments, *results, first, end))
 
     _in_parts(part, rows, 8, start.numel() * features)
-    return drawn
+    return outputs
 
 
 def _dense(rows: Tensor) -> Tensor:

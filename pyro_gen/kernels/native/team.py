@@ -55,11 +55,11 @@ def available() -> bool:
     return os.getpid() == _process and not sys.is_finalizing() and _runtime() is not None
 
 
-def run(parts: list[Callable[[], int]], threads: int = 1) -> list[int]:
+def run(calls: list[Callable[[], int]], threads: int = 1) -> list[int]:
     """Run every part, one on each thread of the team.
 
     Args:
-        parts: at most as many as threads; each releases the interpreter's lock soon.
+        calls: at most as many as threads; each releases the interpreter's lock soon.
         threads: of the team, torch's number: a smaller team would end the other threads, and torch's next operation
             would start them again. Those without a part do nothing.
 
@@ -69,25 +69,25 @@ def run(parts: list[Callable[[], int]], threads: int = 1) -> list[int]:
     Raises:
         BaseException: what a part raised, after all parts have ended.
     """
-    found = _runtime()
-    if found is None:
+    runtime = _runtime()
+    if runtime is None:
         raise RuntimeError("torch's OpenMP runtime was not found: ask `available` first")
-    parallel, number = found
-    results: list[int | None] = [None] * len(parts)
+    parallel, number = runtime
+    results: list[int | None] = [None] * len(calls)
     raised: list[BaseException] = []
 
     def body(_: int | None) -> None:
         try:
             mine = number()
-            if mine < len(parts):
-                results[mine] = parts[mine]()
+            if mine < len(calls):
+                results[mine] = calls[mine]()
         except BaseException as error:  # nothing may cross the C frames; raised below
             raised.append(error)
 
-    parallel(_BODY(body), None, max(threads, len(parts)), 0)
+    parallel(_BODY(body), None, max(threads, len(calls)), 0)
     for i, result in enumerate(results):  # a team may be smaller than asked for
         if result is None and not raised:
-            results[i] = parts[i]()
+            results[i] = calls[i]()
     if raised:
         raise raised[0]
     return [result for result in results if result is not None]

@@ -36,12 +36,12 @@ def missing() -> str | None:
     if find_spec("triton") is None:
         return "Triton is not installed"
     try:
-        found = version("triton")
+        installed = version("triton")
     except PackageNotFoundError:
         return "Triton's version is not known"
-    parts = found.split(".")[:2]
-    if not all(part.isdigit() for part in parts) or tuple(map(int, parts)) < OLDEST:
-        return f"the kernels need Triton {'.'.join(map(str, OLDEST))} or later, got {found}"
+    numbers = installed.split(".")[:2]
+    if not all(part.isdigit() for part in numbers) or tuple(map(int, numbers)) < OLDEST:
+        return f"the kernels need Triton {'.'.join(map(str, OLDEST))} or later, got {installed}"
     return None
 
 

@@ -90,15 +90,15 @@ def split(weight: tl.tensor, scale: tl.tensor, storage: tl.constexpr) -> tl.tens
     if storage == "int8":
         # Adding and taking away 1.5 * 2^23 rounds half to even.
         rounded = (tl.div_rn(weight, tl.zeros_like(weight) + scale) + 12582912.0) - 12582912.0
-        whole = rounded.to(tl.int32)
-        upper = (whole + 128) >> 8
-        lower = tl.minimum(tl.maximum(whole - 256 * upper, -127), 127)
+        integer = rounded.to(tl.int32)
+        upper = (integer + 128) >> 8
+        lower = tl.minimum(tl.maximum(integer - 256 * upper, -127), 127)
         high, low = upper.to(tl.int8), lower.to(tl.int8)
     elif storage == "fp16":
         inverse = (0x7F000000 - scale.to(tl.uint32, bitcast=True)).to(tl.float32, bitcast=True)
-        whole = weight * inverse
-        high = whole.to(tl.float16)
-        low = (whole - high.to(tl.float32)).to(tl.float16)
+        integer = weight * inverse
+        high = integer.to(tl.float16)
+        low = (integer - high.to(tl.float32)).to(tl.float16)
     else:
         high, low = weight, weight * 0
     return high, low

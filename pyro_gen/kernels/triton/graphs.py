@@ -82,20 +82,20 @@ def _remembered(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) 
     if key not in _captured:
         _keep(key, None)
         return function(*tensors)
-    held = _captured[key]
-    if held is None:
+    captured = _captured[key]
+    if captured is None:
         try:
-            held = _capture(function, tensors)
+            captured = _capture(function, tensors)
         except RuntimeError as error:
             logger.debug("no CUDA graph: %s", error)
             _refused.add(key)
             return function(*tensors)
-    _keep(key, held)
-    return _replay(held, tensors)
+    _keep(key, captured)
+    return _replay(captured, tensors)
 
 
-def _keep(key: Hashable, held: _Captured | None) -> None:
-    _captured[key] = held
+def _keep(key: Hashable, captured: _Captured | None) -> None:
+    _captured[key] = captured
     _captured.move_to_end(key)
     while len(_captured) > KEPT:
         _drop()
@@ -123,8 +123,8 @@ def _capture(function: Function, tensors: tuple[Tensor, ...]) -> _Captured:
     return _Captured(graph, inputs, outputs)
 
 
-def _replay(held: _Captured, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    for own, given in zip(held.inputs, tensors, strict=True):
-        own.copy_(given)
-    held.graph.replay()
-    return tuple(x.clone() for x in held.outputs)
+def _replay(captured: _Captured, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    for buffer, tensor in zip(captured.inputs, tensors, strict=True):
+        buffer.copy_(tensor)
+    captured.graph.replay()
+    return tuple(x.clone() for x in captured.outputs)

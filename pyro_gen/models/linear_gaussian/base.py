@@ -283,12 +283,12 @@ class LinearGaussian(nn.Module):
         Returns:
             Normal distributions, batch shape (rows,), event shape (latent,).
         """
-        found = self._posterior(x, mask)
+        posterior = self._posterior(x, mask)
         if not self.latent:
-            return dist.Normal(found.mean, 1.0).to_event(1)
-        checked = False if batched([found.factor]) else None  # torch's check looks at the numbers, which vmap hides
-        precision = found.factor @ found.factor.mT
-        return dist.MultivariateNormal(found.mean, precision_matrix=precision, validate_args=checked)
+            return dist.Normal(posterior.mean, 1.0).to_event(1)
+        checked = False if batched([posterior.factor]) else None  # torch's check looks at the numbers, which vmap hides
+        precision = posterior.factor @ posterior.factor.mT
+        return dist.MultivariateNormal(posterior.mean, precision_matrix=precision, validate_args=checked)
 
     def decode(self, z: Tensor) -> TorchDistribution:
         """The distribution of a row given its latent variables.

@@ -84,9 +84,9 @@ def fit(rows: Rows, latent: int, pooled: Pooling, num_steps: int, tolerance: flo
     climbed = _climb(statistics, _start(table, latent, pooled), pooled, num_steps, tolerance * len(table))
     point, history = climbed.point, [value + shift for value in climbed.history]
     degenerate = bool((point.variance < 2 * FLOOR).any())
-    own = Point(loc + point.loc * unit.sqrt(), point.weight * unit.sqrt().unsqueeze(-1), point.variance * unit)
+    rescaled = Point(loc + point.loc * unit.sqrt(), point.weight * unit.sqrt().unsqueeze(-1), point.variance * unit)
     objective = torch.tensor(history, dtype=torch.float64)
-    return EMResult(history[-1], objective, climbed.converged, degenerate, objective[-1:]), own
+    return EMResult(history[-1], objective, climbed.converged, degenerate, objective[-1:]), rescaled
 
 
 class _Climb(NamedTuple):
@@ -99,10 +99,10 @@ def _climb(
     statistics: Callable[[Point], Statistics], point: Point, pooled: Pooling, num_steps: int, tolerance: float
 ) -> _Climb:
     """Two EM steps and a leap along them, which counts only where it gains more than the first of the two."""
-    found = statistics(point)
-    history, converged = [found.log_likelihood], False
+    moments = statistics(point)
+    history, converged = [moments.log_likelihood], False
     while not converged and len(history) <= num_steps:
-        once = _maximised(found, pooled)
+        once = _maximised(moments, pooled)
         middle = statistics(once)
         twice = _maximised(middle, pooled)
         leap = _leap(point, once, twice)
@@ -110,8 +110,8 @@ def _climb(
         if not ahead.log_likelihood >= middle.log_likelihood:
             leap, ahead = twice, statistics(twice)
         history += [middle.log_likelihood, ahead.log_likelihood]
-        converged = ahead.log_likelihood - found.log_likelihood <= tolerance
-        point, found = leap, ahead
+        converged = ahead.log_likelihood - moments.log_likelihood <= tolerance
+        point, moments = leap, ahead
     return _Climb(point, history, converged)
 
 
@@ -134,24 +134,28 @@ def _counts(rows: Rows) -> Tensor:
 def _start(table: Tensor, latent: int, pooled: Pooling) -> Point:
     """Principal axes of the table, missing cells at their columns' means."""
     _, components, variances = principal_axes(table)
-    rest = (variances[latent:].sum() / (table.shape[1] - latent)).clamp(min=0.01)
-    weight = components[:latent].mT * (variances[:latent] - rest).clamp(min=0.01).sqrt()
-    own = table.square().mean(0) - weight.square().sum(-1)
-    return Point(torch.zeros_like(table[0]), weight, (pooled(own) / pooled(torch.ones_like(own))).clamp(min=0.05))
+    noise = (variances[latent:].sum() / (table.shape[1] - latent)).clamp(min=0.01)
+    weight = components[:latent].mT * (variances[:latent] - noise).clamp(min=0.01).sqrt()
+    residual = table.square().mean(0) - weight.square().sum(-1)
+    return Point(
+        torch.zeros_like(table[0]), weight, (pooled(residual) / pooled(torch.ones_like(residual))).clamp(min=0.05)
+    )
 
 
 def _complete(table: Tensor) -> Callable[[Point], Statistics]:
     """Statistics of centred rows without missing cells; their mean is the maximum and stays."""
     triangle, rows = torch.nn.functional.pad(torch.linalg.qr(table, mode="r").R, (0, 0, 0, 1)), len(table)
-    few, squares = Rows(triangle, None, triangle), triangle.square().sum(0)
+    triangle_rows, squares = Rows(triangle, None, triangle), triangle.square().sum(0)
     count = torch.full_like(squares, rows)
 
     def statistics(point: Point) -> Statistics:
-        found = posterior(few, point.loc, point.weight, point.variance.sqrt())
-        second = found.mean.mT @ found.mean + rows * torch.cholesky_inverse(found.factor)
-        cross = triangle.mT @ found.mean
-        rest = (rows - len(triangle)) * found.log_likelihood[-1]  # of a row of zeros: all but the squares
-        return Statistics((found.log_likelihood.sum() + rest).item(), second, cross, squares, count, second / rows)
+        latents = posterior(triangle_rows, point.loc, point.weight, point.variance.sqrt())
+        second = latents.mean.mT @ latents.mean + rows * torch.cholesky_inverse(latents.factor)
+        cross = triangle.mT @ latents.mean
+        constant = (rows - len(triangle)) * latents.log_likelihood[-1]  # of a row of zeros: all but the squares
+        return Statistics(
+            (latents.log_likelihood.sum() + constant).item(), second, cross, squares, count, second / rows
+        )
 
     return statistics
 
@@ -167,33 +171,33 @@ def _incomplete(rows: Rows) -> Callable[[Point], Statistics]:
         total, cross = table.new_zeros(table.shape[1], terms**2), table.new_zeros(table.shape[1], terms)
         second, value = table.new_zeros(terms, terms), 0.0
         for part in rows.chunks(terms**2):
-            few, shown = Rows(table[part], mask[part], None), mask[part].to(table)
-            found = posterior(few, point.loc, point.weight, point.variance.sqrt())
-            u = torch.nn.functional.pad(found.mean, (0, 1), value=1.0)
+            pattern_rows, shown = Rows(table[part], mask[part], None), mask[part].to(table)
+            latents = posterior(pattern_rows, point.loc, point.weight, point.variance.sqrt())
+            u = torch.nn.functional.pad(latents.mean, (0, 1), value=1.0)
             products = u.unsqueeze(-1) * u.unsqueeze(-2)
-            products[:, :-1, :-1] += torch.cholesky_inverse(found.factor)
+            products[:, :-1, :-1] += torch.cholesky_inverse(latents.factor)
             total += shown.mT @ products.flatten(1)
-            cross += few.x.mT @ u
+            cross += pattern_rows.x.mT @ u
             second += products.sum(0)
-            value += found.log_likelihood.sum().item()
+            value += latents.log_likelihood.sum().item()
         by_feature = total.unflatten(-1, (terms, terms))
         return Statistics(value, by_feature, cross, squares, count, second / len(table))
 
     return statistics
 
 
-def _maximised(found: Statistics, pooled: Pooling) -> Point:
+def _maximised(moments: Statistics, pooled: Pooling) -> Point:
     """Regress every feature on the latent variables; take the prior's own mean and covariance into the result."""
-    latent = len(found.second) - (found.table.dim() > 2)
-    if found.table.dim() == 2:
-        slopes = torch.linalg.solve(found.table, found.cross.mT).mT
+    latent = len(moments.second) - (moments.table.dim() > 2)
+    if moments.table.dim() == 2:
+        slopes = torch.linalg.solve(moments.table, moments.cross.mT).mT
     else:
-        slopes = torch.linalg.solve(found.table, found.cross.unsqueeze(-1)).squeeze(-1)
-    residual = found.squares - (slopes * found.cross).sum(-1)
-    variance = (pooled(residual) / pooled(found.shown)).clamp(min=FLOOR)
+        slopes = torch.linalg.solve(moments.table, moments.cross.unsqueeze(-1)).squeeze(-1)
+    residual = moments.squares - (slopes * moments.cross).sum(-1)
+    variance = (pooled(residual) / pooled(moments.shown)).clamp(min=FLOOR)
     weight, intercept = slopes[:, :latent], slopes[:, latent:].sum(-1)
-    mean = found.second[:latent, latent:].sum(-1)
-    covariance = found.second[:latent, :latent] - mean.unsqueeze(-1) * mean
+    mean = moments.second[:latent, latent:].sum(-1)
+    covariance = moments.second[:latent, :latent] - mean.unsqueeze(-1) * mean
     return Point(intercept + weight @ mean, weight @ torch.linalg.cholesky(covariance), variance)
 
 

@@ -24,7 +24,7 @@ from pyro_gen.models.mixture.chains import run_chains
 from pyro_gen.models.mixture.distribution import Parameters, RowDistribution
 from pyro_gen.models.mixture.em import Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
-from pyro_gen.models.mixture.readings import Readings
+from pyro_gen.models.mixture.queries import MixtureQueries
 from pyro_gen.models.mixture.sites import ROWS, Site, check_sites, weight_sites, without_plates
 from pyro_gen.models.mixture.weights import CONDITIONALS, WeightDistribution, log_weights, sample_weights, sticks_of
 from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
@@ -36,7 +36,7 @@ SPREAD = 0.05
 """Initial standard deviation of the guide, in its unconstrained coordinates."""
 
 
-class Mixture(Readings, nn.Module):
+class Mixture(MixtureQueries, nn.Module):
     r"""A mixture of rows, :math:`p(x) = \sum_k \pi_k\, p(x | \theta_k)`, with priors; base of the families.
 
     ``model`` enumerates the components z of the rows (``SVI`` with ``TraceEnum_ELBO``, NUTS, ``infer_discrete``);
@@ -55,7 +55,7 @@ class Mixture(Readings, nn.Module):
         like: a tensor whose dtype and device the parameters get.
 
     Raises:
-        ValueError: a size is below 1, or an argument is none of its choices.
+        ValueError: a size is below 1, or an argument is not one of its choices.
     """
 
     concentration: Tensor
@@ -158,8 +158,8 @@ class Mixture(Readings, nn.Module):
         if rows is None:
             return pyro.sample("x", RowDistribution(self, parameters, z))
         value = rows.x if rows.mask is None else torch.where(rows.mask, rows.x, torch.nan)
-        given = replace(rows, source=value)
-        return pyro.sample("x", RowDistribution(self, parameters, z, given), obs=value)
+        observed = replace(rows, source=value)
+        return pyro.sample("x", RowDistribution(self, parameters, z, observed), obs=value)
 
     def _sampled(self) -> dict[str, Tensor]:
         """Sample all continuous sites; the canonical parameters."""

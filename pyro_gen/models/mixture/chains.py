@@ -35,14 +35,16 @@ def run_chains(
     num_chains = whole_number("num_chains", num_chains)
     thin = whole_number("thin", thin)
     warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
-    kept: list[Values] = []
+    draws: list[Values] = []
     for _ in range(num_chains):
         values = start
         for step in range(1 - warmup_steps, num_samples * thin + 1):
             values = sweep(values)
             if step > 0 and step % thin == 0:
-                kept.append(values)
-    return {name: torch.stack([own[name] for own in kept]).unflatten(0, (num_chains, num_samples)) for name in kept[0]}
+                draws.append(values)
+    return {
+        name: torch.stack([draw[name] for draw in draws]).unflatten(0, (num_chains, num_samples)) for name in draws[0]
+    }
 
 
 __all__ = ["run_chains"]

@@ -122,7 +122,7 @@ class BernoulliMixture(_DiscreteMixture):
         dtype: of the parameters, where ``ones`` and ``zeros`` are numbers.
 
     Raises:
-        ValueError: an argument is none of its choices, or out of range, or of another shape.
+        ValueError: an argument is not one of its choices, or out of range, or of another shape.
 
     References:
         Lazarsfeld and Henry (1968), Latent structure analysis. Bishop (2006), Pattern recognition and machine
@@ -150,8 +150,8 @@ class BernoulliMixture(_DiscreteMixture):
         guide: GuideDistribution = "normal",
         dtype: torch.dtype | None = None,
     ) -> None:
-        given = [value for value in (ones, zeros) if isinstance(value, Tensor)]
-        like = given[0] if given else torch.empty(0, dtype=dtype)
+        tensors = [value for value in (ones, zeros) if isinstance(value, Tensor)]
+        like = tensors[0] if tensors else torch.empty(0, dtype=dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
         columns = []
         for name, value in (("zeros", zeros), ("ones", ones)):
@@ -232,8 +232,10 @@ class BernoulliMixture(_DiscreteMixture):
 
     def _counts(self, rows: Rows, responsibilities: Tensor) -> Tensor:
         ones = responsibilities.mT @ rows.x
-        own = responsibilities.sum(0).unsqueeze(-1) if rows.mask is None else responsibilities.mT @ rows.mask.to(rows.x)
-        return torch.stack([(own - ones).clamp_min(0), ones], -1)
+        totals = (
+            responsibilities.sum(0).unsqueeze(-1) if rows.mask is None else responsibilities.mT @ rows.mask.to(rows.x)
+        )
+        return torch.stack([(totals - ones).clamp_min(0), ones], -1)
 
     def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
         """Rows given their components.
@@ -275,7 +277,7 @@ class CategoricalMixture(_DiscreteMixture):
         dtype: of the parameters, where ``alpha`` is a number.
 
     Raises:
-        ValueError: an argument is none of its choices, or out of range, or of another shape.
+        ValueError: an argument is not one of its choices, or out of range, or of another shape.
 
     References:
         Goodman (1974), Exploratory latent structure analysis using both identifiable and unidentifiable models.
@@ -422,8 +424,8 @@ def _shrinkage(rows: Rows, values: int, smoothing: float) -> Tensor:
     _check_states(rows, values)
     if not 0 <= smoothing < math.inf:
         raise ValueError(f"`smoothing` must be finite and at least 0, got {smoothing}")
-    seen = torch.ones_like(rows.x, dtype=torch.bool) if rows.mask is None else rows.mask
-    counts = torch.stack([((rows.x == value) & seen).sum(0) for value in range(values)], -1).to(rows.x.dtype)
+    observed = torch.ones_like(rows.x, dtype=torch.bool) if rows.mask is None else rows.mask
+    counts = torch.stack([((rows.x == value) & observed).sum(0) for value in range(values)], -1).to(rows.x.dtype)
     # One more row, shared by all values, keeps a column that is constant from having a rate of 0 or 1.
     return 1 + smoothing * (counts + 1 / values) / (counts.sum(-1, keepdim=True) + 1)
 

@@ -64,8 +64,8 @@ class RowDistribution(Expandable):
         Raises:
             ValueError: the rows are no rows of this mixture.
         """
-        known = self.given is not None and value is self.given.source
-        rows = self.given if known and self.given is not None else self.emission.rows(value)
+        is_checked = self.given is not None and value is self.given.source
+        rows = self.given if is_checked and self.given is not None else self.emission.rows(value)
         table = self.emission.log_table(rows, self.parameters)
         if self.z is None:
             return (table + self.parameters["log_weights"]).logsumexp(-1)

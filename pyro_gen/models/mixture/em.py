@@ -61,8 +61,8 @@ def _climb(
     history: list[float] = []
     converged = False
     for step in range(num_steps + 1):
-        own = mixture.completed(values)
-        joint = mixture.log_table(rows, own) + own["log_weights"]
+        parameters = mixture.completed(values)
+        joint = mixture.log_table(rows, parameters) + parameters["log_weights"]
         evidence = joint.logsumexp(-1, keepdim=True)
         log_likelihood = evidence.double().sum().item()
         prior = mixture.log_prior_of(values).item() if objective == "posterior" else 0.0

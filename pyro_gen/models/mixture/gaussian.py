@@ -61,7 +61,7 @@ class GaussianMixture(Mixture):
         dtype: of the parameters, where ``loc`` and ``scale`` are numbers.
 
     Raises:
-        ValueError: an argument is none of its choices, or out of range, or of another shape.
+        ValueError: an argument is not one of its choices, or out of range, or of another shape.
 
     References:
         Fraley and Raftery (2007), Bayesian regularization for normal mixture estimation and model-based clustering,
@@ -105,8 +105,8 @@ class GaussianMixture(Mixture):
         guide: GuideDistribution = "normal",
         dtype: torch.dtype | None = None,
     ) -> None:
-        given = [value for value in (loc, scale) if isinstance(value, Tensor)]
-        like = given[0] if given else torch.empty(0, dtype=dtype)
+        tensors = [value for value in (loc, scale) if isinstance(value, Tensor)]
+        like = tensors[0] if tensors else torch.empty(0, dtype=dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
         features = self.features
         if covariance not in COVARIANCES or prior not in ("conjugate", "lkj"):
@@ -240,8 +240,8 @@ class GaussianMixture(Mixture):
             with self._plate():
                 return {"locs": self._sample_locs(shared), **self._as_components(shared)}
         with self._plate():
-            own = self._sample_shape()
-            return {"locs": self._sample_locs(own), **own}
+            shape_values = self._sample_shape()
+            return {"locs": self._sample_locs(shape_values), **shape_values}
 
     def _sample_shape(self) -> dict[str, Tensor]:
         """Sample the site of the covariances: ``scale_tril``, or ``deviations``."""
@@ -310,11 +310,11 @@ class GaussianMixture(Mixture):
 
     def derived(self, values: Parameters) -> dict[str, Tensor]:
         """Covariances from scales and correlations too."""
-        own = super().derived(values)
+        derived = super().derived(values)
         if self.prior == "lkj" and "covariances" not in values and "scales" in values:
             factor = self._factor(values)
-            own["covariances"] = factor @ factor.mT
-        return own
+            derived["covariances"] = factor @ factor.mT
+        return derived
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
         """Log density of the observed cells of every row under every component, (..., rows, components).
@@ -331,9 +331,9 @@ class GaussianMixture(Mixture):
             return torch.cat([block(part.x, locs, factor) for part in parts(rows, locs)], -1).mT
         covariances, tables = factor @ factor.mT, []
         for pattern in rows.patterns:
-            seen = pattern.observed
-            root = torch.linalg.cholesky(covariances[..., seen[:, None], seen])
-            tables.append(block(rows.x[pattern.rows][:, seen], locs[..., seen], root))
+            observed = pattern.observed
+            root = torch.linalg.cholesky(covariances[..., observed[:, None], observed])
+            tables.append(block(rows.x[pattern.rows][:, observed], locs[..., observed], root))
         place = torch.cat([pattern.rows for pattern in rows.patterns]).argsort()
         return torch.cat(tables, -1)[..., place].mT
 
@@ -387,9 +387,11 @@ class GaussianMixture(Mixture):
         update = self._update(self._moments(rows, responsibilities, point), posterior)
         # The joint mode of mean and covariance: the normal distribution of each mean adds its own power of the
         # covariance.
-        own = {"full": 2, "tied": 1 + self.components, "diagonal": 3, "spherical": 2 + self.features}[self.covariance]
-        own = own + self.features if self.covariance in MATRICES else own
-        free = update.df + (own if posterior else 0)
+        degrees = {"full": 2, "tied": 1 + self.components, "diagonal": 3, "spherical": 2 + self.features}[
+            self.covariance
+        ]
+        degrees = degrees + self.features if self.covariance in MATRICES else degrees
+        free = update.df + (degrees if posterior else 0)
         covariances = torch.where(free > 0, update.scale / free.clamp_min(_tiny(free)), point["covariances"])
         values = {"locs": update.locs, "covariances": self._widened(covariances, floor)}
         return {**values, **self._parts(values)}

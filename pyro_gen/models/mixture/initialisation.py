@@ -35,8 +35,8 @@ def standardised(x: Tensor) -> Tensor:
 
 def plus_plus(x: Tensor, components: int) -> Tensor:
     """Rows as centres, each drawn with probability in proportion to its squared distance from those before it."""
-    chosen = torch.randint(len(x), (1,)).to(x.device)
-    centres = [x[chosen[0]]]
+    indices = torch.randint(len(x), (1,)).to(x.device)
+    centres = [x[indices[0]]]
     distance = (x - centres[0]).square().sum(-1)
     for _ in range(components - 1):
         distant = distance if distance.any() else torch.ones_like(distance)

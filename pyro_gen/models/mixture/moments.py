@@ -38,9 +38,9 @@ def columnwise(rows: Rows, responsibilities: Tensor, locs: Tensor) -> Moments:
         off = rows.x[chunk] - locs.unsqueeze(1)
         if rows.mask is not None:
             off = off * rows.mask[chunk]
-        own = weight[:, None, chunk]
-        first += (own @ off).squeeze(1)
-        second += (own @ off.square_()).squeeze(1)
+        weights = weight[:, None, chunk]
+        first += (weights @ off).squeeze(1)
+        second += (weights @ off.square_()).squeeze(1)
     count = weight.sum(1, keepdim=True).expand_as(locs) if rows.mask is None else weight @ rows.mask.to(weight)
     return _centred(count, locs, first, second, first.square())
 
@@ -60,10 +60,10 @@ def crosswise(rows: Rows, responsibilities: Tensor, locs: Tensor, covariances: T
     first, second = torch.zeros_like(locs), torch.zeros_like(covariances.expand(len(locs), -1, -1))
     for pattern in rows.patterns:
         gain = conditional_gain(pattern, covariances)
-        own = rows if rows.mask is None else Rows(rows.x[pattern.rows], None, None)
+        pattern_rows = rows if rows.mask is None else Rows(rows.x[pattern.rows], None, None)
         weight = responsibilities if rows.mask is None else responsibilities[pattern.rows]
-        for chunk in own.chunks(locs.numel()):
-            off = _completed(own.x[chunk] - locs.unsqueeze(1), pattern, gain)
+        for chunk in pattern_rows.chunks(locs.numel()):
+            off = _completed(pattern_rows.x[chunk] - locs.unsqueeze(1), pattern, gain)
             weighted = off * weight[chunk].mT.unsqueeze(-1)
             first += weighted.sum(1)
             second += weighted.mT @ off
@@ -99,9 +99,9 @@ def _conditional_covariance(pattern: Pattern, covariances: Tensor, gain: Tensor)
 
 def _centred(count: Tensor, locs: Tensor, first: Tensor, second: Tensor, square: Tensor) -> Moments:
     """From sums about the old means to sums about the new ones; a component without rows stays where it is."""
-    some = count.clamp_min(torch.finfo(count.dtype).tiny)
-    mean = locs + first / some
-    divisor = some.unsqueeze(-1) if second.dim() > first.dim() else some
+    positive_count = count.clamp_min(torch.finfo(count.dtype).tiny)
+    mean = locs + first / positive_count
+    divisor = positive_count.unsqueeze(-1) if second.dim() > first.dim() else positive_count
     return Moments(count, mean, second - square / divisor)
 
 

@@ -60,10 +60,10 @@ def log_weights(value: Tensor, distribution: WeightDistribution) -> Tensor:
     tiny = torch.finfo(value.dtype).tiny
     if distribution == "dirichlet":
         return value.clamp_min(tiny).log()
-    rest = torch.log1p(-value.clamp_max(1 - torch.finfo(value.dtype).eps)).cumsum(-1)
-    zero = torch.zeros_like(rest[..., :1])
-    own = torch.cat([value.clamp_min(tiny).log(), zero], -1)
-    return own + torch.cat([zero, rest], -1)
+    log_remaining = torch.log1p(-value.clamp_max(1 - torch.finfo(value.dtype).eps)).cumsum(-1)
+    zero = torch.zeros_like(log_remaining[..., :1])
+    log_sticks = torch.cat([value.clamp_min(tiny).log(), zero], -1)
+    return log_sticks + torch.cat([zero, log_remaining], -1)
 
 
 def sticks_of(weights: Tensor) -> Tensor:

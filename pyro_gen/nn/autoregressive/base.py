@@ -231,9 +231,9 @@ class AutoregressiveNetwork(nn.Module):
         parameters, place = self.begin(noise.shape[1], context, self.example)
         values = [self.conditional.draw(parameters, noise[0])]
         log_prob = self.conditional.log_prob(parameters, values[0])
-        for own in noise[1:]:
+        for feature_noise in noise[1:]:
             parameters, place = self.proceed(place, values[-1])
-            values.append(self.conditional.draw(parameters, own))
+            values.append(self.conditional.draw(parameters, feature_noise))
             log_prob = log_prob + self.conditional.log_prob(parameters, values[-1])
         return torch.stack(values, -1), log_prob
 
@@ -271,12 +271,16 @@ def checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tensor
     """An order as a tensor of its own, 0, 1, 2, ... for None; raises unless it holds every feature once."""
     if order is None:
         return torch.arange(features)
-    given = torch.as_tensor(order).detach()
-    whole = given.clone().long()
-    numbers = torch.arange(features, device=whole.device)
-    if given.is_floating_point() or whole.shape != (features,) or not torch.equal(whole.sort().values, numbers):
-        raise ValueError(f"`order` must hold each of 0 ... {features - 1} once, got {given.tolist()}")
-    return whole
+    numbers_in_order = torch.as_tensor(order).detach()
+    permutation = numbers_in_order.clone().long()
+    numbers = torch.arange(features, device=permutation.device)
+    if (
+        numbers_in_order.is_floating_point()
+        or permutation.shape != (features,)
+        or not torch.equal(permutation.sort().values, numbers)
+    ):
+        raise ValueError(f"`order` must hold each of 0 ... {features - 1} once, got {numbers_in_order.tolist()}")
+    return permutation
 
 
 __all__ = ["AutoregressiveNetwork", "Place", "checked_order"]

@@ -29,7 +29,7 @@ def gated(x: Tensor, dim: int = 1) -> Tensor:
     return (2 * a - 1) * b
 
 
-class Trace(NamedTuple):
+class ConvolutionState(NamedTuple):
     """Memory of a masked convolution: the inputs so far in this row, and the sum from the rows above.
 
     ``matrices`` and ``added`` have an entry for each colour; ``added`` is (columns or 1, n or 1, outputs).
@@ -43,11 +43,11 @@ class Trace(NamedTuple):
     pixel: tuple[Tensor, ...] = ()
     """Inputs at the present pixel, one tensor a colour."""
 
-    def with_input(self, new: Tensor) -> Trace:
+    def with_input(self, new: Tensor) -> ConvolutionState:
         """One colour more at the present pixel."""
         return self._replace(pixel=(*self.pixel, new))
 
-    def next_pixel(self) -> Trace:
+    def next_pixel(self) -> ConvolutionState:
         """All colours of the pixel are there."""
         return self._replace(past=(*self.past, torch.cat(self.pixel, -1)) if self.left else (), pixel=())
 
@@ -79,8 +79,8 @@ class MaskedConvolution(nn.Module):
         super().__init__()
         self.above, self.left = above, left
         mask = torch.ones(len(outputs), len(inputs), above + 1, left + 1 + (left if above else 0), dtype=torch.bool)
-        seen = inputs < outputs.unsqueeze(-1) if strict else inputs <= outputs.unsqueeze(-1)
-        mask[:, :, -1, left], mask[:, :, -1, left + 1 :] = seen, False
+        visible = inputs < outputs.unsqueeze(-1) if strict else inputs <= outputs.unsqueeze(-1)
+        mask[:, :, -1, left], mask[:, :, -1, left + 1 :] = visible, False
         self.register_buffer("mask", mask, persistent=False)
         self.blocks = blocks(outputs)
         self.seen = tuple(int((inputs < colour + (not strict)).sum()) for colour in range(len(self.blocks)))
@@ -106,31 +106,31 @@ class MaskedConvolution(nn.Module):
         """Sum of the ``above`` rows before a row, bias included: (n, outputs, 1, columns)."""
         return conv2d(bordered(rows, self.left, self.left, 0), self.weight[:, :, :-1], self.bias)
 
-    def trace(self) -> Trace:
+    def trace(self) -> ConvolutionState:
         """Nothing seen yet, nothing above but the bias."""
         rows = self.split(self.masked()[:, :, -1, : self.left + 1].movedim(0, -1))  # (inputs, left + 1, outputs) each
         matrices = (
-            torch.cat([own[:, :-1].transpose(0, 1).flatten(0, 1), own[:seen, -1]])  # pixel after pixel
-            for own, seen in zip(rows, self.seen, strict=True)
+            torch.cat([kernel[:, :-1].transpose(0, 1).flatten(0, 1), kernel[:visible, -1]])  # pixel after pixel
+            for kernel, visible in zip(rows, self.seen, strict=True)
         )
-        return Trace(self.left, tuple(matrices), self.split(self.bias.view(1, 1, -1)))
+        return ConvolutionState(self.left, tuple(matrices), self.split(self.bias.view(1, 1, -1)))
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """Output channels, the last dimension, by colour."""
-        return tuple(torch.cat([x[..., block] for block in own], -1) for own in self.blocks)
+        return tuple(torch.cat([x[..., block] for block in blocks], -1) for blocks in self.blocks)
 
 
-class Kept(NamedTuple):
+class LayerState(NamedTuple):
     """Memory of a layer while an image is drawn: rows above that it needs (n, inputs, rows, columns), and traces."""
 
     rows: Tensor
-    traces: tuple[Trace, ...]
+    traces: tuple[ConvolutionState, ...]
 
-    def next_pixel(self) -> Kept:
+    def next_pixel(self) -> LayerState:
         """The pixel is finished."""
         return self._replace(traces=tuple(trace.next_pixel() for trace in self.traces))
 
-    def with_input(self, new: Tensor) -> Kept:
+    def with_input(self, new: Tensor) -> LayerState:
         """The first convolution sees one colour more."""
         return self._replace(traces=(self.traces[0].with_input(new), *self.traces[1:]))
 
@@ -157,21 +157,21 @@ class Layer(nn.Module):
         """Those that are traced, the one with a neighbourhood first."""
         raise NotImplementedError
 
-    def begin(self, n: int, columns: int) -> Kept:
+    def begin(self, n: int, columns: int) -> LayerState:
         """Empty rows above the image."""
         traces = tuple(convolution.trace() for convolution in self.convolutions())
-        return Kept(traces[0].matrices[0].new_zeros(n, self.seen, self.reach, columns), traces)
+        return LayerState(traces[0].matrices[0].new_zeros(n, self.seen, self.reach, columns), traces)
 
     @property
     def seen(self) -> int:
         """Channels of the rows that are kept."""
         return self.width
 
-    def next_row(self, kept: Kept, line: Tensor, context: Tensor | None) -> tuple[Kept, Tensor]:
+    def next_row(self, state: LayerState, line: Tensor, context: Tensor | None) -> tuple[LayerState, Tensor]:
         """Begin a row below ``line`` (n, inputs, 1, columns): what all its pixels get from above, at once."""
         raise NotImplementedError
 
-    def step(self, kept: Kept, new: Tensor | None, colour: int, column: int) -> tuple[Kept, Tensor]:
+    def step(self, state: LayerState, new: Tensor | None, colour: int, column: int) -> tuple[LayerState, Tensor]:
         """The outputs of one colour at the present pixel from the inputs ``new`` of that colour; None for mask A."""
         raise NotImplementedError
 
@@ -222,22 +222,22 @@ class GatedLayer(Layer):
         new = self.mixed(gated(self.horizontal(x) + self.link(fields) + across))
         return new if self.is_first else x + new, self._down(fields, v, down)
 
-    def next_row(self, kept: Kept, line: Tensor, context: Tensor | None) -> tuple[Kept, Tensor]:
+    def next_row(self, state: LayerState, line: Tensor, context: Tensor | None) -> tuple[LayerState, Tensor]:
         """One row of the vertical stack."""
         down, across = self._shifts(context)
-        rows = torch.cat([kept.rows, line], 2)
+        rows = torch.cat([state.rows, line], 2)
         fields = self.vertical(bordered(rows, self.reach, self.reach, 0))
         added = self.link(fields) + across + self.horizontal.bias.view(-1, 1, 1)
-        trace = kept.traces[0]._replace(added=by_column(self.horizontal, added), past=())
-        return Kept(rows[:, :, 1:], (trace, *kept.traces[1:])), self._down(fields, line, down)
+        trace = state.traces[0]._replace(added=by_column(self.horizontal, added), past=())
+        return LayerState(rows[:, :, 1:], (trace, *state.traces[1:])), self._down(fields, line, down)
 
-    def step(self, kept: Kept, new: Tensor | None, colour: int, column: int) -> tuple[Kept, Tensor]:
+    def step(self, state: LayerState, new: Tensor | None, colour: int, column: int) -> tuple[LayerState, Tensor]:
         """One colour of one pixel of the horizontal stack."""
-        across, mixed = kept.traces
+        across, mixed = state.traces
         across = across if new is None else across.with_input(new)
         mixed = mixed.with_input(gated(across.output(colour, column), -1))
         out = mixed.output(colour, column)
-        return kept._replace(traces=(across, mixed)), out if new is None else new + out
+        return state._replace(traces=(across, mixed)), out if new is None else new + out
 
 
 class PlainLayer(Layer):
@@ -258,14 +258,14 @@ class PlainLayer(Layer):
         shift: Tensor = self.from_context(context)[..., None, None]
         return shift
 
-    def next_row(self, kept: Kept, line: Tensor, context: Tensor | None) -> tuple[Kept, Tensor]:
+    def next_row(self, state: LayerState, line: Tensor, context: Tensor | None) -> tuple[LayerState, Tensor]:
         """Sum of the rows above for the whole row."""
-        trace, rows = kept.traces[0], kept.rows
+        trace, rows = state.traces[0], state.rows
         if trace.past:
             rows = torch.cat([rows[:, :, 1:], torch.stack(trace.past, -1).unsqueeze(2)], 2)
         added = self.convolution.from_above(rows) + self._shift(context)
         trace = trace._replace(added=by_column(self.convolution, added), past=())
-        return Kept(rows, (trace, *kept.traces[1:])), line
+        return LayerState(rows, (trace, *state.traces[1:])), line
 
 
 class FirstLayer(PlainLayer):
@@ -284,9 +284,9 @@ class FirstLayer(PlainLayer):
         """Over a whole image."""
         return self.convolution(x) + self._shift(context), v
 
-    def step(self, kept: Kept, new: Tensor | None, colour: int, column: int) -> tuple[Kept, Tensor]:
+    def step(self, state: LayerState, new: Tensor | None, colour: int, column: int) -> tuple[LayerState, Tensor]:
         """One colour of one pixel."""
-        return kept, kept.traces[0].output(colour, column)
+        return state, state.traces[0].output(colour, column)
 
 
 class ResidualBlock(PlainLayer):
@@ -316,15 +316,15 @@ class ResidualBlock(PlainLayer):
         inner = self.convolution(relu(self.into(relu(x)))) + self._shift(context)
         return x + self.out(relu(inner)), v
 
-    def step(self, kept: Kept, new: Tensor | None, colour: int, column: int) -> tuple[Kept, Tensor]:
+    def step(self, state: LayerState, new: Tensor | None, colour: int, column: int) -> tuple[LayerState, Tensor]:
         """One colour of one pixel."""
         if new is None:
             raise ValueError("`new` must be the inputs of the present colour, got None")
-        convolution, into, out = kept.traces
+        convolution, into, out = state.traces
         into = into.with_input(relu(new))
         convolution = convolution.with_input(relu(into.output(colour, column)))
         out = out.with_input(relu(convolution.output(colour, column)))
-        return kept._replace(traces=(convolution, into, out)), new + out.output(colour, column)
+        return state._replace(traces=(convolution, into, out)), new + out.output(colour, column)
 
 
 class Head(nn.Module):
@@ -339,11 +339,13 @@ class Head(nn.Module):
         result: Tensor = self.out(relu(self.inner(relu(x))))
         return result
 
-    def begin(self) -> tuple[Trace, ...]:
+    def begin(self) -> tuple[ConvolutionState, ...]:
         """Nothing seen yet."""
         return self.inner.trace(), self.out.trace()
 
-    def step(self, traces: tuple[Trace, ...], new: Tensor, colour: int) -> tuple[tuple[Trace, ...], Tensor]:
+    def step(
+        self, traces: tuple[ConvolutionState, ...], new: Tensor, colour: int
+    ) -> tuple[tuple[ConvolutionState, ...], Tensor]:
         """One colour of one pixel."""
         inner, out = traces
         inner = inner.with_input(relu(new))
@@ -353,13 +355,13 @@ class Head(nn.Module):
 
 def blocks(outputs: Tensor) -> tuple[tuple[slice, ...], ...]:
     """Channels of each colour, as slices, which no device has to be asked for."""
-    found: list[list[slice]] = [[] for _ in range(int(outputs.max()) + 1)]
+    slices: list[list[slice]] = [[] for _ in range(int(outputs.max()) + 1)]
     start = 0
     for colour, run in groupby(outputs.tolist()):
         stop = start + len(list(run))
-        found[colour].append(slice(start, stop))
+        slices[colour].append(slice(start, stop))
         start = stop
-    return tuple(tuple(own) for own in found)
+    return tuple(tuple(colour_slices) for colour_slices in slices)
 
 
 def bordered(x: Tensor, left: int, right: int, above: int) -> Tensor:
@@ -376,10 +378,10 @@ __all__ = [
     "FirstLayer",
     "GatedLayer",
     "Head",
-    "Kept",
+    "LayerState",
     "Layer",
     "MaskedConvolution",
     "ResidualBlock",
-    "Trace",
+    "ConvolutionState",
     "colours_of",
 ]

@@ -185,7 +185,7 @@ class DeepNADE(AutoregressiveNetwork):
             size *= self.conditional.num_parameters + 1
         step = max(1, BLOCK // max(1, len(x) * size))
         fields = self._start(context).expand(len(x), -1)
-        parts = []
+        blocks = []
         for start in range(0, self.features, step):
             block = x[:, start : start + step], self.order[..., start : start + step], fields
             again = torch.is_grad_enabled() and step < self.features  # rather computed twice than kept
@@ -194,8 +194,8 @@ class DeepNADE(AutoregressiveNetwork):
                 if again
                 else self._block(*block)
             )
-            parts.append(new)
-        return torch.cat(parts, 1)
+            blocks.append(new)
+        return torch.cat(blocks, 1)
 
     def _block(self, x: Tensor, features: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters at some places, and the fields after them, from the fields before."""

@@ -35,8 +35,8 @@ def random_degrees(features: int, hidden_features: Sequence[int], lowest: int, s
     generator = torch.Generator().manual_seed(seed)
     layers: list[tuple[int, ...]] = []
     for width in hidden_features:
-        drawn = torch.randint(lowest, max(features, lowest + 1), (width,), generator=generator)
-        layers.append(tuple(drawn.tolist()))
+        degrees = torch.randint(lowest, max(features, lowest + 1), (width,), generator=generator)
+        layers.append(tuple(degrees.tolist()))
         lowest = min(layers[-1])
     return tuple(layers)
 
@@ -182,8 +182,8 @@ class MADE(AutoregressiveNetwork):
         masks = self.masks()
         outputs = () if self.output is None else (self.output,)
         for weight, mask in zip([*self.weights, *outputs], masks, strict=True):
-            seen = mask.sum(0).clamp(min=1).to(weight.dtype)
-            weight.copy_(torch.randn_like(weight) * ((1 if weight is self.output else 2) / seen).sqrt())
+            fan_in = mask.sum(0).clamp(min=1).to(weight.dtype)
+            weight.copy_(torch.randn_like(weight) * ((1 if weight is self.output else 2) / fan_in).sqrt())
 
     @property
     def lowest(self) -> int:
@@ -244,8 +244,8 @@ class MADE(AutoregressiveNetwork):
             raise ValueError(
                 f"the state must hold {sum(self.hidden_features)} degrees below {self.features}, got {degrees}"
             )
-        parts = iter(degrees)
-        self.degrees = tuple(tuple(next(parts) for _ in range(width)) for width in self.hidden_features)
+        numbers = iter(degrees)
+        self.degrees = tuple(tuple(next(numbers) for _ in range(width)) for width in self.hidden_features)
 
     def forward(self, context: Tensor | None = None) -> Autoregressive:
         """The density over the weights' present values, under the present masks.
@@ -342,14 +342,14 @@ class MADE(AutoregressiveNetwork):
     def _distribution(self, state: Growth, position: int) -> tuple[Tensor, Growth]:
         below, field = state.x, state.field
         hidden: list[Tensor] = []
-        for layer, known in zip(state.layers, state.hidden, strict=True):
-            units = slice(known.shape[1], layer.known[position])
+        for layer, computed in zip(state.layers, state.hidden, strict=True):
+            units = slice(computed.shape[1], layer.known[position])
             if units.start < units.stop:
                 fields = torch.addmm(layer.bias[units], below, layer.matrix[: below.shape[1], units])
                 new = self.activation(fields if field is None else fields + field[:, units])
-                below = torch.cat([known, new], 1)
+                below = torch.cat([computed, new], 1)
             else:
-                below = known
+                below = computed
             hidden.append(below)
             field = None
         outputs = slice(position * self._outputs, (position + 1) * self._outputs)

@@ -13,14 +13,14 @@ from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.convolutions import (
+    ConvolutionState,
     FirstLayer,
     GatedLayer,
     Head,
-    Kept,
     Layer,
+    LayerState,
     MaskedConvolution,
     ResidualBlock,
-    Trace,
     colours_of,
 )
 
@@ -28,8 +28,8 @@ from pyro_gen.nn.autoregressive.convolutions import (
 class Canvas(NamedTuple):
     """An image in the making: what each layer keeps of the rows above, of the row, and of the pixel."""
 
-    layers: tuple[Kept, ...]
-    head: tuple[Trace, ...]
+    layers: tuple[LayerState, ...]
+    head: tuple[ConvolutionState, ...]
     context: Tensor | None
 
 
@@ -96,14 +96,14 @@ class PixelCNN(AutoregressiveNetwork):
         self.rows, self.columns, self.hidden_channels, self.gated = *sides[-2:], hidden_channels, gated
         inputs = colours_of(self.colours * conditional.width, self.colours)
         hidden = colours_of(hidden_channels, self.colours)
-        made: list[Layer]
+        layer_list: list[Layer]
         if gated:
-            made = [GatedLayer(inputs, hidden, first_kernel_size, context, first=True)]
-            made += [GatedLayer(hidden, hidden, kernel_size, context, first=False) for _ in range(layers - 1)]
+            layer_list = [GatedLayer(inputs, hidden, first_kernel_size, context, first=True)]
+            layer_list += [GatedLayer(hidden, hidden, kernel_size, context, first=False) for _ in range(layers - 1)]
         else:
-            made = [FirstLayer(inputs, hidden, first_kernel_size, context)]
-            made += [ResidualBlock(hidden, kernel_size, context) for _ in range(layers - 1)]
-        self.layers = nn.ModuleList(made)
+            layer_list = [FirstLayer(inputs, hidden, first_kernel_size, context)]
+            layer_list += [ResidualBlock(hidden, kernel_size, context) for _ in range(layers - 1)]
+        self.layers = nn.ModuleList(layer_list)
         self.head = Head(hidden, colours_of(self.colours * conditional.num_parameters, self.colours))
 
     @property
@@ -125,9 +125,9 @@ class PixelCNN(AutoregressiveNetwork):
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Canvas]:
         """The state is an image of which nothing is drawn yet."""
         context = None if context is None else context.to(self.example.dtype)
-        kept = tuple(layer.begin(rows, self.columns) for layer in self._layers())
+        states = tuple(layer.begin(rows, self.columns) for layer in self._layers())
         line = self.example.new_zeros(rows, self.colours * self.conditional.width, 1, self.columns)
-        return self._distribution(self._next_row(Canvas(kept, self.head.begin(), context), line), 0, 0)
+        return self._distribution(self._next_row(Canvas(states, self.head.begin(), context), line), 0, 0)
 
     def after(self, state: Canvas, value: Tensor, position: int) -> tuple[Tensor, Canvas]:
         """Add a colour to its pixel, a finished pixel to its row, and a finished row to the vertical stack."""
@@ -135,7 +135,7 @@ class PixelCNN(AutoregressiveNetwork):
         first = state.layers[0].with_input(self.encode(value))
         state = state._replace(layers=(first, *state.layers[1:]))
         if colour == 0:
-            layers = tuple(kept.next_pixel() for kept in state.layers)
+            layers = tuple(layer_state.next_pixel() for layer_state in state.layers)
             head = tuple(trace.next_pixel() for trace in state.head)
             state = Canvas(layers, head, state.context)
             if pixel % self.columns == 0:
@@ -148,22 +148,22 @@ class PixelCNN(AutoregressiveNetwork):
 
     def _next_row(self, canvas: Canvas, line: Tensor) -> Canvas:
         """All that depends on the rows above alone, for a whole row."""
-        kept = []
+        states = []
         for layer, old in zip(self._layers(), canvas.layers, strict=True):
             new, line = layer.next_row(old, line, canvas.context)
-            kept.append(new)
-        return canvas._replace(layers=tuple(kept))
+            states.append(new)
+        return canvas._replace(layers=tuple(states))
 
     def _distribution(self, canvas: Canvas, colour: int, column: int) -> tuple[Tensor, Canvas]:
         """Parameters for one colour of the present pixel, and what the layers computed for it."""
-        kept, new = [], None
+        states, new = [], None
         for layer, old in zip(self._layers(), canvas.layers, strict=True):
             layer_kept, new = layer.step(old, new, colour, column)
-            kept.append(layer_kept)
+            states.append(layer_kept)
         if new is None:
             raise RuntimeError("a PixelCNN has at least one layer")
         head, parameters = self.head.step(canvas.head, new, colour)
-        return parameters, Canvas(tuple(kept), head, canvas.context)
+        return parameters, Canvas(tuple(states), head, canvas.context)
 
     def readout(self) -> Sequence[Tensor]:
         """The last convolution."""

@@ -116,8 +116,8 @@ class Block(nn.Module):
             for part in self.project(self.attention_norm(x)).chunk(3, -1)
         )
         key, value = new if past is None else (torch.cat(pair, 2) for pair in zip(past, new, strict=True))
-        seen = scaled_dot_product_attention(query, key, value, is_causal=past is None)
-        x = x + self.join(seen.transpose(1, 2).flatten(2))
+        attended = scaled_dot_product_attention(query, key, value, is_causal=past is None)
+        x = x + self.join(attended.transpose(1, 2).flatten(2))
         return x + self.feedforward(self.norm(x)), [key, value]
 
 

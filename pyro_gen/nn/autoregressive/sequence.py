@@ -107,8 +107,8 @@ class SequenceAR(StepwiseNetwork):
             Integers of shape (n, L).
         """
         rows = [list(string[: self.features]) for string in strings]
-        ends = [[self.end] * (self.features - len(row)) for row in rows]
-        padded = torch.tensor([row + end for row, end in zip(rows, ends, strict=True)], dtype=torch.int64)
+        paddings = [[self.end] * (self.features - len(row)) for row in rows]
+        padded = torch.tensor([row + end for row, end in zip(rows, paddings, strict=True)], dtype=torch.int64)
         return padded.view(-1, self.features).to(self.example.device)
 
     @torch.no_grad()

@@ -142,8 +142,8 @@ def _viewed(value: Any, views: Views) -> Any:
 
 def _weights(module: PyroModule) -> list[str]:
     """Names of what Pyro gives a module of its own."""
-    given = [*module.__dict__.get("_pyro_params", ()), *module.__dict__.get("_pyro_samples", ())]
-    return given + [name for name in module._parameters if not name.endswith("_unconstrained")]
+    names = [*module.__dict__.get("_pyro_params", ()), *module.__dict__.get("_pyro_samples", ())]
+    return names + [name for name in module._parameters if not name.endswith("_unconstrained")]
 
 
 def _drawn(module: PyroModule, name: str) -> Tensor | None:

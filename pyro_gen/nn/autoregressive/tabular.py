@@ -69,8 +69,8 @@ class TabularAR(AutoregressiveNetwork):
     @property
     def offsets(self) -> Tensor:
         """First row of each feature's table, in the order of generation."""
-        ends = self.arities[:-1].cumprod(0).cumsum(0)
-        return torch.cat([ends.new_tensor([0, 1]), 1 + ends])[: self.features]
+        last_rows = self.arities[:-1].cumprod(0).cumsum(0)
+        return torch.cat([last_rows.new_tensor([0, 1]), 1 + last_rows])[: self.features]
 
     @property
     def num_parameters(self) -> int:

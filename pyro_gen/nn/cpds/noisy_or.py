@@ -74,8 +74,8 @@ class NoisyOrCPD(DiscreteCPD):
         result = logsigmoid(-self.leak)
         for link, off, state in zip(self.links, self.parents_absent, parents, strict=True):
             logs = logsigmoid(-link)  # log(1 - lambda) of each state but the absent one
-            every = torch.cat((logs[:off], logs.new_zeros(1), logs[off:]))
-            result = result + every[state]
+            log_inhibitions = torch.cat((logs[:off], logs.new_zeros(1), logs[off:]))
+            result = result + log_inhibitions[state]
         return result
 
     def logits(self, *parents: Tensor) -> Tensor:

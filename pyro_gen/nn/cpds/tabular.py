@@ -30,7 +30,7 @@ class TabularCPD(DiscreteCPD):
             ``weight`` then holds logarithms that learning would not keep normalised.
 
     Raises:
-        ValueError: ``probs`` is no tensor of float32 or float64, or a row is none of probabilities.
+        ValueError: ``probs`` is no tensor of float32 or float64, or a row is not a probability distribution.
 
     Example:
         >>> cpd = TabularCPD(torch.tensor([[0.9, 0.1], [0.3, 0.7]]))

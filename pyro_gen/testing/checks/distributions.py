@@ -64,8 +64,8 @@ def check_gradients(case: Case) -> None:
         for name, gradient in zip(inputs, _gradients(log_prob, list(inputs.values())), strict=True):
             require(gradient is not None, f"log_prob has no gradient in `{name}`")
         torch.autograd.gradcheck(
-            lambda *xs, names=tuple(inputs), rest=parameters, value=value: case.build(
-                **(rest | dict(zip(names, xs, strict=True))), validate_args=False
+            lambda *xs, names=tuple(inputs), fixed=parameters, value=value: case.build(
+                **(fixed | dict(zip(names, xs, strict=True))), validate_args=False
             ).log_prob(value),
             tuple(inputs.values()),
         )
@@ -92,14 +92,14 @@ def check_pure(case: Case) -> None:
         d = case.distribution(batch_shape)
         parameters = {k: getattr(d, k).clone() for k in case.tensors(batch_shape)}
         value = d.sample((4,))
-        kept, torch_state = value.clone(), torch.get_rng_state()
+        copy, torch_state = value.clone(), torch.get_rng_state()
         python_state, numpy_state = random.getstate(), numpy_words()
         first, second = d.log_prob(value), d.log_prob(value)
         require(torch.equal(first, second), "log_prob gives another number the second time")
         require(torch.equal(torch_state, torch.get_rng_state()), "log_prob draws from torch's generator")
         require(python_state == random.getstate(), "log_prob draws from Python's generator")
         require(numpy_state == numpy_words(), "log_prob draws from numpy's generator")
-        require(torch.equal(value, kept), "log_prob changes the value")
+        require(torch.equal(value, copy), "log_prob changes the value")
         for name, x in parameters.items():
             require(torch.equal(getattr(d, name), x), f"log_prob changes `{name}`")
 

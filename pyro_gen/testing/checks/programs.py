@@ -104,17 +104,17 @@ def mixture(case: Case, data: Tensor, enumerate_z: Literal["parallel", "sequenti
 @check
 def check_particles(case: Case) -> None:
     """Parameters that depend on a latent variable serve vectorised particles."""
-    data, drawn = case.distribution().sample((5,)), []
+    data, draws = case.distribution().sample((5,)), []
 
     def guide() -> None:
-        drawn.append(pyro.sample("z", UNIFORM))
+        draws.append(pyro.sample("z", UNIFORM))
 
     elbo = Trace_ELBO(num_particles=7, vectorize_particles=True, max_plate_nesting=1)
     loss = elbo.loss(mixture(case, data, None), guide)
     by_component = torch.stack([d.log_prob(data).sum() for d in components(case)])
-    require(drawn[-1].numel() == 7, "the particles were not vectorised")
+    require(draws[-1].numel() == 7, "the particles were not vectorised")
     require_close(
-        torch.tensor(loss, dtype=torch.float64), -by_component[drawn[-1]].mean(), "the loss of vectorised particles"
+        torch.tensor(loss, dtype=torch.float64), -by_component[draws[-1]].mean(), "the loss of vectorised particles"
     )
 
 
@@ -179,8 +179,8 @@ def check_posterior(program: Callable[[int], Callable[[], Tensor]], log_joint: T
     """Compare `infer_discrete` on rows that are all alike with the posterior of one row."""
     best = infer_discrete(program(2), first_available_dim=-2, temperature=0)()
     require((best == log_joint.argmax()).all(), "infer_discrete misses the most probable state")
-    drawn = infer_discrete(program(num_samples), first_available_dim=-2)()
-    reject([("infer_discrete", torch.bincount(drawn, minlength=len(log_joint)), log_joint.detach().softmax(0))])
+    draws = infer_discrete(program(num_samples), first_available_dim=-2)()
+    reject([("infer_discrete", torch.bincount(draws, minlength=len(log_joint)), log_joint.detach().softmax(0))])
 
 
 @check

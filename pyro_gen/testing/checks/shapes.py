@@ -64,8 +64,8 @@ def check_batch_elements(case: Case) -> None:
         log_prob = batch.log_prob(value)
         for i in elements(batch):
             element = case.build(**{k: x[i] for k, x in parameters.items()}, validate_args=True)
-            own = element.log_prob(value[:, *i])
-            require_close(log_prob[:, *i], own, f"log_prob of batch element {i}")
+            element_log_prob = element.log_prob(value[:, *i])
+            require_close(log_prob[:, *i], element_log_prob, f"log_prob of batch element {i}")
 
 
 @check

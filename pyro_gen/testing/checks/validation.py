@@ -22,15 +22,15 @@ def strangers(case: Case) -> list[float]:
     d = case.distribution()
     candidates = (0.5, 2.0, -1.0, 1e6, -1e6)
     if support_of(d).is_discrete and (case.enumerable is not None or d.has_enumerate_support):
-        held = set(case.states().double().flatten().tolist())
-        return [x for x in candidates if x not in held]
+        state_values = set(case.states().double().flatten().tolist())
+        return [x for x in candidates if x not in state_values]
     value = d.sample()
-    found = [x for x in candidates if not support_of(d).check(spoil(value, x)).all()]
-    if support_of(d).is_discrete and 0.5 not in found:
-        found.append(0.5)
-    if not found:
+    outside = [x for x in candidates if not support_of(d).check(spoil(value, x)).all()]
+    if support_of(d).is_discrete and 0.5 not in outside:
+        outside.append(0.5)
+    if not outside:
         raise Inapplicable(f"every number is in the support of {case.name}")
-    return found
+    return outside
 
 
 @check

@@ -14,7 +14,7 @@ from pyro_gen.models.mixture.distribution import Parameters
 from pyro_gen.models.rows import Rows
 
 
-class Readings:
+class MixtureQueries:
     """Methods that need no more than the density of rows; all take values or draws of the sites as ``parameters``."""
 
     components: int
@@ -62,8 +62,8 @@ class Readings:
         Raises:
             ValueError: the rows are no rows of this mixture, or a site is missing, unknown or outside its support.
         """
-        own = self._canonical(parameters)
-        return self.log_table(self.rows(x, mask), own) + own["log_weights"]
+        values = self._canonical(parameters)
+        return self.log_table(self.rows(x, mask), values) + values["log_weights"]
 
     def _canonical(self, parameters: Parameters | None) -> dict[str, Tensor]:
         """The canonical parameters at the guide's point, or from values that a user gives."""
@@ -162,10 +162,10 @@ class Readings:
             ValueError: ``num_samples`` is no whole number of at least 1, or as for :meth:`log_joint`.
         """
         num_samples = whole_number("num_samples", num_samples)
-        own = self._canonical(parameters)
-        log_w = own["log_weights"]
+        values = self._canonical(parameters)
+        log_w = values["log_weights"]
         z = torch.distributions.Categorical(logits=log_w.expand(*log_w.shape[:-2], num_samples, -1)).sample()
-        return self.draw(z, own), z
+        return self.draw(z, values), z
 
     @torch.no_grad()
     def occupied(self, x: Tensor, parameters: Parameters, mask: Tensor | None = None) -> Tensor:
@@ -183,4 +183,4 @@ class Readings:
         return one_hot(z, self.components).amax(-2).sum(-1)
 
 
-__all__ = ["Readings"]
+__all__ = ["MixtureQueries"]
