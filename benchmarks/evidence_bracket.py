@@ -239,7 +239,7 @@ def run_practical(args: argparse.Namespace) -> None:
     figures, bracket = practical(*((20, 200) if args.smoke else (500, 10_000)), recipe)
     ends = bracket.lower.item(), bracket.upper.item()
     title = f"{recipe.data}, {recipe.hidden} hidden units: {bracket.verdict}"
-    picture = plotting.log_weights(bracket.forward_log_weights, bracket.reverse_log_weights, ends=ends, title=title)
+    picture = plotting.log_weights(bracket.forward_log_weights, bracket.reverse_log_weights, bracket=ends, title=title)
     plotting.save(picture, args.pictures / "log_weights.png")
     if not args.smoke:
         write("bracket_784x500", figures)

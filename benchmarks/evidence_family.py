@@ -5,7 +5,7 @@
     python -m benchmarks.evidence_family dna --data mine.npz                     # a recipe on a set of your own
 
 Training resumes from `out/family`. The JSON goes to `benchmarks/results/family/<recipe>_<split>.json`. A recipe that is
-evaluated on the validation rows of thresholded MNIST trains without them; evaluated on the test rows it trains on all 60,000.
+evaluated on the validation rows of thresholded MNIST trains without them; for the test rows it trains on all 60,000.
 On fewer than 1000 rows batches and rate are smaller, the validation rows are looked at along the way, from the start
 on, and the best state is kept: it is no worse on them than the independent units that training starts at.
 """

@@ -1,6 +1,6 @@
 """Mixtures of Bernoulli distributions on binary sets of the literature: the row that every density table starts with.
 
-    python -m benchmarks.evidence_mixtures --split valid                # all sets: every setting, evaluated on validation
+    python -m benchmarks.evidence_mixtures --split valid                # all sets and settings, on validation rows
     python -m benchmarks.evidence_mixtures --split test --data nltcs    # the best one, once; enters the test ledger
 
 EM from one start by k-means++, on the training rows alone; number of components and smoothing are chosen on the

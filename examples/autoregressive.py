@@ -94,7 +94,7 @@ def load(name: str, images: bool = False, smoke: bool = False) -> datasets.Binar
 
 
 def build(recipe: Recipe, data: datasets.BinaryDataset, member: int) -> nn.AutoregressiveNetwork:
-    """A network whose biases start at the marginal distributions; on a small set it starts as the independent model itself."""
+    """Network whose biases start at the marginal distributions; on a small set it starts as the independent model."""
     settings = {}
     if recipe.order == "random":
         settings["order"] = torch.randperm(data.train[0].numel())

@@ -1,7 +1,7 @@
 """A gated PixelCNN of binarized MNIST, or of small pictures in three colours, by maximum likelihood: SVI with no guide.
 
 Progress goes to a CSV file and a learning curve, a checkpoint lets a killed run go on, validation decides which epoch
-counts, and the running average of the weights is what is evaluated: nats an image (of the *fixed* binarisation) with the
+counts, and the running average of the weights is evaluated: nats an image (of the *fixed* binarisation) with the
 standard error over the rows, and samples drawn pixel after pixel.
 
     python examples/pixelcnn_mnist.py --bfloat16 --epochs 10 --split test      # 65 minutes on one core

@@ -103,7 +103,7 @@ def check_directory(archive: zipfile.ZipFile) -> None:
 
 
 def _entries(archive: zipfile.ZipFile) -> int:
-    """How many members the end of the directory says that there are."""
+    """Number of members that the end of the directory states."""
     file = archive.fp
     if file is None:
         raise zipfile.BadZipFile("it is closed")

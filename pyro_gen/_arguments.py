@@ -51,7 +51,7 @@ def whole_fields(settings: object, **least: int) -> None:
 
 
 def is_single(value: object) -> bool:
-    """Whether a value stands for itself: a number, a tensor without dimensions, or text.
+    """True for a value that stands for itself: a number, a tensor without dimensions, or text.
 
     Args:
         value: what came.

@@ -55,7 +55,7 @@ def json_text(content: Any, indent: int | None = None) -> str:
 
 
 def _known(content: Any) -> Any:
-    """The same with None in place of floats that are no numbers."""
+    """Copy with None in place of floats that are no numbers."""
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, Mapping):

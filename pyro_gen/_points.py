@@ -50,8 +50,8 @@ def check_point(
     if missing := [name for name in required if name not in values]:
         raise ValueError(f"`{argument}` must have the sites {required}, got none for {missing}")
     if unknown := [name for name in values if name not in expected and name not in optional]:
-        known = sorted({*expected, *optional})
-        raise ValueError(f"`{argument}` must name sites among {known}, got {unknown}")
+        allowed = sorted({*expected, *optional})
+        raise ValueError(f"`{argument}` must name sites among {allowed}, got {unknown}")
     for name, site in expected.items():
         if name in values:
             check_value(f"`{argument}` of {name!r}", values[name], site, batched)
@@ -84,21 +84,21 @@ def check_value(what: str, value: Tensor, expected: Expected, batched: bool = Fa
         raise ValueError(f"{what} must {reason}")
 
 
-def check_agrees(what: str, value: Tensor, made: Tensor, support: Constraint) -> None:
+def check_agrees(what: str, value: Tensor, implied: Tensor, support: Constraint) -> None:
     """Raise where a value contradicts what the other values make of it.
 
     Args:
         what: name of the value, for messages.
         value: what came.
-        made: what it must be, up to rounding.
+        implied: what it must be, up to rounding.
         support: of both.
 
     Raises:
         ValueError: they are apart.
     """
-    error = (value - made).abs()
+    error = (value - implied).abs()
     if isinstance(support, type(constraints.positive_definite)):
-        deviations = made.diagonal(dim1=-2, dim2=-1).sqrt()
+        deviations = implied.diagonal(dim1=-2, dim2=-1).sqrt()
         error = error / deviations.unsqueeze(-1) / deviations.unsqueeze(-2)
     if error.max() > TOLERANCE:
         raise ValueError(f"{what} must agree with the other values up to {TOLERANCE:g}, got {error.max():.3g} off")

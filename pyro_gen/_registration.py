@@ -28,21 +28,21 @@ def register(name: str, module: nn.Module) -> None:
     """
     store = pyro.get_param_store()
     contents = store._constraints  # a new one with every `clear`; unlike the parameters it keeps no tensor alive
-    held = dict(store.named_parameters())
-    own = {f"{name}$$${key}": parameter for key, parameter in module.named_parameters()}
-    fresh = [key for key, parameter in own.items() if held.get(key) is not parameter]
-    loaded = [key for key in fresh if key in held and _PLACED.get(held[key]) is not contents]
+    stored = dict(store.named_parameters())
+    parameters = {f"{name}$$${key}": parameter for key, parameter in module.named_parameters()}
+    fresh = [key for key, parameter in parameters.items() if stored.get(key) is not parameter]
+    loaded = [key for key in fresh if key in stored and _PLACED.get(stored[key]) is not contents]
     for key in loaded:
-        _check_shape(key, held[key], own[key])
+        _check_shape(key, stored[key], parameters[key])
     for key in fresh:
         if key in loaded:
             with torch.no_grad():
-                own[key].copy_(store[key])
-        if key in held:
+                parameters[key].copy_(store[key])
+        if key in stored:
             del store[key]
     pyro.module(name, module)
     for key, parameter in store.named_parameters() if fresh else ():
-        if key in own:
+        if key in parameters:
             _PLACED[parameter] = contents
 
 

@@ -94,9 +94,9 @@ def _take_up(optim: PyroOptim, modules: dict[str, nn.Module]) -> None:
     for prefix, paths in _by_module([name for name in waiting if name not in store]).items():
         fitting = {id(part): part for part in _with_parameters(modules, paths)}
         called = {id(part): part for part in _with_parameters(modules, paths, prefix)}
-        for parts in (called, fitting):
-            if len(parts) == 1:
-                pyro.module(prefix, next(iter(parts.values())))
+        for networks in (called, fitting):
+            if len(networks) == 1:
+                pyro.module(prefix, next(iter(networks.values())))
                 break
     for name in [name for name in waiting if name in store]:
         parameter = store._params[name]
@@ -107,8 +107,8 @@ def _take_up(optim: PyroOptim, modules: dict[str, nn.Module]) -> None:
 
 def _with_parameters(modules: dict[str, nn.Module], paths: set[str], name: str = "") -> Iterator[nn.Module]:
     """The modules with parameters of just these paths, of this name if one is given."""
-    for entry, whole in modules.items():
-        for path, part in whole.named_modules():
+    for entry, module in modules.items():
+        for path, part in module.named_modules():
             learning = {path for path, parameter in part.named_parameters() if parameter.requires_grad}
             if learning == paths and name in {"", path.rpartition(".")[2] or entry}:
                 yield part
@@ -199,14 +199,14 @@ def learners(roots: Mapping[str, Any], entries: dict[str, Any]) -> tuple[dict[st
     Returns:
         By the names of the variables: what has a state that can be kept, and what has none.
     """
-    known = {id(entry) for entry in entries.values()}
-    reached = [pair for pair in _reached(roots) if id(pair[1]) not in known]
-    kept = {name: thing for name, thing in reached if _keeps(thing) and not isinstance(thing, nn.Module)}
+    named_ids = {id(entry) for entry in entries.values()}
+    reached = [pair for pair in _reached(roots) if id(pair[1]) not in named_ids]
+    savable = {name: thing for name, thing in reached if _keeps(thing) and not isinstance(thing, nn.Module)}
     for name, thing in reached:  # the parts of a module come after it and are then covered
-        if isinstance(thing, nn.Module) and not _frozen(thing) and not _covers(entries | kept, thing):
-            kept[name] = thing
+        if isinstance(thing, nn.Module) and not _frozen(thing) and not _covers(entries | savable, thing):
+            savable[name] = thing
     taken = set(entries)
-    named = {_free(name, taken): thing for name, thing in kept.items()}
+    named = {_free(name, taken): thing for name, thing in savable.items()}
     return named, {name: thing for name, thing in reached if isinstance(thing, _WITHOUT_STATE)}
 
 
@@ -216,7 +216,7 @@ def _keeps(thing: Any) -> bool:
 
 
 def _frozen(module: nn.Module) -> bool:
-    """Whether a module has parameters, none of which learns."""
+    """True if a module has parameters, none of which learns."""
     flags = [parameter.requires_grad for parameter in module.parameters()]
     return bool(flags) and not any(flags)
 
@@ -240,8 +240,8 @@ def _tensors(state: Any) -> Iterator[Tensor]:
 
 def _free(name: str, taken: set[str]) -> str:
     """The last part of a path as a name, and more of the path where that name is taken."""
-    parts = name.split(".")
-    names = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+    path = name.split(".")
+    names = [".".join(path[-count:]) for count in range(1, len(path) + 1)]
     numbered = (f"{name}#{number}" for number in range(2, len(taken) + 3))
     free = next(one for one in [*names, *numbered] if one not in taken)
     taken.add(free)
@@ -250,14 +250,14 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _reached(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Everything that learns, or moves as a random number generator does, breadth first, each object once."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     level = list(roots.items())
     for _ in range(_DEPTH):
         following = []
         for path, thing in level:
-            if id(thing) in seen:
+            if id(thing) in visited:
                 continue
-            seen.add(id(thing))
+            visited.add(id(thing))
             if isinstance(thing, _KEPT + _WITHOUT_STATE) or (_foreign(thing) and _keeps(thing)):
                 yield path, thing
             following += [(f"{path}.{name}", value) for name, value in _parts(thing)]
@@ -265,7 +265,7 @@ def _reached(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _foreign(thing: Any) -> bool:
-    """Whether an object is of a class that neither torch, Pyro nor this package made."""
+    """True for an object of a class that neither torch, Pyro nor this package made."""
     return not isinstance(thing, _CLOSED) and _package(type(thing)) not in {"torch", "pyro", "builtins", "pyro_gen"}
 
 
@@ -296,7 +296,7 @@ def _attributes(thing: Any) -> list[tuple[str, Any]]:
 
 
 def _internal(thing: Any, name: str) -> bool:
-    """Whether an attribute is torch's own book-keeping of a module; its parts are in its state."""
+    """True for an attribute that is torch's own book-keeping of a module; its parts are in its state."""
     return isinstance(thing, nn.Module) and name.startswith("_")
 
 
@@ -352,34 +352,34 @@ def _variable(thing: Any, frame: FrameType | None) -> str:
             for name, value in [*frame.f_locals.items(), *frame.f_globals.items()]:
                 if value is thing:
                     return name
-                held = [key for key, part in getattr(value, "__dict__", {}).items() if part is thing]
-                if held and not isinstance(value, ModuleType):
-                    return f"{name}.{held[0]}"
+                attributes = [key for key, part in getattr(value, "__dict__", {}).items() if part is thing]
+                if attributes and not isinstance(value, ModuleType):
+                    return f"{name}.{attributes[0]}"
         frame = frame.f_back
     return ""
 
 
 def missing(steps: Steps, entries: Mapping[str, Any], stateless: Mapping[str, Any]) -> list[str]:
     """Describe what learned in the steps that were watched and is in no checkpoint of `entries`."""
-    known = {id(part) for entry in entries.values() for part in _torch_optimizers(entry)}
+    covered = {id(part) for entry in entries.values() for part in _torch_optimizers(entry)}
     schedulers = {id(getattr(entry, "optimizer", None)) for entry in entries.values()}
     inside = {id(part) for e in entries.values() if isinstance(e, PyroOptim) for part in _torch_optimizers(e)}
-    held = pointers(entries)
+    saved = pointers(entries)
     lines = [_line(thing, name) for name, thing in stateless.items()]
     for optimizer, name in steps.optimizers.values():
-        if id(optimizer) not in known:
+        if id(optimizer) not in covered:
             lines.append(_line(optimizer, name))
         elif getattr(optimizer.step, "_wrapped_by_lr_sched", False) and id(optimizer) not in schedulers | inside:
             lines.append(f"the scheduler of {_line(optimizer, name)}")
-        lost = [p for group in optimizer.param_groups for p in group["params"] if p.data_ptr() not in held]
+        lost = [p for group in optimizer.param_groups for p in group["params"] if p.data_ptr() not in saved]
         if lost:
             lines.append(f"{len(lost)} parameters that {_line(optimizer, name)} moves, {_shapes(lost)}")
     return lines
 
 
 def _torch_optimizers(entry: Any) -> list[Any]:
-    parts = list(entry.optim_objs.values()) if isinstance(entry, PyroOptim) else [entry]
-    return [getattr(part, "optimizer", part) if part is not entry else part for part in parts]
+    optimizers = list(entry.optim_objs.values()) if isinstance(entry, PyroOptim) else [entry]
+    return [getattr(part, "optimizer", part) if part is not entry else part for part in optimizers]
 
 
 def _line(thing: Any, name: str) -> str:
@@ -392,8 +392,8 @@ def _shapes(tensors: list[Tensor]) -> str:
     return f"of shape {shown}" + (", ..." if len(tensors) > 3 else "")
 
 
-def warn_of(lines: Iterable[str], told: Callable[[str], str]) -> None:
+def warn_of(lines: Iterable[str], message: Callable[[str], str]) -> None:
     """Warn once for all of `lines`, at the caller of `fit`."""
     text = "; ".join(dict.fromkeys(lines))
     if text:
-        warnings.warn(told(text), UserWarning, stacklevel=3)
+        warnings.warn(message(text), UserWarning, stacklevel=3)

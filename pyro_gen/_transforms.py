@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def _active() -> bool:
-    """Whether a transform is at work at all; what is being compiled is never asked."""
+    """True if a transform is at work; what is being compiled is never asked."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def wrapped(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether one of the tensors belongs to a transform (vmap, grad, jvp), and must not outlive it.
+    """True if one of the tensors belongs to a transform (vmap, grad, jvp), and must not outlive it.
 
     Args:
         tensors: any, None among them too.
@@ -23,7 +23,7 @@ def wrapped(tensors: Iterable[Tensor | None]) -> bool:
 
 
 def batched(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether vmap holds one of the tensors, so that nothing can be decided by its numbers.
+    """True if vmap holds one of the tensors, so that nothing can be decided by its numbers.
 
     Args:
         tensors: any, None among them too.
@@ -52,7 +52,7 @@ def plain(x: Tensor) -> Tensor:
 
 
 def differentiating() -> bool:
-    """Whether torch.func's grad or jvp (or one made of them) is at work, which refuse every change of a state."""
+    """True if torch.func's grad or jvp (or one made of them) is at work, which refuse every change of a state."""
     if not _active():
         return False
     kinds = torch._C._functorch.TransformType

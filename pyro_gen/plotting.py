@@ -220,7 +220,7 @@ def sweep(
 
 
 def log_weights(
-    forward: Array, reverse: Array, *, ends: tuple[float, float] | None = None, title: str | None = None
+    forward: Array, reverse: Array, *, bracket: tuple[float, float] | None = None, title: str | None = None
 ) -> Figure:
     """Show what each chain of annealed importance sampling says of log Z, forwards and backwards.
 
@@ -230,7 +230,7 @@ def log_weights(
     Args:
         forward: `Bracket.forward_log_weights` of an unbatched model, shape (n,).
         reverse: `Bracket.reverse_log_weights`, shape (m,).
-        ends: lower and upper end of the bracket, shaded.
+        bracket: lower and upper end of the bracket, shaded.
         title: a line above the picture.
 
     Returns:
@@ -242,7 +242,7 @@ def log_weights(
 
     Example:
         >>> draws = np.random.default_rng(0)
-        >>> figure = log_weights(draws.normal(-0.5, 1, 500), draws.normal(0.5, 1, 500), ends=(-0.2, 0.2))
+        >>> figure = log_weights(draws.normal(-0.5, 1, 500), draws.normal(0.5, 1, 500), bracket=(-0.2, 0.2))
         >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         ['forward', 'reverse', 'bracket']
     """
@@ -255,8 +255,8 @@ def log_weights(
     bins = np.linspace(together.min(), together.max() + 1e-6, 60).tolist()
     for (name, values), color in zip(arrays.items(), COLORS, strict=False):
         axes.hist(values, bins, density=True, color=color, alpha=0.55, label=name)
-    if ends is not None:
-        axes.axvspan(*ends, color=COLORS[2], alpha=0.3, linewidth=0, label="bracket")
+    if bracket is not None:
+        axes.axvspan(*bracket, color=COLORS[2], alpha=0.3, linewidth=0, label="bracket")
     axes.legend(frameon=False, fontsize=9, labelcolor=TEXT)
     return figure
 

@@ -150,11 +150,11 @@ def fit(
         raise ValueError("`checkpoint` needs `state`, the modules and optimisers that learning changes, got none")
     entries = collect(state or {}, scheduler)
     roots = {"step": step, "scheduler": scheduler, "batches": batches} if state else {}
-    found, stateless = learners(roots, entries)
+    unnamed, stateless = learners(roots, entries)
     header = _header(entries, watch, settings)
     file = None if checkpoint is None else Path(checkpoint)
-    history, best = _resume(file, entries, found, header) if file is not None and resume else ([], None)
-    entries |= found
+    history, best = _resume(file, entries, unnamed, header) if file is not None and resume else ([], None)
+    entries |= unnamed
     header = _header(entries, watch, settings)
     if evaluate_start and evaluate is not None and not history:
         history.append(_start(evaluate, watch.name))
@@ -423,7 +423,9 @@ def _header(entries: dict[str, Any], watch: _Monitor, settings: Mapping[str, Any
     return {"format": _FORMAT, **objects, "settings": dict(settings or {})}
 
 
-def _resume(path: Path, entries: dict[str, Any], found: dict[str, Any], header: dict[str, Any]) -> tuple[History, Any]:
+def _resume(
+    path: Path, entries: dict[str, Any], unnamed: dict[str, Any], header: dict[str, Any]
+) -> tuple[History, Any]:
     """Load what `path` holds, where it exists, into the entries, what was found besides, and the random numbers.
 
     What was found behind the step may be missing from a file; what the user named may not.
@@ -432,7 +434,7 @@ def _resume(path: Path, entries: dict[str, Any], found: dict[str, Any], header: 
         return [], None
     payload = _read(path)
     saved = payload.get("state objects", {})
-    shared = {name: thing for name, thing in found.items() if name in saved}
+    shared = {name: thing for name, thing in unnamed.items() if name in saved}
     header = header | {"state objects": kinds(entries | shared)}
     try:
         for what, expected in header.items():
@@ -442,7 +444,7 @@ def _resume(path: Path, entries: dict[str, Any], found: dict[str, Any], header: 
     except ValueError as error:
         raise ValueError(f"the checkpoint `{path}` is not of this run, nothing was loaded: {error}") from error
     set_random(payload["random"])
-    absent = {name: thing for name, thing in found.items() if name not in saved}
+    absent = {name: thing for name, thing in unnamed.items() if name not in saved}
     warn_of((f"{kind} `{name}`" for name, kind in kinds(absent).items()), partial(_AFRESH.format, path))
     best = payload["best"]
     return payload["history"], best if best is None else best | {n: capture({n: t})[n] for n, t in absent.items()}

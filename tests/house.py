@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -169,3 +170,61 @@ def state_changes(modules: Iterable[str], *, path: Iterable[Path] = ()) -> dict[
     code = STATE + f"print(json.dumps({{m: changes(m) for m in {list(modules)!r}}}))"
     changed: dict[str, list[str]] = json.loads(run_python(code, path=path).splitlines()[-1])
     return changed
+
+
+# Words of the authors that no user knows, each with the field's own, and openings that describe a thing from behind.
+BANNED = {
+    r"laws?": "distribution",
+    r"quicker": "faster",
+    r"judged": "evaluated",
+    r"errs? to the good side": "is too high, or too low",
+    r"tells? the rest": "gives the details",
+    r"is none of": "is not one of",
+    r"refuse_misuse": "check_phase_use",
+    r"smaller_side": "enumerated_units",
+}
+INDIRECT = re.compile(r"(What|How|Whether|Where|Which|Why|Nothing|The same)\b")
+VAGUE = frozenset({"own", "found", "drawn", "kept", "wanted", "seen", "chosen", "whole"})
+MOST_VAGUE = 0.003
+"""Share of the names bound in the package that may be vague."""
+
+
+def texts(root: Path) -> Iterator[Path]:
+    """Files whose words a user meets: the package, the README and the pages of the documentation."""
+    yield from sorted((root / PACKAGE).rglob("*.py"))
+    yield from (path for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))) if path.exists())
+
+
+def wording_errors(root: Path) -> list[str]:
+    """Every banned word, with its line and the word to use; every docstring that opens indirectly."""
+    errors = []
+    for path in texts(root):
+        where = path.relative_to(root).as_posix()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            for pattern, better in BANNED.items():
+                if match := re.search(rf"\b{pattern}\b", line, re.IGNORECASE):
+                    errors.append(f"{where}:{number}: {match.group()!r}; say {better!r}")
+        if path.suffix == ".py":
+            errors += [f"{where}:{line}: a docstring opens with {word!r}" for line, word in indirect_openings(path)]
+    return errors
+
+
+def indirect_openings(file: Path) -> Iterator[tuple[int, str]]:
+    """Yields (line, first word) of docstrings that open with What, How, Which and the like."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            match = INDIRECT.match(ast.get_docstring(node) or "")
+            if match:
+                yield getattr(node, "lineno", 1), match.group()
+
+
+def vague_share(root: Path) -> float:
+    """Share of the names bound in the package that say nothing of the quantity."""
+    names: list[str] = []
+    for file in sorted((root / PACKAGE).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.arg):
+                names.append(node.arg)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.append(node.id)
+    return sum(name in VAGUE for name in names) / max(len(names), 1)

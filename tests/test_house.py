@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import ROOT, direction_errors, heavy_imports, json_errors, state_changes
+from tests.house import (
+    MOST_VAGUE,
+    ROOT,
+    direction_errors,
+    heavy_imports,
+    json_errors,
+    state_changes,
+    vague_share,
+    wording_errors,
+)
 
 WRONG_WAY = {
     "kernels/gibbs.py": "from pyro_gen.distributions import RBM",
@@ -125,3 +134,33 @@ def test_every_disturbance_is_found(tmp_path: Path) -> None:
     found = state_changes(modules, path=[tmp_path])
     missed = [name for module, name in zip(modules, DISTURBANCES, strict=True) if name not in found[module]]
     assert not missed
+
+
+def test_texts_use_the_words_of_the_field() -> None:
+    assert wording_errors(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "word"),
+    [
+        ("README.md", "The law of the features.", "law"),
+        ("docs/design.md", "This is quicker.", "quicker"),
+        ("pyro_gen/nn/rbm.py", '"""Weights.\n\n    A value is none of its choices.\n"""', "is none of"),
+        ("pyro_gen/nn/rbm.py", '"""What a module holds."""', "What"),
+        ("pyro_gen/nn/rbm.py", 'def f():\n    """Whether it holds."""', "Whether"),
+    ],
+)
+def test_a_word_that_only_authors_use_is_found(tmp_path: Path, file: str, text: str, word: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    errors = wording_errors(tmp_path)
+    assert len(errors) == 1
+    assert word in errors[0]
+
+
+def test_names_say_the_quantity(tmp_path: Path) -> None:
+    assert vague_share(ROOT) < MOST_VAGUE
+    (tmp_path / "pyro_gen").mkdir()
+    (tmp_path / "pyro_gen" / "x.py").write_text("def f(found):\n    own = found\n    return own\n", encoding="utf-8")
+    assert vague_share(tmp_path) == 1

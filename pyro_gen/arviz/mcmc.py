@@ -11,7 +11,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen.arviz.assembly import Arrays, Assembly, Extras, draws_of
 from pyro_gen.arviz.evaluation import Shape, shapes_of
 from pyro_gen.arviz.groups import Coords, Dims, require
-from pyro_gen.arviz.posterior import Wanted, assembled, evaluated
+from pyro_gen.arviz.posterior import VariableNames, assembled, evaluated
 from pyro_gen.arviz.program import Program
 from pyro_gen.arviz.sample_stats import recorded
 
@@ -21,7 +21,7 @@ def from_mcmc(
     *,
     prior: Arrays | None = None,
     posterior_predictive: Arrays | None = None,
-    log_likelihood: Wanted = None,
+    log_likelihood: VariableNames = None,
     predictions: Arrays | None = None,
     constant_data: Arrays | None = None,
     predictions_constant_data: Arrays | None = None,

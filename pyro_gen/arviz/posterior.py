@@ -12,14 +12,14 @@ from pyro_gen.arviz.evaluation import Evaluation, evaluate, nothing_said
 from pyro_gen.arviz.groups import Coords, Dims, makes_trees, require
 from pyro_gen.arviz.program import Program
 
-Wanted = bool | Sequence[str] | None
+VariableNames = bool | Sequence[str] | None
 
 
 def evaluated(
     program: Program | None,
     samples: Mapping[str, Tensor],
     transforms: Mapping[str, Any] | None,
-    wanted: Wanted,
+    variables: VariableNames,
     log_prior: bool,
 ) -> Evaluation | None:
     """Evaluate the model on draws (chain, draw, ...); a model that cannot run is a reason.
@@ -28,7 +28,7 @@ def evaluated(
         program: the model; None where there is none to ask.
         samples: the draws.
         transforms: of constrained sites to what a kernel moves on.
-        wanted: names of the variables of the log likelihood, all or none of them; None for ArviZ's default.
+        variables: names of the variables of the log likelihood, all or none of them; None for ArviZ's default.
         log_prior: whether to keep the log priors.
 
     Returns:
@@ -39,11 +39,13 @@ def evaluated(
     """
     if program is None:
         return None
-    wanted = _default_wanted() if wanted is None else wanted
+    variables = _default_variables() if variables is None else variables
     flat = {name: values.detach().flatten(0, 1) for name, values in samples.items()}
-    names = None if isinstance(wanted, bool) else frozenset([wanted] if isinstance(wanted, str) else wanted)
+    names = None if isinstance(variables, bool) else frozenset([variables] if isinstance(variables, str) else variables)
     try:
-        evaluation = evaluate(program, flat, transforms, lambda name: bool(wanted) if names is None else name in names)
+        evaluation = evaluate(
+            program, flat, transforms, lambda name: bool(variables) if names is None else name in names
+        )
     except Exception as error:  # a user's program may raise anything, and the draws are worth having without it
         evaluation = nothing_said(f"it cannot run: {type(error).__name__}: {error}")
     if names is not None and "model" not in evaluation.reasons and (unknown := sorted(names - evaluation.variables)):
@@ -51,7 +53,7 @@ def evaluated(
     return evaluation if log_prior else evaluation._replace(log_prior={})
 
 
-def _default_wanted() -> bool:
+def _default_variables() -> bool:
     """True if the log likelihood is computed by default: ArviZ 0.2x has a setting for it, 1.x none."""
     arviz = require("arviz")
     return makes_trees(arviz) or bool(arviz.rcParams["data.log_likelihood"])

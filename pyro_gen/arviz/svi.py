@@ -20,7 +20,7 @@ from pyro_gen.arviz.assembly import Arrays, Extras
 from pyro_gen.arviz.evaluation import Evaluation
 from pyro_gen.arviz.groups import Coords, Dims, array, require, warn
 from pyro_gen.arviz.importance import warn_of, weigh
-from pyro_gen.arviz.posterior import Wanted, assembled, evaluated
+from pyro_gen.arviz.posterior import VariableNames, assembled, evaluated
 from pyro_gen.arviz.program import Program, missing
 from pyro_gen.arviz.sites import (
     Site,
@@ -51,7 +51,7 @@ def from_svi(
     resample: bool = False,
     prior: Arrays | None = None,
     posterior_predictive: Arrays | None = None,
-    log_likelihood: Wanted = None,
+    log_likelihood: VariableNames = None,
     predictions: Arrays | None = None,
     constant_data: Arrays | None = None,
     predictions_constant_data: Arrays | None = None,
@@ -203,7 +203,7 @@ def _trace(program: Program, guide: Callable[..., Any]) -> Trace:
 
 
 def _reason(trace: Trace, model: Trace, names: Sequence[str]) -> str | None:
-    """Why the guide's log probability is no density of the draws; None where it is.
+    """Reason why the guide's log probability is no density of the draws; None where it is.
 
     Autoguides draw an auxiliary site and hand the model a function of it, as a point mass that knows the Jacobian: a
     change of variables, with as many numbers on one side as on the other.

@@ -98,8 +98,8 @@ class EnergyDistribution(Expandable):
         if self.enumerated_units <= EXACT_UNITS:
             return Exact(EXACT_UNITS)
         raise ValueError(
-            f"log Z is not known: the smaller side has {self.enumerated_units} units and `partition=None` enumerates at "
-            f"most {EXACT_UNITS}. Choose `partition` (of a module: `evaluation`, which counts after .eval(), or "
+            f"log Z is not known: the smaller side has {self.enumerated_units} units and `partition=None` enumerates "
+            f"at most {EXACT_UNITS}. Choose `partition` (of a module: `evaluation`, which counts after .eval(), or "
             "`negative_phase` in training mode): AIS(...) for an estimate with a standard error, Exact(max_units=...) "
             "to enumerate all the same, or train under a negative phase"
         )
@@ -113,8 +113,8 @@ class EnergyDistribution(Expandable):
         """The error of ``sample`` where it has neither an exact draw nor sweeps to run from ``start``."""
         fix = f"give the constructor `num_steps`, the Gibbs sweeps to run from the {start}"
         return ValueError(
-            f"`sample` has no exact draw here (smaller side {self.enumerated_units} units, partition {self.partition}): "
-            f"{fix}, or use `gibbs` from states of your own{self._instead()}"
+            f"`sample` has no exact draw here ({self.enumerated_units} units to enumerate, partition "
+            f"{self.partition}): {fix}, or use `gibbs` from states of your own{self._instead()}"
         )
 
     def __repr__(self) -> str:

@@ -115,16 +115,16 @@ class NegativePhase(Partition):
         return _Particles(*self.particles(state), rows)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
-        """Nothing: a setting has no particles."""
+        """Raises: a setting has no particles."""
         raise ValueError(f"{self} has no particles: call the module that holds its chains")
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
-        """Nothing: a contrast is no estimate of log Z."""
+        """Raises: a contrast is no estimate of log Z."""
         raise ValueError(f"`log_partition` needs log Z, and {self.contrast}")
 
     @property
     def contrast(self) -> str:
-        """What a negative phase is, and what to do instead."""
+        """Description of a negative phase, and what to do instead."""
         return _without_module(f"negative phase {self}")
 
 
@@ -156,7 +156,7 @@ class ContrastiveDivergence(NegativePhase):
         return self.snapshot({}, draw_seed(), 0).bind(distribution)
 
     def advance(self, distribution: EnergyDistribution, state: State, seed: int, step: int) -> State:
-        """Nothing: the particles are run from the value inside ``log_prob``."""
+        """Empty state: the particles are run from the value inside ``log_prob``."""
         return {}
 
     def snapshot(self, state: State, seed: int, step: int, rows: Tensor | None = None) -> Partition:
@@ -193,7 +193,7 @@ class PersistentChains(NegativePhase):
         return self.num_chains
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
-        """Nothing: chains belong to a module."""
+        """Raises: chains belong to a module."""
         name = type(self).__name__
         raise ValueError(
             f"`partition` {name} needs chains that go on from call to call, which a module holds: "
@@ -257,7 +257,7 @@ class Deferred(_Contrast):
 
     @property
     def starts_at_data(self) -> bool:  # type: ignore[override]  # of the phase here
-        """Whether the particles start at the value itself."""
+        """True if the particles start at the value itself."""
         return self.phase.starts_at_data
 
     def scored(self, distribution: EnergyDistribution, value: Tensor) -> tuple[EnergyDistribution, Partition]:
@@ -270,7 +270,7 @@ class Deferred(_Contrast):
         return distribution if model is None else model, contrast
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
-        """What the particles say; the distribution must be the one that :meth:`scored` gives."""
+        """Estimate of log Z from the particles; the distribution must be the one that :meth:`scored` gives."""
         model, contrast = self.scored(distribution, value)
         return contrast.log_normalizer(model, value)
 
@@ -281,7 +281,7 @@ class Deferred(_Contrast):
 
     @property
     def contrast(self) -> str:
-        """What the module's training mode is, and what to do instead."""
+        """Description of the module's training mode, and what to do instead."""
         return (
             f"this distribution knows no log Z: its module was in training mode, where `log_prob` is a {self}. Call "
             ".eval() on the module first, or make a distribution with Exact or AIS as its `partition`"

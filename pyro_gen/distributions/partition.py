@@ -57,7 +57,7 @@ class Partition(ABC):
 
     @property
     def contrast(self) -> str | None:
-        """What to say of a stand-in for log Z and what to do instead; None for a way to know log Z."""
+        """Description of a stand-in for log Z and what to do instead; None for a way to know log Z."""
         return None
 
 

@@ -77,7 +77,7 @@ class ChainsKernel(MCMCKernel, Generic[State, Info]):
         return self._draws(self._state)
 
     def logging(self) -> OrderedDict[str, str]:
-        """Nothing for the progress bar."""
+        """Empty: there is no figure for the progress bar."""
         return OrderedDict()
 
     def diagnostics(self) -> dict[str, Any]:

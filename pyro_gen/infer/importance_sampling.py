@@ -150,8 +150,8 @@ def summed(blocks: Iterable[Tensor], num_samples: int) -> WeightSums:
         sums.append(log_weight.logsumexp(-1))
         squares.append((2 * log_weight).logsumexp(-1))
         if tail:
-            both = torch.cat([largest, log_weight], -1) if largest.numel() else log_weight
-            largest = both.topk(min(tail, both.shape[-1]), -1, sorted=False).values
+            candidates = torch.cat([largest, log_weight], -1) if largest.numel() else log_weight
+            largest = candidates.topk(min(tail, candidates.shape[-1]), -1, sorted=False).values
     return WeightSums(torch.stack(sums).logsumexp(0), torch.stack(squares).logsumexp(0), largest)
 
 
@@ -172,7 +172,7 @@ def estimate(
     Returns:
         The estimate of all rows.
     """
-    log_sum, log_squares, largest = (torch.cat(parts) for parts in zip(*sums, strict=True))
+    log_sum, log_squares, largest = (torch.cat(column) for column in zip(*sums, strict=True))
     size = (2 * log_sum - log_squares).exp()
     errors = (1 / size - 1 / num_samples).clamp(min=0).sqrt()
     k = k_of_largest(largest) if num_samples >= ENOUGH_FOR_K else None

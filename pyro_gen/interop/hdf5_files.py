@@ -49,18 +49,18 @@ def values(group: Any, path: str) -> Any:
     Raises:
         WrongFileError: it is no data set, lies in other files, or is larger than what the file stores of it.
     """
-    found = member(group, path)
-    if found is None:
+    dataset = member(group, path)
+    if dataset is None:
         return None
     name = f"{group.file.filename}: `{path}`"
-    if not hasattr(found, "is_virtual"):
+    if not hasattr(dataset, "is_virtual"):
         raise WrongFileError(f"{name} must be a data set, got a group")
-    if found.external or found.is_virtual:
+    if dataset.external or dataset.is_virtual:
         raise WrongFileError(f"{name} lies in other files, which are not read")
-    stored = found.id.get_storage_size() * (EXPANSION if found.compression else 1)
-    if stored < found.nbytes:
-        raise WrongFileError(f"{name} must hold {found.nbytes} bytes for its shape {found.shape}, got {stored}")
-    return found[()]
+    stored = dataset.id.get_storage_size() * (EXPANSION if dataset.compression else 1)
+    if stored < dataset.nbytes:
+        raise WrongFileError(f"{name} must hold {dataset.nbytes} bytes for its shape {dataset.shape}, got {stored}")
+    return dataset[()]
 
 
 def checksum(file: Any, names: Iterable[str]) -> str:
@@ -82,11 +82,11 @@ def checksum(file: Any, names: Iterable[str]) -> str:
 
 def _paths(group: Any, path: str, depth: int = 8) -> Iterator[str]:
     """Paths of the data sets at and below a name, sorted."""
-    found = member(group, path)
-    if found is not None and not hasattr(found, "keys"):
+    entry = member(group, path)
+    if entry is not None and not hasattr(entry, "keys"):
         yield path
-    elif found is not None and depth:
-        for name in sorted(found):
+    elif entry is not None and depth:
+        for name in sorted(entry):
             yield from _paths(group, f"{path}/{name}", depth - 1)
 
 

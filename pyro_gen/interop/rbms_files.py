@@ -125,7 +125,7 @@ def _updates(file: Any) -> list[int]:
 
 
 def _unchecked(file: Any, path: Path, saved: list[int]) -> str:
-    """Why no checksum tells of damage, empty where one does.
+    """Reason why no checksum can show damage, empty where one does.
 
     Raises:
         WrongFileError: the checksum does not fit the content.
@@ -141,7 +141,7 @@ def _unchecked(file: Any, path: Path, saved: list[int]) -> str:
 
 
 def _covered(updates: list[int]) -> list[str]:
-    """What the checksum lies over; ``rbms`` adds other data sets at the top."""
+    """Names of the data sets that the checksum covers; ``rbms`` adds other data sets at the top."""
     return ["model_type", "parallel_chains", "hyperparameters", *(f"{PREFIX}{n}" for n in updates)]
 
 

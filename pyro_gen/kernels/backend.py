@@ -27,7 +27,7 @@ class Path(NamedTuple):
     by_name_only: bool = False  # runs where PYRO_GEN_BACKEND names it: its distribution is another, if ever so slightly
 
     def why_not(self, states: Tensor, weight: Tensor) -> str | None:
-        """Why this path is not taken by default; None where it is."""
+        """Reason why this path is not taken by default; None where it is."""
         if self.by_name_only:
             return f"its Gibbs sweeps round the weights, so it runs by PYRO_GEN_BACKEND={self.name} only"
         return self.impossible(states, weight) or (self.slower(states, weight) if self.slower else None)

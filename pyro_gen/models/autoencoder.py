@@ -138,7 +138,7 @@ class Autoencoder(nn.Module):
             return pyro.sample("x", self(x), obs=x)
 
     def guide(self, x: Tensor | None = None) -> None:
-        """Nothing: there are no latent variables.
+        """Empty guide: there are no latent variables.
 
         Args:
             x: rows, which are only counted.

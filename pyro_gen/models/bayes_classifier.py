@@ -74,7 +74,7 @@ class BayesClassifier(nn.Module):
             return y, pyro.sample("x", self.density(self.encode(y)), obs=x)
 
     def guide(self, x: Tensor | None = None, y: Tensor | None = None) -> None:
-        """Nothing: classes are observed, or summed over.
+        """Empty guide: classes are observed, or summed over.
 
         Args:
             x: rows, which are only counted.

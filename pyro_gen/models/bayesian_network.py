@@ -297,9 +297,9 @@ class BayesianNetwork(NetworkLearning):
         return values
 
     def guide(self, data: Data | Tensor | None = None) -> None:
-        """Nothing: nodes are observed, or summed over; ``data``, as for ``model``, have at most ``size`` rows."""
-        given = [data] if isinstance(data, Tensor) else [x for x in (data or {}).values() if x is not None]
-        check_rows(self.size, max(map(len, given), default=0))
+        """Empty guide: nodes are observed, or summed over; ``data`` have at most ``size`` rows."""
+        columns = [data] if isinstance(data, Tensor) else [x for x in (data or {}).values() if x is not None]
+        check_rows(self.size, max(map(len, columns), default=0))
 
     def evidence_model(self, data: Data | Tensor) -> None:
         """A program with the same likelihood as ``model``, by exact inference: for ``Trace_ELBO`` with ``guide``.
@@ -317,8 +317,8 @@ class BayesianNetwork(NetworkLearning):
     def _columns(self, data: Data | Tensor | None) -> tuple[dict[str, Tensor], int]:
         """Observed columns by node, without nodes that are missing in all rows, and the number of rows."""
         example = next(self.parameters(), torch.empty(0))
-        seen = {node: x for node, x in by_name(self.nodes, data, "data").items() if not missing(x)}
-        columns = {node: column(self.skeleton, self.states, node, x, example) for node, x in seen.items()}
+        observed = {node: x for node, x in by_name(self.nodes, data, "data").items() if not missing(x)}
+        columns = {node: column(self.skeleton, self.states, node, x, example) for node, x in observed.items()}
         counts = {node: len(value) for node, value in columns.items()}
         if len(set(counts.values())) > 1:
             raise ValueError(f"all of `data` must have the same number of rows, got {counts}")
@@ -343,7 +343,7 @@ class BayesianNetwork(NetworkLearning):
         return distributions.BayesianNetwork(self.structure, flat, max_cells=self.max_cells, validate_args=False)
 
     def _read_off(self) -> Any:
-        """The joint distribution in evaluation mode, without gradients, kept until it changes; drawn weights are never kept."""
+        """Joint distribution in evaluation mode, without gradients; cached until the weights change."""
         with torch.no_grad(), evaluating(self):
             parameters = steady_tensors(self)
             if parameters is None:

@@ -89,13 +89,13 @@ def column(
                 "missing in exact inference only (`log_evidence`)"
             )
         return value
-    said = reading(skeleton, node, value, example)
-    if not isinstance(said, Tensor):
+    observation = reading(skeleton, node, value, example)
+    if not isinstance(observation, Tensor):
         raise ValueError(
             f"`data` of node {node!r} must be an integer tensor (rows,), or one name or number of a state a row, got "
             f"{value!r}"
         )
-    return said
+    return observation
 
 
 def fitting(skeleton: NetworkStructure, node: str, cpds: Mapping[str, CPD | Tensor]) -> CPD:
@@ -157,7 +157,7 @@ def steady_tensors(module: nn.Module) -> list[Tensor] | None:
 
 
 def _each_tensor(module: nn.Module) -> Iterator[Tensor | None]:
-    """What ``parameters()`` takes longer for than a query; None for weights that Pyro gives."""
+    """Every tensor of the network, read faster than by ``parameters()``; None for weights that Pyro gives."""
     if isinstance(module, PyroModule):
         yield None
     yield from (x for table in (module._parameters, module._buffers) for x in table.values() if x is not None)

@@ -81,7 +81,7 @@ class RowCoder(LatentModel):
         return self.likelihood.conditional if isinstance(self.likelihood, AutoregressiveNetwork) else self.likelihood
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What the encoder is given for rows: standardised where they are real, and as the likelihood encodes them.
+        """Encoder's input for rows: standardised where they are real, and as the likelihood encodes them.
 
         Args:
             x: rows, (...) + event shape.
@@ -94,8 +94,8 @@ class RowCoder(LatentModel):
         batch = x.shape[: x.dim() - len(self.event_shape)]
         flat = x.reshape(*batch, -1)
         standard = self.likelihood.standard if isinstance(self.likelihood, AutoregressiveNetwork) else self.standard
-        seen = flat if standard is None else standard().seen(flat)
-        code = self.conditional.encode(seen).to(self.example.dtype)
+        standardised = flat if standard is None else standard().seen(flat)
+        code = self.conditional.encode(standardised).to(self.example.dtype)
         width = code.shape[-1:] if code.shape[-1] > 1 else ()
         return code.reshape(*batch, *self.event_shape, *width)
 

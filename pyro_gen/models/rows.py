@@ -114,20 +114,21 @@ def make_rows(x: object, mask: Tensor | None, features: int | None = None, like:
     return Rows(table, None if complete else observed, source)
 
 
-def check_like(rows: Rows, own: Tensor, owner: str) -> None:
+def check_like(rows: Rows, parameter: Tensor, owner: str) -> None:
     """Raise where rows are of another dtype or on another device than the parameters of a model.
 
     Args:
         rows: checked rows.
-        own: any of the parameters.
+        parameter: any of the parameters.
         owner: what has them, for the message.
 
     Raises:
         ValueError: they differ.
     """
-    if (rows.x.dtype, rows.x.device) != (own.dtype, own.device):
+    if (rows.x.dtype, rows.x.device) != (parameter.dtype, parameter.device):
         raise ValueError(
-            f"`x` must be {own.dtype} on {own.device} like the {owner}, got {rows.x.dtype} on {rows.x.device}"
+            f"`x` must be {parameter.dtype} on {parameter.device} like the {owner}, "
+            f"got {rows.x.dtype} on {rows.x.device}"
         )
 
 

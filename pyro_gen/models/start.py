@@ -1,4 +1,4 @@
-"""Where a decoder starts: at the marginal distributions of the features."""
+"""Start of a decoder: at the marginal distributions of the features."""
 
 from __future__ import annotations
 

@@ -361,8 +361,8 @@ class VAE(RowCoder):
         if method is not None:
             return self._annealed(x, num_samples, method, prior, partition)
         torch.empty(4 * FLOATS_AT_A_TIME)  # once freed, glibc keeps as much for the pieces: no page faults for each
-        few = self._few(x, num_samples)
-        sums = [summed(self._log_weights(rows, num_samples, prior), num_samples) for rows in few]
+        blocks = self._few(x, num_samples)
+        sums = [summed(self._log_weights(rows, num_samples, prior), num_samples) for rows in blocks]
         return estimate(sums, num_samples, partition)
 
     test_log_likelihood.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for a test's
@@ -398,13 +398,13 @@ class VAE(RowCoder):
             z = prior.sample((num_rows,))
             x = self.decode(z).sample()
             below, above = [], []
-            for rows, own in zip(self._few(x, num_samples), self._few(z, num_samples), strict=True):
+            for rows, latent in zip(self._few(x, num_samples), self._few(z, num_samples), strict=True):
                 path, start = self._path(rows, num_samples, method, prior)
                 steps = step_sizes(path, start(), method)
                 count = x.new_tensor(num_samples, dtype=torch.float64).log()
                 forward, _ = anneal_forward(path, start(), steps, method)
                 below.append(forward.logsumexp(0) - count)
-                backward = anneal_backward(path, own.expand(num_samples, *own.shape), steps, method)
+                backward = anneal_backward(path, latent.expand(num_samples, *latent.shape), steps, method)
                 above.append(count - backward.logsumexp(0))
         return SimulatedGap(torch.cat(below), torch.cat(above), x, num_samples)
 

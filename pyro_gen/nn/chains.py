@@ -197,8 +197,8 @@ class ChainModule(PhaseModule):
         Raises:
             ValueError: one holds NaN or infinite numbers.
         """
-        kept = (x for x in self._buffers.items() if x[1] is not None and x[0] not in self._exact_buffers)
-        check_finite(used, chain(self.named_parameters(), cast(Iterable[tuple[str, Tensor]], kept)))
+        buffers = (x for x in self._buffers.items() if x[1] is not None and x[0] not in self._exact_buffers)
+        check_finite(used, chain(self.named_parameters(), cast(Iterable[tuple[str, Tensor]], buffers)))
 
     @property
     def _exact_buffers(self) -> tuple[str, ...]:

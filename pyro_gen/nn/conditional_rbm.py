@@ -180,7 +180,7 @@ class _RowContrast(Partition):
         )
 
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
-        """Nothing: a contrast is no estimate of log Z."""
+        """Raises: a contrast is no estimate of log Z."""
         raise ValueError("`log_partition` needs log Z, and a contrast row by row is no estimate of it")
 
 

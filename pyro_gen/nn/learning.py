@@ -71,8 +71,8 @@ def check_finite(used: Iterable[Tensor | None], named: Iterable[tuple[str, Tenso
     Raises:
         ValueError: a number is NaN or infinite.
     """
-    first, *others = [x.sum() for x in used if x is not None]
-    for total in others:
+    first, *totals = [x.sum() for x in used if x is not None]
+    for total in totals:
         first = first + total
     if math.isfinite(first.item()):
         return

@@ -43,8 +43,8 @@ class RBM(LearningRBM):
         num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
         centring: whether the parameters are those of the centred energy (above), with sliding means of the particles as
             offsets; None for wherever there is a negative phase. The biases are then relative to the offsets, and
-            ``uncentred`` gives those of the plain energy, as ``rbm().vbias`` does. Visible biases and offsets that are as
-            the constructor left them start at the means of the first batch.
+            ``uncentred`` gives those of the plain energy, as ``rbm().vbias`` does. Visible biases and offsets that are
+            as the constructor left them start at the means of the first batch.
         visible_units: type of the visible units; its parameters (``log_precision``) start at the value given and are
             learned, as ``visible_log_precision`` and ``hidden_log_precision``.
         hidden_units: type of the hidden units.

@@ -193,8 +193,8 @@ class LearningRBM(ChainModule):
     def _values(self) -> dict[str, Tensor]:
         """The parameters by name, as Pyro gives them where they have priors."""
         sides = (("visible", self.visible_units), ("hidden", self.hidden_units))
-        own = [f"{side}_{name}" for side, units in sides for name in units.parameters]
-        return {name: getattr(self, name) for name in ("weight", "vbias", "hbias", *own)}
+        unit_parameters = [f"{side}_{name}" for side, units in sides for name in units.parameters]
+        return {name: getattr(self, name) for name in ("weight", "vbias", "hbias", *unit_parameters)}
 
     def _scored(self, distribution: EnergyDistribution, value: Tensor) -> Scored:
         """Advance the phase under a call's distribution: the model after it, and its contrast.
@@ -221,7 +221,7 @@ class LearningRBM(ChainModule):
         return distributions.RBM(*parameters, validate_args=False, **units), contrast
 
     def _offsets_have_moved(self) -> bool:
-        """Whether they are others than at the call that this view is of."""
+        """True if they differ from those at the call that this view is of."""
         return self._swapped or self._versions() != self._offset_versions
 
     def _versions(self) -> tuple[int, ...]:
@@ -334,7 +334,7 @@ class LearningRBM(ChainModule):
         super().advanced(before, step)
 
     def _owns_its_parameters(self) -> bool:
-        """Whether no others were swapped in for a call, which offsets of the module must not follow."""
+        """True if no others were swapped in for a call, which offsets of the module must not follow."""
         if self._called is None:
             return True
         present = self._called._parameters

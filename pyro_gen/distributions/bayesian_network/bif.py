@@ -209,8 +209,8 @@ def _read_table(reader: Reader, draft: Draft) -> None:
 class _Table:
     """The block of one variable's probabilities."""
 
-    def __init__(self, reader: Reader, name: Token, given: Sequence[Sequence[str]], shape: list[int]) -> None:
-        self.reader, self.name, self.given, self.shape = reader, name, given, shape
+    def __init__(self, reader: Reader, name: Token, parent_states: Sequence[Sequence[str]], shape: list[int]) -> None:
+        self.reader, self.name, self.parent_states, self.shape = reader, name, parent_states, shape
         self.rows: dict[tuple[int, ...], list[float]] = {}
         self.default: list[float] | None = None
         self.whole: Tensor | None = None
@@ -248,11 +248,11 @@ class _Table:
 
     def _given_row(self, line: int) -> None:
         names = self.reader.names("the state of a parent", ")")
-        if len(names) != len(self.given):
-            message = f"{self.name.text!r} has {len(self.given)} parents, got the states of {len(names)}"
+        if len(names) != len(self.parent_states):
+            message = f"{self.name.text!r} has {len(self.parent_states)} parents, got the states of {len(names)}"
             raise FileError(self.reader.path, line, message)
         key = []
-        for token, states in zip(names, self.given, strict=True):
+        for token, states in zip(names, self.parent_states, strict=True):
             if token.text not in states:
                 message = f"{token.text!r} is no state of the parent, which has {', '.join(map(repr, states))}"
                 raise FileError(self.reader.path, token.line, message)
@@ -264,7 +264,7 @@ class _Table:
     def _assembled(self) -> Tensor:
         keys = list(itertools.product(*(range(k) for k in self.shape[:-1])))
         if self.default is None and (missing := [key for key in keys if key not in self.rows]):
-            names = ", ".join(states[k] for states, k in zip(self.given, missing[0], strict=True))
+            names = ", ".join(states[k] for states, k in zip(self.parent_states, missing[0], strict=True))
             message = f"{self.name.text!r} has no row for ({names})" if names else f"{self.name.text!r} has no table"
             raise FileError(self.reader.path, self.name.line, message)
         return torch.tensor([self.rows.get(key, self.default) for key in keys], dtype=torch.float64).view(self.shape)

@@ -64,14 +64,14 @@ def parse(structure: NetworkStructure, evidence: Evidence | Tensor | None, like:
         i = structure.number(node)
         if missing(value):
             continue
-        said = reading(structure, node, value, like)
-        rows = rows_of(said)
+        observation = reading(structure, node, value, like)
+        rows = rows_of(observation)
         if rows is not None:
             counts[node] = rows
-        if isinstance(said, Likelihood):
-            likelihoods[i] = said.values.view(-1, said.values.shape[-1]).mT
+        if isinstance(observation, Likelihood):
+            likelihoods[i] = observation.values.view(-1, observation.values.shape[-1]).mT
         else:
-            numbers[i] = said
+            numbers[i] = observation
     if len(set(counts.values())) > 1:
         raise ValueError(f"all evidence must have the same number of rows, got {counts}")
     vectors, log_scale = _scaled(likelihoods, like)
@@ -87,7 +87,7 @@ def by_name(nodes: Sequence[str], evidence: Any, name: str = "evidence") -> Mapp
         name: of the argument, for messages.
 
     Raises:
-        ValueError: it is none of these, or a column comes twice.
+        ValueError: it is not one of these, or a column comes twice.
     """
     if evidence is None or isinstance(evidence, Mapping):
         return evidence or {}
@@ -103,11 +103,11 @@ def by_name(nodes: Sequence[str], evidence: Any, name: str = "evidence") -> Mapp
     return dict(columns)
 
 
-def rows_of(said: int | Tensor | Likelihood) -> int | None:
+def rows_of(observation: int | Tensor | Likelihood) -> int | None:
     """Rows that what was read of a node is about, None for one case."""
-    if isinstance(said, Likelihood):
-        return said.rows
-    return len(said) if isinstance(said, Tensor) else None
+    if isinstance(observation, Likelihood):
+        return observation.rows
+    return len(observation) if isinstance(observation, Tensor) else None
 
 
 def _scaled(likelihoods: Mapping[int, Tensor], like: Tensor) -> tuple[dict[int, Tensor], Tensor | float]:

@@ -312,9 +312,11 @@ class ConditionalGaussianNetwork:
         if self.discrete is None:
             return {}
         states = self._configurations(parents)
-        evidence = {node: _repeated(said, len(configurations)) for node, said in evidence_.discrete.items()}
+        evidence = {
+            node: _repeated(observation, len(configurations)) for node, observation in evidence_.discrete.items()
+        }
         evidence |= {parent: states[parent][configurations].flatten() for parent in parents}
-        if all(rows_of(said) is None for said in evidence.values()):
+        if all(rows_of(observation) is None for observation in evidence.values()):
             single = self.discrete.sample_posterior(evidence, configurations.numel())
             return {node: x.view(configurations.shape) for node, x in single.items()}
         return {
@@ -376,13 +378,13 @@ def _numbers(node: str, value: Any, like: Tensor) -> Tensor:
     return number
 
 
-def _repeated(said: int | Tensor | Likelihood, draws: int) -> int | Tensor | Likelihood:
+def _repeated(observation: int | Tensor | Likelihood, draws: int) -> int | Tensor | Likelihood:
     """Evidence of rows as evidence of (draws, rows), flattened."""
-    if rows_of(said) is None or isinstance(said, int):
-        return said
-    values = said.values if isinstance(said, Likelihood) else said
-    every = values.expand(draws, *values.shape).flatten(0, 1)
-    return Likelihood(every) if isinstance(said, Likelihood) else every
+    if rows_of(observation) is None or isinstance(observation, int):
+        return observation
+    values = observation.values if isinstance(observation, Likelihood) else observation
+    repeated = values.expand(draws, *values.shape).flatten(0, 1)
+    return Likelihood(repeated) if isinstance(observation, Likelihood) else repeated
 
 
 __all__ = ["MAX_CONFIGURATIONS", "ConditionalGaussianNetwork", "GaussianNode"]

@@ -199,14 +199,14 @@ class BayesianNetwork(Expandable):
             if i not in states:
                 states[i] = draw(self._rows_of(i, states, shape))
 
-    def _rows_of(self, i: int, given: Mapping[int, Tensor], shape: Size) -> Tensor:
+    def _rows_of(self, i: int, parents: Mapping[int, Tensor], shape: Size) -> Tensor:
         """Rows of a node's table at its parents' states, shape + (states,)."""
         table, family = self.table(self.nodes[i]), self.structure.families[i]
         states = self.structure.cardinalities[i]
         table = table.reshape(*self.tables.shape[:-1], -1, states)
         code = torch.zeros((), dtype=torch.int64, device=table.device)
         for parent in family[:-1]:
-            code = code * self.structure.cardinalities[parent] + given[parent]
+            code = code * self.structure.cardinalities[parent] + parents[parent]
         if table.dim() == 2:
             return table.index_select(0, code.flatten()).view(*code.shape, states).expand(*shape, states)
         rows = table.expand(*shape, *table.shape[-2:])

@@ -49,7 +49,7 @@ class Likelihood:
 
     @property
     def rows(self) -> int | None:
-        """How many rows it is about, None for one case."""
+        """Number of rows, None for one case."""
         return len(self.values) if self.values.dim() == 2 else None
 
     def fitted(self, node: str, states: int, like: Tensor) -> Likelihood:
@@ -88,7 +88,7 @@ class Likelihood:
 
 
 def reading(structure: NetworkStructure, node: str, value: Any, like: Tensor) -> int | Tensor | Likelihood:
-    """What evidence says of a node.
+    """Observation of a node that evidence states.
 
     Args:
         structure: nodes and states.
@@ -100,7 +100,7 @@ def reading(structure: NetworkStructure, node: str, value: Any, like: Tensor) ->
         The number of the state of one case; numbers (rows,), int64, -1 where missing; or a likelihood that fits.
 
     Raises:
-        ValueError: it is none of the possible values; the message names the node, and the row where there are rows.
+        ValueError: it is not a possible value; the message names the node, and the row where there are rows.
     """
     if isinstance(value, str):
         return structure.state_number(node, value)
@@ -117,7 +117,7 @@ def reading(structure: NetworkStructure, node: str, value: Any, like: Tensor) ->
 
 
 def missing(value: Any) -> bool:
-    """Whether a value says that nothing was seen: None, NaN, or NA of pandas.
+    """True for a value that stands for no observation: None, NaN, or NA of pandas.
 
     Args:
         value: any.
@@ -136,8 +136,8 @@ def plain(value: Any) -> Any:
         return value.tolist()  # None where masked
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         items = list(value)
-        whole = bool(items) and all(type(x) is int and abs(x) < 2**62 for x in items)
-        return torch.tensor(items) if whole else items
+        integers = bool(items) and all(type(x) is int and abs(x) < 2**62 for x in items)
+        return torch.tensor(items) if integers else items
     if (isinstance(value, Tensor) and value.dtype != torch.uint64) or not hasattr(value, "__array__"):
         return value
     return _array(value)
@@ -243,8 +243,8 @@ def _codes(structure: NetworkStructure, node: str, values: list[Any]) -> list[in
 
 def _code(structure: NetworkStructure, node: str, value: Any) -> int:
     value = value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return -1 if whole and value == -1 else one_state(structure, node, value)
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return -1 if is_integer and value == -1 else one_state(structure, node, value)
 
 
 def _subset(structure: NetworkStructure, node: str, states: set[Any] | frozenset[Any], like: Tensor) -> Likelihood:

@@ -133,7 +133,7 @@ class CustomMover:
                 )
 
     def warmed_up(self, values: Values) -> None:
-        """Nothing was adapted."""
+        """No-op: this kernel adapts nothing."""
 
 
 class GradientMover:

@@ -63,9 +63,9 @@ def pc(
         result = tested(counts, table.index[first], table.index[second], numbers, statistic)
         return result.p_value if result.degrees_of_freedom or not given else 0.0
 
-    found = pc_from_tests(table.nodes, p_value, alpha, max_given=max_given)
-    nx.set_node_attributes(found, dict(zip(table.nodes, table.states, strict=True)), "states")
-    return found
+    graph = pc_from_tests(table.nodes, p_value, alpha, max_given=max_given)
+    nx.set_node_attributes(graph, dict(zip(table.nodes, table.states, strict=True)), "states")
+    return graph
 
 
 def pc_from_tests(

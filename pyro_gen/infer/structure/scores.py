@@ -220,7 +220,7 @@ class FamilyScores:
 
     @cached_property
     def edge_cost(self) -> float:
-        """What an edge must bring: 1e-12 of the score's size, its largest value of no node or one node alone.
+        """Gain that an edge must bring: 1e-12 of the score's size, its largest value of no node or one node alone.
 
         More than rounding and less than any difference that means something, so that of equal scores the fewest edges
         win.

@@ -140,9 +140,9 @@ def tabu_search(
     for _ in range(restarts):
         walk.go_to(best)
         walk.disturb(perturbations)
-        found, other = _climb(walk, tabu_length, patience)
+        best_graph, other = _climb(walk, tabu_length, patience)
         if other > value + walk.tolerance:
-            best, value = found, other
+            best, value = best_graph, other
     return table.graph_of(best)
 
 

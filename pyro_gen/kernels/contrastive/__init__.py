@@ -114,7 +114,7 @@ def gradients(
 
 
 def checks_states(states: Tensor, weight: Tensor) -> bool:
-    """Whether :func:`gradients` raises by itself, before anything changes, for states other than 0 and 1.
+    """True if :func:`gradients` raises by itself, before anything changes, for states other than 0 and 1.
 
     Args:
         states: rows of the call.

@@ -29,7 +29,7 @@ _FUSED = _fused_linear()
 
 
 def impossible(states: Tensor, weight: Tensor) -> str | None:
-    """Why this path cannot run on these tensors; None where it can."""
+    """Reason why this path cannot run on these tensors; None where it can."""
     return None if states.device.type == "cpu" else f"this path runs on a CPU, got tensors on {states.device}"
 
 

@@ -33,7 +33,7 @@ _int_mm: Callable[..., Tensor] | None = getattr(torch, "_int_mm", None)
 
 
 def impossible(v: Tensor, weight: Tensor) -> str | None:
-    """Why this path cannot run on these tensors; None where it can, be it slower than the exact one."""
+    """Reason why this path cannot run on these tensors; None where it can, be it slower than the exact one."""
     if _int_mm is None:
         return "this torch has no _int_mm"
     if v.device.type not in ("cpu", "cuda"):

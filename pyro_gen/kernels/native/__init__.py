@@ -95,7 +95,7 @@ def instruction_set() -> int:
 
 
 def impossible(states: Tensor, weight: Tensor) -> str | None:
-    """Why the compiled kernels cannot run on these tensors; None where they can."""
+    """Reason why the compiled kernels cannot run on these tensors; None where they can."""
     if library() is None:
         return "the compiled library is not installed (no C compiler on installation, or left from an older version?)"
     if states.dtype != torch.float32 or weight.dtype != torch.float32:
@@ -108,7 +108,7 @@ def impossible(states: Tensor, weight: Tensor) -> str | None:
 
 
 def slower(states: Tensor, weight: Tensor) -> str | None:
-    """Why another path is faster on this processor; None where the compiled kernels are."""
+    """Reason why another path is faster on this processor; None where the compiled kernels are."""
     if instruction_set():  # for all sizes or for none: the streams differ, and states must not depend on a split
         return None
     return "torch is faster than the compiled kernels on a processor without AVX2"

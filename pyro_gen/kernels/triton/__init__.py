@@ -32,7 +32,7 @@ def interpreted() -> bool:
 
 @lru_cache(maxsize=1)
 def missing() -> str | None:
-    """Why there is no Triton to use, or None: its versions before 3.6 neither interpret nor compile these kernels."""
+    """Reason why Triton cannot be used, or None: before 3.6 it neither interprets nor compiles these kernels."""
     if find_spec("triton") is None:
         return "Triton is not installed"
     try:
@@ -52,7 +52,7 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 
 def refusal(v: Tensor, weight: Tensor, *biases: Tensor) -> str | None:
-    """Why the Triton kernels cannot serve a call with these tensors, or None where they can.
+    """Reason why the Triton kernels cannot serve a call with these tensors, or None where they can.
 
     Args:
         v: states, (chains, visible) after flattening; only device and dtype matter.

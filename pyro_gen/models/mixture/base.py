@@ -214,8 +214,8 @@ class Mixture(MixtureQueries, nn.Module):
 
     def sites(self) -> dict[str, Site]:
         """The continuous sites by name, in the order of the model."""
-        own = weight_sites(self.components)[self._weight_site]
-        return {**({self._weight_site: own} if self.components > 1 else {}), **self.component_sites()}
+        weight_site = weight_sites(self.components)[self._weight_site]
+        return {**({self._weight_site: weight_site} if self.components > 1 else {}), **self.component_sites()}
 
     def derived_sites(self) -> dict[str, Site]:
         """Functions of the sites that values may hold too: weights of sticks, and the family's own."""
@@ -269,12 +269,12 @@ class Mixture(MixtureQueries, nn.Module):
         """
         sites, derived = self.sites(), self.derived_sites()
         check_sites(argument, values, sites, derived, self.components, batched)
-        held = {name: value.to(self.concentration.dtype) for name, value in values.items() if name not in ROWS}
-        bare = without_plates(held, {**sites, **derived})
-        made = self.derived({name: value for name, value in bare.items() if name in sites})
-        for name in made.keys() & bare.keys():
-            check_agrees(f"`{argument}` of {name!r}", bare[name], made[name], derived[name].support)
-        return held
+        converted = {name: value.to(self.concentration.dtype) for name, value in values.items() if name not in ROWS}
+        bare = without_plates(converted, {**sites, **derived})
+        implied = self.derived({name: value for name, value in bare.items() if name in sites})
+        for name in implied.keys() & bare.keys():
+            check_agrees(f"`{argument}` of {name!r}", bare[name], implied[name], derived[name].support)
+        return converted
 
     @torch.no_grad()
     def set_point(self, values: Parameters) -> None:
@@ -288,9 +288,9 @@ class Mixture(MixtureQueries, nn.Module):
             ValueError: a site is missing, unknown, of another shape or outside its support, or what derives from the
                 sites contradicts them. Nothing is moved then.
         """
-        held = self.checked("values", values)
-        held = {**self.implied(held), **held}
-        places = {name: site.coordinates(name, held[name]) for name, site in self.sites().items()}
+        point = self.checked("values", values)
+        point = {**self.implied(point), **point}
+        places = {name: site.coordinates(name, point[name]) for name, site in self.sites().items()}
         for name, location in places.items():
             self._place(name, location)
 
@@ -376,13 +376,13 @@ class Mixture(MixtureQueries, nn.Module):
         Raises:
             ValueError: as for :meth:`set_point`.
         """
-        held = self.checked("values", values)
-        return self.log_prior_of({**self.implied(held), **held})
+        point = self.checked("values", values)
+        return self.log_prior_of({**self.implied(point), **point})
 
     @torch.no_grad()
-    def log_prior_of(self, held: Parameters) -> Tensor:
+    def log_prior_of(self, point: Parameters) -> Tensor:
         """Log density of values that :meth:`checked` has returned."""
-        trace = poutine.trace(poutine.condition(self._sampled, data=dict(held))).get_trace()
+        trace = poutine.trace(poutine.condition(self._sampled, data=dict(point))).get_trace()
         total: Tensor = torch.as_tensor(trace.log_prob_sum()).to(self.concentration)
         return total
 
@@ -446,13 +446,15 @@ class Mixture(MixtureQueries, nn.Module):
         return self._sweep(self._all_rows(x), self.checked("values", values))
 
     def _sweep(self, rows: Rows, values: Parameters) -> dict[str, Tensor]:
-        own = self.completed(values)
-        z = torch.distributions.Categorical(logits=self.log_table(rows, own) + own["log_weights"]).sample()
-        held = nn.functional.one_hot(z, self.components).to(rows.x.dtype)
-        drawn = dict(self.conditional_draw(rows, held, values))
+        parameters = self.completed(values)
+        z = torch.distributions.Categorical(
+            logits=self.log_table(rows, parameters) + parameters["log_weights"]
+        ).sample()
+        assignment = nn.functional.one_hot(z, self.components).to(rows.x.dtype)
+        draws = dict(self.conditional_draw(rows, assignment, values))
         if self.components > 1:
-            drawn[self._weight_site] = draw_of_weights(held.sum(0), self.weight_distribution, self.concentration)
-        return {**drawn, **self.derived(drawn), "z": z}
+            draws[self._weight_site] = draw_of_weights(assignment.sum(0), self.weight_distribution, self.concentration)
+        return {**draws, **self.derived(draws), "z": z}
 
     @torch.no_grad()
     def gibbs(

@@ -45,8 +45,10 @@ class RowDistribution(Expandable):
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     support = constraints.independent(constraints.real, 1)
 
-    def __init__(self, emission: Emission, parameters: Parameters, z: Tensor | None, given: Rows | None = None) -> None:
-        self.emission, self.parameters, self.z, self.given = emission, parameters, z, given
+    def __init__(
+        self, emission: Emission, parameters: Parameters, z: Tensor | None, checked_rows: Rows | None = None
+    ) -> None:
+        self.emission, self.parameters, self.z, self.checked_rows = emission, parameters, z, checked_rows
         batch = parameters["log_weights"].shape[:-1]
         batch = Size() if len(batch) == 1 else batch
         batch = batch if z is None else torch.broadcast_shapes(batch, z.shape)
@@ -64,8 +66,8 @@ class RowDistribution(Expandable):
         Raises:
             ValueError: the rows are no rows of this mixture.
         """
-        is_checked = self.given is not None and value is self.given.source
-        rows = self.given if is_checked and self.given is not None else self.emission.rows(value)
+        is_checked = self.checked_rows is not None and value is self.checked_rows.source
+        rows = self.checked_rows if is_checked and self.checked_rows is not None else self.emission.rows(value)
         table = self.emission.log_table(rows, self.parameters)
         if self.z is None:
             return (table + self.parameters["log_weights"]).logsumexp(-1)

@@ -230,8 +230,8 @@ class GaussianMixture(Mixture):
 
     def implied(self, values: Parameters) -> dict[str, Tensor]:
         """Sticks from weights, scales and correlations from covariances."""
-        parts = self._parts(values) if "covariances" in values and "scales" not in values else {}
-        return {**super().implied(values), **parts}
+        scales = self._parts(values) if "covariances" in values and "scales" not in values else {}
+        return {**super().implied(values), **scales}
 
     def sample_components(self) -> dict[str, Tensor]:
         """Sample covariances, then means; means and factors (or deviations)."""

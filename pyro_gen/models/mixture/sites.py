@@ -98,25 +98,25 @@ def check_sites(
     Raises:
         ValueError: a site is missing, unknown, of another shape or outside its support.
     """
-    known = {name: site.expected(components) for name, site in {**sites, **derived}.items()}
+    expected = {name: site.expected(components) for name, site in {**sites, **derived}.items()}
     served = {site for name in derived if name in values for site in SERVES[name]}
-    check_point(argument, values, known, {*derived, *served, *ROWS}, batched)
+    check_point(argument, values, expected, {*derived, *served, *ROWS}, batched)
 
 
-def without_plates(values: Mapping[str, Tensor], known: Mapping[str, Site]) -> dict[str, Tensor]:
+def without_plates(values: Mapping[str, Tensor], expected: Mapping[str, Site]) -> dict[str, Tensor]:
     """Values without the dimension of size 1 that ``Predictive`` leaves where all components share a site.
 
     Args:
         values: by name.
-        known: the sites and what derives from them.
+        expected: the sites and what derives from them.
 
     Returns:
         By name.
     """
-    extra = {name: value.dim() - known[name].event_dim for name, value in values.items() if name in known}
-    own = [extra[name] - 1 for name in extra if known[name].per_component]
-    plated = {name for name in extra if not known[name].per_component and extra[name] == min(own) + 1}
-    shared = {name: values[name].squeeze(-1 - known[name].event_dim) for name in plated}
+    extra = {name: value.dim() - expected[name].event_dim for name, value in values.items() if name in expected}
+    component_dims = [extra[name] - 1 for name in extra if expected[name].per_component]
+    plated = {name for name in extra if not expected[name].per_component and extra[name] == min(component_dims) + 1}
+    shared = {name: values[name].squeeze(-1 - expected[name].event_dim) for name in plated}
     return {**values, **shared}
 
 

@@ -140,7 +140,7 @@ class AutoregressiveNetwork(nn.Module):
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal distributions of data; of real features also location and scale, with little readout.
+        """Set the biases to the marginal distributions of data; of real features also location and scale.
 
         Args:
             x: rows of data, (n,) + event shape.

@@ -107,7 +107,7 @@ class MaskedConvolution(nn.Module):
         return conv2d(bordered(rows, self.left, self.left, 0), self.weight[:, :, :-1], self.bias)
 
     def trace(self) -> ConvolutionState:
-        """Nothing seen yet, nothing above but the bias."""
+        """State before the first row: the biases alone."""
         rows = self.split(self.masked()[:, :, -1, : self.left + 1].movedim(0, -1))  # (inputs, left + 1, outputs) each
         matrices = (
             torch.cat([kernel[:, :-1].transpose(0, 1).flatten(0, 1), kernel[:visible, -1]])  # pixel after pixel
@@ -340,7 +340,7 @@ class Head(nn.Module):
         return result
 
     def begin(self) -> tuple[ConvolutionState, ...]:
-        """Nothing seen yet."""
+        """State before the first row."""
         return self.inner.trace(), self.out.trace()
 
     def step(
@@ -375,13 +375,13 @@ def by_column(convolution: MaskedConvolution, added: Tensor) -> tuple[Tensor, ..
 
 
 __all__ = [
+    "ConvolutionState",
     "FirstLayer",
     "GatedLayer",
     "Head",
-    "LayerState",
     "Layer",
+    "LayerState",
     "MaskedConvolution",
     "ResidualBlock",
-    "ConvolutionState",
     "colours_of",
 ]

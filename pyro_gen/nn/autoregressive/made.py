@@ -170,9 +170,9 @@ class MADE(AutoregressiveNetwork):
         worst = max(range(self.features), key=unseen.__getitem__)
         warnings.warn(
             f"`hidden_features` {list(self.hidden_features)} are too narrow for {self.features} features: "
-            f"{sum(map(bool, unseen))} of the distributions do not depend on all features before them, that at place {worst} on "
-            f"{worst - unseen[worst]} of {worst}; layers of at least {self.features - self.lowest} units, or "
-            "`skip=True`, let every distribution see them all",
+            f"{sum(map(bool, unseen))} of the conditionals do not depend on all features before them, that at place "
+            f"{worst} on {worst - unseen[worst]} of {worst}; layers of at least {self.features - self.lowest} units, "
+            "or `skip=True`, let every distribution see them all",
             stacklevel=3,
         )
 

@@ -84,17 +84,17 @@ class Recurrence(Core):
                 outputs.append(cell[0])
             inputs = torch.stack(outputs, 1)
             last.append(cell)
-        return inputs, [torch.stack(parts) for parts in zip(*last, strict=True)]
+        return inputs, [torch.stack(gates) for gates in zip(*last, strict=True)]
 
-    def _cell(self, driven: Tensor, kept: Tensor, state: State) -> State:
+    def _cell(self, driven: Tensor, recurrent: Tensor, state: State) -> State:
         """One step of a layer from what its input and its own last output give."""
         if isinstance(self.cells, nn.GRU):
             reset, update, new = driven.chunk(3, -1)
-            reset_kept, update_kept, new_kept = kept.chunk(3, -1)
+            reset_kept, update_kept, new_kept = recurrent.chunk(3, -1)
             share = (update + update_kept).sigmoid()
             candidate = (new + (reset + reset_kept).sigmoid() * new_kept).tanh()
             return [candidate + share * (state[0] - candidate)]
-        into, forget, new, out = (driven + kept).chunk(4, -1)
+        into, forget, new, out = (driven + recurrent).chunk(4, -1)
         memory = forget.sigmoid() * state[1] + into.sigmoid() * new.tanh()
         return [out.sigmoid() * memory.tanh(), memory]
 

@@ -66,36 +66,39 @@ def separated(modules: Iterable[M]) -> list[M]:
     Returns:
         As many, in their order.
     """
-    result, seen = [], set[int]()
+    result, visited = [], set[int]()
     for module in modules:
         tables = {id(part._parameters) for part in module.modules()}
-        result.append(module if seen.isdisjoint(tables) else _copy(module, {}))
-        seen |= tables
+        result.append(module if visited.isdisjoint(tables) else _copy(module, {}))
+        visited |= tables
     return result
 
 
 def _copy(module: M, views: Views) -> M:
     """A module with tables of its own; its weights stay what they are, read or not."""
-    if (known := views.get(id(module))) is not None:
-        return cast(M, known)
+    if (copied := views.get(id(module))) is not None:
+        return cast(M, copied)
     new = _shallow(module, type(module), views)
-    parts = module._modules.items()
-    new.__dict__["_modules"] = {name: None if part is None else _copy(part, views) for name, part in parts}
+    children = module._modules.items()
+    new.__dict__["_modules"] = {name: None if part is None else _copy(part, views) for name, part in children}
     return new
 
 
 def _view(module: M, views: Views) -> M:
-    if (known := views.get(id(module))) is not None:
-        return cast(M, known)
-    kind, parts, values = type(module), module.__dict__["_modules"], {}
+    if (viewed := views.get(id(module))) is not None:
+        return cast(M, viewed)
+    kind, children, values = type(module), module.__dict__["_modules"], {}
     if isinstance(module, PyroModule):
         values = {name: _drawn(module, name) for name in _weights(module)}
-    if "parametrizations" in parts and is_parametrized(module):
-        values |= {name: getattr(module, name) for name in parts["parametrizations"]}
-        kind, parts = kind.__bases__[0], {name: part for name, part in parts.items() if name != "parametrizations"}
+    if "parametrizations" in children and is_parametrized(module):
+        values |= {name: getattr(module, name) for name in children["parametrizations"]}
+        kind, children = (
+            kind.__bases__[0],
+            {name: part for name, part in children.items() if name != "parametrizations"},
+        )
     new = _shallow(module, kind, views)
     attributes = new.__dict__
-    attributes["_modules"] = {name: None if part is None else _view(part, views) for name, part in parts.items()}
+    attributes["_modules"] = {name: None if part is None else _view(part, views) for name, part in children.items()}
     attributes |= values
     if isinstance(new, nn.RNNBase):  # which keeps a list of its weights besides
         attributes["_flat_weights"] = [getattr(new, name, None) for name in new._flat_weights_names]
