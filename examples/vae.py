@@ -77,6 +77,7 @@ SMOKE = Recipe(
     bfloat16=False,
 )
 OWN = (
+    "bfloat16",
     "latent",
     "hidden",
     "prior",
@@ -239,6 +240,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--patience", type=int, help="evaluations without a better one before it stops")
     parser.add_argument("--rate", type=float, help="of Adam, in the first epoch; falls to 0 linearly")
     parser.add_argument("--weight-decay", type=float)
+    parser.add_argument(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        help="train with products in half the digits (default); slow on processors without such instructions",
+    )
     parser.add_argument("--draws", type=int, nargs="+", help="of the reported log likelihood, an image")
     parser.add_argument("--rows", type=int, help="first so many images to report on (default: all)")
     parser.add_argument("--device", default="cpu")
