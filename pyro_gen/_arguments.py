@@ -14,7 +14,7 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
 
     Args:
         name: of the argument, for the message.
-        value: what came.
+        value: the value to check.
         least: smallest number that makes sense.
 
     Raises:
@@ -54,7 +54,7 @@ def is_single(value: object) -> bool:
     """True for a value that stands for itself: a number, a tensor without dimensions, or text.
 
     Args:
-        value: what came.
+        value: the value to check.
     """
     return isinstance(value, str) or not hasattr(value, "__iter__") or getattr(value, "ndim", 1) == 0
 

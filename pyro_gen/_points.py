@@ -62,7 +62,7 @@ def check_value(what: str, value: Tensor, expected: Expected, batched: bool = Fa
 
     Args:
         what: name of the value, for messages.
-        value: what came.
+        value: the value to check.
         expected: support and shape.
         batched: whether dimensions may stand before the shape.
 
@@ -89,7 +89,7 @@ def check_agrees(what: str, value: Tensor, implied: Tensor, support: Constraint)
 
     Args:
         what: name of the value, for messages.
-        value: what came.
+        value: the value to check.
         implied: what it must be, up to rounding.
         support: of both.
 

@@ -174,7 +174,7 @@ def alphadigits(characters: Sequence[str] | None = None, *, dtype: torch.dtype =
 
 
 def _select(data: LabelledImages, characters: Sequence[str], argument: str) -> LabelledImages:
-    """Keep the rows of some classes and number these classes anew."""
+    """Keep the rows of some classes and renumber these classes."""
     classes = data.classes
     if unknown := [name for name in characters if name not in classes]:
         raise ValueError(f"`{argument}` must be among {' '.join(classes)}, got unknown {', '.join(map(repr, unknown))}")

@@ -46,10 +46,11 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     What the units see is decided by `binarize`. Rows of zeros and ones are themselves under every choice (under a
     threshold in [0, 1)). A number makes 1 of what lies above it, as in `sklearn.naive_bayes.BernoulliNB`, with a
-    `DataConversionWarning` where values outside [0, 1] show that nobody scaled the data. ``"sample"`` takes values in
-    [0, 1] as probabilities of a 1: training draws each batch anew, `score_samples`, `log_likelihood` and `gibbs` draw
-    once, and `transform` works with the probabilities as they are, as BernoulliRBM does with whatever comes. None takes
-    zeros and ones only.
+    `DataConversionWarning` where values outside [0, 1] show that the data were not scaled.
+    ``"sample"`` takes values in [0, 1] as probabilities of a 1: training redraws each batch,
+    `score_samples`, `log_likelihood` and `gibbs` draw once, and `transform` works with the
+    probabilities as they are, as BernoulliRBM does with whatever comes. None takes zeros and ones
+    only.
 
     All draws come from `random_state`; torch's own generators stay as they are. Training is in single precision.
     `rbm_` is the trained `pyro_gen.nn.RBM`, and `components_`, `intercept_hidden_` and `intercept_visible_` are its

@@ -87,9 +87,10 @@ def fit(
     Args:
         step: one gradient step, returning the loss: `svi.step`, or a function of your own. A loss on an accelerator is
             read once an epoch, so the device need not wait.
-        batches: what can be iterated anew each epoch, as ``datasets.minibatches(x, 100)`` or ``[x]`` for all rows at
-            once, or a function of the epoch that returns an iterable. A batch that is a tuple or a list becomes the
-            arguments of `step`, everything else its one argument.
+        batches: an iterable that restarts each epoch, as ``datasets.minibatches(x, 100)`` or
+            ``[x]`` for all rows at once, or a function of the epoch that returns an iterable. A
+            batch that is a tuple or a list becomes the arguments of `step`, everything else its
+            one argument.
         num_epochs: total number of epochs, those before a resume included.
         state: by name, everything that learning changes: modules, torch optimisers, `PyroOptim`,
             `pyro.get_param_store()`, `torch.Generator`, and what else has `state_dict` and `load_state_dict`, or

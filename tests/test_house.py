@@ -145,8 +145,12 @@ def test_texts_use_the_words_of_the_field() -> None:
     [
         ("README.md", "The law of the features.", "law"),
         ("docs/design.md", "This is quicker.", "quicker"),
+        ("docs/notes/rbm.md", "AIS errs to below.", "errs to"),
+        ("pyro_gen/nn/rbm.py", "# the weights of this moment", "of this moment"),
+        ("pyro_gen/nn/rbm.py", '"""That of the members."""', "That of"),
         ("pyro_gen/nn/rbm.py", '"""Weights.\n\n    A value is none of its choices.\n"""', "is none of"),
         ("pyro_gen/nn/rbm.py", '"""What a module holds."""', "What"),
+        ("pyro_gen/nn/rbm.py", '"""Check.\n\n    Args:\n        x: what came.\n"""', "what came"),
         ("pyro_gen/nn/rbm.py", 'def f():\n    """Whether it holds."""', "Whether"),
     ],
 )
@@ -164,3 +168,7 @@ def test_names_say_the_quantity(tmp_path: Path) -> None:
     (tmp_path / "pyro_gen").mkdir()
     (tmp_path / "pyro_gen" / "x.py").write_text("def f(found):\n    own = found\n    return own\n", encoding="utf-8")
     assert vague_share(tmp_path) == 1
+
+
+def test_the_design_is_a_page_of_ten_kilobytes() -> None:
+    assert (ROOT / "docs" / "design.md").stat().st_size <= 10 * 1024

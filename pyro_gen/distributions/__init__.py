@@ -1,4 +1,4 @@
-"""Fixed maths: Pyro distributions, and the ways to know a partition function."""
+"""Pyro distributions, and ways to compute or estimate a partition function."""
 
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.autoregressive import Autoregressive, Generation

@@ -1,4 +1,4 @@
-"""Annealed importance sampling as a way to know log Z."""
+"""Estimates of log Z by annealed importance sampling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyro_gen.distributions.energy import EnergyDistribution
 
 SCHEDULE = 1 << 40
-"""Turns a run's key into that of the schedule's pilot, whose segments count on from there and never reach the run's."""
+"""Bits that turn a run's key into that of its pilot, so that they share no random numbers."""
 
 
 class AnnealedRun(NamedTuple):
@@ -54,8 +54,9 @@ class AIS(Partition):
             (visible,) or with the parameters' batch shape; None takes the module's, or the mean of short pilot chains.
         schedule: ``"adaptive"`` spaces the inverse temperatures by the friction that a pilot run measures, for a
             fortieth of the cost with 500 chains (from 200 temperatures on); ``"linear"`` spaces them evenly.
-        base_variances: their variance, for units that have one of their own (Gaussian, ReLU); None takes the model's
-            precisions, or with ``base_rates=None`` the pilot chains.
+        base_variances: variances of the base distribution, for units that have a variance
+            (Gaussian, ReLU); None takes the model's precisions, or with ``base_rates=None`` those
+            of the pilot chains.
 
     References:
         Neal (2001), Annealed importance sampling, Statistics and Computing 11. Salakhutdinov and Murray (2008). Sivak
@@ -82,12 +83,12 @@ class AIS(Partition):
             raise ValueError(f"`schedule` must be 'adaptive' or 'linear', got {self.schedule!r}")
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
-        """Itself with a key of its own, so that evaluating ``log_prob`` draws nothing.
+        """Copy with a fixed key, so that evaluating ``log_prob`` draws no random numbers.
 
         Raises:
             ValueError: ``base_rates`` has another size, or values that no mean of the units can have; or the
                 distribution is made anew at every step of HMC or NUTS (with sampled parameters, say), or the ELBO is
-                traced: both need a log Z that stays as it is.
+                traced: both need a log Z that does not change.
             NotImplementedError: the parameters are those of a transform of torch.func.
         """
         if wrapped(distribution.parameters):
@@ -104,7 +105,7 @@ class AIS(Partition):
         return _KeyedAIS(*settings, draw_seed(), base_variances=self.base_variances, identity=self.identity)
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
-        """The estimate, whatever the value."""
+        """The estimate; it does not depend on the value."""
         return self._log_z(distribution)
 
     def _log_z(self, distribution: EnergyDistribution) -> Tensor:
@@ -122,8 +123,8 @@ class AIS(Partition):
     def reverse(self, distribution: EnergyDistribution, states: Tensor) -> LogPartition:
         r"""Estimate log Z from above, annealing from samples of the model down to the base.
 
-        With exact samples the estimate's mean is at least log Z; with approximate ones it is as good as they are. Take
-        them from chains that share nothing with the forward run.
+        With exact samples the mean of the estimate is at least log Z; its quality is that of the
+        samples. Take them from chains that are independent of the forward run.
 
         .. math:: \widehat{\log Z} = \log Z_0 - \log \frac1n \sum_i w_i
 
@@ -153,7 +154,8 @@ class AIS(Partition):
             states: samples of it, shape (num_chains, visible), or with the batch shape in between.
 
         Returns:
-            Nats in float64, one a chain; the forward path of the distribution's own run is walked backwards.
+            Nats in float64, one for each chain, along the path of the distribution's forward run
+            in reverse.
         """
         states = shared_rows(distribution, "states", states)
         base, betas = self.path(distribution)
@@ -242,7 +244,7 @@ def forward_estimate(log_weights: Tensor) -> LogPartition:
 
 
 def reverse_estimate(log_weights: Tensor) -> LogPartition:
-    """Minus log of the mean of exp(-log_weights) over the first dimension, in float64."""
+    """Minus the log of the mean of exp(-log_weights) over the first dimension, in float64."""
     down = _estimate(torch.zeros_like(log_weights[0]), -log_weights, "reverse AIS")
     return down._replace(value=-down.value)
 
@@ -268,7 +270,7 @@ def _check_rates(rates: Tensor | None, mean_range: tuple[float, float]) -> None:
 def with_base_rates(
     partition: Partition | None, base_rates: Tensor, base_variances: Tensor | None = None
 ) -> Partition | None:
-    """``partition`` with the given base rates where it is an AIS that has none of its own."""
+    """``partition``, with the given base rates if it is an AIS without base rates."""
     if isinstance(partition, AIS) and partition.base_rates is None:
         return replace(partition, base_rates=base_rates, base_variances=base_variances)
     return partition

@@ -12,7 +12,7 @@ Shape = Size | list[int] | tuple[int, ...]
 
 
 def bound(side: str, units: Units, bias: Tensor) -> Units:
-    """The units of one side, with that side in the name of what does not fit."""
+    """The units of one side; an error names the side."""
     if not isinstance(units, Units):
         raise ValueError(f"`{side}_units` must be a unit type such as SpinUnits(), got {units}")
     try:
@@ -55,7 +55,7 @@ def check_bits(name: str, v: Tensor, width: int) -> None:
 
     Args:
         name: the argument's name, for the message.
-        v: what came.
+        v: the value to check.
         width: how many units there are.
     """
     if not isinstance(v, Tensor):
@@ -72,7 +72,7 @@ def check_classes(name: str, y: Tensor, classes: int) -> None:
 
     Args:
         name: the argument's name, for the message.
-        y: what came.
+        y: the value to check.
         classes: how many there are.
     """
     if not isinstance(y, Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:

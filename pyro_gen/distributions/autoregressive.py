@@ -58,10 +58,11 @@ class Conditioner(Protocol):
 
 
 class Generation(NamedTuple):
-    """Events in the making, feature after feature.
+    """Partially generated events.
 
     ``values`` holds the features generated so far in the order of generation, (..., position); ``log_prob`` their log
-    probability in nats, (...); ``distribution`` is that of the next feature, or None when all are there.
+    probability in nats, (...); ``distribution`` is that of the next feature, or None after the
+    last one.
     """
 
     values: Tensor
@@ -87,11 +88,13 @@ class Autoregressive(FeatureDensity):
     Args:
         conditioner: the network that gives each distribution from the features before it; a module of
             :mod:`pyro_gen.nn` such as ``nn.NADE`` makes the distribution when it is called.
-        context: what all distributions depend on, (..., context); None where the conditioner takes none.
+        context: context of all conditional distributions, (..., context); None for an
+            unconditional network.
         validate_args: whether to check context and values.
 
     Raises:
-        ValueError: the conditioner takes a context and there is none, or of another width, or the other way round.
+        ValueError: ``context`` is missing, has the wrong width, or is given to an unconditional
+            network.
 
     References:
         Larochelle and Murray (2011), The neural autoregressive distribution estimator, equation 1. Frey (1998),
@@ -186,7 +189,7 @@ class Autoregressive(FeatureDensity):
         self,
         sample_shape: Shape = Size(),  # noqa: B008  # torch's own default
     ) -> tuple[Tensor, Tensor]:
-        """Draws and their log probabilities for the price of the draws.
+        """Draws and their log probabilities, computed in one pass.
 
         Returns:
             Events as :meth:`sample` gives them, and nats of shape sample_shape + batch_shape.
@@ -195,7 +198,7 @@ class Autoregressive(FeatureDensity):
             return self._generate(sample_shape)
 
     def start(self, sample_shape: Shape = Size()) -> Generation:  # noqa: B008  # torch's own default
-        """Begin to generate step by step; go on by :meth:`next`.
+        """Begin to generate step by step; continue with :meth:`next`.
 
         Args:
             sample_shape: of independent events.
@@ -210,7 +213,7 @@ class Autoregressive(FeatureDensity):
         return Generation(values, parameters.new_zeros(shape), self._distribution(parameters, shape), parameters, state)
 
     def next(self, generation: Generation, value: Tensor | None = None) -> Generation:
-        """Settle the next feature, and find the distribution of the one after it.
+        """Set or draw the next feature, and compute the distribution of the one after it.
 
         Args:
             generation: what :meth:`start` or this method returned.
@@ -261,11 +264,13 @@ class Autoregressive(FeatureDensity):
         """The distribution of the missing features given the observed ones; the event stays the whole event.
 
         Without ``completion`` it is exact: where the observed features come first in the order, in every row, and by
-        enumeration where few completions are possible. ``Importance(...)`` serves any features, by an estimate that
-        knows its error; ``ObservedFirst()`` is exact for networks of any order, each row with an order of its own.
+        enumeration where few completions are possible. ``Importance(...)`` handles any features,
+        by an estimate with its error; ``ObservedFirst()`` is exact for networks of any order, with
+        a separate order for each row.
 
         Args:
-            observed: values (...) + event_shape; what stands in a missing feature is ignored, NaN included.
+            observed: values (...) + event_shape; values of missing features are ignored, NaN
+                included.
             mask: True where a feature is observed, same shape; rows may differ.
             completion: how the missing features are summed over; None for an exact way.
 
@@ -284,7 +289,8 @@ class Autoregressive(FeatureDensity):
         """Log probability of the observed features, the missing ones summed out.
 
         Args:
-            observed: values (...) + event_shape; what stands in a missing feature is ignored, NaN included.
+            observed: values (...) + event_shape; values of missing features are ignored, NaN
+                included.
             mask: True where a feature is observed, same shape; rows may differ.
             completion: as for :meth:`given`.
 
@@ -298,7 +304,7 @@ class Autoregressive(FeatureDensity):
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
-        """Not known from shapes of tensors alone: the event is the conditioner's.
+        """Not available: tensor shapes do not determine the event shape, the conditioner does.
 
         Raises:
             NotImplementedError: always.

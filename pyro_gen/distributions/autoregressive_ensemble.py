@@ -1,4 +1,4 @@
-"""Ensembles of autoregressive densities, over orders above all: probabilities are averaged, never logits."""
+"""Ensembles of autoregressive densities, usually over orders: probabilities are averaged, never logits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Member = Autoregressive | ClampedAutoregressive
 
 
 class AutoregressiveEnsemble(Expandable):
-    r"""A mixture of autoregressive densities of the same events: other orders, other weights, or other families.
+    r"""Mixture of autoregressive densities of the same events, with different orders, weights or families.
 
     .. math:: p(x | c) = \sum_k \pi_k\, p_k(x | c), \qquad \log p(x | c) = \log \sum_k e^{\log \pi_k + \log p_k(x | c)}
 
@@ -84,7 +84,7 @@ class AutoregressiveEnsemble(Expandable):
 
     @property
     def support(self) -> constraints.Constraint:
-        """That of the members."""
+        """Constraint of the members' events."""
         return self.members[0].support
 
     def member_log_probs(self, value: Tensor) -> Tensor:
@@ -159,10 +159,11 @@ class AutoregressiveEnsemble(Expandable):
         return value, self.log_prob(value)
 
     def given(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> AutoregressiveEnsemble:
-        """The distribution of the missing features given the observed ones: the members', by their evidence.
+        """Distribution of the missing features given the observed ones: the members', weighted by their evidence.
 
         Args:
-            observed: values (...) + event_shape; what stands in a missing feature is ignored, NaN included.
+            observed: values (...) + event_shape; values of missing features are ignored, NaN
+                included.
             mask: True where a feature is observed, same shape.
             completion: how each member sums over what is missing, see :meth:`Autoregressive.given`.
 
@@ -181,7 +182,8 @@ class AutoregressiveEnsemble(Expandable):
         """Log probability of the observed features, the missing ones summed out.
 
         Args:
-            observed: values (...) + event_shape; what stands in a missing feature is ignored, NaN included.
+            observed: values (...) + event_shape; values of missing features are ignored, NaN
+                included.
             mask: True where a feature is observed, same shape.
             completion: as for :meth:`given`.
 
@@ -233,7 +235,7 @@ class AutoregressiveEnsemble(Expandable):
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
-        """Not known from shapes of tensors alone: the event is the members'.
+        """Not available: tensor shapes do not determine the event shape, the members do.
 
         Raises:
             NotImplementedError: always.

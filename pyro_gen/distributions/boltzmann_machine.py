@@ -1,4 +1,4 @@
-"""The general Boltzmann machine: binary units with couplings between any of them; the Ising model is one."""
+"""The general Boltzmann machine: binary units with couplings between any pairs, such as the Ising model."""
 
 from __future__ import annotations
 
@@ -37,15 +37,16 @@ class BoltzmannMachine(PairwiseEnergy):
     batch dimensions of the parameters broadcast. Each pair counts once, and the field of a unit is b_i + (J x)_i; with
     spins the log odds of up are *twice* the field, with zeros and ones they are the field.
 
-    Couplings come as a symmetric matrix with zero diagonal, or, with ``graph``, as one number for each edge. Then
-    absent edges are no parameters: energies cost as much as there are edges, and an exact sum enumerates all units but
-    those of the largest colour (one side of an RBM, half of a square lattice).
+    Couplings come as a symmetric matrix with zero diagonal, or, with ``graph``, as one number for
+    each edge. Then absent edges are not parameters: the cost of an energy is proportional to the
+    number of edges, and an exact sum enumerates all units but those of the largest colour (one
+    side of an RBM, half of a square lattice).
 
     Args:
         coupling: couplings J, shape (..., n, n), or (..., m) for the m edges of ``graph``.
         bias: shape (..., n).
         partition: how log Z is known: ``Exact()``, ``AIS(...)``, a negative phase, or None for exact enumeration where
-            at most 20 units have to be enumerated (beyond that only what needs log Z raises).
+            at most 20 units have to be enumerated (beyond that, methods that need log Z raise).
         num_steps: Gibbs sweeps of ``sample`` where no exact draw is possible.
         validate_args: whether to check parameters and values.
         units: ``BernoulliUnits()`` for {0, 1} or ``SpinUnits()`` for {-1, +1}.
@@ -158,7 +159,7 @@ class BoltzmannMachine(PairwiseEnergy):
         """The joint distribution of an RBM's units, visible ones first.
 
         Args:
-            rbm: an RBM of Bernoulli units or of spins on both sides.
+            rbm: an RBM with Bernoulli units or spins on both sides.
             **settings: the constructor's other arguments.
 
         Returns:

@@ -1,7 +1,7 @@
 """Chromatic Gibbs sampling: all units of a colour at once, all chains at once, in plain torch.
 
 States are kept as zeros and ones of shape (units, chains), the units sorted by colour: a colour is then a block of
-rows, and what its units receive from their neighbours is a sum of whole rows.
+rows, and the fields of its units are sums of rows.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ class ClampedRBM(Expandable):
         weight: couplings W, shape (..., visible, hidden).
         vbias: visible bias a, shape (..., visible).
         hbias: hidden bias b, shape (..., hidden).
-        observed: zeros and ones, shape (..., visible); what stands under a False of ``mask`` is ignored, NaN included.
+        observed: zeros and ones, shape (..., visible); values where ``mask`` is False are ignored,
+            NaN included.
         mask: True where a cell is observed, same shape.
         max_units: the largest number of units that is enumerated.
         num_steps: clamped Gibbs sweeps of ``sample`` and ``marginals`` where nothing can be enumerated.

@@ -28,7 +28,8 @@ class ClampedAutoregressive(Expandable):
 
     Args:
         density: what is conditioned.
-        observed: values (...) + event_shape; what stands under a False of ``mask`` is ignored, NaN included.
+        observed: values (...) + event_shape; values where ``mask`` is False are ignored, NaN
+            included.
         mask: True where a feature is observed, same shape.
         completion: how the missing features are summed over; None for an exact way.
         validate_args: whether to check evidence and values.
@@ -76,7 +77,7 @@ class ClampedAutoregressive(Expandable):
 
     @property
     def support(self) -> constraints.Constraint:
-        """That of the density, which values that contradict the evidence (of log probability -inf) belong to."""
+        """Constraint of the density; it includes values that contradict the evidence (log probability -inf)."""
         return self._plain.support
 
     @property
@@ -178,7 +179,7 @@ class ClampedAutoregressive(Expandable):
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
-        """Not known from shapes of tensors alone: the event is the network's.
+        """Not available: tensor shapes do not determine the event shape, the network does.
 
         Raises:
             NotImplementedError: always.

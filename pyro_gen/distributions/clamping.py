@@ -1,4 +1,4 @@
-"""Two ways to sum an RBM over the cells that were not observed: over the hidden states, or over the cells themselves.
+"""Two ways to sum an RBM over its missing cells: over the hidden states, or over the cells themselves.
 
 Each is a set of numbered states with the log weight of every state for every row, as :mod:`streaming` wants it. Rows
 are clamped at different cells; the hidden states serve all rows at once (one matrix product), the missing cells are
@@ -91,7 +91,8 @@ class MissingCells(NamedTuple):
 
     .. math:: \log w_r(v_M) = a_M \cdot v_M + \sum_j \log(1 + e^{b_j + (v_r W)_j + (v_M W_M)_j})
 
-    Rows with fewer missing cells are filled up with cells that change nothing; what is counted twice is taken off.
+    Rows with fewer missing cells are padded with cells that change nothing; double counts are
+    subtracted.
     """
 
     evidence: Evidence

@@ -51,9 +51,10 @@ class ClassRBM(EnergyDistribution):
     .. math:: E(v, y, h) = -a \cdot v - c_y - b \cdot h - v W h - U_y h, \qquad
               p(y | v) \propto \exp\Bigl(c_y + \sum_j \log\bigl(1 + e^{\,b_j + U_{yj} + (v W)_j}\bigr)\Bigr)
 
-    A value is v followed by y as a one-hot vector: the event shape is (visible + classes,), made by :meth:`encode`. The
-    distribution of the label given the input needs no log Z: :meth:`given_visible`. Log Z itself is exact, where hidden
-    or visible units can be enumerated, or a negative phase stands in for it.
+    A value is v followed by y as a one-hot vector: the event shape is (visible + classes,), made
+    by :meth:`encode`. The distribution of the label given the input, :meth:`given_visible`, needs
+    no log Z. Log Z itself is exact, where hidden or visible units can be enumerated, or is
+    replaced by a negative phase.
 
     Args:
         weight: couplings W, shape (..., visible, hidden).
@@ -117,7 +118,7 @@ class ClassRBM(EnergyDistribution):
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
-        """The constructor's tensors in their order."""
+        """The constructor's tensors in order."""
         return self.weight, self.label_weight, self.vbias, self.label_bias, self.hbias
 
     @property
@@ -204,7 +205,7 @@ class ClassRBM(EnergyDistribution):
         parameters = self._joined()
         uniforms = source(seed, value.shape[:-1].numel(), 0, value, fast=True)
         for t in range(step, step + num_steps):
-            value, h = rbm_gibbs(value, *parameters, 1, seed=seed, step=t)  # its labels are not one-hot: drawn anew
+            value, h = rbm_gibbs(value, *parameters, 1, seed=seed, step=t)  # its labels are not one-hot: redrawn
             labels = field(h, self.label_weight.mT, self.label_bias)
             new_labels = _draw_label(labels, uniforms(t, LABEL, 1).view(labels.shape[:-1]))
             value = torch.cat((value[..., : self.vbias.shape[-1]], new_labels), -1)
@@ -275,11 +276,11 @@ class ClassRBM(EnergyDistribution):
         return self.sweep(self.base_states(self._joined()[1], num_chains, seed), num_steps, seed, 0)
 
     def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Not there: a class-RBM takes no AIS."""
+        """Not available: a class-RBM does not support AIS."""
         raise NotImplementedError("a class-RBM takes no AIS")
 
     def base_log_partition(self, base: Tensor) -> Tensor:
-        """Not there: a class-RBM takes no AIS."""
+        """Not available: a class-RBM does not support AIS."""
         raise NotImplementedError("a class-RBM takes no AIS")
 
     def _joined(self) -> tuple[Tensor, Tensor, Tensor]:

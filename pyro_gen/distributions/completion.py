@@ -1,4 +1,4 @@
-"""Sums over missing features: in the order of generation, by enumeration, or by weighed particles.
+"""Sums over missing features: in the order of generation, by enumeration, or by weighted particles.
 
 A :class:`Completion` is a setting; :meth:`Completion.bind` makes of it, for one density and one evidence, a
 :class:`Completer` that scores and draws.
@@ -23,7 +23,7 @@ from pyro_gen.distributions.misuse import refuse_callers, refuse_tracing
 from pyro_gen.distributions.order_agnostic import AnyOrder
 
 FEW = 2**12
-"""Completions that are listed without being asked for."""
+"""Largest number of completions that is listed by default."""
 BLOCK = 2**22
 """Numbers of a block of completions."""
 UNTRUSTED = 10
@@ -79,16 +79,16 @@ class Completer(ABC):
 
 
 class Completion(ABC):
-    """A way to sum over the missing features."""
+    """Method of summing over the missing features."""
 
     @abstractmethod
     def bind(self, density: Autoregressive, evidence: Evidence) -> Completer:
-        """The way taken for one density and one evidence; raises where it cannot be."""
+        """The method bound to one density and one evidence; raises if it does not apply."""
 
 
 @dataclass(frozen=True)
 class Enumeration(Completion):
-    """List every completion: exact for any features, where few values are missing.
+    """Enumeration of all completions: exact for any features, if few values are missing.
 
     Args:
         max_completions: the largest number of completions of a row that is listed; time and memory grow with it.
@@ -121,10 +121,11 @@ class Enumeration(Completion):
 
 @dataclass(frozen=True)
 class ObservedFirst(Completion):
-    """Let each row have an order of its own, observed features first: exact, for networks of any order.
+    """Generate each row in an order with its observed features first: exact, for networks of any order.
 
-    The observed features and the missing ones each stay in the network's order. What is conditioned is the density of
-    *that* order, another one than the unconditioned density's unless the orders agree.
+    The observed features and the missing ones each stay in the network's order. The result
+    conditions the density of *that* order, which differs from the unconditional density unless the
+    orders agree.
     """
 
     def bind(self, density: Autoregressive, evidence: Evidence) -> Completer:
@@ -143,17 +144,18 @@ class ObservedFirst(Completion):
 
 @dataclass(frozen=True)
 class Importance(Completion):
-    r"""Weigh ancestral draws with the observed features put in: an estimate for any features, with its error.
+    r"""Weighted ancestral draws with the observed features put in: an estimate for any features, with its error.
 
     .. math:: \hat p(x_O) = \frac1S \sum_s w_s, \qquad w_s = \prod_{k \in O} p\big(x_k | x^s_{<k}\big)
 
-    p(x_O) is unbiased; its logarithm is too low, by about half the squared standard error, and so is no ``log_prob``
-    exact. Particles are drawn once, when the conditioned distribution is made, so that all it says afterwards is
-    consistent and pure; after an update of the weights make another. Draws are picked from the particles in proportion
-    to their weights (sampling-importance-resampling): no more of them are distinct than particles are effective, and
-    they follow the distribution only as the number of particles grows. A small effective sample size is a warning, a
-    large one no promise: it knows nothing of what explains the evidence better and was not drawn. The fewer observed
-    features stand late in the order, the better.
+    p(x_O) is unbiased; its logarithm is too low by about half the squared standard error, so no
+    ``log_prob`` is exact. Particles are drawn once, when the conditioned distribution is made, so
+    that its methods are consistent and pure; after an update of the weights make a new one. Draws
+    are picked from the particles in proportion to their weights (sampling-importance-resampling):
+    at most as many of them are distinct as there are effective particles, and their distribution
+    is right only as the number of particles grows. A small effective sample size is a warning; a
+    large one is no guarantee, since it ignores explanations of the evidence that were not drawn.
+    The estimate is best if few observed features come late in the order.
 
     Args:
         num_particles: draws S for each row.
@@ -191,7 +193,7 @@ class Importance(Completion):
 
 
 def chosen(density: Autoregressive, evidence: Evidence) -> Completer:
-    """An exact way: the order of generation where it serves, else enumeration."""
+    """An exact method: the order of generation where it applies, else enumeration."""
     order = density.conditioner.order
     if not batched([order]) and comes_first(evidence.mask[..., order]):  # vmap may hold other orders
         return _Walked(density, evidence, None, "prefix of the order")
@@ -322,7 +324,7 @@ class _Listed(Completer):
         return self.density.log_prob(value) - self.log_evidence().value
 
     def sample(self, shape: Size) -> tuple[Tensor, Tensor]:
-        """Draws of a number, and what it stands for."""
+        """Draws of completions by their numbers."""
         table = self.table().log_softmax(0)
         index, row = _drawn(table, shape)
         log_prob = table.reshape(len(table), -1)[index, row].view(shape)
@@ -338,7 +340,7 @@ class _Particles(Completer):
         self.density, self.values, self.log_weights = density, values, log_weights
 
     def check(self) -> None:
-        """Raise where no particle explains the evidence, and warn where few do."""
+        """Raise if no particle explains the evidence, and warn if few do."""
         if self.log_weights.is_meta or not self.log_weights.numel():
             return
         if (self.log_weights == -math.inf).all(0).any():

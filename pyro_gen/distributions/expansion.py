@@ -1,4 +1,4 @@
-"""One way to expand, and to list a support: a larger batch shape over the same tensors."""
+"""Expansion of distributions to a larger batch shape over the same tensors, and enumerated supports."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from pyro_gen.distributions.arguments import Shape
 
 
 class Expandable(TorchDistribution):
-    """A distribution that broadcasts its parameters as they are, so that its expansions share whatever it holds."""
+    """Distribution whose expansions share its parameters and cached values."""
 
     def expand(self, batch_shape: Shape, _instance: Any = None) -> Self:
         """Expand the distribution to a larger batch shape; its tensors are shared, not copied.
 
         Args:
             batch_shape: shape to which the present batch shape broadcasts.
-            _instance: new instance provided by a subclass that overrides ``expand``; what it holds already stays.
+            _instance: new instance provided by a subclass that overrides ``expand``; its
+                attributes are kept.
 
         Returns:
-            A distribution that shares parameters and whatever is known of them, such as an estimate of log Z.
+            A distribution that shares parameters and cached values, such as an estimate of log Z.
 
         Raises:
             ValueError: the present batch shape does not broadcast to ``batch_shape``.

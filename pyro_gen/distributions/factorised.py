@@ -1,4 +1,4 @@
-"""Events of independent features, each under a distribution of one family: a decoder's output."""
+"""Events of independent features with distributions of one family, such as a decoder's output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyro_gen.distributions.feature_density import FeatureDensity
 
 
 class Factorised(FeatureDensity):
-    r"""Independent features.
+    r"""Distribution of independent features.
 
     .. math:: p(x) = \prod_{i=1}^D p(x_i; \theta_i)
 
@@ -27,7 +27,7 @@ class Factorised(FeatureDensity):
 
     Args:
         conditional: the family of the distributions.
-        parameters: what picks the distributions, (..., features, parameters of a distribution).
+        parameters: parameters of the distributions, (..., features, parameters of a distribution).
         event_shape: shape of an event, of as many numbers; None for (features,).
         validate_args: whether to check parameters and values.
 
@@ -84,7 +84,7 @@ class Factorised(FeatureDensity):
 
     @property
     def mean(self) -> Tensor:
-        """Means of the features, where they are numbers; of labels there is none: NaN."""
+        """Means of the features; NaN for labels."""
         return self.distribution.mean.expand(*self.batch_shape, self.features).unflatten(-1, self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Factorised(FeatureDensity):
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
-        """Not known from shapes of tensors alone: the event may have any shape of that many features.
+        """Not available: tensor shapes do not determine the event shape.
 
         Raises:
             NotImplementedError: always.

@@ -1,4 +1,4 @@
-"""Fast weights: persistent chains that run under weights which push them away from where they are."""
+"""Fast weights: persistent chains whose weights push them away from their present states."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ FAST = ("fast_weight", "fast_vbias", "fast_hbias")
 
 @dataclass(frozen=True)
 class FastPersistentChains(PersistentChains):
-    r"""FPCD-k: the chains run under the weights plus fast ones, which learn quickly and decay quickly.
+    r"""FPCD-k: the weights of the chains include fast weights, which learn and decay quickly.
 
     .. math:: \theta_F \leftarrow \gamma\, \theta_F - \epsilon_F\, g, \qquad \tilde v \sim p(v; \theta + \theta_F)
 
     with g the gradient of the mean contrast at the weights themselves, for weight and both biases. The statistics are
-    taken at the weights alone; the optimiser knows nothing of the fast ones, which are buffers of the module.
+    taken at the weights alone; the fast weights are buffers of the module and invisible to the
+    optimiser.
 
     Args:
         num_chains: number of chains.
@@ -72,7 +73,7 @@ class FastPersistentChains(PersistentChains):
         return {"chains": moved.sweep(state["chains"], self.num_steps, seed, step)}
 
     def learn(self, state: State, gradients: tuple[Tensor, Tensor, Tensor]) -> State:
-        """Decay, then a step of their own."""
+        """Decay the fast weights, then update them."""
         pairs = zip(FAST, gradients, strict=True)
         return {name: (self.decay * state[name]).sub_(g, alpha=self.fast_rate) for name, g in pairs}
 

@@ -13,7 +13,7 @@ from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.distributions.expansion import Expandable
 
 ENUMERABLE = 2**20
-"""Up to how many states are listed."""
+"""Largest number of states that is listed."""
 
 
 class FeatureDensity(Expandable):
@@ -36,7 +36,7 @@ class FeatureDensity(Expandable):
 
     @property
     def support(self) -> constraints.Constraint:
-        """That of the conditional distributions, over the event."""
+        """Constraint of the conditional distributions, over the event."""
         flat = self.conditional.support(self.features)
         return flat if len(self.event_shape) == 1 else OverEvent(flat, self.event_shape)
 
@@ -88,7 +88,7 @@ class FeatureDensity(Expandable):
 
 
 class OverEvent(constraints.Constraint):
-    """A constraint on a row of features, asked of an event of another shape."""
+    """Constraint on a row of features, applied to an event of another shape."""
 
     def __init__(self, base: constraints.Constraint, event_shape: Size) -> None:
         self.base, self.event_dim = base, len(event_shape)

@@ -126,7 +126,7 @@ class InverseWishart(Expandable):
     Args:
         df: degrees of freedom, above features - 1, of any batch shape.
         scale: Psi, positive definite, (..., features, features).
-        validate_args: as everywhere in Pyro.
+        validate_args: whether to check parameters and values.
 
     Raises:
         ValueError: the shapes do not fit, ``df`` is too small, or ``scale`` is not positive definite.

@@ -1,4 +1,4 @@
-"""Callers that would take a stand-in for log Z for the truth, and are refused."""
+"""Checks that refuse callers for which a surrogate of log Z would give wrong results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEEDS_DENSITY = tuple(
 
 
 def check_phase_use(parameter_batch_shape: torch.Size) -> None:
-    """Raise where a contrast with particles would be taken for a log probability.
+    """Raise where a contrast with particles would be used as a log probability.
 
     Args:
         parameter_batch_shape: batch shape of the parameters, which must be empty.
@@ -75,7 +75,7 @@ def refuse_callers(name: str, modules: tuple[str, ...], what: str = STAND_IN) ->
     """Raise where one of ``modules`` is on the call stack.
 
     Args:
-        name: what gives no log probability, for the message.
+        name: name of the object without a log probability, for the message.
         modules: beginnings of module names.
         what: what it gives, and what to do instead.
 
@@ -90,8 +90,8 @@ def refuse_tracing(name: str, draws: str = "particles") -> None:
     """Raise while an ELBO is being traced, or prepared to be.
 
     Args:
-        name: whose particles would freeze, for the message.
-        draws: what else to call them.
+        name: name of the object whose particles would freeze, for the message.
+        draws: another word for the particles.
 
     Raises:
         ValueError: it is.
@@ -101,7 +101,7 @@ def refuse_tracing(name: str, draws: str = "particles") -> None:
 
 
 class FirstOrder(torch.autograd.Function):
-    """The identity, but a second derivative raises: a stand-in for log Z has a right gradient and no right Hessian."""
+    """Identity whose second derivative raises: a surrogate of log Z has the right gradient but a wrong Hessian."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

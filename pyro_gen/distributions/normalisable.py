@@ -11,17 +11,18 @@ from pyro_gen.distributions.units.special import HALF_LOG_TAU
 
 
 def check_normalisable(weight: Tensor, visible: Units, hidden: Units) -> None:
-    r"""Refuse parameters whose joint cannot be normalised, or is not known to be.
+    r"""Raise if the joint distribution cannot be normalised, or is not known to be.
 
     One side with finitely many states is always enough. With both sides unbounded the energy grows as the quadratic
     form of :math:`\tilde W_{ij} = W_{ij} / \sqrt{\gamma_i \gamma_j}`,
 
     .. math:: Q(x, y) = \tfrac12 |x|^2 + \tfrac12 |y|^2 - x \tilde W y,
 
-    which must be positive wherever both sides can go. Between Gaussian units that is exactly
-    :math:`\|\tilde W\|_2 < 1`. Units that are never negative (ReLU, NReLU) go into a cone only, where deciding it is
-    co-NP-hard; accepted is what one of two sufficient conditions shows: the same norm, or positive definiteness after
-    every coupling that pushes two such units *down* is dropped.
+    which must be positive for all values of both sides. Between Gaussian units that is exactly
+    :math:`\|\tilde W\|_2 < 1`. Units that are never negative (ReLU, NReLU) are confined to a cone,
+    where the decision is co-NP-hard. Either of two sufficient conditions is accepted: the same
+    norm, or positive definiteness after every coupling that pushes two such units *down* is
+    dropped.
 
     Args:
         weight: (..., visible, hidden).
@@ -30,7 +31,7 @@ def check_normalisable(weight: Tensor, visible: Units, hidden: Units) -> None:
 
     Raises:
         ValueError: neither holds.
-        NotImplementedError: vmap holds the weights, and nothing can be decided for one of them.
+        NotImplementedError: the weights are batched by vmap, so that no condition can be tested.
 
     References:
         Murty and Kabadi (1987), Some NP-complete problems in quadratic and nonlinear programming (copositivity).

@@ -29,7 +29,7 @@ class AnyOrder(Conditioner, Protocol):
 
 
 class OrderAgnostic(Autoregressive):
-    r"""The objective of order-agnostic training in the place of a density: its ``log_prob`` is an estimate.
+    r"""Objective of order-agnostic training in the form of a distribution: its ``log_prob`` is an estimate.
 
     For every row a number :math:`d` of known features and the set :math:`S` of these are drawn, and
 
@@ -39,9 +39,10 @@ class OrderAgnostic(Autoregressive):
     with features in the units in which the network sees them, and the change of units taken off as a whole,
     so that its gradient is, in the mean, that of the log probability over all orders, for one pass of the network. The
     draws are fixed when the object is made: ``log_prob`` is a pure function of the value, and the next object has
-    others. The value is no log probability, and its exponential no probability: what is weighed or compared by it is
-    refused where the caller can be recognised (MCMC, TraceEnum_ELBO, RWS, Renyi bounds, a traced ELBO), and must not be
-    done by hand. Nothing can be drawn: a density has an order.
+    others. The value is no log probability, and its exponential no probability: weights or
+    comparisons based on it raise where the caller can be recognised (MCMC, TraceEnum_ELBO, RWS,
+    Renyi bounds, a traced ELBO), and must not be done by hand. It has no samples, since these need
+    an order.
 
     Args:
         conditioner: a network of any order, such as ``nn.DeepNADE``, which makes this when called in training mode.
@@ -118,23 +119,23 @@ class OrderAgnostic(Autoregressive):
         return noise.argsort(-1).argsort(-1) < count
 
     def conditionals(self, value: Tensor) -> NoReturn:
-        """Refused: what comes before what is a matter of the order."""
+        """Not available: conditional distributions need an order."""
         _refuse("conditionals")
 
     def start(self, sample_shape: Shape = ()) -> Generation:
-        """Refused: what comes first is a matter of the order."""
+        """Not available: generation needs an order."""
         _refuse("start")
 
     def given(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: the distribution of what is missing is that of a density."""
+        """Not available: conditioning needs a density."""
         _refuse("given")
 
     def entropy(self) -> Tensor:
-        """Refused: this is no density."""
+        """Not available: this is not a density."""
         raise NotImplementedError("an order-agnostic estimate has no entropy")
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Refused: states would be weighed by estimates."""
+        """Not available: states would be weighted by estimates."""
         raise NotImplementedError(_message("enumerate_support"))
 
     def _generate(self, sample_shape: Shape) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Ways to know log Z: their shared parts, and exact enumeration."""
+"""Interface of the methods for log Z, and exact enumeration."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class LogPartition(NamedTuple):
 
 
 class Partition(ABC):
-    """Way to know the log normaliser of an energy distribution."""
+    """Method that computes, estimates or replaces the log normaliser of an energy distribution."""
 
     def bind(self, distribution: EnergyDistribution) -> Partition:
         """The form of this setting that ``distribution`` keeps; raises where the setting cannot serve it."""
         return self
 
     def scored(self, distribution: EnergyDistribution, value: Tensor) -> tuple[EnergyDistribution, Partition]:
-        """The model whose free energy ``log_prob`` takes, and how its log Z is known.
+        """The model whose free energy ``log_prob`` uses, and the method for its log Z.
 
         They are the distribution and this object, unless chains have to move first.
         """
@@ -53,11 +53,11 @@ class Partition(ABC):
 
     @abstractmethod
     def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
-        """The estimate of log Z, or an error where there is none."""
+        """The estimate of log Z; raises if there is none."""
 
     @property
     def contrast(self) -> str | None:
-        """Description of a stand-in for log Z and what to do instead; None for a way to know log Z."""
+        """Description of a surrogate for log Z and the alternative to use; None if log Z is known."""
         return None
 
 
@@ -102,11 +102,11 @@ class Exact(Partition):
         return self
 
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
-        """Exact log Z, whatever the value."""
+        """Exact log Z; it does not depend on the value."""
         return self._log_z(distribution)
 
     def _log_z(self, distribution: EnergyDistribution) -> Tensor:
-        """Exact log Z with its gradient; remembered where no gradient is asked for."""
+        """Exact log Z with its gradient; cached if no gradient is needed."""
         if wants_gradient(distribution):
             return distribution.log_sum()
         return distribution.remember(Exact, distribution.log_sum)
@@ -119,7 +119,7 @@ class Exact(Partition):
 
 
 def wants_gradient(distribution: EnergyDistribution) -> bool:
-    """True if a gradient with respect to a parameter may be asked for."""
+    """True if a gradient with respect to a parameter may be needed."""
     return torch.is_grad_enabled() and any(p.requires_grad for p in distribution.parameters)
 
 

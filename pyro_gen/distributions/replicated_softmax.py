@@ -18,8 +18,9 @@ class ReplicatedSoftmax(RBM):
 
     .. math:: E(v, h) = -\log \frac{N!}{\prod_k v_k!} - a \cdot v - N\, b \cdot h - v W h, \qquad \sum_k v_k = N
 
-    The hidden bias counts N times, so that it weighs against words as many as there are. Probabilities are those of the
-    vector of counts; those of one order of the words are smaller by the multinomial coefficient.
+    The hidden bias counts N times, so that its influence grows with the number of words.
+    Probabilities are those of the vector of counts; those of one order of the words are smaller by
+    the multinomial coefficient.
 
     Args:
         weight: couplings W, shape (..., words, hidden).
@@ -66,7 +67,7 @@ class ReplicatedSoftmax(RBM):
 
     @property
     def uncentred(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weight and biases as they stand in the energy: the hidden one times the number of words."""
+        """Weight and biases of the energy; the hidden bias is multiplied by the number of words."""
         total = self.total_count
         scale = total.unsqueeze(-1) if isinstance(total, Tensor) else total
         return self.weight, self.vbias, self.hbias * scale

@@ -1,4 +1,4 @@
-"""Chains with importance weights: how many of them count, and which go on where they are drawn anew."""
+"""Effective sample size and systematic resampling of weighted chains."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ def effective_size(log_weights: Tensor) -> Tensor:
 
 
 def systematic(log_weights: Tensor, uniform: Tensor) -> Tensor:
-    """Draw chains by their weights with an even comb at a random place: each comes within one of its share.
+    """Systematic resampling: the number of copies of each chain is within one of its share.
 
     Args:
-        log_weights: (chains, ...), up to a constant; each element of a batch is drawn by itself.
-        uniform: place of the comb, numbers in [0, 1) of shape (...).
+        log_weights: (chains, ...), up to a constant; each element of a batch is resampled
+            separately.
+        uniform: random offset in [0, 1), of shape (...).
 
     Returns:
-        Numbers of the chains that go on, (chains, ...), in ascending order.
+        Indices of the resampled chains, (chains, ...), in ascending order.
 
     References:
         Kitagawa (1996), Monte Carlo filter and smoother for non-Gaussian nonlinear state space models.

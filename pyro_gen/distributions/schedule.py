@@ -1,4 +1,4 @@
-"""Inverse temperatures of annealed importance sampling: even, or denser where a pilot run finds friction."""
+"""Inverse temperatures of annealed importance sampling: even, or denser where a pilot run measures high friction."""
 
 from __future__ import annotations
 

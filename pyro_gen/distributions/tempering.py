@@ -34,8 +34,8 @@ class TemperedChains(NegativePhase):
     with the *joint* energies of the states (v, h) that the sweeps left, since that is the distribution which the sweeps
     at beta
     keep: swaps by free energies would leave another. Neighbours swap in turn, even pairs and odd pairs. Chains at
-    beta = 0 are drawn anew in each sweep, so that every ladder has a source of independent states. The particles are
-    the chains at beta = 1.
+    beta = 0 are redrawn in each sweep, so that every ladder has a source of independent states.
+    The particles are the chains at beta = 1.
 
     Args:
         num_chains: ladders, each with one chain at every inverse temperature.

@@ -1,4 +1,4 @@
-"""Weighted chains: annealed importance sampling along the very path that learning takes."""
+"""Weighted chains: annealed importance sampling along the path of the parameters during learning."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ OLD = ("old_weight", "old_vbias", "old_hbias")
 
 @dataclass(frozen=True)
 class WeightedChains(PersistentChains):
-    r"""Persistent chains whose importance weights make up for what every update changes under them.
+    r"""Persistent chains with importance weights that correct for each change of the parameters.
 
     .. math:: \log w \leftarrow \log w + F_{\theta_{t-1}}(v) - F_{\theta_t}(v), \qquad v \leftarrow
               \text{Gibbs}_{\theta_t}(v), \qquad \widehat{\log Z_t} = \log Z_0 + \log \textstyle\frac1n \sum_i w_i
 
     The chains start as exact draws of independent units at the base rates, whose log Z is known, so that log Z is
-    tracked along training: each update is one more temperature of an annealed run. They are drawn anew by their weights
-    (systematic resampling) where the effective sample size falls below a share of them.
+    tracked along training: each update is one more temperature of an annealed run. They are
+    resampled (systematically) if the effective sample size falls below a share of the chains.
 
-    Chains that the gradient was taken at know where it leads: an update raises F just there, their weights fall, and
-    log Z comes out too small, by half a nat within 200 updates of 400 chains on a toy. Log Z is therefore taken from
-    *witnesses*, as many chains again that no gradient sees: given the path their mean weight is unbiased for Z.
+    Chains that contribute to the gradient give a biased log Z: an update raises F just where they
+    are, so their weights fall and log Z is too small. Log Z is therefore estimated from
+    *witnesses*, further chains that do not contribute to the gradient: given the path, their mean
+    weight is unbiased for Z.
 
     Args:
-        num_chains: chains that the gradient is taken at.
+        num_chains: chains that the gradient is computed from.
         num_steps: sweeps k of every chain an update.
         num_witnesses: further chains, for log Z; none where 0.
-        resample_below: share of the chains below which the effective sample size makes them be drawn anew.
+        resample_below: resample if the effective sample size is below this share of the chains.
 
     References:
         Neal (2001), Annealed importance sampling. Carbone, Hua, Coste, Vanden-Eijnden (2023), Efficient training of
@@ -81,7 +82,7 @@ class WeightedChains(PersistentChains):
         return start | {"log_partition": log_partition} | dict(zip(OLD, old, strict=True))
 
     def advance(self, distribution: EnergyDistribution, state: State, seed: int, step: int) -> State:
-        """Weigh by what the last update changed, draw anew where the weights say so, then sweep."""
+        """Reweight for the last update, resample if necessary, then sweep."""
         v = state["chains"]
         old = rbm_free_energy(v, *(state[name] for name in OLD)).double()
         log_weights = state["log_weights"] + old - distribution._free_energy(v).double()

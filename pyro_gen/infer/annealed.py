@@ -14,11 +14,11 @@ from pyro_gen._arguments import whole_number
 from pyro_gen.infer.standard_errors import error_over_rows
 
 LogDensity = Callable[[Tensor], Tensor]
-"""From latent variables (chains, rows, latent) to nats (chains, rows), differentiable."""
+"""Differentiable function from latent variables (chains, rows, latent) to nats (chains, rows)."""
 ACCEPTANCE = 0.65
 """Share of proposals to accept, where leapfrog steps cost least for the distance."""
 RATE = 0.5
-"""Of the stochastic approximation of the log step size, a move."""
+"""Gain of the stochastic approximation of the log step size for each move."""
 PILOT_MOVES = 2
 """Moves at each temperature of the pilot."""
 PILOT_CHAINS = 4
@@ -38,8 +38,8 @@ class AnnealedImportance:
     Args:
         num_temperatures: moves from the start to the posterior, a temperature each.
         num_leapfrog: leapfrog steps a move.
-        start: where chains start: draws from the guide, whose path is shorter, or from the prior, which serves where
-            a guide is narrow.
+        start: where chains start: draws from the guide, whose path is shorter, or from the prior,
+            which is better if the guide is narrow.
 
     Raises:
         ValueError: a number is below 1, or ``start`` is neither.
@@ -70,7 +70,7 @@ class AnnealedImportance:
 
 
 class Path(NamedTuple):
-    """The distributions between a start, of which log density and scales are known, and a joint density.
+    """Path of distributions from a start with known log density and scales to a joint density.
 
     Args:
         log_start: log density of the start.
@@ -83,7 +83,7 @@ class Path(NamedTuple):
     scale: Tensor
 
     def log_density(self, z: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-        """Log density between the ends, and what it grows by for each unit of beta, both (chains, rows)."""
+        """Log density on the path, and its derivative in beta, both (chains, rows)."""
         log_start = self.log_start(z)
         gain = self.log_joint(z) - log_start
         return log_start + beta * gain, gain
@@ -111,7 +111,7 @@ def hamiltonian_move(path: Path, z: Tensor, beta: float, step: Tensor, num_leapf
     Args:
         path: the distributions.
         z: latent variables, (chains, rows, latent).
-        beta: which of the distributions the move leaves as it is.
+        beta: inverse temperature of the distribution that the move leaves invariant.
         step: step size of each row, (rows, 1).
         num_leapfrog: leapfrog steps.
     """
@@ -199,10 +199,11 @@ def anneal_backward(path: Path, z: Tensor, steps: list[Tensor], method: Annealed
 
 
 class SimulatedGap(NamedTuple):
-    r"""A bracket of the mean log likelihood of rows that a model itself drew, and its width.
+    r"""Bracket of the mean log likelihood of rows drawn from a model, and its width.
 
     Such a row comes with an exact draw of its posterior, from which chains run backwards. Below and above hold on
-    average. The gap says how well the estimator works on rows like the model's own; it bounds nothing on other rows.
+    average. The gap shows how well the estimator works on rows like those of the model; it gives
+    no bound for other rows.
 
     Args:
         below: lower bound of each row, by annealed importance sampling.
@@ -226,7 +227,7 @@ class SimulatedGap(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error of ``value`` over the rows, with the chance of the chains in it; NaN for one row."""
+        """Standard error of ``value`` over the rows, including the variation of the chains; NaN for one row."""
         return error_over_rows(self.above - self.below)
 
     @property

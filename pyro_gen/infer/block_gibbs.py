@@ -1,4 +1,4 @@
-"""Block Gibbs sampling of an energy model: a pure step, and the same as a kernel that ``pyro.infer.MCMC`` runs."""
+"""Block Gibbs sampling of an energy model: a pure step, also as a kernel for ``pyro.infer.MCMC``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
 
     ``init`` and ``step`` are pure functions of their state. As a kernel of ``pyro.infer.MCMC`` (``num_chains=1`` there:
     the chains live here) each draw of the site has shape (num_chains, visible); hand the draws to
-    :func:`pyro_gen.arviz.from_chains` as (chain, draw, ...), since Pyro's own summary takes them for one chain.
+    :func:`pyro_gen.arviz.from_chains` as (chain, draw, ...), since Pyro's summary treats them as
+    one chain.
 
     Args:
         distribution: the model, with unbatched parameters.
@@ -106,7 +107,7 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
             state: where the chains are.
 
         Returns:
-            The new state and what there is to know of it.
+            The new state and diagnostics of the step.
         """
         value = self.distribution.sweep(state.value, self.num_steps, state.seed, state.step)
         turnover = (value != state.value).to(value.dtype).mean(-1)

@@ -1,4 +1,4 @@
-"""Log Z from two sides: annealed importance sampling forwards, and backwards from chains of their own."""
+"""Brackets of log Z: annealed importance sampling forwards, and backwards from independent chains."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from pyro_gen.distributions.schedule import linear_betas
 from pyro_gen.infer.population import population_annealing
 
 ERRORS = 3.0
-"""Standard errors by which either end is moved outwards.
+"""Standard errors by which both ends are moved outwards.
 
 With normal errors a false end has a chance of 0.1 %. In the worst case, where one chain holds all the weight, the
 standard error is 1 and Markov's inequality takes over: an unbiased estimate of Z (forwards) or 1/Z (backwards) is above
 exp(3) times the truth in at most 5 % of the runs.
 """
 ROUNDING = 0.001
-"""Nats that float32 may cost a log weight."""
+"""Rounding error of a log weight in float32, in nats."""
 
 
 class Bracket(NamedTuple):
     """An interval for log Z from AIS and from reverse AIS; all of its tensors have the model's batch shape.
 
-    ``lower`` to ``upper`` is meant to hold log Z; where it is wider than one nat, or where both runs contradict each
-    other, the statement is UNRESOLVED, which is what ``print`` says.
+    ``lower`` to ``upper`` should contain log Z. If it is wider than one nat, or if the two runs
+    contradict each other, the bracket is UNRESOLVED, which ``print`` shows.
 
-    ``forward`` errs to below. ``reverse`` errs to above where its chains hold each mode that matters: it is the highest
-    of the estimates in ``starts``, one for each kind of start. ``forward_log_weights`` and ``reverse_log_weights``
-    (chains, ...) are what single chains say, see :func:`pyro_gen.plotting.log_weights`.
+    ``forward`` tends to be too low. ``reverse`` tends to be too high if its chains cover each
+    important mode: it is the highest of the estimates in ``starts``, one for each kind of start.
+    ``forward_log_weights`` and ``reverse_log_weights`` (chains, ...) are those of single chains,
+    see :func:`pyro_gen.plotting.log_weights`.
     """
 
     forward: LogPartition
@@ -71,12 +72,12 @@ class Bracket(NamedTuple):
 
     @property
     def combined(self) -> LogPartition:
-        r"""The acceptance ratio estimate from all chains of both directions: sharper than either where they overlap.
+        r"""Acceptance ratio estimate from all chains of both directions: more precise than either if they overlap.
 
         .. math:: \sum_i \sigma(w_i - c) = \sum_j \sigma(c - w'_j), \qquad c = \log Z + \log\frac{n}{n'}
 
-        for log weights w of the n forward and w' of the n' reverse chains. Its standard error holds for chains that
-        have mixed; the ends do not rest on it.
+        for log weights w of the n forward and w' of the n' reverse chains. Its standard error is
+        valid for chains that have mixed; the ends do not depend on it.
 
         References:
             Bennett (1976), Efficient estimation of free energy differences from Monte Carlo data, equations 12 and 10.
@@ -85,7 +86,7 @@ class Bracket(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """Both estimates with their standard errors, and how many of the forward chains count; no word on the gap."""
+        """Both estimates with their standard errors, and the effective number of forward chains, without the gap."""
         count, columns = len(self.forward_log_weights), [*self.forward[:3], *self.reverse[:2]]
         rows = zip(*(x.flatten().tolist() for x in columns), strict=True)
         return "; ".join(
@@ -95,14 +96,14 @@ class Bracket(NamedTuple):
         )
 
     def __str__(self) -> str:
-        """The interval and the verdict."""
+        """The interval, and whether it is resolved."""
         pairs = zip(self.lower.flatten().tolist(), self.upper.flatten().tolist(), strict=True)
         intervals = ", ".join(f"{lower:.2f} to {upper:.2f}" for lower, upper in pairs)
         return f"log Z from {intervals} nats ({self.verdict})"
 
     @property
     def verdict(self) -> str:
-        """The gap in words, with UNRESOLVED before it where it may not be relied on."""
+        """The gap in words, with UNRESOLVED before it if the bracket is unreliable."""
         gap = f"gap {self.gap.max().item():.2f}"
         if self.resolved:
             return gap
@@ -116,16 +117,17 @@ def log_partition_bracket(
     """Enclose log Z by AIS and, independently, by reverse AIS.
 
     The reverse run needs samples. Gibbs chains that start at the data stay in the data's modes and can leave it dozens
-    of nats too low, so a third of its chains each comes from population annealing from the AIS' own base, from uniform
-    noise and from the visible biases, followed by ``burn_in`` sweeps; none shares a draw with the forward run. The
-    highest estimate counts. A mode that the forward run misses raises the upper end as soon as one kind of start finds
-    it; one that nothing finds is seen by neither end. The cost is three times that of the forward run.
+    of nats too low, so its chains come from population annealing, a third each from the base of
+    the AIS, from uniform noise and from the visible biases, followed by ``burn_in`` sweeps; they
+    share no draws with the forward run. The highest estimate is used. A mode that the forward run
+    misses raises the upper end if one kind of start finds it; a mode that no run finds is missing
+    from both ends. The cost is three times that of the forward run.
 
     Args:
         distribution: the model, with ``AIS(...)`` as its ``partition`` (of a module in ``eval()``: ``evaluation``).
             None, the default of both, is a run of ``AIS()`` with its default settings for the bracket alone.
-        start: further states to start from where mass may hide, such as training rows or persistent chains,
-            (rows, visible); they can only raise the upper end.
+        start: further start states where probability mass may be missed, such as training rows or
+            persistent chains, (rows, visible); they can only raise the upper end.
         burn_in: Gibbs sweeps before the reverse run.
 
     Returns:
@@ -159,7 +161,7 @@ def log_partition_bracket(
 
 
 def _annealing(distribution: EnergyDistribution) -> AIS:
-    """The AIS of a distribution, or one with default settings where nothing was chosen."""
+    """The AIS of a distribution, or one with default settings."""
     partition = distribution.partition
     if partition is not None and partition.contrast is not None:
         raise ValueError(f"`log_partition_bracket` needs log Z, and {partition.contrast}")
@@ -186,7 +188,7 @@ def _starts(distribution: EnergyDistribution, partition: AIS) -> dict[str, Tenso
 
 
 def _highest(estimates: list[LogPartition]) -> LogPartition:
-    """Of several estimates the one that reaches highest with its errors, for each element of the batch."""
+    """The estimate with the highest upper end, for each element of the batch."""
     values, errors, sizes = (torch.stack(x) for x in list(zip(*estimates, strict=True))[:3])
     best = (values + ERRORS * errors).argmax(0, keepdim=True)
     value, error, size = (x.gather(0, best).squeeze(0) for x in (values, errors, sizes))

@@ -1,4 +1,4 @@
-"""The face for ``pyro.infer.MCMC`` of samplers that are a pure step, with their chains as a tensor dimension."""
+"""Adapter for ``pyro.infer.MCMC`` of samplers with a pure step and chains as a tensor dimension."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Info = TypeVar("Info")
 
 
 class ChainsKernel(MCMCKernel, Generic[State, Info]):
-    """A kernel without a model, made of a first state, a step, and the draws that a state holds.
+    """Kernel without a model, defined by a first state, a step, and the draws in a state.
 
     Args:
         num_chains: chains, the first dimension of every draw.
@@ -39,7 +39,7 @@ class ChainsKernel(MCMCKernel, Generic[State, Info]):
 
     @abstractmethod
     def step(self, state: State) -> tuple[State, Info]:
-        """The next state, and what there is to know of it."""
+        """The next state and diagnostics of the step."""
 
     @abstractmethod
     def _draws(self, state: State) -> dict[str, Tensor]:
@@ -50,7 +50,7 @@ class ChainsKernel(MCMCKernel, Generic[State, Info]):
         """The state with other values."""
 
     def _note(self, info: Info) -> None:
-        """Keep what there is to know of a draw."""
+        """Store the diagnostics of a draw."""
 
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Start the chains; there is no model that takes arguments."""
@@ -77,7 +77,7 @@ class ChainsKernel(MCMCKernel, Generic[State, Info]):
         return self._draws(self._state)
 
     def logging(self) -> OrderedDict[str, str]:
-        """Empty: there is no figure for the progress bar."""
+        """Empty: nothing is shown in the progress bar."""
         return OrderedDict()
 
     def diagnostics(self) -> dict[str, Any]:

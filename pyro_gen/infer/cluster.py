@@ -1,4 +1,4 @@
-"""Cluster moves for Boltzmann machines: whole clusters of units are flipped at once, which defies critical slowing."""
+"""Cluster moves for Boltzmann machines: whole clusters of units flip together, which avoids critical slowing down."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class SwendsenWang(BlockGibbs):
         name: site name of the draws.
 
     Raises:
-        ValueError: a size is below 1, the distribution is batched or no Boltzmann machine, or ``start`` has another
-            shape.
+        ValueError: a size is below 1, the distribution is batched or not a Boltzmann machine, or
+            ``start`` has another shape.
 
     References:
         Swendsen and Wang (1987), Nonuniversal critical dynamics in Monte Carlo simulations, Physical Review Letters
@@ -63,7 +63,7 @@ class SwendsenWang(BlockGibbs):
             state: where the chains are.
 
         Returns:
-            The new state and what there is to know of it.
+            The new state and diagnostics of the step.
         """
         units = self.machine.units
         spins = 2 * units.bits(state.value) - 1
@@ -85,7 +85,7 @@ class SwendsenWang(BlockGibbs):
 def clusters_of(edges: Tensor, bound: Tensor, num_units: int) -> Tensor:
     """The connected components of graphs with the same possible edges.
 
-    Labels fall along bonds and jump to their labels' labels until nothing moves.
+    Labels are propagated along bonds, with pointer jumping, until nothing changes.
 
     Args:
         edges: pairs of units, (m, 2).
@@ -110,7 +110,7 @@ def clusters_of(edges: Tensor, bound: Tensor, num_units: int) -> Tensor:
 
 
 def _roots(labels: Tensor) -> Tensor:
-    """Follow every label to one that is its own."""
+    """Follow every label to the root of its component."""
     while not torch.equal(labels, following := labels[labels]):
         labels = following
     return labels

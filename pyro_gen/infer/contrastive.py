@@ -1,4 +1,4 @@
-"""The contrastive gradient as a step of one's own, without a tape."""
+"""Contrastive gradient for a custom training step, without autograd."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
               \nabla_W C = -\frac1n \sum_i v_i P(h | v_i)^\top + \frac1m \sum_j \tilde v_j P(h | \tilde v_j)^\top
 
     This is the gradient that ``SVI`` computes through ``pyro.sample("v", rbm(), obs=batch)``, divided by the number of
-    rows. It replaces what ``.grad`` held: add terms of your own afterwards. It reduces nothing over the ranks of a
-    process group, and is refused where there are several.
+    rows. It replaces the values of ``.grad``: add other terms afterwards. It reduces nothing over
+    the ranks of a process group, and raises where there are several.
 
     Args:
         rbm: the module; its ``negative_phase`` gives the particles.

@@ -1,4 +1,4 @@
-"""The mean of a function under draws of Markov chains, with a standard error that knows they are dependent."""
+"""Mean of a function under draws of Markov chains, with a standard error that accounts for autocorrelation."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def expectation(function: Callable[..., Tensor], draws: Mapping[str, Tensor] | T
               \text{mcse} = \sqrt{\operatorname{Var} f / \text{ESS}}
 
     Args:
-        function: maps draws (chain, draw, ...) to values (chain, draw, ...); sites are passed by their names, a single
-            tensor as it is.
+        function: maps draws (chain, draw, ...) to values (chain, draw, ...); sites are passed by
+            name, a single tensor directly.
         draws: tensors (chain, draw, ...), as :class:`pyro_gen.infer.GibbsSampler` returns them and ArviZ takes them.
 
     Returns:
         Mean, standard error and effective sample size, each of the values' shape after chain and draw.
 
     Raises:
-        ValueError: ``draws`` are none or have no chains, the function returns no values for (chain, draw), there are
-            fewer than four draws, or NaN.
+        ValueError: ``draws`` are empty or have no chains, the function does not return values for
+            (chain, draw), or there are fewer than four draws or NaN.
 
     References:
         Geyer (1992), Practical Markov chain Monte Carlo. Vehtari, Gelman, Simpson, Carpenter, Buerkner (2021),
@@ -60,12 +60,12 @@ def expectation(function: Callable[..., Tensor], draws: Mapping[str, Tensor] | T
 
 
 def effective_sample_size(values: Tensor) -> Tensor:
-    r"""The number of independent draws whose mean would be as good.
+    r"""Number of independent draws whose mean would have the same variance.
 
     .. math:: \text{ESS} = \frac{CN}{\tau}, \qquad \tau = -1 + 2 \sum_t (\hat\rho_{2t} + \hat\rho_{2t+1})
 
     with the autocorrelations of chains that are split in halves, so that a drift counts, and the sum over Geyer's
-    initial monotone sequence of positive pairs. It is what ``arviz.ess(method="mean")`` gives.
+    initial monotone sequence of positive pairs. It equals ``arviz.ess(method="mean")``.
 
     Args:
         values: (chain, draw, ...).
@@ -97,7 +97,7 @@ def effective_sample_size(values: Tensor) -> Tensor:
 
 
 def _size(chains: Tensor) -> Tensor:
-    """Of one number, (chains, draws)."""
+    """Effective sample size of one number, (chains, draws)."""
     number, length = chains.shape
     if (chains == chains[0, 0]).all():
         return chains.new_tensor(float(number * length))
@@ -119,7 +119,7 @@ def _autocovariance(chains: Tensor) -> Tensor:
 
 
 def _time(rho: list[float]) -> float:
-    """Geyer's integrated autocorrelation time, as Stan and ArviZ end the sum."""
+    """Geyer's integrated autocorrelation time, with the truncation of Stan and ArviZ."""
     length = len(rho)
     autocorrelation = [0.0] * length
     autocorrelation[0], even, odd = 1.0, 1.0, rho[1]

@@ -1,4 +1,4 @@
-"""Gibbs sampling from bare full conditionals, without a model: many chains as a dimension of every tensor."""
+"""Gibbs sampling from full conditionals without a model, with chains as a dimension of every tensor."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SCANS = ("systematic", "random")
 
 
 class ConditionalsState(NamedTuple):
-    """Values of all variables, (num_chains, ...) each, and how many sweeps were made."""
+    """Values of all variables, (num_chains, ...) each, and the number of sweeps."""
 
     values: dict[str, Tensor]
     step: int
 
 
 class GibbsSampler(ChainsKernel[ConditionalsState, None]):
-    r"""Gibbs sampling by full conditionals that the user writes down.
+    r"""Gibbs sampling from full conditionals that the user defines.
 
     .. math:: x_i \sim p(x_i \mid x_1, \dots, x_{i-1}, x_{i+1}, \dots, x_d), \qquad i = 1, \dots, d
 
@@ -137,13 +137,14 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
     def step(self, state: ConditionalsState) -> tuple[ConditionalsState, None]:
         """One sweep of every chain.
 
-        A random scan draws the variables once for all chains; each chain is a random-scan chain all the same.
+        A random scan draws the variables once for all chains; each chain is still a random-scan
+        chain.
 
         Args:
             state: where the chains are.
 
         Returns:
-            The new state; there is nothing else to know of it.
+            The new state.
         """
         values, names = dict(state.values), list(self.conditionals)
         if self.scan == "random":

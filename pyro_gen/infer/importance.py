@@ -1,4 +1,4 @@
-"""Bounds on the log likelihood of a model with local latent variables, row by row, from its guide."""
+"""Bounds on the log likelihood of each row under a model with local latent variables, from its guide."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Program = Callable[..., Any]
 
 
 class RowWeights(NamedTuple):
-    """Log weights of K particles of a guide, each of shape (particles, rows), and terms that belong to no row.
+    """Log weights of K particles of a guide, each of shape (particles, rows), and the terms outside of the rows.
 
-    ``scale`` is the plate's (size / rows of the batch); ``rest`` sums the observed sites outside all plates, such as a
-    ``pyro.factor`` that stands for a prior over the weights.
+    ``scale`` is the plate's (size / rows of the batch); ``rest`` sums the observed sites outside
+    all plates, such as a ``pyro.factor`` for a prior over the weights.
     """
 
     log_joint: Tensor
@@ -152,7 +152,7 @@ def _rows(trace: Any, num_particles: int) -> tuple[Tensor, Tensor]:
 
 
 def refuse_value_dependent(name: str, distribution: Any) -> None:
-    """Raise where the stand-in for log Z of a latent site depends on its value, so that it would weigh the values.
+    """Raise where the surrogate of log Z of a latent site depends on its value, so that it would weight the values.
 
     Args:
         name: the site, for the message.
@@ -171,19 +171,20 @@ def refuse_value_dependent(name: str, distribution: Any) -> None:
 
 
 class LowerBound(NamedTuple):
-    r"""Lower bounds on the mean log likelihood of some rows, in nats, and where their uncertainty comes from.
+    r"""Lower bounds on the mean log likelihood of some rows, in nats, with their sources of uncertainty.
 
     .. math:: \mathcal L = \frac1K \sum_k \log w_k \le \mathcal L_K = \log \frac1K \sum_k w_k, \qquad
               w_k = \frac{p(v, h_k)}{q(h_k | v)}, \quad h_k \sim q(h | v)
 
-    Both are below log p(v) on average over the particles. Where log Z is an estimate, ``partition`` says how good: AIS
-    errs to below more often than to above, which *raises* the bound, so compare ``against`` an upper end of log Z.
+    Both are below log p(v) on average over the particles. If log Z is an estimate, ``partition``
+    holds its error. AIS is too low more often than too high, which *raises* the bound, so compare
+    ``against`` an upper end of log Z.
 
     Args:
         rows: the variational bound of each row.
         tighter: the importance-weighted bound of each row with all K particles.
         sampling_error: standard error of the mean bound over the particles alone; NaN for one particle.
-        partition: log Z behind it, or None where the model is normalised by itself.
+        partition: log Z behind it, or None where the model is normalised.
         effective_sample_size: of the K weights of each row, between 1 and K. Near 1 the importance-weighted bound may
             lie nats below the log likelihood.
     """
@@ -233,7 +234,7 @@ class LowerBound(NamedTuple):
         return self._replace(rows=self.rows + shift, tighter=self.tighter + shift, partition=partition)
 
     def __str__(self) -> str:
-        """Both figures with the standard errors."""
+        """Both bounds with their standard errors."""
         size = f"median ESS {self.effective_sample_size.median().item():.1f}"
         errors = f"log Z +/- {self.partition_error:.2f}, rows +/- {self.row_error:.2f}, {size}, N={len(self.rows)}"
         return f">= {self.value:.2f} nats, importance-weighted >= {self.tighter_value:.2f} ({errors})"
@@ -251,15 +252,16 @@ def lower_bound(
     """Lower bounds on log p(v) of a model whose latent variables belong to the rows, from its guide.
 
     It runs without gradients, so that a module of this package normalises by its ``evaluation``, never by a contrast.
-    From two particles on it warns of rows with a small effective sample size; both bounds hold all the same. (Pareto's
-    k-hat is not asked, since weights of discrete latent variables are finitely many.)
+    From two particles on it warns of rows with a small effective sample size; both remain bounds.
+    (Pareto's k-hat is not used, since discrete latent variables have finitely many weights.)
 
     Args:
         model: a Pyro program of the rows; all latent sites in one plate.
         guide: a Pyro program with the model's latent sites.
         v: rows of data, (rows, ...).
         num_particles: particles K a row.
-        partition: returns the estimate of log Z that the model's ``log_prob`` rests on, for the record.
+        partition: returns the estimate of log Z that the model's ``log_prob`` uses, for the
+            result.
         batch_size: rows at a time.
 
     Returns:

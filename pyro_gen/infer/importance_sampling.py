@@ -1,4 +1,4 @@
-"""Log likelihoods of rows by importance sampling: lower bounds, and what says whether they are close."""
+"""Log likelihoods of rows by importance sampling: lower bounds, with diagnostics of their tightness."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pyro_gen.infer.pareto import k_of_largest, tail_length
 from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
 SIZE_FOR_ERROR = 50.0
-"""Effective sample size that every row needs before an error bar of the draws is stated."""
+"""Smallest effective sample size of a row for which an error bar of the draws is given."""
 K_FOR_ERROR = 0.5
-"""Shape of the tail from which on the weights have no variance, so that no error bar is stated."""
+"""Shape of the tail beyond which the weights have no variance, so that no error bar is given."""
 DRAWS_FOR_ERROR = 1000
-"""Draws from which on the shape of the tail is known well enough for an error bar."""
+"""Smallest number of draws for which the shape of the tail is known well enough for an error bar."""
 
 
 class ImportanceLogLikelihood(NamedTuple):
-    r"""Lower bounds of log likelihoods of rows, in nats, from K weighted draws each, and how good they are.
+    r"""Lower bounds of log likelihoods of rows, in nats, from K weighted draws each, with diagnostics.
 
     .. math:: \log \hat p(x_n) = \log \frac1K \sum_k w_{nk}, \qquad
               \hat\sigma_n^2 = \sum_k \tilde w_{nk}^2 - \frac1K, \qquad \mathrm{ESS}_n = 1 \big/ \sum_k \tilde w_{nk}^2
@@ -32,14 +32,14 @@ class ImportanceLogLikelihood(NamedTuple):
     weights are even, and by an unknown amount for a row whose effective sample size is near 1. Such rows, and those
     whose largest weights have a tail with :math:`\hat k > 0.7`, are ``unreliable``. An error bar of the draws is
     stated only from 1000 draws on, where every row has an effective sample size of at least 50 and
-    :math:`\hat k \le 0.5`, as the weights have no variance else.
+    :math:`\hat k \le 0.5`, since otherwise the weights have no variance.
 
     Args:
         rows: the estimate of each row.
         errors: its standard error from the draws (delta method), which holds for reliable rows only.
         effective_sample_size: of each row, between 1 and K.
         num_samples: draws K a row; of annealed importance sampling, chains.
-        partition: log Z behind an energy prior, or None where the model is normalised by itself.
+        partition: log Z behind an energy prior, or None where the model is normalised.
         pareto_k: shape of the tail of each row's weights; None for fewer than 100 draws.
         acceptance: share of the Hamiltonian proposals of each row that were accepted; None without such.
 
@@ -73,7 +73,7 @@ class ImportanceLogLikelihood(NamedTuple):
 
     @property
     def heavy(self) -> Tensor:
-        """Rows whose tail of weights is too heavy."""
+        """Rows whose weights have too heavy a tail."""
         return too_heavy(self.pareto_k, self.effective_sample_size, self.num_samples)
 
     @property
@@ -92,7 +92,7 @@ class ImportanceLogLikelihood(NamedTuple):
 
     @property
     def sampling_error(self) -> float:
-        """Root mean square error from the draws, of chance and shortfall together; NaN where it is unknown."""
+        """Root mean square error from the draws, variance and bias together; NaN where it is unknown."""
         chance = self.errors.square().sum().sqrt().item() / len(self.rows)
         return math.hypot(chance, self.shortfall)
 
@@ -132,7 +132,7 @@ class WeightSums(NamedTuple):
 
 
 def summed(blocks: Iterable[Tensor], num_samples: int) -> WeightSums:
-    """Sums over log weights that come in parts, of which none is kept but the largest.
+    """Sums over log weights that come in parts; only the largest weights are kept.
 
     Args:
         blocks: log weights, (rows, samples of the part) each.
@@ -161,13 +161,13 @@ def estimate(
     partition: LogPartition | None = None,
     acceptance: Tensor | None = None,
 ) -> ImportanceLogLikelihood:
-    """Log likelihoods from sums of weights, with a warning where they cannot be relied on.
+    """Log likelihoods from sums of weights, with a warning if they are unreliable.
 
     Args:
         sums: of some rows each.
-        num_samples: how many weights there were for each row.
-        partition: log Z behind them, for the record.
-        acceptance: share of accepted proposals, for the record.
+        num_samples: number of weights of each row.
+        partition: log Z behind them, for the result.
+        acceptance: share of accepted proposals, for the result.
 
     Returns:
         The estimate of all rows.

@@ -24,7 +24,7 @@ class RowBound(ELBO):
         num_particles: draws from the guide for each row.
 
     Raises:
-        ValueError: there is none.
+        ValueError: ``num_particles`` is below 1.
     """
 
     def __init__(self, num_particles: int) -> None:
@@ -92,7 +92,7 @@ class RowBound(ELBO):
         return -rows.scale * self.bound(rows.log_joint - rows.log_guide).sum() - rows.rest
 
     def _draws(self, guide: Program, *args: Any, **kwargs: Any) -> Any:
-        """A trace of the guide, if it serves."""
+        """A trace of the guide; raises if it cannot be used."""
         guide_trace = draws(guide, self.num_particles, *args, **kwargs)
         for name, site in guide_trace.nodes.items():
             if site["type"] != "sample":
@@ -122,13 +122,13 @@ class ImportanceWeightedELBO(RowBound):
               w_{nk} = \frac{p(x_n, z_{nk})}{q(z_{nk} | x_n)}
 
     It rises with K from the ELBO (K = 1) to the log likelihood. Pyro's ``RenyiELBO(alpha=0)`` puts the plate's scale
-    into the exponent and weighs whole batches, which is no bound.
+    into the exponent and weights whole batches, which is not a bound.
 
     Args:
         num_particles: draws K for each row.
 
     Raises:
-        ValueError: there is none.
+        ValueError: ``num_particles`` is below 1.
 
     References:
         Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, equations 8 and 13.
@@ -159,10 +159,11 @@ class ImportanceWeightedELBO(RowBound):
 
 
 class _PathOnly(RowBound):
-    """A bound whose guide learns through its draws alone, not through the density at them.
+    """Bound whose guide learns through its draws only, not through its density at the draws.
 
-    The guide's gradient is that of the log weights in the draws, each times its ``share`` once more where that is
-    wanted; the model's is that of its log joint times the shares. One pass backwards through the model serves both.
+    The guide's gradient is that of the log weights in the draws, each times its ``share`` again if
+    required; the model's is that of its log joint times the shares. One pass backwards through the
+    model serves both.
     """
 
     @abstractmethod
@@ -171,7 +172,7 @@ class _PathOnly(RowBound):
 
     @abstractmethod
     def again(self, share: Tensor) -> Tensor:
-        """By what the gradient in the draws is multiplied beyond its share."""
+        """Factor of the gradient in the draws, beside the share."""
 
     def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
         """The loss, with gradients added to ``.grad`` of the parameters.
@@ -226,15 +227,15 @@ class DoublyReparametrizedELBO(_PathOnly, ImportanceWeightedELBO):
     .. math:: \nabla_\phi \mathcal L_K = E \sum_k \tilde w_k^2 \, \frac{\partial \log w_k}{\partial z_k}
               \frac{\partial z_k}{\partial \phi}, \qquad \tilde w_k = \frac{w_k}{\sum_j w_j}
 
-    Unbiased for the gradient of :class:`ImportanceWeightedELBO`, whose signal in the guide drowns in noise as K grows,
-    and here does not. The model's gradient is the same. Parameters that model and guide share through the prior (as
-    under a VampPrior) get both parts.
+    Unbiased for the gradient of :class:`ImportanceWeightedELBO`, whose signal-to-noise ratio for
+    the guide falls as K grows; here it does not. The model's gradient is the same. Parameters that
+    model and guide share through the prior (as under a VampPrior) get both parts.
 
     Args:
         num_particles: draws K for each row.
 
     Raises:
-        ValueError: there is none.
+        ValueError: ``num_particles`` is below 1.
 
     References:
         Tucker, Lawson, Gu and Maddison (2019), Doubly reparameterized gradient estimators for Monte Carlo objectives,
@@ -246,7 +247,7 @@ class DoublyReparametrizedELBO(_PathOnly, ImportanceWeightedELBO):
         return log_weight.softmax(0)
 
     def again(self, share: Tensor) -> Tensor:
-        """The share itself: it comes squared."""
+        """The share, so that it enters squared."""
         return share
 
 
@@ -262,7 +263,7 @@ class StickingTheLandingELBO(_PathOnly):
         num_particles: draws for each row, over which the bound is averaged.
 
     Raises:
-        ValueError: there is none.
+        ValueError: ``num_particles`` is below 1.
 
     References:
         Roeder, Wu and Duvenaud (2017), Sticking the landing, equation 7.
@@ -283,11 +284,11 @@ class StickingTheLandingELBO(_PathOnly):
         return log_weight.mean(0)
 
     def shares(self, log_weight: Tensor) -> Tensor:
-        """Equal ones."""
+        """Equal weights."""
         return torch.full_like(log_weight, 1 / self.num_particles)
 
     def again(self, share: Tensor) -> Tensor:
-        """Once is enough."""
+        """One: the share enters once."""
         return torch.ones_like(share)
 
 

@@ -1,4 +1,4 @@
-"""The inverse transform: uniform numbers become draws of any distribution on the line."""
+"""Inverse transform sampling from any distribution on the real line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 MAX_STATES = 1 << 20
-"""States of a discrete distribution without an end after which the search for a quantile gives up."""
+"""Number of states of an unbounded discrete distribution after which the search for a quantile stops."""
 
 
 def inverse_transform(
@@ -21,9 +21,9 @@ def inverse_transform(
 
     .. math:: x = F^{-1}(u) = \inf \{x : F(x) \ge u\}, \qquad u \sim \mathcal U(0, 1) \implies x \sim F
 
-    Continuous distributions use their own ``icdf`` or, without one, bisection of their ``cdf``; discrete ones add up
-    their probabilities until these reach u. The map is monotone: the same uniforms couple the draws of two
-    distributions.
+    Continuous distributions use their ``icdf`` or, without one, bisection of their ``cdf``;
+    discrete distributions sum their probabilities until these reach u. The map is monotone: the
+    same uniforms couple the draws of two distributions.
 
     Args:
         distribution: a distribution of single numbers, batched or not, or a function that is a cumulative distribution
@@ -101,7 +101,7 @@ def _discrete(distribution: Distribution, uniforms: Tensor, support: constraints
 
 def _mass(distribution: Distribution, states: Tensor, uniforms: Tensor) -> Tensor:
     """Probabilities of states, (states, batch shape)."""
-    if isinstance(distribution, torch.distributions.Categorical):  # its log_prob takes a zero for the smallest number
+    if isinstance(distribution, torch.distributions.Categorical):  # its log_prob clamps zeros
         return distribution.probs.movedim(-1, 0).double()
     return (
         distribution.log_prob(states.expand(len(states), *distribution.batch_shape).to(uniforms.dtype)).double().exp()
@@ -155,7 +155,7 @@ def _continuous(distribution: Distribution, uniforms: Tensor, bracket: tuple[flo
 
 
 def _bisect(cdf: Callable[[Tensor], Tensor], uniforms: Tensor, bracket: tuple[float, float] | None) -> Tensor:
-    """Halve brackets until they are as short as numbers are close."""
+    """Halve brackets until they reach the resolution of floating-point numbers."""
     if (got := cdf(uniforms).shape) != uniforms.shape:
         raise ValueError(
             f"`distribution` must map each number to its own, {tuple(uniforms.shape)} of them, got {tuple(got)}"

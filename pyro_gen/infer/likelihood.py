@@ -1,4 +1,4 @@
-"""The log likelihood of a data set with both of its errors, and the free-energy gap between two."""
+"""Log likelihood of a data set with both of its errors, and the free-energy gap between two data sets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
 
 class LogLikelihood(NamedTuple):
-    """Mean log likelihood of some rows in nats, and where its uncertainty comes from.
+    """Mean log likelihood of some rows in nats, with its sources of uncertainty.
 
     ``rows`` holds the log likelihood of each row, for paired comparisons; ``partition`` is the estimate of log Z behind
-    it. With a ``bracket`` the statement is two-sided: ``lower`` to ``upper``. Without one, an estimate of log Z that is
-    not exact makes the value an upper bound in tendency, which ``print`` says.
+    it. With a ``bracket`` the statement is two-sided: ``lower`` to ``upper``. Without one, an
+    inexact estimate of log Z tends to make the value too high, which ``print`` says.
     """
 
     rows: Tensor
@@ -54,27 +54,27 @@ class LogLikelihood(NamedTuple):
 
     @property
     def lower(self) -> float:
-        """The mean log likelihood at the upper end of log Z, in nats: what to report; NaN where nothing is known."""
+        """Mean log likelihood at the upper end of log Z, in nats, to be reported; NaN if it is unknown."""
         return self._at(lambda bracket: bracket.upper)
 
     @property
     def upper(self) -> float:
-        """The mean log likelihood at the lower end of log Z, in nats; NaN where nothing is known."""
+        """Mean log likelihood at the lower end of log Z, in nats; NaN if it is unknown."""
         return self._at(lambda bracket: bracket.lower)
 
     @property
     def resolved(self) -> bool:
-        """True if log Z is exact, or a bracket holds it within one nat."""
+        """True if log Z is exact, or known within one nat by a bracket."""
         return self.partition.method == "exact" if self.bracket is None else self.bracket.resolved
 
     @property
     def summary(self) -> str:
-        """The value with both standard errors, without a word on its other side."""
+        """The value with both standard errors, without the two-sided statement."""
         errors = f"log Z +/- {self.partition_error:.2f}, test rows +/- {self.row_error:.2f}"
         return f"{self.value:.2f} nats ({errors}, N={len(self.rows)})"
 
     def __str__(self) -> str:
-        """The summary, and what is known of its other side."""
+        """The summary with the two-sided statement."""
         summary = self.summary
         if self.bracket is not None:
             return f"{summary}; two-sided {self.lower:.2f} to {self.upper:.2f} nats ({self.bracket.verdict})"
@@ -104,7 +104,8 @@ def log_likelihood(distribution: EnergyDistribution, x: Tensor, bracket: Bracket
     Args:
         distribution: the model, unbatched.
         x: rows of states, (rows, visible).
-        bracket: what :func:`log_partition_bracket` said of the same model, for a two-sided statement.
+        bracket: result of :func:`log_partition_bracket` for the same model, for a two-sided
+            statement.
 
     Returns:
         The rows' log likelihoods, with the standard errors of their mean and of log Z.
@@ -138,12 +139,12 @@ def free_energy_gap(model: EnergyDistribution | nn.Module, train: Tensor, valid:
     .. math:: \frac1m \sum_j F(v^{valid}_j) - \frac1n \sum_i F(v^{train}_i)
               = \frac1n \sum_i \log p(v^{train}_i) - \frac1m \sum_j \log p(v^{valid}_j)
 
-    It is about 0 at the start and grows with overfitting. Draw the training rows once and keep them, so that values
-    along a training run can be compared.
+    It is about 0 at the start and grows with overfitting. Use the same training rows each time, so
+    that values along a training run can be compared.
 
     Args:
         model: the distribution, or a module that returns it (its negative phase is not advanced).
-        train: training rows, (rows, visible); as many as there are held-out rows will do.
+        train: training rows, (rows, visible); as many as there are held-out rows are enough.
         valid: held-out rows, (rows, visible).
 
     Returns:

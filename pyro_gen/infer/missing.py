@@ -1,4 +1,4 @@
-"""Learning from rows with missing cells: each row keeps a completion, which clamped chains carry on."""
+"""Learning from rows with missing cells: each row keeps a completion that clamped chains update."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyro_gen.distributions.rbm import RBM
 
 
 class Completions(nn.Module):
-    r"""Training rows whose missing cells are drawn anew, given the observed ones, each time a row is used.
+    r"""Training rows whose missing cells are redrawn, given the observed ones, each time a row is used.
 
     The gradient of log p(observed) is that of log p of the completed row, averaged over p(missing | observed):
 
@@ -18,12 +18,13 @@ class Completions(nn.Module):
 
     So one draw of the missing cells makes a complete batch for any learning step: SVI with ``pyro.sample(...,
     obs=...)`` or :func:`pyro_gen.infer.contrastive_gradient`. The first mean is unbiased where the draw is exact
-    (``distribution.given(...).samples_exactly``). Elsewhere each row's completion goes on from its last one by
-    ``num_steps`` clamped Gibbs sweeps, as persistent chains do in the negative phase, and is right in the limit of
-    small steps. The completions are a buffer, so ``state_dict`` resumes them.
+    (``distribution.given(...).samples_exactly``). Otherwise each row's completion is continued by
+    ``num_steps`` clamped Gibbs sweeps, as persistent chains are in the negative phase, and is
+    right in the limit of small steps. The completions are a buffer, so ``state_dict`` resumes
+    them.
 
     Args:
-        x: the training rows (rows, visible); what stands in a missing cell is ignored, NaN included.
+        x: the training rows (rows, visible); values of missing cells are ignored, NaN included.
         mask: True where a cell is observed, same shape.
         num_steps: clamped sweeps a use, where no exact draw is possible.
 
@@ -65,7 +66,7 @@ class Completions(nn.Module):
 
     @torch.no_grad()
     def forward(self, distribution: RBM, index: Tensor) -> Tensor:
-        """Draw the missing cells of some rows anew.
+        """Redraw the missing cells of some rows.
 
         Args:
             distribution: the RBM as it is now, unbatched; only its parameters are used.

@@ -1,4 +1,4 @@
-"""The gradient of a Boltzmann machine as a difference of moments, without a tape."""
+"""Gradient of a Boltzmann machine as a difference of moments, without autograd."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def moment_gradient(machine: BoltzmannMachine, batch: Tensor) -> None:
         machine: the module; its ``negative_phase`` gives the particles.
         batch: states, (rows, features).
 
-    It reduces nothing over the ranks of a process group, and is refused where there are several.
+    It reduces nothing over the ranks of a process group, and raises where there are several.
 
     Raises:
         ValueError: ``batch`` is empty or holds what the units cannot take, a parameter is not finite, or the module

@@ -14,7 +14,7 @@ from pyro_gen._weights import ENOUGH_FOR_K, GOOD_K
 def pareto_k(log_weight: Tensor) -> Tensor:
     """Shape of the generalised Pareto distribution of the largest weights, (draws, rows) -> (rows,).
 
-    0 where no weights stand out from the rest, as where all are equal; infinity where fewer than five do.
+    0 if no weights exceed the rest, as when all are equal; infinity if fewer than five do.
 
     Args:
         log_weight: logarithms of weights.

@@ -17,11 +17,11 @@ SEGMENTS = 50
 
 @torch.no_grad()
 def population_annealing(distribution: EnergyDistribution, base: Tensor, betas: Tensor, num_chains: int) -> Tensor:
-    """Anneal chains from the base to the model; copy the heavy ones and drop the light ones on the way.
+    """Anneal chains from the base to the model, with resampling along the path.
 
     Chains are resampled (systematically) wherever their effective number has fallen below half, so that they end at
-    equal weights. They tell of all modes that open on the way, in about the right shares, where Gibbs chains from one
-    place stay in its mode.
+    equal weights. They reach all modes that appear on the path, in about the right shares, whereas
+    Gibbs chains from one start stay in its mode.
 
     Args:
         distribution: the model.

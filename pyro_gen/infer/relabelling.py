@@ -1,8 +1,9 @@
-"""Label switching undone: permutations of components for every draw, and what applies them.
+"""Removal of label switching: permutations of components for every draw, and their application.
 
-Components of a mixture have no order, so every draw of a sampler may number them as it likes, and means over draws say
-nothing. The functions here take arrays or tensors whose leading dimensions are the draws, [chain, draw] for instance,
-and return what they were given: arrays for arrays, tensors for tensors.
+Components of a mixture have no order, so every draw of a sampler may number them differently, and
+means over draws are meaningless. The functions here take arrays or tensors whose leading
+dimensions are the draws, [chain, draw] for instance, and return arrays for arrays and tensors for
+tensors.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def relabel_by_pivot(assignments: Array, pivot: Array, components: int) -> Array
 
 
 def relabel_iteratively(assignments: Array, components: int, start: Array | None = None, num_steps: int = 100) -> Array:
-    """ECR whose pivot is the most frequent component of each row, over and over until nothing changes.
+    """ECR whose pivot is the most frequent component of each row, iterated until nothing changes.
 
     Args:
         assignments: components of the rows, (..., rows), integers.
@@ -225,7 +226,7 @@ def permute_draws(draws: Mapping[str, Array], permutations: Array, axes: Mapping
         All sites.
 
     Raises:
-        ValueError: ``axes`` names a site that is not there, or shapes do not fit.
+        ValueError: ``axes`` names an unknown site, or shapes do not fit.
 
     Example:
         >>> draws = {"locs": torch.tensor([[1.0, 2.0]]), "noise": torch.tensor([0.5])}

@@ -1,4 +1,4 @@
-"""A target for how often hidden units are on."""
+"""Penalty towards a target for the mean activity of hidden units."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sparsity_penalty(rbm: RBM, batch: Tensor, target: float) -> Tensor:
     Args:
         rbm: the module, with Bernoulli hidden units.
         batch: visible states (rows, visible).
-        target: wanted mean activity rho, between 0 and 1.
+        target: target mean activity rho, between 0 and 1.
 
     Returns:
         Nats, a scalar.

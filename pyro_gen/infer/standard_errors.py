@@ -1,4 +1,4 @@
-"""Standard errors that every record of a log likelihood states: over its rows, and of the log Z behind it."""
+"""Standard errors of log likelihoods: over the rows, and of log Z."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def error_of_partition(partition: LogPartition | None) -> float:
     """Standard error of log Z, which all rows share; 0 without log Z.
 
     Args:
-        partition: the estimate, or None where a model is normalised by itself.
+        partition: the estimate, or None where a model is normalised.
     """
     return 0.0 if partition is None else partition.standard_error.item()
 

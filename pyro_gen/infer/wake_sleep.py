@@ -1,4 +1,4 @@
-"""Reweighted wake-sleep with weights of their own for every row, as a loss for ``pyro.infer.SVI``."""
+"""Reweighted wake-sleep with separate weights for every row, as a loss for ``pyro.infer.SVI``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class WakeSleep(ELBO):
               + (1 - \iota) \nabla_\phi \log q(\hat h | \hat v)
 
     with h_k from the guide, weights p/q normalised over the K particles of *each row*, and dreams from the model.
-    Pyro's own ``ReweightedWakeSleep`` weighs whole batches, so that one particle takes all the weight of many rows; for
-    one row both agree.
+    Pyro's ``ReweightedWakeSleep`` weights whole batches, so that one particle takes all the weight
+    of many rows; for one row both agree.
 
-    A prior under persistent chains is welcome here, unlike there: the particles of a step share one snapshot, so the
-    unknown log Z drops out of the normalised weights, and their sum is one, so the gradient of the contrast is the
-    phase's. The reported loss is then a contrast, not a bound.
+    A prior with persistent chains works here, unlike there: the particles of a step share one
+    snapshot, so the unknown log Z drops out of the normalised weights, and their sum is one, so
+    the gradient of the contrast is the phase's. The reported loss is then a contrast, not a bound.
 
     Args:
         num_particles: particles K a row; 1 is plain wake-sleep, which needs dreams.
@@ -62,9 +62,7 @@ class WakeSleep(ELBO):
         if not 0 <= insomnia <= 1:
             raise ValueError(f"`insomnia` must be between 0 and 1, got {insomnia}")
         if num_particles == 1 and insomnia:
-            raise ValueError(
-                f"`insomnia` must be 0 with one particle, whose weight says nothing of the guide, got {insomnia}"
-            )
+            raise ValueError(f"`insomnia` must be 0 with one particle, whose weight is always 1, got {insomnia}")
         super().__init__(num_particles=num_particles, max_plate_nesting=1, vectorize_particles=True)
         self.insomnia, self.dream = insomnia, dream
 
@@ -120,7 +118,7 @@ class WakeSleep(ELBO):
         """Minus the guide's log density of dreams."""
         if self.dream is not None:
             dreamt, values = self.dream()
-            with AnyRows():  # as many dreams as one likes; the plate weighs them as ``size`` rows
+            with AnyRows():  # any number of dreams; the plate weights them as ``size`` rows
                 trace = poutine.trace(poutine.condition(guide, data=dict(values))).get_trace(*dreamt)
         else:
             with torch.no_grad():

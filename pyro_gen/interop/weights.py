@@ -41,7 +41,7 @@ def build(source: str, weight: Any, vbias: Any, hbias: Any, settings: dict[str, 
         vbias: shape (visible,).
         hbias: shape (hidden,).
         settings: keyword arguments of `pyro_gen.nn.RBM`; ``centring`` is off unless given, so that the parameters are
-            bit for bit what came.
+            bit for bit the input.
 
     Returns:
         The module, with fresh chains.
@@ -132,7 +132,7 @@ def check_module(rbm: Any) -> None:
     """Check that there are weights to take.
 
     Args:
-        rbm: what came.
+        rbm: the value to check.
 
     Raises:
         ValueError: it is no RBM, or its weights are sampled.

@@ -1,4 +1,4 @@
-"""Autoencoders, plain and denoising: rows through a few numbers and back."""
+"""Autoencoders, plain and denoising."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ BERNOULLI = BernoulliConditional()
 
 
 class Autoencoder(nn.Module):
-    r"""An autoencoder: an encoder network to a code, a decoder network back to the row's distribution.
+    r"""Autoencoder: an encoder network from rows to codes and a decoder network back to distributions of rows.
 
     .. math:: \max_{f, g} \sum_n \log p\big(x_n \,\big|\, f(g(x_n))\big)
 
     With ``FixedScaleGaussianConditional()`` that is least squares, and without hidden layers the decoder then spans the
-    principal subspace. As a Pyro model it is a *regression of rows on themselves*: it has no distribution of codes, so
-    it draws nothing and is no density of rows, whatever their reconstruction scores. :class:`pyro_gen.models.VAE` is
-    the model with both. ``SVI(autoencoder.model, autoencoder.guide, ...).step`` is the training step; the site is ``x``
-    in the plate ``rows``.
+    principal subspace. As a Pyro model it is a *regression of rows on themselves*: it has no
+    distribution of codes, so it has no samples and is not a density of rows.
+    :class:`pyro_gen.models.VAE` is the model with both. ``SVI(autoencoder.model,
+    autoencoder.guide, ...).step`` is the training step; the site is ``x`` in the plate ``rows``.
 
     Args:
         features: columns of a row.
@@ -39,8 +39,8 @@ class Autoencoder(nn.Module):
         size: rows of the whole data set, which scales minibatches.
         hidden: units of each hidden layer of the encoder, and backwards of the decoder, where none is given.
         likelihood: the family of the features' distributions.
-        encoder: from rows (rows, features) to codes (rows, latent); real rows come standardised by the location and
-            scale that :meth:`from_data` measured, without it as they are.
+        encoder: from rows (rows, features) to codes (rows, latent); real rows are standardised by
+            the location and scale that :meth:`from_data` measured, if it was used.
         decoder: from codes to (rows, features, parameters of a distribution), all but the rows in any shape; of real
             rows to the parameters of standardised ones.
 
@@ -97,13 +97,15 @@ class Autoencoder(nn.Module):
             x: rows, (rows, features).
             latent: numbers in a code.
             size: rows of the whole data set; None for those given.
-            **settings: what the constructor takes besides.
+            **settings: further arguments of the constructor.
 
         Returns:
-            The model, of the rows' dtype and on their device. A decoder of the user's own is left as it is.
+            The model, of the rows' dtype and on their device. A decoder that is passed in is left
+            unchanged.
 
         Raises:
-            ValueError: ``x`` is no such table or outside the support, or a column is constant whose scale is learned.
+            ValueError: ``x`` is not such a table or outside the support, or a column is constant
+                whose scale is learned.
         """
         x = as_floating(x)
         if not isinstance(x, Tensor) or x.dim() != 2:
@@ -125,7 +127,7 @@ class Autoencoder(nn.Module):
             The rows.
 
         Raises:
-            ValueError: there are none, which cannot be drawn.
+            ValueError: ``x`` is None; rows cannot be drawn.
         """
         if x is None:
             raise ValueError(
@@ -138,10 +140,10 @@ class Autoencoder(nn.Module):
             return pyro.sample("x", self(x), obs=x)
 
     def guide(self, x: Tensor | None = None) -> None:
-        """Empty guide: there are no latent variables.
+        """Empty guide: the model has no latent variables.
 
         Args:
-            x: rows, which are only counted.
+            x: rows, of which only the number is used.
 
         Raises:
             ValueError: there are more rows than ``size``.
@@ -149,7 +151,7 @@ class Autoencoder(nn.Module):
         check_rows(self.size, 0 if x is None else len(x))
 
     def forward(self, x: Tensor) -> Factorised:
-        """The distribution of rows given themselves, corrupted in training mode where the class does that.
+        """The distribution of rows given themselves, corrupted in training mode if the class does so.
 
         Args:
             x: rows, (rows, features).
@@ -169,7 +171,7 @@ class Autoencoder(nn.Module):
             (rows, latent).
 
         Raises:
-            ValueError: the rows, or what the encoder makes of them, have the wrong shape.
+            ValueError: the rows, or the encoder's outputs, have the wrong shape.
         """
         return self._codes(self._seen(x))
 
@@ -197,7 +199,7 @@ class Autoencoder(nn.Module):
             Independent distributions of the features, batch shape (...).
 
         Raises:
-            ValueError: the codes, or what the decoder makes of them, have the wrong shape.
+            ValueError: the codes, or the decoder's outputs, have the wrong shape.
         """
         if z.shape[-1:] != (self.latent,):
             raise ValueError(f"`z` must have shape (..., {self.latent}), got {tuple(z.shape)}")
@@ -213,7 +215,7 @@ class Autoencoder(nn.Module):
     @reading
     @torch.no_grad()
     def latent_means(self, x: Tensor) -> Tensor:
-        """Codes of rows in evaluation mode, under the name that all models here give their features.
+        """Codes of rows in evaluation mode, as features.
 
         Args:
             x: rows, (rows, features).
@@ -222,7 +224,7 @@ class Autoencoder(nn.Module):
             (rows, latent).
 
         Raises:
-            ValueError: ``x`` is no such table, or outside the support.
+            ValueError: ``x`` is not such a table, or outside the support.
         """
         self.check(x)
         return self.encode(x)
@@ -243,7 +245,7 @@ class Autoencoder(nn.Module):
     @reading
     @torch.no_grad()
     def reconstruction_log_likelihood(self, x: Tensor) -> Tensor:
-        """Log likelihood of rows given their own codes, in nats, in evaluation mode: no log density of rows.
+        """Log likelihood of rows given their codes, in nats, in evaluation mode; not a log density of rows.
 
         Args:
             x: rows, (rows, features).
@@ -257,7 +259,7 @@ class Autoencoder(nn.Module):
         """Check rows.
 
         Args:
-            x: what came.
+            x: the value to check.
 
         Raises:
             ValueError: it is not (rows, features), empty, or outside the support of the likelihood.
@@ -276,9 +278,10 @@ class DenoisingAutoencoder(Autoencoder):
 
     .. math:: \max_{f, g} \sum_n E_{\tilde x \sim C(\tilde x | x_n)} \log p\big(x_n \,\big|\, f(g(\tilde x))\big)
 
-    Rows are corrupted in training mode only, anew each time; the target stays clean. The identity is then no solution,
-    even with more codes than columns. Under :meth:`from_data` real rows are corrupted standardised, as the encoder sees
-    them: a masked cell has its column's mean, and noise is in units of the scale.
+    Rows are corrupted in training mode only, differently each time; the target stays clean. The
+    identity is then not a solution, even with more codes than columns. Under :meth:`from_data`
+    real rows are corrupted standardised, as the encoder sees them: a masked cell has its column's
+    mean, and noise is in units of the scale.
 
     Args:
         features: columns of a row.
@@ -289,7 +292,7 @@ class DenoisingAutoencoder(Autoencoder):
         hidden: as for :class:`Autoencoder`; so are the others.
         likelihood: the family of the features' distributions.
         encoder: from rows to codes.
-        decoder: from codes to what picks the distributions.
+        decoder: from codes to the parameters of the distributions.
 
     Raises:
         ValueError: as :class:`Autoencoder`.

@@ -1,4 +1,4 @@
-"""Classes from densities: a density of the features given the class, turned round by Bayes' rule."""
+"""Classification by Bayes' rule from a density of the features given the class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyro_gen.distributions import Completion, OrderAgnostic
 
 
 class BayesClassifier(nn.Module):
-    r"""A class, and features from a density that knows it; the class of new features by Bayes' rule.
+    r"""Prior of a class and density of the features given it; classification by Bayes' rule.
 
     .. math:: p(y, x) = \pi_y\, p(x | y), \qquad p(y | x) = \frac{\pi_y\, p(x | y)}{\sum_{y'} \pi_{y'}\, p(x | y')}
 
@@ -77,7 +77,7 @@ class BayesClassifier(nn.Module):
         """Empty guide: classes are observed, or summed over.
 
         Args:
-            x: rows, which are only counted.
+            x: rows, of which only the number is used.
             y: their classes.
 
         Raises:
@@ -100,9 +100,10 @@ class BayesClassifier(nn.Module):
         """Log p(y, x) of every class, in nats.
 
         Args:
-            x: features, (...) + event shape; what stands in a missing feature is ignored, NaN included.
+            x: features, (...) + event shape; values of missing features are ignored, NaN included.
             mask: True where a feature is observed, same shape; None for all. The others are summed over.
-            completion: how, see :meth:`pyro_gen.distributions.Autoregressive.given`.
+            completion: how they are summed over, see
+                :meth:`pyro_gen.distributions.Autoregressive.given`.
 
         Returns:
             Shape (..., classes).
@@ -125,7 +126,7 @@ class BayesClassifier(nn.Module):
         """The class given the features, p(y | x).
 
         Args:
-            x: features, (...) + event shape; what stands in a missing feature is ignored, NaN included.
+            x: features, (...) + event shape; values of missing features are ignored, NaN included.
             mask: True where a feature is observed, same shape; None for all.
             completion: how the missing features are summed over; None for an exact way.
 

@@ -1,4 +1,4 @@
-"""Bayesian networks as Pyro programs, with exact inference past what Pyro can enumerate."""
+"""Bayesian networks as Pyro programs, with exact inference beyond Pyro's enumeration."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ Data = Mapping[str, Any]
 
 
 class BayesianNetwork(NetworkLearning):
-    r"""Nodes, each with a distribution given its parents: a Pyro program, and exact answers to every query.
+    r"""Bayesian network: a distribution for each node given its parents, with exact inference.
 
     .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
 
     ``model`` has one site per node in the plate ``rows``. ``SVI(network.model, network.guide, ...)`` learns from
     complete data with ``Trace_ELBO`` and, where the missing nodes fit into Pyro's dimensions, from incomplete data with
     ``TraceEnum_ELBO``; ``evidence_model`` learns from any missing cells in networks of any size whose cliques fit.
-    Tables need no steps of an optimiser: ``fit`` counts, by EM where cells are missing, ``sample_cpds`` draws them.
-    Calling the network gives :class:`pyro_gen.distributions.BayesianNetwork` over the current tables.
+    Tables do not need an optimiser: ``fit`` counts, by EM if cells are missing, and
+    ``sample_cpds`` draws from their posterior. Calling the network gives
+    :class:`pyro_gen.distributions.BayesianNetwork` over the current tables.
 
-    ``log_evidence`` carries a gradient to the parameters. The other queries are read off without one; for their
-    gradients ask the distribution: ``network().marginals(...)``. Evidence maps nodes to the name or number of a state,
-    to a set of these, to one a row (a list, an array, a tensor; -1 where missing), or to a
-    :class:`pyro_gen.distributions.Likelihood`; see the distribution.
+    ``log_evidence`` carries a gradient to the parameters. The other queries have no gradient; use
+    the distribution for that: ``network().marginals(...)``. Evidence maps nodes to the name or
+    number of a state, to a set of these, to one a row (a list, an array, a tensor; -1 where
+    missing), or to a :class:`pyro_gen.distributions.Likelihood`; see the distribution.
 
     Nodes with a :class:`pyro_gen.nn.LinearGaussianCPD` or :class:`pyro_gen.nn.ConditionalGaussianCPD` are real numbers;
     then calling the network gives a ``ConditionalGaussianNetwork``, which answers ``log_evidence``, ``marginals`` and
@@ -290,7 +291,7 @@ class BayesianNetwork(NetworkLearning):
                     values[node] = pyro.sample(node, distribution, obs=observed)
                 elif observed is None or not (missing := observed < 0).any():
                     values[node] = pyro.sample(node, distribution, obs=observed, infer={"enumerate": "parallel"})
-                else:  # in some rows: a latent state that must agree with what was seen in the others
+                else:  # in some rows: a latent state that must agree with the observed values in the others
                     values[node] = pyro.sample(node, distribution, infer={"enumerate": "parallel"})
                     agrees = missing | (values[node] == observed)
                     pyro.factor(f"{node} as seen", torch.where(agrees, 0.0, -torch.inf).to(distribution.logits.dtype))
@@ -371,7 +372,7 @@ class BayesianNetwork(NetworkLearning):
         return result
 
     def log_evidence(self, evidence: Evidence | Tensor | None = None) -> Tensor:
-        """Log probability of what was observed, in nats; differentiable in the parameters.
+        """Log probability of the evidence, in nats; differentiable in the parameters.
 
         Args:
             evidence: see the class.

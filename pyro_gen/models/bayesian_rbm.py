@@ -34,7 +34,8 @@ class BayesianRBM:
     .. math:: W_{ij} \sim \mathrm{Normal}(0, s_W), \quad a_i, b_j \sim \mathrm{Normal}(0, s_b), \quad
               v \sim \mathrm{RBM}(W, a, b)
 
-    The sites are ``weight``, ``vbias``, ``hbias``, and ``v`` in the plate ``rows``. Which learning is right where:
+    The sites are ``weight``, ``vbias``, ``hbias``, and ``v`` in the plate ``rows``. Valid ways of
+    learning:
 
     ======================  ==========================================================================
     ``Exact`` (or None)     NUTS, AutoNormal, MAP: up to 20-25 units on the smaller side.
@@ -52,7 +53,7 @@ class BayesianRBM:
         size: rows of the whole data set, which scales minibatches.
         weight_scale: standard deviation s_W of the prior over the weights.
         bias_scale: standard deviation s_b of the prior over both biases.
-        negative_phase: how log Z is known, or replaced, in learning.
+        negative_phase: how log Z is computed, or replaced, in learning.
         guide: the guide of SVI: ``"normal"`` (AutoNormal) or ``"map"`` (AutoDelta).
 
     Raises:
@@ -195,7 +196,7 @@ def _keeps_chains(phase: Partition | None) -> bool:
 
 
 def _refuse_wide_guides() -> None:
-    """Raise where the model is replayed against a guide that draws the weights rather than naming them."""
+    """Raise if the model is replayed against a guide that draws the weights."""
     for handler in _PYRO_STACK:
         if not isinstance(handler, ReplayMessenger) or handler.trace is None:
             continue

@@ -135,10 +135,11 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
 
     .. math:: p(v, h_1, \dots, h_L) = p_{\mathrm{RBM}}(h_L) \prod_{l=1}^{L} p(h_{l-1} | h_l)
 
-    ``prior`` is the RBM (its own hidden layer is summed out). The usual way is greedy: train an RBM, train the next on
-    hidden states drawn given the data, and stack them by :meth:`from_rbms`. A next RBM that starts as the mirror image
-    of the first, :meth:`mirrored`, makes the stack the same model as the first RBM alone, with the exact posterior as
-    its guide, so that all its learning shows in the lower bound from there on.
+    ``prior`` is the RBM (its hidden layer is summed out). The usual way is greedy: train an RBM,
+    train the next on hidden states drawn given the data, and stack them by :meth:`from_rbms`. A
+    next RBM that starts as the mirror image of the first, :meth:`mirrored`, makes the stack the
+    same model as the first RBM alone, with the exact posterior as its guide, so that further
+    learning raises the lower bound.
 
     Args:
         visible: number of observed units.

@@ -24,7 +24,7 @@ from pyro_gen.nn.learning import Gradients
 
 
 class _LayeredRBM(RBM):
-    """An RBM of which some couplings do not exist: they are zero and stay so under any gradient."""
+    """RBM in which some couplings are fixed at zero."""
 
     connections: Tensor
 
@@ -45,7 +45,7 @@ class _LayeredRBM(RBM):
         return super().uncentred if self.centring else (self._couplings, self.vbias, self.hbias)
 
     def _evaluated(self) -> distributions.RBM:
-        """The distribution of this moment: its couplings are computed, so the biases are not to change without them."""
+        """Distribution over a copy of the current biases, since its couplings are computed once."""
         weight, vbias, hbias = self.uncentred
         return distributions.RBM(weight, vbias.clone(), hbias.clone(), num_steps=self.num_steps, **self.units)
 
@@ -121,7 +121,7 @@ class DeepBoltzmannMachine(RowModel):
     def from_rbm(
         cls, rbm: RBM, hidden: Sequence[int], v: Tensor, noise: float = 0.01, **settings: Any
     ) -> DeepBoltzmannMachine:
-        """Start as a trained RBM with further layers that hardly couple: its likelihood is where learning goes on.
+        """Start from a trained RBM, with weakly coupled further layers, so that learning continues at its likelihood.
 
         Args:
             rbm: the RBM of v and h_1.
@@ -177,7 +177,7 @@ class DeepBoltzmannMachine(RowModel):
         return [(even[(level + 1) // 2], odd[level // 2]) for level in range(len(self.widths) - 1)]
 
     def model(self, v: Tensor | None = None, observations: Observations | None = None) -> Tensor:
-        """The machine as a program: ``h`` has no density of its own, the joint has it all.
+        """Generative program; ``h`` has no separate density, since the joint distribution includes it.
 
         Args:
             v: rows to observe, (rows, visible); None draws ``size`` rows of all even layers.
@@ -225,7 +225,7 @@ class DeepBoltzmannMachine(RowModel):
             One tensor (rows, width) a hidden layer: features of the rows.
 
         Raises:
-            ValueError: ``v`` is no table of zeros and ones.
+            ValueError: ``v`` is not a table of zeros and ones.
 
         References:
             Salakhutdinov and Hinton (2009), equations 8 and 9.
@@ -245,7 +245,7 @@ class DeepBoltzmannMachine(RowModel):
         for _ in range(self.mean_field_steps):
             odd = torch.sigmoid(below + even @ weight[self.visible :])
             even = torch.sigmoid(odd @ weight[self.visible :].mT + vbias[self.visible :])
-        return even.clamp(1e-6, 1 - 1e-6)  # a certain unit would make an impossible one of the other state
+        return even.clamp(1e-6, 1 - 1e-6)  # probability 0 or 1 would make the other state impossible
 
     def contrastive_gradient(self, v: Tensor) -> None:
         """Fill ``.grad`` with the gradient that ``SVI`` finds, a row: data with hidden layers drawn, against chains.
@@ -254,7 +254,7 @@ class DeepBoltzmannMachine(RowModel):
             v: a batch of rows.
 
         Raises:
-            ValueError: ``v`` is no table of zeros and ones, or the RBM has no negative phase.
+            ValueError: ``v`` is not a table of zeros and ones, or the RBM has no negative phase.
         """
         self.check(v)
         contrastive_gradient(self.rbm, torch.cat([v.to(self.rbm.weight), torch.bernoulli(self._even_means(v))], -1))
@@ -262,7 +262,7 @@ class DeepBoltzmannMachine(RowModel):
     @reading
     @torch.no_grad()
     def log_partition(self) -> LogPartition:
-        """Log Z as the ``evaluation`` knows it.
+        """Log Z by the ``evaluation`` of the RBM.
 
         Returns:
             The estimate with its error.

@@ -1,4 +1,4 @@
-"""Expectation maximisation, whatever the model."""
+"""Result of expectation maximisation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class EMResult(NamedTuple):
 
     Args:
         log_likelihood: of the rows, at the end of the best start.
-        objective: what was climbed, before every step of the best start and at its end.
-        converged: whether it stopped by itself.
-        degenerate: whether a component or a column's noise is as narrow as the floor allows; such maxima say nothing of
-            the data.
+        objective: values of the objective, before every step of the best start and at its end.
+        converged: whether it stopped before the limit on steps.
+        degenerate: whether a component or a column's noise is as narrow as the floor allows; such
+            maxima are spurious.
         starts: objective at the end of every start.
     """
 

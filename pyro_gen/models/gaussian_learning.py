@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_gen.nn import ConditionalGaussianCPD
 
 ROUNDING = 1e-20
-"""Share of the mean square below which a residual variance is none but that of rounding."""
+"""Share of the mean square below which a residual variance is attributed to rounding."""
 
 
 class Regression(NamedTuple):
@@ -68,7 +68,7 @@ def regression(
 
 
 def _fitted(z: Tensor, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, float | None]:
-    """Slope, intercept and residual variance, None where there is none but that of rounding in the dtype of ``x``."""
+    """Slope, intercept and residual variance, None if it is only rounding in the dtype of ``x``."""
     rounding = max(ROUNDING, (4 * torch.finfo(x.dtype).eps) ** 2) if x.is_floating_point() else ROUNDING
     x = x.double()
     share = weights / weights.sum()

@@ -1,4 +1,4 @@
-"""Models of rows of zeros and ones, above all with a prior over the latent units of each."""
+"""Models of binary rows, with a prior over the latent units of each row."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RowModel(nn.Module):
 
     @abstractmethod
     def log_partition(self) -> LogPartition | None:
-        """Log Z as the ``evaluation`` knows it, or None where nothing has to be normalised."""
+        """Log Z by the ``evaluation`` of the prior, or None if the model is normalised."""
 
     @reading
     def lower_bound(self, v: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
@@ -65,7 +65,7 @@ class RowModel(nn.Module):
             The bounds of each row, with the errors of the rows, of the draws and of log Z.
 
         Raises:
-            ValueError: ``v`` is no such table, or log Z is not known.
+            ValueError: ``v`` is not such a table, or log Z is not known.
         """
         self.check(v)
         partition = self.log_partition()
@@ -76,7 +76,7 @@ class RowModel(nn.Module):
         """Check a table of rows.
 
         Args:
-            v: what came.
+            v: the value to check.
 
         Raises:
             ValueError: it is not (rows, visible) with zeros and ones.
@@ -93,8 +93,8 @@ class LatentModel(RowModel):
         prior: a module whose call returns a distribution over the deepest units.
 
     Raises:
-        ValueError: a size is below 1, or the prior is an RBM under contrastive divergence, whose stand-in for log Z
-            depends on the latent value.
+        ValueError: a size is below 1, or the prior is an RBM under contrastive divergence, whose
+            surrogate of log Z depends on the latent value.
     """
 
     generator: ClassVar[str]
@@ -168,7 +168,7 @@ class LatentModel(RowModel):
 
     @reading
     def log_partition(self) -> LogPartition | None:
-        """Log Z of an energy prior as its ``evaluation`` knows it; None for a prior that is normalised by itself.
+        """Log Z of an energy prior by its ``evaluation``; None for a normalised prior.
 
         Returns:
             The estimate with its error, or None.
@@ -190,7 +190,7 @@ class LatentModel(RowModel):
             Zeros and ones, (num_samples, visible).
 
         Raises:
-            ValueError: the prior has neither an exact draw, nor chains, nor ``num_steps`` of its own.
+            ValueError: the prior has neither an exact draw, nor chains, nor ``num_steps``.
         """
         return self.decode(self.sample_prior(num_samples, num_steps)).sample()
 
@@ -207,7 +207,7 @@ class LatentModel(RowModel):
             Shape (num_samples, deepest units).
 
         Raises:
-            ValueError: the prior has neither an exact draw, nor chains, nor ``num_steps`` of its own.
+            ValueError: the prior has neither an exact draw, nor chains, nor ``num_steps``.
         """
         num_samples = whole_number("num_samples", num_samples)
         num_steps = whole_number("num_steps", num_steps, 0)
@@ -232,7 +232,7 @@ def observed(v: Tensor | None, observations: Observations | None, name: str = "v
 
 
 def recognised(v: Tensor | None, observations: Observations | None, name: str = "v") -> Tensor:
-    """The data as :func:`observed` finds them, which a guide cannot do without.
+    """The data by :func:`observed`; raises if there are none.
 
     Args:
         v: the data, or None.

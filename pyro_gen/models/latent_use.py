@@ -1,4 +1,4 @@
-"""Use of the latent dimensions: warm-up of the divergence, and a measure of collapse."""
+"""Warm-up of the divergence, and use of the latent dimensions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning the CPDs of a Bayesian network without an optimiser: what users call, for tables and Gaussian nodes."""
+"""Learning the CPDs of a Bayesian network without an optimiser, for tables and Gaussian nodes."""
 
 from __future__ import annotations
 
@@ -71,25 +71,26 @@ class NetworkLearning(nn.Module):
         must then be complete (with missing cells use ``SVI`` and ``evidence_model``).
 
         CPDs whose parameters do not require gradients stay as they are (``network.cpd("x").requires_grad_(False)``).
-        A row of a table that nothing was counted of keeps its probabilities. In EM a probability that is zero stays
-        zero where ``pseudo_count`` is zero.
+        A row of a table without counts keeps its probabilities. In EM a probability that is zero
+        stays zero where ``pseudo_count`` is zero.
 
         Args:
             data: as for ``model``, -1 where missing; a node that is not there was never observed.
             pseudo_count: a, one number, or by node a number or a table (nodes left out have 0); for tables only.
             weights: of the rows, (rows,); None for one each.
             num_starts: random starts of EM; 0 starts at the present tables. None starts there unless a node was never
-                observed, whose states nothing tells apart in equal tables: then it is 10.
+                observed, whose states cannot be distinguished in equal tables: then it is 10.
             num_steps: of each start, at most.
             tolerance: gain in nats a row below which EM ends.
             batch_size: distinct rows in one call of exact inference.
 
         Returns:
-            Log likelihood, and how it was climbed.
+            Log likelihood, with the objective of every step.
 
         Raises:
-            ValueError: an argument is out of place, a row has probability zero, a clique is too large, a CPD is neither
-                a table nor Gaussian (learn that by ``SVI``), or the rows leave a Gaussian node no residual.
+            ValueError: an argument is out of range, a row has probability zero, a clique is too
+                large, a CPD is neither a table nor Gaussian (learn that by ``SVI``), or the rows
+                leave a Gaussian node no residual.
 
         References:
             Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm. Lauritzen
@@ -176,7 +177,7 @@ class NetworkLearning(nn.Module):
 
     @torch.no_grad()
     def _log_likelihood_of_real(self, columns: Mapping[str, Tensor], weights: Tensor) -> float:
-        """That of the real nodes given their parents."""
+        """Log likelihood of the real nodes given their parents."""
         total = 0.0
         for node in self._real():
             distribution = self.cpd(node)(*(columns[parent] for parent in self.skeleton.parents[node]))
@@ -192,7 +193,7 @@ class NetworkLearning(nn.Module):
         num_chains: int = 4,
         warmup: int = 100,
     ) -> CPDDraws:
-        """Draw the tables from their posterior under Dirichlet priors: how sure are the learned probabilities?
+        """Draw the tables from their posterior under Dirichlet priors.
 
         Draws are exact and independent where rows are complete. Where cells are missing they come by Gibbs sampling:
         the missing cells exactly given the tables (all of a row together), then the tables exactly given all cells;

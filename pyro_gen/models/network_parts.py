@@ -19,13 +19,13 @@ from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.nn import CPD, ConditionalGaussianCPD, DiscreteCPD, TabularCPD
 
 REAL = ("a real number",)
-"""Stands in for the states of real nodes where only the graph matters."""
+"""Placeholder for the states of real nodes where only the graph is used."""
 
 
 def structure_of(
     graph: nx.DiGraph | NetworkStructure, states: States, cpds: Mapping[str, CPD | Tensor]
 ) -> NetworkStructure:
-    """The structure of all nodes; numbers of states that nobody says are read off the CPDs."""
+    """Structure of all nodes; numbers of states that are not given are read from the CPDs."""
     shown = {node: cpd.shape[-1] for node, cpd in cpds.items() if isinstance(cpd, Tensor) and cpd.dim()}
     shown |= {node: cpd.states for node, cpd in cpds.items() if isinstance(cpd, DiscreteCPD)}
     return structures.structure_of(graph, states, shown, dict.fromkeys(_real(cpds), REAL))
@@ -57,14 +57,14 @@ def gaussian(skeleton: NetworkStructure, node: str, cpd: CPD) -> GaussianNode:
         raise NotImplementedError(f"exact inference knows Gaussian real nodes only, {node!r} has {type(cpd).__name__}")
     pairs = list(zip(skeleton.parents[node], cpd.parent_states, strict=True))
     discrete, real = (tuple(p for p, k in pairs if (k is None) == flag) for flag in (False, True))
-    parameters = (x.clone() for x in (cpd.bias, cpd.weight, cpd.log_scale))  # of this moment, as the tables are
+    parameters = (x.clone() for x in (cpd.bias, cpd.weight, cpd.log_scale))  # copies, as the tables are
     return GaussianNode(discrete, real, *parameters)
 
 
 def column(
     skeleton: NetworkStructure, states: Mapping[str, Sequence[str]], node: str, value: Any, example: Tensor
 ) -> Tensor:
-    """Check what was seen of a node.
+    """Check the observed values of a node.
 
     Args:
         skeleton: all nodes.
@@ -143,7 +143,7 @@ def _table(structure: NetworkStructure, node: str, table: Tensor) -> TabularCPD:
 
 
 def steady_tensors(module: nn.Module) -> list[Tensor] | None:
-    """Parameters and buffers, by whose versions a reading can be kept; those that are shared twice.
+    """Parameters and buffers, whose versions tell whether a cached value is valid; shared ones appear twice.
 
     Args:
         module: of CPDs.

@@ -47,11 +47,11 @@ def complete_rows(x: Tensor, features: int, instead: str, like: Tensor | None = 
     Args:
         x: (rows, features).
         features: columns it must have.
-        instead: what takes missing cells, for the message.
+        instead: the alternative that allows missing cells, for the message.
         like: any parameter of the model that reads them; None where a model is made.
 
     Raises:
-        ValueError: they are no such rows, or a cell is NaN.
+        ValueError: they are not such rows, or a cell is NaN.
     """
     rows = make_rows(x, None, features, like)
     if rows.mask is not None:
@@ -62,12 +62,13 @@ def complete_rows(x: Tensor, features: int, instead: str, like: Tensor | None = 
 
 
 class PCA(nn.Module):
-    r"""Principal component analysis: the subspace from which rows can be rebuilt with the least squared error.
+    r"""Principal component analysis: the subspace with the least squared error of reconstruction.
 
     .. math:: z = V (x - \mu), \qquad \hat x = \mu + V^T z
 
-    It is no density and draws nothing; :class:`pyro_gen.models.PPCA` is the model of which this is the noiseless limit.
-    scikit-learn's ``PCA`` has more solvers; here mean and axes are buffers of a module, on any device.
+    It is not a density and has no samples; it is the noiseless limit of
+    :class:`pyro_gen.models.PPCA`. scikit-learn's ``PCA`` has more solvers; here mean and axes are
+    buffers of a module, on any device.
 
     Args:
         loc: means of the columns, (features,).
@@ -117,7 +118,7 @@ class PCA(nn.Module):
             The module, of the rows' dtype and on their device.
 
         Raises:
-            ValueError: ``x`` is no such table, or has fewer rows or columns than ``latent``.
+            ValueError: ``x`` is not such a table, or has fewer rows or columns than ``latent``.
         """
         x = as_floating(x)
         if not isinstance(x, Tensor) or x.dim() != 2:
@@ -145,7 +146,7 @@ class PCA(nn.Module):
             (rows, latent).
 
         Raises:
-            ValueError: ``x`` is no such table.
+            ValueError: ``x`` is not such a table.
         """
         rows = complete_rows(x, len(self.loc), "PPCA(...).latent_means", self.loc)
         return (rows.x - self.loc) @ self.components.mT

@@ -103,7 +103,7 @@ class RowCoder(LatentModel):
         """Check rows.
 
         Args:
-            v: what came.
+            v: the value to check.
 
         Raises:
             ValueError: it is not (rows,) + event shape, empty, or outside the support of the likelihood.
@@ -117,7 +117,7 @@ class RowCoder(LatentModel):
             raise ValueError(f"`{self.site}` must lie in the support of the likelihood, {support}, got {kind}")
 
     def _distribution(self, z: Tensor, code: Tensor, validate_args: bool | None = None) -> TorchDistribution:
-        """The distribution of a row from what the decoder is given."""
+        """The distribution of a row from the decoder's inputs."""
         batch = z.shape[:-1]
         out: Tensor = self.decoder(code.reshape(-1, code.shape[-1])).to(code.dtype)
         if isinstance(self.likelihood, AutoregressiveNetwork):
@@ -204,7 +204,7 @@ class RowCoder(LatentModel):
 
 
 def _check_kind(network: str) -> None:
-    """Raise unless it is a kind of networks."""
+    """Raise unless it names a kind of network."""
     if network not in ("dense", "convolutional"):
         raise ValueError(f"`network` must be 'dense' or 'convolutional', got {network!r}")
 

@@ -1,4 +1,4 @@
-"""Rows of data some of whose cells may be missing, and their sums."""
+"""Rows of data that may have missing cells, and their sums."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rows:
     Args:
         x: (..., rows, features).
         mask: True where a cell is observed, (rows, features); None where all are.
-        source: the very object that was given, to recognise it by.
+        source: the object that was passed in, to recognise it.
     """
 
     x: Tensor
@@ -80,7 +80,7 @@ class Rows:
 
 
 def make_rows(x: object, mask: Tensor | None, features: int | None = None, like: Tensor | None = None) -> Rows:
-    """Check a table and say which cells are observed: those that are not NaN, and that ``mask`` does not deny.
+    """Check a table and say which cells are observed: those that are not NaN and not False in ``mask``.
 
     Args:
         x: (..., rows, features); (rows,) for one feature.
@@ -89,7 +89,8 @@ def make_rows(x: object, mask: Tensor | None, features: int | None = None, like:
         like: any parameter of the model that reads them; None where a model is made.
 
     Raises:
-        ValueError: ``x`` is no such table, has infinite cells, or the shape of ``mask`` differs.
+        ValueError: ``x`` is not such a table, has infinite cells, or the shape of ``mask``
+            differs.
     """
     source = x
     x = as_floating(x, like)

@@ -1,4 +1,4 @@
-"""A variational autoencoder with a class for each row, of which few are known (the model M2)."""
+"""Semi-supervised variational autoencoder with a class for each row (the model M2)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from pyro_gen.models.vae import BERNOULLI, VAE
 from pyro_gen.nn import AutoregressiveNetwork, Dense
 
 UNLIKELY = -1e4
-"""A log odds below which nothing is left in either precision, and that stays finite times a weight of zero."""
+"""Log odds whose probability underflows in either precision, but that stays finite times a weight of zero."""
 
 
 class SemiSupervisedVAE(VAE):
-    r"""Rows with a class y, known for some: encoder, decoder and a classifier learn together.
+    r"""Variational autoencoder and classifier of rows with a class y that is known for some of them.
 
     .. math:: p(x, y, z) = p(y)\, p(z)\, p(x | y, z), \qquad q(y, z | x) = q(y | x)\, q(z | x, y)
 
@@ -130,7 +130,7 @@ class SemiSupervisedVAE(VAE):
                 index = y.clamp(min=0).long()
                 if self.training and self.alpha:
                     log_q_label = logits.log_softmax(-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
-                    # a factor of the guide counts against the bound, so the classifier's loss is what to add
+                    # a factor of the guide is subtracted from the bound, so add the classifier's loss
                     pyro.factor("classifier", -self.alpha * torch.where(labelled, log_q_label, 0.0), has_rsample=True)
                 certain = torch.where(one_hot(index, self.classes).bool(), 0.0, UNLIKELY).to(logits)
                 logits = torch.where(labelled.unsqueeze(-1), certain, logits)

@@ -1,4 +1,4 @@
-"""Start of a decoder: at the marginal distributions of the features."""
+"""Initialisation of a decoder at the marginal distributions of the features."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pyro_gen.nn.standardisation import Standardisation
 def start_decoder(decoder: nn.Module, likelihood: Conditional, standard: Standardisation | None, x: Tensor) -> None:
     """Start a decoder at the marginal distributions of rows, real features at their location and scale.
 
-    A decoder of real features then gives hardly more than the marginal distributions. One of discrete features keeps
-    its random weights, which add to the bias, and a convolutional one of those starts as it is made; so does a network
-    of another kind, the user's own.
+    A decoder of real features then gives hardly more than the marginal distributions. One of
+    discrete features keeps its random weights, which add to the bias. Convolutional decoders of
+    discrete features and custom networks are left unchanged.
 
     Args:
         decoder: from latent variables to parameters.

@@ -163,7 +163,7 @@ class BoltzmannMachine(ChainModule):
         return result
 
     def distribution(self) -> distributions.BoltzmannMachine:
-        """The distribution over the current couplings, with the default way to know log Z; nothing advances."""
+        """The distribution over the current couplings, with the default method for log Z; no chains advance."""
         settings: dict[str, Any] = {"num_steps": self.num_steps, "units": self.units, "graph": self.graph}
         return distributions.BoltzmannMachine(self.coupling, self.bias, **settings)
 

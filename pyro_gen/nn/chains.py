@@ -32,7 +32,7 @@ class Notes:
     """Things that a module notes from one update to the next, which no state needs.
 
     ``before`` holds the chains before the last advance, ``landmark`` those of the last look for frozen ones, and
-    ``fresh`` says that visible biases which nobody set wait for the gradient of the first batch.
+    ``fresh`` says that visible biases that were not set wait for the gradient of the first batch.
     """
 
     before: Tensor | None = None
@@ -44,7 +44,7 @@ class PhaseModule(nn.Module):
     """A module that learns under a negative phase, with its chains and the key of their draws in buffers.
 
     Args:
-        negative_phase: how log Z is replaced in training, or a way to know it after all.
+        negative_phase: how log Z is replaced in training, or a method that knows it.
         evaluation: how log Z is known in ``eval()``.
         num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
     """
@@ -153,7 +153,7 @@ class ChainModule(PhaseModule):
     """A module of which one distribution a call advances all chains together, when it is first scored.
 
     Args:
-        negative_phase: how log Z is replaced in training, or a way to know it after all.
+        negative_phase: how log Z is replaced in training, or a method that knows it.
         evaluation: how log Z is known in ``eval()``.
         num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
     """

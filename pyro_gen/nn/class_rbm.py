@@ -31,7 +31,7 @@ class ClassRBM(ChainModule):
         hidden: number of hidden units.
         classes: number of classes.
         negative_phase: how log Z is replaced in generative training: ``PersistentChains``, ``ContrastiveDivergence``,
-            or a way to know it after all (``Exact``, None).
+            or a method that knows it (``Exact``, None).
         evaluation: how log Z of the joint distribution is known in ``eval()``: ``Exact`` or None.
         num_steps: Gibbs sweeps of the joint distribution's ``sample`` where no exact draw is possible.
         dropout: share of the hidden units that each row of ``class_rbm(v)`` is scored without while training, the

@@ -116,7 +116,7 @@ class ConditionalRBM(PhaseModule):
         visible, hidden = biases.split(sizes, -1)
         partition = self.partition
         learning = isinstance(partition, NegativePhase)
-        weight = self.weight if learning else self.weight.clone()  # of this moment, as the biases are
+        weight = self.weight if learning else self.weight.clone()  # a copy, as the biases are
         result = distributions.RBM(weight, self.vbias + visible, self.hbias + hidden, num_steps=self.num_steps)
         if isinstance(partition, NegativePhase):
             check_phase_use(torch.Size())  # rows have a context each: no components that contrasts would weigh
@@ -163,7 +163,7 @@ class ConditionalRBM(PhaseModule):
 
 @dataclass(frozen=True, eq=False)
 class _RowContrast(Partition):
-    """One particle for each row of contexts and data: -F of it stands in for that row's log Z."""
+    """One particle for each row of contexts and data: -F of it replaces that row's log Z."""
 
     num_steps: int
     seed: int

@@ -51,7 +51,7 @@ def check_evaluation(evaluation: Partition | None) -> Partition | None:
     """The setting itself, where it knows log Z.
 
     Args:
-        evaluation: what came.
+        evaluation: the value to check.
 
     Raises:
         ValueError: it is a negative phase, or no partition at all.
@@ -160,7 +160,7 @@ def check_states(name: str, x: Tensor, units: Units = BERNOULLI, columns: int | 
 
     Args:
         name: the argument's name, for the message.
-        x: what came.
+        x: the value to check.
         units: type of the units whose states they must be.
         columns: how many units there are; None takes any number.
 
@@ -176,7 +176,7 @@ def check_rows(name: str, x: Tensor, columns: int | None = None) -> None:
 
     Args:
         name: the argument's name, for the message.
-        x: what came.
+        x: the value to check.
         columns: how many units there are; None takes any number.
 
     Raises:
@@ -195,7 +195,7 @@ def check_layer(name: str, x: Tensor, units: Units, width: int) -> None:
 
     Args:
         name: the argument's name, for the message.
-        x: what came.
+        x: the value to check.
         units: type of the units whose states, or of binary ones whose means they must be.
         width: how many units there are.
 
@@ -222,7 +222,7 @@ def check_support(name: str, x: Tensor, units: Units = BERNOULLI) -> None:
 
     Args:
         name: the argument's name, for the message.
-        x: what came.
+        x: the value to check.
         units: type of the units.
 
     Raises:

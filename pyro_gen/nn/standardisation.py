@@ -48,7 +48,7 @@ class Standardisation(nn.Module):
 
     .. math:: p(x) = \frac{1}{s}\, p_\theta\Big(\frac{x - m}{s}\Big)
 
-    The parameters are turned into those of x itself, so that densities know nothing of it. Buffers ``loc`` and
+    The parameters are turned into those of x itself, so that densities do not depend on it. Buffers ``loc`` and
     ``scale`` are 0 and 1 until :meth:`start_at` has seen data, and are part of the state dict.
 
     Args:

@@ -239,7 +239,7 @@ def joint_distribution_test(
     num_draws: int = 50,
     quantities: Callable[[Values], Values] = dict,
 ) -> Calibration:
-    """Test that a transition leaves the posterior invariant, by chains that draw their data anew at every step.
+    """Test that a transition leaves the posterior invariant, by chains that redraw their data at every step.
 
     A chain that starts at parameters from the prior and alternates a transition given the data with new data given the
     parameters has the prior as the distribution of its parameters after any number of steps, if and only if the

@@ -14,7 +14,7 @@ from torch.distributions import constraints
 
 
 class OfEach(constraints.Constraint):
-    """A constraint on every number of a row; unlike torch's ``independent`` it takes no rows at all as well."""
+    """Constraint on every number of a row; unlike torch's ``independent`` it accepts an empty batch."""
 
     event_dim = 1
 
@@ -31,10 +31,10 @@ class OfEach(constraints.Constraint):
 
 
 class Conditional(ABC):
-    """A family of distributions of one number: what picks a member, how it is scored, drawn and shown to a network.
+    """Family of distributions of one number: its parameters, log probability, draws and encoding for a network.
 
-    Parameters have shape (..., features, num_parameters), values and scores (..., features); whatever number of
-    features comes in is what goes out: the same methods serve all features at once and one after the other.
+    Parameters have shape (..., features, num_parameters), values and scores (..., features); the
+    methods work for any number of features, all together or one after the other.
     """
 
     reparametrised: ClassVar[bool] = False
@@ -47,7 +47,7 @@ class Conditional(ABC):
 
     @property
     def width(self) -> int:
-        """Numbers by which a network sees one feature."""
+        """Number of inputs of a network for one feature."""
         return 1
 
     @property
@@ -84,7 +84,7 @@ class Conditional(ABC):
         """The distributions as a Pyro distribution, with the features as the last batch dimension."""
 
     def num_states(self, features: int) -> tuple[int, ...] | None:
-        """Number of values of each feature, None where infinitely many; a value is then its own number."""
+        """Number of values of each feature, None if there are infinitely many."""
         return None
 
     def count(self, features: int) -> int:
@@ -92,11 +92,11 @@ class Conditional(ABC):
         return features * self.num_parameters
 
     def valid(self, features: int) -> Tensor | None:
-        """Mask of the parameters that mean something, (features, num_parameters) of bool; None if all do."""
+        """Boolean mask of the parameters that are used, (features, num_parameters); None if all are."""
         return None
 
     def start(self, value: Tensor) -> Tensor:
-        """Parameters (features, num_parameters) of the data's marginal distributions, to start learning from.
+        """Parameters (features, num_parameters) of the data's marginal distributions, as initial values.
 
         Args:
             value: rows of data, (n, features).

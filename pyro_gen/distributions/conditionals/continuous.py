@@ -1,4 +1,4 @@
-"""Conditional distributions of real numbers: Gaussian, also of a known width, and mixtures of Gaussians (RNADE)."""
+"""Conditional distributions of real numbers: Gaussian (also of known scale) and mixtures of Gaussians (RNADE)."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class GaussianConditional(NormalConditional):
 
 @dataclass(frozen=True)
 class FixedScaleGaussianConditional(NormalConditional):
-    """Real numbers with a known standard deviation; the parameter is the mean, the score minus a squared error.
+    """Real numbers with a known standard deviation; the parameter is the mean.
 
     Args:
         scale: standard deviation of every feature.
@@ -187,7 +187,7 @@ class GaussianMixtureConditional(RealConditional):
         num_components: Gaussians in the mixture.
 
     Raises:
-        ValueError: there is none.
+        ValueError: ``num_components`` is below 1.
 
     References:
         Uria, Murray and Larochelle (2013), RNADE: the real-valued neural autoregressive density-estimator, equation 6.

@@ -80,7 +80,7 @@ class BernoulliConditional(Conditional):
 
 @dataclass(frozen=True)
 class CategoricalConditional(Conditional):
-    """Labels 0 ... k - 1, of which each feature may have another number; the parameters are log odds.
+    """Labels 0 ... k - 1, where k may differ between features; the parameters are log odds.
 
     Args:
         num_states: number k of values of every feature, or one number for each feature.
@@ -102,7 +102,7 @@ class CategoricalConditional(Conditional):
 
     @property
     def num_parameters(self) -> int:
-        """As many as the feature with the most values has."""
+        """Number of values of the feature that has the most."""
         return self.states if isinstance(self.states, int) else max(self.states)
 
     @property
@@ -145,7 +145,7 @@ class CategoricalConditional(Conditional):
         return (self.states,) * features if isinstance(self.states, int) else self.states
 
     def count(self, features: int) -> int:
-        """One fewer than values, for each feature."""
+        """One less than the number of values, for each feature."""
         return sum(k - 1 for k in self.num_states(features))
 
     def valid(self, features: int) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Gibbs sampling of any Pyro model: discrete sites by enumeration, continuous ones by gradients, any by a function."""
+"""Gibbs sampling of any Pyro model: discrete sites by enumeration, continuous sites by gradients, any by a function."""
 
 from pyro_gen.infer.gibbs.blocks import CustomGibbs
 from pyro_gen.infer.gibbs.discrete import DiscreteGibbs

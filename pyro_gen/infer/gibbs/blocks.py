@@ -32,10 +32,11 @@ class CustomGibbs:
     Markov chain that has it as its distribution.
 
     Args:
-        function: called with a dictionary of the present values of all latent sites, in their own (constrained) space,
-            and the arguments of the model; returns new values of the block's sites, a dictionary, or a tensor for one
-            site. It draws from torch's generator, so that ``pyro.set_rng_seed`` fixes it. With ``num_chains`` values
-            carry the chains as their first dimension, before all batch dimensions of the model.
+        function: called with a dictionary of the present values of all latent sites, in their
+            constrained space, and the arguments of the model; returns new values of the block's
+            sites, a dictionary, or a tensor for one site. It draws from torch's generator, so that
+            ``pyro.set_rng_seed`` fixes it. With ``num_chains`` values carry the chains as their
+            first dimension, before all batch dimensions of the model.
 
     Raises:
         ValueError: ``function`` is not callable.
@@ -73,7 +74,7 @@ class CustomGibbs:
 
 
 class CustomMover:
-    """The block that :class:`CustomGibbs` makes.
+    """Block of :class:`CustomGibbs`.
 
     Args:
         function: see there.
@@ -122,7 +123,7 @@ class CustomMover:
         return new.to(old.dtype)
 
     def _check_support(self, values: Values, new: Values) -> None:
-        """Once: the first values must be possible."""
+        """Check once that the first values are possible."""
         sites = sample_sites(self.joint.trace(values))
         for name, value in new.items():
             support = sites[name]["fn"].support
@@ -137,10 +138,11 @@ class CustomMover:
 
 
 class GradientMover:
-    """A block moved by a kernel of Pyro that sees the model with all other sites conditioned on their values.
+    """Block moved by a kernel of Pyro on the model with all other sites conditioned on their values.
 
-    The kernel keeps its step size and its mass from sweep to sweep and adapts them during warm-up, one step of its own
-    in each sweep; its memory of the potential and the gradient is dropped whenever the others have moved.
+    The kernel keeps its step size and its mass from sweep to sweep and adapts them during warm-up,
+    with one step in each sweep; its cached potential and gradient are dropped whenever the other
+    sites have moved.
 
     Args:
         make: makes the kernel from a model: ``NUTS``, ``partial(HMC, ...)``.
@@ -150,8 +152,8 @@ class GradientMover:
         warmup_steps: sweeps of warm-up.
 
     Raises:
-        ValueError: what ``make`` makes is no kernel that can be conditioned anew, or it is compiled, or the support of
-            a site moves with other sites.
+        ValueError: ``make`` does not return a kernel that can be conditioned again, or it is
+            compiled, or the support of a site moves with other sites.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_gen.infer.gibbs.joint import CHAINS, Joint, Values, log_prob, plates, sample_sites
 
 SINGLES = 4
-"""Elements of a plate that the probes change alone."""
+"""Number of elements of a plate that the probes change one at a time."""
 
 
 class Coupling(NamedTuple):
@@ -29,7 +29,7 @@ class Coupling(NamedTuple):
     reasons: dict[str, str]
 
     def merge(self, other: Coupling) -> Coupling:
-        """Union of the findings of two looks."""
+        """Union of the results of two checks."""
         free = tuple(dim for dim in self.free if dim in other.free)
         return Coupling(self.factors | other.factors, free, self.reasons | other.reasons)
 
@@ -37,12 +37,13 @@ class Coupling(NamedTuple):
 def coupling(joint: Joint, values: Values, name: str, redraw: Callable[[Tensor], Tensor]) -> Coupling:
     r"""Find the Markov blanket of a site and the plates that split it.
 
-    Two looks. The values' *provenance*, followed through the run, tells which factors use the site at all; a factor
-    that uses it outside of one of its plates couples the elements of that plate. Then *probes*: the elements whose
-    index along the plate has a certain binary digit are changed, and nothing may change at the others. Any two elements
-    differ in some digit, so :math:`2 \lceil \log_2 n \rceil` runs see every pair of elements that is coupled in spite
-    of the plate, as by ``z.roll(1)`` or a sum inside of it. A second round, elsewhere, changes random parts of these
-    and single elements.
+    There are two checks. The *provenance* of values, tracked through the run, shows which factors
+    use the site; a factor that uses it outside of one of its plates couples the elements of that
+    plate. Then *probes*: the elements whose index along the plate has a certain binary digit are
+    changed, and nothing may change at the others. Any two elements differ in some digit, so
+    :math:`2 \lceil \log_2 n \rceil` runs see every pair of elements that is coupled in spite of
+    the plate, as by ``z.roll(1)`` or a sum inside of it. A second round, elsewhere, changes random
+    parts of these and single elements.
 
     Args:
         joint: the model.
@@ -78,7 +79,7 @@ def coupling(joint: Joint, values: Values, name: str, redraw: Callable[[Tensor],
 
 
 def users(joint: Joint, values: Values) -> dict[str, set[str]]:
-    """For every latent site the factors that use its value, by provenance; all later ones where a model defies it.
+    """Factors that use the value of each latent site, by provenance; all later ones if it cannot be tracked.
 
     Args:
         joint: the model.
@@ -110,7 +111,8 @@ def moving_supports(joint: Joint, values: Values) -> dict[str, set[str]] | None:
         values: of all latent sites.
 
     Returns:
-        Names of sites by site, those without such bounds left out; None where the model defies provenance.
+        Names of sites by site, those without such bounds left out; None if provenance cannot be
+        tracked.
     """
     tracked = {name: track_provenance(value, frozenset({name})) for name, value in values.items()}
     try:
@@ -124,7 +126,7 @@ def moving_supports(joint: Joint, values: Values) -> dict[str, set[str]] | None:
 
 
 def _bounds(distribution: object) -> Iterator[Tensor]:
-    """The tensors in a support, whatever wraps it."""
+    """The tensors in a support, including nested ones."""
     pending = [getattr(distribution, "support", None)]
     while pending:
         part = pending.pop()

@@ -51,8 +51,9 @@ class DiscreteGibbs:
         random_walk: propose uniformly and accept or reject.
         joint: draw all elements that belong together (all sites of the block, all elements of a coupled plate) from
             their joint conditional, by enumeration of the product of their states.
-        width: how far the random walk of integers may step, which makes it one; None for uniform proposals.
-        max_states: refuse to enumerate more states than this.
+        width: how far the random walk of integers may step, which selects it; None for uniform
+            proposals.
+        max_states: raise if more states than this would have to be enumerated.
 
     Raises:
         ValueError: ``width`` is below 1 or goes with ``joint``, or ``max_states`` is below 2.
@@ -112,7 +113,7 @@ class DiscreteGibbs:
 
 
 class DiscreteMover:
-    """The block that :class:`DiscreteGibbs` makes: a plan for the model at hand, and pure moves.
+    """Block of :class:`DiscreteGibbs`: a plan for the model, and pure moves.
 
     Args:
         settings: how to move.
@@ -155,7 +156,7 @@ class DiscreteMover:
         return Plan(layouts, groups, factors, free, reasons)
 
     def warmed_up(self, values: Values) -> None:
-        """Look again, from where the chain is now, and keep apart whatever was coupled in either look.
+        """Check the couplings again at the present state, and separate elements that were coupled in either check.
 
         Args:
             values: of all latent sites.
@@ -292,7 +293,7 @@ class DiscreteMover:
         return put(plan, group, values, new_values), moved
 
     def _other(self, name: str, value: Tensor) -> Tensor:
-        """Another state in every cell, for the probes; the same where there is only one."""
+        """Another state in every cell, for the probes; the same state if there is only one."""
         distribution, event = self.distributions[name], len(self.distributions[name].event_shape)
         cells = value.shape[: value.dim() - event]
         if self.settings.width:
@@ -303,7 +304,7 @@ class DiscreteMover:
         return states[(match_states(states, value) + shift) % len(states)]
 
     def _warn(self, values: Values) -> None:
-        """Say why a sweep takes as many runs as it does."""
+        """Explain why a sweep takes many runs."""
         for plan in self.plans:
             states = 2 if self.settings.random_walk else len(self.states(next(iter(plan.layouts)), values))
             if len(plan.groups) * states > MANY_RUNS and not self.settings.joint:
@@ -347,7 +348,7 @@ def transition(logits: Tensor, current: Tensor, modified: bool) -> Tensor:
 
 
 def draw(probabilities: Tensor) -> Tensor:
-    """Draw a state for each element, one of probability zero never.
+    """Draw a state for each element, never one of probability zero.
 
     Args:
         probabilities: (states, ...).

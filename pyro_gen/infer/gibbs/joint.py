@@ -31,7 +31,7 @@ BOUNDED = (
 
 
 class ConditionedModel:
-    """A model whose other sites keep the values of a dictionary, read anew at every run.
+    """A model whose other sites keep the values of a dictionary, read again at every run.
 
     Args:
         model: a Pyro program.
@@ -83,7 +83,7 @@ class Joint:
             model: another form of the model, such as one with an initialisation.
 
         Returns:
-            What happened.
+            The trace.
         """
         with poutine.block(), poutine.trace() as tracer, poutine.condition(data=dict(values)):
             (model or self.model)(*self.args, **self.kwargs)
@@ -143,7 +143,7 @@ def latent_names(sites: Mapping[str, Site]) -> list[str]:
 
 
 def check_plates(trace: poutine.Trace) -> None:
-    """Refuse minibatches: a sweep must see the same rows as the one before it."""
+    """Raise for minibatches: every sweep must use the same rows."""
     for name, site in trace.nodes.items():
         distribution = site.get("fn")
         if (

@@ -1,4 +1,4 @@
-"""Gibbs sampling of any Pyro model, block by block: a step, and the same as a kernel that ``pyro.infer.MCMC`` runs."""
+"""Gibbs sampling of any Pyro model, block by block: a step, also as a kernel for ``pyro.infer.MCMC``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Block = tuple[Any, Sequence[str] | str]
 
 
 class SweepState(NamedTuple):
-    """Values of all latent sites, in their own space, and how many sweeps were made."""
+    """Values of all latent sites, in their constrained space, and the number of sweeps."""
 
     values: dict[str, Tensor]
     step: int
@@ -38,7 +38,7 @@ class SweepInfo(NamedTuple):
 
 
 class Gibbs(MCMCKernel):
-    r"""Gibbs sampling of a Pyro model: each block of sites by a kernel of its own, the others held fixed.
+    r"""Gibbs sampling of a Pyro model: each block of sites has a kernel, with the other sites held fixed.
 
     .. math:: x_B \sim K_B(\cdot \mid x_B, x_{\setminus B}), \qquad
               \pi(x_B \mid x_{\setminus B}) \text{ invariant under } K_B, \quad B = B_1, B_2, \dots
@@ -46,13 +46,15 @@ class Gibbs(MCMCKernel):
     A block is a pair of a kernel and names of sites: :class:`DiscreteGibbs` for discrete sites, Pyro's ``NUTS``,
     ``HMC`` or ``RandomWalkKernel`` (the class, or ``functools.partial`` of it with settings) for continuous ones,
     :class:`CustomGibbs` with a function of the user for either. Every latent site must be in a block; it may be in
-    several. As a kernel of ``pyro.infer.MCMC`` draws come back in the sites' own space and type. ``initial_params`` are
-    as Pyro's: unconstrained for sites of gradient kernels, as they are for all others.
+    several. As a kernel of ``pyro.infer.MCMC`` draws have the space and type of their sites.
+    ``initial_params`` are as Pyro's: unconstrained for sites of gradient kernels, as they are for
+    all others.
 
-    With ``num_chains`` the model runs for many chains at once, in a plate of its own outside of the model's (which has
-    to be written for that, as for ``vectorize_particles``, and is checked), for discrete and custom blocks. Then each
-    draw of a site has shape (num_chains, ...), and ``MCMC`` is told ``num_chains=1``; hand the draws to
-    :func:`pyro_gen.arviz.from_chains` as (chain, draw, ...).
+    With ``num_chains`` the model runs for many chains at once, in a plate outside of the model's
+    plates (the model has to be written for that, as for ``vectorize_particles``; this is checked),
+    for discrete and custom blocks. Then each draw of a site has shape (num_chains, ...), and
+    ``MCMC`` takes ``num_chains=1``; hand the draws to :func:`pyro_gen.arviz.from_chains` as
+    (chain, draw, ...).
 
     Args:
         blocks: pairs (kernel, sites).
@@ -66,7 +68,8 @@ class Gibbs(MCMCKernel):
             drawn from their prior.
 
     Raises:
-        ValueError: there is no block, a block is no such pair, or a setting is not among the choices.
+        ValueError: there is no block, a block is not such a pair, or a setting is not among the
+            choices.
 
     References:
         Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images.
@@ -181,7 +184,7 @@ class Gibbs(MCMCKernel):
             raise ValueError(f"`blocks` must name latent sites among {sorted(values)}, got {unknown}")
 
     def _transforms(self, values: dict[str, Tensor]) -> dict[str, Any]:
-        """For gradient kernels Pyro's own; for integers a cast, as MCMC joins all sites in one floating vector."""
+        """Pyro's transforms for gradient kernels; casts for integers, as MCMC joins all sites in one vector."""
         moved = [name for kernel, sites in self.blocks if not hasattr(kernel, "bind") for name in sites]
         site_transforms = transforms(self.joint, values, list(dict.fromkeys(moved)))
         integers = {name: value.dtype for name, value in values.items() if not value.is_floating_point()}
@@ -267,7 +270,7 @@ class Gibbs(MCMCKernel):
     def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         """One draw: a sweep from ``params``."""
         state = self.init()
-        if params is not self._last_params:  # someone else has moved the chain
+        if params is not self._last_params:  # the chain was moved from outside
             new_values = {name: self._value(name, param, state.values[name]) for name, param in params.items()}
             state = state._replace(values=state.values | new_values)
         self._state, info = self.step(state)
@@ -299,13 +302,13 @@ class Gibbs(MCMCKernel):
         }
 
     def cleanup(self) -> None:
-        """Forget the chain; the next one is set up anew."""
+        """Drop the chain, so that the next one is set up again."""
         self._reset()
         self._last_params = None
 
 
 def _last_or_mean(is_gradient: bool, rates: list[float]) -> float:
-    """Of a running mean the last, of shares their mean."""
+    """The last value of a running mean, the mean of shares."""
     if not rates:
         return float("nan")
     return rates[-1] if is_gradient else sum(rates) / len(rates)
@@ -326,7 +329,7 @@ def _block(block: Any) -> tuple[Any, tuple[str, ...]]:
             f"got a {name} that has a model already"
         )
     if isinstance(kernel, type) and issubclass(kernel, (DiscreteGibbs, CustomGibbs)):
-        kernel = cast(Any, kernel)()  # CustomGibbs says itself what it lacks
+        kernel = cast(Any, kernel)()  # CustomGibbs raises its own errors
     if not hasattr(kernel, "bind") and not callable(kernel):
         raise ValueError(f"a block must be moved by DiscreteGibbs, CustomGibbs, NUTS or HMC, got {kernel!r}")
     return kernel, sites
@@ -352,7 +355,7 @@ class _Strategy:
 
 
 class _Cast(Transform):
-    """From integers to what MCMC stores; back to the site's own type where that is wanted."""
+    """Transform from integers to the floats that MCMC stores, and back to the site's type on request."""
 
     domain = codomain = constraints.real
     bijective = True

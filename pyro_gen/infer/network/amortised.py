@@ -1,4 +1,4 @@
-"""A guide for all evidence at once: an autoregressive network learns to look ahead of likelihood weighting."""
+"""Amortised inference for any evidence: an autoregressive network that improves on likelihood weighting."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pyro_gen.infer.network.weighting import WeightedMarginals, weighted_margina
 from pyro_gen.nn.autoregressive import MADE
 
 DEFENSIVE = 5
-"""One in so many draws is made without the network, in case it has overlooked something."""
+"""One draw in this many is made without the network, to cover modes that it missed."""
 
 
 class AmortisedPosterior(nn.Module):
@@ -33,18 +33,19 @@ class AmortisedPosterior(nn.Module):
     .. math:: q(x_v | x_{<v}, e) \propto p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v)\, \exp f_v(x_{<v}, e)
 
     in topological order, with the likelihood :math:`\ell_v` of what is known of v, and f a network that sees all
-    evidence. At first f is zero and q is the proposal of likelihood weighting; what is impossible under the tables
-    stays so. It learns from draws of the network whose cells are hidden at random, which needs no posterior and no
-    gradient through draws:
+    evidence. At first f is zero and q is the proposal of likelihood weighting; states that are
+    impossible under the tables stay impossible. It learns from draws of the network whose cells
+    are hidden at random, which needs no posterior and no gradient through draws:
 
     .. math:: \min_f\ \mathrm{E}_{e}\, \mathrm{KL}\bigl(p(x | e)\,\|\,q(x | e)\bigr)
 
-    Importance weights correct what q gets wrong; the result's diagnostics say how much that was. One draw in five
-    leaves f out, so that what the network overlooks is still met, and no weight is more than five times that of
-    likelihood weighting.
+    Importance weights correct the errors of q, and the result's diagnostics show their size. One
+    draw in five leaves f out, so that modes that the network misses are still sampled, and no
+    weight is more than five times that of likelihood weighting.
 
     Args:
-        network: a Bayesian network, the distribution or the model (which is then asked anew at every call).
+        network: a Bayesian network, the distribution or the model (which is then called again each
+            time).
         hidden_features: units of each hidden layer.
         evidence_nodes: nodes that may be observed, in learning; None for all.
 
@@ -183,7 +184,8 @@ class AmortisedPosterior(nn.Module):
     def _draws(self, problem: Problem, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
         """States by number of the node and log weights, each (draws, rows).
 
-        A share a of the draws leaves f out, and all are weighed by the mixture: 1 / w = a / w_0 + (1 - a) / w_f.
+        A share a of the draws leaves f out, and all are weighted by the mixture: 1 / w = a / w_0 +
+        (1 - a) / w_f.
         """
         shape = num_samples, problem.count
         without = torch.arange(num_samples, device=problem.tables.device) < num_samples // DEFENSIVE

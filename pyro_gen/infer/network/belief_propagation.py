@@ -17,11 +17,12 @@ from pyro_gen.infer.network.problem import Problem
 
 
 class BeliefMarginals(NamedTuple):
-    """Beliefs of the nodes, and how far messages had settled.
+    """Beliefs of the nodes, and the convergence of the messages.
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        log_evidence: Bethe's approximation, (rows,) or (); exact where the graph without directions has no loop.
+        log_evidence: Bethe's approximation, (rows,) or (); exact if the undirected graph has no
+            loop.
         converged: whether the last round changed no message by more than the tolerance, (rows,) or ().
         residual: largest change of a message in the last round, (rows,) or ().
         num_iterations: rounds.
@@ -50,22 +51,23 @@ def belief_propagation(
 
     for every table f and node v in it; the belief of v is the product of its messages and its likelihood
     :math:`\ell_v`. A round goes through the tables from roots to leaves and back, each message using the latest ones.
-    Where the graph without directions is a tree or a forest (a polytree), the answers are exact. With loops they are
-    often close, but not certain, and messages may not settle: ``converged`` says so, and damping helps.
+    If the undirected graph is a tree or a forest (a polytree), the answers are exact.
+    With loops they are approximate and messages may not converge: see ``converged``; damping
+    helps.
 
     Args:
         network: a Bayesian network, the distribution or the model.
         evidence: as in exact inference.
         num_iterations: rounds, at most.
         damping: share of the old message in the new one, from 0 up to below 1.
-        tolerance: a largest change of messages (they sum to 1) at which it ends.
+        tolerance: largest change of messages (they sum to 1) at which iteration stops.
         nodes: which marginals; None for all.
 
     Returns:
-        Beliefs, Bethe's log evidence, and whether messages settled.
+        Beliefs, Bethe's log evidence, and whether messages converged.
 
     Raises:
-        ValueError: evidence is malformed or impossible, or an argument is out of place.
+        ValueError: evidence is malformed or impossible, or an argument is out of range.
 
     References:
         Pearl (1988), Probabilistic reasoning in intelligent systems, chapter 4. Murphy, Weiss and Jordan (1999), Loopy
@@ -148,13 +150,13 @@ class Messages:
         return torch.stack(change).amax(0)
 
     def _shifted(self, logs: Tensor) -> tuple[Tensor, Tensor]:
-        """With the largest entry of each row 0, and what was taken off."""
+        """Log messages with the largest entry of each row 0, and the constant that was subtracted."""
         top = logs.amax(-1, keepdim=True)
         self.problem.refuse((top == -torch.inf).squeeze(-1))
         return logs - top, top.squeeze(-1)
 
     def _contract(self, j: int, heard: list[Tensor], target: int | None) -> Tensor:
-        """Sum of a table times what its nodes heard, over all but the target, (rows, states) or (rows,)."""
+        """Sum of a table times the messages to its nodes, over all but the target, (rows, states) or (rows,)."""
         row = len(heard)
         operands: list[Tensor | list[int]] = [self.tables[j], list(range(row))]
         for place, message in enumerate(heard):

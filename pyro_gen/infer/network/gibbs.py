@@ -23,7 +23,7 @@ from pyro_gen.infer.network.problem import Problem
 TOGETHER = 256
 """States of nodes that are drawn together, at most."""
 RARE = 0.05
-"""A family whose table has a probability as small as this is drawn together: its nodes hold each other fast."""
+"""Probability below which a family is drawn together, since its nodes would move slowly one by one."""
 STARTS = 100
 """Weighted draws from which a chain's start is picked."""
 
@@ -33,7 +33,8 @@ class GibbsMarginals(NamedTuple):
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        r_hat: split R-hat; about 1 where chains agree, infinite where they stand still at different states.
+        r_hat: split R-hat; about 1 where chains agree, infinite if they are stuck at different
+            states.
         effective_sample_size: of all chains together.
     """
 
@@ -67,7 +68,7 @@ class Block:
     likelihood: Tensor
 
     def update(self, values: dict[int, Tensor]) -> None:
-        """Draw the nodes anew, in place."""
+        """Redraw the nodes in place."""
         logits = self.likelihood
         for factor in self.factors:
             code: Tensor | int = 0
@@ -96,8 +97,9 @@ def gibbs_marginals(
               p(x_v | x_{\mathrm{pa}(v)})
 
     Blocks B are single nodes, and the families of nodes whose tables hold a probability of at most 0.05 (an "or" cannot
-    change unless its cause does), up to 256 states. What is nearly certain over longer ways can still keep chains
-    apart, which R-hat shows. Chains start at draws of likelihood weighting.
+    change unless its cause does), up to 256 states. Near-deterministic dependence over
+    several nodes can still separate chains, which R-hat shows. Chains start at draws of likelihood
+    weighting.
 
     For models in which a network is only a part, use ``Gibbs([(DiscreteGibbs(), nodes)], network.model)``, which takes
     any Pyro program but runs all of it for every state of every node.

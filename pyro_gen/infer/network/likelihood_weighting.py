@@ -1,4 +1,4 @@
-"""Likelihood weighting: draws from parents to children that follow the evidence where they meet it."""
+"""Likelihood weighting: draws from parents to children with observed nodes fixed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def likelihood_weighting(
     .. math:: x_v \sim \frac{p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v)}{c_v}, \qquad
               c_v = \sum_{x_v} p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v), \qquad w = \prod_v c_v
 
-    where :math:`\ell_v` is the likelihood of what is known of node v: one where nothing is, so that the node is drawn
-    from its table; one at the state that was observed, so that it stands and its probability is a weight. Draws do not
-    look ahead: with improbable evidence below many nodes the weights become uneven, which the result's diagnostics and
-    a warning say.
+    where :math:`\ell_v` is the likelihood of what is known of node v: it is one everywhere without
+    evidence, so that the node is drawn from its table, and one at the observed state only, so that
+    this state is fixed and its probability is a weight. Draws do not take later evidence into
+    account: with improbable evidence below many nodes the weights become uneven, as the result's
+    diagnostics and a warning show.
 
     Args:
         network: a Bayesian network, the distribution or the model.

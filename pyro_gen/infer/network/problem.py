@@ -1,4 +1,4 @@
-"""A network and evidence as approximate inference takes them: tables that are read row by row, and likelihoods."""
+"""Network and evidence for approximate inference: tables that are read row by row, and likelihoods."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def distribution_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
 
 @dataclass(frozen=True)
 class Problem:
-    """Tables of a network, and what evidence says of each node in each row.
+    """Tables of a network, and the likelihood of the evidence for each node in each row.
 
     Args:
         structure: nodes, states, parents.
         tables: flattened, (cells,).
         likelihoods: by number of the node, (rows or 1, states), largest entry 1; nodes without evidence are not there.
         rows: how many; None for a single case.
-        log_scale: what the likelihoods were divided by.
+        log_scale: log of the factor that the likelihoods were divided by.
         first: number of the first row, for messages.
     """
 
@@ -102,12 +102,12 @@ class Problem:
         return self.parts[i][code]
 
     def wanted(self, nodes: Iterable[str] | None) -> list[int]:
-        """Numbers of the nodes that were asked for; all for None."""
+        """Numbers of the requested nodes; all for None."""
         names = self.structure.nodes if nodes is None else ([nodes] if isinstance(nodes, str) else nodes)
         return [self.structure.number(node) for node in names]
 
     def given(self, x: Tensor) -> Tensor:
-        """A result (rows, ...) as it was asked for: without rows for a single case."""
+        """A result (rows, ...) in the shape of the evidence: without rows for a single case."""
         return x[0] if self.rows is None else x
 
     def refuse(self, impossible: Tensor, why: str = IMPOSSIBLE) -> None:

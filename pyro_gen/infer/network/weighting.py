@@ -1,4 +1,4 @@
-"""Marginals from weighted draws, and what says whether the weights can be relied on."""
+"""Marginals from weighted draws, with diagnostics of the weights."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class WeightedMarginals(NamedTuple):
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
         log_evidence: :math:`\log \frac1S \sum_s w_s`, in nats; the mean itself is unbiased.
-        standard_error: of ``log_evidence``, by the delta method; it says nothing while k-hat is above 0.7.
+        standard_error: of ``log_evidence``, by the delta method; not valid if k-hat is above 0.7.
         effective_sample_size: :math:`(\sum w)^2 / \sum w^2`.
-        pareto_k: k-hat of the weights' tail; below 0.7 they can be relied on, infinity where a few draws carry all.
+        pareto_k: k-hat of the weights' tail; below 0.7 they are reliable; infinite if a few draws
+            carry all the weight.
     """
 
     marginals: dict[str, Tensor]

@@ -51,10 +51,10 @@ class EdgeConfidence:
         return strength, float(self.directed[j, i]) / strength if strength else float("nan")
 
     def threshold(self) -> float:
-        """The strength from which on an edge is significant.
+        """Strength above which an edge is significant.
 
-        The strengths, sorted, are compared with those of a structure without doubt, all 0 or 1; the share of zeros that
-        is nearest in L1 norm tells where to cut.
+        The strengths, sorted, are compared with those of a structure without doubt, all 0 or 1;
+        the share of zeros that is nearest in L1 norm gives the threshold.
 
         Returns:
             The strength; an edge must exceed it.
@@ -78,7 +78,7 @@ class EdgeConfidence:
     def averaged_network(self, threshold: float | None = None) -> nx.DiGraph:
         """One graph of the edges that are strong enough, each in its more frequent direction.
 
-        Edges are entered by falling strength; one that would close a cycle is turned round.
+        Edges are entered by falling strength; one that would close a cycle is reversed.
 
         Args:
             threshold: strength that an edge must exceed; by default :meth:`threshold`.
@@ -116,8 +116,8 @@ def bootstrap_edges(
 ) -> EdgeConfidence:
     """Learn structures from rows drawn with replacement, and count their edges.
 
-    A directed acyclic graph counts as its Markov class, so that a direction that is no more than the search's choice
-    counts half each way. Torch's generator draws the rows.
+    A directed acyclic graph counts as its Markov class, so that an arbitrary direction counts half
+    each way. Torch's generator draws the rows.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.

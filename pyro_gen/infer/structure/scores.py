@@ -33,7 +33,7 @@ class Score(Protocol):
         """The value g of a set of nodes.
 
         Args:
-            counts: how often each combination of states occurs that does, float64.
+            counts: counts of the combinations of states that occur, float64.
             cells: number of all combinations.
             num_rows: rows of the data.
         """
@@ -222,14 +222,14 @@ class FamilyScores:
     def edge_cost(self) -> float:
         """Gain that an edge must bring: 1e-12 of the score's size, its largest value of no node or one node alone.
 
-        More than rounding and less than any difference that means something, so that of equal scores the fewest edges
-        win.
+        This is above rounding and below any meaningful difference, so that of equal scores the
+        fewest edges win.
         """
         sizes = [abs(self.of_set(nodes)) for nodes in (0, *(1 << i for i in range(len(self.table.nodes))))]
         return ROUNDING * (max((size for size in sizes if math.isfinite(size)), default=0.0) or 1.0)
 
     def sparing(self, node: int, parents: int) -> float:
-        """The score of a node with its parents less the cost of the edges: what searches compare.
+        """The score of a node with its parents less the cost of the edges, which searches compare.
 
         Args:
             node: its number.

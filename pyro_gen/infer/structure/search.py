@@ -93,10 +93,10 @@ def tabu_search(
     start: nx.DiGraph | None = None,
     states: States = None,
 ) -> nx.DiGraph:
-    """Take the best step even where it lowers the score, but touch no pair of nodes again soon; keep the best graph.
+    """Take the best step even if it lowers the score, without changing a recent pair of nodes; keep the best graph.
 
-    A local maximum is left this way, and so is a class of graphs of equal score, of which those with the fewest edges
-    are the better ones. A step to a graph better than all before is always allowed.
+    This escapes local maxima and classes of graphs of equal score, of which those with the fewest
+    edges are preferred. A step to a graph better than all before is always allowed.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -157,8 +157,8 @@ def learn_structure(
 ) -> nx.DiGraph:
     """Find a directed acyclic graph of a high score: the highest up to 12 nodes, beyond by tabu search with restarts.
 
-    Edges whose direction the data cannot tell are directed arbitrarily: see :func:`cpdag`. Rows tell little of rare
-    states, and a score prefers fewer edges: see :class:`EdgeConfidence`.
+    Edges whose direction the data do not determine are directed arbitrarily: see :func:`cpdag`.
+    For the uncertainty of edges see :class:`EdgeConfidence`.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -197,7 +197,7 @@ class _Walk:
         self.gains = np.zeros((self.nodes, self.nodes))
         self.families = np.zeros(self.nodes)
         self.parents = [-1] * self.nodes
-        self.tolerance = scores.edge_cost / 2  # by which a value must rise to be higher
+        self.tolerance = scores.edge_cost / 2  # smallest increase that counts
         self.go_to(graph)
 
     @property
@@ -225,7 +225,7 @@ class _Walk:
             self.gains[j, i] = self.scores.sparing(i, parents ^ (1 << int(j))) - score
 
     def lawful(self) -> np.ndarray:
-        """Steps (kind, parent, child) that obey the rules and close no cycle."""
+        """Steps (kind, parent, child) that are allowed by the rules and close no cycle."""
         allowed, graph = self.rules.allowed, self.graph
         room = graph.sum(0) < self.rules.max_parents
         free = graph & ~self.rules.required
@@ -233,7 +233,7 @@ class _Walk:
         return np.stack([allowed & ~graph & ~self.reach.T & room, free, free & allowed.T & ~detour & room[:, None]])
 
     def moves(self) -> np.ndarray:
-        """Gains (kind, parent, child) of all steps, -inf where one is not lawful."""
+        """Gains (kind, parent, child) of all steps, -inf where a step is not allowed."""
         return np.where(self.lawful(), np.stack([self.gains, self.gains, self.gains + self.gains.T]), -np.inf)
 
     def step(self, kind: int, j: int, i: int) -> None:
@@ -252,7 +252,7 @@ class _Walk:
             self.reach = _closure(self.graph)
 
     def disturb(self, steps: int) -> None:
-        """Take random lawful steps."""
+        """Take random allowed steps."""
         for _ in range(steps):
             possible = np.argwhere(self.lawful())
             if len(possible):

@@ -22,7 +22,7 @@ DENSE = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class CategoricalTable:
-    """Complete rows of categorical columns: what every function of this package makes of its ``data`` first.
+    """Complete rows of categorical columns: the common form of ``data`` in this package.
 
     Args:
         nodes: name of each column.
@@ -129,7 +129,7 @@ class Counts:
     """Counts of combinations of states, for any subset of the nodes.
 
     Rows that are equal in all nodes are counted once, with a weight. A subset of more combinations than can be laid out
-    is numbered anew by those that occur, so that the cost is bounded by the rows.
+    is renumbered by those that occur, so that the cost is bounded by the rows.
 
     Args:
         table: the rows.

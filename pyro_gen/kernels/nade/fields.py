@@ -79,7 +79,7 @@ def _forward(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Tensor
     check(x, weight, start, output)
     path = backend.choose("nade_fields", PATHS, x, weight)
     if not x.numel() or not start.numel():
-        path = "reference"  # nobody need launch anything
+        path = "reference"  # there is nothing to launch
     if path == "native":
         return native.nade_fields(x, weight, start, output)
     if path == "triton":

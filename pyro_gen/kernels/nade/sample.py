@@ -21,7 +21,7 @@ def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor,
 
     .. math:: f_k = b_k + V_k\, \sigma(a_k), \qquad x_k = [u_k < \sigma(f_k)], \qquad a_{k+1} = a_k + x_k W_k
 
-    in O(n D H) operations: what D steps of :func:`nade_fields` would give, for the price of one.
+    in O(n D H) operations: the result of D steps of :func:`nade_fields`, at the cost of one.
 
     Args:
         uniforms: u, numbers in [0, 1), feature by feature, (features, n).

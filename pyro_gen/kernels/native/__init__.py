@@ -169,7 +169,7 @@ def _in_parts(call: Callable[[int, int], int], count: int, multiple: int, work: 
     futures = [_submit(pool, call, first, min(first + size, count)) for first in range(size, count, size)]
     try:
         statuses = [call(0, size), *(other.result() for other in futures)]
-    finally:  # an interrupt may come at any time: nobody may be left writing
+    finally:  # an interrupt may come at any time: no thread may be left writing
         wait(futures)
     return _check(max(statuses))
 

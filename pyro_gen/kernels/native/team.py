@@ -27,7 +27,7 @@ def _runtime() -> tuple[Callable[..., None], Callable[[], int]] | None:
     try:
         torch.get_num_threads()  # so that it is loaded
         files = _files(Path("/proc/self/maps").read_text(), Path(torch.__file__).resolve().parent)
-        if len(files) != 1:  # nobody knows which is torch's
+        if len(files) != 1:  # it is unknown which is torch's
             return None
         library = ctypes.CDLL(files[0])
         parallel, number = library.GOMP_parallel, library.omp_get_thread_num

@@ -32,9 +32,10 @@ class LinearGaussian(nn.Module):
 
     .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \Psi), \qquad x \sim N(\mu, W W^T + \Psi)
 
-    The guide is the exact posterior at the current parameters and has none of its own: every draw from it gives the
-    ELBO of log p(x) exactly, and its gradient, so that SVI climbs the likelihood itself. Sites are ``z`` and ``x`` in
-    the plate ``rows``. Missing cells (NaN, or denied by a mask) are integrated out everywhere.
+    The guide is the exact posterior at the current parameters and has no parameters: every draw
+    from it gives the ELBO of log p(x) exactly, and its gradient, so that SVI maximises the
+    likelihood. Sites are ``z`` and ``x`` in the plate ``rows``. Missing cells (NaN, or False in a
+    mask) are integrated out everywhere.
 
     Args:
         features: columns of a row.
@@ -65,7 +66,7 @@ class LinearGaussian(nn.Module):
 
     @classmethod
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, mask: Tensor | None = None) -> Self:
-        """A model that starts at the means of the columns, with weights that say little, of the rows' dtype and device.
+        """Model that starts at the means of the columns with small weights, like the rows in dtype and device.
 
         Args:
             x: rows, (rows, features), NaN where a cell is missing.
@@ -77,7 +78,8 @@ class LinearGaussian(nn.Module):
             The model, to be learned by SVI or one of the ``fit`` methods.
 
         Raises:
-            ValueError: ``x`` is no such table, ``latent`` does not fit it, or a column of own noise is constant.
+            ValueError: ``x`` is not such a table, ``latent`` does not fit it, or a column with
+                separate noise is constant.
         """
         x = as_floating(x)
         if not isinstance(x, Tensor) or x.dim() != 2:
@@ -139,7 +141,7 @@ class LinearGaussian(nn.Module):
         Returns:
             A normal distribution of low rank, of event shape (features,).
         """
-        loc = self.loc.clone()  # all of this moment, as what torch derives from the scale is
+        loc = self.loc.clone()  # a copy, as torch derives other tensors from the scale
         if not self.latent:
             return dist.Normal(loc, self.scale).to_event(1)
         return dist.LowRankMultivariateNormal(loc, self.weight.clone(), self.scale.square())
@@ -177,7 +179,8 @@ class LinearGaussian(nn.Module):
         """Maximum likelihood by expectation maximisation, from the principal axes; missing cells are integrated out.
 
         It works in float64 whatever the dtype of the rows. Where the result is ``degenerate``, a column's noise is as
-        small as it may get (a millionth of its variance): a Heywood case, or more latent variables than the rows bear.
+        small as it may get (a millionth of its variance): a Heywood case, or too many latent
+        variables for the rows.
 
         Args:
             x: rows, (rows, features), NaN where a cell is missing (at random).
@@ -186,10 +189,10 @@ class LinearGaussian(nn.Module):
             tolerance: stop where a step gains no more than this, in nats a row.
 
         Returns:
-            What was reached, step by step.
+            The result, with the objective of every step.
 
         Raises:
-            ValueError: the rows are none of this model, too few, or constant in a column.
+            ValueError: the rows do not fit this model, too few, or constant in a column.
 
         References:
             Tipping and Bishop (1999), Probabilistic principal component analysis, appendix B. Rubin and Thayer (1982),
@@ -220,7 +223,7 @@ class LinearGaussian(nn.Module):
         return values.sum().expand(self.features) if self.shared_noise else values
 
     def check_enough(self, rows: Rows) -> None:
-        """Raise where the rows leave no noise.
+        """Raise if the rows determine no noise.
 
         Args:
             rows: checked rows.
@@ -257,7 +260,7 @@ class LinearGaussian(nn.Module):
 
         Raises:
             ValueError: one has another shape, is not finite, or a variance is not above 0; or variances differ where
-                one serves all columns. Nothing is set then.
+                one serves all columns. No parameter changes then.
         """
         shapes = {"loc": self.loc.shape, "weight": self.weight.shape}
         expected = {name: Expected(constraints.real, tuple(shape)) for name, shape in shapes.items()}
@@ -355,7 +358,7 @@ class LinearGaussian(nn.Module):
         return self.log_likelihood(x, mask).double().mean().item()
 
     def aic(self, x: Tensor, mask: Tensor | None = None) -> float:
-        """Akaike's information criterion; the smaller the better.
+        """Akaike's information criterion; smaller is better.
 
         Args:
             x: the rows that were fitted, by maximum likelihood.
@@ -367,7 +370,7 @@ class LinearGaussian(nn.Module):
         return 2 * self.num_parameters - 2 * len(x) * self.score(x, mask)
 
     def bic(self, x: Tensor, mask: Tensor | None = None) -> float:
-        """The Bayesian information criterion, to choose ``latent`` by; the smaller the better.
+        """Bayesian information criterion for the choice of ``latent``; smaller is better.
 
         Args:
             x: the rows that were fitted, by maximum likelihood.
@@ -395,7 +398,7 @@ class LinearGaussian(nn.Module):
         return self._noisy(self._prior().sample((num_samples,))).sample()
 
     def rows(self, x: object, mask: Tensor | None = None) -> Rows:
-        """Check rows, and tell missing cells from observed ones.
+        """Check rows, and separate missing cells from observed ones.
 
         Args:
             x: (rows, features), NaN where a cell is missing.
@@ -405,7 +408,7 @@ class LinearGaussian(nn.Module):
             The rows.
 
         Raises:
-            ValueError: they are no rows of this model.
+            ValueError: they do not fit this model.
         """
         rows = make_rows(x, mask, self.features, self.loc)
         if rows.x.dim() != 2:

@@ -14,12 +14,12 @@ from pyro_gen.models.pca import principal_axes
 from pyro_gen.models.rows import Rows
 
 FLOOR = 1e-6
-"""Of the noise's variance, as a share of the column's."""
+"""Lower bound of the noise variance, as a share of the column's variance."""
 LEAP = 1000.0
 """Longest extrapolation, in steps."""
 
 Pooling = Callable[[Tensor], Tensor]
-"""From sums over rows, a feature each, to those that share a variance."""
+"""Function that pools sums over rows for the features that share a variance."""
 
 
 class Point(NamedTuple):
@@ -52,12 +52,13 @@ class Statistics(NamedTuple):
 
 
 def fit(rows: Rows, latent: int, pooled: Pooling, num_steps: int, tolerance: float) -> tuple[EMResult, Point]:
-    r"""Climb from the principal axes until a step gains no more than ``tolerance`` nats a row.
+    r"""Maximise from the principal axes until a step gains no more than ``tolerance`` nats a row.
 
     The prior's mean and covariance are free in the M step and are then taken into means and loadings (parameter
-    expansion), and every two steps are followed by a squared extrapolation, kept only where it gains; both save most
-    of EM's many small steps and are as monotone. Complete rows enter by a triangle of their
-    QR decomposition: with it a step costs O(features^2 latent), however many rows there are.
+    expansion), and every two steps are followed by a squared extrapolation, kept only where it
+    gains; both avoid most of EM's many small steps and keep it monotone. Complete rows enter by a
+    triangle of their QR decomposition: with it a step costs O(features^2 latent), however many
+    rows there are.
 
     Args:
         rows: checked rows.
@@ -98,7 +99,7 @@ class _Climb(NamedTuple):
 def _climb(
     statistics: Callable[[Point], Statistics], point: Point, pooled: Pooling, num_steps: int, tolerance: float
 ) -> _Climb:
-    """Two EM steps and a leap along them, which counts only where it gains more than the first of the two."""
+    """Two EM steps and an extrapolation, which is kept only if it gains more than the first step."""
     moments = statistics(point)
     history, converged = [moments.log_likelihood], False
     while not converged and len(history) <= num_steps:
@@ -187,7 +188,7 @@ def _incomplete(rows: Rows) -> Callable[[Point], Statistics]:
 
 
 def _maximised(moments: Statistics, pooled: Pooling) -> Point:
-    """Regress every feature on the latent variables; take the prior's own mean and covariance into the result."""
+    """Regress every feature on the latent variables; absorb the mean and covariance of the prior into the result."""
     latent = len(moments.second) - (moments.table.dim() > 2)
     if moments.table.dim() == 2:
         slopes = torch.linalg.solve(moments.table, moments.cross.mT).mT

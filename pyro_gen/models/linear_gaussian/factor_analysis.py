@@ -10,7 +10,7 @@ from pyro_gen.models.pca import complete_rows
 
 
 class FactorAnalysis(LinearGaussian):
-    r"""Factor analysis: a linear map of normal latent variables, and noise of its own in every column.
+    r"""Factor analysis: a linear map of normal latent variables, with a separate noise variance in every column.
 
     .. math:: z \sim N(0, I), \quad x | z \sim N(W z + \mu, \mathrm{diag}(\psi)), \quad
               x \sim N(\mu, W W^T + \mathrm{diag}(\psi))
@@ -46,16 +46,17 @@ class FactorAnalysis(LinearGaussian):
     shared_noise = False
 
     def fit_closed_form(self, x: Tensor) -> EMResult:
-        """Maximum likelihood from complete rows by ``fit_em``, whose steps are in closed form; the maximum is not.
+        """Maximum likelihood from complete rows by ``fit_em``; only its steps have a closed form.
 
         Args:
             x: rows, (rows, features), complete.
 
         Returns:
-            What was reached.
+            The result.
 
         Raises:
-            ValueError: the rows are none of this model, too few, miss cells, or are constant in a column.
+            ValueError: the rows do not fit this model, too few, miss cells, or are constant in a
+                column.
         """
         complete_rows(x, self.features, "`fit_em`", self.loc)
         return self.fit_em(x)

@@ -1,4 +1,4 @@
-"""The exact posterior of the latent variables, and the log likelihood that falls out of it."""
+"""Exact posterior of the latent variables, with the log likelihood."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyro_gen.models.rows import Rows
 
 
 class Posterior(NamedTuple):
-    """Normal distributions of the latent variables given rows, and the rows' own log densities.
+    """Normal distributions of the latent variables given rows, and the log densities of the rows.
 
     Args:
         mean: (rows, latent).

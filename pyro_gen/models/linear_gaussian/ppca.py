@@ -18,9 +18,9 @@ class PPCA(LinearGaussian):
     .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \sigma^2 I), \qquad x \sim N(\mu, W W^T + \sigma^2 I)
 
     At the maximum of the likelihood the columns of W span the principal subspace and :math:`\sigma^2` is the mean
-    variance off it. ``fit_closed_form`` goes there at once, ``fit_em`` also where cells are missing, and
-    ``SVI(ppca.model, ppca.guide, ...)`` by gradients, with minibatches and as part of larger programs. W is known up to
-    a rotation. Sites are ``z`` and ``x`` in the plate ``rows``.
+    variance off it. ``fit_closed_form`` computes this maximum, ``fit_em`` also with missing cells,
+    and ``SVI(ppca.model, ppca.guide, ...)`` by gradients, with minibatches and as part of larger
+    programs. W is known up to a rotation. Sites are ``z`` and ``x`` in the plate ``rows``.
 
     Args:
         features: columns of a row.
@@ -62,7 +62,8 @@ class PPCA(LinearGaussian):
             The log likelihood, as ``fit_em`` gives it.
 
         Raises:
-            ValueError: the rows are none of this model, miss cells, or lie in a subspace of ``latent`` dimensions.
+            ValueError: the rows do not fit this model, miss cells, or lie in a subspace of
+                ``latent`` dimensions.
 
         References:
             Tipping and Bishop (1999), Probabilistic principal component analysis, equations 7 and 8.

@@ -1,4 +1,4 @@
-"""Shared parts of all mixtures: the programs, the guide, and the helpers of users."""
+"""Shared parts of all mixtures: the programs, the guide, and learning."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Mixture(MixtureQueries, nn.Module):
     ``model`` enumerates the components z of the rows (``SVI`` with ``TraceEnum_ELBO``, NUTS, ``infer_discrete``);
     ``marginal`` is the same joint density with z summed out (``Trace_ELBO``, NUTS: faster). The sites are the
     parameters of the components in the plate ``components``, the weights, and ``z`` and ``x`` in the plate ``rows``.
-    What a user reads off the mixture is by default that of the guide's ``point``, which ``fit_em``, ``initialise`` and
-    SVI move; every such method also takes draws of a sampler as ``parameters``.
+    Methods that describe the mixture use by default the guide's ``point``, which ``fit_em``,
+    ``initialise`` and SVI move; each also takes draws of a sampler as ``parameters``.
 
     Args:
         components: number of components; of a Dirichlet process the truncation.
@@ -179,7 +179,7 @@ class Mixture(MixtureQueries, nn.Module):
 
     @abstractmethod
     def canonical(self, values: Parameters) -> dict[str, Tensor]:
-        """The canonical parameters, (..., components or 1) + event, from the values of the sites or their like."""
+        """The canonical parameters, (..., components or 1) + event, from values or draws of the sites."""
 
     @abstractmethod
     def m_step(self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective) -> Parameters:
@@ -191,10 +191,10 @@ class Mixture(MixtureQueries, nn.Module):
 
     @abstractmethod
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """True if a component is as narrow as it may get: the likelihood has become degenerate."""
+        """True if a component has reached the lower bound of its width: the likelihood is degenerate."""
 
     def rows(self, x: object, mask: Tensor | None = None) -> Rows:
-        """Check rows, and tell missing cells from observed ones.
+        """Check rows, and separate missing cells from observed ones.
 
         Args:
             x: (rows, features), NaN where a cell is missing.
@@ -204,7 +204,7 @@ class Mixture(MixtureQueries, nn.Module):
             The rows.
 
         Raises:
-            ValueError: they are no rows of this mixture.
+            ValueError: they do not fit this mixture.
         """
         rows = make_rows(x, mask, self.features, self.concentration)
         check_like(rows, self.concentration, "mixture")
@@ -261,8 +261,8 @@ class Mixture(MixtureQueries, nn.Module):
 
         Args:
             argument: name of the argument, for messages.
-            values: by name; ``z`` and ``x`` of a draw are not looked at.
-            batched: whether draws may stand side by side.
+            values: by name; ``z`` and ``x`` of a draw are ignored.
+            batched: whether draws may be batched.
 
         Raises:
             ValueError: as for :meth:`set_point`.
@@ -286,7 +286,7 @@ class Mixture(MixtureQueries, nn.Module):
 
         Raises:
             ValueError: a site is missing, unknown, of another shape or outside its support, or what derives from the
-                sites contradicts them. Nothing is moved then.
+                sites contradicts them. No parameter changes then.
         """
         point = self.checked("values", values)
         point = {**self.implied(point), **point}
@@ -408,10 +408,11 @@ class Mixture(MixtureQueries, nn.Module):
             tolerance: stop where a step gains less than this, in nats a row.
 
         Returns:
-            What was reached, step by step.
+            The result, with the objective of every step.
 
         Raises:
-            ValueError: the rows are none of this mixture, fewer than components, or the prior has no mode.
+            ValueError: the rows do not fit this mixture, fewer than components, or the prior has
+                no mode.
 
         References:
             Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm. Ghahramani
@@ -428,7 +429,7 @@ class Mixture(MixtureQueries, nn.Module):
     def gibbs_sweep(self, x: Tensor, values: Parameters) -> dict[str, Tensor]:
         """One sweep of the blocked Gibbs sampler: all components of rows given the parameters, then these given those.
 
-        Both conditionals are exact, by conjugacy; the labels switch where the posterior lets them.
+        Both conditionals are exact, by conjugacy; labels may switch.
 
         Args:
             x: rows, complete unless they are discrete.

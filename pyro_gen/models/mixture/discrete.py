@@ -51,7 +51,7 @@ class _DiscreteMixture(Mixture):
         return {"probs": values["probs"]}
 
     def check_mode(self) -> None:
-        """Pseudo-counts below 1 pull probabilities to the very ends.
+        """Pseudo-counts below 1 pull probabilities to 0 and 1.
 
         Raises:
             ValueError: there are such, or ``concentration`` is below 1.
@@ -78,7 +78,7 @@ class _DiscreteMixture(Mixture):
         total = counts.sum(-1, keepdim=True)
         tiny = torch.finfo(counts.dtype).tiny
         even = torch.full_like(counts, 1 / counts.shape[-1])
-        # A component that holds nothing, without a prior, says nothing.
+        # Without a prior, an empty component has no estimate.
         return {"probs": self._probs(torch.where(total > tiny, counts / total.clamp_min(tiny), even))}
 
     def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
@@ -92,7 +92,7 @@ class _DiscreteMixture(Mixture):
         return {"probs": self._probs(dist.Dirichlet(self._counts(rows, responsibilities) + self.alpha).sample())}
 
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """Never: the likelihood of discrete rows is bounded.
+        """False: the likelihood of discrete rows is bounded.
 
         Args:
             rows: checked rows.
@@ -107,8 +107,8 @@ class BernoulliMixture(_DiscreteMixture):
     .. math:: p(x) = \sum_k \pi_k \prod_d p_{kd}^{x_d} (1 - p_{kd})^{1 - x_d}, \qquad
               p_{kd} \sim \mathrm{Beta}(a_d, b_d)
 
-    The sites are ``weights`` (``sticks`` of a Dirichlet process) and ``probs`` (components, features). See
-    :class:`Mixture` for the programs and for what can be read off.
+    The sites are ``weights`` (``sticks`` of a Dirichlet process) and ``probs`` (components,
+    features). See :class:`Mixture` for the programs and methods.
 
     Args:
         components: number of components; of a Dirichlet process the truncation.
@@ -198,7 +198,7 @@ class BernoulliMixture(_DiscreteMixture):
             The rows.
 
         Raises:
-            ValueError: they are no rows of this mixture, or other values.
+            ValueError: they do not fit this mixture, or other values.
         """
         return _check_states(super().rows(x, mask), 2)
 
@@ -258,8 +258,8 @@ class CategoricalMixture(_DiscreteMixture):
     .. math:: p(x) = \sum_k \pi_k \prod_d p_{k d x_d}, \qquad p_{kd} \sim \mathrm{Dirichlet}(\alpha_d)
 
     The sites are ``weights`` (``sticks`` of a Dirichlet process) and ``probs`` (components, features, values). Rows
-    hold the numbers 0 to values - 1 in a floating dtype, so that NaN can stand for a missing cell. See
-    :class:`Mixture` for the programs and for what can be read off.
+    hold the numbers 0 to values - 1 in a floating dtype, so that NaN can stand for a missing cell.
+    See :class:`Mixture` for the programs and methods.
 
     A feature that has fewer values than another shares the prior with those that it never takes: ``from_data`` leaves
     them about 1 of (rows of the component + values) in draws of the posterior and next to nothing in its mode. They
@@ -352,7 +352,7 @@ class CategoricalMixture(_DiscreteMixture):
             The rows.
 
         Raises:
-            ValueError: they are no rows of this mixture, or other values.
+            ValueError: they do not fit this mixture, or other values.
         """
         return _check_states(super().rows(x, mask), self.values)
 

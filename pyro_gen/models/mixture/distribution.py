@@ -1,4 +1,4 @@
-"""The distribution of rows under a mixture, as a distribution: given their components, or with these summed out."""
+"""Distribution of rows under a mixture, given their components or with these summed out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Emission(Protocol):
 class RowDistribution(Expandable):
     r"""Rows given their component z, :math:`p(x | z)`; without ``z``, :math:`\sum_k \pi_k\, p(x | k)`.
 
-    Cells that are NaN, or that the mask of ``given`` denies, are missing: the density is that of the others.
+    Cells that are NaN, or False in the mask of ``given``, are missing: the density is that of the
+    others.
 
     Args:
         emission: the mixture.
@@ -64,7 +65,7 @@ class RowDistribution(Expandable):
             Shape of the batch, broadcast with that of the rows.
 
         Raises:
-            ValueError: the rows are no rows of this mixture.
+            ValueError: the rows do not fit this mixture.
         """
         is_checked = self.checked_rows is not None and value is self.checked_rows.source
         rows = self.checked_rows if is_checked and self.checked_rows is not None else self.emission.rows(value)

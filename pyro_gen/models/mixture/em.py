@@ -28,15 +28,15 @@ class _Climb(NamedTuple):
 def best_of_starts(
     mixture: Mixture, rows: Rows, objective: Objective, num_starts: int, num_steps: int, tolerance: float
 ) -> tuple[EMResult, dict[str, Tensor]]:
-    """Climb from every start and keep the best, among those that are not degenerate if there are any.
+    """Maximise from every start and keep the best result, preferably one that is not degenerate.
 
     Args:
         mixture: gives the steps.
         rows: checked rows.
-        objective: what to climb.
+        objective: what to maximise.
         num_starts: starts by k-means++; 0 for the present point.
         num_steps: of each start, at most.
-        tolerance: gain in nats a row below which a climb ends.
+        tolerance: gain in nats a row below which a start ends.
 
     Returns:
         The result and the values of the sites.

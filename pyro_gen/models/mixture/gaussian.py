@@ -42,7 +42,7 @@ class GaussianMixture(Mixture):
     diagonal, (components,) spherical; the last two are variances under inverse gamma distributions of nu / 2 and s^2 /
     2 (its mean over the columns if spherical). With ``prior="lkj"`` there are instead ``scales``, log-normal about s
     with a spread of 1, ``correlations``, Cholesky factors, and ``locs`` of deviation :math:`s / \sqrt\kappa`;
-    ``covariances`` is then deterministic. See :class:`Mixture` for the programs and for what can be read off.
+    ``covariances`` is then deterministic. See :class:`Mixture` for the programs and methods.
 
     Args:
         components: number of components; of a Dirichlet process the truncation.
@@ -53,7 +53,7 @@ class GaussianMixture(Mixture):
         concentration: alpha of every weight, or of the process.
         prior: "conjugate" or "lkj" (full and tied only).
         loc: m, the centre of the means, (features,) or a number.
-        kappa: how many rows the prior of a mean is worth.
+        kappa: weight of the prior of a mean, in rows.
         scale: s, the deviation that a component is expected to have, (features,) or a number.
         df: nu, above features - 1; None for features + 2.
         eta: of the LKJ distribution; 1 for uniform correlations.
@@ -300,7 +300,7 @@ class GaussianMixture(Mixture):
     def _factor(self, values: Parameters) -> Tensor:
         if "covariances" in values:
             factor, singular = torch.linalg.cholesky_ex(values["covariances"])
-            if batched([singular]):  # nothing can be raised for one of them
+            if batched([singular]):  # no error can be raised for one of them
                 return torch.where(singular[..., None, None] > 0, torch.nan, factor)
             if singular.any():
                 raise ValueError("`covariances` must be positive definite, got singular ones")
@@ -358,7 +358,7 @@ class GaussianMixture(Mixture):
         return standardised(rows.imputed())
 
     def check_mode(self) -> None:
-        """The LKJ prior has no M step in closed form.
+        """Raise if the M step has no closed form, as under the LKJ prior.
 
         Raises:
             ValueError: the prior is that, or ``concentration`` is below 1.
@@ -459,7 +459,7 @@ class GaussianMixture(Mixture):
         return crosswise(rows, responsibilities, point["locs"], covariances)
 
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """True if a component is as narrow as maximum likelihood may make it.
+        """True if a component has reached the lower bound of its width.
 
         Args:
             rows: checked rows.

@@ -1,4 +1,4 @@
-"""Log densities of rows under normal components, and what learning asks of their covariances."""
+"""Log densities of rows under normal components, and bounds of their covariances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results that users read off a mixture: densities, components of rows, criteria, samples."""
+"""Densities, components of rows, information criteria and samples of a mixture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MixtureQueries:
 
     @abstractmethod
     def rows(self, x: object, mask: Tensor | None = None) -> Rows:
-        """Check rows, and tell missing cells from observed ones."""
+        """Check rows, and separate missing cells from observed ones."""
 
     @abstractmethod
     def point(self) -> dict[str, Tensor]:
@@ -60,7 +60,8 @@ class MixtureQueries:
             Shape (..., rows, components).
 
         Raises:
-            ValueError: the rows are no rows of this mixture, or a site is missing, unknown or outside its support.
+            ValueError: the rows do not fit this mixture, or a site is missing, unknown or outside
+                its support.
         """
         values = self._canonical(parameters)
         return self.log_table(self.rows(x, mask), values) + values["log_weights"]
@@ -122,7 +123,7 @@ class MixtureQueries:
 
     @torch.no_grad()
     def aic(self, x: Tensor, mask: Tensor | None = None) -> float:
-        """Akaike's information criterion at the guide's point; the smaller the better.
+        """Akaike's information criterion at the guide's point; smaller is better.
 
         Args:
             x: the rows that were fitted, by maximum likelihood.
@@ -135,7 +136,7 @@ class MixtureQueries:
 
     @torch.no_grad()
     def bic(self, x: Tensor, mask: Tensor | None = None) -> float:
-        """The Bayesian information criterion at the guide's point; the smaller the better.
+        """The Bayesian information criterion at the guide's point; smaller is better.
 
         Args:
             x: the rows that were fitted, by maximum likelihood.

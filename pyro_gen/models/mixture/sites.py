@@ -17,7 +17,7 @@ from pyro_gen._points import Expected, check_point
 ROWS = ("z", "x")
 """Sites of the rows, which come with draws of a program and are not parameters."""
 SERVES = {"weights": ("sticks",), "covariances": ("scales", "correlations")}
-"""What derives from sites, and the sites for which it serves as well."""
+"""Derived values, and the sites that they can replace."""
 
 
 class Site(NamedTuple):
@@ -43,7 +43,7 @@ class Site(NamedTuple):
         return Expected(self.support, plate + self.event_shape)
 
     def coordinates(self, name: str, value: Tensor) -> Tensor:
-        """Unconstrained coordinates of a value; weights, sticks and probabilities come off the very ends.
+        """Unconstrained coordinates of a value; weights, sticks and probabilities are moved away from 0 and 1.
 
         Args:
             name: of the site.
@@ -85,7 +85,7 @@ def check_sites(
     components: int,
     batched: bool,
 ) -> None:
-    """Raise unless values hold every site, or what serves for it, inside its support.
+    """Raise unless values hold every site, or an equivalent, inside its support.
 
     Args:
         argument: name of the argument, for messages.
@@ -93,7 +93,7 @@ def check_sites(
         sites: of the mixture.
         derived: what derives from these.
         components: number of components.
-        batched: whether draws may stand side by side.
+        batched: whether draws may be batched.
 
     Raises:
         ValueError: a site is missing, unknown, of another shape or outside its support.

@@ -34,7 +34,7 @@ class Place(NamedTuple):
 class AutoregressiveNetwork(nn.Module):
     """Base of the networks; calling one returns :class:`pyro_gen.distributions.Autoregressive`.
 
-    A network works in the order of generation and knows nothing of any other: it is given the features in that order
+    A network works in the order of generation only: it is given the features in that order
     and returns their distributions' parameters in that order, the k-th from those before it. A subclass defines
     :meth:`network`; and :meth:`first` and :meth:`after` where generation can go on from what it has computed, instead
     of running the whole network once a feature. Real features reach it standardised, and its parameters are those of

@@ -150,7 +150,7 @@ class DeepNADE(AutoregressiveNetwork):
         """Parameters of the distributions of all features given those under a mask, by one pass of the network.
 
         Args:
-            value: rows (n, features); what stands under a False of ``mask`` is ignored.
+            value: rows (n, features); values where ``mask`` is False are ignored.
             mask: True where a feature is known, (n, features).
             context: (n, context), or None.
 

@@ -26,7 +26,7 @@ from pyro_gen.nn.autoregressive.convolutions import (
 
 
 class Canvas(NamedTuple):
-    """An image in the making: what each layer keeps of the rows above, of the row, and of the pixel."""
+    """State of a partial image: what each layer keeps of the rows above, of the row, and of the pixel."""
 
     layers: tuple[LayerState, ...]
     head: tuple[ConvolutionState, ...]

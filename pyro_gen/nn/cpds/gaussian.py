@@ -59,7 +59,7 @@ class ConditionalGaussianCPD(CPD):
         """The distribution of the node given its parents."""
         parents = self.checked(parents)
         bias, weight, log_scale = self.coefficients(*(x for x, k in zip(parents, self.parent_states, strict=True) if k))
-        mean = bias.clone()  # of this moment, as the scale is
+        mean = bias.clone()  # a copy, as the scale is
         for i, x in enumerate(x for x, k in zip(parents, self.parent_states, strict=True) if k is None):
             mean = mean + weight[..., i] * x
         return dist.Normal(mean, log_scale.exp().expand(mean.shape))
