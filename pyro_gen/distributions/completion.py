@@ -111,7 +111,7 @@ class Enumeration(Completion):
         most = most_completions(density, evidence)
         if most > self.max_completions:
             raise ValueError(
-                f"the observed features come first in the order not in every row, and up to {most:.4g} completions are "
+                f"the observed features do not come first in every row, and up to {most:.4g} completions are "
                 f"too many to be listed, the limit is {self.max_completions}: give `completion` as "
                 "Importance(num_particles), which is an estimate, as Enumeration(max_completions), or, for a network "
                 "of any order, as ObservedFirst()"

@@ -142,7 +142,7 @@ class Factorised(FeatureDensity):
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("the event shape of independent features is an argument of its own")
+        raise NotImplementedError("the event shape of independent features is a separate argument")
 
     def _drawn(self, sample_shape: Shape) -> Tensor:
         shape = self._extended_shape(sample_shape)

@@ -39,7 +39,7 @@ def check_phase_use(parameter_batch_shape: torch.Size) -> None:
     if parameter_batch_shape:
         raise ValueError(
             "under a negative phase the parameters must have no batch dimensions, got batch shape "
-            f"{tuple(parameter_batch_shape)}: components would be weighed by contrasts; use Exact or AIS"
+            f"{tuple(parameter_batch_shape)}: components would be weighted by contrasts; use Exact or AIS"
         )
     refuse_tracing("a negative phase")
     refuse_callers("a negative phase", NEEDS_DENSITY)

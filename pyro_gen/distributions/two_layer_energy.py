@@ -39,7 +39,7 @@ class TwoLayerEnergy(EnergyDistribution):
     hidden_units: Units
 
     def _set_units(self, visible: Units, hidden: Units) -> None:
-        """Keep both types, and their parameters under names of their own (``visible_log_precision``)."""
+        """Store both types, with their parameters named by side (``visible_log_precision``)."""
         self.visible_units, self.hidden_units = visible, hidden
         for side, units in (("visible", visible), ("hidden", hidden)):
             for name, x in units.parameters.items():
@@ -47,7 +47,7 @@ class TwoLayerEnergy(EnergyDistribution):
 
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """Constraints of weight, biases and the units' own parameters."""
+        """Constraints of weight, biases and the parameters of the units."""
         real: dict[str, constraints.Constraint] = {"weight": Finite(2), "vbias": Finite(), "hbias": Finite()}
         for side, units in (("visible", self.visible_units), ("hidden", self.hidden_units)):
             real |= {f"{side}_{name}": units.parameter_constraints[name] for name in units.parameters}
@@ -60,13 +60,13 @@ class TwoLayerEnergy(EnergyDistribution):
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
-        """Weight, visible bias, hidden bias, and the units' own parameters, visible ones first."""
+        """Weight, visible bias, hidden bias, and the parameters of the units, visible ones first."""
         unit_parameters = *self.visible_units.parameters.values(), *self.hidden_units.parameters.values()
         return self.weight, self.vbias, self.hbias, *unit_parameters
 
     @property
     def uncentred(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weight and biases as they stand in the energy."""
+        """Weight and biases of the energy."""
         return self.weight, self.vbias, self.hbias
 
     @property
@@ -178,17 +178,17 @@ class TwoLayerEnergy(EnergyDistribution):
         log_weight, last = rbm_ais(self._bits(states), weight, vbias, hbias, logits, betas, seed=seed)
         if constant is None:
             return log_weight, last
-        # What the Bernoulli form of either end lacks: of the model `constant`, of spins with fields c minus their sum.
+        # The Bernoulli forms omit constants: `constant` of the model, minus the sum of the fields c of spins.
         lacking = constant.double() + (logits - fields).double().sum(-1)
         return log_weight + (betas[-1] - betas[0]).to(lacking) * lacking, self._from_bits(last)
 
     def base(self, mean: Tensor, variance: Tensor | None, margin: float) -> Tensor:
-        """Natural parameters of independent visible units with given moments: fields, then log precisions if any."""
+        """Parameters of independent visible units with given moments: fields, then log precisions if any."""
         fields, units = self.visible_units.from_moments(mean, variance, margin)
         return torch.cat([fields, *units.parameters.values()], -1) if isinstance(units, PreciseUnits) else fields
 
     def _base(self, base: Tensor) -> tuple[Tensor, Units]:
-        """Fields and units of a base; fields alone go with the model's own units."""
+        """Fields and units of a base; fields without units use those of the model."""
         visible = self.vbias.shape[-1]
         fields, log_precision = base[..., :visible], base[..., visible:]
         units = self.visible_units
@@ -216,16 +216,16 @@ class TwoLayerEnergy(EnergyDistribution):
 
     @property
     def mean_range(self) -> tuple[float, float]:
-        """Between which numbers base rates lie."""
+        """Range of base rates."""
         return self.visible_units.mean_range
 
     @property
     def _binary(self) -> bool:
-        """True if the fused kernels serve both sides."""
+        """True if the fused kernels support both sides."""
         return self.visible_units.binary and self.hidden_units.binary
 
     def _bernoulli(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """The Bernoulli RBM over the bits of binary units, and the constant that its energy lacks, if any."""
+        """The Bernoulli RBM over the bits of binary units, and the constant that its energy omits, if any."""
         if isinstance(self.visible_units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits):
             return *self.uncentred, None
         return bernoulli_parameters(*self.uncentred, self.visible_units, self.hidden_units)

@@ -1,6 +1,7 @@
 """Sampling and annealing of two layers of any unit types, in plain torch: float64 draws from counter-based uniforms.
 
-The fused kernels serve Bernoulli units (and spins, by an affine change of parameters); this is the path of the others.
+The fused kernels support Bernoulli units (and spins, by an affine change of parameters); this is
+the path for other units.
 """
 
 from __future__ import annotations
@@ -102,9 +103,9 @@ def anneal(
     .. math:: \log f_\beta(v) = v \cdot ((1 - \beta) c + \beta a) - (1 - \beta) U_0(v) - \beta U(v)
               + A_h(\beta (b + v W))
 
-    with c and :math:`U_0` field and own energy of the base, and :math:`A_h` the cumulant of the hidden units. The path
-    ends at the model on the model's own space of states, whatever the units are. It stays normalisable: curvatures are
-    interpolated, couplings shrink.
+    with c and :math:`U_0` the field and the unit energy of the base, and :math:`A_h` the cumulant
+    of the hidden units. The path ends at the model, on its space of states, for all types of
+    units. It stays normalisable: curvatures are interpolated, couplings shrink.
 
     Args:
         v: starting states (..., visible).

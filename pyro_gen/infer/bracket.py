@@ -169,7 +169,7 @@ def _annealing(distribution: EnergyDistribution) -> AIS:
         return cast(AIS, AIS().bind(distribution))
     if not isinstance(partition, AIS):
         raise ValueError(
-            f"`distribution` must have an AIS as its partition, or None, got {partition}, which knows log Z as it is"
+            f"`distribution` must have an AIS as its partition, or None, got {partition}, which already knows log Z"
         )
     return partition
 

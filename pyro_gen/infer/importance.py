@@ -165,7 +165,7 @@ def refuse_value_dependent(name: str, distribution: Any) -> None:
         distribution = distribution.base_dist
     if starts_at_data(getattr(distribution, "partition", None)):
         raise ValueError(
-            f"the latent site {name!r} stands under contrastive divergence, whose particles start at the value: use "
+            f"the latent site {name!r} is under contrastive divergence, whose particles start at the value: use "
             "PersistentChains, or a `partition` that knows log Z"
         )
 

@@ -100,7 +100,7 @@ class RowBound(ELBO):
             if site["is_observed"]:
                 raise ValueError(
                     f"the guide must not hold factors or observations under {type(self).__name__}, got the site "
-                    f"{name!r}: free bits, for one, are for TraceMeanField_ELBO and Trace_ELBO"
+                    f"{name!r}: free bits, for example, need TraceMeanField_ELBO or Trace_ELBO"
                 )
             if not site["fn"].has_rsample:
                 raise ValueError(

@@ -491,7 +491,7 @@ class BayesianNetwork(NetworkLearning):
         for node, state in interventions.items():
             cpd = self.cpd(node)
             if not isinstance(cpd, DiscreteCPD):
-                raise NotImplementedError(f"an intervention on a real node is not there: {node!r}")
+                raise NotImplementedError(f"an intervention on a real node is not supported: {node!r}")
             fixed = TabularCPD(point_mass(self.skeleton, node, state, cpd.table().detach()))
             cpds[node] = fixed.requires_grad_(False)
         return BayesianNetwork(self.skeleton.mutilated(interventions), cpds, size=self.size, max_cells=self.max_cells)

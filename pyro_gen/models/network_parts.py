@@ -54,7 +54,8 @@ def gaussian(skeleton: NetworkStructure, node: str, cpd: CPD) -> GaussianNode:
         NotImplementedError: it is not Gaussian.
     """
     if not isinstance(cpd, ConditionalGaussianCPD):
-        raise NotImplementedError(f"exact inference knows Gaussian real nodes only, {node!r} has {type(cpd).__name__}")
+        kind = type(cpd).__name__
+        raise NotImplementedError(f"exact inference supports Gaussian real nodes only, {node!r} has {kind}")
     pairs = list(zip(skeleton.parents[node], cpd.parent_states, strict=True))
     discrete, real = (tuple(p for p, k in pairs if (k is None) == flag) for flag in (False, True))
     parameters = (x.clone() for x in (cpd.bias, cpd.weight, cpd.log_scale))  # copies, as the tables are

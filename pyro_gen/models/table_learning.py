@@ -22,9 +22,10 @@ class NetworkFit(NamedTuple):
     """Result of :meth:`BayesianNetwork.fit`, in nats over all rows.
 
     Args:
-        log_likelihood: of what was observed, under the learned tables.
-        objective: what was climbed, log likelihood and log prior, before every step of the best start and at its end.
-        converged: whether it stopped by itself.
+        log_likelihood: of the observed cells, under the learned tables.
+        objective: log likelihood and log prior, before every step of the best start and at its
+            end.
+        converged: whether it stopped before the limit on steps.
         starts: objective at the end of every start.
     """
 
@@ -35,7 +36,7 @@ class NetworkFit(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Distinct rows (rows, nodes) with -1 where missing, and how often each came."""
+    """Distinct rows (rows, nodes) with -1 where missing, and how often each occurs."""
 
     rows: Tensor
     weights: Tensor
@@ -91,7 +92,7 @@ class TableLearner:
         }
 
     def maximised(self, counts: Tensor, tables: Tensor) -> Tensor:
-        """The M-step: counts over their sums; rows that nothing was counted of stay as they are."""
+        """The M-step: counts over their sums; rows without counts are left unchanged."""
         return torch.where(self.free, from_counts(self.structure, counts, tables), tables)
 
     def log_prior(self, pseudo: Tensor, tables: Tensor) -> float:
@@ -110,7 +111,7 @@ class TableLearner:
             tables = self.maximised(counts + pseudo, tables)
             counts, log_likelihood = self.expected_counts(counted, tables)
             path.append(log_likelihood + self.log_prior(pseudo, tables))
-            converged = path[-1] - path[-2] <= tolerance * size  # -inf under a prior before the first step is no gain
+            converged = path[-1] - path[-2] <= tolerance * size  # a step from -inf under a prior is not a gain
             if converged:
                 break
         objective = torch.tensor(path, dtype=torch.float64)
@@ -124,7 +125,7 @@ class TableLearner:
     def fit(
         self, counted: Seen, pseudo: Tensor, num_starts: int, num_steps: int, tolerance: float
     ) -> tuple[Tensor, NetworkFit]:
-        """The best tables, and what was reached; in closed form where the rows are complete."""
+        """The best tables and the result; in closed form if the rows are complete."""
         if not (counted.rows < 0).any():
             tables = self.maximised(counts_of(self.structure, *counted) + pseudo, self.tables)
             log_likelihood = float((self.distribution(tables).log_prob(counted.rows) * counted.weights).sum())
@@ -177,7 +178,7 @@ def checked_weights(weights: Tensor | None, count: int) -> Tensor:
         count: rows.
 
     Raises:
-        ValueError: they have another shape, or one is negative or no number.
+        ValueError: they have another shape, or one is negative or not a number.
     """
     result = torch.ones(count, dtype=torch.float64) if weights is None else torch.as_tensor(weights).double()
     if result.shape != (count,) or not ((result >= 0) & (result < torch.inf)).all() or not result.sum() > 0:

@@ -1,4 +1,4 @@
-"""Variational autoencoders: a latent vector a row, a decoder to the row's distribution, an encoder as the guide."""
+"""Variational autoencoders: a latent vector for each row, a decoder to distributions of rows, an encoder as guide."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from pyro_gen.nn import (
 
 BERNOULLI, GAUSSIAN = BernoulliConditional(), GaussianConditional()
 FLOATS_AT_A_TIME = 2**20
-"""Of the decoder's output in an evaluation: 4 MiB, which a cache can hold."""
+"""Size of the decoder's output in an evaluation: 4 MiB, which fits the cache."""
 
 
 class VAE(RowCoder):
@@ -49,37 +49,39 @@ class VAE(RowCoder):
 
     .. math:: p(x, z) = p(z)\, p\big(x \,\big|\, f(z)\big), \qquad q(z | x) = \prod_j q_j\big(z_j; g(x)_j\big)
 
-    The decoder f and the encoder g are networks. Sites are ``z`` and ``x`` in the plate ``rows``. Every ELBO of Pyro
-    serves: ``TraceMeanField_ELBO`` takes the divergence in closed form where there is one;
-    :class:`pyro_gen.infer.ImportanceWeightedELBO`, ``DoublyReparametrizedELBO`` and ``StickingTheLandingELBO`` are
-    right under minibatches too. Discrete latent variables learn by :class:`pyro_gen.infer.WakeSleep` or Pyro's
-    ``Trace_ELBO``; where they are few, exactly, by ``TraceEnum_ELBO`` of ``config_enumerate(vae.model)`` with an empty
-    guide.
+    The decoder f and the encoder g are networks. Sites are ``z`` and ``x`` in the plate ``rows``.
+    Every ELBO of Pyro works: ``TraceMeanField_ELBO`` takes the divergence in closed form where
+    there is one; :class:`pyro_gen.infer.ImportanceWeightedELBO`, ``DoublyReparametrizedELBO`` and
+    ``StickingTheLandingELBO`` are bounds under minibatches too. Discrete latent variables learn by
+    :class:`pyro_gen.infer.WakeSleep` or Pyro's ``Trace_ELBO``; where they are few, exactly, by
+    ``TraceEnum_ELBO`` of ``config_enumerate(vae.model)`` with an empty guide.
 
-    ``beta`` weighs the divergence and ``free_bits`` holds some of it free, in training mode and under ELBOs only; both
-    may be set between steps. Evaluations are without them.
+    ``beta`` weights the divergence and ``free_bits`` exempts some of it, in training mode and
+    under ELBOs only; both may be set between steps. Evaluations do not use them.
 
     Args:
         features: number of features of a row, or the shape of an event.
         latent: number of latent variables.
         size: rows of the whole data set, which scales minibatches.
-        hidden: units of each hidden layer of the dense networks that stand where none is given.
-        network: kind of those networks; convolutional ones ask for an event (height, width) or (colours, height,
-            width), and take no ``hidden``.
+        hidden: units of each hidden layer of the default dense networks.
+        network: kind of those networks; convolutional ones need an event (height, width) or
+            (colours, height, width), and take no ``hidden``.
         likelihood: the family of the features' distributions, or an autoregressive network of such events with a
-            context, which is then what the decoder gives.
+            context, which is then the decoder's output.
         latent_distribution: the family of the latent variables.
         prior: a module whose call returns the distribution of z, such as ``nn.RBM`` for binary ones; or
             ``nn.VampPrior``; None for standard normal numbers, or independent ones of another family.
-        encoder: from inputs to what picks the distributions of z, (rows, latent, parameters of a distribution), the
-            last two in one dimension if you like. Inputs are rows as :meth:`inputs` gives them: (rows,) + event shape,
-            with a dimension behind where a feature has several numbers (one-hot labels). Real rows are standardised by
-            the location and scale that :meth:`from_data` measured; without it they come as they are.
+        encoder: from inputs to the parameters of the distributions of z, (rows, latent, parameters
+            of a distribution), the last two in one dimension if you like. Inputs are rows as
+            :meth:`inputs` gives them: (rows,) + event shape, with a dimension behind where a
+            feature has several numbers (one-hot labels). Real rows are standardised by the
+            location and scale that :meth:`from_data` measured; without it they are unchanged.
         decoder: from z, (rows, latent), to (rows, features, parameters of a distribution), all but the rows in any
             shape; of real rows to the parameters of standardised ones, in the units of the encoder's inputs; for an
             autoregressive likelihood to (rows, context).
         beta: weight of the divergence in training, a number above 0.
-        free_bits: nats of the divergence in each latent dimension, on average over a batch, that cost no less.
+        free_bits: nats of the divergence in each latent dimension, on average over a batch, below
+            which the loss does not fall.
 
     Raises:
         ValueError: a size is below 1, or parts do not fit each other.
@@ -132,16 +134,17 @@ class VAE(RowCoder):
         """A model that starts at the marginal distributions of the features, and its pseudo-inputs at rows of data.
 
         Real features are standardised: the encoder sees (x - location) / scale, the decoder gives the parameters of
-        that, and the density is that of the rows as they are.
+        that, and the density is that of the raw rows.
 
         Args:
             x: rows of data, (rows,) + event shape.
             latent: number of latent variables.
             size: rows of the whole data set; None for those given.
-            **settings: what the constructor takes besides.
+            **settings: further arguments of the constructor.
 
         Returns:
-            The model. Networks of the user's own are left as they are, and get and give standardised real features.
+            The model. Networks that are passed in are left unchanged; they take and return
+            standardised real features.
 
         Raises:
             ValueError: there are no rows, one lies outside the support, or a column is constant whose scale is learned.
@@ -215,7 +218,7 @@ class VAE(RowCoder):
         distribution = self.encode(v)
         with self._weighed():
             pyro.sample("z", distribution)
-            if self.free_bits and self.training:  # a factor of the guide: it counts against the bound
+            if self.free_bits and self.training:  # a factor of the guide: it is subtracted from the bound
                 lack = (self.free_bits - self._divergences(distribution).mean(0)).clamp(min=0).sum()
                 pyro.factor("free_bits", lack.expand(len(v)), has_rsample=True)
 
@@ -257,7 +260,7 @@ class VAE(RowCoder):
     @reading
     @torch.no_grad()
     def reconstruct(self, v: Tensor) -> Tensor:
-        """Rows as the decoder finds them again.
+        """Reconstructions of rows.
 
         Args:
             v: rows, (rows,) + event shape.
@@ -297,7 +300,7 @@ class VAE(RowCoder):
     @reading
     @torch.no_grad()
     def latent_use(self, x: Tensor, threshold: float = 0.01) -> LatentUse:
-        r"""Use of each latent dimension: those that carry nothing have collapsed to the prior.
+        r"""Use of each latent dimension; unused ones have collapsed to the prior.
 
         .. math:: A_j = \mathrm{Var}_x\, E_{q(z | x)}[z_j] > 0.01
 
@@ -330,10 +333,10 @@ class VAE(RowCoder):
 
         .. math:: \log \hat p(x) = \log \frac1K \sum_{k=1}^K \frac{p(z_k)\, p(x | z_k)}{q(z_k | x)}, \quad z_k \sim q
 
-        It runs in evaluation mode, without ``beta`` and ``free_bits``, many draws at a time, in a memory that does not
-        grow with their number. The bound holds on average over the draws; a warning names the effective sample sizes
-        (and from 100 draws on Pareto's k-hat) of rows that may lie far below. There
-        ``method=AnnealedImportance()`` comes closer.
+        It runs in evaluation mode, without ``beta`` and ``free_bits``, many draws at a time, with
+        memory that does not grow with their number. The bound holds on average over the draws; a
+        warning names the effective sample sizes (and from 100 draws on Pareto's k-hat) of rows
+        that may lie far below. ``method=AnnealedImportance()`` is closer for these.
 
         Args:
             x: rows, (rows,) + event shape.
@@ -360,7 +363,7 @@ class VAE(RowCoder):
         partition, prior = self.log_partition(), self.prior_distribution()
         if method is not None:
             return self._annealed(x, num_samples, method, prior, partition)
-        torch.empty(4 * FLOATS_AT_A_TIME)  # once freed, glibc keeps as much for the pieces: no page faults for each
+        torch.empty(4 * FLOATS_AT_A_TIME)  # once freed, glibc keeps as much for the parts: no page faults for each
         blocks = self._few(x, num_samples)
         sums = [summed(self._log_weights(rows, num_samples, prior), num_samples) for rows in blocks]
         return estimate(sums, num_samples, partition)
@@ -371,7 +374,7 @@ class VAE(RowCoder):
     def simulated_gap(
         self, num_rows: int = 100, num_samples: int = 16, method: AnnealedImportance | None = None
     ) -> SimulatedGap:
-        """Bidirectional Monte Carlo on rows that the model draws: how far annealing is from their log likelihood.
+        """Bidirectional Monte Carlo on rows that the model draws: the error of annealing on their log likelihood.
 
         Args:
             num_rows: rows to draw.
@@ -379,7 +382,8 @@ class VAE(RowCoder):
             method: temperatures and leapfrog steps; None for the defaults.
 
         Returns:
-            Bounds of the log likelihood of the drawn rows from below and above. It says nothing certain of other rows.
+            Bounds of the log likelihood of the drawn rows from below and above. It gives no bound
+            for other rows.
 
         Raises:
             ValueError: a number is below 1, the prior has no exact draws, or there is no gradient with respect to the
@@ -423,7 +427,7 @@ class VAE(RowCoder):
     def _path(
         self, x: Tensor, num_samples: int, method: AnnealedImportance, prior: TorchDistribution
     ) -> tuple[Path, Callable[[], Tensor]]:
-        """The path from the start to the joint density of some rows, and what draws from the start."""
+        """The path from the start to the joint density of some rows, and a sampler of the start."""
         if not self._gaussian:
             raise ValueError(
                 f"`method` must be None unless `latent_distribution` is Gaussian, got {self.latent_distribution}"
@@ -459,7 +463,7 @@ class VAE(RowCoder):
         return torch.addcmul(mean, scale, noise), log_standard_normal(noise) - scale.log().sum(-1)
 
     def _scored(self, z: Tensor, value: Tensor) -> Tensor:
-        """Log probability of values given latent variables, without another look at what has been looked at."""
+        """Log probability of checked values given latent variables."""
         code = self.latent_distribution.encode(z).flatten(-2).to(self.example.dtype)
         return self._distribution(z, code, validate_args=False).log_prob(value)
 

@@ -13,7 +13,7 @@ from torch.distributions import constraints
 
 
 class Finite(constraints.Constraint):
-    """Tensors of finite numbers from ``low`` on; torch's ``real`` lets infinities pass."""
+    """Tensors of finite numbers of at least ``low``; torch's ``real`` accepts infinities."""
 
     def __init__(self, event_dim: int = 1, low: float = -math.inf) -> None:
         self.event_dim, self.low = event_dim, low
@@ -21,7 +21,7 @@ class Finite(constraints.Constraint):
     def check(self, value: Tensor) -> Tensor:
         """Check that all numbers of each value are finite and no smaller than ``low``."""
         flat = value.flatten(value.dim() - self.event_dim)
-        low, high = flat.amin(-1), flat.amax(-1)  # NaN comes through; a tenth of the time of comparing each number
+        low, high = flat.amin(-1), flat.amax(-1)  # the minimum keeps NaN; a tenth of the time of comparing each number
         return (low >= self.low) & (low > -math.inf) & (high < math.inf)
 
     def __repr__(self) -> str:
@@ -56,7 +56,7 @@ class Units(ABC):
         """The units of a layer with this bias: parameters checked, and numbers made tensors.
 
         Args:
-            name: of the bias, for the message.
+            name: name of the bias, for the message.
             bias: (..., units).
 
         Raises:
@@ -115,17 +115,18 @@ class Units(ABC):
         """Neighbouring units that form a site, and how many states a site has.
 
         Raises:
-            NotImplementedError: a single site has infinitely many states, or is not free given the others.
+            NotImplementedError: a single site has infinitely many states, or depends on the
+                others.
         """
         raise NotImplementedError(f"a unit of {self} has no finite list of states of its own")
 
     def roll(self, site: Tensor, shift: int) -> Tensor:
-        """The state ``shift`` further on of one site, shape (..., units of a site)."""
+        """State of one site, ``shift`` places after the present one, shape (..., units of a site)."""
         raise NotImplementedError(f"a unit of {self} has no finite list of states of its own")
 
     @property
     def mean_range(self) -> tuple[float, float]:
-        """Between which numbers a mean lies."""
+        """Range of the means."""
         return -math.inf, math.inf
 
     @abstractmethod
@@ -134,12 +135,12 @@ class Units(ABC):
 
         Args:
             mean: (..., units).
-            variance: (..., units), or None to keep the units' own parameters.
-            margin: how far rates are kept from certainty.
+            variance: (..., units), or None to keep the parameters of the units.
+            margin: distance of the rates from 0 and 1.
         """
 
     def between(self, other: Self, share: float) -> Self:
-        """Units whose own energy is (1 - share) of this one's plus ``share`` of the other's."""
+        """Units whose energy is (1 - share) of this one's plus ``share`` of the other's."""
         return self
 
     def wrong(self, mean: Tensor, states: Tensor) -> Tensor:
@@ -148,7 +149,7 @@ class Units(ABC):
 
 
 class UnitTypes(TypedDict):
-    """Both unit types of an RBM, as its constructor takes them."""
+    """Both unit types of an RBM, in the form of its constructor's arguments."""
 
     visible_units: Units
     hidden_units: Units
@@ -160,7 +161,7 @@ class UnitLayer(TorchDistribution):
     .. math:: \log p(x) = x \cdot f - U(x) - A(f), \qquad A(f) = \log \sum_x e^{\,x \cdot f - U(x)}
 
     Args:
-        field: natural parameter f, shape (..., units).
+        field: f, the natural parameter of the exponential family, shape (..., units).
         units: the type of the units.
         validate_args: whether to check field and values.
 

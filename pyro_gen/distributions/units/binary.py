@@ -17,7 +17,7 @@ from pyro_gen.distributions.units.base import Units
 
 
 class BinaryUnits(Units):
-    """Units with two values and no energy of their own."""
+    """Units with two values and without a unit energy."""
 
     binary: ClassVar[bool] = True
 
@@ -27,7 +27,7 @@ class BinaryUnits(Units):
 
     @abstractmethod
     def from_bits(self, bits: Tensor) -> Tensor:
-        """The states that zeros and ones stand for."""
+        """States from zeros and ones."""
 
     @abstractmethod
     def logits(self, field: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class BernoulliUnits(BinaryUnits):
         return 0.0, 1.0
 
     def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
-        """The log odds of the mean, kept off certainty by ``margin``."""
+        """The log odds of the mean, kept from 0 and 1 by ``margin``."""
         return mean.clamp(margin, 1 - margin).logit(), self
 
 
@@ -124,7 +124,7 @@ class _Spins(constraints.Constraint):
 
 @dataclass(frozen=True)
 class SpinUnits(BinaryUnits):
-    """Units with values -1 and +1; a field moves them twice as far as units with values 0 and 1.
+    """Units with values -1 and +1; a field has twice the effect that it has on units with values 0 and 1.
 
     Example:
         >>> SpinUnits().mean(torch.tensor([0.5]))  # tanh, not the logistic function
@@ -162,14 +162,14 @@ class SpinUnits(BinaryUnits):
         return -1.0, 1.0
 
     def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
-        """Half the log odds of +1, kept off certainty by ``margin``."""
+        """Half the log odds of +1, kept from 0 and 1 by ``margin``."""
         return self.bits(mean).clamp(margin, 1 - margin).logit() / 2, self
 
 
 def bernoulli_parameters(
     weight: Tensor, vbias: Tensor, hbias: Tensor, visible: Units, hidden: Units
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""Parameters of the Bernoulli RBM over (x + 1) / 2 for every spin x, and what its energy lacks.
+    r"""Parameters of the Bernoulli RBM over (x + 1) / 2 for every spin x, and the constant that its energy omits.
 
     .. math:: x = 2 y - 1: \quad a \cdot x + b \cdot h + x W h
               = 2 a \cdot y + (b - \textstyle\sum_i W_i) \cdot h + y (2 W) h - \sum_i a_i

@@ -22,7 +22,7 @@ from pyro_gen.distributions.units.special import (
 )
 
 LARGEST = 80.0
-"""Largest log precision, either sign: its exponential still is a float32."""
+"""Largest absolute log precision, whose exponential is still finite in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class PreciseUnits(Units):
         return self.gamma(like)
 
     def _floored(self, variance: Tensor, margin: float) -> Tensor:
-        """Variances no smaller than a share of the units' own: a constant unit has no finite precision."""
+        """Variances, at least a share of those of the units: a constant unit has no finite precision."""
         return variance.clamp(min=margin / self.gamma(variance))
 
     def energy(self, states: Tensor, field: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class GaussianUnits(PreciseUnits):
         return field / gamma + torch.special.ndtri(uniform) * gamma.rsqrt()
 
     def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
-        """Mean and variance as given; variances no smaller than ``margin`` of those under the units' own precisions."""
+        """The given mean and variance; variances are at least ``margin`` of those under the units' precisions."""
         if variance is None:
             return mean * self.gamma(mean), self
         log_precision = -self._floored(variance, margin).log()
@@ -168,7 +168,7 @@ class ReLUUnits(PreciseUnits):
 
     @property
     def mean_range(self) -> tuple[float, float]:
-        """From zero on."""
+        """Non-negative numbers."""
         return 0.0, math.inf
 
     def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:

@@ -1,4 +1,4 @@
-"""Units that count or choose: categorical sites (Potts), stepped sigmoids (NReLU), the words of a document."""
+"""Units with counts or categories: categorical sites (Potts), stepped sigmoids (NReLU), word counts."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class PottsUnits(Units):
         return self._sites(field).softmax(-1).flatten(-2)
 
     def num_uniforms(self, units: int) -> int:
-        """One for each site."""
+        """One uniform for each site."""
         return units // self.num_states
 
     def draw(self, field: Tensor, uniform: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class PottsUnits(Units):
         return self.num_states, self.num_states
 
     def roll(self, site: Tensor, shift: int) -> Tensor:
-        """The state ``shift`` further on."""
+        """The state ``shift`` places after the present one."""
         return site.roll(shift, -1)
 
     @property
@@ -134,7 +134,7 @@ class PottsUnits(Units):
         return 0.0, 1.0
 
     def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
-        """The log rates, kept off zero by ``margin``."""
+        """The log rates, kept from zero by ``margin``."""
         return self._sites(mean.clamp(min=margin)).log().log_softmax(-1).flatten(-2), self
 
     def wrong(self, mean: Tensor, states: Tensor) -> Tensor:
@@ -199,11 +199,11 @@ class NReLUUnits(Units):
 
     @property
     def mean_range(self) -> tuple[float, float]:
-        """From zero on."""
+        """Non-negative numbers."""
         return 0.0, math.inf
 
     def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
-        """The inverse of softplus, kept off zero by ``margin``."""
+        """The inverse of softplus, kept from zero by ``margin``."""
         mean = mean.clamp(min=margin)
         return mean + (-(-mean).expm1()).log(), self
 
@@ -296,7 +296,7 @@ class MultinomialUnits(Units):
         return self._total(field).unsqueeze(-1) * field.softmax(-1)
 
     def num_uniforms(self, units: int) -> int:
-        """One for each word of the longest document."""
+        """One uniform for each word of the longest document."""
         total = self.total_count
         return total if isinstance(total, int) else 1 if total.is_meta else int(total.max())
 
@@ -308,7 +308,7 @@ class MultinomialUnits(Units):
         return torch.zeros_like(field).scatter_add(-1, words, spoken.to(field.dtype).expand(words.shape))
 
     def count_states(self, units: int) -> int | None:
-        """Ways to share the words out, where all documents are known to have one length."""
+        """Number of vectors of counts, if all documents have the same length."""
         total = self.total_count
         return math.comb(total + units - 1, units - 1) if isinstance(total, int) else None
 
@@ -334,7 +334,7 @@ class MultinomialUnits(Units):
 
     @property
     def mean_range(self) -> tuple[float, float]:
-        """From zero on."""
+        """Non-negative numbers."""
         return 0.0, math.inf
 
     def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:

@@ -311,7 +311,7 @@ class DiscreteMover:
                 why = "; ".join(f"plate `{plate}`: {reason}" for plate, reason in plan.reasons.items())
                 warnings.warn(
                     f"a sweep over {list(plan.layouts)} runs the model {len(plan.groups) * states} times, as its "
-                    f"elements are updated one by one ({why or 'they are in no plate of their own'})",
+                    f"elements are updated one by one ({why or 'they are not in a plate'})",
                     stacklevel=6,
                 )
 
