@@ -9,7 +9,6 @@ import torch
 
 from benchmarks.problem import Problem
 from benchmarks.timing import CLOCKS, Contender, Plan, Spread, UnavailableError, seconds
-from pyro_gen.kernels.quantise import split
 
 FP32 = ("onednn_gemm", "mkl_gemm", "openblas_gemm")
 """The quickest of these in a round is the ceiling of that round; integer products of binary states can pass it."""
@@ -34,10 +33,11 @@ def copy_bandwidth(plan: Plan) -> float:
 
 
 def int8x2_gemm(problem: Problem) -> Contender:
-    """The floor of the int8 path: its two bare products, nothing drawn."""
+    """The two bare products of weights in two planes of int8, nothing drawn."""
     if not hasattr(torch, "_int_mm"):
         raise UnavailableError("this torch has no _int_mm")
-    hi, lo, _ = split(problem.weight)
+    hi = torch.randint(-127, 128, problem.weight.shape, dtype=torch.int8)
+    lo = torch.randint_like(hi, -127, 128)
     up, down = torch.cat((hi, lo), 1), torch.cat((hi, lo)).mT
     v = problem.v.to(torch.int8)
     h = torch.ones(len(v), hi.shape[1], dtype=torch.int8)

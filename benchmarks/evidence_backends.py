@@ -87,7 +87,7 @@ if __name__ == "__main__":
         default="alphadigits",
         help="alphadigits, a set of the data folder, or an .npz file",
     )
-    parser.add_argument("--fast", choices=("native", "int8"), default="native")
+    parser.add_argument("--fast", choices=("native", "cpu"), default="native")
     parser.add_argument("--against", choices=("cpu", "reference"), default="cpu")
     parser.add_argument("--seeds", type=int, default=16, help="at least 2")
     parser.add_argument("--out", type=Path, default=Path("out/backends"))

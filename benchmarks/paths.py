@@ -11,7 +11,7 @@ from functools import partial
 from benchmarks.timing import Contender, UnavailableError
 
 VARIABLE = "PYRO_GEN_BACKEND"
-NAMES = ("native", "cpu", "int8")
+NAMES = ("native", "cpu")
 
 
 @contextmanager

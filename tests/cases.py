@@ -41,7 +41,6 @@ from pyro_gen.distributions import (
     ObservedFirst,
     PottsUnits,
     ReLUUnits,
-    ReplicatedSoftmax,
     SpinUnits,
     UnitLayer,
     Units,
@@ -78,12 +77,6 @@ def rbm_of(visible: Units, hidden: Units) -> Callable[..., RBM]:
 def layer_of(units: Units) -> Callable[..., UnitLayer]:
     """A constructor of layers of these units."""
     return partial(UnitLayer, units=units)
-
-
-def documents(batch_shape: torch.Size) -> dict[str, Tensor]:
-    """Parameters of a replicated softmax with a length for each document, though the same: values fit every batch."""
-    drawn = normal_parameters(weight=(3, 2), vbias=(3,), hbias=(2,))(batch_shape)
-    return drawn | {"total_count": torch.full(batch_shape, 3)}
 
 
 def sized(visible: int, hidden: int, scale: float = 1.0, **own: tuple[int, ...]) -> Callable[..., dict[str, Tensor]]:
@@ -207,8 +200,6 @@ CASES = [
         rbm_of(GAUSSIAN, GAUSSIAN),
         sized(3, 2, 0.2, visible_log_precision=(3,), hidden_log_precision=(2,)),
     ),
-    Case("ReplicatedSoftmax", partial(ReplicatedSoftmax, total_count=3), sized(3, 2)),
-    Case("ReplicatedSoftmax-documents", ReplicatedSoftmax, documents),
     Case("UnitLayer-spin", layer_of(SPIN), normal_parameters(field=(3,)), 2 * states(3) - 1),
     Case("UnitLayer-Potts", layer_of(POTTS), normal_parameters(field=(6,)), listed(POTTS, 9)),
     Case(

@@ -160,11 +160,6 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "distributions.PersistentChains.__init__": table(distributions.PersistentChains, **PHASE),
     "distributions.PottsUnits.__init__": loop(units.PottsUnits, num_states=3),
     "distributions.RBM.__init__": loop(rbm, num_steps=2),
-    "distributions.ReplicatedSoftmax.__init__": table(
-        partial(distributions.ReplicatedSoftmax, torch.zeros(3, 2), torch.zeros(3), torch.zeros(2)),
-        total_count=3,
-        num_steps=2,
-    ),
     "distributions.SymbolConditional.__init__": loop(distributions.SymbolConditional, num_symbols=3),
     "distributions.TemperedChains.__init__": table(distributions.TemperedChains, **PHASE, num_betas=3),
     "distributions.WeightedChains.__init__": table(distributions.WeightedChains, **PHASE, num_witnesses=2),
@@ -183,9 +178,6 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "infer.GibbsSampler.__init__": loop(sampler, num_chains=2),
     "infer.GibbsSampler.run": table(lambda **k: sampler().run(**k), num_samples=2, warmup_steps=1, thin=1),
     "infer.ImportanceWeightedELBO.__init__": loop(infer.ImportanceWeightedELBO, num_particles=2),
-    "infer.ReplicaExchange.__init__": table(
-        partial(infer.ReplicaExchange, machine(), [1.0, 0.5]), num_steps=1, num_chains=2
-    ),
     "infer.StickingTheLandingELBO.__init__": loop(infer.StickingTheLandingELBO, num_particles=2),
     "infer.SwendsenWang.__init__": table(partial(infer.SwendsenWang, machine()), num_steps=1, num_chains=2),
     "infer.WakeSleep.__init__": loop(infer.WakeSleep, num_particles=2),
@@ -205,7 +197,6 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "infer.population_annealing": loop(
         partial(infer.population_annealing, rbm(), torch.zeros(3), torch.linspace(0, 1, 3)), num_chains=4
     ),
-    "infer.relabel_by_pivot": loop(partial(infer.relabel_by_pivot, ASSIGNED, ASSIGNED[0]), components=2),
     "infer.relabel_by_probabilities": loop(
         partial(infer.relabel_by_probabilities, torch.full((2, 3, 2), 0.5)), num_steps=2
     ),

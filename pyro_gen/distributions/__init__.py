@@ -25,10 +25,8 @@ from pyro_gen.distributions.fast_weights import FastPersistentChains
 from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart, covariance
 from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
-from pyro_gen.distributions.order_agnostic import OrderAgnostic
 from pyro_gen.distributions.partition import Exact, LogPartition, Partition
 from pyro_gen.distributions.rbm import RBM
-from pyro_gen.distributions.replicated_softmax import ReplicatedSoftmax
 from pyro_gen.distributions.strings import AutoregressiveStrings, SymbolConditional
 from pyro_gen.distributions.tempering import TemperedChains
 from pyro_gen.distributions.units import (
@@ -83,13 +81,11 @@ __all__ = [
     "NegativePhase",
     "NetworkStructure",
     "ObservedFirst",
-    "OrderAgnostic",
     "Partition",
     "PersistentChains",
     "PottsUnits",
     "ReLUUnits",
     "RealConditional",
-    "ReplicatedSoftmax",
     "SpinUnits",
     "SymbolConditional",
     "TemperedChains",

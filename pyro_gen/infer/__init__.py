@@ -41,12 +41,9 @@ from pyro_gen.infer.relabelling import (
     permute_assignments,
     permute_components,
     permute_draws,
-    relabel_by_pivot,
     relabel_by_probabilities,
     relabel_iteratively,
 )
-from pyro_gen.infer.replica_exchange import ReplicaExchange, ReplicaInfo
-from pyro_gen.infer.sparsity import sparsity_penalty
 from pyro_gen.infer.wake_sleep import WakeSleep
 
 __all__ = [
@@ -79,8 +76,6 @@ __all__ = [
     "NegativePhase",
     "Partition",
     "PersistentChains",
-    "ReplicaExchange",
-    "ReplicaInfo",
     "RowWeights",
     "SimulatedGap",
     "StickingTheLandingELBO",
@@ -108,10 +103,8 @@ __all__ = [
     "permute_components",
     "permute_draws",
     "population_annealing",
-    "relabel_by_pivot",
     "relabel_by_probabilities",
     "relabel_iteratively",
     "row_weights",
-    "sparsity_penalty",
     "structure",
 ]

@@ -41,41 +41,10 @@ def order_components(key: Array) -> Array:
     return _like(key, values.argsort(dim=-1, stable=True))
 
 
-def relabel_by_pivot(assignments: Array, pivot: Array, components: int) -> Array:
-    r"""Equivalence classes representatives (ECR): permutations under which draws of the assignments agree with a pivot.
-
-    .. math:: \tau^{(t)} = \arg\max_\tau \sum_i 1\bigl[\tau(z_i^{(t)}) = z_i^*\bigr]
-
-    Args:
-        assignments: components of the rows, (..., rows), integers.
-        pivot: components of the rows in one good draw, such as the most probable one, (rows,).
-        components: their number.
-
-    Returns:
-        Permutations, (..., components), int64.
-
-    Raises:
-        ValueError: an assignment is out of range, or ``pivot`` has another number of rows.
-
-    References:
-        Papastamoulis and Iliopoulos (2010), An artificial allocations based solution to the label switching problem in
-        Bayesian analysis of mixture models, Journal of Computational and Graphical Statistics 19.
-
-    Example:
-        >>> relabel_by_pivot(torch.tensor([[1, 1, 0], [0, 0, 1]]), torch.tensor([0, 0, 1]), 2)
-        tensor([[1, 0],
-                [0, 1]])
-    """
-    components = whole_number("components", components)
-    z, best = _assignments(assignments, components), _assignments(pivot, components, "pivot")
-    if best.shape != z.shape[-1:]:
-        raise ValueError(f"`pivot` must have shape ({z.shape[-1]},) like the rows, got {tuple(best.shape)}")
-    permutations = _agree(z.reshape(-1, z.shape[-1]), best, components)
-    return _like(assignments, permutations.view(*z.shape[:-1], components))
-
-
 def relabel_iteratively(assignments: Array, components: int, start: Array | None = None, num_steps: int = 100) -> Array:
-    """ECR whose pivot is the most frequent component of each row, iterated until nothing changes.
+    """Equivalence classes representatives (ECR), iterated until nothing changes.
+
+    Each round permutes every draw so that its assignments agree best with the most frequent component of each row.
 
     Args:
         assignments: components of the rows, (..., rows), integers.
@@ -281,10 +250,10 @@ def _tensor(name: str, values: Tensor | np.ndarray, least: int) -> Tensor:
     return x
 
 
-def _assignments(values: Tensor | np.ndarray, components: int, name: str = "assignments") -> Tensor:
-    z = _tensor(name, values, 1)
+def _assignments(values: Tensor | np.ndarray, components: int) -> Tensor:
+    z = _tensor("assignments", values, 1)
     if z.is_floating_point() or not ((z >= 0) & (z < components)).all():
-        raise ValueError(f"`{name}` must be integers from 0 to {components - 1}, got {z.dtype} or other values")
+        raise ValueError(f"`assignments` must be integers from 0 to {components - 1}, got {z.dtype} or other values")
     return z.long()
 
 
@@ -304,7 +273,6 @@ __all__ = [
     "permute_assignments",
     "permute_components",
     "permute_draws",
-    "relabel_by_pivot",
     "relabel_by_probabilities",
     "relabel_iteratively",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-CHOICES = ("reference", "cpu", "int8", "native", "triton")
+CHOICES = ("reference", "cpu", "native", "triton")
 _explained: set[str] = set()
 
 Reason = Callable[[Tensor, Tensor], str | None]
@@ -24,12 +24,9 @@ class Path(NamedTuple):
     name: str
     impossible: Reason
     slower: Reason | None = None
-    by_name_only: bool = False  # runs where PYRO_GEN_BACKEND names it: its distribution is another, if ever so slightly
 
     def why_not(self, states: Tensor, weight: Tensor) -> str | None:
         """Reason why this path is not taken by default; None where it is."""
-        if self.by_name_only:
-            return f"its Gibbs sweeps round the weights, so it runs by PYRO_GEN_BACKEND={self.name} only"
         return self.impossible(states, weight) or (self.slower(states, weight) if self.slower else None)
 
 

@@ -24,7 +24,6 @@ from pyro_gen.distributions import (
     NReLUUnits,
     PottsUnits,
     ReLUUnits,
-    ReplicatedSoftmax,
     SpinUnits,
     Units,
     streaming,
@@ -579,40 +578,6 @@ def test_batched_precisions_equal_a_loop() -> None:
             close(log_prob[:, i, j], one.log_prob(v[:, i, j]), 1e-10)
             error = annealed.value[i, j] - one.log_partition().value
             assert error.abs() < Z_LIMIT * annealed.standard_error[i, j] + 1e-6
-
-
-def topics(total: int | Tensor, seed: int = 0) -> ReplicatedSoftmax:
-    return ReplicatedSoftmax(*normal(3, 2, seed=seed), total)
-
-
-@pytest.mark.parametrize("total", [1, 2, 4])
-def test_a_replicated_softmax_sums_over_the_orders_of_the_words(total: int) -> None:
-    """Every sequence of words has the weight exp(sum of a) prod_j (1 + exp(N b_j + sum of W_j))."""
-    rbm = topics(total)
-    words = torch.cartesian_prod(*[torch.arange(3)] * total).view(-1, total)
-    hidden = total * rbm.hbias + rbm.weight[words].sum(1)
-    log_weight = rbm.vbias[words].sum(-1) + torch.log1p(hidden.exp()).sum(-1)
-    close(rbm.log_partition().value, log_weight.logsumexp(0), 1e-10)
-    counts = torch.nn.functional.one_hot(words, 3).sum(1).to(FINE)
-    for x in rbm.enumerate_support():
-        same = (counts == x).all(-1)
-        close(rbm.log_prob(x), log_weight[same].logsumexp(0) - log_weight.logsumexp(0), 1e-10)
-    close(rbm.hidden_given_visible(counts).mean, hidden.sigmoid(), 1e-10)
-
-
-def test_documents_of_several_lengths_equal_a_loop() -> None:
-    lengths = torch.tensor([1, 5, 3])
-    rbm = topics(lengths)
-    v = rbm.sample((4,))
-    assert (v.sum(-1) == lengths).all()
-    assert (rbm.gibbs(v, 3).sum(-1) == lengths).all()
-    for i, total in enumerate(lengths.tolist()):
-        close(rbm.log_prob(v)[:, i], topics(total).log_prob(v[:, i]), 1e-10)
-        close(rbm.log_partition().value[i], topics(total).log_partition().value, 1e-10)
-    with pytest.raises(ValueError, match="support"):
-        rbm.log_prob(v.roll(1, 1))
-    with pytest.raises(ValueError, match="total_count"):
-        topics(torch.tensor([1, 0]))
 
 
 def test_every_unit_type_has_its_draws_fixed_by_the_seed() -> None:

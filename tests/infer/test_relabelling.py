@@ -15,7 +15,6 @@ from pyro_gen.infer import (
     permute_assignments,
     permute_components,
     permute_draws,
-    relabel_by_pivot,
     relabel_by_probabilities,
     relabel_iteratively,
 )
@@ -46,7 +45,6 @@ def shuffled(draws: Draws) -> tuple[Draws, Tensor]:
 
 METHODS: dict[str, Callable[[Draws, Draws], Tensor]] = {
     "ordering": lambda mixed, _: order_components(mixed["locs"]),
-    "pivot": lambda mixed, own: relabel_by_pivot(mixed["z"], own["z"][0, 0], K),
     "iterative": lambda mixed, own: relabel_iteratively(mixed["z"], K),
     "probabilities": lambda mixed, own: relabel_by_probabilities(mixed["probs"]),
 }
@@ -58,10 +56,10 @@ def test_random_permutations_of_separated_draws_are_undone_exactly(name: str) ->
     own = clean()
     mixed, undo = shuffled(own)
     found = METHODS[name](mixed, own)
-    # Ordering and the pivot know the labels; the others find them up to one permutation of all draws.
+    # Ordering knows the labels; the others find them up to one permutation of all draws.
     fixed = permute_components(undo.argsort(-1), found)
     assert (fixed == fixed[0, 0]).all()
-    if name in ("ordering", "pivot"):
+    if name == "ordering":
         assert torch.equal(found, undo)
         assert torch.equal(permute_components(mixed["locs"], found), own["locs"])
         assert torch.equal(permute_assignments(mixed["z"], found), own["z"])
@@ -110,17 +108,17 @@ def test_relabelled_means_are_those_of_the_posterior_of_labelled_components(name
         "z": permute_assignments(torch.distributions.Categorical(probs).sample(), order),
         "probs": permute_components(probs, order, 2),
     }
-    pivot = {"z": torch.tensor([0, 0, 1, 1, 1]).expand(1, 1, -1)}
-    methods = {**METHODS, "pivot": lambda mixed, own: relabel_by_pivot(mixed["z"], own["z"][0, 0], 2)}
-    methods["iterative"] = lambda mixed, own: relabel_iteratively(mixed["z"], 2)
-    found = permute_components(mixed["locs"], methods[name](mixed, pivot)).mean(0).sort().values
+    methods = {**METHODS, "iterative": lambda mixed, _: relabel_iteratively(mixed["z"], 2)}
+    found = permute_components(mixed["locs"], methods[name](mixed, mixed)).mean(0).sort().values
     assert ((found - torch.tensor([-3.0, 3.0])).abs() < 5 * 0.5 / count**0.5).all()
 
 
-def test_the_pivot_and_stephens_choose_the_best_of_all_permutations() -> None:
-    z, pivot = torch.randint(3, (50, 8)), torch.randint(3, (8,))
-    found = relabel_by_pivot(z, pivot, 3)
-    agreement = (permute_assignments(z, found) == pivot).sum(-1)
+def test_the_iterated_pivot_and_stephens_choose_the_best_of_all_permutations() -> None:
+    z = torch.randint(3, (50, 8))
+    found = relabel_iteratively(z, 3)
+    relabelled = permute_assignments(z, found)
+    pivot = torch.stack([(relabelled == k).sum(0) for k in range(3)], -1).argmax(-1)
+    agreement = (relabelled == pivot).sum(-1)
     orders = torch.tensor(list(itertools.permutations(range(3))))
     every = torch.stack([(permute_assignments(z, o.expand(50, 3)) == pivot).sum(-1) for o in orders])
     assert torch.equal(agreement, every.amax(0))
@@ -141,7 +139,6 @@ def test_arrays_give_arrays_and_any_leading_shape_serves() -> None:
     tied = own["probs"].unsqueeze(-1).expand(-1, -1, -1, -1, 2)
     assert permute_components(tied, torch.as_tensor(found), 3).shape == tied.shape
     assert relabel_by_probabilities(own["probs"][0, 0]).shape == (K,)
-    assert relabel_by_pivot(own["z"][0, 0], own["z"][0, 1], K).shape == (K,)
     assert relabel_iteratively(own["z"].reshape(-1, ROWS), K).shape == (CHAINS * DRAWS, K)
     start = order_components(own["locs"])
     assert torch.equal(relabel_iteratively(own["z"], K, start), relabel_iteratively(own["z"], K))
@@ -156,9 +153,7 @@ def test_bad_input_is_named() -> None:
     z, order = torch.zeros(5, 3, dtype=torch.long), torch.arange(2).expand(5, 2)
     faults: list[tuple[Callable[[], object], str]] = [
         (lambda: order_components(torch.tensor([torch.nan, 1.0])), "`key`"),
-        (lambda: relabel_by_pivot(z, z[0, :2], 2), "`pivot` must have shape"),
-        (lambda: relabel_by_pivot(z + 2, z[0], 2), "`assignments` must be integers"),
-        (lambda: relabel_by_pivot(z, z[0] - 1, 2), "`pivot` must be integers"),
+        (lambda: relabel_iteratively(z + 2, 2), "`assignments` must be integers"),
         (lambda: relabel_iteratively(z.float(), 2), "`assignments` must be integers"),
         (lambda: relabel_iteratively(z, 2, order[:2]), "`start` must have shape"),
         (lambda: relabel_by_probabilities(torch.ones(5, 3, 2)), "`responsibilities` must be probabilities"),

@@ -211,7 +211,7 @@ WRONG: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor
 
 
 @pytest.mark.parametrize("message", WRONG)
-@pytest.mark.parametrize("backend", [None, "cpu", "reference", "int8"])
+@pytest.mark.parametrize("backend", [None, "cpu", "reference"])
 def test_operands_that_do_not_fit_are_refused(
     monkeypatch: pytest.MonkeyPatch, message: str, backend: str | None
 ) -> None:

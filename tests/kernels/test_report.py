@@ -18,7 +18,6 @@ def test_it_names_the_path_that_the_op_takes(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.strip() == text
     taken = "native" if native.best_set() > 0 else "cpu"
     assert f"rbm_gibbs, cpu, 64 x 64, 64 chains: {taken}" in text
-    assert "not int8: its Gibbs sweeps round the weights" in text
 
 
 def test_it_says_why_the_compiled_path_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

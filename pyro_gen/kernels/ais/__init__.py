@@ -20,7 +20,6 @@ PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("triton", refused_by_triton),
     backend.Path("cpu", backend.anywhere),  # the reference, with the CPU's stream of uniforms
-    backend.Path("int8", backend.anywhere, by_name_only=True),  # the same: importance weights want float32
 )
 
 

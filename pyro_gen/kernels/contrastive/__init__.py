@@ -29,7 +29,6 @@ PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("triton", refused_by_triton),
     backend.Path("cpu", gibbs_cpu.impossible),
-    backend.Path("int8", backend.anywhere, by_name_only=True),  # the reference, whose chains are the backend's
 )
 
 

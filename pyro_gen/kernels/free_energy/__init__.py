@@ -16,7 +16,7 @@ __all__ = ["PATHS", "rbm_free_energy"]
 
 PATHS = (
     backend.Path("triton", refused_by_triton),
-    *(backend.Path(name, backend.anywhere) for name in ("cpu", "native", "int8")),  # the formula as it stands
+    *(backend.Path(name, backend.anywhere) for name in ("cpu", "native")),  # the formula as it stands
 )
 
 _op = register_formula(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_gen.kernels import backend, native
 from pyro_gen.kernels.checks import check_chains
-from pyro_gen.kernels.gibbs import cpu, int8, reference
+from pyro_gen.kernels.gibbs import cpu, reference
 from pyro_gen.kernels.random import source
 from pyro_gen.kernels.registry import folded_chains, folded_parameter, register, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
@@ -20,9 +20,7 @@ PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("triton", refused_by_triton),
     backend.Path("cpu", cpu.impossible),
-    backend.Path("int8", int8.impossible, by_name_only=True),
 )
-_TORCH = {"cpu": cpu.rbm_gibbs, "int8": int8.rbm_gibbs}
 
 
 def rbm_gibbs(
@@ -116,7 +114,7 @@ def sweep(
         v, h = cuda.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
     else:
         uniforms = source(seed, len(flat), chain_offset, v, fast=True)
-        v, h = _TORCH[path](flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
+        v, h = cpu.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
     return (v, h) if len(chains) == 1 else (v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1]))
 
 

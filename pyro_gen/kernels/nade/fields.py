@@ -24,7 +24,6 @@ PATHS = (
     backend.Path("native", native.impossible, native.slower),
     backend.Path("triton", _refused_by_triton),
     backend.Path("cpu", backend.anywhere),  # in torch, so it serves other devices too
-    backend.Path("int8", backend.anywhere),  # the same: no weight is rounded here
 )
 
 

@@ -39,8 +39,8 @@ class DeepNADE(AutoregressiveNetwork):
 
     One set of weights serves all orders. ``deep(context, order=order)`` and ``deep.with_order(order)`` are the density
     in that order, ``deep(context)`` in ``eval()`` or under ``no_grad`` in the network's own. In training mode
-    ``deep(context)`` is :class:`pyro_gen.distributions.OrderAgnostic`, whose ``log_prob`` is an estimate of the mean
-    log probability over all orders, for one pass: ``pyro.sample("x", deep(context), obs=x)`` trains all of them.
+    ``deep(context)`` is an ``OrderAgnostic``, whose ``log_prob`` is an estimate of the mean log probability over all
+    orders, for one pass: ``pyro.sample("x", deep(context), obs=x)`` trains all of them.
 
     Args:
         features: number of features D, or the shape of an event.
@@ -98,7 +98,7 @@ class DeepNADE(AutoregressiveNetwork):
             order: features in the order of generation; None for the network's own, or for all of them in training.
 
         Returns:
-            A density, or :class:`pyro_gen.distributions.OrderAgnostic`.
+            A density, or the estimate for all orders.
 
         Raises:
             ValueError: ``order`` is no permutation, the context does not fit, or the caller needs log probabilities
