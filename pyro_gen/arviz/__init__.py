@@ -1,4 +1,4 @@
-"""The bridge to ArviZ: results become `InferenceData` (0.2x) or a `DataTree` (1.x), with the same groups."""
+"""The bridge to ArviZ: results become `InferenceData` (0.2x) or a `DataTree` (1.x)."""
 
 from pyro_gen.arviz.chains import from_chains
 from pyro_gen.arviz.cpds import from_cpds

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 def from_cpds(draws: CPDDraws, attrs: Mapping[str, Any] | None = None) -> Any:
     """Hand draws of conditional probabilities to ArviZ, with the names of nodes and states.
 
-    A table becomes the variable ``p(node | parents)``, with a dimension for each parent and for the node; their
-    coordinates are the names of the states. A slash in a node's name, which NetCDF cannot store, becomes an underscore,
-    and where a name is taken (a node called "chain" or "draw", say) its dimension ends in one.
+    A table becomes the variable ``p(node | parents)``, with a dimension for each parent and for
+    the node; their coordinates are the names of the states. A slash in a node's name, which NetCDF
+    cannot store, becomes an underscore, and where a name is taken (a node called "chain" or
+    "draw", say) its dimension ends in one.
 
     Args:
         draws: what ``network.sample_cpds(data)`` returned.
@@ -32,25 +33,35 @@ def from_cpds(draws: CPDDraws, attrs: Mapping[str, Any] | None = None) -> Any:
         >>> import networkx as nx, torch
         >>> from pyro_gen.models import BayesianNetwork
         >>> network = BayesianNetwork(nx.DiGraph([("rain", "wet")]), states=("no", "yes"))
-        >>> draws = network.sample_cpds({"rain": torch.tensor([0, 1]), "wet": torch.tensor([0, 1])}, num_samples=10)
+        >>> days = {"rain": torch.tensor([0, 1]), "wet": torch.tensor([0, 1])}
+        >>> draws = network.sample_cpds(days, num_samples=10)
         >>> posterior = from_cpds(draws)["posterior"]
         >>> posterior["p(wet | rain)"].dims
         ('chain', 'draw', 'rain', 'wet')
     """
     names = _names(draws.structure.nodes)
-    families = {node: [names[name] for name in (*draws.structure.parents[node], node)] for node in draws.tables}
+    families = {
+        node: [names[name] for name in (*draws.structure.parents[node], node)]
+        for node in draws.tables
+    }
     used = {name for family in families.values() for name in family}
     return from_chains(
         {_variable(families[node]): table for node, table in draws.tables.items()},
         dims={_variable(family): family for family in families.values()},
-        coords={names[node]: list(states) for node, states in draws.structure.states.items() if names[node] in used},
+        coords={
+            names[node]: list(states)
+            for node, states in draws.structure.states.items()
+            if names[node] in used
+        },
         attrs=attrs,
     )
 
 
 def _variable(family: list[str]) -> str:
     *parents, node = family
-    return f"p({node} | {', '.join(parents)})" if parents else f"p({node})"
+    if not parents:
+        return f"p({node})"
+    return f"p({node} | {', '.join(parents)})"
 
 
 def _names(nodes: tuple[str, ...]) -> dict[str, str]:

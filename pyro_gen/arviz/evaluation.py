@@ -1,4 +1,4 @@
-"""A model evaluated on all draws: log joint, deterministic sites, log priors, pointwise log likelihood."""
+"""A model evaluated on all draws: log joint, log priors, pointwise log likelihood."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CELLS = 2**22  # numbers that one vectorised pass may hold per log probability
 
 
 class Field(NamedTuple):
-    """Values of a site and the plates of their dimensions, after the one of the draws where there is one."""
+    """Values of a site and the plates of their dimensions, but for that of the draws."""
 
     values: np.ndarray
     plates: tuple[str | None, ...]
@@ -47,7 +47,7 @@ class Shape(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Evaluation of a model on draws: `variables` of the log likelihood, and `reasons` for those left out."""
+    """Evaluation of a model on draws, its variables, and the reasons of those left out."""
 
     shapes: dict[str, Shape]
     latent: frozenset[str]
@@ -60,77 +60,98 @@ class Evaluation(NamedTuple):
     reasons: dict[str, str]
 
 
+NO_MODEL = Evaluation({}, frozenset(), {}, {}, None, {}, {}, frozenset(), {})
+
+
 class Plan:
     """Quantities to compute of each draw, read off the first one."""
 
     def __init__(
-        self, program: Program, draw: Draw, transforms: Mapping[str, Any], wants: Callable[[str], bool]
+        self,
+        program: Program,
+        draw: Draw,
+        transforms: Mapping[str, Any],
+        wants: Callable[[str], bool],
     ) -> None:
-        self.program, self.transforms = program, transforms
+        self.program = program
+        self.transforms = transforms
         self.plain = program.trace(draw)
-        names = frozenset(latent_sites(self.plain)) | (frozenset(draw) & frozenset(self.plain.nodes))
-        self.drawn, self.latent = frozenset(draw) & names, names
+        self.drawn = frozenset(draw) & frozenset(self.plain.nodes)
+        self.latent = self.drawn | frozenset(latent_sites(self.plain))
         self.reasons: dict[str, str] = {}
         self.units: list[Unit] = []
         self.variables = frozenset(data_sites(self.plain, self.drawn))
         self.first_dim: int | None = None
         trace = self._enumerate(draw)
-        self.deterministic = self._deterministic(trace or self.plain)
         self.shown = subsampled_plates(self.plain)
+        self.deterministic: list[str] = []
+        self.prior: list[str] = []
         if trace is None:
-            self.prior: list[str] = []
             return
-        self.prior = [] if self.shown else prior_sites(trace, self.drawn, self.first_dim is not None)
+        self.deterministic = self._deterministic(trace)
+        if self.shown:
+            why = "; ".join(self.shown) + ": hand over arguments with which it shows all"
+            self.reasons["log_likelihood, log_prior and lp"] = why
+            return
+        self.prior = prior_sites(trace, self.drawn, self.first_dim is not None)
         self._plan_units(trace, wants)
 
     def _enumerate(self, draw: Draw) -> Trace | None:
-        """Return the trace with all undrawn latents summed out, None and a reason where they cannot be."""
+        """Return the trace with undrawn latents summed out; None where they cannot be."""
         if not missing(self.plain):
             return self.plain
         try:
             self.first_dim = self.program.first_dim(self.plain)
             trace = self.program.enumerated(draw, self.first_dim)
-        except (ValueError, RuntimeError) as error:  # no finite support, too few dimensions, shapes that do not fit
-            self.reasons["model"] = f"its undrawn latents {missing(self.plain)} cannot be summed out: {error}"
+        except (ValueError, RuntimeError) as error:
+            # no finite support, too few dimensions, shapes that do not fit
+            undrawn = missing(self.plain)
+            why = f"its undrawn latents {undrawn} cannot be summed out: {error}"
+            self.reasons["model"] = why
             return None
         if absent := missing(trace):
-            self.reasons["model"] = f"the draws lack the latent sites {absent}, which cannot be summed out"
+            why = f"the draws lack the latent sites {absent}, which cannot be summed out"
+            self.reasons["model"] = why
             return None
         return trace
 
     def _deterministic(self, trace: Trace) -> list[str]:
-        named = sample_sites(self.plain)
-        names = [name for name, site in named if is_deterministic(site) and name not in self.drawn]
         nodes: dict[str, Site] = trace.nodes
-        plain: dict[str, Site] = self.plain.nodes
-        depends = [name for name in names if nodes[name]["value"].shape != plain[name]["value"].shape]
-        if "model" in self.reasons:
-            return []
-        for name in depends:
-            self.reasons[f"posterior of {name!r}"] = "the deterministic site depends on an enumerated latent"
-        return [name for name in names if name not in depends]
+        names = []
+        for name, site in sample_sites(self.plain):
+            if not is_deterministic(site) or name in self.drawn:
+                continue
+            if nodes[name]["value"].shape == site["value"].shape:
+                names.append(name)
+                continue
+            why = "the deterministic site depends on an enumerated latent"
+            self.reasons[f"posterior of {name!r}"] = why
+        return names
 
     def _plan_units(self, trace: Trace, wants: Callable[[str], bool]) -> None:
-        if self.shown:
-            why = "; ".join(self.shown)
-            self.reasons["log_likelihood, log_prior and lp"] = f"{why}: hand over arguments with which it shows all"
-            return
         candidates, reasons = units(trace, self.drawn, self.first_dim is not None)
         self.variables = frozenset(unit.name for unit in candidates) | frozenset(reasons)
         self.units = [unit for unit in candidates if wants(unit.name)]
-        self.reasons |= {f"log_likelihood of {name!r}": why for name, why in reasons.items() if wants(name)}
+        self.reasons |= {
+            f"log_likelihood of {name!r}": why for name, why in reasons.items() if wants(name)
+        }
 
     def trace(self, draw: Draw) -> Trace:
         """Run the model on one draw."""
-        return self.program.trace(draw) if self.first_dim is None else self.program.enumerated(draw, self.first_dim)
+        if self.first_dim is None:
+            return self.program.trace(draw)
+        return self.program.enumerated(draw, self.first_dim)
 
     def outputs(self, draw: Draw) -> Outputs:
         """Compute what was planned of one draw."""
         trace = self.trace(draw)
         nodes: dict[str, Site] = trace.nodes
         masks = {unit.name: unit_mask(trace, unit) for unit in self.units}
+        joint = {}
+        if not self.shown:
+            joint["log_joint"] = self._log_joint(trace, draw)
         return {
-            "joint": {} if self.shown else {"log_joint": self._log_joint(trace, draw)},
+            "joint": joint,
             "deterministic": {name: nodes[name]["value"] for name in self.deterministic},
             "log_prior": {name: nodes[name]["log_prob"] for name in self.prior},
             "log_likelihood": {unit.name: log_likelihood(trace, unit) for unit in self.units},
@@ -139,7 +160,8 @@ class Plan:
 
     def _log_joint(self, trace: Trace, draw: Draw) -> Tensor:
         """The log joint density of the draw, as a density of what the kernel moves on."""
-        total = torch.as_tensor(trace.log_prob_sum() if self.first_dim is None else log_joint(trace))
+        enumerated = self.first_dim is not None
+        total = log_joint(trace) if enumerated else torch.as_tensor(trace.log_prob_sum())
         for name in self.drawn & self.transforms.keys():
             site: Site = trace.nodes[name]
             if site["fn"].support.is_discrete:
@@ -168,7 +190,9 @@ def evaluate(
     """
     first = {name: values[0] for name, values in draws.items()}
     plan = Plan(program, first, transforms or {}, wants)
-    outputs = {} if "model" in plan.reasons else over_draws(plan.outputs, draws, plan.plain)
+    outputs: Outputs = {}
+    if "model" not in plan.reasons:
+        outputs = over_draws(plan.outputs, draws, plan.plain)
     nodes: dict[str, Site] = plan.plain.nodes
     reasons = dict(plan.reasons)
     deterministic = {
@@ -179,51 +203,59 @@ def evaluate(
         name: Field(array(values), plate_names(nodes[name], values.shape[1:], 0))
         for name, values in outputs.get("log_prior", {}).items()
     }
-    joint = outputs.get("joint", {}).get("log_joint")
-    return Evaluation(
-        shapes_of(plan.plain),
-        plan.latent,
-        _observed(plan),
-        deterministic,
-        None if joint is None else array(joint),
-        prior,
-        _likelihood(plan, outputs, reasons),
-        plan.variables,
-        reasons,
+    joint = outputs.get("joint")
+    return _sites(plan)._replace(
+        deterministic=deterministic,
+        log_joint=array(joint["log_joint"]) if joint else None,
+        log_prior=prior,
+        log_likelihood=_likelihood(plan, outputs, reasons),
+        reasons=reasons,
     )
 
 
 def sites_only(program: Program) -> Evaluation:
     """Look at the sites of a model without draws."""
-    plan = Plan(program, {}, {}, lambda name: False)
-    return Evaluation(shapes_of(plan.plain), plan.latent, _observed(plan), {}, None, {}, {}, plan.variables, {})
+    return _sites(Plan(program, {}, {}, lambda name: False))
+
+
+def _sites(plan: Plan) -> Evaluation:
+    return NO_MODEL._replace(
+        shapes=shapes_of(plan.plain),
+        latent=plan.latent,
+        observed=_observed(plan),
+        variables=plan.variables,
+    )
 
 
 def nothing_said(reason: str) -> Evaluation:
     """Evaluation of a model that could not be run on the draws."""
-    return Evaluation({}, frozenset(), {}, {}, None, {}, {}, frozenset(), {"model": reason})
+    return NO_MODEL._replace(reasons={"model": reason})
 
 
 def over_draws(function: Callable[[Draw], Any], draws: Mapping[str, Tensor], trace: Trace) -> Any:
-    """Apply a function to each draw: by `torch.vmap`, which raises where it cannot be right; then by a loop."""
+    """Apply a function to each draw: by `torch.vmap`, and where that raises by a loop."""
     cells = sum(site["log_prob"].numel() for _, site in sample_sites(trace))
     first = function({name: values[0] for name, values in draws.items()})
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # operators without a batching rule are slow, which is no news here
+            warnings.simplefilter("ignore")  # operators without a batching rule are only slow
             results = torch.vmap(function, chunk_size=max(1, CELLS // max(1, cells)))(dict(draws))
         if _agree(first, results):
             return results
-    except Exception:  # a user's program under `vmap` may raise anything; what is wrong without it the loop raises
+    except Exception:
+        # A user's program may raise anything under `vmap`; what is wrong without it the loop
+        # raises.
         pass
     return _loop(function, draws)
 
 
 def _agree(first: Outputs, results: Outputs) -> bool:
-    """Test that the vectorised results begin with the plain ones: a model may keep state between runs."""
+    """Test that vectorised results begin with the plain ones: a model may keep state."""
     return all(
         values.shape == results[group][name].shape[1:]
-        and torch.allclose(values, results[group][name][0].to(values), rtol=1e-3, atol=1e-3, equal_nan=True)
+        and torch.allclose(
+            values, results[group][name][0].to(values), rtol=1e-3, atol=1e-3, equal_nan=True
+        )
         for group, members in first.items()
         for name, values in members.items()
     )
@@ -231,7 +263,10 @@ def _agree(first: Outputs, results: Outputs) -> bool:
 
 def _loop(function: Callable[[Draw], Outputs], draws: Mapping[str, Tensor]) -> Outputs:
     number = len(next(iter(draws.values())))
-    rows = [function({name: values[index] for name, values in draws.items()}) for index in range(number)]
+    rows = [
+        function({name: values[index] for name, values in draws.items()})
+        for index in range(number)
+    ]
     return {
         group: {name: torch.stack([row[group][name] for row in rows]) for name in members}
         for group, members in rows[0].items()
@@ -264,16 +299,23 @@ def _observed(plan: Plan) -> dict[str, Field]:
 
 def _likelihood(plan: Plan, outputs: Outputs, reasons: dict[str, str]) -> dict[str, Field]:
     fields = {}
-    for unit in plan.units if outputs else []:
+    if not outputs:
+        return {}
+    for unit in plan.units:
         values = array(outputs["log_likelihood"][unit.name])
         masks = outputs["mask"].get(unit.name)
-        mask = None if masks is None else array(masks[0])
-        if masks is not None and not (masks == masks[:1]).all():
-            reasons[f"log_likelihood of {unit.name!r}"] = "its mask depends on the draw"
-            continue
-        shown = values if mask is None else values[:, np.broadcast_to(mask, values.shape[1:])]
+        mask = None
+        shown = values
+        if masks is not None:
+            mask = array(masks[0])
+            shown = values[:, np.broadcast_to(mask, values.shape[1:])]
+            if not (masks == masks[:1]).all():
+                reasons[f"log_likelihood of {unit.name!r}"] = "its mask depends on the draw"
+                continue
         if (wrong := int(np.isnan(shown).sum())) > 0:
-            reasons[f"log_likelihood of {unit.name!r}"] = f"{wrong} of its {shown.size} values are NaN"
+            reasons[f"log_likelihood of {unit.name!r}"] = (
+                f"{wrong} of its {shown.size} values are NaN"
+            )
             continue
         fields[unit.name] = Field(values, unit.plates, mask, unit.data)
     return fields

@@ -1,4 +1,4 @@
-"""Shared parts of the converters: arrays with named dimensions become groups of ArviZ 0.2x or 1.x."""
+"""Groups of ArviZ 0.2x or 1.x from arrays with named dimensions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ CHAINS = ("chain", "draw")
 HUGE = 2**63
 """Whole numbers from here on become text."""
 RESERVED = frozenset(
-    {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates"}
+    {
+        "CLASS",
+        "NAME",
+        "DIMENSION_LIST",
+        "REFERENCE_LIST",
+        "_NCProperties",
+        "_Netcdf4Dimid",
+        "_Netcdf4Coordinates",
+    }
 )
 """Names of attributes by which HDF5 and NetCDF keep their own books."""
 Dims = Mapping[str, Sequence[str | None]]
@@ -30,7 +38,7 @@ Coords = Mapping[str, int | Sequence[Any] | np.ndarray]
 
 
 class Variable(NamedTuple):
-    """An array, the names of its dimensions, attributes, and labels along a dimension of another name."""
+    """An array, its dimensions, attributes, and labels along a dimension of another name."""
 
     dims: tuple[str, ...]
     values: np.ndarray
@@ -43,7 +51,9 @@ def require(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ImportError(f"pyro_gen.arviz needs {name}: pip install pyro-gen[arviz] ({error})") from error
+        raise ImportError(
+            f"pyro_gen.arviz needs {name}: pip install pyro-gen[arviz] ({error})"
+        ) from error
 
 
 def warn(message: str) -> None:
@@ -60,24 +70,31 @@ def makes_trees(arviz: Any) -> bool:
 
 
 def container(groups: Mapping[str, Any]) -> Any:
-    """Return the groups as `arviz.InferenceData` or `xarray.DataTree`, as the installed ArviZ has it."""
+    """Return the groups as the installed ArviZ has them: InferenceData or DataTree."""
     arviz = require("arviz")
-    return require("xarray").DataTree.from_dict(groups) if makes_trees(arviz) else arviz.InferenceData(**groups)
+    if makes_trees(arviz):
+        return require("xarray").DataTree.from_dict(groups)
+    return arviz.InferenceData(**groups)
 
 
 def array(source: Tensor | np.ndarray) -> np.ndarray:
     """Return an array in the memory of the CPU, in a type that NetCDF has."""
     if isinstance(source, Tensor):
-        half = source.dtype in (torch.float16, torch.bfloat16)
-        source = source.detach().cpu().to(torch.float32 if half else source.dtype).resolve_neg().numpy()
+        tensor = source.detach().cpu()
+        if tensor.dtype in (torch.float16, torch.bfloat16):
+            tensor = tensor.float()
+        source = tensor.resolve_neg().numpy()
     values = np.asarray(source)
-    return values.astype(np.float32) if values.dtype == np.float16 else values
+    if values.dtype == np.float16:
+        return values.astype(np.float32)
+    return values
 
 
 def labels_of(name: str, values: int | Iterable[Any]) -> np.ndarray:
     """Labels of a dimension, or numbers from 0 for a size, in a type that NetCDF holds.
 
-    Labels of one kind (numbers, text, times) stay as they are; labels of mixed kinds, None and dates become text.
+    Labels of one kind (numbers, text, times) stay as they are; labels of mixed kinds, None and
+    dates become text.
 
     Args:
         name: of the dimension, for the message.
@@ -91,17 +108,32 @@ def labels_of(name: str, values: int | Iterable[Any]) -> np.ndarray:
     """
     if isinstance(values, int | np.integer):
         return np.arange(values)
-    labels = [x.item() if isinstance(x, Tensor) and x.numel() == 1 else x for x in values]
+    labels = [_unboxed(label) for label in values]
     kinds = {_kind(label) for label in labels}
     if "" in kinds:
         example = next(label for label in labels if not _kind(label))
         raise ValueError(f"`coords` of {name!r} must have single labels, got {example!r}")
     if len(kinds) <= 1 and kinds <= {"number", "text", "time"}:
         return np.asarray(labels)
-    texts = [label.isoformat() if isinstance(label, date) else str(label) for label in labels]
+    texts = [_text(label) for label in labels]
     if len(set(texts)) < len(set(labels)):
-        raise ValueError(f"`coords` of {name!r} must differ as text, since their types are mixed, got {labels}")
+        raise ValueError(
+            f"`coords` of {name!r} must differ as text, since their types are mixed, got {labels}"
+        )
     return np.asarray(texts)
+
+
+def _unboxed(label: Any) -> Any:
+    """Python's own number in place of a tensor of one."""
+    if isinstance(label, Tensor) and label.numel() == 1:
+        return label.item()
+    return label
+
+
+def _text(label: object) -> str:
+    if isinstance(label, date):
+        return label.isoformat()
+    return str(label)
 
 
 def _kind(label: object) -> str:
@@ -109,18 +141,22 @@ def _kind(label: object) -> str:
     if label is None or isinstance(label, bool | np.bool_ | date):
         return "other"
     if isinstance(label, np.datetime64 | np.timedelta64):
-        return "time" if np.datetime_data(label.dtype)[0] != "generic" else ""
-    if isinstance(label, int | float | np.integer | np.floating):
-        return "number" if abs(float(label)) < HUGE else "other"
-    if isinstance(label, str):
-        return "text" if _is_writable(label) else ""
+        if np.datetime_data(label.dtype)[0] != "generic":
+            return "time"
+    elif isinstance(label, int | float | np.integer | np.floating):
+        if abs(float(label)) < HUGE:
+            return "number"
+        return "other"
+    elif isinstance(label, str) and _is_writable(label):
+        return "text"
     return ""
 
 
 def attribute(name: object, value: Any) -> Any:
-    """Form of an attribute that NetCDF holds: numbers and text as they are, JSON for nested and missing values.
+    """Form of an attribute that NetCDF holds.
 
-    Dates become ISO text, paths text, tensors arrays of one dimension or JSON. ``json.loads`` reads None, truth
+    Numbers and text stay as they are; nested and missing values become JSON. Dates become ISO
+    text, paths text, tensors arrays of one dimension or JSON. ``json.loads`` reads None, truth
     values, dictionaries and mixed lists back.
 
     Args:
@@ -133,20 +169,42 @@ def attribute(name: object, value: Any) -> Any:
     Raises:
         ValueError: ``name`` is no text, or NetCDF has no form of ``value``.
     """
-    if not isinstance(name, str) or not name or "/" in name or name in RESERVED or not _is_writable(name):
-        raise ValueError(f"`attrs` must have names of text without '/' that NetCDF does not use itself, got {name!r}")
+    if (
+        not isinstance(name, str)
+        or not name
+        or "/" in name
+        or name in RESERVED
+        or not _is_writable(name)
+    ):
+        raise ValueError(
+            "`attrs` must have names of text without '/' that NetCDF does not use itself, "
+            f"got {name!r}"
+        )
     try:
         plain = _plain(name, value)
     except RecursionError:
-        raise ValueError(f"`attrs` must not contain themselves, got such a value for {name!r}") from None
-    if isinstance(plain, str | float) or (isinstance(plain, int) and not isinstance(plain, bool)):
-        return plain if not isinstance(plain, int) or abs(plain) < HUGE else str(plain)
+        raise ValueError(
+            f"`attrs` must not contain themselves, got such a value for {name!r}"
+        ) from None
+    if isinstance(plain, str | float):
+        return plain
+    if isinstance(plain, int) and not isinstance(plain, bool):
+        if abs(plain) < HUGE:
+            return plain
+        return str(plain)
     if isinstance(plain, list) and plain:
         if all(isinstance(x, str) for x in plain):
             return plain
-        if all(isinstance(x, int | float) and not isinstance(x, bool) and not abs(x) >= HUGE for x in plain):
+        if all(_is_plain_number(x) for x in plain):
             return np.asarray(plain)
     return json_text(plain)
+
+
+def _is_plain_number(value: object) -> bool:
+    """True for a number that an array of NetCDF holds, NaN among them."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return not abs(value) >= HUGE
 
 
 def _is_writable(text: str) -> bool:
@@ -156,10 +214,14 @@ def _is_writable(text: str) -> bool:
 
 def _plain(name: str, value: Any) -> Any:
     """Python's own numbers, texts, lists and dictionaries."""
-    if isinstance(value, Tensor | np.ndarray | np.generic) and not isinstance(value, np.datetime64):
-        value = array(value).tolist() if isinstance(value, Tensor) else value.tolist()
+    if isinstance(value, Tensor):
+        value = array(value)
+    if isinstance(value, np.ndarray | np.generic) and not isinstance(value, np.datetime64):
+        value = value.tolist()
     if isinstance(value, str) and not _is_writable(value):
-        raise ValueError(f"`attrs` must hold text that UTF-8 can write, without NUL, got {name}={value!r}")
+        raise ValueError(
+            f"`attrs` must hold text that UTF-8 can write, without NUL, got {name}={value!r}"
+        )
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, date):
@@ -169,10 +231,12 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(name, entry) for key, entry in value.items()}
     if isinstance(value, Sequence | Set) and not isinstance(value, bytes):
-        entries = sorted(value, key=repr) if isinstance(value, Set) else value
-        return [_plain(name, entry) for entry in entries]
+        if isinstance(value, Set):
+            value = sorted(value, key=repr)
+        return [_plain(name, entry) for entry in value]
     raise ValueError(
-        f"`attrs` must hold numbers, text, dates, and lists or dictionaries of these, got {name}={value!r}"
+        "`attrs` must hold numbers, text, dates, and lists or dictionaries of these, "
+        f"got {name}={value!r}"
     )
 
 
@@ -184,7 +248,8 @@ def dataset(variables: Mapping[str, Variable], labels: Labels, attrs: Mapping[st
             coords[name] = labels.get(name, np.arange(size))
         coords |= variable.beside
     arrays = {
-        name: (variable.dims, variable.values, _attributes(variable.attrs)) for name, variable in variables.items()
+        name: (variable.dims, variable.values, _attributes(variable.attrs))
+        for name, variable in variables.items()
     }
     maker = {"inference_library": "pyro-ppl", "inference_library_version": version("pyro-ppl")}
     about = {"created_at": datetime.now(UTC).isoformat(), **maker, **attrs}

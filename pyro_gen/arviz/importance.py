@@ -1,10 +1,9 @@
-"""Importance weights of draws from a guide: Pareto smoothing, its diagnostic, and what the weights correct."""
+"""Importance weights of draws from a guide: Pareto smoothing and corrected summaries."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,13 +32,15 @@ def weigh(log_p: np.ndarray, log_q: np.ndarray) -> Weights:
         log_q: log density of each draw under the guide.
 
     Returns:
-        The weights; ``attrs`` hold k-hat, the effective sample size of the weights, and the evidence with its error.
+        The weights; ``attrs`` hold k-hat, the effective sample size of the weights, and the
+        evidence with its error.
     """
     log_weight = log_p.astype(np.float64) - log_q.astype(np.float64)
     size = np.maximum(np.abs(log_p), np.abs(log_q))[np.isfinite(log_weight)]
     rounding = 64 * np.finfo(log_p.dtype).eps * max(1.0, float(size.max(initial=0.0)))
     if np.ptp(log_weight) <= rounding:
-        smoothed, k = np.full_like(log_weight, -math.log(len(log_weight))), 0.0
+        smoothed = np.full_like(log_weight, -math.log(len(log_weight)))
+        k = 0.0
     else:
         smoothed, k = pareto_smooth(log_weight)
     top = log_weight.max()
@@ -61,25 +62,27 @@ def warn_of(attrs: Mapping[str, Any], count: int) -> None:
         attrs: of the weights, as :func:`weigh` gives.
         count: draws.
     """
-    k, size = float(attrs["pareto_k"]), float(attrs["importance_ess"])
+    k = float(attrs["pareto_k"])
+    size = float(attrs["importance_ess"])
     if not k <= GOOD_K:
-        warn(
-            f"the Pareto k-hat of the importance weights is {k:.2f}, above {GOOD_K}: the guide is too far from the "
-            f"posterior for the weights to correct it"
-        )
+        fault = f"the Pareto k-hat of the importance weights is {k:.2f}, above {GOOD_K}"
     elif too_small(torch.tensor(size), count):
-        warn(
-            f"the effective sample size of the importance weights is {size:.1f} of {count} draws: the guide is too "
-            f"far from the posterior for the weights to correct it"
+        fault = (
+            f"the effective sample size of the importance weights is {size:.1f} of {count} draws"
         )
+    else:
+        return
+    warn(f"{fault}: the guide is too far from the posterior for the weights to correct it")
 
 
 def weighted_summary(data: Any, var_names: str | Sequence[str] | None = None) -> Any:
-    r"""Summarise a posterior that :func:`pyro_gen.arviz.from_svi` made, corrected by its importance weights.
+    r"""Summarise a posterior of :func:`from_svi`, corrected by its importance weights.
 
-    .. math:: \hat\mu = \sum_s w_s \theta_s, \qquad \mathrm{se}^2 = \sum_s w_s^2 (\theta_s - \hat\mu)^2
+    .. math:: \hat\mu = \sum_s w_s \theta_s, \qquad
+              \mathrm{se}^2 = \sum_s w_s^2 (\theta_s - \hat\mu)^2
 
-    with the Pareto-smoothed weights :math:`w` in ``sample_stats``; `arviz.summary` of the data describes the guide.
+    with the Pareto-smoothed weights :math:`w` in ``sample_stats``; `arviz.summary` of the data
+    describes the guide.
 
     Args:
         data: what `from_svi` returned, without `resample`.
@@ -92,7 +95,8 @@ def weighted_summary(data: Any, var_names: str | Sequence[str] | None = None) ->
         ValueError: if the data have no weights or no such variable.
 
     References:
-        Y. Yao, A. Vehtari, D. Simpson, A. Gelman, Yes, but did it work? Evaluating variational inference, ICML 2018.
+        Y. Yao, A. Vehtari, D. Simpson, A. Gelman, Yes, but did it work? Evaluating variational
+        inference, ICML 2018.
 
     Example:
         >>> import torch, pyro, pyro.distributions as dist
@@ -101,26 +105,43 @@ def weighted_summary(data: Any, var_names: str | Sequence[str] | None = None) ->
         ...     x = pyro.sample("x", dist.Normal(0.0, 1.0))
         ...     pyro.sample("y", dist.Normal(x, 1.0), obs=torch.tensor(2.0))
         >>> _ = pyro.set_rng_seed(0)
-        >>> wide = from_svi(model, lambda: pyro.sample("x", dist.Normal(0.0, 2.0)), num_samples=4000)
+        >>> guide = lambda: pyro.sample("x", dist.Normal(0.0, 2.0))
+        >>> wide = from_svi(model, guide, num_samples=4000)
         >>> row = weighted_summary(wide).loc["x"]
-        >>> bool(abs(row["mean"] - 1.0) < 4 * row["mcse_mean"])  # the posterior is Normal(1, 1/sqrt(2))
+        >>> # the posterior is Normal(1, 1/sqrt(2))
+        >>> bool(abs(row["mean"] - 1.0) < 4 * row["mcse_mean"])
         True
     """
-    stats: Any = data["sample_stats"] if "sample_stats" in _groups(data) else None
-    if stats is None or "psis_log_weight" not in stats:
-        raise ValueError("`data` must have `psis_log_weight` in its group sample_stats, as from_svi gives, got none")
+    stats: Any = {}
+    if "sample_stats" in _groups(data):
+        stats = data["sample_stats"]
+    if "psis_log_weight" not in stats:
+        raise ValueError(
+            "`data` must have `psis_log_weight` in its group sample_stats, as from_svi gives, "
+            "got none"
+        )
     warn_of(stats.attrs, stats["psis_log_weight"].size)
     posterior = data["posterior"]
-    names = [var_names] if isinstance(var_names, str) else list(var_names or posterior.data_vars)
+    if isinstance(var_names, str):
+        var_names = [var_names]
+    names = list(var_names or posterior.data_vars)
     if unknown := [name for name in names if name not in posterior.data_vars]:
-        raise ValueError(f"`var_names` must be among {sorted(posterior.data_vars)}, got unknown {unknown}")
+        raise ValueError(
+            f"`var_names` must be among {sorted(posterior.data_vars)}, got unknown {unknown}"
+        )
     weights = np.exp(stats["psis_log_weight"].values.reshape(-1))
-    rows = {label: _moments(values, weights) for name in names for label, values in _numbers(posterior[name])}
-    return require("pandas").DataFrame.from_dict(rows, orient="index", columns=["mean", "sd", "mcse_mean"])
+    rows: dict[str, list[float]] = {}
+    for name in names:
+        for label, values in _numbers(posterior[name]):
+            rows[label] = _moments(values, weights)
+    columns = ["mean", "sd", "mcse_mean"]
+    return require("pandas").DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def _groups(data: Any) -> list[str]:
-    return list(data.groups()) if callable(getattr(data, "groups", None)) else list(data.children)
+    if callable(getattr(data, "groups", None)):
+        return list(data.groups())
+    return list(data.children)
 
 
 def _moments(values: np.ndarray, weights: np.ndarray) -> list[float]:
@@ -131,12 +152,16 @@ def _moments(values: np.ndarray, weights: np.ndarray) -> list[float]:
 
 
 def _numbers(variable: Any) -> list[tuple[str, np.ndarray]]:
-    """Return the label and the draws of each number of a variable, labelled as `arviz.summary` does."""
+    """Return label and draws of each number of a variable, labelled as by `arviz.summary`."""
     dims = [name for name in variable.dims if name not in CHAINS]
     values = variable.values.reshape(-1, *variable.shape[2:])
-    labels = [variable[name].values if name in variable.coords else range(variable.sizes[name]) for name in dims]
+    # xarray numbers the places of a dimension without labels
+    labels = [variable[name].values for name in dims]
     result = []
-    for index in product(*(range(len(along)) for along in labels)):
-        words = ", ".join(str(along[i]) for along, i in zip(labels, index, strict=True))
-        result.append((f"{variable.name}[{words}]" if words else str(variable.name), values[(slice(None), *index)]))
+    for index in np.ndindex(*values.shape[1:]):
+        label = str(variable.name)
+        if index:
+            words = ", ".join(str(along[i]) for along, i in zip(labels, index, strict=True))
+            label = f"{label}[{words}]"
+        result.append((label, values[(slice(None), *index)]))
     return result

@@ -1,8 +1,9 @@
-"""Products and sums of exponentials in log space, as the functions that opt_einsum asks of a backend.
+"""Products and sums of exponentials in log space: a backend of opt_einsum.
 
-Pyro's own backend exponentiates each factor by itself: factors that favour different states underflow to log 0, in
-float32 from about 100 nats on. It also brings a derivative that `torch.vmap` refuses. Here factors are added before
-their maximum is taken, which needs the memory of the joint table of two factors.
+Pyro's own backend exponentiates each factor by itself: factors that favour different states
+underflow to log 0, in float32 from about 100 nats on. It also brings a derivative that
+`torch.vmap` refuses. Here factors are added before their maximum is taken, which needs the memory
+of the joint table of two factors.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def transpose(value: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def einsum(equation: str, *operands: Tensor) -> Tensor:
-    """Add operands aligned by the letters of their dimensions; take log-sum-exp over the letters not in the output.
+    """Add operands aligned by letters; take log-sum-exp over letters not in the output.
 
     Args:
         equation: such as ``"ab,bc->ac"``.
@@ -39,17 +40,24 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
     inputs, output = equation.split("->")
     order = output + "".join(sorted(set(inputs) - set(output) - {","}))
     total = sum(
-        (_aligned(operand, dims, order) for dims, operand in zip(inputs.split(","), operands, strict=True)),
+        (
+            _aligned(operand, dims, order)
+            for dims, operand in zip(inputs.split(","), operands, strict=True)
+        ),
         start=torch.zeros((), dtype=operands[0].dtype, device=operands[0].device),
     )
     summed = list(range(len(output), len(order)))
-    return torch.logsumexp(total, summed) if summed else total
+    if not summed:
+        return total
+    return torch.logsumexp(total, summed)
 
 
 def _aligned(operand: Tensor, dims: str, order: str) -> Tensor:
     present = [letter for letter in order if letter in dims]
     sizes = dict(zip(dims, operand.shape, strict=True))
-    return operand.permute([dims.index(letter) for letter in present]).reshape([sizes.get(d, 1) for d in order])
+    return operand.permute([dims.index(letter) for letter in present]).reshape(
+        [sizes.get(d, 1) for d in order]
+    )
 
 
 tensordot = Tensordot(einsum)

@@ -1,4 +1,4 @@
-"""Shared parts of the converters of posteriors: the evaluation of the draws, and the groups made of both."""
+"""Evaluation of a posterior's draws, and the groups made of both."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def evaluated(
         program: the model; None where there is none to ask.
         samples: the draws.
         transforms: of constrained sites to what a kernel moves on.
-        variables: names of the variables of the log likelihood, all or none of them; None for ArviZ's default.
+        variables: names of the variables of the log likelihood, all or none of them; None for
+            ArviZ's default.
         log_prior: whether to keep the log priors.
 
     Returns:
@@ -39,22 +40,34 @@ def evaluated(
     """
     if program is None:
         return None
-    variables = _default_variables() if variables is None else variables
+    if variables is None:
+        variables = _default_variables()
     flat = {name: values.detach().flatten(0, 1) for name, values in samples.items()}
-    names = None if isinstance(variables, bool) else frozenset([variables] if isinstance(variables, str) else variables)
+    if isinstance(variables, str):
+        variables = [variables]
+    names: frozenset[str] = frozenset()
+    if not isinstance(variables, bool):
+        names = frozenset(variables)
     try:
         evaluation = evaluate(
-            program, flat, transforms, lambda name: bool(variables) if names is None else name in names
+            program, flat, transforms, lambda name: variables is True or name in names
         )
-    except Exception as error:  # a user's program may raise anything, and the draws are worth having without it
+    except Exception as error:
+        # A user's program may raise anything, and the draws are worth having without it.
         evaluation = nothing_said(f"it cannot run: {type(error).__name__}: {error}")
-    if names is not None and "model" not in evaluation.reasons and (unknown := sorted(names - evaluation.variables)):
-        raise ValueError(f"`log_likelihood` must name some of {sorted(evaluation.variables)}, got unknown {unknown}")
-    return evaluation if log_prior else evaluation._replace(log_prior={})
+    unknown = sorted(names - evaluation.variables)
+    if unknown and "model" not in evaluation.reasons:
+        raise ValueError(
+            f"`log_likelihood` must name some of {sorted(evaluation.variables)}, "
+            f"got unknown {unknown}"
+        )
+    if not log_prior:
+        return evaluation._replace(log_prior={})
+    return evaluation
 
 
 def _default_variables() -> bool:
-    """True if the log likelihood is computed by default: ArviZ 0.2x has a setting for it, 1.x none."""
+    """True if the log likelihood is computed by default; ArviZ 0.2x has a setting for it."""
     arviz = require("arviz")
     return makes_trees(arviz) or bool(arviz.rcParams["data.log_likelihood"])
 

@@ -30,12 +30,14 @@ def from_predictive(
 ) -> Any:
     """Hand draws of `pyro.infer.Predictive` to ArviZ, without the posterior they belong to.
 
-    With a model, its plates name the dimensions, its data become ``observed_data`` (posterior predictive plots ask for
-    it), draws from the prior are split into ``prior`` and, where they are data of the model, ``prior_predictive``, and
-    the dimensions of size 1 that `Predictive` puts between draws and sites outside of plates go.
+    With a model, its plates name the dimensions, its data become ``observed_data`` (posterior
+    predictive plots ask for it), draws from the prior are split into ``prior`` and, where they are
+    data of the model, ``prior_predictive``, and the dimensions of size 1 that `Predictive` puts
+    between draws and sites outside of plates go.
 
     Args:
-        posterior_predictive: draws for the posterior, each (draws, ...); all sites that are handed over are kept.
+        posterior_predictive: draws for the posterior, each (draws, ...); all sites that are handed
+            over are kept.
         prior: draws without a posterior.
         predictions: draws for other data.
         model: the model.
@@ -63,17 +65,29 @@ def from_predictive(
         ...     x = pyro.sample("x", dist.Normal(0.0, 1.0))
         ...     with pyro.plate("row", 3):
         ...         pyro.sample("y", dist.Normal(x, 1.0), obs=y)
-        >>> data = from_predictive(prior=Predictive(model, num_samples=50)(), model=model, model_args=[torch.zeros(3)])
-        >>> data["prior"]["x"].shape, data["prior_predictive"]["y"].dims, data["observed_data"]["y"].dims
-        ((1, 50), ('chain', 'draw', 'row'), ('row',))
+        >>> draws = Predictive(model, num_samples=50)()
+        >>> data = from_predictive(prior=draws, model=model, model_args=[torch.zeros(3)])
+        >>> data["prior"]["x"].shape, data["prior_predictive"]["y"].dims
+        ((1, 50), ('chain', 'draw', 'row'))
+        >>> data["observed_data"]["y"].dims
+        ('row',)
     """
     require("arviz")
-    extras = Extras(prior, posterior_predictive, predictions, constant_data, predictions_constant_data)
+    extras = Extras(
+        prior, posterior_predictive, predictions, constant_data, predictions_constant_data
+    )
     if not any(extras[:3]):
-        raise ValueError("`from_predictive` must have draws as posterior_predictive, prior or predictions, got none")
+        raise ValueError(
+            "`from_predictive` must have draws as posterior_predictive, prior or predictions, "
+            "got none"
+        )
     num_chains = whole_number("num_chains", num_chains)
-    evaluation = None if model is None else sites_only(Program(model, model_args, model_kwargs))
-    assembly = Assembly(num_chains, draws_of(extras, num_chains), coords, dims, pred_dims, evaluation, attrs)
+    evaluation = None
+    if model is not None:
+        evaluation = sites_only(Program(model, model_args, model_kwargs))
+    assembly = Assembly(
+        num_chains, draws_of(extras, num_chains), coords, dims, pred_dims, evaluation, attrs
+    )
     assembly.add_observed()
     assembly.add_extras(extras)
     return assembly.result()

@@ -1,4 +1,4 @@
-"""A Pyro model with its arguments, run on one draw: its undrawn latents are summed out, factor by factor."""
+"""A Pyro model with its arguments, run on one draw, undrawn latents summed out."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ Draw = Mapping[str, Tensor]
 
 
 class _Enumeration(EnumMessenger):
-    """Pyro's own, without its look at `value.data`, which `torch.vmap` refuses; it only wants the shape."""
+    """Pyro's own, without reading `value.data`, which `torch.vmap` refuses."""
 
     def _pyro_post_sample(self, msg: Any) -> None:
         value = msg["value"]
-        super()._pyro_post_sample(msg if value is None else {**msg, "value": torch.empty(value.shape, device="meta")})
+        if value is not None:
+            msg = {**msg, "value": torch.empty(value.shape, device="meta")}
+        super()._pyro_post_sample(msg)
 
 
 class _Ring(LogRing):
@@ -53,7 +55,9 @@ class Program:
         kwargs: Mapping[str, Any] | None = None,
         max_plate_nesting: int | None = None,
     ) -> None:
-        self.model, self.args, self.kwargs = model, tuple(args), dict(kwargs or {})
+        self.model = model
+        self.args = tuple(args)
+        self.kwargs = dict(kwargs or {})
         self.max_plate_nesting = max_plate_nesting
 
     def trace(self, draw: Draw) -> Trace:
@@ -61,16 +65,24 @@ class Program:
         return self._run(poutine.condition(self.model, dict(draw)))
 
     def enumerated(self, draw: Draw, first_dim: int) -> Trace:
-        """Run the model with the other, discrete, latents in all their states, in dimensions from `first_dim` on."""
+        """Run the model with the other latents in all states, in dimensions from `first_dim`."""
         model = _Enumeration(first_dim)(config_enumerate(self.model))
         trace = self._run(poutine.condition(model, dict(draw)))
         trace.pack_tensors()
         return trace
 
     def _run(self, model: Callable[..., Any]) -> Trace:
-        # Masked cells may hold NaN, and validation is control flow on values, which vmap cannot follow.
-        with torch.no_grad(), evaluating(self.model), pyro.validation_enabled(False), poutine.block():
-            trace = prune_subsample_sites(poutine.trace(model).get_trace(*self.args, **self.kwargs))
+        # Masked cells may hold NaN, and validation is control flow on values, which vmap cannot
+        # follow.
+        with (
+            torch.no_grad(),
+            evaluating(self.model),
+            pyro.validation_enabled(False),
+            poutine.block(),
+        ):
+            trace = prune_subsample_sites(
+                poutine.trace(model).get_trace(*self.args, **self.kwargs)
+            )
             trace.compute_log_prob()
         return trace
 
@@ -78,23 +90,29 @@ class Program:
         """The first dimension to the left of all plates.
 
         Raises:
-            ValueError: if a site has a dimension to the left of the plates, which enumeration would take for its own.
+            ValueError: if a site has a dimension to the left of the plates, which enumeration
+                would take for its own.
         """
         frames = [frame for _, site in sample_sites(trace) for frame in vectorised(site)]
         nesting = max([self.max_plate_nesting or 0, *(-frame.dim for frame in frames)])
         for name, site in sample_sites(trace):
             plates = {frame.dim for frame in vectorised(site)}
             shape = site["fn"].batch_shape
-            if loose := [size for dim, size in enumerate(shape, -len(shape)) if size > 1 and dim not in plates]:
+            if loose := [
+                size
+                for dim, size in enumerate(shape, -len(shape))
+                if size > 1 and dim not in plates
+            ]:
                 raise ValueError(
-                    f"site {name!r} has dimensions of sizes {loose} outside of plates; a model with enumerated sites "
+                    f"site {name!r} has dimensions of sizes {loose} outside of plates; a model "
+                    "with enumerated sites "
                     f"must declare each by a plate or by `.to_event`"
                 )
         return -1 - nesting
 
 
 def missing(trace: Trace) -> list[str]:
-    """The latents that had to be drawn anew, as the draw does not have them, and enumeration could not."""
+    """The latents that the draw does not have and that were not enumerated."""
     nodes: dict[str, Any] = trace.nodes
     return [name for name in latent_sites(trace) if "_enumerate_dim" not in nodes[name]["infer"]]
 
@@ -105,8 +123,12 @@ def sum_symbols(trace: Trace) -> set[str]:
 
 
 def terms(trace: Trace) -> Iterator[tuple[str, Any]]:
-    """The sites with a density of their own: not those of `pyro.deterministic`; NeuTra's point masses have one."""
-    return ((name, site) for name, site in sample_sites(trace) if not site["infer"].get("_deterministic"))
+    """The sites with a density, NeuTra's point masses among them, but no deterministic ones."""
+    return (
+        (name, site)
+        for name, site in sample_sites(trace)
+        if not site["infer"].get("_deterministic")
+    )
 
 
 def components(trace: Trace) -> list[list[str]]:
@@ -114,12 +136,14 @@ def components(trace: Trace) -> list[list[str]]:
     symbols = sum_symbols(trace)
     groups: list[tuple[list[str], set[str]]] = []
     for name, site in terms(trace):
-        names, dims = [name], symbols.intersection(site["packed"]["log_prob"]._pyro_dims)
+        names = [name]
+        dims = symbols.intersection(site["packed"]["log_prob"]._pyro_dims)
         if not dims:
             continue
         for group in [group for group in groups if group[1] & dims]:
             groups.remove(group)
-            names, dims = [*group[0], *names], dims | group[1]
+            names = [*group[0], *names]
+            dims = dims | group[1]
         groups.append((names, dims))
     order = {name: index for index, name in enumerate(trace.nodes)}
     return [sorted(names, key=order.__getitem__) for names, _ in groups]
@@ -128,7 +152,8 @@ def components(trace: Trace) -> list[list[str]]:
 def log_joint(trace: Trace) -> Tensor:
     """The log density of a packed trace, enumerated latents summed out.
 
-    Pyro gives a masked latent log probability 0 in each of its states, so that its sum is their number; here it is 1.
+    Pyro gives a masked latent log probability 0 in each of its states, so that its sum is their
+    number; here it is 1.
     """
     return contracted(trace, [name for name, _ in terms(trace)]) - _masked_states(trace)
 
@@ -141,9 +166,12 @@ def _masked_states(trace: Trace) -> float:
         shape = site["log_prob"].shape
         if (mask := cell_mask(site, shape)) is None:
             continue
-        plates = {frame.dim + len(shape) for frame in vectorised(site)}
-        hidden = (~mask)[tuple(slice(None) if index in plates else 0 for index in range(len(shape)))]
-        total += float(hidden.sum()) * math.log(shape[len(shape) + site["infer"]["_enumerate_dim"]])
+        first_state: list[int | slice] = [0] * len(shape)
+        for frame in vectorised(site):
+            first_state[frame.dim] = slice(None)
+        hidden = (~mask)[tuple(first_state)]
+        num_states = shape[site["infer"]["_enumerate_dim"]]
+        total += float(hidden.sum()) * math.log(num_states)
     return total
 
 
@@ -153,13 +181,17 @@ def ordinal(trace: Trace, name: str) -> frozenset[str]:
 
 
 def _sizes(trace: Trace) -> dict[str, int]:
-    """The sizes of the plates, by symbol; a plate without a size has as many rows as tensors have, or one."""
+    """The sizes of the plates, by symbol; at least 1."""
     frames = {frame.name: frame for _, site in sample_sites(trace) for frame in vectorised(site)}
-    return {symbol: max(1, int(frames[name].size)) for name, symbol in trace.plate_to_symbol.items() if name in frames}
+    return {
+        symbol: max(1, int(frames[name].size))
+        for name, symbol in trace.plate_to_symbol.items()
+        if name in frames
+    }
 
 
 def contracted(trace: Trace, names: Sequence[str], target: frozenset[str] = frozenset()) -> Tensor:
-    """Sum the enumerated states of some sites out; plates but those of `target` are summed over in log space."""
+    """Sum the enumerated states of some sites out, and the plates but those of `target`."""
     tree: OrderedDict[frozenset[str], list[Tensor]] = OrderedDict()
     for name in names:
         # A new tensor object each time: the contraction tells terms apart by identity.

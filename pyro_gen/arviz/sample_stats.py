@@ -18,11 +18,13 @@ from pyro_gen.arviz.groups import array
 class SampleStats(MCMCKernel):
     """A kernel that keeps what HMC or NUTS knows of each draw and then forgets.
 
-    Put it around the kernel: ``MCMC(SampleStats(NUTS(model)), ...)``. It makes the same draws from the same seed, works
-    with chains in processes of their own, and :func:`pyro_gen.arviz.from_mcmc` turns what it kept into the group
-    ``sample_stats``, under the names of ArviZ's schema: ``lp`` (log density on the unconstrained scale, up to a
-    constant), ``acceptance_rate``, ``step_size``, ``energy`` (of the chosen point of the trajectory), ``n_steps``, and
-    for NUTS ``tree_depth`` (doublings whose subtree was valid, as Stan counts). Pyro itself keeps only the divergences.
+    Put it around the kernel: ``MCMC(SampleStats(NUTS(model)), ...)``. It makes the same draws from
+    the same seed, works with chains in processes of their own, and
+    :func:`pyro_gen.arviz.from_mcmc` turns what it kept into the group ``sample_stats``, under the
+    names of ArviZ's schema: ``lp`` (log density on the unconstrained scale, up to a constant),
+    ``acceptance_rate``, ``step_size``, ``energy`` (of the chosen point of the trajectory),
+    ``n_steps``, and for NUTS ``tree_depth`` (doublings whose subtree was valid, as Stan counts).
+    Pyro itself keeps only the divergences.
 
     Args:
         kernel: `pyro.infer.mcmc.HMC` or `NUTS`.
@@ -31,13 +33,15 @@ class SampleStats(MCMCKernel):
         ValueError: if the kernel is another one.
 
     References:
-        M. D. Hoffman, A. Gelman, The No-U-Turn Sampler, Journal of Machine Learning Research 15, 2014.
+        M. D. Hoffman, A. Gelman, The No-U-Turn Sampler, Journal of Machine Learning Research 15,
+        2014.
 
     Example:
         >>> import pyro, pyro.distributions as dist
         >>> from pyro.infer import MCMC, NUTS
         >>> from pyro_gen.arviz import SampleStats, from_mcmc
-        >>> mcmc = MCMC(SampleStats(NUTS(lambda: pyro.sample("x", dist.Normal(0, 1)))), 10, disable_progbar=True)
+        >>> kernel = NUTS(lambda: pyro.sample("x", dist.Normal(0, 1)))
+        >>> mcmc = MCMC(SampleStats(kernel), 10, disable_progbar=True)
         >>> mcmc.run()
         >>> sorted(from_mcmc(mcmc)["sample_stats"].data_vars)
         ['acceptance_rate', 'diverging', 'energy', 'lp', 'n_steps', 'step_size', 'tree_depth']
@@ -45,7 +49,10 @@ class SampleStats(MCMCKernel):
 
     def __init__(self, kernel: HMC) -> None:
         if not isinstance(kernel, HMC):
-            raise ValueError(f"`kernel` must be HMC or NUTS, which have these statistics, got {type(kernel).__name__}")
+            raise ValueError(
+                "`kernel` must be HMC or NUTS, which have these statistics, "
+                f"got {type(kernel).__name__}"
+            )
         self.kernel = kernel
         self._warmup = 0
         self._rows: list[dict[str, float]] = []
@@ -57,7 +64,8 @@ class SampleStats(MCMCKernel):
 
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Begin a chain."""
-        self._warmup, self._rows = warmup_steps, []
+        self._warmup = warmup_steps
+        self._rows = []
         self.kernel.setup(warmup_steps, *args, **kwargs)
 
     def cleanup(self) -> None:
@@ -75,16 +83,19 @@ class SampleStats(MCMCKernel):
 
     def sample(self, params: Any) -> Any:
         """One draw of the kernel."""
-        before, start = self.kernel._mean_accept_prob, self.kernel._z_last
         if not params:
             return self.kernel.sample(params)
+        accept_mean = self.kernel._mean_accept_prob
+        start = self.kernel._z_last
         with _watch(self.kernel) as watch:
             result = self.kernel.sample(params)
         if self.kernel._t > self._warmup:
             number = self.kernel._t - self._warmup
-            # The kernel keeps a running mean, which restarts after the warm-up.
-            accept = self.kernel._mean_accept_prob * number - (before * (number - 1) if number > 1 else 0.0)
-            self._rows.append({"acceptance_rate": accept, **watch.row(self.kernel, self.kernel._z_last is not start)})
+            accept = self.kernel._mean_accept_prob * number
+            if number > 1:  # the kernel keeps a running mean, which restarts after the warm-up
+                accept -= accept_mean * (number - 1)
+            moved = self.kernel._z_last is not start
+            self._rows.append({"acceptance_rate": accept, **watch.row(self.kernel, moved)})
         return result
 
     def logging(self) -> Any:
@@ -93,10 +104,13 @@ class SampleStats(MCMCKernel):
 
     def diagnostics(self) -> dict[str, Any]:
         """The kernel's own, and ``sample_stats``: a tensor of the draws for each statistic."""
-        names = self._rows[0] if self._rows else ()
-        stats = {name: torch.tensor([row[name] for row in self._rows], dtype=torch.float64) for name in names}
-        integer_stats = {name: stats[name].long() for name in ("n_steps", "tree_depth") if name in stats}
-        return {**self.kernel.diagnostics(), "sample_stats": stats | integer_stats}
+        stats: dict[str, Tensor] = {}
+        for name in [name for row in self._rows[:1] for name in row]:
+            values = torch.tensor([row[name] for row in self._rows], dtype=torch.float64)
+            if name in ("n_steps", "tree_depth"):
+                values = values.long()
+            stats[name] = values
+        return {**self.kernel.diagnostics(), "sample_stats": stats}
 
 
 class _Watch:
@@ -106,17 +120,29 @@ class _Watch:
         self.kinetic: list[float] = []  # at the start, then for each point of the trajectory
         self.energies: dict[int, float] = {}  # of a point of NUTS, by the identity of its position
         self.points: list[Any] = []  # keeps the positions alive, so that identities stay unique
-        self.level, self.depth = 0, 0
+        self.level = 0
+        self.depth = 0
 
     def row(self, kernel: HMC, moved: bool) -> dict[str, float]:
         last: Any = kernel._potential_energy_last
         potential = float(last)
         nuts = isinstance(kernel, NUTS)
-        kinetic = self.kinetic[-1] if moved and not nuts else self.kinetic[0]
-        energy = self.energies.get(id(kernel._z_last), potential + kinetic) if nuts else potential + kinetic
-        steps = len(self.points) if nuts else kernel.num_steps
-        common = {"lp": -potential, "energy": energy, "step_size": float(kernel.step_size), "n_steps": float(steps)}
-        return common | ({"tree_depth": float(self.depth)} if nuts else {})
+        energy = potential + self.kinetic[0]
+        steps = kernel.num_steps
+        if nuts:
+            energy = self.energies.get(id(kernel._z_last), energy)
+            steps = len(self.points)
+        elif moved:
+            energy = potential + self.kinetic[-1]
+        stats = {
+            "lp": -potential,
+            "energy": energy,
+            "step_size": float(kernel.step_size),
+            "n_steps": float(steps),
+        }
+        if nuts:
+            stats["tree_depth"] = float(self.depth)
+        return stats
 
 
 @contextmanager
@@ -172,23 +198,28 @@ def _tree(kernel: NUTS, watch: _Watch) -> Callable[..., Any]:
 
 
 def recorded(diagnostics: Sequence[Mapping[str, Any] | None], draws: int) -> dict[str, np.ndarray]:
-    """Return the statistics in what kernels reported, one report a chain, as arrays (chain, draw, ...).
+    """Return the statistics in kernels' reports, one a chain, as arrays (chain, draw, ...).
 
-    Divergences become ``diverging``; tensors of the draws, or (chain, draw) of a kernel with chains of its own, keep
-    their name.
+    Divergences become ``diverging``; tensors of the draws, or (chain, draw) of a kernel with
+    chains of its own, keep their name.
     """
     reports = [_flat(report or {}, draws) for report in diagnostics]
-    names = [name for name in reports[0] if all(name in report for report in reports)] if reports else []
+    if not reports:
+        return {}
+    names = [name for name in reports[0] if all(name in report for report in reports)]
     return {name: np.concatenate([report[name] for report in reports]) for name in names}
 
 
 def _flat(report: Mapping[str, Any], draws: int) -> dict[str, np.ndarray]:
     stats: dict[str, np.ndarray] = {}
     for name, entry in {**report, **report.get("sample_stats", {})}.items():
-        if isinstance(entry, (Tensor, np.ndarray)) and (values := array(entry)).ndim:
-            rows = values[None] if values.ndim == 1 else values
-            if rows.shape[1] == draws:
-                stats[name] = rows
+        if not isinstance(entry, Tensor | np.ndarray):
+            continue
+        values = array(entry)
+        if values.ndim == 1:
+            values = values[None]
+        if values.shape[1:2] == (draws,):
+            stats[name] = values
     if "divergences" in report:
         diverging = np.zeros((1, draws), dtype=bool)
         diverging[0, list(report["divergences"])] = True

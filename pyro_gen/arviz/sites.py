@@ -24,12 +24,12 @@ def sample_sites(trace: Trace) -> Iterator[tuple[str, Site]]:
 
 
 def is_deterministic(site: Site) -> bool:
-    """True for a site of `pyro.deterministic`, or of a reparametrisation, which leaves an observed point mass."""
+    """True for a site of `pyro.deterministic` or a reparametrisation: an observed point mass."""
     return bool(site["infer"].get("_deterministic")) or (site["is_observed"] and is_delta(site))
 
 
 def data_sites(trace: Trace, drawn_sites: Set[str]) -> list[str]:
-    """The observed sites that carry data: not draws, deterministic sites, factors, nor what is masked as a whole."""
+    """The observed sites that carry data: not draws, factors, nor what is masked as a whole."""
     return [
         name
         for name, site in sample_sites(trace)
@@ -60,21 +60,23 @@ def is_delta(site: Site) -> bool:
 
 
 def cell_mask(site: Site, shape: torch.Size) -> Tensor | None:
-    """Mask of the elements of a site that count, of the shape of its log probability; None where all do."""
+    """Mask of the elements of a site that count, in the given shape; None where all do."""
     candidates = (site["mask"], _mask_of(site["fn"]), _seen(site))
     masks = [mask for mask in candidates if mask is not None and mask is not True]
     result = None
     for mask in masks:
         full = torch.as_tensor(mask).expand(shape)
-        result = full if result is None else result & full
+        if result is not None:
+            full = result & full
+        result = full
     return result
 
 
 def _seen(site: Site) -> Tensor | bool:
     """Mask of the data with a cell that is not NaN.
 
-    A distribution that takes NaN for missing cells says nothing of the others; one that does not has the log
-    probability NaN, and they count, so that it shows.
+    A distribution that takes NaN for missing cells says nothing of the others; one that does not
+    has the log probability NaN, and they count, so that it shows.
     """
     value = site["value"]
     if not site["is_observed"] or not isinstance(value, Tensor) or not value.is_floating_point():
@@ -82,29 +84,39 @@ def _seen(site: Site) -> Tensor | bool:
     missing = value.isnan()
     if (cells := site["fn"].event_dim) > 0:
         missing = missing.flatten(-cells).all(-1)
-    return ~missing | site["log_prob"].isnan() if missing.any() else True
+    if not missing.any():
+        return True
+    return ~missing | site["log_prob"].isnan()
 
 
 def _mask_of(fn: Any) -> Tensor | bool:
     """The mask inside a distribution; an event whose cells are masked in part counts."""
     if isinstance(fn, MaskedDistribution):
         inner = _mask_of(fn.base_dist)
-        return inner if fn._mask is True else (fn._mask if inner is True else fn._mask & inner)
+        if fn._mask is True:
+            return inner
+        if inner is True:
+            return fn._mask
+        return fn._mask & inner
     if isinstance(fn, Independent):
-        inner, ndims = _mask_of(fn.base_dist), fn.reinterpreted_batch_ndims
+        inner = _mask_of(fn.base_dist)
+        ndims = fn.reinterpreted_batch_ndims
         if isinstance(inner, bool) or ndims == 0:
             return inner
         return inner.expand(fn.base_dist.batch_shape).flatten(-ndims).any(-1)
-    return _mask_of(fn.base_dist) if isinstance(fn, ExpandedDistribution) else True
+    return not isinstance(fn, ExpandedDistribution) or _mask_of(fn.base_dist)
 
 
 def vectorised(site: Site) -> list[Any]:
     """The frames of the plates that are tensor dimensions, from the left."""
-    return sorted((frame for frame in site["cond_indep_stack"] if frame.vectorized), key=lambda frame: frame.dim)
+    return sorted(
+        (frame for frame in site["cond_indep_stack"] if frame.vectorized),
+        key=lambda frame: frame.dim,
+    )
 
 
 def plate_names(site: Site, shape: Iterable[int], event_dim: int) -> tuple[str | None, ...]:
-    """The plate of each dimension of a value or log probability; None where there is none or its size differs."""
+    """The plate of each dimension; None where there is none or its size differs."""
     sizes = tuple(shape)
     names: list[str | None] = [None] * len(sizes)
     for frame in vectorised(site):
@@ -117,10 +129,11 @@ def plate_names(site: Site, shape: Iterable[int], event_dim: int) -> tuple[str |
 def value_plates(site: Site) -> tuple[str | None, ...]:
     """The plates of the dimensions of a site's value.
 
-    `pyro.deterministic` takes the whole value for an event unless told otherwise, also inside a plate; there the value
-    is aligned with the plates where all of them fit.
+    `pyro.deterministic` takes the whole value for an event unless told otherwise, also inside a
+    plate; there the value is aligned with the plates where all of them fit.
     """
-    shape, event_dim = site["value"].shape, site["fn"].event_dim
+    shape = site["value"].shape
+    event_dim = site["fn"].event_dim
     if is_deterministic(site) and event_dim == len(shape):
         names = plate_names(site, shape, 0)
         if sum(name is not None for name in names) == len(vectorised(site)):
@@ -130,8 +143,14 @@ def value_plates(site: Site) -> tuple[str | None, ...]:
 
 def subsampled_plates(trace: Trace) -> list[str]:
     """The plates, in words, that show a part of their rows only."""
-    frames = {frame.name: frame for _, site in sample_sites(trace) for frame in site["cond_indep_stack"]}
-    return [f"plate {name!r} shows {f.size} of {f.full_size} rows" for name, f in frames.items() if _is_partial(f)]
+    frames = {
+        frame.name: frame for _, site in sample_sites(trace) for frame in site["cond_indep_stack"]
+    }
+    return [
+        f"plate {name!r} shows {f.size} of {f.full_size} rows"
+        for name, f in frames.items()
+        if _is_partial(f)
+    ]
 
 
 def in_part(site: Site) -> bool:
@@ -145,5 +164,4 @@ def _is_partial(frame: Any) -> bool:
 
 def is_scaled(site: Site) -> bool:
     """True if plates or `poutine.scale` weigh the log probability of a site."""
-    scale = site["scale"]
-    return bool((scale != 1).any()) if isinstance(scale, Tensor) else scale != 1
+    return bool(torch.as_tensor(site["scale"] != 1).any())
