@@ -56,10 +56,12 @@ class Reader:
         self.path = path
         text = read_text(path)
         self.tokens = list(self._split(text))
-        self.place, self.last_line = 0, text.rstrip().count("\n") + 1
+        self.place = 0
+        self.last_line = text.rstrip().count("\n") + 1
 
     def _split(self, text: str) -> Iterator[Token]:
-        place, line = 0, 1
+        place = 0
+        line = 1
         while place < len(text):
             match = TOKEN.match(text, place)
             if match is None:
@@ -127,7 +129,8 @@ class Reader:
 
     def numbers(self) -> tuple[list[float], int]:
         """Probabilities up to a semicolon, and the line of the first."""
-        line, numbers = self.peek("a probability").line, []
+        line = self.peek("a probability").line
+        numbers: list[float] = []
         while (token := self.next("a probability or ';'")).text != ";":
             if token.text != ",":
                 numbers.append(probability(self.path, token.line, token.text))
@@ -200,8 +203,9 @@ def _read_variable(reader: Reader, draft: Draft) -> None:
 def _read_table(reader: Reader, draft: Draft) -> None:
     reader.expect("(")
     name = reader.name("the name of a variable")
-    parent_tokens = reader.names("the name of a parent", ")") if reader.expect("|", ")").text == "|" else []
-    parents = [token.text for token in parent_tokens]
+    parents: list[str] = []
+    if reader.expect("|", ")").text == "|":
+        parents = [token.text for token in reader.names("the name of a parent", ")")]
     shape = draft.add_family(name.text, parents, name.line)
     draft.tables[name.text] = _Table(reader, name, [draft.states[parent] for parent in parents], shape).read()
 
@@ -210,7 +214,10 @@ class _Table:
     """The block of one variable's probabilities."""
 
     def __init__(self, reader: Reader, name: Token, parent_states: Sequence[Sequence[str]], shape: list[int]) -> None:
-        self.reader, self.name, self.parent_states, self.shape = reader, name, parent_states, shape
+        self.reader = reader
+        self.name = name
+        self.parent_states = parent_states
+        self.shape = shape
         self.rows: dict[tuple[int, ...], list[float]] = {}
         self.default: list[float] | None = None
         self.whole: Tensor | None = None
@@ -231,7 +238,9 @@ class _Table:
                 self.default = self._row()
             else:
                 self._given_row(token.line)
-        return self._assembled() if self.whole is None else self.whole
+        if self.whole is not None:
+            return self.whole
+        return self._assembled()
 
     def _row(self) -> list[float]:
         row, line = self.reader.numbers()
@@ -265,7 +274,9 @@ class _Table:
         keys = list(itertools.product(*(range(k) for k in self.shape[:-1])))
         if self.default is None and (missing := [key for key in keys if key not in self.rows]):
             names = ", ".join(states[k] for states, k in zip(self.parent_states, missing[0], strict=True))
-            message = f"{self.name.text!r} has no row for ({names})" if names else f"{self.name.text!r} has no table"
+            message = f"{self.name.text!r} has no table"
+            if names:
+                message = f"{self.name.text!r} has no row for ({names})"
             raise FileError(self.reader.path, self.name.line, message)
         return torch.tensor([self.rows.get(key, self.default) for key in keys], dtype=torch.float64).view(self.shape)
 
@@ -290,17 +301,23 @@ def _lines(structure: NetworkStructure, tables: Tensor, name: str) -> Iterator[s
         yield f"variable {_quoted(node)} {{\n  type discrete [ {len(states)} ] {{ {names} }};\n}}\n"
     for node, rows in named_rows(structure, tables):
         parents = structure.parents[node]
-        condition = f" | {', '.join(map(_quoted, parents))}" if parents else ""
-        yield f"probability ( {_quoted(node)}{condition} ) {{\n"
+        variables = _quoted(node)
+        if parents:
+            variables += f" | {', '.join(map(_quoted, parents))}"
+        yield f"probability ( {variables} ) {{\n"
         keys = itertools.product(*(structure.states[parent] for parent in parents))
         for key, row in zip(keys, rows.tolist(), strict=True):
-            head = f"({', '.join(map(_quoted, key))})" if parents else "table"
+            head = "table"
+            if parents:
+                head = f"({', '.join(map(_quoted, key))})"
             yield f"  {head} {', '.join(map(repr, row))};\n"
         yield "}\n"
 
 
 def _quoted(name: str) -> str:
-    return name if PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+    if PLAIN.fullmatch(name):
+        return name
+    return json.dumps(name, ensure_ascii=False)
 
 
 __all__ = ["read_bif", "write_bif"]

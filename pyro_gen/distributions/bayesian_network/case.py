@@ -40,7 +40,9 @@ class Case:
             ValueError: evidence has probability zero; it names the rows.
         """
         impossible = log.detach() == -torch.inf
-        refuse_rows(impossible if self.inverse is None else impossible[self.inverse], self.observed.rows is None)
+        if self.inverse is not None:
+            impossible = impossible[self.inverse]
+        refuse_rows(impossible, self.observed.rows is None)
 
     def finish(self, log: Tensor) -> Tensor:
         """Log probabilities of the given rows, or of the one case; checked."""
@@ -51,12 +53,16 @@ class Case:
         """From distinct rows, the first axis, to those given, or to no such axis for one case."""
         if self.observed.rows is None:
             return x[0]
-        return x if self.inverse is None else x[self.inverse]
+        if self.inverse is None:
+            return x
+        return x[self.inverse]
 
     def number(self, i: int, device: torch.device) -> Tensor:
         """State of a node that every row observes, (rows,) in distinct rows."""
         value = self.rows.hard[i]
-        return value if isinstance(value, Tensor) else torch.full((self.rows.count,), value, device=device)
+        if isinstance(value, Tensor):
+            return value
+        return torch.full((self.rows.count,), value, device=device)
 
     def one_hot(self, i: int, states: int, like: Tensor) -> Tensor:
         """The distribution of a node that every row observes, (states, rows) in distinct rows."""
@@ -73,7 +79,9 @@ class Case:
             ValueError: they have another shape.
         """
         count = self.observed.count
-        weights = like.new_ones(count) if weights is None else weights.to(like)
+        if weights is None:
+            weights = like.new_ones(count)
+        weights = weights.to(like)
         if weights.shape != (count,):
             raise ValueError(f"`weights` must have shape ({count},), got {tuple(weights.shape)}")
         if self.inverse is None:

@@ -47,6 +47,10 @@ class Prepared:
     tables: list[Tensor | None] = field(default_factory=list)
 
 
+Index = Tensor | slice
+"""Which rows."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """Evidence of rows as a plan takes it: numbers of the hard nodes, vectors (states, rows or 1) of the soft ones."""
@@ -59,22 +63,27 @@ class Rows:
         """Some of the rows."""
         if start == 0 and end >= self.count:
             return self
-        hard = {i: x[start:end] if isinstance(x, Tensor) else x for i, x in self.hard.items()}
-        return Rows(min(end, self.count) - start, hard, {i: _columns(x, start, end) for i, x in self.soft.items()})
+        return self._of(slice(start, end), min(end, self.count) - start)
 
     def pick(self, index: Tensor) -> Rows:
         """The rows of an index."""
-        hard = {i: x[index] if isinstance(x, Tensor) else x for i, x in self.hard.items()}
-        soft = {i: x[:, index] if x.shape[1] > 1 else x for i, x in self.soft.items()}
-        return Rows(len(index), hard, soft)
+        return self._of(index, len(index))
+
+    def _of(self, index: Index, count: int) -> Rows:
+        """The rows of an index; states and vectors that all rows share stay as they are."""
+        hard = dict(self.hard)
+        for i, states in hard.items():
+            if isinstance(states, Tensor):
+                hard[i] = states[index]
+        soft = dict(self.soft)
+        for i, vectors in soft.items():
+            if vectors.shape[1] > 1:
+                soft[i] = vectors[:, index]
+        return Rows(count, hard, soft)
 
     def to(self, dtype: torch.dtype) -> Rows:
         """Copy with vectors of another dtype."""
         return Rows(self.count, self.hard, {i: x.to(dtype) for i, x in self.soft.items()})
-
-
-def _columns(x: Tensor, start: int, end: int) -> Tensor:
-    return x[:, start:end] if x.shape[1] > 1 else x
 
 
 class Semiring:
@@ -125,7 +134,9 @@ class LogSemiring(Semiring):
 
     def sum(self, x: Tensor, dim: int) -> Tensor:
         """Log of the sum of exponentials, or the maximum."""
-        return x.amax(dim) if self.peak else log_sum_exp(x, dim)
+        if self.peak:
+            return x.amax(dim)
+        return log_sum_exp(x, dim)
 
     def contract(self, step: Step, table: Tensor, moving: Tensor) -> Tensor:
         """As for probabilities, cell by cell."""
@@ -135,7 +146,9 @@ class LogSemiring(Semiring):
         return self.sum(left + right, 2).view(*step.shape, moving.shape[-1])
 
 
-LINEAR, LOG, PEAK = Semiring(), LogSemiring(), LogSemiring(peak=True)
+LINEAR = Semiring()
+LOG = LogSemiring()
+PEAK = LogSemiring(peak=True)
 
 
 def read(view: View, slots: Sequence[Tensor | None]) -> Tensor:
@@ -145,7 +158,9 @@ def read(view: View, slots: Sequence[Tensor | None]) -> Tensor:
         raise RuntimeError(f"factor {view.slot} is not there yet")
     if view.axes is not None:
         factor = factor.permute(*view.axes, len(view.axes))
-    return factor if len(view.shape) + 1 == factor.dim() else factor.reshape(*view.shape, factor.shape[-1])
+    if len(view.shape) + 1 == factor.dim():
+        return factor
+    return factor.reshape(*view.shape, factor.shape[-1])
 
 
 def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
@@ -159,11 +174,14 @@ def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
     prepared = Prepared([None] * plan.slots, ring.enter(tables[0].new_ones(1)))
     for slot, family in enumerate(plan.families):
         table = ring.enter(tables[family.node])
-        table = table if family.axes is None else table.permute(family.axes)
-        cells = (-1,) if family.hard else (1,)  # looked-up cells stand where the rows will be
-        prepared.slots[slot] = table.reshape(*family.shape, *cells)
+        if family.axes is not None:
+            table = table.permute(family.axes)
+        # looked-up cells, or one, stand where the rows will be
+        prepared.slots[slot] = table.reshape(*family.shape, -1)
     for step in plan.steps:
-        product = ring.multiply(read(view, prepared.slots) for view in step.statics) if step.statics else None
+        product = None
+        if step.statics:
+            product = ring.multiply(read(view, prepared.slots) for view in step.statics)
         if product is not None and not step.moving:
             prepared.slots[step.target] = ring.sum(product, -2)
         prepared.tables.append(product)
@@ -196,7 +214,9 @@ def forward(plan: Plan, prepared: Prepared, rows: Rows, ring: Semiring) -> tuple
             slots[step.target] = ring.sum(moving, 0)
         else:
             slots[step.target] = ring.contract(step, table, moving)
-    return ring.multiply(read(view, slots) for view in plan.last) if plan.last else prepared.unit, slots
+    if not plan.last:
+        return prepared.unit, slots
+    return ring.multiply(read(view, slots) for view in plan.last), slots
 
 
 def _looked_up(table: Tensor | None, hard: Sequence[tuple[int, int]], rows: Rows) -> Tensor:
@@ -210,9 +230,9 @@ def _looked_up(table: Tensor | None, hard: Sequence[tuple[int, int]], rows: Rows
     return table.narrow(-1, code, 1).expand(*table.shape[:-1], rows.count)
 
 
-def blocks(plan: Plan, rows: Rows, device: torch.device, cells: int | None = None) -> list[tuple[int, int]]:
+def blocks(plan: Plan, rows: Rows, device: torch.device) -> list[tuple[int, int]]:
     """Bounds of blocks of rows such that moving factors stay small."""
-    room = BLOCK.get(device.type, BLOCK_ELSEWHERE) if cells is None else cells
+    room = BLOCK.get(device.type, BLOCK_ELSEWHERE)
     size = max(1, room // max(1, plan.moving_cells))
     return [(start, min(start + size, rows.count)) for start in range(0, max(rows.count, 1), size)]
 
@@ -234,7 +254,9 @@ def trace_back(plan: Plan, slots: Sequence[Tensor | None], states: dict[int, Ten
         logits: Tensor | None = None
         for slot, scope in step.scopes:
             log_factor = _at(slots[slot], scope, step.node, states)
-            logits = log_factor if logits is None else logits + log_factor
+            if logits is not None:
+                log_factor = logits + log_factor
+            logits = log_factor
         if logits is not None:
             states[step.node] = choose(logits)
 

@@ -20,7 +20,6 @@ from pyro_gen.distributions.bayesian_network.elimination import (
     Semiring,
     blocks,
     forward,
-    log_sum_exp,
     prepare,
     safe_log,
     trace_back,
@@ -33,7 +32,8 @@ REMEMBERED = 512
 """Prepared plans that are kept."""
 TINY = 2**12
 """States of a network whose whole joint distribution is the fastest way to the marginals of a single case."""
-SMALL_NODES, SMALL_CELLS = 64, 2**11
+SMALL_NODES = 64
+SMALL_CELLS = 2**11
 """Nodes, and cells of the largest clique, of a network in which a new plan costs more than it saves."""
 KEEP_CELLS = 2**14
 """Cells of the largest clique of a plan whose prepared form is kept."""
@@ -71,12 +71,16 @@ class Engine:
         Raises:
             ValueError: its largest clique is over ``max_cells``.
         """
+        hard = frozenset(rows.hard)
         soft = frozenset((*rows.soft, *probed))
-        query = Query(frozenset(rows.hard), soft, free, everything, rows.count == 1 and bool(rows.hard), droppable)
+        quick = rows.count == 1 and bool(hard)
+        query = Query(hard, soft, free, everything, quick, droppable)
         plan = self.structure.plan(query)
         if plan.largest > self.max_cells:
             names = [self.structure.nodes[i] for i in plan.clique]
-            shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
+            shown = ", ".join(map(repr, names[:8]))
+            if len(names) > 8:
+                shown += ", ..."
             raise ValueError(
                 f"exact inference needs a clique of {plan.largest:.4g} cells ({len(names)} nodes: {shown}), and "
                 f"`max_cells` is {self.max_cells:.4g}; nothing was allocated: raise `max_cells`, observe "
@@ -90,7 +94,10 @@ class Engine:
         Where nodes are asked for, parts of the network that do not touch them are left out if they cannot be
         impossible: the log probability is then that of the rest.
         """
-        plan = self.plan(rows, free, droppable=self._positive() if free else frozenset())
+        droppable: frozenset[int] = frozenset()
+        if free:
+            droppable = self._positive()
+        plan = self.plan(rows, free, droppable=droppable)
         cuts = blocks(plan, rows, self.flat.device)
         if len(cuts) > 1 and self._tracks(rows):  # keeps one block's factors at a time, the others are made again
             settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
@@ -101,23 +108,27 @@ class Engine:
         return torch.cat(distributions, -1), torch.cat(logs)
 
     def _joint(self, plan: Plan, rows: Rows, ring: Semiring, tables: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        flat = self.flat if tables is None else tables
+        flat = self.flat
+        if tables is not None:
+            flat = tables
         value = self._forward(plan, rows, ring, flat)
+        total = value
+        if plan.free:
+            total = ring.sum(value.flatten(0, -2), 0)
         if ring is LOG:
-            total = log_sum_exp(value.flatten(0, -2)) if plan.free else value
             finite = torch.where(total > -torch.inf, total, 0.0)
             return (value - finite).exp(), total
-        total = value.flatten(0, -2).sum(0) if plan.free else value
         good = total > SAFE[flat.dtype]
         if good.all():
             return value / total, total.log()
         total = torch.where(good, total, 1.0)
-        distribution, log = torch.where(good, value / total, 0.0), total.log()
+        distribution = torch.where(good, value / total, 0.0)
+        log = total.log()
         bad = (~good).nonzero().squeeze(1)
-        again = self._joint(plan, rows.pick(bad).to(torch.float64), *_next(flat))
-        return distribution.index_copy(-1, bad, again[0].to(distribution.dtype)), log.index_copy(
-            0, bad, again[1].to(log.dtype)
-        )
+        exact, exact_log = self._joint(plan, rows.pick(bad).to(torch.float64), *_next(flat))
+        distribution = distribution.index_copy(-1, bad, exact.to(distribution.dtype))
+        log = log.index_copy(0, bad, exact_log.to(log.dtype))
+        return distribution, log
 
     def marginals(self, rows: Rows, nodes: Collection[int]) -> tuple[dict[int, Tensor], Tensor]:
         """Distributions of single nodes given evidence, (states, rows) each, and log evidence, (rows,).
@@ -125,19 +136,25 @@ class Engine:
         They are derivatives of the log probability in the nodes' likelihood vectors, all by one backward pass.
         """
         if len(nodes) == 1:
-            distribution, log = self.joint(rows, (next(iter(nodes)),))
-            return {next(iter(nodes)): distribution}, log
+            (node,) = nodes
+            distribution, log = self.joint(rows, (node,))
+            return {node: distribution}, log
         if rows.count == 1 and self.structure.num_states <= TINY:
-            distribution, log = self.joint(rows, tuple(nodes))
-            axes = range(len(nodes))
-            return {i: distribution.sum([a for a in axes if a != axis]) for axis, i in enumerate(nodes)}, log
+            joint, log = self.joint(rows, tuple(nodes))
+            single_nodes = {}
+            for axis, i in enumerate(nodes):
+                single_nodes[i] = joint.sum([other for other in range(len(nodes)) if other != axis])
+            return single_nodes, log
         rows, nodes = self._with_one_plan(_tracked(rows), nodes)
         plan = self.plan(rows, probed=nodes)
         sizes = [self.structure.cardinalities[i] for i in nodes]
         keep = self._tracks(rows)
         with torch.inference_mode(False), torch.enable_grad():
-            flat = self.flat if keep else self.flat.detach()
-            flat = flat.clone() if flat.is_inference() else flat
+            flat = self.flat
+            if not keep:
+                flat = flat.detach()
+            if flat.is_inference():
+                flat = flat.clone()
             cuts = blocks(plan, rows, flat.device)
             results = [self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
         distributions, logs = zip(*results, strict=True)
@@ -170,30 +187,41 @@ class Engine:
         probes = torch.ones(sum(sizes), rows.count, dtype=flat.dtype, device=flat.device, requires_grad=True)
         soft = dict(rows.soft)
         for i, probe in zip(nodes, probes.split(sizes), strict=True):
-            soft[i] = soft[i] * probe if i in soft else probe
+            if i in soft:
+                soft[i] = soft[i] * probe
+            else:
+                soft[i] = probe
         total = self._forward(plan, Rows(rows.count, rows.hard, soft), ring, flat)
-        good = total > (-torch.inf if ring is LOG else SAFE[flat.dtype])
-        total = torch.where(good, total, 1.0)
-        log = total if ring is LOG else total.log()
+        least = SAFE[flat.dtype]
+        if ring is LOG:
+            least = -torch.inf
+        good = total > least
+        log = torch.where(good, total, 1.0)
+        if ring is not LOG:
+            log = log.log()
         (distributions,) = torch.autograd.grad(log.sum(), probes, create_graph=keep)
-        log = log if keep else log.detach()
+        if not keep:
+            log = log.detach()
         if good.all():
             return distributions, log
         bad = (~good).nonzero().squeeze(1)
         if ring is LOG:
             return distributions, log.index_fill(0, bad, -torch.inf)
-        again, logs = self._marginals(plan, rows.pick(bad).to(torch.float64), nodes, *_next(flat), keep)
-        return distributions.index_copy(-1, bad, again.to(distributions.dtype)), log.index_copy(
-            0, bad, logs.to(log.dtype)
-        )
+        bad_rows = rows.pick(bad).to(torch.float64)
+        exact, exact_log = self._marginals(plan, bad_rows, nodes, *_next(flat), keep)
+        distributions = distributions.index_copy(-1, bad, exact.to(distributions.dtype))
+        log = log.index_copy(0, bad, exact_log.to(log.dtype))
+        return distributions, log
 
     def expected_counts(self, rows: Rows, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted sum over rows of all families' distributions given evidence, (cells,), and log evidence."""
         rows = _tracked(rows)
         plan = self.plan(rows, everything=True)
         with torch.inference_mode(False), torch.enable_grad():
-            flat, weights = self.flat.detach().clone().requires_grad_(), weights.clone()
-            counts, logs = torch.zeros_like(flat), []
+            flat = self.flat.detach().clone().requires_grad_()
+            weights = weights.clone()
+            counts = torch.zeros_like(flat)
+            logs = []
             for start, end in blocks(plan, rows, flat.device):
                 log = self._joint(plan, rows.slice(start, end), LINEAR, flat)[1]
                 possible = torch.where(log > -torch.inf, log, 0.0)
@@ -236,7 +264,8 @@ class Engine:
         return states, value.expand(rows.count)
 
     def _forward(self, plan: Plan, rows: Rows, ring: Semiring, flat: Tensor) -> Tensor:
-        rows = rows if ring is LINEAR else _logs(rows)
+        if ring is not LINEAR:
+            rows = _logs(rows)
         value, _ = forward(plan, self._prepared(plan, ring, flat), rows, ring)
         return value.expand(*value.shape[:-1], rows.count)
 
@@ -245,7 +274,9 @@ class Engine:
         if self.flat.is_inference() or self.zeros_version != self.flat._version:
             zeros = self.structure.node_of_cell.to(self.flat.device)[self.flat.detach() == 0]
             self.positive = frozenset(range(len(self.structure.nodes))).difference(zeros.tolist())
-            self.zeros_version = -1 if self.flat.is_inference() else self.flat._version
+            self.zeros_version = -1
+            if not self.flat.is_inference():
+                self.zeros_version = self.flat._version
         return self.positive
 
     def _prepared(self, plan: Plan, ring: Semiring, flat: Tensor) -> Prepared:
@@ -261,7 +292,9 @@ class Engine:
             while len(self.memo) >= REMEMBERED:
                 del self.memo[next(iter(self.memo))]
             with torch.no_grad():
-                views = self.views if flat.dtype == self.flat.dtype else self.tables(flat)
+                views = self.views
+                if flat.dtype != self.flat.dtype:
+                    views = self.tables(flat)
                 self.memo[key] = plan, prepare(plan, views, ring)
         return self.memo[key][1]
 
@@ -272,14 +305,23 @@ class Engine:
 
 def _next(flat: Tensor) -> tuple[Semiring, Tensor]:
     """Fallback for rows where a sum of products is too small to be sure: float64, then logarithms."""
-    return (LINEAR if flat.dtype == torch.float32 else LOG), flat.double()
+    if flat.dtype == torch.float32:
+        return LINEAR, flat.double()
+    return LOG, flat.double()
 
 
 def _tracked(rows: Rows) -> Rows:
     """Rows whose tensors autograd can work with, though they were made under ``torch.inference_mode``."""
     with torch.inference_mode(False):
-        hard = {i: x.clone() if isinstance(x, Tensor) and x.is_inference() else x for i, x in rows.hard.items()}
-        return Rows(rows.count, hard, {i: x.clone() if x.is_inference() else x for i, x in rows.soft.items()})
+        hard = {i: _outside_inference(x) for i, x in rows.hard.items()}
+        soft = {i: _outside_inference(x) for i, x in rows.soft.items()}
+        return Rows(rows.count, hard, soft)
+
+
+def _outside_inference(x: Any) -> Any:
+    if isinstance(x, Tensor) and x.is_inference():
+        return x.clone()
+    return x
 
 
 def _logs(rows: Rows) -> Rows:

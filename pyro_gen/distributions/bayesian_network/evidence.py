@@ -43,7 +43,9 @@ class Observed:
     @property
     def count(self) -> int:
         """Rows, one for a single case."""
-        return 1 if self.rows is None else self.rows
+        if self.rows is None:
+            return 1
+        return self.rows
 
 
 def parse(structure: NetworkStructure, evidence: Evidence | Tensor | None, like: Tensor) -> Observed:
@@ -107,7 +109,9 @@ def rows_of(observation: int | Tensor | Likelihood) -> int | None:
     """Rows that what was read of a node is about, None for one case."""
     if isinstance(observation, Likelihood):
         return observation.rows
-    return len(observation) if isinstance(observation, Tensor) else None
+    if isinstance(observation, Tensor):
+        return len(observation)
+    return None
 
 
 def _scaled(likelihoods: Mapping[int, Tensor], like: Tensor) -> tuple[dict[int, Tensor], Tensor | float]:
@@ -142,7 +146,10 @@ def distinct(observed: Observed) -> tuple[Observed, Tensor | None]:
     first[inverse] = torch.arange(len(table), device=table.device)
     if count > 0.9 * observed.rows or not torch.equal(table[first[inverse]], table):
         return observed, None
-    numbers = {i: x[first] if isinstance(x, Tensor) else x for i, x in observed.numbers.items()}
+    numbers = dict(observed.numbers)
+    for i, states in numbers.items():
+        if isinstance(states, Tensor):
+            numbers[i] = states[first]
     return Observed(count, numbers, observed.vectors, observed.log_scale), inverse
 
 

@@ -71,8 +71,11 @@ class ConditionalGaussianNetwork:
     """
 
     def __init__(self, discrete: BayesianNetwork | None, gaussians: Mapping[str, GaussianNode]) -> None:
-        self.discrete, self.gaussians = discrete, dict(gaussians)
-        self.states = {} if discrete is None else discrete.states
+        self.discrete = discrete
+        self.gaussians = dict(gaussians)
+        self.states: dict[str, tuple[str, ...]] = {}
+        if discrete is not None:
+            self.states = discrete.states
         placed: set[str] = set()
         for node, distribution in self.gaussians.items():
             for parent in (*distribution.discrete, *distribution.real):
@@ -115,7 +118,9 @@ class ConditionalGaussianNetwork:
             distribution of batch shape () or (rows,): a mixture of Gaussians, or one alone.
         """
         observed = self._parse(evidence)
-        queried = list(self.nodes if nodes is None else nodes)
+        if nodes is None:
+            nodes = self.nodes
+        queried = list(nodes)
         for node in queried:
             self._check(node)
         real = [node for node in queried if node in self.gaussians]
@@ -124,15 +129,16 @@ class ConditionalGaussianNetwork:
         weights = logs.softmax(0)
         densities: dict[str, Any] = {}
         for node in queried:
-            if node in self.gaussians:
-                place = list(self.gaussians).index(node)
-                if observed.values[:, place].isnan().all():
-                    mean, variance = (x[..., place] for x in conditional)
-                    densities[node] = self._mixture(weights, mean, variance, observed.rows is None)
-                elif observed.values[:, place].isnan().any():
-                    raise ValueError(f"real node {node!r} is observed in some rows only: ask for other `nodes`")
-            else:
+            if node not in self.gaussians:
                 densities[node] = self._discrete_distribution(node, observed, weights, parents)
+                continue
+            place = list(self.gaussians).index(node)
+            hidden = observed.values[:, place].isnan()
+            if hidden.all():
+                mean, variance = (x[..., place] for x in conditional)
+                densities[node] = self._mixture(weights, mean, variance, observed.rows is None)
+            elif hidden.any():
+                raise ValueError(f"real node {node!r} is observed in some rows only: ask for other `nodes`")
         return densities
 
     def sample_posterior(self, evidence: Mapping[str, Any] | None = None, num_samples: int = 1) -> dict[str, Tensor]:
@@ -154,7 +160,9 @@ class ConditionalGaussianNetwork:
             configurations = draw(logs.softmax(0).mT.expand(*shape, -1))
             result = self._discrete_draws(configurations, observed, parents)
             result |= self._real_draws(configurations, observed, parents)
-        return {node: x[:, 0] if observed.rows is None else x for node, x in result.items()}
+        if observed.rows is None:
+            return {node: draws[:, 0] for node, draws in result.items()}
+        return result
 
     def joint_marginal(self, *_: Any, **__: Any) -> NoReturn:
         """Not there for networks with real nodes."""
@@ -175,7 +183,8 @@ class ConditionalGaussianNetwork:
                 "`evidence` must be a mapping from nodes to what is observed where there are real nodes, got "
                 f"{type(evidence).__name__}"
             )
-        discrete, real = dict[str, int | Tensor | Likelihood](), dict[int, Tensor]()
+        discrete: dict[str, int | Tensor | Likelihood] = {}
+        real: dict[int, Tensor] = {}
         for node, value in by_name(self.nodes, evidence).items():
             self._check(node)
             if missing(value):
@@ -190,7 +199,8 @@ class ConditionalGaussianNetwork:
             raise ValueError(f"all evidence must have the same number of rows, got {sorted(counts)}")
         rows = next(iter(counts), None)
         columns = [real.get(i, example.new_tensor(torch.nan)) for i in range(len(self.gaussians))]
-        values = torch.stack([x.expand(1 if rows is None else rows) for x in columns], 1)
+        count = next(iter(counts), 1)
+        values = torch.stack([x.expand(count) for x in columns], 1)
         return _Seen(discrete, values, rows)
 
     def _posterior(
@@ -225,17 +235,22 @@ class ConditionalGaussianNetwork:
                 f"most {MAX_CONFIGURATIONS} are enumerated: {', '.join(map(repr, parents))}"
             )
         device = next(iter(self.gaussians.values())).bias.device
-        axes = torch.meshgrid(*(torch.arange(k, device=device) for k in sizes), indexing="ij") if sizes else ()
+        if not sizes:
+            return {}
+        axes = torch.meshgrid(*(torch.arange(k, device=device) for k in sizes), indexing="ij")
         return {parent: axis.flatten() for parent, axis in zip(parents, axes, strict=True)}
 
     def _log_configurations(self, parents: Sequence[str], evidence: _Seen) -> Tensor:
         """Log of p(configuration, discrete evidence), (configurations, rows)."""
-        example, rows = evidence.values, len(evidence.values)
+        rows = len(evidence.values)
         if self.discrete is None:
-            return example.new_zeros(1, rows)
+            return evidence.values.new_zeros(1, rows)
         log = self.discrete.log_evidence(evidence.discrete)
-        distribution = self.discrete.joint_marginal(parents, evidence.discrete) if parents else torch.ones_like(log)
-        distribution = distribution.reshape(*log.shape, math.prod(len(self.states[parent]) for parent in parents))
+        distribution = torch.ones_like(log)
+        if parents:
+            distribution = self.discrete.joint_marginal(parents, evidence.discrete)
+        configurations = math.prod(len(self.states[parent]) for parent in parents)
+        distribution = distribution.reshape(*log.shape, configurations)
         logs = safe_log(distribution) + log.unsqueeze(-1)
         return logs.reshape(-1, logs.shape[-1]).expand(rows, -1).mT
 
@@ -245,15 +260,16 @@ class ConditionalGaussianNetwork:
         A real node that does not matter may have discrete parents that are not enumerated: its first coefficients
         stand in, and what is said of it is not used.
         """
-        count, names = max((len(x) for x in states.values()), default=1), list(self.gaussians)
+        count = max((len(x) for x in states.values()), default=1)
+        names = list(self.gaussians)
         means: list[Tensor] = []
         rows: list[Tensor] = []
         for i, distribution in enumerate(self.gaussians.values()):
-            at = tuple(states[d].to(distribution.bias.device) if d in states else 0 for d in distribution.discrete)
-            bias, weight, scale = (
-                x[at] if at else x for x in (distribution.bias, distribution.weight, distribution.log_scale.exp())
-            )
-            bias, scale, weight = bias.expand(count), scale.expand(count), weight.expand(count, -1)
+            first = torch.zeros((), dtype=torch.int64)
+            at = tuple(states.get(d, first).to(distribution.bias.device) for d in distribution.discrete)
+            bias = distribution.bias[at].expand(count)
+            weight = distribution.weight[at].expand(count, -1)
+            scale = distribution.log_scale.exp()[at].expand(count)
             row = torch.zeros(count, len(names), dtype=bias.dtype, device=bias.device)
             row = row.index_add(1, torch.tensor([i], device=row.device), scale.unsqueeze(1))
             for k, parent in enumerate(distribution.real):  # x_i = bias + sum of weight x_parent + scale noise_i
@@ -267,12 +283,13 @@ class ConditionalGaussianNetwork:
 
     def _conditional(self, mean: Tensor, covariance: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log density of the observed, (configurations, rows), and means and variances of all given them."""
-        observed = (
-            ~values.isnan() if len(values) else torch.zeros(1, values.shape[1], dtype=torch.bool)
-        )  # no rows, no pattern
+        observed = ~values.isnan()
+        if not len(values):
+            observed = torch.zeros(1, values.shape[1], dtype=torch.bool)  # one pattern, of no rows
         patterns, inverse = torch.unique(observed, dim=0, return_inverse=True)
         inverse = inverse[: len(values)]
-        conditionals, order = [], []
+        conditionals = []
+        order = []
         for k, pattern in enumerate(patterns):
             rows = (inverse == k).nonzero().squeeze(1)
             conditionals.append(_given(mean, covariance, values[rows], pattern))
@@ -281,9 +298,13 @@ class ConditionalGaussianNetwork:
         return tuple(torch.cat(xs, 1)[:, back] for xs in zip(*conditionals, strict=True))  # type: ignore[return-value]  # three
 
     def _mixture(self, weights: Tensor, mean: Tensor, variance: Tensor, single: bool) -> dist.TorchDistribution:
-        mixing, mean, scale = weights.mT, mean.mT, variance.clamp(min=0).sqrt().mT
         if single:
-            mixing, mean, scale = mixing[0], mean[0], scale[0]
+            weights = weights[:, 0]
+            mean = mean[:, 0]
+            variance = variance[:, 0]
+        mixing = weights.movedim(0, -1)
+        mean = mean.movedim(0, -1)
+        scale = variance.clamp(min=0).sqrt().movedim(0, -1)
         if mean.shape[-1] == 1:
             return dist.Normal(mean[..., 0], scale[..., 0])
         return dist.MixtureSameFamily(dist.Categorical(probs=mixing), dist.Normal(mean, scale))
@@ -301,7 +322,9 @@ class ConditionalGaussianNetwork:
             joint = joint.reshape(-1, weights.shape[0], len(self.states[node]))
             total = joint.sum(-1, keepdim=True)
             distribution = (joint / torch.where(total > 0, total, 1.0) * weights.mT.unsqueeze(-1)).sum(1)
-        return distribution[0] if evidence.rows is None else distribution
+        if evidence.rows is None:
+            return distribution[0]
+        return distribution
 
     def _network(self) -> BayesianNetwork:
         if self.discrete is None:
@@ -342,12 +365,15 @@ class ConditionalGaussianNetwork:
 
     def _finished(self, log: Tensor, evidence: _Seen) -> Tensor:
         refuse_rows(log.detach() == -torch.inf, evidence.rows is None)
-        return log[0] if evidence.rows is None else log
+        if evidence.rows is None:
+            return log[0]
+        return log
 
 
 def _given(mean: Tensor, covariance: Tensor, values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log density of the seen columns, and means and variances given them, each for (configurations, rows)."""
-    count, rows, width = len(mean), len(values), mean.shape[-1]
+    count, width = mean.shape
+    rows = len(values)
     variance = covariance.diagonal(dim1=-2, dim2=-1)
     if not observed.any():
         shape = (count, rows, width)
@@ -368,7 +394,7 @@ def _numbers(node: str, value: Any, like: Tensor) -> Tensor:
     """Evidence on a real node, () or (rows,), NaN where missing."""
     value = plain(value)
     if isinstance(value, list):
-        value = [torch.nan if missing(x) else x for x in value]
+        value = [_or_nan(entry) for entry in value]
     try:
         number = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     except (TypeError, ValueError, RuntimeError):
@@ -378,13 +404,19 @@ def _numbers(node: str, value: Any, like: Tensor) -> Tensor:
     return number
 
 
+def _or_nan(entry: Any) -> Any:
+    if missing(entry):
+        return torch.nan
+    return entry
+
+
 def _repeated(observation: int | Tensor | Likelihood, draws: int) -> int | Tensor | Likelihood:
     """Evidence of rows as evidence of (draws, rows), flattened."""
     if rows_of(observation) is None or isinstance(observation, int):
         return observation
-    values = observation.values if isinstance(observation, Likelihood) else observation
-    repeated = values.expand(draws, *values.shape).flatten(0, 1)
-    return Likelihood(repeated) if isinstance(observation, Likelihood) else repeated
+    if isinstance(observation, Likelihood):
+        return Likelihood(observation.values.repeat(draws, 1))
+    return observation.repeat(draws)
 
 
 __all__ = ["MAX_CONFIGURATIONS", "ConditionalGaussianNetwork", "GaussianNode"]

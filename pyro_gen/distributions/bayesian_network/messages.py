@@ -21,7 +21,9 @@ def some(names: Iterable[object], most: int = 12) -> str:
         "'rain', 'wet', ... (3 in all)"
     """
     listed = [repr(name) for name in names]
-    return ", ".join(listed[:most]) + (f", ... ({len(listed)} in all)" if len(listed) > most else "")
+    if len(listed) > most:
+        listed[most:] = [f"... ({len(listed)} in all)"]
+    return ", ".join(listed)
 
 
 def refuse_rows(refused: Tensor, single: bool, why: str = IMPOSSIBLE, first: int = 0) -> None:
@@ -38,7 +40,9 @@ def refuse_rows(refused: Tensor, single: bool, why: str = IMPOSSIBLE, first: int
     """
     if refused.any():
         rows = [first + row for row in refused.nonzero().flatten().tolist()]
-        raise ValueError(why if single else f"{why}, in rows {some(rows, 10)}")
+        if not single:
+            why = f"{why}, in rows {some(rows, 10)}"
+        raise ValueError(why)
 
 
 __all__ = ["IMPOSSIBLE", "refuse_rows", "some"]

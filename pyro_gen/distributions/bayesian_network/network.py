@@ -97,17 +97,23 @@ class BayesianNetwork(Expandable):
         max_cells: int = MAX_CELLS,
         validate_args: bool | None = None,
     ) -> None:
-        shown = {node: x.shape[-1] for node, x in tables.items() if x.dim()} if isinstance(tables, Mapping) else {}
+        shown: dict[str, int] = {}
+        if isinstance(tables, Mapping):
+            shown = {node: table.shape[-1] for node, table in tables.items() if table.dim()}
         self.structure = structure_of(graph, states, shown)
-        self.tables = tables if isinstance(tables, Tensor) else flatten(self.structure, tables)
+        if not isinstance(tables, Tensor):
+            tables = flatten(self.structure, tables)
+        self.tables = tables
         check_flat(self.structure, self.tables)
         self.max_cells = whole_number("max_cells", max_cells)
         self._engines: list[Engine] = []
-        batch_shape, event_shape = self.tables.shape[:-1], Size((len(self.structure.nodes),))
-        super().__init__(batch_shape, event_shape, validate_args=False)
-        if validate_args is not False and (validate_args or self._validate_args or type(self)._validate_args):
+        event_shape = Size((len(self.structure.nodes),))
+        super().__init__(self.tables.shape[:-1], event_shape, validate_args=False)
+        if validate_args is None:
+            validate_args = type(self)._validate_args
+        if validate_args:
             check_rows(self.structure, self.tables)
-        self._validate_args = type(self)._validate_args if validate_args is None else validate_args
+        self._validate_args = validate_args
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -151,7 +157,8 @@ class BayesianNetwork(Expandable):
         Args:
             node: its name.
         """
-        i, structure = self.structure.number(node), self.structure
+        structure = self.structure
+        i = structure.number(node)
         part = self.tables.narrow(-1, structure.offsets[i], structure.sizes[i])
         return part.reshape(*part.shape[:-1], *structure.table_shape(node))
 
@@ -201,7 +208,8 @@ class BayesianNetwork(Expandable):
 
     def _rows_of(self, i: int, parents: Mapping[int, Tensor], shape: Size) -> Tensor:
         """Rows of a node's table at its parents' states, shape + (states,)."""
-        table, family = self.table(self.nodes[i]), self.structure.families[i]
+        table = self.table(self.nodes[i])
+        family = self.structure.families[i]
         states = self.structure.cardinalities[i]
         table = table.reshape(*self.tables.shape[:-1], -1, states)
         code = torch.zeros((), dtype=torch.int64, device=table.device)
@@ -249,8 +257,9 @@ class BayesianNetwork(Expandable):
 
         def one(engine: Engine, case: Case) -> Tensor:
             log = case.finish(engine.joint(case.rows, ())[1])
-            if self.tables.requires_grad and not log.requires_grad:  # nothing was observed: constant, its gradient 0
-                log = log + 0.0 * engine.flat.sum() if torch.is_grad_enabled() else log
+            tracked = self.tables.requires_grad and torch.is_grad_enabled()
+            if tracked and not log.requires_grad:  # nothing was observed: constant, its gradient 0
+                log = log + 0.0 * engine.flat.sum()
             return log
 
         result: Tensor = self._each(one, evidence)
@@ -276,9 +285,11 @@ class BayesianNetwork(Expandable):
 
         def one(engine: Engine, case: Case) -> dict[str, Tensor]:
             open_nodes = [i for i in numbers if i not in case.rows.hard]
-            distributions, log = (
-                engine.marginals(case.rows, open_nodes) if open_nodes else ({}, engine.joint(case.rows, ())[1])
-            )
+            distributions: dict[int, Tensor] = {}
+            if open_nodes:
+                distributions, log = engine.marginals(case.rows, open_nodes)
+            else:
+                _, log = engine.joint(case.rows, ())
             case.check(log)
             sizes = self.structure.cardinalities
             distributions |= {i: case.one_hot(i, sizes[i], self.tables) for i in numbers if i in case.rows.hard}
@@ -305,7 +316,8 @@ class BayesianNetwork(Expandable):
         def one(engine: Engine, case: Case) -> Tensor:
             distribution, log = engine.joint(case.rows, tuple(i for i in numbers if i not in case.rows.hard))
             case.check(log)
-            distribution = distribution if distribution.dim() > 1 else torch.ones_like(distribution)
+            if distribution.dim() == 1:  # all nodes are observed
+                distribution = torch.ones_like(distribution)
             for axis, i in enumerate(numbers):
                 if i in case.rows.hard:
                     indicator = case.one_hot(i, self.structure.cardinalities[i], self.tables)
@@ -332,8 +344,9 @@ class BayesianNetwork(Expandable):
         Raises:
             ValueError: as :meth:`log_evidence`.
         """
-        pairs_ = self.structure.edges if pairs is None else list(pairs)
-        return {(a, b): self.joint_marginal((a, b), evidence) for a, b in pairs_}
+        if pairs is None:
+            pairs = self.structure.edges
+        return {(a, b): self.joint_marginal((a, b), evidence) for a, b in pairs}
 
     def expected_counts(
         self, evidence: Evidence | Tensor | None = None, weights: Tensor | None = None
@@ -409,8 +422,9 @@ class BayesianNetwork(Expandable):
             case.check(log)
             states |= {i: case.number(i, self.tables.device).expand(shape) for i in case.rows.hard}
             BayesianNetwork(self.structure, engine.flat, validate_args=False)._descend(states, shape)
-            single = case.observed.rows is None
-            return {node: states[i].squeeze(1) if single else states[i] for i, node in enumerate(self.nodes)}
+            if case.observed.rows is None:
+                return {node: states[i].squeeze(1) for i, node in enumerate(self.nodes)}
+            return {node: states[i] for i, node in enumerate(self.nodes)}
 
         result: dict[str, Tensor] = self._each(one, evidence, merge=False)
         return result
@@ -451,7 +465,9 @@ class BayesianNetwork(Expandable):
     def _numbers(self, nodes: Iterable[str] | None) -> list[int]:
         if nodes is None:
             return list(range(len(self.nodes)))
-        numbers = [self.structure.number(node) for node in ([nodes] if isinstance(nodes, str) else nodes)]
+        if isinstance(nodes, str):
+            nodes = [nodes]
+        numbers = [self.structure.number(node) for node in nodes]
         if len(set(numbers)) < len(numbers):
             raise ValueError("`nodes` must be different nodes")
         return numbers
@@ -464,7 +480,10 @@ class BayesianNetwork(Expandable):
             instead = "give a distribution a batch of `tables`, or ask one network after the other"
             raise refusal("exact inference in a BayesianNetwork", "its way depends on the numbers", instead, "vmap")
         observed = parse(self.structure, evidence, self.tables)
-        distinct_rows, inverse = distinct(observed) if merge else (observed, None)
+        distinct_rows = observed
+        inverse = None
+        if merge:
+            distinct_rows, inverse = distinct(observed)
         rows = split(distinct_rows, self.structure.cardinalities, self.tables)
         case = Case(observed, rows, inverse, distinct_rows.log_scale)
         answers = [query(engine, case) for engine in self._all_engines()]
@@ -472,7 +491,7 @@ class BayesianNetwork(Expandable):
 
     def _all_engines(self) -> list[Engine]:
         """One for each set of tables; they keep what they prepared."""
-        flat = self.tables.flatten(0, -2) if self.tables.dim() > 1 else self.tables.unsqueeze(0)
+        flat = self.tables.unsqueeze(0).flatten(0, -2)
         if self.tables.requires_grad or self.tables.dim() > 1:
             return [Engine(self.structure, row, self.max_cells) for row in flat]
         if not self._engines:

@@ -28,7 +28,9 @@ class FileError(ValueError):
     """A file is not what it should be; the message names it and, where it is known, the line."""
 
     def __init__(self, path: PathLike, line: int | None, reason: str) -> None:
-        where = str(path) if line is None else f"{path}, line {line}"
+        where = str(path)
+        if line is not None:
+            where = f"{path}, line {line}"
         super().__init__(f"{where}: {reason}")
 
 
@@ -90,7 +92,9 @@ def table_of(
     if len(values) != math.prod(shape):
         raise FileError(path, line, f"the table of {node!r} must have {math.prod(shape)} numbers, got {len(values)}")
     table = torch.tensor(values, dtype=torch.float64)
-    table = table.view(shape[-1], *shape[:-1]).movedim(0, -1) if own_first else table.view(*shape)
+    if own_first:
+        table = table.view(shape[-1], *shape[:-1]).movedim(0, -1)
+    table = table.reshape(shape)
     for row in table.reshape(-1, shape[-1]).tolist():
         check_row(path, line, node, row)
     return table
@@ -174,7 +178,9 @@ class Draft:
             check_rows(structure, flat)
         except ValueError as error:
             raise FileError(self.path, None, str(error)) from error
-        return NetworkFile(structure, normalized(structure, flat) if normalize else flat)
+        if normalize:
+            flat = normalized(structure, flat)
+        return NetworkFile(structure, flat)
 
 
 __all__ = ["Draft", "FileError", "NetworkFile", "PathLike", "check_row", "probability", "read_text", "table_of"]

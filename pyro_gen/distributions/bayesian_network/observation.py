@@ -37,7 +37,10 @@ class Likelihood:
 
     def __init__(self, values: Any) -> None:
         try:
-            tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+            array = values
+            if not isinstance(values, Tensor):
+                array = np.asarray(values)
+            tensor = torch.as_tensor(array)
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(f"`values` of a Likelihood must be numbers, got {values!r}") from None
         if tensor.is_complex() or tensor.dim() not in (1, 2):
@@ -50,7 +53,9 @@ class Likelihood:
     @property
     def rows(self) -> int | None:
         """Number of rows, None for one case."""
-        return len(self.values) if self.values.dim() == 2 else None
+        if self.values.dim() == 1:
+            return None
+        return len(self.values)
 
     def fitted(self, node: str, states: int, like: Tensor) -> Likelihood:
         """The likelihood of a node in floating point, on the device of its tables.
@@ -65,7 +70,8 @@ class Likelihood:
                 are zero.
         """
         values = self.values.to(like.device)
-        values = values if values.is_floating_point() else values.to(like.dtype)
+        if not values.is_floating_point():
+            values = values.to(like.dtype)
         if values.shape[-1] != states:
             raise ValueError(
                 f"the likelihood of node {node!r} must have shape ({states},) or (rows, {states}), got "
@@ -75,10 +81,10 @@ class Likelihood:
         if not proper.all():
             row = int((~proper).flatten().nonzero()[0])
             shown = values.detach().view(-1, states)[row].tolist()
-            place = "" if values.dim() == 1 else f" in row {row}"
-            raise ValueError(
-                f"the likelihood of node {node!r} must be finite, not negative and not all zero, got {shown}{place}"
-            )
+            message = f"the likelihood of node {node!r} must be finite, not negative and not all zero, got {shown}"
+            if values.dim() == 2:
+                message += f" in row {row}"
+            raise ValueError(message)
         return Likelihood(values)
 
     def __repr__(self) -> str:
@@ -137,7 +143,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         items = list(value)
         integers = bool(items) and all(type(x) is int and abs(x) < 2**62 for x in items)
-        return torch.tensor(items) if integers else items
+        if integers:
+            return torch.tensor(items)
+        return items
     if (isinstance(value, Tensor) and value.dtype != torch.uint64) or not hasattr(value, "__array__"):
         return value
     return _array(value)
@@ -154,7 +162,9 @@ def _array(value: Any) -> Any:
         values = np.minimum(values, np.uint64(2**62))  # else 2^64 - 1 would become -1
     if values.dtype.kind in "iu":
         return torch.as_tensor(values.astype(np.int64))
-    return torch.as_tensor(values) if values.dtype.kind in "bfc" else values.tolist()
+    if values.dtype.kind in "bfc":
+        return torch.as_tensor(values)
+    return values.tolist()
 
 
 def one_state(structure: NetworkStructure, node: str, value: Any) -> int:
@@ -196,14 +206,19 @@ def _check_truth(structure: NetworkStructure, node: str) -> None:
 
 def _refuse(structure: NetworkStructure, node: str, value: Any) -> NoReturn:
     """Raise for what is no state: floats first, which may be meant as numbers or as a likelihood."""
-    number = isinstance(value, float | complex | np.inexact | Tensor)
-    shown = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-    kind = shown if number or isinstance(value, int) else type(value).__name__
-    hint = ": cast numbers to integers (-1 where missing), or say Likelihood(values) if this is a likelihood"
-    raise ValueError(
+    message = (
         f"evidence on node {node!r} must be the name or number of a state, a set of states, one name or number a row, "
-        f"a Likelihood or None, got {kind}{hint if number else ''}"
+        f"a Likelihood or None, got "
     )
+    if isinstance(value, Tensor):
+        message += f"{value.dtype} of shape {tuple(value.shape)}"
+    elif isinstance(value, int | float | complex | np.inexact):
+        message += repr(value)
+    else:
+        message += type(value).__name__
+    if isinstance(value, float | complex | np.inexact | Tensor):
+        message += ": cast numbers to integers (-1 where missing), or say Likelihood(values) if this is a likelihood"
+    raise ValueError(message)
 
 
 def _numbers(structure: NetworkStructure, node: str, value: Tensor) -> int | Tensor:
@@ -233,18 +248,25 @@ def _codes(structure: NetworkStructure, node: str, values: list[Any]) -> list[in
         try:
             code = known.get(key)
             if code is None:
-                code = known[key] = -1 if missing(value) else _code(structure, node, value)
-        except (TypeError, ValueError) as error:  # a TypeError: it has no hash
-            text = str(error) if isinstance(error, ValueError) else f"got {type(value).__name__}"
+                code = known[key] = _code(structure, node, value)
+        except (TypeError, ValueError) as error:
+            text = str(error)
+            if isinstance(error, TypeError):  # it has no hash
+                text = f"got {type(value).__name__}"
             raise ValueError(f"evidence on node {node!r} must be one state a row, in row {row}: {text}") from error
         codes.append(code)
     return codes
 
 
 def _code(structure: NetworkStructure, node: str, value: Any) -> int:
-    value = value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return -1 if is_integer and value == -1 else one_state(structure, node, value)
+    """State number of a name or number, -1 where missing."""
+    if missing(value):
+        return -1
+    if isinstance(value, Tensor) and value.dim() == 0:
+        value = value.item()
+    if isinstance(value, int | np.integer) and value == -1:  # True is 1
+        return -1
+    return one_state(structure, node, value)
 
 
 def _subset(structure: NetworkStructure, node: str, states: set[Any] | frozenset[Any], like: Tensor) -> Likelihood:

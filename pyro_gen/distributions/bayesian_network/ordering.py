@@ -61,8 +61,11 @@ def best_order(
     best = attempt(fill)
     if best.largest <= EASY:
         return best
-    start, rules = perf_counter(), (weighted_fill, weight, fill)
-    rate = SECONDS_PER_CELL * (1 if quick else ROWS)
+    start = perf_counter()
+    rules = (weighted_fill, weight, fill)
+    rate = SECONDS_PER_CELL
+    if not quick:
+        rate *= ROWS
     for rule in rules[:2]:
         best = min(best, attempt(rule), key=_cost)
     dice = random.Random(0)  # its own: the order found for a network is always the same, but for the clock
@@ -98,7 +101,8 @@ Rule = Callable[[int, Mapping[int, int], Sequence[float]], tuple[float, float]]
 
 def weight(i: int, neighbours: Mapping[int, int], logs: Sequence[float]) -> tuple[float, float]:
     """Min-weight: the logarithm of the clique's cells."""
-    cells, around = logs[i], neighbours[i]
+    cells = logs[i]
+    around = neighbours[i]
     while around:  # as in `bits`, without its generator
         low = around & -around
         cells += logs[low.bit_length() - 1]
@@ -155,14 +159,16 @@ def _greedy(
 
 
 def _measured(order: list[tuple[int, int]], cardinalities: Sequence[int]) -> Order:
-    largest, total = 1, 0
+    largest = 1
+    total = 0
     clique: tuple[int, ...] = ()
     for i, around in order:
         members = (i, *bits(around))
         cells = math.prod(cardinalities[j] for j in members)
         total += cells
         if cells > largest:
-            largest, clique = cells, members
+            largest = cells
+            clique = members
     return Order(tuple(i for i, _ in order), largest, clique, total)
 
 

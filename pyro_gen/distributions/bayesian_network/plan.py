@@ -112,7 +112,9 @@ def make_plan(
         maker.enter(slot, scope, slot >= len(factors) or bool(factors[slot].hard))
     steps = tuple(maker.eliminate(node) for node in order.nodes)
     largest = max(order.largest, math.prod(cardinalities[i] for i in free))
-    clique = order.clique if order.largest == largest else free
+    clique = free
+    if order.largest == largest:
+        clique = order.clique
     return Plan(
         tuple(factors), likelihoods, steps, free, maker.rest(), maker.slots, largest, clique, maker.moving_cells
     )
@@ -122,12 +124,14 @@ class _Maker:
     """The factors at hand while a plan is made."""
 
     def __init__(self, cardinalities: Sequence[int], place: dict[int, int], free: Scope) -> None:
-        self.cardinalities, self.free = cardinalities, free
+        self.cardinalities = cardinalities
+        self.free = free
         self.rank = {node: -at for node, at in place.items()} | {node: -len(place) - node - 1 for node in free}
         self.scopes: dict[int, Scope] = {}
         self.moving: set[int] = set()
         self.holders: dict[int, set[int]] = {}
-        self.slots, self.moving_cells = 0, 0
+        self.slots = 0
+        self.moving_cells = 0
 
     def enter(self, slot: int, scope: Scope, moving: bool) -> None:
         self.scopes[slot] = scope
@@ -163,7 +167,8 @@ class _Maker:
             result,
         )
         self.enter(target, result, bool(moving))
-        self.moving_cells += self.cells((*shared, node, *only_other)) if len(moving) > 1 else 0
+        if len(moving) > 1:
+            self.moving_cells += self.cells((*shared, node, *only_other))
         return step
 
     def rest(self) -> tuple[View, ...]:
@@ -171,7 +176,7 @@ class _Maker:
 
     def sorted(self, nodes: Collection[int]) -> Scope:
         """Those that live longest first, so that axes seldom have to be moved."""
-        return tuple(sorted(nodes, key=self.rank.__getitem__) if len(nodes) > 1 else nodes)
+        return tuple(sorted(nodes, key=self.rank.__getitem__))
 
     def cells(self, nodes: Iterable[int]) -> int:
         return math.prod([self.cardinalities[i] for i in nodes])
@@ -181,21 +186,26 @@ class _Maker:
         if len(layout) == len(scope) and layout == scope:
             return View(slot, None, shape)
         axes = tuple([scope.index(i) for i in layout if i in scope])
-        return View(slot, None if axes == tuple(range(len(scope))) else axes, shape)
+        if axes == tuple(range(len(scope))):
+            return View(slot, None, shape)
+        return View(slot, axes, shape)
 
 
 def _family(node: int, scope: Scope, cardinalities: Sequence[int], hard: frozenset[int]) -> Family:
     if not hard or hard.isdisjoint(scope):
         return Family(node, scope, (), None, tuple([cardinalities[i] for i in scope]))
     free = tuple([i for i in scope if i not in hard])
-    strides, stride = [], 1
+    strides = []
+    stride = 1
     for i in reversed(scope):
         if i in hard:
             strides.append((i, stride))
             stride *= cardinalities[i]
     looked_up = tuple(reversed(strides))
     layout = (*free, *[i for i, _ in looked_up])
-    axes = None if layout == scope else tuple([scope.index(i) for i in layout])
+    axes = None
+    if layout != scope:
+        axes = tuple([scope.index(i) for i in layout])
     return Family(node, free, looked_up, axes, tuple([cardinalities[i] for i in free]))
 
 

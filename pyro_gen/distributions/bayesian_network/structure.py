@@ -61,7 +61,7 @@ class NetworkStructure:
     """
 
     def __init__(self, states: Mapping[str, Sequence[str]], parents: Mapping[str, Sequence[str]] | None = None) -> None:
-        parents = {} if parents is None else parents
+        parents = parents or {}
         self.nodes = tuple(states)
         self.states = {node: _checked_states(node, names) for node, names in states.items()}
         self.index = {node: i for i, node in enumerate(self.nodes)}
@@ -178,7 +178,8 @@ class NetworkStructure:
 
     def ancestors(self, numbers: Iterable[int]) -> set[int]:
         """The nodes given and all their ancestors, by number."""
-        ancestors, stack = set[int](), list(numbers)
+        ancestors: set[int] = set()
+        stack = list(numbers)
         while stack:
             i = stack.pop()
             if i not in ancestors:
@@ -210,7 +211,9 @@ class NetworkStructure:
 
     def _reachable(self, start: set[int], given: set[int]) -> set[int]:
         """Nodes that an active trail connects with ``start``: the Bayes ball, going up (True) or down."""
-        above, visited, reached = self.ancestors(given), set[tuple[int, bool]](), set[int]()
+        above = self.ancestors(given)
+        visited: set[tuple[int, bool]] = set()
+        reached: set[int] = set()
         queue = deque((i, True) for i in start)
         while queue:
             i, up = queue.popleft()
@@ -227,7 +230,7 @@ class NetworkStructure:
     def mutilated(self, nodes: Iterable[str]) -> NetworkStructure:
         """The structure without the edges into some nodes, as after an intervention on them."""
         cut = {self.nodes[i] for i in _numbers(self, nodes)}
-        return NetworkStructure(self.states, {node: () if node in cut else self.parents[node] for node in self.nodes})
+        return NetworkStructure(self.states, {**self.parents, **dict.fromkeys(cut, ())})
 
     def plan(self, query: Query) -> Plan:
         """Plan that eliminates all relevant nodes but the free ones; remembered."""
@@ -258,7 +261,8 @@ class NetworkStructure:
         for i in relevant:
             for j in self.families[i]:
                 touching.setdefault(j, []).append(i)
-        apart, touched = set(relevant), set[int]()
+        apart = set(relevant)
+        touched: set[int] = set()
         for start in (*query.free, *relevant):
             if start not in apart:
                 continue
@@ -270,7 +274,9 @@ class NetworkStructure:
 
     def _part(self, start: int, touching: Mapping[int, list[int]], hard: frozenset[int]) -> set[int]:
         """Nodes whose tables share nodes that are not observed with that of ``start``, directly or through others."""
-        part, stack, visited = {start}, [start], set(hard)
+        part = {start}
+        stack = [start]
+        visited = set(hard)
         while stack:
             for j in self.families[stack.pop()]:
                 if j not in visited:
@@ -284,7 +290,8 @@ class NetworkStructure:
     def cell_indices(self) -> tuple[Tensor, Tensor]:
         """For each node the members of its family, (nodes, width), and their strides; short families repeat with 0."""
         width = max(map(len, self.families), default=0)
-        members, strides = [], []
+        members = []
+        strides = []
         for family in self.families:
             shape = [self.cardinalities[j] for j in family]
             family_strides = [math.prod(shape[k + 1 :]) for k in range(len(family))]
@@ -364,19 +371,25 @@ def structure_of(
     if states is None:
         states = {node: data.get("states", shown.get(node, 2)) for node, data in graph.nodes(data=True)}
     if fixed:
-        states = {**(states if isinstance(states, Mapping) else dict.fromkeys(graph, states)), **fixed}
+        if not isinstance(states, Mapping):
+            states = dict.fromkeys(graph, states)
+        states = {**states, **fixed}
     return NetworkStructure.from_graph(graph, states)
 
 
 def _names(states: int | Sequence[str]) -> Sequence[str]:
-    return tuple(map(str, range(states))) if isinstance(states, int) else states
+    if isinstance(states, int):
+        return tuple(map(str, range(states)))
+    return states
 
 
 def _states_of(node: str, data: Mapping[str, Any], states: Any) -> int | Sequence[str]:
     if states is None:
         node_states: int | Sequence[str] = data.get("states", 2)
         return node_states
-    stated: int | Sequence[str] = states[node] if isinstance(states, Mapping) else states
+    if isinstance(states, Mapping):
+        states = states[node]
+    stated: int | Sequence[str] = states
     return stated
 
 
@@ -402,7 +415,9 @@ def _checked_parents(node: str, parents: Sequence[str], index: Mapping[str, int]
 
 
 def _numbers(structure: NetworkStructure, nodes: Iterable[str]) -> set[int]:
-    return {structure.number(node) for node in ([nodes] if isinstance(nodes, str) else nodes)}
+    if isinstance(nodes, str):
+        nodes = [nodes]
+    return {structure.number(node) for node in nodes}
 
 
 __all__ = ["NetworkStructure", "Query", "States", "structure_of"]

@@ -52,8 +52,10 @@ class NetworkStates(constraints.Constraint):
     def check(self, value: Tensor) -> Tensor:
         """Check that each number is an integer from 0 up to the node's states."""
         sizes = torch.tensor(self.cardinalities, device=value.device)
-        is_whole = value == value.floor() if value.is_floating_point() else torch.ones_like(value, dtype=torch.bool)
-        return ((value >= 0) & (value < sizes) & is_whole).all(-1)
+        valid = (value >= 0) & (value < sizes)
+        if value.is_floating_point():
+            valid = valid & (value == value.floor())
+        return valid.all(-1)
 
 
 def cells_of(structure: NetworkStructure, value: Tensor) -> Tensor:
@@ -175,7 +177,9 @@ def counts_of(structure: NetworkStructure, rows: Tensor, weights: Tensor | None 
         weights: of the rows, (rows,); None for one each.
     """
     size = max(1, BLOCK // max(1, structure.cell_indices[0].numel()))
-    weights = torch.ones(len(rows), dtype=torch.float64, device=rows.device) if weights is None else weights.double()
+    if weights is None:
+        weights = torch.ones(len(rows), device=rows.device)
+    weights = weights.double()
     counts = torch.zeros(structure.cells, dtype=torch.float64, device=rows.device)
     for part, weight in zip(rows.split(size), weights.split(size), strict=True):
         cells = cells_of(structure, part)

@@ -34,7 +34,9 @@ class _Numbers:
 
     def next(self, what: str) -> tuple[str, int]:
         if self.place >= len(self.words):
-            line = self.words[-1][1] if self.words else 1
+            line = 1
+            if self.words:
+                line = self.words[-1][1]
             raise FileError(self.path, line, f"the file ends where {what} should come: it is cut off")
         self.place += 1
         return self.words[self.place - 1]
@@ -42,7 +44,9 @@ class _Numbers:
     def integer(self, what: str, least: int, most: int | None = None) -> int:
         word, line = self.next(what)
         if not word.isdecimal() or not least <= int(word) or (most is not None and int(word) > most):
-            upper = "" if most is None else f" and at most {most}"
+            upper = ""
+            if most is not None:
+                upper = f" and at most {most}"
             raise FileError(self.path, line, f"{what} must be an integer of at least {least}{upper}, got {word!r}")
         return int(word)
 

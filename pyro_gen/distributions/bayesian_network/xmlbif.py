@@ -52,7 +52,9 @@ def _root(path: PathLike) -> ElementTree.Element:
         root = ElementTree.fromstring(read_text(path))
     except ElementTree.ParseError as error:
         raise FileError(path, error.position[0], f"it is no XML ({error})") from error
-    network = root if root.tag == "NETWORK" else root.find("NETWORK")
+    network: ElementTree.Element | None = root
+    if root.tag != "NETWORK":
+        network = root.find("NETWORK")
     if network is None:
         raise FileError(path, None, "it has no element NETWORK")
     return network
