@@ -77,7 +77,7 @@ def read_archive(path: Path) -> Archive:
     try:
         with zipfile.ZipFile(path) as archive:
             check_directory(archive)
-            return Archive(path, {_name(info): _array(archive, info) for info in archive.infolist()})
+            return Archive(path, {_name(info): _read_member(archive, info) for info in archive.infolist()})
     except Exception as error:  # numpy, zipfile and zlib raise a dozen classes on files that were cut or overwritten
         raise ValueError(f"{path} is not a readable data set: {error}") from error
 
@@ -134,7 +134,7 @@ def _name(info: zipfile.ZipInfo) -> str:
     return info.filename.removesuffix(".npy")
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     """One member, read to its end: there zipfile looks at the checksum, which numpy does not reach."""
     content = archive.read(info)
     stream = io.BytesIO(content)

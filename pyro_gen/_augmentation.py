@@ -32,7 +32,7 @@ def shifted(x: Tensor, shape: tuple[int, int], probability: float = 0.5) -> Tens
         True
     """
     rows, columns = shape
-    _check(x, shape, probability)
+    _check_images(x, shape, probability)
     padded = torch.nn.functional.pad(x.view(-1, rows, columns), (1, 1, 1, 1))
     corners = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # the first leaves the image where it is
     views = torch.stack([padded[:, r : r + rows, c : c + columns] for r, c in corners])
@@ -73,7 +73,7 @@ def warped(
         >>> warped(bar.flatten(1), (8, 8), probability=1.0).unique()
         tensor([0., 1.])
     """
-    _check(x, shape, probability)
+    _check_images(x, shape, probability)
     for name, value in (("affine", affine), ("elastic", elastic)):
         if not value >= 0:
             raise ValueError(f"`{name}` must not be negative, got {value}")
@@ -99,7 +99,7 @@ def _grid(images: Tensor, affine: float, elastic: float) -> Tensor:
     return (straight + moved.permute(0, 2, 3, 1) / half).to(images)
 
 
-def _check(x: Tensor, shape: tuple[int, int], probability: float) -> None:
+def _check_images(x: Tensor, shape: tuple[int, int], probability: float) -> None:
     """Raise where images and shape, or the share, do not fit."""
     rows, columns = shape
     if x.ndim != 2 or x.shape[1] != rows * columns:

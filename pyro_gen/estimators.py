@@ -287,17 +287,17 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     @property
     def components_(self) -> np.ndarray:
         """Weights in scikit-learn's layout, (n_components, n_features)."""
-        return _array(self.rbm_.weight.mT)
+        return _copied(self.rbm_.weight.mT)
 
     @property
     def intercept_hidden_(self) -> np.ndarray:
         """Hidden biases, (n_components,)."""
-        return _array(self.rbm_.uncentred[2])
+        return _copied(self.rbm_.uncentred[2])
 
     @property
     def intercept_visible_(self) -> np.ndarray:
         """Visible biases, (n_features,)."""
-        return _array(self.rbm_.uncentred[1])
+        return _copied(self.rbm_.uncentred[1])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -377,7 +377,7 @@ def _draw_key(random_state: np.random.RandomState) -> int:
     return int(random_state.randint(2**31 - 1))
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def _copied(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().copy()
 
 

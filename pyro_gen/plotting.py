@@ -73,7 +73,7 @@ def sample_grid(
     if nearest is not None:
         tiles = _beside(tiles, _ink(_images("nearest", nearest), COLORS[0]))
     gap = math.ceil(tiles.shape[1] / 8) * (1 if titles is None else 2)
-    canvas, corners = _mosaic(tiles, _columns(columns, tiles), gap)
+    canvas, corners = _mosaic(tiles, _grid_columns(columns, tiles), gap)
     figure, axes = _picture(canvas, title)
     for (row, column), text in zip(corners, titles or (), strict=False):
         place = column + tiles.shape[2] / 2 - 0.5, row - 0.2 * gap
@@ -111,7 +111,7 @@ def filters(
         >>> len(figure.axes)  # the images and the scale
         2
     """
-    array = _array(weight)
+    array = _as_array(weight)
     visible = math.prod(shape)
     if array.ndim != 2 or array.shape[0] != visible or not array.size or not np.isfinite(array).all():
         raise ValueError(f"`weight` must be finite, of shape ({visible}, hidden) for {shape}, got {array.shape}")
@@ -119,7 +119,7 @@ def filters(
     images = array.T[order].reshape(-1, *shape)
     limit = float(np.quantile(np.abs(images), 0.995)) or 1.0
     scale = _matplotlib("cm").ScalarMappable(_matplotlib("colors").Normalize(-limit, limit), "RdBu_r")
-    canvas, _ = _mosaic(scale.cmap(scale.norm(images))[..., :3], _columns(columns, images), gap=1)
+    canvas, _ = _mosaic(scale.cmap(scale.norm(images))[..., :3], _grid_columns(columns, images), gap=1)
     figure, axes = _picture(canvas, title)
     bar = figure.colorbar(scale, ax=axes, shrink=0.5, aspect=25, pad=0.02, extend="both")
     bar.outline.set_visible(False)
@@ -204,7 +204,7 @@ def sweep(
         >>> figure.axes[0].get_xlabel()
         'hidden'
     """
-    points = [_array(values) for values in (x, y, np.zeros(np.shape(x)) if error is None else error)]
+    points = [_as_array(values) for values in (x, y, np.zeros(np.shape(x)) if error is None else error)]
     shapes = [array.shape for array in points]
     if set(shapes) != {(points[0].size,)} or not points[0].size or (points[2] < 0).any():
         raise ValueError(f"`x`, `y` and `error` must have one shape (n,) and no error below 0, got {shapes}, {error}")
@@ -246,7 +246,7 @@ def log_weights(
         >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         ['forward', 'reverse', 'bracket']
     """
-    arrays = {"forward": _array(forward), "reverse": _array(reverse)}
+    arrays = {"forward": _as_array(forward), "reverse": _as_array(reverse)}
     for name, values in arrays.items():
         if values.ndim != 1 or not values.size or not np.isfinite(values).all():
             raise ValueError(f"`{name}` must be finite, of shape (n,) with n > 0, got shape {values.shape}")
@@ -289,7 +289,7 @@ def _matplotlib(part: str) -> Any:
         raise ImportError(f"pyro_gen.plotting needs matplotlib: pip install pyro-gen[plot] ({error})") from error
 
 
-def _array(values: Sequence[float] | Array) -> np.ndarray:
+def _as_array(values: Sequence[float] | Array) -> np.ndarray:
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
 
 
@@ -298,7 +298,7 @@ def _positive(name: str, value: int) -> int:
 
 
 def _images(name: str, values: Array) -> np.ndarray:
-    array = _array(values)
+    array = _as_array(values)
     if array.ndim != 3 or not array.size:
         raise ValueError(f"`{name}` must have shape (n, rows, columns), none empty, got {array.shape}")
     if not (array.min() >= 0 and array.max() <= 1):
@@ -306,7 +306,7 @@ def _images(name: str, values: Array) -> np.ndarray:
     return array
 
 
-def _columns(columns: int | None, tiles: np.ndarray) -> int:
+def _grid_columns(columns: int | None, tiles: np.ndarray) -> int:
     """Return the number of columns asked for, or one that makes the grid a little wider than high."""
     height, width = tiles.shape[1:3]
     best = math.ceil(math.sqrt(1.4 * len(tiles) * height / width))

@@ -173,7 +173,7 @@ def _unfold(
         names = [f"{site}_dim_{i}" for i in range(len(event))]
     sizes = event
     if len(names) > len(event):
-        sizes = _sizes(site, event, names, coords)
+        sizes = _sizes_from_coords(site, event, names, coords)
     if len(names) != len(sizes) or math.prod(sizes) != math.prod(event):
         raise ValueError(
             f"`dims` {list(names)} with sizes {sizes} must fit the shape of {site!r}, got {event}"
@@ -187,7 +187,7 @@ def _unfold(
     return Variable((*CHAINS, *names), values.reshape(*values.shape[:2], *sizes))
 
 
-def _sizes(
+def _sizes_from_coords(
     site: str, event: tuple[int, ...], names: Sequence[str], coords: Labels
 ) -> tuple[int, ...]:
     """Return the sizes that `coords` gives to the dimensions of a site to unfold."""

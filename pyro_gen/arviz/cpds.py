@@ -39,15 +39,15 @@ def from_cpds(draws: CPDDraws, attrs: Mapping[str, Any] | None = None) -> Any:
         >>> posterior["p(wet | rain)"].dims
         ('chain', 'draw', 'rain', 'wet')
     """
-    names = _names(draws.structure.nodes)
+    names = _dimension_names(draws.structure.nodes)
     families = {
         node: [names[name] for name in (*draws.structure.parents[node], node)]
         for node in draws.tables
     }
     used = {name for family in families.values() for name in family}
     return from_chains(
-        {_variable(families[node]): table for node, table in draws.tables.items()},
-        dims={_variable(family): family for family in families.values()},
+        {_variable_name(families[node]): table for node, table in draws.tables.items()},
+        dims={_variable_name(family): family for family in families.values()},
         coords={
             names[node]: list(states)
             for node, states in draws.structure.states.items()
@@ -57,14 +57,14 @@ def from_cpds(draws: CPDDraws, attrs: Mapping[str, Any] | None = None) -> Any:
     )
 
 
-def _variable(family: list[str]) -> str:
+def _variable_name(family: list[str]) -> str:
     *parents, node = family
     if not parents:
         return f"p({node})"
     return f"p({node} | {', '.join(parents)})"
 
 
-def _names(nodes: tuple[str, ...]) -> dict[str, str]:
+def _dimension_names(nodes: tuple[str, ...]) -> dict[str, str]:
     """A dimension's name for each node, all different."""
     taken = {"chain", "draw"}
     names = {}

@@ -12,8 +12,8 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from pyro_gen.arviz.groups import array
-from pyro_gen.arviz.pointwise import Unit, log_likelihood, prior_sites, unit_mask, units
-from pyro_gen.arviz.program import Draw, Program, log_joint, missing
+from pyro_gen.arviz.pointwise import Unit, pointwise_log_likelihood, prior_sites, unit_mask, units
+from pyro_gen.arviz.program import Draw, Program, log_joint, undrawn_latents
 from pyro_gen.arviz.sites import (
     Site,
     cell_mask,
@@ -63,7 +63,7 @@ class Evaluation(NamedTuple):
 NO_MODEL = Evaluation({}, frozenset(), {}, {}, None, {}, {}, frozenset(), {})
 
 
-class Plan:
+class EvaluationPlan:
     """Quantities to compute of each draw, read off the first one."""
 
     def __init__(
@@ -98,18 +98,18 @@ class Plan:
 
     def _enumerate(self, draw: Draw) -> Trace | None:
         """Return the trace with undrawn latents summed out; None where they cannot be."""
-        if not missing(self.plain):
+        if not undrawn_latents(self.plain):
             return self.plain
         try:
             self.first_dim = self.program.first_dim(self.plain)
             trace = self.program.enumerated(draw, self.first_dim)
         except (ValueError, RuntimeError) as error:
             # no finite support, too few dimensions, shapes that do not fit
-            undrawn = missing(self.plain)
+            undrawn = undrawn_latents(self.plain)
             why = f"its undrawn latents {undrawn} cannot be summed out: {error}"
             self.reasons["model"] = why
             return None
-        if absent := missing(trace):
+        if absent := undrawn_latents(trace):
             why = f"the draws lack the latent sites {absent}, which cannot be summed out"
             self.reasons["model"] = why
             return None
@@ -154,7 +154,9 @@ class Plan:
             "joint": joint,
             "deterministic": {name: nodes[name]["value"] for name in self.deterministic},
             "log_prior": {name: nodes[name]["log_prob"] for name in self.prior},
-            "log_likelihood": {unit.name: log_likelihood(trace, unit) for unit in self.units},
+            "log_likelihood": {
+                unit.name: pointwise_log_likelihood(trace, unit) for unit in self.units
+            },
             "mask": {name: mask for name, mask in masks.items() if mask is not None},
         }
 
@@ -189,7 +191,7 @@ def evaluate(
         All that could be computed, and the reasons of what could not.
     """
     first = {name: values[0] for name, values in draws.items()}
-    plan = Plan(program, first, transforms or {}, wants)
+    plan = EvaluationPlan(program, first, transforms or {}, wants)
     outputs: Outputs = {}
     if "model" not in plan.reasons:
         outputs = over_draws(plan.outputs, draws, plan.plain)
@@ -204,7 +206,7 @@ def evaluate(
         for name, values in outputs.get("log_prior", {}).items()
     }
     joint = outputs.get("joint")
-    return _sites(plan)._replace(
+    return _sites_of_model(plan)._replace(
         deterministic=deterministic,
         log_joint=array(joint["log_joint"]) if joint else None,
         log_prior=prior,
@@ -215,10 +217,10 @@ def evaluate(
 
 def sites_only(program: Program) -> Evaluation:
     """Look at the sites of a model without draws."""
-    return _sites(Plan(program, {}, {}, lambda name: False))
+    return _sites_of_model(EvaluationPlan(program, {}, {}, lambda name: False))
 
 
-def _sites(plan: Plan) -> Evaluation:
+def _sites_of_model(plan: EvaluationPlan) -> Evaluation:
     return NO_MODEL._replace(
         shapes=shapes_of(plan.plain),
         latent=plan.latent,
@@ -240,7 +242,7 @@ def over_draws(function: Callable[[Draw], Any], draws: Mapping[str, Tensor], tra
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # operators without a batching rule are only slow
             results = torch.vmap(function, chunk_size=max(1, CELLS // max(1, cells)))(dict(draws))
-        if _agree(first, results):
+        if _results_agree(first, results):
             return results
     except Exception:
         # A user's program may raise anything under `vmap`; what is wrong without it the loop
@@ -249,7 +251,7 @@ def over_draws(function: Callable[[Draw], Any], draws: Mapping[str, Tensor], tra
     return _loop(function, draws)
 
 
-def _agree(first: Outputs, results: Outputs) -> bool:
+def _results_agree(first: Outputs, results: Outputs) -> bool:
     """Test that vectorised results begin with the plain ones: a model may keep state."""
     return all(
         values.shape == results[group][name].shape[1:]
@@ -282,7 +284,7 @@ def shapes_of(trace: Trace) -> dict[str, Shape]:
     }
 
 
-def _observed(plan: Plan) -> dict[str, Field]:
+def _observed(plan: EvaluationPlan) -> dict[str, Field]:
     """The values of the data; what a mask hides is NaN."""
     observed = {}
     nodes: dict[str, Site] = plan.plain.nodes
@@ -297,7 +299,9 @@ def _observed(plan: Plan) -> dict[str, Field]:
     return observed
 
 
-def _likelihood(plan: Plan, outputs: Outputs, reasons: dict[str, str]) -> dict[str, Field]:
+def _likelihood(
+    plan: EvaluationPlan, outputs: Outputs, reasons: dict[str, str]
+) -> dict[str, Field]:
     fields = {}
     if not outputs:
         return {}

@@ -109,13 +109,13 @@ def labels_of(name: str, values: int | Iterable[Any]) -> np.ndarray:
     if isinstance(values, int | np.integer):
         return np.arange(values)
     labels = [_unboxed(label) for label in values]
-    kinds = {_kind(label) for label in labels}
+    kinds = {_label_kind(label) for label in labels}
     if "" in kinds:
-        example = next(label for label in labels if not _kind(label))
+        example = next(label for label in labels if not _label_kind(label))
         raise ValueError(f"`coords` of {name!r} must have single labels, got {example!r}")
     if len(kinds) <= 1 and kinds <= {"number", "text", "time"}:
         return np.asarray(labels)
-    texts = [_text(label) for label in labels]
+    texts = [_label_text(label) for label in labels]
     if len(set(texts)) < len(set(labels)):
         raise ValueError(
             f"`coords` of {name!r} must differ as text, since their types are mixed, got {labels}"
@@ -130,13 +130,13 @@ def _unboxed(label: Any) -> Any:
     return label
 
 
-def _text(label: object) -> str:
+def _label_text(label: object) -> str:
     if isinstance(label, date):
         return label.isoformat()
     return str(label)
 
 
-def _kind(label: object) -> str:
+def _label_kind(label: object) -> str:
     """Kind of a label: number, text, time, other; empty for what is no single value."""
     if label is None or isinstance(label, bool | np.bool_ | date):
         return "other"
@@ -181,7 +181,7 @@ def attribute(name: object, value: Any) -> Any:
             f"got {name!r}"
         )
     try:
-        plain = _plain(name, value)
+        plain = _plain_attribute(name, value)
     except RecursionError:
         raise ValueError(
             f"`attrs` must not contain themselves, got such a value for {name!r}"
@@ -212,7 +212,7 @@ def _is_writable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain_attribute(name: str, value: Any) -> Any:
     """Python's own numbers, texts, lists and dictionaries."""
     if isinstance(value, Tensor):
         value = array(value)
@@ -229,11 +229,11 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, np.datetime64 | os.PathLike):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(name, entry) for key, entry in value.items()}
+        return {str(key): _plain_attribute(name, entry) for key, entry in value.items()}
     if isinstance(value, Sequence | Set) and not isinstance(value, bytes):
         if isinstance(value, Set):
             value = sorted(value, key=repr)
-        return [_plain(name, entry) for entry in value]
+        return [_plain_attribute(name, entry) for entry in value]
     raise ValueError(
         "`attrs` must hold numbers, text, dates, and lists or dictionaries of these, "
         f"got {name}={value!r}"
@@ -248,14 +248,14 @@ def dataset(variables: Mapping[str, Variable], labels: Labels, attrs: Mapping[st
             coords[name] = labels.get(name, np.arange(size))
         coords |= variable.beside
     arrays = {
-        name: (variable.dims, variable.values, _attributes(variable.attrs))
+        name: (variable.dims, variable.values, _netcdf_attributes(variable.attrs))
         for name, variable in variables.items()
     }
     maker = {"inference_library": "pyro-ppl", "inference_library_version": version("pyro-ppl")}
     about = {"created_at": datetime.now(UTC).isoformat(), **maker, **attrs}
-    return require("xarray").Dataset(arrays, coords, _attributes(about))
+    return require("xarray").Dataset(arrays, coords, _netcdf_attributes(about))
 
 
-def _attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
+def _netcdf_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """All attributes in forms that NetCDF holds."""
     return {name: attribute(name, value) for name, value in attrs.items()}

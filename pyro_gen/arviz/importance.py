@@ -14,7 +14,7 @@ from pyro_gen.arviz.groups import CHAINS, require, warn
 from pyro_gen.infer.pareto import pareto_smooth
 
 
-class Weights(NamedTuple):
+class ImportanceWeights(NamedTuple):
     """Raw log weights, smoothed ones that sum to 1, and what they tell of the guide."""
 
     log_weight: np.ndarray
@@ -22,7 +22,7 @@ class Weights(NamedTuple):
     attrs: dict[str, float]
 
 
-def weigh(log_p: np.ndarray, log_q: np.ndarray) -> Weights:
+def importance_weights(log_p: np.ndarray, log_q: np.ndarray) -> ImportanceWeights:
     """Smooth the weights p / q of draws from q.
 
     Where all weights agree but for rounding, there is no tail to smooth and k-hat is 0.
@@ -52,10 +52,10 @@ def weigh(log_p: np.ndarray, log_q: np.ndarray) -> Weights:
         "log_evidence_se": float(ratio.std() / ratio.mean() / math.sqrt(len(ratio))),
         "elbo": float(log_weight.mean()),
     }
-    return Weights(log_weight, smoothed, attrs)
+    return ImportanceWeights(log_weight, smoothed, attrs)
 
 
-def warn_of(attrs: Mapping[str, Any], count: int) -> None:
+def warn_of_weights(attrs: Mapping[str, Any], count: int) -> None:
     """Warn where the weights cannot be relied on: too heavy a tail, or too few effective draws.
 
     Args:
@@ -113,14 +113,14 @@ def weighted_summary(data: Any, var_names: str | Sequence[str] | None = None) ->
         True
     """
     stats: Any = {}
-    if "sample_stats" in _groups(data):
+    if "sample_stats" in _group_names(data):
         stats = data["sample_stats"]
     if "psis_log_weight" not in stats:
         raise ValueError(
             "`data` must have `psis_log_weight` in its group sample_stats, as from_svi gives, "
             "got none"
         )
-    warn_of(stats.attrs, stats["psis_log_weight"].size)
+    warn_of_weights(stats.attrs, stats["psis_log_weight"].size)
     posterior = data["posterior"]
     if isinstance(var_names, str):
         var_names = [var_names]
@@ -132,13 +132,13 @@ def weighted_summary(data: Any, var_names: str | Sequence[str] | None = None) ->
     weights = np.exp(stats["psis_log_weight"].values.reshape(-1))
     rows: dict[str, list[float]] = {}
     for name in names:
-        for label, values in _numbers(posterior[name]):
+        for label, values in _labelled_numbers(posterior[name]):
             rows[label] = _moments(values, weights)
     columns = ["mean", "sd", "mcse_mean"]
     return require("pandas").DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def _groups(data: Any) -> list[str]:
+def _group_names(data: Any) -> list[str]:
     if callable(getattr(data, "groups", None)):
         return list(data.groups())
     return list(data.children)
@@ -151,7 +151,7 @@ def _moments(values: np.ndarray, weights: np.ndarray) -> list[float]:
     return [float(mean), float(np.sqrt(weights @ away)), float(np.sqrt(weights**2 @ away))]
 
 
-def _numbers(variable: Any) -> list[tuple[str, np.ndarray]]:
+def _labelled_numbers(variable: Any) -> list[tuple[str, np.ndarray]]:
     """Return label and draws of each number of a variable, labelled as by `arviz.summary`."""
     dims = [name for name in variable.dims if name not in CHAINS]
     values = variable.values.reshape(-1, *variable.shape[2:])

@@ -9,7 +9,7 @@ import torch
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from pyro_gen.arviz.program import components, contracted, ordinal
+from pyro_gen.arviz.program import contracted, enumerated_components, ordinal
 from pyro_gen.arviz.sites import (
     Site,
     cell_mask,
@@ -38,11 +38,11 @@ def units(
     outcomes: dict[str, Unit | str] = {}
     groups = []
     if enumerated:
-        groups = components(trace)
+        groups = enumerated_components(trace)
     for names in groups:
         if shared := [name for name in names if name in data]:
             data = [name for name in data if name not in shared]
-            title = _title(shared)
+            title = _joint_name(shared)
             outcomes[title] = _summed_unit(trace, title, names, shared)
     for name in data:
         outcomes[name] = _plain_unit(trace, name)
@@ -55,14 +55,14 @@ def _plain_unit(trace: Trace, name: str) -> Unit | str:
     """The variable of a site, or the reason why it has none."""
     site = trace.nodes[name]
     if is_scaled(site):
-        return f"{_scaled(name)}, so it is no log density of data"
+        return f"{_scaled_site(name)}, so it is no log density of data"
     mask = cell_mask(site, site["log_prob"].shape)
     if mask is not None and not mask.any():
         return f"all elements of site {name!r} are masked"
     return Unit(name, (name,), (), plate_names(site, site["log_prob"].shape, 0))
 
 
-def _scaled(name: str) -> str:
+def _scaled_site(name: str) -> str:
     return f"site {name!r} is scaled (by `poutine.scale` or a subsampled plate)"
 
 
@@ -73,7 +73,7 @@ def _summed_unit(
     nodes: dict[str, Site] = trace.nodes
     common = frozenset.intersection(*(ordinal(trace, name) for name in names))
     if scaled := [name for name in names if is_scaled(nodes[name])]:
-        return _scaled(scaled[0])
+        return _scaled_site(scaled[0])
     if not common and (len(data) > 1 or any(ordinal(trace, name) for name in data)):
         states = [name for name in names if "_enumerate_dim" in nodes[name]["infer"]]
         return (
@@ -90,13 +90,13 @@ def _summed_unit(
     return unit
 
 
-def _title(data: Sequence[str]) -> str:
+def _joint_name(data: Sequence[str]) -> str:
     if len(data) <= 3:
         return "+".join(data)
     return f"{data[0]}+...+{data[-1]}"
 
 
-def log_likelihood(trace: Trace, unit: Unit) -> Tensor:
+def pointwise_log_likelihood(trace: Trace, unit: Unit) -> Tensor:
     """The log probability of each datum given the draw, enumerated latents summed out.
 
     It is log p(data | rest) = log sum_z p(data, z, rest) - log sum_z p(z, rest): the second term
@@ -109,7 +109,7 @@ def log_likelihood(trace: Trace, unit: Unit) -> Tensor:
     common = _plates(trace, unit)
     latents = [name for name in unit.summed if name not in unit.data]
     joint = contracted(trace, unit.summed, common)
-    if _normalised(trace, latents):
+    if _sums_to_one(trace, latents):
         return joint
     return joint - contracted(trace, latents, common)
 
@@ -118,7 +118,7 @@ def _plates(trace: Trace, unit: Unit) -> frozenset[str]:
     return frozenset(trace.plate_to_symbol[name] for name in unit.plates if name is not None)
 
 
-def _normalised(trace: Trace, names: Sequence[str]) -> bool:
+def _sums_to_one(trace: Trace, names: Sequence[str]) -> bool:
     """True if all sites are enumerated latents without masks, so that their sum is 1."""
     sites: list[Site] = [trace.nodes[name] for name in names]
     return all(
@@ -161,7 +161,7 @@ def prior_sites(trace: Trace, drawn_sites: Set[str], enumerated: bool) -> list[s
     """The drawn sites whose log density does not depend on a summed latent."""
     inside: set[str] = set()
     if enumerated:
-        inside = inside.union(*components(trace))
+        inside = inside.union(*enumerated_components(trace))
     return [
         name
         for name, site in sample_sites(trace)

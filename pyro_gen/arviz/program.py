@@ -111,7 +111,7 @@ class Program:
         return -1 - nesting
 
 
-def missing(trace: Trace) -> list[str]:
+def undrawn_latents(trace: Trace) -> list[str]:
     """The latents that the draw does not have and that were not enumerated."""
     nodes: dict[str, Any] = trace.nodes
     return [name for name in latent_sites(trace) if "_enumerate_dim" not in nodes[name]["infer"]]
@@ -131,7 +131,7 @@ def terms(trace: Trace) -> Iterator[tuple[str, Any]]:
     )
 
 
-def components(trace: Trace) -> list[list[str]]:
+def enumerated_components(trace: Trace) -> list[list[str]]:
     """The groups of sites that share enumerated states, in the order of the model."""
     symbols = sum_symbols(trace)
     groups: list[tuple[list[str], set[str]]] = []

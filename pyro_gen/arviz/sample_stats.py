@@ -151,7 +151,10 @@ def _watch(kernel: HMC) -> Iterator[_Watch]:
     watch = _Watch()
     watched: dict[str, Callable[..., Any]] = {"_kinetic_energy": _kinetic(kernel, watch)}
     if isinstance(kernel, NUTS):
-        watched |= {"_build_basetree": _leaf(kernel, watch), "_build_tree": _tree(kernel, watch)}
+        watched |= {
+            "_build_basetree": _watched_leaf(kernel, watch),
+            "_build_tree": _watched_tree(kernel, watch),
+        }
     kernel.__dict__.update(watched)
     try:
         yield watch
@@ -171,7 +174,7 @@ def _kinetic(kernel: HMC, watch: _Watch) -> Callable[..., Any]:
     return kinetic
 
 
-def _leaf(kernel: NUTS, watch: _Watch) -> Callable[..., Any]:
+def _watched_leaf(kernel: NUTS, watch: _Watch) -> Callable[..., Any]:
     plain = kernel._build_basetree
 
     def leaf(*args: Any) -> Any:
@@ -183,7 +186,7 @@ def _leaf(kernel: NUTS, watch: _Watch) -> Callable[..., Any]:
     return leaf
 
 
-def _tree(kernel: NUTS, watch: _Watch) -> Callable[..., Any]:
+def _watched_tree(kernel: NUTS, watch: _Watch) -> Callable[..., Any]:
     plain = kernel._build_tree
 
     def tree(*args: Any) -> Any:

@@ -19,9 +19,9 @@ from pyro_gen._evaluation import evaluating
 from pyro_gen.arviz.assembly import Arrays, Extras
 from pyro_gen.arviz.evaluation import Evaluation
 from pyro_gen.arviz.groups import Coords, Dims, array, require, warn
-from pyro_gen.arviz.importance import warn_of, weigh
+from pyro_gen.arviz.importance import importance_weights, warn_of_weights
 from pyro_gen.arviz.posterior import VariableNames, assembled, evaluated
-from pyro_gen.arviz.program import Program, missing
+from pyro_gen.arviz.program import Program, undrawn_latents
 from pyro_gen.arviz.sites import (
     Site,
     cell_mask,
@@ -140,7 +140,7 @@ def from_svi(
                 "`resample` must have importance weights, and there are none: "
                 f"{guide_draws.reason or 'see the warning'}"
             )
-        warn_of(about, num_samples)
+        warn_of_weights(about, num_samples)
         index = torch.multinomial(
             torch.as_tensor(np.exp(stats["psis_log_weight"])), num_samples, replacement=True
         )
@@ -174,7 +174,7 @@ def _stats(
             and not np.isnan(joint).any()
             and np.isfinite(joint).any()
         ):
-            weights = weigh(joint, stats["log_q"])
+            weights = importance_weights(joint, stats["log_q"])
             stats |= {"log_weight": weights.log_weight, "psis_log_weight": weights.psis_log_weight}
             return stats, weights.attrs
         reason = "log p or log q is not finite"
@@ -199,7 +199,7 @@ def draw_guide(program: Program, guide: Callable[..., Any], number: int) -> Draw
     nodes: dict[str, Site] = plain.nodes
     absent = [
         name
-        for name in missing(plain)
+        for name in undrawn_latents(plain)
         if not getattr(nodes[name]["fn"], "has_enumerate_support", False)
     ]
     if absent:

@@ -69,7 +69,7 @@ class AnnealedImportance:
         return (places - places[0]) / (places[-1] - places[0])
 
 
-class Path(NamedTuple):
+class AnnealingPath(NamedTuple):
     """Path of distributions from a start with known log density and scales to a joint density.
 
     Args:
@@ -105,7 +105,7 @@ class Moved(NamedTuple):
     acceptance: Tensor
 
 
-def hamiltonian_move(path: Path, z: Tensor, beta: float, step: Tensor, num_leapfrog: int) -> Moved:
+def hamiltonian_move(path: AnnealingPath, z: Tensor, beta: float, step: Tensor, num_leapfrog: int) -> Moved:
     """One step of Hamiltonian Monte Carlo for all chains of all rows at once.
 
     Args:
@@ -132,7 +132,7 @@ def hamiltonian_move(path: Path, z: Tensor, beta: float, step: Tensor, num_leapf
     return Moved(z, torch.where(accepted, proposed_gain, gain), acceptance)
 
 
-def step_sizes(path: Path, z: Tensor, method: AnnealedImportance) -> list[Tensor]:
+def step_sizes(path: AnnealingPath, z: Tensor, method: AnnealedImportance) -> list[Tensor]:
     """Step sizes of each row at each temperature but 0, from a pilot run.
 
     Args:
@@ -154,7 +154,9 @@ def step_sizes(path: Path, z: Tensor, method: AnnealedImportance) -> list[Tensor
     return sizes
 
 
-def anneal_forward(path: Path, z: Tensor, steps: list[Tensor], method: AnnealedImportance) -> tuple[Tensor, Tensor]:
+def anneal_forward(
+    path: AnnealingPath, z: Tensor, steps: list[Tensor], method: AnnealedImportance
+) -> tuple[Tensor, Tensor]:
     """Log weights of chains from the start to the posterior, whose mean weight is p(x) on average.
 
     Args:
@@ -177,7 +179,7 @@ def anneal_forward(path: Path, z: Tensor, steps: list[Tensor], method: AnnealedI
     return log_weight, acceptance / max(1, method.num_temperatures - 1)
 
 
-def anneal_backward(path: Path, z: Tensor, steps: list[Tensor], method: AnnealedImportance) -> Tensor:
+def anneal_backward(path: AnnealingPath, z: Tensor, steps: list[Tensor], method: AnnealedImportance) -> Tensor:
     """Log weights of chains from exact draws of the posterior to the start, whose mean weight is 1 / p(x) on average.
 
     Args:
@@ -245,7 +247,7 @@ class SimulatedGap(NamedTuple):
 
 __all__ = [
     "AnnealedImportance",
-    "Path",
+    "AnnealingPath",
     "SimulatedGap",
     "anneal_backward",
     "anneal_forward",

@@ -52,7 +52,7 @@ class Completions(nn.Module):
 
     def __init__(self, x: Tensor, mask: Tensor, num_steps: int = 1) -> None:
         super().__init__()
-        _check(x, mask)
+        _check_cells(x, mask)
         self.num_steps = whole_number("num_steps", num_steps)
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
         observed = torch.where(mask, x, 0).to(dtype)
@@ -91,7 +91,7 @@ class Completions(nn.Module):
         return f"rows={len(self)}, missing={(~self.mask).sum()}, num_steps={self.num_steps}"
 
 
-def _check(x: Tensor, mask: Tensor) -> None:
+def _check_cells(x: Tensor, mask: Tensor) -> None:
     if x.dim() != 2 or 0 in x.shape:
         raise ValueError(f"`x` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
     if mask.dtype != torch.bool or mask.shape != x.shape:

@@ -37,7 +37,7 @@ def order_components(key: Array) -> Array:
         >>> order_components(torch.tensor([[2.0, 0.0, 1.0]]))
         tensor([[1, 2, 0]])
     """
-    values = _tensor("key", key, 1)
+    values = _checked_draws("key", key, 1)
     return _like(key, values.argsort(dim=-1, stable=True))
 
 
@@ -71,11 +71,11 @@ def relabel_iteratively(assignments: Array, components: int, start: Array | None
     components = whole_number("components", components)
     num_steps = whole_number("num_steps", num_steps, 0)
     z = _assignments(assignments, components)
-    flat, permutations = z.reshape(-1, z.shape[-1]), _start(start, z.shape[:-1], components)
+    flat, permutations = z.reshape(-1, z.shape[-1]), _start_permutations(start, z.shape[:-1], components)
     for _ in range(num_steps):
         relabelled = _renumber(flat, permutations)
         votes = torch.stack([(relabelled == k).sum(0) for k in range(components)], -1)
-        improved = _agree(flat, votes.argmax(-1), components)
+        improved = _best_agreement(flat, votes.argmax(-1), components)
         if torch.equal(improved, permutations):
             break
         permutations = improved
@@ -109,11 +109,11 @@ def relabel_by_probabilities(responsibilities: Array, start: Array | None = None
                 [1, 0]])
     """
     num_steps = whole_number("num_steps", num_steps, 0)
-    p = _tensor("responsibilities", responsibilities, 2).double()
+    p = _checked_draws("responsibilities", responsibilities, 2).double()
     if not ((p >= 0).all() and torch.allclose(p.sum(-1), p.new_ones(()), atol=1e-3)):
         raise ValueError("`responsibilities` must be probabilities, (..., rows, components), that sum to one")
     batch, components = p.shape[:-2], p.shape[-1]
-    flat, permutations = p.reshape(-1, *p.shape[-2:]), _start(start, batch, components)
+    flat, permutations = p.reshape(-1, *p.shape[-2:]), _start_permutations(start, batch, components)
     tiny = torch.finfo(flat.dtype).tiny
     negative_entropy = torch.xlogy(flat, flat.clamp_min(tiny)).sum(1)
     for _ in range(num_steps):
@@ -210,7 +210,7 @@ def permute_draws(draws: Mapping[str, Array], permutations: Array, axes: Mapping
     }
 
 
-def _agree(z: Tensor, pivot: Tensor, components: int) -> Tensor:
+def _best_agreement(z: Tensor, pivot: Tensor, components: int) -> Tensor:
     """Permutations of draws (draws, rows) that agree best with the pivot."""
     pairs = z * components + pivot
     table = torch.zeros(len(z), components * components, dtype=torch.float64, device=z.device)
@@ -232,7 +232,7 @@ def _renumber(z: Tensor, permutations: Tensor) -> Tensor:
     return permutations.argsort(-1).to(z.device).gather(-1, z)
 
 
-def _start(start: Tensor | np.ndarray | None, batch: torch.Size, components: int) -> Tensor:
+def _start_permutations(start: Tensor | np.ndarray | None, batch: torch.Size, components: int) -> Tensor:
     if start is None:
         return torch.arange(components).expand(batch.numel(), components)
     order = _permutations(start)
@@ -241,7 +241,7 @@ def _start(start: Tensor | np.ndarray | None, batch: torch.Size, components: int
     return order.reshape(-1, components)
 
 
-def _tensor(name: str, values: Tensor | np.ndarray, least: int) -> Tensor:
+def _checked_draws(name: str, values: Tensor | np.ndarray, least: int) -> Tensor:
     x = torch.as_tensor(values)
     if x.dim() < least or 0 in x.shape or x.isnan().any():
         raise ValueError(
@@ -251,14 +251,14 @@ def _tensor(name: str, values: Tensor | np.ndarray, least: int) -> Tensor:
 
 
 def _assignments(values: Tensor | np.ndarray, components: int) -> Tensor:
-    z = _tensor("assignments", values, 1)
+    z = _checked_draws("assignments", values, 1)
     if z.is_floating_point() or not ((z >= 0) & (z < components)).all():
         raise ValueError(f"`assignments` must be integers from 0 to {components - 1}, got {z.dtype} or other values")
     return z.long()
 
 
 def _permutations(values: Tensor | np.ndarray) -> Tensor:
-    order = _tensor("permutations", values, 1)
+    order = _checked_draws("permutations", values, 1)
     if not torch.equal(order.sort(-1).values, torch.arange(order.shape[-1], device=order.device).expand_as(order)):
         raise ValueError(f"`permutations` must hold 0 to {order.shape[-1] - 1} once in every draw, got other numbers")
     return order.long()

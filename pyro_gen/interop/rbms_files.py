@@ -63,7 +63,7 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
         True
     """
     path = Path(path)
-    content = _read(path, update)
+    content = _read_update(path, update)
     chains = content.pop("chains")
     num_steps = content.pop("gibbs_steps")
     if unchecked := content.pop("unchecked"):
@@ -81,7 +81,7 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
     return rbm
 
 
-def _read(path: Path, update: int | None) -> dict[str, Any]:
+def _read_update(path: Path, update: int | None) -> dict[str, Any]:
     """The arrays of one update; every way in which a broken file fails becomes one error."""
     h5py = require("h5py", "interop")
     if not path.is_file():
@@ -102,7 +102,7 @@ def _content(file: Any, path: Path, update: int | None) -> dict[str, Any]:
         raise WrongFileError(
             f"{path} has no update {update_number}, only {', '.join(map(str, saved)) or 'none at all'}"
         )
-    unchecked = _unchecked(file, path, saved)
+    unchecked = _why_unchecked(file, path, saved)
     kind = values(file, "model_type")
     if kind is not None and kind != b"BBRBM":
         raise WrongFileError(f"{path} must hold a Bernoulli-Bernoulli RBM (BBRBM), got {kind.decode()}")
@@ -124,7 +124,7 @@ def _updates(file: Any) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def _unchecked(file: Any, path: Path, saved: list[int]) -> str:
+def _why_unchecked(file: Any, path: Path, saved: list[int]) -> str:
     """Reason why no checksum can show damage, empty where one does.
 
     Raises:

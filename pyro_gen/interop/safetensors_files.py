@@ -66,7 +66,7 @@ def save_safetensors(rbm: RBM, path: str | os.PathLike[str]) -> None:
         "settings": json_text({name: _encode(name, getattr(rbm, name)) for name in _settings(rbm)}),
     }
     with replacing(path) as part:
-        save_file(state, part, metadata | {"sha256": checksum(state, metadata)})
+        save_file(state, part, metadata | {"sha256": content_checksum(state, metadata)})
 
 
 def load_safetensors(path: str | os.PathLike[str]) -> RBM:
@@ -90,11 +90,11 @@ def load_safetensors(path: str | os.PathLike[str]) -> RBM:
         RBM(visible=6, hidden=3, ... evaluation=Exact(...))
     """
     path = Path(path)
-    state, metadata = _read(path)
+    state, metadata = _read_tensors(path)
     if metadata.get("pyro_gen") != FORMAT or metadata.get("class") != "RBM":
         header = {name: metadata.get(name) for name in ("pyro_gen", "class")}
         raise ValueError(f"{path} must be a file of save_safetensors ({FORMAT}, class RBM), got {header}")
-    if metadata.pop("sha256", "") != checksum(state, metadata):
+    if metadata.pop("sha256", "") != content_checksum(state, metadata):
         raise ValueError(f"{path} is corrupt: its checksum does not fit its content")
     try:
         return _module(state, metadata)
@@ -102,7 +102,7 @@ def load_safetensors(path: str | os.PathLike[str]) -> RBM:
         raise ValueError(f"{path} does not fit this version of pyro_gen: {error}") from error
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     safe_open = require("safetensors", "interop").safe_open
     if not path.is_file():
         raise FileNotFoundError(f"there is no safetensors file {path}")
@@ -136,7 +136,7 @@ def _encode(name: str, value: Any) -> Any:
         return value
     if isinstance(value, tuple):
         return {"tuple": [_encode(name, entry) for entry in value]}
-    if type(value) not in _known().values():
+    if type(value) not in _known_settings().values():
         raise ValueError(f"the setting `{name}` cannot be saved, for it holds a {type(value).__name__}: {value}")
     fields = dataclasses.fields(value)
     # What does not show is state of the setting, such as an AIS' identity, unless it was given.
@@ -152,16 +152,16 @@ def _decode(value: Any) -> Any:
     if "tuple" in value:
         return tuple(_decode(entry) for entry in value["tuple"])
     fields = {key: _decode(entry) for key, entry in value.items() if key != "class"}
-    return _known()[value["class"]](**fields)
+    return _known_settings()[value["class"]](**fields)
 
 
-def _known() -> dict[str, type]:
+def _known_settings() -> dict[str, type]:
     """The public settings by name: nothing else is ever called on reading."""
     public = {name: getattr(module, name) for module in (distributions, infer) for name in module.__all__}
     return {name: kind for name, kind in public.items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
 
 
-def checksum(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def content_checksum(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """SHA-256 of metadata and tensors, whatever their order."""
     digest = hashlib.sha256(json_text(sorted(metadata.items())).encode())
     for name, tensor in sorted(state.items()):

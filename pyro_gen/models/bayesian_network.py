@@ -26,7 +26,14 @@ from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, poi
 from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
 from pyro_gen.distributions.bayesian_network.xmlbif import read_xmlbif, write_xmlbif
 from pyro_gen.models.network_learning import NetworkLearning
-from pyro_gen.models.network_parts import column, discrete_part, fitting, gaussian, steady_tensors, structure_of
+from pyro_gen.models.network_parts import (
+    column,
+    cpd_that_fits,
+    discrete_part,
+    gaussian,
+    steady_tensors,
+    structure_with_cpds,
+)
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
 Data = Mapping[str, Any]
@@ -92,11 +99,11 @@ class BayesianNetwork(NetworkLearning):
         self.size = None if size is None else whole_number("size", size)
         self.max_cells = whole_number("max_cells", max_cells)
         cpds_ = {} if cpds is None else dict(cpds)
-        self.skeleton = structure_of(graph, states, cpds_)
+        self.skeleton = structure_with_cpds(graph, states, cpds_)
         self.structure = discrete_part(self.skeleton, cpds_)
         if strangers := [node for node in cpds_ if node not in self.skeleton.index]:
             raise ValueError(f"`cpds` names {strangers[0]!r}, which is no node of the network")
-        self.cpds = nn.ModuleList(fitting(self.skeleton, node, cpds_) for node in self.nodes)
+        self.cpds = nn.ModuleList(cpd_that_fits(self.skeleton, node, cpds_) for node in self.nodes)
         self._known: tuple[list[tuple[int, int]], list[Tensor], Any] | None = None
 
     @classmethod

@@ -14,7 +14,14 @@ from pyro_gen._plates import check_rows
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import by_node
 from pyro_gen.models.gaussian_learning import Regression, regression
-from pyro_gen.models.table_learning import Counts, NetworkFit, TableLearner, checked_weights, distinct_rows, spread
+from pyro_gen.models.table_learning import (
+    Counts,
+    NetworkFit,
+    TableLearner,
+    checked_weights,
+    distinct_rows,
+    spread_counts,
+)
 from pyro_gen.nn import CPD, ConditionalGaussianCPD, TabularCPD
 
 STARTS = 10
@@ -116,7 +123,7 @@ class NetworkLearning(nn.Module):
         regressions = self._regressions(columns, weights)
         result = self._fit_tables(columns, weights, pseudo_count, num_starts, num_steps, tolerance, batch_size)
         for node, coefficients in regressions.items():
-            _set(self.cpd(node), coefficients)
+            _set_coefficients(self.cpd(node), coefficients)
         real = self._log_likelihood_of_real(columns, weights)
         return NetworkFit(result.log_likelihood + real, result.objective + real, result.converged, result.starts + real)
 
@@ -134,7 +141,7 @@ class NetworkLearning(nn.Module):
         if not self.structure.nodes:
             return NetworkFit(0.0, torch.zeros(1).double(), True, torch.zeros(1).double())
         learner, rows = self._learner(batch_size), self._rows(columns, len(weights))
-        pseudo = spread(self.structure, pseudo_count, learner.tables, "pseudo_count")
+        pseudo = spread_counts(self.structure, pseudo_count, learner.tables, "pseudo_count")
         counted = distinct_rows(rows, weights.to(learner.tables))
         hidden = (counted.rows < 0).all(0)
         starts = STARTS * int(hidden.any()) if num_starts is None else num_starts
@@ -233,7 +240,7 @@ class NetworkLearning(nn.Module):
         learner, (columns, count) = self._learner(), self._seen(data)
         if isinstance(concentration, Mapping):
             concentration = dict.fromkeys(self.structure.nodes, 1.0) | dict(concentration)
-        prior = spread(self.structure, concentration, learner.tables, "concentration")
+        prior = spread_counts(self.structure, concentration, learner.tables, "concentration")
         if not (prior > 0).all():
             raise ValueError("`concentration` must be positive")
         counted = distinct_rows(self._rows(columns, count), learner.tables.new_ones(count))
@@ -295,7 +302,7 @@ def learned(cpd: CPD) -> bool:
 
 
 @torch.no_grad()
-def _set(cpd: CPD, coefficients: Regression) -> None:
+def _set_coefficients(cpd: CPD, coefficients: Regression) -> None:
     for name, value in coefficients._asdict().items():
         cpd.get_parameter(name).copy_(value)
 

@@ -14,7 +14,7 @@ from pyro_gen._transforms import wrapped
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network import GaussianNode
 from pyro_gen.distributions.bayesian_network import structure as structures
-from pyro_gen.distributions.bayesian_network.observation import plain, reading
+from pyro_gen.distributions.bayesian_network.observation import plain, read_observation
 from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.nn import CPD, ConditionalGaussianCPD, DiscreteCPD, TabularCPD
 
@@ -22,7 +22,7 @@ REAL = ("a real number",)
 """Placeholder for the states of real nodes where only the graph is used."""
 
 
-def structure_of(
+def structure_with_cpds(
     graph: nx.DiGraph | NetworkStructure, states: States, cpds: Mapping[str, CPD | Tensor]
 ) -> NetworkStructure:
     """Structure of all nodes; numbers of states that are not given are read from the CPDs."""
@@ -90,7 +90,7 @@ def column(
                 "missing in exact inference only (`log_evidence`)"
             )
         return value
-    observation = reading(skeleton, node, value, example)
+    observation = read_observation(skeleton, node, value, example)
     if not isinstance(observation, Tensor):
         raise ValueError(
             f"`data` of node {node!r} must be an integer tensor (rows,), or one name or number of a state a row, got "
@@ -99,7 +99,7 @@ def column(
     return observation
 
 
-def fitting(skeleton: NetworkStructure, node: str, cpds: Mapping[str, CPD | Tensor]) -> CPD:
+def cpd_that_fits(skeleton: NetworkStructure, node: str, cpds: Mapping[str, CPD | Tensor]) -> CPD:
     """The CPD of a node: the one given, a table, or equal probabilities.
 
     Raises:
@@ -167,4 +167,4 @@ def _each_tensor(module: nn.Module) -> Iterator[Tensor | None]:
             yield from _each_tensor(part)
 
 
-__all__ = ["column", "discrete_part", "fitting", "gaussian", "steady_tensors", "structure_of"]
+__all__ = ["column", "cpd_that_fits", "discrete_part", "gaussian", "steady_tensors", "structure_with_cpds"]

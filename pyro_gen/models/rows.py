@@ -150,7 +150,7 @@ def single(rows: Rows) -> Rows:
     return rows
 
 
-def check_varied(rows: Rows) -> None:
+def check_varied_rows(rows: Rows) -> None:
     """Raise where a column is constant, in which a component could become infinitely narrow.
 
     Args:
@@ -162,4 +162,4 @@ def check_varied(rows: Rows) -> None:
     _columns.check_varied(*rows.column_moments(), rows.x.dtype)
 
 
-__all__ = ["Pattern", "Rows", "check_like", "check_varied", "make_rows", "single"]
+__all__ = ["Pattern", "Rows", "check_like", "check_varied_rows", "make_rows", "single"]

@@ -197,7 +197,7 @@ def distinct_rows(rows: Tensor, weights: Tensor) -> Seen:
     return Seen(distinct, weights.new_zeros(len(distinct)).index_add(0, inverse, weights))
 
 
-def spread(structure: NetworkStructure, counts: Counts, like: Tensor, name: str) -> Tensor:
+def spread_counts(structure: NetworkStructure, counts: Counts, like: Tensor, name: str) -> Tensor:
     """A number for each cell of the flattened tables.
 
     Args:
@@ -227,4 +227,4 @@ def spread(structure: NetworkStructure, counts: Counts, like: Tensor, name: str)
     return result
 
 
-__all__ = ["Counts", "NetworkFit", "TableLearner", "checked_weights", "distinct_rows", "spread"]
+__all__ = ["Counts", "NetworkFit", "TableLearner", "checked_weights", "distinct_rows", "spread_counts"]

@@ -27,7 +27,7 @@ from pyro_gen.distributions import (
     RealConditional,
 )
 from pyro_gen.infer import AnnealedImportance, ImportanceLogLikelihood, SimulatedGap
-from pyro_gen.infer.annealed import Path, anneal_backward, anneal_forward, step_sizes
+from pyro_gen.infer.annealed import AnnealingPath, anneal_backward, anneal_forward, step_sizes
 from pyro_gen.infer.importance_sampling import estimate, summed
 from pyro_gen.models.latent import Observations
 from pyro_gen.models.latent_use import LatentUse
@@ -435,7 +435,7 @@ class VAE(RowCoder):
 
     def _path(
         self, x: Tensor, num_samples: int, method: AnnealedImportance, prior: TorchDistribution
-    ) -> tuple[Path, Callable[[], Tensor]]:
+    ) -> tuple[AnnealingPath, Callable[[], Tensor]]:
         """The path from the start to the joint density of some rows, and a sampler of the start."""
         if not self._gaussian:
             raise ValueError(
@@ -443,11 +443,11 @@ class VAE(RowCoder):
             )
         if method.start == "guide":
             guide: Any = self.encode(x)
-            path = Path(guide.log_prob, lambda z: self._log_joint(x, z, prior), guide.base_dist.scale)
+            path = AnnealingPath(guide.log_prob, lambda z: self._log_joint(x, z, prior), guide.base_dist.scale)
             return path, lambda: guide.sample((num_samples,))
         count = num_samples * len(x)
         scale = self.example.new_ones(len(x), self.latent)
-        path = Path(prior.log_prob, lambda z: self._log_joint(x, z, prior), scale)
+        path = AnnealingPath(prior.log_prob, lambda z: self._log_joint(x, z, prior), scale)
         return path, lambda: prior.sample((count,)).unflatten(0, (num_samples, len(x)))
 
     def _log_joint(self, x: Tensor, z: Tensor, prior: TorchDistribution) -> Tensor:

@@ -34,7 +34,7 @@ class MaskingNoise(nn.Module):
         Args:
             x: rows of any shape.
         """
-        return torch.where(_chosen(x, self.rate), 0, x) if self.training else x
+        return torch.where(_random_cells(x, self.rate), 0, x) if self.training else x
 
 
 class SaltAndPepperNoise(nn.Module):
@@ -66,7 +66,7 @@ class SaltAndPepperNoise(nn.Module):
         """
         if not self.training:
             return x
-        return torch.where(_chosen(x, self.rate), _chosen(x, 0.5).to(x.dtype), x)
+        return torch.where(_random_cells(x, self.rate), _random_cells(x, 0.5).to(x.dtype), x)
 
 
 class GaussianNoise(nn.Module):
@@ -104,7 +104,7 @@ def _probability(rate: float) -> float:
     return rate
 
 
-def _chosen(x: Tensor, rate: float) -> Tensor:
+def _random_cells(x: Tensor, rate: float) -> Tensor:
     """True with that probability, a cell each."""
     return torch.rand(x.shape, device=x.device) < rate
 

@@ -155,7 +155,7 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
                 result = linear(terms, *self._coefficients()).logsumexp(-1)
             else:
                 blocks = terms.reshape(-1, terms.shape[-1]).split(max(1, NUMBERS_AT_A_TIME // self.locs.shape[-2]))
-                sums = [log_sum(linear(part, *self._fixed_coefficients)) for part in blocks]
+                sums = [log_sum_in_place(linear(part, *self._fixed_coefficients)) for part in blocks]
                 result = torch.cat(sums).view(value.shape[:-1])
         return over_batch(result, self.batch_shape)
 
@@ -181,7 +181,7 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
         return super().expand(batch_shape, new)
 
 
-def log_sum(terms: Tensor) -> Tensor:
+def log_sum_in_place(terms: Tensor) -> Tensor:
     """The log of the summed exponentials over the last dimension, in the terms' own memory, without a gradient."""
     top = terms.amax(-1, keepdim=True)
     return terms.sub_(top).clamp_(min=NEGLIGIBLE).exp_().sum(-1).log_().add_(top.squeeze(-1))

@@ -227,7 +227,7 @@ def simulation_based_calibration(
         draws = quantities(posterior(data))
         num_draws = len(next(iter(draws.values())))
         rows.append(rank_among(quantities(parameters), draws))
-    return Calibration(_columns(rows), num_draws)
+    return Calibration(_rank_columns(rows), num_draws)
 
 
 def joint_distribution_test(
@@ -287,10 +287,10 @@ def joint_distribution_test(
         prior = [quantities(simulate()[0]) for _ in range(num_draws)]
         draws = {name: torch.stack([row[name] for row in prior]) for name in prior[0]}
         rows.append(rank_among(quantities(parameters), draws))
-    return Calibration(_columns(rows), num_draws)
+    return Calibration(_rank_columns(rows), num_draws)
 
 
-def _columns(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _rank_columns(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Ranks of each number of each quantity, named by its place where there are several."""
     result = {}
     for name in rows[0]:

@@ -284,7 +284,7 @@ def test_a_clique_over_budget_is_refused_before_anything_is_allocated() -> None:
 def test_equal_rows_are_worked_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
     oracle, counts = Oracle(2), list[int]()
 
-    def counted(plan: Plan, prepared: Any, rows: elimination.Rows, ring: elimination.Semiring) -> Any:
+    def counted(plan: Plan, prepared: Any, rows: elimination.EvidenceRows, ring: elimination.Semiring) -> Any:
         counts.append(rows.count)
         return elimination.forward(plan, prepared, rows, ring)
 
@@ -303,7 +303,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         for node in a:
             close(a[node], b[node])
-    assert len(elimination.blocks(*_plan_and_rows(oracle))) == len(oracle.data)
+    assert len(elimination.row_blocks(*_plan_and_rows(oracle))) == len(oracle.data)
 
 
 def _plan_and_rows(oracle: Oracle) -> Iterator[Any]:
@@ -312,7 +312,7 @@ def _plan_and_rows(oracle: Oracle) -> Iterator[Any]:
     return iter(
         (
             make_plan(structure.families, structure.cardinalities, range(7), frozenset(), soft, ()),
-            elimination.Rows(len(oracle.data), {}, soft),
+            elimination.EvidenceRows(len(oracle.data), {}, soft),
             torch.device("cpu"),
         )
     )

@@ -15,7 +15,7 @@ from benchmarks.evidence_annealed import bracketed, linear
 from pyro_gen import models, nn
 from pyro_gen.distributions import BernoulliConditional
 from pyro_gen.infer import AnnealedImportance
-from pyro_gen.infer.annealed import Path, anneal_backward, anneal_forward, hamiltonian_move
+from pyro_gen.infer.annealed import AnnealingPath, anneal_backward, anneal_forward, hamiltonian_move
 
 FEW = "ignore:the importance weights"
 
@@ -83,11 +83,11 @@ def test_a_wrong_bound_is_caught(wrong: str, monkeypatch: pytest.MonkeyPatch) ->
     assert not any(run.holds for run in runs)
 
 
-def gaussian_path() -> Path:
+def gaussian_path() -> AnnealingPath:
     """From N(0, 1) to 3 N(1, 1/4), unnormalised, with latent dimension 1."""
     target = dist.Normal(torch.ones(1).double(), 0.5).to_event(1)
     start = dist.Normal(torch.zeros(1).double(), 1.0).to_event(1)
-    return Path(start.log_prob, lambda z: target.log_prob(z) + math.log(3), torch.ones(1, 1).double())
+    return AnnealingPath(start.log_prob, lambda z: target.log_prob(z) + math.log(3), torch.ones(1, 1).double())
 
 
 def test_mean_weights_are_the_constant_and_its_inverse() -> None:

@@ -102,11 +102,11 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def forged(path: Path, state: dict[str, Tensor], **metadata: str) -> Path:
     """A file with a right checksum over a wrong content, as another version might write it."""
-    from pyro_gen.interop.safetensors_files import FORMAT, checksum
+    from pyro_gen.interop.safetensors_files import FORMAT, content_checksum
 
     kept = {"format": "pt", "pyro_gen": FORMAT, "class": "RBM", "visible": "6", "hidden": "3", "training": "true"}
     kept |= {"settings": "{}"} | metadata
-    safetensors.torch.save_file(state, path, kept | {"sha256": checksum(state, kept)})
+    safetensors.torch.save_file(state, path, kept | {"sha256": content_checksum(state, kept)})
     return path
 
 

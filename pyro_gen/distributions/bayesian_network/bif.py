@@ -207,10 +207,10 @@ def _read_table(reader: Reader, draft: Draft) -> None:
     if reader.expect("|", ")").text == "|":
         parents = [token.text for token in reader.names("the name of a parent", ")")]
     shape = draft.add_family(name.text, parents, name.line)
-    draft.tables[name.text] = _Table(reader, name, [draft.states[parent] for parent in parents], shape).read()
+    draft.tables[name.text] = _TableReader(reader, name, [draft.states[parent] for parent in parents], shape).read()
 
 
-class _Table:
+class _TableReader:
     """The block of one variable's probabilities."""
 
     def __init__(self, reader: Reader, name: Token, parent_states: Sequence[Sequence[str]], shape: list[int]) -> None:
@@ -291,10 +291,10 @@ def write_bif(path: PathLike, structure: NetworkStructure, tables: Tensor, name:
         name: of the network.
     """
     with replacing(path) as part:
-        part.write_text("".join(_lines(structure, tables.detach().double().cpu(), name)), encoding="utf-8")
+        part.write_text("".join(_bif_lines(structure, tables.detach().double().cpu(), name)), encoding="utf-8")
 
 
-def _lines(structure: NetworkStructure, tables: Tensor, name: str) -> Iterator[str]:
+def _bif_lines(structure: NetworkStructure, tables: Tensor, name: str) -> Iterator[str]:
     yield f"network {_quoted(name)} {{\n}}\n"
     for node, states in structure.states.items():
         names = ", ".join(map(_quoted, states))

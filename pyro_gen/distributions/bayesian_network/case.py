@@ -9,13 +9,13 @@ import torch
 from torch import Size, Tensor
 from torch.nn.functional import one_hot
 
-from pyro_gen.distributions.bayesian_network.elimination import Rows
+from pyro_gen.distributions.bayesian_network.elimination import EvidenceRows
 from pyro_gen.distributions.bayesian_network.evidence import Observed
 from pyro_gen.distributions.bayesian_network.messages import refuse_rows
 
 
 @dataclass(frozen=True)
-class Case:
+class EvidenceCase:
     """Evidence on its way through a query.
 
     Args:
@@ -26,7 +26,7 @@ class Case:
     """
 
     observed: Observed
-    rows: Rows
+    rows: EvidenceRows
     inverse: Tensor | None
     log_scale: Tensor | float
 
@@ -105,4 +105,4 @@ def stack(answers: list[Any], batch: Size, expanded: Size) -> Any:
     return torch.stack(answers).view((*batch, *trailing)).expand((*expanded, *trailing))
 
 
-__all__ = ["Case", "stack"]
+__all__ = ["EvidenceCase", "stack"]

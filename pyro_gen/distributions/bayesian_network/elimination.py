@@ -52,24 +52,24 @@ Index = Tensor | slice
 
 
 @dataclass(frozen=True)
-class Rows:
+class EvidenceRows:
     """Evidence of rows as a plan takes it: numbers of the hard nodes, vectors (states, rows or 1) of the soft ones."""
 
     count: int
     hard: Numbers
     soft: Mapping[int, Tensor]
 
-    def slice(self, start: int, end: int) -> Rows:
+    def slice(self, start: int, end: int) -> EvidenceRows:
         """Some of the rows."""
         if start == 0 and end >= self.count:
             return self
         return self._of(slice(start, end), min(end, self.count) - start)
 
-    def pick(self, index: Tensor) -> Rows:
+    def pick(self, index: Tensor) -> EvidenceRows:
         """The rows of an index."""
         return self._of(index, len(index))
 
-    def _of(self, index: Index, count: int) -> Rows:
+    def _of(self, index: Index, count: int) -> EvidenceRows:
         """The rows of an index; states and vectors that all rows share stay as they are."""
         hard = dict(self.hard)
         for i, states in hard.items():
@@ -79,11 +79,11 @@ class Rows:
         for i, vectors in soft.items():
             if vectors.shape[1] > 1:
                 soft[i] = vectors[:, index]
-        return Rows(count, hard, soft)
+        return EvidenceRows(count, hard, soft)
 
-    def to(self, dtype: torch.dtype) -> Rows:
+    def to(self, dtype: torch.dtype) -> EvidenceRows:
         """Copy with vectors of another dtype."""
-        return Rows(self.count, self.hard, {i: x.to(dtype) for i, x in self.soft.items()})
+        return EvidenceRows(self.count, self.hard, {i: x.to(dtype) for i, x in self.soft.items()})
 
 
 class Semiring:
@@ -188,7 +188,7 @@ def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
     return prepared
 
 
-def forward(plan: Plan, prepared: Prepared, rows: Rows, ring: Semiring) -> tuple[Tensor, list[Tensor | None]]:
+def forward(plan: Plan, prepared: Prepared, rows: EvidenceRows, ring: Semiring) -> tuple[Tensor, list[Tensor | None]]:
     """Eliminate.
 
     Args:
@@ -219,7 +219,7 @@ def forward(plan: Plan, prepared: Prepared, rows: Rows, ring: Semiring) -> tuple
     return ring.multiply(read(view, slots) for view in plan.last), slots
 
 
-def _looked_up(table: Tensor | None, hard: Sequence[tuple[int, int]], rows: Rows) -> Tensor:
+def _looked_up(table: Tensor | None, hard: Sequence[tuple[int, int]], rows: EvidenceRows) -> Tensor:
     if table is None:
         raise RuntimeError("a table is not there")
     code: int | Tensor = 0
@@ -230,7 +230,7 @@ def _looked_up(table: Tensor | None, hard: Sequence[tuple[int, int]], rows: Rows
     return table.narrow(-1, code, 1).expand(*table.shape[:-1], rows.count)
 
 
-def blocks(plan: Plan, rows: Rows, device: torch.device) -> list[tuple[int, int]]:
+def row_blocks(plan: Plan, rows: EvidenceRows, device: torch.device) -> list[tuple[int, int]]:
     """Bounds of blocks of rows such that moving factors stay small."""
     room = BLOCK.get(device.type, BLOCK_ELSEWHERE)
     size = max(1, room // max(1, plan.moving_cells))
@@ -285,14 +285,14 @@ __all__ = [
     "PEAK",
     "SAFE",
     "Chooser",
+    "EvidenceRows",
     "LogSemiring",
     "Prepared",
-    "Rows",
     "Semiring",
-    "blocks",
     "forward",
     "log_sum_exp",
     "prepare",
+    "row_blocks",
     "safe_log",
     "trace_back",
 ]

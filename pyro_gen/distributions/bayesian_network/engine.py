@@ -15,12 +15,12 @@ from pyro_gen.distributions.bayesian_network.elimination import (
     LOG,
     PEAK,
     SAFE,
+    EvidenceRows,
     Prepared,
-    Rows,
     Semiring,
-    blocks,
     forward,
     prepare,
+    row_blocks,
     safe_log,
     trace_back,
 )
@@ -60,7 +60,7 @@ class Engine:
 
     def plan(
         self,
-        rows: Rows,
+        rows: EvidenceRows,
         free: tuple[int, ...] = (),
         everything: bool = False,
         probed: Collection[int] = (),
@@ -88,7 +88,7 @@ class Engine:
             )
         return plan
 
-    def joint(self, rows: Rows, free: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def joint(self, rows: EvidenceRows, free: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Distribution of some nodes given evidence, (states of each, rows), and log evidence, (rows,).
 
         Where nodes are asked for, parts of the network that do not touch them are left out if they cannot be
@@ -98,7 +98,7 @@ class Engine:
         if free:
             droppable = self._positive()
         plan = self.plan(rows, free, droppable=droppable)
-        cuts = blocks(plan, rows, self.flat.device)
+        cuts = row_blocks(plan, rows, self.flat.device)
         if len(cuts) > 1 and self._tracks(rows):  # keeps one block's factors at a time, the others are made again
             settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
             results = [checkpoint(self._joint, plan, rows.slice(*cut), LINEAR, **settings) for cut in cuts]
@@ -107,7 +107,9 @@ class Engine:
         distributions, logs = zip(*results, strict=True)
         return torch.cat(distributions, -1), torch.cat(logs)
 
-    def _joint(self, plan: Plan, rows: Rows, ring: Semiring, tables: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _joint(
+        self, plan: Plan, rows: EvidenceRows, ring: Semiring, tables: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         flat = self.flat
         if tables is not None:
             flat = tables
@@ -130,7 +132,7 @@ class Engine:
         log = log.index_copy(0, bad, exact_log.to(log.dtype))
         return distribution, log
 
-    def marginals(self, rows: Rows, nodes: Collection[int]) -> tuple[dict[int, Tensor], Tensor]:
+    def marginals(self, rows: EvidenceRows, nodes: Collection[int]) -> tuple[dict[int, Tensor], Tensor]:
         """Distributions of single nodes given evidence, (states, rows) each, and log evidence, (rows,).
 
         They are derivatives of the log probability in the nodes' likelihood vectors, all by one backward pass.
@@ -155,16 +157,16 @@ class Engine:
                 flat = flat.detach()
             if flat.is_inference():
                 flat = flat.clone()
-            cuts = blocks(plan, rows, flat.device)
+            cuts = row_blocks(plan, rows, flat.device)
             results = [self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
         distributions, logs = zip(*results, strict=True)
         return dict(zip(nodes, torch.cat(distributions, -1).split(sizes), strict=True)), torch.cat(logs)
 
-    def _tracks(self, rows: Rows) -> bool:
+    def _tracks(self, rows: EvidenceRows) -> bool:
         """True if somebody may ask for a gradient."""
         return torch.is_grad_enabled() and any(x.requires_grad for x in (self.flat, *rows.soft.values()))
 
-    def _with_one_plan(self, rows: Rows, nodes: Collection[int]) -> tuple[Rows, Collection[int]]:
+    def _with_one_plan(self, rows: EvidenceRows, nodes: Collection[int]) -> tuple[EvidenceRows, Collection[int]]:
         """In a small network a single case is told by likelihood vectors: one plan then serves whatever is observed."""
         all_nodes = range(len(self.structure.nodes))
         if rows.count != 1 or not rows.hard or len(all_nodes) > SMALL_NODES:
@@ -177,10 +179,10 @@ class Engine:
             for i, state in rows.hard.items():
                 soft[i] = self.flat.new_zeros(self.structure.cardinalities[i], 1)
                 soft[i][state] = 1
-        return Rows(1, {}, soft), all_nodes
+        return EvidenceRows(1, {}, soft), all_nodes
 
     def _marginals(
-        self, plan: Plan, rows: Rows, nodes: Collection[int], ring: Semiring, flat: Tensor, keep: bool
+        self, plan: Plan, rows: EvidenceRows, nodes: Collection[int], ring: Semiring, flat: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor]:
         """Distributions below one another, (states of all nodes, rows), and log probabilities, (rows,)."""
         sizes = [self.structure.cardinalities[i] for i in nodes]
@@ -191,7 +193,7 @@ class Engine:
                 soft[i] = soft[i] * probe
             else:
                 soft[i] = probe
-        total = self._forward(plan, Rows(rows.count, rows.hard, soft), ring, flat)
+        total = self._forward(plan, EvidenceRows(rows.count, rows.hard, soft), ring, flat)
         least = SAFE[flat.dtype]
         if ring is LOG:
             least = -torch.inf
@@ -213,7 +215,7 @@ class Engine:
         log = log.index_copy(0, bad, exact_log.to(log.dtype))
         return distributions, log
 
-    def expected_counts(self, rows: Rows, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def expected_counts(self, rows: EvidenceRows, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted sum over rows of all families' distributions given evidence, (cells,), and log evidence."""
         rows = _tracked(rows)
         plan = self.plan(rows, everything=True)
@@ -222,7 +224,7 @@ class Engine:
             weights = weights.clone()
             counts = torch.zeros_like(flat)
             logs = []
-            for start, end in blocks(plan, rows, flat.device):
+            for start, end in row_blocks(plan, rows, flat.device):
                 log = self._joint(plan, rows.slice(start, end), LINEAR, flat)[1]
                 possible = torch.where(log > -torch.inf, log, 0.0)
                 (slope,) = torch.autograd.grad((possible * weights[start:end]).sum(), flat)
@@ -230,27 +232,29 @@ class Engine:
                 logs.append(log.detach())
             return counts * flat.detach(), torch.cat(logs)
 
-    def best(self, rows: Rows) -> tuple[dict[int, Tensor], Tensor]:
+    def best(self, rows: EvidenceRows) -> tuple[dict[int, Tensor], Tensor]:
         """Most probable states of all nodes that are not observed, (rows,) each, and their log probability."""
         with torch.no_grad():
             plan = self.plan(rows, everything=True)
-            results = [self._traced(plan, rows.slice(*cut), PEAK, 1) for cut in blocks(plan, rows, self.flat.device)]
+            results = [
+                self._traced(plan, rows.slice(*cut), PEAK, 1) for cut in row_blocks(plan, rows, self.flat.device)
+            ]
         states, logs = zip(*results, strict=True)
         return {i: torch.cat([part[i][0] for part in states]) for i in states[0]}, torch.cat(logs)
 
-    def draw(self, rows: Rows, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
+    def draw(self, rows: EvidenceRows, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
         """Exact draws of the nodes above the evidence, (num_samples, rows) each, and log probability of the evidence.
 
         What is below neither evidence nor draws is left to ancestral sampling.
         """
         with torch.no_grad():
             plan = self.plan(rows)
-            cuts = blocks(plan, rows, self.flat.device)
+            cuts = row_blocks(plan, rows, self.flat.device)
             results = [self._traced(plan, rows.slice(*cut), LOG, num_samples) for cut in cuts]
         states, logs = zip(*results, strict=True)
         return {i: torch.cat([part[i] for part in states], 1) for i in states[0]}, torch.cat(logs)
 
-    def _traced(self, plan: Plan, rows: Rows, ring: Semiring, draws: int) -> tuple[dict[int, Tensor], Tensor]:
+    def _traced(self, plan: Plan, rows: EvidenceRows, ring: Semiring, draws: int) -> tuple[dict[int, Tensor], Tensor]:
         value, slots = forward(plan, self._prepared(plan, ring, self.flat), _logs(rows), ring)
         states: dict[int, Tensor] = {}
 
@@ -263,7 +267,7 @@ class Engine:
         trace_back(plan, slots, states, choose)
         return states, value.expand(rows.count)
 
-    def _forward(self, plan: Plan, rows: Rows, ring: Semiring, flat: Tensor) -> Tensor:
+    def _forward(self, plan: Plan, rows: EvidenceRows, ring: Semiring, flat: Tensor) -> Tensor:
         if ring is not LINEAR:
             rows = _logs(rows)
         value, _ = forward(plan, self._prepared(plan, ring, flat), rows, ring)
@@ -310,12 +314,12 @@ def _next(flat: Tensor) -> tuple[Semiring, Tensor]:
     return LOG, flat.double()
 
 
-def _tracked(rows: Rows) -> Rows:
+def _tracked(rows: EvidenceRows) -> EvidenceRows:
     """Rows whose tensors autograd can work with, though they were made under ``torch.inference_mode``."""
     with torch.inference_mode(False):
         hard = {i: _outside_inference(x) for i, x in rows.hard.items()}
         soft = {i: _outside_inference(x) for i, x in rows.soft.items()}
-        return Rows(rows.count, hard, soft)
+        return EvidenceRows(rows.count, hard, soft)
 
 
 def _outside_inference(x: Any) -> Any:
@@ -324,9 +328,9 @@ def _outside_inference(x: Any) -> Any:
     return x
 
 
-def _logs(rows: Rows) -> Rows:
+def _logs(rows: EvidenceRows) -> EvidenceRows:
     vectors: Mapping[int, Tensor] = {i: safe_log(x) for i, x in rows.soft.items()}
-    return Rows(rows.count, rows.hard, dict(vectors))
+    return EvidenceRows(rows.count, rows.hard, dict(vectors))
 
 
 __all__ = ["Engine"]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions.bayesian_network.elimination import Rows
-from pyro_gen.distributions.bayesian_network.observation import Likelihood, missing, reading
+from pyro_gen.distributions.bayesian_network.elimination import EvidenceRows
+from pyro_gen.distributions.bayesian_network.observation import Likelihood, missing, read_observation
 from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
 
 Evidence = Mapping[str, Any]
@@ -66,7 +66,7 @@ def parse(structure: NetworkStructure, evidence: Evidence | Tensor | None, like:
         i = structure.number(node)
         if missing(value):
             continue
-        observation = reading(structure, node, value, like)
+        observation = read_observation(structure, node, value, like)
         rows = rows_of(observation)
         if rows is not None:
             counts[node] = rows
@@ -153,7 +153,7 @@ def distinct(observed: Observed) -> tuple[Observed, Tensor | None]:
     return Observed(count, numbers, observed.vectors, observed.log_scale), inverse
 
 
-def split(observed: Observed, cardinalities: tuple[int, ...], like: Tensor) -> Rows:
+def split_evidence(observed: Observed, cardinalities: tuple[int, ...], like: Tensor) -> EvidenceRows:
     """Evidence as elimination takes it: nodes observed in every row are looked up, the others get likelihoods.
 
     Args:
@@ -172,7 +172,7 @@ def split(observed: Observed, cardinalities: tuple[int, ...], like: Tensor) -> R
             hard[i] = value
         elif not unseen.all():
             soft[i] = indicator(value, cardinalities[i]).to(like.dtype)
-    return Rows(observed.count, hard, soft)
+    return EvidenceRows(observed.count, hard, soft)
 
 
 def indicator(value: Tensor, states: int) -> Tensor:
@@ -180,4 +180,4 @@ def indicator(value: Tensor, states: int) -> Tensor:
     return (value == torch.arange(states, device=value.device).unsqueeze(1)) | (value < 0)
 
 
-__all__ = ["Evidence", "Observed", "by_name", "distinct", "indicator", "parse", "rows_of", "split"]
+__all__ = ["Evidence", "Observed", "by_name", "distinct", "indicator", "parse", "rows_of", "split_evidence"]

@@ -17,8 +17,8 @@ from pyro_gen.distributions.bayesian_network.elimination import log_sum_exp, saf
 from pyro_gen.distributions.bayesian_network.evidence import by_name, rows_of
 from pyro_gen.distributions.bayesian_network.messages import refuse_rows
 from pyro_gen.distributions.bayesian_network.network import BayesianNetwork
-from pyro_gen.distributions.bayesian_network.observation import Likelihood, missing, plain, reading
-from pyro_gen.distributions.bayesian_network.tables import draw
+from pyro_gen.distributions.bayesian_network.observation import Likelihood, missing, plain, read_observation
+from pyro_gen.distributions.bayesian_network.tables import draw_states
 
 MAX_CONFIGURATIONS = 2**16
 """Joint states of the discrete parents that are enumerated."""
@@ -157,7 +157,7 @@ class ConditionalGaussianNetwork:
             logs, parents, _ = self._posterior(observed, list(self.gaussians))
             self._finished(log_sum_exp(logs, 0), observed)
             shape = (num_samples, logs.shape[1])
-            configurations = draw(logs.softmax(0).mT.expand(*shape, -1))
+            configurations = draw_states(logs.softmax(0).mT.expand(*shape, -1))
             result = self._discrete_draws(configurations, observed, parents)
             result |= self._real_draws(configurations, observed, parents)
         if observed.rows is None:
@@ -190,9 +190,9 @@ class ConditionalGaussianNetwork:
             if missing(value):
                 continue
             if node in self.states:
-                discrete[node] = reading(self._network().structure, node, value, self._network().tables)
+                discrete[node] = read_observation(self._network().structure, node, value, self._network().tables)
             else:
-                real[list(self.gaussians).index(node)] = _numbers(node, value, example)
+                real[list(self.gaussians).index(node)] = _real_values(node, value, example)
         counts = {len(x) for x in real.values() if x.dim()}
         counts |= {rows for rows in map(rows_of, discrete.values()) if rows is not None}
         if len(counts) > 1:
@@ -390,7 +390,7 @@ def _given(mean: Tensor, covariance: Tensor, values: Tensor, observed: Tensor) -
     return log, moved, left.unsqueeze(1).expand(count, rows, width)
 
 
-def _numbers(node: str, value: Any, like: Tensor) -> Tensor:
+def _real_values(node: str, value: Any, like: Tensor) -> Tensor:
     """Evidence on a real node, () or (rows,), NaN where missing."""
     value = plain(value)
     if isinstance(value, list):

@@ -13,10 +13,10 @@ from torch.distributions import constraints
 from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import batched, refusal
 from pyro_gen.distributions.arguments import Shape
-from pyro_gen.distributions.bayesian_network.case import Case, stack
+from pyro_gen.distributions.bayesian_network.case import EvidenceCase, stack
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
 from pyro_gen.distributions.bayesian_network.engine import Engine
-from pyro_gen.distributions.bayesian_network.evidence import Evidence, distinct, parse, split
+from pyro_gen.distributions.bayesian_network.evidence import Evidence, distinct, parse, split_evidence
 from pyro_gen.distributions.bayesian_network.structure import NetworkStructure, States, structure_of
 from pyro_gen.distributions.bayesian_network.tables import (
     ConditionalTables,
@@ -24,7 +24,7 @@ from pyro_gen.distributions.bayesian_network.tables import (
     cells_of,
     check_flat,
     check_rows,
-    draw,
+    draw_states,
     flatten,
     point_mass,
 )
@@ -204,7 +204,7 @@ class BayesianNetwork(Expandable):
         """Draw all nodes that have no states yet, each given its parents."""
         for i in self.structure.order:
             if i not in states:
-                states[i] = draw(self._rows_of(i, states, shape))
+                states[i] = draw_states(self._rows_of(i, states, shape))
 
     def _rows_of(self, i: int, parents: Mapping[int, Tensor], shape: Size) -> Tensor:
         """Rows of a node's table at its parents' states, shape + (states,)."""
@@ -255,7 +255,7 @@ class BayesianNetwork(Expandable):
             ValueError: evidence has probability zero (it names the rows) or is malformed, or a clique is too large.
         """
 
-        def one(engine: Engine, case: Case) -> Tensor:
+        def one(engine: Engine, case: EvidenceCase) -> Tensor:
             log = case.finish(engine.joint(case.rows, ())[1])
             tracked = self.tables.requires_grad and torch.is_grad_enabled()
             if tracked and not log.requires_grad:  # nothing was observed: constant, its gradient 0
@@ -283,7 +283,7 @@ class BayesianNetwork(Expandable):
         """
         numbers = self._numbers(nodes)
 
-        def one(engine: Engine, case: Case) -> dict[str, Tensor]:
+        def one(engine: Engine, case: EvidenceCase) -> dict[str, Tensor]:
             open_nodes = [i for i in numbers if i not in case.rows.hard]
             distributions: dict[int, Tensor] = {}
             if open_nodes:
@@ -313,7 +313,7 @@ class BayesianNetwork(Expandable):
         """
         numbers = self._numbers(nodes)
 
-        def one(engine: Engine, case: Case) -> Tensor:
+        def one(engine: Engine, case: EvidenceCase) -> Tensor:
             distribution, log = engine.joint(case.rows, tuple(i for i in numbers if i not in case.rows.hard))
             case.check(log)
             if distribution.dim() == 1:  # all nodes are observed
@@ -364,7 +364,7 @@ class BayesianNetwork(Expandable):
             ValueError: as :meth:`log_evidence`, or ``weights`` has another shape.
         """
 
-        def one(engine: Engine, case: Case) -> dict[str, Tensor]:
+        def one(engine: Engine, case: EvidenceCase) -> dict[str, Tensor]:
             counts, log = engine.expected_counts(case.rows, case.weigh(weights, self.tables))
             case.check(log)
             return dict(zip(self.nodes, engine.tables(counts), strict=True))
@@ -389,7 +389,7 @@ class BayesianNetwork(Expandable):
                 f"`most_probable` takes no batch of tables, got batch_shape {tuple(self.tables.shape[:-1])}"
             )
 
-        def one(engine: Engine, case: Case) -> dict[str, Any]:
+        def one(engine: Engine, case: EvidenceCase) -> dict[str, Any]:
             states, log = engine.best(case.rows)
             case.check(log)
             states |= {i: case.number(i, self.tables.device) for i in case.rows.hard}
@@ -416,7 +416,7 @@ class BayesianNetwork(Expandable):
         """
         num_samples = whole_number("num_samples", num_samples)
 
-        def one(engine: Engine, case: Case) -> dict[str, Tensor]:
+        def one(engine: Engine, case: EvidenceCase) -> dict[str, Tensor]:
             shape = Size((num_samples, case.rows.count))
             states, log = engine.draw(case.rows, num_samples)
             case.check(log)
@@ -473,7 +473,7 @@ class BayesianNetwork(Expandable):
         return numbers
 
     def _each(
-        self, query: Callable[[Engine, Case], Any], evidence: Evidence | Tensor | None, merge: bool = True
+        self, query: Callable[[Engine, EvidenceCase], Any], evidence: Evidence | Tensor | None, merge: bool = True
     ) -> Any:
         """The answers for each set of tables, stacked; ``merge`` does equal rows but once."""
         if batched([self.tables]):
@@ -484,8 +484,8 @@ class BayesianNetwork(Expandable):
         inverse = None
         if merge:
             distinct_rows, inverse = distinct(observed)
-        rows = split(distinct_rows, self.structure.cardinalities, self.tables)
-        case = Case(observed, rows, inverse, distinct_rows.log_scale)
+        rows = split_evidence(distinct_rows, self.structure.cardinalities, self.tables)
+        case = EvidenceCase(observed, rows, inverse, distinct_rows.log_scale)
         answers = [query(engine, case) for engine in self._all_engines()]
         return stack(answers, self.tables.shape[:-1], self.batch_shape)
 

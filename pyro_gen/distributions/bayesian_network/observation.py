@@ -93,7 +93,7 @@ class Likelihood:
         return f"Likelihood({np.round(self.values.detach().double().cpu().numpy(), 4).tolist()})"
 
 
-def reading(structure: NetworkStructure, node: str, value: Any, like: Tensor) -> int | Tensor | Likelihood:
+def read_observation(structure: NetworkStructure, node: str, value: Any, like: Tensor) -> int | Tensor | Likelihood:
     """Observation of a node that evidence states.
 
     Args:
@@ -116,7 +116,7 @@ def reading(structure: NetworkStructure, node: str, value: Any, like: Tensor) ->
         return _subset(structure, node, value, like)
     value = plain(value)
     if isinstance(value, Tensor):
-        return _numbers(structure, node, value.to(like.device))
+        return _state_numbers(structure, node, value.to(like.device))
     if isinstance(value, list):
         return torch.tensor(_codes(structure, node, value), dtype=torch.int64, device=like.device)
     return one_state(structure, node, value)
@@ -148,10 +148,10 @@ def plain(value: Any) -> Any:
         return items
     if (isinstance(value, Tensor) and value.dtype != torch.uint64) or not hasattr(value, "__array__"):
         return value
-    return _array(value)
+    return _from_array(value)
 
 
-def _array(value: Any) -> Any:
+def _from_array(value: Any) -> Any:
     """An array or a column as a tensor, or as a list where it holds no numbers."""
     if isinstance(value, Tensor):
         value = value.cpu().numpy()
@@ -186,7 +186,7 @@ def one_state(structure: NetworkStructure, node: str, value: Any) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        _refuse(structure, node, value)
+        _refuse_observation(structure, node, value)
     last = structure.cardinalities[structure.number(node)] - 1
     if not 0 <= number <= last:
         raise ValueError(f"the state of node {node!r} must be a name or from 0 to {last}, got {number}")
@@ -204,7 +204,7 @@ def _check_truth(structure: NetworkStructure, node: str) -> None:
         )
 
 
-def _refuse(structure: NetworkStructure, node: str, value: Any) -> NoReturn:
+def _refuse_observation(structure: NetworkStructure, node: str, value: Any) -> NoReturn:
     """Raise for what is no state: floats first, which may be meant as numbers or as a likelihood."""
     message = (
         f"evidence on node {node!r} must be the name or number of a state, a set of states, one name or number a row, "
@@ -221,10 +221,10 @@ def _refuse(structure: NetworkStructure, node: str, value: Any) -> NoReturn:
     raise ValueError(message)
 
 
-def _numbers(structure: NetworkStructure, node: str, value: Tensor) -> int | Tensor:
+def _state_numbers(structure: NetworkStructure, node: str, value: Tensor) -> int | Tensor:
     """State numbers of rows, or that of one case, from a tensor."""
     if value.is_floating_point() or value.is_complex() or value.dim() > 1:
-        _refuse(structure, node, value)
+        _refuse_observation(structure, node, value)
     if value.dim() == 0:
         return one_state(structure, node, value)
     if value.dtype == torch.bool:
@@ -277,4 +277,4 @@ def _subset(structure: NetworkStructure, node: str, states: set[Any] | frozenset
     return Likelihood(vector)
 
 
-__all__ = ["Likelihood", "missing", "one_state", "plain", "reading"]
+__all__ = ["Likelihood", "missing", "one_state", "plain", "read_observation"]

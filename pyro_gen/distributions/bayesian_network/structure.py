@@ -94,7 +94,7 @@ class NetworkStructure:
             raise ValueError(f"`graph` must be a networkx.DiGraph, got {type(graph).__name__}")
         if isinstance(states, Mapping) and (missing := [node for node in graph if node not in states]):
             raise ValueError(f"`states` has no entry for node {missing[0]!r}")
-        named = {node: _names(_states_of(node, data, states)) for node, data in graph.nodes(data=True)}
+        named = {node: _state_names(_stated_states(node, data, states)) for node, data in graph.nodes(data=True)}
         return cls(named, {node: list(graph.predecessors(node)) for node in graph})
 
     @property
@@ -204,7 +204,7 @@ class NetworkStructure:
         References:
             Koller and Friedman (2009), Probabilistic graphical models, algorithm 3.1.
         """
-        a, b, z = (_numbers(self, nodes) for nodes in (x, y, given))
+        a, b, z = (_node_numbers(self, nodes) for nodes in (x, y, given))
         if a & b or a & z or b & z:
             raise ValueError("`x`, `y` and `given` must not overlap")
         return not self._reachable(a, z) & b
@@ -229,7 +229,7 @@ class NetworkStructure:
 
     def mutilated(self, nodes: Iterable[str]) -> NetworkStructure:
         """The structure without the edges into some nodes, as after an intervention on them."""
-        cut = {self.nodes[i] for i in _numbers(self, nodes)}
+        cut = {self.nodes[i] for i in _node_numbers(self, nodes)}
         return NetworkStructure(self.states, {**self.parents, **dict.fromkeys(cut, ())})
 
     def plan(self, query: Query) -> Plan:
@@ -377,13 +377,13 @@ def structure_of(
     return NetworkStructure.from_graph(graph, states)
 
 
-def _names(states: int | Sequence[str]) -> Sequence[str]:
+def _state_names(states: int | Sequence[str]) -> Sequence[str]:
     if isinstance(states, int):
         return tuple(map(str, range(states)))
     return states
 
 
-def _states_of(node: str, data: Mapping[str, Any], states: Any) -> int | Sequence[str]:
+def _stated_states(node: str, data: Mapping[str, Any], states: Any) -> int | Sequence[str]:
     if states is None:
         node_states: int | Sequence[str] = data.get("states", 2)
         return node_states
@@ -414,7 +414,7 @@ def _checked_parents(node: str, parents: Sequence[str], index: Mapping[str, int]
     return tuple(parents)
 
 
-def _numbers(structure: NetworkStructure, nodes: Iterable[str]) -> set[int]:
+def _node_numbers(structure: NetworkStructure, nodes: Iterable[str]) -> set[int]:
     if isinstance(nodes, str):
         nodes = [nodes]
     return {structure.number(node) for node in nodes}

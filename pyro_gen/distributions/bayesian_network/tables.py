@@ -228,7 +228,7 @@ def point_mass(structure: NetworkStructure, node: str, state: str | int, like: T
     return table
 
 
-def draw(probs: Tensor) -> Tensor:
+def draw_states(probs: Tensor) -> Tensor:
     """States with given probabilities, by inversion; one of probability zero is never drawn.
 
     Args:
@@ -252,7 +252,7 @@ __all__ = [
     "check_flat",
     "check_rows",
     "counts_of",
-    "draw",
+    "draw_states",
     "flatten",
     "from_counts",
     "named_rows",

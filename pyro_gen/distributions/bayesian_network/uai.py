@@ -22,7 +22,7 @@ from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import named_rows
 
 
-class _Numbers:
+class _WordReader:
     """The words of a file with their lines."""
 
     def __init__(self, path: PathLike) -> None:
@@ -66,14 +66,14 @@ def read_uai(path: PathLike, states: Mapping[str, Sequence[str]] | None = None, 
         ValueError: the file is cut off or malformed (the message names file and line), or ``states`` does not fit.
         FileNotFoundError: there is no such file.
     """
-    numbers = _Numbers(path)
+    numbers = _WordReader(path)
     kind, line = numbers.next("BAYES")
     if kind != "BAYES":
         raise FileError(path, line, f"only networks of the kind BAYES can be read, got {kind!r}")
     count = numbers.integer("the number of variables", 1)
     sizes = [numbers.integer("a number of states", 1) for _ in range(count)]
     draft = Draft(path)
-    for node, named in _names(path, sizes, states).items():
+    for node, named in _node_names(path, sizes, states).items():
         draft.add_variable(node, named)
     nodes = list(draft.states)
     numbers.integer("the number of tables", count, count)
@@ -85,14 +85,16 @@ def read_uai(path: PathLike, states: Mapping[str, Sequence[str]] | None = None, 
         raise FileError(path, None, "each variable must be the last of exactly one scope")
     for *parents, child in scopes:
         shape = draft.add_family(nodes[child], [nodes[i] for i in parents])
-        draft.tables[nodes[child]] = _table(numbers, shape, nodes[child])
+        draft.tables[nodes[child]] = _read_entries(numbers, shape, nodes[child])
     if numbers.place < len(numbers.words):
         word, line = numbers.words[numbers.place]
         raise FileError(path, line, f"the file should end here, got {word!r}")
     return draft.network(normalize)
 
 
-def _names(path: PathLike, sizes: list[int], states: Mapping[str, Sequence[str]] | None) -> dict[str, Sequence[str]]:
+def _node_names(
+    path: PathLike, sizes: list[int], states: Mapping[str, Sequence[str]] | None
+) -> dict[str, Sequence[str]]:
     if states is None:
         return {str(i): [str(k) for k in range(size)] for i, size in enumerate(sizes)}
     if [len(names) for names in states.values()] != sizes:
@@ -101,7 +103,7 @@ def _names(path: PathLike, sizes: list[int], states: Mapping[str, Sequence[str]]
     return dict(states)
 
 
-def _table(numbers: _Numbers, shape: list[int], node: str) -> Tensor:
+def _read_entries(numbers: _WordReader, shape: list[int], node: str) -> Tensor:
     cells = math.prod(shape)
     numbers.integer(f"the number of entries of the table of {node!r}, {cells},", cells, cells)
     rows = []

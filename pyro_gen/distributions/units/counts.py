@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 from pyro_gen._arguments import whole_fields
 from pyro_gen.distributions.units.base import Units
 from pyro_gen.distributions.units.special import (
-    inverted,
+    indices_by_inversion,
     stepped_cumulant,
     stepped_energy,
     stepped_mean,
@@ -104,7 +104,7 @@ class PottsUnits(Units):
 
     def draw(self, field: Tensor, uniform: Tensor) -> Tensor:
         """One state for each site."""
-        labels = inverted(self._sites(field).softmax(-1), uniform)
+        labels = indices_by_inversion(self._sites(field).softmax(-1), uniform)
         return one_hot(labels, self.num_states).flatten(-2).to(field.dtype)
 
     def count_states(self, units: int) -> int:

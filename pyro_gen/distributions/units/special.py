@@ -131,9 +131,9 @@ def stepped_quantile(field: Tensor, uniform: Tensor) -> Tensor:
     first = (softplus(field).floor() - _WINDOW).clamp(min=0)
     counts = first.unsqueeze(-1) + torch.arange(2 * _WINDOW + 1, device=field.device)
     energy = stepped_energy(counts) - counts.square() / 2 + (counts - field.unsqueeze(-1)).square() / 2
-    return first + inverted((-energy).softmax(-1), uniform)
+    return first + indices_by_inversion((-energy).softmax(-1), uniform)
 
 
-def inverted(probs: Tensor, uniform: Tensor) -> Tensor:
+def indices_by_inversion(probs: Tensor, uniform: Tensor) -> Tensor:
     """Indices (...) drawn with probabilities (..., n) by inversion of uniforms (...)."""
     return (probs.cumsum(-1)[..., :-1] <= uniform.unsqueeze(-1)).sum(-1)

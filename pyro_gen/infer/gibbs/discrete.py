@@ -16,7 +16,7 @@ from pyro_gen.infer.gibbs.coupling import Coupling, coupling, moving_supports
 from pyro_gen.infer.gibbs.joint import Joint, Site, Values, sample_sites, unwrap
 from pyro_gen.infer.gibbs.plan import (
     Layout,
-    Plan,
+    SweepPlan,
     Variable,
     check_discrete,
     common_dims,
@@ -137,13 +137,13 @@ class DiscreteMover:
     def _look(self, values: Values) -> dict[str, Coupling]:
         return {name: coupling(self.joint, values, name, partial(self._other, name)) for name in self.sites}
 
-    def _plans(self, values: Values) -> list[Plan]:
+    def _plans(self, values: Values) -> list[SweepPlan]:
         """A plan for each site, or one for all of them."""
         trace_sites = sample_sites(self.joint.trace(values))
         groups = [self.sites] if self.settings.joint else [(name,) for name in self.sites]
         return [self._plan(trace_sites, values, {name: self.seen[name] for name in group}) for group in groups]
 
-    def _plan(self, trace_sites: dict[str, Site], values: Values, couplings: dict[str, Coupling]) -> Plan:
+    def _plan(self, trace_sites: dict[str, Site], values: Values, couplings: dict[str, Coupling]) -> SweepPlan:
         free = tuple(sorted(common_dims(trace_sites, couplings)))
         factors = frozenset(factor for each in couplings.values() for factor in each.factors)
         reasons = {plate: why for each in couplings.values() for plate, why in each.reasons.items()}
@@ -153,7 +153,7 @@ class DiscreteMover:
             layouts[name] = Layout.of(values[name], free, batch, event)
         variables = [(name, i) for name, layout in layouts.items() for i in range(math.prod(layout.rest))]
         groups = (tuple(variables),) if self.settings.joint else tuple((variable,) for variable in variables)
-        return Plan(layouts, groups, factors, free, reasons)
+        return SweepPlan(layouts, groups, factors, free, reasons)
 
     def warmed_up(self, values: Values) -> None:
         """Check the couplings again at the present state, and separate elements that were coupled in either check.
@@ -191,7 +191,7 @@ class DiscreteMover:
                 moved.append(changed.double().mean())
         return dict(values), float(torch.stack(moved).mean())
 
-    def logits(self, plan: Plan, group: tuple[Variable, ...], values: Values) -> tuple[Tensor, list[Tensor]]:
+    def logits(self, plan: SweepPlan, group: tuple[Variable, ...], values: Values) -> tuple[Tensor, list[Tensor]]:
         """Unnormalised log conditionals of a group.
 
         Args:
@@ -226,7 +226,9 @@ class DiscreteMover:
         index = torch.tensor(list(itertools.product(*map(range, sizes))))
         return [states[name][index[:, i].to(states[name].device)] for i, (name, _) in enumerate(group)]
 
-    def _score(self, plan: Plan, group: tuple[Variable, ...], values: Values, proposal: Sequence[Tensor]) -> Tensor:
+    def _score(
+        self, plan: SweepPlan, group: tuple[Variable, ...], values: Values, proposal: Sequence[Tensor]
+    ) -> Tensor:
         """Log probability of all that depends on the group, (kept...), with values put in for its variables."""
         changed = put(plan, group, values, proposal)
         for name in self.moving if self.settings.joint else ():
@@ -244,13 +246,13 @@ class DiscreteMover:
         if len(self.states(name, values)) != before:
             raise ValueError(f"`joint` must be False, as the states of `{name}` depend on other sites of the block")
 
-    def _exact(self, plan: Plan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
+    def _exact(self, plan: SweepPlan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
         logits, tables = self.logits(plan, group, values)
         current = current_states(plan, group, values, tables)
         proposed = draw(transition(logits, current, self.settings.modified))
         return put(plan, group, values, [table[proposed] for table in tables]), proposed != current
 
-    def _uniform(self, plan: Plan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
+    def _uniform(self, plan: SweepPlan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
         tables = self._tables(group, values)
         current = current_states(plan, group, values, tables)
         number, device = len(tables[0]), current.device
@@ -260,7 +262,7 @@ class DiscreteMover:
             proposed = torch.randint(number, current.shape, device=device)
         return self._metropolis(plan, group, values, [table[proposed] for table in tables])
 
-    def _walk(self, plan: Plan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
+    def _walk(self, plan: SweepPlan, group: tuple[Variable, ...], values: Values) -> tuple[Values, Tensor]:
         ((name, variable),) = group
         layout = plan.layouts[name]
         value = layout.select(layout.flatten(values[name]), variable)
@@ -273,7 +275,7 @@ class DiscreteMover:
         return self._metropolis(plan, group, values, [value + step.to(value.dtype)])
 
     def _metropolis(
-        self, plan: Plan, group: tuple[Variable, ...], values: Values, proposal: list[Tensor]
+        self, plan: SweepPlan, group: tuple[Variable, ...], values: Values, proposal: list[Tensor]
     ) -> tuple[Values, Tensor]:
         """Accept a symmetric proposal by the ratio of probabilities, in each element by itself."""
         present = [plan.layouts[name].select(plan.layouts[name].flatten(values[name]), i) for name, i in group]

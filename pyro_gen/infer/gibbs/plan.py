@@ -57,7 +57,7 @@ Variable = tuple[str, int]
 """A site and the number of one of its variables."""
 
 
-class Plan(NamedTuple):
+class SweepPlan(NamedTuple):
     """Order of a sweep over some sites: variables drawn together, one group after the other."""
 
     layouts: dict[str, Layout]
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
     reasons: dict[str, str]
 
 
-def keep(factor: Tensor, plan: Plan) -> Tensor:
+def keep(factor: Tensor, plan: SweepPlan) -> Tensor:
     """Sum a log probability, in double precision, over all but the dimensions that are updated at once."""
     dims = max([factor.dim(), *(-dim for dim in plan.free)])
     factor = factor.double().reshape((1,) * (dims - factor.dim()) + factor.shape)
@@ -75,7 +75,7 @@ def keep(factor: Tensor, plan: Plan) -> Tensor:
     return factor.sum(summed) if summed else factor
 
 
-def put(plan: Plan, group: tuple[Variable, ...], values: Values, proposal: Sequence[Tensor]) -> dict[str, Tensor]:
+def put(plan: SweepPlan, group: tuple[Variable, ...], values: Values, proposal: Sequence[Tensor]) -> dict[str, Tensor]:
     """Values with others put in for the variables of a group."""
     flats = {name: plan.layouts[name].flatten(values[name]).clone() for name, _ in group}
     for (name, variable), new in zip(group, proposal, strict=True):
@@ -83,7 +83,7 @@ def put(plan: Plan, group: tuple[Variable, ...], values: Values, proposal: Seque
     return {**values, **{name: plan.layouts[name].restore(flat).contiguous() for name, flat in flats.items()}}
 
 
-def current_states(plan: Plan, group: tuple[Variable, ...], values: Values, tables: list[Tensor]) -> Tensor:
+def current_states(plan: SweepPlan, group: tuple[Variable, ...], values: Values, tables: list[Tensor]) -> Tensor:
     """Numbers of the present joint states, (kept...)."""
     plate_sizes = next(iter(plan.layouts.values())).kept
     same = torch.ones(len(tables[0]), *plate_sizes, dtype=torch.bool, device=tables[0].device)
@@ -155,7 +155,7 @@ def states_of(name: str, distribution: Any, max_states: int) -> Tensor:
 
 __all__ = [
     "Layout",
-    "Plan",
+    "SweepPlan",
     "Variable",
     "check_discrete",
     "common_dims",

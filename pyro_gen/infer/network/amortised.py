@@ -17,7 +17,7 @@ from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
 from pyro_gen.distributions.bayesian_network.evidence import parse
-from pyro_gen.distributions.bayesian_network.tables import cells_of, draw
+from pyro_gen.distributions.bayesian_network.tables import cells_of, draw_states
 from pyro_gen.distributions.conditionals import CategoricalConditional
 from pyro_gen.infer.network.problem import Problem, distribution_of
 from pyro_gen.infer.network.weighting import WeightedMarginals, weighted_marginals
@@ -199,7 +199,7 @@ class AmortisedPosterior(nn.Module):
             target = self._target(problem, i, values)
             logits = target + correction
             used = torch.where(without[:, None, None], target, logits)
-            values[i] = draw((used - used.amax(-1, keepdim=True)).exp().nan_to_num(0.0))
+            values[i] = draw_states((used - used.amax(-1, keepdim=True)).exp().nan_to_num(0.0))
             log_correction = correction.gather(-1, values[i].unsqueeze(-1)).squeeze(-1)
             plain = plain + target.logsumexp(-1)
             corrected = corrected + logits.logsumexp(-1) - log_correction

@@ -16,7 +16,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
-from pyro_gen.distributions.bayesian_network.tables import draw
+from pyro_gen.distributions.bayesian_network.tables import draw_states
 from pyro_gen.infer.network.likelihood_weighting import weighted_draws
 from pyro_gen.infer.network.problem import Problem
 
@@ -52,7 +52,7 @@ class Factor(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Block:
+class NodeBlock:
     """Nodes that are drawn together from their conditional given all other nodes.
 
     Args:
@@ -77,7 +77,7 @@ class Block:
             logits = logits + factor.logs[code]
         shape = values[self.nodes[0]].shape
         probs = (logits - logits.amax(-1, keepdim=True)).exp()
-        new_states = self.states[draw(probs.expand(*shape, probs.shape[-1]))]
+        new_states = self.states[draw_states(probs.expand(*shape, probs.shape[-1]))]
         for i, state in zip(self.nodes, new_states.unbind(-1), strict=True):
             values[i] = state
 
@@ -135,8 +135,8 @@ def gibbs_marginals(
     warmup = whole_number("warmup", warmup, 0)
     problem = Problem.of(network, evidence)
     queried = problem.wanted(nodes)
-    values = _starts(problem, num_chains)
-    plan = [_block(problem, nodes_) for nodes_ in _chosen(problem)]
+    values = _start_states(problem, num_chains)
+    plan = [_block_of(problem, nodes_) for nodes_ in _blocks_of_nodes(problem)]
     draws_of: dict[int, list[Tensor]] = {i: [] for i in queried}
     for sweep in range(warmup + num_samples):
         for block in plan:
@@ -147,7 +147,7 @@ def gibbs_marginals(
     return _result(problem, {i: torch.stack(draws, 1) for i, draws in draws_of.items()})
 
 
-def _starts(problem: Problem, num_chains: int) -> dict[int, Tensor]:
+def _start_states(problem: Problem, num_chains: int) -> dict[int, Tensor]:
     """States (chains, rows), picked among weighted draws."""
     values, log_weight = weighted_draws(problem, STARTS * num_chains)
     top = log_weight.amax(0)
@@ -159,7 +159,7 @@ def _starts(problem: Problem, num_chains: int) -> dict[int, Tensor]:
     return {i: value.expand(log_weight.shape).gather(0, index) for i, value in values.items()}
 
 
-def _chosen(problem: Problem) -> list[tuple[int, ...]]:
+def _blocks_of_nodes(problem: Problem) -> list[tuple[int, ...]]:
     """Nodes that are drawn together, those that are observed in all rows left out."""
     structure = problem.structure
     fixed = {i for i, x in problem.likelihoods.items() if ((x > 0).sum(-1) == 1).all()}
@@ -173,7 +173,7 @@ def _chosen(problem: Problem) -> list[tuple[int, ...]]:
     return blocks + [(i,) for i in structure.order if i not in covered and i not in fixed]
 
 
-def _block(problem: Problem, nodes: tuple[int, ...]) -> Block:
+def _block_of(problem: Problem, nodes: tuple[int, ...]) -> NodeBlock:
     structure = problem.structure
     sizes = [structure.cardinalities[i] for i in nodes]
     axes = [torch.arange(size, device=problem.tables.device) for size in sizes]
@@ -183,7 +183,7 @@ def _block(problem: Problem, nodes: tuple[int, ...]) -> Block:
     for i, node_states in zip(nodes, states.unbind(1), strict=True):
         if i in problem.likelihoods:
             likelihood = likelihood + safe_log(problem.likelihoods[i])[:, node_states]
-    return Block(nodes, states, tuple(_factor(problem, nodes, j) for j in families), likelihood)
+    return NodeBlock(nodes, states, tuple(_factor(problem, nodes, j) for j in families), likelihood)
 
 
 def _factor(problem: Problem, nodes: tuple[int, ...], j: int) -> Factor:
@@ -225,4 +225,4 @@ def _diagnostics(hits: Tensor) -> tuple[Tensor, Tensor]:
     return r_hat.amax(-1), size.amin(-1)
 
 
-__all__ = ["Block", "GibbsMarginals", "gibbs_marginals"]
+__all__ = ["GibbsMarginals", "NodeBlock", "gibbs_marginals"]

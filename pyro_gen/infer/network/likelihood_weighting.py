@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
-from pyro_gen.distributions.bayesian_network.tables import draw
+from pyro_gen.distributions.bayesian_network.tables import draw_states
 from pyro_gen.infer.network.problem import Problem
 from pyro_gen.infer.network.weighting import WeightedMarginals, weighted_marginals
 
@@ -74,7 +74,7 @@ def weighted_draws(problem: Problem, num_samples: int) -> tuple[dict[int, Tensor
         if i in problem.likelihoods:
             probs = probs * problem.likelihoods[i]
             log_weight = log_weight + probs.sum(-1).log()
-        values[i] = draw(probs.expand(*shape, probs.shape[-1]))
+        values[i] = draw_states(probs.expand(*shape, probs.shape[-1]))
     return values, log_weight
 
 

@@ -88,9 +88,9 @@ def tested(counts: Counts, x: int, y: int, given: Sequence[int], statistic: Stat
         raise ValueError(f"`statistic` must be 'g2' or 'chi2', got {statistic!r}")
     kx, ky = counts.table.arities[x], counts.table.arities[y]
     cells, n = counts.tally(*counts.codes([*given, x, y]))
-    strata, s, n_s = _sums(cells // (kx * ky), n)
-    rows, row, n_xs = _sums(cells // ky, n)
-    columns, column, n_ys = _sums(cells // (kx * ky) * ky + cells % ky, n)
+    strata, s, n_s = _group_sums(cells // (kx * ky), n)
+    rows, row, n_xs = _group_sums(cells // ky, n)
+    columns, column, n_ys = _group_sums(cells // (kx * ky) * ky + cells % ky, n)
     per_stratum = (torch.bincount(torch.searchsorted(strata, k // m)) for k, m in ((rows, kx), (columns, ky)))
     freedom = int(((next(per_stratum) - 1) * (next(per_stratum) - 1)).sum())
     ratio = n * n_s[s] / (n_xs[row] * n_ys[column])  # observed and expected counts
@@ -102,7 +102,7 @@ def tested(counts: Counts, x: int, y: int, given: Sequence[int], statistic: Stat
     return Independence(value, freedom, float(torch.special.gammaincc(half[0], half[1])))
 
 
-def _sums(groups: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _group_sums(groups: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The groups that occur, the place of each cell's group among them, and the sum of each group's counts."""
     used, place = torch.unique(groups, return_inverse=True)
     return used, place, torch.zeros(len(used), dtype=counts.dtype, device=counts.device).index_add_(0, place, counts)

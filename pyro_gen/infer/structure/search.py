@@ -135,12 +135,12 @@ def tabu_search(
     numbers = {"tabu_length": tabu_length, "patience": patience, "restarts": restarts, "perturbations": perturbations}
     for name, number in numbers.items():
         whole_number(name, number, 0)
-    walk = _Walk(FamilyScores(table, score or BDeu()), rules, _start(table, rules, start))
-    best, value = _climb(walk, tabu_length, patience)
+    walk = _Walk(FamilyScores(table, score or BDeu()), rules, _start_graph(table, rules, start))
+    best, value = _hill_climb(walk, tabu_length, patience)
     for _ in range(restarts):
         walk.go_to(best)
         walk.disturb(perturbations)
-        best_graph, other = _climb(walk, tabu_length, patience)
+        best_graph, other = _hill_climb(walk, tabu_length, patience)
         if other > value + walk.tolerance:
             best, value = best_graph, other
     return table.graph_of(best)
@@ -261,7 +261,7 @@ class _Walk:
         self.go_to(self.graph)
 
 
-def _climb(walk: _Walk, tabu_length: int, patience: int) -> tuple[np.ndarray, float]:
+def _hill_climb(walk: _Walk, tabu_length: int, patience: int) -> tuple[np.ndarray, float]:
     """The best graph on the way, and its score."""
     best, value = walk.graph.copy(), walk.value
     until = np.zeros((walk.nodes, walk.nodes))  # the step up to which a pair of nodes stays as it is
@@ -286,7 +286,7 @@ def _climb(walk: _Walk, tabu_length: int, patience: int) -> tuple[np.ndarray, fl
             return best, value
 
 
-def _start(table: CategoricalTable, rules: EdgeRules, start: nx.DiGraph | None) -> np.ndarray:
+def _start_graph(table: CategoricalTable, rules: EdgeRules, start: nx.DiGraph | None) -> np.ndarray:
     if start is None:
         return rules.required.copy()
     if not start.is_directed() or set(start) != set(table.nodes) or not nx.is_directed_acyclic_graph(start):

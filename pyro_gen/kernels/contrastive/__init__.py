@@ -97,7 +97,7 @@ def gradients(
     """:func:`rbm_contrast` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
     if num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
-    _check(batch, start, weight, vbias, hbias)
+    _check_contrast(batch, start, weight, vbias, hbias)
     check_chain_numbers(chain_offset, len(start))
     path = backend.choose("rbm_contrast", PATHS, start, weight)
     if path == "triton":
@@ -125,7 +125,7 @@ def checks_states(states: Tensor, weight: Tensor) -> bool:
 @without_autocast
 def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Statistics:
     """The gradients for particles that somebody else has run, for eager callers under ``no_grad``."""
-    _check(batch, particles, weight, vbias, hbias)
+    _check_contrast(batch, particles, weight, vbias, hbias)
     path = backend.choose("rbm_contrast", PATHS, particles, weight)
     if path == "native":
         return native.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)[:3]
@@ -137,7 +137,7 @@ def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, 
     return torch_path.statistics(batch, particles, weight, vbias, hbias)
 
 
-def _check(batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
+def _check_contrast(batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
     if weight.dim() != 2 or vbias.dim() != 1 or hbias.dim() != 1:
         raise ValueError(f"`weight` must have shape (visible, hidden) and biases one dimension, got {weight.dim()}")
     check_parameters(weight, vbias, hbias)

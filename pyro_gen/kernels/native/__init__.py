@@ -120,12 +120,12 @@ def _parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[int, ...]
     return instruction_set(), address, rows, columns, visible_address, hidden_address, *weight.shape
 
 
-def _plain(weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _contiguous(weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Strides that the kernels read quickly: one of the weight's is 1."""
     return weight if 1 in weight.stride() else weight.contiguous(), vbias.contiguous(), hbias.contiguous()
 
 
-def _check(status: int) -> None:
+def _raise_for(status: int) -> None:
     if status == 1:
         raise MemoryError("the compiled kernels found no memory for their workspace")
     if status == 2:
@@ -161,17 +161,17 @@ def _in_parts(call: Callable[[int, int], int], count: int, multiple: int, work: 
     threads = _threads(work)
     size = -(-count // (threads * multiple)) * multiple
     if size >= count:
-        return _check(call(0, count))
+        return _raise_for(call(0, count))
     if team.available():
         starts = range(0, count, size)
-        return _check(max(team.run([partial(call, first, min(first + size, count)) for first in starts], threads)))
+        return _raise_for(max(team.run([partial(call, first, min(first + size, count)) for first in starts], threads)))
     pool = _pool(os.getpid(), threads)
     futures = [_submit(pool, call, first, min(first + size, count)) for first in range(size, count, size)]
     try:
         statuses = [call(0, size), *(other.result() for other in futures)]
     finally:  # an interrupt may come at any time: no thread may be left writing
         wait(futures)
-    return _check(max(statuses))
+    return _raise_for(max(statuses))
 
 
 def rbm_gibbs(
@@ -202,7 +202,7 @@ def rbm_gibbs(
         The last visible states and the hidden states they were drawn from.
     """
     lib = _loaded()
-    weight, vbias, hbias = _plain(weight, vbias, hbias)
+    weight, vbias, hbias = _contiguous(weight, vbias, hbias)
     start = v.contiguous()
     chains, visible = start.shape
     hidden = hbias.shape[0]
@@ -261,7 +261,7 @@ def rbm_contrast(
         Gradients of the three parameters, contiguous, and the particles.
     """
     lib = _loaded()
-    weight, vbias, hbias = _plain(weight, vbias, hbias)
+    weight, vbias, hbias = _contiguous(weight, vbias, hbias)
     same = batch.data_ptr() == start.data_ptr() and batch.shape == start.shape and batch.stride() == start.stride()
     batch = batch.contiguous()
     start = batch if same else start.contiguous()
@@ -275,7 +275,7 @@ def rbm_contrast(
     )
     work = (2 * num_steps * chains + 2 * (rows + chains)) * weight.numel()
     if _threads(work) == 1:
-        _check(lib.pyro_gen_rbm_contrast(*arguments, None, _WHOLE, 0, 0))
+        _raise_for(lib.pyro_gen_rbm_contrast(*arguments, None, _WHOLE, 0, 0))
     else:
         shared = batch.data_ptr() == start.data_ptr() and rows == chains and num_steps > 0  # as the library sees it
         space = batch.new_empty(lib.pyro_gen_rbm_contrast_space(*weight.shape, rows, chains, shared))
@@ -318,7 +318,7 @@ def rbm_ais(
         Log weights in float64 (chains,), and the last states.
     """
     lib = _loaded()
-    weight, vbias, hbias = _plain(weight, vbias, hbias)
+    weight, vbias, hbias = _contiguous(weight, vbias, hbias)
     base, start = base.contiguous(), v.contiguous()
     chains, visible = start.shape
     v, log_weight = torch.empty_like(start), start.new_empty(chains, dtype=torch.float64)

@@ -24,7 +24,7 @@ from pyro_gen._transforms import batched
 from pyro_gen.models.em import EMResult
 from pyro_gen.models.linear_gaussian.em import Point, fit
 from pyro_gen.models.linear_gaussian.posterior import Posterior, posterior
-from pyro_gen.models.rows import Rows, check_like, check_varied, make_rows
+from pyro_gen.models.rows import Rows, check_like, check_varied_rows, make_rows
 
 
 class LinearGaussian(nn.Module):
@@ -248,7 +248,7 @@ class LinearGaussian(nn.Module):
             ValueError: they do not vary.
         """
         if not self.shared_noise:
-            check_varied(rows)
+            check_varied_rows(rows)
         elif constant(*rows.column_moments(), rows.x.dtype).all():
             raise ValueError("`x` must vary, got one value in each column")
 

@@ -82,7 +82,7 @@ def fit(rows: Rows, latent: int, pooled: Pooling, num_steps: int, tolerance: flo
         table = table * rows.mask
     statistics = _complete(table) if rows.mask is None else _incomplete(Rows(table, rows.mask, table))
     shift = -(_counts(rows) * unit.log()).sum().item() / 2  # back from standardised columns
-    climbed = _climb(statistics, _start(table, latent, pooled), pooled, num_steps, tolerance * len(table))
+    climbed = _climb(statistics, _start_point(table, latent, pooled), pooled, num_steps, tolerance * len(table))
     point, history = climbed.point, [value + shift for value in climbed.history]
     degenerate = bool((point.variance < 2 * FLOOR).any())
     rescaled = Point(loc + point.loc * unit.sqrt(), point.weight * unit.sqrt().unsqueeze(-1), point.variance * unit)
@@ -132,7 +132,7 @@ def _counts(rows: Rows) -> Tensor:
     return rows.x.new_full(rows.x.shape[1:], len(rows.x)) if rows.mask is None else rows.mask.to(rows.x).sum(0)
 
 
-def _start(table: Tensor, latent: int, pooled: Pooling) -> Point:
+def _start_point(table: Tensor, latent: int, pooled: Pooling) -> Point:
     """Principal axes of the table, missing cells at their columns' means."""
     _, components, variances = principal_axes(table)
     noise = (variances[latent:].sum() / (table.shape[1] - latent)).clamp(min=0.01)

@@ -21,7 +21,7 @@ from pyro_gen.models.mixture.initialisation import standardised
 from pyro_gen.models.mixture.moments import Moments, columnwise, crosswise
 from pyro_gen.models.mixture.normal import Update, block, columns, floored, outer, parts
 from pyro_gen.models.mixture.weights import WeightDistribution, record
-from pyro_gen.models.rows import Rows, check_varied, make_rows, single
+from pyro_gen.models.rows import Rows, check_varied_rows, make_rows, single
 
 Covariance = Literal["full", "tied", "diagonal", "spherical"]
 COVARIANCES: tuple[Covariance, ...] = ("full", "tied", "diagonal", "spherical")
@@ -165,7 +165,7 @@ class GaussianMixture(Mixture):
         components = whole_number("components", components)
         if components > len(rows.x):
             raise ValueError(f"`components` must be at most the number of rows, got {components} and {len(rows.x)}")
-        check_varied(rows)
+        check_varied_rows(rows)
         mean, variance = rows.column_moments()
         guess = {"loc": mean, "scale": variance.sqrt() / components ** (1 / features)}
         mixture = cls(components, features, len(rows.x), covariance, **{**guess, **settings})
@@ -448,7 +448,7 @@ class GaussianMixture(Mixture):
 
     def _varied(self, rows: Rows) -> Tensor:
         """Variances of the columns, none of them 0."""
-        check_varied(rows)
+        check_varied_rows(rows)
         return rows.column_moments()[1]
 
     def _moments(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Moments:

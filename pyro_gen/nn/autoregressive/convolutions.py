@@ -82,7 +82,7 @@ class MaskedConvolution(nn.Module):
         visible = inputs < outputs.unsqueeze(-1) if strict else inputs <= outputs.unsqueeze(-1)
         mask[:, :, -1, left], mask[:, :, -1, left + 1 :] = visible, False
         self.register_buffer("mask", mask, persistent=False)
-        self.blocks = blocks(outputs)
+        self.blocks = colour_slices(outputs)
         self.seen = tuple(int((inputs < colour + (not strict)).sum()) for colour in range(len(self.blocks)))
         sources = mask.flatten(1).sum(1).clamp(min=1)
         self.weight = nn.Parameter(torch.randn(mask.shape) / sources.sqrt().view(-1, 1, 1, 1))
@@ -353,7 +353,7 @@ class Head(nn.Module):
         return (inner, out), out.output(colour, 0)
 
 
-def blocks(outputs: Tensor) -> tuple[tuple[slice, ...], ...]:
+def colour_slices(outputs: Tensor) -> tuple[tuple[slice, ...], ...]:
     """Channels of each colour, as slices, which no device has to be asked for."""
     slices: list[list[slice]] = [[] for _ in range(int(outputs.max()) + 1)]
     start = 0

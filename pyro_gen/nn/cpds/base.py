@@ -63,7 +63,7 @@ class CPD(nn.Module):
         if len(parents) != len(self.parent_states):
             raise ValueError(f"the CPD must get {len(self.parent_states)} parents, got {len(parents)}")
         pairs = enumerate(zip(parents, self.parent_states, strict=True))
-        return tuple(x if states is None else _states(i, x, states) for i, (x, states) in pairs)
+        return tuple(x if states is None else _parent_states(i, x, states) for i, (x, states) in pairs)
 
 
 class DiscreteCPD(CPD):
@@ -122,7 +122,7 @@ class DiscreteCPD(CPD):
         return math.prod(self.parent_states)
 
 
-def _states(i: int, value: Tensor, states: int) -> Tensor:
+def _parent_states(i: int, value: Tensor, states: int) -> Tensor:
     """Numbers of a parent's states, int64."""
     value = torch.as_tensor(value)
     if value.is_floating_point() or value.is_complex() or (value.dtype == torch.bool and states != 2):

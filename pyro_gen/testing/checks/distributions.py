@@ -61,7 +61,7 @@ def check_gradients(case: Case) -> None:
         value = case.build(**parameters).sample((3,))
         inputs = {k: x.requires_grad_() for k, x in parameters.items() if x.is_floating_point()}
         log_prob = case.build(**parameters).log_prob(value)
-        for name, gradient in zip(inputs, _gradients(log_prob, list(inputs.values())), strict=True):
+        for name, gradient in zip(inputs, _input_gradients(log_prob, list(inputs.values())), strict=True):
             require(gradient is not None, f"log_prob has no gradient in `{name}`")
         torch.autograd.gradcheck(
             lambda *xs, names=tuple(inputs), fixed=parameters, value=value: case.build(
@@ -73,7 +73,7 @@ def check_gradients(case: Case) -> None:
         require(d.has_rsample or not d.sample().requires_grad, "a sample carries a gradient without has_rsample")
 
 
-def _gradients(log_prob: Tensor, inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
+def _input_gradients(log_prob: Tensor, inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
     """Differentiate the sum of log probabilities, with `None` for an input that it does not depend on."""
     require(log_prob.requires_grad, "log_prob is detached from the parameters")
     return torch.autograd.grad(log_prob.sum(), inputs, allow_unused=True)

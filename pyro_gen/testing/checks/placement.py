@@ -16,7 +16,7 @@ from torch import Tensor
 from pyro_gen.testing.case import Case, check, require, require_close
 
 
-def products(d: TorchDistribution) -> Iterator[tuple[str, Tensor]]:
+def tensors_made(d: TorchDistribution) -> Iterator[tuple[str, Tensor]]:
     """Give every tensor that a distribution makes, by name."""
     value = d.sample((2,))
     yield "a sample", value
@@ -33,7 +33,7 @@ def check_dtype(case: Case) -> None:
     """All that floats has the dtype of the parameters."""
     for dtype in (torch.float32, torch.float64):
         for d in case.distributions(dtype):
-            for name, x in products(d):
+            for name, x in tensors_made(d):
                 require(not x.is_floating_point() or x.dtype == dtype, f"{name} is {x.dtype}, parameters are {dtype}")
     value = case.distribution().sample((5,))
     coarse = case.distribution(dtype=torch.float32).log_prob(value.float() if value.is_floating_point() else value)
@@ -48,7 +48,7 @@ def check_device(case: Case) -> None:
             parameters = {k: x.to(device) for k, x in case.tensors(batch_shape).items()}
             # A meta tensor has no values that could be validated.
             with pyro.validation_enabled(device != "meta"):
-                for name, x in products(case.build(**parameters)):
+                for name, x in tensors_made(case.build(**parameters)):
                     require(x.device.type == device, f"{name} is on {x.device}, parameters are on {device}")
 
 

@@ -82,7 +82,7 @@ def check_plates(case: Case) -> None:
     require_close(trace.nodes["v"]["log_prob_sum"], 4 * d.log_prob(grid[:, 0]).sum(), "nested plates")
 
 
-def components(case: Case) -> list[dist.TorchDistribution]:
+def mixture_components(case: Case) -> list[dist.TorchDistribution]:
     """Build the three components of `mixture` and `classifier` one by one, without a batch."""
     parameters = case.tensors((3,))
     return [case.build(**{k: x[i] for k, x in parameters.items()}, validate_args=True) for i in range(3)]
@@ -111,7 +111,7 @@ def check_particles(case: Case) -> None:
 
     elbo = Trace_ELBO(num_particles=7, vectorize_particles=True, max_plate_nesting=1)
     loss = elbo.loss(mixture(case, data, None), guide)
-    by_component = torch.stack([d.log_prob(data).sum() for d in components(case)])
+    by_component = torch.stack([d.log_prob(data).sum() for d in mixture_components(case)])
     require(draws[-1].numel() == 7, "the particles were not vectorised")
     require_close(
         torch.tensor(loss, dtype=torch.float64), -by_component[draws[-1]].mean(), "the loss of vectorised particles"
@@ -123,7 +123,7 @@ def check_mixture(case: Case) -> None:
     """Parameters that depend on an enumerated latent variable give the exact marginal."""
     data = case.distribution().sample((5,))
     loss = TraceEnum_ELBO(max_plate_nesting=1).loss(mixture(case, data, "parallel"), no_guide)
-    by_component = torch.stack([d.log_prob(data).sum() for d in components(case)])
+    by_component = torch.stack([d.log_prob(data).sum() for d in mixture_components(case)])
     require_close(torch.tensor(loss, dtype=torch.float64), -(by_component.logsumexp(0) - math.log(3)), "the loss")
 
 
@@ -152,11 +152,11 @@ def check_enumeration(case: Case) -> None:
     require_enumerable(case)
     for d in (case.distribution(), case.distribution((3,))):
         loss = TraceEnum_ELBO(max_plate_nesting=1).loss(noisy(d, 3), no_guide)
-        exact = posterior(case, d).logsumexp(0).expand(3).sum()
+        exact = noisy_posterior(case, d).logsumexp(0).expand(3).sum()
         require_close(torch.tensor(loss, dtype=torch.float64), -exact, "the loss under enumeration")
 
 
-def posterior(case: Case, d: dist.TorchDistribution) -> Tensor:
+def noisy_posterior(case: Case, d: dist.TorchDistribution) -> Tensor:
     """Compute log p(v, y = 1) for all states v, shape (n,) + batch_shape, in the program `noisy`."""
     states = trailing_batch(case.states(), d.batch_shape)
     return case.log_probs(d) + torch.nn.functional.logsigmoid(potential(states, d.event_dim))
@@ -192,12 +192,12 @@ def check_infer_discrete(case: Case, num_samples: int = 5_000) -> None:
     """
     value = case.distribution().sample()
     rows = value.expand(num_samples, *value.shape)
-    by_component = torch.stack([d.log_prob(value) for d in components(case)])
+    by_component = torch.stack([d.log_prob(value) for d in mixture_components(case)])
     check_posterior(lambda n: classifier(case, rows[:n]), by_component, num_samples)
     d = case.distribution()
     if d.has_enumerate_support and not d.event_dim:
         states = case.states()
-        check_posterior(lambda n: lambda: state_index(noisy(d, n)(), states), posterior(case, d), num_samples)
+        check_posterior(lambda n: lambda: state_index(noisy(d, n)(), states), noisy_posterior(case, d), num_samples)
 
 
 @check
