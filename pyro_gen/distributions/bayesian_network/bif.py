@@ -1,7 +1,7 @@
 """The Bayesian interchange format (BIF), as the bnlearn repository has it: reading and writing.
 
-State names are words of any characters but spaces and ``{ } ( ) [ ] | , ; "``, or they stand in double quotes, with
-backslashes as in JSON; words that only spaces part are one name.
+State names are words of any characters but spaces and ``{ } ( ) [ ] | , ; "``, or they stand in
+double quotes, with backslashes as in JSON; words that only spaces part are one name.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class Reader:
         try:
             return str(json.loads(text))
         except json.JSONDecodeError as error:
-            raise FileError(self.path, line, f"the quoted name {text} cannot be read ({error})") from error
+            raise FileError(
+                self.path, line, f"the quoted name {text} cannot be read ({error})"
+            ) from error
 
     @property
     def ended(self) -> bool:
@@ -92,7 +94,9 @@ class Reader:
             what: what it should be, for the error at the end of the file.
         """
         if self.ended:
-            raise FileError(self.path, self.last_line, f"the file ends where {what} should come: it is cut off")
+            raise FileError(
+                self.path, self.last_line, f"the file ends where {what} should come: it is cut off"
+            )
         self.place += 1
         return self.tokens[self.place - 1]
 
@@ -147,14 +151,15 @@ def read_bif(path: PathLike, normalize: bool = True) -> NetworkFile:
 
     Args:
         path: of the file.
-        normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as they are.
+        normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as
+            they are.
 
     Returns:
         Structure and tables.
 
     Raises:
-        ValueError: the file is cut off or malformed, a state is unknown, a row is missing or does not sum to one; the
-            message names file and line.
+        ValueError: the file is cut off or malformed, a state is unknown, a row is missing or does
+            not sum to one; the message names file and line.
         FileNotFoundError: there is no such file.
     """
     reader = Reader(path)
@@ -185,7 +190,9 @@ def _read_variable(reader: Reader, draft: Draft) -> None:
             reader.skip_statement()
             continue
         if (kind := reader.next("'discrete'")).text != "discrete":
-            raise FileError(reader.path, kind.line, f"only discrete variables can be read, got {kind.text!r}")
+            raise FileError(
+                reader.path, kind.line, f"only discrete variables can be read, got {kind.text!r}"
+            )
         reader.expect("[")
         count = reader.next("a number of states")
         reader.expect("]")
@@ -193,7 +200,9 @@ def _read_variable(reader: Reader, draft: Draft) -> None:
         names = [state.text for state in reader.names("the name of a state", "}")]
         reader.expect(";")
         if str(len(names)) != count.text:
-            message = f"variable {name.text!r} is said to have {count.text} states, got {len(names)}"
+            message = (
+                f"variable {name.text!r} is said to have {count.text} states, got {len(names)}"
+            )
             raise FileError(reader.path, count.line, message)
         draft.add_variable(name.text, names, name.line, count.line)
     if name.text not in draft.states:
@@ -207,13 +216,17 @@ def _read_table(reader: Reader, draft: Draft) -> None:
     if reader.expect("|", ")").text == "|":
         parents = [token.text for token in reader.names("the name of a parent", ")")]
     shape = draft.add_family(name.text, parents, name.line)
-    draft.tables[name.text] = _TableReader(reader, name, [draft.states[parent] for parent in parents], shape).read()
+    draft.tables[name.text] = _TableReader(
+        reader, name, [draft.states[parent] for parent in parents], shape
+    ).read()
 
 
 class _TableReader:
     """The block of one variable's probabilities."""
 
-    def __init__(self, reader: Reader, name: Token, parent_states: Sequence[Sequence[str]], shape: list[int]) -> None:
+    def __init__(
+        self, reader: Reader, name: Token, parent_states: Sequence[Sequence[str]], shape: list[int]
+    ) -> None:
         self.reader = reader
         self.name = name
         self.parent_states = parent_states
@@ -228,9 +241,14 @@ class _TableReader:
             if token.text == "property":
                 self.reader.skip_statement()
                 continue
-            conflicting = {"table": self.rows or self.default, "default": self.default, "(": None}[token.text]
+            conflicting = {"table": self.rows or self.default, "default": self.default, "(": None}[
+                token.text
+            ]
             if conflicting or self.whole is not None:
-                message = f"{self.name.text!r} must have one table, or rows and at most one default, got more"
+                message = (
+                    f"{self.name.text!r} must have one table, "
+                    f"or rows and at most one default, got more"
+                )
                 raise FileError(self.reader.path, token.line, message)
             if token.text == "table":
                 self.whole = self._whole()
@@ -245,7 +263,10 @@ class _TableReader:
     def _row(self) -> list[float]:
         row, line = self.reader.numbers()
         if len(row) != self.shape[-1]:
-            message = f"a row of {self.name.text!r} must have {self.shape[-1]} probabilities, got {len(row)}"
+            message = (
+                f"a row of {self.name.text!r} must have {self.shape[-1]} probabilities, "
+                f"got {len(row)}"
+            )
             raise FileError(self.reader.path, line, message)
         check_row(self.reader.path, line, self.name.text, row)
         return row
@@ -253,17 +274,21 @@ class _TableReader:
     def _whole(self) -> Tensor:
         """All numbers in one list, in which the own state changes slowest."""
         numbers, line = self.reader.numbers()
-        return table_of(self.reader.path, line, self.name.text, numbers, self.shape, own_first=True)
+        return table_of(
+            self.reader.path, line, self.name.text, numbers, self.shape, own_first=True
+        )
 
     def _given_row(self, line: int) -> None:
         names = self.reader.names("the state of a parent", ")")
         if len(names) != len(self.parent_states):
-            message = f"{self.name.text!r} has {len(self.parent_states)} parents, got the states of {len(names)}"
+            count = len(self.parent_states)
+            message = f"{self.name.text!r} has {count} parents, got the states of {len(names)}"
             raise FileError(self.reader.path, line, message)
         key = []
         for token, states in zip(names, self.parent_states, strict=True):
             if token.text not in states:
-                message = f"{token.text!r} is no state of the parent, which has {', '.join(map(repr, states))}"
+                known = ", ".join(map(repr, states))
+                message = f"{token.text!r} is no state of the parent, which has {known}"
                 raise FileError(self.reader.path, token.line, message)
             key.append(states.index(token.text))
         if tuple(key) in self.rows:
@@ -273,15 +298,21 @@ class _TableReader:
     def _assembled(self) -> Tensor:
         keys = list(itertools.product(*(range(k) for k in self.shape[:-1])))
         if self.default is None and (missing := [key for key in keys if key not in self.rows]):
-            names = ", ".join(states[k] for states, k in zip(self.parent_states, missing[0], strict=True))
+            names = ", ".join(
+                states[k] for states, k in zip(self.parent_states, missing[0], strict=True)
+            )
             message = f"{self.name.text!r} has no table"
             if names:
                 message = f"{self.name.text!r} has no row for ({names})"
             raise FileError(self.reader.path, self.name.line, message)
-        return torch.tensor([self.rows.get(key, self.default) for key in keys], dtype=torch.float64).view(self.shape)
+        return torch.tensor(
+            [self.rows.get(key, self.default) for key in keys], dtype=torch.float64
+        ).view(self.shape)
 
 
-def write_bif(path: PathLike, structure: NetworkStructure, tables: Tensor, name: str = "unknown") -> None:
+def write_bif(
+    path: PathLike, structure: NetworkStructure, tables: Tensor, name: str = "unknown"
+) -> None:
     """Write a BIF file; numbers are written so that they are read back exactly.
 
     Args:
@@ -291,14 +322,17 @@ def write_bif(path: PathLike, structure: NetworkStructure, tables: Tensor, name:
         name: of the network.
     """
     with replacing(path) as part:
-        part.write_text("".join(_bif_lines(structure, tables.detach().double().cpu(), name)), encoding="utf-8")
+        part.write_text(
+            "".join(_bif_lines(structure, tables.detach().double().cpu(), name)), encoding="utf-8"
+        )
 
 
 def _bif_lines(structure: NetworkStructure, tables: Tensor, name: str) -> Iterator[str]:
     yield f"network {_quoted(name)} {{\n}}\n"
     for node, states in structure.states.items():
         names = ", ".join(map(_quoted, states))
-        yield f"variable {_quoted(node)} {{\n  type discrete [ {len(states)} ] {{ {names} }};\n}}\n"
+        yield f"variable {_quoted(node)} {{\n"
+        yield f"  type discrete [ {len(states)} ] {{ {names} }};\n}}\n"
     for node, rows in named_rows(structure, tables):
         parents = structure.parents[node]
         variables = _quoted(node)

@@ -1,4 +1,4 @@
-"""From evidence to answers: the distinct rows that are worked on, and the way back to the rows that were given."""
+"""From evidence to answers: distinct rows, and the way back to the given ones."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ def stack(answers: list[Any], batch: Size, expanded: Size) -> Any:
     if not expanded:
         return answers[0]
     if isinstance(answers[0], dict):
-        return {key: stack([answer[key] for answer in answers], batch, expanded) for key in answers[0]}
+        return {
+            key: stack([answer[key] for answer in answers], batch, expanded) for key in answers[0]
+        }
     trailing = answers[0].shape
     return torch.stack(answers).view((*batch, *trailing)).expand((*expanded, *trailing))
 

@@ -1,8 +1,9 @@
-"""Variable elimination as a plan lays it out: sums of products, the same in logarithms, maxima, and the way back.
+"""Variable elimination by a plan: sums of products, in logarithms too, maxima, tracing back.
 
-Probabilities are summed as they are, by matrix products, wherever the result shows that nothing was lost: all factors
-are at most one and every term that underflows is below the smallest normal number, so a result far above that number is
-right. Rows whose result is not are done again in float64, and then in logarithms, where nothing underflows.
+Probabilities are summed as they are, by matrix products, wherever the result shows that nothing
+was lost: all factors are at most one and every term that underflows is below the smallest normal
+number, so a result far above that number is right. Rows whose result is not are done again in
+float64, and then in logarithms, where nothing underflows.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pyro_gen.distributions.bayesian_network.plan import Plan, Scope, Step, View
 Numbers = Mapping[int, "int | Tensor"]
 """State of each node observed in every row: one number, or one a row."""
 SAFE = {torch.float32: 1e-20, torch.float64: 1e-200}
-"""Results above are right though terms may have underflowed: there are fewer than 10^15 of them."""
+"""Results above are right though fewer than 10^15 terms may have underflowed."""
 BLOCK = {"cpu": 2**20}
 """Cells of moving factors at a time, by device type: on the CPU about what its caches hold."""
 BLOCK_ELSEWHERE = 2**26
@@ -39,7 +40,7 @@ def log_sum_exp(x: Tensor, dim: int = 0) -> Tensor:
 
 @dataclass
 class Prepared:
-    """Parts of a plan that depend on tables alone: sources, products of static factors, static results."""
+    """Parts of a plan that depend on tables alone: sources, static products and results."""
 
     slots: list[Tensor | None]
     unit: Tensor
@@ -53,7 +54,7 @@ Index = Tensor | slice
 
 @dataclass(frozen=True)
 class EvidenceRows:
-    """Evidence of rows as a plan takes it: numbers of the hard nodes, vectors (states, rows or 1) of the soft ones."""
+    """Evidence of rows: numbers of hard nodes, vectors (states, rows or 1) of soft ones."""
 
     count: int
     hard: Numbers
@@ -105,13 +106,16 @@ class Semiring:
         return x.sum(dim)
 
     def contract(self, step: Step, table: Tensor, moving: Tensor) -> Tensor:
-        """Product of a static table (shared, own, states, 1) and a moving factor (shared, states, other, rows)."""
+        """Product of (shared, own, states, 1) and (shared, states, other, rows)."""
         shared, table_cells, other, states = step.sizes
         rows = moving.shape[-1]
         if shared == 1:
             result = table.reshape(table_cells, states) @ moving.reshape(states, other * rows)
         else:
-            result = torch.bmm(table.reshape(shared, table_cells, states), moving.reshape(shared, states, other * rows))
+            result = torch.bmm(
+                table.reshape(shared, table_cells, states),
+                moving.reshape(shared, states, other * rows),
+            )
         return result.view(*step.shape, rows)
 
 
@@ -188,7 +192,9 @@ def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
     return prepared
 
 
-def forward(plan: Plan, prepared: Prepared, rows: EvidenceRows, ring: Semiring) -> tuple[Tensor, list[Tensor | None]]:
+def forward(
+    plan: Plan, prepared: Prepared, rows: EvidenceRows, ring: Semiring
+) -> tuple[Tensor, list[Tensor | None]]:
     """Eliminate.
 
     Args:
@@ -219,7 +225,9 @@ def forward(plan: Plan, prepared: Prepared, rows: EvidenceRows, ring: Semiring) 
     return ring.multiply(read(view, slots) for view in plan.last), slots
 
 
-def _looked_up(table: Tensor | None, hard: Sequence[tuple[int, int]], rows: EvidenceRows) -> Tensor:
+def _looked_up(
+    table: Tensor | None, hard: Sequence[tuple[int, int]], rows: EvidenceRows
+) -> Tensor:
     if table is None:
         raise RuntimeError("a table is not there")
     code: int | Tensor = 0
@@ -241,8 +249,10 @@ Chooser = Callable[[Tensor], Tensor]
 """From log potentials (states, ...) to one state for each."""
 
 
-def trace_back(plan: Plan, slots: Sequence[Tensor | None], states: dict[int, Tensor], choose: Chooser) -> None:
-    """Give every eliminated node a state, the last eliminated first, each given those chosen before.
+def trace_back(
+    plan: Plan, slots: Sequence[Tensor | None], states: dict[int, Tensor], choose: Chooser
+) -> None:
+    """Give every eliminated node a state, the last first, each given those before.
 
     Args:
         plan: the plan.

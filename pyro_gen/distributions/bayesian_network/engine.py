@@ -1,4 +1,4 @@
-"""Queries about one network: posteriors, evidence, best states, draws and expected counts, by elimination."""
+"""Queries about one network by elimination: posteriors, evidence, best states, draws."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from pyro_gen.distributions.bayesian_network.tables import by_node
 REMEMBERED = 512
 """Prepared plans that are kept."""
 TINY = 2**12
-"""States of a network whose whole joint distribution is the fastest way to the marginals of a single case."""
+"""States of a network whose whole joint is the fastest way to one case's marginals."""
 SMALL_NODES = 64
 SMALL_CELLS = 2**11
-"""Nodes, and cells of the largest clique, of a network in which a new plan costs more than it saves."""
+"""Nodes and cells of the largest clique where a new plan costs more than it saves."""
 KEEP_CELLS = 2**14
 """Cells of the largest clique of a plan whose prepared form is kept."""
 
@@ -66,7 +66,7 @@ class Engine:
         probed: Collection[int] = (),
         droppable: frozenset[int] = frozenset(),
     ) -> Plan:
-        """The plan for evidence of this kind, with likelihood vectors for the ``probed`` nodes too.
+        """The plan for evidence of this kind, ``probed`` nodes with likelihood vectors too.
 
         Raises:
             ValueError: its largest clique is over ``max_cells``.
@@ -82,26 +82,32 @@ class Engine:
             if len(names) > 8:
                 shown += ", ..."
             raise ValueError(
-                f"exact inference needs a clique of {plan.largest:.4g} cells ({len(names)} nodes: {shown}), and "
-                f"`max_cells` is {self.max_cells:.4g}; nothing was allocated: raise `max_cells`, observe "
+                f"exact inference needs a clique of {plan.largest:.4g} cells ({len(names)} "
+                f"nodes: {shown}), and "
+                f"`max_cells` is {self.max_cells:.4g}; nothing was allocated: raise "
+                "`max_cells`, observe "
                 "more nodes, or use an approximate method"
             )
         return plan
 
     def joint(self, rows: EvidenceRows, free: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Distribution of some nodes given evidence, (states of each, rows), and log evidence, (rows,).
+        """Distribution of nodes given evidence, (states of each, rows), and log evidence.
 
-        Where nodes are asked for, parts of the network that do not touch them are left out if they cannot be
-        impossible: the log probability is then that of the rest.
+        Where nodes are asked for, parts of the network that do not touch them are left out if they
+        cannot be impossible: the log probability is then that of the rest.
         """
         droppable: frozenset[int] = frozenset()
         if free:
             droppable = self._positive()
         plan = self.plan(rows, free, droppable=droppable)
         cuts = row_blocks(plan, rows, self.flat.device)
-        if len(cuts) > 1 and self._tracks(rows):  # keeps one block's factors at a time, the others are made again
+        if len(cuts) > 1 and self._tracks(
+            rows
+        ):  # keeps one block's factors at a time, the others are made again
             settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
-            results = [checkpoint(self._joint, plan, rows.slice(*cut), LINEAR, **settings) for cut in cuts]
+            results = [
+                checkpoint(self._joint, plan, rows.slice(*cut), LINEAR, **settings) for cut in cuts
+            ]
         else:
             results = [self._joint(plan, rows.slice(*cut), LINEAR) for cut in cuts]
         distributions, logs = zip(*results, strict=True)
@@ -132,10 +138,13 @@ class Engine:
         log = log.index_copy(0, bad, exact_log.to(log.dtype))
         return distribution, log
 
-    def marginals(self, rows: EvidenceRows, nodes: Collection[int]) -> tuple[dict[int, Tensor], Tensor]:
-        """Distributions of single nodes given evidence, (states, rows) each, and log evidence, (rows,).
+    def marginals(
+        self, rows: EvidenceRows, nodes: Collection[int]
+    ) -> tuple[dict[int, Tensor], Tensor]:
+        """Distributions of single nodes given evidence, (states, rows), and log evidence.
 
-        They are derivatives of the log probability in the nodes' likelihood vectors, all by one backward pass.
+        They are derivatives of the log probability in the nodes' likelihood vectors, all by one
+        backward pass.
         """
         if len(nodes) == 1:
             (node,) = nodes
@@ -145,7 +154,9 @@ class Engine:
             joint, log = self.joint(rows, tuple(nodes))
             single_nodes = {}
             for axis, i in enumerate(nodes):
-                single_nodes[i] = joint.sum([other for other in range(len(nodes)) if other != axis])
+                single_nodes[i] = joint.sum(
+                    [other for other in range(len(nodes)) if other != axis]
+                )
             return single_nodes, log
         rows, nodes = self._with_one_plan(_tracked(rows), nodes)
         plan = self.plan(rows, probed=nodes)
@@ -158,16 +169,24 @@ class Engine:
             if flat.is_inference():
                 flat = flat.clone()
             cuts = row_blocks(plan, rows, flat.device)
-            results = [self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts]
+            results = [
+                self._marginals(plan, rows.slice(*cut), nodes, LINEAR, flat, keep) for cut in cuts
+            ]
         distributions, logs = zip(*results, strict=True)
-        return dict(zip(nodes, torch.cat(distributions, -1).split(sizes), strict=True)), torch.cat(logs)
+        return dict(zip(nodes, torch.cat(distributions, -1).split(sizes), strict=True)), torch.cat(
+            logs
+        )
 
     def _tracks(self, rows: EvidenceRows) -> bool:
         """True if somebody may ask for a gradient."""
-        return torch.is_grad_enabled() and any(x.requires_grad for x in (self.flat, *rows.soft.values()))
+        return torch.is_grad_enabled() and any(
+            x.requires_grad for x in (self.flat, *rows.soft.values())
+        )
 
-    def _with_one_plan(self, rows: EvidenceRows, nodes: Collection[int]) -> tuple[EvidenceRows, Collection[int]]:
-        """In a small network a single case is told by likelihood vectors: one plan then serves whatever is observed."""
+    def _with_one_plan(
+        self, rows: EvidenceRows, nodes: Collection[int]
+    ) -> tuple[EvidenceRows, Collection[int]]:
+        """One case of a small network as likelihood vectors: one plan serves all evidence."""
         all_nodes = range(len(self.structure.nodes))
         if rows.count != 1 or not rows.hard or len(all_nodes) > SMALL_NODES:
             return rows, nodes
@@ -182,11 +201,19 @@ class Engine:
         return EvidenceRows(1, {}, soft), all_nodes
 
     def _marginals(
-        self, plan: Plan, rows: EvidenceRows, nodes: Collection[int], ring: Semiring, flat: Tensor, keep: bool
+        self,
+        plan: Plan,
+        rows: EvidenceRows,
+        nodes: Collection[int],
+        ring: Semiring,
+        flat: Tensor,
+        keep: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Distributions below one another, (states of all nodes, rows), and log probabilities, (rows,)."""
+        """Distributions, (states of all nodes, rows), and log probabilities, (rows,)."""
         sizes = [self.structure.cardinalities[i] for i in nodes]
-        probes = torch.ones(sum(sizes), rows.count, dtype=flat.dtype, device=flat.device, requires_grad=True)
+        probes = torch.ones(
+            sum(sizes), rows.count, dtype=flat.dtype, device=flat.device, requires_grad=True
+        )
         soft = dict(rows.soft)
         for i, probe in zip(nodes, probes.split(sizes), strict=True):
             if i in soft:
@@ -216,7 +243,7 @@ class Engine:
         return distributions, log
 
     def expected_counts(self, rows: EvidenceRows, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted sum over rows of all families' distributions given evidence, (cells,), and log evidence."""
+        """Weighted sum over rows of all families' distributions, (cells,), and log evidence."""
         rows = _tracked(rows)
         plan = self.plan(rows, everything=True)
         with torch.inference_mode(False), torch.enable_grad():
@@ -233,17 +260,18 @@ class Engine:
             return counts * flat.detach(), torch.cat(logs)
 
     def best(self, rows: EvidenceRows) -> tuple[dict[int, Tensor], Tensor]:
-        """Most probable states of all nodes that are not observed, (rows,) each, and their log probability."""
+        """Most probable states of the hidden nodes, (rows,) each, and their log probability."""
         with torch.no_grad():
             plan = self.plan(rows, everything=True)
             results = [
-                self._traced(plan, rows.slice(*cut), PEAK, 1) for cut in row_blocks(plan, rows, self.flat.device)
+                self._traced(plan, rows.slice(*cut), PEAK, 1)
+                for cut in row_blocks(plan, rows, self.flat.device)
             ]
         states, logs = zip(*results, strict=True)
         return {i: torch.cat([part[i][0] for part in states]) for i in states[0]}, torch.cat(logs)
 
     def draw(self, rows: EvidenceRows, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
-        """Exact draws of the nodes above the evidence, (num_samples, rows) each, and log probability of the evidence.
+        """Exact draws of the nodes above the evidence, (num_samples, rows), and log evidence.
 
         What is below neither evidence nor draws is left to ancestral sampling.
         """
@@ -254,7 +282,9 @@ class Engine:
         states, logs = zip(*results, strict=True)
         return {i: torch.cat([part[i] for part in states], 1) for i in states[0]}, torch.cat(logs)
 
-    def _traced(self, plan: Plan, rows: EvidenceRows, ring: Semiring, draws: int) -> tuple[dict[int, Tensor], Tensor]:
+    def _traced(
+        self, plan: Plan, rows: EvidenceRows, ring: Semiring, draws: int
+    ) -> tuple[dict[int, Tensor], Tensor]:
         value, slots = forward(plan, self._prepared(plan, ring, self.flat), _logs(rows), ring)
         states: dict[int, Tensor] = {}
 
@@ -285,7 +315,11 @@ class Engine:
 
     def _prepared(self, plan: Plan, ring: Semiring, flat: Tensor) -> Prepared:
         """From memory where the tables are still the same and no gradient is asked for."""
-        if (flat.requires_grad and torch.is_grad_enabled()) or self.flat.is_inference() or plan.largest > KEEP_CELLS:
+        if (
+            (flat.requires_grad and torch.is_grad_enabled())
+            or self.flat.is_inference()
+            or plan.largest > KEEP_CELLS
+        ):
             return prepare(plan, self.tables(flat), ring)
         if self.version != self.flat._version:
             self.memo.clear()
@@ -308,14 +342,14 @@ class Engine:
 
 
 def _next(flat: Tensor) -> tuple[Semiring, Tensor]:
-    """Fallback for rows where a sum of products is too small to be sure: float64, then logarithms."""
+    """Fallback for rows whose sum of products is too small: float64, then logarithms."""
     if flat.dtype == torch.float32:
         return LINEAR, flat.double()
     return LOG, flat.double()
 
 
 def _tracked(rows: EvidenceRows) -> EvidenceRows:
-    """Rows whose tensors autograd can work with, though they were made under ``torch.inference_mode``."""
+    """Rows with tensors for autograd in place of those of ``torch.inference_mode``."""
     with torch.inference_mode(False):
         hard = {i: _outside_inference(x) for i, x in rows.hard.items()}
         soft = {i: _outside_inference(x) for i, x in rows.soft.items()}

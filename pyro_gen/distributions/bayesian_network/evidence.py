@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions.bayesian_network.elimination import EvidenceRows
-from pyro_gen.distributions.bayesian_network.observation import Likelihood, missing, read_observation
+from pyro_gen.distributions.bayesian_network.observation import (
+    Likelihood,
+    missing,
+    read_observation,
+)
 from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
 
 Evidence = Mapping[str, Any]
@@ -19,13 +23,16 @@ Evidence = Mapping[str, Any]
 
 - the name of a state (a string), or its number (an integer): one case;
 - a set or frozenset of names or numbers: one of these states, one case;
-- a list, a tuple, an array, a tensor or a column of a table (a pandas Series): one name or number a row, with -1, None
+- a list, a tuple, an array, a tensor or a column of a table (a pandas Series): one name or number
+    a row, with -1, None
   or NaN among names where missing. Truth values are the numbers 0 and 1 of two states;
-- a :class:`~pyro_gen.distributions.Likelihood` (states,) or (rows, states): of what was seen given each state;
+- a :class:`~pyro_gen.distributions.Likelihood` (states,) or (rows, states): of what was seen given
+    each state;
 - None: nothing.
 
-Strings are names and integers numbers, whatever the names look like. Floats are neither: the error names the cast and
-``Likelihood``. What is about one case holds for every row beside evidence of rows.
+Strings are names and integers numbers, whatever the names look like. Floats are neither: the error
+names the cast and ``Likelihood``. What is about one case holds for every row beside evidence of
+rows.
 """
 
 
@@ -48,16 +55,20 @@ class Observed:
         return self.rows
 
 
-def parse(structure: NetworkStructure, evidence: Evidence | Tensor | None, like: Tensor) -> Observed:
+def parse(
+    structure: NetworkStructure, evidence: Evidence | Tensor | None, like: Tensor
+) -> Observed:
     """Evidence as given by the user.
 
     Args:
         structure: the network's nodes and states.
-        evidence: see :data:`Evidence`; or state numbers (rows, nodes) with -1 where missing; None for nothing.
+        evidence: see :data:`Evidence`; or state numbers (rows, nodes) with -1 where missing; None
+            for nothing.
         like: a tensor of the dtype and on the device of the tables.
 
     Raises:
-        ValueError: a node or state is unknown, or a value is not a possible one; it names the node.
+        ValueError: a node or state is unknown, or a value is not a possible one; it names the
+            node.
     """
     numbers: dict[int, int | Tensor] = {}
     likelihoods: dict[int, Tensor] = {}
@@ -85,7 +96,8 @@ def by_name(nodes: Sequence[str], evidence: Any, name: str = "evidence") -> Mapp
 
     Args:
         nodes: names of all nodes in order.
-        evidence: such a mapping; a table with ``items()``, as a DataFrame; state numbers (rows, nodes); None.
+        evidence: such a mapping; a table with ``items()``, as a DataFrame; state numbers (rows,
+            nodes); None.
         name: of the argument, for messages.
 
     Raises:
@@ -95,10 +107,15 @@ def by_name(nodes: Sequence[str], evidence: Any, name: str = "evidence") -> Mapp
         return evidence or {}
     if isinstance(evidence, Tensor | np.ndarray):
         if evidence.ndim != 2 or evidence.shape[1] != len(nodes):
-            raise ValueError(f"`{name}` must have shape (rows, {len(nodes)}), got {tuple(evidence.shape)}")
+            raise ValueError(
+                f"`{name}` must have shape (rows, {len(nodes)}), got {tuple(evidence.shape)}"
+            )
         return dict(zip(nodes, evidence.T, strict=True))
     if not hasattr(evidence, "items"):
-        raise ValueError(f"`{name}` must be a mapping from nodes to what is observed, got {type(evidence).__name__}")
+        raise ValueError(
+            f"`{name}` must be a mapping from nodes to what is observed, "
+            f"got {type(evidence).__name__}"
+        )
     columns = list(evidence.items())
     if len(dict(columns)) < len(columns):
         raise ValueError(f"`{name}` must have each column once, got {[key for key, _ in columns]}")
@@ -114,8 +131,10 @@ def rows_of(observation: int | Tensor | Likelihood) -> int | None:
     return None
 
 
-def _scaled(likelihoods: Mapping[int, Tensor], like: Tensor) -> tuple[dict[int, Tensor], Tensor | float]:
-    """Likelihoods divided by their largest entry, so that all factors are at most one, and the log of what divided."""
+def _scaled(
+    likelihoods: Mapping[int, Tensor], like: Tensor
+) -> tuple[dict[int, Tensor], Tensor | float]:
+    """Likelihoods divided by their largest entries, and the logarithms of these."""
     scale: Tensor | float = 0.0
     vectors = {}
     for i, vector in likelihoods.items():
@@ -135,7 +154,11 @@ def distinct(observed: Observed) -> tuple[Observed, Tensor | None]:
         The distinct rows, and for each row which of them it is, or None where nothing was gained.
     """
     columns = [x for x in observed.numbers.values() if isinstance(x, Tensor)]
-    if observed.rows is None or observed.rows < 2 or any(x.shape[1] > 1 for x in observed.vectors.values()):
+    if (
+        observed.rows is None
+        or observed.rows < 2
+        or any(x.shape[1] > 1 for x in observed.vectors.values())
+    ):
         return observed, None
     table = torch.stack(columns, 1)
     generator = torch.Generator().manual_seed(len(columns))
@@ -153,8 +176,10 @@ def distinct(observed: Observed) -> tuple[Observed, Tensor | None]:
     return Observed(count, numbers, observed.vectors, observed.log_scale), inverse
 
 
-def split_evidence(observed: Observed, cardinalities: tuple[int, ...], like: Tensor) -> EvidenceRows:
-    """Evidence as elimination takes it: nodes observed in every row are looked up, the others get likelihoods.
+def split_evidence(
+    observed: Observed, cardinalities: tuple[int, ...], like: Tensor
+) -> EvidenceRows:
+    """Evidence for elimination: numbers of nodes seen in every row, likelihoods of others.
 
     Args:
         observed: evidence.
@@ -180,4 +205,13 @@ def indicator(value: Tensor, states: int) -> Tensor:
     return (value == torch.arange(states, device=value.device).unsqueeze(1)) | (value < 0)
 
 
-__all__ = ["Evidence", "Observed", "by_name", "distinct", "indicator", "parse", "rows_of", "split_evidence"]
+__all__ = [
+    "Evidence",
+    "Observed",
+    "by_name",
+    "distinct",
+    "indicator",
+    "parse",
+    "rows_of",
+    "split_evidence",
+]

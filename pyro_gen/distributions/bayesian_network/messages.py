@@ -1,4 +1,4 @@
-"""Shared parts of error messages about networks: names, cut where there are many, and impossible rows."""
+"""Parts of error messages about networks: lists of names, and impossible rows."""
 
 from __future__ import annotations
 

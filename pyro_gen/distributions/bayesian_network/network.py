@@ -16,8 +16,17 @@ from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.bayesian_network.case import EvidenceCase, stack
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
 from pyro_gen.distributions.bayesian_network.engine import Engine
-from pyro_gen.distributions.bayesian_network.evidence import Evidence, distinct, parse, split_evidence
-from pyro_gen.distributions.bayesian_network.structure import NetworkStructure, States, structure_of
+from pyro_gen.distributions.bayesian_network.evidence import (
+    Evidence,
+    distinct,
+    parse,
+    split_evidence,
+)
+from pyro_gen.distributions.bayesian_network.structure import (
+    NetworkStructure,
+    States,
+    structure_of,
+)
 from pyro_gen.distributions.bayesian_network.tables import (
     ConditionalTables,
     NetworkStates,
@@ -37,41 +46,48 @@ MAX_CELLS = 10**8
 
 
 class BayesianNetwork(Expandable):
-    r"""The joint distribution of discrete nodes, each given its parents in a directed acyclic graph.
+    r"""The joint distribution of discrete nodes, each given its parents in a DAG.
 
     .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
 
-    A value is a row of state numbers (int64), one for each node in the order of ``nodes``; log probabilities are in
-    nats. Every query is exact, by variable elimination, for many rows with different missing cells at once, and
-    differentiable in the tables; any number of nodes will do as long as the cliques fit. Evidence maps nodes to what is
-    known of them:
+    A value is a row of state numbers (int64), one for each node in the order of ``nodes``; log
+    probabilities are in nats. Every query is exact, by variable elimination, for many rows with
+    different missing cells at once, and differentiable in the tables; any number of nodes will do
+    as long as the cliques fit. Evidence maps nodes to what is known of them:
 
     - the name of a state (a string) or its number (an integer): one case;
     - a set of names or numbers: one of these states, one case;
-    - a list, an array, a tensor of integers or truth values, a pandas Series: one name or number a row, missing where
+    - a list, an array, a tensor of integers or truth values, a pandas Series: one name or number a
+        row, missing where
       it is -1, None or NaN;
-    - a :class:`Likelihood` (states,) or (rows, states): soft evidence on one case, or on one case a row;
+    - a :class:`Likelihood` (states,) or (rows, states): soft evidence on one case, or on one case
+        a row;
     - None: nothing.
 
-    Strings are always names and integers always numbers. For one case results have no dimension of rows, and states
-    come by name. Evidence on one case beside evidence of rows holds for every row.
+    Strings are always names and integers always numbers. For one case results have no dimension of
+    rows, and states come by name. Evidence on one case beside evidence of rows holds for every
+    row.
 
     Args:
         graph: a networkx.DiGraph, or a ``NetworkStructure``. A node's parents come in the order of
             ``graph.predecessors(node)``.
-        tables: for each node its conditional probabilities (..., states of each parent, own states); or all of them
-            flattened, one after another in the order of the nodes, (..., cells).
-        states: names of the states of each node (or their number), if ``graph`` does not know them.
-        max_cells: cells of the largest clique allowed; a query that needs more raises before anything is allocated.
+        tables: for each node its conditional probabilities (..., states of each parent, own
+            states); or all of them flattened, one after another in the order of the nodes, (...,
+            cells).
+        states: names of the states of each node (or their number), if ``graph`` does not know
+            them.
+        max_cells: cells of the largest clique allowed; a query that needs more raises before
+            anything is allocated.
         validate_args: whether to check tables and values.
 
     Raises:
-        ValueError: the graph has a cycle, a table is missing, of the wrong shape, or a row of it misses one by more
-            than 1e-5.
+        ValueError: the graph has a cycle, a table is missing, of the wrong shape, or a row of it
+            misses one by more than 1e-5.
 
     References:
-        Koller and Friedman (2009), Probabilistic graphical models, chapters 3 and 9. Darwiche (2003), A differential
-        approach to inference in Bayesian networks (marginals as derivatives).
+        Koller and Friedman (2009), Probabilistic graphical models, chapters 3 and 9. Darwiche
+        (2003), A differential approach to inference in Bayesian networks (marginals as
+        derivatives).
 
     Example:
         >>> graph = nx.DiGraph([("rain", "wet"), ("sprinkler", "wet")])
@@ -83,7 +99,8 @@ class BayesianNetwork(Expandable):
         >>> network = BayesianNetwork(graph, tables, states=("no", "yes"))
         >>> network.marginals({"wet": "yes"})["rain"]
         tensor([0.3053, 0.6947])
-        >>> network.log_evidence({"wet": torch.tensor([1, -1]), "rain": torch.tensor([-1, 1])}).exp()
+        >>> rows = {"wet": torch.tensor([1, -1]), "rain": torch.tensor([-1, 1])}
+        >>> network.log_evidence(rows).exp()
         tensor([0.2358, 0.2000])
     """
 
@@ -141,14 +158,18 @@ class BayesianNetwork(Expandable):
         return NetworkStates(self.structure.cardinalities)
 
     @classmethod
-    def infer_shapes(cls, structure: NetworkStructure | None = None, **arg_shapes: Any) -> tuple[Size, Size]:
-        """Batch and event shape from the shape of the flattened ``tables``; only the structure knows the events.
+    def infer_shapes(
+        cls, structure: NetworkStructure | None = None, **arg_shapes: Any
+    ) -> tuple[Size, Size]:
+        """Batch and event shape from the shape of the flattened ``tables``.
 
         Raises:
             NotImplementedError: ``structure`` is not given.
         """
         if structure is None:
-            raise NotImplementedError("the number of nodes does not follow from the tables: give `structure`")
+            raise NotImplementedError(
+                "the number of nodes does not follow from the tables: give `structure`"
+            )
         return Size(arg_shapes["tables"][:-1]), Size((len(structure.nodes),))
 
     def table(self, node: str) -> Tensor:
@@ -216,9 +237,15 @@ class BayesianNetwork(Expandable):
         for parent in family[:-1]:
             code = code * self.structure.cardinalities[parent] + parents[parent]
         if table.dim() == 2:
-            return table.index_select(0, code.flatten()).view(*code.shape, states).expand(*shape, states)
+            return (
+                table.index_select(0, code.flatten())
+                .view(*code.shape, states)
+                .expand(*shape, states)
+            )
         rows = table.expand(*shape, *table.shape[-2:])
-        return rows.gather(-2, code.expand(shape)[..., None, None].expand(*shape, 1, states)).squeeze(-2)
+        return rows.gather(
+            -2, code.expand(shape)[..., None, None].expand(*shape, 1, states)
+        ).squeeze(-2)
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
@@ -238,7 +265,9 @@ class BayesianNetwork(Expandable):
             NotImplementedError: there are more than 2^20.
         """
         if not self.has_enumerate_support:
-            raise NotImplementedError(f"{self.structure.num_states:.4g} states are too many to list, {ENUMERABLE} is")
+            raise NotImplementedError(
+                f"{self.structure.num_states:.4g} states are too many to list, {ENUMERABLE} is"
+            )
         axes = [torch.arange(k, device=self.tables.device) for k in self.structure.cardinalities]
         return self._listed(torch.cartesian_prod(*axes).view(-1, len(axes)), expand)
 
@@ -252,7 +281,8 @@ class BayesianNetwork(Expandable):
             batch_shape + (rows,), or batch_shape for one case; differentiable in the tables.
 
         Raises:
-            ValueError: evidence has probability zero (it names the rows) or is malformed, or a clique is too large.
+            ValueError: evidence has probability zero (it names the rows) or is malformed, or a
+                clique is too large.
         """
 
         def one(engine: Engine, case: EvidenceCase) -> Tensor:
@@ -275,8 +305,8 @@ class BayesianNetwork(Expandable):
             nodes: which; None for all, observed ones one-hot.
 
         Returns:
-            By node, probabilities of its states: batch_shape + (states,) for one case, batch_shape + (rows, states) for
-            rows. Differentiable in the tables.
+            By node, probabilities of its states: batch_shape + (states,) for one case, batch_shape
+            + (rows, states) for rows. Differentiable in the tables.
 
         Raises:
             ValueError: as :meth:`log_evidence`.
@@ -292,13 +322,17 @@ class BayesianNetwork(Expandable):
                 _, log = engine.joint(case.rows, ())
             case.check(log)
             sizes = self.structure.cardinalities
-            distributions |= {i: case.one_hot(i, sizes[i], self.tables) for i in numbers if i in case.rows.hard}
+            distributions |= {
+                i: case.one_hot(i, sizes[i], self.tables) for i in numbers if i in case.rows.hard
+            }
             return {self.nodes[i]: case.spread(distributions[i].movedim(-1, 0)) for i in numbers}
 
         result: dict[str, Tensor] = self._each(one, evidence)
         return result
 
-    def joint_marginal(self, nodes: Sequence[str], evidence: Evidence | Tensor | None = None) -> Tensor:
+    def joint_marginal(
+        self, nodes: Sequence[str], evidence: Evidence | Tensor | None = None
+    ) -> Tensor:
         """Joint distribution of several nodes given evidence.
 
         Args:
@@ -306,7 +340,8 @@ class BayesianNetwork(Expandable):
             evidence: see the class.
 
         Returns:
-            batch_shape + (states of each node) for one case, batch_shape + (rows, states of each node) for rows.
+            batch_shape + (states of each node) for one case, batch_shape + (rows, states of each
+            node) for rows.
 
         Raises:
             ValueError: as :meth:`log_evidence`, or a node comes twice.
@@ -314,7 +349,9 @@ class BayesianNetwork(Expandable):
         numbers = self._numbers(nodes)
 
         def one(engine: Engine, case: EvidenceCase) -> Tensor:
-            distribution, log = engine.joint(case.rows, tuple(i for i in numbers if i not in case.rows.hard))
+            distribution, log = engine.joint(
+                case.rows, tuple(i for i in numbers if i not in case.rows.hard)
+            )
             case.check(log)
             if distribution.dim() == 1:  # all nodes are observed
                 distribution = torch.ones_like(distribution)
@@ -330,7 +367,9 @@ class BayesianNetwork(Expandable):
         return result
 
     def pair_marginals(
-        self, evidence: Evidence | Tensor | None = None, pairs: Iterable[tuple[str, str]] | None = None
+        self,
+        evidence: Evidence | Tensor | None = None,
+        pairs: Iterable[tuple[str, str]] | None = None,
     ) -> dict[tuple[str, str], Tensor]:
         """Joint distributions of pairs of nodes given evidence.
 
@@ -358,7 +397,8 @@ class BayesianNetwork(Expandable):
             weights: of the rows, (rows,); None for one each.
 
         Returns:
-            By node, batch_shape + (states of each parent, own states), summed over rows. No gradient.
+            By node, batch_shape + (states of each parent, own states), summed over rows. No
+            gradient.
 
         Raises:
             ValueError: as :meth:`log_evidence`, or ``weights`` has another shape.
@@ -373,20 +413,22 @@ class BayesianNetwork(Expandable):
         return result
 
     def most_probable(self, evidence: Evidence | Tensor | None = None) -> dict[str, Any]:
-        """The most probable states of all nodes together given evidence (the first found where several are).
+        """The most probable states of all nodes together given evidence; the first of equals.
 
         Args:
             evidence: see the class.
 
         Returns:
-            By node, the name of its state for one case, or state numbers (rows,). Not for batched tables.
+            By node, the name of its state for one case, or state numbers (rows,). Not for batched
+            tables.
 
         Raises:
             ValueError: as :meth:`log_evidence`, or the tables come in a batch.
         """
         if self.tables.dim() > 1:
             raise ValueError(
-                f"`most_probable` takes no batch of tables, got batch_shape {tuple(self.tables.shape[:-1])}"
+                "`most_probable` takes no batch of tables, "
+                f"got batch_shape {tuple(self.tables.shape[:-1])}"
             )
 
         def one(engine: Engine, case: EvidenceCase) -> dict[str, Any]:
@@ -394,14 +436,18 @@ class BayesianNetwork(Expandable):
             case.check(log)
             states |= {i: case.number(i, self.tables.device) for i in case.rows.hard}
             if case.observed.rows is None:
-                return {node: self.states[node][int(states[i])] for i, node in enumerate(self.nodes)}
+                return {
+                    node: self.states[node][int(states[i])] for i, node in enumerate(self.nodes)
+                }
             return {node: case.spread(states[i]) for i, node in enumerate(self.nodes)}
 
         result: dict[str, Any] = self._each(one, evidence)
         return result
 
     @torch.no_grad()
-    def sample_posterior(self, evidence: Evidence | Tensor | None = None, num_samples: int = 1) -> dict[str, Tensor]:
+    def sample_posterior(
+        self, evidence: Evidence | Tensor | None = None, num_samples: int = 1
+    ) -> dict[str, Tensor]:
         """Exact, independent draws of all nodes given evidence.
 
         Args:
@@ -409,7 +455,8 @@ class BayesianNetwork(Expandable):
             num_samples: how many draws for each case.
 
         Returns:
-            By node, state numbers (num_samples,) for one case, (num_samples, rows) for rows; batch_shape comes first.
+            By node, state numbers (num_samples,) for one case, (num_samples, rows) for rows;
+            batch_shape comes first.
 
         Raises:
             ValueError: as :meth:`log_evidence`, or ``num_samples`` is below 1.
@@ -421,7 +468,9 @@ class BayesianNetwork(Expandable):
             states, log = engine.draw(case.rows, num_samples)
             case.check(log)
             states |= {i: case.number(i, self.tables.device).expand(shape) for i in case.rows.hard}
-            BayesianNetwork(self.structure, engine.flat, validate_args=False)._descend(states, shape)
+            BayesianNetwork(self.structure, engine.flat, validate_args=False)._descend(
+                states, shape
+            )
             if case.observed.rows is None:
                 return {node: states[i].squeeze(1) for i, node in enumerate(self.nodes)}
             return {node: states[i] for i, node in enumerate(self.nodes)}
@@ -448,12 +497,12 @@ class BayesianNetwork(Expandable):
         tables = {node: self.table(node) for node in self.nodes}
         for node, state in interventions.items():
             tables[node] = point_mass(self.structure, node, state, self.tables)
-        return type(self)(structure, flatten(structure, tables), max_cells=self.max_cells, validate_args=False).expand(
-            self.batch_shape
-        )
+        return type(self)(
+            structure, flatten(structure, tables), max_cells=self.max_cells, validate_args=False
+        ).expand(self.batch_shape)
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
-        """True if every path between two sets of nodes is blocked by a third; see the structure's method.
+        """True if every path between two sets of nodes is blocked by a third.
 
         Args:
             x: nodes; a name alone is one node.
@@ -473,12 +522,20 @@ class BayesianNetwork(Expandable):
         return numbers
 
     def _each(
-        self, query: Callable[[Engine, EvidenceCase], Any], evidence: Evidence | Tensor | None, merge: bool = True
+        self,
+        query: Callable[[Engine, EvidenceCase], Any],
+        evidence: Evidence | Tensor | None,
+        merge: bool = True,
     ) -> Any:
         """The answers for each set of tables, stacked; ``merge`` does equal rows but once."""
         if batched([self.tables]):
             instead = "give a distribution a batch of `tables`, or ask one network after the other"
-            raise refusal("exact inference in a BayesianNetwork", "its way depends on the numbers", instead, "vmap")
+            raise refusal(
+                "exact inference in a BayesianNetwork",
+                "its way depends on the numbers",
+                instead,
+                "vmap",
+            )
         observed = parse(self.structure, evidence, self.tables)
         distinct_rows = observed
         inverse = None

@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
-from pyro_gen.distributions.bayesian_network.tables import TOLERANCE, check_rows, flatten, normalized
+from pyro_gen.distributions.bayesian_network.tables import (
+    TOLERANCE,
+    check_rows,
+    flatten,
+    normalized,
+)
 
 PathLike = str | os.PathLike[str]
 
@@ -70,11 +75,20 @@ def check_row(path: PathLike, line: int | None, node: str, row: Sequence[float])
     """
     if not abs(sum(row) - 1) <= TOLERANCE:
         numbers = ", ".join(map(str, row))
-        raise FileError(path, line, f"a row of node {node!r} must sum to 1 up to 1e-5, got {numbers} = {sum(row):.8g}")
+        raise FileError(
+            path,
+            line,
+            f"a row of node {node!r} must sum to 1 up to 1e-5, got {numbers} = {sum(row):.8g}",
+        )
 
 
 def table_of(
-    path: PathLike, line: int | None, node: str, values: Sequence[float], shape: Sequence[int], own_first: bool = False
+    path: PathLike,
+    line: int | None,
+    node: str,
+    values: Sequence[float],
+    shape: Sequence[int],
+    own_first: bool = False,
 ) -> Tensor:
     """A node's probabilities as its table, float64.
 
@@ -90,7 +104,11 @@ def table_of(
         FileError: they are too few or too many, or a row does not sum to one.
     """
     if len(values) != math.prod(shape):
-        raise FileError(path, line, f"the table of {node!r} must have {math.prod(shape)} numbers, got {len(values)}")
+        raise FileError(
+            path,
+            line,
+            f"the table of {node!r} must have {math.prod(shape)} numbers, got {len(values)}",
+        )
     table = torch.tensor(values, dtype=torch.float64)
     if own_first:
         table = table.view(shape[-1], *shape[:-1]).movedim(0, -1)
@@ -114,7 +132,11 @@ class Draft:
         self.tables: dict[str, Tensor] = {}
 
     def add_variable(
-        self, name: str, states: Sequence[str], line: int | None = None, states_line: int | None = None
+        self,
+        name: str,
+        states: Sequence[str],
+        line: int | None = None,
+        states_line: int | None = None,
     ) -> None:
         """Enter a variable.
 
@@ -153,7 +175,11 @@ class Draft:
         if name in self.parents:
             raise FileError(self.path, line, f"the probabilities of {name!r} come twice")
         if len({name, *parents}) <= len(parents):
-            raise FileError(self.path, line, f"{name!r} and its parents must be different variables, got {parents}")
+            raise FileError(
+                self.path,
+                line,
+                f"{name!r} and its parents must be different variables, got {parents}",
+            )
         self.parents[name] = parents
         return [len(self.states[other]) for other in (*parents, name)]
 
@@ -183,4 +209,13 @@ class Draft:
         return NetworkFile(structure, flat)
 
 
-__all__ = ["Draft", "FileError", "NetworkFile", "PathLike", "check_row", "probability", "read_text", "table_of"]
+__all__ = [
+    "Draft",
+    "FileError",
+    "NetworkFile",
+    "PathLike",
+    "check_row",
+    "probability",
+    "read_text",
+    "table_of",
+]

@@ -1,7 +1,7 @@
-"""MixtureQueries of what users say of one node: names and numbers of states, sets of them, likelihoods.
+"""Observations of one node: names and numbers of states, sets of them, likelihoods.
 
-Strings are names of states and integers their numbers, whatever the names look like: with the states ("1", "0") the
-string "1" is the first state and the integer 1 the second.
+Strings are names of states and integers their numbers, whatever the names look like: with the
+states ("1", "0") the string "1" is the first state and the integer 1 the second.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from torch import Tensor
 
 from pyro_gen.distributions.bayesian_network.structure import NetworkStructure
 
-TRUTH = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
+TRUTH = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(
+    ("false", "f", "no", "n", "0"), False
+)
 """Names of states that say what True and False are."""
 
 
 class Likelihood:
-    """Likelihood of what was seen of a node given each of its states, up to a factor: soft evidence.
+    """Soft evidence: the likelihood of each state of a node, up to a factor.
 
     Args:
-        values: finite, not negative and not all zero, (states,) for one case, (rows, states) for one case a row.
+        values: finite, not negative and not all zero, (states,) for one case, (rows, states) for
+            one case a row.
 
     Raises:
-        ValueError: ``values`` are no real numbers of such a shape. Whether they fit a node is checked where they are
-            used; that error names node and row.
+        ValueError: ``values`` are no real numbers of such a shape. Whether they fit a node is
+            checked where they are used; that error names node and row.
 
     Example:
         >>> Likelihood([0.2, 0.8])
@@ -66,22 +69,26 @@ class Likelihood:
             like: a tensor of the dtype and on the device of the tables.
 
         Raises:
-            ValueError: there are other than ``states`` numbers, or one is negative, infinite or NaN, or all of a row
-                are zero.
+            ValueError: there are other than ``states`` numbers, or one is negative, infinite or
+                NaN, or all of a row are zero.
         """
         values = self.values.to(like.device)
         if not values.is_floating_point():
             values = values.to(like.dtype)
         if values.shape[-1] != states:
             raise ValueError(
-                f"the likelihood of node {node!r} must have shape ({states},) or (rows, {states}), got "
+                f"the likelihood of node {node!r} must have shape ({states},) or (rows, "
+                f"{states}), got "
                 f"{tuple(values.shape)}"
             )
         proper = ((values >= 0) & (values < torch.inf)).all(-1) & (values > 0).any(-1)
         if not proper.all():
             row = int((~proper).flatten().nonzero()[0])
             shown = values.detach().view(-1, states)[row].tolist()
-            message = f"the likelihood of node {node!r} must be finite, not negative and not all zero, got {shown}"
+            message = (
+                f"the likelihood of node {node!r} must be finite, not negative and not all zero, "
+                f"got {shown}"
+            )
             if values.dim() == 2:
                 message += f" in row {row}"
             raise ValueError(message)
@@ -93,20 +100,25 @@ class Likelihood:
         return f"Likelihood({np.round(self.values.detach().double().cpu().numpy(), 4).tolist()})"
 
 
-def read_observation(structure: NetworkStructure, node: str, value: Any, like: Tensor) -> int | Tensor | Likelihood:
+def read_observation(
+    structure: NetworkStructure, node: str, value: Any, like: Tensor
+) -> int | Tensor | Likelihood:
     """Observation of a node that evidence states.
 
     Args:
         structure: nodes and states.
         node: its name.
-        value: see :data:`pyro_gen.distributions.bayesian_network.Evidence`; not missing as a whole.
+        value: see :data:`pyro_gen.distributions.bayesian_network.Evidence`; not missing as a
+            whole.
         like: a tensor of the dtype and on the device of the tables.
 
     Returns:
-        The number of the state of one case; numbers (rows,), int64, -1 where missing; or a likelihood that fits.
+        The number of the state of one case; numbers (rows,), int64, -1 where missing; or a
+        likelihood that fits.
 
     Raises:
-        ValueError: it is not a possible value; the message names the node, and the row where there are rows.
+        ValueError: it is not a possible value; the message names the node, and the row where there
+            are rows.
     """
     if isinstance(value, str):
         return structure.state_number(node, value)
@@ -133,7 +145,7 @@ def missing(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Arrays and columns of tables as tensors of numbers, or as lists of names and numbers; all else as it is.
+    """Arrays and columns as tensors of numbers, or lists of names; all else as it is.
 
     Args:
         value: a tensor, an array, a sequence, a column such as a pandas Series, or one value.
@@ -146,7 +158,9 @@ def plain(value: Any) -> Any:
         if integers:
             return torch.tensor(items)
         return items
-    if (isinstance(value, Tensor) and value.dtype != torch.uint64) or not hasattr(value, "__array__"):
+    if (isinstance(value, Tensor) and value.dtype != torch.uint64) or not hasattr(
+        value, "__array__"
+    ):
         return value
     return _from_array(value)
 
@@ -156,7 +170,9 @@ def _from_array(value: Any) -> Any:
     if isinstance(value, Tensor):
         value = value.cpu().numpy()
     elif not isinstance(getattr(value, "dtype", None), np.dtype) and hasattr(value, "astype"):
-        value = value.astype(object)  # a type of pandas' own, whose missing numbers would turn all into floats
+        value = value.astype(
+            object
+        )  # a type of pandas' own, whose missing numbers would turn all into floats
     values = np.asarray(value)
     if values.dtype == np.uint64:
         values = np.minimum(values, np.uint64(2**62))  # else 2^64 - 1 would become -1
@@ -180,7 +196,9 @@ def one_state(structure: NetworkStructure, node: str, value: Any) -> int:
     """
     if isinstance(value, str):
         return structure.state_number(node, value)
-    if isinstance(value, bool | np.bool_) or (isinstance(value, Tensor) and value.dtype == torch.bool):
+    if isinstance(value, bool | np.bool_) or (
+        isinstance(value, Tensor) and value.dtype == torch.bool
+    ):
         _check_truth(structure, node)
         return int(value)
     try:
@@ -189,7 +207,9 @@ def one_state(structure: NetworkStructure, node: str, value: Any) -> int:
         _refuse_observation(structure, node, value)
     last = structure.cardinalities[structure.number(node)] - 1
     if not 0 <= number <= last:
-        raise ValueError(f"the state of node {node!r} must be a name or from 0 to {last}, got {number}")
+        raise ValueError(
+            f"the state of node {node!r} must be a name or from 0 to {last}, got {number}"
+        )
     return number
 
 
@@ -198,16 +218,19 @@ def _check_truth(structure: NetworkStructure, node: str) -> None:
     states = structure.states[node]
     if len(states) != 2 or [TRUTH.get(name.lower()) for name in states] == [True, False]:
         raise ValueError(
-            f"evidence on node {node!r} must give the name or number of a state, or a set of states, got truth values, "
-            f"which are the numbers 0 and 1 of two states; its states are {', '.join(map(repr, states[:12]))}. Say "
+            f"evidence on node {node!r} must give the name or number of a state, or a set of "
+            "states, got truth values, "
+            "which are the numbers 0 and 1 of two states; its states are "
+            f"{', '.join(map(repr, states[:12]))}. Say "
             "Likelihood(values) where several states are possible"
         )
 
 
 def _refuse_observation(structure: NetworkStructure, node: str, value: Any) -> NoReturn:
-    """Raise for what is no state: floats first, which may be meant as numbers or as a likelihood."""
+    """Raise for what is no state: floats may be meant as numbers or as a likelihood."""
     message = (
-        f"evidence on node {node!r} must be the name or number of a state, a set of states, one name or number a row, "
+        f"evidence on node {node!r} must be the name or number of a state, a set of states, "
+        "one name or number a row, "
         f"a Likelihood or None, got "
     )
     if isinstance(value, Tensor):
@@ -217,7 +240,10 @@ def _refuse_observation(structure: NetworkStructure, node: str, value: Any) -> N
     else:
         message += type(value).__name__
     if isinstance(value, float | complex | np.inexact | Tensor):
-        message += ": cast numbers to integers (-1 where missing), or say Likelihood(values) if this is a likelihood"
+        message += (
+            ": cast numbers to integers (-1 where missing), "
+            "or say Likelihood(values) if this is a likelihood"
+        )
     raise ValueError(message)
 
 
@@ -234,7 +260,8 @@ def _state_numbers(structure: NetworkStructure, node: str, value: Tensor) -> int
     if value.numel() and (value.min() < -1 or value.max() > last):
         row = int(((value < -1) | (value > last)).nonzero()[0])
         raise ValueError(
-            f"states of node {node!r} must be from 0 to {last}, or -1 where missing, got {int(value[row])} in row {row}"
+            f"states of node {node!r} must be from 0 to {last}, or -1 where missing, "
+            f"got {int(value[row])} in row {row}"
         )
     return value
 
@@ -253,7 +280,9 @@ def _codes(structure: NetworkStructure, node: str, values: list[Any]) -> list[in
             text = str(error)
             if isinstance(error, TypeError):  # it has no hash
                 text = f"got {type(value).__name__}"
-            raise ValueError(f"evidence on node {node!r} must be one state a row, in row {row}: {text}") from error
+            raise ValueError(
+                f"evidence on node {node!r} must be one state a row, in row {row}: {text}"
+            ) from error
         codes.append(code)
     return codes
 
@@ -269,7 +298,9 @@ def _code(structure: NetworkStructure, node: str, value: Any) -> int:
     return one_state(structure, node, value)
 
 
-def _subset(structure: NetworkStructure, node: str, states: set[Any] | frozenset[Any], like: Tensor) -> Likelihood:
+def _subset(
+    structure: NetworkStructure, node: str, states: set[Any] | frozenset[Any], like: Tensor
+) -> Likelihood:
     if not states:
         raise ValueError(f"the set of states of node {node!r} must not be empty")
     vector = like.new_zeros(len(structure.states[node]))

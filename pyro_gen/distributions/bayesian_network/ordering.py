@@ -1,4 +1,4 @@
-"""Orders in which to eliminate nodes: greedy on fill-in or on the size of the clique, the best of several."""
+"""Orders of elimination: greedy on fill-in or size of the clique, the best of several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EASY = 2**9
 QUICK = 2**10
 """Cells of a largest clique that is small for a single case."""
 SECONDS_PER_CELL, SECONDS = 3e-8, 3.0
-"""How long to look for better orders: about as long as elimination takes for one case, within a limit."""
+"""Time to look for better orders: about that of elimination of one case, limited."""
 TRIES = 60
 """How many orders are drawn at most."""
 ROWS = 30
@@ -21,7 +21,7 @@ ROWS = 30
 
 
 class Order(NamedTuple):
-    """An order of elimination, the cells of its largest clique, that clique, and the cells of all cliques together."""
+    """An order, the cells of its largest clique, that clique, and the cells of all."""
 
     nodes: tuple[int, ...]
     largest: int
@@ -30,12 +30,16 @@ class Order(NamedTuple):
 
 
 def best_order(
-    scopes: Iterable[Collection[int]], cardinalities: Sequence[int], eliminate: Collection[int], quick: bool = False
+    scopes: Iterable[Collection[int]],
+    cardinalities: Sequence[int],
+    eliminate: Collection[int],
+    quick: bool = False,
 ) -> Order:
     """The best order that the heuristics find: the fewest cells in all cliques together.
 
-    Min-fill comes first; where its largest clique is not small, min-weight, weighted min-fill and draws among almost
-    equal candidates compete for about as long as the elimination itself takes, for one case or for some rows.
+    Min-fill comes first; where its largest clique is not small, min-weight, weighted min-fill and
+    draws among almost equal candidates compete for about as long as the elimination itself takes,
+    for one case or for some rows.
 
     Args:
         scopes: sets of nodes that share a factor.
@@ -47,8 +51,8 @@ def best_order(
         The order.
 
     References:
-        Kjaerulff (1990), Triangulation of graphs. Fishelson and Geiger (2003), Optimizing exact genetic linkage
-        computations (random choice among the best).
+        Kjaerulff (1990), Triangulation of graphs. Fishelson and Geiger (2003), Optimizing exact
+        genetic linkage computations (random choice among the best).
     """
     neighbours = interaction_graph(scopes)
     logs = [math.log2(k) for k in cardinalities]
@@ -68,7 +72,9 @@ def best_order(
         rate *= ROWS
     for rule in rules[:2]:
         best = min(best, attempt(rule), key=_cost)
-    dice = random.Random(0)  # its own: the order found for a network is always the same, but for the clock
+    dice = random.Random(
+        0
+    )  # its own: the order found for a network is always the same, but for the clock
     tries = 0
     while perf_counter() - start < min(SECONDS, rate * best.total) and tries < TRIES:
         best = min(best, attempt(rules[tries % 3], dice), key=_cost)
@@ -77,7 +83,7 @@ def best_order(
 
 
 def interaction_graph(scopes: Iterable[Collection[int]]) -> dict[int, int]:
-    """For each node the set of those that share a factor with it, without itself, as the bits of an integer."""
+    """For each node the others that share a factor with it, as the bits of an integer."""
     neighbours: dict[int, int] = {}
     for scope in scopes:
         mask = 0
@@ -117,8 +123,10 @@ def fill(i: int, neighbours: Mapping[int, int], logs: Sequence[float]) -> tuple[
     return missing, weight(i, neighbours, logs)[0]
 
 
-def weighted_fill(i: int, neighbours: Mapping[int, int], logs: Sequence[float]) -> tuple[float, float]:
-    """Weighted min-fill: each added edge counts the product of its ends' states, here the sum of their logarithms."""
+def weighted_fill(
+    i: int, neighbours: Mapping[int, int], logs: Sequence[float]
+) -> tuple[float, float]:
+    """Weighted min-fill: an added edge counts the sum of its ends' log numbers of states."""
     around = neighbours[i]
     missing = 0.0
     for j in bits(around):

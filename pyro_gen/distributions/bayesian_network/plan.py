@@ -1,8 +1,9 @@
-"""Plans of elimination: which factors are multiplied, along which axes, and what is summed out, step by step.
+"""Plans of elimination: factors to multiply, their axes, and nodes to sum out, step by step.
 
-A plan depends on the graph, the nodes observed and the nodes asked for, never on a number; it is made once and serves
-every table, every row and every semiring. All factors end in an axis of rows, of length one where they are the same for
-all rows. *Static* factors come from tables alone, *moving* ones from evidence too.
+A plan depends on the graph, the nodes observed and the nodes asked for, never on a number; it is
+made once and serves every table, every row and every semiring. All factors end in an axis of rows,
+of length one where they are the same for all rows. *Static* factors come from tables alone,
+*moving* ones from evidence too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Scope = tuple[int, ...]
 
 
 class View(NamedTuple):
-    """A factor as it is read in a step: its axes permuted, then ones put in for the axes it lacks."""
+    """A factor as it is read in a step: axes permuted, ones in place of missing axes."""
 
     slot: int
     axes: tuple[int, ...] | None
@@ -28,7 +29,7 @@ class View(NamedTuple):
 
 
 class Family(NamedTuple):
-    """The table of a node as a factor: some axes are kept, those of nodes observed in every row are looked up."""
+    """The table of a node as a factor: axes of nodes seen in every row are looked up."""
 
     node: int
     kept: Scope
@@ -43,8 +44,8 @@ class Family(NamedTuple):
 class Step(NamedTuple):
     """The elimination of one node.
 
-    Static factors multiply to a table with axes (shared, own, node), moving ones to (shared, node, other); the result
-    has the axes (shared, own, other).
+    Static factors multiply to a table with axes (shared, own, node), moving ones to (shared, node,
+    other); the result has the axes (shared, own, other).
     """
 
     node: int
@@ -105,7 +106,9 @@ def make_plan(
     likelihoods = tuple(sorted(soft))
     scopes: list[Scope] = [*(f.kept for f in factors), *((i,) for i in likelihoods)]
     remaining = {*hard, *free}
-    order = best_order([*scopes, free], cardinalities, [f.node for f in factors if f.node not in remaining], quick)
+    order = best_order(
+        [*scopes, free], cardinalities, [f.node for f in factors if f.node not in remaining], quick
+    )
     place = {node: i for i, node in enumerate(order.nodes)}
     maker = _Maker(cardinalities, place, free)
     for slot, scope in enumerate(scopes):
@@ -116,7 +119,15 @@ def make_plan(
     if order.largest == largest:
         clique = order.clique
     return Plan(
-        tuple(factors), likelihoods, steps, free, maker.rest(), maker.slots, largest, clique, maker.moving_cells
+        tuple(factors),
+        likelihoods,
+        steps,
+        free,
+        maker.rest(),
+        maker.slots,
+        largest,
+        clique,
+        maker.moving_cells,
     )
 
 
@@ -126,7 +137,9 @@ class _Maker:
     def __init__(self, cardinalities: Sequence[int], place: dict[int, int], free: Scope) -> None:
         self.cardinalities = cardinalities
         self.free = free
-        self.rank = {node: -at for node, at in place.items()} | {node: -len(place) - node - 1 for node in free}
+        self.rank = {node: -at for node, at in place.items()} | {
+            node: -len(place) - node - 1 for node in free
+        }
         self.scopes: dict[int, Scope] = {}
         self.moving: set[int] = set()
         self.holders: dict[int, set[int]] = {}
@@ -151,7 +164,9 @@ class _Maker:
                     self.holders[other].discard(slot)
         statics = [pair for pair in scopes if pair[0] not in self.moving]
         moving = [pair for pair in scopes if pair[0] in self.moving]
-        left, right = ({i for _, scope in pairs for i in scope if i != node} for pairs in (statics, moving))
+        left, right = (
+            {i for _, scope in pairs for i in scope if i != node} for pairs in (statics, moving)
+        )
         three_scopes = [self.sorted(part) for part in (left & right, left - right, right - left)]
         shared, only_own, only_other = three_scopes
         result = shared + only_own + only_other
@@ -160,7 +175,9 @@ class _Maker:
             node,
             target,
             tuple([self.view(slot, scope, (*shared, *only_own, node)) for slot, scope in statics]),
-            tuple([self.view(slot, scope, (*shared, node, *only_other)) for slot, scope in moving]),
+            tuple(
+                [self.view(slot, scope, (*shared, node, *only_other)) for slot, scope in moving]
+            ),
             (*map(self.cells, three_scopes), self.cardinalities[node]),  # type: ignore[arg-type]  # three parts
             tuple([self.cardinalities[i] for i in result]),
             scopes,

@@ -1,4 +1,4 @@
-"""The graph of a Bayesian network: nodes, named states, parents, and what follows from them alone."""
+"""The graph of a Bayesian network: nodes, named states, parents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLANS = 512
 
 
 States = Mapping[str, "int | Sequence[str]"] | int | Sequence[str] | None
-"""Names of states or how many there are, for all nodes or by node; None where something else says them."""
+"""Names of states or their number, for all nodes or by node; None where given elsewhere."""
 
 
 class Query(NamedTuple):
@@ -38,51 +38,64 @@ class Query(NamedTuple):
     quick: bool = False
     """Whether it is for a single case, which is worth less search."""
     droppable: frozenset[int] = frozenset()
-    """Nodes whose tables have no zero: parts of them that do not touch the free nodes cannot be impossible."""
+    """Nodes whose tables have no zero: parts of them away from free nodes can be left out."""
 
 
 class NetworkStructure:
     """Nodes in a fixed order, their states by name, and their parents: a directed acyclic graph.
 
-    The tables of conditional probabilities are laid out one after another in the order of the nodes; that of a node has
-    the shape (states of each parent in order, own states). Structures are immutable; elimination plans are remembered.
+    The tables of conditional probabilities are laid out one after another in the order of the
+    nodes; that of a node has the shape (states of each parent in order, own states). Structures
+    are immutable; elimination plans are remembered.
 
     Args:
-        states: names of the states of each node, by node; the order of this mapping is the order of the nodes.
-        parents: parents of each node in the order of its table's axes; a node without an entry has none.
+        states: names of the states of each node, by node; the order of this mapping is the order
+            of the nodes.
+        parents: parents of each node in the order of its table's axes; a node without an entry has
+            none.
 
     Raises:
-        ValueError: a name is no string or comes twice, a node has no states, a parent is unknown, or there is a cycle.
+        ValueError: a name is no string or comes twice, a node has no states, a parent is unknown,
+            or there is a cycle.
 
     Example:
-        >>> structure = NetworkStructure({"rain": ("no", "yes"), "wet": ("no", "yes")}, {"wet": ["rain"]})
+        >>> states = {"rain": ("no", "yes"), "wet": ("no", "yes")}
+        >>> structure = NetworkStructure(states, {"wet": ["rain"]})
         >>> structure.table_shape("wet")
         (2, 2)
     """
 
-    def __init__(self, states: Mapping[str, Sequence[str]], parents: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(
+        self,
+        states: Mapping[str, Sequence[str]],
+        parents: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         parents = parents or {}
         self.nodes = tuple(states)
         self.states = {node: _checked_states(node, names) for node, names in states.items()}
         self.index = {node: i for i, node in enumerate(self.nodes)}
         if strangers := [node for node in parents if node not in self.index]:
             raise ValueError(f"`parents` names a node without `states`: {strangers[0]!r}")
-        self.parents = {node: _checked_parents(node, parents.get(node, ()), self.index) for node in self.nodes}
+        self.parents = {
+            node: _checked_parents(node, parents.get(node, ()), self.index) for node in self.nodes
+        }
         self.cardinalities = tuple(len(self.states[node]) for node in self.nodes)
         self.families = tuple(
-            (*(self.index[parent] for parent in self.parents[node]), i) for i, node in enumerate(self.nodes)
+            (*(self.index[parent] for parent in self.parents[node]), i)
+            for i, node in enumerate(self.nodes)
         )
         self.order = self._topological_order()
         self._plans: dict[Query, Plan] = {}
 
     @classmethod
     def from_graph(cls, graph: nx.DiGraph, states: States = None) -> NetworkStructure:
-        """The structure of a networkx graph; a node's parents come in the order of ``graph.predecessors``.
+        """The structure of a networkx graph; parents in the order of ``graph.predecessors``.
 
         Args:
             graph: directed, acyclic, its nodes strings.
-            states: names of each node's states, or how many there are ("0", "1", ...); one for all, or by node; None
-                reads the node attribute ``states`` and takes two where there is none.
+            states: names of each node's states, or how many there are ("0", "1", ...); one for
+                all, or by node; None reads the node attribute ``states`` and takes two where there
+                is none.
 
         Returns:
             The structure.
@@ -92,9 +105,14 @@ class NetworkStructure:
         """
         if not isinstance(graph, nx.Graph) or not graph.is_directed() or graph.is_multigraph():
             raise ValueError(f"`graph` must be a networkx.DiGraph, got {type(graph).__name__}")
-        if isinstance(states, Mapping) and (missing := [node for node in graph if node not in states]):
+        if isinstance(states, Mapping) and (
+            missing := [node for node in graph if node not in states]
+        ):
             raise ValueError(f"`states` has no entry for node {missing[0]!r}")
-        named = {node: _state_names(_stated_states(node, data, states)) for node, data in graph.nodes(data=True)}
+        named = {
+            node: _state_names(_stated_states(node, data, states))
+            for node, data in graph.nodes(data=True)
+        }
         return cls(named, {node: list(graph.predecessors(node)) for node in graph})
 
     @property
@@ -137,7 +155,9 @@ class NetworkStructure:
     @property
     def num_parameters(self) -> int:
         """Free parameters of the tables: a row of K states has K - 1."""
-        return sum(size // k * (k - 1) for size, k in zip(self.sizes, self.cardinalities, strict=True))
+        return sum(
+            size // k * (k - 1) for size, k in zip(self.sizes, self.cardinalities, strict=True)
+        )
 
     @property
     def num_states(self) -> int:
@@ -210,7 +230,7 @@ class NetworkStructure:
         return not self._reachable(a, z) & b
 
     def _reachable(self, start: set[int], given: set[int]) -> set[int]:
-        """Nodes that an active trail connects with ``start``: the Bayes ball, going up (True) or down."""
+        """Nodes that an active trail connects with ``start``, by the Bayes ball."""
         above = self.ancestors(given)
         visited: set[tuple[int, bool]] = set()
         reached: set[int] = set()
@@ -251,7 +271,7 @@ class NetworkStructure:
         return plan
 
     def _relevant(self, query: Query) -> list[int]:
-        """Nodes whose tables matter: no barren ones, and no parts apart from the free nodes that may be left out."""
+        """Nodes whose tables matter: not barren ones, nor separate parts that can be dropped."""
         if query.everything:
             return list(range(len(self.nodes)))
         relevant = self.ancestors({*query.hard, *query.soft, *query.free})
@@ -272,8 +292,10 @@ class NetworkStructure:
                 touched |= part
         return sorted(touched)
 
-    def _part(self, start: int, touching: Mapping[int, list[int]], hard: frozenset[int]) -> set[int]:
-        """Nodes whose tables share nodes that are not observed with that of ``start``, directly or through others."""
+    def _part(
+        self, start: int, touching: Mapping[int, list[int]], hard: frozenset[int]
+    ) -> set[int]:
+        """Nodes whose tables share hidden nodes with that of ``start``, or do so by others."""
         part = {start}
         stack = [start]
         visited = set(hard)
@@ -288,7 +310,7 @@ class NetworkStructure:
 
     @cached_property
     def cell_indices(self) -> tuple[Tensor, Tensor]:
-        """For each node the members of its family, (nodes, width), and their strides; short families repeat with 0."""
+        """For each node the members of its family and their strides, (nodes, width)."""
         width = max(map(len, self.families), default=0)
         members = []
         strides = []
@@ -307,7 +329,11 @@ class NetworkStructure:
     @cached_property
     def row_of_cell(self) -> Tensor:
         """For each cell of the flattened tables the number of its row."""
-        states = [k for size, k in zip(self.sizes, self.cardinalities, strict=True) for _ in range(size // k)]
+        states = [
+            k
+            for size, k in zip(self.sizes, self.cardinalities, strict=True)
+            for _ in range(size // k)
+        ]
         return torch.repeat_interleave(torch.arange(len(states)), torch.tensor(states))
 
     @cached_property
@@ -328,7 +354,9 @@ class NetworkStructure:
             return tuple(nx.lexicographical_topological_sort(graph))
         except nx.NetworkXUnfeasible:
             cycle = [self.nodes[i] for i, _ in nx.find_cycle(graph)]
-            raise ValueError(f"the graph must have no cycle, got {' -> '.join([*cycle, cycle[0]])}") from None
+            raise ValueError(
+                f"the graph must have no cycle, got {' -> '.join([*cycle, cycle[0]])}"
+            ) from None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_plans": {}}
@@ -336,7 +364,10 @@ class NetworkStructure:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NetworkStructure):
             return NotImplemented
-        return list(self.states.items()) == list(other.states.items()) and self.parents == other.parents
+        return (
+            list(self.states.items()) == list(other.states.items())
+            and self.parents == other.parents
+        )
 
     def __hash__(self) -> int:
         return hash((self.nodes, tuple(self.parents.items())))
@@ -356,7 +387,8 @@ def structure_of(
     Args:
         graph: a graph, or the structure itself.
         states: of a graph's nodes; None for its attributes ``states``.
-        shown: numbers of states that tables show, where neither says them; two for nodes that are not there.
+        shown: numbers of states that tables show, where neither says them; two for nodes that are
+            not there.
         fixed: states of nodes of which nobody needs to say them.
 
     Raises:
@@ -364,12 +396,18 @@ def structure_of(
     """
     if isinstance(graph, NetworkStructure):
         if states is not None:
-            raise ValueError("`states` must be None where `graph` is a NetworkStructure, which has them")
+            raise ValueError(
+                "`states` must be None where `graph` is a NetworkStructure, which has them"
+            )
         return graph
     if not isinstance(graph, nx.Graph):
-        raise ValueError(f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}")
+        raise ValueError(
+            f"`graph` must be a networkx.DiGraph or a NetworkStructure, got {type(graph).__name__}"
+        )
     if states is None:
-        states = {node: data.get("states", shown.get(node, 2)) for node, data in graph.nodes(data=True)}
+        states = {
+            node: data.get("states", shown.get(node, 2)) for node, data in graph.nodes(data=True)
+        }
     if fixed:
         if not isinstance(states, Mapping):
             states = dict.fromkeys(graph, states)
@@ -397,20 +435,28 @@ def _checked_states(node: object, names: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(node, str) or not node:
         raise ValueError(f"nodes must be non-empty strings, got {node!r}")
     if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"the states of node {node!r} must be a list of at least one string, got {names!r}")
+        raise ValueError(
+            f"the states of node {node!r} must be a list of at least one string, got {names!r}"
+        )
     if len(set(names)) < len(names):
-        raise ValueError(f"the states of node {node!r} must have different names, got {some(names)}")
+        raise ValueError(
+            f"the states of node {node!r} must have different names, got {some(names)}"
+        )
     return tuple(names)
 
 
-def _checked_parents(node: str, parents: Sequence[str], index: Mapping[str, int]) -> tuple[str, ...]:
+def _checked_parents(
+    node: str, parents: Sequence[str], index: Mapping[str, int]
+) -> tuple[str, ...]:
     if isinstance(parents, str):
         raise ValueError(f"the parents of node {node!r} must be a list of names, got {parents!r}")
     for parent in parents:
         if parent not in index:
             raise ValueError(f"node {node!r} has an unknown parent {parent!r}")
     if len(set(parents)) < len(parents):
-        raise ValueError(f"the parents of node {node!r} must be different nodes, got {some(parents)}")
+        raise ValueError(
+            f"the parents of node {node!r} must be different nodes, got {some(parents)}"
+        )
     return tuple(parents)
 
 

@@ -32,7 +32,9 @@ class ConditionalTables(constraints.Constraint):
 
     def check(self, value: Tensor) -> Tensor:
         """Check that all entries are non-negative and all rows sum to one, up to 1e-5."""
-        return (value >= 0).all(-1) & ((row_sums(self.structure, value) - 1).abs() <= TOLERANCE).all(-1)
+        return (value >= 0).all(-1) & (
+            (row_sums(self.structure, value) - 1).abs() <= TOLERANCE
+        ).all(-1)
 
 
 class NetworkStates(constraints.Constraint):
@@ -91,7 +93,8 @@ def flatten(structure: NetworkStructure, tables: Mapping[str, Tensor]) -> Tensor
     for node, part in zip(structure.nodes, tables_, strict=True):
         if (part.dtype, part.device) != (tables_[0].dtype, tables_[0].device):
             raise ValueError(
-                f"all tables must be {tables_[0].dtype} on {tables_[0].device} as that of {structure.nodes[0]!r}, got "
+                f"all tables must be {tables_[0].dtype} on {tables_[0].device} as that of "
+                f"{structure.nodes[0]!r}, got "
                 f"{part.dtype} on {part.device} for {node!r}"
             )
     if all(part.dim() == 1 for part in tables_):
@@ -111,7 +114,8 @@ def _part(structure: NetworkStructure, node: str, tables: Mapping[str, Tensor]) 
     if table.dim() < len(shape) or table.shape[table.dim() - len(shape) :] != shape:
         parents = ", ".join(map(repr, structure.parents[node])) or "none"
         raise ValueError(
-            f"the table of node {node!r} must have shape (..., {', '.join(map(str, shape))}), the states of its "
+            f"the table of node {node!r} must have shape (..., {', '.join(map(str, shape))}), "
+            "the states of its "
             f"parents ({parents}) and its own, got {tuple(table.shape)}"
         )
     return table.flatten(-len(shape))
@@ -126,25 +130,31 @@ def check_flat(structure: NetworkStructure, flat: Tensor) -> None:
     if flat.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"`tables` must be float32 or float64, got {flat.dtype}")
     if not structure.nodes or flat.dim() < 1 or flat.shape[-1] != structure.cells:
-        raise ValueError(f"`tables` must have shape (..., {structure.cells}) if flat, got {tuple(flat.shape)}")
+        raise ValueError(
+            f"`tables` must have shape (..., {structure.cells}) if flat, got {tuple(flat.shape)}"
+        )
 
 
 def check_rows(structure: NetworkStructure, flat: Tensor) -> None:
     """Check that rows are probabilities.
 
     Raises:
-        ValueError: an entry is negative or no number, or a row misses one by more than 1e-5; it names node and row.
+        ValueError: an entry is negative or no number, or a row misses one by more than 1e-5; it
+            names node and row.
     """
     value = flat.detach()
     if ConditionalTables(structure).check(value).all():
         return
     for node, rows in named_rows(structure, value):
-        bad = ~((rows >= 0).all(-1) & ((rows.sum(-1) - 1).abs() <= TOLERANCE)).reshape(-1, rows.shape[-2])
+        bad = ~((rows >= 0).all(-1) & ((rows.sum(-1) - 1).abs() <= TOLERANCE)).reshape(
+            -1, rows.shape[-2]
+        )
         if bad.any():
             batch, row = bad.nonzero()[0].tolist()
             probs = rows.reshape(-1, *rows.shape[-2:])[batch, row]
             raise ValueError(
-                f"row {row} of the table of node {node!r} in `tables` must be probabilities with sum 1, got "
+                f"row {row} of the table of node {node!r} in `tables` must be probabilities "
+                "with sum 1, got "
                 f"{probs.tolist()} with sum {probs.sum().item():.8g}"
             )
 
@@ -158,14 +168,17 @@ def named_rows(structure: NetworkStructure, flat: Tensor) -> Iterator[tuple[str,
 
 
 def by_node(structure: NetworkStructure, flat: Tensor) -> dict[str, Tensor]:
-    """Each node's table, (..., states of each parent, own states): the way back from :func:`flatten`.
+    """Each node's table, (..., states of each parent, own states), from flat tables.
 
     Args:
         structure: nodes, states, parents.
         flat: tables one after another, (..., cells).
     """
     node_tables = zip(structure.nodes, flat.split(structure.sizes, -1), strict=True)
-    return {node: part.reshape(*part.shape[:-1], *structure.table_shape(node)) for node, part in node_tables}
+    return {
+        node: part.reshape(*part.shape[:-1], *structure.table_shape(node))
+        for node, part in node_tables
+    }
 
 
 def counts_of(structure: NetworkStructure, rows: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -183,12 +196,14 @@ def counts_of(structure: NetworkStructure, rows: Tensor, weights: Tensor | None 
     counts = torch.zeros(structure.cells, dtype=torch.float64, device=rows.device)
     for part, weight in zip(rows.split(size), weights.split(size), strict=True):
         cells = cells_of(structure, part)
-        counts += torch.bincount(cells.flatten(), weight.unsqueeze(1).expand_as(cells).flatten(), structure.cells)
+        counts += torch.bincount(
+            cells.flatten(), weight.unsqueeze(1).expand_as(cells).flatten(), structure.cells
+        )
     return counts
 
 
 def from_counts(structure: NetworkStructure, counts: Tensor, otherwise: Tensor) -> Tensor:
-    """Tables of relative frequencies: counts over their sums, and other rows where nothing was counted.
+    """Tables of relative frequencies, and of other rows where nothing was counted.
 
     Args:
         structure: nodes, states, parents.

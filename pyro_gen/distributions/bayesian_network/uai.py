@@ -28,7 +28,9 @@ class _WordReader:
     def __init__(self, path: PathLike) -> None:
         self.path = path
         self.words = [
-            (word, line) for line, text in enumerate(read_text(path).splitlines(), 1) for word in text.split()
+            (word, line)
+            for line, text in enumerate(read_text(path).splitlines(), 1)
+            for word in text.split()
         ]
         self.place = 0
 
@@ -37,33 +39,48 @@ class _WordReader:
             line = 1
             if self.words:
                 line = self.words[-1][1]
-            raise FileError(self.path, line, f"the file ends where {what} should come: it is cut off")
+            raise FileError(
+                self.path, line, f"the file ends where {what} should come: it is cut off"
+            )
         self.place += 1
         return self.words[self.place - 1]
 
     def integer(self, what: str, least: int, most: int | None = None) -> int:
         word, line = self.next(what)
-        if not word.isdecimal() or not least <= int(word) or (most is not None and int(word) > most):
+        if (
+            not word.isdecimal()
+            or not least <= int(word)
+            or (most is not None and int(word) > most)
+        ):
             upper = ""
             if most is not None:
                 upper = f" and at most {most}"
-            raise FileError(self.path, line, f"{what} must be an integer of at least {least}{upper}, got {word!r}")
+            raise FileError(
+                self.path,
+                line,
+                f"{what} must be an integer of at least {least}{upper}, got {word!r}",
+            )
         return int(word)
 
 
-def read_uai(path: PathLike, states: Mapping[str, Sequence[str]] | None = None, normalize: bool = True) -> NetworkFile:
+def read_uai(
+    path: PathLike, states: Mapping[str, Sequence[str]] | None = None, normalize: bool = True
+) -> NetworkFile:
     """Read a UAI file of the kind BAYES, in which the last variable of each scope is the child.
 
     Args:
         path: of the file.
-        states: names of nodes and states in the order of the file's variables, which has none; None for "0", "1", ...
-        normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as they are.
+        states: names of nodes and states in the order of the file's variables, which has none;
+            None for "0", "1", ...
+        normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as
+            they are.
 
     Returns:
         Structure and tables.
 
     Raises:
-        ValueError: the file is cut off or malformed (the message names file and line), or ``states`` does not fit.
+        ValueError: the file is cut off or malformed (the message names file and line), or
+            ``states`` does not fit.
         FileNotFoundError: there is no such file.
     """
     numbers = _WordReader(path)
@@ -99,7 +116,9 @@ def _node_names(
         return {str(i): [str(k) for k in range(size)] for i, size in enumerate(sizes)}
     if [len(names) for names in states.values()] != sizes:
         counts = [len(names) for names in states.values()]
-        raise FileError(path, None, f"`states` must name {sizes} states, the file's numbers, got {counts}")
+        raise FileError(
+            path, None, f"`states` must name {sizes} states, the file's numbers, got {counts}"
+        )
     return dict(states)
 
 
@@ -115,16 +134,23 @@ def _read_entries(numbers: _WordReader, shape: list[int], node: str) -> Tensor:
 
 
 def write_uai(path: PathLike, structure: NetworkStructure, tables: Tensor) -> None:
-    """Write a UAI file of the kind BAYES, which keeps no names; numbers are written so that they are read back exactly.
+    """Write a UAI file of the kind BAYES, which keeps no names but the exact numbers.
 
     Args:
         path: of the file, which is replaced.
         structure: nodes, states, parents.
         tables: flattened, (cells,).
     """
-    lines = ["BAYES", str(len(structure.nodes)), " ".join(map(str, structure.cardinalities)), str(len(structure.nodes))]
+    lines = [
+        "BAYES",
+        str(len(structure.nodes)),
+        " ".join(map(str, structure.cardinalities)),
+        str(len(structure.nodes)),
+    ]
     lines += [" ".join(map(str, (len(family), *family))) for family in structure.families]
-    for (_, rows), size in zip(named_rows(structure, tables.detach().double().cpu()), structure.sizes, strict=True):
+    for (_, rows), size in zip(
+        named_rows(structure, tables.detach().double().cpu()), structure.sizes, strict=True
+    ):
         lines += ["", str(size), *(" ".join(map(repr, row)) for row in rows.tolist())]
     with replacing(path) as part:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -26,23 +26,30 @@ def read_xmlbif(path: PathLike, normalize: bool = True) -> NetworkFile:
 
     Args:
         path: of the file.
-        normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as they are.
+        normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as
+            they are.
 
     Returns:
         Structure and tables.
 
     Raises:
-        ValueError: the file is cut off or malformed; the message names the file, and the line or the variable.
+        ValueError: the file is cut off or malformed; the message names the file, and the line or
+            the variable.
         FileNotFoundError: there is no such file.
     """
     network = _root(path)
     draft = Draft(path)
     for variable in network.iter("VARIABLE"):
-        draft.add_variable(_text(path, variable, "NAME"), [_stripped(outcome) for outcome in variable.iter("OUTCOME")])
+        draft.add_variable(
+            _text(path, variable, "NAME"),
+            [_stripped(outcome) for outcome in variable.iter("OUTCOME")],
+        )
     for definition in network.iter("DEFINITION"):
         name = _text(path, definition, "FOR")
         shape = draft.add_family(name, [_stripped(parent) for parent in definition.iter("GIVEN")])
-        values = [probability(path, None, text) for text in _text(path, definition, "TABLE").split()]
+        values = [
+            probability(path, None, text) for text in _text(path, definition, "TABLE").split()
+        ]
         draft.tables[name] = table_of(path, None, name, values, shape)
     return draft.network(normalize)
 
@@ -71,7 +78,9 @@ def _stripped(element: ElementTree.Element) -> str:
     return "".join(element.itertext()).strip()
 
 
-def write_xmlbif(path: PathLike, structure: NetworkStructure, tables: Tensor, name: str = "unknown") -> None:
+def write_xmlbif(
+    path: PathLike, structure: NetworkStructure, tables: Tensor, name: str = "unknown"
+) -> None:
     """Write an XMLBIF file; numbers are written so that they are read back exactly.
 
     Args:
@@ -89,7 +98,9 @@ def write_xmlbif(path: PathLike, structure: NetworkStructure, tables: Tensor, na
         ElementTree.ElementTree(root).write(part, encoding="utf-8", xml_declaration=True)
 
 
-def _elements(structure: NetworkStructure, tables: Tensor, name: str) -> Iterator[ElementTree.Element]:
+def _elements(
+    structure: NetworkStructure, tables: Tensor, name: str
+) -> Iterator[ElementTree.Element]:
     yield _leaf("NAME", name)
     for node, states in structure.states.items():
         variable = ElementTree.Element("VARIABLE", TYPE="nature")
