@@ -52,10 +52,12 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     probabilities as they are, as BernoulliRBM does with whatever comes. None takes zeros and ones
     only.
 
-    All draws come from `random_state`; torch's own generators stay as they are. Training is in single precision.
-    `rbm_` is the trained `pyro_gen.nn.RBM`, and `components_`, `intercept_hidden_` and `intercept_visible_` are its
-    weights in scikit-learn's layout; pickles of a fitted estimator carry its chains, the optimiser and the generator,
-    so that `partial_fit` goes on bit for bit.
+    All draws come from `random_state`; torch's own generators stay as they are. `fit` computes in float64 for float64
+    rows and in float32 for float32 rows; truth values, whole numbers and float16 take torch's default data type there,
+    and that of the weights wherever a fitted estimator reads them, `partial_fit` included. `rbm_` is the trained
+    `pyro_gen.nn.RBM`, and `components_`, `intercept_hidden_` and `intercept_visible_` are its weights in scikit-learn's
+    layout; pickles of a fitted estimator carry its chains, the optimiser and the generator, so that `partial_fit` goes
+    on bit for bit.
 
     Args:
         n_components: hidden units.
@@ -144,7 +146,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             FloatingPointError: the weights became infinite.
         """
         _check_settings(self)
-        probs = self._probabilities(X, reset=True).float()
+        probs = self._probabilities(X, reset=True)
         self._start(probs)
         batch_size = int(self.batch_size)
         batches = math.ceil(len(probs) / batch_size)
@@ -160,7 +162,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> RBM:
-        """Make one gradient step with the rows as one batch; the first call starts the weights.
+        """Make one gradient step with the rows as one batch; the first call starts the weights, whose data type stays.
 
         Args:
             X: rows, dense or sparse, (n_samples, n_features).
@@ -175,10 +177,10 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         _check_settings(self)
         first = not hasattr(self, "rbm_")
-        probs = self._probabilities(X, reset=first).float()
+        probs = self._probabilities(X, reset=first)
         if first:
             self._start(probs)
-        self._step(probs, self.learning_rate)
+        self._step(probs.to(self.rbm_.weight), self.learning_rate)
         self._check_weights("this step")
         return self
 
@@ -189,7 +191,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             X: rows, (n_samples, n_features).
 
         Returns:
-            Features, (n_samples, n_components), in the precision of `X`.
+            Features, (n_samples, n_components), in the precision of `X`, or of the weights where `X` has none.
         """
         check_is_fitted(self)
         probs = self._probabilities(X)
@@ -203,7 +205,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             X: hidden values in [0, 1], (n_samples, n_components).
 
         Returns:
-            Probabilities, (n_samples, n_features), in the precision of `X`.
+            Probabilities, (n_samples, n_features), in the precision of `X`, or of the weights where `X` has none.
 
         Raises:
             ValueError: `X` has another number of columns.
@@ -212,7 +214,8 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         hidden = np.asarray(X)
         if hidden.ndim != 2 or hidden.shape[1] != self._n_features_out:
             raise ValueError(f"`X` must have shape (n_samples, {self._n_features_out}), got {hidden.shape}")
-        values = torch.tensor(hidden if hidden.dtype == np.float32 else hidden.astype(float), device=self.device)
+        kept = hidden.dtype in (np.float32, np.float64)
+        values = torch.tensor(hidden if kept else hidden.astype(self._data_type(False)), device=self.device)
         weight, vbias, _ = self._weights(values)
         return torch.sigmoid(values @ weight.mT + vbias).cpu().numpy()
 
@@ -224,7 +227,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             num_steps: sweeps, each of both layers.
 
         Returns:
-            Zeros and ones, shape and precision of `v`.
+            Zeros and ones, in the shape of `v` and its precision, or that of the weights where `v` has none.
         """
         check_is_fitted(self)
         num_steps = whole_number("num_steps", num_steps, 0)
@@ -306,8 +309,12 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _probabilities(self, X: Any, reset: bool = False) -> Tensor:
-        """Check rows; give each unit's probability of a 1, on the device, in the precision of `X`."""
-        rows = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=reset)
+        """Check rows; give each unit's probability of a 1, on the device, in the precision of `X`.
+
+        Truth values and whole numbers have none: where `reset` they take the default data type, else the model's.
+        """
+        dtypes = (self._data_type(reset), np.float64, np.float32)  # other types become the first of these
+        rows = validate_data(self, X, accept_sparse="csr", dtype=dtypes, reset=reset)
         rows = rows.toarray() if hasattr(rows, "toarray") else rows
         if self.binarize is None and not np.isin(rows, (0, 1)).all():
             raise ValueError("`X` must hold zeros and ones only, or `binarize` must say what other values mean")
@@ -319,6 +326,11 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if self.binarize is not None and self.binarize != "sample":
             rows = (rows > self.binarize).astype(rows.dtype)
         return torch.tensor(rows, device=self.device)
+
+    def _data_type(self, fresh: bool) -> type[np.generic]:
+        """Data type of rows that are neither float32 nor float64, by the rule of `pyro_gen._rows`."""
+        dtype = torch.get_default_dtype() if fresh else self.rbm_.weight.dtype
+        return np.float64 if dtype == torch.float64 else np.float32
 
     def _states(self, probs: Tensor, random_state: np.random.RandomState) -> Tensor:
         if self.binarize != "sample":

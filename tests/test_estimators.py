@@ -64,6 +64,45 @@ def test_features_and_free_energies_are_those_of_bernoulli_rbm() -> None:
     assert torch.equal(back.weight, rbm.rbm_.weight)
 
 
+@pytest.mark.parametrize("binarize", [0.5, "sample"])
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("float64", "float64")] + [(name, "float32") for name in ("float32", "bool", "uint8", "int64", "float16")],
+)
+def test_data_types_of_rows_and_weights(dtype: str, expected: str, binarize: Any) -> None:
+    """The rule of `pyro_gen._rows`, which tests/test_rows.py sweeps over the models."""
+    x = rows().astype(dtype)
+    fitted = small(momentum=0.9, binarize=binarize).fit(x)
+    stepped = small(binarize=binarize).partial_fit(x)
+    for rbm in (fitted, stepped, stepped.partial_fit(rows())):  # later rows leave the data type alone
+        assert {str(value.dtype) for value in weights(rbm)} == {expected}
+        assert {str(value.dtype) for value in rbm.rbm_.state_dict().values() if value.is_floating_point()} == {
+            f"torch.{expected}"
+        }
+    assert fitted.optimizer_.state[fitted.rbm_.weight]["momentum_buffer"].dtype == fitted.rbm_.weight.dtype
+    for result in (fitted.transform(x), fitted.score_samples(x), fitted.gibbs(x), fitted.inverse_transform(h(x))):
+        assert result.dtype == expected
+    assert str(fitted.log_likelihood(x).rows.dtype) == f"torch.{expected}"
+
+
+def h(x: np.ndarray) -> np.ndarray:
+    """Hidden states in the data type of rows."""
+    return rows(5, 4).astype(x.dtype)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_whole_numbers_are_read_in_the_data_type_of_the_weights(dtype: Any) -> None:
+    rbm = small().fit(rows())
+    x = rows(seed=1).astype(dtype)
+    for method in ("transform", "score_samples"):
+        result = getattr(rbm, method)(x)
+        assert result.dtype == np.float64
+        np.testing.assert_array_equal(result, getattr(rbm, method)(rows(seed=1)))
+    assert rbm.gibbs(x).dtype == rbm.inverse_transform(h(x)).dtype == np.float64
+    wide, narrow = small().partial_fit(rows()), small().partial_fit(rows())
+    assert equal(wide.partial_fit(x), narrow.partial_fit(rows(seed=1)))
+
+
 def strong() -> RBM:
     """A fitted estimator with weights that matter."""
     rbm = small().fit(rows())
@@ -267,7 +306,7 @@ def test_a_wrong_parameter_is_named_by_fit(settings: dict[str, Any]) -> None:
 
 def test_a_rate_that_explodes_is_an_error() -> None:
     with pytest.raises(FloatingPointError, match="the weights became infinite in iteration 1: `learning_rate`"):
-        small(learning_rate=1e38, weight_decay=1e30).fit(rows())
+        small(learning_rate=1e38, weight_decay=1e30).fit(rows().astype(np.float32))
 
 
 def test_verbose_prints_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
