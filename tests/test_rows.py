@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+from collections.abc import Callable
 from typing import Any
 
+import pyro
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
-import pyro_gen.models
-import pyro_gen.nn
+from pyro_gen import models
+from pyro_gen import nn as nets
 from pyro_gen._rows import as_floating
 from pyro_gen.distributions import (
     CategoricalConditional,
@@ -19,6 +23,7 @@ from pyro_gen.distributions import (
     GaussianMixtureConditional,
     GaussianUnits,
 )
+from pyro_gen.infer import WakeSleep
 from pyro_gen.testing import seeded
 
 DTYPES = {
@@ -70,7 +75,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in REC
 
 def public() -> dict[str, Any]:
     """Public classes that are made from data."""
-    modules = (pyro_gen.nn, pyro_gen.models)
+    modules = (nets, models)
     classes = {name: getattr(module, name) for module in modules for name in module.__all__}
     return {
         name: cls
@@ -150,6 +155,128 @@ def test_rows_of_whole_numbers_read_as_the_models_own(case: str) -> None:
         torch.testing.assert_close(result, expected)
         if hasattr(model, "model"):
             torch.testing.assert_close(joint(model, x.to(dtype)), joint(model, x.double()))
+
+
+def by_svi(model: Any, x: Tensor, elbo: Any = None, *more: Tensor) -> list[Tensor]:
+    """The loss of one step, which moves the weights; the draws of one seed."""
+    with seeded(4):
+        loss = SVI(model.model, model.guide, pyro.optim.SGD({"lr": 0.1}), elbo or Trace_ELBO()).step(x, *more)
+    return [torch.as_tensor(loss)]
+
+
+def by_wake_sleep(model: Any, x: Tensor) -> list[Tensor]:
+    return [*by_svi(model, x, WakeSleep(2)), bound(model, x)]
+
+
+def bound(model: Any, x: Tensor) -> Tensor:
+    with seeded(5):
+        return torch.as_tensor(model.eval().lower_bound(x, 2).rows)
+
+
+def by_contrast(model: Any, x: Tensor) -> list[Tensor]:
+    with seeded(4):
+        model.contrastive_gradient(x)
+    return [*(parameter.grad for parameter in model.parameters()), bound(model, x)]
+
+
+def by_em(model: Any, x: Tensor) -> list[Tensor]:
+    with seeded(4):
+        results = [model.fit_em(x).objective, model.log_likelihood(x)]
+        if hasattr(model, "fit_closed_form"):
+            results.append(model.fit_closed_form(x).objective)
+        if hasattr(model, "gibbs"):
+            results += model.gibbs(x, 2).values()
+    return results
+
+
+def by_density(model: Any, x: Tensor) -> list[Tensor]:
+    with seeded(4):
+        loss = -model().log_prob(x).mean()
+    loss.backward()
+    return [loss.detach(), *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
+
+
+def per_class(model: Any, x: Tensor) -> list[Tensor]:
+    return [model(torch.eye(2)[LABELS].to(next(model.parameters()))).log_prob(x).detach()]
+
+
+LABELS = torch.arange(12) % 2
+BUILT: dict[str, tuple[Callable[[], Any], Callable[[Any, Tensor], list[Tensor]]]] = {
+    "AutoregressiveEnsemble": (lambda: nets.AutoregressiveEnsemble([nets.NADE(4, 3), nets.NADE(4, 3)]), by_density),
+    "AutoregressivePerClass": (lambda: nets.AutoregressivePerClass([nets.NADE(4, 3), nets.NADE(4, 3)]), per_class),
+    "BayesClassifier": (
+        lambda: models.BayesClassifier(nets.NADE(4, 3, context=2), 2, 12),
+        lambda model, x: by_svi(model, x, None, LABELS),
+    ),
+    "BernoulliMixture": (lambda: models.BernoulliMixture(2, 4, 12), by_em),
+    "CategoricalMixture": (lambda: models.CategoricalMixture(2, 4, 2, 12), by_em),
+    "ClassRBM": (lambda: nets.ClassRBM(4, 3, 2), lambda model, x: [model(x).log_prob(LABELS).detach()]),
+    "ConditionalRBM": (lambda: nets.ConditionalRBM(4, 3, 4), lambda model, x: [model.eval()(x).log_prob(x).detach()]),
+    "DeepBeliefNetwork": (lambda: models.DeepBeliefNetwork(4, [3, 2], 12), by_wake_sleep),
+    "DeepBoltzmannMachine": (lambda: models.DeepBoltzmannMachine(4, [3, 2], 12), by_contrast),
+    "EoNADE": (lambda: nets.EoNADE(nets.DeepNADE(4, 3), 2), by_density),
+    "FactorAnalysis": (lambda: models.FactorAnalysis(4, 1, 12), by_em),
+    "GaussianMixture": (lambda: models.GaussianMixture(2, 4, 12), by_em),
+    "PPCA": (lambda: models.PPCA(4, 1, 12), by_em),
+    "SigmoidBeliefNetwork": (lambda: models.SigmoidBeliefNetwork(4, [3], 12), by_wake_sleep),
+}
+"""Models made by their constructors, and a way in which each learns from rows, with numbers of what came out."""
+PARTS = {
+    *("CPD", "ConditionalGaussianCPD", "DiscreteCPD", "LinearGaussianCPD", "LogisticCPD", "NeuralCPD", "NoisyOrCPD"),
+    *("ConvolutionalDecoder", "ConvolutionalEncoder", "Dense", "IndependentPrior", "StandardNormal", "TabularCPD"),
+    *("GaussianNoise", "MaskingNoise", "SaltAndPepperNoise", "VampPrior"),
+}
+"""Modules that others are made of."""
+WITHOUT_ROWS = {"BayesianNetwork", "Mixture"}
+"""Of columns by name, learned in float64 whatever they are; abstract."""
+
+
+def learners() -> set[str]:
+    """Public modules that are not made from data, or that learn by EM besides."""
+    classes = {name: getattr(module, name) for module in (models, nets) for name in module.__all__}
+    modules = {name: cls for name, cls in classes.items() if inspect.isclass(cls) and issubclass(cls, nn.Module)}
+    return {name for name, cls in modules.items() if name not in public() or hasattr(cls, "fit_em")}
+
+
+def test_every_public_class_that_learns_from_rows_is_swept() -> None:
+    abstract = {"AutoregressiveNetwork", "LinearGaussian"}
+    assert learners() - PARTS - WITHOUT_ROWS - abstract == set(BUILT)
+
+
+@pytest.mark.filterwarnings("ignore:the importance weights")
+@pytest.mark.parametrize("name", BUILT)
+def test_float64_rows_are_learned_in_float64(name: str) -> None:
+    """A model of float64 stays so and computes so; whole numbers are to it what float64 rows are."""
+    make_built, learn = BUILT[name]
+    with seeded(1):
+        start = make_built().double()
+    outcomes = {}
+    for dtype in (torch.float64, torch.bool, torch.uint8, torch.int64):
+        pyro.clear_param_store()
+        model = copy.deepcopy(start)
+        outcomes[dtype] = [*learn(model, rows().to(dtype)), *tensors(model).values()]
+        assert {value.dtype for value in tensors(model).values()} == {torch.float64}, dtype
+    for dtype, results in outcomes.items():
+        for result, expected in zip(results, outcomes[torch.float64], strict=True):
+            assert result.dtype == expected.dtype, dtype
+            torch.testing.assert_close(result, expected, equal_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore:the importance weights")
+@pytest.mark.parametrize("name", BUILT)
+def test_a_float32_model_reads_float64_rows_as_its_own_or_says_that_it_does_not(name: str) -> None:
+    make_built, learn = BUILT[name]
+    with seeded(1):
+        start = make_built()
+    pyro.clear_param_store()
+    expected = learn(copy.deepcopy(start), rows().float())
+    pyro.clear_param_store()
+    if hasattr(start, "fit_em"):
+        with pytest.raises(ValueError, match=r"`x` must be torch\.float32 on cpu like the m.*, got torch\.float64"):
+            learn(start, rows().double())
+        return
+    for result, own in zip(learn(start, rows().double()), expected, strict=True):
+        torch.testing.assert_close(result, own)
 
 
 def test_whole_numbers_that_would_be_rounded_and_complex_rows_raise() -> None:

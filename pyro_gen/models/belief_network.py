@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import pyro.distributions as dist
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen._evaluation import reading
+from pyro_gen._rows import as_floating
 from pyro_gen.infer.wake_sleep import Dream
 from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import RBM
@@ -92,6 +93,12 @@ class SigmoidBeliefNetwork(LatentModel):
         h = v
         for level, up in enumerate(self.up, 1):
             h = pyro.sample(f"h{level}", self.layer(up, h))
+
+    def _read(self, v: Tensor) -> Tensor:
+        """Rows in the data type of the weights."""
+        weight = cast(Tensor, self.down[0].weight)
+        rows: Tensor = as_floating(v, weight)
+        return rows.to(weight.dtype)
 
     def decode(self, h: Tensor) -> TorchDistribution:
         """The distribution of v given the deepest units; the layers between are sampled.

@@ -124,6 +124,7 @@ class LatentModel(RowModel):
             The rows.
         """
         v = observed(v, observations, self.site)
+        v = None if v is None else self._read(v)
         for name in (self.generator, "prior", *self.shared):
             register(name, getattr(self, name))
         with rows_plate(self.size, v):
@@ -139,10 +140,14 @@ class LatentModel(RowModel):
         Raises:
             ValueError: there are no rows to recognise.
         """
-        v = recognised(v, observations, self.site)
+        v = self._read(recognised(v, observations, self.site))
         register(self.recogniser, getattr(self, self.recogniser))
         with rows_plate(self.size, v):
             self.recognise(v)
+
+    def _read(self, v: Tensor) -> Tensor:
+        """Rows in the data type that the programs compute with; here as they are."""
+        return v
 
     @property
     def shared(self) -> tuple[str, ...]:
