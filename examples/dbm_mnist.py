@@ -13,6 +13,7 @@ the importance-weighted bound, with log Z from two sides. Everything resumes fro
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,19 @@ from torch import Tensor
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import AIS, LowerBound, PersistentChains, contrastive_gradient, log_partition_bracket
 from pyro_gen.models import DeepBoltzmannMachine
-from pyro_gen.training import fit, running_average, use_average
+from pyro_gen.training import fit, running_average, small_batch, use_average
+
+SMALL = 1000
+"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
+MONITOR = "valid"
+Evaluate = Callable[[], dict[str, float]]
+
+
+def watched(data: datasets.BinaryDataset, evaluate: Evaluate, every: int) -> dict[str, Any]:
+    """Settings of `fit` that keep the best state on the validation rows, the start included, of a small set."""
+    if len(data.train) >= SMALL:
+        return {}
+    return {"evaluate": evaluate, "evaluate_every": max(1, every), "evaluate_start": True, "monitor": MONITOR}
 
 
 def first_layer(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
@@ -35,7 +48,8 @@ def first_layer(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RB
         states = torch.load(args.first, weights_only=True)["state"]["average"]
         rbm.load_state_dict({name[7:]: value for name, value in states.items() if name.startswith("module.")})
         return rbm
-    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.05)
+    batch_size = small_batch(len(x))
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.05 * (batch_size / 100))
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=args.first_epochs)
 
     def step(batch: Tensor) -> float:
@@ -43,18 +57,31 @@ def first_layer(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RB
         optimizer.step()
         return 0.0
 
-    batches = datasets.minibatches(x, 100)
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        return {MONITOR: rbm().pseudo_log_likelihood(data.valid).mean().item()}
+
+    batches = datasets.minibatches(x, batch_size)
     state, file = {"rbm": rbm, "optimizer": optimizer}, args.out / "first.pt"
     kept = {"checkpoint": file, "settings": {"data": data.name, "hidden": args.hidden[0]}}
+    kept |= watched(data, evaluate, args.first_epochs // 20)
     fit(step, batches, args.first_epochs, state=state, scheduler=scheduler, progress=not args.smoke, **kept)
     return rbm
 
 
 def train(machine: DeepBoltzmannMachine, data: datasets.BinaryDataset, args: argparse.Namespace) -> None:
-    """All layers together: by SVI, or by the same step without a tape, which is faster."""
-    optimizer = torch.optim.SGD(machine.parameters(), lr=args.rate)
+    """All layers together: by SVI, or by the same step without a tape, which is faster.
+
+    Of few rows the best state by the lower bound of the validation rows is kept, with log Z by a short run of AIS.
+    """
+    batch_size = small_batch(len(data.train))
+    batches = datasets.minibatches(data.train, batch_size)
+    small = len(data.train) < SMALL
+    decay = max(0.0, 1 - 5 / max(1, args.epochs * len(batches))) if small else 0.9997
+    optimizer = torch.optim.SGD(machine.parameters(), lr=args.rate * (batch_size / 100))
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.3, total_iters=args.epochs)
-    average, _ = running_average(machine, 0.9997)
+    average, averaged = running_average(machine, decay)
+    averaged.rbm.evaluation = AIS(100, min(args.betas, 1000))
 
     def step(batch: Tensor) -> float:
         machine.contrastive_gradient(batch)
@@ -62,7 +89,9 @@ def train(machine: DeepBoltzmannMachine, data: datasets.BinaryDataset, args: arg
         average.update_parameters(machine)
         return 0.0
 
-    batches = datasets.minibatches(data.train, 100)
+    def evaluate() -> dict[str, float]:
+        return {MONITOR: averaged.lower_bound(data.valid, 1).value}
+
     state, file = {"machine": machine, "optimizer": optimizer, "average": average}, args.out / "machine.pt"
     settings = {
         "data": data.name,
@@ -81,6 +110,7 @@ def train(machine: DeepBoltzmannMachine, data: datasets.BinaryDataset, args: arg
         checkpoint_every=5,
         settings=settings,
         progress=not args.smoke,
+        **watched(data, evaluate, args.epochs // 10),
     )
     use_average(machine, average)  # of the last steps: the noise of a rate that stays up, without its harm
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyro
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import AIS, LowerBound, PersistentChains, WakeSleep, contrastive_gradient, log_partition_bracket
 from pyro_gen.models import DeepBeliefNetwork
-from pyro_gen.training import fit, running_average, use_average
+from pyro_gen.training import fit, running_average, small_batch, use_average
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ class Recipe:
     data: str = "binarized_mnist"
 
 
+SMALL = 1000
+"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
+MONITOR = "valid pseudo log likelihood"
 SMOKE = Recipe(
     Layer(20, 2, 0.05, 1, 0.0),
     Layer(320, 2, 0.01, 1, 0.0),
@@ -67,11 +70,20 @@ SMOKE = Recipe(
 )
 
 
-def train(rbm: nn.RBM, rates: Tensor, layer: Layer, recipe: Recipe, file: Path, progress: bool) -> nn.RBM:
-    """Persistent chains against rows drawn from `rates`; returns an RBM with averaged weights and the last chains."""
-    optimizer = torch.optim.SGD(rbm.parameters(), lr=layer.rate)
+def train(
+    rbm: nn.RBM, rates: Tensor, valid: Tensor | None, layer: Layer, recipe: Recipe, file: Path, progress: bool
+) -> nn.RBM:
+    """Persistent chains against rows drawn from `rates`; returns an RBM with averaged weights and the last chains.
+
+    Of few rows the best state on `valid`, rows of zeros and ones, is kept, the start included.
+    """
+    small = len(rates) < SMALL
+    batch_size = small_batch(len(rates), recipe.batch_size)
+    batches = datasets.minibatches(rates, batch_size)
+    decay = max(0.0, 1 - 5 / max(1, layer.epochs * len(batches))) if small else 0.9997
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=layer.rate * (batch_size / recipe.batch_size))
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.2, total_iters=layer.epochs)
-    average, _ = running_average(rbm, 0.9997)
+    average, averaged = running_average(rbm, decay)
 
     def step(rates: Tensor) -> float:
         batch = torch.bernoulli(rates)
@@ -81,9 +93,17 @@ def train(rbm: nn.RBM, rates: Tensor, layer: Layer, recipe: Recipe, file: Path, 
         average.update_parameters(rbm)
         return 0.0
 
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        return {MONITOR: averaged().pseudo_log_likelihood(valid).mean().item()}
+
+    watched: dict[str, Any] = {}
+    if small and valid is not None:
+        every = max(1, layer.epochs // 20)
+        watched = {"evaluate": evaluate, "evaluate_every": every, "evaluate_start": True, "monitor": MONITOR}
     fit(
         step,
-        datasets.minibatches(rates, recipe.batch_size),
+        batches,
         layer.epochs,
         state={"rbm": rbm, "optimizer": optimizer, "average": average},
         scheduler=scheduler,
@@ -91,23 +111,29 @@ def train(rbm: nn.RBM, rates: Tensor, layer: Layer, recipe: Recipe, file: Path, 
         checkpoint_every=10,
         settings=vars(layer) | {"data": recipe.data, "rows": len(rates)},
         progress=progress,
+        **watched,
     )
     use_average(rbm, average)  # the noise of a rate that stays up costs several nats, its average nothing
     return rbm
 
 
-def stack(recipe: Recipe, x: Tensor, out: Path, progress: bool) -> DeepBeliefNetwork:
-    """Train both RBMs, the second on the hidden units of the first."""
+def stack(recipe: Recipe, x: Tensor, valid: Tensor | None, out: Path, progress: bool) -> DeepBeliefNetwork:
+    """Train both RBMs, the second on the hidden units of the first; `valid` holds validation rows, if any are left."""
     low, high = recipe.first, recipe.second
     evaluation = AIS(recipe.annealed_chains, recipe.betas)
     phase = PersistentChains(low.num_chains, low.num_steps)
     first = nn.RBM.from_data(x, low.hidden, negative_phase=phase, centring=True)
-    train(first, x, low, recipe, out / "first.pt", progress)
+    train(first, x, valid, low, recipe, out / "first.pt", progress)
     phase = PersistentChains(high.num_chains, high.num_steps)
     second = DeepBeliefNetwork.mirrored(
         first, high.hidden, x, negative_phase=phase, evaluation=evaluation, centring=True
     )
-    train(second, first.transform(x).detach(), high, recipe, out / "second.pt", progress)
+    hidden = first.transform(x).detach()
+    valid_hidden = None
+    if valid is not None and len(x) < SMALL:
+        generator = torch.Generator().manual_seed(0)
+        valid_hidden = torch.bernoulli(first.transform(valid).detach(), generator=generator)
+    train(second, hidden, valid_hidden, high, recipe, out / "second.pt", progress)
     return DeepBeliefNetwork.from_rbms([first, second], size=len(x))
 
 
@@ -116,7 +142,7 @@ def tune(network: DeepBeliefNetwork, recipe: Recipe, x: Tensor, epochs: int, out
     settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 1e-4}}
     optimizer = pyro.optim.LinearLR(settings | {"start_factor": 1.0, "end_factor": 0.0, "total_iters": epochs})
     svi = SVI(network.model, network.guide, optimizer, WakeSleep(5))
-    batches = datasets.minibatches(x, recipe.batch_size)
+    batches = datasets.minibatches(x, small_batch(len(x), recipe.batch_size))
     state = {"network": network, "optimizer": optimizer}
     fit(
         svi.step,
@@ -150,7 +176,8 @@ def main(args: argparse.Namespace) -> None:
     data = datasets.load(args.data or ("alphadigits" if args.smoke else "binarized_mnist"))
     recipe = replace(recipe, first=first, second=second, data=data.name)
     x = (torch.cat([data.train, data.valid]) if args.all else data.train)[: 60_000 if args.all else recipe.rows]
-    network = stack(recipe, x, args.out, not args.smoke)
+    valid = None if args.all else data.valid
+    network = stack(recipe, x, valid, args.out, not args.smoke)
     rows = getattr(data, args.split)
     print(f"two layers, {args.split} rows: log p(v) {judge(network, recipe, x, rows)}")
     if args.awake:

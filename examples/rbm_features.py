@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pyro
 import torch
@@ -19,15 +20,20 @@ from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import PersistentChains, contrastive_gradient
-from pyro_gen.training import fit
+from pyro_gen.training import fit, small_batch
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+SMALL = 1000
+"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
+MONITOR = "valid pseudo log likelihood"
 
 
 def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.RBM:
-    """Persistent contrastive divergence by a gradient step of our own."""
+    """Persistent contrastive divergence by a gradient step of our own; of few rows the best state is kept."""
+    small = len(data.train) < SMALL
+    batch_size = small_batch(len(data.train))
     rbm = nn.RBM.from_data(data.train, args.hidden, negative_phase=PersistentChains(num_steps=5, num_chains=100))
-    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1, weight_decay=1e-3)
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1 * (batch_size / 100), weight_decay=1e-3)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(x: Tensor) -> Tensor:
@@ -35,12 +41,20 @@ def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.RBM:
         optimizer.step()
         return contrast
 
+    @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        return {"wrong pixels of a reconstruction": rbm.reconstruction_error(data.valid).item()}
+        figures = {"wrong pixels of a reconstruction": rbm.reconstruction_error(data.valid).item()}
+        if small:
+            figures[MONITOR] = rbm().pseudo_log_likelihood(data.valid).mean().item()
+        return figures
 
-    batches = datasets.minibatches(data.train, 100)
+    watched: dict[str, Any] = {"evaluate_every": 50}
+    if small:
+        every = max(1, args.epochs // 20)
+        watched = {"evaluate_every": every, "evaluate_start": True, "monitor": MONITOR}
+    batches = datasets.minibatches(data.train, batch_size)
     state = {"rbm": rbm, "optimizer": optimizer}
-    fit(step, batches, args.epochs, state=state, scheduler=scheduler, evaluate=evaluate, evaluate_every=50)
+    fit(step, batches, args.epochs, state=state, scheduler=scheduler, evaluate=evaluate, **watched)
     print(f"reconstruction: {rbm.reconstruction_error(data.test):.1f} of {data.test.shape[1]} pixels wrong")
     return rbm
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pyro
 import torch
@@ -17,15 +18,33 @@ from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import AIS, LogLikelihood, PersistentChains, contrastive_gradient, log_likelihood
-from pyro_gen.training import fit
+from pyro_gen.training import fit, small_batch
+
+SMALL = 1000
+"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
+MONITOR = "valid pseudo log likelihood"
+
+
+def watched(rbm: nn.RBM, data: datasets.BinaryDataset, epochs: int) -> dict[str, Any]:
+    """Settings of `fit` that keep the best state on the validation rows, the start included, of a small set."""
+    if len(data.train) >= SMALL:
+        return {}
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        return {MONITOR: rbm().pseudo_log_likelihood(data.valid).mean().item()}
+
+    every = max(1, epochs // 20)
+    return {"evaluate": evaluate, "evaluate_every": every, "evaluate_start": True, "monitor": MONITOR}
 
 
 def train(data: datasets.BinaryDataset, hidden: int, args: argparse.Namespace) -> LogLikelihood:
     """Log likelihood of the validation rows after training with ``hidden`` units."""
     pyro.set_rng_seed(args.seed)
+    batch_size = small_batch(len(data.train))
     phase, evaluation = PersistentChains(num_steps=5, num_chains=100), AIS(200, args.betas)
     rbm = nn.RBM.from_data(data.train, hidden, negative_phase=phase, evaluation=evaluation)
-    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1 * (batch_size / 100))
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(x: Tensor) -> Tensor:
@@ -34,8 +53,9 @@ def train(data: datasets.BinaryDataset, hidden: int, args: argparse.Namespace) -
         optimizer.step()
         return contrast
 
-    batches = datasets.minibatches(data.train, 100)
-    fit(step, batches, args.epochs, state={"rbm": rbm}, scheduler=scheduler)
+    batches = datasets.minibatches(data.train, batch_size)
+    kept = watched(rbm, data, args.epochs)
+    fit(step, batches, args.epochs, state={"rbm": rbm}, scheduler=scheduler, **kept)
     return log_likelihood(rbm.eval()(), data.valid)
 
 

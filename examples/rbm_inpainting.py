@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pyro
 import torch
@@ -20,16 +21,33 @@ from torch import Tensor
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import PersistentChains, contrastive_gradient
-from pyro_gen.training import fit
+from pyro_gen.training import fit, small_batch
 
 HALVES = ("left", "right", "top", "bottom")
+SMALL = 1000
+"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
+MONITOR = "valid pseudo log likelihood"
+
+
+def watched(rbm: nn.RBM, data: datasets.BinaryDataset, epochs: int) -> dict[str, Any]:
+    """Settings of `fit` that keep the best state on the validation rows, the start included, of a small set."""
+    if len(data.train) >= SMALL:
+        return {}
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        return {MONITOR: rbm().pseudo_log_likelihood(data.valid).mean().item()}
+
+    every = max(1, epochs // 20)
+    return {"evaluate": evaluate, "evaluate_every": every, "evaluate_start": True, "monitor": MONITOR}
 
 
 def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
     """Persistent chains, a Laplace prior on the weights and shifted images, by a gradient step of our own."""
+    batch_size = small_batch(len(data.train))
     phase = PersistentChains(num_chains=100, num_steps=5)
     rbm = nn.RBM.from_data(data.train, args.hidden, negative_phase=phase, num_steps=args.sweeps)
-    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1 * (batch_size / 100))
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(x: Tensor) -> Tensor:
@@ -47,8 +65,10 @@ def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
         "sparsity": args.sparsity,
         "seed": args.seed,
     }
-    checkpoint = {"checkpoint": args.out / "inpainting.pt", "checkpoint_every": 50, "settings": settings}
-    fit(step, datasets.minibatches(data.train, 100), args.epochs, state=state, scheduler=scheduler, **checkpoint)
+    kept = {"checkpoint": args.out / "inpainting.pt", "checkpoint_every": 50, "settings": settings}
+    kept |= watched(rbm, data, args.epochs)
+    batches = datasets.minibatches(data.train, batch_size)
+    fit(step, batches, args.epochs, state=state, scheduler=scheduler, **kept)
     return rbm.eval()
 
 

@@ -17,7 +17,7 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -27,10 +27,13 @@ from torch import Tensor
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import PersistentChains, contrastive_gradient
-from pyro_gen.training import fit
+from pyro_gen.training import fit, small_batch
 
 Scorer = Callable[[Tensor], Tensor]
 TOP = 10
+SMALL = 1000
+"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
+MONITOR = "valid pseudo log likelihood"
 
 
 class Users(NamedTuple):
@@ -55,10 +58,25 @@ def hits(score: Scorer, users: Users) -> Tensor:
     return ((scores > own).sum(-1) < TOP).double()
 
 
-def train(x: Tensor, args: argparse.Namespace) -> RBM:
+def watched(rbm: nn.RBM, data: datasets.BinaryDataset, epochs: int) -> dict[str, Any]:
+    """Settings of `fit` that keep the best state on the validation rows, the start included, of a small set."""
+    if len(data.train) >= SMALL:
+        return {}
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        return {MONITOR: rbm().pseudo_log_likelihood(data.valid).mean().item()}
+
+    every = max(1, epochs // 20)
+    return {"evaluate": evaluate, "evaluate_every": every, "evaluate_start": True, "monitor": MONITOR}
+
+
+def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> RBM:
     """Persistent chains by a gradient step of our own, the learning rate falling to 0."""
+    x = data.train
+    batch_size = small_batch(len(x))
     rbm = nn.RBM.from_data(x, args.hidden, negative_phase=PersistentChains(num_chains=100, num_steps=args.steps))
-    optimizer = torch.optim.SGD(rbm.parameters(), lr=args.rate, weight_decay=args.decay)
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=args.rate * (batch_size / 100), weight_decay=args.decay)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(rows: Tensor) -> Tensor:
@@ -68,8 +86,12 @@ def train(x: Tensor, args: argparse.Namespace) -> RBM:
 
     state = {"rbm": rbm, "optimizer": optimizer}
     names = ("data", "hidden", "epochs", "steps", "rate", "decay", "seed", "smoke")
-    kept = {"checkpoint": args.out / "recommendation.pt", "settings": {name: getattr(args, name) for name in names}}
-    fit(step, datasets.minibatches(x, 100), args.epochs, state=state, scheduler=scheduler, **kept)
+    kept: dict[str, Any] = {
+        "checkpoint": args.out / "recommendation.pt",
+        "settings": {name: getattr(args, name) for name in names},
+    }
+    kept |= watched(rbm, data, args.epochs)
+    fit(step, datasets.minibatches(x, batch_size), args.epochs, state=state, scheduler=scheduler, **kept)
     with torch.no_grad():
         return rbm.eval()()
 
@@ -124,7 +146,7 @@ def main(args: argparse.Namespace) -> None:
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     data = example_data() if args.data is None else datasets.load(args.data)
-    rbm = train(data.train, args)
+    rbm = train(data, args)
     valid = hide(data.valid, args.seed)
     evaluated, name = (hide(data.test, args.seed), "test") if args.test else (valid, "validation")
     families = rivals(data.train, args)
