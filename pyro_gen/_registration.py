@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pyro
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,22 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 _PLACED = WeakTensorKeyDictionary()
 """Parameters that modules have put into the store, each with the store's contents since it was last cleared."""
+
+
+class _Reference(weakref.ref[Tensor]):
+    """Weak reference of a parameter to its unconstrained value, as Pyro sets it; copies and pickles lose it."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[_Unregistered], tuple[()]]:
+        return _Unregistered, ()
+
+
+class _Unregistered:
+    """Reference of a parameter that no store holds yet."""
+
+    def __call__(self) -> None:
+        """The value, which there is not: None."""
 
 
 def register(name: str, module: nn.Module) -> None:
@@ -41,6 +59,10 @@ def register(name: str, module: nn.Module) -> None:
         if key in stored:
             del store[key]
     pyro.module(name, module)
+    for parameter in parameters.values():  # Pyro's own references cannot be pickled
+        reference = getattr(parameter, "unconstrained", None)
+        if type(reference) is weakref.ref:
+            parameter.unconstrained = _Reference(reference())  # type: ignore[attr-defined]
     for key, parameter in store.named_parameters() if fresh else ():
         if key in parameters:
             _PLACED[parameter] = contents
