@@ -37,6 +37,8 @@ def check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
                 f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got {bias.dtype} on {bias.device}"
             )
     batches = [tuple(weight.shape[:-2]), tuple(vbias.shape[:-1]), tuple(hbias.shape[:-1])]
+    if not any(batches):
+        return
     try:
         torch.broadcast_shapes(*batches)
     except RuntimeError as error:

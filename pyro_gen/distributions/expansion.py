@@ -29,7 +29,7 @@ class Expandable(TorchDistribution):
             ValueError: the present batch shape does not broadcast to ``batch_shape``.
         """
         shape = Size(batch_shape)
-        if torch.broadcast_shapes(self.batch_shape, shape) != shape:
+        if self.batch_shape and torch.broadcast_shapes(self.batch_shape, shape) != shape:
             raise ValueError(f"`batch_shape` must extend {tuple(self.batch_shape)}, got {tuple(shape)}")
         new: Self = self._get_checked_instance(type(self), _instance)
         new.__dict__.update(self.__dict__ | new.__dict__)
@@ -41,6 +41,15 @@ class Expandable(TorchDistribution):
         """A list of events (n, ...) as ``enumerate_support`` gives it: over the batch, or with ones in its place."""
         values = values.view(-1, *(1,) * len(self.batch_shape), *self.event_shape)
         return values.expand(-1, *self.batch_shape, *self.event_shape) if expand else values
+
+
+def broadcast_batches(*shapes: Size) -> Size:
+    """Broadcast batch shape, without a call of ``torch.broadcast_shapes`` where nothing is batched.
+
+    Args:
+        shapes: batch shapes of single parameters.
+    """
+    return torch.broadcast_shapes(*shapes) if any(shapes) else Size()
 
 
 def over_batch(result: Tensor, batch_shape: Size) -> Tensor:
@@ -55,4 +64,4 @@ def over_batch(result: Tensor, batch_shape: Size) -> Tensor:
     return result.expand(torch.broadcast_shapes(result.shape, batch_shape))
 
 
-__all__ = ["Expandable", "over_batch"]
+__all__ = ["Expandable", "broadcast_batches", "over_batch"]

@@ -71,6 +71,8 @@ class Units(ABC):
     @property
     def batch_shape(self) -> Size:
         """The batch shape of the parameters."""
+        if not self.parameters:
+            return Size()
         shapes = ((x, self.parameter_constraints[name].event_dim) for name, x in self.parameters.items())
         return torch.broadcast_shapes((), *(x.shape[: x.dim() - dim] for x, dim in shapes))
 
