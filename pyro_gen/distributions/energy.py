@@ -52,6 +52,12 @@ class EnergyDistribution(Expandable):
         """F(v) of states that were checked before, or drawn."""
         return self.free_energy(value)
 
+    def _contrast(
+        self, value: Tensor, particles: Tensor, shares: Tensor | None = None, paired: bool = False
+    ) -> Tensor | None:
+        """Minus F(value) and plus the mean F of particles as one op, see ``surrogate``; None where there is none."""
+        return None
+
     @abstractmethod
     def log_sum(self) -> Tensor:
         """Exact log Z by enumeration, with its gradient."""
@@ -160,8 +166,7 @@ class EnergyDistribution(Expandable):
             raise ValueError(f"`value` must have shape (..., {self.event_shape[-1]}), got {tuple(value.shape)}")
         value = value.to(self.parameters[0].dtype)
         model, partition = self._resolve_partition().scored(self, value)
-        result = -model._free_energy(value) - partition.log_normalizer(model, value)
-        return over_batch(result, self.batch_shape)
+        return over_batch(partition.log_prob(model, value), self.batch_shape)
 
     @torch.no_grad()
     def gibbs(self, value: Tensor, num_steps: int) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_gen.kernels.contrastive.surrogate import SECOND_DERIVATIVE
+
 NEEDS_DENSITY = tuple(
     f"pyro.infer.{module}"
     for module in (
@@ -24,6 +26,9 @@ NEEDS_DENSITY = tuple(
     )
 )
 """Modules of Pyro that form ratios or weights of log probabilities, or accept by them."""
+
+TRACER = "pyro.ops.jit"
+"""The module of Pyro that traces an ELBO."""
 
 
 def check_phase_use(parameter_batch_shape: torch.Size) -> None:
@@ -41,8 +46,10 @@ def check_phase_use(parameter_batch_shape: torch.Size) -> None:
             "under a negative phase the parameters must have no batch dimensions, got batch shape "
             f"{tuple(parameter_batch_shape)}: components would be weighted by contrasts; use Exact or AIS"
         )
-    refuse_tracing("a negative phase")
-    refuse_callers("a negative phase", NEEDS_DENSITY)
+    tracing = torch._C._get_tracing_state() is not None
+    if tracing or _caller((TRACER, *NEEDS_DENSITY)):  # one walk up the stack where all is well
+        refuse_tracing("a negative phase")
+        refuse_callers("a negative phase", NEEDS_DENSITY)
 
 
 def _caller(modules: tuple[str, ...]) -> str | None:
@@ -96,7 +103,7 @@ def refuse_tracing(name: str, draws: str = "particles") -> None:
     Raises:
         ValueError: it is.
     """
-    if torch._C._get_tracing_state() is not None or _caller(("pyro.ops.jit",)):
+    if torch._C._get_tracing_state() is not None or _caller((TRACER,)):
         raise ValueError(f"a traced (JIT) ELBO would freeze the {draws} of {name}: use the untraced ELBO")
 
 
@@ -112,8 +119,5 @@ class FirstOrder(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         """Pass the gradient through, once."""
         if torch.is_grad_enabled():
-            raise NotImplementedError(
-                "AIS and negative phases give the gradient of log Z but no second derivative (no `create_graph=True`, "
-                "no Laplace approximation): use Exact"
-            )
+            raise NotImplementedError(SECOND_DERIVATIVE)
         return grad_output

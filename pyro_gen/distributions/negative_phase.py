@@ -302,6 +302,12 @@ class _Particles(_Contrast):
     def __repr__(self) -> str:
         return f"contrast with {len(self.particles)} particles"
 
+    def log_prob(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        result = distribution._contrast(value, self.particles, self.weights)
+        if result is None:
+            return super().log_prob(distribution, value)
+        return result if self.rows is None else result - self.rows
+
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         free_energy = distribution._free_energy(self.particles)
         mean = free_energy.mean(0) if self.weights is None else torch.tensordot(self.weights, free_energy, 1)
@@ -322,8 +328,21 @@ class _DataParticles(_Contrast):
     def __repr__(self) -> str:
         return f"contrast under the negative phase {ContrastiveDivergence(self.num_steps)}"
 
+    def log_prob(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        particles = self._particles(distribution, value)
+        result = distribution._contrast(value, particles, paired=True)
+        if result is None:
+            return -distribution._free_energy(value) - self._log_normalizer(distribution, particles)
+        return result if self.rows is None else result - self.rows
+
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
-        particles = distribution.sweep(value, self.num_steps, self.seed, self.step)
+        return self._log_normalizer(distribution, self._particles(distribution, value))
+
+    def _particles(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        with torch.no_grad():
+            return distribution.sweep(value, self.num_steps, self.seed, self.step)
+
+    def _log_normalizer(self, distribution: EnergyDistribution, particles: Tensor) -> Tensor:
         free_energy = distribution._free_energy(particles)
         return FirstOrder.apply(-free_energy if self.rows is None else self.rows - free_energy)
 

@@ -47,6 +47,10 @@ class Partition(ABC):
         """
         return distribution, self
 
+    def log_prob(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+        """Log probability of checked states, of the distribution that :meth:`scored` gives."""
+        return -distribution._free_energy(value) - self.log_normalizer(distribution, value)
+
     @abstractmethod
     def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
         """Log normaliser that ``log_prob(value)`` subtracts from the unnormalised log probability."""

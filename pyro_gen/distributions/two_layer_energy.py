@@ -14,12 +14,14 @@ from pyro_gen.distributions import two_layers
 from pyro_gen.distributions.arguments import check_width
 from pyro_gen.distributions.energy import EnergyDistribution
 from pyro_gen.distributions.enumeration import numbers_of_states, two_layer_log_sum
+from pyro_gen.distributions.expansion import broadcast_batches
 from pyro_gen.distributions.normalisable import is_gaussian_pair
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.base import Finite
 from pyro_gen.distributions.units.binary import BinaryUnits, bernoulli_parameters
 from pyro_gen.distributions.units.continuous import PreciseUnits
 from pyro_gen.kernels import rbm_ais, rbm_free_energy, rbm_gibbs
+from pyro_gen.kernels.contrastive.surrogate import can_fuse, surrogate
 from pyro_gen.kernels.gibbs.reference import field
 from pyro_gen.kernels.random import INITIAL, source
 
@@ -73,9 +75,7 @@ class TwoLayerEnergy(EnergyDistribution):
     def parameter_batch_shape(self) -> Size:
         """Broadcast batch shape of the parameters, without what ``expand`` added."""
         unit_batches = self.visible_units.batch_shape, self.hidden_units.batch_shape
-        return torch.broadcast_shapes(
-            self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1], *unit_batches
-        )
+        return broadcast_batches(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1], *unit_batches)
 
     @property
     def enumerated_units(self) -> float:
@@ -137,6 +137,14 @@ class TwoLayerEnergy(EnergyDistribution):
         return self.visible_units.energy(value, self.uncentred[1]) - self.hidden_units.cumulant(
             self._hidden_field(value)
         )
+
+    def _contrast(
+        self, value: Tensor, particles: Tensor, shares: Tensor | None = None, paired: bool = False
+    ) -> Tensor | None:
+        bernoulli = isinstance(self.visible_units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits)
+        if not (bernoulli and can_fuse(value, *self.parameters)):
+            return None
+        return surrogate(value, particles, self.uncentred, shares=shares, paired=paired)
 
     def hidden_given_visible(self, v: Tensor) -> TorchDistribution:
         """p(h | v): independent units, event shape (hidden,); checks v."""

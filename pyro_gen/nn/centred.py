@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from pyro_gen import distributions
+from pyro_gen.distributions.units import BernoulliUnits
+from pyro_gen.kernels.contrastive.surrogate import can_fuse, surrogate
 
 
 class CentredRBM(distributions.RBM):
@@ -29,7 +31,8 @@ class CentredRBM(distributions.RBM):
         self._watched = [x for x in (weight, *centred) if not x.is_inference()]  # those others cannot change
         self._plain: tuple[object, tuple[Tensor, Tensor]] | None = None
         self.weight = weight
-        super().__init__(weight, self.vbias, self.hbias, **settings)
+        with torch.no_grad():  # as sweeps and contrasts want them
+            super().__init__(weight, self.vbias, self.hbias, **settings)
 
     @property
     def vbias(self) -> Tensor:
@@ -53,6 +56,30 @@ class CentredRBM(distributions.RBM):
     def uncentred(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weight and biases as they stand in the energy."""
         return self.weight, *self._biases()
+
+    @property
+    def offsets(self) -> tuple[Tensor, Tensor]:
+        """Visible and hidden offset."""
+        return self._centred[2:]
+
+    def _contrast(
+        self, value: Tensor, particles: Tensor, shares: Tensor | None = None, paired: bool = False
+    ) -> Tensor | None:
+        bernoulli = isinstance(self.visible_units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits)
+        with torch.no_grad():
+            biases = self._biases()
+        if not (bernoulli and can_fuse(value, self.weight, *biases)):
+            return None
+        parameters = (self.weight, *self._centred[:2])
+        return surrogate(
+            value,
+            particles,
+            parameters,
+            shares=shares,
+            paired=paired,
+            plain_biases=biases,
+            offsets=self.offsets,
+        )
 
     def _biases(self) -> tuple[Tensor, Tensor]:
         state = [x._version for x in self._watched]

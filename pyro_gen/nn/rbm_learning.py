@@ -14,12 +14,13 @@ from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._points import Expected, check_value
 from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.distributions.expansion import broadcast_batches
 from pyro_gen.distributions.misuse import check_phase_use
 from pyro_gen.distributions.negative_phase import NegativePhase, Scored
 from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.base import UnitTypes
-from pyro_gen.nn.centred import plain_biases
+from pyro_gen.nn.centred import CentredRBM, plain_biases
 from pyro_gen.nn.chains import ChainModule
 from pyro_gen.nn.learning import FROZEN_AFTER, Gradients, Watched, check_layer, check_weights
 
@@ -77,8 +78,6 @@ class LearningRBM(ChainModule):
     base_rates: Tensor
     visible_offset: Tensor
     hidden_offset: Tensor
-    _offset_versions: tuple[int, ...] = ()
-    """Of a view: how often the offsets had been changed at its call."""
 
     def __init__(self, negative_phase: Partition | None, evaluation: Partition | None, num_steps: int | None) -> None:
         super().__init__(negative_phase, evaluation, num_steps)
@@ -183,11 +182,17 @@ class LearningRBM(ChainModule):
             gradient's way back.
         """
         phase, values = cast(NegativePhase, self.negative_phase), self._values
-        check_phase_use(torch.broadcast_shapes(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1]))
-        result = distributions.RBM(*self.uncentred, num_steps=self.num_steps, **self.units)
-        versions = self._versions() if self.centring else ()
-        result.partition = self._defer(phase, type(self)._scored, _offset_versions=versions, **values)
+        check_phase_use(broadcast_batches(self.weight.shape[:-2], self.vbias.shape[:-1], self.hbias.shape[:-1]))
+        result = self._present()
+        result.partition = self._defer(phase, type(self)._scored, **values)
         return result
+
+    def _present(self) -> distributions.RBM:
+        """The distribution of the present parameters and offsets."""
+        if not self.centring:
+            return distributions.RBM(*self.uncentred, num_steps=self.num_steps, **self.units)
+        centred = (self.vbias, self.hbias, self.visible_offset, self.hidden_offset)
+        return CentredRBM(self._couplings, centred, num_steps=self.num_steps, **self.units)
 
     @property
     def _values(self) -> dict[str, Tensor]:
@@ -199,34 +204,27 @@ class LearningRBM(ChainModule):
     def _scored(self, distribution: EnergyDistribution, value: Tensor) -> Scored:
         """Advance the phase under a call's distribution: the model after it, and its contrast.
 
-        The model is another one where the offsets have moved since the call, so that the gradient is that of the
-        parameters as they are now, or where the phase learns from the gradient.
+        The model is another one where it holds other offsets than the module has now, so that the gradient is that of
+        the parameters as they are now, or where the phase learns from the gradient.
         """
         phase, (seed, step) = cast(NegativePhase, self.negative_phase), self.key
-        stale = self.centring and self._offsets_have_moved()  # by another call that was scored before
-        self.advance(phase, self._plain() if stale else distribution)
         model = cast(distributions.RBM, distribution)
-        parameters, rows = model.uncentred, None
-        moved = self.centring and self._offsets_have_moved()
-        if moved:
-            parameters = self.uncentred
+        replaced = isinstance(model, CentredRBM) and not self._holds(model.offsets)
+        if replaced:
+            model = self._present()
+        self.advance(phase, model)
+        rows = None
         watched = self._notes.fresh or type(phase).learn is not NegativePhase.learn
         if watched:
-            weight, vbias, hbias, rows = Watched.apply(self._watch, *parameters)
-            parameters = weight, vbias, hbias
+            weight, vbias, hbias, rows = Watched.apply(self._watch, *model.uncentred)
+            units: UnitTypes = {"visible_units": model.visible_units, "hidden_units": model.hidden_units}
+            model = distributions.RBM(weight, vbias, hbias, validate_args=False, **units)
         contrast = phase.snapshot(self._frozen_state(), seed, step, rows)
-        if not (moved or watched):
-            return None, contrast
-        units: UnitTypes = {"visible_units": model.visible_units, "hidden_units": model.hidden_units}
-        return distributions.RBM(*parameters, validate_args=False, **units), contrast
+        return (model if replaced or watched else None), contrast
 
-    def _offsets_have_moved(self) -> bool:
-        """True if they differ from those at the call that this view is of."""
-        return self._swapped or self._versions() != self._offset_versions
-
-    def _versions(self) -> tuple[int, ...]:
-        """Number of changes of both offsets, which move in place."""
-        return self.visible_offset._version, self.hidden_offset._version
+    def _holds(self, offsets: tuple[Tensor, Tensor]) -> bool:
+        """True if these are the module's own offsets, which move in place."""
+        return offsets[0] is self.visible_offset and offsets[1] is self.hidden_offset
 
     def _watch(self, rows: Tensor, gradients: Gradients) -> None:
         """On the way back through a contrast that a loss weighed with ``-rows``."""
