@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from typing import Any, cast
 
 import pyro
 import torch
@@ -59,10 +60,10 @@ def register(name: str, module: nn.Module) -> None:
         if key in stored:
             del store[key]
     pyro.module(name, module)
-    for parameter in parameters.values():  # Pyro's own references cannot be pickled
-        reference = getattr(parameter, "unconstrained", None)
+    for registered in cast(list[Any], list(parameters.values())):  # Pyro's references cannot be pickled
+        reference = getattr(registered, "unconstrained", None)
         if type(reference) is weakref.ref:
-            parameter.unconstrained = _Reference(reference())  # type: ignore[attr-defined]
+            registered.unconstrained = _Reference(cast(Tensor, reference()))
     for key, parameter in store.named_parameters() if fresh else ():
         if key in parameters:
             _PLACED[parameter] = contents
