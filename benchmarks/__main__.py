@@ -5,6 +5,7 @@ modes:
   gibbs_pyro  a sweep over the labels of a mixture: plate-aware, element by element, NumPyro's, enumerated HMC
   cd       an epoch of PCD-1 beside scikit-learn, rbms and a torch-autograd loop
   update   a CD-1 update beside the textbook's in torch, autograd, scikit-learn, learnergy, rbms
+  svi      SVI.step of an RBM beside the custom step, Pyro's own share and the sum of the two
   ais      a temperature of annealed importance sampling beside naive torch and rbms
   mixture  an EM step of a Gaussian mixture, every covariance type, beside scikit-learn's
   nade     log probability and gradient of NADE: each path beside a loop on a tape, a masked network and the floor
@@ -45,6 +46,7 @@ from benchmarks import (
     mixture,
     nade,
     nade_sampling,
+    svi,
     update,
     vae,
 )
@@ -56,6 +58,7 @@ MODES = {
     "gibbs_pyro": cast(driver.Mode, gibbs_pyro),
     "cd": cast(driver.Mode, cd),
     "update": cast(driver.Mode, update),
+    "svi": cast(driver.Mode, svi),
     "ais": cast(driver.Mode, ais),
     "mixture": cast(driver.Mode, mixture),
     "nade": cast(driver.Mode, nade),
