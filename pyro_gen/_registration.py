@@ -60,7 +60,8 @@ def register(name: str, module: nn.Module) -> None:
         if key in stored:
             del store[key]
     pyro.module(name, module)
-    for registered in cast(list[Any], list(parameters.values())):  # Pyro's references cannot be pickled
+    placed: list[Any] = list(parameters.values())
+    for registered in placed:  # Pyro's references cannot be pickled
         reference = getattr(registered, "unconstrained", None)
         if type(reference) is weakref.ref:
             registered.unconstrained = _Reference(cast(Tensor, reference()))
