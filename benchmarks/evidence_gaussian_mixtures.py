@@ -37,7 +37,7 @@ SETS = {
 def by_em(x: Tensor, components: int, seed: int) -> float:
     """Log likelihood of maximum likelihood by EM."""
     pyro.set_rng_seed(seed)
-    return GaussianMixture.from_data(x, components).fit_em(x, objective="likelihood").log_likelihood
+    return GaussianMixture.from_data(x, components).fit(x, objective="likelihood").log_likelihood
 
 
 class FlatPrior(Messenger):
@@ -72,7 +72,7 @@ def measure(x: Tensor, components: int) -> dict[str, Any]:
     """All seeds of one problem."""
     reference, start = by_reference(x, components), time.process_time()
     em = [by_em(x, components, seed) for seed in SEEDS]
-    posterior = GaussianMixture.from_data(x, components).fit_em(x).log_likelihood
+    posterior = GaussianMixture.from_data(x, components).fit(x).log_likelihood
     svi = {prior: [by_svi(x, components, seed, prior) for seed in list(SEEDS)[:3]] for prior in (False, True)}
     return {
         "scikit-learn, 20 restarts": reference,

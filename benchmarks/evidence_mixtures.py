@@ -44,7 +44,7 @@ def fit(x: Tensor, components: int, smoothing: float, seed: int) -> tuple[Bernou
     pyro.set_rng_seed(seed)
     wall, processor = time.perf_counter(), time.process_time()
     mixture = BernoulliMixture.from_data(x, components, smoothing=smoothing, guide="delta")
-    result = mixture.fit_em(x, num_starts=0, num_steps=STEPS, tolerance=TOLERANCE)
+    result = mixture.fit(x, num_starts=0, num_steps=STEPS, tolerance=TOLERANCE)
     return mixture, {
         "components": components,
         "smoothing": smoothing,

@@ -70,7 +70,7 @@ def fits(latent: int = 3) -> list[dict[str, Any]]:
         for name, family in FAMILIES.items():
             pyro.set_rng_seed(0)
             model, start = family(x.shape[1], latent, len(x)).double(), time.perf_counter()
-            result = model.fit_closed_form(scaled)
+            result = model.fit(scaled)
             seconds = time.perf_counter() - start
             holes = scaled.masked_fill(torch.rand(x.shape) < 0.2, torch.nan)
             found.append(
@@ -86,7 +86,10 @@ def fits(latent: int = 3) -> list[dict[str, Any]]:
                     "degenerate": result.degenerate,
                     "svi": climbed(family, scaled, latent),
                     "scikit_learn": peer(name, scaled, latent),
-                    "a fifth of the cells missing": family(x.shape[1], latent, len(x)).double().fit_em(holes).converged,
+                    "a fifth of the cells missing": family(x.shape[1], latent, len(x))
+                    .double()
+                    .fit(holes, method="em")
+                    .converged,
                 }
             )
             print(found[-1], flush=True)

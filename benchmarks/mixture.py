@@ -60,7 +60,7 @@ def ours(x: Tensor, components: int, covariance: Covariance) -> Contender:
 
     def run() -> None:
         mixture.set_point(point)
-        mixture.fit_em(x, objective="likelihood", num_starts=0, num_steps=STEPS, tolerance=0)
+        mixture.fit(x, objective="likelihood", num_starts=0, num_steps=STEPS, tolerance=0)
 
     return Contender(run, units=STEPS)
 

@@ -64,7 +64,7 @@ def choose(x: Tensor, most: int) -> tuple[GaussianMixture, dict[str, float]]:
     best, least = None, math.inf
     for covariance, components in itertools.product(COVARIANCES, range(1, most + 1)):
         mixture = GaussianMixture.from_data(x, components, covariance)
-        result = mixture.fit_em(x, objective="likelihood")
+        result = mixture.fit(x, objective="likelihood")
         bic = mixture.bic(x)
         table[f"{covariance} {components}"] = bic
         if not result.degenerate and bic < least:
@@ -185,14 +185,14 @@ def main(args: argparse.Namespace) -> None:
     name = "Old Faithful" if args.data == "faithful" else Path(args.data).stem
     print(f"{name}, least BIC: {mixture.covariance}, {mixture.components} components, {mixture.bic(x):.1f}")
     full = GaussianMixture.from_data(x, 2)
-    two = full.fit_em(x, objective="likelihood").log_likelihood
+    two = full.fit(x, objective="likelihood").log_likelihood
     print(f"full, 2 components: log likelihood {two:.3f} nats by EM")
     posterior(full, x, args)
     by_svi = full.log_likelihood(x).sum().item()
     print(f"the same at the centre of the posterior by minibatch SVI: {by_svi:.3f} nats")
     patchy = with_holes(x, 0.2)
     holes = GaussianMixture.from_data(patchy, 2)
-    holes.fit_em(patchy)
+    holes.fit(patchy)
     by_holes = holes.log_likelihood(x).sum().item()
     print(f"fitted with a fifth of the cells missing, evaluated on all of them: {by_holes:.3f} nats")
     draw_columns(full, holes, x, labels, args.out / f"{Path(args.data).stem}.png")

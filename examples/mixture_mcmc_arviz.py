@@ -159,7 +159,7 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     x = read(args.data)
     mixture = GaussianMixture.from_data(x, args.components, "diagonal")
-    mixture.fit_em(x)
+    mixture.fit(x)
     mcmc = sample(mixture, x, args)
     data = from_mcmc(mcmc, num_chains=args.chains, dims={"weights": ["components"]})
     draws = mcmc.get_samples(group_by_chain=True)

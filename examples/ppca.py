@@ -95,7 +95,7 @@ def learn(name: str, data: Data, latent: int, args: argparse.Namespace) -> Model
         return PCA.from_data(data.x, latent)
     if name == "PPCA":
         ppca = PPCA(data.x.shape[1], latent, len(data.x))
-        ppca.fit_closed_form(data.x)
+        ppca.fit(data.x)
         return ppca
     pyro.clear_param_store()
     pyro.set_rng_seed(args.seed)

@@ -324,13 +324,16 @@ MODELS = {
     ],
     "FactorAnalysis": [Call(lambda: models.FactorAnalysis(4, 2, 10))],
     "GaussianMixture": [
-        Call(lambda: models.GaussianMixture(2, 4, 10), lambda module: module.log_likelihood(X), itself)
+        Call(lambda: models.GaussianMixture(2, 4, 10)),
+        Call(lambda: models.GaussianMixture(2, 4, 10), lambda module: module.log_likelihood(X), itself),
     ],
     "BernoulliMixture": [
-        Call(lambda: models.BernoulliMixture(2, 4, 10), lambda module: module.log_likelihood(X), itself)
+        Call(lambda: models.BernoulliMixture(2, 4, 10)),
+        Call(lambda: models.BernoulliMixture(2, 4, 10), lambda module: module.log_likelihood(X), itself),
     ],
     "CategoricalMixture": [
-        Call(lambda: models.CategoricalMixture(2, 4, 2, 10), lambda module: module.log_likelihood(X), itself)
+        Call(lambda: models.CategoricalMixture(2, 4, 2, 10)),
+        Call(lambda: models.CategoricalMixture(2, 4, 2, 10), lambda module: module.log_likelihood(X), itself),
     ],
     "PCA": [
         Call(
@@ -353,8 +356,7 @@ EXEMPT = {
     "BayesianRBM": "is no module; its weights are sites",
     "CPDDraws": "a record",
     "Diagnostics": "a record",
-    "EMResult": "a record",
     "LatentUse": "a record",
-    "NetworkFit": "a record",
+    "FitResult": "a record",
     "warm_up": "a function of a number",
 }

@@ -56,7 +56,7 @@ def test_densities_that_refuse_constant_columns_in_their_own_way_name_them_too()
         with pytest.raises(ValueError, match=message):
             models.GaussianMixture.from_data(x, 2, covariance)
     factors = models.FactorAnalysis(6, 2, 60).double()
-    for fit in (factors.fit_em, factors.fit_closed_form, lambda rows: models.FactorAnalysis.from_data(rows, 2)):
+    for fit in (factors.fit, lambda rows: models.FactorAnalysis.from_data(rows, 2)):
         with pytest.raises(ValueError, match=message):
             fit(x)
     assert models.PPCA.from_data(x, 2).log_likelihood(x).isfinite().all()  # one noise for all columns
@@ -109,4 +109,4 @@ def test_a_gaussian_node_without_residual_is_refused(dtype: torch.dtype) -> None
 def test_ppca_refuses_columns_that_rounding_alone_moves() -> None:
     x = 1e6 + 0.05 * columns().float()
     with pytest.raises(ValueError, match="must vary"):
-        models.PPCA(6, 2, 60).fit_closed_form(x)
+        models.PPCA(6, 2, 60).fit(x)

@@ -63,7 +63,7 @@ def guide(x: Tensor) -> None:
         pyro.sample("z", dist.Bernoulli(0.5 * torch.ones(len(x))))
 
 
-def row_weights(num_particles: int) -> infer.RowWeights:
+def row_weights(num_particles: int) -> infer.importance.RowWeights:
     return infer.row_weights(program, guide, num_particles, R[:, 0])
 
 
@@ -122,7 +122,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "datasets.Minibatches.__init__": loop(partial(datasets.Minibatches, X), batch_size=2),
     "datasets.minibatches": loop(partial(datasets.minibatches, X), batch_size=2),
     "datasets.bars_and_stripes": table(datasets.bars_and_stripes, rows=2, columns=2),
-    "distributions.AIS.__init__": table(distributions.AIS, num_chains=4, num_betas=5),
+    "infer.AIS.__init__": table(infer.AIS, num_chains=4, num_betas=5),
     "distributions.BayesianNetwork.__init__": loop(
         partial(distributions.BayesianNetwork, GRAPH, network()().tables, ("no", "yes")), max_cells=100
     ),
@@ -140,7 +140,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
         partial(distributions.ClassRBM, W, torch.zeros(2, 2), torch.zeros(3), torch.zeros(2), torch.zeros(2)),
         num_steps=2,
     ),
-    "distributions.ContrastiveDivergence.__init__": loop(distributions.ContrastiveDivergence, num_steps=2),
+    "infer.ContrastiveDivergence.__init__": loop(infer.ContrastiveDivergence, num_steps=2),
     "distributions.CouplingGraph.__init__": loop(
         partial(distributions.CouplingGraph, edges=torch.tensor([[0, 1]])), num_units=3
     ),
@@ -150,19 +150,19 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     ),
     "distributions.EnergyDistribution.gibbs": loop(lambda **k: rbm().gibbs(torch.zeros(2, 3), **k), num_steps=2),
     "distributions.Enumeration.__init__": loop(distributions.Enumeration, max_completions=8),
-    "distributions.Exact.__init__": loop(distributions.Exact, max_units=3),
-    "distributions.FastPersistentChains.__init__": table(distributions.FastPersistentChains, **PHASE),
+    "infer.Exact.__init__": loop(infer.Exact, max_units=3),
+    "infer.FastPersistentChains.__init__": table(infer.FastPersistentChains, **PHASE),
     "distributions.GaussianMixtureConditional.__init__": loop(
         conditionals.GaussianMixtureConditional, num_components=2
     ),
     "distributions.Importance.__init__": loop(distributions.Importance, num_particles=4),
     "distributions.MultinomialUnits.__init__": loop(units.MultinomialUnits, total_count=3),
-    "distributions.PersistentChains.__init__": table(distributions.PersistentChains, **PHASE),
+    "infer.PersistentChains.__init__": table(infer.PersistentChains, **PHASE),
     "distributions.PottsUnits.__init__": loop(units.PottsUnits, num_states=3),
     "distributions.RBM.__init__": loop(rbm, num_steps=2),
     "distributions.SymbolConditional.__init__": loop(distributions.SymbolConditional, num_symbols=3),
-    "distributions.TemperedChains.__init__": table(distributions.TemperedChains, **PHASE, num_betas=3),
-    "distributions.WeightedChains.__init__": table(distributions.WeightedChains, **PHASE, num_witnesses=2),
+    "infer.TemperedChains.__init__": table(infer.TemperedChains, **PHASE, num_betas=3),
+    "infer.WeightedChains.__init__": table(infer.WeightedChains, **PHASE, num_witnesses=2),
     "distributions.ising_lattice": table(partial(distributions.ising_lattice, periodic=False), rows=2, columns=2),
     "distributions.lattice_edges": table(partial(distributions.lattice_edges, periodic=False), rows=2, columns=2),
     "estimators.RBM.__init__": table(estimator, n_components=2, batch_size=4, n_iter=1),
@@ -189,7 +189,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "infer.learn_structure": loop(partial(structure.learn_structure, STATES), max_parents=1),
     "infer.likelihood_weighting": loop(partial(likelihood_weighting, network()), num_samples=4),
     "infer.log_partition_bracket": loop(
-        partial(infer.log_partition_bracket, rbm(partition=distributions.AIS(10, 5))), burn_in=2
+        partial(infer.log_partition_bracket, rbm(partition=infer.AIS(10, 5))), burn_in=2
     ),
     "infer.lower_bound": table(partial(infer.lower_bound, program, guide, R[:, 0]), num_particles=2, batch_size=4),
     "infer.pc": loop(partial(structure.pc, STATES), max_given=1),
@@ -243,11 +243,11 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "models.LatentModel.sample": table(lambda **k: belief().sample(**k), num_samples=2, num_steps=1),
     "models.LatentModel.sample_prior": table(lambda **k: belief().sample_prior(**k), num_samples=2, num_steps=1),
     "models.LinearGaussian.__init__": table(models.PPCA, features=3, latent=1, size=8),
-    "models.LinearGaussian.fit_em": loop(lambda **k: models.PPCA(3, 1, 8).fit_em(R, **k), num_steps=2),
+    "models.LinearGaussian.fit": loop(lambda **k: models.PPCA(3, 1, 8).fit(R, method="em", **k), num_steps=2),
     "models.LinearGaussian.from_data": table(partial(models.PPCA.from_data, R), latent=1, size=8),
     "models.LinearGaussian.sample": loop(lambda **k: models.PPCA(3, 1, 8).sample(**k), num_samples=2),
     "models.Mixture.__init__": table(models.GaussianMixture, components=2, features=3, size=8),
-    "models.Mixture.fit_em": table(lambda **k: mixture().fit_em(X, **k), num_starts=1, num_steps=1),
+    "models.Mixture.fit": table(lambda **k: mixture().fit(X, **k), num_starts=1, num_steps=1),
     "models.Mixture.gibbs": table(
         lambda **k: mixture().gibbs(X, **k), num_samples=2, warmup_steps=1, num_chains=1, thin=1
     ),
@@ -259,6 +259,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     ),
     "models.PCA.from_data": loop(partial(models.PCA.from_data, R), latent=1),
     "models.MixtureQueries.sample": loop(lambda **k: mixture().sample(**k), num_samples=2),
+    "models.MixtureQueries.sample_joint": loop(lambda **k: mixture().sample_joint(**k), num_samples=2),
     "models.RowModel.lower_bound": table(lambda **k: belief().lower_bound(X, **k), num_particles=2, batch_size=4),
     "models.SemiSupervisedVAE.__init__": table(
         models.SemiSupervisedVAE, features=4, latent=2, size=8, classes=2, hidden=[3]

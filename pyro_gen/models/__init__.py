@@ -7,13 +7,13 @@ from pyro_gen.models.bayesian_rbm import BayesianRBM
 from pyro_gen.models.belief_network import DeepBeliefNetwork, SigmoidBeliefNetwork
 from pyro_gen.models.boltzmann import DeepBoltzmannMachine
 from pyro_gen.models.discrete_vae import DiscreteVAE
+from pyro_gen.models.em import FitResult
 from pyro_gen.models.latent_use import LatentUse, warm_up
 from pyro_gen.models.linear_gaussian import PPCA, FactorAnalysis, LinearGaussian
-from pyro_gen.models.mixture import BernoulliMixture, CategoricalMixture, EMResult, GaussianMixture, Mixture
+from pyro_gen.models.mixture import BernoulliMixture, CategoricalMixture, GaussianMixture, Mixture
 from pyro_gen.models.network_learning import CPDDraws
 from pyro_gen.models.pca import PCA
 from pyro_gen.models.semi_supervised_vae import SemiSupervisedVAE
-from pyro_gen.models.table_learning import NetworkFit
 from pyro_gen.models.vae import VAE
 
 __all__ = [
@@ -31,13 +31,12 @@ __all__ = [
     "DeepBoltzmannMachine",
     "DenoisingAutoencoder",
     "DiscreteVAE",
-    "EMResult",
     "FactorAnalysis",
+    "FitResult",
     "GaussianMixture",
     "LatentUse",
     "LinearGaussian",
     "Mixture",
-    "NetworkFit",
     "SemiSupervisedVAE",
     "SigmoidBeliefNetwork",
     "warm_up",

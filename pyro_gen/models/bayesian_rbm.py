@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 import pyro
 import pyro.distributions as dist
@@ -96,6 +96,21 @@ class BayesianRBM:
             scale = torch.as_tensor(weight_scale if name == "weight" else bias_scale)
             setattr(self.rbm, name, PyroSample(dist.Normal(0.0, scale).expand(shape).to_event(len(shape))))
         self._guide: AutoGuide | None = None
+
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+        """Refusal: the density of a row is an integral over the weights.
+
+        Args:
+            *args: ignored.
+            **kwargs: ignored.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "BayesianRBM has no tractable density of its rows to return: put `model` and `guide` into SVI, and take "
+            "`log_predictive` of `draws`, or `at(draws)` for the RBMs of these"
+        )
 
     def model(self, v: Tensor | None = None) -> Tensor:
         """Weights from the prior, rows from the RBM.

@@ -16,8 +16,9 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
+from pyro_gen.distributions.partition import LogPartition
 from pyro_gen.distributions.units import BernoulliUnits, Units
-from pyro_gen.infer import ContrastiveDivergence, LogPartition, contrastive_gradient
+from pyro_gen.infer import ContrastiveDivergence, contrastive_gradient
 from pyro_gen.models.latent import Observations, RowModel, drawn, observed, recognised
 from pyro_gen.nn import RBM
 from pyro_gen.nn.learning import Gradients

@@ -1,4 +1,4 @@
-"""Result of expectation maximisation."""
+"""Result of ``fit``, of every model."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class EMResult(NamedTuple):
-    """Result of EM, in nats over all rows.
+class FitResult(NamedTuple):
+    """Result of ``fit`` in closed form or by expectation maximisation, in nats over all rows.
 
     Args:
         log_likelihood: of the rows, at the end of the best start.
-        objective: values of the objective, before every step of the best start and at its end.
-        converged: whether it stopped before the limit on steps.
-        degenerate: whether a component or a column's noise is as narrow as the floor allows; such
-            maxima are spurious.
+        objective: log likelihood or log posterior, before every step of the best start and at its end.
+        converged: True if it stopped by itself.
+        degenerate: True if a component or a column's noise is as narrow as the floor allows; such maxima say nothing of
+            the data.
         starts: objective at the end of every start.
     """
 
@@ -26,4 +26,4 @@ class EMResult(NamedTuple):
     starts: Tensor
 
 
-__all__ = ["EMResult"]
+__all__ = ["FitResult"]

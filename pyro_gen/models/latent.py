@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import pyro
 import torch
@@ -17,7 +17,8 @@ from pyro_gen._evaluation import reading
 from pyro_gen._plates import rows_plate
 from pyro_gen._registration import register
 from pyro_gen.distributions.partition import LogPartition
-from pyro_gen.infer import ContrastiveDivergence, LowerBound, lower_bound
+from pyro_gen.infer import ContrastiveDivergence, lower_bound
+from pyro_gen.infer.importance import LowerBound
 from pyro_gen.nn import RBM
 from pyro_gen.nn.learning import check_states
 
@@ -51,6 +52,21 @@ class RowModel(nn.Module):
     @abstractmethod
     def log_partition(self) -> LogPartition | None:
         """Log Z by the ``evaluation`` of the prior, or None if the model is normalised."""
+
+    def forward(self, *args: object, **kwargs: object) -> NoReturn:
+        """Refusal: the density of a row is an intractable sum over its latent variables.
+
+        Args:
+            *args: ignored.
+            **kwargs: ignored.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no tractable density of its rows to return: put `model` and `guide` into SVI, "
+            "and take `lower_bound` for a log likelihood and `sample` for rows"
+        )
 
     @reading
     def lower_bound(self, v: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:

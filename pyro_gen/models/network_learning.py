@@ -13,15 +13,9 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._plates import check_rows
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import by_node
+from pyro_gen.models.em import FitResult
 from pyro_gen.models.gaussian_learning import Regression, regression
-from pyro_gen.models.table_learning import (
-    Counts,
-    NetworkFit,
-    TableLearner,
-    checked_weights,
-    distinct_rows,
-    spread_counts,
-)
+from pyro_gen.models.table_learning import Counts, TableLearner, checked_weights, distinct_rows, spread
 from pyro_gen.nn import CPD, ConditionalGaussianCPD, TabularCPD
 
 STARTS = 10
@@ -63,7 +57,7 @@ class NetworkLearning(nn.Module):
         num_steps: int = 1000,
         tolerance: float = 1e-8,
         batch_size: int = 2000,
-    ) -> NetworkFit:
+    ) -> FitResult:
         r"""Learn the CPDs: from counts where rows are complete, by EM where cells are missing.
 
         .. math:: \theta_{x | u} = \frac{N_{xu} + a}{\sum_{x'} (N_{x'u} + a)}
@@ -125,7 +119,9 @@ class NetworkLearning(nn.Module):
         for node, coefficients in regressions.items():
             _set_coefficients(self.cpd(node), coefficients)
         real = self._log_likelihood_of_real(columns, weights)
-        return NetworkFit(result.log_likelihood + real, result.objective + real, result.converged, result.starts + real)
+        return FitResult(
+            result.log_likelihood + real, result.objective + real, result.converged, False, result.starts + real
+        )
 
     def _fit_tables(
         self,
@@ -136,10 +132,10 @@ class NetworkLearning(nn.Module):
         num_steps: int,
         tolerance: float,
         batch_size: int,
-    ) -> NetworkFit:
+    ) -> FitResult:
         """Learn the discrete nodes, if there are any."""
         if not self.structure.nodes:
-            return NetworkFit(0.0, torch.zeros(1).double(), True, torch.zeros(1).double())
+            return FitResult(0.0, torch.zeros(1).double(), True, False, torch.zeros(1).double())
         learner, rows = self._learner(batch_size), self._rows(columns, len(weights))
         pseudo = spread_counts(self.structure, pseudo_count, learner.tables, "pseudo_count")
         counted = distinct_rows(rows, weights.to(learner.tables))

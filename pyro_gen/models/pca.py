@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import NamedTuple, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +124,7 @@ class PCA(nn.Module):
         if not isinstance(x, Tensor) or x.dim() != 2:
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"`x` must have shape (rows, features), got {got}")
-        rows = complete_rows(x, x.shape[1], "PPCA(...).fit_em").x
+        rows = complete_rows(x, x.shape[1], "PPCA(...).fit").x
         latent = whole_number("latent", latent, 0)
         if latent > min(x.shape):
             raise ValueError(f"`latent` must be between 0 and {min(x.shape)} for rows {tuple(x.shape)}, got {latent}")
@@ -135,6 +135,20 @@ class PCA(nn.Module):
     def latent(self) -> int:
         """Number of axes."""
         return len(self.components)
+
+    def forward(self, *args: object, **kwargs: object) -> NoReturn:
+        """Refusal: the model is no density.
+
+        Args:
+            *args: ignored.
+            **kwargs: ignored.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "PCA has no density to return: take `latent_means` and `reconstruct`, or PPCA, whose call is a distribution"
+        )
 
     def latent_means(self, x: Tensor) -> Tensor:
         """Coordinates of rows along the axes.

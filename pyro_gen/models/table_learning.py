@@ -13,26 +13,10 @@ from torch import Tensor
 from pyro_gen import distributions
 from pyro_gen.distributions import Likelihood, NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import counts_of, from_counts, row_sums
+from pyro_gen.models.em import FitResult
 
 Counts = float | Mapping[str, "float | Tensor"]
 """A number for every cell of every table, or by node a number or a table."""
-
-
-class NetworkFit(NamedTuple):
-    """Result of :meth:`BayesianNetwork.fit`, in nats over all rows.
-
-    Args:
-        log_likelihood: of the observed cells, under the learned tables.
-        objective: log likelihood and log prior, before every step of the best start and at its
-            end.
-        converged: whether it stopped before the limit on steps.
-        starts: objective at the end of every start.
-    """
-
-    log_likelihood: float
-    objective: Tensor
-    converged: bool
-    starts: Tensor
 
 
 class Seen(NamedTuple):
@@ -101,7 +85,7 @@ class TableLearner:
 
     def climb(
         self, counted: Seen, pseudo: Tensor, start: Tensor, num_steps: int, tolerance: float
-    ) -> tuple[Tensor, NetworkFit]:
+    ) -> tuple[Tensor, FitResult]:
         """EM from one start."""
         tables, path, size = start, list[float](), float(counted.weights.sum())
         counts, log_likelihood = self.expected_counts(counted, tables)
@@ -115,7 +99,7 @@ class TableLearner:
             if converged:
                 break
         objective = torch.tensor(path, dtype=torch.float64)
-        return tables, NetworkFit(log_likelihood, objective, converged, objective[-1:])
+        return tables, FitResult(log_likelihood, objective, converged, False, objective[-1:])
 
     def random_start(self) -> Tensor:
         """Rows drawn evenly from all distributions, zeros kept."""
@@ -124,14 +108,14 @@ class TableLearner:
 
     def fit(
         self, counted: Seen, pseudo: Tensor, num_starts: int, num_steps: int, tolerance: float
-    ) -> tuple[Tensor, NetworkFit]:
-        """The best tables and the result; in closed form if the rows are complete."""
+    ) -> tuple[Tensor, FitResult]:
+        """The best tables, and what was reached; in closed form where the rows are complete."""
         if not (counted.rows < 0).any():
             tables = self.maximised(counts_of(self.structure, *counted) + pseudo, self.tables)
             log_likelihood = float((self.distribution(tables).log_prob(counted.rows) * counted.weights).sum())
             value = log_likelihood + self.log_prior(pseudo, tables)
             objective = torch.tensor([value], dtype=torch.float64)
-            return tables, NetworkFit(log_likelihood, objective, True, objective)
+            return tables, FitResult(log_likelihood, objective, True, False, objective)
         starts = [self.random_start() for _ in range(num_starts)] or [self.tables]
         climbs = [self.climb(counted, pseudo, start, num_steps, tolerance) for start in starts]
         tables, best = max(climbs, key=lambda end: end[1].objective[-1].item())
@@ -227,4 +211,4 @@ def spread_counts(structure: NetworkStructure, counts: Counts, like: Tensor, nam
     return result
 
 
-__all__ = ["Counts", "NetworkFit", "TableLearner", "checked_weights", "distinct_rows", "spread_counts"]
+__all__ = ["Counts", "TableLearner", "checked_weights", "distinct_rows", "spread"]

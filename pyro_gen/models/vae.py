@@ -26,9 +26,9 @@ from pyro_gen.distributions import (
     GaussianConditional,
     RealConditional,
 )
-from pyro_gen.infer import AnnealedImportance, ImportanceLogLikelihood, SimulatedGap
-from pyro_gen.infer.annealed import AnnealingPath, anneal_backward, anneal_forward, step_sizes
-from pyro_gen.infer.importance_sampling import estimate, summed
+from pyro_gen.infer import AnnealedImportance
+from pyro_gen.infer.annealed import Path, SimulatedGap, anneal_backward, anneal_forward, step_sizes
+from pyro_gen.infer.importance_sampling import ImportanceLogLikelihood, estimate, summed
 from pyro_gen.models.latent import Observations
 from pyro_gen.models.latent_use import LatentUse
 from pyro_gen.models.row_coder import RowCoder, described

@@ -20,7 +20,7 @@ from pyro_gen.models.belief_network import IndependentUnits
 from pyro_gen.nn import NADE, RBM, NeuralCPD, TabularCPD, VampPrior
 
 PROGRAMS = ("model", "guide", "marginal", "evidence_model")
-RESULTS = ("CPDDraws", "EMResult", "LatentUse", "NetworkFit", "warm_up")
+RESULTS = ("CPDDraws", "FitResult", "LatentUse", "warm_up")
 """Public names that are no models."""
 ABSTRACT = ("LinearGaussian", "Mixture")
 FEATURES = 6
@@ -119,6 +119,7 @@ CODER = (
     "decode",
     "encode",
     "example",
+    "forward",
     "generate",
     "inputs",
     "prior_distribution",
@@ -143,7 +144,7 @@ VAE_LEARNS: dict[str, Callable[[Any, int], Any]] = {
     "from_data": lambda m, n: type(m).from_data(bits(n), 2, 10),
 }
 BELIEF_READS = {**LATENT_READS, "dream": lambda m: m.dream(7, 3)}
-BELIEF_PARTS = ("check", "decode", "generate", "layer", "prior_distribution", "recognise", "shared")
+BELIEF_PARTS = ("check", "decode", "forward", "generate", "layer", "prior_distribution", "recognise", "shared")
 AUTO_READS: dict[str, Callable[[Any], Any]] = {
     "latent_means": lambda m: m.latent_means(X),
     "reconstruct": lambda m: m.reconstruct(X),
@@ -160,8 +161,7 @@ LINEAR_READS: dict[str, Callable[[Any], Any]] = {
     "score": lambda m: m.score(R),
 }
 LINEAR_LEARNS: dict[str, Callable[[Any, int], Any]] = {
-    "fit_closed_form": lambda m, n: m.fit_closed_form(reals(n)),
-    "fit_em": lambda m, n: m.fit_em(reals(n), num_steps=5),
+    "fit": lambda m, n: m.fit(reals(n), num_steps=5),
     "from_data": lambda m, n: type(m).from_data(reals(n), 1, 10),
 }
 LINEAR_PARTS = (
@@ -189,16 +189,22 @@ MIXTURE_READS: dict[str, Callable[[Any, Tensor], Any]] = {
     "predict": lambda m, x: m.predict(x),
     "responsibilities": lambda m, x: m.responsibilities(x),
     "sample": lambda m, x: m.sample(7),
+    "sample_joint": lambda m, x: m.sample_joint(7),
     "score": lambda m, x: m.score(x),
 }
 MIXTURE_LEARNS: dict[str, Callable[[Any, Tensor], Any]] = {
-    "fit_em": lambda m, x: m.fit_em(x),
+    "fit": lambda m, x: m.fit(x),
     "gibbs": lambda m, x: m.gibbs(x, 2),
     "gibbs_sweep": lambda m, x: m.gibbs_sweep(x, m.point()),
     "initialise": lambda m, x: m.initialise(x),
 }
 MIXTURE_PARTS = (
     "canonical",
+    "covariances",
+    "forward",
+    "means",
+    "row_support",
+    "weights",
     "check_mode",
     "checked",
     "completed",
@@ -318,7 +324,7 @@ TABLE: dict[str, Entry] = {
         {
             "from_rbm": lambda m, n: m.from_rbm(RBM(FEATURES, 4), [3], bits(n), size=10),
         },
-        ("biases", "check", "contrastive_gradient", "start_at", "weights"),
+        ("biases", "check", "contrastive_gradient", "forward", "start_at", "weights"),
     ),
     "BayesianRBM": Entry(
         lambda n: models.BayesianRBM(FEATURES, 2, n),
@@ -354,7 +360,7 @@ TABLE: dict[str, Entry] = {
         lambda n: (reals(n),),
         {"latent_means": lambda m: m.latent_means(R), "reconstruct": lambda m: m.reconstruct(R)},
         {},
-        ("decode", "from_data", "latent"),
+        ("decode", "forward", "from_data", "latent"),
     ),
 }
 

@@ -124,10 +124,10 @@ def test_the_gradient_of_the_elbo_is_that_of_the_exact_log_likelihood(family: Fa
 def test_the_closed_form_is_a_maximum(rows: int, features: int, latent: int) -> None:
     x = linear_rows(rows, features, min(latent, 2))
     model = PPCA(features, latent, rows).double()
-    result = model.fit_closed_form(x)
+    result = model.fit(x)
     assert slope(model, x) < 1e-9 * features
     assert result.log_likelihood == pytest.approx(model.log_likelihood(x).sum().item())
-    climbed = PPCA(features, latent, rows).double().fit_em(x)
+    climbed = PPCA(features, latent, rows).double().fit(x, method="em")
     assert climbed.log_likelihood == pytest.approx(result.log_likelihood, abs=1e-6 * rows)
 
 
@@ -136,7 +136,7 @@ def test_the_closed_form_is_a_maximum(rows: int, features: int, latent: int) -> 
 def test_without_latent_variables_it_is_independent_columns(family: Family, features: int) -> None:
     x = holed(linear_rows(50, features, 1), 0.1)
     model = family(features, 0, 50).double()
-    assert model.fit_em(x).converged
+    assert model.fit(x, method="em").converged
     torch.testing.assert_close(model.loc.detach(), x.nanmean(0))
     centred = (x - x.nanmean(0)).square()
     expected = centred.nanmean().expand(features) if family is PPCA else centred.nanmean(0)
@@ -146,7 +146,7 @@ def test_without_latent_variables_it_is_independent_columns(family: Family, feat
 def test_scikit_learn_s_pca_has_the_same_axes_and_almost_the_same_score() -> None:
     x = linear_rows(300, 8, 3)
     model, peer = PPCA(8, 3, 300).double(), decomposition.PCA(3).fit(x.numpy())
-    model.fit_closed_form(x)
+    model.fit(x)
     ours = model.score(x)
     assert 0 <= ours - peer.score(x.numpy()) < 1e-4  # it divides by n - 1, which is not the maximum
     with torch.no_grad():
@@ -160,7 +160,7 @@ def test_scikit_learn_s_pca_has_the_same_axes_and_almost_the_same_score() -> Non
 def test_em_reaches_what_scikit_learn_s_factor_analysis_reaches(rows: int, features: int, latent: int) -> None:
     x = linear_rows(rows, features, latent)
     model = FactorAnalysis(features, latent, rows).double()
-    result = model.fit_closed_form(x)
+    result = model.fit(x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its tolerance is out of its reach at times
         peer = decomposition.FactorAnalysis(latent, tol=1e-10, max_iter=5000, svd_method="lapack").fit(x.numpy())
@@ -174,7 +174,7 @@ def test_em_reaches_what_scikit_learn_s_factor_analysis_reaches(rows: int, featu
 def test_em_with_missing_cells_climbs_to_a_maximum_of_the_observed_cells(family: Family) -> None:
     x = holed(linear_rows(400, 8, 2), 0.2)
     model = family(8, 2, 400).double()
-    result = model.fit_em(x, tolerance=1e-10)
+    result = model.fit(x, tolerance=1e-10, method="em")
     assert result.converged
     assert result.objective.diff().min() > -1e-7
     assert result.log_likelihood == pytest.approx(sum(dense_log_likelihood(model, x)))
@@ -188,8 +188,8 @@ def test_a_mask_serves_as_well_as_nan(family: Family) -> None:
     x = linear_rows(50, 5, 2)
     mask = torch.rand(x.shape) < 0.8
     first, second = family(5, 2, 50).double(), family(5, 2, 50).double()
-    first.fit_em(x, mask, num_steps=20)
-    second.fit_em(x.masked_fill(~mask, torch.nan), num_steps=20)
+    first.fit(x, mask, num_steps=20, method="em")
+    second.fit(x.masked_fill(~mask, torch.nan), num_steps=20, method="em")
     torch.testing.assert_close(first.covariance, second.covariance)
     torch.testing.assert_close(first.log_likelihood(x, mask), second.log_likelihood(x.masked_fill(~mask, torch.nan)))
 
@@ -198,7 +198,7 @@ def test_a_mask_serves_as_well_as_nan(family: Family) -> None:
 def test_svi_agrees_with_the_direct_fit_within_a_hundredth_of_a_nat(family: Family) -> None:
     x = linear_rows(300, 6, 2)
     direct, learned = (family.from_data(x, 2) for _ in range(2))
-    direct.fit_closed_form(x)
+    direct.fit(x)
     optimizer = pyro.optim.ExponentialLR({"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}, "gamma": 0.97})
     svi = SVI(learned.model, learned.guide, optimizer, Trace_ELBO())
     fit(svi.step, minibatches(x, 100), 150, scheduler=optimizer, state={"model": learned}, progress=False)
@@ -210,8 +210,8 @@ def test_factor_analysis_does_not_mind_units_and_ppca_does() -> None:
     units = torch.tensor([1e-3, 1.0, 10.0, 1e4, 1.0]).double()
     for family, alike in ((FactorAnalysis, True), (PPCA, False)):
         plain, scaled = family(5, 1, 200).double(), family(5, 1, 200).double()
-        plain.fit_em(x)
-        scaled.fit_em(x * units)
+        plain.fit(x, method="em")
+        scaled.fit(x * units, method="em")
         gap = scaled.score(x * units) + units.log().sum().item() - plain.score(x)
         assert (abs(gap) < 1e-6) is alike
 
@@ -220,7 +220,7 @@ def test_a_heywood_case_ends_soon_and_above_scikit_learn() -> None:
     # On the irises the best factor model leaves a column without noise; plain EM creeps there.
     x = torch.from_numpy(load_iris().data)
     for latent in (1, 2):
-        result = FactorAnalysis(4, latent, 150).double().fit_em(x)
+        result = FactorAnalysis(4, latent, 150).double().fit(x, method="em")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it runs into its limit
             peer = decomposition.FactorAnalysis(latent, tol=1e-10, max_iter=1000, svd_method="lapack").fit(x.numpy())
@@ -235,14 +235,14 @@ def test_bic_finds_the_number_of_latent_variables() -> None:
         scores = []
         for latent in range(6):
             model = family(8, latent, 1000).double()
-            model.fit_em(x)
+            model.fit(x, method="em")
             scores.append(model.bic(x))
             assert model.aic(x) < scores[-1]
         assert family is PPCA or int(np.argmin(scores)) == 3  # PPCA has but one noise for eight
     y = torch.randn(1000, 3).double() @ torch.randn(3, 8).double() + 0.5 * torch.randn(1000, 8).double()
     models = [PPCA(8, latent, 1000).double() for latent in range(6)]
     for model in models:
-        model.fit_closed_form(y)
+        model.fit(y)
     assert int(np.argmin([model.bic(y) for model in models])) == 3
 
 
@@ -268,8 +268,8 @@ def test_samples_have_the_covariance_of_the_model(family: Family) -> None:
 def test_float32_rows_lose_no_more_than_their_own_digits() -> None:
     x = linear_rows(100, 20, 3)
     single, double = PPCA(20, 3, 100), PPCA(20, 3, 100).double()
-    single.fit_closed_form(x.float())
-    double.fit_closed_form(x)
+    single.fit(x.float())
+    double.fit(x)
     assert single.score(x.float()) == pytest.approx(double.score(x), abs=1e-3)
     assert single.weight.dtype == torch.float32
 
@@ -304,13 +304,13 @@ def test_one_model_stands_in_a_larger_program() -> None:
 def test_rows_that_leave_no_noise_are_refused(family: Family) -> None:
     x = linear_rows(20, 5, 2)
     with pytest.raises(ValueError, match=r"at least latent \+ 2 = 4 rows"):
-        family(5, 2, 3).double().fit_em(x[:3])
+        family(5, 2, 3).double().fit(x[:3], method="em")
     with pytest.raises(ValueError, match="must vary"):
-        family(5, 2, 20).double().fit_closed_form(torch.ones(20, 5).double())
-    with pytest.raises(ValueError, match="must be complete"):
-        family(5, 2, 20).double().fit_closed_form(holed(x))
+        family(5, 2, 20).double().fit(torch.ones(20, 5).double())
+    with pytest.raises(ValueError, match=r"must be complete|no closed form"):
+        family(5, 2, 20).double().fit(holed(x), method="closed form")
     with pytest.raises(ValueError, match="an observed cell in every column"):
-        family(5, 2, 20).double().fit_em(x.index_fill(1, torch.tensor([1]), torch.nan))
+        family(5, 2, 20).double().fit(x.index_fill(1, torch.tensor([1]), torch.nan), method="em")
 
 
 def test_rank_deficient_rows_say_so() -> None:
@@ -318,17 +318,17 @@ def test_rank_deficient_rows_say_so() -> None:
         x = (torch.randn(50, 2, dtype=dtype) @ torch.randn(2, 6, dtype=dtype)) + 1
         for latent in (2, 3):
             with pytest.raises(ValueError, match="the rank of the centred rows, 2"):
-                PPCA(6, latent, 50).to(dtype).fit_closed_form(x)
-        assert np.isfinite(PPCA(6, 1, 50).to(dtype).fit_closed_form(x).log_likelihood)
-        assert PPCA(6, 2, 50).to(dtype).fit_em(x).degenerate
+                PPCA(6, latent, 50).to(dtype).fit(x)
+        assert np.isfinite(PPCA(6, 1, 50).to(dtype).fit(x).log_likelihood)
+        assert PPCA(6, 2, 50).to(dtype).fit(x, method="em").degenerate
 
 
 def test_a_constant_column_is_no_matter_for_ppca_and_one_for_factor_analysis() -> None:
     x = linear_rows(50, 5, 2)
     x[:, 2] = 7.0
-    assert np.isfinite(PPCA(5, 2, 50).double().fit_closed_form(x).log_likelihood)
+    assert np.isfinite(PPCA(5, 2, 50).double().fit(x).log_likelihood)
     with pytest.raises(ValueError, match="column 2"):
-        FactorAnalysis(5, 2, 50).double().fit_em(x)
+        FactorAnalysis(5, 2, 50).double().fit(x, method="em")
 
 
 BAD: dict[str, tuple[str, Any]] = {
@@ -338,14 +338,14 @@ BAD: dict[str, tuple[str, Any]] = {
     "columns": (r"shape \(rows, 3\)", lambda: PPCA(3, 1, 4).log_likelihood(torch.zeros(4, 2))),
     "empty": ("at least one row", lambda: PPCA(3, 1, 4).log_likelihood(torch.zeros(0, 3))),
     "dtype": ("must be torch.float32", lambda: PPCA(3, 1, 4).log_likelihood(torch.zeros(4, 3).double())),
-    "complex": ("must be real numbers", lambda: PPCA(2, 1, 3).fit_em(torch.ones(3, 2) * 1j)),
+    "complex": ("must be real numbers", lambda: PPCA(2, 1, 3).fit(torch.ones(3, 2) * 1j, method="em")),
     "infinite": ("finite", lambda: PPCA(3, 1, 4).encode(torch.full((4, 3), torch.inf))),
-    "mask": ("`mask` must be bool", lambda: PPCA(3, 1, 4).fit_em(torch.randn(4, 3), torch.ones(4, 3))),
+    "mask": ("`mask` must be bool", lambda: PPCA(3, 1, 4).fit(torch.randn(4, 3), torch.ones(4, 3), method="em")),
     "mask alone": ("must come with `x`", lambda: PPCA(3, 1, 4).model(mask=torch.ones(4, 3).bool())),
     "guide": ("must be given to the guide", lambda: PPCA(3, 1, 4).guide()),
     "code": ("`z` must have shape", lambda: PPCA(3, 1, 4).decode(torch.zeros(4, 2))),
     "samples": ("`num_samples`", lambda: PPCA(3, 1, 4).sample(0)),
-    "steps": ("`num_steps`", lambda: PPCA(3, 1, 4).fit_em(torch.randn(4, 3), num_steps=0)),
+    "steps": ("`num_steps`", lambda: PPCA(3, 1, 4).fit(torch.randn(4, 3), num_steps=0, method="em")),
     "table": (r"shape \(rows, features\)", lambda: PPCA.from_data(torch.zeros(3), 1)),
     "no table": ("must be a tensor of shape", lambda: PPCA.from_data(torch.zeros(3), 1)),
 }

@@ -27,7 +27,7 @@ def test_the_prior_of_discrete_mixtures_is_at_the_rates_of_the_observed_cells() 
 def test_em_of_a_process_ends_where_the_gradient_is_zero(objective: Objective) -> None:
     x = clusters()
     mixture = BernoulliMixture.from_data(x, 3, weights="dirichlet process", concentration=3.0, guide="delta")
-    assert mixture.fit_em(x, objective=objective, num_starts=1, tolerance=1e-14).converged
+    assert mixture.fit(x, objective=objective, num_starts=1, tolerance=1e-14).converged
     loss = -mixture.log_likelihood(x).sum()
     if objective == "posterior":
         loss = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(mixture.model, mixture.guide, x)

@@ -9,7 +9,8 @@ from pyro.infer import MCMC, NUTS
 from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
 
-from pyro_gen.infer import Expectation, expectation, order_components, permute_draws
+from pyro_gen.infer import expectation, order_components, permute_draws
+from pyro_gen.infer.expectation import Expectation
 from pyro_gen.models import GaussianMixture
 from tests.models.test_mixture import table
 

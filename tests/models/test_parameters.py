@@ -32,6 +32,7 @@ WAYS: dict[str, Callable[[Any, Any, Values], Any]] = {
     "MixtureQueries.predict": lambda model, x, values: model.predict(x, parameters=values),
     "MixtureQueries.occupied": lambda model, x, values: model.occupied(x, values),
     "MixtureQueries.sample": lambda model, x, values: model.sample(3, values),
+    "MixtureQueries.sample_joint": lambda model, x, values: model.sample_joint(3, values),
     "LinearGaussian.set_point": lambda model, x, values: model.set_point(Point(**values)),
     "BayesianRBM.at": lambda model, x, values: model.at(values),
     "BayesianRBM.log_predictive": lambda model, x, values: model.log_predictive(x, values),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import pyro
 import pyro.distributions as dist
@@ -212,6 +212,21 @@ class AmortisedPosterior(nn.Module):
         """Log of a node's table at its parents, and of its likelihood."""
         logits = safe_log(problem.rows_of(i, dict(values)))
         return logits + safe_log(problem.likelihoods[i]) if i in problem.likelihoods else logits
+
+    def forward(self, *args: object, **kwargs: object) -> NoReturn:
+        """Refusal: the density is that of nodes given evidence.
+
+        Args:
+            *args: ignored.
+            **kwargs: ignored.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "AmortisedPosterior has no density without evidence: take `log_prob(value, evidence)`, `marginals` or "
+            "`guide`"
+        )
 
     def guide(self, data: Any = None) -> None:
         """A Pyro program that draws the nodes with missing cells: the guide of the network's ``model``.

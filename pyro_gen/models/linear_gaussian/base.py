@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import pyro
 import pyro.distributions as dist
@@ -21,10 +21,12 @@ from pyro_gen._points import Expected, check_agrees, check_point
 from pyro_gen._registration import register
 from pyro_gen._rows import as_floating
 from pyro_gen._transforms import batched
-from pyro_gen.models.em import EMResult
-from pyro_gen.models.linear_gaussian.em import Point, fit
+from pyro_gen.models.em import FitResult
+from pyro_gen.models.linear_gaussian.em import Point, maximise
 from pyro_gen.models.linear_gaussian.posterior import Posterior, posterior
 from pyro_gen.models.rows import Rows, check_like, check_varied_rows, make_rows
+
+Method = Literal["closed form", "em"]
 
 
 class LinearGaussian(nn.Module):
@@ -75,7 +77,7 @@ class LinearGaussian(nn.Module):
             mask: True where a cell is observed; None for wherever there is no NaN.
 
         Returns:
-            The model, to be learned by SVI or one of the ``fit`` methods.
+            The model, to be learned by SVI or ``fit``.
 
         Raises:
             ValueError: ``x`` is not such a table, ``latent`` does not fit it, or a column with
@@ -173,43 +175,57 @@ class LinearGaussian(nn.Module):
     # ---- learning
 
     @torch.no_grad()
-    def fit_em(
-        self, x: Tensor, mask: Tensor | None = None, *, num_steps: int = 2000, tolerance: float = 1e-9
-    ) -> EMResult:
-        """Maximum likelihood by expectation maximisation, from the principal axes; missing cells are integrated out.
+    def fit(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        *,
+        method: Method | None = None,
+        num_steps: int = 2000,
+        tolerance: float = 1e-9,
+    ) -> FitResult:
+        """Maximum likelihood, in closed form or by expectation maximisation; missing cells are integrated out.
 
-        It works in float64 whatever the dtype of the rows. Where the result is ``degenerate``, a column's noise is as
-        small as it may get (a millionth of its variance): a Heywood case, or too many latent
-        variables for the rows.
+        EM starts from the principal axes and works in float64 whatever the dtype of the rows. Where its result is
+        ``degenerate``, a column's noise is as small as it may get (a millionth of its variance): a Heywood case, or
+        more latent variables than the rows bear.
 
         Args:
             x: rows, (rows, features), NaN where a cell is missing (at random).
             mask: True where a cell is observed; None for wherever there is no NaN.
-            num_steps: at most.
-            tolerance: stop where a step gains no more than this, in nats a row.
+            method: "closed form" (complete rows, where the family has one) or "em"; None for the first that serves.
+            num_steps: of EM, at most.
+            tolerance: of EM: stop where a step gains no more than this, in nats a row.
 
         Returns:
-            The result, with the objective of every step.
+            The log likelihood, and the course of EM.
 
         Raises:
-            ValueError: the rows do not fit this model, too few, or constant in a column.
+            ValueError: the rows are none of this model, too few, or constant in a column, or lie in a subspace of
+                ``latent`` dimensions; or ``method`` does not serve them.
 
         References:
             Tipping and Bishop (1999), Probabilistic principal component analysis, appendix B. Rubin and Thayer (1982),
             EM algorithms for ML factor analysis.
         """
+        if method not in (None, "closed form", "em"):
+            raise ValueError(f'`method` must be "closed form", "em" or None, got {method!r}')
         num_steps = whole_number("num_steps", num_steps)
         if not tolerance >= 0:
             raise ValueError(f"`tolerance` must not be negative, got {tolerance}")
         rows = self.rows(x, mask)
+        if method is None:
+            method = "closed form" if self.shared_noise and rows.mask is None else "em"
+        if method == "closed form":
+            return self._fit_in_closed_form(rows)
         self.check_enough(rows)
-        result, point = fit(_doubled(rows), self.latent, self.pooled, num_steps, tolerance)
+        result, point = maximise(_doubled(rows), self.latent, self.pooled, num_steps, tolerance)
         self.set_point(point)
         return result
 
     @abstractmethod
-    def fit_closed_form(self, x: Tensor) -> EMResult:
-        """Maximum likelihood from complete rows."""
+    def _fit_in_closed_form(self, rows: Rows) -> FitResult:
+        """Maximum likelihood from complete rows without steps, where the family has it."""
 
     def pooled(self, values: Tensor) -> Tensor:
         """Sums over the features that share a variance.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gen.models.em import EMResult
+from pyro_gen.models.em import FitResult
 from pyro_gen.models.linear_gaussian.posterior import posterior
 from pyro_gen.models.pca import principal_axes
 from pyro_gen.models.rows import Rows
@@ -51,8 +51,8 @@ class Statistics(NamedTuple):
     second: Tensor
 
 
-def fit(rows: Rows, latent: int, pooled: Pooling, num_steps: int, tolerance: float) -> tuple[EMResult, Point]:
-    r"""Maximise from the principal axes until a step gains no more than ``tolerance`` nats a row.
+def maximise(rows: Rows, latent: int, pooled: Pooling, num_steps: int, tolerance: float) -> tuple[FitResult, Point]:
+    r"""Climb from the principal axes until a step gains no more than ``tolerance`` nats a row.
 
     The prior's mean and covariance are free in the M step and are then taken into means and loadings (parameter
     expansion), and every two steps are followed by a squared extrapolation, kept only where it
@@ -87,7 +87,7 @@ def fit(rows: Rows, latent: int, pooled: Pooling, num_steps: int, tolerance: flo
     degenerate = bool((point.variance < 2 * FLOOR).any())
     rescaled = Point(loc + point.loc * unit.sqrt(), point.weight * unit.sqrt().unsqueeze(-1), point.variance * unit)
     objective = torch.tensor(history, dtype=torch.float64)
-    return EMResult(history[-1], objective, climbed.converged, degenerate, objective[-1:]), rescaled
+    return FitResult(history[-1], objective, climbed.converged, degenerate, objective[-1:]), rescaled
 
 
 class _Climb(NamedTuple):
@@ -202,4 +202,4 @@ def _maximised(moments: Statistics, pooled: Pooling) -> Point:
     return Point(intercept + weight @ mean, weight @ torch.linalg.cholesky(covariance), variance)
 
 
-__all__ = ["FLOOR", "Point", "fit"]
+__all__ = ["FLOOR", "Point", "maximise"]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from pyro_gen.models.em import EMResult
+from pyro_gen.models.em import FitResult
 from pyro_gen.models.linear_gaussian.base import LinearGaussian
-from pyro_gen.models.pca import complete_rows
+from pyro_gen.models.rows import Rows
 
 
 class FactorAnalysis(LinearGaussian):
@@ -16,7 +14,7 @@ class FactorAnalysis(LinearGaussian):
               x \sim N(\mu, W W^T + \mathrm{diag}(\psi))
 
     The factors explain what the columns have in common, whatever their units: rescaling a column rescales its loadings
-    and nothing else. W is known up to a rotation. ``fit_em`` finds a maximum of the likelihood, with or without missing
+    and nothing else. W is known up to a rotation. ``fit`` finds a maximum of the likelihood, with or without missing
     cells, and ``SVI(analysis.model, analysis.guide, ...)`` climbs it by gradients. Sites are ``z`` and ``x`` in the
     plate ``rows``.
 
@@ -37,7 +35,7 @@ class FactorAnalysis(LinearGaussian):
         >>> noise = torch.linspace(0.1, 1.0, 6)
         >>> x = torch.randn(200, 1) @ torch.ones(1, 6) + noise * torch.randn(200, 6)
         >>> analysis = FactorAnalysis(6, 1, size=200)
-        >>> analysis.fit_em(x).converged
+        >>> analysis.fit(x).converged
         True
         >>> analysis.noise_variance.shape, analysis.latent_means(x).shape
         (torch.Size([6]), torch.Size([200, 1]))
@@ -45,21 +43,16 @@ class FactorAnalysis(LinearGaussian):
 
     shared_noise = False
 
-    def fit_closed_form(self, x: Tensor) -> EMResult:
-        """Maximum likelihood from complete rows by ``fit_em``; only its steps have a closed form.
+    def _fit_in_closed_form(self, rows: Rows) -> FitResult:
+        """Refusal: the maximum has no closed form.
 
         Args:
-            x: rows, (rows, features), complete.
-
-        Returns:
-            The result.
+            rows: checked rows.
 
         Raises:
-            ValueError: the rows do not fit this model, too few, miss cells, or are constant in a
-                column.
+            ValueError: always.
         """
-        complete_rows(x, self.features, "`fit_em`", self.loc)
-        return self.fit_em(x)
+        raise ValueError('`method` of FactorAnalysis must be "em", as its maximum has no closed form')
 
 
 __all__ = ["FactorAnalysis"]

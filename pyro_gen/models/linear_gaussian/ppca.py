@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_gen.models.em import EMResult
+from pyro_gen.models.em import FitResult
 from pyro_gen.models.linear_gaussian.base import LinearGaussian
 from pyro_gen.models.linear_gaussian.em import Point
-from pyro_gen.models.pca import PrincipalAxes, complete_rows, principal_axes
+from pyro_gen.models.pca import PrincipalAxes, principal_axes
 from pyro_gen.models.rows import Rows
 
 
@@ -18,9 +18,9 @@ class PPCA(LinearGaussian):
     .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \sigma^2 I), \qquad x \sim N(\mu, W W^T + \sigma^2 I)
 
     At the maximum of the likelihood the columns of W span the principal subspace and :math:`\sigma^2` is the mean
-    variance off it. ``fit_closed_form`` computes this maximum, ``fit_em`` also with missing cells,
-    and ``SVI(ppca.model, ppca.guide, ...)`` by gradients, with minibatches and as part of larger
-    programs. W is known up to a rotation. Sites are ``z`` and ``x`` in the plate ``rows``.
+    variance off it. ``fit`` goes there at once, or by EM where cells are missing, and
+    ``SVI(ppca.model, ppca.guide, ...)`` by gradients, with minibatches and as part of larger programs. W is known up to
+    a rotation. Sites are ``z`` and ``x`` in the plate ``rows``.
 
     Args:
         features: columns of a row.
@@ -37,7 +37,7 @@ class PPCA(LinearGaussian):
         >>> import pyro
         >>> x = torch.randn(200, 2) @ torch.randn(2, 6) + 0.1 * torch.randn(200, 6)
         >>> ppca = PPCA(6, 2, size=200)
-        >>> ppca.fit_closed_form(x).converged
+        >>> ppca.fit(x).converged
         True
         >>> x[0, 3] = torch.nan
         >>> ppca.log_likelihood(x).shape, ppca.reconstruct(x).shape, ppca.sample(3).shape
@@ -46,8 +46,7 @@ class PPCA(LinearGaussian):
 
     shared_noise = True
 
-    @torch.no_grad()
-    def fit_closed_form(self, x: Tensor) -> EMResult:
+    def _fit_in_closed_form(self, rows: Rows) -> FitResult:
         r"""The maximum of the likelihood.
 
         .. math:: \sigma^2 = \frac{1}{d - k} \sum_{j > k} \lambda_j, \qquad W = U_k (\Lambda_k - \sigma^2 I)^{1/2}
@@ -56,26 +55,27 @@ class PPCA(LinearGaussian):
         singular value decomposition in float64.
 
         Args:
-            x: rows, (rows, features), complete.
+            rows: checked rows, complete.
 
         Returns:
-            The log likelihood, as ``fit_em`` gives it.
+            The log likelihood, as EM gives it.
 
         Raises:
-            ValueError: the rows do not fit this model, miss cells, or lie in a subspace of
-                ``latent`` dimensions.
+            ValueError: the rows miss cells, are too few, or lie in a subspace of ``latent`` dimensions.
 
         References:
             Tipping and Bishop (1999), Probabilistic principal component analysis, equations 7 and 8.
         """
-        rows = self.rows(complete_rows(x, self.features, "`fit_em`", self.loc).x)
+        if rows.mask is not None:
+            missing = int((~rows.mask).sum())
+            raise ValueError(f'`x` must be complete, got {missing} cells of NaN: `method="em"` takes them')
         self.check_enough(rows)
         axes = principal_axes(rows.x)
         noise = self._noise(axes, rows)
         weight = axes.components[: self.latent].mT * (axes.variances[: self.latent] - noise).clamp(min=0).sqrt()
         self.set_point(Point(axes.loc, weight, noise.expand(self.features)))
-        objective = torch.tensor([self.score(x) * len(x)], dtype=torch.float64)
-        return EMResult(objective.item(), objective, True, False, objective)
+        objective = torch.tensor([self.score(rows.x) * len(rows.x)], dtype=torch.float64)
+        return FitResult(objective.item(), objective, True, False, objective)
 
     def _noise(self, axes: PrincipalAxes, rows: Rows) -> Tensor:
         """Variance off the principal subspace, where it is more than rounding."""

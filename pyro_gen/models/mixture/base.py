@@ -14,12 +14,13 @@ import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import check_agrees
 from pyro_gen._registration import register
-from pyro_gen.models.em import EMResult
+from pyro_gen.models.em import FitResult
 from pyro_gen.models.mixture.chains import run_chains
 from pyro_gen.models.mixture.distribution import Parameters, RowDistribution
 from pyro_gen.models.mixture.em import Objective, best_of_starts
@@ -42,8 +43,8 @@ class Mixture(MixtureQueries, nn.Module):
     ``model`` enumerates the components z of the rows (``SVI`` with ``TraceEnum_ELBO``, NUTS, ``infer_discrete``);
     ``marginal`` is the same joint density with z summed out (``Trace_ELBO``, NUTS: faster). The sites are the
     parameters of the components in the plate ``components``, the weights, and ``z`` and ``x`` in the plate ``rows``.
-    Methods that describe the mixture use by default the guide's ``point``, which ``fit_em``,
-    ``initialise`` and SVI move; each also takes draws of a sampler as ``parameters``.
+    What a user reads off the mixture is by default that of the guide's ``point``, which ``fit``, ``initialise`` and
+    SVI move; every such method also takes draws of a sampler as ``parameters``.
 
     Args:
         components: number of components; of a Dirichlet process the truncation.
@@ -84,6 +85,29 @@ class Mixture(MixtureQueries, nn.Module):
         self.weight_distribution, self.guide_distribution = weights, guide
         self.register_buffer("concentration", like.new_tensor(concentration))
         self.location, self.log_spread = nn.ParameterDict(), nn.ParameterDict()
+
+    def forward(self) -> RowDistribution:
+        """The density of a row at the guide's point, components summed out, for ``pyro.sample("x", mixture(), obs=x)``.
+
+        Returns:
+            A distribution of event shape (features,); cells that are NaN are summed out.
+        """
+        return RowDistribution(self, self.completed(self.point()), None)
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights of the components at the guide's point, (components,)."""
+        return self.point()["weights"]
+
+    @property
+    @abstractmethod
+    def means(self) -> Tensor:
+        """Means of the components at the guide's point, (components, features)."""
+
+    @property
+    @abstractmethod
+    def covariances(self) -> Tensor:
+        """Covariances of the components at the guide's point, (components, features, features)."""
 
     # ---- the programs
 
@@ -188,6 +212,11 @@ class Mixture(MixtureQueries, nn.Module):
     @abstractmethod
     def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
         """Values of the components' sites from their distribution given the components of all rows."""
+
+    @property
+    def row_support(self) -> constraints.Constraint:
+        """The values that a row may take."""
+        return constraints.independent(constraints.real, 1)
 
     @abstractmethod
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
@@ -387,7 +416,7 @@ class Mixture(MixtureQueries, nn.Module):
         return total
 
     @torch.no_grad()
-    def fit_em(
+    def fit(
         self,
         x: Tensor,
         mask: Tensor | None = None,
@@ -396,7 +425,7 @@ class Mixture(MixtureQueries, nn.Module):
         num_starts: int = 5,
         num_steps: int = 1000,
         tolerance: float = 1e-7,
-    ) -> EMResult:
+    ) -> FitResult:
         """Expectation maximisation with exact steps, from several starts; the best is kept as the guide's centre.
 
         Args:

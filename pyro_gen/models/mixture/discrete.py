@@ -131,7 +131,7 @@ class BernoulliMixture(_DiscreteMixture):
     Example:
         >>> x = torch.bernoulli(torch.tensor([[0.9, 0.9, 0.1], [0.1, 0.2, 0.8]]).repeat(50, 1))
         >>> mixture = BernoulliMixture.from_data(x, components=2)
-        >>> mixture.fit_em(x).converged
+        >>> mixture.fit(x).converged
         True
         >>> mixture.predict(x).shape
         torch.Size([100])
@@ -212,6 +212,22 @@ class BernoulliMixture(_DiscreteMixture):
         with self._plate():
             return {"probs": pyro.sample("probs", dist.Beta(self.alpha[:, 1], self.alpha[:, 0]).to_event(1))}
 
+    @property
+    def row_support(self) -> constraints.Constraint:
+        """Zeros and ones."""
+        return constraints.independent(constraints.boolean, 1)
+
+    @property
+    def means(self) -> Tensor:
+        """Probabilities of a one at the guide's point, (components, features)."""
+        return self.point()["probs"]
+
+    @property
+    def covariances(self) -> Tensor:
+        """Covariances of the components at the guide's point, diagonal, (components, features, features)."""
+        probs = self.means
+        return (probs * (1 - probs)).diag_embed()
+
     def _probs(self, table: Tensor) -> Tensor:
         return table[..., 1]
 
@@ -285,7 +301,7 @@ class CategoricalMixture(_DiscreteMixture):
     Example:
         >>> x = torch.tensor([[0.0, 2.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]).repeat(20, 1)
         >>> mixture = CategoricalMixture.from_data(x, components=2)
-        >>> mixture.fit_em(x).converged
+        >>> mixture.fit(x).converged
         True
         >>> mixture.responsibilities(x).shape
         torch.Size([80, 2])
@@ -365,6 +381,25 @@ class CategoricalMixture(_DiscreteMixture):
         """Sample the probabilities."""
         with self._plate():
             return {"probs": pyro.sample("probs", dist.Dirichlet(self.alpha).to_event(1))}
+
+    @property
+    def row_support(self) -> constraints.Constraint:
+        """The numbers 0 to values - 1."""
+        return constraints.independent(constraints.integer_interval(0, self.values - 1), 1)
+
+    @property
+    def means(self) -> Tensor:
+        """Means of the values, as numbers, at the guide's point, (components, features)."""
+        return self._moment(1)
+
+    @property
+    def covariances(self) -> Tensor:
+        """Covariances of the values, as numbers, diagonal, (components, features, features)."""
+        return (self._moment(2) - self._moment(1).square()).diag_embed()
+
+    def _moment(self, power: int) -> Tensor:
+        probs = self.point()["probs"]
+        return probs @ torch.arange(self.values).to(probs).pow(power)
 
     def _probs(self, table: Tensor) -> Tensor:
         return table

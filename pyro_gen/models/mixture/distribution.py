@@ -9,7 +9,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from pyro_gen.distributions.expansion import Expandable
+from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.models.rows import Rows
 
 Parameters = Mapping[str, Tensor]
@@ -19,6 +19,10 @@ class Emission(Protocol):
     """Family of a mixture's rows; parameters have shape (..., components, ...)."""
 
     features: int
+
+    @property
+    def row_support(self) -> constraints.Constraint:
+        """The values that a row may take."""
 
     def rows(self, x: object, mask: Tensor | None = None) -> Rows:
         """Checked rows."""
@@ -33,18 +37,16 @@ class Emission(Protocol):
 class RowDistribution(Expandable):
     r"""Rows given their component z, :math:`p(x | z)`; without ``z``, :math:`\sum_k \pi_k\, p(x | k)`.
 
-    Cells that are NaN, or False in the mask of ``given``, are missing: the density is that of the
-    others.
+    Cells that are NaN, or that the mask of ``checked_rows`` denies, are missing: the density is that of the others.
 
     Args:
         emission: the mixture.
         parameters: its canonical parameters, among them ``log_weights`` (..., 1, components).
         z: components, of any batch shape that ends in the rows; None to sum over them.
-        given: the rows that will be scored, if they are known and checked already.
+        checked_rows: the rows that will be scored, if they are known and checked already.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
-    support = constraints.independent(constraints.real, 1)
 
     def __init__(
         self, emission: Emission, parameters: Parameters, z: Tensor | None, checked_rows: Rows | None = None
@@ -55,11 +57,23 @@ class RowDistribution(Expandable):
         batch = batch if z is None else torch.broadcast_shapes(batch, z.shape)
         super().__init__(batch, Size((emission.features,)), validate_args=False)
 
+    def __repr__(self) -> str:
+        """The mixture that the rows come from, and the shapes."""
+        family = type(self.emission).__name__
+        return (
+            f"RowDistribution({family}, batch_shape={tuple(self.batch_shape)}, event_shape={tuple(self.event_shape)})"
+        )
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The values that a row may take."""
+        return self.emission.row_support
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density in nats.
 
         Args:
-            value: rows, (..., rows, features); NaN stands for a missing cell.
+            value: rows, (..., rows, features), or one row, (features,); NaN stands for a missing cell.
 
         Returns:
             Shape of the batch, broadcast with that of the rows.
@@ -67,11 +81,13 @@ class RowDistribution(Expandable):
         Raises:
             ValueError: the rows do not fit this mixture.
         """
+        if value.dim() == 1:
+            return over_batch(self.log_prob(value.unsqueeze(0)).squeeze(-1), self.batch_shape)
         is_checked = self.checked_rows is not None and value is self.checked_rows.source
         rows = self.checked_rows if is_checked and self.checked_rows is not None else self.emission.rows(value)
         table = self.emission.log_table(rows, self.parameters)
         if self.z is None:
-            return (table + self.parameters["log_weights"]).logsumexp(-1)
+            return over_batch((table + self.parameters["log_weights"]).logsumexp(-1), self.batch_shape)
         shape = torch.broadcast_shapes(table.shape[:-1], self.z.shape)
         index = self.z.expand(shape).unsqueeze(-1)
         return table.expand(*shape, table.shape[-1]).gather(-1, index).squeeze(-1)

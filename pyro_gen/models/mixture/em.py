@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.models.em import EMResult
+from pyro_gen.models.em import FitResult
 from pyro_gen.models.rows import Rows
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class _Climb(NamedTuple):
 
 def best_of_starts(
     mixture: Mixture, rows: Rows, objective: Objective, num_starts: int, num_steps: int, tolerance: float
-) -> tuple[EMResult, dict[str, Tensor]]:
-    """Maximise from every start and keep the best result, preferably one that is not degenerate.
+) -> tuple[FitResult, dict[str, Tensor]]:
+    """Climb from every start and keep the best, among those that are not degenerate if there are any.
 
     Args:
         mixture: gives the steps.
@@ -52,7 +52,7 @@ def best_of_starts(
     best = max(climbs, key=lambda climb: (not climb.degenerate, climb.objective[-1]))
     reached = torch.tensor([climb.objective[-1] for climb in climbs], dtype=torch.float64)
     history = torch.tensor(best.objective, dtype=torch.float64)
-    return EMResult(best.log_likelihood, history, best.converged, best.degenerate, reached), best.values
+    return FitResult(best.log_likelihood, history, best.converged, best.degenerate, reached), best.values
 
 
 def _climb(

@@ -73,7 +73,7 @@ class GaussianMixture(Mixture):
         >>> from pyro.infer import SVI, TraceEnum_ELBO
         >>> x = torch.cat([torch.randn(50, 2), torch.randn(50, 2) + 6])
         >>> mixture = GaussianMixture.from_data(x, components=2)
-        >>> mixture.fit_em(x).converged
+        >>> mixture.fit(x).converged
         True
         >>> svi = SVI(mixture.model, mixture.guide, pyro.optim.Adam({"lr": 0.01}), TraceEnum_ELBO())
         >>> _ = svi.step(x[::2])
@@ -217,6 +217,21 @@ class GaussianMixture(Mixture):
         shape, transform = transforms[self.covariance]
         support = constraints.positive_definite if self.covariance in MATRICES else constraints.positive
         return {"covariances": Site(support, shape, per_component, transform), "locs": locs}
+
+    @property
+    def means(self) -> Tensor:
+        """Means of the components at the guide's point, (components, features)."""
+        return self.point()["locs"]
+
+    @property
+    def covariances(self) -> Tensor:
+        """Covariances of the components at the guide's point, (components, features, features), of every kind."""
+        values = self.point()["covariances"]
+        if self.covariance == "spherical":
+            values = values.unsqueeze(-1).expand(-1, self.features)
+        if self.covariance not in MATRICES:
+            values = values.diag_embed()
+        return values.expand(self.components, -1, -1)
 
     def derived_sites(self) -> dict[str, Site]:
         """Weights, and covariances where scales and correlations are the sites."""

@@ -148,9 +148,24 @@ class MixtureQueries:
         penalty = self.num_parameters * math.log(len(x))
         return penalty - 2 * self.log_likelihood(x, mask).double().sum().item()
 
+    def sample(self, num_samples: int, parameters: Parameters | None = None) -> Tensor:
+        """Draw rows.
+
+        Args:
+            num_samples: rows to draw.
+            parameters: as for :meth:`sample_joint`.
+
+        Returns:
+            Rows (..., num_samples, features).
+
+        Raises:
+            ValueError: as for :meth:`sample_joint`.
+        """
+        return self.sample_joint(num_samples, parameters)[0]
+
     @torch.no_grad()
-    def sample(self, num_samples: int, parameters: Parameters | None = None) -> tuple[Tensor, Tensor]:
-        """Draw rows and their components.
+    def sample_joint(self, num_samples: int, parameters: Parameters | None = None) -> tuple[Tensor, Tensor]:
+        """Draw rows and their components, (x, z).
 
         Args:
             num_samples: rows to draw.
