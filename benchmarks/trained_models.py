@@ -13,7 +13,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyro_gen import datasets, distributions, nn
+from pyro_gen import datasets, distributions, infer, nn
 from pyro_gen.infer import ContrastiveDivergence, PersistentChains, contrastive_gradient
 
 Phase = ContrastiveDivergence | PersistentChains
@@ -39,7 +39,7 @@ class TrainedModel:
     parameters: tuple[Tensor, Tensor, Tensor]
     rows: Tensor
 
-    def distribution(self, partition: distributions.Partition | None = None) -> distributions.RBM:
+    def distribution(self, partition: infer.Partition | None = None) -> distributions.RBM:
         """The model as a distribution."""
         return distributions.RBM(*self.parameters, partition)
 
@@ -119,7 +119,7 @@ def main() -> None:
     """Train them all and say how large their weights are and how often a chain at the data turns over."""
     for name in RECIPES:
         model = train(name)
-        exact = model.distribution(distributions.Exact())
+        exact = model.distribution(infer.Exact())
         start = model.rows[:200].double()
         turned = (exact.gibbs(start, 100) != start).double().mean().item()
         largest = model.parameters[0].abs().max().item()

@@ -24,7 +24,8 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
-from pyro_gen.infer import AIS, LowerBound, PersistentChains, WakeSleep, contrastive_gradient, log_partition_bracket
+from pyro_gen.infer import AIS, PersistentChains, WakeSleep, contrastive_gradient, log_partition_bracket
+from pyro_gen.infer.importance import LowerBound
 from pyro_gen.models import DeepBeliefNetwork
 from pyro_gen.training import fit, running_average, small_batch, use_average
 

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from pyro_gen import plotting
 from pyro_gen.arviz import from_chains, to_netcdf
-from pyro_gen.infer import Expectation, GibbsSampler, expectation, inverse_transform
+from pyro_gen.infer import GibbsSampler, expectation, inverse_transform
+from pyro_gen.infer.expectation import Expectation
 
 A, B = 2.0, 4.0
 """Of the beta distribution that y has before x is seen."""

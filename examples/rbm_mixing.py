@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_gen import datasets, plotting
-from pyro_gen.distributions import RBM, Exact
+from pyro_gen.distributions import RBM
+from pyro_gen.infer import Exact
 
 Parameters = tuple[Tensor, Tensor, Tensor]
 METHODS = ("CD-1", "CD-10", "PCD-1", "FPCD-1")

@@ -1,7 +1,7 @@
 """An RBM inside scikit-learn: a pipeline, a grid search, and the weights in three formats.
 
-The handwritten digits that come with scikit-learn (1797 grey images of 8 x 8) go through `pyro_gen.estimators.RBM` into
-logistic regression. Cross-validation on the training images chooses the number of hidden units, what to do with the
+The handwritten digits that come with scikit-learn (1797 grey images of 8 x 8) go through `RBMTransformer` into logistic
+regression. Cross-validation on the training images chooses the number of hidden units, what to do with the
 grey (`binarize`: a threshold, or each value as the probability of ink) and the strength of the classifier; the best
 pipeline is evaluated once on images held out. scikit-learn's BernoulliRBM goes through the same search.
 
@@ -24,7 +24,7 @@ from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import Pipeline
 
 from pyro_gen import datasets, interop, plotting
-from pyro_gen.estimators import RBM
+from pyro_gen.estimators import RBMTransformer
 
 
 class Images(NamedTuple):
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
     rivals: dict[str, tuple[Any, dict[str, list[Any]]]] = {
         "BernoulliRBM": (BernoulliRBM(**common), {"n_components": args.hidden, "learning_rate": args.rates}),
         "pyro_gen RBM": (
-            RBM(**common),
+            RBMTransformer(**common),
             {"n_components": args.hidden, "learning_rate": args.rates, "binarize": [0.5, "sample"]},
         ),
     }

@@ -1,6 +1,7 @@
 """The RBM as a scikit-learn estimator: in pipelines, grid searches and wherever a transformer goes.
 
-This module needs scikit-learn and is therefore imported by its own name: ``from pyro_gen.estimators import RBM``.
+This module needs scikit-learn and is therefore imported by its own name:
+``from pyro_gen.estimators import RBMTransformer``.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from pyro_gen import distributions, nn
 from pyro_gen._arguments import whole_number
-from pyro_gen.infer import AIS, LogLikelihood, NegativePhase, Partition, PersistentChains, contrastive_gradient
+from pyro_gen.infer import AIS, NegativePhase, Partition, PersistentChains, contrastive_gradient
 from pyro_gen.infer import log_likelihood as log_likelihood_of
+from pyro_gen.infer.likelihood import LogLikelihood
 from pyro_gen.kernels import rbm_gibbs
 
 try:
@@ -36,7 +38,7 @@ except ImportError as missing:
 ROWS = 1024  # of a block whose pseudo-likelihood is worked out at once
 
 
-class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     r"""A Bernoulli RBM trained by `pyro_gen` behind the interface of `sklearn.neural_network.BernoulliRBM`.
 
     `transform` gives the hidden probabilities :math:`P(h_j = 1 | v) = \sigma(b_j + \sum_i v_i W_{ij})`. Training is the
@@ -91,7 +93,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         >>> from sklearn.linear_model import LogisticRegression
         >>> from sklearn.pipeline import make_pipeline
         >>> x, y = np.repeat(np.eye(8), 20, axis=0), np.repeat(np.arange(8) % 2, 20)
-        >>> pipeline = make_pipeline(RBM(n_components=16, random_state=0), LogisticRegression(C=100))
+        >>> pipeline = make_pipeline(RBMTransformer(n_components=16, random_state=0), LogisticRegression(C=100))
         >>> pipeline.fit(x, y).score(x, y)
         1.0
     """
@@ -131,7 +133,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> RBM:
+    def fit(self, X: Any, y: Any = None) -> RBMTransformer:
         """Train on rows from the start.
 
         Args:
@@ -161,8 +163,8 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 print(f"[RBM] iteration {iteration + 1}, mean pseudo-log-likelihood {score:.2f}")
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> RBM:
-        """Make one gradient step with the rows as one batch; the first call starts the weights, whose data type stays.
+    def partial_fit(self, X: Any, y: Any = None) -> RBMTransformer:
+        """Make one gradient step with the rows as one batch; the first call starts the weights.
 
         Args:
             X: rows, dense or sparse, (n_samples, n_features).
@@ -393,7 +395,7 @@ def _copied(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().copy()
 
 
-def _check_settings(estimator: RBM) -> None:
+def _check_settings(estimator: RBMTransformer) -> None:
     """Scikit-learn's rule: parameters are looked at by `fit`, not by the constructor."""
     least_values = {"n_components": 1, "batch_size": 1, "n_iter": 0}
     for name, least in least_values.items():
@@ -414,4 +416,4 @@ def _check_settings(estimator: RBM) -> None:
         raise ValueError(f"`binarize` must be a number, 'sample' or None, got {threshold!r}")
 
 
-__all__ = ["RBM"]
+__all__ = ["RBMTransformer"]

@@ -29,7 +29,6 @@ from pyro_gen.distributions import (
     CouplingGraph,
     DiscretizedLogisticConditional,
     Enumeration,
-    Exact,
     Factorised,
     FixedScaleGaussianConditional,
     GaussianConditional,
@@ -46,6 +45,7 @@ from pyro_gen.distributions import (
     Units,
     lattice_edges,
 )
+from pyro_gen.infer import Exact
 from pyro_gen.testing import Case, normal_parameters, states
 from pyro_gen.testing.case import Parameters, seeded
 from pyro_gen.testing.networks import random_structure

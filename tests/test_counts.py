@@ -72,7 +72,7 @@ def sampler(**settings: Any) -> infer.GibbsSampler:
 
 
 def estimator(x: Tensor = X, **settings: Any) -> Any:
-    return estimators.RBM(**{"n_components": 2, "n_iter": 1, **settings}).fit(x.numpy())
+    return estimators.RBMTransformer(**{"n_components": 2, "n_iter": 1, **settings}).fit(x.numpy())
 
 
 def fit(**settings: Any) -> Any:
@@ -165,8 +165,8 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "infer.WeightedChains.__init__": table(infer.WeightedChains, **PHASE, num_witnesses=2),
     "distributions.ising_lattice": table(partial(distributions.ising_lattice, periodic=False), rows=2, columns=2),
     "distributions.lattice_edges": table(partial(distributions.lattice_edges, periodic=False), rows=2, columns=2),
-    "estimators.RBM.__init__": table(estimator, n_components=2, batch_size=4, n_iter=1),
-    "estimators.RBM.gibbs": loop(lambda **k: estimator().gibbs(X.numpy(), **k), num_steps=2),
+    "estimators.RBMTransformer.__init__": table(estimator, n_components=2, batch_size=4, n_iter=1),
+    "estimators.RBMTransformer.gibbs": loop(lambda **k: estimator().gibbs(X.numpy(), **k), num_steps=2),
     "infer.AmortisedPosterior.__init__": loop(posterior, hidden_features=[4]),
     "infer.AmortisedPosterior.learn": table(lambda **k: posterior().learn(**k), num_steps=1, batch_size=4),
     "infer.AmortisedPosterior.loss": loop(lambda **k: posterior().loss(**k), num_rows=4),

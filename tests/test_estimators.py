@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pyro_gen import datasets, interop
-from pyro_gen.estimators import RBM
+from pyro_gen.estimators import RBMTransformer
 from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, PersistentChains
 from tests.runs import same
 
@@ -32,15 +32,15 @@ def rows(count: int = 33, units: int = 6, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(2, size=(count, units)).astype(float)
 
 
-def small(**settings: Any) -> RBM:
-    return RBM(**({"n_components": 4, "batch_size": 10, "n_iter": 3, "random_state": 0} | settings))
+def small(**settings: Any) -> RBMTransformer:
+    return RBMTransformer(**({"n_components": 4, "batch_size": 10, "n_iter": 3, "random_state": 0} | settings))
 
 
-def weights(rbm: RBM) -> list[np.ndarray]:
+def weights(rbm: RBMTransformer) -> list[np.ndarray]:
     return [rbm.components_, rbm.intercept_hidden_, rbm.intercept_visible_]
 
 
-def equal(one: RBM, other: RBM) -> bool:
+def equal(one: RBMTransformer, other: RBMTransformer) -> bool:
     """Weights, chains, key, momenta and generator, to the last bit."""
     states = [(e.rbm_.state_dict(), e.optimizer_.state_dict()) for e in (one, other)]
     generators = [str(e.random_state_.get_state()) for e in (one, other)]
@@ -49,7 +49,7 @@ def equal(one: RBM, other: RBM) -> bool:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")  # most checks feed normal numbers
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([RBM(), small(momentum=0.5, negative_phase=ContrastiveDivergence())])
+@parametrize_with_checks([RBMTransformer(), small(momentum=0.5, negative_phase=ContrastiveDivergence())])
 def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -64,46 +64,7 @@ def test_features_and_free_energies_are_those_of_bernoulli_rbm() -> None:
     assert torch.equal(back.weight, rbm.rbm_.weight)
 
 
-@pytest.mark.parametrize("binarize", [0.5, "sample"])
-@pytest.mark.parametrize(
-    ("dtype", "expected"),
-    [("float64", "float64")] + [(name, "float32") for name in ("float32", "bool", "uint8", "int64", "float16")],
-)
-def test_data_types_of_rows_and_weights(dtype: str, expected: str, binarize: Any) -> None:
-    """The rule of `pyro_gen._rows`, which tests/test_rows.py sweeps over the models."""
-    x = rows().astype(dtype)
-    fitted = small(momentum=0.9, binarize=binarize).fit(x)
-    stepped = small(binarize=binarize).partial_fit(x)
-    for rbm in (fitted, stepped, stepped.partial_fit(rows())):  # later rows leave the data type alone
-        assert {str(value.dtype) for value in weights(rbm)} == {expected}
-        assert {str(value.dtype) for value in rbm.rbm_.state_dict().values() if value.is_floating_point()} == {
-            f"torch.{expected}"
-        }
-    assert fitted.optimizer_.state[fitted.rbm_.weight]["momentum_buffer"].dtype == fitted.rbm_.weight.dtype
-    for result in (fitted.transform(x), fitted.score_samples(x), fitted.gibbs(x), fitted.inverse_transform(h(x))):
-        assert result.dtype == expected
-    assert str(fitted.log_likelihood(x).rows.dtype) == f"torch.{expected}"
-
-
-def h(x: np.ndarray) -> np.ndarray:
-    """Hidden states in the data type of rows."""
-    return rows(5, 4).astype(x.dtype)
-
-
-@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
-def test_whole_numbers_are_read_in_the_data_type_of_the_weights(dtype: Any) -> None:
-    rbm = small().fit(rows())
-    x = rows(seed=1).astype(dtype)
-    for method in ("transform", "score_samples"):
-        result = getattr(rbm, method)(x)
-        assert result.dtype == np.float64
-        np.testing.assert_array_equal(result, getattr(rbm, method)(rows(seed=1)))
-    assert rbm.gibbs(x).dtype == rbm.inverse_transform(h(x)).dtype == np.float64
-    wide, narrow = small().partial_fit(rows()), small().partial_fit(rows())
-    assert equal(wide.partial_fit(x), narrow.partial_fit(rows(seed=1)))
-
-
-def strong() -> RBM:
+def strong() -> RBMTransformer:
     """A fitted estimator with weights that matter."""
     rbm = small().fit(rows())
     with torch.no_grad():
@@ -112,7 +73,7 @@ def strong() -> RBM:
     return rbm
 
 
-def free_energy(rbm: RBM, v: np.ndarray) -> np.ndarray:
+def free_energy(rbm: RBMTransformer, v: np.ndarray) -> np.ndarray:
     w, b, a = (array.astype(float) for array in weights(rbm))
     energy: np.ndarray = -v @ a - np.logaddexp(0, v @ w.T + b).sum(-1)
     return energy
@@ -147,7 +108,7 @@ def test_the_log_likelihood_is_that_of_enumeration() -> None:
 
 
 def test_a_large_one_is_annealed_or_as_one_says() -> None:
-    rbm = RBM(25, n_iter=1, random_state=0).fit(rows(units=22))
+    rbm = RBMTransformer(25, n_iter=1, random_state=0).fit(rows(units=22))
     assert rbm.log_likelihood(rows(units=22), AIS(20, 50)).partition.method == "AIS"
     assert rbm.log_likelihood(rows(units=22), Exact(max_units=22)).partition.method == "exact"
 
@@ -318,7 +279,7 @@ def test_verbose_prints_and_changes_nothing(capsys: pytest.CaptureFixture[str]) 
 def test_bars_and_stripes_are_learned() -> None:
     """3 x 3, optimum -2.64 nats; independent pixels reach -6.24. The seed is fixed: no false alarm to state."""
     x = np.tile(datasets.bars_and_stripes(3, 3).numpy(), (20, 1))
-    rbm = RBM(12, n_iter=100, learning_rate=0.2, random_state=0).fit(x)
+    rbm = RBMTransformer(12, n_iter=100, learning_rate=0.2, random_state=0).fit(x)
     assert rbm.log_likelihood(x).value > -3.3
 
 
@@ -337,7 +298,7 @@ def test_features_have_names_in_a_data_frame() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(rows(), columns=list("abcdef"))
     features = small().set_output(transform="pandas").fit_transform(frame)
-    assert list(features.columns) == ["rbm0", "rbm1", "rbm2", "rbm3"]
+    assert list(features.columns) == [f"rbmtransformer{unit}" for unit in range(4)]
 
 
 def test_its_features_classify_as_well_as_those_of_bernoulli_rbm() -> None:
@@ -346,7 +307,7 @@ def test_its_features_classify_as_well_as_those_of_bernoulli_rbm() -> None:
     x, y = np.concatenate([data.train, data.valid]), np.concatenate([data.train_labels, data.valid_labels])
     settings: dict[str, Any] = {"n_components": 60, "batch_size": 10, "n_iter": 10, "random_state": 0}
     right = []
-    for kind in (RBM, BernoulliRBM):
+    for kind in (RBMTransformer, BernoulliRBM):
         pipeline = make_pipeline(kind(**settings), LogisticRegression(C=1, max_iter=500)).fit(x[::2], y[::2])
         right.append(pipeline.predict(x[1::2]) == y[1::2])
     difference = right[0].astype(float) - right[1]

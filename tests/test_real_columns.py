@@ -17,10 +17,9 @@ from pyro.nn.module import to_pyro_module_
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from pyro_gen import distributions, models, nn
+from pyro_gen import distributions, infer, models, nn
 from pyro_gen.distributions import (
     Conditional,
-    Exact,
     FixedScaleGaussianConditional,
     GaussianConditional,
     GaussianMixtureConditional,
@@ -30,6 +29,7 @@ from pyro_gen.distributions import (
     Units,
 )
 from pyro_gen.distributions.units.continuous import PreciseUnits
+from pyro_gen.infer import Exact
 from tests.real_columns import (
     CONDITIONALS,
     DISCRETE_NETWORKS,
@@ -347,7 +347,7 @@ def test_grey_levels_start_a_convolutional_vae_at_their_marginals(dtype: torch.d
 
 
 @pytest.mark.parametrize("visible", [GaussianUnits(), ReLUUnits()], ids=str)
-@pytest.mark.parametrize("phase", [Exact(), distributions.PersistentChains(10)], ids=["plain", "centred"])
+@pytest.mark.parametrize("phase", [Exact(), infer.PersistentChains(10)], ids=["plain", "centred"])
 def test_an_rbm_of_real_units_starts_alike_in_any_units(visible: Units, phase: Any) -> None:
     x, shift = columns(), torch.tensor([0.0, 100.0, -100.0, 30.0, 5.0, -10.0]).double()
     if isinstance(visible, ReLUUnits):  # which have an origin

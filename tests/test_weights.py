@@ -22,8 +22,8 @@ import pyro_gen
 from pyro_gen import models, nn
 from pyro_gen._weights import too_heavy, too_small, warn_of_weights
 from pyro_gen.arviz import from_svi, weighted_summary
-from pyro_gen.distributions import AIS, RBM, BayesianNetwork, Importance
-from pyro_gen.infer import AmortisedPosterior, AnnealedImportance, likelihood_weighting, lower_bound
+from pyro_gen.distributions import RBM, BayesianNetwork, Importance
+from pyro_gen.infer import AIS, AmortisedPosterior, AnnealedImportance, likelihood_weighting, lower_bound
 
 X = torch.eye(5)
 RESULTS = ("LogEvidence", "LowerBound", "ImportanceLogLikelihood", "WeightedMarginals")

@@ -1,6 +1,5 @@
 """Pyro distributions, and ways to compute or estimate a partition function."""
 
-from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.autoregressive import Autoregressive, Generation
 from pyro_gen.distributions.autoregressive_ensemble import AutoregressiveEnsemble
 from pyro_gen.distributions.bayesian_network import BayesianNetwork, Likelihood, NetworkStructure
@@ -21,14 +20,11 @@ from pyro_gen.distributions.conditionals import (
 )
 from pyro_gen.distributions.coupling_graph import CouplingGraph
 from pyro_gen.distributions.factorised import Factorised
-from pyro_gen.distributions.fast_weights import FastPersistentChains
 from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart, covariance
 from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
-from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
-from pyro_gen.distributions.partition import Exact, LogPartition, Partition
+from pyro_gen.distributions.order_agnostic import OrderAgnostic
 from pyro_gen.distributions.rbm import RBM
 from pyro_gen.distributions.strings import AutoregressiveStrings, SymbolConditional
-from pyro_gen.distributions.tempering import TemperedChains
 from pyro_gen.distributions.units import (
     BernoulliUnits,
     GaussianUnits,
@@ -40,10 +36,8 @@ from pyro_gen.distributions.units import (
     UnitLayer,
     Units,
 )
-from pyro_gen.distributions.weighted_chains import WeightedChains
 
 __all__ = [
-    "AIS",
     "RBM",
     "Autoregressive",
     "AutoregressiveEnsemble",
@@ -58,14 +52,11 @@ __all__ = [
     "ClassRBM",
     "Completion",
     "Conditional",
-    "ContrastiveDivergence",
     "CouplingGraph",
     "CovarianceTransform",
     "DiscretizedLogisticConditional",
     "Enumeration",
-    "Exact",
     "Factorised",
-    "FastPersistentChains",
     "FixedScaleGaussianConditional",
     "GaussianConditional",
     "GaussianMixtureConditional",
@@ -75,23 +66,18 @@ __all__ = [
     "InverseWishart",
     "Likelihood",
     "LogEvidence",
-    "LogPartition",
     "MultinomialUnits",
     "NReLUUnits",
-    "NegativePhase",
     "NetworkStructure",
     "ObservedFirst",
-    "Partition",
-    "PersistentChains",
+    "OrderAgnostic",
     "PottsUnits",
     "ReLUUnits",
     "RealConditional",
     "SpinUnits",
     "SymbolConditional",
-    "TemperedChains",
     "UnitLayer",
     "Units",
-    "WeightedChains",
     "covariance",
     "ising_lattice",
     "lattice_edges",

@@ -3,34 +3,30 @@
 from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.fast_weights import FastPersistentChains
 from pyro_gen.distributions.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
-from pyro_gen.distributions.partition import Exact, LogPartition, Partition
+from pyro_gen.distributions.partition import Exact, Partition
 from pyro_gen.distributions.tempering import TemperedChains
 from pyro_gen.distributions.weighted_chains import WeightedChains
 from pyro_gen.infer import structure
-from pyro_gen.infer.annealed import AnnealedImportance, SimulatedGap
-from pyro_gen.infer.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
-from pyro_gen.infer.bracket import Bracket, log_partition_bracket
+from pyro_gen.infer.annealed import AnnealedImportance
+from pyro_gen.infer.block_gibbs import BlockGibbs
+from pyro_gen.infer.bracket import log_partition_bracket
 from pyro_gen.infer.cluster import SwendsenWang
 from pyro_gen.infer.contrastive import contrastive_gradient
-from pyro_gen.infer.expectation import Expectation, effective_sample_size, expectation
-from pyro_gen.infer.gibbs import CustomGibbs, DiscreteGibbs, Gibbs, SweepInfo, SweepState
-from pyro_gen.infer.gibbs_sampler import ConditionalsState, GibbsSampler
-from pyro_gen.infer.importance import LowerBound, RowWeights, lower_bound, row_weights
-from pyro_gen.infer.importance_sampling import ImportanceLogLikelihood
+from pyro_gen.infer.expectation import effective_sample_size, expectation
+from pyro_gen.infer.gibbs import CustomGibbs, DiscreteGibbs, Gibbs
+from pyro_gen.infer.gibbs_sampler import GibbsSampler
+from pyro_gen.infer.importance import lower_bound, row_weights
 from pyro_gen.infer.importance_weighted import (
     DoublyReparametrizedELBO,
     ImportanceWeightedELBO,
     StickingTheLandingELBO,
 )
 from pyro_gen.infer.inverse_transform import inverse_transform
-from pyro_gen.infer.likelihood import FreeEnergyGap, LogLikelihood, free_energy_gap, log_likelihood
+from pyro_gen.infer.likelihood import free_energy_gap, log_likelihood
 from pyro_gen.infer.missing import Completions
 from pyro_gen.infer.moments import moment_gradient
 from pyro_gen.infer.network import (
     AmortisedPosterior,
-    BeliefMarginals,
-    GibbsMarginals,
-    WeightedMarginals,
     belief_propagation,
     gibbs_marginals,
     likelihood_weighting,
@@ -44,48 +40,34 @@ from pyro_gen.infer.relabelling import (
     relabel_by_probabilities,
     relabel_iteratively,
 )
+from pyro_gen.infer.replica_exchange import ReplicaExchange
+from pyro_gen.infer.sparsity import sparsity_penalty
 from pyro_gen.infer.wake_sleep import WakeSleep
 
 __all__ = [
     "AIS",
     "AmortisedPosterior",
     "AnnealedImportance",
-    "BeliefMarginals",
     "BlockGibbs",
-    "Bracket",
     "Completions",
-    "ConditionalsState",
     "ContrastiveDivergence",
     "CustomGibbs",
     "DiscreteGibbs",
     "DoublyReparametrizedELBO",
     "Exact",
-    "Expectation",
     "FastPersistentChains",
-    "FreeEnergyGap",
     "Gibbs",
-    "GibbsInfo",
-    "GibbsMarginals",
     "GibbsSampler",
-    "GibbsState",
-    "ImportanceLogLikelihood",
     "ImportanceWeightedELBO",
-    "LogLikelihood",
-    "LogPartition",
-    "LowerBound",
     "NegativePhase",
     "Partition",
     "PersistentChains",
-    "RowWeights",
-    "SimulatedGap",
+    "ReplicaExchange",
     "StickingTheLandingELBO",
-    "SweepInfo",
-    "SweepState",
     "SwendsenWang",
     "TemperedChains",
     "WakeSleep",
     "WeightedChains",
-    "WeightedMarginals",
     "belief_propagation",
     "contrastive_gradient",
     "effective_sample_size",

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions import AIS, RBM
+from pyro_gen.distributions import RBM
+from pyro_gen.infer import AIS
 from tests.evidence import evidence
 
 

@@ -13,19 +13,15 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_gen.distributions import (
-    AIS,
     RBM,
     BernoulliUnits,
     BoltzmannMachine,
-    ContrastiveDivergence,
     CouplingGraph,
-    Exact,
-    PersistentChains,
     SpinUnits,
     ising_lattice,
     lattice_edges,
 )
-from pyro_gen.infer import BlockGibbs, log_partition_bracket
+from pyro_gen.infer import AIS, BlockGibbs, ContrastiveDivergence, Exact, PersistentChains, log_partition_bracket
 from pyro_gen.testing import goodness_of_fit, state_index, states
 
 UNITS = [BernoulliUnits(), SpinUnits()]

@@ -11,16 +11,8 @@ import torch
 from torch import Tensor
 
 from pyro_gen import nn
-from pyro_gen.distributions import (
-    AIS,
-    RBM,
-    ClampedRBM,
-    ContrastiveDivergence,
-    Exact,
-    Partition,
-    PersistentChains,
-    streaming,
-)
+from pyro_gen.distributions import RBM, ClampedRBM, streaming
+from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, Partition, PersistentChains
 from pyro_gen.testing import frequencies, goodness_of_fit, states
 from tests.kernels.oracle import P_LIMIT, Weights
 

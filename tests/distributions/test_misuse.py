@@ -12,8 +12,17 @@ import torch
 from torch import Tensor
 
 from pyro_gen import nn
-from pyro_gen.distributions import AIS, RBM, ContrastiveDivergence, Exact, Partition, PersistentChains
-from pyro_gen.infer import BlockGibbs, contrastive_gradient, log_likelihood
+from pyro_gen.distributions import RBM
+from pyro_gen.infer import (
+    AIS,
+    BlockGibbs,
+    ContrastiveDivergence,
+    Exact,
+    Partition,
+    PersistentChains,
+    contrastive_gradient,
+    log_likelihood,
+)
 
 
 def parameters() -> tuple[Tensor, Tensor, Tensor]:

@@ -27,7 +27,8 @@ from pyro.infer import (
 from torch import Tensor
 
 from pyro_gen import nn
-from pyro_gen.distributions import AIS, RBM, ContrastiveDivergence, Exact, Partition, PersistentChains
+from pyro_gen.distributions import RBM
+from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, Partition, PersistentChains
 from tests.kernels.oracle import Z_LIMIT, Weights, bits, joint, log_z
 
 SMALL = Weights.normal(4, 3, seed=3)

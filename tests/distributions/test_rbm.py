@@ -13,7 +13,8 @@ from pyro.distributions.testing.gof import multinomial_goodness_of_fit
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_gen.distributions import AIS, RBM, ContrastiveDivergence, Exact, Partition
+from pyro_gen.distributions import RBM
+from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, Partition
 from pyro_gen.testing import frequencies, goodness_of_fit, multinomial_floor, total_variation
 from tests.evidence import evidence
 from tests.kernels.oracle import (

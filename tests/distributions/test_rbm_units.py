@@ -14,11 +14,8 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
 from pyro_gen.distributions import (
-    AIS,
     RBM,
     BernoulliUnits,
-    ContrastiveDivergence,
-    Exact,
     GaussianUnits,
     MultinomialUnits,
     NReLUUnits,
@@ -29,6 +26,7 @@ from pyro_gen.distributions import (
     streaming,
 )
 from pyro_gen.distributions.units.base import UnitTypes
+from pyro_gen.infer import AIS, ContrastiveDivergence, Exact
 from pyro_gen.testing import goodness_of_fit
 from tests.kernels.oracle import P_LIMIT, Z_LIMIT
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions import AIS, RBM, Exact
+from pyro_gen.distributions import RBM
 from pyro_gen.distributions.products import fits, log_sum_by_products
 from pyro_gen.distributions.schedule import SHORTEST, _friction, adaptive_betas, linear_betas
 from pyro_gen.distributions.streaming import BLOCK_BYTES
+from pyro_gen.infer import AIS, Exact
 
 
 def parameters(visible: int, hidden: int, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:

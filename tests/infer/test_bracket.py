@@ -13,16 +13,8 @@ from pyro_gen import datasets, nn
 from pyro_gen.distributions import RBM, GaussianUnits, NReLUUnits, PottsUnits, ReLUUnits, SpinUnits, Units
 from pyro_gen.distributions.annealing import forward_estimate, reverse_estimate
 from pyro_gen.distributions.partition import LogPartition
-from pyro_gen.infer import (
-    AIS,
-    Bracket,
-    Exact,
-    free_energy_gap,
-    log_likelihood,
-    log_partition_bracket,
-    population_annealing,
-)
-from pyro_gen.infer.bracket import _highest
+from pyro_gen.infer import AIS, Exact, free_energy_gap, log_likelihood, log_partition_bracket, population_annealing
+from pyro_gen.infer.bracket import Bracket, _highest
 from pyro_gen.testing import multinomial_floor, total_variation
 
 Parameters = tuple[Tensor, Tensor, Tensor]

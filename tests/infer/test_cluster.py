@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pyro_gen.distributions import RBM, BernoulliUnits, BoltzmannMachine, SpinUnits, ising_lattice, lattice_edges
-from pyro_gen.infer import BlockGibbs, GibbsState, SwendsenWang
+from pyro_gen.infer import BlockGibbs, SwendsenWang
+from pyro_gen.infer.block_gibbs import GibbsState
 from pyro_gen.infer.cluster import clusters_of
 from pyro_gen.testing import goodness_of_fit
 

@@ -12,7 +12,8 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_gen.distributions import RBM
-from pyro_gen.infer import ContrastiveDivergence, Exact, LogPartition, lower_bound, row_weights
+from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.infer import ContrastiveDivergence, Exact, lower_bound, row_weights
 
 X = torch.tensor([0.3, -1.0, 2.0])
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.infer import ImportanceLogLikelihood
-from pyro_gen.infer.importance_sampling import estimate, summed
+from pyro_gen.infer.importance_sampling import ImportanceLogLikelihood, estimate, summed
 from pyro_gen.infer.pareto import pareto_k
 
 

@@ -20,11 +20,11 @@ from pyro_gen.infer import (
     AmortisedPosterior,
     DiscreteGibbs,
     Gibbs,
-    WeightedMarginals,
     belief_propagation,
     gibbs_marginals,
     likelihood_weighting,
 )
+from pyro_gen.infer.network import WeightedMarginals
 from pyro_gen.infer.network.problem import Problem
 from pyro_gen.models import BayesianNetwork
 from pyro_gen.testing.networks import random_network, random_tables

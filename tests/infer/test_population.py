@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions import AIS, RBM
-from pyro_gen.infer import bracket, population_annealing
+from pyro_gen.distributions import RBM
+from pyro_gen.infer import AIS, bracket, population_annealing
 
 
 def two_modes(lean: float, partition: AIS | None = None) -> RBM:

@@ -139,7 +139,9 @@ def test_a_ragged_last_batch_leaves_the_estimators_biases_where_scikit_learn_mov
     5 * sqrt(200 * (1/4/3 + 1/4/30)) * 1e-3 = 0.021 a bias, false alarm 6 * 6e-7; theirs by about -0.65.
     """
     x = np.random.default_rng(0).integers(2, size=(200, 3, 6)).astype(float)
-    ours = estimators.RBM(4, learning_rate=1e-3, negative_phase=PersistentChains(30, 1), n_iter=0, random_state=0)
+    ours = estimators.RBMTransformer(
+        4, learning_rate=1e-3, negative_phase=PersistentChains(30, 1), n_iter=0, random_state=0
+    )
     ours.fit(x[0])
     with torch.no_grad():
         ours.rbm_.vbias.zero_()
