@@ -87,7 +87,7 @@ def compare(network: BayesianNetwork, count: int, seed: int, peer: Agrum | None 
     for row, evidence in enumerate(sets):
         distributions, seconds = timed(network.marginals, named(network, evidence))
         own.append(seconds)
-        log = network.log_evidence(named(network, evidence))
+        log = network.log_evidence(named(network, evidence)).value
         expected, seconds = timed(peer.marginals, evidence)
         other.append(seconds)
         probability = peer.evidence_probability(evidence)
@@ -96,7 +96,7 @@ def compare(network: BayesianNetwork, count: int, seed: int, peer: Agrum | None 
             worst["marginals"] = max(worst["marginals"], (distributions[node] - expected[i]).abs().max().item())
             difference = (rows_distributions[node][row] - expected[i]).abs().max().item()
             worst["marginals as rows"] = max(worst["marginals as rows"], difference)
-        for name, value in (("P(e)", log), ("P(e) as rows", rows_log[row])):
+        for name, value in (("P(e)", log), ("P(e) as rows", rows_log.value[row])):
             worst[name] = max(worst[name], abs(value.exp().item() / probability - 1))
     return {
         "nodes": len(network.nodes),
@@ -172,10 +172,12 @@ def of_alarm(rows: int, one_by_one: int) -> dict[str, Any]:
         data = network.sample((rows,))
         data[torch.rand(data.shape) < 0.5] = -1
     network.log_evidence(data[:2])
-    log, seconds = timed(network.log_evidence, data)
+    evidence, seconds = timed(network.log_evidence, data)
+    log = evidence.value
     sets = [{i: int(k) for i, k in enumerate(row) if k >= 0} for row in data[:one_by_one].tolist()]
     by_name = [named(network, evidence) for evidence in sets]
-    single, single_seconds = timed(each, network.log_evidence, by_name)
+    estimates, single_seconds = timed(each, network.log_evidence, by_name)
+    single = [estimate.value for estimate in estimates]
     peer = Agrum(network)
     theirs, peer_seconds = timed(each, peer.evidence_probability, sets)
     return {
@@ -203,7 +205,9 @@ def of_queries(count: int) -> dict[str, Any]:
         sets = evidence_sets(network, count, 2)
         targets = [next(i for i in range(len(network.nodes)) if i not in evidence) for evidence in sets]
         result[name] = {
-            "evidence": of_kind(name, sets, lambda model, e, _: model.log_evidence(e), Agrum.evidence_probability),
+            "evidence": of_kind(
+                name, sets, lambda model, e, _: model.log_evidence(e).value, Agrum.evidence_probability
+            ),
             "one marginal": of_kind(
                 name, sets, lambda model, e, i: model.marginals(e, [model.nodes[i]]), Agrum.marginal, targets
             ),
@@ -243,7 +247,8 @@ def of_kind(
 
 def alarm_gradient(model: models.BayesianNetwork, data: Tensor, cells: int = 60, step: float = 1e-5) -> dict[str, Any]:
     """Derivatives in some of the parameters beside central differences."""
-    log, seconds = timed(model.log_evidence, data)
+    evidence, seconds = timed(model.log_evidence, data)
+    log = evidence.value
     _, backward = timed(log.sum().backward)
     worst, largest = 0.0, 0.0
     generator = torch.Generator().manual_seed(0)
@@ -257,10 +262,10 @@ def alarm_gradient(model: models.BayesianNetwork, data: Tensor, cells: int = 60,
         for sign in (1, -1):
             with torch.no_grad():
                 weight.view(-1)[cell] += sign * step
-                values.append(model.log_evidence(data[:2000]).sum().item())
+                values.append(model.log_evidence(data[:2000]).value.sum().item())
                 weight.view(-1)[cell] -= sign * step
         model.zero_grad()
-        model.log_evidence(data[:2000]).sum().backward()
+        model.log_evidence(data[:2000]).value.sum().backward()
         slope = torch.zeros(()) if weight.grad is None else weight.grad.flatten()[cell]
         worst = max(worst, abs(slope.item() - (values[0] - values[1]) / (2 * step)))
         largest = max(largest, abs(slope.item()))

@@ -259,7 +259,7 @@ def main(arguments: argparse.Namespace) -> None:
             rows.append({"model": name, "sampler": sampler, "missing": str(error)})
             continue
         for quantity, values in quantities(name, draws).items():
-            mean, bar, size = (float(part) for part in expectation(lambda v: v, values))
+            mean, bar, size = (float(part) for part in expectation(lambda v: v, values)[:3])
             truth = exact[name][quantity]
             row = {"model": name, "sampler": sampler, "quantity": quantity, "exact": truth, "mean": mean, "mcse": bar}
             rows.append(row | {"z": (mean - truth) / bar, "ess": size, "ess_per_second": size / seconds})

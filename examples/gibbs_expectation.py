@@ -26,8 +26,8 @@ from torch import Tensor
 
 from pyro_gen import plotting
 from pyro_gen.arviz import from_chains, to_netcdf
+from pyro_gen.distributions import Estimate
 from pyro_gen.infer import GibbsSampler, expectation, inverse_transform
-from pyro_gen.infer.expectation import Expectation
 
 A, B = 2.0, 4.0
 """Of the beta distribution that y has before x is seen."""
@@ -60,14 +60,14 @@ def errors_by_length(trials: int, lengths: list[int], repeats: int) -> list[dict
     for length in lengths:
         parts = [{name: v[4 * i : 4 * i + 4, :length] for name, v in draws.items()} for i in range(repeats)]
         found = [expectation(f, part) for part in parts]
-        within = [abs(run.mean - exact) < 2 * run.mcse for run in found]
-        error = torch.stack([run.mean - exact for run in found])
+        within = [abs(run.value - exact) < 2 * run.standard_error for run in found]
+        error = torch.stack([run.value - exact for run in found])
         rows.append(
             {
                 "draws": 4.0 * length,
-                "ess": float(torch.stack([run.ess for run in found]).mean()),
+                "ess": float(torch.stack([run.effective_sample_size for run in found]).mean()),
                 "error": float(error.square().mean().sqrt()),
-                "mcse": float(torch.stack([run.mcse for run in found]).square().mean().sqrt()),
+                "mcse": float(torch.stack([run.standard_error for run in found]).square().mean().sqrt()),
                 "covered": float(torch.stack(within).double().mean()),
             }
         )
@@ -144,7 +144,7 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     pyro.set_rng_seed(args.seed)
     draws = conditionals(args.trials).run(args.draws // 4, warmup_steps=100)
-    found: Expectation = expectation(f, draws)
+    found: Estimate = expectation(f, draws)
     mean, error, size = (float(part) for part in found)
     print(f"E[x y] = {mean:.4f} +/- {error:.4f} from {args.draws} draws worth {size:.0f}")
     print(f"exact  = {exact_mean(args.trials):.4f}")

@@ -117,8 +117,14 @@ def agreement(nuts: Draws, gibbs: Draws) -> dict[str, dict[str, float]]:
     table = {}
     for site in SITES:
         ours, theirs = (expectation(lambda value: value.flatten(2), draws[site]) for draws in (nuts, gibbs))
-        z = (ours.mean - theirs.mean) / (ours.mcse.square() + theirs.mcse.square()).sqrt()
-        figures = {"NUTS": ours.mean, "NUTS error": ours.mcse, "Gibbs": theirs.mean, "Gibbs error": theirs.mcse, "z": z}
+        z = (ours.value - theirs.value) / (ours.standard_error.square() + theirs.standard_error.square()).sqrt()
+        figures = {
+            "NUTS": ours.value,
+            "NUTS error": ours.standard_error,
+            "Gibbs": theirs.value,
+            "Gibbs error": theirs.standard_error,
+            "z": z,
+        }
         for k in range(len(z)):
             table[f"{site} {k}"] = {name: float(value[k]) for name, value in figures.items()}
     return table

@@ -312,9 +312,9 @@ MODELS = {
         Call(discrete, score=lambda distribution: distribution.log_prob(ROWS)),
         Call(discrete, lambda module: module.log_prob(ROWS), itself),
         Call(discrete, lambda module: module.cpd("c")(STATES, STATES), of_states),
-        Call(discrete, score=lambda distribution: distribution.log_evidence(SEEN), vmap=False),
+        Call(discrete, score=lambda distribution: distribution.log_evidence(SEEN).value, vmap=False),
         Call(discrete, lambda module: module.marginals(SEEN)["a"], itself, vmap=False),
-        Call(hybrid, score=lambda distribution: distribution.log_evidence(REAL), vmap=False),
+        Call(hybrid, score=lambda distribution: distribution.log_evidence(REAL).value, vmap=False),
     ],
     "PPCA": [
         Call(lambda: models.PPCA(4, 2, 10)),

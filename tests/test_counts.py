@@ -122,7 +122,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "datasets.Minibatches.__init__": loop(partial(datasets.Minibatches, X), batch_size=2),
     "datasets.minibatches": loop(partial(datasets.minibatches, X), batch_size=2),
     "datasets.bars_and_stripes": table(datasets.bars_and_stripes, rows=2, columns=2),
-    "infer.AIS.__init__": table(infer.AIS, num_chains=4, num_betas=5),
+    "distributions.AIS.__init__": table(infer.AIS, num_chains=4, num_betas=5),
     "distributions.BayesianNetwork.__init__": loop(
         partial(distributions.BayesianNetwork, GRAPH, network()().tables, ("no", "yes")), max_cells=100
     ),
@@ -140,7 +140,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
         partial(distributions.ClassRBM, W, torch.zeros(2, 2), torch.zeros(3), torch.zeros(2), torch.zeros(2)),
         num_steps=2,
     ),
-    "infer.ContrastiveDivergence.__init__": loop(infer.ContrastiveDivergence, num_steps=2),
+    "distributions.ContrastiveDivergence.__init__": loop(infer.ContrastiveDivergence, num_steps=2),
     "distributions.CouplingGraph.__init__": loop(
         partial(distributions.CouplingGraph, edges=torch.tensor([[0, 1]])), num_units=3
     ),
@@ -150,19 +150,19 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     ),
     "distributions.EnergyDistribution.gibbs": loop(lambda **k: rbm().gibbs(torch.zeros(2, 3), **k), num_steps=2),
     "distributions.Enumeration.__init__": loop(distributions.Enumeration, max_completions=8),
-    "infer.Exact.__init__": loop(infer.Exact, max_units=3),
-    "infer.FastPersistentChains.__init__": table(infer.FastPersistentChains, **PHASE),
+    "distributions.Exact.__init__": loop(infer.Exact, max_units=3),
+    "distributions.FastPersistentChains.__init__": table(infer.FastPersistentChains, **PHASE),
     "distributions.GaussianMixtureConditional.__init__": loop(
         conditionals.GaussianMixtureConditional, num_components=2
     ),
     "distributions.Importance.__init__": loop(distributions.Importance, num_particles=4),
     "distributions.MultinomialUnits.__init__": loop(units.MultinomialUnits, total_count=3),
-    "infer.PersistentChains.__init__": table(infer.PersistentChains, **PHASE),
+    "distributions.PersistentChains.__init__": table(infer.PersistentChains, **PHASE),
     "distributions.PottsUnits.__init__": loop(units.PottsUnits, num_states=3),
     "distributions.RBM.__init__": loop(rbm, num_steps=2),
     "distributions.SymbolConditional.__init__": loop(distributions.SymbolConditional, num_symbols=3),
-    "infer.TemperedChains.__init__": table(infer.TemperedChains, **PHASE, num_betas=3),
-    "infer.WeightedChains.__init__": table(infer.WeightedChains, **PHASE, num_witnesses=2),
+    "distributions.TemperedChains.__init__": table(infer.TemperedChains, **PHASE, num_betas=3),
+    "distributions.WeightedChains.__init__": table(infer.WeightedChains, **PHASE, num_witnesses=2),
     "distributions.ising_lattice": table(partial(distributions.ising_lattice, periodic=False), rows=2, columns=2),
     "distributions.lattice_edges": table(partial(distributions.lattice_edges, periodic=False), rows=2, columns=2),
     "estimators.RBMTransformer.__init__": table(estimator, n_components=2, batch_size=4, n_iter=1),
@@ -225,13 +225,13 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
         partial(models.DeepBeliefNetwork.from_rbms, [nn.RBM(4, 3), nn.RBM(3, 2)]), size=8
     ),
     "models.DeepBeliefNetwork.mirrored": loop(
-        lambda **k: models.DeepBeliefNetwork.mirrored(nn.RBM(4, 3), v=X, **k), hidden=5
+        lambda **k: models.DeepBeliefNetwork.mirrored(nn.RBM(4, 3), x=X, **k), hidden=5
     ),
     "models.DeepBoltzmannMachine.__init__": table(
         models.DeepBoltzmannMachine, visible=4, hidden=[3, 2], size=8, mean_field_steps=2
     ),
     "models.DeepBoltzmannMachine.from_rbm": loop(
-        lambda **k: models.DeepBoltzmannMachine.from_rbm(nn.RBM(4, 3), v=X, **k), hidden=[2]
+        lambda **k: models.DeepBoltzmannMachine.from_rbm(nn.RBM(4, 3), x=X, **k), hidden=[2]
     ),
     "models.DeepBoltzmannMachine.sample": table(lambda **k: dbm().sample(**k), num_samples=2, num_steps=1),
     "models.DenoisingAutoencoder.__init__": table(

@@ -1,13 +1,19 @@
-"""Every public name has one home."""
+"""One verb, one signature, one result; every public name has one home."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import math
+import re
+from pathlib import Path
 from types import ModuleType
+
+import torch
 
 import pyro_gen
 from pyro_gen import infer
+from pyro_gen.distributions import Estimate
 
 HOMES = ("arviz", "datasets", "distributions", "estimators", "infer", "interop", "kernels", "models", "nn", "plotting")
 PAIRS = ({"distributions", "nn"}, {"distributions", "models"})
@@ -63,3 +69,120 @@ def test_a_name_with_two_homes_is_seen() -> None:
 def test_results_and_states_stay_in_their_modules() -> None:
     assert records(infer) == []
     assert records(made_up(Pair=type("Pair", (tuple,), {}))) == ["Pair"]
+
+
+# ---- one verb, one signature, one result
+
+Rule = tuple[tuple[str, ...], tuple[str, ...]]
+FIRST: dict[str, Rule] = {
+    "fit": (("x", "data"), ("FitResult",)),
+    "sample": (("sample_shape", "num_samples"), ("Tensor",)),
+    "sample_joint": (("sample_shape", "num_samples"), ("tuple[Tensor, Tensor]",)),
+    "from_data": (("x",), ()),
+    "model": (("x", "data", "v"), ()),
+    "guide": (("x", "data", "v"), ()),
+    "decode": (("z",), ()),
+    "reconstruct": (("x",), ("Tensor",)),
+    "latent_means": (("x",), ("Tensor",)),
+    "predict": (("x",), ("Tensor",)),
+    "score": (("x",), ("float",)),
+    "log_likelihood": (("x",), ("Tensor",)),
+    "lower_bound": (("x",), ("LowerBound",)),
+    "log_evidence": (("observed", "evidence", ""), ("Estimate",)),
+    "log_partition": (("", "distribution"), ("Estimate", "Estimate | None")),
+}
+"""By verb: words for the first argument ("" for none), and annotations of the result (any, where none are named)."""
+BOLTZMANN = ("BayesianRBM",)
+"""Models whose data may be called v."""
+NETWORKS = ("BayesianNetwork", "AmortisedPosterior")
+"""Models of named nodes, whose data come by name."""
+UNITS = ("ClassRBM", "PottsUnits")
+"""Owners of a ``decode`` of one-hot states, which has no latent variable."""
+KERNELS = ("BlockGibbs", "Gibbs", "GibbsSampler", "SwendsenWang")
+"""MCMC kernels, whose ``sample`` is Pyro's: from parameters to parameters."""
+
+
+def methods(cls: type) -> dict[str, inspect.Signature]:
+    """Signatures of the public methods that a class of this package defines or inherits, without self or cls."""
+    signatures = {}
+    for name in dir(cls):
+        member = inspect.getattr_static(cls, name)
+        function = getattr(member, "__func__", member)
+        if name.startswith("_") or not inspect.isfunction(function):
+            continue
+        if not function.__module__.startswith((pyro_gen.__name__, made_up.__name__)):
+            continue
+        signature = inspect.signature(function)
+        arguments = [p for p in signature.parameters.values() if p.name not in ("self", "cls")]
+        signatures[name] = signature.replace(parameters=arguments)
+    return signatures
+
+
+def broken(name: str, cls: type) -> list[str]:
+    """Verbs of a class whose first argument or result is not that of the table."""
+    wrong = []
+    for verb, signature in methods(cls).items():
+        if verb not in FIRST or _exempt(name, verb):
+            continue
+        words, results = FIRST[verb]
+        first = next(iter(signature.parameters), "")
+        result = str(signature.return_annotation).removeprefix("infer.")
+        is_known = first in words and (first != "v" or name in BOLTZMANN) and (first != "data" or name in NETWORKS)
+        if not is_known or (results and result not in results):
+            wrong.append(f"{name}.{verb}{signature}")
+    return wrong
+
+
+def _exempt(name: str, verb: str) -> bool:
+    return (verb == "decode" and name in UNITS) or (verb == "sample" and name in KERNELS)
+
+
+def test_verbs_have_one_signature_and_one_result() -> None:
+    wrong = []
+    for home in ("distributions", "nn", "infer", "models"):
+        module = homes()[home]
+        for name in module.__all__:
+            if inspect.isclass(member := getattr(module, name)):
+                wrong += broken(name, member)
+    assert wrong == []
+
+
+def test_another_signature_or_result_is_seen() -> None:
+    source = """
+from __future__ import annotations
+class Odd:
+    def fit(self, rows): ...
+    def sample(self, num_samples) -> tuple[Tensor, Tensor]: ...
+    def guide(self, v): ...
+    def decode(self, z): ...
+    def log_evidence(self, evidence) -> Tensor: ...
+"""
+    module = made_up()
+    exec(source, module.__dict__)
+    assert [text.split("(")[0] for text in broken("Odd", module.Odd)] == [
+        "Odd.fit",
+        "Odd.guide",
+        "Odd.log_evidence",
+        "Odd.sample",
+    ]
+    assert "BayesianRBM.guide(v)" not in broken("BayesianRBM", module.Odd)
+
+
+def test_the_design_names_each_verb() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "design.md").read_text()
+    table = text[text.index("| verb |") : text.index("\n\nData are `x`")]
+    named = {word for row in table.splitlines() for word in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert FIRST.keys() <= named
+    assert named - FIRST.keys() == {"encode"}
+
+
+def test_estimates_say_how_good_they_are() -> None:
+    estimate = Estimate(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0]), torch.tensor([80.0, math.inf]), "AIS")
+    assert estimate.lower.tolist() == [0.0, 2.0]
+    assert estimate.upper.tolist() == [2.0, 2.0]
+    assert str(estimate) == "[1 +/- 0.5 (AIS, effective sample size 80), 2 (AIS)]"
+    exact = Estimate.exact(torch.tensor(-1.5))
+    assert str(exact) == "-1.5 (exact)"
+    assert str(exact.expand(torch.Size([5]))).endswith("-1.5 (exact), ... (5 in all)]")
+    assert exact.standard_error.item() == 0
+    assert math.isinf(exact.effective_sample_size.item())

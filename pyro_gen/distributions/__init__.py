@@ -7,7 +7,7 @@ from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
 from pyro_gen.distributions.clamped import ClampedRBM
 from pyro_gen.distributions.clamped_autoregressive import ClampedAutoregressive
 from pyro_gen.distributions.class_rbm import ClassRBM
-from pyro_gen.distributions.completion import Completion, Enumeration, Importance, LogEvidence, ObservedFirst
+from pyro_gen.distributions.completion import Completion, Enumeration, Importance, ObservedFirst
 from pyro_gen.distributions.conditionals import (
     BernoulliConditional,
     CategoricalConditional,
@@ -19,6 +19,7 @@ from pyro_gen.distributions.conditionals import (
     RealConditional,
 )
 from pyro_gen.distributions.coupling_graph import CouplingGraph
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.factorised import Factorised
 from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart, covariance
 from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
@@ -56,6 +57,7 @@ __all__ = [
     "CovarianceTransform",
     "DiscretizedLogisticConditional",
     "Enumeration",
+    "Estimate",
     "Factorised",
     "FixedScaleGaussianConditional",
     "GaussianConditional",
@@ -65,7 +67,6 @@ __all__ = [
     "Importance",
     "InverseWishart",
     "Likelihood",
-    "LogEvidence",
     "MultinomialUnits",
     "NReLUUnits",
     "NetworkStructure",

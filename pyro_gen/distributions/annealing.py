@@ -13,8 +13,9 @@ from torch import Tensor
 from pyro_gen._arguments import whole_fields
 from pyro_gen._transforms import refusal, wrapped
 from pyro_gen._weights import level_of_the_user
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.misuse import FirstOrder, refuse_callers, refuse_tracing
-from pyro_gen.distributions.partition import LogPartition, Partition, wants_gradient
+from pyro_gen.distributions.partition import Partition, wants_gradient
 from pyro_gen.distributions.resampling import effective_size
 from pyro_gen.distributions.schedule import adaptive_betas, linear_betas
 from pyro_gen.kernels import draw_seed
@@ -32,7 +33,7 @@ class AnnealedRun(NamedTuple):
     The mean of exp(``log_weights``) (num_chains, ...) is the estimate of Z.
     """
 
-    estimate: LogPartition
+    estimate: Estimate
     particles: Tensor
     weights: Tensor
     log_weights: Tensor
@@ -116,11 +117,11 @@ class AIS(Partition):
         surrogate = FirstOrder.apply((run.weights * -distribution._free_energy(run.particles)).sum(0))
         return run.estimate.value + (surrogate - surrogate.detach())
 
-    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+    def log_partition(self, distribution: EnergyDistribution) -> Estimate:
         """The estimate of the (remembered) run, its value with the particles' gradient."""
         return self.run(distribution).estimate._replace(value=self._log_z(distribution))
 
-    def reverse(self, distribution: EnergyDistribution, states: Tensor) -> LogPartition:
+    def reverse(self, distribution: EnergyDistribution, states: Tensor) -> Estimate:
         r"""Estimate log Z from above, annealing from samples of the model down to the base.
 
         With exact samples the mean of the estimate is at least log Z; its quality is that of the
@@ -219,13 +220,13 @@ class _KeyedAIS(AIS):
         return distribution.remember(self.identity, lambda: self._forward(distribution, self.seed))
 
 
-def _estimate(log_base: Tensor, log_weight: Tensor, method: str) -> LogPartition:
+def _estimate(log_base: Tensor, log_weight: Tensor, method: str) -> Estimate:
     """Log of the mean weight over the first dimension, by the delta method."""
     count = log_weight.shape[0]
     total, size = log_weight.logsumexp(0), effective_size(log_weight)
     relative_variance = (count / size - 1).clamp(min=0)
     error = (relative_variance / (count - 1)).sqrt() if count > 1 else torch.full_like(total, math.inf)
-    return LogPartition(log_base + total - math.log(count), error, size, method)
+    return Estimate(log_base + total - math.log(count), error, size, method)
 
 
 def shared_rows(distribution: EnergyDistribution, name: str, rows: Tensor) -> Tensor:
@@ -238,18 +239,18 @@ def shared_rows(distribution: EnergyDistribution, name: str, rows: Tensor) -> Te
     )
 
 
-def forward_estimate(log_weights: Tensor) -> LogPartition:
+def forward_estimate(log_weights: Tensor) -> Estimate:
     """Log of the mean of exp(log_weights) over the first dimension, in float64."""
     return _estimate(torch.zeros_like(log_weights[0]), log_weights, "AIS")
 
 
-def reverse_estimate(log_weights: Tensor) -> LogPartition:
-    """Minus the log of the mean of exp(-log_weights) over the first dimension, in float64."""
+def reverse_estimate(log_weights: Tensor) -> Estimate:
+    """Minus log of the mean of exp(-log_weights) over the first dimension, in float64."""
     down = _estimate(torch.zeros_like(log_weights[0]), -log_weights, "reverse AIS")
     return down._replace(value=-down.value)
 
 
-def _warn_if_poor(estimate: LogPartition, count: int, num_betas: int) -> None:
+def _warn_if_poor(estimate: Estimate, count: int, num_betas: int) -> None:
     size = estimate.effective_sample_size.min().item()
     if not math.isfinite(estimate.value.sum().item()):
         raise ValueError("AIS gave a log Z that is not finite: the parameters are infinite or NaN")

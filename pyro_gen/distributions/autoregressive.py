@@ -12,13 +12,15 @@ from torch.distributions import constraints, register_kl
 
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.expansion import over_batch
 from pyro_gen.distributions.feature_density import FeatureDensity
 from pyro_gen.distributions.units.base import Finite
 
 if TYPE_CHECKING:
     from pyro_gen.distributions.clamped_autoregressive import ClampedAutoregressive
-    from pyro_gen.distributions.completion import Completion, LogEvidence
+    from pyro_gen.distributions.completion import Completion
+    from pyro_gen.distributions.estimate import Estimate
 
 
 class Conditioner(Protocol):
@@ -285,7 +287,7 @@ class Autoregressive(FeatureDensity):
 
         return ClampedAutoregressive(self, observed, mask, completion, self._validate_args)
 
-    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> LogEvidence:
+    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Estimate:
         """Log probability of the observed features, the missing ones summed out.
 
         Args:

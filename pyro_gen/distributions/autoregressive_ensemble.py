@@ -12,9 +12,10 @@ from torch.distributions import constraints, register_kl
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.autoregressive import Autoregressive, divergence_by_enumeration
 from pyro_gen.distributions.clamped_autoregressive import ClampedAutoregressive
-from pyro_gen.distributions.completion import Completion, LogEvidence
+from pyro_gen.distributions.completion import Completion
 from pyro_gen.distributions.conditionals import Conditional
 from pyro_gen.distributions.conditionals.discrete import inverted
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.expansion import Expandable
 from pyro_gen.distributions.order_agnostic import OrderAgnostic
 
@@ -178,7 +179,7 @@ class AutoregressiveEnsemble(Expandable):
         logits = self.logits.log_softmax(-1) + torch.stack(torch.broadcast_tensors(*evidence), -1)
         return AutoregressiveEnsemble(conditioned, logits, self._validate_args)
 
-    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> LogEvidence:
+    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Estimate:
         """Log probability of the observed features, the missing ones summed out.
 
         Args:
@@ -198,7 +199,7 @@ class AutoregressiveEnsemble(Expandable):
         share = terms.softmax(-1).detach()
         error, size = (share * errors).square().sum(-1).sqrt(), 1 / (share.square() / sizes).sum(-1)
         value = terms.logsumexp(-1)
-        return LogEvidence(value, error.expand_as(value), size.expand_as(value), estimates[0].method)
+        return Estimate(value, error.expand_as(value), size.expand_as(value), estimates[0].method)
 
     @property
     def num_states(self) -> float:

@@ -11,8 +11,9 @@ from torch.distributions import constraints
 
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.autoregressive import Autoregressive, Conditioner
-from pyro_gen.distributions.completion import Completion, Evidence, LogEvidence, chosen
+from pyro_gen.distributions.completion import Completion, Evidence, chosen
 from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.distributions.order_agnostic import OrderAgnostic
 
@@ -95,7 +96,7 @@ class ClampedAutoregressive(Expandable):
         """True if log probabilities and draws are exact, not estimates by importance."""
         return self._completer.exact
 
-    def log_evidence(self) -> LogEvidence:
+    def log_evidence(self) -> Estimate:
         """Log probability of the observed features under the density.
 
         Returns:
@@ -104,7 +105,7 @@ class ClampedAutoregressive(Expandable):
         """
         estimate = self._completer.log_evidence()
         value, error, size = (x.expand(self.batch_shape) for x in estimate[:3])
-        return LogEvidence(value, error, size, estimate.method)
+        return Estimate(value, error, size, estimate.method)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of the missing features given the observed ones, in nats.

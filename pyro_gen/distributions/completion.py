@@ -19,6 +19,7 @@ from pyro_gen._arguments import whole_fields
 from pyro_gen._transforms import batched
 from pyro_gen._weights import level_of_the_user
 from pyro_gen.distributions.autoregressive import Autoregressive, Conditioner
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.misuse import refuse_callers, refuse_tracing
 from pyro_gen.distributions.order_agnostic import AnyOrder
 
@@ -28,18 +29,6 @@ BLOCK = 2**22
 """Numbers of a block of completions."""
 UNTRUSTED = 10
 """Effective particles below which an estimate warns."""
-
-
-class LogEvidence(NamedTuple):
-    """Log probability of what was observed (nats), its standard error (nats), effective sample size, method's name.
-
-    Where it is exact the error is 0 and the size infinite.
-    """
-
-    value: Tensor
-    standard_error: Tensor
-    effective_sample_size: Tensor
-    method: str
 
 
 class Evidence(NamedTuple):
@@ -66,7 +55,7 @@ class Completer(ABC):
     exact = True
 
     @abstractmethod
-    def log_evidence(self) -> LogEvidence:
+    def log_evidence(self) -> Estimate:
         """Log p(observed)."""
 
     @abstractmethod
@@ -253,11 +242,11 @@ class _Walked(Completer):
         scores, mask = self._scores(value.flatten(value.dim() - len(self.density.event_shape)))
         return torch.where(mask, 0, scores).sum(-1)
 
-    def log_evidence(self) -> LogEvidence:
+    def log_evidence(self) -> Estimate:
         """Log probabilities of the observed features, which do not depend on what is missing."""
         scores, mask = self._scores(self.evidence.observed)
         value = torch.where(mask, scores, 0).sum(-1)
-        return _exact(value, self.method)
+        return Estimate.exact(value, self.method)
 
     def sample(self, shape: Size) -> tuple[Tensor, Tensor]:
         """Draws of the missing features."""
@@ -315,9 +304,9 @@ class _Listed(Completer):
         log_prob = self.density.log_prob(value.reshape(len(number), *self.batch, *self.density.event_shape))
         return log_prob.masked_fill(number >= self.own_count, -math.inf)
 
-    def log_evidence(self) -> LogEvidence:
+    def log_evidence(self) -> Estimate:
         """The sum over all completions."""
-        return _exact(self.table().logsumexp(0), "enumeration")
+        return Estimate.exact(self.table().logsumexp(0), "enumeration")
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log p(event) less that of the evidence."""
@@ -357,7 +346,7 @@ class _Particles(Completer):
     def _size(self) -> Tensor:
         return 1 / self.log_weights.softmax(0).square().sum(0)
 
-    def log_evidence(self) -> LogEvidence:
+    def log_evidence(self) -> Estimate:
         """The log of the mean weight, with the gradient that the particles give (the mean of their own, by weight)."""
         count, share = len(self.log_weights), self.log_weights.softmax(0)
         value = self.log_weights.logsumexp(0) - math.log(count)
@@ -367,7 +356,7 @@ class _Particles(Completer):
         if torch.is_grad_enabled():
             joint = self.density.log_prob(self.values.view(*self.values.shape[:-1], *self.density.event_shape))
             value = value + (share * (joint - joint.detach())).sum(0)
-        return LogEvidence(value, error, self._size(), "importance")
+        return Estimate(value, error, self._size(), "importance")
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log p(event) less the estimate for the evidence."""
@@ -378,11 +367,6 @@ class _Particles(Completer):
         index, row = _drawn(self.log_weights, shape)
         value = self.values.flatten(1, -2)[index, row].view(*shape, self.density.features)
         return value, self.log_prob(value.view(*shape, *self.density.event_shape))
-
-
-def _exact(value: Tensor, method: str) -> LogEvidence:
-    zero = torch.zeros_like(value)
-    return LogEvidence(value, zero, zero + math.inf, method)
 
 
 def _ordered(x: Tensor, order: Tensor) -> Tensor:
@@ -402,4 +386,4 @@ def _drawn(log_weights: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
     return index.flatten()[by_row.argsort()], row
 
 
-__all__ = ["Completer", "Completion", "Enumeration", "Evidence", "Importance", "LogEvidence", "ObservedFirst", "chosen"]
+__all__ = ["Completer", "Completion", "Enumeration", "Evidence", "Importance", "ObservedFirst", "chosen"]

@@ -11,8 +11,9 @@ from torch import Size, Tensor
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import wrapped
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.expansion import Expandable, over_batch
-from pyro_gen.distributions.partition import EXACT_UNITS, Exact, LogPartition, Partition
+from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.kernels import draw_seed
 
 T = TypeVar("T")
@@ -188,7 +189,7 @@ class EnergyDistribution(Expandable):
         value = value.to(self.parameters[0]).expand(shape)
         return self.sweep(value, num_steps, draw_seed(), 0) if num_steps else value
 
-    def log_partition(self) -> LogPartition:
+    def log_partition(self) -> Estimate:
         """Log Z as ``partition`` knows it.
 
         Returns:

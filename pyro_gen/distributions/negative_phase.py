@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from pyro_gen._arguments import whole_fields
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.misuse import FirstOrder, check_phase_use
-from pyro_gen.distributions.partition import LogPartition, Partition
+from pyro_gen.distributions.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import draw_seed
 
@@ -118,7 +119,7 @@ class NegativePhase(Partition):
         """Raises: a setting has no particles."""
         raise ValueError(f"{self} has no particles: call the module that holds its chains")
 
-    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+    def log_partition(self, distribution: EnergyDistribution) -> Estimate:
         """Raises: a contrast is no estimate of log Z."""
         raise ValueError(f"`log_partition` needs log Z, and {self.contrast}")
 
@@ -226,7 +227,7 @@ class _Contrast(Partition):
         check_phase_use(distribution.parameter_batch_shape)
         return self
 
-    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+    def log_partition(self, distribution: EnergyDistribution) -> Estimate:
         raise ValueError(f"`log_partition` needs log Z, and {self.contrast}")
 
     @property

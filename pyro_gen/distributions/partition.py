@@ -5,32 +5,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pyro_gen._arguments import whole_fields
+from pyro_gen.distributions.estimate import Estimate
 
 if TYPE_CHECKING:
     from pyro_gen.distributions.energy import EnergyDistribution
 
 EXACT_UNITS = 20
 """Units of the smaller side up to which ``partition=None`` means :class:`Exact`."""
-
-
-class LogPartition(NamedTuple):
-    """An estimate of log Z (nats), its standard error (nats), its effective sample size and the method's name."""
-
-    value: Tensor
-    standard_error: Tensor
-    effective_sample_size: Tensor
-    method: str
-
-    def expand(self, batch_shape: torch.Size) -> LogPartition:
-        """Estimate repeated for every element of a larger batch."""
-        value, error, size = (x.expand(batch_shape) for x in self[:3])
-        return LogPartition(value, error, size, self.method)
 
 
 class Partition(ABC):
@@ -56,8 +43,8 @@ class Partition(ABC):
         """Log normaliser that ``log_prob(value)`` subtracts from the unnormalised log probability."""
 
     @abstractmethod
-    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
-        """The estimate of log Z; raises if there is none."""
+    def log_partition(self, distribution: EnergyDistribution) -> Estimate:
+        """The estimate of log Z, or an error where there is none."""
 
     @property
     def contrast(self) -> str | None:
@@ -115,11 +102,9 @@ class Exact(Partition):
             return distribution.log_sum()
         return distribution.remember(Exact, distribution.log_sum)
 
-    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+    def log_partition(self, distribution: EnergyDistribution) -> Estimate:
         """Exact log Z: no standard error, infinite effective sample size."""
-        value = self._log_z(distribution)
-        zero = torch.zeros_like(value)
-        return LogPartition(value, zero, zero + math.inf, "exact")
+        return Estimate.exact(self._log_z(distribution))
 
 
 def wants_gradient(distribution: EnergyDistribution) -> bool:
@@ -127,4 +112,4 @@ def wants_gradient(distribution: EnergyDistribution) -> bool:
     return torch.is_grad_enabled() and any(p.requires_grad for p in distribution.parameters)
 
 
-__all__ = ["EXACT_UNITS", "Exact", "LogPartition", "Partition"]
+__all__ = ["EXACT_UNITS", "Exact", "Partition"]

@@ -13,6 +13,7 @@ from pyro_gen.distributions import two_layers
 from pyro_gen.distributions.arguments import Shape, bound, check_parameters
 from pyro_gen.distributions.divergence import divergence, entropy
 from pyro_gen.distributions.enumeration import numbers_of_states, two_layer_draw
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.negative_phase import starts_at_data
 from pyro_gen.distributions.normalisable import check_normalisable
 from pyro_gen.distributions.partition import EXACT_UNITS, Exact, Partition
@@ -154,7 +155,7 @@ class RBM(TwoLayerEnergy):
         units = self.partition.max_units if isinstance(self.partition, Exact) else EXACT_UNITS
         return ClampedRBM(*self.uncentred, observed, mask, units, self.num_steps, self._validate_args)
 
-    def log_evidence(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def log_evidence(self, observed: Tensor, mask: Tensor) -> Estimate:
         """Log probability of the observed cells, the missing ones summed out exactly; differentiable.
 
         Its error is that of log Z alone. Under persistent chains it is a contrast whose gradient learns from what was
@@ -165,7 +166,7 @@ class RBM(TwoLayerEnergy):
             mask: True where a cell is observed, (..., visible); rows may differ.
 
         Returns:
-            Nats, of the broadcast batch shape.
+            Nats, of the broadcast batch shape, with the error of log Z; under persistent chains without one (NaN).
 
         Raises:
             ValueError: hidden units and missing cells are too many to sum over, log Z is not known, or the particles
@@ -180,7 +181,12 @@ class RBM(TwoLayerEnergy):
         model, partition = self._resolve_partition().scored(self, clamped.observed)
         if model is not self:
             completions = cast(RBM, model).given(observed, mask).log_completions()
-        return completions - partition.log_normalizer(model, clamped.observed)
+        value = completions - partition.log_normalizer(model, clamped.observed)
+        if partition.contrast is not None:
+            unknown = torch.full_like(value, torch.nan)
+            return Estimate(value, unknown, unknown, "contrast")
+        log_z = partition.log_partition(model).expand(value.shape)
+        return Estimate(value, log_z.standard_error, log_z.effective_sample_size, log_z.method)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw visible states: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from the biases alone.

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.annealing import AIS, forward_estimate, reverse_estimate, shared_rows
 from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.schedule import linear_betas
 from pyro_gen.infer.population import population_annealing
 
@@ -38,9 +38,9 @@ class Bracket(NamedTuple):
     see :func:`pyro_gen.plotting.log_weights`.
     """
 
-    forward: LogPartition
-    reverse: LogPartition
-    starts: Mapping[str, LogPartition]
+    forward: Estimate
+    reverse: Estimate
+    starts: Mapping[str, Estimate]
     forward_log_weights: Tensor
     reverse_log_weights: Tensor
 
@@ -71,8 +71,8 @@ class Bracket(NamedTuple):
         return self.consistent and bool((self.gap < 1).all())
 
     @property
-    def combined(self) -> LogPartition:
-        r"""Acceptance ratio estimate from all chains of both directions: more precise than either if they overlap.
+    def combined(self) -> Estimate:
+        r"""The acceptance ratio estimate from all chains of both directions: sharper than either where they overlap.
 
         .. math:: \sum_i \sigma(w_i - c) = \sum_j \sigma(c - w'_j), \qquad c = \log Z + \log\frac{n}{n'}
 
@@ -187,15 +187,15 @@ def _starts(distribution: EnergyDistribution, partition: AIS) -> dict[str, Tenso
     }
 
 
-def _highest(estimates: list[LogPartition]) -> LogPartition:
-    """The estimate with the highest upper end, for each element of the batch."""
+def _highest(estimates: list[Estimate]) -> Estimate:
+    """Of several estimates the one that reaches highest with its errors, for each element of the batch."""
     values, errors, sizes = (torch.stack(x) for x in list(zip(*estimates, strict=True))[:3])
     best = (values + ERRORS * errors).argmax(0, keepdim=True)
     value, error, size = (x.gather(0, best).squeeze(0) for x in (values, errors, sizes))
-    return LogPartition(value, error, size, "reverse AIS")
+    return Estimate(value, error, size, "reverse AIS")
 
 
-def _acceptance_ratio(forward: Tensor, reverse: Tensor) -> LogPartition:
+def _acceptance_ratio(forward: Tensor, reverse: Tensor) -> Estimate:
     """Bennett's estimate of log Z by bisection, over the first dimension of both."""
     shift = torch.tensor(len(forward) / len(reverse), dtype=torch.float64).log()
     low = torch.minimum(forward.amin(0), reverse.amin(0)) - shift.abs()
@@ -208,7 +208,7 @@ def _acceptance_ratio(forward: Tensor, reverse: Tensor) -> LogPartition:
     for share in ((forward - value - shift).sigmoid(), (value + shift - reverse).sigmoid()):
         effective = share.sum(0).square() / share.square().sum(0)
         variance, size = variance + 1 / effective - 1 / len(share), size + effective
-    return LogPartition(value, variance.clamp(min=0).sqrt(), size, "acceptance ratio")
+    return Estimate(value, variance.clamp(min=0).sqrt(), size, "acceptance ratio")
 
 
 __all__ = ["Bracket", "log_partition_bracket"]

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-
-class Expectation(NamedTuple):
-    """A Monte Carlo mean, its standard error (``mcse``), and the effective number of draws behind it (``ess``)."""
-
-    mean: Tensor
-    mcse: Tensor
-    ess: Tensor
+from pyro_gen.distributions.estimate import Estimate
 
 
-def expectation(function: Callable[..., Tensor], draws: Mapping[str, Tensor] | Tensor) -> Expectation:
+def expectation(function: Callable[..., Tensor], draws: Mapping[str, Tensor] | Tensor) -> Estimate:
     r"""Estimate E[f] from chains.
 
     .. math:: \hat f = \frac{1}{CN} \sum_{c, n} f(x_{c, n}), \qquad
-              \text{mcse} = \sqrt{\operatorname{Var} f / \text{ESS}}
+              \text{standard error} = \sqrt{\operatorname{Var} f / \text{ESS}}
 
     Args:
         function: maps draws (chain, draw, ...) to values (chain, draw, ...); sites are passed by
@@ -42,8 +35,8 @@ def expectation(function: Callable[..., Tensor], draws: Mapping[str, Tensor] | T
 
     Example:
         >>> draws = {"x": torch.randn(4, 1000), "y": torch.randn(4, 1000)}
-        >>> found = expectation(lambda x, y: x * y, draws)
-        >>> bool(found.mean.abs() < 5 * found.mcse)
+        >>> estimate = expectation(lambda x, y: x * y, draws)
+        >>> bool(estimate.value.abs() < 5 * estimate.standard_error)
         True
     """
     shape = next((value.shape for value in draws.values()), torch.Size()) if isinstance(draws, Mapping) else draws.shape
@@ -56,7 +49,7 @@ def expectation(function: Callable[..., Tensor], draws: Mapping[str, Tensor] | T
     values = values.double()
     size = effective_sample_size(values)
     spread = values.flatten(0, 1).var(0)
-    return Expectation(values.mean((0, 1)), (spread / size).sqrt(), size)
+    return Estimate(values.mean((0, 1)), (spread / size).sqrt(), size, "Markov chains")
 
 
 def effective_sample_size(values: Tensor) -> Tensor:
@@ -141,4 +134,4 @@ def _time(rho: list[float]) -> float:
     return -1 + 2 * sum(autocorrelation[: last + 1]) + sum(autocorrelation[last + 1 : last + 2])
 
 
-__all__ = ["Expectation", "effective_sample_size", "expectation"]
+__all__ = ["effective_sample_size", "expectation"]

@@ -16,8 +16,8 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import evaluating
 from pyro_gen._plates import AnyRows
 from pyro_gen._weights import warn_of_weights
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.negative_phase import starts_at_data
-from pyro_gen.distributions.partition import LogPartition
 from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
 Program = Callable[..., Any]
@@ -192,7 +192,7 @@ class LowerBound(NamedTuple):
     rows: Tensor
     tighter: Tensor
     sampling_error: float
-    partition: LogPartition | None
+    partition: Estimate | None
     effective_sample_size: Tensor
 
     @property
@@ -244,12 +244,12 @@ class LowerBound(NamedTuple):
 def lower_bound(
     model: Program,
     guide: Program,
-    v: Tensor,
+    x: Tensor,
     num_particles: int = 10,
-    partition: Callable[[], LogPartition] | None = None,
+    partition: Callable[[], Estimate] | None = None,
     batch_size: int = 100,
 ) -> LowerBound:
-    """Lower bounds on log p(v) of a model whose latent variables belong to the rows, from its guide.
+    """Lower bounds on log p(x) of a model whose latent variables belong to the rows, from its guide.
 
     It runs without gradients, so that a module of this package normalises by its ``evaluation``, never by a contrast.
     From two particles on it warns of rows with a small effective sample size; both remain bounds.
@@ -258,7 +258,7 @@ def lower_bound(
     Args:
         model: a Pyro program of the rows; all latent sites in one plate.
         guide: a Pyro program with the model's latent sites.
-        v: rows of data, (rows, ...).
+        x: rows of data, (rows, ...).
         num_particles: particles K a row.
         partition: returns the estimate of log Z that the model's ``log_prob`` uses, for the
             result.
@@ -289,16 +289,16 @@ def lower_bound(
     """
     num_particles = whole_number("num_particles", num_particles)
     batch_size = whole_number("batch_size", batch_size)
-    if not len(v):
-        raise ValueError("`v` must have at least one row, got none")
+    if not len(x):
+        raise ValueError("`x` must have at least one row, got none")
     log_weights = []
-    for rows in v.split(batch_size):
+    for rows in x.split(batch_size):
         with AnyRows(), evaluating(model, guide):
             weights = row_weights(model, guide, num_particles, rows)
         log_weights.append(weights.log_joint - weights.log_guide)
     log_weight = torch.cat(log_weights, -1)
     tighter = log_weight.logsumexp(0) - math.log(num_particles)
-    error = log_weight.var(0).sum().div(num_particles).sqrt().item() / len(v) if num_particles > 1 else float("nan")
+    error = log_weight.var(0).sum().div(num_particles).sqrt().item() / len(x) if num_particles > 1 else float("nan")
     size = (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp()
     if num_particles > 1:
         consequence = "the importance-weighted bound may lie nats below the log likelihood. Take more particles"

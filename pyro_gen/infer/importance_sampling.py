@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen._weights import ENOUGH_FOR_K, too_heavy, too_small, warn_of_weights
-from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.infer.pareto import k_of_largest, tail_length
 from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
@@ -52,7 +52,7 @@ class ImportanceLogLikelihood(NamedTuple):
     errors: Tensor
     effective_sample_size: Tensor
     num_samples: int
-    partition: LogPartition | None = None
+    partition: Estimate | None = None
     pareto_k: Tensor | None = None
     acceptance: Tensor | None = None
 
@@ -158,7 +158,7 @@ def summed(blocks: Iterable[Tensor], num_samples: int) -> WeightSums:
 def estimate(
     sums: Iterable[WeightSums],
     num_samples: int,
-    partition: LogPartition | None = None,
+    partition: Estimate | None = None,
     acceptance: Tensor | None = None,
 ) -> ImportanceLogLikelihood:
     """Log likelihoods from sums of weights, with a warning if they are unreliable.

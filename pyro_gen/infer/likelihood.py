@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.infer.bracket import Bracket
 from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
@@ -23,7 +23,7 @@ class LogLikelihood(NamedTuple):
     """
 
     rows: Tensor
-    partition: LogPartition
+    partition: Estimate
     bracket: Bracket | None = None
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.distributions.estimate import Estimate
 
 
 def error_over_rows(rows: Tensor) -> float:
@@ -16,7 +16,7 @@ def error_over_rows(rows: Tensor) -> float:
     return (rows.std() / len(rows) ** 0.5).item() if len(rows) > 1 else float("nan")
 
 
-def error_of_partition(partition: LogPartition | None) -> float:
+def error_of_partition(partition: Estimate | None) -> float:
     """Standard error of log Z, which all rows share; 0 without log Z.
 
     Args:

@@ -43,10 +43,10 @@ class IndependentUnits(nn.Module):
 class SigmoidBeliefNetwork(LatentModel):
     r"""Layers of binary units, each independent given the one above: a Helmholtz machine with its recognition network.
 
-    .. math:: p(v, h_1, \dots, h_L) = p(h_L) \prod_{l=1}^{L} \prod_i \mathrm{Bernoulli}\bigl(h_{l-1,i};
+    .. math:: p(x, h_1, \dots, h_L) = p(h_L) \prod_{l=1}^{L} \prod_i \mathrm{Bernoulli}\bigl(h_{l-1,i};
               \sigma(c_{l} + D_l h_l)_i\bigr), \qquad q(h_l | h_{l-1}) = \mathrm{Bernoulli}(\sigma(b_l + U_l h_{l-1}))
 
-    with h_0 = v. The sites are ``h1`` ... ``hL`` and ``v`` in the plate ``rows``. Train it by ``SVI(...,
+    with h_0 = x. The sites are ``h1`` ... ``hL`` and ``x`` in the plate ``rows``. Train it by ``SVI(...,
     WakeSleep(K))``, or by Pyro's ``ReweightedWakeSleep`` where a batch is one row.
 
     Args:
@@ -82,36 +82,30 @@ class SigmoidBeliefNetwork(LatentModel):
         self.up = nn.ModuleList([nn.Linear(below, above) for below, above in widths])
 
     def generate(self, prior: TorchDistribution) -> TorchDistribution:
-        """Sample ``hL`` ... ``h1``; the distribution of ``v`` given ``h1``."""
+        """Sample ``hL`` ... ``h1``; the distribution of ``x`` given ``h1``."""
         h: Tensor = pyro.sample(f"h{len(self.down)}", prior)
         for level in range(len(self.down) - 1, 0, -1):
             h = pyro.sample(f"h{level}", self.layer(self.down[level], h))
         return self.layer(self.down[0], h)
 
-    def recognise(self, v: Tensor) -> None:
+    def recognise(self, x: Tensor) -> None:
         """Sample ``h1`` ... ``hL``, each from the layer below."""
-        h = v
+        h = x
         for level, up in enumerate(self.up, 1):
             h = pyro.sample(f"h{level}", self.layer(up, h))
 
-    def _read(self, v: Tensor) -> Tensor:
-        """Rows in the data type of the weights."""
-        weight = cast(Tensor, self.down[0].weight)
-        rows: Tensor = as_floating(v, weight)
-        return rows.to(weight.dtype)
-
-    def decode(self, h: Tensor) -> TorchDistribution:
-        """The distribution of v given the deepest units; the layers between are sampled.
+    def decode(self, z: Tensor) -> TorchDistribution:
+        """The distribution of rows given the deepest units; the layers between are sampled.
 
         Args:
-            h: deepest units, (..., hidden[-1]).
+            z: deepest units, (..., hidden[-1]).
 
         Returns:
             Independent Bernoulli units, event shape (visible,).
         """
         for level in range(len(self.down) - 1, 0, -1):
-            h = self.layer(self.down[level], h).sample()
-        return self.layer(self.down[0], h)
+            z = self.layer(self.down[level], z).sample()
+        return self.layer(self.down[0], z)
 
     @reading
     @torch.no_grad()
@@ -140,7 +134,7 @@ class SigmoidBeliefNetwork(LatentModel):
 class DeepBeliefNetwork(SigmoidBeliefNetwork):
     r"""Directed layers under a restricted Boltzmann machine, whose visible units are the highest directed layer.
 
-    .. math:: p(v, h_1, \dots, h_L) = p_{\mathrm{RBM}}(h_L) \prod_{l=1}^{L} p(h_{l-1} | h_l)
+    .. math:: p(x, h_1, \dots, h_L) = p_{\mathrm{RBM}}(h_L) \prod_{l=1}^{L} p(h_{l-1} | h_l)
 
     ``prior`` is the RBM (its hidden layer is summed out). The usual way is greedy: train an RBM,
     train the next on hidden states drawn given the data, and stack them by :meth:`from_rbms`. A
@@ -204,7 +198,7 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
 
     @staticmethod
     @torch.no_grad()
-    def mirrored(rbm: RBM, hidden: int, v: Tensor, noise: float = 0.01, **settings: Any) -> RBM:
+    def mirrored(rbm: RBM, hidden: int, x: Tensor, noise: float = 0.01, **settings: Any) -> RBM:
         """The next RBM of a stack, starting as the mirror image of ``rbm``: visible and hidden units exchanged.
 
         Units beyond the mirror image start with weights of ``noise`` only, and change the distribution of the others
@@ -213,7 +207,7 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
         Args:
             rbm: the RBM below.
             hidden: hidden units of the next one, at least as many as ``rbm`` has visible ones.
-            v: rows of data, to start chains and base rates from.
+            x: rows of data, to start chains and base rates from.
             noise: standard deviation of the weights of the additional units.
             **settings: ``negative_phase``, ``evaluation`` and ``num_steps`` of the new RBM.
 
@@ -230,7 +224,7 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
         hidden = whole_number("hidden", hidden)
         if hidden < visible:
             raise ValueError(f"`hidden` must be at least the {visible} visible units of the RBM below, got {hidden}")
-        above = RBM.from_data(torch.bernoulli(rbm.transform(v)), hidden, **settings)
+        above = RBM.from_data(torch.bernoulli(rbm.transform(x)), hidden, **settings)
         below, vbias, hbias = rbm.uncentred
         weight, hidden_bias = noise * torch.randn_like(above.weight), torch.zeros_like(above.hbias)
         weight[:, :visible], hidden_bias[:visible] = below.mT, vbias

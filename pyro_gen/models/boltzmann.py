@@ -16,7 +16,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
-from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.infer import ContrastiveDivergence, contrastive_gradient
 from pyro_gen.models.latent import Observations, RowModel, drawn, observed, recognised
@@ -120,16 +120,16 @@ class DeepBoltzmannMachine(RowModel):
     @classmethod
     @torch.no_grad()
     def from_rbm(
-        cls, rbm: RBM, hidden: Sequence[int], v: Tensor, noise: float = 0.01, **settings: Any
+        cls, rbm: RBM, hidden: Sequence[int], x: Tensor, noise: float = 0.01, **settings: Any
     ) -> DeepBoltzmannMachine:
         """Start from a trained RBM, with weakly coupled further layers, so that learning continues at its likelihood.
 
         Args:
             rbm: the RBM of v and h_1.
             hidden: widths of the further layers h_2 ... h_L.
-            v: rows of data, for base rates and for the first states of the chains.
+            x: rows of data, for base rates and for the first states of the chains.
             noise: standard deviation of the new couplings.
-            **settings: as of the constructor; ``size`` is the number of rows of ``v`` unless given.
+            **settings: as of the constructor; ``size`` is the number of rows of ``x`` unless given.
 
         Returns:
             A machine with the RBM's weights at the bottom.
@@ -138,25 +138,25 @@ class DeepBoltzmannMachine(RowModel):
             ValueError: as the constructor.
         """
         visible, first = rbm.weight.shape
-        machine = cls(visible, [first, *hidden], **{"size": len(v), **settings}).to(rbm.weight)
-        check_rows(machine.size, len(v))
+        machine = cls(visible, [first, *hidden], **{"size": len(x), **settings}).to(rbm.weight)
+        check_rows(machine.size, len(x))
         weight = torch.randn_like(machine.rbm.weight).mul_(noise).mul_(machine.rbm.connections)
         vbias, hbias = (torch.zeros_like(p) for p in (machine.rbm.vbias, machine.rbm.hbias))
         weight[:visible, :first], vbias[:visible], hbias[:first] = rbm.uncentred
         machine.rbm.set_uncentred(weight, vbias, hbias)
-        machine.start_at(v)
+        machine.start_at(x)
         return machine
 
     @torch.no_grad()
-    def start_at(self, v: Tensor) -> None:
+    def start_at(self, x: Tensor) -> None:
         """Start chains at random rows with hidden layers of coin flips, and set the base rates, from which AIS anneals.
 
         Args:
-            v: rows of data.
+            x: rows of data.
         """
-        self.check(v)
-        self.rbm.base_rates[: self.visible] = (v.sum(0) + 1) / (len(v) + 2)
-        rows = v[torch.randint(len(v), (len(self.rbm.chains),)).to(v.device)].to(self.rbm.weight)
+        self.check(x)
+        self.rbm.base_rates[: self.visible] = (x.sum(0) + 1) / (len(x) + 2)
+        rows = x[torch.randint(len(x), (len(self.rbm.chains),)).to(x.device)].to(self.rbm.weight)
         self.rbm.start_chains(torch.cat([rows, self.rbm.chains[:, self.visible :]], -1))
 
     @property
@@ -177,93 +177,93 @@ class DeepBoltzmannMachine(RowModel):
         even, odd = _slices(self.widths[0::2]), _slices(self.widths[1::2])
         return [(even[(level + 1) // 2], odd[level // 2]) for level in range(len(self.widths) - 1)]
 
-    def model(self, v: Tensor | None = None, observations: Observations | None = None) -> Tensor:
-        """Generative program; ``h`` has no separate density, since the joint distribution includes it.
+    def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
+        """The machine as a program: ``h`` has no density of its own, the joint has it all.
 
         Args:
-            v: rows to observe, (rows, visible); None draws ``size`` rows of all even layers.
+            x: rows to observe, (rows, visible); None draws ``size`` rows of all even layers.
             observations: the same by site name.
 
         Returns:
             The rows.
         """
-        v = observed(v, observations)
+        x = observed(x, observations)
         register("rbm", self.rbm)
         joint = self.rbm()
-        with rows_plate(self.size, v):
-            if v is None:
+        with rows_plate(self.size, x):
+            if x is None:
                 return pyro.sample("layers", joint)[..., : self.visible]
             fair = torch.zeros(sum(self.widths[2::2])).to(self.rbm.vbias)
             h = pyro.sample("h", dist.Bernoulli(logits=fair).to_event(1).mask(False))
-            v = v.to(h).expand(*h.shape[:-1], -1)
-            return pyro.sample("layers", joint, obs=torch.cat([v, h], -1))[..., : self.visible]
+            x = x.to(h).expand(*h.shape[:-1], -1)
+            return pyro.sample("layers", joint, obs=torch.cat([x, h], -1))[..., : self.visible]
 
-    def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
+    def guide(self, x: Tensor | None = None, observations: Observations | None = None) -> None:
         """Independent units of the even hidden layers, with the mean field's probabilities.
 
         Args:
-            v: rows, (rows, visible).
+            x: rows, (rows, visible).
             observations: the same by site name.
 
         Raises:
             ValueError: there are no rows.
         """
-        v = recognised(v, observations)
-        with rows_plate(self.size, v):
-            pyro.sample("h", dist.Bernoulli(probs=self._even_means(v)).to_event(1))
+        x = recognised(x, observations)
+        with rows_plate(self.size, x):
+            pyro.sample("h", dist.Bernoulli(probs=self._even_means(x)).to_event(1))
 
     @reading
     @torch.no_grad()
-    def mean_field(self, v: Tensor) -> list[Tensor]:
-        r"""Probabilities of all hidden layers that are a fixed point of the mean-field equations given v.
+    def mean_field(self, x: Tensor) -> list[Tensor]:
+        r"""Probabilities of all hidden layers that are a fixed point of the mean-field equations given x.
 
         .. math:: \mu_l = \sigma(b_l + \mu_{l-1} W_l + W_{l+1} \mu_{l+1}), \qquad \mu_0 = v
 
         Args:
-            v: rows, (rows, visible).
+            x: rows, (rows, visible).
 
         Returns:
             One tensor (rows, width) a hidden layer: features of the rows.
 
         Raises:
-            ValueError: ``v`` is not a table of zeros and ones.
+            ValueError: ``x`` is no table of zeros and ones.
 
         References:
             Salakhutdinov and Hinton (2009), equations 8 and 9.
         """
-        self.check(v)
-        even = self._even_means(v)
-        odd = self.rbm._transform(torch.cat([v.to(even), even], -1))
+        self.check(x)
+        even = self._even_means(x)
+        odd = self.rbm._transform(torch.cat([x.to(even), even], -1))
         layers = odd.split(self.widths[1::2], -1), even.split(self.widths[2::2], -1)
         return [layers[level % 2][level // 2] for level in range(len(self.widths) - 1)]
 
     @torch.no_grad()
-    def _even_means(self, v: Tensor) -> Tensor:
+    def _even_means(self, x: Tensor) -> Tensor:
         """The mean field of h_2, h_4, ..., after rounds odd - even from the base rates."""
         weight, vbias, hbias = self.rbm.uncentred
-        below = v.to(weight.dtype) @ weight[: self.visible] + hbias
-        even = self.rbm.base_rates[self.visible :].expand(*v.shape[:-1], -1)
+        below = x.to(weight.dtype) @ weight[: self.visible] + hbias
+        even = self.rbm.base_rates[self.visible :].expand(*x.shape[:-1], -1)
         for _ in range(self.mean_field_steps):
             odd = torch.sigmoid(below + even @ weight[self.visible :])
             even = torch.sigmoid(odd @ weight[self.visible :].mT + vbias[self.visible :])
         return even.clamp(1e-6, 1 - 1e-6)  # probability 0 or 1 would make the other state impossible
 
-    def contrastive_gradient(self, v: Tensor) -> None:
+    def contrastive_gradient(self, x: Tensor) -> None:
         """Fill ``.grad`` with the gradient that ``SVI`` finds, a row: data with hidden layers drawn, against chains.
 
         Args:
-            v: a batch of rows.
+            x: a batch of rows.
 
         Raises:
-            ValueError: ``v`` is not a table of zeros and ones, or the RBM has no negative phase.
+            ValueError: ``x`` is no table of zeros and ones, or the RBM has no negative phase.
         """
-        self.check(v)
-        contrastive_gradient(self.rbm, torch.cat([v.to(self.rbm.weight), torch.bernoulli(self._even_means(v))], -1))
+        self.check(x)
+        contrastive_gradient(self.rbm, torch.cat([x.to(self.rbm.weight), torch.bernoulli(self._even_means(x))], -1))
 
     @reading
     @torch.no_grad()
-    def log_partition(self) -> LogPartition:
-        """Log Z by the ``evaluation`` of the RBM.
+    def log_partition(self) -> Estimate:
+        """Log Z as the ``evaluation`` knows it.
 
         Returns:
             The estimate with its error.

@@ -13,11 +13,11 @@ from pyro_gen.nn import RBM
 class DiscreteVAE(VAE):
     r"""Binary latent units under an RBM prior, a decoder network to the data and an encoder network as the guide.
 
-    .. math:: p(v, z) = p_{\mathrm{RBM}}(z) \prod_i \mathrm{Bernoulli}\bigl(v_i; \sigma(f(z))_i\bigr), \qquad
-              q(z | v) = \prod_j \mathrm{Bernoulli}\bigl(z_j; \sigma(g(v))_j\bigr)
+    .. math:: p(x, z) = p_{\mathrm{RBM}}(z) \prod_i \mathrm{Bernoulli}\bigl(x_i; \sigma(f(z))_i\bigr), \qquad
+              q(z | x) = \prod_j \mathrm{Bernoulli}\bigl(z_j; \sigma(g(x))_j\bigr)
 
     No relaxation is needed: ``WakeSleep(K)`` learns all three parts from weighted samples. The sites are ``z`` and
-    ``v`` in the plate ``rows``. It is a :class:`VAE` with these choices, and has all its methods.
+    ``x`` in the plate ``rows``. It is a :class:`VAE` with these choices, and has all its methods.
 
     Args:
         visible: number of observed units.
@@ -25,7 +25,7 @@ class DiscreteVAE(VAE):
         size: rows of the whole data set, which scales minibatches.
         prior: a module whose call returns the distribution of z; None for an RBM with as many hidden as latent units.
         decoder: from z (..., latent) to logits (..., visible); None for one hidden layer of 200 units.
-        encoder: from v (..., visible) to logits (..., latent); None for one hidden layer of 200 units.
+        encoder: from x (..., visible) to logits (..., latent); None for one hidden layer of 200 units.
 
     Raises:
         ValueError: a size is below 1, or the prior learns by contrastive divergence.
@@ -44,8 +44,6 @@ class DiscreteVAE(VAE):
         >>> vae.eval().reconstruct(torch.eye(6)).shape
         torch.Size([6, 6])
     """
-
-    site = "v"
 
     def __init__(
         self,

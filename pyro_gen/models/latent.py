@@ -16,7 +16,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import rows_plate
 from pyro_gen._registration import register
-from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.infer import ContrastiveDivergence, lower_bound
 from pyro_gen.infer.importance import LowerBound
 from pyro_gen.nn import RBM
@@ -42,16 +42,16 @@ class RowModel(nn.Module):
         self.size = whole_number("size", size)
 
     @abstractmethod
-    def model(self, v: Tensor | None = None, observations: Observations | None = None) -> Tensor:
+    def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
         """The generative program."""
 
     @abstractmethod
-    def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
+    def guide(self, x: Tensor | None = None, observations: Observations | None = None) -> None:
         """The recognition program."""
 
     @abstractmethod
-    def log_partition(self) -> LogPartition | None:
-        """Log Z by the ``evaluation`` of the prior, or None if the model is normalised."""
+    def log_partition(self) -> Estimate | None:
+        """Log Z as the ``evaluation`` knows it, or None where nothing has to be normalised."""
 
     def forward(self, *args: object, **kwargs: object) -> NoReturn:
         """Refusal: the density of a row is an intractable sum over its latent variables.
@@ -69,11 +69,11 @@ class RowModel(nn.Module):
         )
 
     @reading
-    def lower_bound(self, v: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
-        """Variational and importance-weighted lower bound of log p(v); see :func:`pyro_gen.infer.lower_bound`.
+    def lower_bound(self, x: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
+        """Variational and importance-weighted lower bound of log p(x); see :func:`pyro_gen.infer.lower_bound`.
 
         Args:
-            v: rows of zeros and ones, (rows, visible).
+            x: rows of zeros and ones, (rows, visible).
             num_particles: draws from the guide a row.
             batch_size: rows at a time.
 
@@ -81,23 +81,23 @@ class RowModel(nn.Module):
             The bounds of each row, with the errors of the rows, of the draws and of log Z.
 
         Raises:
-            ValueError: ``v`` is not such a table, or log Z is not known.
+            ValueError: ``x`` is no such table, or log Z is not known.
         """
-        self.check(v)
+        self.check(x)
         partition = self.log_partition()
         get = None if partition is None else lambda: partition
-        return lower_bound(self.model, self.guide, v, num_particles, get, batch_size)
+        return lower_bound(self.model, self.guide, x, num_particles, get, batch_size)
 
-    def check(self, v: Tensor) -> None:
+    def check(self, x: Tensor) -> None:
         """Check a table of rows.
 
         Args:
-            v: the value to check.
+            x: what came.
 
         Raises:
             ValueError: it is not (rows, visible) with zeros and ones.
         """
-        check_states("v", v, columns=self.visible)
+        check_states("x", x, columns=self.visible)
 
 
 class LatentModel(RowModel):
@@ -117,7 +117,7 @@ class LatentModel(RowModel):
     """The attribute that holds the network from latent units to rows."""
     recogniser: ClassVar[str]
     """The attribute that holds the network from rows to latent units."""
-    site: ClassVar[str] = "v"
+    site: ClassVar[str] = "x"
     """The observed site."""
 
     def __init__(self, visible: int, size: int, prior: nn.Module) -> None:
@@ -129,37 +129,36 @@ class LatentModel(RowModel):
             )
         self.prior = prior
 
-    def model(self, v: Tensor | None = None, observations: Observations | None = None) -> Tensor:
-        """The generative program: the prior, then downwards to ``v``.
+    def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
+        """The generative program: the prior, then downwards to ``x``.
 
         Args:
-            v: rows to observe, (rows, visible); None draws ``size`` rows.
+            x: rows to observe, (rows, visible); None draws ``size`` rows.
             observations: the same by site name, as ``ReweightedWakeSleep`` gives them.
 
         Returns:
             The rows.
         """
-        v = observed(v, observations, self.site)
-        v = None if v is None else self._read(v)
+        x = observed(x, observations, self.site)
         for name in (self.generator, "prior", *self.shared):
             register(name, getattr(self, name))
-        with rows_plate(self.size, v):
-            return pyro.sample(self.site, self.generate(self.prior_distribution()), obs=v)
+        with rows_plate(self.size, x):
+            return pyro.sample(self.site, self.generate(self.prior_distribution()), obs=x)
 
-    def guide(self, v: Tensor | None = None, observations: Observations | None = None) -> None:
-        """The recognition program, from ``v`` upwards.
+    def guide(self, x: Tensor | None = None, observations: Observations | None = None) -> None:
+        """The recognition program, from ``x`` upwards.
 
         Args:
-            v: rows, (rows, visible).
+            x: rows, (rows, visible).
             observations: the same by site name.
 
         Raises:
             ValueError: there are no rows to recognise.
         """
-        v = self._read(recognised(v, observations, self.site))
+        x = recognised(x, observations, self.site)
         register(self.recogniser, getattr(self, self.recogniser))
-        with rows_plate(self.size, v):
-            self.recognise(v)
+        with rows_plate(self.size, x):
+            self.recognise(x)
 
     def _read(self, v: Tensor) -> Tensor:
         """Rows in the data type that the programs compute with; here as they are."""
@@ -177,19 +176,19 @@ class LatentModel(RowModel):
 
     @abstractmethod
     def generate(self, prior: TorchDistribution) -> TorchDistribution:
-        """Sample the latent sites of rows from the prior downwards; the distribution of ``v`` given the lowest."""
+        """Sample the latent sites of rows from the prior downwards; the distribution of ``x`` given the lowest."""
 
     @abstractmethod
-    def recognise(self, v: Tensor) -> None:
-        """Sample the latent sites of rows from ``v`` upwards."""
+    def recognise(self, x: Tensor) -> None:
+        """Sample the latent sites of rows from ``x`` upwards."""
 
     @abstractmethod
-    def decode(self, h: Tensor) -> TorchDistribution:
+    def decode(self, z: Tensor) -> TorchDistribution:
         """The distribution of the observed units given the deepest ones; layers between are sampled on the way."""
 
     @reading
-    def log_partition(self) -> LogPartition | None:
-        """Log Z of an energy prior by its ``evaluation``; None for a normalised prior.
+    def log_partition(self) -> Estimate | None:
+        """Log Z of an energy prior as its ``evaluation`` knows it; None for a prior that is normalised by itself.
 
         Returns:
             The estimate with its error, or None.
@@ -238,35 +237,35 @@ class LatentModel(RowModel):
         return draws
 
 
-def observed(v: Tensor | None, observations: Observations | None, name: str = "v") -> Tensor | None:
+def observed(x: Tensor | None, observations: Observations | None, name: str = "x") -> Tensor | None:
     """The data, given directly or in the ``observations`` that Pyro's losses of recognition networks hand over.
 
     Args:
-        v: the data, or None.
+        x: the data, or None.
         observations: values by site, or None.
         name: the site.
 
     Returns:
         The data, or None where there are none.
     """
-    return observations[name] if observations is not None else v
+    return observations[name] if observations is not None else x
 
 
-def recognised(v: Tensor | None, observations: Observations | None, name: str = "v") -> Tensor:
-    """The data by :func:`observed`; raises if there are none.
+def recognised(x: Tensor | None, observations: Observations | None, name: str = "x") -> Tensor:
+    """The data as :func:`observed` finds them, which a guide cannot do without.
 
     Args:
-        v: the data, or None.
+        x: the data, or None.
         observations: values by site, or None.
         name: the site.
 
     Raises:
         ValueError: there are none.
     """
-    v = observed(v, observations, name)
-    if v is None:
+    x = observed(x, observations, name)
+    if x is None:
         raise ValueError(f"`{name}` must be given to the guide, which draws the latent units from it, got None")
-    return v
+    return x
 
 
 def drawn(rbm: RBM, num_samples: int, num_steps: int) -> Tensor:

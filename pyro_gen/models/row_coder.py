@@ -99,21 +99,21 @@ class RowCoder(LatentModel):
         width = code.shape[-1:] if code.shape[-1] > 1 else ()
         return code.reshape(*batch, *self.event_shape, *width)
 
-    def check(self, v: Tensor) -> None:
+    def check(self, x: Tensor) -> None:
         """Check rows.
 
         Args:
-            v: the value to check.
+            x: what came.
 
         Raises:
             ValueError: it is not (rows,) + event shape, empty, or outside the support of the likelihood.
         """
-        if not isinstance(v, Tensor) or v.shape[1:] != self.event_shape or not len(v):
+        if not isinstance(x, Tensor) or x.shape[1:] != self.event_shape or not len(x):
             expected = f"(rows,) + {tuple(self.event_shape)} with at least one row"
-            raise ValueError(f"`{self.site}` must have shape {expected}, got {described(v)}")
+            raise ValueError(f"`{self.site}` must have shape {expected}, got {described(x)}")
         support = self.conditional.support(self.visible)
-        if not support.check(v.flatten(1)).all():
-            kind = "NaN" if v.is_floating_point() and v.isnan().any() else "other values"
+        if not support.check(x.flatten(1)).all():
+            kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
             raise ValueError(f"`{self.site}` must lie in the support of the likelihood, {support}, got {kind}")
 
     def _distribution(self, z: Tensor, code: Tensor, validate_args: bool | None = None) -> TorchDistribution:

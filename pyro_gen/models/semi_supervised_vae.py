@@ -153,9 +153,9 @@ class SemiSupervisedVAE(VAE):
         """The guide's distribution of z given rows and their most probable classes."""
         return self.encode_given(x, self._logits(x).argmax(-1))
 
-    def decode(self, h: Tensor) -> TorchDistribution:
+    def decode(self, z: Tensor) -> TorchDistribution:
         """The distribution of rows given latent variables, of classes drawn evenly."""
-        return self.decode_given(h, torch.randint(self.classes, h.shape[:-1], device=h.device))
+        return self.decode_given(z, torch.randint(self.classes, z.shape[:-1], device=z.device))
 
     @reading
     @torch.no_grad()

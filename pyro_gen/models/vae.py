@@ -222,14 +222,14 @@ class VAE(RowCoder):
             z = pyro.sample("z", prior)
         return self.decode(z)
 
-    def recognise(self, v: Tensor) -> None:
+    def recognise(self, x: Tensor) -> None:
         """Sample ``z`` from the encoder's distribution."""
-        distribution = self.encode(v)
+        distribution = self.encode(x)
         with self._weighed():
             pyro.sample("z", distribution)
             if self.free_bits and self.training:  # a factor of the guide: it is subtracted from the bound
                 lack = (self.free_bits - self._divergences(distribution).mean(0)).clamp(min=0).sum()
-                pyro.factor("free_bits", lack.expand(len(v)), has_rsample=True)
+                pyro.factor("free_bits", lack.expand(len(x)), has_rsample=True)
 
     def prior_distribution(self) -> TorchDistribution:
         """The distribution of z."""
@@ -252,11 +252,11 @@ class VAE(RowCoder):
         """
         return self._latent_distribution(self.inputs(x))
 
-    def decode(self, h: Tensor) -> TorchDistribution:
+    def decode(self, z: Tensor) -> TorchDistribution:
         """The distribution of a row given its latent variables.
 
         Args:
-            h: the latent variables z, (..., latent).
+            z: latent variables, (..., latent).
 
         Returns:
             A distribution of batch shape (...) and the row's event shape.
@@ -264,22 +264,22 @@ class VAE(RowCoder):
         Raises:
             ValueError: the decoder's outputs are not as many as the likelihood takes.
         """
-        return self._distribution(h, self.latent_distribution.encode(h).flatten(-2).to(self.example.dtype))
+        return self._distribution(z, self.latent_distribution.encode(z).flatten(-2).to(self.example.dtype))
 
     @reading
     @torch.no_grad()
-    def reconstruct(self, v: Tensor) -> Tensor:
-        """Reconstructions of rows.
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Rows as the decoder finds them again.
 
         Args:
-            v: rows, (rows,) + event shape.
+            x: rows, (rows,) + event shape.
 
         Returns:
             Means of the features at the posterior mean of Gaussian latent variables, or at one draw of others; draws
             where features are labels or depend on each other.
         """
-        self.check(v)
-        distribution = self.decode(self.latent_means(v) if self._gaussian else self.encode(v).sample())
+        self.check(x)
+        distribution = self.decode(self.latent_means(x) if self._gaussian else self.encode(x).sample())
         return (
             distribution.mean
             if isinstance(distribution, Factorised) and self.conditional.width == 1

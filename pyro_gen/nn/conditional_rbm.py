@@ -14,6 +14,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.arguments import check_classes
 from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.misuse import FirstOrder, check_phase_use
 from pyro_gen.distributions.negative_phase import (
     ContrastiveDivergence,
@@ -21,7 +22,7 @@ from pyro_gen.distributions.negative_phase import (
     Scored,
     check_plain_phase,
 )
-from pyro_gen.distributions.partition import LogPartition, Partition
+from pyro_gen.distributions.partition import Partition
 from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.nn.chains import PhaseModule
 from pyro_gen.nn.learning import check_finite
@@ -179,7 +180,7 @@ class _RowContrast(Partition):
             -distribution._free_energy(distribution.sweep(value, self.num_steps, self.seed, self.step))
         )
 
-    def log_partition(self, distribution: EnergyDistribution) -> LogPartition:
+    def log_partition(self, distribution: EnergyDistribution) -> Estimate:
         """Raises: a contrast is no estimate of log Z."""
         raise ValueError("`log_partition` needs log Z, and a contrast row by row is no estimate of it")
 

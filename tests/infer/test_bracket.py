@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_gen import datasets, nn
 from pyro_gen.distributions import RBM, GaussianUnits, NReLUUnits, PottsUnits, ReLUUnits, SpinUnits, Units
 from pyro_gen.distributions.annealing import forward_estimate, reverse_estimate
-from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.infer import AIS, Exact, free_energy_gap, log_likelihood, log_partition_bracket, population_annealing
 from pyro_gen.infer.bracket import Bracket, _highest
 from pyro_gen.testing import multinomial_floor, total_variation
@@ -185,7 +185,7 @@ def test_a_likelihood_with_a_bracket_reports_its_lower_end() -> None:
     model = RBM(*parameters(), AIS(200, 100))
     x = torch.zeros(5, 10)
     log_z, zero = model.log_partition().value, torch.zeros(()).double()
-    forward = LogPartition(log_z.double(), zero, zero + 200, "AIS")
+    forward = Estimate(log_z.double(), zero, zero + 200, "AIS")
     reverse = forward._replace(value=forward.value + 11.75, method="reverse AIS")
     result = log_likelihood(model, x, Bracket(forward, reverse, {}, log_z.expand(2), log_z.expand(2) + 11.75))
     assert math.isclose(result.lower, result.value - 11.75)
@@ -241,9 +241,9 @@ def test_the_estimates_are_log_means_of_weights_and_of_their_inverses() -> None:
 
 
 def test_ends_lie_three_standard_errors_outside_and_the_start_that_reaches_highest_counts() -> None:
-    def estimate(value: list[float], error: list[float]) -> LogPartition:
+    def estimate(value: list[float], error: list[float]) -> Estimate:
         size = torch.tensor([50.0, 60.0])
-        return LogPartition(torch.tensor(value).double(), torch.tensor(error).double(), size, "AIS")
+        return Estimate(torch.tensor(value).double(), torch.tensor(error).double(), size, "AIS")
 
     forward = estimate([5.0, 8.0], [0.2, 0.1])
     reverse = _highest([estimate([5.2, 7.0], [0.01, 0.1]), estimate([5.1, 7.1], [0.1, 0.01])])

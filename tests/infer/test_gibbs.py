@@ -100,7 +100,7 @@ def test_mcmc_runs_blocks_of_several_kinds_and_gives_draws_in_the_types_of_the_s
     assert draws["z1"].dtype == torch.long
     assert draws["z3"].dtype == torch.float64
     exact = sum(p * state["z3"] for p, state in zip(distribution, found, strict=True))
-    mean, error, _ = expectation(lambda z: z, draws["z3"])
+    mean, error, _, _ = expectation(lambda z: z, draws["z3"])
     assert abs(mean - exact) < 6 * error  # false alarm 2e-9
     assert set(cast(Any, mcmc)._diagnostics[0]["acceptance rate"]) == {"z1", "z2", "z3"}
 
@@ -166,7 +166,7 @@ def test_gibbs_for_labels_nuts_for_means_and_a_function_for_the_scale_agree_with
     exact = grid_means(ROWS)
     found = {"m0": draws["m"][..., 0], "m1": draws["m"][..., 1], "s": draws["s"], "z2": draws["z"][..., 2].double()}
     for name, values in found.items():
-        mean, error, size = expectation(lambda v: v, values)
+        mean, error, size, _ = expectation(lambda v: v, values)
         assert size > LEAST
         # An error bar of so many draws is itself uncertain: Student's distribution, false alarm 1e-6 each.
         assert abs(mean - exact[name]) < student_t.isf(5e-7, float(size) - 1) * error, name
@@ -198,5 +198,5 @@ def test_two_gradient_blocks_see_each_other_and_keep_their_constraints() -> None
     weight = log_distribution.flatten().softmax(0).view(m.shape)
     assert (draws["s"] > 0).all()
     for name, values in (("m", m), ("s", s)):
-        mean, error, _ = expectation(lambda v: v, draws[name])
+        mean, error, _, _ = expectation(lambda v: v, draws[name])
         assert abs(mean - (weight * values).sum()) < 5.5 * error

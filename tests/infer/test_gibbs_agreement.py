@@ -68,7 +68,7 @@ def check(draws: Mapping[str, Tensor]) -> None:
     """Ten means within Student's 1 - 1e-6 quantile of their own error bars; false alarm 1e-5 for a fresh seed."""
     exact = reference()
     for name in exact:
-        mean, error, size = expectation(lambda v: v, draws[name])
+        mean, error, size, _ = expectation(lambda v: v, draws[name])
         bound = torch.as_tensor(student_t.isf(5e-7, size.numpy() - 1)) * error
         assert ((mean.view_as(exact[name]) - exact[name]).abs() < bound.view_as(exact[name])).all(), name
         assert (error < 0.3 * draws[name].std()).all()  # it would see an error of a third of the posterior's spread

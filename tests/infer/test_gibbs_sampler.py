@@ -158,8 +158,10 @@ def test_the_effective_size_and_the_error_are_arviz_s(rho: float, chains: int, d
     found = expectation(lambda v: v, values)
     for i in range(2):
         column = values[..., i].numpy()
-        assert float(found.ess[i]) == pytest.approx(float(arviz.ess(column, method="mean")), rel=1e-9)
-        assert float(found.mcse[i]) == pytest.approx(float(arviz.mcse(column, method="mean")), rel=1e-9, abs=1e-15)
+        assert float(found.effective_sample_size[i]) == pytest.approx(float(arviz.ess(column, method="mean")), rel=1e-9)
+        assert float(found.standard_error[i]) == pytest.approx(
+            float(arviz.mcse(column, method="mean")), rel=1e-9, abs=1e-15
+        )
 
 
 def test_the_error_bar_of_an_autoregression_is_the_exact_one() -> None:
@@ -167,9 +169,11 @@ def test_the_error_bar_of_an_autoregression_is_the_exact_one() -> None:
     torch.manual_seed(5)
     chains = autoregression(0.8, 1200, 500).view(300, 4, 500)
     found = [expectation(lambda v: v, run) for run in chains]
-    scores = torch.stack([run.mean / run.mcse for run in found])
+    scores = torch.stack([run.value / run.standard_error for run in found])
     assert abs(scores.square().mean() - 1) < 6 * math.sqrt(2 / 300)
-    assert float(torch.stack([run.ess for run in found]).mean()) == pytest.approx(2000 * 0.2 / 1.8, rel=0.15)
+    assert float(torch.stack([run.effective_sample_size for run in found]).mean()) == pytest.approx(
+        2000 * 0.2 / 1.8, rel=0.15
+    )
 
 
 def test_expectations_refuse_what_is_no_chain() -> None:

@@ -12,7 +12,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_gen.distributions import RBM
-from pyro_gen.distributions.partition import LogPartition
+from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.infer import ContrastiveDivergence, Exact, lower_bound, row_weights
 
 X = torch.tensor([0.3, -1.0, 2.0])
@@ -114,7 +114,7 @@ def test_sizes_are_checked() -> None:
 
 
 def test_another_log_z_shifts_the_bounds() -> None:
-    z = LogPartition(torch.tensor(3.0), torch.tensor(0.1), torch.tensor(50.0), "AIS")
+    z = Estimate(torch.tensor(3.0), torch.tensor(0.1), torch.tensor(50.0), "AIS")
     bound = lower_bound(model, guide, X, 1, lambda: z)
     shifted = bound.against(torch.tensor(3.5))
     assert shifted.value == pytest.approx(bound.value - 0.5)

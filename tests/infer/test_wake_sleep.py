@@ -71,7 +71,7 @@ def test_one_row_is_pyro_s_reweighted_wake_sleep() -> None:
     ours = WakeSleep(50).loss_and_grads(net.model, net.guide, V[:1])
     pyro.set_rng_seed(5)
     theirs = ReweightedWakeSleep(num_particles=50, max_plate_nesting=1).loss_and_grads(
-        twin.model, twin.guide, observations={"v": V[:1]}
+        twin.model, twin.guide, observations={"x": V[:1]}
     )
     assert ours == pytest.approx(theirs[0])
     for name, gradient in gradients(twin).items():

@@ -68,8 +68,8 @@ def test_predictive_and_the_programs_agree_on_sites() -> None:
         guide = poutine.trace(network.guide).get_trace(v)
         latent = {name for name in model.stochastic_nodes if name != "rows"}
         assert latent == {name for name in guide.stochastic_nodes if name != "rows"}
-        assert model.nodes["v"]["is_observed"]
-        assert Predictive(network.model, num_samples=3)()["v"].shape[-2:] == (16, 4)
+        assert model.nodes["x"]["is_observed"]
+        assert Predictive(network.model, num_samples=3)()["x"].shape[-2:] == (16, 4)
 
 
 def test_a_minibatch_counts_for_the_whole_data_set() -> None:
@@ -77,7 +77,7 @@ def test_a_minibatch_counts_for_the_whole_data_set() -> None:
     for network in networks():
         pyro.clear_param_store()
         trace = poutine.trace(network.model).get_trace(v[:4])
-        assert trace.nodes["v"]["scale"] == 4
+        assert trace.nodes["x"]["scale"] == 4
 
 
 def test_a_mirrored_stack_is_the_first_rbm_with_its_exact_posterior() -> None:

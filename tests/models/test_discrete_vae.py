@@ -65,7 +65,7 @@ def test_reconstructions_and_samples_have_their_shapes() -> None:
     v = states(4).double()
     assert ((vae.reconstruct(v) >= 0) & (vae.reconstruct(v) <= 1)).all()
     assert vae.sample(7).shape == (7, 4)
-    assert Predictive(vae.model, num_samples=3)()["v"].shape[-2:] == (16, 4)
+    assert Predictive(vae.model, num_samples=3)()["x"].shape[-2:] == (16, 4)
 
 
 def test_bad_input_is_named() -> None:

@@ -9,15 +9,15 @@ from pyro.infer import MCMC, NUTS
 from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
 
+from pyro_gen.distributions import Estimate
 from pyro_gen.infer import expectation, order_components, permute_draws
-from pyro_gen.infer.expectation import Expectation
 from pyro_gen.models import GaussianMixture
 from tests.models.test_mixture import table
 
 SITES = {"weights": 2, "locs": 2, "covariances": 2}
 
 
-def means(draws: dict[str, Tensor]) -> dict[str, Expectation]:
+def means(draws: dict[str, Tensor]) -> dict[str, Estimate]:
     """Posterior means of all sites, the component of the lower mean first; of variances the logarithms."""
     own = permute_draws({name: draws[name] for name in SITES}, order_components(draws["locs"][..., 0]), SITES)
     own["covariances"] = own["covariances"].log()
@@ -37,8 +37,8 @@ def test_nuts_and_gibbs_agree_on_every_mean_once_labels_are_in_order() -> None:
     by_nuts, by_gibbs = means(mcmc.get_samples(group_by_chain=True)), means(mixture.gibbs(x, 1000, num_chains=2))
     for name, nuts in by_nuts.items():
         gibbs = by_gibbs[name]
-        error = (nuts.mcse.square() + gibbs.mcse.square()).sqrt()
-        assert ((nuts.mean - gibbs.mean).abs() < 6 * error).all()
+        error = (nuts.standard_error.square() + gibbs.standard_error.square()).sqrt()
+        assert ((nuts.value - gibbs.value).abs() < 6 * error).all()
 
 
 def test_chains_of_sweeps_keep_what_they_are_told_to() -> None:

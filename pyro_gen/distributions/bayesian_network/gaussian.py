@@ -17,13 +17,9 @@ from pyro_gen.distributions.bayesian_network.elimination import log_sum_exp, saf
 from pyro_gen.distributions.bayesian_network.evidence import by_name, rows_of
 from pyro_gen.distributions.bayesian_network.messages import refuse_rows
 from pyro_gen.distributions.bayesian_network.network import BayesianNetwork
-from pyro_gen.distributions.bayesian_network.observation import (
-    Likelihood,
-    missing,
-    plain,
-    read_observation,
-)
-from pyro_gen.distributions.bayesian_network.tables import draw_states
+from pyro_gen.distributions.bayesian_network.observation import Likelihood, missing, plain, reading
+from pyro_gen.distributions.bayesian_network.tables import draw
+from pyro_gen.distributions.estimate import Estimate
 
 MAX_CONFIGURATIONS = 2**16
 """Joint states of the discrete parents that are enumerated."""
@@ -98,14 +94,14 @@ class ConditionalGaussianNetwork:
         """Discrete nodes, then real ones."""
         return (*self.states, *self.gaussians)
 
-    def log_evidence(self, evidence: Mapping[str, Any] | None = None) -> Tensor:
+    def log_evidence(self, evidence: Mapping[str, Any] | None = None) -> Estimate:
         """Log density of what was observed, everything else integrated out; differentiable.
 
         Args:
             evidence: see the class.
 
         Returns:
-            Shape (rows,), or () for one case.
+            The exact value, (rows,), or () for one case.
 
         Raises:
             ValueError: evidence has probability zero or is malformed, or there are too many
@@ -113,7 +109,7 @@ class ConditionalGaussianNetwork:
         """
         observed = self._parse(evidence)
         logs, _, _ = self._posterior(observed)
-        return self._finished(log_sum_exp(logs, 0), observed)
+        return Estimate.exact(self._finished(log_sum_exp(logs, 0), observed))
 
     def marginals(
         self, evidence: Mapping[str, Any] | None = None, nodes: Iterable[str] | None = None
@@ -272,13 +268,10 @@ class ConditionalGaussianNetwork:
         """Log of p(configuration, discrete evidence), (configurations, rows)."""
         rows = len(evidence.values)
         if self.discrete is None:
-            return evidence.values.new_zeros(1, rows)
-        log = self.discrete.log_evidence(evidence.discrete)
-        distribution = torch.ones_like(log)
-        if parents:
-            distribution = self.discrete.joint_marginal(parents, evidence.discrete)
-        configurations = math.prod(len(self.states[parent]) for parent in parents)
-        distribution = distribution.reshape(*log.shape, configurations)
+            return example.new_zeros(1, rows)
+        log = self.discrete.log_evidence(evidence.discrete).value
+        distribution = self.discrete.joint_marginal(parents, evidence.discrete) if parents else torch.ones_like(log)
+        distribution = distribution.reshape(*log.shape, math.prod(len(self.states[parent]) for parent in parents))
         logs = safe_log(distribution) + log.unsqueeze(-1)
         return logs.reshape(-1, logs.shape[-1]).expand(rows, -1).mT
 
