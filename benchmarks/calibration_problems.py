@@ -210,7 +210,7 @@ def simulate_network(missing: float) -> tuple[Values, dict[str, Tensor]]:
 def network_posterior(rows: dict[str, Tensor]) -> Values:
     """Draws of the tables: exact, or a thinned chain where cells are missing."""
     thin = 4 if any((x < 0).any() for x in rows.values()) else 1
-    draws = NETWORK.sample_cpds(rows, CONCENTRATION, num_samples=thin * DRAWS, num_chains=1, warmup=40)
+    draws = NETWORK.sample_cpds(rows, CONCENTRATION, num_samples=thin * DRAWS, num_chains=1, warmup_steps=40)
     return {name: table[0, thin - 1 :: thin] for name, table in draws.tables.items()}
 
 

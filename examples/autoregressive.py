@@ -74,7 +74,7 @@ FAMILIES: dict[str, Maker] = {
     ),
     "gru": lambda x, r, settings: nn.RecurrentAR.from_data(x, r.hidden, r.layers, **settings),
     "lstm": lambda x, r, settings: nn.RecurrentAR.from_data(x, r.hidden, r.layers, cell="lstm", **settings),
-    "transformer": lambda x, r, settings: nn.CausalTransformer.from_data(x, r.hidden, layers=r.layers, **settings),
+    "transformer": lambda x, r, settings: nn.CausalTransformer.from_data(x, r.hidden, num_layers=r.layers, **settings),
     "pixelcnn": lambda x, r, _: nn.PixelCNN.from_data(x, r.hidden, r.layers),  # it has the order of its masks
 }
 

@@ -282,7 +282,7 @@ def posterior(truth: BayesianNetwork, args: argparse.Namespace) -> dict[str, Any
     data = hidden(truth.sample(args.posterior_rows), args.missing)
     start = time.perf_counter()
     draws = BayesianNetwork(truth.structure).sample_cpds(
-        data, 0.5, num_samples=args.posterior_draws, num_chains=2, warmup=args.posterior_draws // 5
+        data, 0.5, num_samples=args.posterior_draws, num_chains=2, warmup_steps=args.posterior_draws // 5
     )
     inference = from_cpds(draws, {"seed": args.seed})
     to_netcdf(inference, args.out / "cpds.nc")

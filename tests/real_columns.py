@@ -28,7 +28,7 @@ NETWORKS: dict[str, Make] = {
     "DeepNADE": lambda x, c: nn.DeepNADE.from_data(x, [4, 3], conditional=c, order=(5, 3, 1, 0, 2, 4)),
     "MADE": lambda x, c: nn.MADE.from_data(x, [8], conditional=c, skip=True),
     "RecurrentAR": lambda x, c: nn.RecurrentAR.from_data(x, 4, conditional=c, order=(1, 0, 2, 5, 4, 3)),
-    "CausalTransformer": lambda x, c: nn.CausalTransformer.from_data(x, 4, heads=2, layers=1, conditional=c),
+    "CausalTransformer": lambda x, c: nn.CausalTransformer.from_data(x, 4, heads=2, num_layers=1, conditional=c),
     "PixelCNN": lambda x, c: nn.PixelCNN.from_data(x.unflatten(1, SHAPE), 4, 2, conditional=c),
 }
 """One maker for each public network that takes real features."""

@@ -146,15 +146,13 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     ),
     "distributions.CouplingGraph.complete": loop(distributions.CouplingGraph.complete, num_units=3),
     "distributions.DiscretizedLogisticConditional.__init__": table(
-        conditionals.DiscretizedLogisticConditional, num_levels=4, num_components=2
+        conditionals.DiscretizedLogisticConditional, num_levels=4, components=2
     ),
     "distributions.EnergyDistribution.gibbs": loop(lambda **k: rbm().gibbs(torch.zeros(2, 3), **k), num_steps=2),
     "distributions.Enumeration.__init__": loop(distributions.Enumeration, max_completions=8),
     "distributions.Exact.__init__": loop(infer.Exact, max_units=3),
     "distributions.FastPersistentChains.__init__": table(infer.FastPersistentChains, **PHASE),
-    "distributions.GaussianMixtureConditional.__init__": loop(
-        conditionals.GaussianMixtureConditional, num_components=2
-    ),
+    "distributions.GaussianMixtureConditional.__init__": loop(conditionals.GaussianMixtureConditional, components=2),
     "distributions.Importance.__init__": loop(distributions.Importance, num_particles=4),
     "distributions.MultinomialUnits.__init__": loop(units.MultinomialUnits, total_count=3),
     "distributions.PersistentChains.__init__": table(infer.PersistentChains, **PHASE),
@@ -184,7 +182,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "infer.belief_propagation": loop(partial(belief_propagation, network(), tolerance=1e-6), num_iterations=20),
     "infer.bootstrap_edges": loop(partial(structure.bootstrap_edges, STATES), num_samples=2),
     "infer.exact_search": loop(partial(structure.exact_search, STATES), max_parents=1),
-    "infer.gibbs_marginals": table(partial(gibbs_marginals, network()), num_samples=4, num_chains=2, warmup=1),
+    "infer.gibbs_marginals": table(partial(gibbs_marginals, network()), num_samples=4, num_chains=2, warmup_steps=1),
     "infer.hill_climbing": table(partial(structure.hill_climbing, STATES), **SEARCH),
     "infer.learn_structure": loop(partial(structure.learn_structure, STATES), max_parents=1),
     "infer.likelihood_weighting": loop(partial(likelihood_weighting, network()), num_samples=4),
@@ -255,7 +253,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
         lambda **k: network().fit(STATES, **k), num_starts=1, num_steps=1, batch_size=4
     ),
     "models.NetworkLearning.sample_cpds": table(
-        lambda **k: network().sample_cpds(STATES, **k), num_samples=2, num_chains=1, warmup=1
+        lambda **k: network().sample_cpds(STATES, **k), num_samples=2, num_chains=1, warmup_steps=1
     ),
     "models.PCA.from_data": loop(partial(models.PCA.from_data, R), latent=1),
     "models.MixtureQueries.sample": loop(lambda **k: mixture().sample(**k), num_samples=2),
@@ -273,7 +271,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "nn.BoltzmannMachine.__init__": table(nn.BoltzmannMachine, features=3, num_steps=1),
     "nn.CPD.__init__": table(nn.LogisticCPD, parent_states=[2], states=2),
     "nn.CausalTransformer.__init__": table(
-        nn.CausalTransformer, features=4, width=4, heads=2, layers=1, context=0, feedforward=4
+        nn.CausalTransformer, features=4, hidden_features=4, heads=2, num_layers=1, context=0, feedforward=4
     ),
     "nn.ClassRBM.__init__": table(nn.ClassRBM, visible=3, hidden=2, classes=2, num_steps=1),
     "nn.ConditionalGaussianCPD.__init__": loop(
@@ -300,7 +298,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "nn.NeuralCPD.__init__": table(nn.NeuralCPD, parent_states=[2], states=2),
     "nn.PerConditionalMLP.__init__": table(nn.PerConditionalMLP, **AUTOREGRESSIVE, hidden_features=3),
     "nn.PixelCNN.__init__": table(
-        nn.PixelCNN, shape=[3, 3], hidden_channels=2, layers=1, kernel_size=3, first_kernel_size=3, context=0
+        nn.PixelCNN, shape=[3, 3], hidden_channels=2, num_layers=1, kernel_size=3, first_kernel_size=3, context=0
     ),
     "nn.RBM.__init__": table(nn.RBM, visible=3, hidden=2, num_steps=1),
     "nn.RBM.from_data": loop(partial(nn.RBM.from_data, X), hidden=2),
@@ -310,7 +308,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "nn.StandardNormal.__init__": loop(nn.StandardNormal, features=3),
     "nn.TabularAR.__init__": table(nn.TabularAR, **AUTOREGRESSIVE),
     "nn.TabularCPD.uniform": table(nn.TabularCPD.uniform, parent_states=[2], states=2),
-    "nn.VampPrior.__init__": table(nn.VampPrior, num_components=2, shape=[3]),
+    "nn.VampPrior.__init__": table(nn.VampPrior, components=2, shape=[3]),
     "testing.enumerate_joint": table(
         partial(testing.enumerate_joint, lambda v, h: v.sum(-1) + h.sum(-1)), visible=2, hidden=2
     ),

@@ -194,7 +194,7 @@ class NetworkLearning(nn.Module):
         *,
         num_samples: int = 1000,
         num_chains: int = 4,
-        warmup: int = 100,
+        warmup_steps: int = 100,
     ) -> CPDDraws:
         """Draw the tables from their posterior under Dirichlet priors.
 
@@ -209,7 +209,7 @@ class NetworkLearning(nn.Module):
                 for nodes left out).
             num_samples: draws of each chain that are kept.
             num_chains: chains.
-            warmup: sweeps of each chain before them.
+            warmup_steps: sweeps of each chain before them.
 
         Returns:
             The draws by node.
@@ -230,7 +230,7 @@ class NetworkLearning(nn.Module):
         """
         num_samples = whole_number("num_samples", num_samples)
         num_chains = whole_number("num_chains", num_chains)
-        warmup = whole_number("warmup", warmup, 0)
+        warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
         if self._real():
             raise ValueError("tables of networks with real nodes are not drawn: use `fit`, or SVI with `model`")
         learner, (columns, count) = self._learner(), self._seen(data)
@@ -241,7 +241,7 @@ class NetworkLearning(nn.Module):
             raise ValueError("`concentration` must be positive")
         counted = distinct_rows(self._rows(columns, count), learner.tables.new_ones(count))
         with torch.no_grad():
-            draws = by_node(self.structure, learner.draws(counted, prior, num_samples, num_chains, warmup))
+            draws = by_node(self.structure, learner.draws(counted, prior, num_samples, num_chains, warmup_steps))
         return CPDDraws(self.structure, {node: x for node, x in draws.items() if learned(self.cpd(node))})
 
     def _columns(self, data: Any) -> tuple[dict[str, Tensor], int]:

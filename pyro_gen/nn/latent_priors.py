@@ -81,7 +81,7 @@ class VampPrior(nn.Module):
     of the module: :class:`pyro_gen.models.VAE` hands its own over with every call.
 
     Args:
-        num_components: pseudo-inputs K.
+        components: pseudo-inputs K.
         shape: of what the encoder is given for a row.
         squash: from free numbers to inputs.
 
@@ -93,17 +93,17 @@ class VampPrior(nn.Module):
     """
 
     def __init__(
-        self, num_components: int, shape: int | Sequence[int], squash: Callable[[Tensor], Tensor] = torch.sigmoid
+        self, components: int, shape: int | Sequence[int], squash: Callable[[Tensor], Tensor] = torch.sigmoid
     ) -> None:
         super().__init__()
-        num_components = whole_number("num_components", num_components)
+        components = whole_number("components", components)
         shape = whole_numbers("shape", shape)
         self.squash = squash
-        self.free = nn.Parameter(torch.randn(num_components, *shape))
+        self.free = nn.Parameter(torch.randn(components, *shape))
 
     @property
     def pseudo_inputs(self) -> Tensor:
-        """Inputs of the encoder, (num_components,) + shape."""
+        """Inputs of the encoder, (components,) + shape."""
         return self.squash(self.free)
 
     @torch.no_grad()
@@ -124,7 +124,7 @@ class VampPrior(nn.Module):
         """The mixture.
 
         Args:
-            posterior: from inputs to means and standard deviations, each (num_components, latent).
+            posterior: from inputs to means and standard deviations, each (components, latent).
         """
         return MixtureOfPosteriors(*posterior(self.pseudo_inputs))
 

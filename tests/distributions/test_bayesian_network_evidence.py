@@ -163,7 +163,7 @@ LEARNERS: dict[str, Callable[[BayesianNetwork, Any], Any]] = {
     "BayesianNetwork.evidence_model": lambda n, e: poutine.trace(n.evidence_model).get_trace(e).log_prob_sum(),
     "BayesianNetwork.guide": lambda n, e: n.model(e),  # the guide reads nothing
     "BayesianNetwork.fit": lambda n, e: n.fit(e, 1.0),
-    "BayesianNetwork.sample_cpds": lambda n, e: n.sample_cpds(e, num_samples=3, num_chains=1, warmup=1).tables,
+    "BayesianNetwork.sample_cpds": lambda n, e: n.sample_cpds(e, num_samples=3, num_chains=1, warmup_steps=1).tables,
     "AmortisedPosterior.guide": _guided,
 }
 INTERVENTIONS: dict[str, Callable[[BayesianNetwork, Any], Any]] = {

@@ -82,7 +82,7 @@ def test_gibbs_agrees_with_exact_inference_within_its_errors(name: str) -> None:
     """Six standard errors by the effective sample size; a zero ("either" in asia) does not keep chains apart."""
     network = load(name)
     evidence = some_evidence(network)
-    result = gibbs_marginals(network, evidence, num_samples=600, num_chains=8, warmup=100)
+    result = gibbs_marginals(network, evidence, num_samples=600, num_chains=8, warmup_steps=100)
     for node, distribution in network.marginals(evidence).items():
         size = result.effective_sample_size[node].unsqueeze(-1)
         error = (distribution * (1 - distribution) / size).clamp_min(0).sqrt() + 3 / size

@@ -217,7 +217,7 @@ def test_fixed_cpds_stay_and_cpds_of_other_kinds_may_be_among_them() -> None:
     truth.fit(data)
     assert torch.equal(before, table(truth, "x"))
     assert table(truth, "b").tolist() == [0.5, 0.5]
-    assert set(truth.sample_cpds(data, num_samples=3, num_chains=1, warmup=0).tables) == {"a"}
+    assert set(truth.sample_cpds(data, num_samples=3, num_chains=1, warmup_steps=0).tables) == {"a"}
 
 
 def test_float32_networks_stay_float32() -> None:
@@ -247,7 +247,7 @@ def test_draws_with_missing_cells_have_the_mean_of_the_posterior() -> None:
     pyro.set_rng_seed(3)
     network = BayesianNetwork(nx.DiGraph([("a", "b")]))
     data = torch.tensor([[0, 0], [0, 1], [1, 1], [-1, 1], [-1, 0], [1, -1], [-1, 1]])
-    draws = network.sample_cpds(data, num_samples=400, num_chains=4, warmup=20)
+    draws = network.sample_cpds(data, num_samples=400, num_chains=4, warmup_steps=20)
     expected, total = torch.zeros(2, 2).double(), 0.0
     gap = [3, 4, 6]
     for code in range(8):
@@ -268,7 +268,7 @@ def test_draws_go_to_arviz_with_names_of_nodes_and_states(tmp_path: Path) -> Non
     states = {"a/b": ("Asy/Patch", "<5"), "the wet": ("12+", "0-3_days", "Transp."), "draw": ("no", "yes")}
     network = BayesianNetwork(graph, states=states)
     data = network.sample(20).masked_fill(torch.rand(20, 3) < 0.2, -1)
-    inference = from_cpds(network.sample_cpds(data, num_samples=20, num_chains=2, warmup=2), {"seed": 3})
+    inference = from_cpds(network.sample_cpds(data, num_samples=20, num_chains=2, warmup_steps=2), {"seed": 3})
     posterior = inference["posterior"]
     assert posterior["p(the wet | a_b, draw_)"].dims == ("chain", "draw", "a_b", "draw_", "the wet")
     assert posterior["a_b"].values.tolist() == ["Asy/Patch", "<5"]

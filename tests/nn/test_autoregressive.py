@@ -340,7 +340,7 @@ def test_one_feature_and_no_rows_are_served() -> None:
         (lambda: nn.FVSBN(3, conditional=CategoricalConditional((2, 2))), "`num_states` must hold 3 numbers"),
         (lambda: CategoricalConditional((2, 0)), "`num_states` must be"),
         (lambda: DiscretizedLogisticConditional(1), "`num_levels` must be at least 2"),
-        (lambda: GaussianMixtureConditional(0), "`num_components` must be at least 1, got 0"),
+        (lambda: GaussianMixtureConditional(0), "`components` must be at least 1, got 0"),
         (lambda: nn.NADE(3, 0), "`hidden_features` must be at least 1, got 0"),
         (lambda: nn.PerConditionalMLP(3, 0), "`hidden_features` must be at least 1, got 0"),
         (lambda: nn.TabularAR(40), "the limit is 4194304; FVSBN and NADE need no table"),

@@ -214,7 +214,7 @@ def test_awkward_images_are_served(gated: bool) -> None:
         (lambda: nn.PixelCNN((2, 0)), "must be at least 1"),
         (lambda: nn.PixelCNN((2, 2), kernel_size=4), "`kernel_size` must be odd and at least 3, got 4"),
         (lambda: nn.PixelCNN((2, 2), first_kernel_size=1), "`first_kernel_size` must be odd"),
-        (lambda: nn.PixelCNN((2, 2), layers=0), "`layers` must be at least 1, got 0"),
+        (lambda: nn.PixelCNN((2, 2), num_layers=0), "`num_layers` must be at least 1, got 0"),
         (lambda: nn.PixelCNN((3, 2, 2), 2), "`hidden_channels` must be at least 3, one a colour, got 2"),
         (lambda: nn.PixelCNN.from_data(torch.zeros(3, 4)), r"`shape` must be .* got \(4,\)"),
         (lambda: nn.PixelCNN((2, 2))().log_prob(torch.full((2, 2), 0.5)), "support"),

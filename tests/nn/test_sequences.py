@@ -148,7 +148,7 @@ def test_a_recurrent_step_costs_the_same_at_every_place() -> None:
 
 
 def test_a_transformer_keeps_one_key_and_value_a_step() -> None:
-    made = nn.CausalTransformer(5, 8, heads=2, layers=3)
+    made = nn.CausalTransformer(5, 8, heads=2, num_layers=3)
     _, place = made.begin(3, None, made.example)
     for step in range(2, 6):
         _, place = made.proceed(place, torch.ones(3))
@@ -177,7 +177,7 @@ def test_states_may_be_gone_on_from_twice() -> None:
         (lambda: nn.SequenceAR(3, 2, 0), "`hidden_features` must be at least 1, got 0"),
         (lambda: nn.RecurrentAR(3, 2, 0), "`num_layers` must be at least 1, got 0"),
         (lambda: nn.RecurrentAR(3, 2, cell="rnn"), "`cell` must be 'gru' or 'lstm', got 'rnn'"),  # type: ignore[arg-type]
-        (lambda: nn.CausalTransformer(3, 6, 4), "`heads` must divide `width`, got 4 and 6"),
+        (lambda: nn.CausalTransformer(3, 6, 4), "`heads` must divide `hidden_features`, got 4 and 6"),
         (lambda: nn.CausalTransformer(3, 0), "must be at least 1"),
     ],
 )

@@ -66,7 +66,7 @@ def test_every_way_to_a_part_leads_to_the_weights_of_the_call() -> None:
 
 
 def test_a_view_has_the_very_tensors_and_its_own_tables() -> None:
-    network = nn.CausalTransformer(4, 8, heads=2, layers=2)
+    network = nn.CausalTransformer(4, 8, heads=2, num_layers=2)
     view = snapshot(network)
     for own, other in zip(network.modules(), view.modules(), strict=True):
         assert type(own) is type(other)
@@ -124,7 +124,7 @@ def test_a_density_keeps_the_mode_of_its_call() -> None:
 
 
 def test_hooks_see_the_parts_of_the_view() -> None:
-    network = nn.CausalTransformer(4, 8, heads=2, layers=1)
+    network = nn.CausalTransformer(4, 8, heads=2, num_layers=1)
     seen: list[torch.nn.Module] = []
     handle = network.core.register_forward_hook(lambda module, args, out: seen.append(module))
     density = network()

@@ -184,7 +184,7 @@ class GaussianMixtureConditional(RealConditional):
     """Real numbers under a mixture of Gaussians; parameters are its logits, means and log standard deviations.
 
     Args:
-        num_components: Gaussians in the mixture.
+        components: Gaussians in the mixture.
 
     Raises:
         ValueError: ``num_components`` is below 1.
@@ -193,22 +193,22 @@ class GaussianMixtureConditional(RealConditional):
         Uria, Murray and Larochelle (2013), RNADE: the real-valued neural autoregressive density-estimator, equation 6.
     """
 
-    num_components: int = 10
+    components: int = 10
 
     def __post_init__(self) -> None:
-        whole_fields(self, num_components=1)
+        whole_fields(self, components=1)
 
     @property
     def num_parameters(self) -> int:
         """Three for each component."""
-        return 3 * self.num_components
+        return 3 * self.components
 
     def affine(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Logits stay, means are moved and scaled, log standard deviations are moved."""
         still, one = torch.zeros_like(loc), torch.ones_like(scale)
         shift = torch.stack([still, loc, scale.log()], -1)
         factor = torch.stack([one, scale, one], -1)
-        return shift.repeat_interleave(self.num_components, -1), factor.repeat_interleave(self.num_components, -1)
+        return shift.repeat_interleave(self.components, -1), factor.repeat_interleave(self.components, -1)
 
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
         """Log density of the mixture."""
@@ -237,7 +237,7 @@ class GaussianMixtureConditional(RealConditional):
 
     def start(self, value: Tensor) -> Tensor:
         """Equal components at quantiles of each feature."""
-        logits, mean, scale = spread(value, self.num_components)
+        logits, mean, scale = spread(value, self.components)
         return torch.cat([logits, mean, scale.log()], -1)
 
 

@@ -192,7 +192,7 @@ class DiscretizedLogisticConditional(Conditional):
 
     Args:
         num_levels: number L of levels, at least 2.
-        num_components: logistic distributions in the mixture.
+        components: logistic distributions in the mixture.
 
     Raises:
         ValueError: a number is too small.
@@ -202,15 +202,15 @@ class DiscretizedLogisticConditional(Conditional):
     """
 
     num_levels: int = 256
-    num_components: int = 10
+    components: int = 10
 
     def __post_init__(self) -> None:
-        whole_fields(self, num_levels=2, num_components=1)
+        whole_fields(self, num_levels=2, components=1)
 
     @property
     def num_parameters(self) -> int:
         """Three for each component."""
-        return 3 * self.num_components
+        return 3 * self.components
 
     def support(self, features: int) -> constraints.Constraint:
         """The levels, as whole numbers in a floating dtype."""
@@ -259,7 +259,7 @@ class DiscretizedLogisticConditional(Conditional):
 
     def start(self, value: Tensor) -> Tensor:
         """Equal components at quantiles of each feature."""
-        logits, mean, scale = spread(self._place(value), self.num_components)
+        logits, mean, scale = spread(self._place(value), self.components)
         scale = (scale * math.sqrt(3) / math.pi).clamp(min=1 / self.num_levels)
         return torch.cat([logits, mean, scale.log()], -1)
 

@@ -88,7 +88,7 @@ def gibbs_marginals(
     evidence: Evidence | Tensor | None = None,
     num_samples: int = 1000,
     num_chains: int = 4,
-    warmup: int = 200,
+    warmup_steps: int = 200,
     nodes: Iterable[str] | None = None,
 ) -> GibbsMarginals:
     r"""Marginals given evidence by Gibbs sampling, chains and rows in parallel.
@@ -109,7 +109,7 @@ def gibbs_marginals(
         evidence: as in exact inference.
         num_samples: draws of each chain that are kept.
         num_chains: chains.
-        warmup: sweeps before them.
+        warmup_steps: sweeps before them.
         nodes: which marginals; None for all.
 
     Returns:
@@ -132,16 +132,16 @@ def gibbs_marginals(
     """
     num_samples = whole_number("num_samples", num_samples, 4)
     num_chains = whole_number("num_chains", num_chains)
-    warmup = whole_number("warmup", warmup, 0)
+    warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
     problem = Problem.of(network, evidence)
     queried = problem.wanted(nodes)
     values = _start_states(problem, num_chains)
     plan = [_block_of(problem, nodes_) for nodes_ in _blocks_of_nodes(problem)]
     draws_of: dict[int, list[Tensor]] = {i: [] for i in queried}
-    for sweep in range(warmup + num_samples):
+    for sweep in range(warmup_steps + num_samples):
         for block in plan:
             block.update(values)
-        if sweep >= warmup:
+        if sweep >= warmup_steps:
             for i in queried:
                 draws_of[i].append(values[i].to(torch.int16))
     return _result(problem, {i: torch.stack(draws, 1) for i, draws in draws_of.items()})

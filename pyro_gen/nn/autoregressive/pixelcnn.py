@@ -44,8 +44,8 @@ class PixelCNN(AutoregressiveNetwork):
 
     The plain network has a **blind spot**: a convolution reaches at most ``kernel_size // 2`` columns to the right for
     each row up, so that earlier pixels further to the right are never seen, however deep the network. The gated one has
-    none: it sees all earlier pixels once ``(layers - 1) * (kernel_size // 2) + first_kernel_size // 2`` is as large as
-    the image.
+    none: it sees all earlier pixels once ``(num_layers - 1) * (kernel_size // 2) + first_kernel_size // 2`` is as large
+    as the image.
 
     Besides the published network, every pixel has a bias of its own, which starts at the marginal distributions with
     :meth:`from_data`.
@@ -53,7 +53,7 @@ class PixelCNN(AutoregressiveNetwork):
     Args:
         shape: of an image, (rows, columns) or (colours, rows, columns).
         hidden_channels: channels of the layers, shared out among the colours.
-        layers: number of layers, the first one included.
+        num_layers: number of layers, the first one included.
         kernel_size: width of the convolutions, odd.
         first_kernel_size: width of the first one, odd.
         gated: two stacks of gated layers without a blind spot, or one stack of residual blocks.
@@ -81,7 +81,7 @@ class PixelCNN(AutoregressiveNetwork):
         self,
         shape: Sequence[int],
         hidden_channels: int = 32,
-        layers: int = 8,
+        num_layers: int = 8,
         kernel_size: int = 3,
         first_kernel_size: int = 7,
         gated: bool = True,
@@ -89,7 +89,7 @@ class PixelCNN(AutoregressiveNetwork):
         conditional: Conditional = BERNOULLI,
     ) -> None:
         sides = Size(whole_numbers("shape", shape))
-        _check_sizes(sides, hidden_channels, layers, kernel_size, first_kernel_size)
+        _check(sides, hidden_channels, num_layers, kernel_size, first_kernel_size)
         self.colours = sides[0] if len(sides) == 3 else 1
         order = torch.arange(sides.numel()).view(self.colours, -1).T.flatten()
         super().__init__(sides, context, order, conditional)
@@ -99,10 +99,10 @@ class PixelCNN(AutoregressiveNetwork):
         layer_list: list[Layer]
         if gated:
             layer_list = [GatedLayer(inputs, hidden, first_kernel_size, context, first=True)]
-            layer_list += [GatedLayer(hidden, hidden, kernel_size, context, first=False) for _ in range(layers - 1)]
+            layer_list += [GatedLayer(hidden, hidden, kernel_size, context, first=False) for _ in range(num_layers - 1)]
         else:
             layer_list = [FirstLayer(inputs, hidden, first_kernel_size, context)]
-            layer_list += [ResidualBlock(hidden, kernel_size, context) for _ in range(layers - 1)]
+            layer_list += [ResidualBlock(hidden, kernel_size, context) for _ in range(num_layers - 1)]
         self.layers = nn.ModuleList(layer_list)
         self.head = Head(hidden, colours_of(self.colours * conditional.num_parameters, self.colours))
 
@@ -184,13 +184,13 @@ class PixelCNN(AutoregressiveNetwork):
         return f"shape={tuple(self.event_shape)}, gated={self.gated}"
 
 
-def _check_sizes(shape: Size, hidden_channels: int, layers: int, kernel_size: int, first_kernel_size: int) -> None:
+def _check(shape: Size, hidden_channels: int, num_layers: int, kernel_size: int, first_kernel_size: int) -> None:
     if len(shape) not in (2, 3):
         raise ValueError(f"`shape` must be (rows, columns) or (colours, rows, columns), got {tuple(shape)}")
     for name, size in (("kernel_size", kernel_size), ("first_kernel_size", first_kernel_size)):
         if whole_number(name, size) < 3 or size % 2 == 0:
             raise ValueError(f"`{name}` must be odd and at least 3, got {size}")
-    whole_number("layers", layers)
+    whole_number("num_layers", num_layers)
     colours = shape[0] if len(shape) == 3 else 1
     if whole_number("hidden_channels", hidden_channels) < max(colours, 1):
         raise ValueError(f"`hidden_channels` must be at least {max(colours, 1)}, one a colour, got {hidden_channels}")

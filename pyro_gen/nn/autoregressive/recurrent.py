@@ -124,16 +124,16 @@ class Block(nn.Module):
 class Attention(Core):
     """Layers of attention, normalised before each part and after the last."""
 
-    def __init__(self, width: int, heads: int, layers: int, feedforward: int | None) -> None:
+    def __init__(self, hidden_features: int, heads: int, num_layers: int, feedforward: int | None) -> None:
         super().__init__()
         heads = whole_number("heads", heads)
-        layers = whole_number("layers", layers)
-        feedforward = 4 * width if feedforward is None else whole_number("feedforward", feedforward)
-        if width % heads:
-            raise ValueError(f"`heads` must divide `width`, got {heads} and {width}")
+        num_layers = whole_number("num_layers", num_layers)
+        feedforward = 4 * hidden_features if feedforward is None else whole_number("feedforward", feedforward)
+        if hidden_features % heads:
+            raise ValueError(f"`heads` must divide `hidden_features`, got {heads} and {hidden_features}")
         self.heads = heads
-        self.blocks = nn.ModuleList(Block(width, heads, feedforward) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(hidden_features, heads, feedforward) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(hidden_features)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """All steps at once, none of which sees a later one."""
@@ -298,24 +298,24 @@ class CausalTransformer(StepwiseNetwork):
 
     Args:
         features: number of features D, or the shape of an event.
-        width: of z.
-        heads: of attention; divides ``width``.
-        layers: of attention and MLP.
+        hidden_features: of z.
+        heads: of attention; divides ``hidden_features``.
+        num_layers: of attention and MLP.
         context: width of the context, which every step sees.
         order: features in the order of generation.
         conditional: the family of the conditional distributions.
-        feedforward: hidden units of each MLP; None for four times ``width``.
+        feedforward: hidden units of each MLP; None for four times ``hidden_features``.
         shared: whether E and V are the same for all features; the places e are told apart in either case.
 
     Raises:
-        ValueError: a number is too small, or ``heads`` does not divide ``width``.
+        ValueError: a number is too small, or ``heads`` does not divide ``hidden_features``.
 
     References:
         Vaswani et al. (2017), Attention is all you need. Radford et al. (2019), Language models are unsupervised
         multitask learners, section 2.3 (normalisation).
 
     Example:
-        >>> density = CausalTransformer(4, 8, heads=2, layers=1)()
+        >>> density = CausalTransformer(4, 8, heads=2, num_layers=1)()
         >>> round(density.log_prob(density.enumerate_support()).exp().sum().item(), 4)
         1.0
     """
@@ -323,9 +323,9 @@ class CausalTransformer(StepwiseNetwork):
     def __init__(
         self,
         features: int | Sequence[int],
-        width: int,
+        hidden_features: int,
         heads: int = 4,
-        layers: int = 2,
+        num_layers: int = 2,
         context: int = 0,
         order: Sequence[int] | Tensor | None = None,
         conditional: Conditional = BERNOULLI,
@@ -333,11 +333,11 @@ class CausalTransformer(StepwiseNetwork):
         *,
         shared: bool = False,
     ) -> None:
-        width = whole_number("width", width)
-        core = Attention(width, heads, layers, feedforward)
-        super().__init__(features, core, width, width, context, order, conditional, shared=shared)
+        hidden_features = whole_number("hidden_features", hidden_features)
+        core = Attention(hidden_features, heads, num_layers, feedforward)
+        super().__init__(features, core, hidden_features, hidden_features, context, order, conditional, shared=shared)
         if shared:  # attention by itself knows no places
-            self.step_bias = nn.Parameter(torch.randn(self.features, width) * 0.1)
+            self.step_bias = nn.Parameter(torch.randn(self.features, hidden_features) * 0.1)
 
 
 __all__ = ["CausalTransformer", "Core", "Recurrence", "RecurrentAR", "StepwiseNetwork"]
