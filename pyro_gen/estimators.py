@@ -164,7 +164,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> RBMTransformer:
-        """Make one gradient step with the rows as one batch; the first call starts the weights.
+        """Make one gradient step with the rows as one batch; the first call starts the weights, whose data type stays.
 
         Args:
             X: rows, dense or sparse, (n_samples, n_features).

@@ -23,7 +23,6 @@ from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.factorised import Factorised
 from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart, covariance
 from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
-from pyro_gen.distributions.order_agnostic import OrderAgnostic
 from pyro_gen.distributions.rbm import RBM
 from pyro_gen.distributions.strings import AutoregressiveStrings, SymbolConditional
 from pyro_gen.distributions.units import (
@@ -71,7 +70,6 @@ __all__ = [
     "NReLUUnits",
     "NetworkStructure",
     "ObservedFirst",
-    "OrderAgnostic",
     "PottsUnits",
     "ReLUUnits",
     "RealConditional",

@@ -245,7 +245,7 @@ def forward_estimate(log_weights: Tensor) -> Estimate:
 
 
 def reverse_estimate(log_weights: Tensor) -> Estimate:
-    """Minus log of the mean of exp(-log_weights) over the first dimension, in float64."""
+    """Minus the log of the mean of exp(-log_weights) over the first dimension, in float64."""
     down = _estimate(torch.zeros_like(log_weights[0]), -log_weights, "reverse AIS")
     return down._replace(value=-down.value)
 

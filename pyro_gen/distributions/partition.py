@@ -44,7 +44,7 @@ class Partition(ABC):
 
     @abstractmethod
     def log_partition(self, distribution: EnergyDistribution) -> Estimate:
-        """The estimate of log Z, or an error where there is none."""
+        """The estimate of log Z; raises if there is none."""
 
     @property
     def contrast(self) -> str | None:

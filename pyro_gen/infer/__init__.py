@@ -40,8 +40,6 @@ from pyro_gen.infer.relabelling import (
     relabel_by_probabilities,
     relabel_iteratively,
 )
-from pyro_gen.infer.replica_exchange import ReplicaExchange
-from pyro_gen.infer.sparsity import sparsity_penalty
 from pyro_gen.infer.wake_sleep import WakeSleep
 
 __all__ = [
@@ -62,7 +60,6 @@ __all__ = [
     "NegativePhase",
     "Partition",
     "PersistentChains",
-    "ReplicaExchange",
     "StickingTheLandingELBO",
     "SwendsenWang",
     "TemperedChains",

@@ -72,7 +72,7 @@ class Bracket(NamedTuple):
 
     @property
     def combined(self) -> Estimate:
-        r"""The acceptance ratio estimate from all chains of both directions: sharper than either where they overlap.
+        r"""Acceptance ratio estimate from all chains of both directions: more precise than either if they overlap.
 
         .. math:: \sum_i \sigma(w_i - c) = \sum_j \sigma(c - w'_j), \qquad c = \log Z + \log\frac{n}{n'}
 
@@ -188,7 +188,7 @@ def _starts(distribution: EnergyDistribution, partition: AIS) -> dict[str, Tenso
 
 
 def _highest(estimates: list[Estimate]) -> Estimate:
-    """Of several estimates the one that reaches highest with its errors, for each element of the batch."""
+    """The estimate with the highest upper end, for each element of the batch."""
     values, errors, sizes = (torch.stack(x) for x in list(zip(*estimates, strict=True))[:3])
     best = (values + ERRORS * errors).argmax(0, keepdim=True)
     value, error, size = (x.gather(0, best).squeeze(0) for x in (values, errors, sizes))

@@ -380,7 +380,7 @@ class BayesianNetwork(NetworkLearning):
         return result
 
     def log_evidence(self, evidence: Evidence | Tensor | None = None) -> Estimate:
-        """Log probability of what was observed, in nats; differentiable in the parameters.
+        """Log probability of the evidence, in nats; differentiable in the parameters.
 
         Args:
             evidence: see the class.

@@ -94,6 +94,12 @@ class SigmoidBeliefNetwork(LatentModel):
         for level, up in enumerate(self.up, 1):
             h = pyro.sample(f"h{level}", self.layer(up, h))
 
+    def _read(self, x: Tensor) -> Tensor:
+        """Rows in the data type of the weights."""
+        weight = cast(Tensor, self.down[0].weight)
+        rows: Tensor = as_floating(x, weight)
+        return rows.to(weight.dtype)
+
     def decode(self, z: Tensor) -> TorchDistribution:
         """The distribution of rows given the deepest units; the layers between are sampled.
 

@@ -178,7 +178,7 @@ class DeepBoltzmannMachine(RowModel):
         return [(even[(level + 1) // 2], odd[level // 2]) for level in range(len(self.widths) - 1)]
 
     def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
-        """The machine as a program: ``h`` has no density of its own, the joint has it all.
+        """Generative program; ``h`` has no separate density, since the joint distribution includes it.
 
         Args:
             x: rows to observe, (rows, visible); None draws ``size`` rows of all even layers.
@@ -226,7 +226,7 @@ class DeepBoltzmannMachine(RowModel):
             One tensor (rows, width) a hidden layer: features of the rows.
 
         Raises:
-            ValueError: ``x`` is no table of zeros and ones.
+            ValueError: ``x`` is not a table of zeros and ones.
 
         References:
             Salakhutdinov and Hinton (2009), equations 8 and 9.
@@ -255,7 +255,7 @@ class DeepBoltzmannMachine(RowModel):
             x: a batch of rows.
 
         Raises:
-            ValueError: ``x`` is no table of zeros and ones, or the RBM has no negative phase.
+            ValueError: ``x`` is not a table of zeros and ones, or the RBM has no negative phase.
         """
         self.check(x)
         contrastive_gradient(self.rbm, torch.cat([x.to(self.rbm.weight), torch.bernoulli(self._even_means(x))], -1))
@@ -263,7 +263,7 @@ class DeepBoltzmannMachine(RowModel):
     @reading
     @torch.no_grad()
     def log_partition(self) -> Estimate:
-        """Log Z as the ``evaluation`` knows it.
+        """Log Z by the ``evaluation`` of the RBM.
 
         Returns:
             The estimate with its error.

@@ -51,7 +51,7 @@ class RowModel(nn.Module):
 
     @abstractmethod
     def log_partition(self) -> Estimate | None:
-        """Log Z as the ``evaluation`` knows it, or None where nothing has to be normalised."""
+        """Log Z by the ``evaluation`` of the prior, or None if the model is normalised."""
 
     def forward(self, *args: object, **kwargs: object) -> NoReturn:
         """Refusal: the density of a row is an intractable sum over its latent variables.
@@ -81,7 +81,7 @@ class RowModel(nn.Module):
             The bounds of each row, with the errors of the rows, of the draws and of log Z.
 
         Raises:
-            ValueError: ``x`` is no such table, or log Z is not known.
+            ValueError: ``x`` is not such a table, or log Z is not known.
         """
         self.check(x)
         partition = self.log_partition()
@@ -92,7 +92,7 @@ class RowModel(nn.Module):
         """Check a table of rows.
 
         Args:
-            x: what came.
+            x: the value to check.
 
         Raises:
             ValueError: it is not (rows, visible) with zeros and ones.
@@ -140,6 +140,7 @@ class LatentModel(RowModel):
             The rows.
         """
         x = observed(x, observations, self.site)
+        x = None if x is None else self._read(x)
         for name in (self.generator, "prior", *self.shared):
             register(name, getattr(self, name))
         with rows_plate(self.size, x):
@@ -155,14 +156,14 @@ class LatentModel(RowModel):
         Raises:
             ValueError: there are no rows to recognise.
         """
-        x = recognised(x, observations, self.site)
+        x = self._read(recognised(x, observations, self.site))
         register(self.recogniser, getattr(self, self.recogniser))
         with rows_plate(self.size, x):
             self.recognise(x)
 
-    def _read(self, v: Tensor) -> Tensor:
+    def _read(self, x: Tensor) -> Tensor:
         """Rows in the data type that the programs compute with; here as they are."""
-        return v
+        return x
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -188,7 +189,7 @@ class LatentModel(RowModel):
 
     @reading
     def log_partition(self) -> Estimate | None:
-        """Log Z of an energy prior as its ``evaluation`` knows it; None for a prior that is normalised by itself.
+        """Log Z of an energy prior by its ``evaluation``; None for a normalised prior.
 
         Returns:
             The estimate with its error, or None.
@@ -252,7 +253,7 @@ def observed(x: Tensor | None, observations: Observations | None, name: str = "x
 
 
 def recognised(x: Tensor | None, observations: Observations | None, name: str = "x") -> Tensor:
-    """The data as :func:`observed` finds them, which a guide cannot do without.
+    """The data by :func:`observed`; raises if there are none.
 
     Args:
         x: the data, or None.

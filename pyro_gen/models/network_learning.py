@@ -15,7 +15,7 @@ from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import by_node
 from pyro_gen.models.em import FitResult
 from pyro_gen.models.gaussian_learning import Regression, regression
-from pyro_gen.models.table_learning import Counts, TableLearner, checked_weights, distinct_rows, spread
+from pyro_gen.models.table_learning import Counts, TableLearner, checked_weights, distinct_rows, spread_counts
 from pyro_gen.nn import CPD, ConditionalGaussianCPD, TabularCPD
 
 STARTS = 10

@@ -103,7 +103,7 @@ class RowCoder(LatentModel):
         """Check rows.
 
         Args:
-            x: what came.
+            x: the value to check.
 
         Raises:
             ValueError: it is not (rows,) + event shape, empty, or outside the support of the likelihood.

@@ -111,7 +111,7 @@ class TableLearner:
     def fit(
         self, counted: Seen, pseudo: Tensor, num_starts: int, num_steps: int, tolerance: float
     ) -> tuple[Tensor, FitResult]:
-        """The best tables, and what was reached; in closed form where the rows are complete."""
+        """The best tables and the result; in closed form if the rows are complete."""
         if not (counted.rows < 0).any():
             tables = self.maximised(counts_of(self.structure, *counted) + pseudo, self.tables)
             log_likelihood = float((self.distribution(tables).log_prob(counted.rows) * counted.weights).sum())
@@ -213,4 +213,4 @@ def spread_counts(structure: NetworkStructure, counts: Counts, like: Tensor, nam
     return result
 
 
-__all__ = ["Counts", "TableLearner", "checked_weights", "distinct_rows", "spread"]
+__all__ = ["Counts", "TableLearner", "checked_weights", "distinct_rows", "spread_counts"]

@@ -27,7 +27,7 @@ from pyro_gen.distributions import (
     RealConditional,
 )
 from pyro_gen.infer import AnnealedImportance
-from pyro_gen.infer.annealed import Path, SimulatedGap, anneal_backward, anneal_forward, step_sizes
+from pyro_gen.infer.annealed import AnnealingPath, SimulatedGap, anneal_backward, anneal_forward, step_sizes
 from pyro_gen.infer.importance_sampling import ImportanceLogLikelihood, estimate, summed
 from pyro_gen.models.latent import Observations
 from pyro_gen.models.latent_use import LatentUse
@@ -72,8 +72,8 @@ class VAE(RowCoder):
         features: number of features of a row, or the shape of an event.
         latent: number of latent variables.
         size: rows of the whole data set, which scales minibatches.
-        hidden_features: units of each hidden layer of the dense networks that stand where none is given.
-        network: kind of those networks; convolutional ones ask for an event (height, width) or (colours, height,
+        hidden_features: units of each hidden layer of the default dense networks.
+        network: kind of those networks; convolutional ones need an event (height, width) or (colours, height,
             width), and take no ``hidden_features``.
         likelihood: the family of the features' distributions, or an autoregressive network of such events with a
             context, which is then the decoder's output.
@@ -269,7 +269,7 @@ class VAE(RowCoder):
     @reading
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Rows as the decoder finds them again.
+        """Reconstructions of rows.
 
         Args:
             x: rows, (rows,) + event shape.

@@ -17,8 +17,13 @@ from pyro_gen.distributions.bayesian_network.elimination import log_sum_exp, saf
 from pyro_gen.distributions.bayesian_network.evidence import by_name, rows_of
 from pyro_gen.distributions.bayesian_network.messages import refuse_rows
 from pyro_gen.distributions.bayesian_network.network import BayesianNetwork
-from pyro_gen.distributions.bayesian_network.observation import Likelihood, missing, plain, reading
-from pyro_gen.distributions.bayesian_network.tables import draw
+from pyro_gen.distributions.bayesian_network.observation import (
+    Likelihood,
+    missing,
+    plain,
+    read_observation,
+)
+from pyro_gen.distributions.bayesian_network.tables import draw_states
 from pyro_gen.distributions.estimate import Estimate
 
 MAX_CONFIGURATIONS = 2**16
@@ -268,10 +273,13 @@ class ConditionalGaussianNetwork:
         """Log of p(configuration, discrete evidence), (configurations, rows)."""
         rows = len(evidence.values)
         if self.discrete is None:
-            return example.new_zeros(1, rows)
+            return evidence.values.new_zeros(1, rows)
         log = self.discrete.log_evidence(evidence.discrete).value
-        distribution = self.discrete.joint_marginal(parents, evidence.discrete) if parents else torch.ones_like(log)
-        distribution = distribution.reshape(*log.shape, math.prod(len(self.states[parent]) for parent in parents))
+        distribution = torch.ones_like(log)
+        if parents:
+            distribution = self.discrete.joint_marginal(parents, evidence.discrete)
+        configurations = math.prod(len(self.states[parent]) for parent in parents)
+        distribution = distribution.reshape(*log.shape, configurations)
         logs = safe_log(distribution) + log.unsqueeze(-1)
         return logs.reshape(-1, logs.shape[-1]).expand(rows, -1).mT
 

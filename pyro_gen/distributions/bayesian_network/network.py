@@ -100,7 +100,8 @@ class BayesianNetwork(Expandable):
         >>> network = BayesianNetwork(graph, tables, states=("no", "yes"))
         >>> network.marginals({"wet": "yes"})["rain"]
         tensor([0.3053, 0.6947])
-        >>> network.log_evidence({"wet": torch.tensor([1, -1]), "rain": torch.tensor([-1, 1])}).value.exp()
+        >>> rows = {"wet": torch.tensor([1, -1]), "rain": torch.tensor([-1, 1])}
+        >>> network.log_evidence(rows).value.exp()
         tensor([0.2358, 0.2000])
     """
 
@@ -278,7 +279,8 @@ class BayesianNetwork(Expandable):
             evidence: see the class; or state numbers (rows, nodes) with -1 where missing.
 
         Returns:
-            The exact value, batch_shape + (rows,), or batch_shape for one case; differentiable in the tables.
+            The exact value, batch_shape + (rows,), or batch_shape for one case; differentiable in
+            the tables.
 
         Raises:
             ValueError: evidence has probability zero (it names the rows) or is malformed, or a

@@ -188,7 +188,7 @@ class LinearGaussian(nn.Module):
 
         EM starts from the principal axes and works in float64 whatever the dtype of the rows. Where its result is
         ``degenerate``, a column's noise is as small as it may get (a millionth of its variance): a Heywood case, or
-        more latent variables than the rows bear.
+        too many latent variables for the rows.
 
         Args:
             x: rows, (rows, features), NaN where a cell is missing (at random).
@@ -198,10 +198,10 @@ class LinearGaussian(nn.Module):
             tolerance: of EM: stop where a step gains no more than this, in nats a row.
 
         Returns:
-            The log likelihood, and the course of EM.
+            The result, with the objective of every step.
 
         Raises:
-            ValueError: the rows are none of this model, too few, or constant in a column, or lie in a subspace of
+            ValueError: the rows do not fit this model, are too few, or constant in a column, or lie in a subspace of
                 ``latent`` dimensions; or ``method`` does not serve them.
 
         References:

@@ -52,7 +52,7 @@ class Statistics(NamedTuple):
 
 
 def maximise(rows: Rows, latent: int, pooled: Pooling, num_steps: int, tolerance: float) -> tuple[FitResult, Point]:
-    r"""Climb from the principal axes until a step gains no more than ``tolerance`` nats a row.
+    r"""Maximise from the principal axes until a step gains no more than ``tolerance`` nats a row.
 
     The prior's mean and covariance are free in the M step and are then taken into means and loadings (parameter
     expansion), and every two steps are followed by a squared extrapolation, kept only where it

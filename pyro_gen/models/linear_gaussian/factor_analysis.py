@@ -44,7 +44,7 @@ class FactorAnalysis(LinearGaussian):
     shared_noise = False
 
     def _fit_in_closed_form(self, rows: Rows) -> FitResult:
-        """Refusal: the maximum has no closed form.
+        """Raise: the maximum has no closed form.
 
         Args:
             rows: checked rows.

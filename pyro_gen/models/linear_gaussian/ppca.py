@@ -18,7 +18,7 @@ class PPCA(LinearGaussian):
     .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \sigma^2 I), \qquad x \sim N(\mu, W W^T + \sigma^2 I)
 
     At the maximum of the likelihood the columns of W span the principal subspace and :math:`\sigma^2` is the mean
-    variance off it. ``fit`` goes there at once, or by EM where cells are missing, and
+    variance off it. ``fit`` computes this maximum, by EM where cells are missing, and
     ``SVI(ppca.model, ppca.guide, ...)`` by gradients, with minibatches and as part of larger programs. W is known up to
     a rotation. Sites are ``z`` and ``x`` in the plate ``rows``.
 

@@ -43,8 +43,8 @@ class Mixture(MixtureQueries, nn.Module):
     ``model`` enumerates the components z of the rows (``SVI`` with ``TraceEnum_ELBO``, NUTS, ``infer_discrete``);
     ``marginal`` is the same joint density with z summed out (``Trace_ELBO``, NUTS: faster). The sites are the
     parameters of the components in the plate ``components``, the weights, and ``z`` and ``x`` in the plate ``rows``.
-    What a user reads off the mixture is by default that of the guide's ``point``, which ``fit``, ``initialise`` and
-    SVI move; every such method also takes draws of a sampler as ``parameters``.
+    Methods that describe the mixture use by default the guide's ``point``, which ``fit``, ``initialise`` and SVI move;
+    each also takes draws of a sampler as ``parameters``.
 
     Args:
         components: number of components; of a Dirichlet process the truncation.

@@ -28,7 +28,7 @@ class _Climb(NamedTuple):
 def best_of_starts(
     mixture: Mixture, rows: Rows, objective: Objective, num_starts: int, num_steps: int, tolerance: float
 ) -> tuple[FitResult, dict[str, Tensor]]:
-    """Climb from every start and keep the best, among those that are not degenerate if there are any.
+    """Maximise from every start and keep the best result, preferably one that is not degenerate.
 
     Args:
         mixture: gives the steps.

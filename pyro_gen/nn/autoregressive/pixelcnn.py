@@ -89,7 +89,7 @@ class PixelCNN(AutoregressiveNetwork):
         conditional: Conditional = BERNOULLI,
     ) -> None:
         sides = Size(whole_numbers("shape", shape))
-        _check(sides, hidden_channels, num_layers, kernel_size, first_kernel_size)
+        _check_sizes(sides, hidden_channels, num_layers, kernel_size, first_kernel_size)
         self.colours = sides[0] if len(sides) == 3 else 1
         order = torch.arange(sides.numel()).view(self.colours, -1).T.flatten()
         super().__init__(sides, context, order, conditional)
@@ -184,7 +184,7 @@ class PixelCNN(AutoregressiveNetwork):
         return f"shape={tuple(self.event_shape)}, gated={self.gated}"
 
 
-def _check(shape: Size, hidden_channels: int, num_layers: int, kernel_size: int, first_kernel_size: int) -> None:
+def _check_sizes(shape: Size, hidden_channels: int, num_layers: int, kernel_size: int, first_kernel_size: int) -> None:
     if len(shape) not in (2, 3):
         raise ValueError(f"`shape` must be (rows, columns) or (colours, rows, columns), got {tuple(shape)}")
     for name, size in (("kernel_size", kernel_size), ("first_kernel_size", first_kernel_size)):
