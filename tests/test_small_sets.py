@@ -259,7 +259,7 @@ def test_a_belief_network_keeps_the_best_on_few_rows(tmp_path: Path, monkeypatch
         assert max(values) == values[0]
     values = [row["valid pseudo log likelihood"] for row in histories[0]]
     assert values[0] == pytest.approx(independent(data), abs=0.1)
-    assert network.down[0].weight.abs().max() < 0.1  # the first weights, of deviation 0.01
+    assert network.state_dict()["down.0.weight"].abs().max() < 0.1  # the first weights, of deviation 0.01
 
 
 @pytest.mark.filterwarnings("ignore:AIS cannot be trusted")  # of the state after a wild step
