@@ -181,9 +181,9 @@ def by_contrast(model: Any, x: Tensor) -> list[Tensor]:
 
 def by_em(model: Any, x: Tensor) -> list[Tensor]:
     with seeded(4):
-        results = [model.fit_em(x).objective, model.log_likelihood(x)]
-        if hasattr(model, "fit_closed_form"):
-            results.append(model.fit_closed_form(x).objective)
+        results = [model.fit(x).objective, model.log_likelihood(x)]
+        if isinstance(model, models.PPCA):
+            results.append(model.fit(x, method="em").objective)
         if hasattr(model, "gibbs"):
             results += model.gibbs(x, 2).values()
     return results
@@ -235,7 +235,7 @@ def learners() -> set[str]:
     """Public modules that are not made from data, or that learn by EM besides."""
     classes = {name: getattr(module, name) for module in (models, nets) for name in module.__all__}
     modules = {name: cls for name, cls in classes.items() if inspect.isclass(cls) and issubclass(cls, nn.Module)}
-    return {name for name, cls in modules.items() if name not in public() or hasattr(cls, "fit_em")}
+    return {name for name, cls in modules.items() if name not in public() or hasattr(cls, "fit")}
 
 
 def test_every_public_class_that_learns_from_rows_is_swept() -> None:
@@ -271,7 +271,7 @@ def test_a_float32_model_reads_float64_rows_as_its_own_or_says_that_it_does_not(
     pyro.clear_param_store()
     expected = learn(copy.deepcopy(start), rows().float())
     pyro.clear_param_store()
-    if hasattr(start, "fit_em"):
+    if hasattr(start, "fit"):
         with pytest.raises(ValueError, match=r"`x` must be torch\.float32 on cpu like the m.*, got torch\.float64"):
             learn(start, rows().double())
         return

@@ -187,7 +187,7 @@ class GaussianMixtureConditional(RealConditional):
         components: Gaussians in the mixture.
 
     Raises:
-        ValueError: ``num_components`` is below 1.
+        ValueError: ``components`` is below 1.
 
     References:
         Uria, Murray and Larochelle (2013), RNADE: the real-valued neural autoregressive density-estimator, equation 6.
