@@ -267,6 +267,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "models.VAE.__init__": table(models.VAE, features=4, latent=2, size=8, hidden_features=[3]),
     "models.VAE.from_data": table(partial(models.VAE.from_data, X, hidden_features=(3,)), latent=2, size=8),
     "models.VAE.test_log_likelihood": loop(lambda **k: vae().test_log_likelihood(X, **k), num_samples=200),
+    "models.warm_up": loop(partial(models.warm_up, 3), epochs=4),
     "nn.AutoregressiveNetwork.__init__": table(nn.FVSBN, **AUTOREGRESSIVE),
     "nn.BoltzmannMachine.__init__": table(nn.BoltzmannMachine, features=3, num_steps=1),
     "nn.CPD.__init__": table(nn.LogisticCPD, parent_states=[2], states=2),
@@ -336,7 +337,6 @@ ELSEWHERE = {
     "infer.EdgeConfidence.__init__": "a result",
     "interop.read_rbms": "the number of an update in a file, looked up there",
     "interop.write_rbms": "tested in interop/test_rbms_files.py, which has a file to write",
-    "models.warm_up": "tested in models/test_vae.py",
     "plotting.filters": "tested in test_plotting.py, which has figures to close",
     "plotting.sample_grid": "tested in test_plotting.py, which has figures to close",
 }

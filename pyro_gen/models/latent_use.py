@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from pyro_gen._arguments import whole_number
+
 
 class LatentUse(NamedTuple):
     """Information in each latent dimension about the rows.
@@ -44,7 +46,7 @@ def warm_up(epoch: int, epochs: int) -> float:
         A number above 0 and at most 1, for ``VAE.beta``.
 
     Raises:
-        ValueError: ``epoch`` is not above 0, as the first one is 1, or ``epochs`` is negative.
+        ValueError: ``epoch`` is not above 0, as the first one is 1, or ``epochs`` is no whole number or negative.
 
     References:
         Bowman, Vilnis, Vinyals, Dai, Jozefowicz and Bengio (2016), Generating sentences from a continuous space,
@@ -54,8 +56,9 @@ def warm_up(epoch: int, epochs: int) -> float:
         >>> [warm_up(epoch, 4) for epoch in (1, 2, 4, 9)]
         [0.25, 0.5, 1.0, 1.0]
     """
-    if not 0 < epoch < math.inf or not 0 <= epochs < math.inf:
-        raise ValueError(f"`epoch` must be above 0 and `epochs` not negative, both finite, got {epoch} and {epochs}")
+    epochs = whole_number("epochs", epochs, 0)
+    if not 0 < epoch < math.inf:
+        raise ValueError(f"`epoch` must be above 0 and finite, got {epoch}")
     return min(1.0, epoch / epochs) if epochs else 1.0
 
 

@@ -248,9 +248,12 @@ def test_every_warm_up_is_a_beta() -> None:
             assert vae.beta == min(1.0, epoch / epochs if epochs else 1.0)
 
 
-@pytest.mark.parametrize(("epoch", "epochs"), [(0, 3), (0, 0), (-1, 3), (float("nan"), 3), (1, -1), (1, float("nan"))])
+@pytest.mark.parametrize(
+    ("epoch", "epochs"), [(0, 3), (0, 0), (-1, 3), (float("nan"), 3), (1, -1), (1, float("nan")), (1, 2.5)]
+)
 def test_a_warm_up_before_the_first_epoch_is_refused(epoch: int, epochs: int) -> None:
-    with pytest.raises(ValueError, match="`epoch` must be above 0"):
+    wrong = "epochs" if epoch > 0 else "epoch"
+    with pytest.raises(ValueError, match=f"`{wrong}` must be "):
         models.warm_up(epoch, epochs)
 
 
