@@ -89,7 +89,7 @@ OWN = (
 
 
 def build(recipe: Recipe, x: Tensor) -> models.VAE:
-    """The model, which starts at the marginal distributions of the pixels."""
+    """The model, which starts near the marginal distributions of the pixels."""
     features = x.shape[1]
     prior = nn.VampPrior(recipe.pseudo_inputs, features) if recipe.prior == "vamp" else None
     hidden = (recipe.hidden, recipe.hidden)

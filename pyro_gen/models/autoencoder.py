@@ -91,7 +91,9 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
-        """A model that starts at the marginal distributions of the features; real ones are standardised.
+        """A model that starts near the marginal distributions of the features; real ones are standardised.
+
+        Discrete features have a random readout over biases at the marginals.
 
         Args:
             x: rows, (rows, features).

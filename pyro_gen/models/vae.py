@@ -140,10 +140,16 @@ class VAE(RowCoder):
 
     @classmethod
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
-        """A model that starts at the marginal distributions of the features, and its pseudo-inputs at rows of data.
+        """A model that starts near the marginal distributions of the features, its pseudo-inputs at rows of data.
 
         Real features are standardised: the encoder sees (x - location) / scale, the decoder gives the parameters of
-        that, and the density is that of the raw rows.
+        that, and the density is that of the rows as they are. A small readout makes it start at their marginals.
+
+        The random readout of discrete features stays as it is, over biases at the marginals. Behind hidden layers it
+        costs little: under 0.1 nats a row on NLTCS (16 columns) and plants (69), 0.4 on AlphaDigits (320); a linear
+        decoder starts up to 0.5 nats off on the first two. An autoregressive likelihood with hidden units is further
+        off (NADE and MADE: up to 0.4, 2 and 17 nats on the three), and a convolutional decoder of discrete features
+        does not start at the data at all.
 
         Args:
             x: rows of data, (rows,) + event shape.
