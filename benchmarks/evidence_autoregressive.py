@@ -30,6 +30,7 @@ from benchmarks.evidence_alphadigits import LEDGER, RESULTS
 from benchmarks.machine import describe
 from examples.autoregressive import Recipe, load, log_likelihoods, train, unseen, views
 from pyro_gen import datasets
+from pyro_gen._archives import load_tensors
 from pyro_gen._files import json_text
 from pyro_gen.training import small_batch
 
@@ -139,7 +140,7 @@ def members(
         if not cached.exists():
             network, _ = train(made, data, args, member)
             torch.save(log_likelihoods(views(network, made), getattr(data, args.split)), cached)
-        rows.append(torch.load(cached))
+        rows.append(load_tensors(cached))
     return rows
 
 

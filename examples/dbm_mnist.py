@@ -23,6 +23,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
+from pyro_gen._archives import load_tensors
 from pyro_gen.infer import AIS, PersistentChains, contrastive_gradient, log_partition_bracket
 from pyro_gen.infer.importance import LowerBound
 from pyro_gen.models import DeepBoltzmannMachine
@@ -46,8 +47,10 @@ def first_layer(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RB
     x = data.train
     rbm = nn.RBM.from_data(x, args.hidden[0], negative_phase=PersistentChains(100, 5), centring=True)
     if args.first:
-        states = torch.load(args.first, weights_only=True)["state"]["average"]
-        rbm.load_state_dict({name[7:]: value for name, value in states.items() if name.startswith("module.")})
+        payload = load_tensors(args.first, "checkpoint")
+        states = payload["best"] or payload["state"]  # the best is kept of few rows only
+        average = states["average"]
+        rbm.load_state_dict({name[7:]: value for name, value in average.items() if name.startswith("module.")})
         return rbm
     batch_size = small_batch(len(x))
     optimizer = torch.optim.SGD(rbm.parameters(), lr=0.05 * (batch_size / 100))

@@ -10,7 +10,6 @@ import csv
 import math
 import os
 import pickle
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
@@ -25,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset, IterableDataset
 from tqdm import tqdm
 
-from pyro_gen._archives import check_members
+from pyro_gen._archives import load_tensors
 from pyro_gen._arguments import whole_number
 from pyro_gen._files import replacing
 from pyro_gen._state import (
@@ -452,12 +451,7 @@ def _resume(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        try:
-            check_members(zipfile.ZipFile(file))  # torch itself reads past wrong checksums
-            payload = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a broken archive raises whatever its first broken part raises
-            raise ValueError(f"the checkpoint `{path}` is corrupt or truncated and left as it is: {error}") from error
+    payload = load_tensors(path, "checkpoint")
     if not isinstance(payload, dict) or "format" not in payload:
         raise ValueError(f"`{path}` is not a checkpoint of pyro_gen.training.fit; it is left as it is")
     return payload

@@ -262,6 +262,25 @@ def test_a_belief_network_keeps_the_best_on_few_rows(tmp_path: Path, monkeypatch
     assert network.state_dict()["down.0.weight"].abs().max() < 0.1  # the first weights, of deviation 0.01
 
 
+def test_the_deep_boltzmann_machine_takes_the_best_of_a_first_layer_and_no_damaged_file(tmp_path: Path) -> None:
+    data = small_set(0.0)
+    layer = dbn_mnist.Layer(hidden=20, epochs=2, rate=50.0, num_steps=1, sparsity=0.0)
+    recipe = replace(dbn_mnist.SMOKE, first=layer)
+    file = tmp_path / "first.pt"
+    trained = nn.RBM.from_data(data.train, 20, negative_phase=PersistentChains(100, 1), centring=True)
+    dbn_mnist.train(trained, data.train, data.valid, layer, recipe, file, False)
+    args = argparse.Namespace(hidden=[20, 5], first=file, first_epochs=2, out=tmp_path, smoke=True)
+    taken = dbm_mnist.first_layer(data, args)
+    for own, other in zip(taken.natural, trained.natural, strict=True):
+        torch.testing.assert_close(own, other)
+    content = bytearray(file.read_bytes())
+    place = content.index(trained.weight.detach().numpy().tobytes()[:16])
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"the checkpoint `.*first\.pt` is corrupt or truncated"):
+        dbm_mnist.first_layer(data, args)
+
+
 @pytest.mark.filterwarnings("ignore:AIS cannot be trusted")  # of the state after a wild step
 def test_a_deep_boltzmann_machine_keeps_the_best_on_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     histories = followed(monkeypatch, dbm_mnist)
