@@ -142,7 +142,7 @@ AUTOREGRESSIVE = {
     "NADE": network(nn.NADE, 3),
     "MADE": [*network(nn.MADE, [4, 5], order=(2, 0, 3, 1)), Call(lambda: nn.MADE(4, [5]).resample(1), follows=True)],
     "PerConditionalMLP": network(nn.PerConditionalMLP, 3),
-    "CausalTransformer": network(nn.CausalTransformer, 4, heads=2, layers=1),
+    "CausalTransformer": network(nn.CausalTransformer, 4, heads=2, num_layers=1),
     "RecurrentAR": [*network(nn.RecurrentAR, 3, 2), *network(nn.RecurrentAR, 3, cell="lstm")[:3]],
     "TabularAR": network(nn.TabularAR),
     "DeepNADE": [

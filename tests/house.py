@@ -201,7 +201,8 @@ MOST_VAGUE = 0.003
 def pages(root: Path) -> list[Path]:
     """Pages of the documentation, without what Sphinx generates."""
     docs = root / "docs"
-    return sorted([*docs.glob("*.md"), *(docs / "notes").glob("*.md")])
+    pages = [*docs.glob("*.md"), *(docs / "notes").glob("*.md")]
+    return sorted(page for page in pages if page.name != "migration.md")  # which names what is gone
 
 
 def texts(root: Path) -> Iterator[Path]:

@@ -42,7 +42,7 @@ RECIPES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "BernoulliMixture": ((2,), {}),
     "BoltzmannMachine": ((), {}),
     "CategoricalMixture": ((2,), {}),
-    "CausalTransformer": ((4,), {"heads": 2, "layers": 1}),
+    "CausalTransformer": ((4,), {"heads": 2, "num_layers": 1}),
     "DeepNADE": ((4,), {}),
     "DenoisingAutoencoder": ((2,), {}),
     "DiscreteVAE": ((2,), {}),
