@@ -30,7 +30,7 @@ from pyro_gen import plotting
 from pyro_gen._files import json_text
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import AIS, Exact, Partition, PersistentChains, log_partition_bracket
-from pyro_gen.infer.bracket import Bracket
+from pyro_gen.infer.energy.bracket import Bracket
 
 RESULTS = Path(__file__).resolve().parent / "results" / "evidence"
 WIDE = Recipe("binarized_mnist", 500, 3000, 0.05, PersistentChains(num_chains=100, num_steps=1))

@@ -34,7 +34,7 @@ from benchmarks.machine import describe
 from pyro_gen import datasets
 from pyro_gen._files import json_text
 from pyro_gen.distributions import BayesianNetwork
-from pyro_gen.distributions.bayesian_network.bif import read_bif
+from pyro_gen.distributions.bayesian_network.files.bif import read_bif
 from pyro_gen.infer import structure
 
 SIZES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

@@ -25,7 +25,7 @@ from torch import Tensor
 from pyro_gen import datasets, nn, plotting
 from pyro_gen._archives import load_tensors
 from pyro_gen.infer import AIS, PersistentChains, contrastive_gradient, log_partition_bracket
-from pyro_gen.infer.importance import LowerBound
+from pyro_gen.infer.elbo.importance import LowerBound
 from pyro_gen.models import DeepBoltzmannMachine
 from pyro_gen.training import fit, running_average, small_batch, use_average
 

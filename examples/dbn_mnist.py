@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import AIS, PersistentChains, WakeSleep, contrastive_gradient, log_partition_bracket
-from pyro_gen.infer.importance import LowerBound
+from pyro_gen.infer.elbo.importance import LowerBound
 from pyro_gen.models import DeepBeliefNetwork
 from pyro_gen.training import fit, running_average, small_batch, use_average
 

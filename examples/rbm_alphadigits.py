@@ -27,8 +27,8 @@ from torch import Tensor
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.arviz import from_chains, to_netcdf
 from pyro_gen.infer import AIS, BlockGibbs, PersistentChains, free_energy_gap, log_likelihood, log_partition_bracket
-from pyro_gen.infer.bracket import Bracket
-from pyro_gen.infer.likelihood import LogLikelihood
+from pyro_gen.infer.energy.bracket import Bracket
+from pyro_gen.infer.energy.likelihood import LogLikelihood
 from pyro_gen.training import History, fit, small_batch
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import AIS, PersistentChains, contrastive_gradient, log_likelihood
-from pyro_gen.infer.likelihood import LogLikelihood
+from pyro_gen.infer.energy.likelihood import LogLikelihood
 from pyro_gen.training import fit, small_batch
 
 SMALL = 1000

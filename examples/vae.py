@@ -29,7 +29,7 @@ from torch import Tensor
 from pyro_gen import datasets, models, nn, plotting
 from pyro_gen._files import json_text
 from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO
-from pyro_gen.infer.importance_sampling import ImportanceLogLikelihood
+from pyro_gen.infer.elbo.importance_sampling import ImportanceLogLikelihood
 from pyro_gen.training import History, fit, running_average, small_batch, use_average
 
 

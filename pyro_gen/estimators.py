@@ -22,7 +22,7 @@ from pyro_gen import distributions, nn
 from pyro_gen._arguments import whole_number
 from pyro_gen.infer import AIS, NegativePhase, Partition, PersistentChains, contrastive_gradient
 from pyro_gen.infer import log_likelihood as log_likelihood_of
-from pyro_gen.infer.likelihood import LogLikelihood
+from pyro_gen.infer.energy.likelihood import LogLikelihood
 from pyro_gen.kernels import rbm_gibbs
 
 try:

@@ -10,12 +10,12 @@ from typing import Any
 
 PACKAGES = [
     "distributions",
-    "distributions.conditionals",
+    "distributions.autoregressive.conditionals",
     "distributions.units",
     "nn",
     "infer",
-    "infer.gibbs",
-    "infer.network",
+    "infer.mcmc.gibbs",
+    "infer.bayesian_network",
     "infer.structure",
     "models",
     "training",

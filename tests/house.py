@@ -21,7 +21,7 @@ OUTSIDE = ("benchmarks", "docs", "examples", "tests", "tools")
 WRITERS = (PACKAGE, "benchmarks", "examples", "tools")
 PLAIN_JSON = {
     "pyro_gen/_files.py",  # the helper itself
-    "pyro_gen/distributions/bayesian_network/bif.py",  # names in quotes
+    "pyro_gen/distributions/bayesian_network/files/bif.py",  # names in quotes
 }
 HEAVY = ("arviz", "h5py", "lightning", "matplotlib", "pytorch_lightning", "safetensors", "sklearn", "triton")
 

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 from pyro_gen import models, nn
 from pyro_gen.distributions import FixedScaleGaussianConditional, GaussianConditional, GaussianUnits, ReLUUnits, Units
-from pyro_gen.models.gaussian_learning import regression
+from pyro_gen.models.bayesian_network.gaussian_learning import regression
 from tests.real_columns import CONDITIONALS, LEARNED, MODELS, NETWORKS, columns, svi_losses, with_constants
 
 

@@ -15,10 +15,16 @@ import torch
 from torch import Tensor
 
 from pyro_gen import arviz, datasets, distributions, estimators, infer, models, nn, testing, training
-from pyro_gen.distributions import conditionals, units
+from pyro_gen.distributions import units
+from pyro_gen.distributions.autoregressive import conditionals
 from pyro_gen.infer import structure
-from pyro_gen.infer.gibbs import DiscreteGibbs, Gibbs
-from pyro_gen.infer.network import AmortisedPosterior, belief_propagation, gibbs_marginals, likelihood_weighting
+from pyro_gen.infer.bayesian_network import (
+    AmortisedPosterior,
+    belief_propagation,
+    gibbs_marginals,
+    likelihood_weighting,
+)
+from pyro_gen.infer.mcmc.gibbs import DiscreteGibbs, Gibbs
 from tests.counts import counts
 
 Call = Callable[..., Any]
@@ -63,7 +69,7 @@ def guide(x: Tensor) -> None:
         pyro.sample("z", dist.Bernoulli(0.5 * torch.ones(len(x))))
 
 
-def row_weights(num_particles: int) -> infer.importance.RowWeights:
+def row_weights(num_particles: int) -> infer.elbo.importance.RowWeights:
     return infer.row_weights(program, guide, num_particles, R[:, 0])
 
 

@@ -19,7 +19,7 @@ from tests.house import (
 
 WRONG_WAY = {
     "kernels/gibbs.py": "from pyro_gen.distributions import RBM",
-    "distributions/rbm.py": "from pyro_gen.nn import RBM",
+    "distributions/energy/rbm.py": "from pyro_gen.nn import RBM",
     "distributions/absolute.py": "import pyro_gen.infer.phases as phases",
     "distributions/relative.py": "from ..infer import PersistentChains",
     "distributions/parent.py": "from .. import training",
@@ -29,7 +29,7 @@ WRONG_WAY = {
     "nn/whole.py": "import pyro_gen",
     "infer/loop.py": "from pyro_gen.training import fit",
     "infer/checked.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pyro_gen.models import VAE",
-    "models/vae.py": "from pyro_gen.arviz import from_chains",
+    "models/autoencoder/vae.py": "from pyro_gen.arviz import from_chains",
     "models/story.py": "import examples.rbm_alphadigits",
     "_shared.py": "from pyro_gen.distributions import RBM",
     "datasets.py": "from tests.cases import CASES",
@@ -39,11 +39,11 @@ WRONG_WAY = {
 RIGHT_WAY = {
     "__init__.py": "from pyro_gen import arviz, datasets, distributions, infer, nn, plotting, training",
     "_shared.py": "import os",
-    "distributions/rbm.py": "from pyro_gen.kernels import gibbs\nfrom . import partition\nfrom .partition import Exact",
+    "distributions/energy/rbm.py": "from pyro_gen.kernels import gibbs\nfrom . import clamped\nfrom .base import Energy",
     "distributions/files.py": "from .._shared import read",
     "nn/rbm.py": "from pyro_gen.distributions import RBM\nfrom ..kernels.gibbs import rbm_gibbs",
     "infer/phases.py": "from pyro_gen import nn\nfrom pyro_gen._shared import read",
-    "models/vae.py": "from ..infer import PersistentChains",
+    "models/autoencoder/vae.py": "from ..infer import PersistentChains",
     "arviz.py": "def convert():\n    import arviz\n    return arviz",
     "training.py": "from pyro_gen import __version__\nfrom pyro_gen.infer import PersistentChains",
     "testing/checks.py": "from pyro_gen.models import VAE",

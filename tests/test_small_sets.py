@@ -271,7 +271,7 @@ def test_the_deep_boltzmann_machine_takes_the_best_of_a_first_layer_and_no_damag
     dbn_mnist.train(trained, data.train, data.valid, layer, recipe, file, False)
     args = argparse.Namespace(hidden=[20, 5], first=file, first_epochs=2, out=tmp_path, smoke=True)
     taken = dbm_mnist.first_layer(data, args)
-    for own, other in zip(taken.natural, trained.natural, strict=True):
+    for own, other in zip(taken.uncentred, trained.uncentred, strict=True):
         torch.testing.assert_close(own, other)
     content = bytearray(file.read_bytes())
     place = content.index(trained.weight.detach().numpy().tobytes()[:16])

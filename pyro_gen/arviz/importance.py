@@ -11,7 +11,7 @@ import torch
 
 from pyro_gen._weights import GOOD_K, too_small
 from pyro_gen.arviz.groups import CHAINS, require, warn
-from pyro_gen.infer.pareto import pareto_smooth
+from pyro_gen.infer.elbo.pareto import pareto_smooth
 
 
 class ImportanceWeights(NamedTuple):

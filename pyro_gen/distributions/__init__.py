@@ -1,14 +1,8 @@
 """Pyro distributions, and ways to compute or estimate a partition function."""
 
-from pyro_gen.distributions.autoregressive import Autoregressive, Generation
-from pyro_gen.distributions.autoregressive_ensemble import AutoregressiveEnsemble
-from pyro_gen.distributions.bayesian_network import BayesianNetwork, Likelihood, NetworkStructure
-from pyro_gen.distributions.boltzmann_machine import BoltzmannMachine
-from pyro_gen.distributions.clamped import ClampedRBM
-from pyro_gen.distributions.clamped_autoregressive import ClampedAutoregressive
-from pyro_gen.distributions.class_rbm import ClassRBM
-from pyro_gen.distributions.completion import Completion, Enumeration, Importance, ObservedFirst
-from pyro_gen.distributions.conditionals import (
+from pyro_gen.distributions.autoregressive.clamped import ClampedAutoregressive
+from pyro_gen.distributions.autoregressive.completion import Completion, Enumeration, Importance, ObservedFirst
+from pyro_gen.distributions.autoregressive.conditionals import (
     BernoulliConditional,
     CategoricalConditional,
     Conditional,
@@ -18,13 +12,19 @@ from pyro_gen.distributions.conditionals import (
     GaussianMixtureConditional,
     RealConditional,
 )
-from pyro_gen.distributions.coupling_graph import CouplingGraph
+from pyro_gen.distributions.autoregressive.density import Autoregressive, Generation
+from pyro_gen.distributions.autoregressive.ensemble import AutoregressiveEnsemble
+from pyro_gen.distributions.autoregressive.factorised import Factorised
+from pyro_gen.distributions.autoregressive.strings import AutoregressiveStrings, SymbolConditional
+from pyro_gen.distributions.bayesian_network import BayesianNetwork, Likelihood, NetworkStructure
+from pyro_gen.distributions.energy.boltzmann_machine import BoltzmannMachine
+from pyro_gen.distributions.energy.clamped import ClampedRBM
+from pyro_gen.distributions.energy.class_rbm import ClassRBM
+from pyro_gen.distributions.energy.coupling_graph import CouplingGraph
+from pyro_gen.distributions.energy.lattices import ising_lattice, lattice_edges
+from pyro_gen.distributions.energy.rbm import RBM
 from pyro_gen.distributions.estimate import Estimate
-from pyro_gen.distributions.factorised import Factorised
 from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart, covariance
-from pyro_gen.distributions.lattices import ising_lattice, lattice_edges
-from pyro_gen.distributions.rbm import RBM
-from pyro_gen.distributions.strings import AutoregressiveStrings, SymbolConditional
 from pyro_gen.distributions.units import (
     BernoulliUnits,
     GaussianUnits,

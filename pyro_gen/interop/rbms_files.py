@@ -19,7 +19,7 @@ import torch
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._files import replacing
-from pyro_gen.distributions.negative_phase import PersistentChains
+from pyro_gen.distributions.log_z.negative_phase import PersistentChains
 from pyro_gen.interop.hdf5_files import WrongFileError, checksum, member, values
 from pyro_gen.interop.weights import array, arrays, build, require, start_chains
 from pyro_gen.nn import RBM

@@ -13,7 +13,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
 from pyro_gen.distributions import Completion
-from pyro_gen.distributions.order_agnostic import OrderAgnostic
+from pyro_gen.distributions.autoregressive.order_agnostic import OrderAgnostic
 
 
 class BayesClassifier(nn.Module):

@@ -18,7 +18,7 @@ from pyro_gen._plates import rows_plate
 from pyro_gen._registration import register
 from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.infer import ContrastiveDivergence, lower_bound
-from pyro_gen.infer.importance import LowerBound
+from pyro_gen.infer.elbo.importance import LowerBound
 from pyro_gen.nn import RBM
 from pyro_gen.nn.learning import check_states
 

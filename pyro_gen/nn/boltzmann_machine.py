@@ -11,12 +11,12 @@ from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._rows import as_floating
 from pyro_gen._transforms import batched, plain, refusal
-from pyro_gen.distributions.annealing import with_base_rates
-from pyro_gen.distributions.coupling_graph import CouplingGraph
-from pyro_gen.distributions.energy import EnergyDistribution
-from pyro_gen.distributions.misuse import check_phase_use
-from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, check_plain_phase
-from pyro_gen.distributions.partition import Partition
+from pyro_gen.distributions.energy.base import EnergyDistribution
+from pyro_gen.distributions.energy.coupling_graph import CouplingGraph
+from pyro_gen.distributions.log_z.annealing import with_base_rates
+from pyro_gen.distributions.log_z.misuse import check_phase_use
+from pyro_gen.distributions.log_z.negative_phase import NegativePhase, PersistentChains, check_plain_phase
+from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.distributions.units.binary import BinaryUnits
 from pyro_gen.nn.chains import ChainModule

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.distributions.energy import EnergyDistribution, Memo
-from pyro_gen.distributions.negative_phase import Deferred, NegativePhase, Scored, State
-from pyro_gen.distributions.partition import Partition
+from pyro_gen.distributions.energy.base import EnergyDistribution, Memo
+from pyro_gen.distributions.log_z.negative_phase import Deferred, NegativePhase, Scored, State
+from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.kernels import draw_seed
 from pyro_gen.nn.learning import (
     FROZEN_AFTER,

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
-from pyro_gen.distributions.annealing import AIS
 from pyro_gen.distributions.arguments import check_bits, check_classes
-from pyro_gen.distributions.class_rbm import encode, label_logits
-from pyro_gen.distributions.misuse import check_phase_use
-from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains, check_plain_phase
-from pyro_gen.distributions.partition import Partition
+from pyro_gen.distributions.energy.class_rbm import encode, label_logits
+from pyro_gen.distributions.log_z.annealing import AIS
+from pyro_gen.distributions.log_z.misuse import check_phase_use
+from pyro_gen.distributions.log_z.negative_phase import NegativePhase, PersistentChains, check_plain_phase
+from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.nn.chains import ChainModule
 
 

@@ -13,16 +13,16 @@ from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.arguments import check_classes
-from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.distributions.energy.base import EnergyDistribution
 from pyro_gen.distributions.estimate import Estimate
-from pyro_gen.distributions.misuse import FirstOrder, check_phase_use
-from pyro_gen.distributions.negative_phase import (
+from pyro_gen.distributions.log_z.misuse import FirstOrder, check_phase_use
+from pyro_gen.distributions.log_z.negative_phase import (
     ContrastiveDivergence,
     NegativePhase,
     Scored,
     check_plain_phase,
 )
-from pyro_gen.distributions.partition import Partition
+from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.nn.chains import PhaseModule
 from pyro_gen.nn.learning import check_finite

@@ -15,9 +15,9 @@ from torch.nn.functional import linear
 
 from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen._points import Expected, check_value
-from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.autoregressive.conditionals import Conditional
+from pyro_gen.distributions.autoregressive.factorised import Factorised
 from pyro_gen.distributions.expansion import over_batch
-from pyro_gen.distributions.factorised import Factorised
 
 NUMBERS_AT_A_TIME = 2**17
 """Of densities, a component each, that stay in the cache without a gradient."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pyro_gen._transforms import wrapped
-from pyro_gen.distributions.negative_phase import NegativePhase
-from pyro_gen.distributions.partition import Partition
+from pyro_gen.distributions.log_z.negative_phase import NegativePhase
+from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 
 BERNOULLI = BernoulliUnits()

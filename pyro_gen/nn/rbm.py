@@ -11,9 +11,9 @@ from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._columns import check_varied, moments
 from pyro_gen._rows import as_floating
-from pyro_gen.distributions.annealing import with_base_rates
-from pyro_gen.distributions.negative_phase import NegativePhase, PersistentChains
-from pyro_gen.distributions.partition import Partition
+from pyro_gen.distributions.log_z.annealing import with_base_rates
+from pyro_gen.distributions.log_z.negative_phase import NegativePhase, PersistentChains
+from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.continuous import PreciseUnits
 from pyro_gen.nn.centred import CentredRBM

@@ -13,11 +13,11 @@ from torch.distributions import constraints
 from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._points import Expected, check_value
-from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.distributions.energy.base import EnergyDistribution
 from pyro_gen.distributions.expansion import broadcast_batches
-from pyro_gen.distributions.misuse import check_phase_use
-from pyro_gen.distributions.negative_phase import NegativePhase, Scored
-from pyro_gen.distributions.partition import Partition
+from pyro_gen.distributions.log_z.misuse import check_phase_use
+from pyro_gen.distributions.log_z.negative_phase import NegativePhase, Scored
+from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.base import UnitTypes
 from pyro_gen.nn.centred import CentredRBM, plain_biases

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_gen.distributions.conditionals import RealConditional
+from pyro_gen.distributions.autoregressive.conditionals import RealConditional
 
 EVERY = slice(None)
 LITTLE = 0.001

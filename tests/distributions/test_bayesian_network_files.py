@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from pyro_gen.distributions import BayesianNetwork, NetworkStructure
-from pyro_gen.distributions.bayesian_network.bif import read_bif, write_bif
-from pyro_gen.distributions.bayesian_network.network_file import NetworkFile
-from pyro_gen.distributions.bayesian_network.uai import read_uai, write_uai
-from pyro_gen.distributions.bayesian_network.xmlbif import read_xmlbif, write_xmlbif
+from pyro_gen.distributions.bayesian_network.files.bif import read_bif, write_bif
+from pyro_gen.distributions.bayesian_network.files.common import NetworkFile
+from pyro_gen.distributions.bayesian_network.files.uai import read_uai, write_uai
+from pyro_gen.distributions.bayesian_network.files.xmlbif import read_xmlbif, write_xmlbif
 from pyro_gen.models import BayesianNetwork as Model
 from pyro_gen.testing.networks import random_structure, random_tables
 

@@ -156,7 +156,7 @@ def test_an_entry_of_a_matrix_that_is_zero_has_a_gradient(units: BernoulliUnits 
 def test_a_streamed_sum_is_the_sum_in_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for size in (2**22, 2**9):
-        monkeypatch.setattr("pyro_gen.distributions.coupling_sum.BLOCK_BYTES", size)
+        monkeypatch.setattr("pyro_gen.distributions.energy.coupling_sum.BLOCK_BYTES", size)
         machine, _, _ = machines(SpinUnits())["lattice"]
         leaves = leaves_of(machine)
         value = BoltzmannMachine(*leaves, units=SpinUnits(), graph=machine.graph).log_sum()
@@ -272,7 +272,7 @@ def test_the_sampler_depends_neither_on_tiles_nor_on_how_sweeps_are_split(monkey
     halves = machine.sweep(machine.sweep(start, 2, seed=7, step=0), 2, seed=7, step=2)
     assert torch.equal(whole, halves)
     annealed = machine.anneal(start, torch.zeros(36), torch.linspace(0, 1, 5), seed=7)
-    monkeypatch.setattr("pyro_gen.distributions.chromatic.TILE_NUMBERS", 64 * 36)
+    monkeypatch.setattr("pyro_gen.distributions.energy.chromatic.TILE_NUMBERS", 64 * 36)
     for one, other in zip(annealed, machine.anneal(start, torch.zeros(36), torch.linspace(0, 1, 5), 7), strict=True):
         assert torch.equal(one, other)
     assert torch.equal(whole, machine.sweep(start, 4, seed=7, step=0))

@@ -23,8 +23,8 @@ from pyro_gen.distributions import (
     GaussianConditional,
     Importance,
     ObservedFirst,
-    completion,
 )
+from pyro_gen.distributions.autoregressive import completion
 from pyro_gen.testing import frequencies, goodness_of_fit, states
 from tests.kernels.oracle import P_LIMIT
 

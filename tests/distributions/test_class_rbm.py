@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_gen.distributions import ClassRBM
-from pyro_gen.distributions.class_rbm import _draw_label
+from pyro_gen.distributions.energy.class_rbm import _draw_label
 from pyro_gen.infer import AIS, ContrastiveDivergence, Exact
 from pyro_gen.testing import frequencies, goodness_of_fit, states
 from tests.kernels.oracle import P_LIMIT

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.distributions import RBM, BernoulliUnits, enumeration, streaming
-from pyro_gen.distributions.enumeration import smaller_first
+from pyro_gen.distributions import RBM, BernoulliUnits, streaming
+from pyro_gen.distributions.energy import enumeration
+from pyro_gen.distributions.energy.enumeration import smaller_first
 from pyro_gen.infer import Exact
 from tests.evidence import evidence
 from tests.kernels.oracle import Weights, bits, joint, log_z

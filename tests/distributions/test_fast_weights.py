@@ -7,7 +7,7 @@ import torch
 
 from pyro_gen import nn
 from pyro_gen.distributions import RBM, BernoulliUnits, GaussianUnits, PottsUnits, ReLUUnits, SpinUnits, Units
-from pyro_gen.distributions.fast_weights import FAST
+from pyro_gen.distributions.energy.fast_weights import FAST
 from pyro_gen.infer import FastPersistentChains, contrastive_gradient
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pyro_gen.distributions.resampling import effective_size, systematic
+from pyro_gen.distributions.log_z.resampling import effective_size, systematic
 
 
 def test_chains_of_one_weight_are_all_kept_and_heavy_ones_are_copied_in_proportion() -> None:

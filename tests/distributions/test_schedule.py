@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions import RBM
-from pyro_gen.distributions.products import fits, log_sum_by_products
-from pyro_gen.distributions.schedule import SHORTEST, _friction, adaptive_betas, linear_betas
+from pyro_gen.distributions.energy.products import fits, log_sum_by_products
+from pyro_gen.distributions.log_z.schedule import SHORTEST, _friction, adaptive_betas, linear_betas
 from pyro_gen.distributions.streaming import BLOCK_BYTES
 from pyro_gen.infer import AIS, Exact
 
@@ -131,7 +131,7 @@ def test_no_key_of_a_pilot_is_the_run_s(key: int, monkeypatch: pytest.MonkeyPatc
 
     for name, position in (("base_states", 2), ("sweep", 2), ("anneal", 3)):
         watch(name, position)
-    monkeypatch.setattr("pyro_gen.distributions.annealing.draw_seed", lambda: key)
+    monkeypatch.setattr("pyro_gen.distributions.log_z.annealing.draw_seed", lambda: key)
     RBM(*parameters(8, 5), AIS(20, SHORTEST)).log_partition()
     base, schedule, run = set(keys[:2]), set(keys[2:-2]), set(keys[-2:])
     assert run == {key}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions import RBM
-from pyro_gen.distributions.tempering import SHARE, swap_neighbours
+from pyro_gen.distributions.log_z.tempering import SHARE, swap_neighbours
 from pyro_gen.infer import TemperedChains
 from pyro_gen.testing import goodness_of_fit, states
 

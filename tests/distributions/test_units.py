@@ -23,7 +23,7 @@ from pyro_gen.distributions import (
     UnitLayer,
     Units,
 )
-from pyro_gen.distributions.two_layers import fine_uniforms
+from pyro_gen.distributions.energy.two_layers import fine_uniforms
 from pyro_gen.distributions.units.special import (
     half_line_mean,
     half_line_quantile,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions import RBM
-from pyro_gen.distributions.resampling import systematic
+from pyro_gen.distributions.log_z.resampling import systematic
 from pyro_gen.infer import WeightedChains
 from pyro_gen.testing import multinomial_floor, total_variation
 

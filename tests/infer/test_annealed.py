@@ -10,12 +10,12 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-import pyro_gen.models.vae as vae_module
+import pyro_gen.models.autoencoder.vae as vae_module
 from benchmarks.evidence_annealed import bracketed, linear
 from pyro_gen import models, nn
 from pyro_gen.distributions import BernoulliConditional
 from pyro_gen.infer import AnnealedImportance
-from pyro_gen.infer.annealed import AnnealingPath, anneal_backward, anneal_forward, hamiltonian_move
+from pyro_gen.infer.elbo.annealed import AnnealingPath, anneal_backward, anneal_forward, hamiltonian_move
 
 FEW = "ignore:the importance weights"
 

@@ -9,7 +9,7 @@ from pyro.infer import MCMC
 
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import BlockGibbs
-from pyro_gen.infer.block_gibbs import GibbsState
+from pyro_gen.infer.mcmc.block_gibbs import GibbsState
 from pyro_gen.testing import multinomial_floor, total_variation
 
 

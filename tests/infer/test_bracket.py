@@ -11,10 +11,10 @@ from torch import Tensor
 
 from pyro_gen import datasets, nn
 from pyro_gen.distributions import RBM, GaussianUnits, NReLUUnits, PottsUnits, ReLUUnits, SpinUnits, Units
-from pyro_gen.distributions.annealing import forward_estimate, reverse_estimate
 from pyro_gen.distributions.estimate import Estimate
+from pyro_gen.distributions.log_z.annealing import forward_estimate, reverse_estimate
 from pyro_gen.infer import AIS, Exact, free_energy_gap, log_likelihood, log_partition_bracket, population_annealing
-from pyro_gen.infer.bracket import Bracket, _highest
+from pyro_gen.infer.energy.bracket import Bracket, _highest
 from pyro_gen.testing import multinomial_floor, total_variation
 
 Parameters = tuple[Tensor, Tensor, Tensor]

@@ -7,8 +7,8 @@ import torch
 
 from pyro_gen.distributions import RBM, BernoulliUnits, BoltzmannMachine, SpinUnits, ising_lattice, lattice_edges
 from pyro_gen.infer import BlockGibbs, SwendsenWang
-from pyro_gen.infer.block_gibbs import GibbsState
-from pyro_gen.infer.cluster import clusters_of
+from pyro_gen.infer.mcmc.block_gibbs import GibbsState
+from pyro_gen.infer.mcmc.cluster import clusters_of
 from pyro_gen.testing import goodness_of_fit
 
 P_LIMIT = 1e-7

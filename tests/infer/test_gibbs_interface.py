@@ -20,7 +20,7 @@ from pyro.infer.mcmc import RandomWalkKernel
 from torch import Tensor
 
 from pyro_gen.infer import CustomGibbs, DiscreteGibbs, Gibbs, expectation
-from pyro_gen.infer.gibbs.joint import Joint
+from pyro_gen.infer.mcmc.gibbs.joint import Joint
 from tests.infer.gibbs_models import half_coupled, mixture, nested, ring_inside_the_plate, sum_over_the_plate
 
 X = torch.tensor([-1.0, 0.5, 2.0])

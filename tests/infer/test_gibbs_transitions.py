@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pyro_gen.infer import DiscreteGibbs, Gibbs
-from pyro_gen.infer.gibbs.discrete import DiscreteMover, transition
-from pyro_gen.infer.gibbs.plan import current_states, put
+from pyro_gen.infer.mcmc.gibbs.discrete import DiscreteMover, transition
+from pyro_gen.infer.mcmc.gibbs.plan import current_states, put
 from tests.infer.gibbs_models import KERNELS, MODELS, Model, States, code, enumerate_distribution, moving_count
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.infer.importance_sampling import ImportanceLogLikelihood, estimate, summed
-from pyro_gen.infer.pareto import pareto_k
+from pyro_gen.infer.elbo.importance_sampling import ImportanceLogLikelihood, estimate, summed
+from pyro_gen.infer.elbo.pareto import pareto_k
 
 
 def evaluated(log_weight: Tensor, parts: int = 1) -> ImportanceLogLikelihood:

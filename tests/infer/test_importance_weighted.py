@@ -12,7 +12,7 @@ from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO
-from pyro_gen.infer.importance_weighted import RowBound
+from pyro_gen.infer.elbo.importance_weighted import RowBound
 
 X = torch.tensor([[0.5, -1.0, 2.0], [1.5, 0.3, -0.4], [0.0, 0.9, 0.2], [-2.0, 1.0, 0.6]]).double()
 SEVERAL = [ImportanceWeightedELBO, DoublyReparametrizedELBO, StickingTheLandingELBO]

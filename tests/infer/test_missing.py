@@ -46,7 +46,7 @@ def test_the_gradient_is_that_of_log_p_observed_in_expectation(
     """
     rbm, (x, mask), copies = small_rbm(0.5 if clamped_chains else 1.0), incomplete(8, 5), 2000
     if clamped_chains:
-        monkeypatch.setattr("pyro_gen.distributions.clamped.ClampedRBM._terms", lambda self: None)
+        monkeypatch.setattr("pyro_gen.distributions.energy.clamped.ClampedRBM._terms", lambda self: None)
     rows = Completions(x.repeat(copies, 1), mask.repeat(copies, 1), num_steps=20)
     batch = rows(rbm, torch.arange(len(rows)))
     monkeypatch.undo()
@@ -84,7 +84,7 @@ def test_rows_in_any_order_keep_their_own_observed_cells() -> None:
 
 def test_clamped_chains_go_on_from_the_last_completion(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells that are all on or all off stay so in single sweeps, but not if each use started over: e^-24 a sweep."""
-    monkeypatch.setattr("pyro_gen.distributions.clamped.ClampedRBM._terms", lambda self: None)
+    monkeypatch.setattr("pyro_gen.distributions.energy.clamped.ClampedRBM._terms", lambda self: None)
     weight = torch.full((6, 5), 8.0).double()
     rbm = distributions.RBM(weight, -weight.sum(1) / 2, -weight.sum(0) / 2)
     rows = Completions(torch.full((20, 6), NAN).double(), torch.zeros(20, 6, dtype=torch.bool))

@@ -24,8 +24,8 @@ from pyro_gen.infer import (
     gibbs_marginals,
     likelihood_weighting,
 )
-from pyro_gen.infer.network import WeightedMarginals
-from pyro_gen.infer.network.problem import Problem
+from pyro_gen.infer.bayesian_network import WeightedMarginals
+from pyro_gen.infer.bayesian_network.problem import Problem
 from pyro_gen.models import BayesianNetwork
 from pyro_gen.testing.networks import random_network, random_tables
 
@@ -287,7 +287,7 @@ def test_no_rows_and_one_row_are_answered_as_many_are() -> None:
 
 
 def test_rows_are_worked_on_in_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyro_gen.infer.network import weighting
+    from pyro_gen.infer.bayesian_network import weighting
 
     network = load("asia")
     evidence = some_evidence(network)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_gen.infer.pareto import k_of_largest, pareto_k, pareto_smooth, tail_length
+from pyro_gen.infer.elbo.pareto import k_of_largest, pareto_k, pareto_smooth, tail_length
 
 
 @pytest.mark.parametrize("shape", [0.1, 0.5, 0.9])

@@ -15,8 +15,8 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_gen import datasets, distributions, nn
-from pyro_gen.distributions import tempering
-from pyro_gen.distributions.tempering import tempered_sweep
+from pyro_gen.distributions.log_z import tempering
+from pyro_gen.distributions.log_z.tempering import tempered_sweep
 from pyro_gen.infer import (
     ContrastiveDivergence,
     Exact,

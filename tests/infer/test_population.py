@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from pyro_gen.distributions import RBM
-from pyro_gen.infer import AIS, bracket, population_annealing
+from pyro_gen.infer import AIS, population_annealing
+from pyro_gen.infer.energy import bracket
 
 
 def two_modes(lean: float, partition: AIS | None = None) -> RBM:

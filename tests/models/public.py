@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import pyro_gen.models
 from pyro_gen import models
-from pyro_gen.models.belief_network import IndependentUnits
+from pyro_gen.models.deep.belief_network import IndependentUnits
 from pyro_gen.nn import NADE, RBM, NeuralCPD, TabularCPD, VampPrior
 
 PROGRAMS = ("model", "guide", "marginal", "evidence_model")

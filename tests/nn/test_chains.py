@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pyro_gen import infer, models, nn
 from pyro_gen.distributions import GaussianUnits
-from pyro_gen.distributions.energy import EnergyDistribution
+from pyro_gen.distributions.energy.base import EnergyDistribution
 from pyro_gen.infer import ContrastiveDivergence, NegativePhase, PersistentChains
 from pyro_gen.nn.chains import PhaseModule
 from tests.phases import PHASES

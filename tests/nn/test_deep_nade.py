@@ -23,7 +23,7 @@ from pyro_gen.distributions import (
     CategoricalConditional,
     Conditional,
 )
-from pyro_gen.distributions.order_agnostic import OrderAgnostic
+from pyro_gen.distributions.autoregressive.order_agnostic import OrderAgnostic
 from pyro_gen.nn.autoregressive import deep as deep_module
 from pyro_gen.testing import frequencies, goodness_of_fit, states
 from tests.kernels.oracle import P_LIMIT

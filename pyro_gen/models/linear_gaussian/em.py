@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pyro_gen.models.em import FitResult
+from pyro_gen.models.linear_gaussian.pca import principal_axes
 from pyro_gen.models.linear_gaussian.posterior import posterior
-from pyro_gen.models.pca import principal_axes
 from pyro_gen.models.rows import Rows
 
 FLOOR = 1e-6

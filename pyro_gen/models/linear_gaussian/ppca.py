@@ -8,7 +8,7 @@ from torch import Tensor
 from pyro_gen.models.em import FitResult
 from pyro_gen.models.linear_gaussian.base import LinearGaussian
 from pyro_gen.models.linear_gaussian.em import Point
-from pyro_gen.models.pca import PrincipalAxes, principal_axes
+from pyro_gen.models.linear_gaussian.pca import PrincipalAxes, principal_axes
 from pyro_gen.models.rows import Rows
 
 

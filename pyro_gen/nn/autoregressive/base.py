@@ -11,8 +11,8 @@ from torch import Size, Tensor, nn
 
 from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen._rows import as_floating
-from pyro_gen.distributions.autoregressive import Autoregressive
-from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
+from pyro_gen.distributions.autoregressive.conditionals import BernoulliConditional, Conditional
+from pyro_gen.distributions.autoregressive.density import Autoregressive
 from pyro_gen.nn.autoregressive.snapshot import snapshot
 from pyro_gen.nn.standardisation import Frame, Standardisation, standardisation
 

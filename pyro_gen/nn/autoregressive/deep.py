@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pyro_gen._arguments import is_single, whole_number, whole_numbers
-from pyro_gen.distributions.autoregressive import Autoregressive
-from pyro_gen.distributions.conditionals import Conditional
-from pyro_gen.distributions.order_agnostic import OrderAgnostic
+from pyro_gen.distributions.autoregressive.conditionals import Conditional
+from pyro_gen.distributions.autoregressive.density import Autoregressive
+from pyro_gen.distributions.autoregressive.order_agnostic import OrderAgnostic
 from pyro_gen.nn.autoregressive.base import (
     BERNOULLI,
     AutoregressiveNetwork,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.distributions.autoregressive import Autoregressive
-from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.autoregressive.conditionals import Conditional
+from pyro_gen.distributions.autoregressive.density import Autoregressive
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.snapshot import twin
 

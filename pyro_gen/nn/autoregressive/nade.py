@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.distributions.conditionals import BernoulliConditional, Conditional
+from pyro_gen.distributions.autoregressive.conditionals import BernoulliConditional, Conditional
 from pyro_gen.kernels import nade_fields, nade_sample
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 

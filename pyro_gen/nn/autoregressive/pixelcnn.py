@@ -10,7 +10,7 @@ from torch import Size, Tensor, nn
 from torch.nn.functional import pad
 
 from pyro_gen._arguments import whole_number, whole_numbers
-from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.autoregressive.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.convolutions import (
     ConvolutionState,

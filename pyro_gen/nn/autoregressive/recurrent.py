@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import batched
-from pyro_gen.distributions.conditionals import Conditional
+from pyro_gen.distributions.autoregressive.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 
 State = list[Tensor]

@@ -10,7 +10,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.distributions.strings import AutoregressiveStrings, SymbolConditional
+from pyro_gen.distributions.autoregressive.strings import AutoregressiveStrings, SymbolConditional
 from pyro_gen.nn.autoregressive.recurrent import Recurrence, StepwiseNetwork
 from pyro_gen.nn.autoregressive.snapshot import snapshot, twin
 

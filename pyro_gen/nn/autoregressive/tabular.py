@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from pyro_gen.distributions.conditionals import BernoulliConditional, CategoricalConditional, Conditional
+from pyro_gen.distributions.autoregressive.conditionals import BernoulliConditional, CategoricalConditional, Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 
 MAX_ROWS = 2**22

@@ -1,0 +1,1 @@
+"""Densities that are products of conditional distributions."""

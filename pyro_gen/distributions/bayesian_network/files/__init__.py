@@ -1,0 +1,1 @@
+"""Readers of network files: BIF, XMLBIF and UAI."""

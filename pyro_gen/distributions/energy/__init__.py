@@ -1,0 +1,1 @@
+"""Boltzmann machines: distributions given by an energy."""

@@ -1,0 +1,1 @@
+"""Ways to know log Z, and to train without it."""

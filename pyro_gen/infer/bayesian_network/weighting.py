@@ -1,0 +1,119 @@
+"""Marginals from weighted draws, with diagnostics of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_gen._arguments import whole_number
+from pyro_gen._weights import warn_of_weights
+from pyro_gen.infer.bayesian_network.problem import Problem
+from pyro_gen.infer.elbo.pareto import pareto_k
+
+CELLS = 2**24
+"""Draws times rows times nodes that are held at a time."""
+
+
+class WeightedMarginals(NamedTuple):
+    r"""Marginals from draws with weights w, and the weights' diagnostics, each of shape (rows,) or () for one case.
+
+    Args:
+        marginals: by node, (rows, states), or (states,) for one case.
+        log_evidence: :math:`\log \frac1S \sum_s w_s`, in nats; the mean itself is unbiased.
+        standard_error: of ``log_evidence``, by the delta method; not valid if k-hat is above 0.7.
+        effective_sample_size: :math:`(\sum w)^2 / \sum w^2`.
+        pareto_k: k-hat of the weights' tail; below 0.7 they are reliable; infinite if a few draws
+            carry all the weight.
+    """
+
+    marginals: dict[str, Tensor]
+    log_evidence: Tensor
+    standard_error: Tensor
+    effective_sample_size: Tensor
+    pareto_k: Tensor
+
+
+class Weighed(NamedTuple):
+    """Result of one block of rows: marginals by number of the node, and the four diagnostics, (rows,)."""
+
+    marginals: dict[int, Tensor]
+    diagnostics: tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def weigh(problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes: list[int]) -> Weighed:
+    """Marginals from draws.
+
+    Args:
+        problem: network and evidence.
+        values: states by number of the node, (draws, rows).
+        log_weight: (draws, rows).
+        nodes: which marginals.
+
+    Raises:
+        ValueError: all weights of a row are zero.
+    """
+    top = log_weight.amax(0)
+    problem.refuse(
+        top == -torch.inf,
+        f"none of {len(log_weight)} draws agrees with the evidence: it is impossible, or too improbable for this",
+    )
+    ratio = (log_weight - top).exp()
+    mean = ratio.mean(0)
+    weight = ratio / ratio.sum(0)
+    marginals = {}
+    for i in nodes:
+        sums = weight.new_zeros(problem.structure.cardinalities[i], weight.shape[1])
+        marginals[i] = sums.scatter_add(0, values[i].expand(weight.shape), weight).mT
+    draws = len(ratio)
+    variance = (ratio - mean).square().sum(0) / (draws - 1) if draws > 1 else torch.full_like(mean, math.nan)
+    error = (variance / draws).sqrt() / mean
+    return Weighed(marginals, (top + mean.log(), error, 1 / weight.square().sum(0), pareto_k(log_weight)))
+
+
+Draws = Callable[[Problem, int], tuple[dict[int, Tensor], Tensor]]
+"""For rows of a problem and a number of draws: states by number of the node, and log weights, (draws, rows) each."""
+
+
+def weighted_marginals(
+    problem: Problem, draws: Draws, num_samples: int, nodes: Iterable[str] | None
+) -> WeightedMarginals:
+    """Marginals from weighted draws, made for as many rows at a time as fit into memory; warns of uneven weights.
+
+    Args:
+        problem: network and evidence.
+        draws: makes them.
+        num_samples: draws for each row.
+        nodes: which marginals; None for all.
+
+    Raises:
+        ValueError: ``num_samples`` is below 1, a node is unknown, or all weights of a row are zero.
+    """
+    num_samples = whole_number("num_samples", num_samples)
+    queried = problem.wanted(nodes)
+    size = max(1, CELLS // (num_samples * len(problem.structure.nodes)))
+    weighed = []
+    for start in range(0, max(problem.count, 1), size):
+        block = problem.slice(start, min(start + size, problem.count))
+        weighed.append(weigh(block, *draws(block, num_samples), queried))
+    result = _gathered(problem, weighed, queried)
+    consequence = "neither marginals nor log evidence need be near. Take more draws, or exact inference"
+    warn_of_weights(result.effective_sample_size, num_samples, None, consequence)
+    return result
+
+
+def _gathered(problem: Problem, blocks: list[Weighed], nodes: list[int]) -> WeightedMarginals:
+    """The answer for all rows."""
+    columns = [torch.cat(column) for column in zip(*(part.diagnostics for part in blocks), strict=True)]
+    log_evidence, error, size, k = columns
+    marginals = {
+        problem.structure.nodes[i]: problem.given(torch.cat([part.marginals[i] for part in blocks])) for i in nodes
+    }
+    total = log_evidence + problem.log_scale
+    return WeightedMarginals(marginals, *map(problem.given, (total, error, size, k)))
+
+
+__all__ = ["Draws", "Weighed", "WeightedMarginals", "weigh", "weighted_marginals"]

@@ -1,0 +1,1 @@
+"""Importance-weighted objectives and estimates of log p(x)."""

@@ -1,7 +1,0 @@
-"""Gibbs sampling of any Pyro model: discrete sites by enumeration, continuous sites by gradients, any by a function."""
-
-from pyro_gen.infer.gibbs.blocks import CustomGibbs
-from pyro_gen.infer.gibbs.discrete import DiscreteGibbs
-from pyro_gen.infer.gibbs.kernel import Gibbs, SweepInfo, SweepState
-
-__all__ = ["CustomGibbs", "DiscreteGibbs", "Gibbs", "SweepInfo", "SweepState"]

@@ -1,0 +1,7 @@
+"""Gibbs sampling of any Pyro model: discrete sites by enumeration, continuous sites by gradients, any by a function."""
+
+from pyro_gen.infer.mcmc.gibbs.blocks import CustomGibbs
+from pyro_gen.infer.mcmc.gibbs.discrete import DiscreteGibbs
+from pyro_gen.infer.mcmc.gibbs.kernel import Gibbs, SweepInfo, SweepState
+
+__all__ = ["CustomGibbs", "DiscreteGibbs", "Gibbs", "SweepInfo", "SweepState"]

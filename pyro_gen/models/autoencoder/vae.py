@@ -1,0 +1,521 @@
+"""Variational autoencoders: a latent vector for each row, a decoder to distributions of rows, an encoder as guide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from pyro_gen._arguments import whole_number
+from pyro_gen._evaluation import evaluating, reading
+from pyro_gen._plates import check_rows
+from pyro_gen._rows import as_floating
+from pyro_gen.distributions import (
+    BernoulliConditional,
+    Conditional,
+    Factorised,
+    GaussianConditional,
+    RealConditional,
+)
+from pyro_gen.infer import AnnealedImportance
+from pyro_gen.infer.elbo.annealed import AnnealingPath, SimulatedGap, anneal_backward, anneal_forward, step_sizes
+from pyro_gen.infer.elbo.importance_sampling import ImportanceLogLikelihood, estimate, summed
+from pyro_gen.models.autoencoder.latent_use import LatentUse
+from pyro_gen.models.autoencoder.row_coder import RowCoder, described
+from pyro_gen.models.autoencoder.start import start_decoder
+from pyro_gen.models.latent import Observations
+from pyro_gen.nn import (
+    AutoregressiveNetwork,
+    StandardNormal,
+    VampPrior,
+)
+
+BERNOULLI, GAUSSIAN = BernoulliConditional(), GaussianConditional()
+FLOATS_AT_A_TIME = 2**20
+"""Size of the decoder's output in an evaluation: 4 MiB, which fits the cache."""
+
+
+def _let_malloc_reuse_blocks() -> None:
+    """Have glibc serve blocks of an evaluation from its heap from now on.
+
+    Freeing a larger array raises the size above which glibc maps fresh pages for every array; without it each block
+    would pay for page faults. Other allocators lose nothing but this one call.
+    """
+    torch.empty(4 * FLOATS_AT_A_TIME)
+
+
+class VAE(RowCoder):
+    r"""A variational autoencoder.
+
+    .. math:: p(x, z) = p(z)\, p\big(x \,\big|\, f(z)\big), \qquad q(z | x) = \prod_j q_j\big(z_j; g(x)_j\big)
+
+    The decoder f and the encoder g are networks. Sites are ``z`` and ``x`` in the plate ``rows``.
+    Every ELBO of Pyro works: ``TraceMeanField_ELBO`` takes the divergence in closed form where
+    there is one; :class:`pyro_gen.infer.ImportanceWeightedELBO`, ``DoublyReparametrizedELBO`` and
+    ``StickingTheLandingELBO`` are bounds under minibatches too. Discrete latent variables learn by
+    :class:`pyro_gen.infer.WakeSleep` or Pyro's ``Trace_ELBO``; where they are few, exactly, by
+    ``TraceEnum_ELBO`` of ``config_enumerate(vae.model)`` with an empty guide.
+
+    ``beta`` weights the divergence and ``free_bits`` exempts some of it, in training mode and
+    under ELBOs only; both may be set between steps. Evaluations do not use them.
+
+    Args:
+        features: number of features of a row, or the shape of an event.
+        latent: number of latent variables.
+        size: rows of the whole data set, which scales minibatches.
+        hidden_features: units of each hidden layer of the default dense networks.
+        network: kind of those networks; convolutional ones need an event (height, width) or (colours, height,
+            width), and take no ``hidden_features``.
+        likelihood: the family of the features' distributions, or an autoregressive network of such events with a
+            context, which is then the decoder's output.
+        latent_distribution: the family of the latent variables.
+        prior: a module whose call returns the distribution of z, such as ``nn.RBM`` for binary ones; or
+            ``nn.VampPrior``; None for standard normal numbers, or independent ones of another family.
+        encoder: from inputs to the parameters of the distributions of z, (rows, latent, parameters
+            of a distribution), the last two in one dimension if you like. Inputs are rows as
+            :meth:`inputs` gives them: (rows,) + event shape, with a dimension behind where a
+            feature has several numbers (one-hot labels). Real rows are standardised by the
+            location and scale that :meth:`from_data` measured; without it they are unchanged.
+        decoder: from z, (rows, latent), to (rows, features, parameters of a distribution), all but the rows in any
+            shape; of real rows to the parameters of standardised ones, in the units of the encoder's inputs; for an
+            autoregressive likelihood to (rows, context).
+        beta: weight of the divergence in training, a number above 0.
+        free_bits: nats of the divergence in each latent dimension, on average over a batch, below
+            which the loss does not fall.
+
+    Raises:
+        ValueError: a size is below 1, or parts do not fit each other.
+
+    References:
+        Kingma and Welling (2014), Auto-encoding variational Bayes. Higgins et al. (2017), beta-VAE. Kingma, Salimans,
+        Jozefowicz, Chen, Sutskever and Welling (2016), Improving variational inference with inverse autoregressive
+        flow, equation 16 (free bits). Gulrajani et al. (2017), PixelVAE (autoregressive likelihood).
+
+    Example:
+        >>> from pyro.infer import SVI, TraceMeanField_ELBO
+        >>> _ = pyro.set_rng_seed(0)
+        >>> x = torch.eye(6).repeat(10, 1)
+        >>> vae = VAE.from_data(x, 2, hidden_features=(8,))
+        >>> svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.01}), TraceMeanField_ELBO())
+        >>> _ = svi.step(x[:20])
+        >>> found = vae.test_log_likelihood(x[:6], num_samples=500)
+        >>> found.rows.shape, vae.sample(3).shape
+        (torch.Size([6]), torch.Size([3, 6]))
+    """
+
+    generator = "decoder"
+    recogniser = "encoder"
+    site = "x"
+
+    def __init__(
+        self,
+        features: int | Sequence[int],
+        latent: int,
+        size: int,
+        *,
+        hidden_features: Sequence[int] = (400, 400),
+        network: Literal["dense", "convolutional"] = "dense",
+        likelihood: Conditional | AutoregressiveNetwork = BERNOULLI,
+        latent_distribution: Conditional = GAUSSIAN,
+        prior: nn.Module | None = None,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+    ) -> None:
+        super().__init__(features, latent, size, likelihood, latent_distribution, prior)
+        self.encoder = self._encoder(network, hidden_features) if encoder is None else encoder
+        self.decoder = self._decoder(network, hidden_features) if decoder is None else decoder
+        self.beta, self.free_bits = beta, free_bits
+        self._check_weights()
+
+    @classmethod
+    def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
+        """A model that starts near the marginal distributions of the features, its pseudo-inputs at rows of data.
+
+        Real features are standardised: the encoder sees (x - location) / scale, the decoder gives the parameters of
+        that, and the density is that of the rows as they are. A small readout makes it start at their marginals.
+
+        The random readout of discrete features stays as it is, over biases at the marginals. Behind hidden layers it
+        costs little: under 0.1 nats a row on NLTCS (16 columns) and plants (69), 0.4 on AlphaDigits (320); a linear
+        decoder starts up to 0.5 nats off on the first two. An autoregressive likelihood with hidden units is further
+        off (NADE and MADE: up to 0.4, 2 and 17 nats on the three), and a convolutional decoder of discrete features
+        does not start at the data at all.
+
+        Args:
+            x: rows of data, (rows,) + event shape.
+            latent: number of latent variables.
+            size: rows of the whole data set; None for those given.
+            **settings: further arguments of the constructor.
+
+        Returns:
+            The model. Networks that are passed in are left unchanged; they take and return
+            standardised real features.
+
+        Raises:
+            ValueError: there are no rows, one lies outside the support, or a column is constant whose scale is learned.
+        """
+        x = as_floating(x)
+        if not isinstance(x, Tensor) or x.dim() < 2 or not len(x):
+            raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {described(x)}")
+        vae = cls(
+            x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), latent, len(x) if size is None else size, **settings
+        )
+        vae.check(x)
+        check_rows(vae.size, len(x))
+        vae.to(x)
+        if isinstance(vae.likelihood, AutoregressiveNetwork):
+            vae.likelihood.start_at(x)
+        else:
+            start_decoder(vae.decoder, vae.likelihood, vae.standard, x.to(vae.example))
+        if isinstance(vae.prior, VampPrior):
+            vae.prior.start_at(vae.inputs(x), real=isinstance(vae.conditional, RealConditional))
+        return vae
+
+    @property
+    def beta(self) -> float:
+        """Weight of the divergence in training, above 0."""
+        return self._beta
+
+    @beta.setter
+    def beta(self, value: float) -> None:
+        if not 0 < value < math.inf:
+            raise ValueError(f"`beta` must be a positive, finite number, got {value}; `warm_up` counts epochs from 1")
+        self._beta = value
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The encoder under a VampPrior, and an autoregressive likelihood."""
+        encoder = ("encoder",) if isinstance(self.prior, VampPrior) else ()
+        return encoder + (("likelihood",) if isinstance(self.likelihood, nn.Module) else ())
+
+    def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
+        """The generative program.
+
+        Args:
+            x: rows to observe, (rows,) + event shape; None draws ``size`` rows.
+            observations: the same by site name, as ``ReweightedWakeSleep`` gives them.
+
+        Returns:
+            The rows.
+        """
+        return super().model(x, observations)
+
+    def guide(self, x: Tensor | None = None, observations: Observations | None = None) -> None:
+        """The recognition program.
+
+        Args:
+            x: rows, (rows,) + event shape.
+            observations: the same by site name.
+
+        Raises:
+            ValueError: there are no rows to recognise.
+        """
+        super().guide(x, observations)
+
+    def generate(self, prior: TorchDistribution) -> TorchDistribution:
+        """Sample ``z``; the distribution of the row given it."""
+        with self._weighed():
+            z = pyro.sample("z", prior)
+        return self.decode(z)
+
+    def recognise(self, x: Tensor) -> None:
+        """Sample ``z`` from the encoder's distribution."""
+        distribution = self.encode(x)
+        with self._weighed():
+            pyro.sample("z", distribution)
+            if self.free_bits and self.training:  # a factor of the guide: it is subtracted from the bound
+                lack = (self.free_bits - self._divergences(distribution).mean(0)).clamp(min=0).sum()
+                pyro.factor("free_bits", lack.expand(len(x)), has_rsample=True)
+
+    def prior_distribution(self) -> TorchDistribution:
+        """The distribution of z."""
+        distribution: TorchDistribution = (
+            self.prior(self._posterior) if isinstance(self.prior, VampPrior) else self.prior()
+        )
+        return distribution
+
+    def encode(self, x: Tensor) -> TorchDistribution:
+        """The guide's distribution of z given rows.
+
+        Args:
+            x: rows, (...) + event shape.
+
+        Returns:
+            Independent distributions, event shape (latent,).
+
+        Raises:
+            ValueError: the events or the encoder's outputs have the wrong shape.
+        """
+        return self._latent_distribution(self.inputs(x))
+
+    def decode(self, z: Tensor) -> TorchDistribution:
+        """The distribution of a row given its latent variables.
+
+        Args:
+            z: latent variables, (..., latent).
+
+        Returns:
+            A distribution of batch shape (...) and the row's event shape.
+
+        Raises:
+            ValueError: the decoder's outputs are not as many as the likelihood takes.
+        """
+        return self._distribution(z, self.latent_distribution.encode(z).flatten(-2).to(self.example.dtype))
+
+    @reading
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions of rows.
+
+        Args:
+            x: rows, (rows,) + event shape.
+
+        Returns:
+            Means of the features at the posterior mean of Gaussian latent variables, or at one draw of others; draws
+            where features are labels or depend on each other.
+        """
+        self.check(x)
+        distribution = self.decode(self.latent_means(x) if self._gaussian else self.encode(x).sample())
+        return (
+            distribution.mean
+            if isinstance(distribution, Factorised) and self.conditional.width == 1
+            else distribution.sample()
+        )
+
+    @reading
+    @torch.no_grad()
+    def latent_means(self, x: Tensor) -> Tensor:
+        """Means of the latent variables given rows, as features for a classifier or for a map.
+
+        Args:
+            x: rows, (rows,) + event shape.
+
+        Returns:
+            (rows, latent).
+
+        Raises:
+            ValueError: the latent variables are labels, which have no mean.
+        """
+        if self.latent_distribution.width > 1:
+            raise ValueError(f"`latent_distribution` must be of numbers for a mean, got {self.latent_distribution}")
+        self.check(x)
+        mean: Tensor = self.encode(x).mean
+        return mean
+
+    @reading
+    @torch.no_grad()
+    def latent_use(self, x: Tensor, threshold: float = 0.01) -> LatentUse:
+        r"""Use of each latent dimension; unused ones have collapsed to the prior.
+
+        .. math:: A_j = \mathrm{Var}_x\, E_{q(z | x)}[z_j] > 0.01
+
+        Args:
+            x: rows, (rows,) + event shape, at least two.
+            threshold: of the variance.
+
+        Returns:
+            Variance and mean divergence of each dimension.
+
+        Raises:
+            ValueError: there are too few rows, or the latent variables are labels.
+
+        References:
+            Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, section 5.2.
+        """
+        means = self.latent_means(x)
+        if len(means) < 2:
+            raise ValueError(f"`{self.site}` must have at least two rows for a variance over them, got {len(means)}")
+        normal = self._gaussian and isinstance(self.prior, StandardNormal)
+        divergence = self._divergences(self.encode(x)).mean(0) if normal else None
+        return LatentUse(means.var(0), divergence, threshold)
+
+    @reading
+    @torch.no_grad()
+    def test_log_likelihood(
+        self, x: Tensor, num_samples: int | None = None, method: AnnealedImportance | None = None
+    ) -> ImportanceLogLikelihood:
+        r"""Lower bound of the log likelihood of rows by importance sampling from the guide, or by annealing from it.
+
+        .. math:: \log \hat p(x) = \log \frac1K \sum_{k=1}^K \frac{p(z_k)\, p(x | z_k)}{q(z_k | x)}, \quad z_k \sim q
+
+        It runs in evaluation mode, without ``beta`` and ``free_bits``, many draws at a time, with
+        memory that does not grow with their number. The bound holds on average over the draws; a
+        warning names the effective sample sizes (and from 100 draws on Pareto's k-hat) of rows
+        that may lie far below. ``method=AnnealedImportance()`` is closer for these.
+
+        Args:
+            x: rows, (rows,) + event shape.
+            num_samples: draws K a row, or chains of ``method``; None for 5000 draws or 16 chains.
+            method: annealed importance sampling by Hamiltonian Monte Carlo over Gaussian latent variables; None for
+                plain importance sampling.
+
+        Returns:
+            The estimate of each row, the standard errors of the mean over rows and over draws, the effective sample
+            sizes.
+
+        Raises:
+            ValueError: ``x`` is empty or outside the support, ``num_samples`` is below 1, or there is no gradient with
+                respect to the latent variables for ``method``.
+
+        References:
+            Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation, appendix E (the estimator). Burda, Grosse
+            and Salakhutdinov (2016), Importance weighted autoencoders, section 5 (5000 samples). Wu, Burda,
+            Salakhutdinov and Grosse (2017), On the quantitative analysis of decoder-based generative models.
+        """
+        default = 5000 if method is None else 16
+        num_samples = default if num_samples is None else whole_number("num_samples", num_samples)
+        self.check(x)
+        partition, prior = self.log_partition(), self.prior_distribution()
+        if method is not None:
+            return self._annealed(x, num_samples, method, prior, partition)
+        _let_malloc_reuse_blocks()
+        blocks = self._few(x, num_samples)
+        sums = [summed(self._log_weights(rows, num_samples, prior), num_samples) for rows in blocks]
+        return estimate(sums, num_samples, partition)
+
+    test_log_likelihood.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for a test's
+
+    @torch.no_grad()
+    def simulated_gap(
+        self, num_rows: int = 100, num_samples: int = 16, method: AnnealedImportance | None = None
+    ) -> SimulatedGap:
+        """Bidirectional Monte Carlo on rows that the model draws: the error of annealing on their log likelihood.
+
+        Args:
+            num_rows: rows to draw.
+            num_samples: chains a row, in each direction.
+            method: temperatures and leapfrog steps; None for the defaults.
+
+        Returns:
+            Bounds of the log likelihood of the drawn rows from below and above. It gives no bound
+            for other rows.
+
+        Raises:
+            ValueError: a number is below 1, the prior has no exact draws, or there is no gradient with respect to the
+                latent variables.
+
+        References:
+            Grosse, Ancha and Roy (2016), Measuring the reliability of MCMC inference with bidirectional Monte Carlo.
+        """
+        num_rows = whole_number("num_rows", num_rows)
+        num_samples = whole_number("num_samples", num_samples)
+        method = AnnealedImportance() if method is None else method
+        with evaluating(self):
+            if self.log_partition() is not None:
+                raise ValueError("`prior` must have exact draws for a gap on simulated rows, got an energy model")
+            prior = self.prior_distribution()
+            z = prior.sample((num_rows,))
+            x = self.decode(z).sample()
+            below, above = [], []
+            for rows, latent in zip(self._few(x, num_samples), self._few(z, num_samples), strict=True):
+                path, start = self._path(rows, num_samples, method, prior)
+                steps = step_sizes(path, start(), method)
+                count = x.new_tensor(num_samples, dtype=torch.float64).log()
+                forward, _ = anneal_forward(path, start(), steps, method)
+                below.append(forward.logsumexp(0) - count)
+                backward = anneal_backward(path, latent.expand(num_samples, *latent.shape), steps, method)
+                above.append(count - backward.logsumexp(0))
+        return SimulatedGap(torch.cat(below), torch.cat(above), x, num_samples)
+
+    def _annealed(
+        self, x: Tensor, num_samples: int, method: AnnealedImportance, prior: TorchDistribution, partition: Any
+    ) -> ImportanceLogLikelihood:
+        """The estimate by annealed importance sampling."""
+        sums, acceptances = [], []
+        for rows in self._few(x, num_samples):
+            path, start = self._path(rows, num_samples, method, prior)
+            log_weight, acceptance = anneal_forward(path, start(), step_sizes(path, start(), method), method)
+            sums.append(summed([log_weight.mT], num_samples))
+            acceptances.append(acceptance)
+        return estimate(sums, num_samples, partition, torch.cat(acceptances))
+
+    def _path(
+        self, x: Tensor, num_samples: int, method: AnnealedImportance, prior: TorchDistribution
+    ) -> tuple[AnnealingPath, Callable[[], Tensor]]:
+        """The path from the start to the joint density of some rows, and a sampler of the start."""
+        if not self._gaussian:
+            raise ValueError(
+                f"`method` must be None unless `latent_distribution` is Gaussian, got {self.latent_distribution}"
+            )
+        if method.start == "guide":
+            guide: Any = self.encode(x)
+            path = AnnealingPath(guide.log_prob, lambda z: self._log_joint(x, z, prior), guide.base_dist.scale)
+            return path, lambda: guide.sample((num_samples,))
+        count = num_samples * len(x)
+        scale = self.example.new_ones(len(x), self.latent)
+        path = AnnealingPath(prior.log_prob, lambda z: self._log_joint(x, z, prior), scale)
+        return path, lambda: prior.sample((count,)).unflatten(0, (num_samples, len(x)))
+
+    def _log_joint(self, x: Tensor, z: Tensor, prior: TorchDistribution) -> Tensor:
+        """Log joint density of rows and latent variables, (chains, rows, latent) -> (chains, rows)."""
+        return self._scored(z, x) + prior.log_prob(z)
+
+    def _log_weights(self, x: Tensor, num_samples: int, prior: TorchDistribution) -> Iterator[Tensor]:
+        """Log weights of draws for a few rows, (rows, samples of the part) at a time."""
+        distribution, value = self.encode(x), x.unsqueeze(1)
+        for count in self._parts(len(x), num_samples):
+            z, log_q = self._drawn(distribution, count)
+            of_prior = log_standard_normal(z) if isinstance(self.prior, StandardNormal) else prior.log_prob(z)
+            yield self._scored(z, value) + of_prior - log_q
+
+    def _drawn(self, distribution: Any, count: int) -> tuple[Tensor, Tensor]:
+        """Draws of z, (rows, count, latent), and their log probabilities; Gaussian ones by way of their noise."""
+        if not self._gaussian:
+            z = distribution.sample((count,))
+            return z.transpose(0, 1), distribution.log_prob(z).mT
+        mean, scale = distribution.base_dist.loc.unsqueeze(1), distribution.base_dist.scale.unsqueeze(1)
+        noise = torch.randn(len(mean), count, self.latent, dtype=mean.dtype, device=mean.device)
+        return torch.addcmul(mean, scale, noise), log_standard_normal(noise) - scale.log().sum(-1)
+
+    def _scored(self, z: Tensor, value: Tensor) -> Tensor:
+        """Log probability of checked values given latent variables."""
+        code = self.latent_distribution.encode(z).flatten(-2).to(self.example.dtype)
+        return self._distribution(z, code, validate_args=False).log_prob(value)
+
+    def _few(self, x: Tensor, num_samples: int) -> tuple[Tensor, ...]:
+        return x.split(max(1, FLOATS_AT_A_TIME // (num_samples * self.visible)))
+
+    def _parts(self, rows: int, num_samples: int) -> list[int]:
+        """Draws at a time."""
+        most = max(1, FLOATS_AT_A_TIME // (rows * self.visible))
+        return [min(most, num_samples - start) for start in range(0, num_samples, most)]
+
+    @staticmethod
+    def _divergences(distribution: TorchDistribution) -> Tensor:
+        """KL divergence of each latent dimension from the standard normal, (rows, latent)."""
+        base = distribution.base_dist  # an Independent
+        return kl_divergence(base, dist.Normal(torch.zeros_like(base.loc), 1.0))
+
+    def _weighed(self) -> AbstractContextManager[object]:
+        """The divergence's weight, in training."""
+        if not self.training:
+            return nullcontext()
+        self._check_weights()
+        return nullcontext() if self.beta == 1 else poutine.scale(scale=self.beta)
+
+    def _check_weights(self) -> None:
+        if not self.free_bits >= 0:
+            raise ValueError(f"`free_bits` must not be negative, got {self.free_bits}")
+        if self.free_bits and not isinstance(self.prior, StandardNormal):
+            raise ValueError(
+                "`free_bits` must be 0 unless the prior is standard normal, as only then the divergence is a sum over "
+                f"latent dimensions, got {self.free_bits} under {type(self.prior).__name__}"
+            )
+
+
+def log_standard_normal(z: Tensor) -> Tensor:
+    """Log density of independent standard normal numbers, (..., latent), in one sweep."""
+    return -0.5 * (torch.linalg.vector_norm(z, dim=-1).square() + z.shape[-1] * math.log(2 * math.pi))
+
+
+__all__ = ["VAE"]
