@@ -39,7 +39,7 @@ WRONG_WAY = {
 RIGHT_WAY = {
     "__init__.py": "from pyro_gen import arviz, datasets, distributions, infer, nn, plotting, training",
     "_shared.py": "import os",
-    "distributions/energy/rbm.py": "from pyro_gen.kernels import gibbs\nfrom . import clamped\nfrom .base import Energy",
+    "distributions/energy/rbm.py": "from pyro_gen.kernels import gibbs\nfrom . import base\nfrom .base import Two",
     "distributions/files.py": "from .._shared import read",
     "nn/rbm.py": "from pyro_gen.distributions import RBM\nfrom ..kernels.gibbs import rbm_gibbs",
     "infer/phases.py": "from pyro_gen import nn\nfrom pyro_gen._shared import read",

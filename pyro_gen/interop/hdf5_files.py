@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,12 @@ from pyro_gen.interop.weights import require
 
 EXPANSION = 1100
 """Bytes at most that one compressed byte stands for: deflate's limit is 1032."""
+REFERENCE = struct.Struct("<IQI")
+"""A text of variable length in a data set: length, address of the heap, number in the heap."""
+HEAP = struct.Struct("<4s4xQ")
+"""Header of a heap: signature, version, size of the whole."""
+OBJECT = struct.Struct("<H6xQ")
+"""Header of an object in a heap: number, count of references, size."""
 
 
 class WrongFileError(Exception):
@@ -47,7 +54,8 @@ def values(group: Any, path: str) -> Any:
         path: names with slashes between them.
 
     Raises:
-        WrongFileError: it is no data set, lies in other files, or is larger than what the file stores of it.
+        WrongFileError: it is no data set, lies in other files, is larger than what the file stores of it, or is a text
+            in a damaged heap.
     """
     dataset = member(group, path)
     if dataset is None:
@@ -60,7 +68,42 @@ def values(group: Any, path: str) -> Any:
     stored = dataset.id.get_storage_size() * (EXPANSION if dataset.compression else 1)
     if stored < dataset.nbytes:
         raise WrongFileError(f"{name} must hold {dataset.nbytes} bytes for its shape {dataset.shape}, got {stored}")
+    if dataset.dtype.hasobject:
+        _check_text(dataset, name)
     return dataset[()]
+
+
+def _check_text(data: Any, name: str) -> None:
+    """Raise unless a text of variable length lies in a sound heap; a damaged one keeps HDF5 in a loop for ever.
+
+    The data set holds a length, the address of the heap and a number in it; the heap is a header of 16 bytes, with its
+    size, and objects one behind the other, the last of them the free space (HDF5 file format 3.0, section III.E).
+    """
+    offset = data.id.get_offset()
+    if data.shape or offset is None or data.id.get_storage_size() != REFERENCE.size:
+        raise WrongFileError(f"{name} must be one text that lies in the file as it is")
+    with open(data.file.filename, "rb") as file:
+        end = file.seek(0, 2)
+        file.seek(offset)
+        _, place, _ = REFERENCE.unpack(file.read(REFERENCE.size))
+        if place > end - OBJECT.size:
+            raise WrongFileError(f"{name} is corrupt: its text lies behind the end of the file")
+        file.seek(place)
+        signature, size = HEAP.unpack(file.read(HEAP.size))
+        heap = file.read(size - HEAP.size) if HEAP.size < size <= end - place else b""
+    if signature != b"GCOL" or not _is_sound(heap):
+        raise WrongFileError(f"{name} is corrupt: the lengths in the heap of its text do not fit")
+
+
+def _is_sound(heap: bytes) -> bool:
+    """Whether the objects of a heap, without its header, fill it exactly."""
+    position = 0
+    while len(heap) - position >= OBJECT.size:
+        number, size = OBJECT.unpack_from(heap, position)
+        if number == 0:  # the free space, whose size includes its own header
+            return bool(size == len(heap) - position)
+        position += OBJECT.size + size + -size % 8
+    return len(heap) > 0 and position <= len(heap)
 
 
 def checksum(file: Any, names: Iterable[str]) -> str:

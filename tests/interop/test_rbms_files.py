@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -265,3 +267,33 @@ def test_what_the_package_writes_is_read_here(package: Any, quietly: None, tmp_p
     assert torch.equal(rbm.weight, theirs.weight_matrix)
     assert torch.equal(rbm.chains, chains["visible"])
     torch.testing.assert_close(interop.read_rbms(file, update=1).weight, theirs.weight_matrix - 1)
+
+
+HEAPS = """
+import sys, warnings
+from pathlib import Path
+from pyro_gen import interop
+warnings.simplefilter("ignore")
+file, good = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes()
+heap = good.index(b"GCOL")
+for place in (*range(0, 4), *range(8, 18), *range(24, 32), *range(40, 56)):
+    for change in (1, 16, 128, 255):
+        bad = bytearray(good)
+        bad[heap + place] ^= change
+        file.write_bytes(bad)
+        try:
+            interop.read_rbms(file)
+        except ValueError as error:
+            print("refused" if str(file) in str(error) else f"{place}, {change}: {error}")
+"""
+"""Reads a file once for each damage to the heap of its text; in a process of its own, as HDF5 cannot be interrupted."""
+
+
+def test_a_damaged_heap_is_refused_where_hdf5_would_read_for_ever(tmp_path: Path) -> None:
+    """Files of `rbms` keep the text `model_type` in a heap without checksums, whose lengths HDF5 believes."""
+    file = layout(tmp_path / "RBM.h5", updates=(1,))
+    command = [sys.executable, "-c", HEAPS, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    lines = done.stdout.split("\n")[:-1]
+    assert set(lines) == {"refused"}
+    assert len(lines) > 80
