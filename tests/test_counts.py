@@ -24,6 +24,7 @@ from pyro_gen.infer.bayesian_network import (
     gibbs_marginals,
     likelihood_weighting,
 )
+from pyro_gen.infer.elbo.importance import RowWeights
 from pyro_gen.infer.mcmc.gibbs import DiscreteGibbs, Gibbs
 from tests.counts import counts
 
@@ -69,7 +70,7 @@ def guide(x: Tensor) -> None:
         pyro.sample("z", dist.Bernoulli(0.5 * torch.ones(len(x))))
 
 
-def row_weights(num_particles: int) -> infer.elbo.importance.RowWeights:
+def row_weights(num_particles: int) -> RowWeights:
     return infer.row_weights(program, guide, num_particles, R[:, 0])
 
 
