@@ -22,13 +22,41 @@ Memo = list[tuple[object, list[Tensor], Any]]
 
 
 class EnergyDistribution(Expandable):
-    """Base of the energy models: everything that follows from a free energy and a way to know log Z."""
+    """Base of the energy models: everything that follows from a free energy and a way to know log Z.
 
-    partition: Partition | None = None
-    num_steps: int | None = None
+    Subclass it for an energy model of your own: define the abstract methods, set the parameters, and then call this
+    constructor.
+
+    Args:
+        batch_shape: of the parameters.
+        event_shape: (visible,).
+        partition: how log Z is known; None for exactly, if there are few enough states.
+        num_steps: Gibbs sweeps of ``sample`` where no exact draw is possible.
+        validate_args: whether to check parameters and values.
+
+    Raises:
+        ValueError: ``partition`` or ``num_steps`` is neither of these, or ``partition`` cannot serve the distribution.
+    """
+
     shares_memo: bool = False
     """Whether what is known of log Z outlives this object, because a module keeps it."""
-    _memo: Memo
+
+    def __init__(
+        self,
+        batch_shape: Size,
+        event_shape: Size,
+        partition: Partition | None = None,
+        num_steps: int | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        if not isinstance(partition, Partition | None):
+            raise ValueError(f"`partition` must be Exact(...), AIS(...), a negative phase or None, got {partition}")
+        self._memo: Memo = []
+        self.num_steps = None if num_steps is None else whole_number("num_steps", num_steps)
+        self.partition: Partition | None = None
+        super().__init__(batch_shape, event_shape, validate_args=validate_args)
+        if partition is not None:
+            self.partition = partition.bind(self)
 
     @property
     @abstractmethod
@@ -41,9 +69,9 @@ class EnergyDistribution(Expandable):
         """The batch shape that the parameters themselves have, without ``expand``."""
 
     @property
-    @abstractmethod
     def enumerated_units(self) -> float:
         """Binary units that an exact sum enumerates, or as many as have that many states; may be infinite."""
+        return self.event_shape.numel()
 
     @abstractmethod
     def free_energy(self, value: Tensor) -> Tensor:

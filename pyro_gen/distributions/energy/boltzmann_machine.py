@@ -9,7 +9,6 @@ from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
 from torch.nn.functional import logsigmoid
 
-from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.energy.coupling_checks import check_finite, check_matrix, check_parameters
 from pyro_gen.distributions.energy.coupling_graph import CouplingGraph
@@ -87,23 +86,20 @@ class BoltzmannMachine(PairwiseEnergy):
         graph: CouplingGraph | None = None,
     ) -> None:
         check_parameters(coupling, bias, graph)
-        num_steps = None if num_steps is None else whole_number("num_steps", num_steps)
         if not isinstance(units, BinaryUnits):
             raise ValueError(f"`units` must be binary, BernoulliUnits() or SpinUnits(), got {units}")
-        if not isinstance(partition, Partition | None):
-            raise ValueError(f"`partition` must be Exact(...), AIS(...), a negative phase or None, got {partition}")
-        self.coupling, self.bias, self.num_steps, self.units = coupling, bias, num_steps, units
+        self.coupling = coupling
+        self.bias = bias
+        self.units = units
         self.graph = None if graph is None else graph.to(bias.device)
         self._found = []
-        self._memo = []
         if graph is not None:
             self.arg_constraints = _EDGE_CONSTRAINTS  # type: ignore[misc]  # of the class, but for this form
         if self._validate_args if validate_args is None else validate_args:
             check_finite(coupling=coupling, bias=bias)
             if graph is None:
                 check_matrix(coupling)
-        super().__init__(self.parameter_batch_shape, bias.shape[-1:], validate_args=validate_args)
-        self.partition = None if partition is None else partition.bind(self)
+        super().__init__(self.parameter_batch_shape, bias.shape[-1:], partition, num_steps, validate_args)
 
     @classmethod
     def from_edges(cls, edges: Tensor, values: Tensor, bias: Tensor, **settings: Any) -> BoltzmannMachine:

@@ -102,14 +102,15 @@ class ClassRBM(EnergyDistribution):
     ) -> None:
         RBM(weight, vbias, hbias, num_steps=num_steps, validate_args=False)  # says what does not fit
         _check_labels(weight, label_weight, label_bias)
-        self.weight, self.label_weight, self.vbias, self.label_bias = weight, label_weight, vbias, label_bias
-        self.hbias, self.num_steps = hbias, num_steps
-        self._memo = []
-        event = Size((vbias.shape[-1] + label_bias.shape[-1],))
-        super().__init__(self.parameter_batch_shape, event, validate_args=validate_args)
         if isinstance(partition, AIS):
             raise ValueError("`partition` must be Exact(...), a negative phase or None for a class-RBM, got AIS")
-        self.partition = None if partition is None else partition.bind(self)
+        self.weight = weight
+        self.label_weight = label_weight
+        self.vbias = vbias
+        self.label_bias = label_bias
+        self.hbias = hbias
+        event = Size((vbias.shape[-1] + label_bias.shape[-1],))
+        super().__init__(self.parameter_batch_shape, event, partition, num_steps, validate_args)
 
     @property
     def support(self) -> constraints.Constraint:

@@ -8,7 +8,6 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.arguments import Shape, bound, check_parameters
 from pyro_gen.distributions.energy import two_layers
 from pyro_gen.distributions.energy.divergence import divergence, entropy
@@ -79,16 +78,13 @@ class RBM(TwoLayerEnergy):
         hidden_units: Units = BERNOULLI,
     ) -> None:
         check_parameters(weight, vbias, hbias)
-        num_steps = None if num_steps is None else whole_number("num_steps", num_steps)
-        self.weight, self.vbias, self.hbias, self.num_steps = weight, vbias, hbias, num_steps
+        self.weight = weight
+        self.vbias = vbias
+        self.hbias = hbias
         self._set_units(bound("visible", visible_units, vbias), bound("hidden", hidden_units, hbias))
-        self._memo = []
-        super().__init__(self.parameter_batch_shape, vbias.shape[-1:], validate_args=validate_args)
+        super().__init__(self.parameter_batch_shape, vbias.shape[-1:], partition, num_steps, validate_args)
         if self._validate_args:
             check_normalisable(weight, self.visible_units, self.hidden_units)
-        if not isinstance(partition, Partition | None):
-            raise ValueError(f"`partition` must be Exact(...), AIS(...), a negative phase or None, got {partition}")
-        self.partition = None if partition is None else partition.bind(self)
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
