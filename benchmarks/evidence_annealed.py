@@ -54,7 +54,7 @@ def linear(seed: int, features: int = FEATURES, latent: int = LATENT) -> tuple[m
     pyro.set_rng_seed(seed)
     decoder = Line(features, latent)
     likelihood = GaussianConditional()
-    vae = models.VAE(features, latent, 4, likelihood=likelihood, decoder=decoder, hidden_features=()).double()
+    vae = models.VAE(features, latent, 4, likelihood=likelihood, decoder=decoder, hidden=()).double()
     encoder: Any = vae.encoder
     with torch.no_grad():
         decoder.line.weight.mul_(3)

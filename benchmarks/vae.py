@@ -48,7 +48,7 @@ def contenders(visible: int, hidden: int, rows: int) -> Iterator[tuple[str, Call
 
 def model(x: Tensor, hidden: int, prior: VampPrior | None = None) -> VAE:
     """A model of some rows."""
-    return VAE.from_data(x, LATENT, hidden_features=(hidden, hidden), prior=prior).eval()
+    return VAE.from_data(x, LATENT, hidden=(hidden, hidden), prior=prior).eval()
 
 
 def bare(vae: VAE, x: Tensor) -> Contender:

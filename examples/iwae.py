@@ -65,7 +65,7 @@ def train(
     """
     pyro.set_rng_seed(seed)
     pyro.clear_param_store()
-    vae = models.VAE.from_data(data.train, args.latent, hidden_features=(args.hidden, args.hidden))
+    vae = models.VAE.from_data(data.train, args.latent, hidden=(args.hidden, args.hidden))
     optimizer = {"optimizer": torch.optim.Adam, "optim_args": {"lr": args.rate}}
     schedule = {"start_factor": 1.0, "end_factor": 0.0, "total_iters": args.epochs}
     scheduler = pyro.optim.LinearLR(optimizer | schedule)
@@ -123,7 +123,7 @@ def draw_ratios(data: datasets.BinaryDataset, args: argparse.Namespace) -> None:
     """Signal to noise against draws, for a model that the ELBO trained for a tenth of the time."""
     pyro.set_rng_seed(0)
     pyro.clear_param_store()
-    vae = models.VAE.from_data(data.train, args.latent, hidden_features=(args.hidden, args.hidden))
+    vae = models.VAE.from_data(data.train, args.latent, hidden=(args.hidden, args.hidden))
     svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": args.rate}), TraceMeanField_ELBO())
     for _ in range(max(1, args.epochs // 10)):
         for x in datasets.minibatches(data.train, 50):

@@ -40,9 +40,9 @@ from pyro_gen.training import fit
 Model = PCA | PPCA | Autoencoder | VAE
 Network = Autoencoder | VAE
 NETWORKS: dict[str, Callable[[Tensor, int, int], Network]] = {
-    "AE": lambda x, latent, hidden: Autoencoder.from_data(x, latent, hidden_features=(hidden,)),
-    "DAE": lambda x, latent, hidden: DenoisingAutoencoder.from_data(x, latent, hidden_features=(hidden,)),
-    "VAE": lambda x, latent, hidden: VAE.from_data(x, latent, hidden_features=(hidden,)),
+    "AE": lambda x, latent, hidden: Autoencoder.from_data(x, latent, hidden=(hidden,)),
+    "DAE": lambda x, latent, hidden: DenoisingAutoencoder.from_data(x, latent, hidden=(hidden,)),
+    "VAE": lambda x, latent, hidden: VAE.from_data(x, latent, hidden=(hidden,)),
 }
 NAMES = ("PCA", "PPCA", *NETWORKS)
 

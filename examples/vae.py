@@ -95,8 +95,8 @@ def build(recipe: Recipe, x: Tensor) -> models.VAE:
     hidden = (recipe.hidden, recipe.hidden)
     if recipe.likelihood == "made":
         likelihood = nn.MADE(features, [recipe.hidden], context=recipe.context)
-        return models.VAE.from_data(x, recipe.latent, hidden_features=hidden, prior=prior, likelihood=likelihood)
-    return models.VAE.from_data(x, recipe.latent, hidden_features=hidden, prior=prior)
+        return models.VAE.from_data(x, recipe.latent, hidden=hidden, prior=prior, likelihood=likelihood)
+    return models.VAE.from_data(x, recipe.latent, hidden=hidden, prior=prior)
 
 
 def loss_of(recipe: Recipe) -> ELBO:

@@ -235,29 +235,22 @@ OTHERS = {
 }
 MODELS = {
     "VAE": [
-        Call(lambda: models.VAE(4, 2, 10, hidden_features=(3,)), lambda module: module.decode(CODES)),
-        Call(lambda: models.VAE(4, 2, 10, hidden_features=(3,)), lambda module: module.encode(X), of_codes),
+        Call(lambda: models.VAE(4, 2, 10, hidden=(3,)), lambda module: module.decode(CODES)),
+        Call(lambda: models.VAE(4, 2, 10, hidden=(3,)), lambda module: module.encode(X), of_codes),
         Call(
-            lambda: models.VAE(4, 2, 10, hidden_features=(3,), prior=nn.VampPrior(3, 4)),
+            lambda: models.VAE(4, 2, 10, hidden=(3,), prior=nn.VampPrior(3, 4)),
             lambda module: module.prior_distribution(),
             of_codes,
         ),
         Call(
-            lambda: models.VAE(4, 2, 10, hidden_features=(3,), likelihood=nn.MADE(4, [4], context=2)),
+            lambda: models.VAE(4, 2, 10, hidden=(3,), likelihood=nn.MADE(4, [4], context=2)),
             lambda module: module.likelihood(CODES),
             follows=True,
         ),
     ],
     "SemiSupervisedVAE": [
-        Call(
-            lambda: models.SemiSupervisedVAE(4, 2, 10, 2, hidden_features=(3,)),
-            lambda module: module.decode_given(CODES, Y),
-        ),
-        Call(
-            lambda: models.SemiSupervisedVAE(4, 2, 10, 2, hidden_features=(3,)),
-            lambda module: module.classify(X),
-            itself,
-        ),
+        Call(lambda: models.SemiSupervisedVAE(4, 2, 10, 2, hidden=(3,)), lambda module: module.decode_given(CODES, Y)),
+        Call(lambda: models.SemiSupervisedVAE(4, 2, 10, 2, hidden=(3,)), lambda module: module.classify(X), itself),
     ],
     "DiscreteVAE": [
         Call(
@@ -272,9 +265,9 @@ MODELS = {
             follows=True,
         ),
     ],
-    "Autoencoder": [Call(lambda: models.Autoencoder(4, 2, 10, hidden_features=(3,)), lambda module: module(X))],
+    "Autoencoder": [Call(lambda: models.Autoencoder(4, 2, 10, hidden=(3,)), lambda module: module(X))],
     "DenoisingAutoencoder": [
-        Call(lambda: models.DenoisingAutoencoder(4, 2, 10, hidden_features=(3,)), lambda module: module(X))
+        Call(lambda: models.DenoisingAutoencoder(4, 2, 10, hidden=(3,)), lambda module: module(X))
     ],
     "BayesClassifier": [
         Call(

@@ -41,7 +41,7 @@ CONDITIONALS: dict[str, Callable[[float], Conditional]] = {
 }
 """One maker for each public conditional of real numbers, given the factor of the columns."""
 LEARNED = ("GaussianConditional", "GaussianMixtureConditional")
-HIDDEN: dict[str, Any] = {"hidden_features": (5,)}
+HIDDEN: dict[str, Any] = {"hidden": (5,)}
 MODELS: dict[str, Make] = {
     "VAE": lambda x, c: models.VAE.from_data(x, 2, likelihood=c, **HIDDEN),
     "SemiSupervisedVAE": lambda x, c: models.SemiSupervisedVAE.from_data(x, 2, likelihood=c, classes=2, **HIDDEN),

@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
 
 def vae(**settings: Any) -> Case:
-    pair = models.VAE.from_data(BITS, 2, **{"hidden_features": (5,), **settings}).eval()
+    pair = models.VAE.from_data(BITS, 2, **{"hidden": (5,), **settings}).eval()
     return Case(pair.model, pair.guide, BITS)
 
 
@@ -77,7 +77,7 @@ CASES: dict[tuple[str, str], Callable[[], Case]] = {
     ("vae.py", "normal prior"): vae,
     ("vae.py", "VampPrior"): lambda: vae(prior=nn.VampPrior(3, 4)),
     ("vae.py", "MADE"): lambda: vae(likelihood=nn.MADE(4, [5], context=3)),
-    ("iwae.py", "two layers"): lambda: vae(hidden_features=(5, 5)),
+    ("iwae.py", "two layers"): lambda: vae(hidden=(5, 5)),
     ("ppca.py", "PPCA"): lambda: ppca(NUMBERS, ROWS),
     ("ppca.py", "PPCA, missing cells"): lambda: ppca(HOLES, WHOLE),
     ("ppca.py", "VAE"): vae,

@@ -101,7 +101,7 @@ def dbm() -> models.DeepBoltzmannMachine:
 
 
 def vae() -> models.VAE:
-    return models.VAE(4, 2, 8, hidden_features=(4,))
+    return models.VAE(4, 2, 8, hidden=(4,))
 
 
 def sequence(**settings: Any) -> nn.SequenceAR:
@@ -208,7 +208,7 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "infer.relabel_iteratively": table(partial(infer.relabel_iteratively, ASSIGNED), components=2, num_steps=2),
     "infer.row_weights": loop(row_weights, num_particles=2),
     "infer.tabu_search": table(partial(structure.tabu_search, STATES), **SEARCH, tabu_length=1, patience=1),
-    "models.Autoencoder.__init__": table(models.Autoencoder, features=4, latent=2, size=8, hidden_features=[3]),
+    "models.Autoencoder.__init__": table(models.Autoencoder, features=4, latent=2, size=8, hidden=[3]),
     "models.Autoencoder.from_data": table(partial(models.Autoencoder.from_data, X), latent=2, size=8),
     "models.BayesClassifier.__init__": table(
         partial(models.BayesClassifier, nn.NADE(4, 2, context=2)), classes=2, size=8
@@ -240,9 +240,9 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     ),
     "models.DeepBoltzmannMachine.sample": table(lambda **k: dbm().sample(**k), num_samples=2, num_steps=1),
     "models.DenoisingAutoencoder.__init__": table(
-        models.DenoisingAutoencoder, features=4, latent=2, size=8, hidden_features=[3]
+        models.DenoisingAutoencoder, features=4, latent=2, size=8, hidden=[3]
     ),
-    "models.DiscreteVAE.__init__": table(models.DiscreteVAE, features=4, latent=2, size=8),
+    "models.DiscreteVAE.__init__": table(models.DiscreteVAE, visible=4, latent=2, size=8),
     "models.GaussianMixture.__init__": table(models.GaussianMixture, components=2, features=3, size=8),
     "models.GaussianMixture.from_data": loop(partial(models.GaussianMixture.from_data, R), components=2),
     "models.LatentModel.sample": table(lambda **k: belief().sample(**k), num_samples=2, num_steps=1),
@@ -267,12 +267,12 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "models.MixtureQueries.sample_joint": loop(lambda **k: mixture().sample_joint(**k), num_samples=2),
     "models.RowModel.lower_bound": table(lambda **k: belief().lower_bound(X, **k), num_particles=2, batch_size=4),
     "models.SemiSupervisedVAE.__init__": table(
-        models.SemiSupervisedVAE, features=4, latent=2, size=8, classes=2, hidden_features=[3]
+        models.SemiSupervisedVAE, features=4, latent=2, size=8, classes=2, hidden=[3]
     ),
     "models.SigmoidBeliefNetwork.__init__": table(models.SigmoidBeliefNetwork, visible=4, hidden=[3], size=8),
     "models.SigmoidBeliefNetwork.dream": table(lambda **k: belief().dream(**k), num_samples=2, num_steps=1),
-    "models.VAE.__init__": table(models.VAE, features=4, latent=2, size=8, hidden_features=[3]),
-    "models.VAE.from_data": table(partial(models.VAE.from_data, X, hidden_features=(3,)), latent=2, size=8),
+    "models.VAE.__init__": table(models.VAE, features=4, latent=2, size=8, hidden=[3]),
+    "models.VAE.from_data": table(partial(models.VAE.from_data, X, hidden=(3,)), latent=2, size=8),
     "models.VAE.test_log_likelihood": loop(lambda **k: vae().test_log_likelihood(X, **k), num_samples=200),
     "models.warm_up": loop(partial(models.warm_up, 3), epochs=4),
     "nn.AutoregressiveNetwork.__init__": table(nn.FVSBN, **AUTOREGRESSIVE),
@@ -287,13 +287,13 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     ),
     "nn.ConditionalRBM.__init__": table(nn.ConditionalRBM, visible=3, hidden=2, context=2, num_steps=1),
     "nn.ConvolutionalDecoder.__init__": table(
-        nn.ConvolutionalDecoder, inputs=2, shape=[4, 4], num_parameters=1, channels=[2], hidden_features=3
+        nn.ConvolutionalDecoder, inputs=2, shape=[4, 4], num_parameters=1, channels=[2], hidden=3
     ),
     "nn.ConvolutionalEncoder.__init__": table(
-        nn.ConvolutionalEncoder, shape=[4, 4], outputs=2, channels=[2], hidden_features=3, width=1
+        nn.ConvolutionalEncoder, shape=[4, 4], outputs=2, channels=[2], hidden=3, width=1
     ),
     "nn.DeepNADE.__init__": table(nn.DeepNADE, **AUTOREGRESSIVE, hidden_features=[3]),
-    "nn.Dense.__init__": table(nn.Dense, inputs=3, hidden_features=[3], outputs=2),
+    "nn.Dense.__init__": table(nn.Dense, inputs=3, hidden=[3], outputs=2),
     "nn.DiscreteCPD.__init__": table(nn.LogisticCPD, parent_states=[2], states=2),
     "nn.EoNADE.__init__": loop(partial(nn.EoNADE, nn.DeepNADE(4, 3)), orders=2),
     "nn.FVSBN.__init__": table(nn.FVSBN, **AUTOREGRESSIVE),

@@ -65,7 +65,7 @@ OTHERS = {
 
 def autoencoder(shift: float, kind: type[models.VAE] = models.VAE, **settings: Any) -> models.VAE:
     """All weights zero, so that the posterior is the prior; a guide that is narrow and beside it, where asked for."""
-    vae = kind(5, 2, 6, hidden_features=(4,), **settings)
+    vae = kind(5, 2, 6, hidden=(4,), **settings)
     with torch.no_grad():
         for parameter in vae.parameters():
             parameter.zero_()

@@ -18,7 +18,7 @@ class ConvolutionalEncoder(nn.Module):
         shape: of an image, (height, width) or (colours, height, width).
         outputs: numbers that go out.
         channels: of each convolution.
-        hidden_features: units of the layer behind them.
+        hidden: units of the layer behind them.
         width: numbers by which a pixel comes in, which are further channels.
         activation: makes the module behind each layer but the last.
 
@@ -36,12 +36,12 @@ class ConvolutionalEncoder(nn.Module):
         shape: Sequence[int],
         outputs: int,
         channels: Sequence[int] = (32, 64),
-        hidden_features: int = 256,
+        hidden: int = 256,
         width: int = 1,
         activation: Callable[[], nn.Module] = nn.SiLU,
     ) -> None:
         super().__init__()
-        colours, *sizes = check_image(shape, channels, outputs=outputs, hidden_features=hidden_features, width=width)
+        colours, *sizes = check_image(shape, channels, outputs=outputs, hidden=hidden, width=width)
         channels = whole_numbers("channels", channels)
         self.shape, self.width = (colours, *sizes), width
         layers: list[nn.Module] = []
@@ -49,7 +49,7 @@ class ConvolutionalEncoder(nn.Module):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), activation()]
         smallest = [halved(size, len(channels))[-1] for size in sizes]
         inner = channels[-1] * smallest[0] * smallest[1]
-        head = (nn.Flatten(), nn.Linear(inner, hidden_features), activation(), nn.Linear(hidden_features, outputs))
+        head = (nn.Flatten(), nn.Linear(inner, hidden), activation(), nn.Linear(hidden, outputs))
         self.layers = nn.Sequential(*layers, *head)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class ConvolutionalDecoder(nn.Module):
         shape: of an image, (height, width) or (colours, height, width).
         num_parameters: numbers that go out for each pixel, behind the image's own dimensions.
         channels: of each transposed convolution's input.
-        hidden_features: units of the layer before them.
+        hidden: units of the layer before them.
         activation: makes the module behind each layer but the last.
 
     Raises:
@@ -92,24 +92,17 @@ class ConvolutionalDecoder(nn.Module):
         shape: Sequence[int],
         num_parameters: int = 1,
         channels: Sequence[int] = (64, 32),
-        hidden_features: int = 256,
+        hidden: int = 256,
         activation: Callable[[], nn.Module] = nn.SiLU,
     ) -> None:
         super().__init__()
-        colours, *sizes = check_image(
-            shape, channels, inputs=inputs, hidden_features=hidden_features, num_parameters=num_parameters
-        )
+        colours, *sizes = check_image(shape, channels, inputs=inputs, hidden=hidden, num_parameters=num_parameters)
         channels = whole_numbers("channels", channels)
         self.event = (*whole_numbers("shape", shape), num_parameters)
         self.colours = colours
         steps = list(zip(*(halved(size, len(channels))[::-1] for size in sizes), strict=True))
         inner = channels[0] * steps[0][0] * steps[0][1]
-        layers: list[nn.Module] = [
-            nn.Linear(inputs, hidden_features),
-            activation(),
-            nn.Linear(hidden_features, inner),
-            activation(),
-        ]
+        layers: list[nn.Module] = [nn.Linear(inputs, hidden), activation(), nn.Linear(hidden, inner), activation()]
         layers.append(nn.Unflatten(1, (channels[0], *steps[0])))
         outputs = (*channels[1:], colours * num_parameters)
         for before, after, size in zip(channels, outputs, steps[1:], strict=True):

@@ -16,7 +16,7 @@ class Dense(nn.Sequential):
 
     Args:
         inputs: numbers that come in.
-        hidden_features: units of each hidden layer; none at all leaves one linear map.
+        hidden: units of each hidden layer; none at all leaves one linear map.
         outputs: numbers that go out, without an activation.
         activation: makes the module behind each hidden layer.
 
@@ -30,15 +30,15 @@ class Dense(nn.Sequential):
     """
 
     def __init__(
-        self, inputs: int, hidden_features: Sequence[int], outputs: int, activation: Callable[[], nn.Module] = nn.SiLU
+        self, inputs: int, hidden: Sequence[int], outputs: int, activation: Callable[[], nn.Module] = nn.SiLU
     ) -> None:
         inputs = whole_number("inputs", inputs)
         outputs = whole_number("outputs", outputs)
-        hidden_features = [whole_number("hidden_features", units) for units in hidden_features]
+        hidden = [whole_number("hidden", units) for units in hidden]
         layers: list[nn.Module] = []
-        for before, after in pairwise((inputs, *hidden_features)):
+        for before, after in pairwise((inputs, *hidden)):
             layers += [nn.Linear(before, after), activation()]
-        super().__init__(*layers, nn.Linear(hidden_features[-1] if hidden_features else inputs, outputs))
+        super().__init__(*layers, nn.Linear(hidden[-1] if hidden else inputs, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows.

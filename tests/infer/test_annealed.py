@@ -121,10 +121,10 @@ X = (torch.rand(6, 5, generator=torch.Generator().manual_seed(0)) < 0.5).float()
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: models.VAE(5, 2, 6, hidden_features=(4,)),
-        lambda: models.VAE(5, 2, 6, hidden_features=(4,), prior=nn.VampPrior(3, 5)),
-        lambda: models.VAE(5, 2, 6, hidden_features=(4,), likelihood=nn.MADE(5, [5], context=3)),
-        lambda: models.SemiSupervisedVAE(5, 2, 6, classes=3, hidden_features=(4,)),
+        lambda: models.VAE(5, 2, 6, hidden=(4,)),
+        lambda: models.VAE(5, 2, 6, hidden=(4,), prior=nn.VampPrior(3, 5)),
+        lambda: models.VAE(5, 2, 6, hidden=(4,), likelihood=nn.MADE(5, [5], context=3)),
+        lambda: models.SemiSupervisedVAE(5, 2, 6, classes=3, hidden=(4,)),
     ],
 )
 @pytest.mark.parametrize("start", ["guide", "prior"])
@@ -143,7 +143,7 @@ def test_annealing_agrees_with_many_draws(make: Any, start: Any) -> None:
 
 
 def test_what_cannot_be_annealed_is_refused() -> None:
-    discrete = models.VAE(5, 2, 6, hidden_features=(4,), latent_distribution=BernoulliConditional())
+    discrete = models.VAE(5, 2, 6, hidden=(4,), latent_distribution=BernoulliConditional())
     for run in (lambda: discrete.test_log_likelihood(X, 4, SMALL), lambda: discrete.simulated_gap(3, 4, SMALL)):
         with pytest.raises(ValueError, match="unless `latent_distribution` is Gaussian"):
             run()

@@ -53,7 +53,7 @@ def descend(model: Autoencoder, x: Tensor) -> None:
 @pytest.mark.parametrize("latent", [1, 3])
 def test_a_linear_autoencoder_spans_the_principal_subspace(latent: int) -> None:
     x = correlated(200, 6).double()
-    model = Autoencoder(6, latent, 200, hidden_features=(), likelihood=SQUARED).double()
+    model = Autoencoder(6, latent, 200, hidden=(), likelihood=SQUARED).double()
     descend(model, x)
     pca = PCA.from_data(x, latent)
     assert principal_angles(weight_of(model.decoder), pca.components.mT).max() < 1e-3
@@ -73,7 +73,7 @@ class OnceDrawn(nn.Module):
 
 def test_a_linear_denoising_autoencoder_is_the_regression_of_clean_on_noisy_rows() -> None:
     x, noise = correlated(60, 3).double(), torch.randn(60, 3).double()
-    model = DenoisingAutoencoder(3, 3, 60, hidden_features=(), likelihood=SQUARED, corruption=OnceDrawn(noise)).double()
+    model = DenoisingAutoencoder(3, 3, 60, hidden=(), likelihood=SQUARED, corruption=OnceDrawn(noise)).double()
     descend(model, x)
     clean, noisy = x - x.mean(0), x + noise - (x + noise).mean(0)
     expected = clean.mT @ noisy @ (noisy.mT @ noisy).inverse()
@@ -83,10 +83,7 @@ def test_a_linear_denoising_autoencoder_is_the_regression_of_clean_on_noisy_rows
 
 def test_the_step_of_svi_trains_in_the_loop_with_minibatches() -> None:
     x = torch.eye(8).repeat(20, 1)
-    for model in (
-        Autoencoder(8, 3, 160, hidden_features=(16,)),
-        DenoisingAutoencoder(8, 3, 160, hidden_features=(16,)),
-    ):
+    for model in (Autoencoder(8, 3, 160, hidden=(16,)), DenoisingAutoencoder(8, 3, 160, hidden=(16,))):
         svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
         before = model.reconstruction_log_likelihood(x).mean()
         history = fit(svi.step, minibatches(x, 40), 30, state={"model": model}, progress=False)
@@ -97,14 +94,14 @@ def test_the_step_of_svi_trains_in_the_loop_with_minibatches() -> None:
 
 def test_the_loss_is_minus_the_log_likelihood_of_all_rows() -> None:
     x = (torch.rand(10, 6) < 0.5).float()
-    model = Autoencoder(6, 2, size=100, hidden_features=(4,))
+    model = Autoencoder(6, 2, size=100, hidden=(4,))
     expected = -10 * model.reconstruction_log_likelihood(x).sum().item()  # ten rows stand for a hundred
     assert Trace_ELBO().loss(model.model, model.guide, x) == pytest.approx(expected, rel=1e-5)
 
 
 def test_rows_are_corrupted_in_training_only_and_the_target_never() -> None:
     x = torch.ones(5, 4)
-    model = DenoisingAutoencoder(4, 2, 5, hidden_features=(), likelihood=SQUARED, corruption=MaskingNoise(1.0))
+    model = DenoisingAutoencoder(4, 2, 5, hidden=(), likelihood=SQUARED, corruption=MaskingNoise(1.0))
     blank = model.decode(model.encode(torch.zeros(5, 4)))
     torch.testing.assert_close(model(x).mean, blank.mean)
     torch.testing.assert_close(model(x).log_prob(x), blank.log_prob(x))
@@ -136,7 +133,7 @@ def test_networks_of_the_user_and_other_likelihoods_serve() -> None:
 
 def test_it_starts_at_the_means_of_the_columns() -> None:
     x = correlated(50, 4).double()
-    model = Autoencoder.from_data(x, 2, hidden_features=(), likelihood=SQUARED)
+    model = Autoencoder.from_data(x, 2, hidden=(), likelihood=SQUARED)
     assert model.size == 50
     torch.testing.assert_close(model.decode(torch.zeros(2).double()).mean, x.mean(0))
 

@@ -28,7 +28,7 @@ def test_the_loss_is_the_bound_with_the_missing_classes_summed_out() -> None:
     # The same z is drawn in no two ways, so a decoder that ignores it makes the bound exact.
     pyro.set_rng_seed(0)
     x, y = clusters(6)
-    vae = SemiSupervisedVAE(12, 2, 12, 3, hidden_features=(5,), alpha=0.7, decoder=Blind()).double()
+    vae = SemiSupervisedVAE(12, 2, 12, 3, hidden=(5,), alpha=0.7, decoder=Blind()).double()
     given = torch.where(torch.arange(6) < 3, y, -1)
     value = -LOSS.loss(vae.model, vae.guide, x.double(), given)
     log_q = vae.classify(x.double()).log()
@@ -65,7 +65,7 @@ def test_few_labels_are_enough_to_name_the_clusters() -> None:
     pyro.set_rng_seed(1)
     x, y = clusters(300)
     given = torch.where(torch.arange(300) < 15, y, -1)
-    vae = SemiSupervisedVAE.from_data(x, 2, classes=3, hidden_features=(16,), alpha=5.0)
+    vae = SemiSupervisedVAE.from_data(x, 2, classes=3, hidden=(16,), alpha=5.0)
     svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.01}), LOSS)
     for _ in range(150):
         svi.step(x, given)
@@ -78,7 +78,7 @@ def test_few_labels_are_enough_to_name_the_clusters() -> None:
 
 
 def test_classes_that_do_not_fit_are_named() -> None:
-    vae = SemiSupervisedVAE(12, 2, 6, 3, hidden_features=(4,))
+    vae = SemiSupervisedVAE(12, 2, 6, 3, hidden=(4,))
     x, y = clusters(6)
     for bad in (y + 1, y.float(), y[:5], y[:, None]):
         with pytest.raises(ValueError, match="`y` must hold whole numbers"):

@@ -49,9 +49,7 @@ class Line(torch.nn.Module):
 def linear_gaussian(features: int = 3) -> tuple[models.VAE, Any]:
     """A VAE of linear maps in double precision, and its marginal distribution in closed form."""
     pyro.set_rng_seed(5)
-    vae: Any = models.VAE(
-        features, 2, 4, likelihood=GaussianConditional(), decoder=Line(features), hidden_features=()
-    ).double()
+    vae: Any = models.VAE(features, 2, 4, likelihood=GaussianConditional(), decoder=Line(features), hidden=()).double()
     with torch.no_grad():  # a guide that is wide everywhere: its weights have a variance
         last = vae.encoder[-1]
         last.weight.mul_(0.1)
@@ -89,7 +87,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], Tensor]] = {
 def test_every_variant_learns_draws_and_is_judged(name: str) -> None:
     settings, x = VARIANTS[name]
     pyro.set_rng_seed(0)
-    vae = models.VAE.from_data(x, 2, hidden_features=(4,), **settings)
+    vae = models.VAE.from_data(x, 2, hidden=(4,), **settings)
     for loss in (
         TraceMeanField_ELBO(),
         ImportanceWeightedELBO(3),
@@ -161,7 +159,7 @@ def test_binary_latent_variables_are_summed_out_exactly_where_they_are_few() -> 
     torch.nn.init.normal_(prior.weight)
     for own in (None, prior.eval()):
         pyro.clear_param_store()
-        vae = models.VAE(6, 3, 10, hidden_features=(4,), latent_distribution=BernoulliConditional(), prior=own)
+        vae = models.VAE(6, 3, 10, hidden=(4,), latent_distribution=BernoulliConditional(), prior=own)
         loss = TraceEnum_ELBO(max_plate_nesting=1)
         value = loss.loss(config_enumerate(vae.model), lambda x: None, DATA[:10])
         z = states(3).float()
@@ -172,7 +170,7 @@ def test_binary_latent_variables_are_summed_out_exactly_where_they_are_few() -> 
 def test_labels_as_latent_variables_learn_by_wake_sleep_and_by_enumeration() -> None:
     pyro.set_rng_seed(2)
     x = bars_and_stripes(2, 2)
-    vae = models.VAE(4, 2, len(x), hidden_features=(16,), latent_distribution=CategoricalConditional(3))
+    vae = models.VAE(4, 2, len(x), hidden=(16,), latent_distribution=CategoricalConditional(3))
     before = vae.test_log_likelihood(x, 200).value
     steps(vae, WakeSleep(10), x, 200, 0.03)
     assert vae.test_log_likelihood(x, 200).value > before + 0.1
@@ -196,14 +194,14 @@ def test_labels_as_latent_variables_learn_by_wake_sleep_and_by_enumeration() -> 
 def test_it_learns_bars_and_stripes() -> None:
     pyro.set_rng_seed(3)
     x = bars_and_stripes(2, 2)
-    vae = models.VAE.from_data(x, 3, hidden_features=(32,))
+    vae = models.VAE.from_data(x, 3, hidden=(32,))
     before = vae.test_log_likelihood(x, 500).value
     steps(vae, TraceMeanField_ELBO(num_particles=10, vectorize_particles=True, max_plate_nesting=1), x, 200)
     assert vae.test_log_likelihood(x, 500).value > before + 0.3
 
 
 def test_beta_and_free_bits_act_in_training_alone() -> None:
-    vae = models.VAE(6, 2, len(DATA), hidden_features=(4,), beta=0.25)
+    vae = models.VAE(6, 2, len(DATA), hidden=(4,), beta=0.25)
 
     def value(loss: Any) -> float:
         pyro.set_rng_seed(4)
@@ -232,16 +230,16 @@ def test_beta_and_free_bits_act_in_training_alone() -> None:
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_beta_that_is_not_positive_is_refused_where_it_is_written(beta: float) -> None:
-    vae = models.VAE(6, 2, len(DATA), hidden_features=(4,), beta=0.25)
+    vae = models.VAE(6, 2, len(DATA), hidden=(4,), beta=0.25)
     with pytest.raises(ValueError, match="`beta` must be a positive, finite number"):
         vae.beta = beta
     with pytest.raises(ValueError, match="`beta` must be a positive, finite number"):
-        models.VAE(6, 2, len(DATA), hidden_features=(4,), beta=beta)
+        models.VAE(6, 2, len(DATA), hidden=(4,), beta=beta)
     assert vae.beta == 0.25
 
 
 def test_every_warm_up_is_a_beta() -> None:
-    vae = models.VAE(6, 2, len(DATA), hidden_features=(4,))
+    vae = models.VAE(6, 2, len(DATA), hidden=(4,))
     for epochs in (0, 1, 3):
         for epoch in range(1, 5):
             vae.beta = models.warm_up(epoch, epochs)
@@ -258,14 +256,14 @@ def test_a_warm_up_before_the_first_epoch_is_refused(epoch: int, epochs: int) ->
 
 
 def test_under_free_bits_the_divergence_has_no_gradient_below() -> None:
-    vae: Any = models.VAE(6, 2, len(DATA), hidden_features=(), free_bits=100.0, decoder=torch.nn.Linear(2, 6))
+    vae: Any = models.VAE(6, 2, len(DATA), hidden=(), free_bits=100.0, decoder=torch.nn.Linear(2, 6))
     torch.nn.init.zeros_(vae.decoder.weight)  # nothing but the divergence reaches the encoder
     TraceMeanField_ELBO().loss_and_grads(vae.model, vae.guide, DATA)
     assert all(p.grad is not None and p.grad.abs().max() < 1e-3 for p in vae.encoder.parameters())
 
 
 def test_active_units_are_those_whose_means_vary() -> None:
-    vae: Any = models.VAE(6, 3, len(DATA), hidden_features=())
+    vae: Any = models.VAE(6, 3, len(DATA), hidden=())
     with torch.no_grad():
         vae.encoder[-1].weight.zero_()
         vae.encoder[-1].weight[0, 0] = 1.0  # the mean of the first dimension
@@ -281,7 +279,7 @@ def test_active_units_are_those_whose_means_vary() -> None:
 def test_a_vamp_prior_is_the_mixture_of_the_encoder_s_distributions_and_draws_from_it() -> None:
     # 4000 draws: their mean within five standard errors in each dimension, 1e-6.
     pyro.set_rng_seed(6)
-    vae: Any = models.VAE.from_data(DATA, 2, hidden_features=(4,), prior=nn.VampPrior(5, 6)).double()
+    vae: Any = models.VAE.from_data(DATA, 2, hidden=(4,), prior=nn.VampPrior(5, 6)).double()
     densities = vae.encode(vae.prior.pseudo_inputs)
     z = torch.randn(7, 2).double()
     mixture = (densities.log_prob(z.unsqueeze(1)).logsumexp(-1) - math.log(5)).detach()
@@ -292,7 +290,7 @@ def test_a_vamp_prior_is_the_mixture_of_the_encoder_s_distributions_and_draws_fr
 
 
 def test_the_mode_of_every_part_comes_back_after_an_evaluation() -> None:
-    vae = models.VAE(6, 2, 5, hidden_features=(4,))
+    vae = models.VAE(6, 2, 5, hidden=(4,))
     vae.encoder.eval()
     modes = [part.training for part in vae.modules()]
     with evaluating(vae):
@@ -302,7 +300,7 @@ def test_the_mode_of_every_part_comes_back_after_an_evaluation() -> None:
 
 @pytest.mark.filterwarnings("ignore:the importance weights")  # the figures agree all the same
 def test_double_precision_gives_the_same_figures() -> None:
-    vae = models.VAE(6, 2, 5, hidden_features=(4,))
+    vae = models.VAE(6, 2, 5, hidden=(4,))
     pyro.set_rng_seed(9)
     single = vae.test_log_likelihood(DATA, 3000).value
     double = vae.double().test_log_likelihood(DATA.double(), 3000)
@@ -314,7 +312,7 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     def run(epochs: int, name: str) -> models.VAE:
         pyro.clear_param_store()
         pyro.set_rng_seed(0)
-        vae = models.VAE.from_data(DATA, 2, hidden_features=(4,), prior=nn.VampPrior(3, 6))
+        vae = models.VAE.from_data(DATA, 2, hidden=(4,), prior=nn.VampPrior(3, 6))
         optimizer = pyro.optim.Adam({"lr": 0.01})
         svi = SVI(vae.model, vae.guide, optimizer, TraceMeanField_ELBO())
         state = {"vae": vae, "optimizer": optimizer}
@@ -329,7 +327,7 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 
 
 def test_bad_input_is_named() -> None:
-    vae = models.VAE(6, 2, 10, hidden_features=(4,))
+    vae = models.VAE(6, 2, 10, hidden=(4,))
     for message, call in {
         "`latent` must be at least 1": lambda: models.VAE(6, 0, 10),
         "`size` must be at least 1": lambda: models.VAE(6, 2, 0),

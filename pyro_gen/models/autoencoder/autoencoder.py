@@ -37,7 +37,7 @@ class Autoencoder(nn.Module):
         features: columns of a row.
         latent: numbers in a code.
         size: rows of the whole data set, which scales minibatches.
-        hidden_features: units of each hidden layer of the encoder, and backwards of the decoder, where none is given.
+        hidden: units of each hidden layer of the encoder, and backwards of the decoder, where none is given.
         likelihood: the family of the features' distributions.
         encoder: from rows (rows, features) to codes (rows, latent); real rows are standardised by
             the location and scale that :meth:`from_data` measured, if it was used.
@@ -54,7 +54,7 @@ class Autoencoder(nn.Module):
     Example:
         >>> from pyro.infer import SVI, Trace_ELBO
         >>> x = torch.eye(6).repeat(10, 1)
-        >>> autoencoder = Autoencoder(6, 2, size=60, hidden_features=(8,))
+        >>> autoencoder = Autoencoder(6, 2, size=60, hidden=(8,))
         >>> svi = SVI(autoencoder.model, autoencoder.guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
         >>> _ = svi.step(x[:20])
         >>> autoencoder.latent_means(x).shape, autoencoder.reconstruct(x).shape
@@ -67,7 +67,7 @@ class Autoencoder(nn.Module):
         latent: int,
         size: int,
         *,
-        hidden_features: Sequence[int] = (400, 400),
+        hidden: Sequence[int] = (400, 400),
         likelihood: Conditional = BERNOULLI,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
@@ -83,9 +83,9 @@ class Autoencoder(nn.Module):
             )
         likelihood.check(features)
         self.likelihood = likelihood
-        self.encoder = Dense(features, hidden_features, latent) if encoder is None else encoder
+        self.encoder = Dense(features, hidden, latent) if encoder is None else encoder
         out = features * likelihood.num_parameters
-        self.decoder = Dense(latent, tuple(hidden_features)[::-1], out) if decoder is None else decoder
+        self.decoder = Dense(latent, tuple(hidden)[::-1], out) if decoder is None else decoder
         self.corruption: nn.Module = nn.Identity()
         self.standard = standardisation(likelihood, features)
 
@@ -291,7 +291,7 @@ class DenoisingAutoencoder(Autoencoder):
         size: rows of the whole data set, which scales minibatches.
         corruption: from rows to corrupted rows, where it is in training mode, such as ``nn.MaskingNoise``,
             ``nn.SaltAndPepperNoise`` and ``nn.GaussianNoise``; None for a quarter of the cells masked.
-        hidden_features: as for :class:`Autoencoder`; so are the others.
+        hidden: as for :class:`Autoencoder`; so are the others.
         likelihood: the family of the features' distributions.
         encoder: from rows to codes.
         decoder: from codes to the parameters of the distributions.
@@ -317,20 +317,12 @@ class DenoisingAutoencoder(Autoencoder):
         size: int,
         *,
         corruption: nn.Module | None = None,
-        hidden_features: Sequence[int] = (400, 400),
+        hidden: Sequence[int] = (400, 400),
         likelihood: Conditional = BERNOULLI,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
     ) -> None:
-        super().__init__(
-            features,
-            latent,
-            size,
-            hidden_features=hidden_features,
-            likelihood=likelihood,
-            encoder=encoder,
-            decoder=decoder,
-        )
+        super().__init__(features, latent, size, hidden=hidden, likelihood=likelihood, encoder=encoder, decoder=decoder)
         self.corruption = MaskingNoise() if corruption is None else corruption
 
 

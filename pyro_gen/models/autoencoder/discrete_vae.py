@@ -20,12 +20,12 @@ class DiscreteVAE(VAE):
     ``x`` in the plate ``rows``. It is a :class:`VAE` with these choices, and has all its methods.
 
     Args:
-        features: number of observed units.
+        visible: number of observed units.
         latent: number of binary latent units.
         size: rows of the whole data set, which scales minibatches.
         prior: a module whose call returns the distribution of z; None for an RBM with as many hidden as latent units.
-        decoder: from z (..., latent) to logits (..., features); None for one hidden layer of 200 units.
-        encoder: from x (..., features) to logits (..., latent); None for one hidden layer of 200 units.
+        decoder: from z (..., latent) to logits (..., visible); None for one hidden layer of 200 units.
+        encoder: from x (..., visible) to logits (..., latent); None for one hidden layer of 200 units.
 
     Raises:
         ValueError: a size is below 1, or the prior learns by contrastive divergence.
@@ -47,20 +47,20 @@ class DiscreteVAE(VAE):
 
     def __init__(
         self,
-        features: int,
+        visible: int,
         latent: int,
         size: int,
         prior: nn.Module | None = None,
         decoder: nn.Module | None = None,
         encoder: nn.Module | None = None,
     ) -> None:
-        features = whole_number("features", features)
+        visible = whole_number("visible", visible)
         latent = whole_number("latent", latent)
         super().__init__(
-            features,
+            visible,
             latent,
             size,
-            hidden_features=(200,),
+            hidden=(200,),
             latent_distribution=BernoulliConditional(),
             prior=RBM(latent, latent) if prior is None else prior,
             encoder=encoder,

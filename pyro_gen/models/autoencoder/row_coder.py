@@ -190,16 +190,16 @@ class RowCoder(LatentModel):
         """Numbers that the decoder is given for a row."""
         return self.latent * self.latent_distribution.width
 
-    def _encoder(self, network: str, hidden_features: Sequence[int]) -> nn.Module:
+    def _encoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
         _check_kind(network)
         outputs, width = self.latent * self.latent_distribution.num_parameters, self.conditional.width
         if network == "dense":
-            return Dense(self.visible * width, hidden_features, outputs)
+            return Dense(self.visible * width, hidden, outputs)
         return ConvolutionalEncoder(self.event_shape, outputs, width=width)
 
-    def _decoder(self, network: str, hidden_features: Sequence[int]) -> nn.Module:
+    def _decoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
         if network == "dense" or isinstance(self.likelihood, AutoregressiveNetwork):
-            return Dense(self._coded, tuple(hidden_features)[::-1], self._decoded)
+            return Dense(self._coded, tuple(hidden)[::-1], self._decoded)
         return ConvolutionalDecoder(self._coded, self.event_shape, self.likelihood.num_parameters)
 
 

@@ -40,7 +40,7 @@ class SemiSupervisedVAE(VAE):
         size: rows of the whole data set, which scales minibatches.
         classes: how many.
         alpha: weight of the classifier's log probability of a known class, beside the bound.
-        hidden_features: units of each hidden layer of the networks.
+        hidden: units of each hidden layer of the networks.
         likelihood: the family of the features' distributions, or an autoregressive network with a context.
         encoder: from rows with the one-hot class behind them, (rows, inputs + classes), to the distributions of z.
         decoder: from z with the one-hot class behind it, (rows, latent + classes).
@@ -55,7 +55,7 @@ class SemiSupervisedVAE(VAE):
 
     Example:
         >>> from pyro.infer import SVI, TraceEnum_ELBO
-        >>> vae = SemiSupervisedVAE(6, 2, size=6, classes=3, hidden_features=(8,))
+        >>> vae = SemiSupervisedVAE(6, 2, size=6, classes=3, hidden=(8,))
         >>> svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1))
         >>> svi.step(torch.eye(6), torch.tensor([0, 1, 2, -1, -1, -1])) > 0  # -1 where the class is missing
         True
@@ -71,7 +71,7 @@ class SemiSupervisedVAE(VAE):
         classes: int,
         *,
         alpha: float = 1.0,
-        hidden_features: Sequence[int] = (400, 400),
+        hidden: Sequence[int] = (400, 400),
         likelihood: Conditional | AutoregressiveNetwork = BERNOULLI,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
@@ -81,17 +81,9 @@ class SemiSupervisedVAE(VAE):
         if not alpha >= 0:
             raise ValueError(f"`alpha` must not be negative, got {alpha}")
         self.classes, self.alpha = classes, alpha
-        super().__init__(
-            features,
-            latent,
-            size,
-            hidden_features=hidden_features,
-            likelihood=likelihood,
-            encoder=encoder,
-            decoder=decoder,
-        )
+        super().__init__(features, latent, size, hidden=hidden, likelihood=likelihood, encoder=encoder, decoder=decoder)
         inputs = self.visible * self.conditional.width
-        self.classifier = Dense(inputs, hidden_features, classes) if classifier is None else classifier
+        self.classifier = Dense(inputs, hidden, classes) if classifier is None else classifier
 
     def model(  # type: ignore[override]  # one argument more, where it is natural
         self, x: Tensor | None = None, y: Tensor | None = None, observations: Observations | None = None
@@ -233,9 +225,9 @@ class SemiSupervisedVAE(VAE):
     def _coded(self) -> int:
         return super()._coded + self.classes
 
-    def _encoder(self, network: str, hidden_features: Sequence[int]) -> nn.Module:
+    def _encoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
         inputs = self.visible * self.conditional.width + self.classes
-        return Dense(inputs, hidden_features, self.latent * self.latent_distribution.num_parameters)
+        return Dense(inputs, hidden, self.latent * self.latent_distribution.num_parameters)
 
 
 __all__ = ["SemiSupervisedVAE"]

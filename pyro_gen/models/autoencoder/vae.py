@@ -72,9 +72,9 @@ class VAE(RowCoder):
         features: number of features of a row, or the shape of an event.
         latent: number of latent variables.
         size: rows of the whole data set, which scales minibatches.
-        hidden_features: units of each hidden layer of the default dense networks.
-        network: kind of those networks; convolutional ones need an event (height, width) or (colours, height,
-            width), and take no ``hidden_features``.
+        hidden: units of each hidden layer of the default dense networks.
+        network: kind of those networks; convolutional ones need an event (height, width) or
+            (colours, height, width), and take no ``hidden``.
         likelihood: the family of the features' distributions, or an autoregressive network of such events with a
             context, which is then the decoder's output.
         latent_distribution: the family of the latent variables.
@@ -104,7 +104,7 @@ class VAE(RowCoder):
         >>> from pyro.infer import SVI, TraceMeanField_ELBO
         >>> _ = pyro.set_rng_seed(0)
         >>> x = torch.eye(6).repeat(10, 1)
-        >>> vae = VAE.from_data(x, 2, hidden_features=(8,))
+        >>> vae = VAE.from_data(x, 2, hidden=(8,))
         >>> svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.01}), TraceMeanField_ELBO())
         >>> _ = svi.step(x[:20])
         >>> found = vae.test_log_likelihood(x[:6], num_samples=500)
@@ -122,7 +122,7 @@ class VAE(RowCoder):
         latent: int,
         size: int,
         *,
-        hidden_features: Sequence[int] = (400, 400),
+        hidden: Sequence[int] = (400, 400),
         network: Literal["dense", "convolutional"] = "dense",
         likelihood: Conditional | AutoregressiveNetwork = BERNOULLI,
         latent_distribution: Conditional = GAUSSIAN,
@@ -133,8 +133,8 @@ class VAE(RowCoder):
         free_bits: float = 0.0,
     ) -> None:
         super().__init__(features, latent, size, likelihood, latent_distribution, prior)
-        self.encoder = self._encoder(network, hidden_features) if encoder is None else encoder
-        self.decoder = self._decoder(network, hidden_features) if decoder is None else decoder
+        self.encoder = self._encoder(network, hidden) if encoder is None else encoder
+        self.decoder = self._decoder(network, hidden) if decoder is None else decoder
         self.beta, self.free_bits = beta, free_bits
         self._check_weights()
 
