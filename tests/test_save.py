@@ -18,7 +18,7 @@ from pyro_gen import models
 def test_a_model_goes_into_a_file_after_a_step_and_both_go_on(way: str) -> None:
     torch.manual_seed(0)
     x = torch.bernoulli(torch.full((20, 6), 0.4))
-    model = models.VAE(6, 2, 20, hidden_features=(4,))
+    model = models.VAE(6, 2, 20, hidden=(4,))
     pyro.clear_param_store()
     SVI(model.model, model.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO()).step(x)
     if way == "torch.save":
