@@ -209,7 +209,11 @@ def _is_plain_number(value: object) -> bool:
 
 def _is_writable(text: str) -> bool:
     """True unless a text holds NUL or half of a surrogate pair, which no file takes."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _plain_attribute(name: str, value: Any) -> Any:

@@ -56,19 +56,15 @@ def _caller(modules: tuple[str, ...]) -> str | None:
     """The innermost of ``modules`` on the call stack, or None."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
-        for name in _names(frame):
-            if name.startswith(modules):
-                return name
+        name = str(frame.f_globals.get("__name__", ""))
+        if name.startswith(modules):
+            return name
+        if frame.f_code.co_varnames[:1] == ("self",):  # the method's class may inherit its code
+            owner = type(frame.f_locals.get("self")).__module__
+            if owner.startswith(modules):
+                return owner
         frame = frame.f_back
     return None
-
-
-def _names(frame: FrameType) -> tuple[str, ...]:
-    """The module of a frame's code, and of the class whose method it runs, which may inherit the code."""
-    code = str(frame.f_globals.get("__name__", ""))
-    if frame.f_code.co_varnames[:1] != ("self",):
-        return (code,)
-    return code, type(frame.f_locals.get("self")).__module__
 
 
 STAND_IN = (
