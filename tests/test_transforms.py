@@ -22,8 +22,7 @@ from pyro_gen.nn.chains import PhaseModule
 from tests.calls import CALLS, CODES, EXEMPT, Call, X
 
 CASES = [(f"{name}-{number}", call) for name, calls in CALLS.items() for number, call in enumerate(calls)]
-# vmap goes over the rows of some of torch's own ops one by one, and says so.
-slowly = pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+
 every_call = pytest.mark.parametrize("call", [call for _, call in CASES], ids=[name for name, _ in CASES])
 
 
@@ -124,7 +123,6 @@ def test_gradients_reach_the_weights_of_functional_call(call: Call) -> None:
     assert any(x.any() for x in grads.values())
 
 
-@slowly
 @every_call
 @pytest.mark.parametrize("gradients", [True, False])
 def test_members_of_a_stack_are_themselves_under_vmap(call: Call, gradients: bool) -> None:

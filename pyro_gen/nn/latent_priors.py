@@ -15,6 +15,7 @@ from torch.nn.functional import linear
 
 from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen._points import Expected, check_value
+from pyro_gen._transforms import batched
 from pyro_gen.distributions.autoregressive.conditionals import Conditional
 from pyro_gen.distributions.autoregressive.factorised import Factorised
 from pyro_gen.distributions.expansion import over_batch
@@ -184,7 +185,12 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
 def log_sum_in_place(terms: Tensor) -> Tensor:
     """The log of the summed exponentials over the last dimension, in the terms' own memory, without a gradient."""
     top = terms.amax(-1, keepdim=True)
-    return terms.sub_(top).clamp_(min=NEGLIGIBLE).exp_().sum(-1).log_().add_(top.squeeze(-1))
+    terms.sub_(top)
+    if batched([terms]):  # torch has no rule of vmap for clamp_
+        terms = terms.clamp(min=NEGLIGIBLE)
+    else:
+        terms.clamp_(min=NEGLIGIBLE)
+    return terms.exp_().sum(-1).log_().add_(top.squeeze(-1))
 
 
 __all__ = ["IndependentPrior", "MixtureOfPosteriors", "StandardNormal", "VampPrior"]

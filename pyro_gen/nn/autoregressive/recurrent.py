@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from pyro_gen._arguments import whole_number
@@ -99,6 +100,14 @@ class Recurrence(Core):
         return [out.sigmoid() * memory.tanh(), memory]
 
 
+def _attention(query: Tensor, key: Tensor, value: Tensor, is_causal: bool) -> Tensor:
+    """Scaled dot-product attention; torch's fused kernel for the CPU has no rule of vmap."""
+    if not batched([query, key, value]):
+        return scaled_dot_product_attention(query, key, value, is_causal=is_causal)
+    with sdpa_kernel(SDPBackend.MATH):
+        return scaled_dot_product_attention(query, key, value, is_causal=is_causal)
+
+
 class Block(nn.Module):
     """A transformer's layer: attention to the steps so far, then a small network; both add to what comes in."""
 
@@ -116,7 +125,7 @@ class Block(nn.Module):
             for part in self.project(self.attention_norm(x)).chunk(3, -1)
         )
         key, value = new if past is None else (torch.cat(pair, 2) for pair in zip(past, new, strict=True))
-        attended = scaled_dot_product_attention(query, key, value, is_causal=past is None)
+        attended = _attention(query, key, value, is_causal=past is None)
         x = x + self.join(attended.transpose(1, 2).flatten(2))
         return x + self.feedforward(self.norm(x)), [key, value]
 
