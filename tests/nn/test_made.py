@@ -83,7 +83,7 @@ def test_the_narrowest_layers_that_see_everything_do_not_warn(features: int, con
 
 def test_the_warning_counts_what_is_not_seen_and_direct_weights_see_all() -> None:
     with pytest.warns(
-        UserWarning, match=r"2 of the distributions do not .*, that at place 1 on 0 of 1; layers of at least 4"
+        UserWarning, match=r"2 of the conditionals do not .*, that at place 1 on 0 of 1; layers of at least 4"
     ):
         made = nn.MADE(5, [2], activation=torch.tanh)
     x = torch.rand(1, 5)
