@@ -144,9 +144,8 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     pyro.set_rng_seed(args.seed)
     draws = conditionals(args.trials).run(args.draws // 4, warmup_steps=100)
-    found: Estimate = expectation(f, draws)
-    mean, error, size = (float(part) for part in found)
-    print(f"E[x y] = {mean:.4f} +/- {error:.4f} from {args.draws} draws worth {size:.0f}")
+    estimate: Estimate = expectation(f, draws)
+    print(f"E[x y] = {estimate} from {args.draws} draws")
     print(f"exact  = {exact_mean(args.trials):.4f}")
     lengths = [args.draws // 4 // 2**i for i in range(args.lengths)][::-1]
     rows = errors_by_length(args.trials, lengths, args.repeats)

@@ -67,7 +67,7 @@ def bayesian_rbm() -> Case:
 def belief_network() -> Case:
     # With few hidden states draws repeat themselves, and ArviZ 1.x refuses tails of equal values.
     pair = models.DeepBeliefNetwork(4, [12, 2], ROWS).eval()
-    return Case(pair.model, pair.guide, BITS, "v")
+    return Case(pair.model, pair.guide, BITS)
 
 
 WHOLE = int((~HOLES.isnan()).any(-1).sum())
