@@ -42,6 +42,9 @@ CHECKS = (
     "nade_ops",
 )
 
+LONG = ("one_sweep", "splits", "tiles", "no_unwritten_memory_is_read", "distribution", "nade")
+"""Checks of many sizes, 10 to 60 s each; the others run every kernel on a few."""
+
 
 def why_not() -> str | None:
     """Why the interpreter cannot run here, or None."""
@@ -65,7 +68,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CHECKS]
+)
 def test_the_interpreted_kernels_pass(name: str) -> None:
     outcome = run(name)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
