@@ -131,9 +131,9 @@ class FixedScaleGaussianConditional(NormalConditional):
         ValueError: it is not positive.
 
     Example:
-        >>> distribution = FixedScaleGaussianConditional()
-        >>> distribution.log_prob(torch.zeros(1, 1), torch.ones(1)) - distribution.log_prob(torch.zeros(1, 1),
-        torch.zeros(1)) tensor([-0.5000])
+        >>> conditional, mean = FixedScaleGaussianConditional(), torch.zeros(1, 1)
+        >>> conditional.log_prob(mean, torch.ones(1)) - conditional.log_prob(mean, torch.zeros(1))
+        tensor([-0.5000])
     """
 
     scale: float = 1.0
