@@ -37,10 +37,10 @@ def from_mcmc(
 ) -> Any:
     r"""Hand a run of `pyro.infer.MCMC` to ArviZ; takes all that `arviz.from_pyro` (0.2x) takes.
 
-    Groups: ``posterior`` (draws and `pyro.deterministic` sites), ``sample_stats`` (``lp``,
-        ``diverging``, and all that
-    :class:`SampleStats` keeps), ``log_likelihood``, ``log_prior``, ``observed_data``, and what is
-    handed over. The name of a dimension is the user's, or its plate's, or ``<site>_dim_<i>``.
+    The groups are ``posterior`` (draws and `pyro.deterministic` sites), ``sample_stats`` (``lp``,
+    ``diverging``, and all that :class:`SampleStats` keeps), ``log_likelihood``, ``log_prior``,
+    ``observed_data``, and what is handed over. The name of a dimension is the user's, or its plate's,
+    or ``<site>_dim_<i>``.
 
     The log likelihood of each datum given a draw is exact where the model's other latents are
     discrete:
@@ -51,8 +51,8 @@ def from_mcmc(
     each element of the plates that all of them share. Elements under a mask (`poutine.mask`,
     `.mask`, `obs_mask`), or all NaN under a distribution that takes NaN for missing cells, are no
     data: they are NaN in ``observed_data`` and dropped from ``log_likelihood``, whose variable
-        then has one dimension ``<site>_datum`` with the old places as coordinates, so
-    that `arviz.loo` counts data only. `pyro.factor` is never data; where it depends on an
+    then has one dimension ``<site>_datum`` with the old places as coordinates, so that `arviz.loo`
+    counts data only. `pyro.factor` is never data; where it depends on an
     enumerated latent it counts as part of that latent's prior. What has no right answer is left
     out with a warning that says why: data that share an enumerated latent across all plates,
     scaled sites, subsampled plates, latents that the draws lack and that cannot be enumerated.

@@ -14,6 +14,7 @@ from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.log_z.negative_phase import NegativePhase
 from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
+from pyro_gen.distributions.units.binary import are_bits
 
 BERNOULLI = BernoulliUnits()
 Gradients = tuple[Tensor, Tensor, Tensor]
@@ -232,6 +233,6 @@ def check_support(name: str, x: Tensor, units: Units = BERNOULLI) -> None:
         if not units.support.check(x).all():
             kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
             raise ValueError(f"`{name}` must hold states of {type(units).__name__}, got {kind}")
-    elif not torch.equal(x.ceil().clamp_(0, 1) if x.is_floating_point() else x.bool(), x):
+    elif not are_bits(x):
         kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
         raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")

@@ -59,10 +59,9 @@ class BayesianNetwork(Expandable):
     - the name of a state (a string) or its number (an integer): one case;
     - a set of names or numbers: one of these states, one case;
     - a list, an array, a tensor of integers or truth values, a pandas Series: one name or number a
-        row, missing where
-      it is -1, None or NaN;
+      row, missing where it is -1, None or NaN;
     - a :class:`Likelihood` (states,) or (rows, states): soft evidence on one case, or on one case
-        a row;
+      a row;
     - None: nothing.
 
     Strings are always names and integers always numbers. For one case results have no dimension of

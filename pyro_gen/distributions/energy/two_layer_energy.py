@@ -10,6 +10,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.arguments import check_width
 from pyro_gen.distributions.energy import two_layers
 from pyro_gen.distributions.energy.base import EnergyDistribution
@@ -18,7 +19,7 @@ from pyro_gen.distributions.energy.normalisable import is_gaussian_pair
 from pyro_gen.distributions.expansion import broadcast_batches
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.base import Finite
-from pyro_gen.distributions.units.binary import BinaryUnits, bernoulli_parameters
+from pyro_gen.distributions.units.binary import BinaryUnits, are_bits, bernoulli_parameters
 from pyro_gen.distributions.units.continuous import PreciseUnits
 from pyro_gen.kernels import rbm_ais, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.contrastive.surrogate import can_fuse, surrogate
@@ -127,6 +128,11 @@ class TwoLayerEnergy(EnergyDistribution):
         """
         self.check_value("value", value)
         return self._free_energy(value)
+
+    def _are_states(self, value: Tensor) -> bool:
+        if not isinstance(self.visible_units, BernoulliUnits) or value.device != self.weight.device:
+            return False
+        return value.is_floating_point() and not (value.is_meta or wrapped([value])) and are_bits(value)
 
     def _free_energy(self, value: Tensor) -> Tensor:
         value = value.to(self.weight.dtype)
