@@ -39,8 +39,8 @@ def from_mcmc(
 
     The groups are ``posterior`` (draws and `pyro.deterministic` sites), ``sample_stats`` (``lp``,
     ``diverging``, and all that :class:`SampleStats` keeps), ``log_likelihood``, ``log_prior``,
-    ``observed_data``, and what is handed over. The name of a dimension is the user's, or its plate's,
-    or ``<site>_dim_<i>``.
+    ``observed_data``, and what is handed over. The name of a dimension is the user's, or its
+    plate's, or ``<site>_dim_<i>``.
 
     The log likelihood of each datum given a draw is exact where the model's other latents are
     discrete:

@@ -96,7 +96,7 @@ def _check_text(data: Any, name: str) -> None:
 
 
 def _is_sound(heap: bytes) -> bool:
-    """Whether the objects of a heap, without its header, fill it exactly."""
+    """True if the objects of a heap, without its header, fill it exactly."""
     position = 0
     while len(heap) - position >= OBJECT.size:
         number, size = OBJECT.unpack_from(heap, position)
