@@ -30,7 +30,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
-from pyro_gen.training import History, fit, running_average, small_batch, use_average
+from pyro_gen.training import SMALL_SET, History, fit, running_average, small_batch, use_average
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,6 @@ class Recipe:
     bfloat16: bool = False  # matrix products of the training in half the digits: twice as quick on many machines
 
 
-SMALL = 1000  # rows
 SMOKE = {"hidden": 8, "epochs": 2, "orders": 2, "masks": 2, "members": 2}
 
 Maker = Callable[[Tensor, Recipe, dict[str, Any]], nn.AutoregressiveNetwork]
@@ -102,7 +101,7 @@ def build(recipe: Recipe, data: datasets.BinaryDataset, member: int) -> nn.Autor
         settings["order"] = scan(data.image_shape, member)
     network = FAMILIES[recipe.family](data.train, recipe, settings)
     output = dict(network.named_parameters()).get("output")
-    if len(data.train) < SMALL and output is not None:
+    if len(data.train) < SMALL_SET and output is not None:
         torch.nn.init.zeros_(output)  # random weights from hundreds of columns cost nats that few rows do not win back
     return network
 

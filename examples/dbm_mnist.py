@@ -13,7 +13,6 @@ the importance-weighted bound, with log Z from two sides. Everything resumes fro
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +26,9 @@ from pyro_gen._archives import load_tensors
 from pyro_gen.infer import AIS, PersistentChains, contrastive_gradient, log_partition_bracket
 from pyro_gen.infer.elbo.importance import LowerBound
 from pyro_gen.models import DeepBoltzmannMachine
-from pyro_gen.training import fit, running_average, small_batch, use_average
+from pyro_gen.training import SMALL_SET, fit, keep_best, running_average, small_batch, use_average
 
-SMALL = 1000
-"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
 MONITOR = "valid"
-Evaluate = Callable[[], dict[str, float]]
-
-
-def watched(data: datasets.BinaryDataset, evaluate: Evaluate, every: int) -> dict[str, Any]:
-    """Settings of `fit` that keep the best state on the validation rows, the start included, of a small set."""
-    if len(data.train) >= SMALL:
-        return {}
-    return {"evaluate": evaluate, "evaluate_every": max(1, every), "evaluate_start": True, "monitor": MONITOR}
 
 
 def first_layer(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
@@ -61,14 +50,13 @@ def first_layer(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RB
         optimizer.step()
         return 0.0
 
-    @torch.no_grad()
-    def evaluate() -> dict[str, float]:
-        return {MONITOR: rbm().pseudo_log_likelihood(data.valid).mean().item()}
+    def score() -> Tensor:
+        return rbm().pseudo_log_likelihood(data.valid).mean()
 
     batches = datasets.minibatches(x, batch_size)
     state, file = {"rbm": rbm, "optimizer": optimizer}, args.out / "first.pt"
     kept = {"checkpoint": file, "settings": {"data": data.name, "hidden": args.hidden[0]}}
-    kept |= watched(data, evaluate, args.first_epochs // 20)
+    kept |= keep_best(score, len(x), args.first_epochs, MONITOR)
     fit(step, batches, args.first_epochs, state=state, scheduler=scheduler, progress=not args.smoke, **kept)
     return rbm
 
@@ -80,7 +68,7 @@ def train(machine: DeepBoltzmannMachine, data: datasets.BinaryDataset, args: arg
     """
     batch_size = small_batch(len(data.train))
     batches = datasets.minibatches(data.train, batch_size)
-    small = len(data.train) < SMALL
+    small = len(data.train) < SMALL_SET
     decay = max(0.0, 1 - 5 / max(1, args.epochs * len(batches))) if small else 0.9997
     optimizer = torch.optim.SGD(machine.parameters(), lr=args.rate * (batch_size / 100))
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.3, total_iters=args.epochs)
@@ -93,8 +81,8 @@ def train(machine: DeepBoltzmannMachine, data: datasets.BinaryDataset, args: arg
         average.update_parameters(machine)
         return 0.0
 
-    def evaluate() -> dict[str, float]:
-        return {MONITOR: averaged.lower_bound(data.valid, 1).value}
+    def score() -> float:
+        return averaged.lower_bound(data.valid, 1).value
 
     state, file = {"machine": machine, "optimizer": optimizer, "average": average}, args.out / "machine.pt"
     settings = {
@@ -114,7 +102,7 @@ def train(machine: DeepBoltzmannMachine, data: datasets.BinaryDataset, args: arg
         checkpoint_every=5,
         settings=settings,
         progress=not args.smoke,
-        **watched(data, evaluate, args.epochs // 10),
+        **keep_best(score, len(data.train), args.epochs, MONITOR),
     )
     use_average(machine, average)  # of the last steps: the noise of a rate that stays up, without its harm
 

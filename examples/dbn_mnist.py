@@ -27,7 +27,7 @@ from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import AIS, PersistentChains, WakeSleep, contrastive_gradient, log_partition_bracket
 from pyro_gen.infer.elbo.importance import LowerBound
 from pyro_gen.models import DeepBeliefNetwork
-from pyro_gen.training import fit, running_average, small_batch, use_average
+from pyro_gen.training import SMALL_SET, fit, keep_best, running_average, small_batch, use_average
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,6 @@ class Recipe:
     data: str = "binarized_mnist"
 
 
-SMALL = 1000
-"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
 MONITOR = "valid pseudo log likelihood"
 SMOKE = Recipe(
     Layer(20, 2, 0.05, 1, 0.0),
@@ -78,7 +76,7 @@ def train(
 
     Of few rows the best state on `valid`, rows of zeros and ones, is kept, the start included.
     """
-    small = len(rates) < SMALL
+    small = len(rates) < SMALL_SET
     batch_size = small_batch(len(rates), recipe.batch_size)
     batches = datasets.minibatches(rates, batch_size)
     decay = max(0.0, 1 - 5 / max(1, layer.epochs * len(batches))) if small else 0.9997
@@ -94,14 +92,12 @@ def train(
         average.update_parameters(rbm)
         return 0.0
 
-    @torch.no_grad()
-    def evaluate() -> dict[str, float]:
-        return {MONITOR: averaged().pseudo_log_likelihood(valid).mean().item()}
+    def score() -> Tensor:
+        return averaged().pseudo_log_likelihood(valid).mean()
 
-    watched: dict[str, Any] = {}
-    if small and valid is not None:
-        every = max(1, layer.epochs // 20)
-        watched = {"evaluate": evaluate, "evaluate_every": every, "evaluate_start": True, "monitor": MONITOR}
+    best: dict[str, Any] = {}
+    if valid is not None:
+        best = keep_best(score, len(rates), layer.epochs, MONITOR)
     fit(
         step,
         batches,
@@ -112,7 +108,7 @@ def train(
         checkpoint_every=10,
         settings=vars(layer) | {"data": recipe.data, "rows": len(rates)},
         progress=progress,
-        **watched,
+        **best,
     )
     use_average(rbm, average)  # the noise of a rate that stays up costs several nats, its average nothing
     return rbm
@@ -131,7 +127,7 @@ def stack(recipe: Recipe, x: Tensor, valid: Tensor | None, out: Path, progress: 
     )
     hidden = first.transform(x).detach()
     valid_hidden = None
-    if valid is not None and len(x) < SMALL:
+    if valid is not None and len(x) < SMALL_SET:
         generator = torch.Generator().manual_seed(0)
         valid_hidden = torch.bernoulli(first.transform(valid).detach(), generator=generator)
     train(second, hidden, valid_hidden, high, recipe, out / "second.pt", progress)

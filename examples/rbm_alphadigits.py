@@ -29,7 +29,7 @@ from pyro_gen.arviz import from_chains, to_netcdf
 from pyro_gen.infer import AIS, BlockGibbs, PersistentChains, free_energy_gap, log_likelihood, log_partition_bracket
 from pyro_gen.infer.energy.bracket import Bracket
 from pyro_gen.infer.energy.likelihood import LogLikelihood
-from pyro_gen.training import History, fit, small_batch
+from pyro_gen.training import SMALL_SET, History, fit, small_batch
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,6 @@ RECIPES = {
     "demo": Recipe(),
     "best": Recipe(hidden=600, epochs=6000, sparsity=0.0005, warp=0.9, elastic=0.7),
 }
-SMALL = 1000  # rows
 SMOKE = Recipe(
     hidden=20,
     epochs=2,
@@ -78,7 +77,7 @@ def train(recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str) -
     included, the state of the best is kept.
     """
     count = len(data.train)
-    small = count < SMALL
+    small = count < SMALL_SET
     batch_size = small_batch(count, recipe.batch_size)
     rate = recipe.rate * (batch_size / recipe.batch_size)
     phase = PersistentChains(recipe.num_chains, recipe.num_steps)

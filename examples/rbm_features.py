@@ -20,17 +20,14 @@ from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import PersistentChains, contrastive_gradient
-from pyro_gen.training import fit, small_batch
+from pyro_gen.training import fit, keep_best, small_batch
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-SMALL = 1000
-"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
 MONITOR = "valid pseudo log likelihood"
 
 
 def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.RBM:
     """Persistent contrastive divergence by a gradient step of our own; of few rows the best state is kept."""
-    small = len(data.train) < SMALL
     batch_size = small_batch(len(data.train))
     rbm = nn.RBM.from_data(data.train, args.hidden, negative_phase=PersistentChains(num_steps=5, num_chains=100))
     optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1 * (batch_size / 100), weight_decay=1e-3)
@@ -41,20 +38,17 @@ def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.RBM:
         optimizer.step()
         return contrast
 
-    @torch.no_grad()
-    def evaluate() -> dict[str, float]:
-        figures = {"wrong pixels of a reconstruction": rbm.reconstruction_error(data.valid).item()}
-        if small:
-            figures[MONITOR] = rbm().pseudo_log_likelihood(data.valid).mean().item()
-        return figures
+    def score() -> Tensor:
+        return rbm().pseudo_log_likelihood(data.valid).mean()
 
-    watched: dict[str, Any] = {"evaluate_every": 50}
-    if small:
-        every = max(1, args.epochs // 20)
-        watched = {"evaluate_every": every, "evaluate_start": True, "monitor": MONITOR}
+    def evaluate() -> dict[str, float]:
+        return {"wrong pixels of a reconstruction": rbm.reconstruction_error(data.valid).item()}
+
+    watched: dict[str, Any] = {"evaluate": evaluate, "evaluate_every": 50}
+    watched |= keep_best(score, len(data.train), args.epochs, MONITOR)
     batches = datasets.minibatches(data.train, batch_size)
     state = {"rbm": rbm, "optimizer": optimizer}
-    fit(step, batches, args.epochs, state=state, scheduler=scheduler, evaluate=evaluate, **watched)
+    fit(step, batches, args.epochs, state=state, scheduler=scheduler, **watched)
     print(f"reconstruction: {rbm.reconstruction_error(data.test):.1f} of {data.test.shape[1]} pixels wrong")
     return rbm
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import pyro
 import torch
@@ -19,24 +18,9 @@ from torch import Tensor
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.infer import AIS, PersistentChains, contrastive_gradient, log_likelihood
 from pyro_gen.infer.energy.likelihood import LogLikelihood
-from pyro_gen.training import fit, small_batch
+from pyro_gen.training import fit, keep_best, small_batch
 
-SMALL = 1000
-"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
 MONITOR = "valid pseudo log likelihood"
-
-
-def watched(rbm: nn.RBM, data: datasets.BinaryDataset, epochs: int) -> dict[str, Any]:
-    """Settings of `fit` that keep the best state on the validation rows, the start included, of a small set."""
-    if len(data.train) >= SMALL:
-        return {}
-
-    @torch.no_grad()
-    def evaluate() -> dict[str, float]:
-        return {MONITOR: rbm().pseudo_log_likelihood(data.valid).mean().item()}
-
-    every = max(1, epochs // 20)
-    return {"evaluate": evaluate, "evaluate_every": every, "evaluate_start": True, "monitor": MONITOR}
 
 
 def train(data: datasets.BinaryDataset, hidden: int, args: argparse.Namespace) -> LogLikelihood:
@@ -54,9 +38,12 @@ def train(data: datasets.BinaryDataset, hidden: int, args: argparse.Namespace) -
         optimizer.step()
         return contrast
 
+    def score() -> Tensor:
+        return rbm().pseudo_log_likelihood(data.valid).mean()
+
     batches = datasets.minibatches(data.train, batch_size)
-    kept = watched(rbm, data, args.epochs)
-    fit(step, batches, args.epochs, state={"rbm": rbm}, scheduler=scheduler, **kept)
+    best = keep_best(score, len(data.train), args.epochs, MONITOR)
+    fit(step, batches, args.epochs, state={"rbm": rbm}, scheduler=scheduler, **best)
     return log_likelihood(rbm.eval()(), data.valid)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import pyro
 import torch
@@ -21,25 +20,10 @@ from torch import Tensor
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import PersistentChains, contrastive_gradient
-from pyro_gen.training import fit, small_batch
+from pyro_gen.training import fit, keep_best, small_batch
 
 HALVES = ("left", "right", "top", "bottom")
-SMALL = 1000
-"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
 MONITOR = "valid pseudo log likelihood"
-
-
-def watched(rbm: nn.RBM, data: datasets.BinaryDataset, epochs: int) -> dict[str, Any]:
-    """Settings of `fit` that keep the best state on the validation rows, the start included, of a small set."""
-    if len(data.train) >= SMALL:
-        return {}
-
-    @torch.no_grad()
-    def evaluate() -> dict[str, float]:
-        return {MONITOR: rbm().pseudo_log_likelihood(data.valid).mean().item()}
-
-    every = max(1, epochs // 20)
-    return {"evaluate": evaluate, "evaluate_every": every, "evaluate_start": True, "monitor": MONITOR}
 
 
 def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
@@ -57,6 +41,9 @@ def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
         optimizer.step()
         return contrast
 
+    def score() -> Tensor:
+        return rbm().pseudo_log_likelihood(data.valid).mean()
+
     state = {"rbm": rbm, "optimizer": optimizer}
     settings = {
         "data": data.name,
@@ -66,7 +53,7 @@ def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
         "seed": args.seed,
     }
     kept = {"checkpoint": args.out / "inpainting.pt", "checkpoint_every": 50, "settings": settings}
-    kept |= watched(rbm, data, args.epochs)
+    kept |= keep_best(score, len(data.train), args.epochs, MONITOR)
     batches = datasets.minibatches(data.train, batch_size)
     fit(step, batches, args.epochs, state=state, scheduler=scheduler, **kept)
     return rbm.eval()

@@ -27,12 +27,10 @@ from torch import Tensor
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import PersistentChains, contrastive_gradient
-from pyro_gen.training import fit, small_batch
+from pyro_gen.training import fit, keep_best, small_batch
 
 Scorer = Callable[[Tensor], Tensor]
 TOP = 10
-SMALL = 1000
-"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
 MONITOR = "valid pseudo log likelihood"
 
 
@@ -58,19 +56,6 @@ def hits(score: Scorer, users: Users) -> Tensor:
     return ((scores > own).sum(-1) < TOP).double()
 
 
-def watched(rbm: nn.RBM, data: datasets.BinaryDataset, epochs: int) -> dict[str, Any]:
-    """Settings of `fit` that keep the best state on the validation rows, the start included, of a small set."""
-    if len(data.train) >= SMALL:
-        return {}
-
-    @torch.no_grad()
-    def evaluate() -> dict[str, float]:
-        return {MONITOR: rbm().pseudo_log_likelihood(data.valid).mean().item()}
-
-    every = max(1, epochs // 20)
-    return {"evaluate": evaluate, "evaluate_every": every, "evaluate_start": True, "monitor": MONITOR}
-
-
 def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> RBM:
     """Persistent chains by a gradient step of our own, the learning rate falling to 0."""
     x = data.train
@@ -84,13 +69,16 @@ def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> RBM:
         optimizer.step()
         return contrast
 
+    def score() -> Tensor:
+        return rbm().pseudo_log_likelihood(data.valid).mean()
+
     state = {"rbm": rbm, "optimizer": optimizer}
     names = ("data", "hidden", "epochs", "steps", "rate", "decay", "seed", "smoke")
     kept: dict[str, Any] = {
         "checkpoint": args.out / "recommendation.pt",
         "settings": {name: getattr(args, name) for name in names},
     }
-    kept |= watched(rbm, data, args.epochs)
+    kept |= keep_best(score, len(x), args.epochs, MONITOR)
     fit(step, datasets.minibatches(x, batch_size), args.epochs, state=state, scheduler=scheduler, **kept)
     with torch.no_grad():
         return rbm.eval()()

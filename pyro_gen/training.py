@@ -43,6 +43,9 @@ from pyro_gen._state import (
 History: TypeAlias = list[dict[str, float]]
 Module = TypeVar("Module", bound=nn.Module)
 
+SMALL_SET = 1000
+"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
+
 _FORMAT = "pyro_gen.training.fit, version 1"
 _LOST = "a resumed run is not this run, as its checkpoint lacks what learns here: {}; give it in `state`"
 _AFRESH = "the checkpoint `{}` lacks {}, which the run started afresh; begin anew with `resume=False` or another file"
@@ -208,6 +211,41 @@ def small_batch(rows: int, most: int = 100) -> int:
         (100, 100, 30, 10)
     """
     return min(whole_number("most", most), max(10, whole_number("rows", rows) // 10))
+
+
+def keep_best(
+    score: Callable[[], float | Tensor], rows: int, num_epochs: int, monitor: str = "valid"
+) -> dict[str, Any]:
+    """Settings of :func:`fit` that keep the best state of a small set, the start included; none for a larger set.
+
+    Args:
+        score: larger where the model is better, such as the log likelihood of validation rows; no gradients flow.
+        rows: of the training set.
+        num_epochs: of the training, in which the score is computed about twenty times.
+        monitor: name of the score in the history.
+
+    Returns:
+        Keyword arguments: ``evaluate``, ``evaluate_every``, ``evaluate_start`` and ``monitor`` below `SMALL_SET` rows.
+
+    Raises:
+        ValueError: A count is no whole number.
+
+    Example:
+        >>> keep_best(lambda: 0.0, rows=50_000, num_epochs=100)
+        {}
+        >>> keep_best(lambda: 0.0, rows=300, num_epochs=100)["evaluate_every"]
+        5
+    """
+    num_epochs = whole_number("num_epochs", num_epochs, 0)
+    if whole_number("rows", rows) >= SMALL_SET:
+        return {}
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        return {monitor: float(score())}
+
+    every = max(1, num_epochs // 20)
+    return {"evaluate": evaluate, "evaluate_every": every, "evaluate_start": True, "monitor": monitor}
 
 
 def running_average(module: Module, decay: float) -> tuple[AveragedModel, Module]:
@@ -457,4 +495,4 @@ def _read(path: Path) -> dict[str, Any]:
     return payload
 
 
-__all__ = ["History", "Scheduler", "fit", "running_average", "small_batch", "use_average"]
+__all__ = ["SMALL_SET", "History", "Scheduler", "fit", "keep_best", "running_average", "small_batch", "use_average"]

@@ -334,6 +334,7 @@ ELSEWHERE = {
     "testing.Calibration.__init__": "the ranks must fit; tested in testing/test_calibration.py",
     "testing.joint_distribution_test": "tested in testing/test_calibration.py, with programs of its own",
     "testing.simulation_based_calibration": "tested in testing/test_calibration.py, with programs of its own",
+    "training.keep_best": "tested in test_small_sets.py",
     "training.small_batch": "tested in test_small_sets.py",
     "_augmentation.shifted": "the shape of images, compared with the rows",
     "_augmentation.warped": "the shape of images, compared with the rows",

@@ -36,7 +36,7 @@ from pyro_gen import datasets, nn, training
 from pyro_gen.datasets import BinaryDataset
 from pyro_gen.infer import AIS, PersistentChains
 from pyro_gen.models import DeepBoltzmannMachine
-from pyro_gen.training import History, small_batch
+from pyro_gen.training import SMALL_SET, History, fit, keep_best, small_batch
 
 ROWS, COLUMNS = 300, 500
 
@@ -309,3 +309,27 @@ def test_a_small_set_has_small_batches(rows: int, most: int, expected: int) -> N
     assert small_batch(rows, most) == expected
     with pytest.raises(ValueError, match="`rows` must be"):
         small_batch(0)
+
+
+def test_the_best_of_a_small_set_is_kept_and_a_large_set_is_left_alone() -> None:
+    line = torch.nn.Linear(1, 1)
+
+    def step(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            line.weight.add_(1.0)
+        return x.sum()
+
+    def score() -> Tensor:
+        assert not torch.is_grad_enabled()
+        return -(line.weight - start - 2).square().sum()
+
+    start = line.weight.detach().clone()
+    assert keep_best(score, SMALL_SET, 5) == {}
+    best = keep_best(score, SMALL_SET - 1, 5, "nearness")
+    history = fit(step, [torch.zeros(1)], 5, state={"line": line}, progress=False, **best)
+    assert [row["nearness"] for row in history] == pytest.approx([-4, -1, 0, -1, -4, -9], abs=1e-5)
+    torch.testing.assert_close(line.weight, start + 2)
+    with pytest.raises(ValueError, match="`rows` must be"):
+        keep_best(score, 0, 5)
+    with pytest.raises(ValueError, match="`num_epochs` must be"):
+        keep_best(score, 10, 2.5)  # type: ignore[arg-type]

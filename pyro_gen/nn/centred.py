@@ -41,7 +41,7 @@ class CentredRBM(distributions.RBM):
 
     @vbias.setter
     def vbias(self, value: Tensor) -> None:
-        """The constructor of the base class sets what is computed here."""
+        self._refuse_others("vbias", value, self._biases()[0])
 
     @property
     def hbias(self) -> Tensor:
@@ -50,7 +50,7 @@ class CentredRBM(distributions.RBM):
 
     @hbias.setter
     def hbias(self, value: Tensor) -> None:
-        """The constructor of the base class sets what is computed here."""
+        self._refuse_others("hbias", value, self._biases()[1])
 
     @property
     def uncentred(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,6 +80,11 @@ class CentredRBM(distributions.RBM):
             plain_biases=biases,
             offsets=self.offsets,
         )
+
+    def _refuse_others(self, name: str, value: Tensor, bias: Tensor) -> None:
+        """Raise unless a bias is set to what it is, as the constructor of the base class does."""
+        if value is not bias:
+            raise AttributeError(f"`{name}` follows from the centred parameters; set those, or make an RBM(...)")
 
     def _biases(self) -> tuple[Tensor, Tensor]:
         state = [x._version for x in self._watched]

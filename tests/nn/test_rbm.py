@@ -219,3 +219,9 @@ def test_reconstruction_error_counts_wrong_bits() -> None:
         rbm.vbias.fill_(50.0)
     assert rbm.reconstruction_error(torch.ones(3, 5)) == 0
     assert rbm.reconstruction_error(torch.zeros(3, 5)) == 5
+
+
+def test_a_bias_that_follows_from_centred_parameters_is_not_set() -> None:
+    distribution = nn.RBM(3, 2, negative_phase=PersistentChains(4), centring=True)()
+    with pytest.raises(AttributeError, match="`vbias` follows from the centred parameters"):
+        distribution.vbias = torch.zeros(3)
