@@ -27,7 +27,7 @@ class _Unregistered:
     """Reference of a parameter that no store holds yet."""
 
     def __call__(self) -> None:
-        """The value, which there is not: None."""
+        """None: there is no value."""
 
 
 def register(name: str, module: nn.Module) -> None:

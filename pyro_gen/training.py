@@ -271,9 +271,6 @@ def running_average(module: Module, decay: float) -> tuple[AveragedModel, Module
 def use_average(module: nn.Module, average: AveragedModel) -> None:
     """Put the averaged parameters in the place of a module's own; its buffers stay as they are.
 
-    ``average.module`` is no substitute where the buffers go with the run, as the chains of an RBM do: it still has
-    those it was copied with.
-
     Args:
         module: the module that learned.
         average: the running average of its parameters.
