@@ -55,11 +55,11 @@ def contenders(nodes: int, edges: int, rows: int) -> Iterator[tuple[str, Callabl
         data = network.sample((rows,))
         data[torch.rand(data.shape) < 0.5] = -1
     cases = [{i: k for i, k in enumerate(row) if k >= 0} for row in data[:SINGLE].tolist()]
-    yield "pyro_gen", lambda: Contender(lambda: network.log_evidence(data).value, units=rows)
+    yield "pyro_gen", lambda: Contender(lambda: network.log_evidence(data), units=rows)
     yield "pyro_gen, with gradient", lambda: Contender(lambda: gradient(model, data), units=rows)
     yield (
         "pyro_gen, row by row",
-        lambda: one_by_one(cases, lambda case: network.log_evidence(named(network, case)).value),
+        lambda: one_by_one(cases, lambda case: network.log_evidence(named(network, case))),
     )
     yield (
         "pyro_gen, one marginal",
@@ -107,7 +107,7 @@ def one_by_one(cases: list[Case], ask: Callable[[Case], object]) -> Contender:
 
 def gradient(model: models.BayesianNetwork, data: Tensor) -> None:
     """Log evidence and its derivatives in the parameters."""
-    model.log_evidence(data).value.sum().backward()
+    model.log_evidence(data).sum().backward()
 
 
 def agrum_marginal(network: BayesianNetwork, cases: list[Case]) -> Contender:

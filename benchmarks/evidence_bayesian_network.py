@@ -87,7 +87,7 @@ def compare(network: BayesianNetwork, count: int, seed: int, peer: Agrum | None 
     for row, evidence in enumerate(sets):
         distributions, seconds = timed(network.marginals, named(network, evidence))
         own.append(seconds)
-        log = network.log_evidence(named(network, evidence)).value
+        log = network.log_evidence(named(network, evidence))
         expected, seconds = timed(peer.marginals, evidence)
         other.append(seconds)
         probability = peer.evidence_probability(evidence)
@@ -205,9 +205,7 @@ def of_queries(count: int) -> dict[str, Any]:
         sets = evidence_sets(network, count, 2)
         targets = [next(i for i in range(len(network.nodes)) if i not in evidence) for evidence in sets]
         result[name] = {
-            "evidence": of_kind(
-                name, sets, lambda model, e, _: model.log_evidence(e).value, Agrum.evidence_probability
-            ),
+            "evidence": of_kind(name, sets, lambda model, e, _: model.log_evidence(e), Agrum.evidence_probability),
             "one marginal": of_kind(
                 name, sets, lambda model, e, i: model.marginals(e, [model.nodes[i]]), Agrum.marginal, targets
             ),
@@ -262,10 +260,10 @@ def alarm_gradient(model: models.BayesianNetwork, data: Tensor, cells: int = 60,
         for sign in (1, -1):
             with torch.no_grad():
                 weight.view(-1)[cell] += sign * step
-                values.append(model.log_evidence(data[:2000]).value.sum().item())
+                values.append(model.log_evidence(data[:2000]).sum().item())
                 weight.view(-1)[cell] -= sign * step
         model.zero_grad()
-        model.log_evidence(data[:2000]).value.sum().backward()
+        model.log_evidence(data[:2000]).sum().backward()
         slope = torch.zeros(()) if weight.grad is None else weight.grad.flatten()[cell]
         worst = max(worst, abs(slope.item() - (values[0] - values[1]) / (2 * step)))
         largest = max(largest, abs(slope.item()))

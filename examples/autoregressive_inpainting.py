@@ -72,8 +72,8 @@ def weigh(deep: nn.DeepNADE, observed: Tensor, mask: Tensor, args: argparse.Name
     """What importance weights in one fixed order know of the visible half, for each kind of half."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that few particles are effective is what is shown
-        found = deep().log_evidence(observed, mask, Importance(args.particles))
-    exact = deep().log_evidence(observed, mask, ObservedFirst()).value
+        found = deep().evidence_estimate(observed, mask, Importance(args.particles))
+    exact = deep().log_evidence(observed, mask, ObservedFirst())
     print(
         f"log p(visible half), {args.particles} particles in the order row by row, beside the exact one of its order:"
     )

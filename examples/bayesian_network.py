@@ -311,7 +311,7 @@ def main(args: argparse.Namespace) -> None:
     given = dict(pair.split("=", 1) for pair in args.evidence)
     evidence = given or OBSERVED.get(args.network, {})
     print(f"{args.network}: {len(network.nodes)} nodes, {network.num_parameters} parameters; given {evidence}")
-    print(f"log P(evidence) = {network.log_evidence(evidence).value.item():.4f}")
+    print(f"log P(evidence) = {network.log_evidence(evidence).item():.4f}")
     draw_network(network, evidence, args.out / "bayesian_network.png")
     report: dict[str, Any] = {"approximations": approximations(network, evidence, args)}
     for name, figures in report["approximations"].items():

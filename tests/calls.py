@@ -61,7 +61,7 @@ def network(make: Callable[..., Any], *args: Any, **settings: Any) -> list[Call]
         Call(plain, score=generated, follows=True),
         Call(plain, score=drawn, follows=True, vmap=False),
         Call(plain, score=lambda distribution: distribution.given(X, KNOWN).log_prob(X), follows=True),
-        Call(plain, score=lambda distribution: distribution.log_evidence(X, KNOWN).value, follows=True),
+        Call(plain, score=lambda distribution: distribution.log_evidence(X, KNOWN), follows=True),
         Call(conditional, call=lambda module: module(CODES), follows=True),
     ]
 
@@ -150,7 +150,7 @@ AUTOREGRESSIVE = {
         Call(lambda: nn.DeepNADE(4, [3]), lambda module: module(order=(3, 1, 2, 0)), follows=True),
         Call(
             lambda: nn.DeepNADE(4, [3]),
-            score=lambda distribution: distribution.log_evidence(X, KNOWN, ObservedFirst()).value,
+            score=lambda distribution: distribution.log_evidence(X, KNOWN, ObservedFirst()),
             follows=True,
         ),
     ],
@@ -312,9 +312,9 @@ MODELS = {
         Call(discrete, score=lambda distribution: distribution.log_prob(ROWS)),
         Call(discrete, lambda module: module.log_prob(ROWS), itself),
         Call(discrete, lambda module: module.cpd("c")(STATES, STATES), of_states),
-        Call(discrete, score=lambda distribution: distribution.log_evidence(SEEN).value, vmap=False),
+        Call(discrete, score=lambda distribution: distribution.log_evidence(SEEN), vmap=False),
         Call(discrete, lambda module: module.marginals(SEEN)["a"], itself, vmap=False),
-        Call(hybrid, score=lambda distribution: distribution.log_evidence(REAL).value, vmap=False),
+        Call(hybrid, score=lambda distribution: distribution.log_evidence(REAL), vmap=False),
     ],
     "PPCA": [
         Call(lambda: models.PPCA(4, 2, 10)),

@@ -88,7 +88,8 @@ FIRST: dict[str, Rule] = {
     "score": (("x",), ("float",)),
     "log_likelihood": (("x",), ("Tensor",)),
     "lower_bound": (("x",), ("LowerBound",)),
-    "log_evidence": (("observed", "evidence", ""), ("Estimate",)),
+    "log_evidence": (("observed", "evidence", ""), ("Tensor",)),
+    "evidence_estimate": (("observed", ""), ("Estimate",)),
     "log_partition": (("", "distribution"), ("Estimate", "Estimate | None")),
 }
 """By verb: words for the first argument ("" for none), and annotations of the result (any, where none are named)."""
@@ -155,7 +156,7 @@ class Odd:
     def sample(self, num_samples) -> tuple[Tensor, Tensor]: ...
     def guide(self, v): ...
     def decode(self, z): ...
-    def log_evidence(self, evidence) -> Tensor: ...
+    def log_evidence(self, evidence) -> Estimate: ...
 """
     module = made_up()
     exec(source, module.__dict__)

@@ -134,12 +134,12 @@ def sigmoid_network(poor: bool) -> nn.FVSBN:
 
 def completed(poor: bool) -> Tensor:
     network, mask = sigmoid_network(poor), torch.tensor([False, True])
-    return network().given(torch.ones(2), mask, Importance(200)).log_evidence().effective_sample_size
+    return network().given(torch.ones(2), mask, Importance(200)).evidence_estimate().effective_sample_size
 
 
 def density_evidence(poor: bool) -> Tensor:
     network, mask = sigmoid_network(poor), torch.tensor([False, True])
-    return network().log_evidence(torch.ones(2), mask, Importance(200)).effective_sample_size
+    return network().evidence_estimate(torch.ones(2), mask, Importance(200)).effective_sample_size
 
 
 def partition(poor: bool) -> Tensor:

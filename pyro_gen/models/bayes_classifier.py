@@ -120,7 +120,7 @@ class BayesClassifier(nn.Module):
         if mask is None:
             log_prob = density.log_prob(x.unsqueeze(place))
         else:
-            log_prob = density.log_evidence(x.unsqueeze(place), mask.unsqueeze(place), completion).value
+            log_prob = density.log_evidence(x.unsqueeze(place), mask.unsqueeze(place), completion)
         return log_prob + self.class_logits.log_softmax(-1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, completion: Completion | None = None) -> dist.Categorical:

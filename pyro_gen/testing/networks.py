@@ -77,7 +77,7 @@ def random_network(
     """A random network; see :func:`random_structure` and :func:`random_tables` for the arguments.
 
     Example:
-        >>> random_network(5).log_evidence().value.item()
+        >>> random_network(5).log_evidence().item()
         0.0
     """
     structure = random_structure(num_nodes, max_parents, window, states, seed)

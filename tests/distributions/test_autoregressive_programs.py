@@ -277,7 +277,7 @@ def test_rows_with_missing_features_are_learned_from_by_the_evidence_of_the_othe
     def model() -> None:
         pyro.module("density", density)
         with pyro.plate("rows", len(x)):
-            pyro.factor("evidence", density().log_evidence(x, mask).value)
+            pyro.factor("evidence", density().log_evidence(x, mask))
 
     svi = SVI(model, lambda: None, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO())
     for _ in range(200):

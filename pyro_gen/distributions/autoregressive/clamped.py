@@ -45,7 +45,7 @@ class ClampedAutoregressive(Expandable):
         >>> given = density.given(torch.tensor([1.0, nan, 0.0]), torch.tensor([True, False, True]))
         >>> given.log_prob(torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])).exp()
         tensor([0.5000, 0.5000, 0.0000], grad_fn=<ExpBackward0>)
-        >>> given.log_evidence().method
+        >>> given.evidence_estimate().method
         'enumeration'
     """
 
@@ -96,14 +96,22 @@ class ClampedAutoregressive(Expandable):
         """True if log probabilities and draws are exact, not estimates by importance."""
         return self._completer.exact
 
-    def log_evidence(self) -> Estimate:
+    def log_evidence(self) -> Tensor:
+        """Log probability of the observed features under the density; :meth:`evidence_estimate` has its error.
+
+        Returns:
+            Nats, of the batch shape, differentiable.
+        """
+        return self.evidence_estimate().value
+
+    def evidence_estimate(self) -> Estimate:
         """Log probability of the observed features under the density.
 
         Returns:
             Nats, their standard error (0 where exact), the effective sample size and the method's name; tensors of the
             batch shape, the first one differentiable.
         """
-        estimate = self._completer.log_evidence()
+        estimate = self._completer.evidence_estimate()
         value, error, size = (x.expand(self.batch_shape) for x in estimate[:3])
         return Estimate(value, error, size, estimate.method)
 

@@ -55,7 +55,7 @@ class Completer(ABC):
     exact = True
 
     @abstractmethod
-    def log_evidence(self) -> Estimate:
+    def evidence_estimate(self) -> Estimate:
         """Log p(observed)."""
 
     @abstractmethod
@@ -242,7 +242,7 @@ class _Walked(Completer):
         scores, mask = self._scores(value.flatten(value.dim() - len(self.density.event_shape)))
         return torch.where(mask, 0, scores).sum(-1)
 
-    def log_evidence(self) -> Estimate:
+    def evidence_estimate(self) -> Estimate:
         """Log probabilities of the observed features, which do not depend on what is missing."""
         scores, mask = self._scores(self.evidence.observed)
         value = torch.where(mask, scores, 0).sum(-1)
@@ -304,13 +304,13 @@ class _Listed(Completer):
         log_prob = self.density.log_prob(value.reshape(len(number), *self.batch, *self.density.event_shape))
         return log_prob.masked_fill(number >= self.own_count, -math.inf)
 
-    def log_evidence(self) -> Estimate:
+    def evidence_estimate(self) -> Estimate:
         """The sum over all completions."""
         return Estimate.exact(self.table().logsumexp(0), "enumeration")
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log p(event) less that of the evidence."""
-        return self.density.log_prob(value) - self.log_evidence().value
+        return self.density.log_prob(value) - self.evidence_estimate().value
 
     def sample(self, shape: Size) -> tuple[Tensor, Tensor]:
         """Draws of completions by their numbers."""
@@ -346,7 +346,7 @@ class _Particles(Completer):
     def _size(self) -> Tensor:
         return 1 / self.log_weights.softmax(0).square().sum(0)
 
-    def log_evidence(self) -> Estimate:
+    def evidence_estimate(self) -> Estimate:
         """The log of the mean weight, with the gradient that the particles give (the mean of their own, by weight)."""
         count, share = len(self.log_weights), self.log_weights.softmax(0)
         value = self.log_weights.logsumexp(0) - math.log(count)
@@ -360,7 +360,7 @@ class _Particles(Completer):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log p(event) less the estimate for the evidence."""
-        return self.density.log_prob(value) - self.log_evidence().value
+        return self.density.log_prob(value) - self.evidence_estimate().value
 
     def sample(self, shape: Size) -> tuple[Tensor, Tensor]:
         """Particles, picked by weight."""

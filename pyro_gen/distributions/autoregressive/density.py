@@ -287,7 +287,24 @@ class Autoregressive(FeatureDensity):
 
         return ClampedAutoregressive(self, observed, mask, completion, self._validate_args)
 
-    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Estimate:
+    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Tensor:
+        """Log probability of the observed features, the others summed out; :meth:`evidence_estimate` has its error.
+
+        Args:
+            observed: values (...) + event_shape; values of missing features are ignored, NaN
+                included.
+            mask: True where a feature is observed, same shape; rows may differ.
+            completion: as for :meth:`given`.
+
+        Returns:
+            Nats, of the broadcast batch shape, differentiable.
+
+        Raises:
+            ValueError: as :meth:`given`.
+        """
+        return self.evidence_estimate(observed, mask, completion).value
+
+    def evidence_estimate(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Estimate:
         """Log probability of the observed features, the missing ones summed out.
 
         Args:
@@ -302,7 +319,7 @@ class Autoregressive(FeatureDensity):
         Raises:
             ValueError: as :meth:`given`.
         """
-        return self.given(observed, mask, completion).log_evidence()
+        return self.given(observed, mask, completion).evidence_estimate()
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:

@@ -175,11 +175,28 @@ class AutoregressiveEnsemble(Expandable):
             ValueError: the evidence does not fit, or a member has no way to complete it.
         """
         conditioned = [_with(member).given(observed, mask, completion) for member in self.members]
-        evidence = [member.log_evidence().value for member in conditioned]
+        evidence = [member.log_evidence() for member in conditioned]
         logits = self.logits.log_softmax(-1) + torch.stack(torch.broadcast_tensors(*evidence), -1)
         return AutoregressiveEnsemble(conditioned, logits, self._validate_args)
 
-    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Estimate:
+    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Tensor:
+        """Log probability of the observed features, the others summed out; :meth:`evidence_estimate` has its error.
+
+        Args:
+            observed: values (...) + event_shape; values of missing features are ignored, NaN
+                included.
+            mask: True where a feature is observed, same shape; rows may differ.
+            completion: as for :meth:`given`.
+
+        Returns:
+            Nats, of the broadcast batch shape, differentiable.
+
+        Raises:
+            ValueError: as :meth:`given`.
+        """
+        return self.evidence_estimate(observed, mask, completion).value
+
+    def evidence_estimate(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Estimate:
         """Log probability of the observed features, the missing ones summed out.
 
         Args:
@@ -191,7 +208,7 @@ class AutoregressiveEnsemble(Expandable):
         Returns:
             Nats with their standard error, of the broadcast batch shape.
         """
-        estimates = [_with(member).given(observed, mask, completion).log_evidence() for member in self.members]
+        estimates = [_with(member).given(observed, mask, completion).evidence_estimate() for member in self.members]
         values, errors, sizes = (
             torch.stack(torch.broadcast_tensors(*(part[i] for part in estimates)), -1) for i in range(3)
         )

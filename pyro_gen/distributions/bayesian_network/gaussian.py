@@ -24,7 +24,6 @@ from pyro_gen.distributions.bayesian_network.observation import (
     read_observation,
 )
 from pyro_gen.distributions.bayesian_network.tables import draw_states
-from pyro_gen.distributions.estimate import Estimate
 
 MAX_CONFIGURATIONS = 2**16
 """Joint states of the discrete parents that are enumerated."""
@@ -99,14 +98,14 @@ class ConditionalGaussianNetwork:
         """Discrete nodes, then real ones."""
         return (*self.states, *self.gaussians)
 
-    def log_evidence(self, evidence: Mapping[str, Any] | None = None) -> Estimate:
+    def log_evidence(self, evidence: Mapping[str, Any] | None = None) -> Tensor:
         """Log density of what was observed, everything else integrated out; differentiable.
 
         Args:
             evidence: see the class.
 
         Returns:
-            The exact value, (rows,), or () for one case.
+            Nats, (rows,), or () for one case.
 
         Raises:
             ValueError: evidence has probability zero or is malformed, or there are too many
@@ -114,7 +113,7 @@ class ConditionalGaussianNetwork:
         """
         observed = self._parse(evidence)
         logs, _, _ = self._posterior(observed)
-        return Estimate.exact(self._finished(log_sum_exp(logs, 0), observed))
+        return self._finished(log_sum_exp(logs, 0), observed)
 
     def marginals(
         self, evidence: Mapping[str, Any] | None = None, nodes: Iterable[str] | None = None
@@ -274,7 +273,7 @@ class ConditionalGaussianNetwork:
         rows = len(evidence.values)
         if self.discrete is None:
             return evidence.values.new_zeros(1, rows)
-        log = self.discrete.log_evidence(evidence.discrete).value
+        log = self.discrete.log_evidence(evidence.discrete)
         distribution = torch.ones_like(log)
         if parents:
             distribution = self.discrete.joint_marginal(parents, evidence.discrete)

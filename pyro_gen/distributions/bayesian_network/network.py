@@ -37,7 +37,6 @@ from pyro_gen.distributions.bayesian_network.tables import (
     flatten,
     point_mass,
 )
-from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.expansion import Expandable
 
 ENUMERABLE = 2**20
@@ -100,7 +99,7 @@ class BayesianNetwork(Expandable):
         >>> network.marginals({"wet": "yes"})["rain"]
         tensor([0.3053, 0.6947])
         >>> rows = {"wet": torch.tensor([1, -1]), "rain": torch.tensor([-1, 1])}
-        >>> network.log_evidence(rows).value.exp()
+        >>> network.log_evidence(rows).exp()
         tensor([0.2358, 0.2000])
     """
 
@@ -271,14 +270,14 @@ class BayesianNetwork(Expandable):
         axes = [torch.arange(k, device=self.tables.device) for k in self.structure.cardinalities]
         return self._listed(torch.cartesian_prod(*axes).view(-1, len(axes)), expand)
 
-    def log_evidence(self, evidence: Evidence | Tensor | None = None) -> Estimate:
+    def log_evidence(self, evidence: Evidence | Tensor | None = None) -> Tensor:
         """Log probability of what was observed, everything else summed out, in nats.
 
         Args:
             evidence: see the class; or state numbers (rows, nodes) with -1 where missing.
 
         Returns:
-            The exact value, batch_shape + (rows,), or batch_shape for one case; differentiable in
+            Nats, batch_shape + (rows,), or batch_shape for one case; differentiable in
             the tables.
 
         Raises:
@@ -294,7 +293,7 @@ class BayesianNetwork(Expandable):
             return log
 
         result: Tensor = self._each(one, evidence)
-        return Estimate.exact(result)
+        return result
 
     def marginals(
         self, evidence: Evidence | Tensor | None = None, nodes: Iterable[str] | None = None

@@ -151,7 +151,22 @@ class RBM(TwoLayerEnergy):
         units = self.partition.max_units if isinstance(self.partition, Exact) else EXACT_UNITS
         return ClampedRBM(*self.uncentred, observed, mask, units, self.num_steps, self._validate_args)
 
-    def log_evidence(self, observed: Tensor, mask: Tensor) -> Estimate:
+    def log_evidence(self, observed: Tensor, mask: Tensor) -> Tensor:
+        """Log probability of the observed cells, the missing ones summed out; :meth:`evidence_estimate` has its error.
+
+        Args:
+            observed: states (..., visible); what stands in a missing cell is ignored, NaN included.
+            mask: True where a cell is observed, (..., visible); rows may differ.
+
+        Returns:
+            Nats, of the broadcast batch shape, differentiable.
+
+        Raises:
+            ValueError: as :meth:`evidence_estimate`.
+        """
+        return self.evidence_estimate(observed, mask).value
+
+    def evidence_estimate(self, observed: Tensor, mask: Tensor) -> Estimate:
         """Log probability of the observed cells, the missing ones summed out exactly; differentiable.
 
         Its error is that of log Z alone. Under persistent chains it is a contrast whose gradient learns from what was

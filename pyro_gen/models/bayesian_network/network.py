@@ -25,7 +25,6 @@ from pyro_gen.distributions.bayesian_network.files.xmlbif import read_xmlbif, wr
 from pyro_gen.distributions.bayesian_network.observation import missing
 from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, point_mass
-from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.models.bayesian_network.learning import NetworkLearning
 from pyro_gen.models.bayesian_network.parts import (
     column,
@@ -321,7 +320,7 @@ class BayesianNetwork(NetworkLearning):
         register("bayesian_network", self)
         data, rows = self._columns(data)
         with counted_plate(self.size, rows):
-            pyro.factor("evidence", self.log_evidence(data).value if data else torch.zeros(rows))
+            pyro.factor("evidence", self.log_evidence(data) if data else torch.zeros(rows))
 
     def _columns(self, data: Data | Tensor | None) -> tuple[dict[str, Tensor], int]:
         """Observed columns by node, without nodes that are missing in all rows, and the number of rows."""
@@ -379,14 +378,14 @@ class BayesianNetwork(NetworkLearning):
         result: Tensor = (self() if torch.is_grad_enabled() else self._read_off()).log_prob(value)
         return result
 
-    def log_evidence(self, evidence: Evidence | Tensor | None = None) -> Estimate:
+    def log_evidence(self, evidence: Evidence | Tensor | None = None) -> Tensor:
         """Log probability of the evidence, in nats; differentiable in the parameters.
 
         Args:
             evidence: see the class.
 
         Returns:
-            The exact value, (rows,), or () for one case.
+            Nats, (rows,), or () for one case.
 
         Raises:
             ValueError: evidence has probability zero (it names the rows) or is malformed, or a clique is too large.

@@ -61,9 +61,7 @@ class TableLearner:
         ):
             with torch.enable_grad():
                 flat = tables.detach().clone().requires_grad_()
-                log_likelihood = (
-                    self.distribution(flat).log_evidence(self._evidence(rows, ever)).value * weights
-                ).sum()
+                log_likelihood = (self.distribution(flat).log_evidence(self._evidence(rows, ever)) * weights).sum()
                 (slope,) = torch.autograd.grad(log_likelihood, flat)
             counts += slope * tables
             total += log_likelihood.item()
