@@ -30,6 +30,7 @@ PUBLIC = (
     "nn",
     "infer",
     "models",
+    "saving",
     "training",
     "datasets",
     "plotting",

@@ -23,6 +23,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import Pipeline
 
+import pyro_gen
 from pyro_gen import datasets, interop, plotting
 from pyro_gen.estimators import RBMTransformer
 
@@ -85,8 +86,8 @@ def main(args: argparse.Namespace) -> None:
     best = found.best_estimator_["rbm"]
     print(f"mean pseudo-log-likelihood of the images held out: {best.score(x_test):.2f} nats")
     plotting.save(plotting.filters(best.rbm_.weight.detach(), shape), args.out / "digits_filters.png")
-    interop.save_safetensors(best.rbm_, args.out / "digits.safetensors")
-    theirs = interop.to_sklearn(interop.load_safetensors(args.out / "digits.safetensors"))
+    pyro_gen.save(best.rbm_, args.out / "digits.safetensors")
+    theirs = interop.to_sklearn(pyro_gen.load(args.out / "digits.safetensors"))
     binary = (x_test > 0.5).astype(float)
     difference = np.abs(theirs.transform(binary) - best.transform(binary)).max()
     print(f"features of the same weights in scikit-learn differ by at most {difference:.0e}")

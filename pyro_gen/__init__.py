@@ -1,6 +1,7 @@
 """The generative models that Pyro does not have, as real Pyro distributions with fast kernels and a bridge to ArviZ."""
 
 from pyro_gen import arviz, datasets, distributions, infer, interop, models, nn, plotting, training
+from pyro_gen.saving import load, save
 
 __version__ = "0.1.0"
 
@@ -11,8 +12,10 @@ __all__ = [
     "distributions",
     "infer",
     "interop",
+    "load",
     "models",
     "nn",
     "plotting",
+    "save",
     "training",
 ]

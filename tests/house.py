@@ -16,14 +16,14 @@ PACKAGE = "pyro_gen"
 # Imports run one way only: a part of the core imports parts to its left. Private top-level files stand under all parts
 # and import nothing of the package.
 CORE = ("kernels", "distributions", "nn", "infer", "models")
-BESIDE = ("arviz", "datasets", "estimators", "interop", "plotting", "testing", "training")
+BESIDE = ("arviz", "datasets", "estimators", "interop", "plotting", "saving", "testing", "training")
 OUTSIDE = ("benchmarks", "docs", "examples", "tests", "tools")
 WRITERS = (PACKAGE, "benchmarks", "examples", "tools")
 PLAIN_JSON = {
     "pyro_gen/_files.py",  # the helper itself
     "pyro_gen/distributions/bayesian_network/files/bif.py",  # names in quotes
 }
-HEAVY = ("arviz", "h5py", "lightning", "matplotlib", "pytorch_lightning", "safetensors", "sklearn", "triton")
+HEAVY = ("arviz", "h5py", "lightning", "matplotlib", "pytorch_lightning", "sklearn", "triton")
 
 
 def part_of(file: Path, package: Path) -> str:

@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen import datasets, interop, training
+import pyro_gen
+from pyro_gen import datasets, interop, saving, training
 from pyro_gen.infer import PersistentChains
 from pyro_gen.nn import RBM
 from tests.interop.damage import damaged, longer_members, overwritten, redirected, refusals, twins
@@ -89,10 +90,8 @@ READERS = {
     ),
     "datasets.load_gray": Reader(lambda path: np.savez(path, **_images()), lambda path: vars(datasets.load_gray(path))),
     "interop.read_rbms": Reader(lambda path: interop.write_rbms(path, _rbm()), _read_rbms, False),
-    "interop.load_safetensors": Reader(
-        lambda path: interop.save_safetensors(_rbm(), path),
-        lambda path: _of_module(interop.load_safetensors(path)),
-        False,
+    "saving.load": Reader(
+        lambda path: pyro_gen.save(_rbm(), path), lambda path: _of_module(pyro_gen.load(path)), False
     ),
     "training.fit": Reader(lambda path: _Run(0).fit(path) and None, lambda path: _Run(1).fit(path)),
 }
@@ -101,17 +100,18 @@ READERS = {
 def test_every_reader_of_binary_files_is_tested_here() -> None:
     """Public functions whose module opens zip, HDF5 or safetensors files, and that take a path or a name of one."""
     found = set()
-    for module in (datasets, interop, training):
+    for module in (datasets, interop, saving, training):
         for name in module.__all__:
             function = getattr(module, name)
             taken = inspect.signature(function).parameters if inspect.isfunction(function) else {}
             if name.split("_")[0] not in ("write", "save") and {"path", "name", "checkpoint"} & set(taken):
                 found.add(f"{module.__name__.removeprefix('pyro_gen.')}.{name}")
+    found.remove("saving.parts")  # which opens as `load` does
     found.remove("datasets.load_images")  # which reads by `load`
     assert found == {name.split(",")[0] for name in READERS}
     opening = ("zipfile.", "np.load(", "torch.load(", "h5py.File(", "safe_open(")
     files = {str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("*.py") if any(x in f.read_text() for x in opening)}
-    known = {"_archives.py", "training.py", "interop/rbms_files.py", "interop/safetensors_files.py"}
+    known = {"_archives.py", "training.py", "interop/rbms_files.py", "saving.py"}
     assert files - {"testing/checks/placement.py"} == known  # a round trip through memory
 
 

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
 from pyro_gen.distributions import Completion
 from pyro_gen.distributions.autoregressive.order_agnostic import OrderAgnostic
 
 
-class BayesClassifier(nn.Module):
+class BayesClassifier(Module):
     r"""Prior of a class and density of the features given it; classification by Bayes' rule.
 
     .. math:: p(y, x) = \pi_y\, p(x | y), \qquad p(y | x) = \frac{\pi_y\, p(x | y)}{\sum_{y'} \pi_{y'}\, p(x | y')}

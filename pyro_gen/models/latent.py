@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
+from pyro_gen._module import Module
 from pyro_gen._plates import rows_plate
 from pyro_gen._registration import register
 from pyro_gen.distributions.estimate import Estimate
@@ -25,7 +26,7 @@ from pyro_gen.nn.learning import check_states
 Observations = Mapping[str, Tensor]
 
 
-class RowModel(nn.Module):
+class RowModel(Module):
     """A model/guide pair over rows of zeros and ones.
 
     Args:

@@ -9,9 +9,10 @@ from itertools import chain
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._module import Module
 from pyro_gen.distributions.energy.base import EnergyDistribution, Memo
 from pyro_gen.distributions.log_z.negative_phase import Deferred, NegativePhase, Scored, State
 from pyro_gen.distributions.log_z.partition import Partition
@@ -40,7 +41,7 @@ class Notes:
     fresh: bool = False
 
 
-class PhaseModule(nn.Module):
+class PhaseModule(Module):
     """A module that learns under a negative phase, with its chains and the key of their draws in buffers.
 
     Args:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number, whole_numbers
+from pyro_gen._module import Module
 
 
-class ConvolutionalEncoder(nn.Module):
+class ConvolutionalEncoder(Module):
     """From images to vectors: convolutions that halve height and width, then one hidden layer.
 
     Args:
@@ -66,7 +67,7 @@ class ConvolutionalEncoder(nn.Module):
         return out
 
 
-class ConvolutionalDecoder(nn.Module):
+class ConvolutionalDecoder(Module):
     """From vectors to images: one hidden layer, then transposed convolutions that double height and width.
 
     Args:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from pyro_gen._module import Module
 
 
-class MaskingNoise(nn.Module):
+class MaskingNoise(Module):
     """Sets cells to zero, each by itself; what is left keeps its size, unlike under dropout.
 
     Args:
@@ -37,7 +39,7 @@ class MaskingNoise(nn.Module):
         return torch.where(_random_cells(x, self.rate), 0, x) if self.training else x
 
 
-class SaltAndPepperNoise(nn.Module):
+class SaltAndPepperNoise(Module):
     """Sets cells to zero or one, evenly, each by itself.
 
     Args:
@@ -69,7 +71,7 @@ class SaltAndPepperNoise(nn.Module):
         return torch.where(_random_cells(x, self.rate), _random_cells(x, 0.5).to(x.dtype), x)
 
 
-class GaussianNoise(nn.Module):
+class GaussianNoise(Module):
     """Adds independent normal noise.
 
     Args:

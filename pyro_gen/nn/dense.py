@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._module import Module
 
 
-class Dense(nn.Sequential):
+class Dense(Module, nn.Sequential):
     """A network of fully connected layers; what comes in is flattened behind the rows.
 
     Args:

@@ -14,6 +14,7 @@ from torch.distributions import constraints
 from torch.nn.functional import linear
 
 from pyro_gen._arguments import whole_number, whole_numbers
+from pyro_gen._module import Module
 from pyro_gen._points import Expected, check_value
 from pyro_gen._transforms import batched
 from pyro_gen.distributions.autoregressive.conditionals import Conditional
@@ -26,7 +27,7 @@ NEGLIGIBLE = -80.0
 """Nats below the largest term, whose exponential is lost in a sum; MKL takes ten times as long where it underflows."""
 
 
-class StandardNormal(nn.Module):
+class StandardNormal(Module):
     """Independent standard normal numbers.
 
     Args:
@@ -48,7 +49,7 @@ class StandardNormal(nn.Module):
         return dist.Normal(self.zero, torch.ones_like(self.zero)).to_event(1)
 
 
-class IndependentPrior(nn.Module):
+class IndependentPrior(Module):
     """Independent features with learned distributions, all equal at first.
 
     Args:
@@ -72,7 +73,7 @@ class IndependentPrior(nn.Module):
         return Factorised(self.conditional, self.parameters_of_distributions)
 
 
-class VampPrior(nn.Module):
+class VampPrior(Module):
     r"""An even mixture of the posteriors that the encoder finds for learned pseudo-inputs.
 
     .. math:: p(z) = \frac1K \sum_{k=1}^K q(z | u_k)

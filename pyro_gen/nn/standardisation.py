@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pyro_gen._module import Module
 from pyro_gen.distributions.autoregressive.conditionals import RealConditional
 
 EVERY = slice(None)
@@ -43,7 +44,7 @@ class Frame(NamedTuple):
         return Frame(self.loc[:, place], self.scale[:, place], self.shift[:, place], self.factor[:, place])
 
 
-class Standardisation(nn.Module):
+class Standardisation(Module):
     r"""Location m and scale s of each feature: a network sees (x - m) / s and gives the parameters of that number.
 
     .. math:: p(x) = \frac{1}{s}\, p_\theta\Big(\frac{x - m}{s}\Big)

@@ -137,8 +137,6 @@ def test_sampled_weights_cannot_leave() -> None:
         ("sklearn.neural_network", lambda rbm, path: interop.to_sklearn(rbm), "sklearn"),
         ("h5py", lambda rbm, path: interop.write_rbms(path, rbm), "interop"),
         ("h5py", lambda rbm, path: interop.read_rbms(path), "interop"),
-        ("safetensors.torch", interop.save_safetensors, "interop"),
-        ("safetensors", lambda rbm, path: interop.load_safetensors(path), "interop"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(

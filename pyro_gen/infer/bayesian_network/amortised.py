@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._module import Module
 from pyro_gen._plates import counted_plate
 from pyro_gen._registration import register
 from pyro_gen.distributions import BayesianNetwork
@@ -27,7 +28,7 @@ DEFENSIVE = 5
 """One draw in this many is made without the network, to cover modes that it missed."""
 
 
-class AmortisedPosterior(nn.Module):
+class AmortisedPosterior(Module):
     r"""An approximate posterior of all nodes for any evidence, from a MADE that corrects the tables.
 
     .. math:: q(x_v | x_{<v}, e) \propto p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v)\, \exp f_v(x_{<v}, e)

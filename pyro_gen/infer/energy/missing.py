@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._module import Module
 from pyro_gen.distributions.energy.rbm import RBM
 
 
-class Completions(nn.Module):
+class Completions(Module):
     r"""Training rows whose missing cells are redrawn, given the observed ones, each time a row is used.
 
     The gradient of log p(observed) is that of log p of the completed row, averaged over p(missing | observed):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
+from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
 from pyro_gen._rows import as_floating
@@ -22,7 +23,7 @@ from pyro_gen.nn.standardisation import Standardisation, standardisation
 BERNOULLI = BernoulliConditional()
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Module):
     r"""Autoencoder: an encoder network from rows to codes and a decoder network back to distributions of rows.
 
     .. math:: \max_{f, g} \sum_n \log p\big(x_n \,\big|\, f(g(x_n))\big)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._module import Module
 from pyro_gen._plates import check_rows
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import by_node
@@ -45,7 +46,7 @@ class CPDDraws:
         return {node: table.mean((0, 1)) for node, table in self.tables.items()}
 
 
-class NetworkLearning(nn.Module):
+class NetworkLearning(Module):
     """Learning from counts, for :class:`pyro_gen.models.BayesianNetwork`."""
 
     structure: NetworkStructure

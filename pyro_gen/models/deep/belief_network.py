@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen._evaluation import reading
+from pyro_gen._module import Module
 from pyro_gen._rows import as_floating
 from pyro_gen.infer.elbo.wake_sleep import Dream
 from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import RBM
 
 
-class IndependentUnits(nn.Module):
+class IndependentUnits(Module):
     """Independent Bernoulli units with learned logits, as a prior module.
 
     Args:

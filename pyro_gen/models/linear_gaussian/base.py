@@ -16,6 +16,7 @@ from torch.distributions import constraints
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._columns import constant
+from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import Expected, check_agrees, check_point
 from pyro_gen._registration import register
@@ -29,7 +30,7 @@ from pyro_gen.models.rows import Rows, check_like, check_varied_rows, make_rows
 Method = Literal["closed form", "em"]
 
 
-class LinearGaussian(nn.Module):
+class LinearGaussian(Module):
     r"""Rows that are linear in standard normal latent variables, and noise; base of the families.
 
     .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \Psi), \qquad x \sim N(\mu, W W^T + \Psi)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple, NoReturn, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._module import Module
 from pyro_gen._rows import as_floating
 from pyro_gen.models.rows import Rows, make_rows
 
@@ -61,7 +62,7 @@ def complete_rows(x: Tensor, features: int, instead: str, like: Tensor | None = 
     return rows
 
 
-class PCA(nn.Module):
+class PCA(Module):
     r"""Principal component analysis: the subspace with the least squared error of reconstruction.
 
     .. math:: z = V (x - \mu), \qquad \hat x = \mu + V^T z

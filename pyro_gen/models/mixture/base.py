@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import check_agrees
 from pyro_gen._registration import register
@@ -37,7 +38,7 @@ SPREAD = 0.05
 """Initial standard deviation of the guide, in its unconstrained coordinates."""
 
 
-class Mixture(MixtureQueries, nn.Module):
+class Mixture(MixtureQueries, Module):
     r"""A mixture of rows, :math:`p(x) = \sum_k \pi_k\, p(x | \theta_k)`, with priors; base of the families.
 
     ``model`` enumerates the components z of the rows (``SVI`` with ``TraceEnum_ELBO``, NUTS, ``infer_discrete``);

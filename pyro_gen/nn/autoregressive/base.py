@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from pyro_gen._arguments import whole_number, whole_numbers
+from pyro_gen._module import Module
 from pyro_gen._rows import as_floating
 from pyro_gen.distributions.autoregressive.conditionals import BernoulliConditional, Conditional
 from pyro_gen.distributions.autoregressive.density import Autoregressive
@@ -31,7 +32,7 @@ class Place(NamedTuple):
     frame: Frame | None = None
 
 
-class AutoregressiveNetwork(nn.Module):
+class AutoregressiveNetwork(Module):
     """Base of the networks; calling one returns :class:`pyro_gen.distributions.Autoregressive`.
 
     A network works in the order of generation only: it is given the features in that order

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, relu
 
+from pyro_gen._module import Module
+
 
 def colours_of(channels: int, colours: int) -> Tensor:
     """The colour to which each of some channels belongs, in blocks as even as can be, (channels,)."""
@@ -62,7 +64,7 @@ class ConvolutionState(NamedTuple):
         return torch.addmm(bias, x, self.matrices[colour][-x.shape[-1] :])  # nothing is left of the image's border
 
 
-class MaskedConvolution(nn.Module):
+class MaskedConvolution(Module):
     """A convolution over the rows above, the pixels to the left, and the colours before at the pixel itself.
 
     Args:
@@ -135,7 +137,7 @@ class LayerState(NamedTuple):
         return self._replace(traces=(self.traces[0].with_input(new), *self.traces[1:]))
 
 
-class Layer(nn.Module):
+class Layer(Module):
     """Base of the layers: ``first`` ones see an image by mask A, the others add to their input.
 
     Args:
@@ -327,7 +329,7 @@ class ResidualBlock(PlainLayer):
         return state._replace(traces=(convolution, into, out)), new + out.output(colour, column)
 
 
-class Head(nn.Module):
+class Head(Module):
     """From the last layer's channels to the parameters of each colour's distribution."""
 
     def __init__(self, hidden: Tensor, outputs: Tensor) -> None:

@@ -8,11 +8,12 @@ import torch
 from torch import Size, Tensor, nn
 
 from pyro_gen import distributions
+from pyro_gen._module import Module
 from pyro_gen.nn.autoregressive.base import AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.snapshot import separated
 
 
-class AutoregressiveEnsemble(nn.Module):
+class AutoregressiveEnsemble(Module):
     r"""Networks of the same events, in several orders say, whose probabilities are averaged.
 
     Calling it returns :class:`pyro_gen.distributions.AutoregressiveEnsemble`, the normalised mixture. Trained as it is,

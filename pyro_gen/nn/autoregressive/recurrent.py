@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._module import Module
 from pyro_gen._transforms import batched
 from pyro_gen.distributions.autoregressive.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
@@ -20,7 +21,7 @@ from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 State = list[Tensor]
 
 
-class Core(nn.Module):
+class Core(Module):
     """Interface of a sequence model: the inputs of all steps to their outputs, each from those up to it."""
 
     @abstractmethod
@@ -108,7 +109,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, is_causal: bool) -> Te
         return scaled_dot_product_attention(query, key, value, is_causal=is_causal)
 
 
-class Block(nn.Module):
+class Block(Module):
     """A transformer's layer: attention to the steps so far, then a small network; both add to what comes in."""
 
     def __init__(self, width: int, heads: int, feedforward: int) -> None:

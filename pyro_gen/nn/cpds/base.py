@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._module import Module
 
 
-class CPD(nn.Module):
+class CPD(Module):
     """The distribution of a node given its parents: a module with parameters, whose call returns a distribution.
 
     Args:
