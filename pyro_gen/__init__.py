@@ -1,4 +1,6 @@
-"""The generative models that Pyro does not have, as real Pyro distributions with fast kernels and a bridge to ArviZ."""
+"""The generative models that Pyro does not have, as real Pyro distributions with
+fast kernels and a bridge to ArviZ.
+"""
 
 from pyro_gen import arviz, datasets, distributions, infer, interop, models, nn, plotting, training
 from pyro_gen.saving import load, save

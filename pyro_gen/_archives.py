@@ -1,4 +1,6 @@
-"""Reading npz files and those of torch with errors that name the file and what is wrong with it."""
+"""Reading npz files and those of torch with errors that name the file and what is
+wrong with it.
+"""
 
 from __future__ import annotations
 
@@ -31,63 +33,98 @@ class Archive:
 
     def __getitem__(self, key: str) -> np.ndarray:
         if key not in self.arrays:
-            raise self.error(f"it has no array `{key}`, only {', '.join(sorted(self.arrays)) or 'none at all'}")
+            raise self.error(
+                f"it has no array `{key}`, only {', '.join(sorted(self.arrays)) or 'none at all'}"
+            )
         return self.arrays[key]
 
     def number(self, key: str, kinds: str = "iu") -> float:
         """Return an array that must be one positive number of the given kinds."""
         array = self[key]
         if array.ndim or array.dtype.kind not in kinds or not 0 < array < np.inf:
-            raise self.error(f"`{key}` must be one positive number, got {array.dtype} of shape {array.shape}: {array}")
+            raise self.error(
+                f"`{key}` must be one positive number, got {array.dtype} of shape {array.shape}: "
+                f"{array}"
+            )
         return array.item()
 
     def bits(self, key: str, width: int) -> Tensor:
         """Return packed rows of so many bits as uint8, shape (n, width)."""
-        packed, count = self[key], f"n_{key}"
+        packed = self[key]
+        count = f"n_{key}"
         rows = int(self.number(count)) if count in self.arrays else len(np.atleast_1d(packed))
         expected = (rows, -(-width // 8))
         if packed.dtype != np.uint8 or packed.shape != expected or not rows:
             raise self.error(
-                f"`{key}` must be rows of bits, uint8 of shape {expected}, got {packed.dtype} of shape {packed.shape}"
+                f"`{key}` must be rows of bits, uint8 of shape {expected}, got {packed.dtype} of "
+                f"shape {packed.shape}"
             )
         return torch.from_numpy(np.unpackbits(packed, axis=1, count=width))
 
     def inks(self, key: str, shape: tuple[int, ...], scale: float) -> Tensor:
         """Return grey images as rows of values from 0 to 1."""
         images = self[key]
-        if images.ndim != 3 or images.dtype.kind != "u" or images.shape[1:] != shape or not images.size:
+        if (
+            images.ndim != 3
+            or images.dtype.kind != "u"
+            or images.shape[1:] != shape
+            or not images.size
+        ):
             got = f"{images.dtype} of shape {images.shape}"
-            raise self.error(f"`{key}` must be unsigned, (n, rows, columns), sized alike in both splits, got {got}")
+            raise self.error(
+                f"`{key}` must be unsigned, (n, rows, columns), sized alike in both splits, got "
+                f"{got}"
+            )
         if images.max() > scale:
-            raise self.error(f"`{key}` must be at most {scale:g}, the value of full ink, got {images.max()}")
-        return torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / np.float32(scale))
+            raise self.error(
+                f"`{key}` must be at most {scale:g}, the value of full ink, got {images.max()}"
+            )
+        return torch.from_numpy(
+            images.reshape(len(images), -1).astype(np.float32) / np.float32(scale)
+        )
 
     def integers(self, key: str, length: int) -> Tensor:
         """Return a list of non-negative integers as int64."""
         array = self[key]
-        if array.shape != (length,) or array.dtype.kind not in "iu" or (array.astype(np.int64) < 0).any():
+        if (
+            array.shape != (length,)
+            or array.dtype.kind not in "iu"
+            or (array.astype(np.int64) < 0).any()
+        ):
             got = f"{array.dtype} of shape {array.shape}"
-            raise self.error(f"`{key}` must have shape ({length},) and hold integers from 0 on, got {got}")
+            raise self.error(
+                f"`{key}` must have shape ({length},) and hold integers from 0 on, got {got}"
+            )
         return torch.from_numpy(array.astype(np.int64))
 
 
 def read_archive(path: Path) -> Archive:
-    """Read all arrays of an npz file; refuse pickled ones, and members whose checksum or length is not theirs."""
+    """Read all arrays of an npz file.
+
+    Refuse pickled ones, and members whose checksum or length is not theirs.
+    """
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not a readable data set: it is no npz archive, or its end is missing")
+        raise ValueError(
+            f"{path} is not a readable data set: it is no npz archive, or its end is missing"
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             check_directory(archive)
-            return Archive(path, {_name(info): _read_member(archive, info) for info in archive.infolist()})
-    except Exception as error:  # numpy, zipfile and zlib raise a dozen classes on files that were cut or overwritten
+            return Archive(
+                path, {_name(info): _read_member(archive, info) for info in archive.infolist()}
+            )
+    except Exception as error:
+        # numpy, zipfile and zlib raise a dozen classes on files that were cut
+        # or overwritten
         raise ValueError(f"{path} is not a readable data set: {error}") from error
 
 
 def check_directory(archive: zipfile.ZipFile) -> None:
-    """Raise where the directory of a zip file holds fewer members than it says, or two of one name.
+    """Raise where the directory of a zip file holds fewer members than it says, or two
+    of one name.
 
-    A reader passes over an entry that a damaged length of the one before swallows, and of two members with one name
-    takes one or the other.
+    A reader passes over an entry that a damaged length of the one before
+    swallows, and of two members with one name takes one or the other.
 
     Args:
         archive: an open zip file.
@@ -97,7 +134,9 @@ def check_directory(archive: zipfile.ZipFile) -> None:
     """
     names = archive.namelist()
     if len(set(names)) < len(names):
-        raise zipfile.BadZipFile(f"it has two members {next(name for name in names if names.count(name) > 1)!r}")
+        raise zipfile.BadZipFile(
+            f"it has two members {next(name for name in names if names.count(name) > 1)!r}"
+        )
     count = _entries(archive)
     if count not in (len(names), 0xFFFF):  # the largest number says that another record has it
         raise zipfile.BadZipFile(f"its directory must hold {count} members, got {len(names)}")
@@ -122,7 +161,8 @@ def check_members(archive: zipfile.ZipFile) -> None:
         archive: an open zip file.
 
     Raises:
-        zipfile.BadZipFile: a checksum is wrong, a member is cut off, or a name comes twice.
+        zipfile.BadZipFile: a checksum is wrong, a member is cut off, or a name
+            comes twice.
     """
     check_directory(archive)
     if broken := archive.testzip():
@@ -130,7 +170,9 @@ def check_members(archive: zipfile.ZipFile) -> None:
 
 
 def load_tensors(path: Path, kind: str = "file") -> Any:
-    """Content of a file that `torch.save` wrote, on the CPU; every checksum is checked, and no code is run.
+    """Content of a file that `torch.save` wrote, on the CPU.
+
+    Every checksum is checked, and no code is run.
 
     Args:
         path: the file.
@@ -144,7 +186,9 @@ def load_tensors(path: Path, kind: str = "file") -> Any:
             check_members(zipfile.ZipFile(file))  # torch itself reads past wrong checksums
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a broken archive raises whatever its first broken part raises
-            raise ValueError(f"the {kind} `{path}` is corrupt or truncated and left as it is: {error}") from error
+            raise ValueError(
+                f"the {kind} `{path}` is corrupt or truncated and left as it is: {error}"
+            ) from error
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -154,10 +198,14 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """One member, read to its end: there zipfile looks at the checksum, which numpy does not reach."""
+    """One member, read to its end: there zipfile looks at the checksum, which numpy
+    does not reach.
+    """
     content = archive.read(info)
     stream = io.BytesIO(content)
     array = np.lib.format.read_array(stream, allow_pickle=False)
     if len(content) != info.file_size or stream.read(1):
-        raise zipfile.BadZipFile(f"the length of its member {info.filename!r} is not that of the array")
+        raise zipfile.BadZipFile(
+            f"the length of its member {info.filename!r} is not that of the array"
+        )
     return array

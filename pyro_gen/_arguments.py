@@ -18,7 +18,8 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
         least: smallest number that makes sense.
 
     Raises:
-        ValueError: it is no whole number (2.5, NaN, True, text), or below ``least``.
+        ValueError: it is no whole number (2.5, NaN, True, text), or below
+            ``least``.
 
     Example:
         >>> import numpy as np
@@ -30,7 +31,9 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]  # it raises TypeError for all else
     except TypeError:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}") from None
+        raise ValueError(
+            f"`{name}` must be a whole number of at least {least}, got {value!r}"
+        ) from None
     if number < least:
         raise ValueError(f"`{name}` must be at least {least}, got {number}")
     return number
@@ -56,7 +59,9 @@ def is_single(value: object) -> bool:
     Args:
         value: the value to check.
     """
-    return isinstance(value, str) or not hasattr(value, "__iter__") or getattr(value, "ndim", 1) == 0
+    return (
+        isinstance(value, str) or not hasattr(value, "__iter__") or getattr(value, "ndim", 1) == 0
+    )
 
 
 def whole_numbers(name: str, value: object, least: int = 1) -> tuple[int, ...]:
@@ -68,7 +73,8 @@ def whole_numbers(name: str, value: object, least: int = 1) -> tuple[int, ...]:
         least: smallest number that makes sense.
 
     Raises:
-        ValueError: there is none, or one is no whole number of at least ``least``.
+        ValueError: there is none, or one is no whole number of at least
+            ``least``.
 
     Example:
         >>> whole_numbers("hidden", [3, 4]), whole_numbers("features", 5)

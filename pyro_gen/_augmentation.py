@@ -1,4 +1,6 @@
-"""More images than there are: small changes that leave a character what it is. `pyro_gen.datasets` re-exports them."""
+"""More images than there are: small changes that leave a character what it is.
+`pyro_gen.datasets` re-exports them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ CONTROL_POINTS = 4
 
 
 def shifted(x: Tensor, shape: tuple[int, int], probability: float = 0.5) -> Tensor:
-    """Move images by one pixel up, down, left or right, each with some probability: more data than there is.
+    """Move images by one pixel up, down, left or right, each with some probability:
+    more data than there is.
 
     What moves in from outside is 0. The draws come from torch's generator.
 
@@ -24,7 +27,8 @@ def shifted(x: Tensor, shape: tuple[int, int], probability: float = 0.5) -> Tens
         Images of the same shape.
 
     Raises:
-        ValueError: if `shape` does not fit `x`, or `probability` is outside [0, 1].
+        ValueError: if `shape` does not fit `x`, or `probability` is outside [0,
+            1].
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -41,30 +45,40 @@ def shifted(x: Tensor, shape: tuple[int, int], probability: float = 0.5) -> Tens
 
 
 def warped(
-    x: Tensor, shape: tuple[int, int], probability: float = 0.5, *, affine: float = 0.05, elastic: float = 0.5
+    x: Tensor,
+    shape: tuple[int, int],
+    probability: float = 0.5,
+    *,
+    affine: float = 0.05,
+    elastic: float = 0.5,
 ) -> Tensor:
-    r"""Bend images smoothly, each with some probability: handwriting as another hand would have written it.
+    r"""Bend images smoothly, each with some probability: handwriting as another hand
+    would have written it.
 
-    A pixel at :math:`p`, counted from the centre, takes the value of the old image at :math:`(I + E) p + u(p)`, by
-    bilinear interpolation and rounded to 0 or 1. The entries of E are normal; u interpolates normal displacements of a
-    grid of 4 by 4 points. What moves in from outside is 0. The draws come from torch's generator.
+    A pixel at :math:`p`, counted from the centre, takes the value of the old
+    image at :math:`(I + E) p + u(p)`, by bilinear interpolation and rounded to
+    0 or 1. The entries of E are normal; u interpolates normal displacements of
+    a grid of 4 by 4 points. What moves in from outside is 0. The draws come
+    from torch's generator.
 
     Args:
         x: images of zeros and ones as rows, shape (n, rows * columns).
         shape: rows and columns of an image.
         probability: share of the images to bend, between 0 and 1.
-        affine: standard deviation of the entries of E: shear, rotation and scale, 0.05 being about 3 degrees.
+        affine: standard deviation of the entries of E: shear, rotation and
+            scale, 0.05 being about 3 degrees.
         elastic: standard deviation of the displacements, in pixels.
 
     Returns:
         Images of zeros and ones, of the same shape and dtype.
 
     Raises:
-        ValueError: if `shape` does not fit `x`, `probability` is outside [0, 1], or a deviation is negative.
+        ValueError: if `shape` does not fit `x`, `probability` is outside [0,
+            1], or a deviation is negative.
 
     References:
-        Simard, Steinkraus and Platt (2003), Best practices for convolutional neural networks applied to visual document
-        analysis, Section 2.
+        Simard, Steinkraus and Platt (2003), Best practices for convolutional
+        neural networks applied to visual document analysis, Section 2.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -86,16 +100,25 @@ def warped(
 
 
 def _grid(images: Tensor, affine: float, elastic: float) -> Tensor:
-    """Sampling grid, (n, rows, columns, 2): coordinates (x, y) from -1 to 1 that each pixel reads."""
-    count, (rows, columns) = len(images), images.shape[-2:]
-    half = torch.tensor([columns / 2, rows / 2])  # of the image, in pixels: what a unit of the coordinates is
+    """Sampling grid, (n, rows, columns, 2): coordinates (x, y) from -1 to 1 that
+    each pixel reads.
+    """
+    count = len(images)
+    (rows, columns) = images.shape[-2:]
+    half = torch.tensor(
+        [columns / 2, rows / 2]
+    )  # of the image, in pixels: what a unit of the coordinates is
     matrix = torch.eye(2) + affine * torch.randn(count, 2, 2)
     matrix = matrix * half / half[:, None]
     straight = functional.affine_grid(
-        torch.cat([matrix, torch.zeros(count, 2, 1)], -1), [count, 1, rows, columns], align_corners=False
+        torch.cat([matrix, torch.zeros(count, 2, 1)], -1),
+        [count, 1, rows, columns],
+        align_corners=False,
     )
     points = elastic * torch.randn(count, 2, CONTROL_POINTS, CONTROL_POINTS)
-    moved = functional.interpolate(points, size=(rows, columns), mode="bicubic", align_corners=True)
+    moved = functional.interpolate(
+        points, size=(rows, columns), mode="bicubic", align_corners=True
+    )
     return (straight + moved.permute(0, 2, 3, 1) / half).to(images)
 
 
@@ -103,6 +126,9 @@ def _check_images(x: Tensor, shape: tuple[int, int], probability: float) -> None
     """Raise where images and shape, or the share, do not fit."""
     rows, columns = shape
     if x.ndim != 2 or x.shape[1] != rows * columns:
-        raise ValueError(f"`shape` must be rows and columns of the images in `x` {tuple(x.shape)}, got {tuple(shape)}")
+        raise ValueError(
+            f"`shape` must be rows and columns of the images in `x` {tuple(x.shape)}, got "
+            f"{tuple(shape)}"
+        )
     if not 0 <= probability <= 1:
         raise ValueError(f"`probability` must lie between 0 and 1, got {probability}")

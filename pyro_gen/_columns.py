@@ -36,7 +36,11 @@ def constant(mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def check_varied(
-    mean: Tensor, variance: Tensor, dtype: torch.dtype, event_shape: Sequence[int] = (), remedy: str = LEAVE_OUT
+    mean: Tensor,
+    variance: Tensor,
+    dtype: torch.dtype,
+    event_shape: Sequence[int] = (),
+    remedy: str = LEAVE_OUT,
 ) -> None:
     """Raise where a column is constant: a scale of its own could become infinitely small there.
 
@@ -44,7 +48,8 @@ def check_varied(
         mean: of the columns, (features,).
         variance: of the columns, (features,).
         dtype: in which the rows came.
-        event_shape: of the rows, whose flattened cells are the columns; for the names of cells.
+        event_shape: of the rows, whose flattened cells are the columns; for the
+            names of cells.
         remedy: for the message.
 
     Raises:
@@ -57,7 +62,9 @@ def check_varied(
 
 
 def places(marked: Tensor, event_shape: Sequence[int] = ()) -> str:
-    """Names of marked columns, for a message; of the cells of an event where these are no plain row.
+    """Names of marked columns, for a message.
+
+    Of the cells of an event where these are no plain row.
 
     Args:
         marked: (features,) of bool.
@@ -80,7 +87,9 @@ def places(marked: Tensor, event_shape: Sequence[int] = ()) -> str:
 
 def _cell(number: int, event_shape: Sequence[int]) -> tuple[int, ...]:
     """Indices of a cell in an event from its number in the flattened one."""
-    return tuple(number // math.prod(event_shape[i + 1 :]) % side for i, side in enumerate(event_shape))
+    return tuple(
+        number // math.prod(event_shape[i + 1 :]) % side for i, side in enumerate(event_shape)
+    )
 
 
 __all__ = ["LEAVE_OUT", "check_varied", "constant", "moments", "places"]

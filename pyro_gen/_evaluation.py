@@ -1,4 +1,6 @@
-"""Evaluation mode while a model is read: no batch statistics, no dropout, no weights that only shape learning."""
+"""Evaluation mode while a model is read: no batch statistics, no dropout, no
+weights that only shape learning.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,19 @@ R = TypeVar("R")
 
 @contextmanager
 def evaluating(*owners: object) -> Iterator[None]:
-    """Put modules and their parts into evaluation mode, and each part back into its own mode afterwards.
+    """Put modules and their parts into evaluation mode, and each part back into its
+    own mode afterwards.
 
     Args:
-        *owners: modules, methods of modules, and objects that hold modules; anything else is left alone.
+        *owners: modules, methods of modules, and objects that hold modules;
+            anything else is left alone.
 
     Yields:
         Nothing.
     """
-    modules = [module for owner in owners for module in _modules_of(getattr(owner, "__self__", owner))]
+    modules = [
+        module for owner in owners for module in _modules_of(getattr(owner, "__self__", owner))
+    ]
     modes = [(part, part.training) for module in modules for part in module.modules()]
     try:
         for module in modules:
@@ -36,7 +42,8 @@ def evaluating(*owners: object) -> Iterator[None]:
 
 
 def reading(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
-    """Decorator of a method that only reads its model: it runs in evaluation mode, see :func:`evaluating`.
+    """Decorator of a method that only reads its model: it runs in evaluation mode, see
+    :func:`evaluating`.
 
     Args:
         method: of a module, or of an object that holds modules.
@@ -53,7 +60,9 @@ def reading(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P
 def _modules_of(owner: object) -> list[nn.Module]:
     if isinstance(owner, nn.Module):
         return [owner]
-    return [value for value in getattr(owner, "__dict__", {}).values() if isinstance(value, nn.Module)]
+    return [
+        value for value in getattr(owner, "__dict__", {}).values() if isinstance(value, nn.Module)
+    ]
 
 
 __all__ = ["evaluating", "reading"]

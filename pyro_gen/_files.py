@@ -14,10 +14,14 @@ from typing import Any
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path to write to; on success it replaces `path` in one step, on an error `path` stays as it was.
+    """Give a temporary path to write to.
 
-    The temporary file keeps the name and lies in a temporary folder beside `path`: the same file system, so that the
-    replacement is atomic, and the same suffix, from which writers guess the format. Missing folders are made.
+    On success it replaces `path` in one step, on an error `path` stays as it
+    was.
+
+    The temporary file keeps the name and lies in a temporary folder beside
+    `path`: the same file system, so that the replacement is atomic, and the
+    same suffix, from which writers guess the format. Missing folders are made.
 
     Args:
         path: the file to be written.
@@ -41,7 +45,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def json_text(content: Any, indent: int | None = None) -> str:
-    """Content as valid JSON: null for NaN and infinities, such as the standard error of a single row.
+    """Content as valid JSON: null for NaN and infinities, such as the standard
+    error of a single row.
 
     Args:
         content: plain values, and mappings and sequences of such.
@@ -57,7 +62,11 @@ def json_text(content: Any, indent: int | None = None) -> str:
 def _known(content: Any) -> Any:
     """Copy with None in place of floats that are no numbers."""
     if isinstance(content, float):
-        return content if math.isfinite(content) else None
+        if math.isfinite(content):
+            return content
+        return None
     if isinstance(content, Mapping):
         return {key: _known(value) for key, value in content.items()}
-    return [_known(value) for value in content] if isinstance(content, list | tuple) else content
+    if isinstance(content, list | tuple):
+        return [_known(value) for value in content]
+    return content

@@ -11,7 +11,9 @@ from torch import Tensor
 
 
 class AnyRows(Messenger):
-    """Handler under which programs take any number of rows: estimates that read a row by itself, and dreams."""
+    """Handler under which programs take any number of rows: estimates that read a
+    row by itself, and dreams.
+    """
 
 
 def rows_plate(size: int, rows: Tensor | None) -> Any:
@@ -49,20 +51,23 @@ def counted_plate(size: int | None, count: int) -> Any:
 
 
 def check_rows(size: int | None, count: int) -> None:
-    """Raise where there are more rows than the whole data set has, which would weigh each row by less than one.
+    """Raise where there are more rows than the whole data set has, which would weigh
+    each row by less than one.
 
     Args:
         size: rows of the whole data set; None for those given.
         count: rows that are given.
 
     Raises:
-        ValueError: there are more rows than ``size``, and no :class:`AnyRows` is at work.
+        ValueError: there are more rows than ``size``, and no :class:`AnyRows`
+            is at work.
     """
     if size is None or count <= size:
         return
     if not any(isinstance(handler, AnyRows) for handler in _PYRO_STACK):
         raise ValueError(
-            f"`size` must be at least the number of rows, as it counts those of the whole data set, got "
+            "`size` must be at least the number of rows, as it counts those of the whole data "
+            "set, got "
             f"size={size} and {count} rows"
         )
 

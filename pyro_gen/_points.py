@@ -11,8 +11,10 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 TOLERANCE = 1e-4
-"""Rounding that passes in either precision: of the sum of a simplex, of the squared length of a row of a correlation's
-factor, and of the two halves of a covariance, as a share of its deviations. Draws in float32 miss by about 1e-6."""
+"""Rounding that passes in either precision: of the sum of a simplex, of the
+squared length of a row of a correlation's factor, and of the two halves of a
+covariance, as a share of its deviations. Draws in float32 miss by about 1e-6.
+"""
 
 
 class Expected(NamedTuple):
@@ -29,17 +31,20 @@ def check_point(
     optional: Iterable[str] = (),
     batched: bool = False,
 ) -> None:
-    """Raise unless a mapping holds one value inside the support for every name, and nothing else.
+    """Raise unless a mapping holds one value inside the support for every name, and
+    nothing else.
 
     Args:
         argument: name of the argument, for messages.
         values: values by name.
         expected: support and shape by name.
-        optional: names that may be left out; those without an entry in ``expected`` are not looked at.
+        optional: names that may be left out; those without an entry in
+            ``expected`` are not looked at.
         batched: whether dimensions may stand before the shape, those of draws.
 
     Raises:
-        ValueError: a name is missing or unknown, or a value has another shape or lies outside its support.
+        ValueError: a name is missing or unknown, or a value has another shape
+            or lies outside its support.
 
     Example:
         >>> weights = {"weights": Expected(constraints.simplex, (2,))}
@@ -58,7 +63,8 @@ def check_point(
 
 
 def check_value(what: str, value: Tensor, expected: Expected, batched: bool = False) -> None:
-    """Raise unless a value has the shape that is expected and lies inside the support, up to rounding.
+    """Raise unless a value has the shape that is expected and lies inside the support,
+    up to rounding.
 
     Args:
         what: name of the value, for messages.
@@ -67,7 +73,8 @@ def check_value(what: str, value: Tensor, expected: Expected, batched: bool = Fa
         batched: whether dimensions may stand before the shape.
 
     Raises:
-        ValueError: it is no floating tensor, has another shape, is NaN or infinite, or lies outside the support.
+        ValueError: it is no floating tensor, has another shape, is NaN or
+            infinite, or lies outside the support.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
@@ -101,7 +108,10 @@ def check_agrees(what: str, value: Tensor, implied: Tensor, support: Constraint)
         deviations = implied.diagonal(dim1=-2, dim2=-1).sqrt()
         error = error / deviations.unsqueeze(-1) / deviations.unsqueeze(-2)
     if error.max() > TOLERANCE:
-        raise ValueError(f"{what} must agree with the other values up to {TOLERANCE:g}, got {error.max():.3g} off")
+        raise ValueError(
+            f"{what} must agree with the other values up to {TOLERANCE:g}, got {error.max():.3g} "
+            "off"
+        )
 
 
 def _fault(support: Constraint, value: Tensor) -> str | None:
@@ -131,7 +141,10 @@ def _covariance_fault(value: Tensor) -> str | None:
     deviations = variances.sqrt()
     skew = ((value - value.mT).abs() / deviations.unsqueeze(-1) / deviations.unsqueeze(-2)).max()
     if skew > TOLERANCE:
-        return f"be symmetric, up to {TOLERANCE:g} of its deviations, got halves {skew:.3g} of these apart"
+        return (
+            f"be symmetric, up to {TOLERANCE:g} of its deviations, got halves {skew:.3g} of "
+            "these apart"
+        )
     if torch.linalg.cholesky_ex(value).info.any():
         return "be positive definite, not singular, got a matrix without a Cholesky factor"
     return None

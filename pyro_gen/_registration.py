@@ -11,11 +11,16 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 _PLACED = WeakTensorKeyDictionary()
-"""Parameters that modules have put into the store, each with the store's contents since it was last cleared."""
+"""Parameters that modules have put into the store, each with the store's contents
+since it was last cleared.
+"""
 
 
 class _Reference(weakref.ref[Tensor]):
-    """Weak reference of a parameter to its unconstrained value, as Pyro sets it; copies and pickles lose it."""
+    """Weak reference of a parameter to its unconstrained value, as Pyro sets it.
+
+    Copies and pickles lose it.
+    """
 
     __slots__ = ()
 
@@ -33,10 +38,12 @@ class _Unregistered:
 def register(name: str, module: nn.Module) -> None:
     """Call ``pyro.module``, so that the store holds this module's own parameters.
 
-    Pyro keeps the first module of a name, so of two models in one program (a loop over settings makes such) the second
-    would compute with its own parameters while SVI trains the first one's, without a word: parameters that another
-    module has put into the store leave it. Those that came by ``load`` or ``set_state`` are a user's: their values
-    become the module's, as with ``update_module_params=True``.
+    Pyro keeps the first module of a name, so of two models in one program (a
+    loop over settings makes such) the second would compute with its own
+    parameters while SVI trains the first one's, without a word: parameters that
+    another module has put into the store leave it. Those that came by ``load``
+    or ``set_state`` are a user's: their values become the module's, as with
+    ``update_module_params=True``.
 
     Args:
         name: the name in the store.
@@ -46,7 +53,9 @@ def register(name: str, module: nn.Module) -> None:
         ValueError: what was loaded has another shape; nothing has changed then.
     """
     store = pyro.get_param_store()
-    contents = store._constraints  # a new one with every `clear`; unlike the parameters it keeps no tensor alive
+    contents = (
+        store._constraints
+    )  # a new one with every `clear`; unlike the parameters it keeps no tensor alive
     stored = dict(store.named_parameters())
     parameters = {f"{name}$$${key}": parameter for key, parameter in module.named_parameters()}
     fresh = [key for key, parameter in parameters.items() if stored.get(key) is not parameter]
@@ -73,8 +82,10 @@ def register(name: str, module: nn.Module) -> None:
 def _check_shape(key: str, loaded: Tensor, parameter: Tensor) -> None:
     if loaded.shape != parameter.shape:
         raise ValueError(
-            f"the parameter store holds {key!r} in shape {tuple(loaded.shape)}, from a file or another program, and "
-            f"the module has shape {tuple(parameter.shape)}: build the module as it was saved, or call "
+            f"the parameter store holds {key!r} in shape {tuple(loaded.shape)}, from a file or "
+            "another program, and "
+            f"the module has shape {tuple(parameter.shape)}: build the module as it was saved, "
+            "or call "
             "pyro.clear_param_store()"
         )
 

@@ -14,15 +14,19 @@ KEPT = (torch.float32, torch.float64)
 def as_floating(x: Any, like: Tensor | None = None) -> Any:
     """Rows in a data type that models compute in.
 
-    float32 and float64 stay. Truth values, whole numbers, float16 and bfloat16 take the data type of the model that
-    reads them; where a model is made of them, torch's default data type.
+    float32 and float64 stay. Truth values, whole numbers, float16 and bfloat16
+    take the data type of the model that reads them; where a model is made of
+    them, torch's default data type.
 
     Args:
-        x: rows; what is no tensor comes back as it is, for the check that follows.
-        like: any parameter of the model that reads the rows; None where a model is made.
+        x: rows; what is no tensor comes back as it is, for the check that
+            follows.
+        like: any parameter of the model that reads the rows; None where a model
+            is made.
 
     Raises:
-        ValueError: the rows are complex, or whole numbers that would be rounded.
+        ValueError: the rows are complex, or whole numbers that would be
+            rounded.
 
     Example:
         >>> as_floating(torch.tensor([[0, 1]]))
@@ -37,7 +41,10 @@ def as_floating(x: Any, like: Tensor | None = None) -> Any:
     dtype = torch.get_default_dtype() if like is None else like.dtype
     rows = x.to(dtype)
     if x.dtype.itemsize > 2 and not torch.equal(rows.to(x.dtype), x):
-        raise ValueError(f"`x` must be whole numbers that {dtype} holds exactly: give float64 rows, got {x.dtype}")
+        raise ValueError(
+            f"`x` must be whole numbers that {dtype} holds exactly: give float64 rows, got "
+            f"{x.dtype}"
+        )
     return rows
 
 

@@ -1,8 +1,10 @@
-"""The state of whatever learning changes: taken as tensors and plain values, put back into the same objects in place.
+"""The state of whatever learning changes: taken as tensors and plain values, put
+back into the same objects in place.
 
-Modules, torch optimisers and schedulers, Pyro's optimisers and parameter store, generators: each under a name. What
-learns behind a training step is found in its closure, in the globals that it names, in the attributes of the object
-that it is bound to, and in containers of these.
+Modules, torch optimisers and schedulers, Pyro's optimisers and parameter store,
+generators: each under a name. What learns behind a training step is found in
+its closure, in the globals that it names, in the attributes of the object that
+it is bound to, and in containers of these.
 """
 
 from __future__ import annotations
@@ -39,16 +41,23 @@ _CLOSED = Tensor, np.ndarray, str, bytes, int, float, complex, type, ModuleType,
 
 
 def collect(state: Mapping[str, Any], scheduler: Any) -> dict[str, Any]:
-    """Name everything that learning changes, the scheduler included, and see that each thing has a state."""
+    """Name everything that learning changes, the scheduler included, and see that
+    each thing has a state.
+    """
     entries = dict(state)
     if scheduler is not None and all(scheduler is not entry for entry in entries.values()):
         if "scheduler" in entries:
-            raise ValueError("`state` must not call another object 'scheduler' than the one given as `scheduler`")
+            raise ValueError(
+                "`state` must not call another object 'scheduler' than the one given as "
+                "`scheduler`"
+            )
         entries["scheduler"] = scheduler
     for name, entry in entries.items():
         if not any(all(hasattr(entry, method) for method in pair) for pair in METHODS):
             methods = "state_dict and load_state_dict, or get_state and set_state"
-            raise ValueError(f"`state` must hold objects with {methods}, got {type(entry).__name__} as {name!r}")
+            raise ValueError(
+                f"`state` must hold objects with {methods}, got {type(entry).__name__} as {name!r}"
+            )
     return entries
 
 
@@ -59,7 +68,9 @@ def kinds(entries: Mapping[str, Any]) -> dict[str, str]:
 
 def _kind(entry: Any) -> str:
     """Pyro's optimisers are known by the torch classes that they construct."""
-    makers = [getattr(entry, name, None) for name in ("pt_scheduler_constructor", "pt_optim_constructor")]
+    makers = [
+        getattr(entry, name, None) for name in ("pt_scheduler_constructor", "pt_optim_constructor")
+    ]
     names = [getattr(kind, "__name__", "") for kind in (type(entry), *makers)]
     return " of ".join(filter(None, names))
 
@@ -79,8 +90,13 @@ def load(entries: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         except Exception as error:  # whatever a foreign load_state_dict raises
             for other in entries:
                 _set(entries[other], before[other])
-            hint = "what makes its parameters at its first call, as an autoguide does, must be called once before"
-            raise ValueError(f"`{name}` cannot take the state that was saved ({hint}): {error}") from error
+            hint = (
+                "what makes its parameters at its first call, as an autoguide does, must be "
+                "called once before"
+            )
+            raise ValueError(
+                f"`{name}` cannot take the state that was saved ({hint}): {error}"
+            ) from error
     modules = {name: entry for name, entry in entries.items() if isinstance(entry, nn.Module)}
     for entry in entries.values():
         if isinstance(entry, PyroOptim):
@@ -88,7 +104,10 @@ def load(entries: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
 
 
 def _take_up(optim: PyroOptim, modules: dict[str, nn.Module]) -> None:
-    """Give a waiting state to the parameters now, those of `pyro.module` included; Pyro itself does at a step."""
+    """Give a waiting state to the parameters now, those of `pyro.module` included.
+
+    Pyro itself does at a step.
+    """
     store = pyro.get_param_store()
     waiting = optim._state_waiting_to_be_consumed
     for prefix, paths in _by_module([name for name in waiting if name not in store]).items():
@@ -105,11 +124,15 @@ def _take_up(optim: PyroOptim, modules: dict[str, nn.Module]) -> None:
         _load_state_dict(optim.optim_objs[parameter], waiting.pop(name))
 
 
-def _with_parameters(modules: dict[str, nn.Module], paths: set[str], name: str = "") -> Iterator[nn.Module]:
+def _with_parameters(
+    modules: dict[str, nn.Module], paths: set[str], name: str = ""
+) -> Iterator[nn.Module]:
     """The modules with parameters of just these paths, of this name if one is given."""
     for entry, module in modules.items():
         for path, part in module.named_modules():
-            learning = {path for path, parameter in part.named_parameters() if parameter.requires_grad}
+            learning = {
+                path for path, parameter in part.named_parameters() if parameter.requires_grad
+            }
             if learning == paths and name in {"", path.rpartition(".")[2] or entry}:
                 yield part
 
@@ -125,8 +148,11 @@ def _by_module(names: list[str]) -> dict[str, set[str]]:
 
 
 def _check_layout(expected: Any, saved: Any) -> None:
-    """A tensor that is in both must have the same type and shape: torch would cast and broadcast silently."""
-    expected_layout, saved_layout = _layout(expected), _layout(saved)
+    """A tensor that is in both must have the same type and shape: torch would cast and
+    broadcast silently.
+    """
+    expected_layout = _layout(expected)
+    saved_layout = _layout(saved)
     for path in expected_layout:
         if path in saved_layout and expected_layout[path] != saved_layout[path]:
             raise ValueError(f"`{path}` must be {expected_layout[path]}, got {saved_layout[path]}")
@@ -137,22 +163,32 @@ def _layout(state: Any, path: str = "") -> dict[str, str]:
     if isinstance(state, Tensor):
         return {path: f"{str(state.dtype).removeprefix('torch.')} of shape {tuple(state.shape)}"}
     items = state.items() if isinstance(state, Mapping) else ()
-    return {key: text for name, value in items for key, text in _layout(value, f"{path}.{name}".lstrip(".")).items()}
+    return {
+        key: text
+        for name, value in items
+        for key, text in _layout(value, f"{path}.{name}".lstrip(".")).items()
+    }
 
 
 def _get(entry: Any) -> Any:
-    if isinstance(entry, ParamStoreDict):  # its own get_state holds constraints, which weights_only refuses
+    if isinstance(
+        entry, ParamStoreDict
+    ):  # its own get_state holds constraints, which weights_only refuses
         return {name: parameter.detach() for name, parameter in entry.named_parameters()}
     if isinstance(entry, PyroOptim):  # a loaded state waits there until its parameter is stepped
         return entry._state_waiting_to_be_consumed | entry.get_state()
-    return entry.state_dict() if hasattr(entry, "state_dict") else entry.get_state()
+    if hasattr(entry, "state_dict"):
+        return entry.state_dict()
+    return entry.get_state()
 
 
 def _set(entry: Any, saved: Any) -> None:
     if isinstance(entry, ParamStoreDict):
         _set_parameters(dict(entry.named_parameters()), saved)
     elif isinstance(entry, PyroOptim):
-        entry.optim_objs.clear()  # it takes up a waiting state only where it has not seen the parameter yet
+        # it takes up a waiting state only where it has not seen the parameter
+        # yet
+        entry.optim_objs.clear()
         entry._state_waiting_to_be_consumed.clear()
         entry.set_state(saved)
     elif hasattr(entry, "load_state_dict"):
@@ -189,21 +225,33 @@ def set_random(saved: Mapping[str, Any]) -> None:
     random.setstate(saved["python"])
 
 
-def learners(roots: Mapping[str, Any], entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def learners(
+    roots: Mapping[str, Any], entries: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Find what learns behind `roots` and is not among `entries`.
 
     Args:
-        roots: by name, the step and what else may lead to something that learns.
+        roots: by name, the step and what else may lead to something that
+            learns.
         entries: by name, what a checkpoint holds already.
 
     Returns:
-        By the names of the variables: what has a state that can be kept, and what has none.
+        By the names of the variables: what has a state that can be kept, and
+        what has none.
     """
     named_ids = {id(entry) for entry in entries.values()}
     reached = [pair for pair in _reached(roots) if id(pair[1]) not in named_ids]
-    savable = {name: thing for name, thing in reached if _keeps(thing) and not isinstance(thing, nn.Module)}
+    savable = {
+        name: thing
+        for name, thing in reached
+        if _keeps(thing) and not isinstance(thing, nn.Module)
+    }
     for name, thing in reached:  # the parts of a module come after it and are then covered
-        if isinstance(thing, nn.Module) and not _frozen(thing) and not _covers(entries | savable, thing):
+        if (
+            isinstance(thing, nn.Module)
+            and not _frozen(thing)
+            and not _covers(entries | savable, thing)
+        ):
             savable[name] = thing
     taken = set(entries)
     named = {_free(name, taken): thing for name, thing in savable.items()}
@@ -211,7 +259,9 @@ def learners(roots: Mapping[str, Any], entries: dict[str, Any]) -> tuple[dict[st
 
 
 def _keeps(thing: Any) -> bool:
-    duck = not isinstance(thing, type) and any(all(hasattr(thing, method) for method in pair) for pair in METHODS)
+    duck = not isinstance(thing, type) and any(
+        all(hasattr(thing, method) for method in pair) for pair in METHODS
+    )
     return duck and not isinstance(thing, _WITHOUT_STATE)
 
 
@@ -249,7 +299,9 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _reached(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Everything that learns, or moves as a random number generator does, breadth first, each object once."""
+    """Everything that learns, or moves as a random number generator does, breadth
+    first, each object once.
+    """
     visited: set[int] = set()
     level = list(roots.items())
     for _ in range(_DEPTH):
@@ -266,7 +318,12 @@ def _reached(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _foreign(thing: Any) -> bool:
     """True for an object of a class that neither torch, Pyro nor this package made."""
-    return not isinstance(thing, _CLOSED) and _package(type(thing)) not in {"torch", "pyro", "builtins", "pyro_gen"}
+    return not isinstance(thing, _CLOSED) and _package(type(thing)) not in {
+        "torch",
+        "pyro",
+        "builtins",
+        "pyro_gen",
+    }
 
 
 def _package(kind: Any) -> str:
@@ -282,7 +339,9 @@ def _parts(thing: Any) -> Iterable[tuple[str, Any]]:
         return _variables(thing)
     if isinstance(thing, dict | list | tuple | set | frozenset):
         named = thing.items() if isinstance(thing, dict) else enumerate(thing)
-        return [(str(name), value) for name, value in named] if len(thing) <= _LONGEST else []
+        if len(thing) <= _LONGEST:
+            return [(str(name), value) for name, value in named]
+        return []
     return _attributes(thing)
 
 
@@ -296,7 +355,10 @@ def _attributes(thing: Any) -> list[tuple[str, Any]]:
 
 
 def _internal(thing: Any, name: str) -> bool:
-    """True for an attribute that is torch's own book-keeping of a module; its parts are in its state."""
+    """True for an attribute that is torch's own book-keeping of a module.
+
+    Its parts are in its state.
+    """
     return isinstance(thing, nn.Module) and name.startswith("_")
 
 
@@ -316,7 +378,9 @@ def _variables(function: FunctionType) -> Iterator[tuple[str, Any]]:
     yield from _numbered(function.__defaults__ or ())
     yield from (function.__kwdefaults__ or {}).items()
     yield from (
-        (name, function.__globals__[name]) for name in _globals(function.__code__) if name in function.__globals__
+        (name, function.__globals__[name])
+        for name in _globals(function.__code__)
+        if name in function.__globals__
     )
     yield from function.__dict__.items()  # what `functools.wraps` wraps
 
@@ -328,7 +392,9 @@ def _globals(code: CodeType) -> list[str]:
 
 
 class Steps:
-    """The torch optimisers that step while the object is entered, with the variables that hold them."""
+    """The torch optimisers that step while the object is entered, with the
+    variables that hold them.
+    """
 
     def __init__(self) -> None:
         self.optimizers: dict[int, tuple[Optimizer, str]] = {}
@@ -346,13 +412,17 @@ class Steps:
 
 
 def _variable(thing: Any, frame: FrameType | None) -> str:
-    """The variable of a caller outside torch and Pyro that holds an object, or an attribute of one."""
+    """The variable of a caller outside torch and Pyro that holds an object, or an
+    attribute of one.
+    """
     while frame is not None:
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in {"torch", "pyro"}:
             for name, value in [*frame.f_locals.items(), *frame.f_globals.items()]:
                 if value is thing:
                     return name
-                attributes = [key for key, part in getattr(value, "__dict__", {}).items() if part is thing]
+                attributes = [
+                    key for key, part in getattr(value, "__dict__", {}).items() if part is thing
+                ]
                 if attributes and not isinstance(value, ModuleType):
                     return f"{name}.{attributes[0]}"
         frame = frame.f_back
@@ -360,20 +430,37 @@ def _variable(thing: Any, frame: FrameType | None) -> str:
 
 
 def missing(steps: Steps, entries: Mapping[str, Any], stateless: Mapping[str, Any]) -> list[str]:
-    """Describe what learned in the steps that were watched and is in no checkpoint of `entries`."""
+    """Describe what learned in the steps that were watched and is in no checkpoint of
+    `entries`.
+    """
     covered = {id(part) for entry in entries.values() for part in _torch_optimizers(entry)}
     schedulers = {id(getattr(entry, "optimizer", None)) for entry in entries.values()}
-    inside = {id(part) for e in entries.values() if isinstance(e, PyroOptim) for part in _torch_optimizers(e)}
+    inside = {
+        id(part)
+        for e in entries.values()
+        if isinstance(e, PyroOptim)
+        for part in _torch_optimizers(e)
+    }
     saved = pointers(entries)
     lines = [_line(thing, name) for name, thing in stateless.items()]
     for optimizer, name in steps.optimizers.values():
         if id(optimizer) not in covered:
             lines.append(_line(optimizer, name))
-        elif getattr(optimizer.step, "_wrapped_by_lr_sched", False) and id(optimizer) not in schedulers | inside:
+        elif (
+            getattr(optimizer.step, "_wrapped_by_lr_sched", False)
+            and id(optimizer) not in schedulers | inside
+        ):
             lines.append(f"the scheduler of {_line(optimizer, name)}")
-        lost = [p for group in optimizer.param_groups for p in group["params"] if p.data_ptr() not in saved]
+        lost = [
+            p
+            for group in optimizer.param_groups
+            for p in group["params"]
+            if p.data_ptr() not in saved
+        ]
         if lost:
-            lines.append(f"{len(lost)} parameters that {_line(optimizer, name)} moves, {_shapes(lost)}")
+            lines.append(
+                f"{len(lost)} parameters that {_line(optimizer, name)} moves, {_shapes(lost)}"
+            )
     return lines
 
 

@@ -1,4 +1,6 @@
-"""Transforms of ``torch.func`` at work: whose tensors are theirs, and refusals by name of what cannot run there."""
+"""Transforms of ``torch.func`` at work: whose tensors are theirs, and refusals by
+name of what cannot run there.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ def _active() -> bool:
 
 
 def wrapped(tensors: Iterable[Tensor | None]) -> bool:
-    """True if one of the tensors belongs to a transform (vmap, grad, jvp), and must not outlive it.
+    """True if one of the tensors belongs to a transform (vmap, grad, jvp), and must
+    not outlive it.
 
     Args:
         tensors: any, None among them too.
     """
-    return _active() and any(x is not None and torch._C._functorch.is_functorch_wrapped_tensor(x) for x in tensors)
+    return _active() and any(
+        x is not None and torch._C._functorch.is_functorch_wrapped_tensor(x) for x in tensors
+    )
 
 
 def batched(tensors: Iterable[Tensor | None]) -> bool:
@@ -52,7 +57,9 @@ def plain(x: Tensor) -> Tensor:
 
 
 def differentiating() -> bool:
-    """True if torch.func's grad or jvp (or one made of them) is at work, which refuse every change of a state."""
+    """True if torch.func's grad or jvp (or one made of them) is at work, which
+    refuse every change of a state.
+    """
     if not _active():
         return False
     kinds = torch._C._functorch.TransformType
@@ -60,7 +67,9 @@ def differentiating() -> bool:
     return any(level.key() in (kinds.Grad, kinds.Jvp) for level in levels)
 
 
-def refusal(name: str, reason: str, instead: str, transforms: str = "vmap, grad and the like") -> NotImplementedError:
+def refusal(
+    name: str, reason: str, instead: str, transforms: str = "vmap, grad and the like"
+) -> NotImplementedError:
     """The error for what cannot run under a transform.
 
     Args:
@@ -69,7 +78,9 @@ def refusal(name: str, reason: str, instead: str, transforms: str = "vmap, grad 
         instead: what to do.
         transforms: which transforms.
     """
-    return NotImplementedError(f"{name} cannot run under {transforms} of torch.func, as {reason}: {instead}")
+    return NotImplementedError(
+        f"{name} cannot run under {transforms} of torch.func, as {reason}: {instead}"
+    )
 
 
 __all__ = ["batched", "differentiating", "plain", "refusal", "wrapped"]

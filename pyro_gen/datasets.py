@@ -1,7 +1,9 @@
-"""Binary data: AlphaDigits (shipped), bars and stripes (generated), and `<name>.npz` files of the user's own folder.
+"""Binary data: AlphaDigits (shipped), bars and stripes (generated), and
+`<name>.npz` files of the user's own folder.
 
-Nothing here touches the network. Binary AlphaDigits was collected by Sam Roweis (`binaryalphadigs.mat`, on his page at
-New York University): handwritten 0-9 and A-Z, 36 classes with 39 samples each, images of 20 rows and 16 columns.
+Nothing here touches the network. Binary AlphaDigits was collected by Sam Roweis
+(`binaryalphadigs.mat`, on his page at New York University): handwritten 0-9 and
+A-Z, 36 classes with 39 samples each, images of 20 rows and 16 columns.
 """
 
 from __future__ import annotations
@@ -49,13 +51,16 @@ class BinaryDataset:
 
     Args:
         name: the name of the set.
-        train: shape (n, D), zeros and ones in a floating dtype; so are `valid` and `test`.
+        train: shape (n, D), zeros and ones in a floating dtype; so are `valid`
+            and `test`.
         valid: rows to choose hyperparameters on.
         test: rows for the one figure that is reported.
-        train_labels: shape (n,), int64, indices into `classes`; so are `valid_labels` and `test_labels`.
+        train_labels: shape (n,), int64, indices into `classes`; so are
+            `valid_labels` and `test_labels`.
         valid_labels: labels of `valid`.
         test_labels: labels of `test`.
-        train_index: shape (n,), int64, the place of every row in the original collection; so are the other two.
+        train_index: shape (n,), int64, the place of every row in the original
+            collection; so are the other two.
         valid_index: places of `valid`.
         test_index: places of `test`.
         shape: the event as an image, (rows, columns) with rows * columns = D.
@@ -80,30 +85,37 @@ class BinaryDataset:
         """Rows and columns of the images; a ValueError where the rows are no images."""
         if self.shape is None or len(self.shape) != 2:
             reason = f"its `shape` must be two numbers, got {self.shape}"
-            raise ValueError(f"pictures need images of rows and columns, and `{self.name}` holds none: {reason}")
+            raise ValueError(
+                f"pictures need images of rows and columns, and `{self.name}` holds none: {reason}"
+            )
         return self.shape[0], self.shape[1]
 
 
 @dataclass(frozen=True)
 class LabelledImages(BinaryDataset):
-    """A `BinaryDataset` of images of known classes: labels, places, shape and class names are all there.
+    """A `BinaryDataset` of images of known classes: labels, places, shape and class
+    names are all there.
 
     Args:
         name: the name of the set.
-        train: shape (n, rows * columns), zeros and ones in a floating dtype; so are `valid` and `test`.
+        train: shape (n, rows * columns), zeros and ones in a floating dtype; so
+            are `valid` and `test`.
         valid: rows to choose hyperparameters on.
         test: rows for the one figure that is reported.
-        train_labels: shape (n,), int64, indices into `classes`; so are `valid_labels` and `test_labels`.
+        train_labels: shape (n,), int64, indices into `classes`; so are
+            `valid_labels` and `test_labels`.
         valid_labels: labels of `valid`.
         test_labels: labels of `test`.
-        train_index: shape (n,), int64, the place of every row in the original collection; so are the other two.
+        train_index: shape (n,), int64, the place of every row in the original
+            collection; so are the other two.
         valid_index: places of `valid`.
         test_index: places of `test`.
         shape: (rows, columns) of an image.
         classes: the names of the classes.
     """
 
-    # A bare annotation would inherit the default None; `field()` makes the argument a required one.
+    # A bare annotation would inherit the default None; `field()` makes the
+    # argument a required one.
     train_labels: Tensor = field()
     valid_labels: Tensor = field()
     test_labels: Tensor = field()
@@ -135,24 +147,31 @@ class GrayDataset:
     shape: tuple[int, ...]
 
 
-def alphadigits(characters: Sequence[str] | None = None, *, dtype: torch.dtype = torch.float32) -> LabelledImages:
-    r"""Binary AlphaDigits, 1404 images of 36 handwritten characters, in a fixed split of 29, 5 and 5 a character.
+def alphadigits(
+    characters: Sequence[str] | None = None, *, dtype: torch.dtype = torch.float32
+) -> LabelledImages:
+    r"""Binary AlphaDigits, 1404 images of 36 handwritten characters, in a fixed split
+    of 29, 5 and 5 a character.
 
-    Images are rows of 320 zeros and ones, 20 rows by 16 columns read row by row.
+    Images are rows of 320 zeros and ones, 20 rows by 16 columns read row by
+    row.
 
     Args:
-        characters: the characters to keep, such as ``["A", "B", "C"]`` or ``"ABC"``; all 36 by default. `classes` and
-            the labels then follow this order.
+        characters: the characters to keep, such as ``["A", "B", "C"]`` or
+            ``"ABC"``; all 36 by default. `classes` and the labels then follow
+            this order.
         dtype: floating dtype of the images.
 
     Returns:
-        The set, with labels, class names and the places of the images in the original collection.
+        The set, with labels, class names and the places of the images in the
+        original collection.
 
     Raises:
         ValueError: if a character is unknown or named twice, or none is named.
 
     References:
-        S. Roweis, Binary AlphaDigits, `binaryalphadigs.mat`, New York University.
+        S. Roweis, Binary AlphaDigits, `binaryalphadigs.mat`, New York
+        University.
 
     Example:
         >>> data = alphadigits()
@@ -170,38 +189,52 @@ def alphadigits(characters: Sequence[str] | None = None, *, dtype: torch.dtype =
     source = resources.files("pyro_gen") / "data" / "alphadigits.npz"
     with resources.as_file(source) as path:
         data = load_images(path, dtype=dtype)
-    return data if characters is None else _select(data, characters, "characters")
+    if characters is None:
+        return data
+    return _select(data, characters, "characters")
 
 
 def _select(data: LabelledImages, characters: Sequence[str], argument: str) -> LabelledImages:
     """Keep the rows of some classes and renumber these classes."""
     classes = data.classes
     if unknown := [name for name in characters if name not in classes]:
-        raise ValueError(f"`{argument}` must be among {' '.join(classes)}, got unknown {', '.join(map(repr, unknown))}")
+        raise ValueError(
+            f"`{argument}` must be among {' '.join(classes)}, got unknown "
+            f"{', '.join(map(repr, unknown))}"
+        )
     if not characters or len(set(characters)) < len(characters):
-        raise ValueError(f"`{argument}` must name one or more {argument}, each once, got {list(characters)!r}")
+        raise ValueError(
+            f"`{argument}` must name one or more {argument}, each once, got {list(characters)!r}"
+        )
     class_numbers = torch.tensor([classes.index(name) for name in characters])
     fields: dict[str, Any] = {"classes": tuple(characters)}
     for split in SPLITS:
-        row, label = (getattr(data, f"{split}_labels")[:, None] == class_numbers).nonzero(as_tuple=True)
+        row, label = (getattr(data, f"{split}_labels")[:, None] == class_numbers).nonzero(
+            as_tuple=True
+        )
         fields |= {split: getattr(data, split)[row], f"{split}_labels": label}
         fields[f"{split}_index"] = getattr(data, f"{split}_index")[row]
     return replace(data, **fields)
 
 
-def bars_and_stripes(rows: int, columns: int, distinct: bool = True, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    r"""Images whose rows are all alike or whose columns are all alike: a small distribution that is known exactly.
+def bars_and_stripes(
+    rows: int, columns: int, distinct: bool = True, *, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    r"""Images whose rows are all alike or whose columns are all alike: a small
+    distribution that is known exactly.
 
-    .. math:: v_{ij} = r_i \quad\text{or}\quad v_{ij} = c_j, \qquad r \in \{0,1\}^{rows},\ c \in \{0,1\}^{columns}
+    .. math:: v_{ij} = r_i \quad\text{or}\quad v_{ij} = c_j, \qquad r \in \{0,1\}^{rows},\ c
+        \in \{0,1\}^{columns}
 
-    Under the uniform distribution over the n distinct patterns the best mean log likelihood is -log n: -2.639 nats for
-    3 x 3 (14 patterns), -3.401 nats for 4 x 4 (30 patterns).
+    Under the uniform distribution over the n distinct patterns the best mean
+    log likelihood is -log n: -2.639 nats for 3 x 3 (14 patterns), -3.401 nats
+    for 4 x 4 (30 patterns).
 
     Args:
         rows: rows of an image, 1 to 16.
         columns: columns of an image, 1 to 16.
-        distinct: each pattern once. Otherwise all 2**rows + 2**columns choices, so that the empty and the full image,
-            which are both, come twice.
+        distinct: each pattern once. Otherwise all 2**rows + 2**columns choices,
+            so that the empty and the full image, which are both, come twice.
         dtype: dtype of the images.
 
     Returns:
@@ -211,7 +244,8 @@ def bars_and_stripes(rows: int, columns: int, distinct: bool = True, *, dtype: t
         ValueError: if a side is below 1 or above 16.
 
     References:
-        D. MacKay, Information Theory, Inference, and Learning Algorithms, 2003, section 43.
+        D. MacKay, Information Theory, Inference, and Learning Algorithms, 2003,
+        section 43.
 
     Example:
         >>> bars_and_stripes(3, 3).shape, bars_and_stripes(3, 3, distinct=False).shape
@@ -220,7 +254,9 @@ def bars_and_stripes(rows: int, columns: int, distinct: bool = True, *, dtype: t
     rows = whole_number("rows", rows)
     columns = whole_number("columns", columns)
     if max(rows, columns) > MAX_SIDE:
-        raise ValueError(f"`rows` and `columns` must be between 1 and {MAX_SIDE}, got {rows} and {columns}")
+        raise ValueError(
+            f"`rows` and `columns` must be between 1 and {MAX_SIDE}, got {rows} and {columns}"
+        )
     across = _bits(rows)[:, :, None].expand(-1, rows, columns)
     down = _bits(columns)[:, None, :].expand(-1, rows, columns)
     if distinct:
@@ -240,15 +276,18 @@ def data_folder(root: str | os.PathLike[str] | None = None) -> Path:
         root: the folder, if it is neither `$PYRO_GEN_DATA` nor the default.
 
     Returns:
-        `root`, else `$PYRO_GEN_DATA`, else the folder `pyro_gen` in the user's cache directory (`$XDG_CACHE_HOME` or
-        `~/.cache`; `~/Library/Caches` on macOS; `%LOCALAPPDATA%` on Windows). It need not exist.
+        `root`, else `$PYRO_GEN_DATA`, else the folder `pyro_gen` in the user's
+        cache directory (`$XDG_CACHE_HOME` or `~/.cache`; `~/Library/Caches` on
+        macOS; `%LOCALAPPDATA%` on Windows). It need not exist.
 
     Example:
         >>> data_folder("sets").name
         'sets'
     """
     folder = root or os.environ.get("PYRO_GEN_DATA")
-    return Path(folder).expanduser() if folder else _cache_folder() / "pyro_gen"
+    if folder:
+        return Path(folder).expanduser()
+    return _cache_folder() / "pyro_gen"
 
 
 def _cache_folder() -> Path:
@@ -267,13 +306,16 @@ def load(
 ) -> BinaryDataset:
     """Read a binary data set from `<name>.npz`.
 
-    The archive holds `train`, `valid` and `test`, each with the bits of one row packed into ceil(D / 8) bytes (uint8,
-    shape (n, ceil(D / 8)), as `numpy.packbits(x, axis=1)` makes them), and `D`. It may hold `n_<split>`, `y_<split>`,
-    `index_<split>`, `shape` and `classes`. Pickled content is refused.
+    The archive holds `train`, `valid` and `test`, each with the bits of one row
+    packed into ceil(D / 8) bytes (uint8, shape (n, ceil(D / 8)), as
+    `numpy.packbits(x, axis=1)` makes them), and `D`. It may hold `n_<split>`,
+    `y_<split>`, `index_<split>`, `shape` and `classes`. Pickled content is
+    refused.
 
     Args:
-        name: a name such as ``"nltcs"``, looked up in `data_folder(root)`; or a path: a `Path`, or a string that ends
-            in ``.npz``; or ``"alphadigits"`` without `root`, which comes with the package.
+        name: a name such as ``"nltcs"``, looked up in `data_folder(root)`; or a
+            path: a `Path`, or a string that ends in ``.npz``; or
+            ``"alphadigits"`` without `root`, which comes with the package.
         root: the folder of the sets, if it is not the default of `data_folder`.
         dtype: floating dtype of the rows.
 
@@ -281,15 +323,18 @@ def load(
         The set.
 
     Raises:
-        FileNotFoundError: if there is no such file; the message says where it was looked for.
-        ValueError: if `name` is neither a name nor a path, or the file is truncated, corrupt or not such a set; the
-            message names the file and the reason.
+        FileNotFoundError: if there is no such file; the message says where it
+            was looked for.
+        ValueError: if `name` is neither a name nor a path, or the file is
+            truncated, corrupt or not such a set; the message names the file and
+            the reason.
 
     Example:
         >>> file = getfixture("tmp_path") / "coins.npz"
         >>> import numpy as np
         >>> rows = np.eye(3, dtype=np.uint8)
-        >>> np.savez(file, D=3, **{split: np.packbits(rows, axis=1) for split in ("train", "valid", "test")})
+        >>> np.savez(file, D=3, **{split: np.packbits(rows, axis=1) for split in ("train",
+        ...     "valid", "test")})
         >>> load("coins", root=file.parent).train
         tensor([[1., 0., 0.],
                 [0., 1., 0.],
@@ -307,20 +352,25 @@ def load_images(
     classes: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> LabelledImages:
-    """Read binary images of known classes from a file as `load` reads, which must hold `shape` and `y_<split>`.
+    """Read binary images of known classes from a file as `load` reads, which must hold
+    `shape` and `y_<split>`.
 
     Args:
         name: a name or a path, as for `load`.
         root: the folder of the sets, if it is not the default of `data_folder`.
-        classes: names of the classes to keep, all by default; `classes` and the labels then follow this order.
+        classes: names of the classes to keep, all by default; `classes` and the
+            labels then follow this order.
         dtype: floating dtype of the images.
 
     Returns:
-        The set. Where the file does not hold them, classes are named by their labels, and places count all rows.
+        The set. Where the file does not hold them, classes are named by their
+        labels, and places count all rows.
 
     Raises:
-        FileNotFoundError: if there is no such file; the message says where it was looked for.
-        ValueError: if the file cannot be read or lacks something; the message says what.
+        FileNotFoundError: if there is no such file; the message says where it
+            was looked for.
+        ValueError: if the file cannot be read or lacks something; the message
+            says what.
 
     Example:
         >>> load_images("alphadigits", classes=["A", "B"]).train.shape
@@ -330,14 +380,22 @@ def load_images(
     fields = vars(data) | {"shape": data.image_shape}
     labels = {split: fields[f"{split}_labels"] for split in SPLITS}
     if lacking := [f"`y_{split}`" for split in SPLITS if labels[split] is None]:
-        raise ValueError(f"{data.name} must hold the labels of its images, lacks {', '.join(lacking)}")
+        raise ValueError(
+            f"{data.name} must hold the labels of its images, lacks {', '.join(lacking)}"
+        )
     counts = [len(labels[split]) for split in SPLITS]
     places = torch.arange(sum(counts)).split(counts)
     for split, place in zip(SPLITS, places, strict=True):
-        fields[f"{split}_index"] = place if fields[f"{split}_index"] is None else fields[f"{split}_index"]
-    fields["classes"] = data.classes or tuple(map(str, range(1 + int(max(y.max() for y in labels.values())))))
+        fields[f"{split}_index"] = (
+            place if fields[f"{split}_index"] is None else fields[f"{split}_index"]
+        )
+    fields["classes"] = data.classes or tuple(
+        map(str, range(1 + int(max(y.max() for y in labels.values()))))
+    )
     images = LabelledImages(**fields)
-    return images if classes is None else _select(images, classes, "classes")
+    if classes is None:
+        return images
+    return _select(images, classes, "classes")
 
 
 def load_gray(
@@ -348,8 +406,9 @@ def load_gray(
 ) -> GrayDataset:
     """Read grey images (`mnist_gray`, `usps`) from `<name>.npz`.
 
-    The archive holds `x_train` and `x_test` (integers, shape (n, rows, columns)), `y_train` and `y_test`, and
-    optionally `scale`, the value of full ink (255 by default), by which the images are divided.
+    The archive holds `x_train` and `x_test` (integers, shape (n, rows,
+    columns)), `y_train` and `y_test`, and optionally `scale`, the value of full
+    ink (255 by default), by which the images are divided.
 
     Args:
         name: a name or a path, as for `load`.
@@ -360,9 +419,11 @@ def load_gray(
         The set, with images as rows of values from 0 to 1.
 
     Raises:
-        FileNotFoundError: if there is no such file; the message says where it was looked for.
-        ValueError: if `name` is neither a name nor a path, or the file is truncated, corrupt or not such a set; the
-            message names the file and the reason.
+        FileNotFoundError: if there is no such file; the message says where it
+            was looked for.
+        ValueError: if `name` is neither a name nor a path, or the file is
+            truncated, corrupt or not such a set; the message names the file and
+            the reason.
 
     Example:
         >>> file = getfixture("tmp_path") / "dots.npz"
@@ -378,14 +439,22 @@ def load_gray(
 
 def _find(name: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> Path:
     is_path = not isinstance(name, str) or name.endswith(".npz")
-    if isinstance(name, str) and not is_path and (name in ("", ".", "..") or set(name) & set("/\\:\0")):
+    if (
+        isinstance(name, str)
+        and not is_path
+        and (name in ("", ".", "..") or set(name) & set("/\\:\0"))
+    ):
         raise ValueError(
-            "`name` must be the name of a data set, without folders, or a path (a Path, or a string that ends in "
+            "`name` must be the name of a data set, without folders, or a path (a Path, or a "
+            "string that ends in "
             f".npz), got {name!r}"
         )
     path = Path(name) if is_path else data_folder(root) / f"{name}.npz"
     if not path.is_file():
-        hint = "" if is_path else "; set PYRO_GEN_DATA or pass `root` to name the folder of the data sets"
+        if is_path:
+            hint = ""
+        else:
+            hint = "; set PYRO_GEN_DATA or pass `root` to name the folder of the data sets"
         raise FileNotFoundError(f"there is no data file {path}{hint}")
     return path
 
@@ -401,7 +470,12 @@ def _binary(archive: Archive, dtype: torch.dtype) -> BinaryDataset:
         for key, name in (("y", "labels"), ("index", "index")):
             if f"{key}_{split}" in archive.arrays:
                 fields[f"{split}_{name}"] = archive.integers(f"{key}_{split}", len(rows))
-    return BinaryDataset(archive.path.stem, **fields, shape=_shape(archive, width), classes=_classes(archive, fields))
+    return BinaryDataset(
+        archive.path.stem,
+        **fields,
+        shape=_shape(archive, width),
+        classes=_classes(archive, fields),
+    )
 
 
 def _shape(archive: Archive, width: int) -> tuple[int, ...] | None:
@@ -421,10 +495,15 @@ def _classes(archive: Archive, fields: Mapping[str, Any]) -> tuple[str, ...] | N
         return None
     classes = tuple(str(name) for name in archive["classes"].ravel())
     if len(set(classes)) < len(classes):
-        raise archive.error(f"`classes` must be different names, got {', '.join(map(repr, classes[:12]))}")
+        raise archive.error(
+            f"`classes` must be different names, got {', '.join(map(repr, classes[:12]))}"
+        )
     for key in (f"{split}_labels" for split in SPLITS):
         if key in fields and fields[key].max() >= len(classes):
-            raise archive.error(f"{key} must be below {len(classes)}, the number of classes, got {fields[key].max()}")
+            raise archive.error(
+                f"{key} must be below {len(classes)}, the number of classes, got "
+                f"{fields[key].max()}"
+            )
     return classes
 
 
@@ -449,7 +528,9 @@ class Minibatches:
         if x.ndim == 0 or len(x) == 0:
             raise ValueError(f"`x` must have at least one row, got shape {tuple(x.shape)}")
         batch_size = whole_number("batch_size", batch_size)
-        self.x, self.batch_size, self.shuffle = x, batch_size, shuffle
+        self.x = x
+        self.batch_size = batch_size
+        self.shuffle = shuffle
 
     def __len__(self) -> int:
         return math.ceil(len(self.x) / self.batch_size)
@@ -459,26 +540,30 @@ class Minibatches:
             yield from self.x.split(self.batch_size)
             return
         order = torch.randperm(len(self.x)).to(self.x.device)
-        # One gather serves many batches, which are views of it: little overhead a batch, bounded memory for large data.
+        # One gather serves many batches, which are views of it: little overhead
+        # a batch, bounded memory for large data.
         for block in order.split(self.batch_size * GATHER):
             yield from self.x[block].split(self.batch_size)
 
 
 def minibatches(x: Tensor, batch_size: int, *, shuffle: bool = True) -> Minibatches:
-    """Batches of the rows of a tensor, in a fresh random order each pass, the last one smaller if need be.
+    """Batches of the rows of a tensor, in a fresh random order each pass, the last one
+    smaller if need be.
 
-    Unlike a `torch.utils.data.DataLoader` over a `TensorDataset` it yields plain tensors, on the device of `x`, and
-    costs no Python call a row. The order comes from torch's CPU generator whatever the device: `pyro.set_rng_seed`
-    fixes it.
+    Unlike a `torch.utils.data.DataLoader` over a `TensorDataset` it yields
+    plain tensors, on the device of `x`, and costs no Python call a row. The
+    order comes from torch's CPU generator whatever the device:
+    `pyro.set_rng_seed` fixes it.
 
     Args:
-        x: the data, shape (n, ...). For batches of indices (``pyro.plate(..., subsample=index)``, labels beside images)
-            give ``torch.arange(n)``.
+        x: the data, shape (n, ...). For batches of indices (``pyro.plate(...,
+            subsample=index)``, labels beside images) give ``torch.arange(n)``.
         batch_size: rows of a batch.
         shuffle: False keeps the order of the rows.
 
     Returns:
-        An object with a length (the number of batches) over which one can loop any number of times.
+        An object with a length (the number of batches) over which one can loop
+        any number of times.
 
     Raises:
         ValueError: if `x` has no rows or `batch_size` is below 1.

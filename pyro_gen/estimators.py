@@ -1,4 +1,5 @@
-"""The RBM as a scikit-learn estimator: in pipelines, grid searches and wherever a transformer goes.
+"""The RBM as a scikit-learn estimator: in pipelines, grid searches and wherever a
+transformer goes.
 
 This module needs scikit-learn and is therefore imported by its own name:
 ``from pyro_gen.estimators import RBMTransformer``.
@@ -32,52 +33,66 @@ try:
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as missing:
     raise ImportError(
-        f"pyro_gen.estimators needs scikit-learn 1.6 or later: pip install pyro-gen[sklearn] ({missing})"
+        "pyro_gen.estimators needs scikit-learn 1.6 or later: pip install pyro-gen[sklearn] "
+        f"({missing})"
     ) from missing
 
 ROWS = 1024  # of a block whose pseudo-likelihood is worked out at once
 
 
 class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    r"""A Bernoulli RBM trained by `pyro_gen` behind the interface of `sklearn.neural_network.BernoulliRBM`.
+    r"""A Bernoulli RBM trained by `pyro_gen` behind the interface of
+    `sklearn.neural_network.BernoulliRBM`.
 
-    `transform` gives the hidden probabilities :math:`P(h_j = 1 | v) = \sigma(b_j + \sum_i v_i W_{ij})`. Training is the
-    gradient of `contrastive_gradient` with the negative phase of your choice, on batches in a fresh order each
-    iteration; the visible biases start at the data's rates. Positive and negative statistics are means over their own
-    numbers of rows, and the chains go on over batches of any size.
+    `transform` gives the hidden probabilities :math:`P(h_j = 1 | v) =
+    \sigma(b_j + \sum_i v_i W_{ij})`. Training is the gradient of
+    `contrastive_gradient` with the negative phase of your choice, on batches in
+    a fresh order each iteration; the visible biases start at the data's rates.
+    Positive and negative statistics are means over their own numbers of rows,
+    and the chains go on over batches of any size.
 
-    What the units see is decided by `binarize`. Rows of zeros and ones are themselves under every choice (under a
-    threshold in [0, 1)). A number makes 1 of what lies above it, as in `sklearn.naive_bayes.BernoulliNB`, with a
-    `DataConversionWarning` where values outside [0, 1] show that the data were not scaled.
-    ``"sample"`` takes values in [0, 1] as probabilities of a 1: training redraws each batch,
-    `score_samples`, `log_likelihood` and `gibbs` draw once, and `transform` works with the
-    probabilities as they are, as BernoulliRBM does with whatever comes. None takes zeros and ones
-    only.
+    What the units see is decided by `binarize`. Rows of zeros and ones are
+    themselves under every choice (under a threshold in [0, 1)). A number makes
+    1 of what lies above it, as in `sklearn.naive_bayes.BernoulliNB`, with a
+    `DataConversionWarning` where values outside [0, 1] show that the data were
+    not scaled. ``"sample"`` takes values in [0, 1] as probabilities of a 1:
+    training redraws each batch, `score_samples`, `log_likelihood` and `gibbs`
+    draw once, and `transform` works with the probabilities as they are, as
+    BernoulliRBM does with whatever comes. None takes zeros and ones only.
 
-    All draws come from `random_state`; torch's own generators stay as they are. `fit` computes in float64 for float64
-    rows and in float32 for float32 rows; truth values, whole numbers and float16 take torch's default data type there,
-    and that of the weights wherever a fitted estimator reads them, `partial_fit` included. `rbm_` is the trained
-    `pyro_gen.nn.RBM`, and `components_`, `intercept_hidden_` and `intercept_visible_` are its weights in scikit-learn's
-    layout; pickles of a fitted estimator carry its chains, the optimiser and the generator, so that `partial_fit` goes
-    on bit for bit.
+    All draws come from `random_state`; torch's own generators stay as they are.
+    `fit` computes in float64 for float64 rows and in float32 for float32 rows;
+    truth values, whole numbers and float16 take torch's default data type
+    there, and that of the weights wherever a fitted estimator reads them,
+    `partial_fit` included. `rbm_` is the trained `pyro_gen.nn.RBM`, and
+    `components_`, `intercept_hidden_` and `intercept_visible_` are its weights
+    in scikit-learn's layout; pickles of a fitted estimator carry its chains,
+    the optimiser and the generator, so that `partial_fit` goes on bit for bit.
 
     Args:
         n_components: hidden units.
         learning_rate: rate of the gradient step, for the mean over a batch.
-        batch_size: rows of a batch; the last batch of an iteration may have fewer.
+        batch_size: rows of a batch; the last batch of an iteration may have
+            fewer.
         n_iter: passes of `fit` over the data.
-        schedule: ``"linear"`` lowers the rate of `fit` from `learning_rate` towards 0, ``"constant"`` keeps it.
+        schedule: ``"linear"`` lowers the rate of `fit` from `learning_rate`
+            towards 0, ``"constant"`` keeps it.
         momentum: momentum of the step, in [0, 1).
         l1: strength of a Laplace prior on the weights (not on the biases).
-        weight_decay: strength of a Gaussian prior on the weights (not on the biases).
-        negative_phase: ``ContrastiveDivergence(...)``, ``PersistentChains(...)``, ...; None means
+        weight_decay: strength of a Gaussian prior on the weights (not on the
+            biases).
+        negative_phase: ``ContrastiveDivergence(...)``,
+            ``PersistentChains(...)``, ...; None means
             ``PersistentChains(num_chains=100, num_steps=5)``.
-        centring: whether the parameters that learn are centred, see `pyro_gen.nn.RBM`.
+        centring: whether the parameters that learn are centred, see
+            `pyro_gen.nn.RBM`.
         binarize: a threshold, ``"sample"`` or None; see above.
         shuffle: whether `fit` takes the rows in a fresh order each iteration.
         device: where to train, such as ``"cuda"``.
-        verbose: whether `fit` prints the mean pseudo-log-likelihood of the data after each iteration.
-        random_state: an integer, a `numpy.random.RandomState`, or None for numpy's global generator.
+        verbose: whether `fit` prints the mean pseudo-log-likelihood of the data
+            after each iteration.
+        random_state: an integer, a `numpy.random.RandomState`, or None for
+            numpy's global generator.
 
     Attributes:
         rbm_: the module with the weights.
@@ -86,14 +101,16 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         n_features_in_: visible units.
 
     References:
-        Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood gradient.
-        Pedregosa et al. (2011), Scikit-learn: machine learning in Python, JMLR 12.
+        Tieleman (2008), Training restricted Boltzmann machines using
+        approximations to the likelihood gradient. Pedregosa et al. (2011),
+        Scikit-learn: machine learning in Python, JMLR 12.
 
     Example:
         >>> from sklearn.linear_model import LogisticRegression
         >>> from sklearn.pipeline import make_pipeline
         >>> x, y = np.repeat(np.eye(8), 20, axis=0), np.repeat(np.arange(8) % 2, 20)
-        >>> pipeline = make_pipeline(RBMTransformer(n_components=16, random_state=0), LogisticRegression(C=100))
+        >>> pipeline = make_pipeline(RBMTransformer(n_components=16, random_state=0),
+        ...     LogisticRegression(C=100))
         >>> pipeline.fit(x, y).score(x, y)
         1.0
     """
@@ -144,7 +161,8 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             The estimator.
 
         Raises:
-            ValueError: a parameter is out of place, or `X` has values that `binarize` does not allow.
+            ValueError: a parameter is out of place, or `X` has values that
+                `binarize` does not allow.
             FloatingPointError: the weights became infinite.
         """
         _check_settings(self)
@@ -153,18 +171,28 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         batch_size = int(self.batch_size)
         batches = math.ceil(len(probs) / batch_size)
         for iteration in range(self.n_iter):
-            order = self.random_state_.permutation(len(probs)) if self.shuffle else np.arange(len(probs))
+            if self.shuffle:
+                order = self.random_state_.permutation(len(probs))
+            else:
+                order = np.arange(len(probs))
             for batch, rows in enumerate(torch.from_numpy(order).split(batch_size)):
                 done = (iteration * batches + batch) / (self.n_iter * batches)
-                self._step(probs[rows], self.learning_rate * (1 - done if self.schedule == "linear" else 1))
+                self._step(
+                    probs[rows],
+                    self.learning_rate * (1 - done if self.schedule == "linear" else 1),
+                )
             self._check_weights(f"iteration {iteration + 1}")
             if self.verbose:
-                score = self._pseudo_log_likelihood(self._states(probs, deepcopy(self.random_state_))).mean()
+                score = self._pseudo_log_likelihood(
+                    self._states(probs, deepcopy(self.random_state_))
+                ).mean()
                 print(f"[RBM] iteration {iteration + 1}, mean pseudo-log-likelihood {score:.2f}")
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> RBMTransformer:
-        """Make one gradient step with the rows as one batch; the first call starts the weights, whose data type stays.
+        """Make one gradient step with the rows as one batch.
+
+        The first call starts the weights, whose data type stays.
 
         Args:
             X: rows, dense or sparse, (n_samples, n_features).
@@ -174,7 +202,8 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             The estimator.
 
         Raises:
-            ValueError: a parameter is out of place, or `X` has values that `binarize` does not allow.
+            ValueError: a parameter is out of place, or `X` has values that
+                `binarize` does not allow.
             FloatingPointError: the weights became infinite.
         """
         _check_settings(self)
@@ -193,7 +222,8 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             X: rows, (n_samples, n_features).
 
         Returns:
-            Features, (n_samples, n_components), in the precision of `X`, or of the weights where `X` has none.
+            Features, (n_samples, n_components), in the precision of `X`, or of
+            the weights where `X` has none.
         """
         check_is_fitted(self)
         probs = self._probabilities(X)
@@ -201,13 +231,15 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return torch.sigmoid(probs @ weight + hbias).cpu().numpy()
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Visible probabilities P(v_i = 1 | h), the mean of the rows that hidden values stand for.
+        """Visible probabilities P(v_i = 1 | h), the mean of the rows that hidden values
+        stand for.
 
         Args:
             X: hidden values in [0, 1], (n_samples, n_components).
 
         Returns:
-            Probabilities, (n_samples, n_features), in the precision of `X`, or of the weights where `X` has none.
+            Probabilities, (n_samples, n_features), in the precision of `X`, or
+            of the weights where `X` has none.
 
         Raises:
             ValueError: `X` has another number of columns.
@@ -215,9 +247,13 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_is_fitted(self)
         hidden = np.asarray(X)
         if hidden.ndim != 2 or hidden.shape[1] != self._n_features_out:
-            raise ValueError(f"`X` must have shape (n_samples, {self._n_features_out}), got {hidden.shape}")
+            raise ValueError(
+                f"`X` must have shape (n_samples, {self._n_features_out}), got {hidden.shape}"
+            )
         kept = hidden.dtype in (np.float32, np.float64)
-        values = torch.tensor(hidden if kept else hidden.astype(self._data_type(False)), device=self.device)
+        values = torch.tensor(
+            hidden if kept else hidden.astype(self._data_type(False)), device=self.device
+        )
         weight, vbias, _ = self._weights(values)
         return torch.sigmoid(values @ weight.mT + vbias).cpu().numpy()
 
@@ -229,21 +265,26 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             num_steps: sweeps, each of both layers.
 
         Returns:
-            Zeros and ones, in the shape of `v` and its precision, or that of the weights where `v` has none.
+            Zeros and ones, in the shape of `v` and its precision, or that of
+            the weights where `v` has none.
         """
         check_is_fitted(self)
         num_steps = whole_number("num_steps", num_steps, 0)
         start = self._states(self._probabilities(v), self.random_state_)
         seed = _draw_key(self.random_state_)
-        return rbm_gibbs(start, *self._weights(start), num_steps, seed=seed, step=0)[0].cpu().numpy()
+        return (
+            rbm_gibbs(start, *self._weights(start), num_steps, seed=seed, step=0)[0].cpu().numpy()
+        )
 
     def score_samples(self, X: Any) -> np.ndarray:
         r"""Pseudo-log-likelihood of each row, exactly.
 
         .. math:: \sum_i \log P(v_i | v_{-i}) = \sum_i \log \sigma(F(v^{(i)}) - F(v))
 
-        where :math:`v^{(i)}` is the row with unit i flipped. `BernoulliRBM.score_samples` estimates the same sum by one
-        unit drawn at random. It is no log likelihood, and mostly far above it: `log_likelihood` is the one.
+        where :math:`v^{(i)}` is the row with unit i flipped.
+        `BernoulliRBM.score_samples` estimates the same sum by one unit drawn at
+        random. It is no log likelihood, and mostly far above it:
+        `log_likelihood` is the one.
 
         Args:
             X: rows, (n_samples, n_features).
@@ -252,7 +293,8 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             Nats, (n_samples,).
 
         References:
-            Besag (1975), Statistical analysis of non-lattice data, The Statistician 24.
+            Besag (1975), Statistical analysis of non-lattice data, The
+            Statistician 24.
         """
         check_is_fitted(self)
         states = self._states(self._probabilities(X), check_random_state(self.random_state))
@@ -273,11 +315,13 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def log_likelihood(self, X: Any, partition: Partition | None = None) -> LogLikelihood:
         """Log likelihood of the rows, with its standard errors.
 
-        For a statement on both sides of log Z see `pyro_gen.infer.log_partition_bracket`, of ``rbm_``.
+        For a statement on both sides of log Z see
+        `pyro_gen.infer.log_partition_bracket`, of ``rbm_``.
 
         Args:
             X: rows, (n_samples, n_features).
-            partition: how log Z is known; exactly up to 20 units on the smaller side and else by ``AIS()`` by default.
+            partition: how log Z is known; exactly up to 20 units on the smaller
+                side and else by ``AIS()`` by default.
 
         Returns:
             Value, errors and the rows' log likelihoods.
@@ -311,33 +355,53 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return tags
 
     def _probabilities(self, X: Any, reset: bool = False) -> Tensor:
-        """Check rows; give each unit's probability of a 1, on the device, in the precision of `X`.
+        """Check rows; give each unit's probability of a 1, on the device, in the precision
+        of `X`.
 
-        Truth values and whole numbers have none: where `reset` they take the default data type, else the model's.
+        Truth values and whole numbers have none: where `reset` they take the
+        default data type, else the model's.
         """
-        dtypes = (self._data_type(reset), np.float64, np.float32)  # other types become the first of these
+        dtypes = (
+            self._data_type(reset),
+            np.float64,
+            np.float32,
+        )  # other types become the first of these
         rows = validate_data(self, X, accept_sparse="csr", dtype=dtypes, reset=reset)
         rows = rows.toarray() if hasattr(rows, "toarray") else rows
         if self.binarize is None and not np.isin(rows, (0, 1)).all():
-            raise ValueError("`X` must hold zeros and ones only, or `binarize` must say what other values mean")
+            raise ValueError(
+                "`X` must hold zeros and ones only, or `binarize` must say what other values mean"
+            )
         if rows.min() < 0 or rows.max() > 1:
-            problem = f"`X` must lie between 0 and 1, got values from {rows.min():g} to {rows.max():g}"
+            problem = (
+                f"`X` must lie between 0 and 1, got values from {rows.min():g} to {rows.max():g}"
+            )
             if self.binarize == "sample":
                 raise ValueError(f"{problem}, which are no probabilities")
-            warnings.warn(f"{problem}; what lies above {self.binarize} becomes 1", DataConversionWarning, stacklevel=3)
+            warnings.warn(
+                f"{problem}; what lies above {self.binarize} becomes 1",
+                DataConversionWarning,
+                stacklevel=3,
+            )
         if self.binarize is not None and self.binarize != "sample":
             rows = (rows > self.binarize).astype(rows.dtype)
         return torch.tensor(rows, device=self.device)
 
     def _data_type(self, fresh: bool) -> type[np.generic]:
-        """Data type of rows that are neither float32 nor float64, by the rule of `pyro_gen._rows`."""
+        """Data type of rows that are neither float32 nor float64, by the rule of
+        `pyro_gen._rows`.
+        """
         dtype = torch.get_default_dtype() if fresh else self.rbm_.weight.dtype
-        return np.float64 if dtype == torch.float64 else np.float32
+        if dtype == torch.float64:
+            return np.float64
+        return np.float32
 
     def _states(self, probs: Tensor, random_state: np.random.RandomState) -> Tensor:
         if self.binarize != "sample":
             return probs
-        return (torch.from_numpy(random_state.random_sample(probs.shape)).to(probs.device) < probs).to(probs.dtype)
+        return (
+            torch.from_numpy(random_state.random_sample(probs.shape)).to(probs.device) < probs
+        ).to(probs.dtype)
 
     def _start(self, probs: Tensor) -> None:
         """Fresh weights, chains, optimiser and generator."""
@@ -345,7 +409,9 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         phase = self.negative_phase or PersistentChains(num_chains=100, num_steps=5)
         with _own_generator(self.random_state_):
             states = self._states(probs, self.random_state_)
-            self.rbm_ = nn.RBM.from_data(states, int(self.n_components), negative_phase=phase, centring=self.centring)
+            self.rbm_ = nn.RBM.from_data(
+                states, int(self.n_components), negative_phase=phase, centring=self.centring
+            )
         groups: list[dict[str, Any]] = [
             {"params": [self.rbm_.weight], "weight_decay": self.weight_decay},
             {"params": [self.rbm_.vbias, self.rbm_.hbias]},
@@ -367,7 +433,9 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _check_weights(self, when: str) -> None:
         if not all(bool(parameter.isfinite().all()) for parameter in self.rbm_.parameters()):
-            raise FloatingPointError(f"the weights became infinite in {when}: `learning_rate` is too high")
+            raise FloatingPointError(
+                f"the weights became infinite in {when}: `learning_rate` is too high"
+            )
 
     def _weights(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The module's weights, detached, in the precision of `like`."""
@@ -403,13 +471,20 @@ def _check_settings(estimator: RBMTransformer) -> None:
     upper = {"learning_rate": math.inf, "momentum": 1.0, "l1": math.inf, "weight_decay": math.inf}
     for name, below in upper.items():
         rate: Any = getattr(estimator, name)
-        if not isinstance(rate, Real) or not 0 <= float(rate) < below or (name == "learning_rate" and rate == 0):
+        if (
+            not isinstance(rate, Real)
+            or not 0 <= float(rate) < below
+            or (name == "learning_rate" and rate == 0)
+        ):
             interval = f"{'(' if name == 'learning_rate' else '['}0, {below})"
             raise ValueError(f"`{name}` must be a number in {interval}, got {rate!r}")
     if estimator.schedule not in ("linear", "constant"):
         raise ValueError(f"`schedule` must be 'linear' or 'constant', got {estimator.schedule!r}")
     if not isinstance(estimator.negative_phase, NegativePhase | None):
-        raise ValueError(f"`negative_phase` must be one of pyro_gen.infer or None, got {estimator.negative_phase!r}")
+        raise ValueError(
+            "`negative_phase` must be one of pyro_gen.infer or None, got "
+            f"{estimator.negative_phase!r}"
+        )
     threshold: Any = estimator.binarize
     is_number = isinstance(threshold, Real) and math.isfinite(threshold)
     if not (threshold is None or threshold == "sample" or is_number):

@@ -1,7 +1,7 @@
 """Pictures: grids of samples, filters, learning curves and sweeps.
 
-Every function returns a `matplotlib.figure.Figure` that belongs to no window and to no global state of `pyplot`: a
-notebook shows it, `save` writes it.
+Every function returns a `matplotlib.figure.Figure` that belongs to no window
+and to no global state of `pyplot`: a notebook shows it, `save` writes it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,16 @@ def sample_grid(
 ) -> Figure:
     """Show images side by side, each with its nearest training image if these are given.
 
-    A sample that equals its neighbour was memorised; samples that look alike did not mix.
+    A sample that equals its neighbour was memorised; samples that look alike
+    did not mix.
 
     Args:
         images: shape (n, rows, columns), from 0 (white) to 1 (ink).
-        nearest: for each image the one to be shown in blue at its right, same shape.
+        nearest: for each image the one to be shown in blue at its right, same
+            shape.
         titles: for each image a few characters above it.
-        columns: images in a row of the grid; about as many as makes the picture square by default.
+        columns: images in a row of the grid; about as many as makes the picture
+            square by default.
         title: a line above the picture.
 
     Returns:
@@ -59,7 +62,8 @@ def sample_grid(
 
     Raises:
         ImportError: if matplotlib is not installed.
-        ValueError: if the shapes or the number of titles do not fit, or values lie outside 0 to 1.
+        ValueError: if the shapes or the number of titles do not fit, or values
+            lie outside 0 to 1.
 
     Example:
         >>> images = np.random.default_rng(0).random((6, 20, 16)) < 0.3
@@ -85,12 +89,19 @@ def sample_grid(
 
 
 def filters(
-    weight: Array, shape: tuple[int, int], num: int = 64, *, columns: int | None = None, title: str | None = None
+    weight: Array,
+    shape: tuple[int, int],
+    num: int = 64,
+    *,
+    columns: int | None = None,
+    title: str | None = None,
 ) -> Figure:
-    """Show what hidden units look for: the columns of a weight matrix as images, the largest norm first.
+    """Show what hidden units look for: the columns of a weight matrix as images, the
+    largest norm first.
 
-    Red weights switch a unit on where there is ink, blue ones where there is none; white is zero, and one colour means
-    the same weight in every image. The scale ends at the 99.5 % quantile of the absolute weights shown.
+    Red weights switch a unit on where there is ink, blue ones where there is
+    none; white is zero, and one colour means the same weight in every image.
+    The scale ends at the 99.5 % quantile of the absolute weights shown.
 
     Args:
         weight: shape (visible, hidden).
@@ -104,7 +115,8 @@ def filters(
 
     Raises:
         ImportError: if matplotlib is not installed.
-        ValueError: if `weight` is no finite matrix whose first side is `shape`, or `num` or `columns` is below 1.
+        ValueError: if `weight` is no finite matrix whose first side is `shape`,
+            or `num` or `columns` is below 1.
 
     Example:
         >>> figure = filters(np.random.default_rng(0).normal(size=(320, 100)), (20, 16), num=12)
@@ -113,13 +125,24 @@ def filters(
     """
     array = _as_array(weight)
     visible = math.prod(shape)
-    if array.ndim != 2 or array.shape[0] != visible or not array.size or not np.isfinite(array).all():
-        raise ValueError(f"`weight` must be finite, of shape ({visible}, hidden) for {shape}, got {array.shape}")
+    if (
+        array.ndim != 2
+        or array.shape[0] != visible
+        or not array.size
+        or not np.isfinite(array).all()
+    ):
+        raise ValueError(
+            f"`weight` must be finite, of shape ({visible}, hidden) for {shape}, got {array.shape}"
+        )
     order = np.argsort(-np.linalg.norm(array, axis=0), kind="stable")[: _positive("num", num)]
     images = array.T[order].reshape(-1, *shape)
     limit = float(np.quantile(np.abs(images), 0.995)) or 1.0
-    scale = _matplotlib("cm").ScalarMappable(_matplotlib("colors").Normalize(-limit, limit), "RdBu_r")
-    canvas, _ = _mosaic(scale.cmap(scale.norm(images))[..., :3], _grid_columns(columns, images), gap=1)
+    scale = _matplotlib("cm").ScalarMappable(
+        _matplotlib("colors").Normalize(-limit, limit), "RdBu_r"
+    )
+    canvas, _ = _mosaic(
+        scale.cmap(scale.norm(images))[..., :3], _grid_columns(columns, images), gap=1
+    )
     figure, axes = _picture(canvas, title)
     bar = figure.colorbar(scale, ax=axes, shrink=0.5, aspect=25, pad=0.02, extend="both")
     bar.outline.set_visible(False)
@@ -138,10 +161,12 @@ def learning_curve(
     """Draw metrics against epochs; an epoch in which a metric was not measured is skipped.
 
     Args:
-        history: one mapping an epoch, as `pyro_gen.training.fit` returns it, or the path of the CSV file it writes.
+        history: one mapping an epoch, as `pyro_gen.training.fit` returns it, or
+            the path of the CSV file it writes.
         keys: the metrics to draw; by default all of them except `x`.
         x: the metric on the horizontal axis.
-        ylabel: what the metrics are, with the unit, such as "log likelihood [nats]".
+        ylabel: what the metrics are, with the unit, such as "log likelihood
+            [nats]".
         title: a line above the picture.
 
     Returns:
@@ -149,10 +174,12 @@ def learning_curve(
 
     Raises:
         ImportError: if matplotlib is not installed.
-        ValueError: if the history is empty, lacks a key or holds what is no number.
+        ValueError: if the history is empty, lacks a key or holds what is no
+            number.
 
     Example:
-        >>> history = [{"epoch": 1, "train": -140.0}, {"epoch": 2, "train": -120.0, "validation": -125.0}]
+        >>> history = [{"epoch": 1, "train": -140.0}, {"epoch": 2, "train": -120.0,
+        ...     "validation": -125.0}]
         >>> [line.get_label() for line in learning_curve(history).axes[0].lines]
         ['train', 'validation']
     """
@@ -160,12 +187,20 @@ def learning_curve(
     columns = list(dict.fromkeys(key for row in rows for key in row))
     keys = [key for key in columns if key != x] if keys is None else list(keys)
     if not keys or not {x, *keys} <= set(columns):
-        raise ValueError(f"`history` must have {x!r} and {keys or 'a metric'}, got {columns or 'no row'}")
+        raise ValueError(
+            f"`history` must have {x!r} and {keys or 'a metric'}, got {columns or 'no row'}"
+        )
     figure, axes = _chart(x, ylabel, title)
     for key, color in zip(keys, itertools.cycle(COLORS)):
-        points = [(_number(row, x), _number(row, key)) for row in rows if row.get(key) not in (None, "")]
+        points = [
+            (_number(row, x), _number(row, key)) for row in rows if row.get(key) not in (None, "")
+        ]
         axes.plot(
-            *zip(*points, strict=True), color=color, label=key, marker="o" if len(points) < 30 else "", markersize=3
+            *zip(*points, strict=True),
+            color=color,
+            label=key,
+            marker="o" if len(points) < 30 else "",
+            markersize=3,
         )
     axes.legend(frameon=False, fontsize=9, labelcolor=TEXT)
     return figure
@@ -197,21 +232,34 @@ def sweep(
 
     Raises:
         ImportError: if matplotlib is not installed.
-        ValueError: if `x`, `y` and `error` are not lists of the same length, or an error is negative.
+        ValueError: if `x`, `y` and `error` are not lists of the same length, or
+            an error is negative.
 
     Example:
-        >>> figure = sweep([25, 50, 100], [-118.0, -112.0, -108.5], [0.9, 0.8, 0.8], xlabel="hidden", ylabel="nats")
+        >>> figure = sweep([25, 50, 100], [-118.0, -112.0, -108.5], [0.9, 0.8, 0.8],
+        ...     xlabel="hidden", ylabel="nats")
         >>> figure.axes[0].get_xlabel()
         'hidden'
     """
-    points = [_as_array(values) for values in (x, y, np.zeros(np.shape(x)) if error is None else error)]
+    points = [
+        _as_array(values) for values in (x, y, np.zeros(np.shape(x)) if error is None else error)
+    ]
     shapes = [array.shape for array in points]
     if set(shapes) != {(points[0].size,)} or not points[0].size or (points[2] < 0).any():
-        raise ValueError(f"`x`, `y` and `error` must have one shape (n,) and no error below 0, got {shapes}, {error}")
+        raise ValueError(
+            f"`x`, `y` and `error` must have one shape (n,) and no error below 0, got {shapes}, "
+            f"{error}"
+        )
     settings, merit, bars = (array[np.argsort(points[0], kind="stable")] for array in points)
     figure, axes = _chart(xlabel, ylabel, title)
     axes.errorbar(
-        settings, merit, None if error is None else bars, color=COLORS[0], marker="o", markersize=5, capsize=3
+        settings,
+        merit,
+        None if error is None else bars,
+        color=COLORS[0],
+        marker="o",
+        markersize=5,
+        capsize=3,
     )
     axes.set_xscale("log" if log else "linear")
     axes.set_xticks(settings, [f"{setting:g}" for setting in settings])
@@ -220,15 +268,22 @@ def sweep(
 
 
 def log_weights(
-    forward: Array, reverse: Array, *, bracket: tuple[float, float] | None = None, title: str | None = None
+    forward: Array,
+    reverse: Array,
+    *,
+    bracket: tuple[float, float] | None = None,
+    title: str | None = None,
 ) -> Figure:
-    """Show what each chain of annealed importance sampling says of log Z, forwards and backwards.
+    """Show what each chain of annealed importance sampling says of log Z, forwards and
+    backwards.
 
-    Where both histograms overlap, log Z lies between them and is known well; a gap between them, or a second hump of
-    the reverse chains far to the right, is a mode that the forward run does not reach.
+    Where both histograms overlap, log Z lies between them and is known well; a
+    gap between them, or a second hump of the reverse chains far to the right,
+    is a mode that the forward run does not reach.
 
     Args:
-        forward: `Bracket.forward_log_weights` of an unbatched model, shape (n,).
+        forward: `Bracket.forward_log_weights` of an unbatched model, shape
+            (n,).
         reverse: `Bracket.reverse_log_weights`, shape (m,).
         bracket: lower and upper end of the bracket, shaded.
         title: a line above the picture.
@@ -242,14 +297,17 @@ def log_weights(
 
     Example:
         >>> draws = np.random.default_rng(0)
-        >>> figure = log_weights(draws.normal(-0.5, 1, 500), draws.normal(0.5, 1, 500), bracket=(-0.2, 0.2))
+        >>> figure = log_weights(draws.normal(-0.5, 1, 500), draws.normal(0.5, 1, 500),
+        ...     bracket=(-0.2, 0.2))
         >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         ['forward', 'reverse', 'bracket']
     """
     arrays = {"forward": _as_array(forward), "reverse": _as_array(reverse)}
     for name, values in arrays.items():
         if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-            raise ValueError(f"`{name}` must be finite, of shape (n,) with n > 0, got shape {values.shape}")
+            raise ValueError(
+                f"`{name}` must be finite, of shape (n,) with n > 0, got shape {values.shape}"
+            )
     figure, axes = _chart("log weight of a chain [nats]", "density", title)
     together = np.concatenate(list(arrays.values()))
     bins = np.linspace(together.min(), together.max() + 1e-6, 60).tolist()
@@ -266,7 +324,8 @@ def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 160) -> Non
 
     Args:
         figure: the figure.
-        path: the file; its ending, such as ``.png``, ``.pdf`` or ``.svg``, says the format. Missing folders are made.
+        path: the file; its ending, such as ``.png``, ``.pdf`` or ``.svg``, says
+            the format. Missing folders are made.
         dpi: dots an inch.
 
     Raises:
@@ -286,11 +345,15 @@ def _matplotlib(part: str) -> Any:
     try:
         return import_module(f"matplotlib.{part}")
     except ImportError as error:
-        raise ImportError(f"pyro_gen.plotting needs matplotlib: pip install pyro-gen[plot] ({error})") from error
+        raise ImportError(
+            f"pyro_gen.plotting needs matplotlib: pip install pyro-gen[plot] ({error})"
+        ) from error
 
 
 def _as_array(values: Sequence[float] | Array) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
+    return np.asarray(
+        values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64
+    )
 
 
 def _positive(name: str, value: int) -> int:
@@ -300,14 +363,20 @@ def _positive(name: str, value: int) -> int:
 def _images(name: str, values: Array) -> np.ndarray:
     array = _as_array(values)
     if array.ndim != 3 or not array.size:
-        raise ValueError(f"`{name}` must have shape (n, rows, columns), none empty, got {array.shape}")
+        raise ValueError(
+            f"`{name}` must have shape (n, rows, columns), none empty, got {array.shape}"
+        )
     if not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError(f"`{name}` must lie between 0 and 1, got values from {array.min()} to {array.max()}")
+        raise ValueError(
+            f"`{name}` must lie between 0 and 1, got values from {array.min()} to {array.max()}"
+        )
     return array
 
 
 def _grid_columns(columns: int | None, tiles: np.ndarray) -> int:
-    """Return the number of columns asked for, or one that makes the grid a little wider than high."""
+    """Return the number of columns asked for, or one that makes the grid a little
+    wider than high.
+    """
     height, width = tiles.shape[1:3]
     best = math.ceil(math.sqrt(1.4 * len(tiles) * height / width))
     return min(len(tiles), best if columns is None else _positive("columns", columns))
@@ -321,18 +390,26 @@ def _ink(images: np.ndarray, color: str) -> np.ndarray:
 def _beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Put each tile of `right` at the right of one of `left`, with a thin line between them."""
     if left.shape != right.shape:
-        raise ValueError(f"`nearest` must have the shape of `images`, {left.shape[:3]}, got {right.shape[:3]}")
+        raise ValueError(
+            f"`nearest` must have the shape of `images`, {left.shape[:3]}, got {right.shape[:3]}"
+        )
     line = np.broadcast_to(_matplotlib("colors").to_rgb(LINE), (*left.shape[:2], 1, 3))
     return np.concatenate([left, line, right], axis=2)
 
 
 def _mosaic(tiles: np.ndarray, columns: int, gap: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Lay tiles (n, height, width, 3) out in a grid; return the picture and the upper left corner of each tile."""
+    """Lay tiles (n, height, width, 3) out in a grid.
+
+    Return the picture and the upper left corner of each tile.
+    """
     number, height, width = tiles.shape[:3]
     rows = math.ceil(number / columns)
     canvas = np.empty((rows * (height + gap) + gap, columns * (width + gap) + gap, 3))
     canvas[:] = _matplotlib("colors").to_rgb(GAP)
-    corners = [(gap + k // columns * (height + gap), gap + k % columns * (width + gap)) for k in range(number)]
+    corners = [
+        (gap + k // columns * (height + gap), gap + k % columns * (width + gap))
+        for k in range(number)
+    ]
     for tile, (row, column) in zip(tiles, corners, strict=True):
         canvas[row : row + height, column : column + width] = tile
     return canvas, corners
@@ -382,4 +459,6 @@ def _number(row: Row, key: str) -> float:
     try:
         return float(row[key])
     except (TypeError, ValueError, KeyError):
-        raise ValueError(f"`history` must hold numbers under {key!r}, got the row {dict(row)}") from None
+        raise ValueError(
+            f"`history` must hold numbers under {key!r}, got the row {dict(row)}"
+        ) from None

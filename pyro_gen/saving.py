@@ -1,7 +1,9 @@
-"""Modules in files: what a module was constructed with as JSON, and every tensor of its state, in one safetensors file.
+"""Modules in files: what a module was constructed with as JSON, and every tensor
+of its state, in one safetensors file.
 
-Reading runs no code from the file: only public classes of the package are called, with plain values. Over header and
-tensors lies a checksum, which the format itself has not.
+Reading runs no code from the file: only public classes of the package are
+called, with plain values. Over header and tensors lies a checksum, which the
+format itself has not.
 """
 
 from __future__ import annotations
@@ -43,19 +45,22 @@ T = TypeVar("T")
 def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a module of `pyro_gen.nn` or `pyro_gen.models` into a file.
 
-    The file is in the safetensors format, which other programs read too. It holds every parameter and buffer, Markov
-    chains and random keys included, under their names in ``state_dict``, and the arguments of the constructor. An
-    existing file is replaced in one step.
+    The file is in the safetensors format, which other programs read too. It
+    holds every parameter and buffer, Markov chains and random keys included,
+    under their names in ``state_dict``, and the arguments of the constructor.
+    An existing file is replaced in one step.
 
-    Networks and functions of your own, such as an encoder, cannot be written: their parameters are, and `load` takes
-    an object of the same kind for each.
+    Networks and functions of your own, such as an encoder, cannot be written:
+    their parameters are, and `load` takes an object of the same kind for each.
 
     Args:
         module: the module, on any device and in any dtype.
-        path: the file, usually with the ending ``.safetensors``. Missing folders are made.
+        path: the file, usually with the ending ``.safetensors``. Missing
+            folders are made.
 
     Raises:
-        ValueError: `module` is not of a public class of the package, or its state holds more than tensors.
+        ValueError: `module` is not of a public class of the package, or its
+            state holds more than tensors.
 
     Example:
         >>> file = getfixture("tmp_path") / "made.safetensors"
@@ -68,19 +73,31 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     writer = _Writer()
     content = writer.module(module, "")
     if "class" not in content:
-        raise ValueError(f"`module` must be a module of pyro_gen.nn or pyro_gen.models, got {type(module).__name__}")
+        raise ValueError(
+            "`module` must be a module of pyro_gen.nn or pyro_gen.models, got "
+            f"{type(module).__name__}"
+        )
     state = module.state_dict()
     for name, value in state.items():
         if not isinstance(value, Tensor):
-            raise ValueError(f"`module` must have a state of tensors, got {type(value).__name__} as {name!r}")
+            raise ValueError(
+                f"`module` must have a state of tensors, got {type(value).__name__} as {name!r}"
+            )
     tensors = {name: _copied(tensor) for name, tensor in (state | writer.tensors).items()}
     header = {
         "module": content,
         "training": [name for name, part in module.named_modules() if part.training],
         "shared": _shared(module),
-        "frozen": [name for name, parameter in module.named_parameters() if not parameter.requires_grad],
+        "frozen": [
+            name for name, parameter in module.named_parameters() if not parameter.requires_grad
+        ],
     }
-    metadata = {"format": "pt", "pyro_gen": FORMAT, "version": pyro_gen.__version__, "header": json_text(header)}
+    metadata = {
+        "format": "pt",
+        "pyro_gen": FORMAT,
+        "version": pyro_gen.__version__,
+        "header": json_text(header),
+    }
     with replacing(path) as part:
         save_file(tensors, part, metadata | {"sha256": _checksum(tensors, metadata)})
 
@@ -88,22 +105,25 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str], **parts: Any) -> Any:
     """Read a module that `save` wrote, bit for bit.
 
-    No generator is touched. The file may come from a stranger: nothing in it is executed, and nothing much larger than
-    the file is allocated.
+    No generator is touched. The file may come from a stranger: nothing in it is
+    executed, and nothing much larger than the file is allocated.
 
     Args:
         path: the file.
-        **parts: the networks and functions of your own that the module was constructed with, each under the name of
-            its argument: ``encoder=...``. The parameters in the file are loaded into them. Parts of parts have dotted
-            names: ``**{"density.encoder": ...}``.
+        **parts: the networks and functions of your own that the module was
+            constructed with, each under the name of its argument:
+            ``encoder=...``. The parameters in the file are loaded into them.
+            Parts of parts have dotted names: ``**{"density.encoder": ...}``.
 
     Returns:
-        The module on the CPU, with the dtypes, settings and modes that were saved.
+        The module on the CPU, with the dtypes, settings and modes that were
+        saved.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or foreign, or a part is missing, unknown or does not fit. The message names
-            the file; the parts stay as they were.
+        ValueError: the file is damaged or foreign, or a part is missing,
+            unknown or does not fit. The message names the file; the parts stay
+            as they were.
 
     Example:
         >>> file = getfixture("tmp_path") / "vae.safetensors"
@@ -124,7 +144,9 @@ def load(path: str | os.PathLike[str], **parts: Any) -> Any:
             _share(module, header["shared"])
         _fill(module, state)
     except Exception as error:  # whatever the constructor of another version says
-        raise ValueError(f"{path}, written by pyro_gen {version}, cannot be read: {error}") from error
+        raise ValueError(
+            f"{path}, written by pyro_gen {version}, cannot be read: {error}"
+        ) from error
     for name, part in module.named_modules():
         part.training = name in header["training"]
     for name, parameter in module.named_parameters():
@@ -155,7 +177,10 @@ class _Writer:
         self.tensors: dict[str, Tensor] = {}
 
     def module(self, module: nn.Module, path: str) -> dict[str, Any]:
-        """A module of the package by its class and arguments; any other is a part that `load` is given."""
+        """A module of the package by its class and arguments.
+
+        Any other is a part that `load` is given.
+        """
         name = _public_name(module, _modules())
         if name is None or not isinstance(module, Module):
             return {"part": path, "kind": type(module).__name__}
@@ -171,9 +196,13 @@ class _Writer:
 
     @singledispatchmethod
     def value(self, value: Any, path: str) -> Any:
-        """A setting of the package by its class and fields, a class or function of torch by its name, or a part."""
+        """A setting of the package by its class and fields, a class or function of torch
+        by its name, or a part.
+        """
         if _public_name(value, _settings()) is not None:
-            fields = {key: self.value(entry, f"{path}.{key}") for key, entry in _fields(value).items()}
+            fields = {
+                key: self.value(entry, f"{path}.{key}") for key, entry in _fields(value).items()
+            }
             return {"setting": type(value).__name__, "fields": fields}
         name = getattr(value, "__name__", type(value).__name__)
         if isinstance(value, type) and vars(nn).get(name) is value:
@@ -191,7 +220,9 @@ class _Writer:
 
     @value.register
     def _float(self, value: float, path: str) -> Any:
-        return value if math.isfinite(value) else {"float": str(value)}
+        if math.isfinite(value):
+            return value
+        return {"float": str(value)}
 
     @value.register
     def _number(self, value: np.generic, path: str) -> Any:
@@ -220,7 +251,12 @@ class _Writer:
 
     @value.register
     def _mapping(self, value: Mapping, path: str) -> dict[str, Any]:
-        return {"dict": [[self.value(key, path), self.value(entry, f"{path}.{key}")] for key, entry in value.items()]}
+        return {
+            "dict": [
+                [self.value(key, path), self.value(entry, f"{path}.{key}")]
+                for key, entry in value.items()
+            ]
+        }
 
 
 class _Reader:
@@ -245,11 +281,15 @@ class _Reader:
         """Readers of objects, by the key that tells their kind."""
         return {
             "class": lambda content: self.call(_modules(), content["class"], content["arguments"]),
-            "setting": lambda content: self.call(_settings(), content["setting"], content["fields"]),
+            "setting": lambda content: self.call(
+                _settings(), content["setting"], content["fields"]
+            ),
             "part": lambda content: self.parts[content["part"]],
             "tensor": lambda content: self.tensors[content["tensor"]].clone(),
             "tuple": lambda content: tuple(self.value(content["tuple"])),
-            "dict": lambda content: {self.value(key): self.value(entry) for key, entry in content["dict"]},
+            "dict": lambda content: {
+                self.value(key): self.value(entry) for key, entry in content["dict"]
+            },
             "float": lambda content: float(content["float"]),
             "dtype": lambda content: _typed(getattr(torch, content["dtype"]), torch.dtype),
             "torch": lambda content: _network(content["torch"]),
@@ -261,7 +301,11 @@ class _Reader:
         """An object of a public class."""
         kind = public[name]
         values = {key: self.value(value) for key, value in arguments.items()}
-        extra = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.VAR_POSITIONAL]
+        extra = [
+            p.name
+            for p in inspect.signature(kind).parameters.values()
+            if p.kind is p.VAR_POSITIONAL
+        ]
         positional = [entry for key in extra for entry in values.pop(key, ())]
         return kind(*positional, **values)
 
@@ -274,13 +318,21 @@ class _Bounded(TorchDispatchMode):
         self.most = 1_000_000 + 16 * elements
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Check the sizes that a factory function is called with."""
         for size in args:
-            is_shape = isinstance(size, list | tuple) and all(type(length) is int for length in size)
+            is_shape = isinstance(size, list | tuple) and all(
+                type(length) is int for length in size
+            )
             if is_shape and math.prod(size) > self.most:
-                raise ValueError(f"its settings ask for a tensor of shape {tuple(size)}, too large for its data")
+                raise ValueError(
+                    f"its settings ask for a tensor of shape {tuple(size)}, too large for its data"
+                )
         return func(*args, **(kwargs or {}))
 
 
@@ -294,25 +346,41 @@ def _flat(bound: inspect.BoundArguments) -> Iterator[tuple[str, Any]]:
 
 
 def _present(module: nn.Module, name: str, value: Any) -> Any:
-    """A setting as it is now, where the module keeps it under the argument's name and it may have been changed."""
+    """A setting as it is now, where the module keeps it under the argument's name
+    and it may have been changed.
+    """
     now = getattr(module, name, value)
     if isinstance(now, PLAIN) and (value is None or type(now) is type(value)):
         return now
-    return now if _public_name(now, _settings()) is not None else value
+    if _public_name(now, _settings()) is not None:
+        return now
+    return value
 
 
 def _fields(setting: Any) -> dict[str, Any]:
     """Fields of a setting that its constructor takes, but for an identity that it made itself."""
     fields = [field for field in dataclasses.fields(setting) if field.init]
-    return {field.name: getattr(setting, field.name) for field in fields if field.default_factory is not object}
+    return {
+        field.name: getattr(setting, field.name)
+        for field in fields
+        if field.default_factory is not object
+    }
 
 
 def _public_name(value: Any, public: Mapping[str, type]) -> str | None:
     """Name of the class of an object, also where Pyro has made the module a PyroModule."""
     kind = type(value)
-    if kind.__name__.startswith("Pyro") and len(kind.__mro__) > 1 and kind.__module__.startswith("pyro."):
-        kind = next((base for base in kind.__mro__[1:] if not base.__name__.startswith("Pyro")), kind)
-    return kind.__name__ if public.get(kind.__name__) is kind else None
+    if (
+        kind.__name__.startswith("Pyro")
+        and len(kind.__mro__) > 1
+        and kind.__module__.startswith("pyro.")
+    ):
+        kind = next(
+            (base for base in kind.__mro__[1:] if not base.__name__.startswith("Pyro")), kind
+        )
+    if public.get(kind.__name__) is kind:
+        return kind.__name__
+    return None
 
 
 @cache
@@ -323,7 +391,9 @@ def _modules() -> dict[str, type]:
 
 @cache
 def _settings() -> dict[str, type]:
-    """Public frozen settings by name: units, conditional distributions, negative phases, structures."""
+    """Public frozen settings by name: units, conditional distributions, negative
+    phases, structures.
+    """
     return _public(dataclasses.is_dataclass, distributions, infer, pyro_gen.nn, models)
 
 
@@ -366,7 +436,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileNotFoundError(f"there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
     except Exception as error:  # a broken header raises whatever its first broken part raises
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
 
@@ -376,7 +447,9 @@ def _opened(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     tensors, metadata = _read(path)
     checksum = metadata.pop("sha256", "")
     if metadata.get("pyro_gen") != FORMAT:
-        raise ValueError(f"{path} must be a file of pyro_gen.save ({FORMAT}), got {metadata.get('pyro_gen')!r}")
+        raise ValueError(
+            f"{path} must be a file of pyro_gen.save ({FORMAT}), got {metadata.get('pyro_gen')!r}"
+        )
     if checksum != _checksum(tensors, metadata):
         raise ValueError(f"{path} is corrupt: its checksum does not fit its content")
     return tensors, json.loads(metadata["header"]), metadata["version"]
@@ -396,7 +469,9 @@ def _check_parts(path: Path, content: Any, supplied: Mapping[str, Any]) -> None:
     kinds = dict(_parts(content))
     for name, kind in kinds.items():
         if name not in supplied:
-            raise ValueError(f"{path} was saved with a {kind} of yours as `{name}`: pass load(path, {name}=...)")
+            raise ValueError(
+                f"{path} was saved with a {kind} of yours as `{name}`: pass load(path, {name}=...)"
+            )
     if unknown := sorted(supplied.keys() - kinds.keys()):
         raise ValueError(f"{path} has no part {unknown[0]!r}, only {sorted(kinds)}")
 
@@ -405,7 +480,13 @@ def _parts(content: Any) -> Iterator[tuple[str, str]]:
     if isinstance(content, dict) and "part" in content:
         yield content["part"], content["kind"]
         return
-    for entry in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+    for entry in (
+        content.values()
+        if isinstance(content, dict)
+        else content
+        if isinstance(content, list)
+        else ()
+    ):
         yield from _parts(entry)
 
 
@@ -430,7 +511,10 @@ def _share(module: nn.Module, groups: list[list[str]]) -> None:
 
 @torch.no_grad()
 def _fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state in its own dtypes and numbers of chains; after an error the module is as it was."""
+    """Load a state in its own dtypes and numbers of chains.
+
+    After an error the module is as it was.
+    """
     parameters = [*module.named_parameters(remove_duplicate=False)]
     buffers = [*module.named_buffers(remove_duplicate=False)]
     before = [(tensor, tensor.data, tensor.data.clone()) for _, tensor in parameters + buffers]

@@ -1,7 +1,9 @@
-"""The training loop: epochs over batches, with evaluation, schedule, early stopping, metrics, checkpoint and resume.
+"""The training loop: epochs over batches, with evaluation, schedule, early
+stopping, metrics, checkpoint and resume.
 
-A run that is killed and started again with the same script goes on from its checkpoint bit for bit, because the
-checkpoint holds whatever learning changes, the history and the random number generators, and is only replaced whole.
+A run that is killed and started again with the same script goes on from its
+checkpoint bit for bit, because the checkpoint holds whatever learning changes,
+the history and the random number generators, and is only replaced whole.
 """
 
 from __future__ import annotations
@@ -44,15 +46,25 @@ History: TypeAlias = list[dict[str, float]]
 Module = TypeVar("Module", bound=nn.Module)
 
 SMALL_SET = 1000
-"""Training rows below which batches and rate are smaller, and the best state on the validation rows is kept."""
+"""Training rows below which batches and rate are smaller, and the best state on
+the validation rows is kept.
+"""
 
 _FORMAT = "pyro_gen.training.fit, version 1"
-_LOST = "a resumed run is not this run, as its checkpoint lacks what learns here: {}; give it in `state`"
-_AFRESH = "the checkpoint `{}` lacks {}, which the run started afresh; begin anew with `resume=False` or another file"
+_LOST = (
+    "a resumed run is not this run, as its checkpoint lacks what learns here: {}; give it in "
+    "`state`"
+)
+_AFRESH = (
+    "the checkpoint `{}` lacks {}, which the run started afresh; begin anew with `resume=False` "
+    "or another file"
+)
 
 
 class Scheduler(Protocol):
-    """Schedule of the learning rate, stepped once an epoch: a torch scheduler, or one of Pyro's."""
+    """Schedule of the learning rate, stepped once an epoch: a torch scheduler, or
+    one of Pyro's.
+    """
 
     def step(self) -> object:
         """Advance by one epoch."""
@@ -80,54 +92,76 @@ def fit(
 ) -> History:
     """Train for `num_epochs` epochs, or go on from the checkpoint of the same run.
 
-    An epoch calls `step` on every batch, then `scheduler.step()`, then `evaluate()`, and appends a row to the history:
-    `epoch` (counted from 1), `loss` (mean over the batches, each with the same weight) and what `evaluate` returned.
+    An epoch calls `step` on every batch, then `scheduler.step()`, then
+    `evaluate()`, and appends a row to the history: `epoch` (counted from 1),
+    `loss` (mean over the batches, each with the same weight) and what
+    `evaluate` returned.
 
-    What makes its parameters at its first call (an autoguide, `pyro.param` inside a function) must have been called
-    once before `fit`, so that there is something to load into: `guide(batch)` is enough. Modules need nothing.
+    What makes its parameters at its first call (an autoguide, `pyro.param`
+    inside a function) must have been called once before `fit`, so that there is
+    something to load into: `guide(batch)` is enough. Modules need nothing.
 
     Args:
-        step: one gradient step, returning the loss: `svi.step`, or a function of your own. A loss on an accelerator is
-            read once an epoch, so the device need not wait.
-        batches: an iterable that restarts each epoch, as ``datasets.minibatches(x, 100)`` or
-            ``[x]`` for all rows at once, or a function of the epoch that returns an iterable. A
-            batch that is a tuple or a list becomes the arguments of `step`, everything else its
+        step: one gradient step, returning the loss: `svi.step`, or a function
+            of your own. A loss on an accelerator is read once an epoch, so the
+            device need not wait.
+        batches: an iterable that restarts each epoch, as
+            ``datasets.minibatches(x, 100)`` or ``[x]`` for all rows at once, or
+            a function of the epoch that returns an iterable. A batch that is a
+            tuple or a list becomes the arguments of `step`, everything else its
             one argument.
         num_epochs: total number of epochs, those before a resume included.
-        state: by name, everything that learning changes: modules, torch optimisers, `PyroOptim`,
-            `pyro.get_param_store()`, `torch.Generator`, and what else has `state_dict` and `load_state_dict`, or
-            `get_state` and `set_state`, made of tensors and plain Python values. Where `state` is given, what learns
-            behind `step` (optimisers, schedulers, averages, modules; torch generators behind `batches` too) joins it
-            under the names of its variables.
-        evaluate: returns metrics by name. It also looks after `eval()` and `train()` of the modules.
-        evaluate_every: number of epochs between evaluations; the last epoch is always evaluated.
-        evaluate_start: evaluate before the first epoch too, as epoch 0 of the history, so that the best state is never
-            worse than the start; the random numbers of the training are those without it.
-        monitor: the metric (or `"loss"`) whose best value decides: `state` is put back to that epoch in the end.
-        mode: whether the best value of `monitor` is the largest or the smallest; NaN is never the best.
-        patience: stop after so many evaluations without a better value of `monitor`.
-        scheduler: its `step()` is called once an epoch; its state is kept along with `state`.
-        metrics: CSV file of the history, one row an epoch. A fresh run overwrites it, a resumed one cuts it back to the
-            epoch of the checkpoint.
-        checkpoint: file for `state`, best state, history and the states of the random number generators of torch (CPU
-            and CUDA), numpy and Python. It is read with `weights_only=True`: loading it runs no code.
-        checkpoint_every: number of epochs between checkpoints; the last epoch always writes one.
-        settings: what makes this run what it is (recipe, data, seed), of plain Python values. A checkpoint of other
-            settings is refused.
-        resume: go on from `checkpoint` where that file exists; without, it is overwritten.
+        state: by name, everything that learning changes: modules, torch
+            optimisers, `PyroOptim`, `pyro.get_param_store()`,
+            `torch.Generator`, and what else has `state_dict` and
+            `load_state_dict`, or `get_state` and `set_state`, made of tensors
+            and plain Python values. Where `state` is given, what learns behind
+            `step` (optimisers, schedulers, averages, modules; torch generators
+            behind `batches` too) joins it under the names of its variables.
+        evaluate: returns metrics by name. It also looks after `eval()` and
+            `train()` of the modules.
+        evaluate_every: number of epochs between evaluations; the last epoch is
+            always evaluated.
+        evaluate_start: evaluate before the first epoch too, as epoch 0 of the
+            history, so that the best state is never worse than the start; the
+            random numbers of the training are those without it.
+        monitor: the metric (or `"loss"`) whose best value decides: `state` is
+            put back to that epoch in the end.
+        mode: whether the best value of `monitor` is the largest or the
+            smallest; NaN is never the best.
+        patience: stop after so many evaluations without a better value of
+            `monitor`.
+        scheduler: its `step()` is called once an epoch; its state is kept along
+            with `state`.
+        metrics: CSV file of the history, one row an epoch. A fresh run
+            overwrites it, a resumed one cuts it back to the epoch of the
+            checkpoint.
+        checkpoint: file for `state`, best state, history and the states of the
+            random number generators of torch (CPU and CUDA), numpy and Python.
+            It is read with `weights_only=True`: loading it runs no code.
+        checkpoint_every: number of epochs between checkpoints; the last epoch
+            always writes one.
+        settings: what makes this run what it is (recipe, data, seed), of plain
+            Python values. A checkpoint of other settings is refused.
+        resume: go on from `checkpoint` where that file exists; without, it is
+            overwritten.
         progress: show a progress bar, where the output is a terminal.
 
     Returns:
-        The history, a list with one dictionary an epoch, epoch 0 without a loss. A run that had finished already
-        returns the history of its checkpoint, with `state` as it was in the end.
+        The history, a list with one dictionary an epoch, epoch 0 without a
+        loss. A run that had finished already returns the history of its
+        checkpoint, with `state` as it was in the end.
 
     Raises:
-        ValueError: An argument is out of place, `batches` is empty or is rows instead of batches, or the checkpoint is
-            corrupt or belongs to other objects; the file and `state` are then as they were.
-        FloatingPointError: A loss is infinite or not a number; the last checkpoint stays as it was.
+        ValueError: An argument is out of place, `batches` is empty or is rows
+            instead of batches, or the checkpoint is corrupt or belongs to other
+            objects; the file and `state` are then as they were.
+        FloatingPointError: A loss is infinite or not a number; the last
+            checkpoint stays as it was.
 
     Warns:
-        UserWarning: Something learns and no checkpoint can hold it; the message names it.
+        UserWarning: Something learns and no checkpoint can hold it; the message
+        names it.
 
     Example:
         >>> line = torch.nn.Linear(1, 1)
@@ -139,7 +173,8 @@ def fit(
         ...     optimizer.step()
         ...     return loss
         >>> x = torch.linspace(-1, 1, 8)[:, None]
-        >>> history = fit(step, [(x, 2 * x)], 50, state={"line": line, "optimizer": optimizer}, progress=False)
+        >>> history = fit(step, [(x, 2 * x)], 50, state={"line": line,
+        ...     "optimizer": optimizer}, progress=False)
         >>> len(history), history[-1]["loss"] < 0.01
         (50, True)
     """
@@ -150,13 +185,18 @@ def fit(
     if evaluate_start and evaluate is None:
         raise ValueError("`evaluate_start` needs `evaluate`, got none")
     if checkpoint is not None and not state:
-        raise ValueError("`checkpoint` needs `state`, the modules and optimisers that learning changes, got none")
+        raise ValueError(
+            "`checkpoint` needs `state`, the modules and optimisers that learning changes, got "
+            "none"
+        )
     entries = collect(state or {}, scheduler)
     roots = {"step": step, "scheduler": scheduler, "batches": batches} if state else {}
     unnamed, stateless = learners(roots, entries)
     header = _header(entries, watch, settings)
     file = None if checkpoint is None else Path(checkpoint)
-    history, best = _resume(file, entries, unnamed, header) if file is not None and resume else ([], None)
+    history, best = (
+        _resume(file, entries, unnamed, header) if file is not None and resume else ([], None)
+    )
     entries |= unnamed
     header = _header(entries, watch, settings)
     if evaluate_start and evaluate is not None and not history:
@@ -165,7 +205,9 @@ def fit(
     table = None if metrics is None else _Table(Path(metrics), history)
     shown: dict[str, float] = {}
     unwatched = file is not None
-    with tqdm(total=num_epochs, initial=_done(history), unit="epoch", disable=None if progress else True) as bar:
+    with tqdm(
+        total=num_epochs, initial=_done(history), unit="epoch", disable=None if progress else True
+    ) as bar:
         while _done(history) < num_epochs and not watch.exhausted(history):
             epoch = _done(history) + 1
             with Steps() if unwatched else nullcontext() as steps:
@@ -186,7 +228,9 @@ def fit(
             if file is not None and (last or epoch % checkpoint_every == 0):
                 _save(file, entries, header, history, best)
             shown |= row
-            bar.set_postfix({name: value for name, value in shown.items() if name != "epoch"}, refresh=False)
+            bar.set_postfix(
+                {name: value for name, value in shown.items() if name != "epoch"}, refresh=False
+            )
             bar.update()
     if best is not None:
         load(entries, best)
@@ -194,7 +238,8 @@ def fit(
 
 
 def small_batch(rows: int, most: int = 100) -> int:
-    """Rows of a batch for a data set: `most`, and fewer where an epoch would be less than ten steps.
+    """Rows of a batch for a data set: `most`, and fewer where an epoch would be less
+    than ten steps.
 
     Args:
         rows: of the training set.
@@ -216,16 +261,21 @@ def small_batch(rows: int, most: int = 100) -> int:
 def keep_best(
     score: Callable[[], float | Tensor], rows: int, num_epochs: int, monitor: str = "valid"
 ) -> dict[str, Any]:
-    """Settings of :func:`fit` that keep the best state of a small set, the start included; none for a larger set.
+    """Settings of :func:`fit` that keep the best state of a small set, the start included.
+
+    None for a larger set.
 
     Args:
-        score: larger where the model is better, such as the log likelihood of validation rows; no gradients flow.
+        score: larger where the model is better, such as the log likelihood of
+            validation rows; no gradients flow.
         rows: of the training set.
-        num_epochs: of the training, in which the score is computed about twenty times.
+        num_epochs: of the training, in which the score is computed about twenty
+            times.
         monitor: name of the score in the history.
 
     Returns:
-        Keyword arguments: ``evaluate``, ``evaluate_every``, ``evaluate_start`` and ``monitor`` below `SMALL_SET` rows.
+        Keyword arguments: ``evaluate``, ``evaluate_every``, ``evaluate_start``
+        and ``monitor`` below `SMALL_SET` rows.
 
     Raises:
         ValueError: A count is no whole number.
@@ -245,18 +295,26 @@ def keep_best(
         return {monitor: float(score())}
 
     every = max(1, num_epochs // 20)
-    return {"evaluate": evaluate, "evaluate_every": every, "evaluate_start": True, "monitor": monitor}
+    return {
+        "evaluate": evaluate,
+        "evaluate_every": every,
+        "evaluate_start": True,
+        "monitor": monitor,
+    }
 
 
 def running_average(module: Module, decay: float) -> tuple[AveragedModel, Module]:
-    """A running average of a module's parameters, and the copy of the module that holds them, with its own type.
+    """A running average of a module's parameters, and the copy of the module that
+    holds them, with its own type.
 
     Args:
-        module: the module that learns; call ``average.update_parameters(module)`` after every step.
+        module: the module that learns; call
+            ``average.update_parameters(module)`` after every step.
         decay: what is kept of the average in a step.
 
     Returns:
-        The average, to be kept in the ``state`` of :func:`fit`, and its module, to be evaluated.
+        The average, to be kept in the ``state`` of :func:`fit`, and its module,
+        to be evaluated.
 
     Example:
         >>> average, averaged = running_average(torch.nn.Linear(1, 1), 0.99)
@@ -297,18 +355,26 @@ def _check_counts(num_epochs: int, evaluate_every: int, checkpoint_every: int) -
 
 def _check_batches(batches: Any, num_epochs: int) -> None:
     """Refuse rows in the place of batches, and what can be iterated only once."""
-    if isinstance(batches, Iterator) and type(batches).__module__ in {"builtins", "itertools"} and num_epochs > 1:
+    if (
+        isinstance(batches, Iterator)
+        and type(batches).__module__ in {"builtins", "itertools"}
+        and num_epochs > 1
+    ):
         kind = type(batches).__name__
         raise ValueError(
-            f"`batches` must give at least one batch each time it is iterated, got a {kind}, which gives none in "
-            "epoch 2: pass a list, `datasets.minibatches(x, 100)`, or a function of the epoch that returns the iterator"
+            f"`batches` must give at least one batch each time it is iterated, got a {kind}, "
+            "which gives none in "
+            "epoch 2: pass a list, `datasets.minibatches(x, 100)`, or a function of the epoch "
+            "that returns the iterator"
         )
     if not callable(batches) or isinstance(batches, Iterable):
         _check_not_rows(batches)
 
 
 def _check_not_rows(batches: Any) -> None:
-    rows = hasattr(batches, "__array__") or isinstance(batches, str | bytes | os.PathLike | Mapping)
+    rows = hasattr(batches, "__array__") or isinstance(
+        batches, str | bytes | os.PathLike | Mapping
+    )
     data = isinstance(batches, Dataset) and not isinstance(batches, IterableDataset)
     if rows or data or not (isinstance(batches, Iterable) or hasattr(batches, "__getitem__")):
         raise ValueError(
@@ -320,23 +386,33 @@ def _check_not_rows(batches: Any) -> None:
         if len(dims) > 1:
             shapes = ", ".join(str(tuple(part.shape)) for part in batches[:3])
             raise ValueError(
-                f"`batches` must hold batches with as many dimensions as each other, got tensors of shapes {shapes}: "
-                "pass `[(x, y)]` for one batch of two tensors, or `datasets.minibatches` of the rows' numbers"
+                "`batches` must hold batches with as many dimensions as each other, got tensors "
+                f"of shapes {shapes}: "
+                "pass `[(x, y)]` for one batch of two tensors, or `datasets.minibatches` of the "
+                "rows' numbers"
             )
 
 
 def _described(batches: Any) -> str:
     shape = getattr(batches, "shape", None)
     kind = type(batches).__name__
-    return f"a {kind}" if shape is None else f"a {kind} of shape {tuple(shape)}, whose rows are no batches"
+    if shape is None:
+        return f"a {kind}"
+    return f"a {kind} of shape {tuple(shape)}, whose rows are no batches"
 
 
 def _done(history: History) -> int:
-    return int(history[-1]["epoch"]) if history else 0
+    if history:
+        return int(history[-1]["epoch"])
+    return 0
 
 
 def _start(evaluate: Callable[[], Mapping[str, float]], monitor: str) -> dict[str, float]:
-    """The row of epoch 0; the random number generators are put back, so that the training is as without it."""
+    """The row of epoch 0.
+
+    The random number generators are put back, so that the training is as
+    without it.
+    """
     random = get_random()
     values = _evaluate(evaluate, monitor)
     set_random(random)
@@ -351,28 +427,41 @@ def _train(step: Callable[..., float | Tensor], batches: Any, epoch: int) -> flo
     for number, batch in enumerate(batches, start=1):
         loss = step(*batch) if isinstance(batch, tuple | list) else step(batch)
         if isinstance(loss, Tensor) and loss.device.type != "cpu":
-            losses.append(loss.detach().clone())  # to be read after the epoch: reading it here makes the device wait
+            losses.append(
+                loss.detach().clone()
+            )  # to be read after the epoch: reading it here makes the device wait
         else:
             losses.append(_finite(loss, epoch, number))
     if not losses:
-        raise ValueError(f"`batches` must give at least one batch each time it is iterated, got none in epoch {epoch}")
-    return math.fsum(_finite(loss, epoch, number) for number, loss in enumerate(losses, start=1)) / len(losses)
+        raise ValueError(
+            "`batches` must give at least one batch each time it is iterated, got none in epoch "
+            f"{epoch}"
+        )
+    return math.fsum(
+        _finite(loss, epoch, number) for number, loss in enumerate(losses, start=1)
+    ) / len(losses)
 
 
 def _finite(loss: float | Tensor, epoch: int, batch: int) -> float:
     try:
         value = float(loss.detach() if isinstance(loss, Tensor) else loss)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"`step` must return a float or a tensor with one element, got {loss!r}") from error
+        raise ValueError(
+            f"`step` must return a float or a tensor with one element, got {loss!r}"
+        ) from error
     if not math.isfinite(value):
-        raise FloatingPointError(f"`step` must return a finite loss, got {value} in epoch {epoch}, batch {batch}")
+        raise FloatingPointError(
+            f"`step` must return a finite loss, got {value} in epoch {epoch}, batch {batch}"
+        )
     return value
 
 
 def _evaluate(evaluate: Callable[[], Mapping[str, float]], monitor: str) -> dict[str, float]:
     values = {name: float(value) for name, value in evaluate().items()}
     if reserved := values.keys() & {"epoch", "loss"}:
-        raise ValueError(f"`evaluate` must not return {sorted(reserved)}, which are columns of the loop itself")
+        raise ValueError(
+            f"`evaluate` must not return {sorted(reserved)}, which are columns of the loop itself"
+        )
     if monitor not in {"", "loss", *values}:
         raise ValueError(f"`evaluate` must return the monitored {monitor!r}, got {sorted(values)}")
     return values
@@ -380,7 +469,9 @@ def _evaluate(evaluate: Callable[[], Mapping[str, float]], monitor: str) -> dict
 
 @dataclass(frozen=True)
 class _Monitor:
-    """Choice of the best epoch and of when to stop, read off the history alone: a resumed run decides alike."""
+    """Choice of the best epoch and of when to stop, read off the history alone: a
+    resumed run decides alike.
+    """
 
     name: str
     mode: str
@@ -394,7 +485,9 @@ class _Monitor:
         if self.patience is not None:
             whole_number("patience", self.patience)
         if self.name not in {"", "loss"} and evaluate is None:
-            raise ValueError(f"`monitor` must be 'loss' where there is no `evaluate`, got {self.name!r}")
+            raise ValueError(
+                f"`monitor` must be 'loss' where there is no `evaluate`, got {self.name!r}"
+            )
 
     def best_epoch(self, history: History) -> int | None:
         """Return the first epoch with the best value, None where there is none."""
@@ -412,7 +505,10 @@ class _Monitor:
 
 
 class _Table:
-    """The history as a CSV file that grows by one row an epoch; a new metric rewrites it with one more column."""
+    """The history as a CSV file that grows by one row an epoch.
+
+    A new metric rewrites it with one more column.
+    """
 
     def __init__(self, path: Path, history: History) -> None:
         self.path = path
@@ -435,7 +531,9 @@ class _Table:
         return csv.DictWriter(file, self.columns, lineterminator="\n")
 
 
-def _save(path: Path, entries: dict[str, Any], header: dict[str, Any], history: History, best: Any) -> None:
+def _save(
+    path: Path, entries: dict[str, Any], header: dict[str, Any], history: History, best: Any
+) -> None:
     payload = header | {
         "history": history,
         "state": capture(entries),
@@ -443,16 +541,22 @@ def _save(path: Path, entries: dict[str, Any], header: dict[str, Any], history: 
         "random": get_random(),
     }
     with replacing(path) as part, part.open("wb") as file:
-        try:  # what could not be read back must not replace what can; with mmap the tensors themselves are not read
+        # what could not be read back must not replace what can; with mmap the
+        # tensors themselves are not read
+        try:
             torch.save(payload, file)
             file.flush()
             torch.load(part, weights_only=True, mmap=True)
         except (pickle.PickleError, AttributeError, TypeError) as error:
-            raise ValueError(f"`state` must be made of tensors and plain Python values: {error}") from error
+            raise ValueError(
+                f"`state` must be made of tensors and plain Python values: {error}"
+            ) from error
         os.fsync(file.fileno())
 
 
-def _header(entries: dict[str, Any], watch: _Monitor, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+def _header(
+    entries: dict[str, Any], watch: _Monitor, settings: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Header on which the script and its checkpoint must agree."""
     objects = {"state objects": kinds(entries), "monitor": watch.name, "mode": watch.mode}
     return {"format": _FORMAT, **objects, "settings": dict(settings or {})}
@@ -461,9 +565,11 @@ def _header(entries: dict[str, Any], watch: _Monitor, settings: Mapping[str, Any
 def _resume(
     path: Path, entries: dict[str, Any], unnamed: dict[str, Any], header: dict[str, Any]
 ) -> tuple[History, Any]:
-    """Load what `path` holds, where it exists, into the entries, what was found besides, and the random numbers.
+    """Load what `path` holds, where it exists, into the entries, what was found
+    besides, and the random numbers.
 
-    What was found behind the step may be missing from a file; what the user named may not.
+    What was found behind the step may be missing from a file; what the user
+    named may not.
     """
     if not path.exists():
         return [], None
@@ -477,19 +583,36 @@ def _resume(
                 raise ValueError(f"{what} must be {expected!r}, got {payload.get(what)!r}")
         load(entries | shared, payload["state"])
     except ValueError as error:
-        raise ValueError(f"the checkpoint `{path}` is not of this run, nothing was loaded: {error}") from error
+        raise ValueError(
+            f"the checkpoint `{path}` is not of this run, nothing was loaded: {error}"
+        ) from error
     set_random(payload["random"])
     absent = {name: thing for name, thing in unnamed.items() if name not in saved}
-    warn_of((f"{kind} `{name}`" for name, kind in kinds(absent).items()), partial(_AFRESH.format, path))
+    warn_of(
+        (f"{kind} `{name}`" for name, kind in kinds(absent).items()), partial(_AFRESH.format, path)
+    )
     best = payload["best"]
-    return payload["history"], best if best is None else best | {n: capture({n: t})[n] for n, t in absent.items()}
+    return payload["history"], best if best is None else best | {
+        n: capture({n: t})[n] for n, t in absent.items()
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:
     payload = load_tensors(path, "checkpoint")
     if not isinstance(payload, dict) or "format" not in payload:
-        raise ValueError(f"`{path}` is not a checkpoint of pyro_gen.training.fit; it is left as it is")
+        raise ValueError(
+            f"`{path}` is not a checkpoint of pyro_gen.training.fit; it is left as it is"
+        )
     return payload
 
 
-__all__ = ["SMALL_SET", "History", "Scheduler", "fit", "keep_best", "running_average", "small_batch", "use_average"]
+__all__ = [
+    "SMALL_SET",
+    "History",
+    "Scheduler",
+    "fit",
+    "keep_best",
+    "running_average",
+    "small_batch",
+    "use_average",
+]

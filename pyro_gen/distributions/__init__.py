@@ -1,7 +1,12 @@
 """Pyro distributions, and ways to compute or estimate a partition function."""
 
 from pyro_gen.distributions.autoregressive.clamped import ClampedAutoregressive
-from pyro_gen.distributions.autoregressive.completion import Completion, Enumeration, Importance, ObservedFirst
+from pyro_gen.distributions.autoregressive.completion import (
+    Completion,
+    Enumeration,
+    Importance,
+    ObservedFirst,
+)
 from pyro_gen.distributions.autoregressive.conditionals import (
     BernoulliConditional,
     CategoricalConditional,

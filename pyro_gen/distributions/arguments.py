@@ -27,14 +27,22 @@ def check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
         raise ValueError(f"`weight` must be float32 or float64, got {weight.dtype}")
     if weight.dim() < 2 or 0 in weight.shape[-2:]:
         raise ValueError(
-            f"`weight` must have shape (..., visible, hidden) with both positive, got {tuple(weight.shape)}"
+            "`weight` must have shape (..., visible, hidden) with both positive, got "
+            f"{tuple(weight.shape)}"
         )
-    for name, bias, size in (("vbias", vbias, weight.shape[-2]), ("hbias", hbias, weight.shape[-1])):
+    for name, bias, size in (
+        ("vbias", vbias, weight.shape[-2]),
+        ("hbias", hbias, weight.shape[-1]),
+    ):
         if bias.shape[-1:] != (size,):
-            raise ValueError(f"`{name}` must have shape (..., {size}) to match `weight`, got {tuple(bias.shape)}")
+            raise ValueError(
+                f"`{name}` must have shape (..., {size}) to match `weight`, got "
+                f"{tuple(bias.shape)}"
+            )
         if (bias.device, bias.dtype) != (weight.device, weight.dtype):
             raise ValueError(
-                f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got {bias.dtype} on {bias.device}"
+                f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got "
+                f"{bias.dtype} on {bias.device}"
             )
     batches = [tuple(weight.shape[:-2]), tuple(vbias.shape[:-1]), tuple(hbias.shape[:-1])]
     if not any(batches):
@@ -42,18 +50,23 @@ def check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
     try:
         torch.broadcast_shapes(*batches)
     except RuntimeError as error:
-        message = f"the batch shapes of `weight`, `vbias` and `hbias` must broadcast, got {batches}"
+        message = (
+            f"the batch shapes of `weight`, `vbias` and `hbias` must broadcast, got {batches}"
+        )
         raise ValueError(message) from error
 
 
 def check_width(name: str, states: Tensor, bias: Tensor) -> None:
     """Raise, naming the states, unless there is one for each unit of the bias."""
     if states.shape[-1:] != bias.shape[-1:]:
-        raise ValueError(f"`{name}` must have shape (..., {bias.shape[-1]}), got {tuple(states.shape)}")
+        raise ValueError(
+            f"`{name}` must have shape (..., {bias.shape[-1]}), got {tuple(states.shape)}"
+        )
 
 
 def check_bits(name: str, v: Tensor, width: int) -> None:
-    """Raise, naming the argument, unless it holds zeros and ones, ``width`` of them in the last dimension.
+    """Raise, naming the argument, unless it holds zeros and ones, ``width`` of them in
+    the last dimension.
 
     Args:
         name: the argument's name, for the message.
@@ -77,11 +90,19 @@ def check_classes(name: str, y: Tensor, classes: int) -> None:
         y: the value to check.
         classes: how many there are.
     """
-    if not isinstance(y, Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+    if (
+        not isinstance(y, Tensor)
+        or y.is_floating_point()
+        or y.is_complex()
+        or y.dtype == torch.bool
+    ):
         kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(f"`{name}` must be a tensor of whole class numbers, got {kind}")
     if not y.numel() or wrapped([y]):
         return
-    low, high = int(y.min()), int(y.max())
+    low = int(y.min())
+    high = int(y.max())
     if low < 0 or high >= classes:
-        raise ValueError(f"`{name}` must hold numbers from 0 to {classes - 1}, got {low} to {high}")
+        raise ValueError(
+            f"`{name}` must hold numbers from 0 to {classes - 1}, got {low} to {high}"
+        )

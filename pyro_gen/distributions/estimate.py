@@ -15,10 +15,11 @@ LISTED = 3
 
 
 class Estimate(NamedTuple):
-    """An estimate, its standard error in the same unit, its effective sample size and the method's name.
+    """An estimate, its standard error in the same unit, its effective sample size and
+    the method's name.
 
-    Where the value is exact the error is 0 and the size infinite; where no error is known both are NaN. All tensors
-    have one shape.
+    Where the value is exact the error is 0 and the size infinite; where no
+    error is known both are NaN. All tensors have one shape.
 
     Example:
         >>> estimate = Estimate(torch.tensor(-3.0), torch.tensor(0.25), torch.tensor(80.0), "AIS")
@@ -58,7 +59,10 @@ class Estimate(NamedTuple):
         return Estimate(value, error, size, self.method)
 
     def __str__(self) -> str:
-        """The value with its error, the method and the effective sample size; of a batch, the first few."""
+        """The value with its error, the method and the effective sample size.
+
+        Of a batch, the first few.
+        """
         columns = (x.detach().flatten().tolist() for x in self[:3])
         numbers = [self._text(*row) for row in zip(*columns, strict=True)]
         if len(numbers) == 1:

@@ -1,4 +1,6 @@
-"""Expansion of distributions to a larger batch shape over the same tensors, and enumerated supports."""
+"""Expansion of distributions to a larger batch shape over the same tensors, and
+enumerated supports.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,22 @@ class Expandable(TorchDistribution):
 
         Args:
             batch_shape: shape to which the present batch shape broadcasts.
-            _instance: new instance provided by a subclass that overrides ``expand``; its
-                attributes are kept.
+            _instance: new instance provided by a subclass that overrides
+                ``expand``; its attributes are kept.
 
         Returns:
-            A distribution that shares parameters and cached values, such as an estimate of log Z.
+            A distribution that shares parameters and cached values, such as an
+            estimate of log Z.
 
         Raises:
-            ValueError: the present batch shape does not broadcast to ``batch_shape``.
+            ValueError: the present batch shape does not broadcast to
+                ``batch_shape``.
         """
         shape = Size(batch_shape)
         if self.batch_shape and torch.broadcast_shapes(self.batch_shape, shape) != shape:
-            raise ValueError(f"`batch_shape` must extend {tuple(self.batch_shape)}, got {tuple(shape)}")
+            raise ValueError(
+                f"`batch_shape` must extend {tuple(self.batch_shape)}, got {tuple(shape)}"
+            )
         new: Self = self._get_checked_instance(type(self), _instance)
         new.__dict__.update(self.__dict__ | new.__dict__)
         TorchDistribution.__init__(new, shape, self.event_shape, validate_args=False)
@@ -38,22 +44,30 @@ class Expandable(TorchDistribution):
         return new
 
     def _listed(self, values: Tensor, expand: bool) -> Tensor:
-        """A list of events (n, ...) as ``enumerate_support`` gives it: over the batch, or with ones in its place."""
+        """A list of events (n, ...) as ``enumerate_support`` gives it: over the
+        batch, or with ones in its place.
+        """
         values = values.view(-1, *(1,) * len(self.batch_shape), *self.event_shape)
-        return values.expand(-1, *self.batch_shape, *self.event_shape) if expand else values
+        if expand:
+            return values.expand(-1, *self.batch_shape, *self.event_shape)
+        return values
 
 
 def broadcast_batches(*shapes: Size) -> Size:
-    """Broadcast batch shape, without a call of ``torch.broadcast_shapes`` where nothing is batched.
+    """Broadcast batch shape, without a call of ``torch.broadcast_shapes`` where
+    nothing is batched.
 
     Args:
         shapes: batch shapes of single parameters.
     """
-    return torch.broadcast_shapes(*shapes) if any(shapes) else Size()
+    if any(shapes):
+        return torch.broadcast_shapes(*shapes)
+    return Size()
 
 
 def over_batch(result: Tensor, batch_shape: Size) -> Tensor:
-    """Log probabilities over the whole batch: expanded where those of the values alone have a smaller shape.
+    """Log probabilities over the whole batch: expanded where those of the values
+    alone have a smaller shape.
 
     Args:
         result: of any shape that broadcasts with the batch.

@@ -1,4 +1,6 @@
-"""The inverse Wishart distribution of covariance matrices, and a bijection between vectors and covariance matrices."""
+"""The inverse Wishart distribution of covariance matrices, and a bijection between
+vectors and covariance matrices.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,16 @@ from pyro_gen.distributions.expansion import Expandable, over_batch
 class _Covariance(type(constraints.positive_definite)):  # type: ignore[misc]
     """Positive definite matrices that samplers reach from vectors.
 
-    For `constraints.positive_definite` torch has no bijection: its map starts at whole matrices and ignores their upper
-    triangle, along which NUTS would drift.
+    For `constraints.positive_definite` torch has no bijection: its map starts
+    at whole matrices and ignores their upper triangle, along which NUTS would
+    drift.
     """
 
 
 covariance = _Covariance()
-"""Covariance matrices, as a constraint whose unconstrained space are vectors of D(D + 1) / 2 numbers."""
+"""Covariance matrices, as a constraint whose unconstrained space are vectors of
+D(D + 1) / 2 numbers.
+"""
 
 
 class CovarianceTransform(Transform):
@@ -31,14 +36,17 @@ class CovarianceTransform(Transform):
 
     .. math:: \Sigma = S L L^\top S, \qquad L_{ii} = e^{u_i}, \quad S = \mathrm{diag}(s)
 
-    The vector u holds the logarithms of the diagonal of L, then what stands below it, row by row.
+    The vector u holds the logarithms of the diagonal of L, then what stands
+    below it, row by row.
 
     Args:
-        scale: deviations s that make u free of units, (features,); None for ones.
+        scale: deviations s that make u free of units, (features,); None for
+            ones.
         cache_size: as of every transform of torch.
 
     References:
-        Pinheiro and Bates (1996), Unconstrained parametrizations for variance-covariance matrices, section 2.2.
+        Pinheiro and Bates (1996), Unconstrained parametrizations for
+        variance-covariance matrices, section 2.2.
 
     Example:
         >>> u = torch.randn(3)
@@ -74,7 +82,9 @@ class CovarianceTransform(Transform):
         lower = x.new_zeros(*x.shape[:-1], features, features)
         lower[..., row, column] = x[..., features:]
         lower = lower + x[..., :features].exp().diag_embed()
-        return lower if self.scale is None else self.scale.unsqueeze(-1) * lower
+        if self.scale is None:
+            return lower
+        return self.scale.unsqueeze(-1) * lower
 
     def _inverse(self, y: Tensor) -> Tensor:
         factor = torch.linalg.cholesky(y)
@@ -84,12 +94,17 @@ class CovarianceTransform(Transform):
         return torch.cat([factor.diagonal(dim1=-2, dim2=-1).log(), factor[..., row, column]], -1)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """Log of the volume of the symmetric matrices around ``y``, for a unit of volume around ``x``."""
+        """Log of the volume of the symmetric matrices around ``y``, for a unit of
+        volume around ``x``.
+        """
         features = y.shape[-1]
         place = torch.arange(features, dtype=x.dtype, device=x.device)
-        # dSigma/dL has 2^D prod L_ii^(D - i), i from 0; dL/du has L_ii on the diagonal and s_i below it.
+        # dSigma/dL has 2^D prod L_ii^(D - i), i from 0; dL/du has L_ii on the
+        # diagonal and s_i below it.
         log_det = features * math.log(2) + (x[..., :features] * (features + 1 - place)).sum(-1)
-        return log_det if self.scale is None else log_det + (features + 1) * self.scale.log().sum(-1)
+        if self.scale is None:
+            return log_det
+        return log_det + (features + 1) * self.scale.log().sum(-1)
 
     def forward_shape(self, shape: Any) -> Size:
         """Shape of the matrices for a shape of vectors."""
@@ -105,7 +120,9 @@ def _side(length: int) -> int:
     """D of a vector of D(D + 1) / 2 numbers."""
     side = (math.isqrt(8 * length + 1) - 1) // 2
     if side * (side + 1) // 2 != length:
-        raise ValueError(f"a covariance matrix needs D(D + 1) / 2 numbers, 1, 3, 6, 10, ..., got {length}")
+        raise ValueError(
+            f"a covariance matrix needs D(D + 1) / 2 numbers, 1, 3, 6, 10, ..., got {length}"
+        )
     return side
 
 
@@ -116,12 +133,15 @@ def _to_covariance(constraint: object) -> CovarianceTransform:
 
 
 class InverseWishart(Expandable):
-    r"""The inverse Wishart distribution, conjugate to the covariance matrix of a normal distribution.
+    r"""The inverse Wishart distribution, conjugate to the covariance matrix of a normal
+    distribution.
 
-    .. math:: p(\Sigma) = \frac{|\Psi|^{\nu/2}}{2^{\nu D/2}\,\Gamma_D(\nu/2)}\,|\Sigma|^{-(\nu + D + 1)/2}
+    .. math:: p(\Sigma) = \frac{|\Psi|^{\nu/2}}{2^{\nu D/2}\,\Gamma_D(\nu/2)}\,|\Sigma|^{-(\nu
+        + D + 1)/2}
               \exp\bigl(-\tfrac12 \mathrm{tr}(\Psi \Sigma^{-1})\bigr)
 
-    Events are (features, features). HMC and NUTS move in the vectors of :class:`CovarianceTransform`.
+    Events are (features, features). HMC and NUTS move in the vectors of
+    :class:`CovarianceTransform`.
 
     Args:
         df: degrees of freedom, above features - 1, of any batch shape.
@@ -129,11 +149,12 @@ class InverseWishart(Expandable):
         validate_args: whether to check parameters and values.
 
     Raises:
-        ValueError: the shapes do not fit, ``df`` is too small, or ``scale`` is not positive definite.
+        ValueError: the shapes do not fit, ``df`` is too small, or ``scale`` is
+            not positive definite.
 
     References:
-        Gelman et al. (2013), Bayesian data analysis, third edition, section 3.6 and appendix A. Bartlett (1934) for
-        the draws.
+        Gelman et al. (2013), Bayesian data analysis, third edition, section 3.6
+        and appendix A. Bartlett (1934) for the draws.
 
     Example:
         >>> distribution = InverseWishart(torch.tensor(5.0), torch.eye(2))
@@ -148,14 +169,22 @@ class InverseWishart(Expandable):
     support = covariance
     has_rsample = True
 
-    def __init__(self, df: Tensor | float, scale: Tensor, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, df: Tensor | float, scale: Tensor, validate_args: bool | None = None
+    ) -> None:
         if scale.dim() < 2 or scale.shape[-1] != scale.shape[-2]:
-            raise ValueError(f"`scale` must have shape (..., features, features), got {tuple(scale.shape)}")
-        self.df, self.scale = torch.as_tensor(df, dtype=scale.dtype, device=scale.device), scale
+            raise ValueError(
+                f"`scale` must have shape (..., features, features), got {tuple(scale.shape)}"
+            )
+        self.df = torch.as_tensor(df, dtype=scale.dtype, device=scale.device)
+        self.scale = scale
         batch_shape = torch.broadcast_shapes(self.df.shape, scale.shape[:-2])
         super().__init__(batch_shape, scale.shape[-2:], validate_args=validate_args)
         if self._validate_args and not (self.df > scale.shape[-1] - 1).all():
-            raise ValueError(f"`df` must be above features - 1 = {scale.shape[-1] - 1}, got {self.df.min().item():g}")
+            raise ValueError(
+                f"`df` must be above features - 1 = {scale.shape[-1] - 1}, got "
+                f"{self.df.min().item():g}"
+            )
 
     @property
     def scale_tril(self) -> Tensor:
@@ -184,7 +213,9 @@ class InverseWishart(Expandable):
         if self._validate_args:
             self._validate_sample(value)
         factor, singular = torch.linalg.cholesky_ex(value)
-        features, half, root = self.event_shape[-1], self.df / 2, self.scale_tril
+        features = self.event_shape[-1]
+        half = self.df / 2
+        root = self.scale_tril
         normaliser = features * half * math.log(2) + torch.mvlgamma(half, features)
         trace = torch.linalg.solve_triangular(factor, root, upper=False).square().sum((-1, -2))
         log_prob = self.df * _log_diagonal(root) - normaliser

@@ -1,4 +1,6 @@
-"""Log-sums over many states, in blocks of bounded memory: their value, their gradient, and draws from their terms."""
+"""Log-sums over many states, in blocks of bounded memory: their value, their
+gradient, and draws from their terms.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ BLOCK_BYTES = 2**22
 """Memory of one block's largest array; a few of them live at a time."""
 
 LogTerms = Callable[..., Tensor]
-"""``terms(start, stop, *parameters)``: log weights (..., stop - start) of the states numbered so, for each row."""
+"""``terms(start, stop, *parameters)``: log weights (..., stop - start) of the
+states numbered so, for each row.
+"""
 
 Blocks = list[tuple[int, int]]
 
@@ -44,13 +48,18 @@ class _Streamed(torch.autograd.Function):
     """Log-sum over all blocks; the backward pass recomputes one block after the other."""
 
     @staticmethod
-    def forward(ctx: Any, terms: LogTerms, ranges: Blocks, value: Value | None, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, terms: LogTerms, ranges: Blocks, value: Value | None, *parameters: Tensor
+    ) -> Tensor:
         total = value(*parameters) if value else None
         if total is None:
             total = terms(*ranges[0], *parameters).logsumexp(-1)
-            for block in ranges[1:]:  # in place: a small survivor of each block would fragment the heap to gigabytes
+            for block in ranges[
+                1:
+            ]:  # in place: a small survivor of each block would fragment the heap to gigabytes
                 torch.logaddexp(total, terms(*block, *parameters).logsumexp(-1), out=total)
-        ctx.terms, ctx.ranges = terms, ranges
+        ctx.terms = terms
+        ctx.ranges = ranges
         ctx.save_for_backward(total, *parameters)
         return total
 
@@ -58,7 +67,8 @@ class _Streamed(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise NotImplementedError(
-                f"log Z over {ctx.ranges[-1][1]} states is streamed and can be differentiated once only (no "
+                f"log Z over {ctx.ranges[-1][1]} states is streamed and can be differentiated "
+                "once only (no "
                 "`create_graph=True`, no Hessian)"
             )
         total, *parameters = ctx.saved_tensors
@@ -74,19 +84,28 @@ class _Streamed(torch.autograd.Function):
             )
             for i, part in zip(differentiable, leaf_gradients, strict=True):
                 gradients[i].add_(part)
-        return None, None, None, *(g if p.requires_grad else None for g, p in zip(gradients, leaves, strict=True))
+        return (
+            None,
+            None,
+            None,
+            *(g if p.requires_grad else None for g, p in zip(gradients, leaves, strict=True)),
+        )
 
 
-def streamed_log_sum(terms: LogTerms, ranges: Blocks, *parameters: Tensor, value: Value | None = None) -> Tensor:
+def streamed_log_sum(
+    terms: LogTerms, ranges: Blocks, *parameters: Tensor, value: Value | None = None
+) -> Tensor:
     """Log of the sum of all terms of each row.
 
-    One block is left to autograd (so that it can be differentiated twice); more have their own backward pass.
+    One block is left to autograd (so that it can be differentiated twice); more
+    have their own backward pass.
 
     Args:
         terms: log weights of a range of states.
         ranges: the blocks.
         *parameters: what the terms depend on and the gradient is asked for.
-        value: a faster way to the value alone, for more than one block, or None where it cannot serve.
+        value: a faster way to the value alone, for more than one block, or None
+            where it cannot serve.
 
     Returns:
         Tensor with the batch shape of the terms.
@@ -99,10 +118,11 @@ def streamed_log_sum(terms: LogTerms, ranges: Blocks, *parameters: Tensor, value
 
 @torch.no_grad()
 def streamed_draw(terms: LogTerms, ranges: Blocks, shape: Size, *parameters: Tensor) -> Tensor:
-    """Numbers of states drawn with probabilities proportional to the terms' exponentials, in one pass.
+    """Numbers of states drawn with probabilities proportional to the terms'
+    exponentials, in one pass.
 
-    A block's candidate replaces the one kept so far with the block's share of the total up to it: in the end each state
-    is kept with its own share.
+    A block's candidate replaces the one kept so far with the block's share of
+    the total up to it: in the end each state is kept with its own share.
 
     Args:
         terms: log weights of a range of states.
@@ -113,30 +133,41 @@ def streamed_draw(terms: LogTerms, ranges: Blocks, shape: Size, *parameters: Ten
     Returns:
         Integers of the given shape.
     """
-    index, total = torch.zeros(shape, dtype=torch.long, device=parameters[0].device), None
+    index = torch.zeros(shape, dtype=torch.long, device=parameters[0].device)
+    total = None
     for start, stop in ranges:
         logs = terms(start, stop, *parameters).double()
         here = logs.logsumexp(-1)
         inside = draw_index(logs, shape) + start
         total = here if total is None else torch.logaddexp(total, here)
-        replaced = torch.rand(shape, dtype=torch.float64, device=index.device) < (here - total).exp()
+        replaced = (
+            torch.rand(shape, dtype=torch.float64, device=index.device) < (here - total).exp()
+        )
         index = torch.where(replaced, inside, index)
     return index
 
 
 def draw_index(logs: Tensor, shape: Size) -> Tensor:
-    """Indices of shape ``shape`` with probabilities softmax(logs), logs (..., states), by inversion in float64."""
+    """Indices of shape ``shape`` with probabilities softmax(logs), logs (...,
+    states), by inversion in float64.
+    """
     cumulative = logs.double().softmax(-1).cumsum(-1)
     batch = Size(shape[len(shape) - cumulative.dim() + 1 :])
     cumulative = cumulative.expand(*batch, -1).contiguous()
     uniform = torch.rand(shape, dtype=torch.float64, device=logs.device) * cumulative[..., -1]
-    rows = uniform.reshape(math.prod(shape[: len(shape) - len(batch)]), *batch).movedim(0, -1).contiguous()
+    rows = (
+        uniform.reshape(math.prod(shape[: len(shape) - len(batch)]), *batch)
+        .movedim(0, -1)
+        .contiguous()
+    )
     index = torch.searchsorted(cumulative, rows, right=True).clamp(max=logs.shape[-1] - 1)
     return index.movedim(-1, 0).reshape(shape)
 
 
 @torch.no_grad()
-def streamed_weights(terms: LogTerms, ranges: Blocks, *parameters: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+def streamed_weights(
+    terms: LogTerms, ranges: Blocks, *parameters: Tensor
+) -> Iterator[tuple[int, int, Tensor]]:
     """The normalised weights of all states, block by block.
 
     Args:
@@ -145,7 +176,8 @@ def streamed_weights(terms: LogTerms, ranges: Blocks, *parameters: Tensor) -> It
         *parameters: what the terms depend on.
 
     Yields:
-        The block's range and its weights (..., stop - start); over all blocks they sum to one.
+        The block's range and its weights (..., stop - start); over all blocks
+        they sum to one.
     """
     total = streamed_log_sum(terms, ranges, *parameters).unsqueeze(-1)
     for start, stop in ranges:

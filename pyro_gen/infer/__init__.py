@@ -1,8 +1,14 @@
-"""Learning and sampling: negative phases, partition functions, the custom gradient step, MCMC kernels."""
+"""Learning and sampling: negative phases, partition functions, the custom gradient
+step, MCMC kernels.
+"""
 
 from pyro_gen.distributions.energy.fast_weights import FastPersistentChains
 from pyro_gen.distributions.log_z.annealing import AIS
-from pyro_gen.distributions.log_z.negative_phase import ContrastiveDivergence, NegativePhase, PersistentChains
+from pyro_gen.distributions.log_z.negative_phase import (
+    ContrastiveDivergence,
+    NegativePhase,
+    PersistentChains,
+)
 from pyro_gen.distributions.log_z.partition import Exact, Partition
 from pyro_gen.distributions.log_z.tempering import TemperedChains
 from pyro_gen.distributions.log_z.weighted_chains import WeightedChains

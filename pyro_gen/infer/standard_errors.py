@@ -13,7 +13,9 @@ def error_over_rows(rows: Tensor) -> float:
     Args:
         rows: a value each, (rows,).
     """
-    return (rows.std() / len(rows) ** 0.5).item() if len(rows) > 1 else float("nan")
+    if len(rows) > 1:
+        return (rows.std() / len(rows) ** 0.5).item()
+    return float("nan")
 
 
 def error_of_partition(partition: Estimate | None) -> float:
@@ -22,7 +24,9 @@ def error_of_partition(partition: Estimate | None) -> float:
     Args:
         partition: the estimate, or None where a model is normalised.
     """
-    return 0.0 if partition is None else partition.standard_error.item()
+    if partition is None:
+        return 0.0
+    return partition.standard_error.item()
 
 
 __all__ = ["error_of_partition", "error_over_rows"]

@@ -1,4 +1,5 @@
-"""Weights that come from elsewhere and go there: scikit-learn and files of the package ``rbms``.
+"""Weights that come from elsewhere and go there: scikit-learn and files of the
+package ``rbms``.
 
 scikit-learn and h5py are imported when they are called for.
 """

@@ -1,4 +1,6 @@
-"""HDF5 files of foreign origin: data sets that lie in the file itself, and a checksum over them."""
+"""HDF5 files of foreign origin: data sets that lie in the file itself, and a
+checksum over them.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def member(group: Any, path: str) -> Any:
         path: names with slashes between them.
 
     Raises:
-        WrongFileError: a name is a soft, external or user-defined link, which may lead out of the file.
+        WrongFileError: a name is a soft, external or user-defined link, which
+            may lead out of the file.
     """
     h5py = require("h5py", "interop")
     for name in path.split("/"):
@@ -41,7 +44,9 @@ def member(group: Any, path: str) -> Any:
         if links is None or not links.exists(name.encode()):
             return None
         if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-            raise WrongFileError(f"{group.file.filename} has a link at {path}, and links are not followed")
+            raise WrongFileError(
+                f"{group.file.filename} has a link at {path}, and links are not followed"
+            )
         group = group[name]
     return group
 
@@ -54,8 +59,8 @@ def values(group: Any, path: str) -> Any:
         path: names with slashes between them.
 
     Raises:
-        WrongFileError: it is no data set, lies in other files, is larger than what the file stores of it, or is a text
-            in a damaged heap.
+        WrongFileError: it is no data set, lies in other files, is larger than
+            what the file stores of it, or is a text in a damaged heap.
     """
     dataset = member(group, path)
     if dataset is None:
@@ -67,17 +72,23 @@ def values(group: Any, path: str) -> Any:
         raise WrongFileError(f"{name} lies in other files, which are not read")
     stored = dataset.id.get_storage_size() * (EXPANSION if dataset.compression else 1)
     if stored < dataset.nbytes:
-        raise WrongFileError(f"{name} must hold {dataset.nbytes} bytes for its shape {dataset.shape}, got {stored}")
+        raise WrongFileError(
+            f"{name} must hold {dataset.nbytes} bytes for its shape {dataset.shape}, got {stored}"
+        )
     if dataset.dtype.hasobject:
         _check_text(dataset, name)
     return dataset[()]
 
 
 def _check_text(data: Any, name: str) -> None:
-    """Raise unless a text of variable length lies in a sound heap; a damaged one keeps HDF5 in a loop for ever.
+    """Raise unless a text of variable length lies in a sound heap.
 
-    The data set holds a length, the address of the heap and a number in it; the heap is a header of 16 bytes, with its
-    size, and objects one behind the other, the last of them the free space (HDF5 file format 3.0, section III.E).
+    A damaged one keeps HDF5 in a loop for ever.
+
+    The data set holds a length, the address of the heap and a number in it; the
+    heap is a header of 16 bytes, with its size, and objects one behind the
+    other, the last of them the free space (HDF5 file format 3.0, section
+    III.E).
     """
     offset = data.id.get_offset()
     if data.shape or offset is None or data.id.get_storage_size() != REFERENCE.size:
@@ -111,13 +122,16 @@ def checksum(file: Any, names: Iterable[str]) -> str:
 
     Args:
         file: the file.
-        names: data sets and groups, which count with all that is in them. Texts must be of fixed length: others lie in
-            a heap without checksums, in which a damaged length keeps HDF5 itself in a loop for ever.
+        names: data sets and groups, which count with all that is in them. Texts
+            must be of fixed length: others lie in a heap without checksums, in
+            which a damaged length keeps HDF5 itself in a loop for ever.
     """
     digest = hashlib.sha256()
     for path in (path for name in sorted(names) for path in _paths(file, name)):
         if file[path].dtype.hasobject:
-            raise WrongFileError(f"{file.filename}: `{path}` must be numbers or a text of fixed length")
+            raise WrongFileError(
+                f"{file.filename}: `{path}` must be numbers or a text of fixed length"
+            )
         array = np.asarray(values(file, path))
         digest.update(f"{path} {array.dtype.str} {array.shape} ".encode() + array.tobytes())
     return digest.hexdigest()

@@ -1,9 +1,12 @@
-"""HDF5 files of the package ``rbms`` (Python, PyPI): a group of weights for each saved update, and the chains.
+"""HDF5 files of the package ``rbms`` (Python, PyPI): a group of weights for each
+saved update, and the chains.
 
-The layout, as its version 0.5 writes it: ``model_type`` ("BBRBM": Bernoulli on both sides), ``parallel_chains``
-(chains, visible) of the last update, the group ``hyperparameters``, and for each saved update a group ``update_<n>``
-with ``params/weight_matrix`` (visible, hidden), ``params/vbias``, ``params/hbias``, the generators' states, ``time``.
-Older versions kept the weights in ``update_<n>`` itself, and still find them there.
+The layout, as its version 0.5 writes it: ``model_type`` ("BBRBM": Bernoulli on
+both sides), ``parallel_chains`` (chains, visible) of the last update, the group
+``hyperparameters``, and for each saved update a group ``update_<n>`` with
+``params/weight_matrix`` (visible, hidden), ``params/vbias``, ``params/hbias``,
+the generators' states, ``time``. Older versions kept the weights in
+``update_<n>`` itself, and still find them there.
 """
 
 from __future__ import annotations
@@ -35,10 +38,11 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
 
     Args:
         path: the HDF5 file.
-        update: which of the saved updates; the last one by default. The chains are those of the last one always, for
-            the file holds no others.
-        **settings: ``negative_phase``, ``evaluation`` and further keyword arguments of `pyro_gen.nn.RBM`. Without a
-            ``negative_phase`` the module goes on with the file's chains and number of Gibbs sweeps.
+        update: which of the saved updates; the last one by default. The chains
+            are those of the last one always, for the file holds no others.
+        **settings: ``negative_phase``, ``evaluation`` and further keyword
+            arguments of `pyro_gen.nn.RBM`. Without a ``negative_phase`` the
+            module goes on with the file's chains and number of Gibbs sweeps.
 
     Returns:
         A module with the file's dtype.
@@ -46,14 +50,17 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
     Raises:
         ImportError: h5py is not installed.
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, corrupt, of another model than Bernoulli-Bernoulli, has no such update, or
-            refers to other files; the message names the file and the reason.
+        ValueError: the file is truncated, corrupt, of another model than
+            Bernoulli-Bernoulli, has no such update, or refers to other files;
+            the message names the file and the reason.
 
     Warns:
-        UserWarning: no checksum lies over the content, as `write_rbms` writes one and ``rbms`` does not.
+        UserWarning: no checksum lies over the content, as `write_rbms` writes
+        one and ``rbms`` does not.
 
     References:
-        N. Béreux, A. Decelle, C. Furtlehner, L. Rosset, B. Seoane and others, rbms 0.5, https://github.com/DsysDML/rbms
+        N. Béreux, A. Decelle, C. Furtlehner, L. Rosset, B. Seoane and others,
+        rbms 0.5, https://github.com/DsysDML/rbms
 
     Example:
         >>> file = getfixture("tmp_path") / "RBM.h5"
@@ -68,7 +75,8 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
     num_steps = content.pop("gibbs_steps")
     if unchecked := content.pop("unchecked"):
         warnings.warn(
-            f"{path} {unchecked}, as files of the package rbms are: damage that leaves it readable would go unseen",
+            f"{path} {unchecked}, as files of the package rbms are: damage that leaves it "
+            "readable would go unseen",
             stacklevel=2,
         )
     settings.setdefault("negative_phase", PersistentChains(max(1, len(chains)), num_steps))
@@ -76,7 +84,10 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
     rbm = build(str(path), weight, vbias, hbias, settings)
     if chains.shape[1:] != (len(rbm.vbias),) or not np.isin(chains, (0, 1)).all():
         expected = f"zeros and ones of shape (chains, {len(rbm.vbias)})"
-        raise ValueError(f"{path}: `parallel_chains` must hold {expected}, got {chains.dtype} of shape {chains.shape}")
+        raise ValueError(
+            f"{path}: `parallel_chains` must hold {expected}, got {chains.dtype} of shape "
+            f"{chains.shape}"
+        )
     start_chains(rbm, torch.from_numpy(chains.astype(np.float64)))
     return rbm
 
@@ -91,7 +102,9 @@ def _read_update(path: Path, update: int | None) -> dict[str, Any]:
             return _content(file, path, update)
     except WrongFileError as error:
         raise ValueError(str(error)) from None
-    except Exception as error:  # h5py and HDF5 raise half a dozen classes on files that were cut or overwritten
+    except (
+        Exception
+    ) as error:  # h5py and HDF5 raise half a dozen classes on files that were cut or overwritten
         raise ValueError(f"{path} is not a readable rbms file: {error}") from error
 
 
@@ -100,19 +113,25 @@ def _content(file: Any, path: Path, update: int | None) -> dict[str, Any]:
     update_number = saved[-1] if update is None and saved else update
     if update_number not in saved:
         raise WrongFileError(
-            f"{path} has no update {update_number}, only {', '.join(map(str, saved)) or 'none at all'}"
+            f"{path} has no update {update_number}, only "
+            f"{', '.join(map(str, saved)) or 'none at all'}"
         )
     unchecked = _why_unchecked(file, path, saved)
     kind = values(file, "model_type")
     if kind is not None and kind != b"BBRBM":
-        raise WrongFileError(f"{path} must hold a Bernoulli-Bernoulli RBM (BBRBM), got {kind.decode()}")
+        raise WrongFileError(
+            f"{path} must hold a Bernoulli-Bernoulli RBM (BBRBM), got {kind.decode()}"
+        )
     name = f"{PREFIX}{update_number}"
     name = f"{name}/params" if member(file, f"{name}/params") is not None else name
     content = {key: values(file, f"{name}/{key}") for key in WEIGHTS}
     if missing := [key for key in WEIGHTS if content[key] is None]:
         group = file[name]
-        raise WrongFileError(f"{path} has no {', '.join(missing)} in {group.name}, only {', '.join(group)}")
-    chains, sweeps = values(file, "parallel_chains"), values(file, "hyperparameters/gibbs_steps")
+        raise WrongFileError(
+            f"{path} has no {', '.join(missing)} in {group.name}, only {', '.join(group)}"
+        )
+    chains = values(file, "parallel_chains")
+    sweeps = values(file, "hyperparameters/gibbs_steps")
     content["chains"] = np.empty((0, len(content["vbias"]))) if chains is None else chains
     content["gibbs_steps"] = 1 if sweeps is None else int(sweeps)
     return content | {"unchecked": unchecked}
@@ -141,30 +160,40 @@ def _why_unchecked(file: Any, path: Path, saved: list[int]) -> str:
 
 
 def _covered(updates: list[int]) -> list[str]:
-    """Names of the data sets that the checksum covers; ``rbms`` adds other data sets at the top."""
+    """Names of the data sets that the checksum covers.
+
+    ``rbms`` adds other data sets at the top.
+    """
     return ["model_type", "parallel_chains", "hyperparameters", *(f"{PREFIX}{n}" for n in updates)]
 
 
 def write_rbms(
-    path: str | os.PathLike[str], rbm: RBM, update: int = 1, hyperparameters: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    rbm: RBM,
+    update: int = 1,
+    hyperparameters: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a file that the package ``rbms`` reads, samples from and goes on training.
 
-    The file is new and holds one update; one that was there is replaced, in one step. Arrays and headers (those of HDF5
-    1.10) carry checksums, which HDF5 itself checks on reading; an attribute of the file holds one over all it contains,
-    which `read_rbms` checks.
+    The file is new and holds one update; one that was there is replaced, in one
+    step. Arrays and headers (those of HDF5 1.10) carry checksums, which HDF5
+    itself checks on reading; an attribute of the file holds one over all it
+    contains, which `read_rbms` checks.
 
     Args:
         path: the HDF5 file. Missing folders are made.
-        rbm: a module with Bernoulli units. Without chains of its own, the file gets 100 rows drawn from the visible
-            biases, since ``rbms`` needs some.
+        rbm: a module with Bernoulli units. Without chains of its own, the file
+            gets 100 rows drawn from the visible biases, since ``rbms`` needs
+            some.
         update: number of gradient updates that led here, at least 1.
-        hyperparameters: what ``rbms`` goes on with: ``batch_size``, ``learning_rate``, ``L1``, ``L2`` and others of its
-            names, over its own defaults.
+        hyperparameters: what ``rbms`` goes on with: ``batch_size``,
+            ``learning_rate``, ``L1``, ``L2`` and others of its names, over its
+            own defaults.
 
     Raises:
         ImportError: h5py is not installed.
-        ValueError: `rbm` is no RBM of Bernoulli units with weights of its own, or `update` is below 1.
+        ValueError: `rbm` is no RBM of Bernoulli units with weights of its own,
+            or `update` is below 1.
 
     Example:
         >>> file = getfixture("tmp_path") / "RBM.h5"
@@ -177,13 +206,19 @@ def write_rbms(
     weights = dict(zip(WEIGHTS, arrays(rbm), strict=True))
     chains = array(_chains(rbm))
     with replacing(path) as part, h5py.File(part, "w", libver=("v110", "v110")) as file:
-        file["model_type"] = np.bytes_("BBRBM")  # of fixed length, as all texts here: see `checksum`
+        file["model_type"] = np.bytes_(
+            "BBRBM"
+        )  # of fixed length, as all texts here: see `checksum`
         file.create_dataset("parallel_chains", data=chains, fletcher32=True)
-        for name, value in (_hyperparameters(rbm, len(chains), str(path)) | dict(hyperparameters or {})).items():
+        for name, value in (
+            _hyperparameters(rbm, len(chains), str(path)) | dict(hyperparameters or {})
+        ).items():
             file[f"hyperparameters/{name}"] = _fixed(value)
         group = file.create_group(f"{PREFIX}{update}")
         for name, values in weights.items():
-            group[name] = group.create_dataset(f"params/{name}", data=values, fletcher32=True)  # one array, two names
+            group[name] = group.create_dataset(
+                f"params/{name}", data=values, fletcher32=True
+            )  # one array, two names
         group["flags/checkpoint"] = group["save_checkpoint"] = True
         group["time"] = 0.0
         group["torch_rng_state"] = torch.get_rng_state().numpy()
@@ -195,12 +230,16 @@ def write_rbms(
 
 def _fixed(value: Any) -> Any:
     """A text with its length, anything else as it is."""
-    return np.bytes_(value.encode()) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return np.bytes_(value.encode())
+    return value
 
 
 @torch.no_grad()
 def _chains(rbm: RBM) -> torch.Tensor:
-    return rbm.particles() if len(rbm.chains) else torch.bernoulli(rbm.uncentred[1].sigmoid().expand(100, -1))
+    if len(rbm.chains):
+        return rbm.particles()
+    return torch.bernoulli(rbm.uncentred[1].sigmoid().expand(100, -1))
 
 
 def _hyperparameters(rbm: RBM, num_chains: int, filename: str) -> dict[str, Any]:

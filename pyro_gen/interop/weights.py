@@ -29,7 +29,9 @@ def require(name: str, extra: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ImportError(f"pyro_gen.interop needs {name}: pip install pyro-gen[{extra}] ({error})") from error
+        raise ImportError(
+            f"pyro_gen.interop needs {name}: pip install pyro-gen[{extra}] ({error})"
+        ) from error
 
 
 def build(source: str, weight: Any, vbias: Any, hbias: Any, settings: dict[str, Any]) -> RBM:
@@ -37,25 +39,30 @@ def build(source: str, weight: Any, vbias: Any, hbias: Any, settings: dict[str, 
 
     Args:
         source: where they come from, for the messages.
-        weight: shape (visible, hidden); its floating dtype becomes the module's.
+        weight: shape (visible, hidden); its floating dtype becomes the
+            module's.
         vbias: shape (visible,).
         hbias: shape (hidden,).
-        settings: keyword arguments of `pyro_gen.nn.RBM`; ``centring`` is off unless given, so that the parameters are
-            bit for bit the input.
+        settings: keyword arguments of `pyro_gen.nn.RBM`; ``centring`` is off
+            unless given, so that the parameters are bit for bit the input.
 
     Returns:
         The module, with fresh chains.
 
     Raises:
-        ValueError: shapes or dtypes do not fit, or a number is infinite or missing.
+        ValueError: shapes or dtypes do not fit, or a number is infinite or
+            missing.
     """
     shape = np.shape(weight)
     if len(shape) != 2 or 0 in shape:
-        raise ValueError(f"{source}: the weights must be a matrix (visible, hidden), got shape {shape}")
+        raise ValueError(
+            f"{source}: the weights must be a matrix (visible, hidden), got shape {shape}"
+        )
     for side in ("visible_units", "hidden_units"):
         if not isinstance(settings.get(side, BernoulliUnits()), BernoulliUnits):
             raise ValueError(
-                f"{source}: `{side}` must be BernoulliUnits(), as in the file's model, got {settings[side]}"
+                f"{source}: `{side}` must be BernoulliUnits(), as in the file's model, got "
+                f"{settings[side]}"
             )
     visible, hidden = shape
     tensors = {
@@ -81,11 +88,13 @@ def _tensor(source: str, name: str, values: Any, shape: tuple[int, ...]) -> Tens
 
 @torch.no_grad()
 def start_chains(rbm: RBM, states: Tensor) -> None:
-    """Start persistent chains, and the rates that AIS anneals from, at states that the model visited elsewhere.
+    """Start persistent chains, and the rates that AIS anneals from, at states that the
+    model visited elsewhere.
 
     Args:
         rbm: the module; one without chains keeps only the rates.
-        states: visible states (rows, visible) in {0, 1}; nothing is done where there are none.
+        states: visible states (rows, visible) in {0, 1}; nothing is done where
+            there are none.
     """
     if not len(states):
         return
@@ -101,16 +110,21 @@ def arrays(rbm: RBM) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rbm: the module.
 
     Returns:
-        weight (visible, hidden), vbias and hbias, in double precision where the module is, else in single.
+        weight (visible, hidden), vbias and hbias, in double precision where the
+        module is, else in single.
 
     Raises:
-        ValueError: it is no RBM, it holds no weights of its own, or its units are not Bernoulli.
+        ValueError: it is no RBM, it holds no weights of its own, or its units
+            are not Bernoulli.
     """
     check_module(rbm)
     for side in ("visible_units", "hidden_units"):
         units = getattr(rbm, side, None) or BernoulliUnits()
         if not isinstance(units, BernoulliUnits):
-            raise ValueError(f"`rbm` must have Bernoulli units on both sides for this format, got {side} {units}")
+            raise ValueError(
+                f"`rbm` must have Bernoulli units on both sides for this format, got {side} "
+                f"{units}"
+            )
     weight, vbias, hbias = (array(x) for x in rbm.uncentred)
     return weight, vbias, hbias
 
@@ -125,7 +139,9 @@ def array(tensor: Tensor) -> np.ndarray:
         An array of its own.
     """
     tensor = tensor.detach().cpu()
-    return (tensor if tensor.dtype == torch.float64 else tensor.float()).contiguous().numpy().copy()
+    return (
+        (tensor if tensor.dtype == torch.float64 else tensor.float()).contiguous().numpy().copy()
+    )
 
 
 def check_module(rbm: Any) -> None:
@@ -140,4 +156,6 @@ def check_module(rbm: Any) -> None:
     if not isinstance(rbm, RBM):
         raise ValueError(f"`rbm` must be a pyro_gen.nn.RBM, got {type(rbm).__name__}")
     if missing := {"weight", "vbias", "hbias"} - rbm._parameters.keys():
-        raise ValueError(f"`rbm` must hold its weights as parameters, got none for {', '.join(sorted(missing))}")
+        raise ValueError(
+            f"`rbm` must hold its weights as parameters, got none for {', '.join(sorted(missing))}"
+        )

@@ -1,4 +1,6 @@
-"""Speed: one folder an op, with its specification in plain torch (``reference.py``) and the fast paths beside it."""
+"""Speed: one folder an op, with its specification in plain torch
+(``reference.py``) and the fast paths beside it.
+"""
 
 from pyro_gen.kernels.ais import rbm_ais
 from pyro_gen.kernels.contrastive import rbm_contrast

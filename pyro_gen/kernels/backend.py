@@ -1,4 +1,7 @@
-"""Choice of an op's implementation: the first that can and pays; an impossible forced choice is refused."""
+"""Choice of an op's implementation: the first that can and pays.
+
+An impossible forced choice is refused.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ Reason = Callable[[Tensor, Tensor], str | None]
 
 
 class Path(NamedTuple):
-    """One implementation of an op: whether it can run on given tensors, and whether it pays there."""
+    """One implementation of an op: whether it can run on given tensors, and whether it
+    pays there.
+    """
 
     name: str
     impossible: Reason
@@ -27,7 +32,9 @@ class Path(NamedTuple):
 
     def why_not(self, states: Tensor, weight: Tensor) -> str | None:
         """Reason why this path is not taken by default; None where it is."""
-        return self.impossible(states, weight) or (self.slower(states, weight) if self.slower else None)
+        return self.impossible(states, weight) or (
+            self.slower(states, weight) if self.slower else None
+        )
 
 
 def anywhere(states: Tensor, weight: Tensor) -> None:
@@ -40,21 +47,26 @@ def _explain_once(message: str) -> None:
         logger.debug(message)
 
 
-def choose(op: str, paths: Sequence[Path], states: Tensor, weight: Tensor, batched: bool = False) -> str:
+def choose(
+    op: str, paths: Sequence[Path], states: Tensor, weight: Tensor, batched: bool = False
+) -> str:
     """Name the implementation of ``op`` for these tensors.
 
     Args:
         op: name of the op, for messages.
-        paths: the fast paths that this op has, the fastest first; the reference comes after them.
+        paths: the fast paths that this op has, the fastest first; the reference
+            comes after them.
         states: states of the call.
         weight: weights of the call.
-        batched: whether a parameter has batch dimensions, which only the reference takes.
+        batched: whether a parameter has batch dimensions, which only the
+            reference takes.
 
     Returns:
         The name of a path, or ``"reference"``.
 
     Raises:
-        ValueError: ``PYRO_GEN_BACKEND`` is unknown or asks for what cannot run here.
+        ValueError: ``PYRO_GEN_BACKEND`` is unknown or asks for what cannot run
+            here.
     """
     forced = os.environ.get("PYRO_GEN_BACKEND")
     if forced:
@@ -67,14 +79,20 @@ def choose(op: str, paths: Sequence[Path], states: Tensor, weight: Tensor, batch
     return "reference"
 
 
-def _forced(name: str, op: str, paths: Sequence[Path], states: Tensor, weight: Tensor, batched: bool) -> str:
+def _forced(
+    name: str, op: str, paths: Sequence[Path], states: Tensor, weight: Tensor, batched: bool
+) -> str:
     if name not in CHOICES:
         raise ValueError(f"PYRO_GEN_BACKEND must be one of {', '.join(CHOICES)}, got {name!r}")
     if name == "reference":
         return name
     for path in paths:
         if path.name == name:
-            why = "the parameters have batch dimensions" if batched else path.impossible(states, weight)
+            why = (
+                "the parameters have batch dimensions"
+                if batched
+                else path.impossible(states, weight)
+            )
             if why:
                 raise ValueError(f"PYRO_GEN_BACKEND={name} is impossible for {op}: {why}")
             return name

@@ -17,13 +17,18 @@ def check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
         ValueError: a size, dtype or device is another.
     """
     if weight.dim() < 2:
-        raise ValueError(f"`weight` must have shape (..., visible, hidden), got {tuple(weight.shape)}")
+        raise ValueError(
+            f"`weight` must have shape (..., visible, hidden), got {tuple(weight.shape)}"
+        )
     check_units("vbias", vbias, weight, weight.shape[-2])
     check_units("hbias", hbias, weight, weight.shape[-1])
 
 
-def check_chains(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, chain_offset: int) -> None:
-    """Check the operands of a sampler, and that the chains' numbers fit the 32 bits that the counter has for them.
+def check_chains(
+    v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, chain_offset: int
+) -> None:
+    """Check the operands of a sampler, and that the chains' numbers fit the 32 bits
+    that the counter has for them.
 
     Args:
         v: states (..., visible), a chain a row.
@@ -53,10 +58,13 @@ def check_units(name: str, x: Tensor, weight: Tensor, units: int) -> None:
         ValueError: size, dtype or device is another.
     """
     if x.dim() < 1 or x.shape[-1] != units:
-        raise ValueError(f"`{name}` must have shape (..., {units}) to match `weight`, got {tuple(x.shape)}")
+        raise ValueError(
+            f"`{name}` must have shape (..., {units}) to match `weight`, got {tuple(x.shape)}"
+        )
     if x.dtype != weight.dtype or x.device != weight.device:
         raise ValueError(
-            f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got {x.dtype} on {x.device}"
+            f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got {x.dtype} on "
+            f"{x.device}"
         )
 
 
@@ -71,4 +79,7 @@ def check_chain_numbers(chain_offset: int, chains: int) -> None:
         ValueError: they do not.
     """
     if chain_offset < 0 or chain_offset + chains > 2**32:
-        raise ValueError(f"`chain_offset` must lie in [0, 2**32 - chains], got {chain_offset} with {chains} chains")
+        raise ValueError(
+            f"`chain_offset` must lie in [0, 2**32 - chains], got {chain_offset} with {chains} "
+            "chains"
+        )

@@ -1,7 +1,8 @@
 """Counter-based uniforms: every number is a pure function of (seed, step, stream, chain, unit).
 
-Results therefore depend neither on tile shapes nor on the number of threads nor on how chains are split into calls.
-Philox is the stream that every device shares; SFC64 is faster in plain Python on a CPU (``docs/kernels.md``,
+Results therefore depend neither on tile shapes nor on the number of threads nor
+on how chains are split into calls. Philox is the stream that every device
+shares; SFC64 is faster in plain Python on a CPU (``docs/kernels.md``,
 Randomness).
 """
 
@@ -16,8 +17,13 @@ import torch
 from numpy.random.bit_generator import ISeedSequence
 from torch import Tensor
 
-HIDDEN, VISIBLE, INITIAL, SWAP = 0, 1, 2, 3
-"""Streams: the half step to the hidden units, to the visible units, initial states, exchanges and choices of chains."""
+HIDDEN = 0
+VISIBLE = 1
+INITIAL = 2
+SWAP = 3
+"""Streams: the half step to the hidden units, to the visible units, initial
+states, exchanges and choices of chains.
+"""
 
 Uniforms = Callable[[int, int, int], Tensor]
 """``uniforms(step, stream, units)`` gives a fresh tensor of shape (chains, units) in [0, 1)."""
@@ -34,7 +40,8 @@ _KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 
 
 def draw_seed() -> int:
-    """Take one 64-bit key from torch's default generator, so that ``pyro.set_rng_seed`` fixes every draw.
+    """Take one 64-bit key from torch's default generator, so that
+    ``pyro.set_rng_seed`` fixes every draw.
 
     Returns:
         An integer in [-2**63, 2**63).
@@ -61,21 +68,28 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
         int64 words of shape (..., 4).
 
     References:
-        Salmon, Moraes, Dror, Shaw (2011), Parallel random numbers: as easy as 1, 2, 3. Section 3.3.
+        Salmon, Moraes, Dror, Shaw (2011), Parallel random numbers: as easy as
+        1, 2, 3. Section 3.3.
     """
     c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
     k0, k1 = key
     for _ in range(10):
         high0, low0 = _multiply_high_low(c0, _ROUND_MULTIPLIERS[0])
         high1, low1 = _multiply_high_low(c2, _ROUND_MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
-        k0, k1 = (k0 + _KEY_INCREMENTS[0]) & _MASK32, (k1 + _KEY_INCREMENTS[1]) & _MASK32
+        c0 = high1 ^ c1 ^ k0
+        c1 = low1
+        c2 = high0 ^ c3 ^ k1
+        c3 = low0
+        k0 = (k0 + _KEY_INCREMENTS[0]) & _MASK32
+        k1 = (k1 + _KEY_INCREMENTS[1]) & _MASK32
     return torch.stack((c0, c1, c2, c3), -1)
 
 
 def at_least_single(dtype: torch.dtype) -> torch.dtype:
     """``dtype``, or float32 where its numbers are too coarse for uniforms below 1."""
-    return dtype if dtype in (torch.float32, torch.float64) else torch.float32
+    if dtype in (torch.float32, torch.float64):
+        return dtype
+    return torch.float32
 
 
 def philox_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> Uniforms:
@@ -85,19 +99,25 @@ def philox_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> 
         seed: 64-bit key.
         chains: rows of every tensor.
         chain_offset: global index of the first row.
-        like: gives the device, and the dtype where it is float32 or float64; else uniforms are float32.
+        like: gives the device, and the dtype where it is float32 or float64;
+            else uniforms are float32.
 
     Returns:
         The source of uniforms.
     """
     key = (seed & _MASK32, (seed >> 32) & _MASK32)
     dtype = at_least_single(like.dtype)
-    chain = torch.arange(chain_offset, chain_offset + chains, device=like.device).unsqueeze(-1) & _MASK32
+    chain = (
+        torch.arange(chain_offset, chain_offset + chains, device=like.device).unsqueeze(-1)
+        & _MASK32
+    )
 
     def uniforms(step: int, stream: int, units: int) -> Tensor:
         quad = torch.arange((units + 3) // 4, device=like.device)
         low = torch.tensor(step & _MASK32, device=like.device)
-        high = torch.tensor(stream | (step >> 32) << 8 & _MASK32, device=like.device)  # a step has up to 56 bits
+        high = torch.tensor(
+            stream | (step >> 32) << 8 & _MASK32, device=like.device
+        )  # a step has up to 56 bits
         words = philox((quad, chain, low, high), key).flatten(-2)[:, :units]
         return (words >> 8).to(dtype) * 2.0**-24
 
@@ -105,7 +125,9 @@ def philox_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> 
 
 
 class _Key(ISeedSequence):
-    """Three words that SFC64 takes as they are: its own twelve rounds mix them (a ``SeedSequence`` costs 8x)."""
+    """Three words that SFC64 takes as they are: its own twelve rounds mix them (a
+    ``SeedSequence`` costs 8x).
+    """
 
     def __init__(self, *words: int) -> None:
         self.words = np.array(words, dtype=np.uint64)
@@ -117,27 +139,33 @@ class _Key(ISeedSequence):
 
 def _generator(seed: int, step: int, stream: int, block: int) -> np.random.SFC64:
     """The start of the stream named by (seed, step, stream, block)."""
-    key: Any = _Key(seed & _MASK64, step & _MASK64, stream << 48 | block)  # numpy's stubs do not know ISeedSequence
+    key: Any = _Key(
+        seed & _MASK64, step & _MASK64, stream << 48 | block
+    )  # numpy's stubs do not know ISeedSequence
     return np.random.SFC64(key)
 
 
 def _fill(out: np.ndarray, generator: np.random.SFC64) -> None:
     """Fill ``out`` with the numbers of ``numpy.random.Generator.random``.
 
-    Its float32 are the upper 24 bits of 32-bit words, lower half of a 64-bit word first; from some thousand on they
-    take 60 % of its own loop's time when made from whole arrays.
+    Its float32 are the upper 24 bits of 32-bit words, lower half of a 64-bit
+    word first; from some thousand on they take 60 % of its own loop's time when
+    made from whole arrays.
     """
     if out.dtype != np.float32 or out.size < _MANY:
         np.random.Generator(generator).random(out=out, dtype=out.dtype.type)
         return
     raw = generator.random_raw((out.size + 1) // 2).view(np.uint32)[: out.size].reshape(out.shape)
     np.right_shift(raw, 8, out=raw)
-    np.copyto(out, raw.view(np.int32), casting="unsafe")  # signed integers are the faster ones to convert
+    np.copyto(
+        out, raw.view(np.int32), casting="unsafe"
+    )  # signed integers are the faster ones to convert
     np.multiply(out, _LEAST, out=out)
 
 
 def sfc64_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> Uniforms:
-    """Uniforms from numpy's SFC64, one stream for each (seed, step, stream, global block of 64 chains); CPU only.
+    """Uniforms from numpy's SFC64, one stream for each (seed, step, stream, global
+    block of 64 chains); CPU only.
 
     Args:
         seed: 64-bit key.
@@ -162,9 +190,11 @@ def sfc64_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> U
 
 
 def source(seed: int, chains: int, chain_offset: int, like: Tensor, fast: bool) -> Uniforms:
-    """The uniforms that an op on ``like`` draws: SFC64 where ``fast`` and possible, else Philox.
+    """The uniforms that an op on ``like`` draws: SFC64 where ``fast`` and possible,
+    else Philox.
 
-    ``PYRO_GEN_RNG=philox`` makes every backend draw the one stream that all devices share.
+    ``PYRO_GEN_RNG=philox`` makes every backend draw the one stream that all
+    devices share.
 
     Args:
         seed: 64-bit key.

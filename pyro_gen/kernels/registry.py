@@ -1,4 +1,6 @@
-"""Entries of ``torch.ops.pyro_gen``: how an op becomes known to torch.compile, to fake tensors and to vmap."""
+"""Entries of ``torch.ops.pyro_gen``: how an op becomes known to torch.compile, to
+fake tensors and to vmap.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ _library = torch.library.Library("pyro_gen", "FRAGMENT")
 
 
 def without_autocast(implementation: Callable[P, R]) -> Callable[P, R]:
-    """Keep autocast out: a sampler's distribution and importance weights are those of the dtype that they were given.
+    """Keep autocast out: a sampler's distribution and importance weights are those of
+    the dtype that they were given.
 
     Args:
         implementation: takes tensors first.
@@ -63,21 +66,28 @@ def register(
 
 
 def register_autograd(
-    name: str, backward: Callable[..., Any], setup_context: Callable[[Any, tuple[Any, ...], Any], None]
+    name: str,
+    backward: Callable[..., Any],
+    setup_context: Callable[[Any, tuple[Any, ...], Any], None],
 ) -> None:
     """Give an op of :func:`register` its derivative.
 
     Args:
         name: of the op.
-        backward: ``backward(ctx, *gradients)``, a gradient or None for every argument; where it calls registered ops
-            that have derivatives too, there are second ones.
-        setup_context: ``setup_context(ctx, inputs, output)`` keeps what that needs.
+        backward: ``backward(ctx, *gradients)``, a gradient or None for every
+            argument; where it calls registered ops that have derivatives too,
+            there are second ones.
+        setup_context: ``setup_context(ctx, inputs, output)`` keeps what that
+            needs.
     """
-    torch.library.register_autograd(f"pyro_gen::{name}", backward, setup_context=setup_context, lib=_library)
+    torch.library.register_autograd(
+        f"pyro_gen::{name}", backward, setup_context=setup_context, lib=_library
+    )
 
 
 def register_formula(schema: str, implementation: Callable[..., Any]) -> Callable[..., Any]:
-    """Register an op that is a formula in torch: autograd, vmap and torch.compile see through it.
+    """Register an op that is a formula in torch: autograd, vmap and torch.compile see
+    through it.
 
     Args:
         schema: name, arguments and results in torch's notation.
@@ -98,17 +108,23 @@ def _overload(name: str) -> Callable[..., Any]:
 
 
 def folded_chains(v: Tensor, dim: int | None, size: int) -> Tensor:
-    """States of a vmapped call with the mapped dimension in front: it becomes one more dimension of chains."""
-    return v.expand(size, *v.shape) if dim is None else v.movedim(dim, 0)
+    """States of a vmapped call with the mapped dimension in front: it becomes one
+    more dimension of chains.
+    """
+    if dim is None:
+        return v.expand(size, *v.shape)
+    return v.movedim(dim, 0)
 
 
 def folded_parameter(x: Tensor, dim: int | None, event: int, chains: int) -> Tensor:
-    """A parameter of a vmapped call, so that it broadcasts against (mapped, chains..., event...).
+    """A parameter of a vmapped call, so that it broadcasts against (mapped, chains...,
+    event...).
 
     Args:
         x: the parameter, with the mapped dimension if it has one.
         dim: the mapped dimension, or None.
-        event: number of the parameter's own dimensions: 2 for weights, 1 for biases, 0 for one number a chain.
+        event: number of the parameter's own dimensions: 2 for weights, 1 for
+            biases, 0 for one number a chain.
         chains: number of dimensions of chains without the mapped one.
 
     Returns:

@@ -12,7 +12,12 @@ from pyro_gen.kernels import ais, backend, contrastive, gibbs, nade, native
 _SIZES = ((64, 64, 64), (784, 500, 128))
 """(visible, hidden, chains) of the examples."""
 
-_PATHS = {"rbm_gibbs": gibbs.PATHS, "rbm_contrast": contrastive.PATHS, "rbm_ais": ais.PATHS, "nade_fields": nade.PATHS}
+_PATHS = {
+    "rbm_gibbs": gibbs.PATHS,
+    "rbm_contrast": contrastive.PATHS,
+    "rbm_ais": ais.PATHS,
+    "nade_fields": nade.PATHS,
+}
 
 
 def report() -> str:
@@ -36,10 +41,14 @@ def report() -> str:
 
 def _machine() -> list[str]:
     has_library = native.library() is not None
-    compiled = f"yes, {native.SETS[native.instruction_set()]}" if has_library else "no (no C compiler on installation?)"
+    if has_library:
+        compiled = f"yes, {native.SETS[native.instruction_set()]}"
+    else:
+        compiled = "no (no C compiler on installation?)"
     forced = {name: os.environ.get(name) for name in ("PYRO_GEN_BACKEND", "PYRO_GEN_RNG")}
     return [
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, triton {_version('triton')}",
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, triton "
+        f"{_version('triton')}",
         f"compiled kernels: {compiled}",
         *(f"{name}={value}" for name, value in forced.items() if value),
     ]

@@ -1,4 +1,6 @@
-"""Model/guide pairs: energy models inside larger Pyro programs, models with latent variables, mixtures."""
+"""Model/guide pairs: energy models inside larger Pyro programs, models with latent
+variables, mixtures.
+"""
 
 from pyro_gen.models.autoencoder.autoencoder import Autoencoder, DenoisingAutoencoder
 from pyro_gen.models.autoencoder.discrete_vae import DiscreteVAE

@@ -29,23 +29,30 @@ SITES = ("weight", "vbias", "hbias")
 
 
 class BayesianRBM:
-    r"""A Bernoulli RBM with priors over weights and biases; a model/guide pair for SVI, and a model for NUTS.
+    r"""A Bernoulli RBM with priors over weights and biases.
 
-    .. math:: W_{ij} \sim \mathrm{Normal}(0, s_W), \quad a_i, b_j \sim \mathrm{Normal}(0, s_b), \quad
+    A model/guide pair for SVI, and a model for NUTS.
+
+    .. math:: W_{ij} \sim \mathrm{Normal}(0, s_W), \quad a_i, b_j \sim \mathrm{Normal}(0, s_b),
+        \quad
               v \sim \mathrm{RBM}(W, a, b)
 
-    The sites are ``weight``, ``vbias``, ``hbias``, and ``v`` in the plate ``rows``. Valid ways of
-    learning:
+    The sites are ``weight``, ``vbias``, ``hbias``, and ``v`` in the plate
+    ``rows``. Valid ways of learning:
 
-    ======================  ==========================================================================
-    ``Exact`` (or None)     NUTS, AutoNormal, MAP: up to 20-25 units on the smaller side.
-    ``PersistentChains``    MAP (``guide="map"``) at any size. The chains follow *one* set of weights; draws of
-                            weights from a guide with a width would each need chains of their own (even two
-                            visible units and one hidden one gave widths 15 % too large), so this raises.
-    ======================  ==========================================================================
+    ======================  ======================================================================
+    ``Exact`` (or None)     NUTS, AutoNormal, MAP: up to 20-25 units on the
+    smaller side. ``PersistentChains``    MAP (``guide="map"``) at any size. The
+    chains follow *one* set of weights; draws of
+                            weights from a guide with a width would each need
+                            chains of their own (even two visible units and one
+                            hidden one gave widths 15 % too large), so this
+                            raises.
+    ======================  ======================================================================
 
-    The posterior has one mode for every order of the hidden units: compare functions of the weights, such as
-    ``log_predictive``, rather than single weights, where there is more than one hidden unit.
+    The posterior has one mode for every order of the hidden units: compare
+    functions of the weights, such as ``log_predictive``, rather than single
+    weights, where there is more than one hidden unit.
 
     Args:
         visible: number of visible units.
@@ -54,14 +61,16 @@ class BayesianRBM:
         weight_scale: standard deviation s_W of the prior over the weights.
         bias_scale: standard deviation s_b of the prior over both biases.
         negative_phase: how log Z is computed, or replaced, in learning.
-        guide: the guide of SVI: ``"normal"`` (AutoNormal) or ``"map"`` (AutoDelta).
+        guide: the guide of SVI: ``"normal"`` (AutoNormal) or ``"map"``
+            (AutoDelta).
 
     Raises:
-        ValueError: a size or scale is not positive, the guide has another name, or a guide with a width is to learn
-            from persistent chains.
+        ValueError: a size or scale is not positive, the guide has another name,
+            or a guide with a width is to learn from persistent chains.
 
     References:
-        Murray and Ghahramani (2004), Bayesian learning in undirected graphical models: approximate MCMC algorithms.
+        Murray and Ghahramani (2004), Bayesian learning in undirected graphical
+        models: approximate MCMC algorithms.
 
     Example:
         >>> from pyro.infer import MCMC, NUTS
@@ -83,18 +92,27 @@ class BayesianRBM:
         guide: Literal["normal", "map"] = "normal",
     ) -> None:
         if not (weight_scale > 0 and bias_scale > 0):
-            raise ValueError(f"`weight_scale` and `bias_scale` must be positive, got {weight_scale} and {bias_scale}")
+            raise ValueError(
+                f"`weight_scale` and `bias_scale` must be positive, got {weight_scale} and "
+                f"{bias_scale}"
+            )
         if guide not in ("normal", "map"):
             raise ValueError(f"`guide` must be 'normal' or 'map', got {guide!r}")
         if guide == "normal" and _keeps_chains(negative_phase):
             raise ValueError(_too_wide("`guide` 'normal'"))
         self.size = whole_number("size", size)
         self.guide_name = guide
-        self.rbm = cast(RBM, cast(Any, PyroModule[RBM])(visible, hidden, negative_phase=negative_phase))
+        self.rbm = cast(
+            RBM, cast(Any, PyroModule[RBM])(visible, hidden, negative_phase=negative_phase)
+        )
         self._shapes = {name: getattr(self.rbm, name).shape for name in SITES}
         for name, shape in self._shapes.items():
             scale = torch.as_tensor(weight_scale if name == "weight" else bias_scale)
-            setattr(self.rbm, name, PyroSample(dist.Normal(0.0, scale).expand(shape).to_event(len(shape))))
+            setattr(
+                self.rbm,
+                name,
+                PyroSample(dist.Normal(0.0, scale).expand(shape).to_event(len(shape))),
+            )
         self._guide: AutoGuide | None = None
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
@@ -108,7 +126,8 @@ class BayesianRBM:
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "BayesianRBM has no tractable density of its rows to return: put `model` and `guide` into SVI, and take "
+            "BayesianRBM has no tractable density of its rows to return: put `model` and `guide` "
+            "into SVI, and take "
             "`log_predictive` of `draws`, or `at(draws)` for the RBMs of these"
         )
 
@@ -124,7 +143,11 @@ class BayesianRBM:
         Raises:
             ValueError: a guide with a width is to learn from persistent chains.
         """
-        if torch.is_grad_enabled() and self.rbm.training and _keeps_chains(self.rbm.negative_phase):
+        if (
+            torch.is_grad_enabled()
+            and self.rbm.training
+            and _keeps_chains(self.rbm.negative_phase)
+        ):
             _refuse_wide_guides()
         rbm = self.rbm()
         with rows_plate(self.size, v):
@@ -170,26 +193,34 @@ class BayesianRBM:
             draws = Predictive(self.guide, num_samples=num_samples, return_sites=SITES)(v)
         return {name: draws[name].reshape(num_samples, *self._shapes[name]) for name in SITES}
 
-    def at(self, draws: Mapping[str, Tensor], partition: Partition | None = None) -> distributions.RBM:
+    def at(
+        self, draws: Mapping[str, Tensor], partition: Partition | None = None
+    ) -> distributions.RBM:
         """The RBMs of draws of the weights, as one batched distribution.
 
         Args:
             draws: by site, each of shape (draws, ...).
-            partition: how log Z is known; None enumerates up to 20 units on the smaller side.
+            partition: how log Z is known; None enumerates up to 20 units on the
+                smaller side.
 
         Returns:
             An RBM of batch shape (draws,).
 
         Raises:
-            ValueError: a site is missing or unknown, of another shape, or not finite.
+            ValueError: a site is missing or unknown, of another shape, or not
+                finite.
         """
-        expected = {name: Expected(constraints.real, tuple(shape)) for name, shape in self._shapes.items()}
+        expected = {
+            name: Expected(constraints.real, tuple(shape)) for name, shape in self._shapes.items()
+        }
         check_point("draws", draws, expected, optional=("v",), batched=True)
         return distributions.RBM(draws["weight"], draws["vbias"], draws["hbias"], partition)
 
     @reading
     @torch.no_grad()
-    def log_predictive(self, v: Tensor, draws: Mapping[str, Tensor], partition: Partition | None = None) -> Tensor:
+    def log_predictive(
+        self, v: Tensor, draws: Mapping[str, Tensor], partition: Partition | None = None
+    ) -> Tensor:
         r"""Posterior predictive log probability of rows.
 
         .. math:: \log \frac1S \sum_{s=1}^{S} p(v | W_s, a_s, b_s)
@@ -216,8 +247,16 @@ def _refuse_wide_guides() -> None:
         if not isinstance(handler, ReplayMessenger) or handler.trace is None:
             continue
         for name, site in handler.trace.nodes.items():
-            if site["type"] == "sample" and not site["is_observed"] and not isinstance(_base(site["fn"]), dist.Delta):
-                raise ValueError(_too_wide(f"the guide draws {name!r} from {type(_base(site['fn'])).__name__}, and"))
+            if (
+                site["type"] == "sample"
+                and not site["is_observed"]
+                and not isinstance(_base(site["fn"]), dist.Delta)
+            ):
+                raise ValueError(
+                    _too_wide(
+                        f"the guide draws {name!r} from {type(_base(site['fn'])).__name__}, and"
+                    )
+                )
 
 
 def _base(distribution: Any) -> Any:
@@ -228,8 +267,10 @@ def _base(distribution: Any) -> Any:
 
 def _too_wide(what: str) -> str:
     return (
-        f"{what} would need chains of its own for every draw of the weights; PersistentChains follow one set of "
-        "weights, and the guide's widths would be wrong: use guide='map' or AutoDelta with chains, or Exact"
+        f"{what} would need chains of its own for every draw of the weights; PersistentChains "
+        "follow one set of "
+        "weights, and the guide's widths would be wrong: use guide='map' or AutoDelta with "
+        "chains, or Exact"
     )
 
 

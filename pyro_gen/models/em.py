@@ -12,10 +12,11 @@ class FitResult(NamedTuple):
 
     Args:
         log_likelihood: of the rows, at the end of the best start.
-        objective: log likelihood or log posterior, before every step of the best start and at its end.
+        objective: log likelihood or log posterior, before every step of the
+            best start and at its end.
         converged: True if it stopped before the limit on steps.
-        degenerate: True if a component or a column's noise is as narrow as the floor allows; such maxima are
-            spurious.
+        degenerate: True if a component or a column's noise is as narrow as the
+            floor allows; such maxima are spurious.
         starts: objective at the end of every start.
     """
 

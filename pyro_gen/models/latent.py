@@ -65,13 +65,16 @@ class RowModel(Module):
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} has no tractable density of its rows to return: put `model` and `guide` into SVI, "
+            f"{type(self).__name__} has no tractable density of its rows to return: put `model` "
+            "and `guide` into SVI, "
             "and take `lower_bound` for a log likelihood and `sample` for rows"
         )
 
     @reading
     def lower_bound(self, x: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
-        """Variational and importance-weighted lower bound of log p(x); see :func:`pyro_gen.infer.lower_bound`.
+        """Variational and importance-weighted lower bound of log p(x).
+
+        See :func:`pyro_gen.infer.lower_bound`.
 
         Args:
             x: rows of zeros and ones, (rows, visible).
@@ -79,7 +82,8 @@ class RowModel(Module):
             batch_size: rows at a time.
 
         Returns:
-            The bounds of each row, with the errors of the rows, of the draws and of log Z.
+            The bounds of each row, with the errors of the rows, of the draws
+            and of log Z.
 
         Raises:
             ValueError: ``x`` is not such a table, or log Z is not known.
@@ -107,11 +111,12 @@ class LatentModel(RowModel):
     Args:
         visible: number of observed units.
         size: rows of the whole data set, which scales minibatches.
-        prior: a module whose call returns a distribution over the deepest units.
+        prior: a module whose call returns a distribution over the deepest
+            units.
 
     Raises:
-        ValueError: a size is below 1, or the prior is an RBM under contrastive divergence, whose
-            surrogate of log Z depends on the latent value.
+        ValueError: a size is below 1, or the prior is an RBM under contrastive
+            divergence, whose surrogate of log Z depends on the latent value.
     """
 
     generator: ClassVar[str]
@@ -125,7 +130,8 @@ class LatentModel(RowModel):
         super().__init__(visible, size)
         if isinstance(prior, RBM) and isinstance(prior.negative_phase, ContrastiveDivergence):
             raise ValueError(
-                "`prior` must not learn by ContrastiveDivergence, whose particles start at the value, and here that is "
+                "`prior` must not learn by ContrastiveDivergence, whose particles start at the "
+                "value, and here that is "
                 "latent: use PersistentChains or Exact"
             )
         self.prior = prior
@@ -135,7 +141,8 @@ class LatentModel(RowModel):
 
         Args:
             x: rows to observe, (rows, visible); None draws ``size`` rows.
-            observations: the same by site name, as ``ReweightedWakeSleep`` gives them.
+            observations: the same by site name, as ``ReweightedWakeSleep``
+                gives them.
 
         Returns:
             The rows.
@@ -178,7 +185,10 @@ class LatentModel(RowModel):
 
     @abstractmethod
     def generate(self, prior: TorchDistribution) -> TorchDistribution:
-        """Sample the latent sites of rows from the prior downwards; the distribution of ``x`` given the lowest."""
+        """Sample the latent sites of rows from the prior downwards.
+
+        The distribution of ``x`` given the lowest.
+        """
 
     @abstractmethod
     def recognise(self, x: Tensor) -> None:
@@ -186,7 +196,10 @@ class LatentModel(RowModel):
 
     @abstractmethod
     def decode(self, z: Tensor) -> TorchDistribution:
-        """The distribution of the observed units given the deepest ones; layers between are sampled on the way."""
+        """The distribution of the observed units given the deepest ones.
+
+        Layers between are sampled on the way.
+        """
 
     @reading
     def log_partition(self) -> Estimate | None:
@@ -197,22 +210,27 @@ class LatentModel(RowModel):
         """
         with torch.no_grad():
             prior = self.prior_distribution()
-            return prior.log_partition() if isinstance(prior, distributions.RBM) else None
+            if isinstance(prior, distributions.RBM):
+                return prior.log_partition()
+            return None
 
     @reading
     @torch.no_grad()
     def sample(self, num_samples: int, num_steps: int = 100) -> Tensor:
-        """Draw observed units: the prior's chains run on by ``num_steps`` sweeps where it keeps any, then downwards.
+        """Draw observed units: the prior's chains run on by ``num_steps`` sweeps where it
+        keeps any, then downwards.
 
         Args:
             num_samples: rows to draw.
-            num_steps: Gibbs sweeps of an RBM prior that keeps chains and has no exact draw.
+            num_steps: Gibbs sweeps of an RBM prior that keeps chains and has no
+                exact draw.
 
         Returns:
             Zeros and ones, (num_samples, visible).
 
         Raises:
-            ValueError: the prior has neither an exact draw, nor chains, nor ``num_steps``.
+            ValueError: the prior has neither an exact draw, nor chains, nor
+                ``num_steps``.
         """
         return self.decode(self.sample_prior(num_samples, num_steps)).sample()
 
@@ -223,13 +241,15 @@ class LatentModel(RowModel):
 
         Args:
             num_samples: rows to draw.
-            num_steps: Gibbs sweeps from the prior's chains, where it keeps any and has no exact draw.
+            num_steps: Gibbs sweeps from the prior's chains, where it keeps any
+                and has no exact draw.
 
         Returns:
             Shape (num_samples, deepest units).
 
         Raises:
-            ValueError: the prior has neither an exact draw, nor chains, nor ``num_steps``.
+            ValueError: the prior has neither an exact draw, nor chains, nor
+                ``num_steps``.
         """
         num_samples = whole_number("num_samples", num_samples)
         num_steps = whole_number("num_steps", num_steps, 0)
@@ -239,8 +259,11 @@ class LatentModel(RowModel):
         return draws
 
 
-def observed(x: Tensor | None, observations: Observations | None, name: str = "x") -> Tensor | None:
-    """The data, given directly or in the ``observations`` that Pyro's losses of recognition networks hand over.
+def observed(
+    x: Tensor | None, observations: Observations | None, name: str = "x"
+) -> Tensor | None:
+    """The data, given directly or in the ``observations`` that Pyro's losses of
+    recognition networks hand over.
 
     Args:
         x: the data, or None.
@@ -250,7 +273,9 @@ def observed(x: Tensor | None, observations: Observations | None, name: str = "x
     Returns:
         The data, or None where there are none.
     """
-    return observations[name] if observations is not None else x
+    if observations is not None:
+        return observations[name]
+    return x
 
 
 def recognised(x: Tensor | None, observations: Observations | None, name: str = "x") -> Tensor:
@@ -266,12 +291,15 @@ def recognised(x: Tensor | None, observations: Observations | None, name: str = 
     """
     x = observed(x, observations, name)
     if x is None:
-        raise ValueError(f"`{name}` must be given to the guide, which draws the latent units from it, got None")
+        raise ValueError(
+            f"`{name}` must be given to the guide, which draws the latent units from it, got None"
+        )
     return x
 
 
 def drawn(rbm: RBM, num_samples: int, num_steps: int) -> Tensor:
-    """Visible states of a module: exact draws where there are any, else its chains run on where it keeps any.
+    """Visible states of a module: exact draws where there are any, else its chains run
+    on where it keeps any.
 
     Args:
         rbm: the module.
@@ -279,7 +307,8 @@ def drawn(rbm: RBM, num_samples: int, num_steps: int) -> Tensor:
         num_steps: Gibbs sweeps from the chains.
 
     Raises:
-        ValueError: there is neither an exact draw, nor chains, nor ``num_steps`` among the module's settings.
+        ValueError: there is neither an exact draw, nor chains, nor
+            ``num_steps`` among the module's settings.
     """
     distribution = rbm()
     if distribution.samples_exactly or not len(rbm.chains):

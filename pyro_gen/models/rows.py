@@ -44,15 +44,24 @@ class Rows:
         """Rows by the cells that they miss; one pattern where none is missing."""
         if self.mask is None:
             features = torch.arange(self.x.shape[-1], device=self.x.device)
-            return [Pattern(features, features[:0], torch.arange(self.x.shape[-2], device=self.x.device))]
+            return [
+                Pattern(
+                    features, features[:0], torch.arange(self.x.shape[-2], device=self.x.device)
+                )
+            ]
         kinds, kind = self.mask.unique(dim=0, return_inverse=True)
-        order, counts = kind.argsort(stable=True), kind.bincount(minlength=len(kinds)).tolist()
+        order = kind.argsort(stable=True)
+        counts = kind.bincount(minlength=len(kinds)).tolist()
         groups = zip(kinds, order.split(counts), strict=True)
-        return [Pattern(observed.nonzero()[:, 0], (~observed).nonzero()[:, 0], rows) for observed, rows in groups]
+        return [
+            Pattern(observed.nonzero()[:, 0], (~observed).nonzero()[:, 0], rows)
+            for observed, rows in groups
+        ]
 
     def chunks(self, width: int) -> Iterator[slice]:
         """Slices of rows, such that rows times ``width`` stay small."""
-        count, step = self.x.shape[-2], max(1, CHUNK // max(width, 1))
+        count = self.x.shape[-2]
+        step = max(1, CHUNK // max(width, 1))
         return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
     def column_moments(self) -> tuple[Tensor, Tensor]:
@@ -70,27 +79,36 @@ class Rows:
         count = self.mask.sum(0)
         if not count.all():
             empty = _columns.places(count == 0)
-            raise ValueError(f"`x` must have an observed cell in every column, got none in {empty}")
+            raise ValueError(
+                f"`x` must have an observed cell in every column, got none in {empty}"
+            )
         mean = self.x.sum(0) / count
         return mean, ((self.x - mean).square() * self.mask).sum(0) / count
 
     def imputed(self) -> Tensor:
         """The table with the mean of its column in every missing cell."""
-        return self.x if self.mask is None else torch.where(self.mask, self.x, self.column_moments()[0])
+        if self.mask is None:
+            return self.x
+        return torch.where(self.mask, self.x, self.column_moments()[0])
 
 
-def make_rows(x: object, mask: Tensor | None, features: int | None = None, like: Tensor | None = None) -> Rows:
-    """Check a table and say which cells are observed: those that are not NaN and not False in ``mask``.
+def make_rows(
+    x: object, mask: Tensor | None, features: int | None = None, like: Tensor | None = None
+) -> Rows:
+    """Check a table and say which cells are observed: those that are not NaN and not
+    False in ``mask``.
 
     Args:
         x: (..., rows, features); (rows,) for one feature.
-        mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+        mask: True where a cell is observed, same shape; None for wherever there
+            is no NaN.
         features: columns it must have; None for those that it has.
-        like: any parameter of the model that reads them; None where a model is made.
+        like: any parameter of the model that reads them; None where a model is
+            made.
 
     Raises:
-        ValueError: ``x`` is not such a table, has infinite cells, or the shape of ``mask``
-            differs.
+        ValueError: ``x`` is not such a table, has infinite cells, or the shape
+            of ``mask`` differs.
     """
     source = x
     x = as_floating(x, like)
@@ -99,24 +117,35 @@ def make_rows(x: object, mask: Tensor | None, features: int | None = None, like:
     features = features or (x.shape[-1] if x.dim() > 1 else 1)
     table = x.unsqueeze(-1) if x.dim() == 1 and features == 1 else x
     if table.dim() < 2 or table.shape[-1] != features or not table.numel():
-        raise ValueError(f"`x` must have shape (rows, {features}) with at least one row, got {tuple(x.shape)}")
+        raise ValueError(
+            f"`x` must have shape (rows, {features}) with at least one row, got {tuple(x.shape)}"
+        )
     observed = ~table.isnan()
     if mask is not None:
         if not isinstance(mask, Tensor) or mask.shape != x.shape or mask.dtype != torch.bool:
-            got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+            got = (
+                f"{mask.dtype} {tuple(mask.shape)}"
+                if hasattr(mask, "dtype")
+                else type(mask).__name__
+            )
             raise ValueError(f"`mask` must be bool of shape {tuple(x.shape)}, got {got}")
         observed = observed & mask.reshape(table.shape)
     complete = bool(observed.all())
     table = table if complete else torch.where(observed, table, 0.0)
     if not table.isfinite().all():
-        raise ValueError(f"`x` must be finite, NaN standing for missing cells, got infinite cells in {x.shape}")
+        raise ValueError(
+            f"`x` must be finite, NaN standing for missing cells, got infinite cells in {x.shape}"
+        )
     if not complete and table.dim() > 2:
-        raise ValueError(f"`x` with missing cells must have shape (rows, {features}), got {tuple(x.shape)}")
+        raise ValueError(
+            f"`x` with missing cells must have shape (rows, {features}), got {tuple(x.shape)}"
+        )
     return Rows(table, None if complete else observed, source)
 
 
 def check_like(rows: Rows, parameter: Tensor, owner: str) -> None:
-    """Raise where rows are of another dtype or on another device than the parameters of a model.
+    """Raise where rows are of another dtype or on another device than the parameters
+    of a model.
 
     Args:
         rows: checked rows.
@@ -146,7 +175,9 @@ def single(rows: Rows) -> Rows:
         ValueError: there is a batch.
     """
     if rows.x.dim() > 2:
-        raise ValueError(f"`x` must be one table, (rows, {rows.x.shape[-1]}), got {tuple(rows.x.shape)}")
+        raise ValueError(
+            f"`x` must be one table, (rows, {rows.x.shape[-1]}), got {tuple(rows.x.shape)}"
+        )
     return rows
 
 

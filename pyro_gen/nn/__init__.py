@@ -1,4 +1,6 @@
-"""Learnable: modules that hold the weights and whose call returns a distribution over their current values."""
+"""Learnable: modules that hold the weights and whose call returns a distribution
+over their current values.
+"""
 
 from pyro_gen.nn.autoregressive import (
     FVSBN,

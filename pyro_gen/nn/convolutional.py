@@ -24,7 +24,8 @@ class ConvolutionalEncoder(Module):
         activation: makes the module behind each layer but the last.
 
     Raises:
-        ValueError: ``shape`` is not the shape of an image, or a number is below 1.
+        ValueError: ``shape`` is not the shape of an image, or a number is below
+            1.
 
     Example:
         >>> import torch
@@ -44,7 +45,8 @@ class ConvolutionalEncoder(Module):
         super().__init__()
         colours, *sizes = check_image(shape, channels, outputs=outputs, hidden=hidden, width=width)
         channels = whole_numbers("channels", channels)
-        self.shape, self.width = (colours, *sizes), width
+        self.shape = (colours, *sizes)
+        self.width = width
         layers: list[nn.Module] = []
         for before, after in pairwise((colours * width, *channels)):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), activation()]
@@ -57,7 +59,8 @@ class ConvolutionalEncoder(Module):
         """Map images.
 
         Args:
-            x: (rows,) + shape, with another dimension behind where a pixel has several numbers.
+            x: (rows,) + shape, with another dimension behind where a pixel has
+                several numbers.
 
         Returns:
             (rows, outputs).
@@ -68,18 +71,21 @@ class ConvolutionalEncoder(Module):
 
 
 class ConvolutionalDecoder(Module):
-    """From vectors to images: one hidden layer, then transposed convolutions that double height and width.
+    """From vectors to images: one hidden layer, then transposed convolutions that
+    double height and width.
 
     Args:
         inputs: numbers that come in.
         shape: of an image, (height, width) or (colours, height, width).
-        num_parameters: numbers that go out for each pixel, behind the image's own dimensions.
+        num_parameters: numbers that go out for each pixel, behind the image's
+            own dimensions.
         channels: of each transposed convolution's input.
         hidden: units of the layer before them.
         activation: makes the module behind each layer but the last.
 
     Raises:
-        ValueError: ``shape`` is not the shape of an image, or a number is below 1.
+        ValueError: ``shape`` is not the shape of an image, or a number is below
+            1.
 
     Example:
         >>> import torch
@@ -97,13 +103,20 @@ class ConvolutionalDecoder(Module):
         activation: Callable[[], nn.Module] = nn.SiLU,
     ) -> None:
         super().__init__()
-        colours, *sizes = check_image(shape, channels, inputs=inputs, hidden=hidden, num_parameters=num_parameters)
+        colours, *sizes = check_image(
+            shape, channels, inputs=inputs, hidden=hidden, num_parameters=num_parameters
+        )
         channels = whole_numbers("channels", channels)
         self.event = (*whole_numbers("shape", shape), num_parameters)
         self.colours = colours
         steps = list(zip(*(halved(size, len(channels))[::-1] for size in sizes), strict=True))
         inner = channels[0] * steps[0][0] * steps[0][1]
-        layers: list[nn.Module] = [nn.Linear(inputs, hidden), activation(), nn.Linear(hidden, inner), activation()]
+        layers: list[nn.Module] = [
+            nn.Linear(inputs, hidden),
+            activation(),
+            nn.Linear(hidden, inner),
+            activation(),
+        ]
         layers.append(nn.Unflatten(1, (channels[0], *steps[0])))
         outputs = (*channels[1:], colours * num_parameters)
         for before, after, size in zip(channels, outputs, steps[1:], strict=True):
@@ -116,7 +129,8 @@ class ConvolutionalDecoder(Module):
         """Set the bias of the last layer: the channels' means of some outputs.
 
         Args:
-            outputs: numbers of an image's pixels, in the shape of an event followed by the pixels' numbers, or flat.
+            outputs: numbers of an image's pixels, in the shape of an event
+                followed by the pixels' numbers, or flat.
             share: of the last layer's random weights that is left.
         """
         last = self.layers[-1]
@@ -138,7 +152,9 @@ class ConvolutionalDecoder(Module):
         return images.unflatten(1, (self.colours, -1)).movedim(2, -1).reshape(len(z), *self.event)
 
 
-def check_image(shape: Sequence[int], channels: Sequence[int], **sizes: int) -> tuple[int, int, int]:
+def check_image(
+    shape: Sequence[int], channels: Sequence[int], **sizes: int
+) -> tuple[int, int, int]:
     """Colours, height and width of an image, after a look at what comes with it.
 
     Args:
@@ -152,7 +168,9 @@ def check_image(shape: Sequence[int], channels: Sequence[int], **sizes: int) -> 
     shape = whole_numbers("shape", shape)
     full_shape = (1, *shape) if len(shape) == 2 else shape
     if len(full_shape) != 3:
-        raise ValueError(f"`shape` must be (height, width) or (colours, height, width), got {shape}")
+        raise ValueError(
+            f"`shape` must be (height, width) or (colours, height, width), got {shape}"
+        )
     whole_numbers("channels", channels)
     for name, size in sizes.items():
         whole_number(name, size)

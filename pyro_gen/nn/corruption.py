@@ -18,8 +18,8 @@ class MaskingNoise(Module):
         ValueError: ``rate`` is no probability.
 
     References:
-        Vincent, Larochelle, Bengio and Manzagol (2008), Extracting and composing robust features with denoising
-        autoencoders, section 2.3.
+        Vincent, Larochelle, Bengio and Manzagol (2008), Extracting and
+        composing robust features with denoising autoencoders, section 2.3.
 
     Example:
         >>> MaskingNoise(1.0)(torch.ones(3)), MaskingNoise(1.0).eval()(torch.ones(3))
@@ -36,7 +36,9 @@ class MaskingNoise(Module):
         Args:
             x: rows of any shape.
         """
-        return torch.where(_random_cells(x, self.rate), 0, x) if self.training else x
+        if self.training:
+            return torch.where(_random_cells(x, self.rate), 0, x)
+        return x
 
 
 class SaltAndPepperNoise(Module):
@@ -49,7 +51,8 @@ class SaltAndPepperNoise(Module):
         ValueError: ``rate`` is no probability.
 
     References:
-        Vincent, Larochelle, Lajoie, Bengio and Manzagol (2010), Stacked denoising autoencoders, section 3.3.
+        Vincent, Larochelle, Lajoie, Bengio and Manzagol (2010), Stacked
+        denoising autoencoders, section 3.3.
 
     Example:
         >>> SaltAndPepperNoise(1.0)(torch.full((100,), 0.5)).unique()
@@ -97,7 +100,9 @@ class GaussianNoise(Module):
         Args:
             x: rows of any shape.
         """
-        return x + self.scale * torch.randn_like(x) if self.training else x
+        if self.training:
+            return x + self.scale * torch.randn_like(x)
+        return x
 
 
 def _probability(rate: float) -> float:

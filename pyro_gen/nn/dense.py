@@ -31,7 +31,11 @@ class Dense(Module, nn.Sequential):
     """
 
     def __init__(
-        self, inputs: int, hidden: Sequence[int], outputs: int, activation: Callable[[], nn.Module] = nn.SiLU
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        activation: Callable[[], nn.Module] = nn.SiLU,
     ) -> None:
         inputs = whole_number("inputs", inputs)
         outputs = whole_number("outputs", outputs)

@@ -24,7 +24,10 @@ from pyro_gen.distributions.expansion import over_batch
 NUMBERS_AT_A_TIME = 2**17
 """Of densities, a component each, that stay in the cache without a gradient."""
 NEGLIGIBLE = -80.0
-"""Nats below the largest term, whose exponential is lost in a sum; MKL takes ten times as long where it underflows."""
+"""Nats below the largest term, whose exponential is lost in a sum.
+
+MKL takes ten times as long where it underflows.
+"""
 
 
 class StandardNormal(Module):
@@ -42,7 +45,9 @@ class StandardNormal(Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.register_buffer("zero", torch.zeros(whole_number("features", features)), persistent=False)
+        self.register_buffer(
+            "zero", torch.zeros(whole_number("features", features)), persistent=False
+        )
 
     def forward(self) -> TorchDistribution:
         """The distribution, of the module's dtype and on its device."""
@@ -66,7 +71,9 @@ class IndependentPrior(Module):
         super().__init__()
         features = whole_number("features", features)
         self.conditional = conditional
-        self.parameters_of_distributions = nn.Parameter(torch.zeros(features, conditional.num_parameters))
+        self.parameters_of_distributions = nn.Parameter(
+            torch.zeros(features, conditional.num_parameters)
+        )
 
     def forward(self) -> Factorised:
         """The distribution over the current parameters."""
@@ -78,9 +85,10 @@ class VampPrior(Module):
 
     .. math:: p(z) = \frac1K \sum_{k=1}^K q(z | u_k)
 
-    The pseudo-inputs live where the encoder's inputs do: ``squash`` brings free numbers there, by default to between 0
-    and 1; real rows, which the encoder sees standardised, want ``torch.nn.Identity()``. The encoder is not part
-    of the module: :class:`pyro_gen.models.VAE` hands its own over with every call.
+    The pseudo-inputs live where the encoder's inputs do: ``squash`` brings free
+    numbers there, by default to between 0 and 1; real rows, which the encoder
+    sees standardised, want ``torch.nn.Identity()``. The encoder is not part of
+    the module: :class:`pyro_gen.models.VAE` hands its own over with every call.
 
     Args:
         components: pseudo-inputs K.
@@ -95,7 +103,10 @@ class VampPrior(Module):
     """
 
     def __init__(
-        self, components: int, shape: int | Sequence[int], squash: Callable[[Tensor], Tensor] = torch.sigmoid
+        self,
+        components: int,
+        shape: int | Sequence[int],
+        squash: Callable[[Tensor], Tensor] = torch.sigmoid,
     ) -> None:
         super().__init__()
         components = whole_number("components", components)
@@ -110,12 +121,16 @@ class VampPrior(Module):
 
     @torch.no_grad()
     def start_at(self, x: Tensor, mean: float = 0.5, *, real: bool = False) -> None:
-        """Start the pseudo-inputs at rows of data, drawn towards the middle so that they can still move.
+        """Start the pseudo-inputs at rows of data, drawn towards the middle so that they
+        can still move.
 
         Args:
-            x: the encoder's inputs, at least one row, each zero or one; drawn with replacement.
-            mean: half the range from which the free numbers start, in units in which 4 is a probability of 0.98.
-            real: whether the inputs are real numbers, at which the free numbers then start themselves.
+            x: the encoder's inputs, at least one row, each zero or one; drawn
+                with replacement.
+            mean: half the range from which the free numbers start, in units in
+                which 4 is a probability of 0.98.
+            real: whether the inputs are real numbers, at which the free numbers
+                then start themselves.
         """
         x = x.to(self.free)
         check_value("`x`", x, Expected(constraints.real, tuple(self.free.shape[1:])), batched=True)
@@ -126,13 +141,15 @@ class VampPrior(Module):
         """The mixture.
 
         Args:
-            posterior: from inputs to means and standard deviations, each (components, latent).
+            posterior: from inputs to means and standard deviations, each
+                (components, latent).
         """
         return MixtureOfPosteriors(*posterior(self.pseudo_inputs))
 
 
 class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
-    """An even mixture of diagonal normal distributions, whose density costs one product with all components.
+    """An even mixture of diagonal normal distributions, whose density costs one
+    product with all components.
 
     Args:
         mean: (components, latent).
@@ -143,7 +160,8 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
         super().__init__(mean, scale, mean.new_zeros(len(mean)))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density in nats, by the square written out: within about 1e-3 in float32 even far from the components.
+        """Log density in nats, by the square written out: within about 1e-3 in
+        float32 even far from the components.
 
         Args:
             value: (..., latent).
@@ -151,21 +169,29 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
         Returns:
             Nats, (...), of the broadcast batch shape.
         """
-        with torch.autocast(value.device.type, enabled=False):  # squares that nearly cancel need all their digits
+        with torch.autocast(
+            value.device.type, enabled=False
+        ):  # squares that nearly cancel need all their digits
             terms = torch.cat([value.square(), value], -1)
             if torch.is_grad_enabled():
                 result = linear(terms, *self._coefficients()).logsumexp(-1)
             else:
-                blocks = terms.reshape(-1, terms.shape[-1]).split(max(1, NUMBERS_AT_A_TIME // self.locs.shape[-2]))
-                sums = [log_sum_in_place(linear(part, *self._fixed_coefficients)) for part in blocks]
+                blocks = terms.reshape(-1, terms.shape[-1]).split(
+                    max(1, NUMBERS_AT_A_TIME // self.locs.shape[-2])
+                )
+                sums = [
+                    log_sum_in_place(linear(part, *self._fixed_coefficients)) for part in blocks
+                ]
                 result = torch.cat(sums).view(value.shape[:-1])
         return over_batch(result, self.batch_shape)
 
     def _coefficients(self) -> tuple[Tensor, Tensor]:
         """Coefficients of squares and values, (components, 2 latent), and the constant."""
-        mean, scale = self.locs, self.coord_scale
+        mean = self.locs
+        scale = self.coord_scale
         while mean.dim() > 2:  # what `expand` added: all the same
-            mean, scale = mean[0], scale[0]
+            mean = mean[0]
+            scale = scale[0]
         precision = scale.reciprocal().square()
         volume = 2 * scale.log().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
         constant = -0.5 * ((mean.square() * precision).sum(-1) + volume) - math.log(len(mean))
@@ -184,7 +210,9 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
 
 
 def log_sum_in_place(terms: Tensor) -> Tensor:
-    """The log of the summed exponentials over the last dimension, in the terms' own memory, without a gradient."""
+    """The log of the summed exponentials over the last dimension, in the terms' own
+    memory, without a gradient.
+    """
     top = terms.amax(-1, keepdim=True)
     terms.sub_(top)
     if batched([terms]):  # torch has no rule of vmap for clamp_

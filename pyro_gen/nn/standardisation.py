@@ -13,15 +13,21 @@ from pyro_gen.distributions.autoregressive.conditionals import RealConditional
 
 EVERY = slice(None)
 LITTLE = 0.001
-"""Share of its random weights with which a readout of real features starts: the density is within about 1e-3 nats a
-feature of the marginal distributions, and no gradient is zero but for rounding, which Adam would make a whole step."""
+"""Share of its random weights with which a readout of real features starts: the
+density is within about 1e-3 nats a
+feature of the marginal distributions, and no gradient is zero but for rounding,
+which Adam would make a whole step.
+"""
 
 
 class Frame(NamedTuple):
-    """Location and scale of features in some order, and what they make of parameters; for one pass of a network.
+    """Location and scale of features in some order, and what they make of parameters.
 
-    ``loc`` and ``scale`` are (features,), ``shift`` and ``factor`` (features, parameters); before the features there
-    may be rows, each with an order of its own.
+    For one pass of a network.
+
+    ``loc`` and ``scale`` are (features,), ``shift`` and ``factor`` (features,
+    parameters); before the features there may be rows, each with an order of
+    its own.
     """
 
     loc: Tensor
@@ -41,16 +47,20 @@ class Frame(NamedTuple):
         """Frame of one feature, or some, by their places in the order."""
         if self.loc.dim() == 1:
             return Frame(*(x[place] for x in self))
-        return Frame(self.loc[:, place], self.scale[:, place], self.shift[:, place], self.factor[:, place])
+        return Frame(
+            self.loc[:, place], self.scale[:, place], self.shift[:, place], self.factor[:, place]
+        )
 
 
 class Standardisation(Module):
-    r"""Location m and scale s of each feature: a network sees (x - m) / s and gives the parameters of that number.
+    r"""Location m and scale s of each feature: a network sees (x - m) / s and gives the
+    parameters of that number.
 
     .. math:: p(x) = \frac{1}{s}\, p_\theta\Big(\frac{x - m}{s}\Big)
 
-    The parameters are turned into those of x itself, so that densities do not depend on it. Buffers ``loc`` and
-    ``scale`` are 0 and 1 until :meth:`start_at` has seen data, and are part of the state dict.
+    The parameters are turned into those of x itself, so that densities do not
+    depend on it. Buffers ``loc`` and ``scale`` are 0 and 1 until
+    :meth:`start_at` has seen data, and are part of the state dict.
 
     Args:
         conditional: the family of the single features' distributions.
@@ -82,7 +92,8 @@ class Standardisation(Module):
         Args:
             features: their numbers, (...) of int64; all of them by default.
         """
-        loc, scale = self.loc[features], self.scale[features]
+        loc = self.loc[features]
+        scale = self.scale[features]
         return Frame(loc, scale, *self.conditional.affine(loc, scale))
 
     @torch.no_grad()
@@ -97,7 +108,8 @@ class Standardisation(Module):
             The rows, standardised.
 
         Raises:
-            ValueError: rows are not finite, or a feature is constant whose scale is to be learned.
+            ValueError: rows are not finite, or a feature is constant whose
+                scale is to be learned.
         """
         loc, scale = self.conditional.location_scale(x, event_shape)
         if not (loc.isfinite().all() and scale.isfinite().all()):
@@ -108,7 +120,9 @@ class Standardisation(Module):
 
     @property
     def readout_share(self) -> Tensor:
-        """Share of the random readout to start with, a scalar: smaller for distributions of a known narrow width."""
+        """Share of the random readout to start with, a scalar: smaller for
+        distributions of a known narrow width.
+        """
         return LITTLE * self.conditional.width_at(self.scale).min()
 
     def extra_repr(self) -> str:
@@ -116,7 +130,9 @@ class Standardisation(Module):
         return f"features={len(self.loc)}"
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """A state that holds neither location nor scale is of a network that sees rows as they are."""
+        """A state that holds neither location nor scale is of a network that sees
+        rows as they are.
+        """
         state_dict.setdefault(f"{prefix}loc", torch.zeros_like(self.loc))
         state_dict.setdefault(f"{prefix}scale", torch.ones_like(self.scale))
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -129,7 +145,9 @@ def standardisation(conditional: object, features: int) -> Standardisation | Non
         conditional: the family of the single features' distributions.
         features: number of features.
     """
-    return Standardisation(conditional, features) if isinstance(conditional, RealConditional) else None
+    if isinstance(conditional, RealConditional):
+        return Standardisation(conditional, features)
+    return None
 
 
 __all__ = ["Frame", "Standardisation", "standardisation"]

@@ -1,7 +1,9 @@
-"""Calibration of posteriors: simulation-based calibration, and joint-distribution tests of transitions.
+"""Calibration of posteriors: simulation-based calibration, and joint-distribution
+tests of transitions.
 
-Both come down to ranks. Where a parameter and the draws it is ranked among have the same distribution given the data,
-its rank is uniform; a posterior that is too narrow, too wide or displaced makes it something else.
+Both come down to ranks. Where a parameter and the draws it is ranked among have
+the same distribution given the data, its rank is uniform; a posterior that is
+too narrow, too wide or displaced makes it something else.
 """
 
 from __future__ import annotations
@@ -21,26 +23,30 @@ Values = Mapping[str, Tensor]
 class Calibration:
     r"""Ranks of true values among draws, and how far their distribution is from uniform.
 
-    With N simulations of L draws each, rank r has probability 1 / (L + 1), and the number of ranks up to z a binomial
-    distribution. The statistic of a quantity is the smallest two-sided tail probability over all z,
+    With N simulations of L draws each, rank r has probability 1 / (L + 1), and
+    the number of ranks up to z a binomial distribution. The statistic of a
+    quantity is the smallest two-sided tail probability over all z,
 
     .. math:: \gamma = \min_z 2 \min\{P(B_z \le C_z), P(B_z \ge C_z)\}, \qquad
               B_z \sim \mathrm{Binomial}\Big(N, \frac{z + 1}{L + 1}\Big)
 
-    and its p-value the probability of one as small under uniform ranks, by a recursion over z: exact for simulations
-    that are independent.
+    and its p-value the probability of one as small under uniform ranks, by a
+    recursion over z: exact for simulations that are independent.
 
     Args:
-        ranks: by quantity, each of shape (simulations,), from 0 to ``num_draws``.
+        ranks: by quantity, each of shape (simulations,), from 0 to
+            ``num_draws``.
         num_draws: draws L that each value was ranked among.
 
     Raises:
         ValueError: there are no ranks, or they lie out of range.
 
     References:
-        Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating Bayesian inference algorithms with
-        simulation-based calibration. Säilynoja, Bürkner and Vehtari (2022), Graphical test for discrete uniformity and
-        its applications in goodness-of-fit evaluation and multiple sample comparison, algorithm 2.
+        Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating
+        Bayesian inference algorithms with simulation-based calibration.
+        Säilynoja, Bürkner and Vehtari (2022), Graphical test for discrete
+        uniformity and its applications in goodness-of-fit evaluation and
+        multiple sample comparison, algorithm 2.
 
     Example:
         >>> ranks = Calibration({"x": torch.arange(100) % 10}, num_draws=9)
@@ -55,7 +61,9 @@ class Calibration:
         self.ranks = dict(ranks)
         if not self.ranks or any(rank.dim() != 1 or not len(rank) for rank in self.ranks.values()):
             shapes = {name: tuple(rank.shape) for name, rank in self.ranks.items()}
-            raise ValueError(f"`ranks` must have shape (simulations,) for each quantity, got {shapes}")
+            raise ValueError(
+                f"`ranks` must have shape (simulations,) for each quantity, got {shapes}"
+            )
         if len({len(rank) for rank in self.ranks.values()}) > 1:
             raise ValueError("`ranks` must have the same number of simulations for all quantities")
         for name, rank in self.ranks.items():
@@ -87,7 +95,9 @@ class Calibration:
         return (2 * torch.minimum(below, above)).clamp(max=1)
 
     def _inside(self, inside: Tensor) -> float:
-        """Probability that uniform ranks have all cumulated counts in a set, (L, N + 1), by recursion over ranks."""
+        """Probability that uniform ranks have all cumulated counts in a set, (L, N + 1),
+        by recursion over ranks.
+        """
         total = self.num_simulations
         counts = torch.zeros(1, dtype=torch.int64)
         probs = torch.ones(1, dtype=torch.float64)
@@ -123,7 +133,8 @@ class Calibration:
         if not 0 < level < 1:
             raise ValueError(f"`level` must lie between 0 and 1, got {level}")
         levels = self._tails.unique()
-        low, high = 0, len(levels) - 1
+        low = 0
+        high = len(levels) - 1
         while low < high:  # the largest tail probability whose band is wide enough
             middle = (low + high + 1) // 2
             wide = self._inside(self._tails >= levels[middle]) >= level
@@ -136,10 +147,12 @@ class Calibration:
         return torch.cat([lower, one]), torch.cat([upper, one])
 
     def passes(self, false_alarms: float = 1e-3) -> bool:
-        """True unless a quantity's ranks are uneven, with all quantities' false alarms together at most as given.
+        """True unless a quantity's ranks are uneven, with all quantities' false alarms
+        together at most as given.
 
         Args:
-            false_alarms: probability of False where all draws are right (Bonferroni's bound over the quantities).
+            false_alarms: probability of False where all draws are right
+                (Bonferroni's bound over the quantities).
         """
         return min(self.p_values.values()) > false_alarms / len(self.p_values)
 
@@ -152,14 +165,19 @@ class Calibration:
         """Number of simulations and draws, and the smallest p-value."""
         smallest = min(self.p_values, key=self.p_values.__getitem__)
         sizes = f"num_simulations={self.num_simulations}, num_draws={self.num_draws}"
-        return f"Calibration({sizes}, smallest p-value {self.p_values[smallest]:.4f} of {smallest!r})"
+        return (
+            f"Calibration({sizes}, smallest p-value {self.p_values[smallest]:.4f} of {smallest!r})"
+        )
 
 
 def _binomial(count: Tensor, total: Tensor, share: Tensor) -> Tensor:
     """Probability of a count under a binomial distribution, in float64; 0 above the total."""
-    count, total = count.double(), total.double()
+    count = count.double()
+    total = total.double()
     left = total - count
-    log_choose = torch.lgamma(total + 1) - torch.lgamma(count + 1) - torch.lgamma(left.clamp(min=0) + 1)
+    log_choose = (
+        torch.lgamma(total + 1) - torch.lgamma(count + 1) - torch.lgamma(left.clamp(min=0) + 1)
+    )
     log_mass = log_choose + torch.xlogy(count, share) + torch.special.xlog1py(left, -share)
     return log_mass.exp().masked_fill(left < 0, 0.0)
 
@@ -190,14 +208,18 @@ def simulation_based_calibration(
 ) -> Calibration:
     """Rank true parameters among the draws of the posteriors that their own data give.
 
-    Draws of a posterior should be nearly independent, or the ranks crowd at both ends: thin Markov chains.
+    Draws of a posterior should be nearly independent, or the ranks crowd at
+    both ends: thin Markov chains.
 
     Args:
         simulate: draws parameters from the prior, by name, and data given them.
-        posterior: draws parameters given data, by name, each with a first dimension of draws.
+        posterior: draws parameters given data, by name, each with a first
+            dimension of draws.
         num_simulations: pairs of parameters and data.
-        quantities: functions of parameters (or of draws of them) to be ranked, by name, each a number or a vector;
-            the parameters themselves unless given. Those that a permutation of labels changes must be put in order.
+        quantities: functions of parameters (or of draws of them) to be ranked,
+            by name, each a number or a vector; the parameters themselves unless
+            given. Those that a permutation of labels changes must be put in
+            order.
 
     Returns:
         The ranks, with ``p_values`` and ``passes``.
@@ -206,8 +228,9 @@ def simulation_based_calibration(
         ValueError: ``num_simulations`` is below 1.
 
     References:
-        Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating Bayesian inference algorithms with
-        simulation-based calibration, algorithm 1.
+        Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating
+        Bayesian inference algorithms with simulation-based calibration,
+        algorithm 1.
 
     Example:
         >>> from torch.distributions import Normal
@@ -239,21 +262,27 @@ def joint_distribution_test(
     num_draws: int = 50,
     quantities: Callable[[Values], Values] = dict,
 ) -> Calibration:
-    """Test that a transition leaves the posterior invariant, by chains that redraw their data at every step.
+    """Test that a transition leaves the posterior invariant, by chains that redraw
+    their data at every step.
 
-    A chain that starts at parameters from the prior and alternates a transition given the data with new data given the
-    parameters has the prior as the distribution of its parameters after any number of steps, if and only if the
-    transition leaves the posterior invariant. Chains start afresh for each simulation, so that the p-values are exact;
-    convergence of the transition is not needed, and not tested.
+    A chain that starts at parameters from the prior and alternates a transition
+    given the data with new data given the parameters has the prior as the
+    distribution of its parameters after any number of steps, if and only if the
+    transition leaves the posterior invariant. Chains start afresh for each
+    simulation, so that the p-values are exact; convergence of the transition is
+    not needed, and not tested.
 
     Args:
         simulate: draws parameters from the prior, by name, and data given them.
-        transition: draws parameters given parameters and data, such as a Gibbs sweep.
+        transition: draws parameters given parameters and data, such as a Gibbs
+            sweep.
         regenerate: draws data given parameters.
         num_simulations: chains.
         num_steps: steps of each chain.
-        num_draws: draws of the prior that the last state of a chain is ranked among.
-        quantities: functions of parameters to be ranked, by name; the parameters themselves unless given.
+        num_draws: draws of the prior that the last state of a chain is ranked
+            among.
+        quantities: functions of parameters to be ranked, by name; the
+            parameters themselves unless given.
 
     Returns:
         The ranks, with ``p_values`` and ``passes``.
@@ -262,8 +291,8 @@ def joint_distribution_test(
         ValueError: a number is below 1.
 
     References:
-        Geweke (2004), Getting it right: joint distribution tests of posterior simulators, Journal of the American
-        Statistical Association 99.
+        Geweke (2004), Getting it right: joint distribution tests of posterior
+        simulators, Journal of the American Statistical Association 99.
 
     Example:
         >>> from torch.distributions import Normal
@@ -271,9 +300,11 @@ def joint_distribution_test(
         ...     mean = Normal(0.0, 1.0).sample()
         ...     return {"mean": mean}, Normal(mean, 1.0).sample()
         >>> def transition(parameters, x):
-        ...     return {"mean": Normal(x / 2, 0.5).sample()}  # the variance is 0.5, not the deviation
+        ...     # the variance is 0.5, not the deviation
+        ...     return {"mean": Normal(x / 2, 0.5).sample()}
         >>> _ = torch.manual_seed(0)
-        >>> joint_distribution_test(simulate, transition, lambda p: Normal(p["mean"], 1.0).sample()).passes()
+        >>> joint_distribution_test(simulate, transition, lambda p: Normal(p["mean"],
+        ...     1.0).sample()).passes()
         False
     """
     whole_number("num_steps", num_steps)

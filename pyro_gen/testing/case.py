@@ -1,4 +1,6 @@
-"""Description of a distribution for the conformance suite, and the frame that every check runs in."""
+"""Description of a distribution for the conformance suite, and the frame that
+every check runs in.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ P = ParamSpec("P")
 
 
 class Inapplicable(Exception):  # noqa: N818 - an answer, not an error
-    """Says that a check has nothing to check in a case, and why; a test runner turns it into a visible skip."""
+    """Says that a check has nothing to check in a case, and why.
+
+    A test runner turns it into a visible skip.
+    """
 
 
 @contextmanager
@@ -45,7 +50,8 @@ def seeded(seed: int) -> Iterator[None]:
         >>> torch.equal(a, b)
         True
     """
-    python, numpy = random.getstate(), np.random.get_state()
+    python = random.getstate()
+    numpy = np.random.get_state()
     with torch.random.fork_rng():
         try:
             pyro.set_rng_seed(seed)
@@ -60,7 +66,8 @@ def normal_parameters(scale: float = 1.0, **shapes: Shape) -> Callable[[torch.Si
 
     Args:
         scale: standard deviation of the draws.
-        **shapes: for each constructor argument its shape without batch dimensions.
+        **shapes: for each constructor argument its shape without batch
+            dimensions.
 
     Returns:
         A function from a batch shape to float64 tensors by name.
@@ -71,22 +78,30 @@ def normal_parameters(scale: float = 1.0, **shapes: Shape) -> Callable[[torch.Si
     """
 
     def draw(batch_shape: torch.Size) -> Parameters:
-        return {k: scale * torch.randn((*batch_shape, *shape), dtype=torch.float64) for k, shape in shapes.items()}
+        return {
+            k: scale * torch.randn((*batch_shape, *shape), dtype=torch.float64)
+            for k, shape in shapes.items()
+        }
 
     return draw
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A distribution as the conformance suite sees it: how to build it, and small parameters to build it from.
+    """A distribution as the conformance suite sees it: how to build it, and small
+    parameters to build it from.
 
-    What the distribution can do (enumeration, entropy, ...) is asked of the distribution itself.
+    What the distribution can do (enumeration, entropy, ...) is asked of the
+    distribution itself.
 
     Args:
         name: name in reports.
-        build: the class, or a function with its keywords: one for each tensor argument, and `validate_args`.
-        parameters: float64 tensor arguments for a batch shape; drawn from the global generators, which the suite seeds.
-        enumerable: all states of one event, shape (n,) + event_shape; `None` asks `enumerate_support`.
+        build: the class, or a function with its keywords: one for each tensor
+            argument, and `validate_args`.
+        parameters: float64 tensor arguments for a batch shape; drawn from the
+            global generators, which the suite seeds.
+        enumerable: all states of one event, shape (n,) + event_shape; `None`
+            asks `enumerate_support`.
         batch_shapes: the batch shapes to try.
 
     Example:
@@ -102,14 +117,22 @@ class Case:
     enumerable: Tensor | None = None
     batch_shapes: tuple[Shape, ...] = ((), (3,), (2, 1))
 
-    def tensors(self, batch_shape: Shape = (), dtype: torch.dtype = torch.float64, seed: int = 0) -> Parameters:
+    def tensors(
+        self, batch_shape: Shape = (), dtype: torch.dtype = torch.float64, seed: int = 0
+    ) -> Parameters:
         """Give the constructor's tensor arguments, the same ones for the same seed."""
         with seeded(seed):
             parameters = self.parameters(torch.Size(batch_shape))
-        return {name: x.to(dtype) if x.is_floating_point() else x for name, x in parameters.items()}
+        return {
+            name: x.to(dtype) if x.is_floating_point() else x for name, x in parameters.items()
+        }
 
     def distribution(
-        self, batch_shape: Shape = (), dtype: torch.dtype = torch.float64, seed: int = 0, validate_args: bool = True
+        self,
+        batch_shape: Shape = (),
+        dtype: torch.dtype = torch.float64,
+        seed: int = 0,
+        validate_args: bool = True,
     ) -> TorchDistribution:
         """Build the distribution, the same one for the same seed."""
         return self.build(**self.tensors(batch_shape, dtype, seed), validate_args=validate_args)
@@ -128,7 +151,9 @@ class Case:
         if self.enumerable is None and not single.has_enumerate_support:
             raise Inapplicable(f"{self.name} has no list of states")
         listed = single.enumerate_support() if self.enumerable is None else self.enumerable
-        return listed.to(dtype) if listed.is_floating_point() else listed
+        if listed.is_floating_point():
+            return listed.to(dtype)
+        return listed
 
     def log_probs(self, distribution: TorchDistribution) -> Tensor:
         """Score all states, shape (n,) + batch_shape.
@@ -156,7 +181,8 @@ def check(function: Callable[Concatenate[Case, P], None]) -> Callable[Concatenat
         function: raises anything at all where the case does not conform.
 
     Returns:
-        The same check, which raises `AssertionError` (or `Inapplicable`) or returns nothing.
+        The same check, which raises `AssertionError` (or `Inapplicable`) or
+        returns nothing.
     """
 
     @functools.wraps(function)
@@ -174,15 +200,23 @@ def check(function: Callable[Concatenate[Case, P], None]) -> Callable[Concatenat
 
 
 def require(condition: bool | Tensor, message: str) -> None:
-    """Raise `AssertionError` with the message unless the condition holds (`assert` would vanish under `python -O`)."""
+    """Raise `AssertionError` with the message unless the condition holds (`assert`
+    would vanish under `python -O`).
+    """
     if not condition:
         raise AssertionError(message)
 
 
 def require_close(actual: Tensor, expected: Tensor, what: str, tolerance: float = 1e-10) -> None:
-    """Raise `AssertionError` unless two tensors have the same shape, dtype, device and, nearly, values."""
+    """Raise `AssertionError` unless two tensors have the same shape, dtype, device
+    and, nearly, values.
+    """
     torch.testing.assert_close(
-        actual, expected, rtol=tolerance, atol=tolerance, msg=lambda difference: f"{what}: {difference}"
+        actual,
+        expected,
+        rtol=tolerance,
+        atol=tolerance,
+        msg=lambda difference: f"{what}: {difference}",
     )
 
 

@@ -1,4 +1,6 @@
-"""Exact oracles: every state of a small model, its probability, and what iid draws of it look like."""
+"""Exact oracles: every state of a small model, its probability, and what iid draws
+of it look like.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ from pyro_gen._arguments import whole_number
 
 
 class Joint(NamedTuple):
-    """The exact joint distribution of an energy model: all states of both sides and the log probability of every pair.
+    """The exact joint distribution of an energy model: all states of both sides and
+    the log probability of every pair.
 
-    `visible` has shape (2^V, V), `hidden` (2^H, H) and `log_prob` (2^V, 2^H), in nats.
+    `visible` has shape (2^V, V), `hidden` (2^H, H) and `log_prob` (2^V, 2^H),
+    in nats.
     """
 
     visible: Tensor
@@ -45,14 +49,18 @@ def states(num_bits: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def enumerate_joint(
-    energy: Callable[[Tensor, Tensor], Tensor], visible: int, hidden: int, dtype: torch.dtype = torch.float64
+    energy: Callable[[Tensor, Tensor], Tensor],
+    visible: int,
+    hidden: int,
+    dtype: torch.dtype = torch.float64,
 ) -> Joint:
     r"""Normalise an energy over all binary states of two layers.
 
     .. math:: p(v, h) = \exp(-E(v, h)) / \sum_{v', h'} \exp(-E(v', h'))
 
     Args:
-        energy: maps v of shape (2^V, 1, V) and h of shape (2^H, H) to energies of shape (2^V, 2^H).
+        energy: maps v of shape (2^V, 1, V) and h of shape (2^H, H) to energies
+            of shape (2^V, 2^H).
         visible: number V of visible units.
         hidden: number H of hidden units.
         dtype: dtype of the states.
@@ -66,7 +74,8 @@ def enumerate_joint(
     """
     visible = whole_number("visible", visible)
     hidden = whole_number("hidden", hidden)
-    v, h = states(visible, dtype), states(hidden, dtype)
+    v = states(visible, dtype)
+    h = states(hidden, dtype)
     negative_energy = -energy(v.unsqueeze(-2), h)
     return Joint(v, h, negative_energy - negative_energy.logsumexp((-2, -1)))
 
@@ -87,7 +96,9 @@ def exact_log_probs(distribution: Distribution, all_states: Tensor) -> Tensor:
         [[0.5, 0.75], [0.5, 0.25]]
     """
     event_shape = all_states.shape[1:]
-    return distribution.log_prob(all_states.reshape(-1, *(1,) * len(distribution.batch_shape), *event_shape))
+    return distribution.log_prob(
+        all_states.reshape(-1, *(1,) * len(distribution.batch_shape), *event_shape)
+    )
 
 
 def state_index(values: Tensor, all_states: Tensor) -> Tensor:
@@ -104,9 +115,13 @@ def state_index(values: Tensor, all_states: Tensor) -> Tensor:
         >>> state_index(torch.tensor([[1.0, 0.0], [0.0, 7.0]]), states(2, torch.float32)).tolist()
         [2, -1]
     """
-    count, batch = all_states.shape[0], values.shape[: values.dim() - all_states.dim() + 1]
+    count = all_states.shape[0]
+    batch = values.shape[: values.dim() - all_states.dim() + 1]
     rows = torch.cat(
-        [all_states.reshape(count, -1), values.reshape(batch.numel(), all_states[0].numel()).to(all_states.dtype)]
+        [
+            all_states.reshape(count, -1),
+            values.reshape(batch.numel(), all_states[0].numel()).to(all_states.dtype),
+        ]
     )
     _, label = torch.unique(rows, dim=0, return_inverse=True)
     position = torch.full((len(rows),), -1)
@@ -134,7 +149,8 @@ def frequencies(values: Tensor, all_states: Tensor) -> Tensor:
     index = state_index(values, all_states).flatten()
     if not len(index) or (index < 0).any():
         raise ValueError(
-            f"`values` must be one or more of the given states, got {(index < 0).sum()} strangers of {len(index)}"
+            f"`values` must be one or more of the given states, got {(index < 0).sum()} "
+            f"strangers of {len(index)}"
         )
     return torch.bincount(index, minlength=len(all_states)).double() / len(index)
 
@@ -159,18 +175,25 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
 
 
 def multinomial_floor(
-    probs: Tensor, num_draws: int, quantile: float = 0.999, *, num_repeats: int = 20_000, seed: int = 0
+    probs: Tensor,
+    num_draws: int,
+    quantile: float = 0.999,
+    *,
+    num_repeats: int = 20_000,
+    seed: int = 0,
 ) -> float:
     """Simulate how far the frequencies of perfect iid draws stray from their own distribution.
 
-    The result is a quantile of the total variation between the distribution and the frequencies of `num_draws` draws of
-    it: a sampler whose distance is above it is, at that level, not a sampler of this distribution.
+    The result is a quantile of the total variation between the distribution and
+    the frequencies of `num_draws` draws of it: a sampler whose distance is
+    above it is, at that level, not a sampler of this distribution.
 
     Args:
         probs: probabilities of shape (n,).
         num_draws: number of draws behind each frequency.
         quantile: level of the quantile.
-        num_repeats: number of simulated samples; the quantile rests on `num_repeats * (1 - quantile)` of them.
+        num_repeats: number of simulated samples; the quantile rests on
+            `num_repeats * (1 - quantile)` of them.
         seed: seed of the simulation, which leaves every global generator alone.
 
     Returns:
@@ -188,13 +211,16 @@ def multinomial_floor(
 
 
 def goodness_of_fit(counts: Tensor, probs: Tensor) -> float:
-    r"""Bound the p-value of multinomial counts, at any sample size and without merging small cells.
+    r"""Bound the p-value of multinomial counts, at any sample size and without merging
+    small cells.
 
-    .. math:: P(n\,\mathrm{KL}(\hat p \| p) \ge x) \le e^{-x} (e x / (k - 1))^{k - 1}, \quad x > k - 1
+    .. math:: P(n\,\mathrm{KL}(\hat p \| p) \ge x) \le e^{-x} (e x / (k - 1))^{k - 1}, \quad x
+        > k - 1
 
-    The bound always holds, so rejecting below a level has at most that false-alarm rate. Pyro's
-    `multinomial_goodness_of_fit` divides by n p (1 - p) but compares with k - 1 degrees of freedom, which for two cells
-    turns a nominal 1e-6 into 5e-4.
+    The bound always holds, so rejecting below a level has at most that
+    false-alarm rate. Pyro's `multinomial_goodness_of_fit` divides by n p (1 -
+    p) but compares with k - 1 degrees of freedom, which for two cells turns a
+    nominal 1e-6 into 5e-4.
 
     Args:
         counts: number of times each of k states came, shape (k,).
@@ -204,7 +230,8 @@ def goodness_of_fit(counts: Tensor, probs: Tensor) -> float:
         An upper bound of the p-value, between 0 and 1.
 
     References:
-        R. Agrawal (2020), Finite-sample concentration of the multinomial in relative entropy, theorem 1.2.
+        R. Agrawal (2020), Finite-sample concentration of the multinomial in
+        relative entropy, theorem 1.2.
 
     Example:
         >>> goodness_of_fit(torch.tensor([500, 500]), torch.tensor([0.5, 0.5]))
@@ -215,4 +242,8 @@ def goodness_of_fit(counts: Tensor, probs: Tensor) -> float:
     occurring = counts > 0
     counts, probs, dof = counts[occurring].double(), probs[occurring].double(), len(counts) - 1
     x = float((counts * (counts / (counts.sum() * probs)).log()).sum())
-    return 1.0 if x <= dof else math.exp(-x + dof * (1 + math.log(x / dof))) if dof and x < math.inf else 0.0
+    if x <= dof:
+        return 1.0
+    if dof and x < math.inf:
+        return math.exp(-x + dof * (1 + math.log(x / dof)))
+    return 0.0

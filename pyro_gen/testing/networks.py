@@ -12,14 +12,19 @@ from pyro_gen.distributions import BayesianNetwork, NetworkStructure
 
 
 def random_structure(
-    num_nodes: int, max_parents: int = 3, window: int | None = None, states: Sequence[int] = (2, 3, 4), seed: int = 0
+    num_nodes: int,
+    max_parents: int = 3,
+    window: int | None = None,
+    states: Sequence[int] = (2, 3, 4),
+    seed: int = 0,
 ) -> NetworkStructure:
     """A random graph whose nodes have parents among those shortly before them.
 
     Args:
         num_nodes: number of nodes.
         max_parents: most parents of a node.
-        window: how far before a node its parents lie, which bounds the tree-width; None for no bound.
+        window: how far before a node its parents lie, which bounds the
+            tree-width; None for no bound.
         states: numbers of states to draw from.
         seed: of the draws.
 
@@ -42,13 +47,17 @@ def random_structure(
 
 
 def random_tables(
-    structure: NetworkStructure, zeros: float = 0.0, seed: int = 0, dtype: torch.dtype = torch.float64
+    structure: NetworkStructure,
+    zeros: float = 0.0,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
 ) -> torch.Tensor:
     """Random tables, flattened.
 
     Args:
         structure: nodes, states, parents.
-        zeros: share of cells that are exactly zero; each row keeps one that is not.
+        zeros: share of cells that are exactly zero; each row keeps one that is
+            not.
         seed: of the draws.
         dtype: of the tables.
 
@@ -58,7 +67,9 @@ def random_tables(
     generator = torch.Generator().manual_seed(seed)
     tables = []
     for size, states in zip(structure.sizes, structure.cardinalities, strict=True):
-        rows = torch.empty(size // states, states, dtype=torch.float64).exponential_(generator=generator)
+        rows = torch.empty(size // states, states, dtype=torch.float64).exponential_(
+            generator=generator
+        )
         is_kept = torch.rand(rows.shape, generator=generator) >= zeros
         is_kept |= rows == rows.amax(-1, keepdim=True)
         rows = rows * is_kept
@@ -74,7 +85,8 @@ def random_network(
     zeros: float = 0.0,
     seed: int = 0,
 ) -> BayesianNetwork:
-    """A random network; see :func:`random_structure` and :func:`random_tables` for the arguments.
+    """A random network; see :func:`random_structure` and :func:`random_tables` for the
+    arguments.
 
     Example:
         >>> random_network(5).log_evidence().item()

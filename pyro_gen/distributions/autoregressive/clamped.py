@@ -19,25 +19,29 @@ from pyro_gen.distributions.expansion import Expandable, over_batch
 
 
 class ClampedAutoregressive(Expandable):
-    r"""The missing features given the observed ones, as :meth:`pyro_gen.distributions.Autoregressive.given` says.
+    r"""The missing features given the observed ones, as
+    :meth:`pyro_gen.distributions.Autoregressive.given` says.
 
     .. math:: p(x_M | x_O) = \frac{p(x)}{\sum_{u_M} p(u_M, x_O)}
 
-    The event is that of the density: samples carry the observed features, and ``log_prob`` is -inf where a value
-    contradicts them. Rows of a batch may be observed at different features. Unless ``is_exact`` says otherwise (under
+    The event is that of the density: samples carry the observed features, and
+    ``log_prob`` is -inf where a value contradicts them. Rows of a batch may be
+    observed at different features. Unless ``is_exact`` says otherwise (under
     ``Importance``), log probabilities and draws are exact.
 
     Args:
         density: what is conditioned.
-        observed: values (...) + event_shape; values where ``mask`` is False are ignored, NaN
-            included.
+        observed: values (...) + event_shape; values where ``mask`` is False are
+            ignored, NaN included.
         mask: True where a feature is observed, same shape.
-        completion: how the missing features are summed over; None for an exact way.
+        completion: how the missing features are summed over; None for an exact
+            way.
         validate_args: whether to check evidence and values.
 
     Raises:
-        ValueError: ``density`` is none, ``mask`` is not boolean, shapes or devices do not fit, an observed feature has
-            a value outside the support, or ``completion`` cannot serve.
+        ValueError: ``density`` is none, ``mask`` is not boolean, shapes or
+            devices do not fit, an observed feature has a value outside the
+            support, or ``completion`` cannot serve.
 
     Example:
         >>> from pyro_gen import nn
@@ -60,16 +64,29 @@ class ClampedAutoregressive(Expandable):
         validate_args: bool | None = None,
     ) -> None:
         if isinstance(density, OrderAgnostic) or not isinstance(density, Autoregressive):
-            raise ValueError(f"`density` must be an autoregressive density, got {type(density).__name__}")
+            raise ValueError(
+                f"`density` must be an autoregressive density, got {type(density).__name__}"
+            )
         _check_evidence(observed, mask, density)
         dims = len(density.event_shape)
-        self.context, self.observed, self.is_observed = density.context, torch.where(mask, observed, 0), mask
+        self.context = density.context
+        self.observed = torch.where(mask, observed, 0)
+        self.is_observed = mask
         self._plain = Autoregressive(density.conditioner, density.context, validate_args=False)
-        batches = density.batch_shape, observed.shape[: observed.dim() - dims], mask.shape[: mask.dim() - dims]
-        super().__init__(torch.broadcast_shapes(*batches), density.event_shape, validate_args=validate_args)
+        batches = (
+            density.batch_shape,
+            observed.shape[: observed.dim() - dims],
+            mask.shape[: mask.dim() - dims],
+        )
+        super().__init__(
+            torch.broadcast_shapes(*batches), density.event_shape, validate_args=validate_args
+        )
         dtype = density.conditional.value_dtype or density.conditioner.example.dtype
         flat = Evidence(self.observed.to(dtype).flatten(-dims), mask.flatten(-dims))
-        self._completer = chosen(self._plain, flat) if completion is None else completion.bind(self._plain, flat)
+        if completion is None:
+            self._completer = chosen(self._plain, flat)
+        else:
+            self._completer = completion.bind(self._plain, flat)
 
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
@@ -78,7 +95,10 @@ class ClampedAutoregressive(Expandable):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Constraint of the density; it includes values that contradict the evidence (log probability -inf)."""
+        """Constraint of the density.
+
+        It includes values that contradict the evidence (log probability -inf).
+        """
         return self._plain.support
 
     @property
@@ -97,7 +117,9 @@ class ClampedAutoregressive(Expandable):
         return self._completer.exact
 
     def log_evidence(self) -> Tensor:
-        """Log probability of the observed features under the density; :meth:`evidence_estimate` has its error.
+        """Log probability of the observed features under the density.
+
+        :meth:`evidence_estimate` has its error.
 
         Returns:
             Nats, of the batch shape, differentiable.
@@ -108,8 +130,9 @@ class ClampedAutoregressive(Expandable):
         """Log probability of the observed features under the density.
 
         Returns:
-            Nats, their standard error (0 where exact), the effective sample size and the method's name; tensors of the
-            batch shape, the first one differentiable.
+            Nats, their standard error (0 where exact), the effective sample
+            size and the method's name; tensors of the batch shape, the first
+            one differentiable.
         """
         estimate = self._completer.evidence_estimate()
         value, error, size = (x.expand(self.batch_shape) for x in estimate[:3])
@@ -122,15 +145,20 @@ class ClampedAutoregressive(Expandable):
             value: events of shape (...) + event_shape.
 
         Returns:
-            Tensor of the broadcast batch shape; -inf where a value contradicts the evidence.
+            Tensor of the broadcast batch shape; -inf where a value contradicts
+            the evidence.
 
         Raises:
             ValueError: ``value`` lies outside the support.
         """
         if self._validate_args:
             self._validate_sample(value)
-        contradicts = ((value != self.observed) & self.is_observed).flatten(-len(self.event_shape)).any(-1)
-        result = self._completer.log_prob(torch.where(self.is_observed, self.observed.to(value.dtype), value))
+        contradicts = (
+            ((value != self.observed) & self.is_observed).flatten(-len(self.event_shape)).any(-1)
+        )
+        result = self._completer.log_prob(
+            torch.where(self.is_observed, self.observed.to(value.dtype), value)
+        )
         result = result.masked_fill(contradicts, -math.inf)
         return over_batch(result, self.batch_shape)
 
@@ -142,7 +170,8 @@ class ClampedAutoregressive(Expandable):
             sample_shape: of the draws; independent ones where they are exact.
 
         Returns:
-            Events of shape sample_shape + batch_shape + event_shape, with the observed features in their places.
+            Events of shape sample_shape + batch_shape + event_shape, with the
+            observed features in their places.
         """
         return self.sample_and_log_prob(sample_shape)[0]
 
@@ -154,7 +183,8 @@ class ClampedAutoregressive(Expandable):
         """Draws and their log probabilities.
 
         Returns:
-            Events as :meth:`sample` gives them, and nats of shape sample_shape + batch_shape.
+            Events as :meth:`sample` gives them, and nats of shape sample_shape
+            + batch_shape.
         """
         shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
         value, log_prob = self._completer.sample(shape)
@@ -162,7 +192,10 @@ class ClampedAutoregressive(Expandable):
 
     @property
     def num_states(self) -> float:
-        """Number of values of an event, those included that contradict the evidence; may be infinite."""
+        """Number of values of an event, those included that contradict the evidence.
+
+        May be infinite.
+        """
         return self._plain.num_states
 
     @property
@@ -177,13 +210,17 @@ class ClampedAutoregressive(Expandable):
             expand: whether to repeat them over the batch.
 
         Returns:
-            Shape (num_states,) + batch_shape + event_shape, with ones for the batch where ``expand`` is False.
+            Shape (num_states,) + batch_shape + event_shape, with ones for the
+            batch where ``expand`` is False.
 
         Raises:
-            NotImplementedError: there are more than 2^20, or log probabilities are estimates.
+            NotImplementedError: there are more than 2^20, or log probabilities
+                are estimates.
         """
         if not self.is_exact:
-            raise NotImplementedError("states are listed where their probabilities are exact, not under Importance")
+            raise NotImplementedError(
+                "states are listed where their probabilities are exact, not under Importance"
+            )
         return self._listed(self._plain.enumerate_support(expand=False), expand)
 
     @classmethod
@@ -193,12 +230,15 @@ class ClampedAutoregressive(Expandable):
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("the event shape of an autoregressive density is that of its network")
+        raise NotImplementedError(
+            "the event shape of an autoregressive density is that of its network"
+        )
 
 
 def _check_evidence(observed: Tensor, mask: Tensor, density: Autoregressive) -> None:
     """Name what does not fit."""
-    event_shape, device = density.event_shape, density.conditioner.example.device
+    event_shape = density.event_shape
+    device = density.conditioner.example.device
     form = ", ".join(("...", *map(str, event_shape)))
     for name, x in (("observed", observed), ("mask", mask)):
         if x.shape[-len(event_shape) :] != event_shape:
@@ -206,13 +246,16 @@ def _check_evidence(observed: Tensor, mask: Tensor, density: Autoregressive) -> 
         if x.device != device:
             raise ValueError(f"`{name}` must be on {device} like the network, got {x.device}")
     if mask.dtype != torch.bool:
-        raise ValueError(f"`mask` must be boolean, True where a feature is observed, got {mask.dtype}")
+        raise ValueError(
+            f"`mask` must be boolean, True where a feature is observed, got {mask.dtype}"
+        )
     batches = [tuple(x.shape[: x.dim() - len(event_shape)]) for x in (observed, mask)]
     try:
         torch.broadcast_shapes(*batches, density.batch_shape)
     except RuntimeError as error:
         raise ValueError(
-            f"the batch shapes of `observed`, `mask` and the density must broadcast, got {batches[0]}, {batches[1]} "
+            "the batch shapes of `observed`, `mask` and the density must broadcast, got "
+            f"{batches[0]}, {batches[1]} "
             f"and {tuple(density.batch_shape)}"
         ) from error
 

@@ -1,7 +1,8 @@
-"""Sums over missing features: in the order of generation, by enumeration, or by weighted particles.
+"""Sums over missing features: in the order of generation, by enumeration, or by
+weighted particles.
 
-A :class:`Completion` is a setting; :meth:`Completion.bind` makes of it, for one density and one evidence, a
-:class:`Completer` that scores and draws.
+A :class:`Completion` is a setting; :meth:`Completion.bind` makes of it, for one
+density and one evidence, a :class:`Completer` that scores and draws.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ UNTRUSTED = 10
 
 
 class Evidence(NamedTuple):
-    """Observed features of flat events: values with 0 where missing, True where a feature was observed.
+    """Observed features of flat events: values with 0 where missing, True where a
+    feature was observed.
 
     Both (..., features), with batch dimensions that broadcast.
     """
@@ -46,11 +48,15 @@ class Evidence(NamedTuple):
 
     def rows(self, shape: Size) -> Evidence:
         """One row for each element of a batch."""
-        return Evidence(*(x.expand(*shape, x.shape[-1]).reshape(shape.numel(), x.shape[-1]) for x in self))
+        return Evidence(
+            *(x.expand(*shape, x.shape[-1]).reshape(shape.numel(), x.shape[-1]) for x in self)
+        )
 
 
 class Completer(ABC):
-    """Scores and draws what is missing. Batch shapes are those of evidence and context, without expansion."""
+    """Scores and draws what is missing. Batch shapes are those of evidence and
+    context, without expansion.
+    """
 
     exact = True
 
@@ -64,7 +70,9 @@ class Completer(ABC):
 
     @abstractmethod
     def sample(self, shape: Size) -> tuple[Tensor, Tensor]:
-        """Events (*shape, features) that carry the evidence, and their log p(missing | observed)."""
+        """Events (*shape, features) that carry the evidence, and their log
+        p(missing | observed).
+        """
 
 
 class Completion(ABC):
@@ -80,7 +88,8 @@ class Enumeration(Completion):
     """Enumeration of all completions: exact for any features, if few values are missing.
 
     Args:
-        max_completions: the largest number of completions of a row that is listed; time and memory grow with it.
+        max_completions: the largest number of completions of a row that is
+            listed; time and memory grow with it.
 
     Raises:
         ValueError: it is below 1.
@@ -100,9 +109,12 @@ class Enumeration(Completion):
         most = most_completions(density, evidence)
         if most > self.max_completions:
             raise ValueError(
-                f"the observed features do not come first in every row, and up to {most:.4g} completions are "
-                f"too many to be listed, the limit is {self.max_completions}: give `completion` as "
-                "Importance(num_particles), which is an estimate, as Enumeration(max_completions), or, for a network "
+                f"the observed features do not come first in every row, and up to {most:.4g} "
+                "completions are "
+                f"too many to be listed, the limit is {self.max_completions}: give `completion` "
+                "as "
+                "Importance(num_particles), which is an estimate, as "
+                "Enumeration(max_completions), or, for a network "
                 "of any order, as ObservedFirst()"
             )
         return _Listed(density, evidence, int(most))
@@ -110,11 +122,12 @@ class Enumeration(Completion):
 
 @dataclass(frozen=True)
 class ObservedFirst(Completion):
-    """Generate each row in an order with its observed features first: exact, for networks of any order.
+    """Generate each row in an order with its observed features first: exact, for
+    networks of any order.
 
-    The observed features and the missing ones each stay in the network's order. The result
-    conditions the density of *that* order, which differs from the unconditional density unless the
-    orders agree.
+    The observed features and the missing ones each stay in the network's order.
+    The result conditions the density of *that* order, which differs from the
+    unconditional density unless the orders agree.
     """
 
     def bind(self, density: Autoregressive, evidence: Evidence) -> Completer:
@@ -125,26 +138,33 @@ class ObservedFirst(Completion):
         """
         if not isinstance(density.conditioner, AnyOrder):
             raise ValueError(
-                "`completion` ObservedFirst() expects a network of any order such as DeepNADE, got "
-                f"{type(density.conditioner).__name__}, which has one: use Importance(num_particles)"
+                "`completion` ObservedFirst() expects a network of any order such as DeepNADE, "
+                "got "
+                f"{type(density.conditioner).__name__}, which has one: use "
+                "Importance(num_particles)"
             )
         return _Walked(density, evidence, density.conditioner, "observed first")
 
 
 @dataclass(frozen=True)
 class Importance(Completion):
-    r"""Weighted ancestral draws with the observed features put in: an estimate for any features, with its error.
+    r"""Weighted ancestral draws with the observed features put in: an estimate for any
+    features, with its error.
 
-    .. math:: \hat p(x_O) = \frac1S \sum_s w_s, \qquad w_s = \prod_{k \in O} p\big(x_k | x^s_{<k}\big)
+    .. math:: \hat p(x_O) = \frac1S \sum_s w_s, \qquad w_s = \prod_{k \in O} p\big(x_k |
+        x^s_{<k}\big)
 
-    p(x_O) is unbiased; its logarithm is too low by about half the squared standard error, so no
-    ``log_prob`` is exact. Particles are drawn once, when the conditioned distribution is made, so
-    that its methods are consistent and pure; after an update of the weights make a new one. Draws
-    are picked from the particles in proportion to their weights (sampling-importance-resampling):
-    at most as many of them are distinct as there are effective particles, and their distribution
-    is right only as the number of particles grows. A small effective sample size is a warning; a
-    large one is no guarantee, since it ignores explanations of the evidence that were not drawn.
-    The estimate is best if few observed features come late in the order.
+    p(x_O) is unbiased; its logarithm is too low by about half the squared
+    standard error, so no ``log_prob`` is exact. Particles are drawn once, when
+    the conditioned distribution is made, so that its methods are consistent and
+    pure; after an update of the weights make a new one. Draws are picked from
+    the particles in proportion to their weights
+    (sampling-importance-resampling): at most as many of them are distinct as
+    there are effective particles, and their distribution is right only as the
+    number of particles grows. A small effective sample size is a warning; a
+    large one is no guarantee, since it ignores explanations of the evidence
+    that were not drawn. The estimate is best if few observed features come late
+    in the order.
 
     Args:
         num_particles: draws S for each row.
@@ -153,8 +173,9 @@ class Importance(Completion):
         ValueError: it is below 1.
 
     References:
-        Rubin (1987), The calculation of posterior distributions by data augmentation: comment (the SIR algorithm).
-        Kong, Liu and Wong (1994), Sequential imputations and Bayesian missing data problems, JASA 89.
+        Rubin (1987), The calculation of posterior distributions by data
+        augmentation: comment (the SIR algorithm). Kong, Liu and Wong (1994),
+        Sequential imputations and Bayesian missing data problems, JASA 89.
     """
 
     num_particles: int = 1000
@@ -166,11 +187,14 @@ class Importance(Completion):
         """The particles and their weights.
 
         Raises:
-            ValueError: no particle explains the evidence, an ELBO is being traced, or the caller is MCMC.
+            ValueError: no particle explains the evidence, an ELBO is being
+                traced, or the caller is MCMC.
         """
         refuse_tracing("Importance(...)")
         refuse_callers(
-            "Importance(...)", ("pyro.infer.mcmc",), "gives another estimate at every step: use an exact `completion`"
+            "Importance(...)",
+            ("pyro.infer.mcmc",),
+            "gives another estimate at every step: use an exact `completion`",
         )
         shape = Size((self.num_particles, *batch_of(density, evidence)))
         with torch.no_grad():
@@ -184,20 +208,27 @@ class Importance(Completion):
 def chosen(density: Autoregressive, evidence: Evidence) -> Completer:
     """An exact method: the order of generation where it applies, else enumeration."""
     order = density.conditioner.order
-    if not batched([order]) and comes_first(evidence.mask[..., order]):  # vmap may hold other orders
+    if not batched([order]) and comes_first(
+        evidence.mask[..., order]
+    ):  # vmap may hold other orders
         return _Walked(density, evidence, None, "prefix of the order")
     return Enumeration().bind(density, evidence)
 
 
 def comes_first(mask: Tensor) -> bool:
-    """True if in every row no observed feature comes after a missing one; taken for granted on meta."""
+    """True if in every row no observed feature comes after a missing one.
+
+    Taken for granted on meta.
+    """
     return mask.is_meta or not bool((mask[..., 1:] & ~mask[..., :-1]).any())
 
 
 def batch_of(density: Autoregressive, evidence: Evidence) -> Size:
     """Batch shape of evidence and context."""
     context_shape = Size() if density.context is None else density.context.shape[:-1]
-    return torch.broadcast_shapes(context_shape, evidence.observed.shape[:-1], evidence.mask.shape[:-1])
+    return torch.broadcast_shapes(
+        context_shape, evidence.observed.shape[:-1], evidence.mask.shape[:-1]
+    )
 
 
 def most_completions(density: Autoregressive, evidence: Evidence) -> float:
@@ -207,19 +238,30 @@ def most_completions(density: Autoregressive, evidence: Evidence) -> float:
     if states is None:
         return math.inf
     if mask.is_meta or not mask.numel():
-        return float(math.prod(states)) if mask.is_meta else 1.0
+        if mask.is_meta:
+            return float(math.prod(states))
+        return 1.0
     sizes = torch.tensor(states, dtype=torch.float64, device=mask.device)
     return torch.where(mask, 1.0, sizes).prod(-1).max().item()
 
 
 class _Walked(Completer):
-    """Feature after feature in an order in which, if it is to be exact, the observed features come first."""
+    """Feature after feature in an order in which, if it is to be exact, the
+    observed features come first.
+    """
 
-    def __init__(self, density: Autoregressive, evidence: Evidence, network: AnyOrder | None, method: str) -> None:
-        self.density, self.evidence, self.network, self.method = density, evidence, network, method
+    def __init__(
+        self, density: Autoregressive, evidence: Evidence, network: AnyOrder | None, method: str
+    ) -> None:
+        self.density = density
+        self.evidence = evidence
+        self.network = network
+        self.method = method
 
     def _conditioner(self, evidence: Evidence) -> Conditioner:
-        """The network in the order of these rows: one for all where the evidence is at the same places."""
+        """The network in the order of these rows: one for all where the evidence is at the
+        same places.
+        """
         conditioner = self.density.conditioner
         if self.network is None:
             return conditioner
@@ -228,14 +270,20 @@ class _Walked(Completer):
         return self.network.in_orders(conditioner.order[missing.argsort(dim=-1, stable=True)])
 
     def _scores(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Log probability of every feature, and where it was observed, (..., features), for flat events."""
+        """Log probability of every feature, and where it was observed, (...,
+        features), for flat events.
+        """
         shape = torch.broadcast_shapes(value.shape[:-1], batch_of(self.density, self.evidence))
         evidence = self.evidence.rows(shape)
-        rows = evidence.complete(value.expand(*shape, value.shape[-1]).reshape(shape.numel(), value.shape[-1]))
+        rows = evidence.complete(
+            value.expand(*shape, value.shape[-1]).reshape(shape.numel(), value.shape[-1])
+        )
         context = None if self.density.context is None else self.density._context_rows(shape)
         parameters = self._conditioner(evidence).parameters_of(rows, context)
         scores = self.density.conditional.log_prob(parameters, rows)
-        return scores.view(*shape, self.density.features), evidence.mask.view(*shape, self.density.features)
+        return scores.view(*shape, self.density.features), evidence.mask.view(
+            *shape, self.density.features
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probabilities of the missing features, which all come after the observed ones."""
@@ -254,54 +302,84 @@ class _Walked(Completer):
         return value, log_prob
 
     def draw(self, shape: Size) -> tuple[Tensor, Tensor, Tensor]:
-        """Events (*shape, features), and log probabilities of what was put in and of what was drawn."""
-        evidence, conditional = self.evidence.rows(shape), self.density.conditional
+        """Events (*shape, features), and log probabilities of what was put in and
+        of what was drawn.
+        """
+        evidence = self.evidence.rows(shape)
+        conditional = self.density.conditional
         conditioner = self._conditioner(evidence)
-        order, rows, example = conditioner.order, shape.numel(), conditioner.example
+        order = conditioner.order
+        rows = shape.numel()
+        example = conditioner.example
         context = None if self.density.context is None else self.density._context_rows(shape)
         noise = conditional.noise((self.density.features, rows), example)
         parameters, state = conditioner.begin(rows, context, example)
         observed, mask = (_ordered(x, order) for x in evidence)
-        put_in, log_proposal = example.new_zeros(rows), example.new_zeros(rows)
+        put_in = example.new_zeros(rows)
+        log_proposal = example.new_zeros(rows)
         values: list[Tensor] = []
         for position in range(self.density.features):
             if position:
                 parameters, state = conditioner.proceed(state, values[-1])
             here = mask[:, position]
-            values.append(torch.where(here, observed[:, position], conditional.draw(parameters, noise[position])))
+            values.append(
+                torch.where(
+                    here, observed[:, position], conditional.draw(parameters, noise[position])
+                )
+            )
             score = conditional.log_prob(parameters, values[-1])
-            put_in, log_proposal = put_in + torch.where(here, score, 0), log_proposal + torch.where(here, 0, score)
+            put_in = put_in + torch.where(here, score, 0)
+            log_proposal = log_proposal + torch.where(here, 0, score)
         value = _ordered(torch.stack(values, -1), order.argsort(-1))
-        return value.view(*shape, self.density.features), put_in.view(shape), log_proposal.view(shape)
+        return (
+            value.view(*shape, self.density.features),
+            put_in.view(shape),
+            log_proposal.view(shape),
+        )
 
 
 class _Listed(Completer):
-    """Every completion of every row, numbered: the digits of a number are the values of the missing features."""
+    """Every completion of every row, numbered: the digits of a number are the
+    values of the missing features.
+    """
 
     def __init__(self, density: Autoregressive, evidence: Evidence, count: int) -> None:
-        self.density, self.evidence, self.count = density, evidence, count
+        self.density = density
+        self.evidence = evidence
+        self.count = count
         self.batch = batch_of(density, evidence)
-        states = torch.tensor(density.conditional.num_states(density.features), device=evidence.mask.device)
+        states = torch.tensor(
+            density.conditional.num_states(density.features), device=evidence.mask.device
+        )
         self.sizes = torch.where(evidence.mask, 1, states)
         products = self.sizes.flip(-1).cumprod(-1).flip(-1)
         self.strides = torch.cat([products[..., 1:], torch.ones_like(products[..., :1])], -1)
         self.own_count = products[..., 0]
 
     def events(self, number: Tensor) -> Tensor:
-        """Flat events whose missing features are the digits of numbers; both with the batch of the mask last."""
+        """Flat events whose missing features are the digits of numbers.
+
+        Both with the batch of the mask last.
+        """
         digits = number.unsqueeze(-1) // self.strides % self.sizes
         return self.evidence.complete(digits.to(self.evidence.observed.dtype))
 
     def table(self) -> Tensor:
-        """Log p(completed event), (completions,) + batch, -inf for numbers that a row does not use."""
+        """Log p(completed event), (completions,) + batch, -inf for numbers that a
+        row does not use.
+        """
         step = max(1, BLOCK // max(1, self.batch.numel() * self.density.features))
-        numbers = torch.arange(self.count, device=self.sizes.device).view(-1, *(1,) * len(self.batch))
+        numbers = torch.arange(self.count, device=self.sizes.device).view(
+            -1, *(1,) * len(self.batch)
+        )
         return torch.cat([self._block(part) for part in numbers.split(step)])
 
     def _block(self, number: Tensor) -> Tensor:
         value = self.events(number)
         value = value.expand(len(number), *self.batch, -1)
-        log_prob = self.density.log_prob(value.reshape(len(number), *self.batch, *self.density.event_shape))
+        log_prob = self.density.log_prob(
+            value.reshape(len(number), *self.batch, *self.density.event_shape)
+        )
         return log_prob.masked_fill(number >= self.own_count, -math.inf)
 
     def evidence_estimate(self) -> Estimate:
@@ -321,25 +399,34 @@ class _Listed(Completer):
 
 
 class _Particles(Completer):
-    """Ancestral draws with the evidence put in, (particles, *batch, features), and their log weights."""
+    """Ancestral draws with the evidence put in, (particles, *batch, features), and
+    their log weights.
+    """
 
     exact = False
 
     def __init__(self, density: Autoregressive, values: Tensor, log_weights: Tensor) -> None:
-        self.density, self.values, self.log_weights = density, values, log_weights
+        self.density = density
+        self.values = values
+        self.log_weights = log_weights
 
     def check(self) -> None:
         """Raise if no particle explains the evidence, and warn if few do."""
         if self.log_weights.is_meta or not self.log_weights.numel():
             return
         if (self.log_weights == -math.inf).all(0).any():
-            raise ValueError("`observed` holds a row that no particle explains: it cannot happen under the density")
+            raise ValueError(
+                "`observed` holds a row that no particle explains: it cannot happen under the "
+                "density"
+            )
         untrusted = int((self._size() < UNTRUSTED).sum())
         if untrusted:
             warnings.warn(
-                f"in {untrusted} rows fewer than {UNTRUSTED} of {len(self.log_weights)} particles are effective: "
+                f"in {untrusted} rows fewer than {UNTRUSTED} of {len(self.log_weights)} "
+                "particles are effective: "
                 "neither "
-                "log p(observed) nor the draws can be trusted; use more particles, or an exact `completion`",
+                "log p(observed) nor the draws can be trusted; use more particles, or an exact "
+                "`completion`",
                 stacklevel=level_of_the_user(),
             )
 
@@ -347,14 +434,19 @@ class _Particles(Completer):
         return 1 / self.log_weights.softmax(0).square().sum(0)
 
     def evidence_estimate(self) -> Estimate:
-        """The log of the mean weight, with the gradient that the particles give (the mean of their own, by weight)."""
-        count, share = len(self.log_weights), self.log_weights.softmax(0)
+        """The log of the mean weight, with the gradient that the particles give
+        (the mean of their own, by weight).
+        """
+        count = len(self.log_weights)
+        share = self.log_weights.softmax(0)
         value = self.log_weights.logsumexp(0) - math.log(count)
         error = torch.full_like(value, math.inf)
         if count > 1:
             error = ((count * share - 1).square().sum(0) / (count - 1) / count).sqrt()
         if torch.is_grad_enabled():
-            joint = self.density.log_prob(self.values.view(*self.values.shape[:-1], *self.density.event_shape))
+            joint = self.density.log_prob(
+                self.values.view(*self.values.shape[:-1], *self.density.event_shape)
+            )
             value = value + (share * (joint - joint.detach())).sum(0)
         return Estimate(value, error, self._size(), "importance")
 
@@ -371,11 +463,15 @@ class _Particles(Completer):
 
 def _ordered(x: Tensor, order: Tensor) -> Tensor:
     """Columns of rows in an order, or in one for each row."""
-    return x[:, order] if order.dim() == 1 else x.gather(1, order)
+    if order.dim() == 1:
+        return x[:, order]
+    return x.gather(1, order)
 
 
 def _drawn(log_weights: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
-    """Numbers drawn by the weights (count, *batch), by inversion, and the rows that they are drawn for, both flat."""
+    """Numbers drawn by the weights (count, *batch), by inversion, and the rows that
+    they are drawn for, both flat.
+    """
     batch = log_weights.shape[1:]
     steps = log_weights.reshape(len(log_weights), -1).T.softmax(-1).cumsum(-1)
     row = torch.arange(len(steps), device=steps.device).view(batch).expand(shape).flatten()
@@ -386,4 +482,12 @@ def _drawn(log_weights: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
     return index.flatten()[by_row.argsort()], row
 
 
-__all__ = ["Completer", "Completion", "Enumeration", "Evidence", "Importance", "ObservedFirst", "chosen"]
+__all__ = [
+    "Completer",
+    "Completion",
+    "Enumeration",
+    "Evidence",
+    "Importance",
+    "ObservedFirst",
+    "chosen",
+]

@@ -1,4 +1,6 @@
-"""Autoregressive densities: products of conditional distributions, each given the features before it."""
+"""Autoregressive densities: products of conditional distributions, each given the
+features before it.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ if TYPE_CHECKING:
 
 
 class Conditioner(Protocol):
-    """Interface of a network that gives each feature's conditional parameters: a module of :mod:`pyro_gen.nn`.
+    """Interface of a network that gives each feature's conditional parameters: a
+    module of :mod:`pyro_gen.nn`.
 
-    Rows are flat: values (n, features) in the layout of the event, contexts (n, context) or None.
+    Rows are flat: values (n, features) in the layout of the event, contexts (n,
+    context) or None.
     """
 
     event_shape: Size
@@ -43,15 +47,21 @@ class Conditioner(Protocol):
         """Log probability of each row, (n,)."""
 
     def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Any]:
-        """Parameters of the first feature's distribution, (rows, parameters), and a state to go on from."""
+        """Parameters of the first feature's distribution, (rows, parameters), and a state
+        to go on from.
+        """
 
     def proceed(self, state: Any, value: Tensor) -> tuple[Tensor, Any]:
-        """Parameters of the next feature's distribution once the present one has values (rows,), and the next state."""
+        """Parameters of the next feature's distribution once the present one has
+        values (rows,), and the next state.
+        """
 
     def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows in the order of generation, (rows, features), and their log probabilities, (rows,).
+        """Rows in the order of generation, (rows, features), and their log probabilities,
+        (rows,).
 
-        ``noise`` is what the distribution turns into values, (features, rows, ...).
+        ``noise`` is what the distribution turns into values, (features, rows,
+        ...).
         """
 
     @property
@@ -62,9 +72,9 @@ class Conditioner(Protocol):
 class Generation(NamedTuple):
     """Partially generated events.
 
-    ``values`` holds the features generated so far in the order of generation, (..., position); ``log_prob`` their log
-    probability in nats, (...); ``distribution`` is that of the next feature, or None after the
-    last one.
+    ``values`` holds the features generated so far in the order of generation,
+    (..., position); ``log_prob`` their log probability in nats, (...);
+    ``distribution`` is that of the next feature, or None after the last one.
     """
 
     values: Tensor
@@ -80,27 +90,32 @@ class Generation(NamedTuple):
 
 
 class Autoregressive(FeatureDensity):
-    r"""A density over many features as the product of one-dimensional distributions in an order :math:`\pi`.
+    r"""A density over many features as the product of one-dimensional distributions in
+    an order :math:`\pi`.
 
-    .. math:: p(x | c) = \prod_{k=1}^D p\big(x_{\pi(k)} \,\big|\, x_{\pi(1)}, \dots, x_{\pi(k-1)}, c\big)
+    .. math:: p(x | c) = \prod_{k=1}^D p\big(x_{\pi(k)} \,\big|\, x_{\pi(1)}, \dots,
+        x_{\pi(k-1)}, c\big)
 
-    Exact log probabilities in nats (densities where the distributions are continuous), exact samples. The event shape
-    is that of the conditioner, usually (features,); the batch shape that of the context, or () without one.
+    Exact log probabilities in nats (densities where the distributions are
+    continuous), exact samples. The event shape is that of the conditioner,
+    usually (features,); the batch shape that of the context, or () without one.
 
     Args:
-        conditioner: the network that gives each distribution from the features before it; a module of
-            :mod:`pyro_gen.nn` such as ``nn.NADE`` makes the distribution when it is called.
-        context: context of all conditional distributions, (..., context); None for an
-            unconditional network.
+        conditioner: the network that gives each distribution from the features
+            before it; a module of :mod:`pyro_gen.nn` such as ``nn.NADE`` makes
+            the distribution when it is called.
+        context: context of all conditional distributions, (..., context); None
+            for an unconditional network.
         validate_args: whether to check context and values.
 
     Raises:
-        ValueError: ``context`` is missing, has the wrong width, or is given to an unconditional
-            network.
+        ValueError: ``context`` is missing, has the wrong width, or is given to
+            an unconditional network.
 
     References:
-        Larochelle and Murray (2011), The neural autoregressive distribution estimator, equation 1. Frey (1998),
-        Graphical models for machine learning and digital communication.
+        Larochelle and Murray (2011), The neural autoregressive distribution
+        estimator, equation 1. Frey (1998), Graphical models for machine
+        learning and digital communication.
 
     Example:
         >>> from pyro_gen import nn
@@ -110,9 +125,13 @@ class Autoregressive(FeatureDensity):
     """
 
     def __init__(
-        self, conditioner: Conditioner, context: Tensor | None = None, validate_args: bool | None = None
+        self,
+        conditioner: Conditioner,
+        context: Tensor | None = None,
+        validate_args: bool | None = None,
     ) -> None:
-        self.conditioner, self.context = conditioner, context
+        self.conditioner = conditioner
+        self.context = context
         _check_context(conditioner.context, context)
         batch_shape = Size() if context is None else context.shape[:-1]
         super().__init__(batch_shape, conditioner.event_shape, validate_args=validate_args)
@@ -130,7 +149,9 @@ class Autoregressive(FeatureDensity):
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
         """A finite context, where there is one."""
-        return {} if self.context is None else {"context": Finite()}
+        if self.context is None:
+            return {}
+        return {"context": Finite()}
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Exact log probability in nats.
@@ -139,7 +160,8 @@ class Autoregressive(FeatureDensity):
             value: events of shape (...) + event_shape.
 
         Returns:
-            Tensor of the broadcast shape of the value's and the distribution's batch.
+            Tensor of the broadcast shape of the value's and the distribution's
+            batch.
 
         Raises:
             ValueError: ``value`` lies outside the support.
@@ -157,13 +179,16 @@ class Autoregressive(FeatureDensity):
             value: events of shape (...) + event_shape.
 
         Returns:
-            A distribution of batch shape (...) + event_shape, whose ``log_prob(value)`` sums to that of the event.
+            A distribution of batch shape (...) + event_shape, whose
+            ``log_prob(value)`` sums to that of the event.
         """
         if self._validate_args:
             self._validate_sample(value)
         rows, context, shape = self._rows(value)
         parameters = self.conditioner.parameters_of(rows, context)
-        return self.conditional.distribution(parameters.view(*shape, *self.event_shape, parameters.shape[-1]))
+        return self.conditional.distribution(
+            parameters.view(*shape, *self.event_shape, parameters.shape[-1])
+        )
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
@@ -178,13 +203,17 @@ class Autoregressive(FeatureDensity):
         return self._generate(sample_shape)[0]
 
     def rsample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
-        """Exact draws that are differentiable in the weights and the context, where the conditional distributions are.
+        """Exact draws that are differentiable in the weights and the context, where the
+        conditional distributions are.
 
         Raises:
-            NotImplementedError: the conditional distributions cannot be reparametrised.
+            NotImplementedError: the conditional distributions cannot be
+                reparametrised.
         """
         if not self.has_rsample:
-            raise NotImplementedError(f"draws of {type(self.conditional).__name__} are not differentiable")
+            raise NotImplementedError(
+                f"draws of {type(self.conditional).__name__} are not differentiable"
+            )
         return self._generate(sample_shape)[0]
 
     def sample_and_log_prob(
@@ -194,7 +223,8 @@ class Autoregressive(FeatureDensity):
         """Draws and their log probabilities, computed in one pass.
 
         Returns:
-            Events as :meth:`sample` gives them, and nats of shape sample_shape + batch_shape.
+            Events as :meth:`sample` gives them, and nats of shape sample_shape
+            + batch_shape.
         """
         with torch.no_grad():
             return self._generate(sample_shape)
@@ -210,47 +240,69 @@ class Autoregressive(FeatureDensity):
         """
         shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
         context = None if self.context is None else self._context_rows(shape)
-        parameters, state = self.conditioner.begin(shape.numel(), context, self.conditioner.example)
+        parameters, state = self.conditioner.begin(
+            shape.numel(), context, self.conditioner.example
+        )
         values = parameters.new_zeros((*shape, 0), dtype=self.conditional.value_dtype)
-        return Generation(values, parameters.new_zeros(shape), self._distribution(parameters, shape), parameters, state)
+        return Generation(
+            values,
+            parameters.new_zeros(shape),
+            self._distribution(parameters, shape),
+            parameters,
+            state,
+        )
 
     def next(self, generation: Generation, value: Tensor | None = None) -> Generation:
         """Set or draw the next feature, and compute the distribution of the one after it.
 
         Args:
             generation: what :meth:`start` or this method returned.
-            value: values of the next feature, one for each event; None draws them.
+            value: values of the next feature, one for each event; None draws
+                them.
 
         Returns:
             One feature more; ``distribution`` is None after the last one.
 
         Raises:
-            ValueError: all features are there already, or ``value`` lies outside the distribution's support.
+            ValueError: all features are there already, or ``value`` lies
+                outside the distribution's support.
         """
         if generation.distribution is None or generation.parameters is None:
             raise ValueError(f"all {self.features} features have been generated")
-        shape, parameters = generation.log_prob.shape, generation.parameters
+        shape = generation.log_prob.shape
+        parameters = generation.parameters
         if value is None:
-            value = self.conditional.draw(parameters, self.conditional.noise((len(parameters),), parameters)).view(
-                shape
-            )
+            value = self.conditional.draw(
+                parameters, self.conditional.noise((len(parameters),), parameters)
+            ).view(shape)
         elif value.dim() > len(shape) or any(
             a not in (1, b) for a, b in zip(value.shape[::-1], shape[::-1], strict=False)
         ):
             raise ValueError(
-                f"`value` must have shape {tuple(shape)}, one value for each event, got {tuple(value.shape)}"
+                f"`value` must have shape {tuple(shape)}, one value for each event, got "
+                f"{tuple(value.shape)}"
             )
         elif (
-            self._validate_args and not cast(constraints.Constraint, generation.distribution.support).check(value).all()
+            self._validate_args
+            and not cast(constraints.Constraint, generation.distribution.support)
+            .check(value)
+            .all()
         ):
-            raise ValueError(f"`value` must lie in {generation.distribution.support}, the support of the next feature")
+            raise ValueError(
+                f"`value` must lie in {generation.distribution.support}, the support of the next "
+                "feature"
+            )
         flat = value.expand(shape).reshape(-1)
         log_prob = generation.log_prob + self.conditional.log_prob(parameters, flat).view(shape)
-        values = torch.cat([generation.values, flat.view(*shape, 1).to(generation.values.dtype)], -1)
+        values = torch.cat(
+            [generation.values, flat.view(*shape, 1).to(generation.values.dtype)], -1
+        )
         if values.shape[-1] == self.features:
             return Generation(values, log_prob, None, None, None)
         parameters, state = self.conditioner.proceed(generation.state, flat)
-        return Generation(values, log_prob, self._distribution(parameters, shape), parameters, state)
+        return Generation(
+            values, log_prob, self._distribution(parameters, shape), parameters, state
+        )
 
     def event_of(self, generation: Generation) -> Tensor:
         """The events of a finished generation, in the layout of the event.
@@ -259,40 +311,57 @@ class Autoregressive(FeatureDensity):
             ValueError: features are missing.
         """
         if generation.position < self.features:
-            raise ValueError(f"{self.features - generation.position} of {self.features} features are still missing")
-        return self._laid_out(generation.values).view(*generation.log_prob.shape, *self.event_shape)
+            raise ValueError(
+                f"{self.features - generation.position} of {self.features} features are still "
+                "missing"
+            )
+        return self._laid_out(generation.values).view(
+            *generation.log_prob.shape, *self.event_shape
+        )
 
-    def given(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> ClampedAutoregressive:
-        """The distribution of the missing features given the observed ones; the event stays the whole event.
+    def given(
+        self, observed: Tensor, mask: Tensor, completion: Completion | None = None
+    ) -> ClampedAutoregressive:
+        """The distribution of the missing features given the observed ones.
 
-        Without ``completion`` it is exact: where the observed features come first in the order, in every row, and by
-        enumeration where few completions are possible. ``Importance(...)`` handles any features,
-        by an estimate with its error; ``ObservedFirst()`` is exact for networks of any order, with
-        a separate order for each row.
+        The event stays the whole event.
+
+        Without ``completion`` it is exact: where the observed features come
+        first in the order, in every row, and by enumeration where few
+        completions are possible. ``Importance(...)`` handles any features, by
+        an estimate with its error; ``ObservedFirst()`` is exact for networks of
+        any order, with a separate order for each row.
 
         Args:
-            observed: values (...) + event_shape; values of missing features are ignored, NaN
-                included.
+            observed: values (...) + event_shape; values of missing features are
+                ignored, NaN included.
             mask: True where a feature is observed, same shape; rows may differ.
-            completion: how the missing features are summed over; None for an exact way.
+            completion: how the missing features are summed over; None for an
+                exact way.
 
         Returns:
-            A distribution whose samples carry the observed features and whose ``log_prob(x)`` is log p(missing features
-            of x | observed features), -inf where x contradicts them.
+            A distribution whose samples carry the observed features and whose
+            ``log_prob(x)`` is log p(missing features of x | observed features),
+            -inf where x contradicts them.
 
         Raises:
-            ValueError: the evidence does not fit or cannot happen, or the completions are too many to be listed.
+            ValueError: the evidence does not fit or cannot happen, or the
+                completions are too many to be listed.
         """
         from pyro_gen.distributions.autoregressive.clamped import ClampedAutoregressive
 
         return ClampedAutoregressive(self, observed, mask, completion, self._validate_args)
 
-    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Tensor:
-        """Log probability of the observed features, the others summed out; :meth:`evidence_estimate` has its error.
+    def log_evidence(
+        self, observed: Tensor, mask: Tensor, completion: Completion | None = None
+    ) -> Tensor:
+        """Log probability of the observed features, the others summed out.
+
+        :meth:`evidence_estimate` has its error.
 
         Args:
-            observed: values (...) + event_shape; values of missing features are ignored, NaN
-                included.
+            observed: values (...) + event_shape; values of missing features are
+                ignored, NaN included.
             mask: True where a feature is observed, same shape; rows may differ.
             completion: as for :meth:`given`.
 
@@ -304,17 +373,20 @@ class Autoregressive(FeatureDensity):
         """
         return self.evidence_estimate(observed, mask, completion).value
 
-    def evidence_estimate(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Estimate:
+    def evidence_estimate(
+        self, observed: Tensor, mask: Tensor, completion: Completion | None = None
+    ) -> Estimate:
         """Log probability of the observed features, the missing ones summed out.
 
         Args:
-            observed: values (...) + event_shape; values of missing features are ignored, NaN
-                included.
+            observed: values (...) + event_shape; values of missing features are
+                ignored, NaN included.
             mask: True where a feature is observed, same shape; rows may differ.
             completion: as for :meth:`given`.
 
         Returns:
-            Nats, their standard error (0 where exact), the effective sample size and the method's name.
+            Nats, their standard error (0 where exact), the effective sample
+            size and the method's name.
 
         Raises:
             ValueError: as :meth:`given`.
@@ -328,13 +400,20 @@ class Autoregressive(FeatureDensity):
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("the event shape of an autoregressive density is that of its network")
+        raise NotImplementedError(
+            "the event shape of an autoregressive density is that of its network"
+        )
 
     def _generate(self, sample_shape: Shape) -> tuple[Tensor, Tensor]:
-        """Draws and their log probabilities; the noise of all features comes first, so that all samplers share it."""
+        """Draws and their log probabilities.
+
+        The noise of all features comes first, so that all samplers share it.
+        """
         shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
         context = None if self.context is None else self._context_rows(shape)
-        conditioner, conditional, rows = self.conditioner, self.conditional, shape.numel()
+        conditioner = self.conditioner
+        conditional = self.conditional
+        rows = shape.numel()
         noise = conditional.noise((self.features, rows), conditioner.example)
         values, log_prob = conditioner.generate(noise, context)
         return self._laid_out(values).view(*shape, *self.event_shape), log_prob.view(shape)
@@ -347,9 +426,14 @@ class Autoregressive(FeatureDensity):
         return self.conditional.distribution(parameters.view(*shape, parameters.shape[-1]))
 
     def _rows(self, value: Tensor) -> tuple[Tensor, Tensor | None, Size]:
-        """Flat values and contexts, and the shape that they had; what only ``expand`` added is left out."""
+        """Flat values and contexts, and the shape that they had.
+
+        What only ``expand`` added is left out.
+        """
         context_shape = Size() if self.context is None else self.context.shape[:-1]
-        shape = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], context_shape)
+        shape = torch.broadcast_shapes(
+            value.shape[: value.dim() - len(self.event_shape)], context_shape
+        )
         rows = value.expand(shape + self.event_shape).reshape(shape.numel(), self.features)
         if self.conditional.value_dtype is None:
             rows = rows.to(self.conditioner.example.dtype)
@@ -369,7 +453,9 @@ def _check_context(width: int, context: Tensor | None) -> None:
     elif not isinstance(context, Tensor):
         raise ValueError(f"`context` must be a tensor, got {type(context).__name__}")
     elif not width:
-        raise ValueError(f"`context` must be None, as this network takes no context, got {tuple(context.shape)}")
+        raise ValueError(
+            f"`context` must be None, as this network takes no context, got {tuple(context.shape)}"
+        )
     elif context.shape[-1:] != (width,):
         raise ValueError(f"`context` must have shape (..., {width}), got {tuple(context.shape)}")
 
@@ -391,7 +477,8 @@ class Listed(Protocol):
 
 @register_kl(Autoregressive, Autoregressive)
 def divergence_by_enumeration(p: Listed, q: Listed) -> Tensor:
-    """Kullback-Leibler divergence in nats between two densities of the same events, over all of them.
+    """Kullback-Leibler divergence in nats between two densities of the same events,
+    over all of them.
 
     Args:
         p: under which the mean is taken.
@@ -406,12 +493,17 @@ def divergence_by_enumeration(p: Listed, q: Listed) -> Tensor:
     """
     states = p.conditional.num_states(p.features)
     if p.event_shape != q.event_shape or states != q.conditional.num_states(q.features):
-        raise ValueError(f"`p` and `q` must have the same events, got {p.event_shape} and {q.event_shape}")
+        raise ValueError(
+            f"`p` and `q` must have the same events, got {p.event_shape} and {q.event_shape}"
+        )
     values = p.enumerate_support(expand=False)
     batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     values = values.view(-1, *(1,) * len(batch), *p.event_shape)
-    log_p, log_q = p.log_prob(values), q.log_prob(values)
-    return (log_p.exp() * (log_p - log_q)).nan_to_num(nan=0.0, posinf=math.inf).sum(0).expand(batch)
+    log_p = p.log_prob(values)
+    log_q = q.log_prob(values)
+    return (
+        (log_p.exp() * (log_p - log_q)).nan_to_num(nan=0.0, posinf=math.inf).sum(0).expand(batch)
+    )
 
 
 __all__ = ["Autoregressive", "Conditioner", "Generation", "divergence_by_enumeration"]

@@ -1,4 +1,6 @@
-"""Ensembles of autoregressive densities, usually over orders: probabilities are averaged, never logits."""
+"""Ensembles of autoregressive densities, usually over orders: probabilities are
+averaged, never logits.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +25,29 @@ Member = Autoregressive | ClampedAutoregressive
 
 
 class AutoregressiveEnsemble(Expandable):
-    r"""Mixture of autoregressive densities of the same events, with different orders, weights or families.
+    r"""Mixture of autoregressive densities of the same events, with different orders,
+    weights or families.
 
-    .. math:: p(x | c) = \sum_k \pi_k\, p_k(x | c), \qquad \log p(x | c) = \log \sum_k e^{\log \pi_k + \log p_k(x | c)}
+    .. math:: p(x | c) = \sum_k \pi_k\, p_k(x | c), \qquad \log p(x | c) = \log \sum_k e^{\log
+        \pi_k + \log p_k(x | c)}
 
-    Normalised whenever the members are. A mean of logits, or of log probabilities, is no density.
+    Normalised whenever the members are. A mean of logits, or of log
+    probabilities, is no density.
 
     Args:
         members: the densities; their batch shapes broadcast.
-        logits: log odds of the members, (..., members); None weighs them equally.
+        logits: log odds of the members, (..., members); None weighs them
+            equally.
         validate_args: whether to check logits and values.
 
     Raises:
-        ValueError: there are no members, their events differ, one gives only estimates (an order-agnostic network in
-            training mode), or ``logits`` does not fit.
+        ValueError: there are no members, their events differ, one gives only
+            estimates (an order-agnostic network in training mode), or
+            ``logits`` does not fit.
 
     References:
-        Uria, Murray and Larochelle (2014), A deep and tractable density estimator, ICML (EoNADE).
+        Uria, Murray and Larochelle (2014), A deep and tractable density
+        estimator, ICML (EoNADE).
 
     Example:
         >>> from pyro_gen import nn
@@ -48,14 +56,21 @@ class AutoregressiveEnsemble(Expandable):
         1.0
     """
 
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real_vector}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "logits": constraints.real_vector
+    }
     has_rsample = False
 
     def __init__(
-        self, members: Sequence[Member], logits: Tensor | None = None, validate_args: bool | None = None
+        self,
+        members: Sequence[Member],
+        logits: Tensor | None = None,
+        validate_args: bool | None = None,
     ) -> None:
         _check_members(members)
-        self.members = tuple(_unchecked(member) for member in members)  # values are checked once, by the ensemble
+        self.members = tuple(
+            _unchecked(member) for member in members
+        )  # values are checked once, by the ensemble
         example = members[0].conditioner.example
         self.logits = example.new_zeros(len(members)) if logits is None else logits
         if self.logits.shape[-1:] != (len(members),):
@@ -108,13 +123,15 @@ class AutoregressiveEnsemble(Expandable):
         return result.expand(*shape, len(self.members))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Exact log probability in nats: the log of the weighted mean of the members' probabilities.
+        """Exact log probability in nats: the log of the weighted mean of the members'
+        probabilities.
 
         Args:
             value: events of shape (...) + event_shape.
 
         Returns:
-            Tensor of the broadcast shape of the value's and the distribution's batch.
+            Tensor of the broadcast shape of the value's and the distribution's
+            batch.
 
         Raises:
             ValueError: ``value`` lies outside the support.
@@ -133,15 +150,25 @@ class AutoregressiveEnsemble(Expandable):
         """
         shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
         logits = self.logits.expand(*shape, len(self.members))
-        member_index = inverted(logits, torch.rand(shape, dtype=logits.dtype, device=logits.device)).flatten()
+        member_index = inverted(
+            logits, torch.rand(shape, dtype=logits.dtype, device=logits.device)
+        ).flatten()
         plain = [member for member in self.members if isinstance(member, Autoregressive)]
-        if member_index.is_meta or len(plain) < len(self.members):  # rows cannot be told apart, or not be taken out
-            draws = [m.expand(shape).sample().reshape(shape.numel(), *self.event_shape) for m in self.members]
-            value = torch.stack(draws)[member_index, torch.arange(len(member_index), device=member_index.device)]
+        if member_index.is_meta or len(plain) < len(
+            self.members
+        ):  # rows cannot be told apart, or not be taken out
+            draws = [
+                m.expand(shape).sample().reshape(shape.numel(), *self.event_shape)
+                for m in self.members
+            ]
+            value = torch.stack(draws)[
+                member_index, torch.arange(len(member_index), device=member_index.device)
+            ]
         else:
             rows = [(member_index == k).nonzero().squeeze(-1) for k in range(len(plain))]
             member_draws = [
-                _picked(member, shape, member_rows).sample() for member, member_rows in zip(plain, rows, strict=True)
+                _picked(member, shape, member_rows).sample()
+                for member, member_rows in zip(plain, rows, strict=True)
             ]
             value = torch.cat(member_draws)[torch.cat(rows).argsort()]
         return value.view(*shape, *self.event_shape)
@@ -154,37 +181,48 @@ class AutoregressiveEnsemble(Expandable):
         """Draws and their log probabilities under the whole mixture.
 
         Returns:
-            Events as :meth:`sample` gives them, and nats of shape sample_shape + batch_shape.
+            Events as :meth:`sample` gives them, and nats of shape sample_shape
+            + batch_shape.
         """
         value = self.sample(sample_shape)
         return value, self.log_prob(value)
 
-    def given(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> AutoregressiveEnsemble:
-        """Distribution of the missing features given the observed ones: the members', weighted by their evidence.
+    def given(
+        self, observed: Tensor, mask: Tensor, completion: Completion | None = None
+    ) -> AutoregressiveEnsemble:
+        """Distribution of the missing features given the observed ones: the members',
+        weighted by their evidence.
 
         Args:
-            observed: values (...) + event_shape; values of missing features are ignored, NaN
-                included.
+            observed: values (...) + event_shape; values of missing features are
+                ignored, NaN included.
             mask: True where a feature is observed, same shape.
-            completion: how each member sums over what is missing, see :meth:`Autoregressive.given`.
+            completion: how each member sums over what is missing, see
+                :meth:`Autoregressive.given`.
 
         Returns:
-            An ensemble whose samples carry the observed features, of the same event shape.
+            An ensemble whose samples carry the observed features, of the same
+            event shape.
 
         Raises:
-            ValueError: the evidence does not fit, or a member has no way to complete it.
+            ValueError: the evidence does not fit, or a member has no way to
+                complete it.
         """
         conditioned = [_with(member).given(observed, mask, completion) for member in self.members]
         evidence = [member.log_evidence() for member in conditioned]
         logits = self.logits.log_softmax(-1) + torch.stack(torch.broadcast_tensors(*evidence), -1)
         return AutoregressiveEnsemble(conditioned, logits, self._validate_args)
 
-    def log_evidence(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Tensor:
-        """Log probability of the observed features, the others summed out; :meth:`evidence_estimate` has its error.
+    def log_evidence(
+        self, observed: Tensor, mask: Tensor, completion: Completion | None = None
+    ) -> Tensor:
+        """Log probability of the observed features, the others summed out.
+
+        :meth:`evidence_estimate` has its error.
 
         Args:
-            observed: values (...) + event_shape; values of missing features are ignored, NaN
-                included.
+            observed: values (...) + event_shape; values of missing features are
+                ignored, NaN included.
             mask: True where a feature is observed, same shape; rows may differ.
             completion: as for :meth:`given`.
 
@@ -196,25 +234,32 @@ class AutoregressiveEnsemble(Expandable):
         """
         return self.evidence_estimate(observed, mask, completion).value
 
-    def evidence_estimate(self, observed: Tensor, mask: Tensor, completion: Completion | None = None) -> Estimate:
+    def evidence_estimate(
+        self, observed: Tensor, mask: Tensor, completion: Completion | None = None
+    ) -> Estimate:
         """Log probability of the observed features, the missing ones summed out.
 
         Args:
-            observed: values (...) + event_shape; values of missing features are ignored, NaN
-                included.
+            observed: values (...) + event_shape; values of missing features are
+                ignored, NaN included.
             mask: True where a feature is observed, same shape.
             completion: as for :meth:`given`.
 
         Returns:
             Nats with their standard error, of the broadcast batch shape.
         """
-        estimates = [_with(member).given(observed, mask, completion).evidence_estimate() for member in self.members]
+        estimates = [
+            _with(member).given(observed, mask, completion).evidence_estimate()
+            for member in self.members
+        ]
         values, errors, sizes = (
-            torch.stack(torch.broadcast_tensors(*(part[i] for part in estimates)), -1) for i in range(3)
+            torch.stack(torch.broadcast_tensors(*(part[i] for part in estimates)), -1)
+            for i in range(3)
         )
         terms = values + self.logits.log_softmax(-1)
         share = terms.softmax(-1).detach()
-        error, size = (share * errors).square().sum(-1).sqrt(), 1 / (share.square() / sizes).sum(-1)
+        error = (share * errors).square().sum(-1).sqrt()
+        size = 1 / (share.square() / sizes).sum(-1)
         value = terms.logsumexp(-1)
         return Estimate(value, error.expand_as(value), size.expand_as(value), estimates[0].method)
 
@@ -235,7 +280,8 @@ class AutoregressiveEnsemble(Expandable):
             expand: whether to repeat them over the batch.
 
         Returns:
-            Shape (num_states,) + batch_shape + event_shape, with ones for the batch where ``expand`` is False.
+            Shape (num_states,) + batch_shape + event_shape, with ones for the
+            batch where ``expand`` is False.
 
         Raises:
             NotImplementedError: there are more than 2^20.
@@ -258,7 +304,9 @@ class AutoregressiveEnsemble(Expandable):
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("the event shape of an autoregressive ensemble is that of its members")
+        raise NotImplementedError(
+            "the event shape of an autoregressive ensemble is that of its members"
+        )
 
 
 def _check_members(members: Sequence[Member]) -> None:
@@ -268,12 +316,17 @@ def _check_members(members: Sequence[Member]) -> None:
     for member in members:
         if isinstance(member, OrderAgnostic) or not isinstance(member, Member):
             raise ValueError(
-                f"`members` must be autoregressive densities, got {type(member).__name__}; an order-agnostic network "
+                f"`members` must be autoregressive densities, got {type(member).__name__}; an "
+                "order-agnostic network "
                 "gives one in eval() or when it is called with an order"
             )
-    kinds = [(tuple(m.event_shape), m.conditional.num_states(m.event_shape.numel())) for m in members]
+    kinds = [
+        (tuple(m.event_shape), m.conditional.num_states(m.event_shape.numel())) for m in members
+    ]
     if any(kind != kinds[0] for kind in kinds):
-        raise ValueError(f"`members` must have the same events, got event shapes and numbers of values {kinds}")
+        raise ValueError(
+            f"`members` must have the same events, got event shapes and numbers of values {kinds}"
+        )
 
 
 def _unchecked(member: Member) -> Member:
@@ -286,7 +339,10 @@ def _unchecked(member: Member) -> Member:
 def _with(member: Member) -> Autoregressive:
     """A member that can be conditioned, which checks its evidence."""
     if not isinstance(member, Autoregressive):
-        raise ValueError("`given` expects members that are not conditioned yet: give all observed features at once")
+        raise ValueError(
+            "`given` expects members that are not conditioned yet: give all observed features at "
+            "once"
+        )
     return Autoregressive(member.conditioner, member.context).expand(member.batch_shape)
 
 
@@ -294,7 +350,9 @@ def _picked(member: Autoregressive, shape: Size, rows: Tensor) -> Autoregressive
     """A density for some of the rows, by their numbers, of its expansion to a shape."""
     if member.context is None:
         return Autoregressive(member.conditioner, validate_args=False).expand((len(rows),))
-    return Autoregressive(member.conditioner, member._context_rows(shape)[rows], validate_args=False)
+    return Autoregressive(
+        member.conditioner, member._context_rows(shape)[rows], validate_args=False
+    )
 
 
 register_kl(AutoregressiveEnsemble, AutoregressiveEnsemble)(divergence_by_enumeration)

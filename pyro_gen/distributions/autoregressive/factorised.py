@@ -21,14 +21,17 @@ class Factorised(FeatureDensity):
 
     .. math:: p(x) = \prod_{i=1}^D p(x_i; \theta_i)
 
-    Unlike ``conditional.distribution(parameters).to_event(1)`` it scores discretised distributions without a table of
-    all levels, lists the events of discrete distributions where they are few, so that Pyro can enumerate them, and has
-    events of any shape.
+    Unlike ``conditional.distribution(parameters).to_event(1)`` it scores
+    discretised distributions without a table of all levels, lists the events of
+    discrete distributions where they are few, so that Pyro can enumerate them,
+    and has events of any shape.
 
     Args:
         conditional: the family of the distributions.
-        parameters: parameters of the distributions, (..., features, parameters of a distribution).
-        event_shape: shape of an event, of as many numbers; None for (features,).
+        parameters: parameters of the distributions, (..., features, parameters
+            of a distribution).
+        event_shape: shape of an event, of as many numbers; None for
+            (features,).
         validate_args: whether to check parameters and values.
 
     Raises:
@@ -56,15 +59,20 @@ class Factorised(FeatureDensity):
     ) -> None:
         if parameters.dim() < 2 or parameters.shape[-1] != conditional.num_parameters:
             raise ValueError(
-                f"`parameters` must have shape (..., features, {conditional.num_parameters}) for {conditional}, "
+                f"`parameters` must have shape (..., features, {conditional.num_parameters}) for "
+                f"{conditional}, "
                 f"got {tuple(parameters.shape)}"
             )
         features = parameters.shape[-2]
         event = Size((features,) if event_shape is None else event_shape)
         if not event or event.numel() != features:
-            raise ValueError(f"`event_shape` must hold {features} features, as `parameters` do, got {tuple(event)}")
+            raise ValueError(
+                f"`event_shape` must hold {features} features, as `parameters` do, got "
+                f"{tuple(event)}"
+            )
         conditional.check(features)
-        self._conditional, self.parameters = conditional, parameters
+        self._conditional = conditional
+        self.parameters = parameters
         super().__init__(parameters.shape[:-2], event, validate_args=validate_args)
 
     @property
@@ -85,7 +93,9 @@ class Factorised(FeatureDensity):
     @property
     def mean(self) -> Tensor:
         """Means of the features; NaN for labels."""
-        return self.distribution.mean.expand(*self.batch_shape, self.features).unflatten(-1, self.event_shape)
+        return self.distribution.mean.expand(*self.batch_shape, self.features).unflatten(
+            -1, self.event_shape
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability (or density) in nats.
@@ -94,14 +104,18 @@ class Factorised(FeatureDensity):
             value: events of shape (...) + event_shape.
 
         Returns:
-            Tensor of the broadcast shape of the value's and the distribution's batch.
+            Tensor of the broadcast shape of the value's and the distribution's
+            batch.
 
         Raises:
             ValueError: ``value`` lies outside the support.
         """
         if self._validate_args:
             self._validate_sample(value)
-        flat = value if len(self.event_shape) == 1 else value.flatten(value.dim() - len(self.event_shape))
+        if len(self.event_shape) == 1:
+            flat = value
+        else:
+            flat = value.flatten(value.dim() - len(self.event_shape))
         result = self.conditional.total_log_prob(self.parameters, flat)
         return over_batch(result, self.batch_shape)
 
@@ -124,7 +138,9 @@ class Factorised(FeatureDensity):
             NotImplementedError: the distributions cannot be reparametrised.
         """
         if not self.has_rsample:
-            raise NotImplementedError(f"draws of {type(self.conditional).__name__} are not differentiable")
+            raise NotImplementedError(
+                f"draws of {type(self.conditional).__name__} are not differentiable"
+            )
         return self._drawn(sample_shape)
 
     def entropy(self) -> Tensor:
@@ -148,17 +164,24 @@ class Factorised(FeatureDensity):
         shape = self._extended_shape(sample_shape)
         flat = (*shape[: len(shape) - len(self.event_shape)], self.features)
         parameters = self.parameters.expand(*flat, -1)
-        return self.conditional.draw(parameters, self.conditional.noise(flat, parameters)).view(shape)
+        return self.conditional.draw(parameters, self.conditional.noise(flat, parameters)).view(
+            shape
+        )
 
 
 @register_kl(Factorised, Factorised)
 def _divergence(p: Factorised, q: Factorised) -> Tensor:
     """Kullback-Leibler divergence in nats, feature by feature."""
     if p.event_shape != q.event_shape:
-        raise ValueError(f"`p` and `q` must have the same events, got {tuple(p.event_shape)}, {tuple(q.event_shape)}")
+        raise ValueError(
+            f"`p` and `q` must have the same events, got {tuple(p.event_shape)}, "
+            f"{tuple(q.event_shape)}"
+        )
     batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     # torch's own divergences do not broadcast in every family
-    distributions = (d.conditional.distribution(d.parameters.expand(*batch, p.features, -1)) for d in (p, q))
+    distributions = (
+        d.conditional.distribution(d.parameters.expand(*batch, p.features, -1)) for d in (p, q)
+    )
     return kl_divergence(*distributions).sum(-1)
 
 

@@ -17,7 +17,9 @@ ENUMERABLE = 2**20
 
 
 class FeatureDensity(Expandable):
-    """A density over events of many features, whose distributions are of one family, a :class:`Conditional`."""
+    """A density over events of many features, whose distributions are of one
+    family, a :class:`Conditional`.
+    """
 
     @property
     @abstractmethod
@@ -38,7 +40,9 @@ class FeatureDensity(Expandable):
     def support(self) -> constraints.Constraint:
         """Constraint of the conditional distributions, over the event."""
         flat = self.conditional.support(self.features)
-        return flat if len(self.event_shape) == 1 else OverEvent(flat, self.event_shape)
+        if len(self.event_shape) == 1:
+            return flat
+        return OverEvent(flat, self.event_shape)
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the distributions here
@@ -49,7 +53,9 @@ class FeatureDensity(Expandable):
     def num_states(self) -> float:
         """Number of values that an event can take; may be infinite."""
         states = self.conditional.num_states(self.features)
-        return math.inf if states is None else math.prod(states)
+        if states is None:
+            return math.inf
+        return math.prod(states)
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
@@ -63,7 +69,8 @@ class FeatureDensity(Expandable):
             expand: whether to repeat them over the batch.
 
         Returns:
-            Shape (num_states,) + batch_shape + event_shape, with ones for the batch where ``expand`` is False.
+            Shape (num_states,) + batch_shape + event_shape, with ones for the
+            batch where ``expand`` is False.
 
         Raises:
             NotImplementedError: there are more than 2^20.
@@ -71,7 +78,9 @@ class FeatureDensity(Expandable):
         states = self.conditional.num_states(self.features)
         if states is None or not self.has_enumerate_support:
             number = "infinitely many" if states is None else f"2^{math.log2(self.num_states):.1f}"
-            raise NotImplementedError(f"{number} states are too many to list, the limit is {ENUMERABLE}")
+            raise NotImplementedError(
+                f"{number} states are too many to list, the limit is {ENUMERABLE}"
+            )
         dtype = self.conditional.value_dtype or self.example.dtype
         axes = [torch.arange(k, dtype=dtype, device=self.example.device) for k in states]
         values = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
@@ -91,7 +100,8 @@ class OverEvent(constraints.Constraint):
     """Constraint on a row of features, applied to an event of another shape."""
 
     def __init__(self, base: constraints.Constraint, event_shape: Size) -> None:
-        self.base, self.event_dim = base, len(event_shape)
+        self.base = base
+        self.event_dim = len(event_shape)
         self.is_discrete = base.is_discrete
 
     def check(self, value: Tensor) -> Tensor:

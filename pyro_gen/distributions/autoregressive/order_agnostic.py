@@ -1,4 +1,6 @@
-"""Training a network of every order: an unbiased estimate of the mean log probability over all orders."""
+"""Training a network of every order: an unbiased estimate of the mean log
+probability over all orders.
+"""
 
 from __future__ import annotations
 
@@ -14,67 +16,94 @@ from pyro_gen.distributions.log_z.misuse import NEEDS_DENSITY, refuse_callers, r
 from pyro_gen.kernels import draw_seed
 
 _WEIGHS = (*NEEDS_DENSITY, "pyro.infer.traceenum_elbo", "pyro.infer.discrete")
-"""Modules of Pyro that take exponentials of log probabilities: a mean of logs must not be put there."""
+"""Modules of Pyro that take exponentials of log probabilities: a mean of logs must
+not be put there.
+"""
 
 
 @runtime_checkable
 class AnyOrder(Conditioner, Protocol):
-    """A network that knows the distribution of every feature given any others, and so a density for every order."""
+    """A network that knows the distribution of every feature given any others, and so
+    a density for every order.
+    """
 
     def parameters_given(self, value: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions given the features under ``mask`` alone, (n, features, parameters)."""
+        """Parameters of all distributions given the features under ``mask`` alone, (n,
+        features, parameters).
+        """
 
     def in_orders(self, orders: Tensor) -> Conditioner:
-        """View of the weights in another order of generation, (features,), or one for each row, (n, features)."""
+        """View of the weights in another order of generation, (features,), or one
+        for each row, (n, features).
+        """
 
 
 class OrderAgnostic(Autoregressive):
-    r"""Objective of order-agnostic training in the form of a distribution: its ``log_prob`` is an estimate.
+    r"""Objective of order-agnostic training in the form of a distribution: its
+    ``log_prob`` is an estimate.
 
-    For every row a number :math:`d` of known features and the set :math:`S` of these are drawn, and
+    For every row a number :math:`d` of known features and the set :math:`S` of
+    these are drawn, and
 
     .. math:: \widehat{\log p}(x) = \frac{D}{D - d} \sum_{i \notin S} \log p(x_i | x_S), \qquad
               \mathbb{E}\, \widehat{\log p}(x) = \frac{1}{D!} \sum_\pi \log p_\pi(x)
 
-    with features in the units in which the network sees them, and the change of units taken off as a whole,
-    so that its gradient is, in the mean, that of the log probability over all orders, for one pass of the network. The
-    draws are fixed when the object is made: ``log_prob`` is a pure function of the value, and the next object has
-    others. The value is no log probability, and its exponential no probability: weights or
-    comparisons based on it raise where the caller can be recognised (MCMC, TraceEnum_ELBO, RWS,
-    Renyi bounds, a traced ELBO), and must not be done by hand. It has no samples, since these need
-    an order.
+    with features in the units in which the network sees them, and the change of
+    units taken off as a whole, so that its gradient is, in the mean, that of
+    the log probability over all orders, for one pass of the network. The draws
+    are fixed when the object is made: ``log_prob`` is a pure function of the
+    value, and the next object has others. The value is no log probability, and
+    its exponential no probability: weights or comparisons based on it raise
+    where the caller can be recognised (MCMC, TraceEnum_ELBO, RWS, Renyi bounds,
+    a traced ELBO), and must not be done by hand. It has no samples, since these
+    need an order.
 
     Args:
-        conditioner: a network of any order, such as ``nn.DeepNADE``, which makes this when called in training mode.
+        conditioner: a network of any order, such as ``nn.DeepNADE``, which
+            makes this when called in training mode.
         context: what all distributions depend on, (..., context), or None.
         validate_args: whether to check context and values.
 
     Raises:
-        ValueError: the network has one order only, the context does not fit, or the caller needs log probabilities.
+        ValueError: the network has one order only, the context does not fit, or
+            the caller needs log probabilities.
 
     References:
-        Uria, Murray and Larochelle (2014), A deep and tractable density estimator, ICML.
+        Uria, Murray and Larochelle (2014), A deep and tractable density
+        estimator, ICML.
 
     Example:
         >>> from pyro_gen import nn
         >>> deep = nn.DeepNADE(3, [4])
-        >>> type(deep()).__name__, type(deep(order=(2, 0, 1))).__name__, type(deep.eval()()).__name__
+        >>> type(deep()).__name__, type(deep(order=(2, 0,
+        ...     1))).__name__, type(deep.eval()()).__name__
         ('OrderAgnostic', 'Autoregressive', 'Autoregressive')
     """
 
     has_rsample = False
     has_enumerate_support = False
 
-    def __init__(self, conditioner: AnyOrder, context: Tensor | None = None, validate_args: bool | None = None) -> None:
+    def __init__(
+        self,
+        conditioner: AnyOrder,
+        context: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
         if not isinstance(conditioner, AnyOrder):
-            raise ValueError(f"`conditioner` must be a network of any order, got {type(conditioner).__name__}")
+            raise ValueError(
+                f"`conditioner` must be a network of any order, got {type(conditioner).__name__}"
+            )
         name = "order-agnostic training"
         refuse_tracing(name, "draws")
         refuse_callers(
-            name, _WEIGHS, "gives only an estimate of their mean over orders: use eval(), or call it with an order"
+            name,
+            _WEIGHS,
+            "gives only an estimate of their mean over orders: use eval(), or call it with an "
+            "order",
         )
         super().__init__(conditioner, context, validate_args)
-        self._network, self._seed = conditioner, draw_seed()
+        self._network = conditioner
+        self._seed = draw_seed()
 
     def log_prob(self, value: Tensor) -> Tensor:
         """One-sample estimate of the mean log probability over all orders, in nats.
@@ -83,7 +112,8 @@ class OrderAgnostic(Autoregressive):
             value: events of shape (...) + event_shape.
 
         Returns:
-            Tensor of the broadcast shape of the value's and the distribution's batch.
+            Tensor of the broadcast shape of the value's and the distribution's
+            batch.
 
         Raises:
             ValueError: ``value`` lies outside the support.
@@ -95,7 +125,9 @@ class OrderAgnostic(Autoregressive):
         parameters = self._network.parameters_given(rows, revealed, context)
         scores = self.conditional.log_prob(parameters, rows)
         scales = getattr(self._network, "log_scales", None)
-        if scales is not None:  # what a change of units adds is the same in every order: no need to draw it
+        if (
+            scales is not None
+        ):  # what a change of units adds is the same in every order: no need to draw it
             scores = scores + scales
         result = torch.where(revealed, 0, scores).sum(-1) * self.features / (~revealed).sum(-1)
         result = (result if scales is None else result - scales.sum()).view(shape)
@@ -109,7 +141,8 @@ class OrderAgnostic(Autoregressive):
             device: where they are.
 
         Returns:
-            Boolean, (rows, features), of which 0 to D - 1 are True with equal probability, in any places.
+            Boolean, (rows, features), of which 0 to D - 1 are True with equal
+            probability, in any places.
         """
         if device.type == "meta":
             return torch.empty(rows, self.features, dtype=torch.bool, device=device)
@@ -143,7 +176,10 @@ class OrderAgnostic(Autoregressive):
 
 
 def _message(name: str) -> str:
-    return f"`{name}` needs an order, and order-agnostic training has none: use eval(), or call the network with one"
+    return (
+        f"`{name}` needs an order, and order-agnostic training has none: use eval(), or call the "
+        "network with one"
+    )
 
 
 def _refuse(name: str) -> NoReturn:

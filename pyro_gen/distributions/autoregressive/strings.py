@@ -1,4 +1,6 @@
-"""Densities over strings of varying length: symbols, an end symbol, and padding by it up to a common length."""
+"""Densities over strings of varying length: symbols, an end symbol, and padding by
+it up to a common length.
+"""
 
 from __future__ import annotations
 
@@ -53,15 +55,19 @@ class SymbolConditional(CategoricalConditional):
 
 
 class AutoregressiveStrings(Autoregressive):
-    r"""A density over strings of symbols 0 ... K - 1, as integer rows of a fixed length L padded with the end K.
+    r"""A density over strings of symbols 0 ... K - 1, as integer rows of a fixed length
+    L padded with the end K.
 
-    .. math:: p(x) = \prod_{k=1}^{\min(|x| + 1, L)} p(x_k | x_1, \dots, x_{k-1}), \qquad x_{|x| + 1} = K
+    .. math:: p(x) = \prod_{k=1}^{\min(|x| + 1, L)} p(x_k | x_1, \dots, x_{k-1}), \qquad x_{|x|
+        + 1} = K
 
-    A row with an end stands for one string of fewer than L symbols. A row without any stands for all strings that begin
-    with its L symbols: together these rows are the tail. Rows with end and rows without have probabilities that sum to
-    one. Whatever follows an end is an end, with probability one.
+    A row with an end stands for one string of fewer than L symbols. A row
+    without any stands for all strings that begin with its L symbols: together
+    these rows are the tail. Rows with end and rows without have probabilities
+    that sum to one. Whatever follows an end is an end, with probability one.
 
-    ``nn.SequenceAR`` makes these; the arguments are those of :class:`Autoregressive`.
+    ``nn.SequenceAR`` makes these; the arguments are those of
+    :class:`Autoregressive`.
 
     Example:
         >>> from pyro_gen import nn
@@ -91,16 +97,21 @@ class AutoregressiveStrings(Autoregressive):
             expand: whether to repeat them over the batch.
 
         Returns:
-            Shape (num_states,) + batch_shape + (L,), with ones for the batch where ``expand`` is False.
+            Shape (num_states,) + batch_shape + (L,), with ones for the batch
+            where ``expand`` is False.
 
         Raises:
             NotImplementedError: there are more than 2^20.
         """
         if not self.has_enumerate_support:
-            raise NotImplementedError(f"{self.num_states} strings are too many to list, the limit is {ENUMERABLE}")
+            raise NotImplementedError(
+                f"{self.num_states} strings are too many to list, the limit is {ENUMERABLE}"
+            )
         rows = torch.zeros(1, 0, dtype=torch.int64, device=self.conditioner.example.device)
         for length in range(self.features):
-            longer = torch.cat([rows.new_full((len(rows), 1), symbol) for symbol in range(self.end)])
+            longer = torch.cat(
+                [rows.new_full((len(rows), 1), symbol) for symbol in range(self.end)]
+            )
             longer = torch.cat([longer, rows.repeat(self.end, 1)], 1)
             rows = torch.cat([longer, rows.new_full((1, length + 1), self.end)])
         return self._listed(rows, expand)

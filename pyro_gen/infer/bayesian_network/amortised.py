@@ -1,4 +1,6 @@
-"""Amortised inference for any evidence: an autoregressive network that improves on likelihood weighting."""
+"""Amortised inference for any evidence: an autoregressive network that improves on
+likelihood weighting.
+"""
 
 from __future__ import annotations
 
@@ -29,35 +31,42 @@ DEFENSIVE = 5
 
 
 class AmortisedPosterior(Module):
-    r"""An approximate posterior of all nodes for any evidence, from a MADE that corrects the tables.
+    r"""An approximate posterior of all nodes for any evidence, from a MADE that
+    corrects the tables.
 
-    .. math:: q(x_v | x_{<v}, e) \propto p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v)\, \exp f_v(x_{<v}, e)
+    .. math:: q(x_v | x_{<v}, e) \propto p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v)\, \exp
+        f_v(x_{<v}, e)
 
-    in topological order, with the likelihood :math:`\ell_v` of what is known of v, and f a network that sees all
-    evidence. At first f is zero and q is the proposal of likelihood weighting; states that are
-    impossible under the tables stay impossible. It learns from draws of the network whose cells
-    are hidden at random, which needs no posterior and no gradient through draws:
+    in topological order, with the likelihood :math:`\ell_v` of what is known of
+    v, and f a network that sees all evidence. At first f is zero and q is the
+    proposal of likelihood weighting; states that are impossible under the
+    tables stay impossible. It learns from draws of the network whose cells are
+    hidden at random, which needs no posterior and no gradient through draws:
 
     .. math:: \min_f\ \mathrm{E}_{e}\, \mathrm{KL}\bigl(p(x | e)\,\|\,q(x | e)\bigr)
 
-    Importance weights correct the errors of q, and the result's diagnostics show their size. One
-    draw in five leaves f out, so that modes that the network misses are still sampled, and no
-    weight is more than five times that of likelihood weighting.
+    Importance weights correct the errors of q, and the result's diagnostics
+    show their size. One draw in five leaves f out, so that modes that the
+    network misses are still sampled, and no weight is more than five times that
+    of likelihood weighting.
 
     Args:
-        network: a Bayesian network, the distribution or the model (which is then called again each
-            time).
+        network: a Bayesian network, the distribution or the model (which is
+            then called again each time).
         hidden_features: units of each hidden layer.
         evidence_nodes: nodes that may be observed, in learning; None for all.
 
     References:
-        Morris (2001), Recognition networks for approximate inference in BN20 networks. Le, Baydin and Wood (2017),
-        Inference compilation and universal probabilistic programming. Hesterberg
-        (1995), Weighted average importance sampling and defensive mixture distributions. Germain et al. (2015), MADE.
+        Morris (2001), Recognition networks for approximate inference in BN20
+        networks. Le, Baydin and Wood (2017), Inference compilation and
+        universal probabilistic programming. Hesterberg (1995), Weighted average
+        importance sampling and defensive mixture distributions. Germain et al.
+        (2015), MADE.
 
     Example:
         >>> import networkx as nx
-        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": torch.tensor([[0.9, 0.1], [0.2, 0.8]])}
+        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": torch.tensor([[0.9, 0.1],
+        ...     [0.2, 0.8]])}
         >>> network = BayesianNetwork(nx.DiGraph([("rain", "wet")]), tables)
         >>> posterior = AmortisedPosterior(network, hidden_features=(8,))
         >>> losses = posterior.learn(num_steps=20)
@@ -88,7 +97,9 @@ class AmortisedPosterior(Module):
         if self.made.output is not None:
             nn.init.zeros_(self.made.output)
         evidence_names = structure.nodes if evidence_nodes is None else list(evidence_nodes)
-        can_see = torch.zeros(len(structure.nodes), dtype=torch.bool, device=distribution.tables.device)
+        can_see = torch.zeros(
+            len(structure.nodes), dtype=torch.bool, device=distribution.tables.device
+        )
         can_see[[structure.number(node) for node in evidence_names]] = True
         self.register_buffer("can_see", can_see)
 
@@ -96,12 +107,16 @@ class AmortisedPosterior(Module):
         return Problem.of(self._source[0], evidence)
 
     def _context(self, problem: Problem) -> Tensor:
-        """Evidence as the network sees it: normalised likelihoods less even ones, zeros where nothing is known."""
+        """Evidence as the network sees it: normalised likelihoods less even ones,
+        zeros where nothing is known.
+        """
         inputs = []
         for i, states in enumerate(self.structure.cardinalities):
             likelihood = problem.likelihoods.get(i, problem.tables.new_ones(1, states))
             likelihood = (
-                likelihood / likelihood.sum(-1, keepdim=True).clamp_min(torch.finfo(likelihood.dtype).tiny) - 1 / states
+                likelihood
+                / likelihood.sum(-1, keepdim=True).clamp_min(torch.finfo(likelihood.dtype).tiny)
+                - 1 / states
             )
             inputs.append(likelihood.expand(problem.count, states))
         return torch.cat(inputs, -1)
@@ -121,22 +136,29 @@ class AmortisedPosterior(Module):
         states = torch.arange(correction.shape[-1], device=value.device)
         first = cells_of(self.structure, value) - value  # of the row of each node's table
         cells = (first.unsqueeze(-1) + states).clamp_max(self.structure.cells - 1)
-        logits = safe_log(problem.tables)[cells] + correction  # which is -inf at states that a node does not have
+        logits = (
+            safe_log(problem.tables)[cells] + correction
+        )  # which is -inf at states that a node does not have
         log_probs = logits.log_softmax(-1).gather(-1, value.unsqueeze(-1)).squeeze(-1)
         return torch.where(evidence < 0, log_probs, 0.0).sum(-1)
 
     def loss(self, num_rows: int = 256) -> Tensor:
-        """Mean of -log q over draws of the network whose cells are hidden, at a rate that differs from row to row.
+        """Mean of -log q over draws of the network whose cells are hidden, at a
+        rate that differs from row to row.
 
         Args:
             num_rows: how many draws.
         """
         num_rows = whole_number("num_rows", num_rows)
         rows = distribution_of(self._source[0]).sample((num_rows,))
-        visible = torch.rand(rows.shape, device=rows.device) < torch.rand(num_rows, 1, device=rows.device)
+        visible = torch.rand(rows.shape, device=rows.device) < torch.rand(
+            num_rows, 1, device=rows.device
+        )
         return -self.log_prob(rows, rows.masked_fill(~(visible & self.can_see), -1)).mean()
 
-    def learn(self, num_steps: int = 2000, batch_size: int = 256, learning_rate: float = 2e-3) -> Tensor:
+    def learn(
+        self, num_steps: int = 2000, batch_size: int = 256, learning_rate: float = 2e-3
+    ) -> Tensor:
         """Learn by Adam, with a rate that falls linearly to zero.
 
         Args:
@@ -165,7 +187,10 @@ class AmortisedPosterior(Module):
 
     @torch.no_grad()
     def marginals(
-        self, evidence: Evidence | Tensor | None = None, num_samples: int = 1000, nodes: Iterable[str] | None = None
+        self,
+        evidence: Evidence | Tensor | None = None,
+        num_samples: int = 1000,
+        nodes: Iterable[str] | None = None,
     ) -> WeightedMarginals:
         """Marginals given evidence from draws of q, corrected by importance weights.
 
@@ -175,21 +200,25 @@ class AmortisedPosterior(Module):
             nodes: which marginals; None for all.
 
         Returns:
-            Marginals, log evidence with its standard error, and diagnostics of the weights.
+            Marginals, log evidence with its standard error, and diagnostics of
+            the weights.
 
         Raises:
-            ValueError: evidence is malformed, or no draw agrees with it (it names the rows).
+            ValueError: evidence is malformed, or no draw agrees with it (it
+                names the rows).
         """
         return weighted_marginals(self._problem(evidence), self._draws, num_samples, nodes)
 
     def _draws(self, problem: Problem, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
         """States by number of the node and log weights, each (draws, rows).
 
-        A share a of the draws leaves f out, and all are weighted by the mixture: 1 / w = a / w_0 +
-        (1 - a) / w_f.
+        A share a of the draws leaves f out, and all are weighted by the
+        mixture: 1 / w = a / w_0 + (1 - a) / w_f.
         """
         shape = num_samples, problem.count
-        without = torch.arange(num_samples, device=problem.tables.device) < num_samples // DEFENSIVE
+        without = (
+            torch.arange(num_samples, device=problem.tables.device) < num_samples // DEFENSIVE
+        )
         context = self._context(problem).expand(*shape, -1).flatten(0, 1)
         values: dict[int, Tensor] = {}
         plain, corrected = problem.tables.new_zeros(2, *shape)
@@ -212,7 +241,9 @@ class AmortisedPosterior(Module):
     def _target(self, problem: Problem, i: int, values: Mapping[int, Tensor]) -> Tensor:
         """Log of a node's table at its parents, and of its likelihood."""
         logits = safe_log(problem.rows_of(i, dict(values)))
-        return logits + safe_log(problem.likelihoods[i]) if i in problem.likelihoods else logits
+        if i in problem.likelihoods:
+            return logits + safe_log(problem.likelihoods[i])
+        return logits
 
     def forward(self, *args: object, **kwargs: object) -> NoReturn:
         """Refusal: the density is that of nodes given evidence.
@@ -225,15 +256,18 @@ class AmortisedPosterior(Module):
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "AmortisedPosterior has no density without evidence: take `log_prob(value, evidence)`, `marginals` or "
+            "AmortisedPosterior has no density without evidence: take `log_prob(value, "
+            "evidence)`, `marginals` or "
             "`guide`"
         )
 
     def guide(self, data: Any = None) -> None:
-        """A Pyro program that draws the nodes with missing cells: the guide of the network's ``model``.
+        """A Pyro program that draws the nodes with missing cells: the guide of the
+        network's ``model``.
 
-        ``SVI(network.model, posterior.guide, ..., Trace_ELBO())`` trains it further on the evidence at hand, by
-        KL(q | p); single cells that were observed stand.
+        ``SVI(network.model, posterior.guide, ..., Trace_ELBO())`` trains it
+        further on the evidence at hand, by KL(q | p); single cells that were
+        observed stand.
 
         Args:
             data: as for the network's ``model``.
@@ -250,9 +284,16 @@ class AmortisedPosterior(Module):
                 node = self.structure.nodes[i]
                 column = torch.as_tensor(observed.get(i, -1), device=problem.tables.device)
                 if (column < 0).any():
-                    logits = self._target(problem, i, values) + parameters[:, : self.structure.cardinalities[i]]
-                    lost = (logits == -torch.inf).all(-1, keepdim=True)  # against the evidence: log p will be -inf
-                    values[i] = pyro.sample(node, dist.Categorical(logits=torch.where(lost, 0.0, logits)))
+                    logits = (
+                        self._target(problem, i, values)
+                        + parameters[:, : self.structure.cardinalities[i]]
+                    )
+                    lost = (logits == -torch.inf).all(
+                        -1, keepdim=True
+                    )  # against the evidence: log p will be -inf
+                    values[i] = pyro.sample(
+                        node, dist.Categorical(logits=torch.where(lost, 0.0, logits))
+                    )
                 else:
                     values[i] = column.expand(problem.count)
                 if step + 1 < len(self.structure.order):

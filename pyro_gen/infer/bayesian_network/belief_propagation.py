@@ -21,9 +21,10 @@ class BeliefMarginals(NamedTuple):
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        log_evidence: Bethe's approximation, (rows,) or (); exact if the undirected graph has no
-            loop.
-        converged: whether the last round changed no message by more than the tolerance, (rows,) or ().
+        log_evidence: Bethe's approximation, (rows,) or (); exact if the
+            undirected graph has no loop.
+        converged: whether the last round changed no message by more than the
+            tolerance, (rows,) or ().
         residual: largest change of a message in the last round, (rows,) or ().
         num_iterations: rounds.
     """
@@ -46,37 +47,44 @@ def belief_propagation(
 ) -> BeliefMarginals:
     r"""Approximate marginals given evidence by passing messages, as if the graph were a tree.
 
-    .. math:: m_{f \to v}(x_v) \propto \sum_{x_{f \setminus v}} p_f(x_f) \prod_{u \in f \setminus v} \ell_u(x_u)
+    .. math:: m_{f \to v}(x_v) \propto \sum_{x_{f \setminus v}} p_f(x_f) \prod_{u \in f
+        \setminus v} \ell_u(x_u)
               \prod_{g \ne f} m_{g \to u}(x_u)
 
-    for every table f and node v in it; the belief of v is the product of its messages and its likelihood
-    :math:`\ell_v`. A round goes through the tables from roots to leaves and back, each message using the latest ones.
-    If the undirected graph is a tree or a forest (a polytree), the answers are exact.
-    With loops they are approximate and messages may not converge: see ``converged``; damping
-    helps.
+    for every table f and node v in it; the belief of v is the product of its
+    messages and its likelihood :math:`\ell_v`. A round goes through the tables
+    from roots to leaves and back, each message using the latest ones. If the
+    undirected graph is a tree or a forest (a polytree), the answers are exact.
+    With loops they are approximate and messages may not converge: see
+    ``converged``; damping helps.
 
     Args:
         network: a Bayesian network, the distribution or the model.
         evidence: as in exact inference.
         num_iterations: rounds, at most.
         damping: share of the old message in the new one, from 0 up to below 1.
-        tolerance: largest change of messages (they sum to 1) at which iteration stops.
+        tolerance: largest change of messages (they sum to 1) at which iteration
+            stops.
         nodes: which marginals; None for all.
 
     Returns:
         Beliefs, Bethe's log evidence, and whether messages converged.
 
     Raises:
-        ValueError: evidence is malformed or impossible, or an argument is out of range.
+        ValueError: evidence is malformed or impossible, or an argument is out
+            of range.
 
     References:
-        Pearl (1988), Probabilistic reasoning in intelligent systems, chapter 4. Murphy, Weiss and Jordan (1999), Loopy
-        belief propagation for approximate inference. Yedidia, Freeman and Weiss (2005), Constructing free-energy
-        approximations and generalized belief propagation algorithms (Bethe).
+        Pearl (1988), Probabilistic reasoning in intelligent systems, chapter 4.
+        Murphy, Weiss and Jordan (1999), Loopy belief propagation for
+        approximate inference. Yedidia, Freeman and Weiss (2005), Constructing
+        free-energy approximations and generalized belief propagation algorithms
+        (Bethe).
 
     Example:
         >>> import networkx as nx
-        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": torch.tensor([[0.9, 0.1], [0.2, 0.8]])}
+        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": torch.tensor([[0.9, 0.1],
+        ...     [0.2, 0.8]])}
         >>> network = BayesianNetwork(nx.DiGraph([("rain", "wet")]), tables)
         >>> result = belief_propagation(network, {"wet": 1}, tolerance=1e-6)
         >>> result.marginals["rain"], result.converged
@@ -84,17 +92,27 @@ def belief_propagation(
     """
     num_iterations = whole_number("num_iterations", num_iterations)
     if not 0 <= damping < 1 or not tolerance > 0:
-        raise ValueError(f"`damping` must be from 0 to below 1 and `tolerance` positive, got {damping} and {tolerance}")
+        raise ValueError(
+            f"`damping` must be from 0 to below 1 and `tolerance` positive, got {damping} and "
+            f"{tolerance}"
+        )
     problem = Problem.of(network, evidence)
     queried = problem.wanted(nodes)
-    messages, rounds = Messages(problem), 0
+    messages = Messages(problem)
+    rounds = 0
     residual = torch.full((problem.count,), torch.inf)
     while rounds < num_iterations and (residual > tolerance).any():
-        rounds, residual = rounds + 1, messages.round(damping)
-    beliefs = {problem.structure.nodes[i]: problem.given(_normalised(messages.at(i).exp())) for i in queried}
+        rounds = rounds + 1
+        residual = messages.round(damping)
+    beliefs = {
+        problem.structure.nodes[i]: problem.given(_normalised(messages.at(i).exp()))
+        for i in queried
+    }
     log_evidence = messages.log_evidence() + problem.log_scale
     settled = problem.given(residual <= tolerance)
-    return BeliefMarginals(beliefs, problem.given(log_evidence), settled, problem.given(residual), rounds)
+    return BeliefMarginals(
+        beliefs, problem.given(log_evidence), settled, problem.given(residual), rounds
+    )
 
 
 @dataclass
@@ -111,7 +129,8 @@ class Messages:
     evidence: dict[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        structure, like = self.problem.structure, self.problem.tables
+        structure = self.problem.structure
+        like = self.problem.tables
         sizes = structure.cardinalities
         for part, family in zip(self.problem.parts, structure.families, strict=True):
             self.logs.append({i: like.new_zeros(self.problem.count, sizes[i]) for i in family})
@@ -119,7 +138,9 @@ class Messages:
         self.evidence = {i: safe_log(x) for i, x in self.problem.likelihoods.items()}
 
     def at(self, i: int, but: int | None = None) -> Tensor:
-        """Product of messages to a node from evidence and its tables, ``but`` one, (rows, states)."""
+        """Product of messages to a node from evidence and its tables, ``but`` one, (rows,
+        states).
+        """
         structure = self.problem.structure
         result = self.problem.tables.new_zeros(self.problem.count, structure.cardinalities[i])
         if i in self.evidence:
@@ -150,23 +171,33 @@ class Messages:
         return torch.stack(change).amax(0)
 
     def _shifted(self, logs: Tensor) -> tuple[Tensor, Tensor]:
-        """Log messages with the largest entry of each row 0, and the constant that was subtracted."""
+        """Log messages with the largest entry of each row 0, and the constant that was
+        subtracted.
+        """
         top = logs.amax(-1, keepdim=True)
         self.problem.refuse((top == -torch.inf).squeeze(-1))
         return logs - top, top.squeeze(-1)
 
     def _contract(self, j: int, heard: list[Tensor], target: int | None) -> Tensor:
-        """Sum of a table times the messages to its nodes, over all but the target, (rows, states) or (rows,)."""
+        """Sum of a table times the messages to its nodes, over all but the target, (rows,
+        states) or (rows,).
+        """
         row = len(heard)
         operands: list[Tensor | list[int]] = [self.tables[j], list(range(row))]
         for place, message in enumerate(heard):
             if place != target:
                 operands += [message, [row, place]]
-        result: Tensor = torch.einsum(*operands, [row] if target is None else ([row, target] if row > 1 else [target]))
-        return result.expand(self.problem.count, -1) if target is not None else result
+        result: Tensor = torch.einsum(
+            *operands, [row] if target is None else ([row, target] if row > 1 else [target])
+        )
+        if target is not None:
+            return result.expand(self.problem.count, -1)
+        return result
 
     def log_evidence(self) -> Tensor:
-        """Bethe's approximation: log Z of tables, less that of nodes as often as they are counted too much."""
+        """Bethe's approximation: log Z of tables, less that of nodes as often as
+        they are counted too much.
+        """
         return torch.stack(list(self._terms())).sum(0)
 
     def _terms(self) -> Iterator[Tensor]:

@@ -1,4 +1,6 @@
-"""Gibbs sampling of a Bayesian network: all chains and rows at once, a node or a few given their Markov blanket."""
+"""Gibbs sampling of a Bayesian network: all chains and rows at once, a node or a
+few given their Markov blanket.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,21 @@ from pyro_gen.infer.bayesian_network.problem import Problem
 TOGETHER = 256
 """States of nodes that are drawn together, at most."""
 RARE = 0.05
-"""Probability below which a family is drawn together, since its nodes would move slowly one by one."""
+"""Probability below which a family is drawn together, since its nodes would move
+slowly one by one.
+"""
 STARTS = 100
 """Weighted draws from which a chain's start is picked."""
 
 
 class GibbsMarginals(NamedTuple):
-    """Marginals from Gibbs chains, with their diagnostics by node: the worst over its states, (rows,) or ().
+    """Marginals from Gibbs chains, with their diagnostics by node: the worst over its
+    states, (rows,) or ().
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        r_hat: split R-hat; about 1 where chains agree, infinite if they are stuck at different
-            states.
+        r_hat: split R-hat; about 1 where chains agree, infinite if they are
+            stuck at different states.
         effective_sample_size: of all chains together.
     """
 
@@ -44,7 +49,9 @@ class GibbsMarginals(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """Log table of one family as a function of the nodes outside of a block, (configurations, states of the block)."""
+    """Log table of one family as a function of the nodes outside of a block,
+    (configurations, states of the block).
+    """
 
     others: tuple[tuple[int, int], ...]
     """Numbers of the nodes outside, and their strides."""
@@ -57,9 +64,11 @@ class NodeBlock:
 
     Args:
         nodes: their numbers.
-        states: the states of each node in every state of the block, (states of the block, nodes).
+        states: the states of each node in every state of the block, (states of
+            the block, nodes).
         factors: the families that they are in.
-        likelihood: log likelihood of evidence on them, (rows or 1, states of the block).
+        likelihood: log likelihood of evidence on them, (rows or 1, states of
+            the block).
     """
 
     nodes: tuple[int, ...]
@@ -93,16 +102,19 @@ def gibbs_marginals(
 ) -> GibbsMarginals:
     r"""Marginals given evidence by Gibbs sampling, chains and rows in parallel.
 
-    .. math:: p(x_B | \text{rest}) \propto \prod_{v:\, (\{v\} \cup \mathrm{pa}(v)) \cap B \ne \emptyset}
+    .. math:: p(x_B | \text{rest}) \propto \prod_{v:\, (\{v\} \cup \mathrm{pa}(v)) \cap B \ne
+        \emptyset}
               p(x_v | x_{\mathrm{pa}(v)})
 
-    Blocks B are single nodes, and the families of nodes whose tables hold a probability of at most 0.05 (an "or" cannot
-    change unless its cause does), up to 256 states. Near-deterministic dependence over
-    several nodes can still separate chains, which R-hat shows. Chains start at draws of likelihood
+    Blocks B are single nodes, and the families of nodes whose tables hold a
+    probability of at most 0.05 (an "or" cannot change unless its cause does),
+    up to 256 states. Near-deterministic dependence over several nodes can still
+    separate chains, which R-hat shows. Chains start at draws of likelihood
     weighting.
 
-    For models in which a network is only a part, use ``Gibbs([(DiscreteGibbs(), nodes)], network.model)``, which takes
-    any Pyro program but runs all of it for every state of every node.
+    For models in which a network is only a part, use ``Gibbs([(DiscreteGibbs(),
+    nodes)], network.model)``, which takes any Pyro program but runs all of it
+    for every state of every node.
 
     Args:
         network: a Bayesian network, the distribution or the model.
@@ -116,15 +128,18 @@ def gibbs_marginals(
         Marginals, R-hat and effective sample sizes.
 
     Raises:
-        ValueError: evidence is malformed, or no start agrees with it (it names the rows).
+        ValueError: evidence is malformed, or no start agrees with it (it names
+            the rows).
 
     References:
-        Pearl (1987), Evidential reasoning using stochastic simulation of causal models. Jensen, Kong and Kjaerulff
-        (1995), Blocking Gibbs sampling in very large probabilistic expert systems.
+        Pearl (1987), Evidential reasoning using stochastic simulation of causal
+        models. Jensen, Kong and Kjaerulff (1995), Blocking Gibbs sampling in
+        very large probabilistic expert systems.
 
     Example:
         >>> import networkx as nx
-        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": torch.tensor([[0.9, 0.1], [0.2, 0.8]])}
+        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": torch.tensor([[0.9, 0.1],
+        ...     [0.2, 0.8]])}
         >>> network = BayesianNetwork(nx.DiGraph([("rain", "wet")]), tables)
         >>> result = gibbs_marginals(network, {"wet": 1}, num_samples=500)
         >>> bool((result.marginals["rain"][1] - 2 / 3).abs() < 0.1 and result.r_hat["rain"] < 1.1)
@@ -153,7 +168,8 @@ def _start_states(problem: Problem, num_chains: int) -> dict[int, Tensor]:
     top = log_weight.amax(0)
     problem.refuse(
         top == -torch.inf,
-        f"no start of {len(log_weight)} agrees with the evidence: it is impossible, or too improbable for this method",
+        f"no start of {len(log_weight)} agrees with the evidence: it is impossible, or too "
+        "improbable for this method",
     )
     index = torch.multinomial((log_weight - top).exp().mT, num_chains, replacement=True).mT
     return {i: value.expand(log_weight.shape).gather(0, index) for i, value in values.items()}
@@ -183,19 +199,24 @@ def _block_of(problem: Problem, nodes: tuple[int, ...]) -> NodeBlock:
     for i, node_states in zip(nodes, states.unbind(1), strict=True):
         if i in problem.likelihoods:
             likelihood = likelihood + safe_log(problem.likelihoods[i])[:, node_states]
-    return NodeBlock(nodes, states, tuple(_factor(problem, nodes, j) for j in families), likelihood)
+    return NodeBlock(
+        nodes, states, tuple(_factor(problem, nodes, j) for j in families), likelihood
+    )
 
 
 def _factor(problem: Problem, nodes: tuple[int, ...], j: int) -> Factor:
     """The log table of a family, the block's nodes last and all of them there."""
-    family, cardinalities = problem.structure.families[j], problem.structure.cardinalities
+    family = problem.structure.families[j]
+    cardinalities = problem.structure.cardinalities
     table = problem.parts[j].view([cardinalities[i] for i in family])
     outside = [i for i in family if i not in nodes]
     inside = [i for i in nodes if i in family]
     table = table.permute([family.index(i) for i in (*outside, *inside)])
     table = table.reshape(-1, *(cardinalities[i] if i in family else 1 for i in nodes))
     table = table.expand(-1, *(cardinalities[i] for i in nodes)).flatten(1)
-    strides = [math.prod(cardinalities[i] for i in outside[place + 1 :]) for place in range(len(outside))]
+    strides = [
+        math.prod(cardinalities[i] for i in outside[place + 1 :]) for place in range(len(outside))
+    ]
     return Factor(tuple(zip(outside, strides, strict=True)), safe_log(table))
 
 
@@ -204,21 +225,28 @@ def _result(problem: Problem, draws: dict[int, Tensor]) -> GibbsMarginals:
     result = GibbsMarginals({}, {}, {})
     for i, node_draws in draws.items():
         node = problem.structure.nodes[i]
-        hits = one_hot(node_draws.long(), problem.structure.cardinalities[i]).to(problem.tables.dtype)
+        hits = one_hot(node_draws.long(), problem.structure.cardinalities[i]).to(
+            problem.tables.dtype
+        )
         result.marginals[node] = problem.given(hits.mean((0, 1)))
         r_hat, size = _diagnostics(hits)
-        result.r_hat[node], result.effective_sample_size[node] = problem.given(r_hat), problem.given(size)
+        result.r_hat[node] = problem.given(r_hat)
+        result.effective_sample_size[node] = problem.given(size)
     return result
 
 
 def _diagnostics(hits: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest R-hat and smallest effective sample size over the states, (chains, draws, rows, states) -> (rows,)."""
+    """Largest R-hat and smallest effective sample size over the states, (chains,
+    draws, rows, states) -> (rows,).
+    """
     chains, number = hits.shape[:2]
     if not hits.numel():
         return hits.new_ones(0), hits.new_zeros(0)
     still = (hits == hits[:, :1]).all(1).all(0)
     same = (hits == hits[:1, :1]).flatten(0, 1).all(0)
-    moving = torch.where(still, torch.rand_like(hits), hits)  # any numbers that vary: they are replaced below
+    moving = torch.where(
+        still, torch.rand_like(hits), hits
+    )  # any numbers that vary: they are replaced below
     r_hat = torch.where(same, 1.0, torch.where(still, torch.inf, split_gelman_rubin(moving, 0, 1)))
     size = effective_sample_size(moving, 0, 1).clamp(max=float(chains * number))
     size = torch.where(same, float(chains * number), torch.where(still, float(chains), size))

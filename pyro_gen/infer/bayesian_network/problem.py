@@ -1,4 +1,6 @@
-"""Network and evidence for approximate inference: tables that are read row by row, and likelihoods."""
+"""Network and evidence for approximate inference: tables that are read row by row,
+and likelihoods.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ def distribution_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
     """The distribution of a network with its present tables.
 
     Args:
-        network: a :class:`pyro_gen.distributions.BayesianNetwork`, or a module whose call gives one.
+        network: a :class:`pyro_gen.distributions.BayesianNetwork`, or a module
+            whose call gives one.
 
     Raises:
         ValueError: it is neither, or has a batch of tables.
@@ -29,7 +32,9 @@ def distribution_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
     with torch.no_grad(), evaluating(network):
         distribution = network() if isinstance(network, nn.Module) else network
     if not isinstance(distribution, BayesianNetwork) or distribution.batch_shape:
-        raise ValueError(f"`network` must be one Bayesian network of discrete nodes, got {distribution!r}")
+        raise ValueError(
+            f"`network` must be one Bayesian network of discrete nodes, got {distribution!r}"
+        )
     return distribution
 
 
@@ -40,7 +45,8 @@ class Problem:
     Args:
         structure: nodes, states, parents.
         tables: flattened, (cells,).
-        likelihoods: by number of the node, (rows or 1, states), largest entry 1; nodes without evidence are not there.
+        likelihoods: by number of the node, (rows or 1, states), largest entry
+            1; nodes without evidence are not there.
         rows: how many; None for a single case.
         log_scale: log of the factor that the likelihoods were divided by.
         first: number of the first row, for messages.
@@ -54,10 +60,13 @@ class Problem:
     first: int = 0
 
     @classmethod
-    def of(cls, network: BayesianNetwork | nn.Module, evidence: Evidence | Tensor | None) -> Problem:
+    def of(
+        cls, network: BayesianNetwork | nn.Module, evidence: Evidence | Tensor | None
+    ) -> Problem:
         """Read a network and evidence, which is checked as in exact inference."""
         distribution = distribution_of(network)
-        tables, structure = distribution.tables.detach(), distribution.structure
+        tables = distribution.tables.detach()
+        structure = distribution.structure
         observed = parse(structure, evidence, tables)
         likelihoods = {i: vector.mT for i, vector in observed.vectors.items()}
         for i, value in observed.numbers.items():
@@ -69,13 +78,17 @@ class Problem:
     @property
     def count(self) -> int:
         """Rows, one for a single case."""
-        return 1 if self.rows is None else self.rows
+        if self.rows is None:
+            return 1
+        return self.rows
 
     def slice(self, start: int, end: int) -> Problem:
         """Some of the rows."""
         if self.rows is None:
             return self
-        likelihoods = {i: x[start:end] if len(x) == self.count else x for i, x in self.likelihoods.items()}
+        likelihoods = {
+            i: x[start:end] if len(x) == self.count else x for i, x in self.likelihoods.items()
+        }
         scale = self.log_scale
         if isinstance(scale, Tensor) and scale.dim() and len(scale) == self.count:
             scale = scale[start:end]
@@ -103,12 +116,17 @@ class Problem:
 
     def wanted(self, nodes: Iterable[str] | None) -> list[int]:
         """Numbers of the requested nodes; all for None."""
-        names = self.structure.nodes if nodes is None else ([nodes] if isinstance(nodes, str) else nodes)
-        return [self.structure.number(node) for node in names]
+        if nodes is None:
+            nodes = self.structure.nodes
+        elif isinstance(nodes, str):
+            nodes = [nodes]
+        return [self.structure.number(node) for node in nodes]
 
     def given(self, x: Tensor) -> Tensor:
         """A result (rows, ...) in the shape of the evidence: without rows for a single case."""
-        return x[0] if self.rows is None else x
+        if self.rows is None:
+            return x[0]
+        return x
 
     def refuse(self, impossible: Tensor, why: str = IMPOSSIBLE) -> None:
         """Raise where rows cannot be worked on.

@@ -19,15 +19,18 @@ CELLS = 2**24
 
 
 class WeightedMarginals(NamedTuple):
-    r"""Marginals from draws with weights w, and the weights' diagnostics, each of shape (rows,) or () for one case.
+    r"""Marginals from draws with weights w, and the weights' diagnostics, each of shape
+    (rows,) or () for one case.
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        log_evidence: :math:`\log \frac1S \sum_s w_s`, in nats; the mean itself is unbiased.
-        standard_error: of ``log_evidence``, by the delta method; not valid if k-hat is above 0.7.
+        log_evidence: :math:`\log \frac1S \sum_s w_s`, in nats; the mean itself
+            is unbiased.
+        standard_error: of ``log_evidence``, by the delta method; not valid if
+            k-hat is above 0.7.
         effective_sample_size: :math:`(\sum w)^2 / \sum w^2`.
-        pareto_k: k-hat of the weights' tail; below 0.7 they are reliable; infinite if a few draws
-            carry all the weight.
+        pareto_k: k-hat of the weights' tail; below 0.7 they are reliable;
+            infinite if a few draws carry all the weight.
     """
 
     marginals: dict[str, Tensor]
@@ -38,13 +41,17 @@ class WeightedMarginals(NamedTuple):
 
 
 class Weighed(NamedTuple):
-    """Result of one block of rows: marginals by number of the node, and the four diagnostics, (rows,)."""
+    """Result of one block of rows: marginals by number of the node, and the four
+    diagnostics, (rows,).
+    """
 
     marginals: dict[int, Tensor]
     diagnostics: tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def weigh(problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes: list[int]) -> Weighed:
+def weigh(
+    problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes: list[int]
+) -> Weighed:
     """Marginals from draws.
 
     Args:
@@ -59,7 +66,8 @@ def weigh(problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes
     top = log_weight.amax(0)
     problem.refuse(
         top == -torch.inf,
-        f"none of {len(log_weight)} draws agrees with the evidence: it is impossible, or too improbable for this",
+        f"none of {len(log_weight)} draws agrees with the evidence: it is impossible, or too "
+        "improbable for this",
     )
     ratio = (log_weight - top).exp()
     mean = ratio.mean(0)
@@ -69,19 +77,28 @@ def weigh(problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes
         sums = weight.new_zeros(problem.structure.cardinalities[i], weight.shape[1])
         marginals[i] = sums.scatter_add(0, values[i].expand(weight.shape), weight).mT
     draws = len(ratio)
-    variance = (ratio - mean).square().sum(0) / (draws - 1) if draws > 1 else torch.full_like(mean, math.nan)
+    if draws > 1:
+        variance = (ratio - mean).square().sum(0) / (draws - 1)
+    else:
+        variance = torch.full_like(mean, math.nan)
     error = (variance / draws).sqrt() / mean
-    return Weighed(marginals, (top + mean.log(), error, 1 / weight.square().sum(0), pareto_k(log_weight)))
+    return Weighed(
+        marginals, (top + mean.log(), error, 1 / weight.square().sum(0), pareto_k(log_weight))
+    )
 
 
 Draws = Callable[[Problem, int], tuple[dict[int, Tensor], Tensor]]
-"""For rows of a problem and a number of draws: states by number of the node, and log weights, (draws, rows) each."""
+"""For rows of a problem and a number of draws: states by number of the node, and
+log weights, (draws, rows) each.
+"""
 
 
 def weighted_marginals(
     problem: Problem, draws: Draws, num_samples: int, nodes: Iterable[str] | None
 ) -> WeightedMarginals:
-    """Marginals from weighted draws, made for as many rows at a time as fit into memory; warns of uneven weights.
+    """Marginals from weighted draws, made for as many rows at a time as fit into memory.
+
+    Warns of uneven weights.
 
     Args:
         problem: network and evidence.
@@ -90,7 +107,8 @@ def weighted_marginals(
         nodes: which marginals; None for all.
 
     Raises:
-        ValueError: ``num_samples`` is below 1, a node is unknown, or all weights of a row are zero.
+        ValueError: ``num_samples`` is below 1, a node is unknown, or all
+            weights of a row are zero.
     """
     num_samples = whole_number("num_samples", num_samples)
     queried = problem.wanted(nodes)
@@ -100,17 +118,24 @@ def weighted_marginals(
         block = problem.slice(start, min(start + size, problem.count))
         weighed.append(weigh(block, *draws(block, num_samples), queried))
     result = _gathered(problem, weighed, queried)
-    consequence = "neither marginals nor log evidence need be near. Take more draws, or exact inference"
+    consequence = (
+        "neither marginals nor log evidence need be near. Take more draws, or exact inference"
+    )
     warn_of_weights(result.effective_sample_size, num_samples, None, consequence)
     return result
 
 
 def _gathered(problem: Problem, blocks: list[Weighed], nodes: list[int]) -> WeightedMarginals:
     """The answer for all rows."""
-    columns = [torch.cat(column) for column in zip(*(part.diagnostics for part in blocks), strict=True)]
+    columns = [
+        torch.cat(column) for column in zip(*(part.diagnostics for part in blocks), strict=True)
+    ]
     log_evidence, error, size, k = columns
     marginals = {
-        problem.structure.nodes[i]: problem.given(torch.cat([part.marginals[i] for part in blocks])) for i in nodes
+        problem.structure.nodes[i]: problem.given(
+            torch.cat([part.marginals[i] for part in blocks])
+        )
+        for i in nodes
     }
     total = log_evidence + problem.log_scale
     return WeightedMarginals(marginals, *map(problem.given, (total, error, size, k)))

@@ -1,4 +1,6 @@
-"""Annealed importance sampling of log likelihoods of rows, by Hamiltonian Monte Carlo over latent variables."""
+"""Annealed importance sampling of log likelihoods of rows, by Hamiltonian Monte
+Carlo over latent variables.
+"""
 
 from __future__ import annotations
 
@@ -27,26 +29,30 @@ PILOT_CHAINS = 4
 
 @dataclass(frozen=True)
 class AnnealedImportance:
-    r"""Annealed importance sampling from the guide's distribution, or the prior, to the posterior of each row.
+    r"""Annealed importance sampling from the guide's distribution, or the prior, to the
+    posterior of each row.
 
     .. math:: \log f_\beta(z) = (1 - \beta) \log q(z | x) + \beta \log p(x, z), \qquad
               \log w = \sum_t (\beta_t - \beta_{t-1}) \log \frac{p(x, z_{t-1})}{q(z_{t-1} | x)}
 
-    A pilot run finds a step size for each row and temperature; the chains that are weighted do not adapt, so that the
-    mean weight is unbiased for p(x) and its logarithm is a lower bound on average.
+    A pilot run finds a step size for each row and temperature; the chains that
+    are weighted do not adapt, so that the mean weight is unbiased for p(x) and
+    its logarithm is a lower bound on average.
 
     Args:
-        num_temperatures: moves from the start to the posterior, a temperature each.
+        num_temperatures: moves from the start to the posterior, a temperature
+            each.
         num_leapfrog: leapfrog steps a move.
-        start: where chains start: draws from the guide, whose path is shorter, or from the prior,
-            which is better if the guide is narrow.
+        start: where chains start: draws from the guide, whose path is shorter,
+            or from the prior, which is better if the guide is narrow.
 
     Raises:
         ValueError: a number is below 1, or ``start`` is neither.
 
     References:
-        Neal (2001), Annealed importance sampling. Wu, Burda, Salakhutdinov and Grosse (2017), On the quantitative
-        analysis of decoder-based generative models, section 3.
+        Neal (2001), Annealed importance sampling. Wu, Burda, Salakhutdinov and
+        Grosse (2017), On the quantitative analysis of decoder-based generative
+        models, section 3.
 
     Example:
         >>> AnnealedImportance(num_temperatures=200, start="prior").num_leapfrog
@@ -75,7 +81,8 @@ class AnnealingPath(NamedTuple):
     Args:
         log_start: log density of the start.
         log_joint: log joint density of rows and latent variables.
-        scale: standard deviations of the start, (rows, latent), in units of which steps are taken.
+        scale: standard deviations of the start, (rows, latent), in units of
+            which steps are taken.
     """
 
     log_start: LogDensity
@@ -98,20 +105,25 @@ class AnnealingPath(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """Latent variables after a move, their gain, and the probability of acceptance, (chains, rows)."""
+    """Latent variables after a move, their gain, and the probability of acceptance,
+    (chains, rows).
+    """
 
     z: Tensor
     gain: Tensor
     acceptance: Tensor
 
 
-def hamiltonian_move(path: AnnealingPath, z: Tensor, beta: float, step: Tensor, num_leapfrog: int) -> Moved:
+def hamiltonian_move(
+    path: AnnealingPath, z: Tensor, beta: float, step: Tensor, num_leapfrog: int
+) -> Moved:
     """One step of Hamiltonian Monte Carlo for all chains of all rows at once.
 
     Args:
         path: the distributions.
         z: latent variables, (chains, rows, latent).
-        beta: inverse temperature of the distribution that the move leaves invariant.
+        beta: inverse temperature of the distribution that the move leaves
+            invariant.
         step: step size of each row, (rows, 1).
         num_leapfrog: leapfrog steps.
     """
@@ -157,7 +169,8 @@ def step_sizes(path: AnnealingPath, z: Tensor, method: AnnealedImportance) -> li
 def anneal_forward(
     path: AnnealingPath, z: Tensor, steps: list[Tensor], method: AnnealedImportance
 ) -> tuple[Tensor, Tensor]:
-    """Log weights of chains from the start to the posterior, whose mean weight is p(x) on average.
+    """Log weights of chains from the start to the posterior, whose mean weight is p(x)
+    on average.
 
     Args:
         path: the distributions.
@@ -166,7 +179,8 @@ def anneal_forward(
         method: temperatures and leapfrog steps.
 
     Returns:
-        Log weights (chains, rows) in double precision, and the mean acceptance of each row.
+        Log weights (chains, rows) in double precision, and the mean acceptance
+        of each row.
     """
     betas = method.betas().tolist()
     _, gain = path.log_density(z, 0.0)
@@ -179,8 +193,11 @@ def anneal_forward(
     return log_weight, acceptance / max(1, method.num_temperatures - 1)
 
 
-def anneal_backward(path: AnnealingPath, z: Tensor, steps: list[Tensor], method: AnnealedImportance) -> Tensor:
-    """Log weights of chains from exact draws of the posterior to the start, whose mean weight is 1 / p(x) on average.
+def anneal_backward(
+    path: AnnealingPath, z: Tensor, steps: list[Tensor], method: AnnealedImportance
+) -> Tensor:
+    """Log weights of chains from exact draws of the posterior to the start, whose
+    mean weight is 1 / p(x) on average.
 
     Args:
         path: the distributions.
@@ -203,9 +220,10 @@ def anneal_backward(path: AnnealingPath, z: Tensor, steps: list[Tensor], method:
 class SimulatedGap(NamedTuple):
     r"""Bracket of the mean log likelihood of rows drawn from a model, and its width.
 
-    Such a row comes with an exact draw of its posterior, from which chains run backwards. Below and above hold on
-    average. The gap shows how well the estimator works on rows like those of the model; it gives
-    no bound for other rows.
+    Such a row comes with an exact draw of its posterior, from which chains run
+    backwards. Below and above hold on average. The gap shows how well the
+    estimator works on rows like those of the model; it gives no bound for other
+    rows.
 
     Args:
         below: lower bound of each row, by annealed importance sampling.
@@ -214,7 +232,8 @@ class SimulatedGap(NamedTuple):
         num_samples: chains a row.
 
     References:
-        Grosse, Ancha and Roy (2016), Measuring the reliability of MCMC inference with bidirectional Monte Carlo.
+        Grosse, Ancha and Roy (2016), Measuring the reliability of MCMC
+        inference with bidirectional Monte Carlo.
     """
 
     below: Tensor
@@ -229,7 +248,9 @@ class SimulatedGap(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error of ``value`` over the rows, including the variation of the chains; NaN for one row."""
+        """Standard error of ``value`` over the rows, including the variation of the
+        chains; NaN for one row.
+        """
         return error_over_rows(self.above - self.below)
 
     @property
@@ -240,8 +261,10 @@ class SimulatedGap(NamedTuple):
     def __str__(self) -> str:
         """The gap, and the bounds that it lies between."""
         return (
-            f"gap on simulated rows {self.value:.3f} +/- {self.error:.3f} nats (between {self.below.mean():.2f} and "
-            f"{self.above.mean():.2f}, K={self.num_samples} chains, N={len(self.below)} rows drawn from the model)"
+            f"gap on simulated rows {self.value:.3f} +/- {self.error:.3f} nats (between "
+            f"{self.below.mean():.2f} and "
+            f"{self.above.mean():.2f}, K={self.num_samples} chains, N={len(self.below)} rows "
+            "drawn from the model)"
         )
 
 

@@ -1,4 +1,6 @@
-"""Log likelihoods of rows by importance sampling: lower bounds, with diagnostics of their tightness."""
+"""Log likelihoods of rows by importance sampling: lower bounds, with diagnostics
+of their tightness.
+"""
 
 from __future__ import annotations
 
@@ -19,33 +21,44 @@ SIZE_FOR_ERROR = 50.0
 K_FOR_ERROR = 0.5
 """Shape of the tail beyond which the weights have no variance, so that no error bar is given."""
 DRAWS_FOR_ERROR = 1000
-"""Smallest number of draws for which the shape of the tail is known well enough for an error bar."""
+"""Smallest number of draws for which the shape of the tail is known well enough
+for an error bar.
+"""
 
 
 class ImportanceLogLikelihood(NamedTuple):
-    r"""Lower bounds of log likelihoods of rows, in nats, from K weighted draws each, with diagnostics.
+    r"""Lower bounds of log likelihoods of rows, in nats, from K weighted draws each,
+    with diagnostics.
 
     .. math:: \log \hat p(x_n) = \log \frac1K \sum_k w_{nk}, \qquad
-              \hat\sigma_n^2 = \sum_k \tilde w_{nk}^2 - \frac1K, \qquad \mathrm{ESS}_n = 1 \big/ \sum_k \tilde w_{nk}^2
+              \hat\sigma_n^2 = \sum_k \tilde w_{nk}^2 - \frac1K,
+              \qquad \mathrm{ESS}_n = 1 \big/ \sum_k \tilde w_{nk}^2
 
-    with normalised weights. Each value lies below the log likelihood on average, by :math:`\sigma_n^2 / 2` where the
-    weights are even, and by an unknown amount for a row whose effective sample size is near 1. Such rows, and those
-    whose largest weights have a tail with :math:`\hat k > 0.7`, are ``unreliable``. An error bar of the draws is
-    stated only from 1000 draws on, where every row has an effective sample size of at least 50 and
-    :math:`\hat k \le 0.5`, since otherwise the weights have no variance.
+    with normalised weights. Each value lies below the log likelihood on
+    average, by :math:`\sigma_n^2 / 2` where the weights are even, and by an
+    unknown amount for a row whose effective sample size is near 1. Such rows,
+    and those whose largest weights have a tail with :math:`\hat k > 0.7`, are
+    ``unreliable``. An error bar of the draws is stated only from 1000 draws on,
+    where every row has an effective sample size of at least 50 and :math:`\hat
+    k \le 0.5`, since otherwise the weights have no variance.
 
     Args:
         rows: the estimate of each row.
-        errors: its standard error from the draws (delta method), which holds for reliable rows only.
+        errors: its standard error from the draws (delta method), which holds
+            for reliable rows only.
         effective_sample_size: of each row, between 1 and K.
         num_samples: draws K a row; of annealed importance sampling, chains.
-        partition: log Z behind an energy prior, or None where the model is normalised.
-        pareto_k: shape of the tail of each row's weights; None for fewer than 100 draws.
-        acceptance: share of the Hamiltonian proposals of each row that were accepted; None without such.
+        partition: log Z behind an energy prior, or None where the model is
+            normalised.
+        pareto_k: shape of the tail of each row's weights; None for fewer than
+            100 draws.
+        acceptance: share of the Hamiltonian proposals of each row that were
+            accepted; None without such.
 
     References:
-        Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, theorem 1 (the bound). Vehtari et
-        al. (2024), Pareto smoothed importance sampling.
+        Burda, Grosse and Salakhutdinov (2016), Importance weighted
+        autoencoders, theorem 1 (the bound). Vehtari et al. (2024), Pareto
+        smoothed importance sampling.
     """
 
     rows: Tensor
@@ -58,7 +71,9 @@ class ImportanceLogLikelihood(NamedTuple):
 
     @property
     def value(self) -> float:
-        """Mean over the rows, a lower bound of the mean log likelihood on average over the draws."""
+        """Mean over the rows, a lower bound of the mean log likelihood on average
+        over the draws.
+        """
         return self.rows.mean().item()
 
     @property
@@ -83,23 +98,31 @@ class ImportanceLogLikelihood(NamedTuple):
 
     @property
     def shortfall(self) -> float:
-        """Expected distance of ``value`` below the log likelihood, to first order; NaN where it is unknown."""
+        """Expected distance of ``value`` below the log likelihood, to first order; NaN
+        where it is unknown.
+        """
         k = self.pareto_k
         if k is None or self.num_samples < DRAWS_FOR_ERROR:
             return math.nan
         tells = (self.effective_sample_size >= SIZE_FOR_ERROR) & (k <= K_FOR_ERROR)
-        return self.errors.square().mean().item() / 2 if tells.all() else math.nan
+        if tells.all():
+            return self.errors.square().mean().item() / 2
+        return math.nan
 
     @property
     def sampling_error(self) -> float:
-        """Root mean square error from the draws, variance and bias together; NaN where it is unknown."""
+        """Root mean square error from the draws, variance and bias together.
+
+        NaN where it is unknown.
+        """
         chance = self.errors.square().sum().sqrt().item() / len(self.rows)
         return math.hypot(chance, self.shortfall)
 
     def warn(self) -> None:
         """Warn where rows have few effective draws, or more than 5 % of them too heavy a tail."""
         consequence = (
-            "the value is a lower bound that may lie nats below the log likelihood. Take more draws, or annealed "
+            "the value is a lower bound that may lie nats below the log likelihood. Take more "
+            "draws, or annealed "
             "importance sampling with more temperatures"
         )
         warn_of_weights(self.effective_sample_size, self.num_samples, self.pareto_k, consequence)
@@ -109,12 +132,20 @@ class ImportanceLogLikelihood(NamedTuple):
         size = self.effective_sample_size.median().item()
         log_z = "" if self.partition is None else f"log Z +/- {self.partition_error:.2f}, "
         bad = int(self.unreliable.sum())
-        draws = f"draws +/- {self.sampling_error:.2g}" if self.sampling_error >= 0 else "no error bar of the draws"
+        if self.sampling_error >= 0:
+            draws = f"draws +/- {self.sampling_error:.2g}"
+        else:
+            draws = "no error bar of the draws"
         draws += f", unreliable rows {bad}" if bad else ""
-        accepted = "" if self.acceptance is None else f"acceptance {self.acceptance.mean().item():.2f}, "
+        if self.acceptance is None:
+            accepted = ""
+        else:
+            accepted = f"acceptance {self.acceptance.mean().item():.2f}, "
         return (
-            f"{self.value:.2f} nats, a lower bound ({log_z}rows +/- {self.row_error:.2f}, {draws}, {accepted}"
-            f"K={self.num_samples}, median ESS {size:.{0 if size >= 10 else 1}f}, N={len(self.rows)})"
+            f"{self.value:.2f} nats, a lower bound ({log_z}rows +/- {self.row_error:.2f}, "
+            f"{draws}, {accepted}"
+            f"K={self.num_samples}, median ESS {size:.{0 if size >= 10 else 1}f}, "
+            f"N={len(self.rows)})"
         )
 
     @property
@@ -124,7 +155,9 @@ class ImportanceLogLikelihood(NamedTuple):
 
 
 class WeightSums(NamedTuple):
-    """Log sums of the weights and of their squares, and the largest log weights, a row each, in double precision."""
+    """Log sums of the weights and of their squares, and the largest log weights, a row
+    each, in double precision.
+    """
 
     log_sum: Tensor
     log_squares: Tensor

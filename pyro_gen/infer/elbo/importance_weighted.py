@@ -1,4 +1,6 @@
-"""Importance-weighted bounds as losses for ``pyro.infer.SVI``, row by row, so that they hold for minibatches too."""
+"""Importance-weighted bounds as losses for ``pyro.infer.SVI``, row by row, so that
+they hold for minibatches too.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,22 @@ from pyro.infer.elbo import ELBO
 from torch import Tensor
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.infer.elbo.importance import Program, RowWeights, draws, latent_sites, replayed, weights_of
+from pyro_gen.infer.elbo.importance import (
+    Program,
+    RowWeights,
+    draws,
+    latent_sites,
+    replayed,
+    weights_of,
+)
 
 
 class RowBound(ELBO):
     """A bound on the log likelihood of rows in a plate, from reparametrised draws of the guide.
 
-    All latent sites stand in one plate at dimension -1, the rows; the particles are one vectorised trace, at -2. The
-    plate's scale multiplies the bound of each row, so that the bound of a minibatch is right on average.
+    All latent sites stand in one plate at dimension -1, the rows; the particles
+    are one vectorised trace, at -2. The plate's scale multiplies the bound of
+    each row, so that the bound of a minibatch is right on average.
 
     Args:
         num_particles: draws from the guide for each row.
@@ -29,7 +39,9 @@ class RowBound(ELBO):
 
     def __init__(self, num_particles: int) -> None:
         num_particles = whole_number("num_particles", num_particles)
-        super().__init__(num_particles=num_particles, max_plate_nesting=1, vectorize_particles=True)
+        super().__init__(
+            num_particles=num_particles, max_plate_nesting=1, vectorize_particles=True
+        )
 
     @abstractmethod
     def bound(self, log_weight: Tensor) -> Tensor:
@@ -50,8 +62,11 @@ class RowBound(ELBO):
         with torch.no_grad():
             return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
-    def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
-        """Minus the bound, whose gradient is that of the draws themselves (IWAE's, with one particle the ELBO's).
+    def differentiable_loss(
+        self, model: Program, guide: Program, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Minus the bound, whose gradient is that of the draws themselves (IWAE's, with
+        one particle the ELBO's).
 
         Args:
             model: a Pyro program.
@@ -63,7 +78,8 @@ class RowBound(ELBO):
             A scalar, in nats.
 
         Raises:
-            ValueError: a latent site cannot be reparametrised or stands outside the plate, or the sites' scales differ.
+            ValueError: a latent site cannot be reparametrised or stands outside
+                the plate, or the sites' scales differ.
         """
         guide_trace = self._draws(guide, *args, **kwargs)
         scored = replayed(model, guide_trace, self.num_particles, *args, **kwargs)
@@ -99,19 +115,24 @@ class RowBound(ELBO):
                 continue
             if site["is_observed"]:
                 raise ValueError(
-                    f"the guide must not hold factors or observations under {type(self).__name__}, got the site "
+                    "the guide must not hold factors or observations under "
+                    f"{type(self).__name__}, got the site "
                     f"{name!r}: free bits, for example, need TraceMeanField_ELBO or Trace_ELBO"
                 )
             if not site["fn"].has_rsample:
                 raise ValueError(
                     f"the latent site {name!r} must have a reparametrised distribution "
                     f"under {type(self).__name__}, got "
-                    f"{site['fn']}: for discrete variables use WakeSleep, or TraceEnum_ELBO where they are few"
+                    f"{site['fn']}: for discrete variables use WakeSleep, or TraceEnum_ELBO "
+                    "where they are few"
                 )
         return guide_trace
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
-        """Pyro's hook for losses that read one trace after the other; here the particles are one trace."""
+        """Pyro's hook for losses that read one trace after the other.
+
+        Here the particles are one trace.
+        """
         raise NotImplementedError(f"{type(self).__name__} draws all its particles in one trace")
 
 
@@ -121,8 +142,9 @@ class ImportanceWeightedELBO(RowBound):
     .. math:: \mathcal L_K = \sum_n \frac{N}{|B|} \log \frac1K \sum_k w_{nk}, \qquad
               w_{nk} = \frac{p(x_n, z_{nk})}{q(z_{nk} | x_n)}
 
-    It rises with K from the ELBO (K = 1) to the log likelihood. Pyro's ``RenyiELBO(alpha=0)`` puts the plate's scale
-    into the exponent and weights whole batches, which is not a bound.
+    It rises with K from the ELBO (K = 1) to the log likelihood. Pyro's
+    ``RenyiELBO(alpha=0)`` puts the plate's scale into the exponent and weights
+    whole batches, which is not a bound.
 
     Args:
         num_particles: draws K for each row.
@@ -131,14 +153,16 @@ class ImportanceWeightedELBO(RowBound):
         ValueError: ``num_particles`` is below 1.
 
     References:
-        Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, equations 8 and 13.
+        Burda, Grosse and Salakhutdinov (2016), Importance weighted
+        autoencoders, equations 8 and 13.
 
     Example:
         >>> import pyro
         >>> from pyro.infer import SVI
         >>> from pyro_gen.models import VAE
         >>> vae = VAE(6, 2, size=4)
-        >>> svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.001}), ImportanceWeightedELBO(5))
+        >>> svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.001}),
+        ...     ImportanceWeightedELBO(5))
         >>> svi.step(torch.eye(4, 6)) > 0
         True
     """
@@ -161,14 +185,16 @@ class ImportanceWeightedELBO(RowBound):
 class _PathOnly(RowBound):
     """Bound whose guide learns through its draws only, not through its density at the draws.
 
-    The guide's gradient is that of the log weights in the draws, each times its ``share`` again if
-    required; the model's is that of its log joint times the shares. One pass backwards through the
-    model serves both.
+    The guide's gradient is that of the log weights in the draws, each times its
+    ``share`` again if required; the model's is that of its log joint times the
+    shares. One pass backwards through the model serves both.
     """
 
     @abstractmethod
     def shares(self, log_weight: Tensor) -> Tensor:
-        """The weight of each particle in the gradient, (particles, rows), which sums to 1 over the particles."""
+        """The weight of each particle in the gradient, (particles, rows), which
+        sums to 1 over the particles.
+        """
 
     @abstractmethod
     def again(self, share: Tensor) -> Tensor:
@@ -195,7 +221,9 @@ class _PathOnly(RowBound):
         scored = replayed(model, guide_trace, self.num_particles, *args, **kwargs)
         if (
             len(sites) > 1
-        ):  # distributions of later sites may depend on earlier draws: only a run on the leaves knows how
+            # distributions of later sites may depend on earlier draws: only a run
+            # on the leaves knows how
+        ):
             guide_trace = replayed(guide, guide_trace, self.num_particles, *args, **kwargs)
         else:
             guide_trace.compute_log_prob()
@@ -206,30 +234,43 @@ class _PathOnly(RowBound):
         if of_model.requires_grad:
             of_model.backward()
         if leaves:
-            in_density = torch.autograd.grad((share * rows.log_guide).sum(), leaves, allow_unused=True)
+            in_density = torch.autograd.grad(
+                (share * rows.log_guide).sum(), leaves, allow_unused=True
+            )
             torch.autograd.backward(
-                latents, [self._through(z, d, share, rows.scale) for z, d in zip(leaves, in_density, strict=True)]
+                latents,
+                [
+                    self._through(z, d, share, rows.scale)
+                    for z, d in zip(leaves, in_density, strict=True)
+                ],
             )
         return self._negative(rows).item()
 
-    def _through(self, leaf: Tensor, in_density: Tensor | None, share: Tensor, scale: float) -> Tensor:
+    def _through(
+        self, leaf: Tensor, in_density: Tensor | None, share: Tensor, scale: float
+    ) -> Tensor:
         """The gradient of the loss in a draw."""
         gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         if in_density is not None:
             gradient = gradient + scale * in_density
         again = self.again(share)
-        return gradient * again.reshape(*again.shape, *(1,) * (leaf.dim() - 2)) if leaf.dim() > 1 else gradient
+        if leaf.dim() > 1:
+            return gradient * again.reshape(*again.shape, *(1,) * (leaf.dim() - 2))
+        return gradient
 
 
 class DoublyReparametrizedELBO(_PathOnly, ImportanceWeightedELBO):
-    r"""The importance-weighted bound (IWAE) with the doubly reparametrised gradient (DReG) for the guide.
+    r"""The importance-weighted bound (IWAE) with the doubly reparametrised gradient
+    (DReG) for the guide.
 
-    .. math:: \nabla_\phi \mathcal L_K = E \sum_k \tilde w_k^2 \, \frac{\partial \log w_k}{\partial z_k}
+    .. math:: \nabla_\phi \mathcal L_K = E \sum_k \tilde w_k^2 \, \frac{\partial \log
+        w_k}{\partial z_k}
               \frac{\partial z_k}{\partial \phi}, \qquad \tilde w_k = \frac{w_k}{\sum_j w_j}
 
-    Unbiased for the gradient of :class:`ImportanceWeightedELBO`, whose signal-to-noise ratio for
-    the guide falls as K grows; here it does not. The model's gradient is the same. Parameters that
-    model and guide share through the prior (as under a VampPrior) get both parts.
+    Unbiased for the gradient of :class:`ImportanceWeightedELBO`, whose
+    signal-to-noise ratio for the guide falls as K grows; here it does not. The
+    model's gradient is the same. Parameters that model and guide share through
+    the prior (as under a VampPrior) get both parts.
 
     Args:
         num_particles: draws K for each row.
@@ -238,8 +279,8 @@ class DoublyReparametrizedELBO(_PathOnly, ImportanceWeightedELBO):
         ValueError: ``num_particles`` is below 1.
 
     References:
-        Tucker, Lawson, Gu and Maddison (2019), Doubly reparameterized gradient estimators for Monte Carlo objectives,
-        equation 8.
+        Tucker, Lawson, Gu and Maddison (2019), Doubly reparameterized gradient
+        estimators for Monte Carlo objectives, equation 8.
     """
 
     def shares(self, log_weight: Tensor) -> Tensor:
@@ -254,10 +295,12 @@ class DoublyReparametrizedELBO(_PathOnly, ImportanceWeightedELBO):
 class StickingTheLandingELBO(_PathOnly):
     r"""The ELBO with the gradient of the guide through its draws alone.
 
-    .. math:: \nabla_\phi \mathcal L = E \, \frac{\partial}{\partial z} \big[\log p(x, z) - \log q(z | x)\big]
+    .. math:: \nabla_\phi \mathcal L = E \, \frac{\partial}{\partial z} \big[\log p(x, z) -
+        \log q(z | x)\big]
               \frac{\partial z}{\partial \phi}
 
-    The term that is left out has mean zero; where the guide is the exact posterior, what remains is zero in every draw.
+    The term that is left out has mean zero; where the guide is the exact
+    posterior, what remains is zero in every draw.
 
     Args:
         num_particles: draws for each row, over which the bound is averaged.

@@ -1,4 +1,6 @@
-"""Brackets of log Z: annealed importance sampling forwards, and backwards from independent chains."""
+"""Brackets of log Z: annealed importance sampling forwards, and backwards from
+independent chains.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,21 @@ from torch import Tensor
 from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.energy.base import EnergyDistribution
 from pyro_gen.distributions.estimate import Estimate
-from pyro_gen.distributions.log_z.annealing import AIS, forward_estimate, reverse_estimate, shared_rows
+from pyro_gen.distributions.log_z.annealing import (
+    AIS,
+    forward_estimate,
+    reverse_estimate,
+    shared_rows,
+)
 from pyro_gen.distributions.log_z.schedule import linear_betas
 from pyro_gen.infer.energy.population import population_annealing
 
 ERRORS = 3.0
 """Standard errors by which both ends are moved outwards.
 
-With normal errors a false end has a chance of 0.1 %. In the worst case, where one chain holds all the weight, the
-standard error is 1 and Markov's inequality takes over: an unbiased estimate of Z (forwards) or 1/Z (backwards) is above
+With normal errors a false end has a chance of 0.1 %. In the worst case, where
+one chain holds all the weight, the standard error is 1 and Markov's inequality
+takes over: an unbiased estimate of Z (forwards) or 1/Z (backwards) is above
 exp(3) times the truth in at most 5 % of the runs.
 """
 ROUNDING = 0.001
@@ -27,15 +35,19 @@ ROUNDING = 0.001
 
 
 class Bracket(NamedTuple):
-    """An interval for log Z from AIS and from reverse AIS; all of its tensors have the model's batch shape.
+    """An interval for log Z from AIS and from reverse AIS.
 
-    ``lower`` to ``upper`` should contain log Z. If it is wider than one nat, or if the two runs
-    contradict each other, the bracket is UNRESOLVED, which ``print`` shows.
+    All of its tensors have the model's batch shape.
 
-    ``forward`` tends to be too low. ``reverse`` tends to be too high if its chains cover each
-    important mode: it is the highest of the estimates in ``starts``, one for each kind of start.
-    ``forward_log_weights`` and ``reverse_log_weights`` (chains, ...) are those of single chains,
-    see :func:`pyro_gen.plotting.log_weights`.
+    ``lower`` to ``upper`` should contain log Z. If it is wider than one nat, or
+    if the two runs contradict each other, the bracket is UNRESOLVED, which
+    ``print`` shows.
+
+    ``forward`` tends to be too low. ``reverse`` tends to be too high if its
+    chains cover each important mode: it is the highest of the estimates in
+    ``starts``, one for each kind of start. ``forward_log_weights`` and
+    ``reverse_log_weights`` (chains, ...) are those of single chains, see
+    :func:`pyro_gen.plotting.log_weights`.
     """
 
     forward: Estimate
@@ -51,8 +63,13 @@ class Bracket(NamedTuple):
 
     @property
     def upper(self) -> Tensor:
-        """Upper end: the larger estimate and three standard errors, in nats; makes a log likelihood smallest."""
-        return torch.maximum(*(x.value + ERRORS * x.standard_error for x in (self.forward, self.reverse)))
+        """Upper end: the larger estimate and three standard errors, in nats.
+
+        Makes a log likelihood smallest.
+        """
+        return torch.maximum(
+            *(x.value + ERRORS * x.standard_error for x in (self.forward, self.reverse))
+        )
 
     @property
     def gap(self) -> Tensor:
@@ -72,22 +89,29 @@ class Bracket(NamedTuple):
 
     @property
     def combined(self) -> Estimate:
-        r"""Acceptance ratio estimate from all chains of both directions: more precise than either if they overlap.
+        r"""Acceptance ratio estimate from all chains of both directions: more precise than
+        either if they overlap.
 
-        .. math:: \sum_i \sigma(w_i - c) = \sum_j \sigma(c - w'_j), \qquad c = \log Z + \log\frac{n}{n'}
+        .. math:: \sum_i \sigma(w_i - c) = \sum_j \sigma(c - w'_j), \qquad c = \log Z +
+            \log\frac{n}{n'}
 
-        for log weights w of the n forward and w' of the n' reverse chains. Its standard error is
-        valid for chains that have mixed; the ends do not depend on it.
+        for log weights w of the n forward and w' of the n' reverse chains. Its
+        standard error is valid for chains that have mixed; the ends do not
+        depend on it.
 
         References:
-            Bennett (1976), Efficient estimation of free energy differences from Monte Carlo data, equations 12 and 10.
+            Bennett (1976), Efficient estimation of free energy differences from
+            Monte Carlo data, equations 12 and 10.
         """
         return _acceptance_ratio(self.forward_log_weights, self.reverse_log_weights)
 
     @property
     def summary(self) -> str:
-        """Both estimates with their standard errors, and the effective number of forward chains, without the gap."""
-        count, columns = len(self.forward_log_weights), [*self.forward[:3], *self.reverse[:2]]
+        """Both estimates with their standard errors, and the effective number of
+        forward chains, without the gap.
+        """
+        count = len(self.forward_log_weights)
+        columns = [*self.forward[:3], *self.reverse[:2]]
         rows = zip(*(x.flatten().tolist() for x in columns), strict=True)
         return "; ".join(
             f"AIS {ahead:.2f} +/- {error:.2f} (effective sample size {size:.0f} of {count}), "
@@ -107,7 +131,9 @@ class Bracket(NamedTuple):
         gap = f"gap {self.gap.max().item():.2f}"
         if self.resolved:
             return gap
-        return f"UNRESOLVED, {gap}" if self.consistent else f"UNRESOLVED, the reverse run misses modes, {gap}"
+        if self.consistent:
+            return f"UNRESOLVED, {gap}"
+        return f"UNRESOLVED, the reverse run misses modes, {gap}"
 
 
 @torch.no_grad()
@@ -116,29 +142,35 @@ def log_partition_bracket(
 ) -> Bracket:
     """Enclose log Z by AIS and, independently, by reverse AIS.
 
-    The reverse run needs samples. Gibbs chains that start at the data stay in the data's modes and can leave it dozens
-    of nats too low, so its chains come from population annealing, a third each from the base of
-    the AIS, from uniform noise and from the visible biases, followed by ``burn_in`` sweeps; they
-    share no draws with the forward run. The highest estimate is used. A mode that the forward run
-    misses raises the upper end if one kind of start finds it; a mode that no run finds is missing
-    from both ends. The cost is three times that of the forward run.
+    The reverse run needs samples. Gibbs chains that start at the data stay in
+    the data's modes and can leave it dozens of nats too low, so its chains come
+    from population annealing, a third each from the base of the AIS, from
+    uniform noise and from the visible biases, followed by ``burn_in`` sweeps;
+    they share no draws with the forward run. The highest estimate is used. A
+    mode that the forward run misses raises the upper end if one kind of start
+    finds it; a mode that no run finds is missing from both ends. The cost is
+    three times that of the forward run.
 
     Args:
-        distribution: the model, with ``AIS(...)`` as its ``partition`` (of a module in ``eval()``: ``evaluation``).
-            None, the default of both, is a run of ``AIS()`` with its default settings for the bracket alone.
-        start: further start states where probability mass may be missed, such as training rows or
-            persistent chains, (rows, visible); they can only raise the upper end.
+        distribution: the model, with ``AIS(...)`` as its ``partition`` (of a
+            module in ``eval()``: ``evaluation``). None, the default of both, is
+            a run of ``AIS()`` with its default settings for the bracket alone.
+        start: further start states where probability mass may be missed, such
+            as training rows or persistent chains, (rows, visible); they can
+            only raise the upper end.
         burn_in: Gibbs sweeps before the reverse run.
 
     Returns:
         The bracket.
 
     Raises:
-        ValueError: the distribution is that of a module in training mode, or log Z is exact.
+        ValueError: the distribution is that of a module in training mode, or
+            log Z is exact.
         NotImplementedError: the model takes no AIS.
 
     References:
-        Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo.
+        Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood
+        using bidirectional Monte Carlo.
 
     Example:
         >>> from pyro_gen.distributions import RBM
@@ -156,8 +188,12 @@ def log_partition_bracket(
     mixed = {name: distribution.gibbs(value, burn_in) for name, value in states.items()}
     log_weights = partition.reverse_log_weights(distribution, torch.cat(list(mixed.values())))
     log_weight_groups = log_weights.split([len(value) for value in mixed.values()])
-    starts = {name: reverse_estimate(part) for name, part in zip(mixed, log_weight_groups, strict=True)}
-    return Bracket(forward_estimate(forward), _highest(list(starts.values())), starts, forward, log_weights)
+    starts = {
+        name: reverse_estimate(part) for name, part in zip(mixed, log_weight_groups, strict=True)
+    }
+    return Bracket(
+        forward_estimate(forward), _highest(list(starts.values())), starts, forward, log_weights
+    )
 
 
 def _annealing(distribution: EnergyDistribution) -> AIS:
@@ -169,7 +205,8 @@ def _annealing(distribution: EnergyDistribution) -> AIS:
         return cast(AIS, AIS().bind(distribution))
     if not isinstance(partition, AIS):
         raise ValueError(
-            f"`distribution` must have an AIS as its partition, or None, got {partition}, which already knows log Z"
+            f"`distribution` must have an AIS as its partition, or None, got {partition}, which "
+            "already knows log Z"
         )
     return partition
 
@@ -177,8 +214,11 @@ def _annealing(distribution: EnergyDistribution) -> AIS:
 def _starts(distribution: EnergyDistribution, partition: AIS) -> dict[str, Tensor]:
     """Population annealing of a third of the chains from each of three bases."""
     base, betas = partition.path(distribution)
-    count, even = max(2, partition.num_chains // 3), linear_betas(partition.num_betas)
-    fields = base[..., : distribution.event_shape[-1]]  # precisions may follow; without them the model's own hold
+    count = max(2, partition.num_chains // 3)
+    even = linear_betas(partition.num_betas)
+    fields = base[
+        ..., : distribution.event_shape[-1]
+    ]  # precisions may follow; without them the model's own hold
     biases, fields = torch.broadcast_tensors(distribution.parameters[1], fields)
     return {
         "base": population_annealing(distribution, base, betas, count),
@@ -202,12 +242,18 @@ def _acceptance_ratio(forward: Tensor, reverse: Tensor) -> Estimate:
     high = torch.maximum(forward.amax(0), reverse.amax(0)) + shift.abs()
     for _ in range(100):
         middle = (low + high) / 2
-        rising = (forward - middle - shift).sigmoid().sum(0) > (middle + shift - reverse).sigmoid().sum(0)
-        low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
-    value, variance, size = (low + high) / 2, torch.zeros_like(low), torch.zeros_like(low)
+        rising = (forward - middle - shift).sigmoid().sum(0) > (
+            middle + shift - reverse
+        ).sigmoid().sum(0)
+        low = torch.where(rising, middle, low)
+        high = torch.where(rising, high, middle)
+    value = (low + high) / 2
+    variance = torch.zeros_like(low)
+    size = torch.zeros_like(low)
     for share in ((forward - value - shift).sigmoid(), (value + shift - reverse).sigmoid()):
         effective = share.sum(0).square() / share.square().sum(0)
-        variance, size = variance + 1 / effective - 1 / len(share), size + effective
+        variance = variance + 1 / effective - 1 / len(share)
+        size = size + effective
     return Estimate(value, variance.clamp(min=0).sqrt(), size, "acceptance ratio")
 
 

@@ -17,11 +17,20 @@ from pyro_gen.distributions.log_z.negative_phase import (
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import contrastive, rbm_free_energy
 from pyro_gen.nn import RBM
-from pyro_gen.nn.learning import Gradients, check_chains, check_rows, check_states, check_support, refuse_ranks
+from pyro_gen.nn.learning import (
+    Gradients,
+    check_chains,
+    check_rows,
+    check_states,
+    check_support,
+    refuse_ranks,
+)
 
 
 @overload
-def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: Literal[False] = False) -> None: ...
+def contrastive_gradient(
+    rbm: RBM, batch: Tensor, return_contrast: Literal[False] = False
+) -> None: ...
 
 
 @overload
@@ -29,26 +38,31 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: Literal[True]
 
 
 def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False) -> Tensor | None:
-    r"""Fill ``.grad`` with the gradient of the mean contrast, and advance the negative phase once.
+    r"""Fill ``.grad`` with the gradient of the mean contrast, and advance the negative
+    phase once.
 
     .. math:: C = \frac1n \sum_i F(v_i) - \frac1m \sum_j F(\tilde v_j), \qquad
-              \nabla_W C = -\frac1n \sum_i v_i P(h | v_i)^\top + \frac1m \sum_j \tilde v_j P(h | \tilde v_j)^\top
+              \nabla_W C = -\frac1n \sum_i v_i P(h | v_i)^\top
+              + \frac1m \sum_j \tilde v_j P(h | \tilde v_j)^\top
 
-    This is the gradient that ``SVI`` computes through ``pyro.sample("v", rbm(), obs=batch)``, divided by the number of
-    rows. It replaces the values of ``.grad``: add other terms afterwards. It reduces nothing over
-    the ranks of a process group, and raises where there are several.
+    This is the gradient that ``SVI`` computes through ``pyro.sample("v", rbm(),
+    obs=batch)``, divided by the number of rows. It replaces the values of
+    ``.grad``: add other terms afterwards. It reduces nothing over the ranks of
+    a process group, and raises where there are several.
 
     Args:
         rbm: the module; its ``negative_phase`` gives the particles.
         batch: states of the visible units, shape (rows, visible).
-        return_contrast: whether to compute C as well, a fifth of the time for small models.
+        return_contrast: whether to compute C as well, a fifth of the time for
+            small models.
 
     Returns:
         The mean contrast C in nats, a scalar, or None.
 
     Raises:
-        ValueError: ``batch`` is empty, has another shape or values outside the support, a parameter is not finite, or
-            the module has no negative phase; no chain has moved then.
+        ValueError: ``batch`` is empty, has another shape or values outside the
+            support, a parameter is not finite, or the module has no negative
+            phase; no chain has moved then.
         NotImplementedError: the process group has more than one rank.
 
     References:
@@ -60,7 +74,10 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
         >>> contrastive_gradient(rbm, torch.ones(8, 4))
         >>> optimizer.step()
     """
-    if not (isinstance(rbm.visible_units, BernoulliUnits) and isinstance(rbm.hidden_units, BernoulliUnits)):
+    if not (
+        isinstance(rbm.visible_units, BernoulliUnits)
+        and isinstance(rbm.hidden_units, BernoulliUnits)
+    ):
         return _by_autograd(rbm, batch, return_contrast)
     parameters, buffers, phase = _tables(rbm)
     weight, vbias, hbias = parameters
@@ -71,7 +88,8 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
             gradients, value = _fused(rbm, phase, buffers, batch, return_contrast)
         else:
             rbm.advance(phase)
-            particles, uncentred = phase.particles(rbm.state()), rbm.uncentred
+            particles = phase.particles(rbm.state())
+            uncentred = rbm.uncentred
             value = _contrast(batch, particles, *uncentred) if return_contrast else None
             gradients = rbm.learned(_statistics(batch, particles, *uncentred))
     weight.grad = gradients[0] if weight.requires_grad else None
@@ -81,16 +99,23 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
 
 
 def _by_autograd(rbm: RBM, batch: Tensor, return_contrast: bool) -> Tensor | None:
-    """Contrastive gradient by autograd, for other units, whose own parameters learn as well, as under SVI."""
+    """Contrastive gradient by autograd, for other units, whose own parameters learn as
+    well, as under SVI.
+    """
     check_states("batch", batch, rbm.visible_units, rbm.vbias.shape[-1])
     if not isinstance(rbm.negative_phase, NegativePhase):
-        raise ValueError(f"`rbm` must have a negative phase such as PersistentChains(...), got {rbm.negative_phase}")
+        raise ValueError(
+            "`rbm` must have a negative phase such as PersistentChains(...), got "
+            f"{rbm.negative_phase}"
+        )
     parameters = [p for p in rbm.parameters() if p.requires_grad]
     with torch.enable_grad():
         contrast = -rbm.learning().log_prob(batch).mean()
     for p, g in zip(parameters, torch.autograd.grad(contrast, parameters), strict=True):
         p.grad = g
-    return contrast.detach() if return_contrast else None
+    if return_contrast:
+        return contrast.detach()
+    return None
 
 
 FUSED = (PersistentChains, ContrastiveDivergence)
@@ -101,13 +126,17 @@ def _fused(
     rbm: RBM, phase: NegativePhase, buffers: dict[str, Tensor], batch: Tensor, contrast: bool
 ) -> tuple[Gradients, Tensor | None]:
     """Chains and statistics in one call."""
-    chains, parameters = buffers["chains"], rbm.uncentred
+    chains = buffers["chains"]
+    parameters = rbm.uncentred
     if not math.isfinite(torch.dot(parameters[1], torch.mv(parameters[0], parameters[2])).item()):
         rbm.check_finite(parameters)  # which knows finite parameters whose a . W b overflows
     start = chains if phase.persistent_chains else batch
-    seed, step = int(buffers["seed"].item()), int(buffers["step"].item())
+    seed = int(buffers["seed"].item())
+    step = int(buffers["step"].item())
     try:
-        *gradients, particles = contrastive.gradients(batch, start, *parameters, phase.num_steps, seed, step, 0)
+        *gradients, particles = contrastive.gradients(
+            batch, start, *parameters, phase.num_steps, seed, step, 0
+        )
     except ValueError:
         check_support("batch", batch)  # the kernel does not say which states it cannot take
         raise
@@ -120,7 +149,9 @@ def _fused(
     return rbm.learned((weight, vbias, hbias)), value
 
 
-def _statistics(batch: Tensor, particles: Particles, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Gradients:
+def _statistics(
+    batch: Tensor, particles: Particles, weight: Tensor, vbias: Tensor, hbias: Tensor
+) -> Gradients:
     """Gradient of mean F over ``batch`` minus the particles' mean."""
     states, weights = particles
     if weights is None:
@@ -128,7 +159,9 @@ def _statistics(batch: Tensor, particles: Particles, weight: Tensor, vbias: Tens
     return contrastive.reference.statistics(batch, states, weight, vbias, hbias, weights)
 
 
-def _contrast(batch: Tensor, particles: Particles, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:
+def _contrast(
+    batch: Tensor, particles: Particles, weight: Tensor, vbias: Tensor, hbias: Tensor
+) -> Tensor:
     """Mean F over ``batch`` minus the particles' mean, in nats."""
     if particles.weights is None:
         return contrastive.contrast(batch, particles.states, weight, vbias, hbias)
@@ -137,13 +170,20 @@ def _contrast(batch: Tensor, particles: Particles, weight: Tensor, vbias: Tensor
 
 
 def _tables(rbm: RBM) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor], NegativePhase]:
-    """Parameters and buffers straight from nn.Module's tables: its attribute look-ups cost a tenth of a small step."""
+    """Parameters and buffers straight from nn.Module's tables: its attribute
+    look-ups cost a tenth of a small step.
+    """
     phase = rbm.negative_phase
     if not isinstance(phase, NegativePhase):
-        raise ValueError(f"`rbm` must have a negative phase such as PersistentChains(...), got {phase}")
-    parameters, buffers = cast(dict[str, Tensor], rbm._parameters), cast(dict[str, Tensor], rbm._buffers)
+        raise ValueError(
+            f"`rbm` must have a negative phase such as PersistentChains(...), got {phase}"
+        )
+    parameters = cast(dict[str, Tensor], rbm._parameters)
+    buffers = cast(dict[str, Tensor], rbm._buffers)
     if len(parameters) != 3:
-        raise ValueError("`rbm` must hold its weights as parameters to be given gradients, got sampled ones")
+        raise ValueError(
+            "`rbm` must hold its weights as parameters to be given gradients, got sampled ones"
+        )
     refuse_ranks("`contrastive_gradient`")
     check_chains(phase, buffers["chains"])
     return (parameters["weight"], parameters["vbias"], parameters["hbias"]), buffers, phase

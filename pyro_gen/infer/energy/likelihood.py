@@ -1,4 +1,6 @@
-"""Log likelihood of a data set with both of its errors, and the free-energy gap between two data sets."""
+"""Log likelihood of a data set with both of its errors, and the free-energy gap
+between two data sets.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,10 @@ from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 class LogLikelihood(NamedTuple):
     """Mean log likelihood of some rows in nats, with its sources of uncertainty.
 
-    ``rows`` holds the log likelihood of each row, for paired comparisons; ``partition`` is the estimate of log Z behind
-    it. With a ``bracket`` the statement is two-sided: ``lower`` to ``upper``. Without one, an
-    inexact estimate of log Z tends to make the value too high, which ``print`` says.
+    ``rows`` holds the log likelihood of each row, for paired comparisons;
+    ``partition`` is the estimate of log Z behind it. With a ``bracket`` the
+    statement is two-sided: ``lower`` to ``upper``. Without one, an inexact
+    estimate of log Z tends to make the value too high, which ``print`` says.
     """
 
     rows: Tensor
@@ -42,7 +45,8 @@ class LogLikelihood(NamedTuple):
         return error_of_partition(self.partition)
 
     def against(self, log_partition: Tensor) -> float:
-        """The mean log likelihood if log Z were ``log_partition``: the lower end, given an upper end of log Z.
+        """The mean log likelihood if log Z were ``log_partition``: the lower end,
+        given an upper end of log Z.
 
         Args:
             log_partition: another value of log Z, a scalar.
@@ -54,7 +58,10 @@ class LogLikelihood(NamedTuple):
 
     @property
     def lower(self) -> float:
-        """Mean log likelihood at the upper end of log Z, in nats, to be reported; NaN if it is unknown."""
+        """Mean log likelihood at the upper end of log Z, in nats, to be reported.
+
+        NaN if it is unknown.
+        """
         return self._at(lambda bracket: bracket.upper)
 
     @property
@@ -65,7 +72,9 @@ class LogLikelihood(NamedTuple):
     @property
     def resolved(self) -> bool:
         """True if log Z is exact, or known within one nat by a bracket."""
-        return self.partition.method == "exact" if self.bracket is None else self.bracket.resolved
+        if self.bracket is None:
+            return self.partition.method == "exact"
+        return self.bracket.resolved
 
     @property
     def summary(self) -> str:
@@ -77,17 +86,26 @@ class LogLikelihood(NamedTuple):
         """The summary with the two-sided statement."""
         summary = self.summary
         if self.bracket is not None:
-            return f"{summary}; two-sided {self.lower:.2f} to {self.upper:.2f} nats ({self.bracket.verdict})"
-        return summary if self.partition.method == "exact" else f"{summary}; one-sided, too high where AIS missed modes"
+            return (
+                f"{summary}; two-sided {self.lower:.2f} to {self.upper:.2f} nats "
+                f"({self.bracket.verdict})"
+            )
+        if self.partition.method == "exact":
+            return summary
+        return f"{summary}; one-sided, too high where AIS missed modes"
 
     def _at(self, end: Callable[[Bracket], Tensor]) -> float:
         if self.bracket is not None:
             return self.against(end(self.bracket))
-        return self.value if self.partition.method == "exact" else float("nan")
+        if self.partition.method == "exact":
+            return self.value
+        return float("nan")
 
 
 class FreeEnergyGap(NamedTuple):
-    """Mean free energy of validation rows above that of training rows, in nats, and its standard error."""
+    """Mean free energy of validation rows above that of training rows, in nats, and
+    its standard error.
+    """
 
     value: float
     standard_error: float
@@ -98,20 +116,24 @@ class FreeEnergyGap(NamedTuple):
 
 
 @torch.no_grad()
-def log_likelihood(distribution: EnergyDistribution, x: Tensor, bracket: Bracket | None = None) -> LogLikelihood:
+def log_likelihood(
+    distribution: EnergyDistribution, x: Tensor, bracket: Bracket | None = None
+) -> LogLikelihood:
     """Log likelihood of rows under an energy model whose ``partition`` knows log Z.
 
     Args:
         distribution: the model, unbatched.
         x: rows of states, (rows, visible).
-        bracket: result of :func:`log_partition_bracket` for the same model, for a two-sided
-            statement.
+        bracket: result of :func:`log_partition_bracket` for the same model, for
+            a two-sided statement.
 
     Returns:
-        The rows' log likelihoods, with the standard errors of their mean and of log Z.
+        The rows' log likelihoods, with the standard errors of their mean and of
+        log Z.
 
     Raises:
-        ValueError: the distribution is batched, ``x`` is empty or outside the support, or log Z is not known.
+        ValueError: the distribution is batched, ``x`` is empty or outside the
+            support, or log Z is not known.
 
     Example:
         >>> from pyro_gen.distributions import RBM
@@ -122,10 +144,12 @@ def log_likelihood(distribution: EnergyDistribution, x: Tensor, bracket: Bracket
         >>> ais = AIS(20, 10, base_rates=torch.full((30,), 0.5))
         >>> rbm = RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), ais)
         >>> print(log_likelihood(rbm, torch.eye(30), log_partition_bracket(rbm, burn_in=5)))
-        -20.79 nats (log Z +/- 0.00, test rows +/- 0.00, N=30); two-sided -20.79 to -20.79 nats (gap 0.00)
+        -20.79 nats (log Z +/- 0.00, ..., N=30); two-sided -20.79 to -20.79 nats (gap 0.00)
     """
     if distribution.batch_shape:
-        raise ValueError(f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}")
+        raise ValueError(
+            f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}"
+        )
     _check_rows("x", x)
     distribution.check_value("x", x)
     partition = distribution.log_partition()
@@ -133,28 +157,35 @@ def log_likelihood(distribution: EnergyDistribution, x: Tensor, bracket: Bracket
 
 
 @torch.no_grad()
-def free_energy_gap(model: EnergyDistribution | nn.Module, train: Tensor, valid: Tensor) -> FreeEnergyGap:
-    r"""Gap in mean free energy between training and held-out rows: a monitor of overfitting without log Z.
+def free_energy_gap(
+    model: EnergyDistribution | nn.Module, train: Tensor, valid: Tensor
+) -> FreeEnergyGap:
+    r"""Gap in mean free energy between training and held-out rows: a monitor of
+    overfitting without log Z.
 
     .. math:: \frac1m \sum_j F(v^{valid}_j) - \frac1n \sum_i F(v^{train}_i)
               = \frac1n \sum_i \log p(v^{train}_i) - \frac1m \sum_j \log p(v^{valid}_j)
 
-    It is about 0 at the start and grows with overfitting. Use the same training rows each time, so
-    that values along a training run can be compared.
+    It is about 0 at the start and grows with overfitting. Use the same training
+    rows each time, so that values along a training run can be compared.
 
     Args:
-        model: the distribution, or a module that returns it (its negative phase is not advanced).
-        train: training rows, (rows, visible); as many as there are held-out rows are enough.
+        model: the distribution, or a module that returns it (its negative phase
+            is not advanced).
+        train: training rows, (rows, visible); as many as there are held-out
+            rows are enough.
         valid: held-out rows, (rows, visible).
 
     Returns:
-        The gap in nats with its standard error over the rows; infinite for a single row.
+        The gap in nats with its standard error over the rows; infinite for a
+        single row.
 
     Raises:
         ValueError: there are no rows, or they are outside the support.
 
     References:
-        Hinton (2012), A practical guide to training restricted Boltzmann machines, Section 6.
+        Hinton (2012), A practical guide to training restricted Boltzmann
+        machines, Section 6.
 
     Example:
         >>> from pyro_gen.distributions import RBM
@@ -163,7 +194,8 @@ def free_energy_gap(model: EnergyDistribution | nn.Module, train: Tensor, valid:
         1.00 +/- 0.00 nats
     """
     distribution = cast(EnergyDistribution, model() if isinstance(model, nn.Module) else model)
-    means, variances = [], []
+    means = []
+    variances = []
     for name, rows in (("train", train), ("valid", valid)):
         _check_rows(name, rows)
         distribution.check_value(name, rows)
@@ -175,7 +207,9 @@ def free_energy_gap(model: EnergyDistribution | nn.Module, train: Tensor, valid:
 
 def _check_rows(name: str, x: Tensor) -> None:
     if x.dim() != 2 or not len(x):
-        raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
+        raise ValueError(
+            f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}"
+        )
 
 
 __all__ = ["FreeEnergyGap", "LogLikelihood", "free_energy_gap", "log_likelihood"]

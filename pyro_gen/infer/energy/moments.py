@@ -12,27 +12,32 @@ from pyro_gen.nn.learning import check_states
 
 @torch.no_grad()
 def moment_gradient(machine: BoltzmannMachine, batch: Tensor) -> None:
-    r"""Fill ``.grad`` with the gradient of the mean contrast, and advance the negative phase once.
+    r"""Fill ``.grad`` with the gradient of the mean contrast, and advance the negative
+    phase once.
 
     .. math:: \partial_{J_{ij}} C = -\overline{x_i x_j} + \overline{\tilde x_i \tilde x_j}, \qquad
               \partial_{b_i} C = -\overline{x_i} + \overline{\tilde x_i}
 
-    with means over the batch and over the particles, each by its own count. This is the gradient that ``SVI`` computes
-    through ``pyro.sample("x", machine(), obs=batch)``, divided by the number of rows.
+    with means over the batch and over the particles, each by its own count.
+    This is the gradient that ``SVI`` computes through ``pyro.sample("x",
+    machine(), obs=batch)``, divided by the number of rows.
 
     Args:
         machine: the module; its ``negative_phase`` gives the particles.
         batch: states, (rows, features).
 
-    It reduces nothing over the ranks of a process group, and raises where there are several.
+    It reduces nothing over the ranks of a process group, and raises where there
+    are several.
 
     Raises:
-        ValueError: ``batch`` is empty or holds what the units cannot take, a parameter is not finite, or the module
-            has no negative phase; no chain has moved then.
+        ValueError: ``batch`` is empty or holds what the units cannot take, a
+            parameter is not finite, or the module has no negative phase; no
+            chain has moved then.
         NotImplementedError: the process group has more than one rank.
 
     References:
-        Ackley, Hinton, Sejnowski (1985), A learning algorithm for Boltzmann machines, equation 8.
+        Ackley, Hinton, Sejnowski (1985), A learning algorithm for Boltzmann
+        machines, equation 8.
 
     Example:
         >>> machine = BoltzmannMachine(4)
@@ -42,10 +47,13 @@ def moment_gradient(machine: BoltzmannMachine, batch: Tensor) -> None:
     """
     phase = machine.negative_phase
     if not isinstance(phase, NegativePhase):
-        raise ValueError(f"`machine` must have a negative phase such as PersistentChains(...), got {phase}")
+        raise ValueError(
+            f"`machine` must have a negative phase such as PersistentChains(...), got {phase}"
+        )
     check_states("batch", batch, machine.units, len(machine.bias))
     batch = batch.to(machine.bias)
-    seed, step = int(machine.seed), int(machine.step)
+    seed = int(machine.seed)
+    step = int(machine.step)
     machine.advance(phase)
     particles = machine.chains
     if not phase.persistent_chains:

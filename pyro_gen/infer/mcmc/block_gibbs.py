@@ -1,4 +1,6 @@
-"""Block Gibbs sampling of an energy model: a pure step, also as a kernel for ``pyro.infer.MCMC``."""
+"""Block Gibbs sampling of an energy model: a pure step, also as a kernel for
+``pyro.infer.MCMC``.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class GibbsState(NamedTuple):
 
 
 class GibbsInfo(NamedTuple):
-    """Report of one step: the free energy of each chain, in nats, and the share of flipped units."""
+    """Report of one step: the free energy of each chain, in nats, and the share of
+    flipped units.
+    """
 
     free_energy: Tensor
     turnover: Tensor
@@ -33,28 +37,33 @@ class GibbsInfo(NamedTuple):
 class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
     """Block Gibbs sampling with many chains as a tensor dimension.
 
-    ``init`` and ``step`` are pure functions of their state. As a kernel of ``pyro.infer.MCMC`` (``num_chains=1`` there:
-    the chains live here) each draw of the site has shape (num_chains, visible); hand the draws to
-    :func:`pyro_gen.arviz.from_chains` as (chain, draw, ...), since Pyro's summary treats them as
-    one chain.
+    ``init`` and ``step`` are pure functions of their state. As a kernel of
+    ``pyro.infer.MCMC`` (``num_chains=1`` there: the chains live here) each draw
+    of the site has shape (num_chains, visible); hand the draws to
+    :func:`pyro_gen.arviz.from_chains` as (chain, draw, ...), since Pyro's
+    summary treats them as one chain.
 
     Args:
         distribution: the model, with unbatched parameters.
         num_steps: sweeps between draws (thinning).
         num_chains: chains.
-        start: starting states (num_chains, visible); None draws them from uniform noise.
+        start: starting states (num_chains, visible); None draws them from
+            uniform noise.
         name: site name of the draws.
 
     Raises:
-        ValueError: a size is below 1, the distribution is batched, or ``start`` has another shape.
+        ValueError: a size is below 1, the distribution is batched, or ``start``
+            has another shape.
 
     References:
-        Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images.
+        Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and
+        the Bayesian restoration of images.
 
     Example:
         >>> from pyro.infer import MCMC
         >>> from pyro_gen.distributions import RBM
-        >>> kernel = BlockGibbs(RBM(torch.zeros(4, 3), torch.zeros(4), torch.zeros(3)), num_chains=10)
+        >>> kernel = BlockGibbs(RBM(torch.zeros(4, 3), torch.zeros(4), torch.zeros(3)),
+        ...     num_chains=10)
         >>> mcmc = MCMC(kernel, num_samples=5, warmup_steps=2, disable_progbar=True)
         >>> mcmc.run()
         >>> mcmc.get_samples()["v"].shape  # draws, chains, visible
@@ -73,14 +82,18 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
         num_steps = whole_number("num_steps", num_steps)
         num_chains = self.num_chains
         if distribution.batch_shape:
-            raise ValueError(f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}")
+            raise ValueError(
+                f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}"
+            )
         shape = (num_chains, *distribution.event_shape)
         if start is not None and start.shape != shape:
             raise ValueError(f"`start` must have shape {shape}, got {tuple(start.shape)}")
         if start is not None:
             distribution.check_value("start", start)
-        self.distribution, self.num_steps = distribution, num_steps
-        self.start, self.name = start, name
+        self.distribution = distribution
+        self.num_steps = num_steps
+        self.start = start
+        self.name = name
         self._warmup_steps = 0
         self._free_energy: list[Tensor] = []
 
@@ -144,7 +157,10 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
     def diagnostics(self) -> dict[str, Any]:
         """Free energies (chain, draw) in nats, and no divergences."""
         energies = self._free_energy[self._warmup_steps :]
-        return {**super().diagnostics(), "free_energy": torch.stack(energies, 1) if energies else None}
+        return {
+            **super().diagnostics(),
+            "free_energy": torch.stack(energies, 1) if energies else None,
+        }
 
 
 __all__ = ["BlockGibbs", "GibbsInfo", "GibbsState"]

@@ -1,4 +1,6 @@
-"""Adapter for ``pyro.infer.MCMC`` of samplers with a pure step and chains as a tensor dimension."""
+"""Adapter for ``pyro.infer.MCMC`` of samplers with a pure step and chains as a
+tensor dimension.
+"""
 
 from __future__ import annotations
 

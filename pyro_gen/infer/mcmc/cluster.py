@@ -1,4 +1,6 @@
-"""Cluster moves for Boltzmann machines: whole clusters of units flip together, which avoids critical slowing down."""
+"""Cluster moves for Boltzmann machines: whole clusters of units flip together,
+which avoids critical slowing down.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +15,32 @@ from pyro_gen.kernels.random import HIDDEN, VISIBLE, source
 class SwendsenWang(BlockGibbs):
     r"""Swendsen-Wang moves, with couplings of either sign and with fields.
 
-    With spins s = -1, +1: every satisfied pair (K s s' > 0) is bound with probability 1 - exp(-2 abs(K)); each
-    cluster of bound units then turns as one, up or down by the sum of its fields. Many clusters form where chains of
-    single units are slow, on ferromagnets near or below the critical temperature; frustrated couplings gain nothing.
+    With spins s = -1, +1: every satisfied pair (K s s' > 0) is bound with
+    probability 1 - exp(-2 abs(K)); each cluster of bound units then turns as
+    one, up or down by the sum of its fields. Many clusters form where chains of
+    single units are slow, on ferromagnets near or below the critical
+    temperature; frustrated couplings gain nothing.
 
     .. math:: P(\text{cluster keeps its state } s) = \sigma\Bigl(2 \sum_{i \in C} H_i s_i\Bigr)
 
     Args:
-        distribution: a Boltzmann machine with unbatched parameters; zeros and ones are turned into spins.
+        distribution: a Boltzmann machine with unbatched parameters; zeros and
+            ones are turned into spins.
         num_steps: moves between draws.
         num_chains: chains.
-        start: starting states (num_chains, n); None draws them from uniform noise.
+        start: starting states (num_chains, n); None draws them from uniform
+            noise.
         name: site name of the draws.
 
     Raises:
-        ValueError: a size is below 1, the distribution is batched or not a Boltzmann machine, or
-            ``start`` has another shape.
+        ValueError: a size is below 1, the distribution is batched or not a
+            Boltzmann machine, or ``start`` has another shape.
 
     References:
-        Swendsen and Wang (1987), Nonuniversal critical dynamics in Monte Carlo simulations, Physical Review Letters
-        58. Edwards and Sokal (1988), Physical Review D 38 (the joint distribution of units and bonds).
+        Swendsen and Wang (1987), Nonuniversal critical dynamics in Monte Carlo
+        simulations, Physical Review Letters
+        58. Edwards and Sokal (1988), Physical Review D 38 (the joint
+            distribution of units and bonds).
 
     Example:
         >>> from pyro_gen.distributions import ising_lattice
@@ -51,7 +59,9 @@ class SwendsenWang(BlockGibbs):
         name: str = "v",
     ) -> None:
         if not isinstance(distribution, BoltzmannMachine):
-            raise ValueError(f"`distribution` must be a BoltzmannMachine, got a {type(distribution).__name__}")
+            raise ValueError(
+                f"`distribution` must be a BoltzmannMachine, got a {type(distribution).__name__}"
+            )
         super().__init__(distribution, num_steps, num_chains, start, name)
         self.machine = distribution
 
@@ -85,7 +95,8 @@ class SwendsenWang(BlockGibbs):
 def clusters_of(edges: Tensor, bound: Tensor, num_units: int) -> Tensor:
     """The connected components of graphs with the same possible edges.
 
-    Labels are propagated along bonds, with pointer jumping, until nothing changes.
+    Labels are propagated along bonds, with pointer jumping, until nothing
+    changes.
 
     Args:
         edges: pairs of units, (m, 2).

@@ -1,4 +1,6 @@
-"""Gibbs sampling from full conditionals without a model, with chains as a dimension of every tensor."""
+"""Gibbs sampling from full conditionals without a model, with chains as a
+dimension of every tensor.
+"""
 
 from __future__ import annotations
 
@@ -31,31 +33,38 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
 
     .. math:: x_i \sim p(x_i \mid x_1, \dots, x_{i-1}, x_{i+1}, \dots, x_d), \qquad i = 1, \dots, d
 
-    A conditional is a function whose arguments are the names of other variables and which returns a distribution
-    (or a draw). It is called with tensors (num_chains, ...), so that one call serves all chains. ``init`` and
-    ``step`` are pure functions of their state, given torch's generator; ``run`` makes draws of shape (chain, draw, ...)
-    for :func:`pyro_gen.arviz.from_chains` and :func:`pyro_gen.infer.expectation`. ``pyro.infer.MCMC`` runs it too (with
-    ``num_chains=1`` there: the chains live here), with draws (draw, chain, ...).
+    A conditional is a function whose arguments are the names of other variables
+    and which returns a distribution (or a draw). It is called with tensors
+    (num_chains, ...), so that one call serves all chains. ``init`` and ``step``
+    are pure functions of their state, given torch's generator; ``run`` makes
+    draws of shape (chain, draw, ...) for :func:`pyro_gen.arviz.from_chains` and
+    :func:`pyro_gen.infer.expectation`. ``pyro.infer.MCMC`` runs it too (with
+    ``num_chains=1`` there: the chains live here), with draws (draw, chain,
+    ...).
 
     Args:
-        conditionals: for each variable its full conditional, in the order of a sweep.
-        start: for each variable a number, a tensor with a row for each chain, or a distribution to draw from; variables
-            that the conditionals before them do not need may be left out.
+        conditionals: for each variable its full conditional, in the order of a
+            sweep.
+        start: for each variable a number, a tensor with a row for each chain,
+            or a distribution to draw from; variables that the conditionals
+            before them do not need may be left out.
         num_chains: chains.
-        scan: ``systematic``: all variables in their order; ``random``: as many updates, of variables drawn at random.
+        scan: ``systematic``: all variables in their order; ``random``: as many
+            updates, of variables drawn at random.
 
     Raises:
-        ValueError: there is no conditional, one asks for an unknown variable or for itself, or a starting value is
-            missing or of another shape.
+        ValueError: there is no conditional, one asks for an unknown variable or
+            for itself, or a starting value is missing or of another shape.
 
     References:
-        Geman and Geman (1984), Stochastic relaxation. Casella and George (1992), Explaining the Gibbs sampler, The
-        American Statistician 46.
+        Geman and Geman (1984), Stochastic relaxation. Casella and George
+        (1992), Explaining the Gibbs sampler, The American Statistician 46.
 
     Example:
         >>> import pyro.distributions as dist
         >>> sampler = GibbsSampler(
-        ...     {"x": lambda y: dist.Normal(0.6 * y, 0.8), "y": lambda x: dist.Normal(0.6 * x, 0.8)},
+        ...     {"x": lambda y: dist.Normal(0.6 * y, 0.8),
+        ...         "y": lambda x: dist.Normal(0.6 * x, 0.8)},
         ...     start={"y": 0.0}, num_chains=4,
         ... )
         >>> draws = sampler.run(num_samples=100, warmup_steps=10)
@@ -76,15 +85,20 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         if scan not in SCANS:
             raise ValueError(f"`scan` must be one of {SCANS}, got {scan!r}")
         if unknown := sorted(set(start or {}) - set(conditionals)):
-            raise ValueError(f"`start` must name variables among {sorted(conditionals)}, got {unknown}")
-        self.conditionals, self.start = dict(conditionals), dict(start or {})
+            raise ValueError(
+                f"`start` must name variables among {sorted(conditionals)}, got {unknown}"
+            )
+        self.conditionals = dict(conditionals)
+        self.start = dict(start or {})
         self.scan = scan
         self.needs = {
-            name: _arguments(name, distribution, list(conditionals)) for name, distribution in conditionals.items()
+            name: _arguments(name, distribution, list(conditionals))
+            for name, distribution in conditionals.items()
         }
 
     def init(self) -> ConditionalsState:
-        """The first state: starting values, and draws from the conditionals of the variables without one.
+        """The first state: starting values, and draws from the conditionals of the
+        variables without one.
 
         Returns:
             Values of all variables.
@@ -96,7 +110,10 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         for name in self.conditionals:
             if name not in values:
                 if missing := [need for need in self.needs[name] if need not in values]:
-                    raise ValueError(f"`start` must give values of {missing}, which the conditional of `{name}` needs")
+                    raise ValueError(
+                        f"`start` must give values of {missing}, which the conditional of "
+                        f"`{name}` needs"
+                    )
                 values[name] = self._draw(name, values)
         return ConditionalsState({name: values[name] for name in self.conditionals}, 0)
 
@@ -107,10 +124,13 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         if value.isnan().any():
             raise ValueError(f"`start` of `{name}` must hold numbers, got NaN")
         if not value.dim():
-            value = value if value.is_floating_point() or isinstance(start, Tensor) else value.to(torch.long)
+            if not value.is_floating_point() and not isinstance(start, Tensor):
+                value = value.to(torch.long)
             return value.expand(self.num_chains).clone()
         if len(value) != self.num_chains:
-            raise ValueError(f"`start` of `{name}` must have {self.num_chains} rows, got {tuple(value.shape)}")
+            raise ValueError(
+                f"`start` of `{name}` must have {self.num_chains} rows, got {tuple(value.shape)}"
+            )
         return value.clone()
 
     def _draw(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
@@ -118,16 +138,20 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         distribution = self.conditionals[name](**{need: values[need] for need in self.needs[name]})
         if isinstance(distribution, Distribution):
             shape = distribution.batch_shape + distribution.event_shape
-            has_chains = (
-                shape == values[name].shape if name in values else distribution.batch_shape[:1] == (self.num_chains,)
+            if name in values:
+                has_chains = shape == values[name].shape
+            else:
+                has_chains = distribution.batch_shape[:1] == (self.num_chains,)
+            value = torch.as_tensor(
+                distribution.sample() if has_chains else distribution.sample((self.num_chains,))
             )
-            value = torch.as_tensor(distribution.sample() if has_chains else distribution.sample((self.num_chains,)))
         else:
             value = torch.as_tensor(distribution)
         expected = values[name].shape if name in values else (self.num_chains, *value.shape[1:])
         if value.shape != expected:
             raise ValueError(
-                f"the conditional of `{name}` must give draws of shape {tuple(expected)}, got {tuple(value.shape)}"
+                f"the conditional of `{name}` must give draws of shape {tuple(expected)}, got "
+                f"{tuple(value.shape)}"
             )
         if value.isnan().any():
             raise ValueError(f"the conditional of `{name}` must give numbers, got NaN")
@@ -137,8 +161,8 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
     def step(self, state: ConditionalsState) -> tuple[ConditionalsState, None]:
         """One sweep of every chain.
 
-        A random scan draws the variables once for all chains; each chain is still a random-scan
-        chain.
+        A random scan draws the variables once for all chains; each chain is
+        still a random-scan chain.
 
         Args:
             state: where the chains are.
@@ -146,7 +170,8 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         Returns:
             The new state.
         """
-        values, names = dict(state.values), list(self.conditionals)
+        values = dict(state.values)
+        names = list(self.conditionals)
         if self.scan == "random":
             names = [names[i] for i in torch.randint(len(names), (len(names),)).tolist()]
         for name in names:
@@ -165,19 +190,23 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
             For each variable (num_chains, num_samples, ...).
 
         Raises:
-            ValueError: ``num_samples`` or ``thin`` is below 1, or ``warmup_steps`` below 0.
+            ValueError: ``num_samples`` or ``thin`` is below 1, or
+                ``warmup_steps`` below 0.
         """
         num_samples = whole_number("num_samples", num_samples)
         warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
         thin = whole_number("thin", thin)
-        state, draws = self.init(), []
+        state = self.init()
+        draws = []
         for _ in range(warmup_steps):
             state, _ = self.step(state)
         for _ in range(num_samples):
             for _ in range(thin):
                 state, _ = self.step(state)
             draws.append(state.values)
-        return {name: torch.stack([values[name] for values in draws], 1) for name in self.conditionals}
+        return {
+            name: torch.stack([values[name] for values in draws], 1) for name in self.conditionals
+        }
 
     def _draws(self, state: ConditionalsState) -> dict[str, Tensor]:
         return state.values
@@ -187,20 +216,28 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
 
     def _start_at(self, params: Mapping[str, Tensor]) -> None:
         if unknown := sorted(set(params) - set(self.conditionals)):
-            raise ValueError(f"`initial_params` must name variables among {sorted(self.conditionals)}, got {unknown}")
+            raise ValueError(
+                f"`initial_params` must name variables among {sorted(self.conditionals)}, got "
+                f"{unknown}"
+            )
         self.start = {**self.start, **params}
 
 
 def _arguments(name: str, distribution: Conditional, names: list[str]) -> list[str]:
     """The variables that a conditional asks for; all others where it takes any."""
     if not callable(distribution):
-        raise ValueError(f"the conditional of `{name}` must be a function of other variables, got {distribution!r}")
+        raise ValueError(
+            f"the conditional of `{name}` must be a function of other variables, got "
+            f"{distribution!r}"
+        )
     parameters = inspect.signature(distribution).parameters.values()
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
         return [other for other in names if other != name]
     needed = [p.name for p in parameters if p.default is p.empty or p.name in names]
     if wrong := [need for need in needed if need not in names or need == name]:
-        raise ValueError(f"the conditional of `{name}` must ask for other variables among {names}, got {wrong}")
+        raise ValueError(
+            f"the conditional of `{name}` must ask for other variables among {names}, got {wrong}"
+        )
     return needed
 
 

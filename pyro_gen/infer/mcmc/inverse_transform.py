@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 MAX_STATES = 1 << 20
-"""Number of states of an unbounded discrete distribution after which the search for a quantile stops."""
+"""Number of states of an unbounded discrete distribution after which the search
+for a quantile stops.
+"""
 
 
 def inverse_transform(
@@ -19,28 +21,33 @@ def inverse_transform(
 ) -> Tensor:
     r"""Map uniform numbers through the inverse of a cumulative distribution function.
 
-    .. math:: x = F^{-1}(u) = \inf \{x : F(x) \ge u\}, \qquad u \sim \mathcal U(0, 1) \implies x \sim F
+    .. math:: x = F^{-1}(u) = \inf \{x : F(x) \ge u\}, \qquad u \sim \mathcal U(0, 1) \implies
+        x \sim F
 
-    Continuous distributions use their ``icdf`` or, without one, bisection of their ``cdf``;
-    discrete distributions sum their probabilities until these reach u. The map is monotone: the
-    same uniforms couple the draws of two distributions.
+    Continuous distributions use their ``icdf`` or, without one, bisection of
+    their ``cdf``; discrete distributions sum their probabilities until these
+    reach u. The map is monotone: the same uniforms couple the draws of two
+    distributions.
 
     Args:
-        distribution: a distribution of single numbers, batched or not, or a function that is a cumulative distribution
-            function.
+        distribution: a distribution of single numbers, batched or not, or a
+            function that is a cumulative distribution function.
         uniforms: numbers in [0, 1), (..., batch shape).
-        bracket: for a function, or a distribution whose cdf is bisected, numbers between which the distribution lies;
-            None searches outwards from 0.
+        bracket: for a function, or a distribution whose cdf is bisected,
+            numbers between which the distribution lies; None searches outwards
+            from 0.
 
     Returns:
         Draws of the shape of ``uniforms``, broadcast with the batch shape.
 
     Raises:
-        ValueError: ``uniforms`` are not floating or lie outside of [0, 1), ``distribution`` has events of more than one
-            number, or neither inverse, cdf nor countable states.
+        ValueError: ``uniforms`` are not floating or lie outside of [0, 1),
+            ``distribution`` has events of more than one number, or neither
+            inverse, cdf nor countable states.
 
     References:
-        Devroye (1986), Non-uniform random variate generation, chapters 2.2 and 3.2.
+        Devroye (1986), Non-uniform random variate generation, chapters 2.2 and
+        3.2.
 
     Example:
         >>> import pyro.distributions as dist
@@ -60,12 +67,14 @@ def inverse_transform(
     if not isinstance(distribution, Distribution):
         if not callable(distribution):
             raise ValueError(
-                f"`distribution` must be a distribution or a cumulative distribution function, got {distribution!r}"
+                "`distribution` must be a distribution or a cumulative distribution function, "
+                f"got {distribution!r}"
             )
         return _bisect(distribution, uniforms, bracket)
     if distribution.event_shape:
         raise ValueError(
-            f"`distribution` must have events of a single number, got event shape {tuple(distribution.event_shape)}"
+            "`distribution` must have events of a single number, got event shape "
+            f"{tuple(distribution.event_shape)}"
         )
     uniforms = uniforms.expand(torch.broadcast_shapes(uniforms.shape, distribution.batch_shape))
     if distribution.support is not None and distribution.support.is_discrete:
@@ -76,27 +85,38 @@ def inverse_transform(
         return _continuous(distribution, uniforms, bracket)
 
 
-def _discrete(distribution: Distribution, uniforms: Tensor, support: constraints.Constraint) -> Tensor:
-    """Add up probabilities, twice as many states each time, until they reach every u or all there are."""
+def _discrete(
+    distribution: Distribution, uniforms: Tensor, support: constraints.Constraint
+) -> Tensor:
+    """Add up probabilities, twice as many states each time, until they reach every u
+    or all there are.
+    """
     low, high = _ends(distribution, support)
     count = 64 if high is None else int((high - low).max()) + 1
     while True:
         steps = torch.arange(count, device=uniforms.device)
         states = low + steps.view(-1, *[1] * len(distribution.batch_shape))
         inside = support.check(states) if high is None else states <= high
-        mass = torch.where(inside, _mass(distribution, torch.where(inside, states, low), uniforms), 0.0)
+        mass = torch.where(
+            inside, _mass(distribution, torch.where(inside, states, low), uniforms), 0.0
+        )
         cumulative = mass.cumsum(0)
         reached = (cumulative[-1] > uniforms).all()
         if high is not None or reached or count >= MAX_STATES:
             break
         count *= 2
     if high is None and not reached and (cumulative[-1] < 1 - 1e-6).any():
-        raise ValueError(f"`distribution` must reach every uniform within {MAX_STATES} states, got {distribution}")
+        raise ValueError(
+            f"`distribution` must reach every uniform within {MAX_STATES} states, got "
+            f"{distribution}"
+        )
     lead = uniforms.dim() - len(distribution.batch_shape)
     below = cumulative.view(count, *[1] * lead, *distribution.batch_shape) < uniforms.double()
     index = _first(below, mass.view(count, *[1] * lead, *distribution.batch_shape))
     draws: Tensor = low + index
-    return draws if isinstance(distribution, torch.distributions.Categorical) else draws.to(uniforms.dtype)
+    if isinstance(distribution, torch.distributions.Categorical):
+        return draws
+    return draws.to(uniforms.dtype)
 
 
 def _mass(distribution: Distribution, states: Tensor, uniforms: Tensor) -> Tensor:
@@ -104,12 +124,18 @@ def _mass(distribution: Distribution, states: Tensor, uniforms: Tensor) -> Tenso
     if isinstance(distribution, torch.distributions.Categorical):  # its log_prob clamps zeros
         return distribution.probs.movedim(-1, 0).double()
     return (
-        distribution.log_prob(states.expand(len(states), *distribution.batch_shape).to(uniforms.dtype)).double().exp()
+        distribution.log_prob(
+            states.expand(len(states), *distribution.batch_shape).to(uniforms.dtype)
+        )
+        .double()
+        .exp()
     )
 
 
 def _first(below: Tensor, mass: Tensor) -> Tensor:
-    """The first state whose cumulative probability reaches u, held to states of positive probability."""
+    """The first state whose cumulative probability reaches u, held to states of
+    positive probability.
+    """
     index = below.sum(0)
     steps = torch.arange(len(mass), device=mass.device).view(-1, *[1] * (mass.dim() - 1))
     positive = mass > 0
@@ -118,7 +144,9 @@ def _first(below: Tensor, mass: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(index, first), last)
 
 
-def _ends(distribution: Distribution, support: constraints.Constraint) -> tuple[Tensor, Tensor | None]:
+def _ends(
+    distribution: Distribution, support: constraints.Constraint
+) -> tuple[Tensor, Tensor | None]:
     """The first state and the last, None where there is no last."""
     if isinstance(support, constraints.integer_interval):
         return torch.as_tensor(support.lower_bound), torch.as_tensor(support.upper_bound)
@@ -127,11 +155,14 @@ def _ends(distribution: Distribution, support: constraints.Constraint) -> tuple[
     if isinstance(support, type(constraints.nonnegative_integer)):
         return torch.as_tensor(support.lower_bound), None
     raise ValueError(
-        f"`distribution` must have integers from some number on for its states, got {distribution} on {support}"
+        "`distribution` must have integers from some number on for its states, got "
+        f"{distribution} on {support}"
     )
 
 
-def _continuous(distribution: Distribution, uniforms: Tensor, bracket: tuple[float, float] | None) -> Tensor:
+def _continuous(
+    distribution: Distribution, uniforms: Tensor, bracket: tuple[float, float] | None
+) -> Tensor:
     try:
         distribution.cdf(distribution.sample())
     except NotImplementedError:
@@ -140,7 +171,8 @@ def _continuous(distribution: Distribution, uniforms: Tensor, bracket: tuple[flo
             "give a function that is its cdf"
         ) from None
     support = distribution.support
-    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    low = getattr(support, "lower_bound", None)
+    high = getattr(support, "upper_bound", None)
     if bracket is None and low is not None and high is not None:
         bracket = (low, high)
 
@@ -149,38 +181,53 @@ def _continuous(distribution: Distribution, uniforms: Tensor, bracket: tuple[flo
     least = torch.as_tensor(low).to(uniforms)
 
     def cdf(x: Tensor) -> Tensor:
-        return torch.where(x > least, distribution.cdf(torch.maximum(x, least + torch.finfo(x.dtype).tiny)), 0.0)
+        return torch.where(
+            x > least, distribution.cdf(torch.maximum(x, least + torch.finfo(x.dtype).tiny)), 0.0
+        )
 
     return torch.maximum(_bisect(cdf, uniforms, bracket), least)  # u = 0 has no other end
 
 
-def _bisect(cdf: Callable[[Tensor], Tensor], uniforms: Tensor, bracket: tuple[float, float] | None) -> Tensor:
+def _bisect(
+    cdf: Callable[[Tensor], Tensor], uniforms: Tensor, bracket: tuple[float, float] | None
+) -> Tensor:
     """Halve brackets until they reach the resolution of floating-point numbers."""
     if (got := cdf(uniforms).shape) != uniforms.shape:
         raise ValueError(
-            f"`distribution` must map each number to its own, {tuple(uniforms.shape)} of them, got {tuple(got)}"
+            f"`distribution` must map each number to its own, {tuple(uniforms.shape)} of them, "
+            f"got {tuple(got)}"
         )
     if bracket is None:
         low, high = _outwards(cdf, uniforms)
     else:
-        low, high = (torch.as_tensor(end).to(uniforms).expand_as(uniforms).clone() for end in bracket)
+        low, high = (
+            torch.as_tensor(end).to(uniforms).expand_as(uniforms).clone() for end in bracket
+        )
         if not (cdf(low) <= uniforms).all() or not (cdf(high) >= uniforms).all():
-            raise ValueError(f"`bracket` must enclose the quantiles of all `uniforms`, got {bracket}")
+            raise ValueError(
+                f"`bracket` must enclose the quantiles of all `uniforms`, got {bracket}"
+            )
     for _ in range(2 * torch.finfo(uniforms.dtype).bits):
         middle = low + (high - low) / 2
         reached = cdf(middle) >= uniforms
-        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+        low = torch.where(reached, low, middle)
+        high = torch.where(reached, middle, high)
     return high
 
 
 def _outwards(cdf: Callable[[Tensor], Tensor], uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    low, high = -torch.ones_like(uniforms), torch.ones_like(uniforms)
+    low = -torch.ones_like(uniforms)
+    high = torch.ones_like(uniforms)
     for _ in range(100):
-        short, far = cdf(high) < uniforms, cdf(low) > uniforms
+        short = cdf(high) < uniforms
+        far = cdf(low) > uniforms
         if not short.any() and not far.any():
             return low, high
-        low, high = torch.where(far, 2 * low, low), torch.where(short, 2 * high, high)
-    raise ValueError("`distribution` must reach every uniform within 2^100 of zero: give a `bracket`")
+        low = torch.where(far, 2 * low, low)
+        high = torch.where(short, 2 * high, high)
+    raise ValueError(
+        "`distribution` must reach every uniform within 2^100 of zero: give a `bracket`"
+    )
 
 
 __all__ = ["inverse_transform"]

@@ -1,9 +1,9 @@
 """Removal of label switching: permutations of components for every draw, and their application.
 
-Components of a mixture have no order, so every draw of a sampler may number them differently, and
-means over draws are meaningless. The functions here take arrays or tensors whose leading
-dimensions are the draws, [chain, draw] for instance, and return arrays for arrays and tensors for
-tensors.
+Components of a mixture have no order, so every draw of a sampler may number
+them differently, and means over draws are meaningless. The functions here take
+arrays or tensors whose leading dimensions are the draws, [chain, draw] for
+instance, and return arrays for arrays and tensors for tensors.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ def order_components(key: Array) -> Array:
     """Permutations that put components in the order of a key.
 
     Args:
-        key: a number for each component of each draw, (..., components), such as a mean's first coordinate.
+        key: a number for each component of each draw, (..., components), such
+            as a mean's first coordinate.
 
     Returns:
-        Permutations, (..., components), int64: component j becomes what was component ``permutations[..., j]``.
+        Permutations, (..., components), int64: component j becomes what was
+        component ``permutations[..., j]``.
 
     Raises:
         ValueError: ``key`` has no components, or NaN.
@@ -41,10 +43,13 @@ def order_components(key: Array) -> Array:
     return _like(key, values.argsort(dim=-1, stable=True))
 
 
-def relabel_iteratively(assignments: Array, components: int, start: Array | None = None, num_steps: int = 100) -> Array:
+def relabel_iteratively(
+    assignments: Array, components: int, start: Array | None = None, num_steps: int = 100
+) -> Array:
     """Equivalence classes representatives (ECR), iterated until nothing changes.
 
-    Each round permutes every draw so that its assignments agree best with the most frequent component of each row.
+    Each round permutes every draw so that its assignments agree best with the
+    most frequent component of each row.
 
     Args:
         assignments: components of the rows, (..., rows), integers.
@@ -56,11 +61,13 @@ def relabel_iteratively(assignments: Array, components: int, start: Array | None
         Permutations, (..., components), int64.
 
     Raises:
-        ValueError: an assignment is out of range, or ``start`` has another shape.
+        ValueError: an assignment is out of range, or ``start`` has another
+            shape.
 
     References:
-        Papastamoulis (2016), label.switching: an R package for dealing with the label switching problem in MCMC
-        outputs, Journal of Statistical Software 69, algorithm ECR-ITERATIVE-1.
+        Papastamoulis (2016), label.switching: an R package for dealing with the
+        label switching problem in MCMC outputs, Journal of Statistical Software
+        69, algorithm ECR-ITERATIVE-1.
 
     Example:
         >>> relabel_iteratively(torch.tensor([[0, 0, 1], [1, 1, 0], [0, 0, 1]]), 2)
@@ -71,7 +78,8 @@ def relabel_iteratively(assignments: Array, components: int, start: Array | None
     components = whole_number("components", components)
     num_steps = whole_number("num_steps", num_steps, 0)
     z = _assignments(assignments, components)
-    flat, permutations = z.reshape(-1, z.shape[-1]), _start_permutations(start, z.shape[:-1], components)
+    flat = z.reshape(-1, z.shape[-1])
+    permutations = _start_permutations(start, z.shape[:-1], components)
     for _ in range(num_steps):
         relabelled = _renumber(flat, permutations)
         votes = torch.stack([(relabelled == k).sum(0) for k in range(components)], -1)
@@ -82,13 +90,18 @@ def relabel_iteratively(assignments: Array, components: int, start: Array | None
     return _like(assignments, permutations.view(*z.shape[:-1], components))
 
 
-def relabel_by_probabilities(responsibilities: Array, start: Array | None = None, num_steps: int = 100) -> Array:
-    r"""Permutations under which the draws' classification probabilities are close to their mean, in Kullback-Leibler.
+def relabel_by_probabilities(
+    responsibilities: Array, start: Array | None = None, num_steps: int = 100
+) -> Array:
+    r"""Permutations under which the draws' classification probabilities are close to
+    their mean, in Kullback-Leibler.
 
-    .. math:: \min_{\tau, q} \sum_t \sum_i \sum_j p^{(t)}_{i \tau_t(j)} \log \frac{p^{(t)}_{i \tau_t(j)}}{q_{ij}}
+    .. math:: \min_{\tau, q} \sum_t \sum_i \sum_j p^{(t)}_{i \tau_t(j)} \log \frac{p^{(t)}_{i
+        \tau_t(j)}}{q_{ij}}
 
     Args:
-        responsibilities: p(z = k | x_i) of each row under each draw, (..., rows, components).
+        responsibilities: p(z = k | x_i) of each row under each draw, (...,
+            rows, components).
         start: permutations to start from, (..., components); None for none.
         num_steps: rounds at most.
 
@@ -96,11 +109,12 @@ def relabel_by_probabilities(responsibilities: Array, start: Array | None = None
         Permutations, (..., components), int64.
 
     Raises:
-        ValueError: the probabilities are negative or do not sum to one, or ``start`` has another shape.
+        ValueError: the probabilities are negative or do not sum to one, or
+            ``start`` has another shape.
 
     References:
-        Stephens (2000), Dealing with label switching in mixture models, Journal of the Royal Statistical Society B 62,
-        algorithm 2.
+        Stephens (2000), Dealing with label switching in mixture models, Journal
+        of the Royal Statistical Society B 62, algorithm 2.
 
     Example:
         >>> p = torch.tensor([[[0.9, 0.1], [0.2, 0.8]], [[0.1, 0.9], [0.7, 0.3]]])
@@ -111,9 +125,13 @@ def relabel_by_probabilities(responsibilities: Array, start: Array | None = None
     num_steps = whole_number("num_steps", num_steps, 0)
     p = _checked_draws("responsibilities", responsibilities, 2).double()
     if not ((p >= 0).all() and torch.allclose(p.sum(-1), p.new_ones(()), atol=1e-3)):
-        raise ValueError("`responsibilities` must be probabilities, (..., rows, components), that sum to one")
-    batch, components = p.shape[:-2], p.shape[-1]
-    flat, permutations = p.reshape(-1, *p.shape[-2:]), _start_permutations(start, batch, components)
+        raise ValueError(
+            "`responsibilities` must be probabilities, (..., rows, components), that sum to one"
+        )
+    batch = p.shape[:-2]
+    components = p.shape[-1]
+    flat = p.reshape(-1, *p.shape[-2:])
+    permutations = _start_permutations(start, batch, components)
     tiny = torch.finfo(flat.dtype).tiny
     negative_entropy = torch.xlogy(flat, flat.clamp_min(tiny)).sum(1)
     for _ in range(num_steps):
@@ -131,13 +149,15 @@ def permute_components(values: Array, permutations: Array, axis: int | None = No
     """Put the components of draws in the order that permutations say.
 
     Args:
-        values: draws of a site, (...) + its shape, with the leading dimensions of the permutations.
+        values: draws of a site, (...) + its shape, with the leading dimensions
+            of the permutations.
         permutations: (..., components).
-        axis: the site's dimension of components, counted from the first dimension of ``values``; None for the first
-            one after the draws.
+        axis: the site's dimension of components, counted from the first
+            dimension of ``values``; None for the first one after the draws.
 
     Returns:
-        Shape of ``values``; component j is what was component ``permutations[..., j]``.
+        Shape of ``values``; component j is what was component
+        ``permutations[..., j]``.
 
     Raises:
         ValueError: shapes do not fit.
@@ -146,16 +166,24 @@ def permute_components(values: Array, permutations: Array, axis: int | None = No
         >>> permute_components(torch.tensor([[10.0, 20.0]]), torch.tensor([[1, 0]]))
         tensor([[20., 10.]])
     """
-    x, order = torch.as_tensor(values), _permutations(permutations)
+    x = torch.as_tensor(values)
+    order = _permutations(permutations)
     batch = order.dim() - 1
     place = batch if axis is None else axis % x.dim()
-    if x.shape[:batch] != order.shape[:-1] or place < batch or x.dim() <= place or x.shape[place] != order.shape[-1]:
+    if (
+        x.shape[:batch] != order.shape[:-1]
+        or place < batch
+        or x.dim() <= place
+        or x.shape[place] != order.shape[-1]
+    ):
         raise ValueError(
-            f"`values` must have shape {tuple(order.shape[:-1])} + (..., {order.shape[-1]}, ...) with the components "
+            f"`values` must have shape {tuple(order.shape[:-1])} + (..., {order.shape[-1]}, ...) "
+            "with the components "
             f"at `axis` {place}, got {tuple(x.shape)}"
         )
     shape = [1] * x.dim()
-    shape[:batch], shape[place] = order.shape[:-1], order.shape[-1]
+    shape[:batch] = order.shape[:-1]
+    shape[place] = order.shape[-1]
     return _like(values, x.gather(place, order.to(x.device).view(shape).expand(x.shape)))
 
 
@@ -167,7 +195,8 @@ def permute_assignments(assignments: Array, permutations: Array) -> Array:
         permutations: (..., components).
 
     Returns:
-        Shape of ``assignments``; what was component ``permutations[..., j]`` is j.
+        Shape of ``assignments``; what was component ``permutations[..., j]`` is
+        j.
 
     Raises:
         ValueError: shapes do not fit, or an assignment is out of range.
@@ -179,17 +208,24 @@ def permute_assignments(assignments: Array, permutations: Array) -> Array:
     order = _permutations(permutations)
     z = _assignments(assignments, order.shape[-1])
     if z.shape[:-1] != order.shape[:-1]:
-        raise ValueError(f"`assignments` must have shape {tuple(order.shape[:-1])} + (rows,), got {tuple(z.shape)}")
+        raise ValueError(
+            f"`assignments` must have shape {tuple(order.shape[:-1])} + (rows,), got "
+            f"{tuple(z.shape)}"
+        )
     return _like(assignments, _renumber(z, order))
 
 
-def permute_draws(draws: Mapping[str, Array], permutations: Array, axes: Mapping[str, int | None]) -> dict[str, Array]:
-    """Put the components of several sites in the order that permutations say, and leave the other sites alone.
+def permute_draws(
+    draws: Mapping[str, Array], permutations: Array, axes: Mapping[str, int | None]
+) -> dict[str, Array]:
+    """Put the components of several sites in the order that permutations say, and
+    leave the other sites alone.
 
     Args:
         draws: by site, (...) + its shape.
         permutations: (..., components).
-        axes: for each site with components its dimension of them, as in :func:`permute_components`.
+        axes: for each site with components its dimension of them, as in
+            :func:`permute_components`.
 
     Returns:
         All sites.
@@ -225,19 +261,27 @@ def _assign(cost: Tensor) -> Tensor:
     except ImportError as error:
         raise ImportError(f"relabelling needs SciPy: pip install scipy ({error})") from error
     table = cost.mT.cpu().numpy()
-    return torch.from_numpy(np.stack([solve(cost_matrix)[1] for cost_matrix in table])).long().to(cost.device)
+    return (
+        torch.from_numpy(np.stack([solve(cost_matrix)[1] for cost_matrix in table]))
+        .long()
+        .to(cost.device)
+    )
 
 
 def _renumber(z: Tensor, permutations: Tensor) -> Tensor:
     return permutations.argsort(-1).to(z.device).gather(-1, z)
 
 
-def _start_permutations(start: Tensor | np.ndarray | None, batch: torch.Size, components: int) -> Tensor:
+def _start_permutations(
+    start: Tensor | np.ndarray | None, batch: torch.Size, components: int
+) -> Tensor:
     if start is None:
         return torch.arange(components).expand(batch.numel(), components)
     order = _permutations(start)
     if order.shape != (*batch, components):
-        raise ValueError(f"`start` must have shape {(*batch, components)}, got {tuple(order.shape)}")
+        raise ValueError(
+            f"`start` must have shape {(*batch, components)}, got {tuple(order.shape)}"
+        )
     return order.reshape(-1, components)
 
 
@@ -245,7 +289,8 @@ def _checked_draws(name: str, values: Tensor | np.ndarray, least: int) -> Tensor
     x = torch.as_tensor(values)
     if x.dim() < least or 0 in x.shape or x.isnan().any():
         raise ValueError(
-            f"`{name}` must have at least {least} dimensions, none empty, and no NaN, got {tuple(x.shape)}"
+            f"`{name}` must have at least {least} dimensions, none empty, and no NaN, got "
+            f"{tuple(x.shape)}"
         )
     return x
 
@@ -253,19 +298,29 @@ def _checked_draws(name: str, values: Tensor | np.ndarray, least: int) -> Tensor
 def _assignments(values: Tensor | np.ndarray, components: int) -> Tensor:
     z = _checked_draws("assignments", values, 1)
     if z.is_floating_point() or not ((z >= 0) & (z < components)).all():
-        raise ValueError(f"`assignments` must be integers from 0 to {components - 1}, got {z.dtype} or other values")
+        raise ValueError(
+            f"`assignments` must be integers from 0 to {components - 1}, got {z.dtype} or other "
+            "values"
+        )
     return z.long()
 
 
 def _permutations(values: Tensor | np.ndarray) -> Tensor:
     order = _checked_draws("permutations", values, 1)
-    if not torch.equal(order.sort(-1).values, torch.arange(order.shape[-1], device=order.device).expand_as(order)):
-        raise ValueError(f"`permutations` must hold 0 to {order.shape[-1] - 1} once in every draw, got other numbers")
+    if not torch.equal(
+        order.sort(-1).values, torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    ):
+        raise ValueError(
+            f"`permutations` must hold 0 to {order.shape[-1] - 1} once in every draw, got other "
+            "numbers"
+        )
     return order.long()
 
 
 def _like(array: Array, result: Tensor) -> Array:
-    return result.cpu().numpy() if isinstance(array, np.ndarray) else result
+    if isinstance(array, np.ndarray):
+        return result.cpu().numpy()
+    return result
 
 
 __all__ = [

@@ -1,4 +1,6 @@
-"""Chow-Liu trees: the best tree-shaped distribution of many categorical variables, from all pairs at once."""
+"""Chow-Liu trees: the best tree-shaped distribution of many categorical variables,
+from all pairs at once.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ BLOCK = 1 << 24
 MAX_CELLS = 10**8
 """Cells of the largest conditional table that is made."""
 ROUNDING = 1e-12
-"""Difference of two values of mutual information that are equal up to rounding, relative to the largest entropy."""
+"""Difference of two values of mutual information that are equal up to rounding,
+relative to the largest entropy.
+"""
 
 
 def chow_liu(
@@ -28,31 +32,37 @@ def chow_liu(
     root: str | None = None,
     states: States = None,
 ) -> nx.DiGraph:
-    r"""The tree of maximal likelihood: a maximum spanning tree of the mutual information of all pairs.
+    r"""The tree of maximal likelihood: a maximum spanning tree of the mutual
+    information of all pairs.
 
     .. math:: \max_T \sum_{(u, v) \in T} I(u, v), \qquad
         I(u, v) = \sum_{a, b} p_{uv}(a, b) \log \frac{p_{uv}(a, b)}{p_u(a)\, p_v(b)}
 
-    Pairs of no more information than ``min_information``, up to rounding, are not joined, so that the result is a
-    forest where nodes are independent. All pairs are counted by one matrix product. Trees that differ only in their
+    Pairs of no more information than ``min_information``, up to rounding, are
+    not joined, so that the result is a forest where nodes are independent. All
+    pairs are counted by one matrix product. Trees that differ only in their
     root are the same distribution.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
-        equivalent_sample_size: rows of a uniform distribution that are added to the data, as in
-            :func:`conditional_tables`; 4 for binary variables adds one to each cell of each pair.
+        equivalent_sample_size: rows of a uniform distribution that are added to
+            the data, as in :func:`conditional_tables`; 4 for binary variables
+            adds one to each cell of each pair.
         min_information: nats that an edge must exceed.
         root: where the first tree begins; the first node by default.
         states: of the nodes, where the data do not show all of them.
 
     Returns:
-        A directed tree or forest; its edges have the attribute ``information`` in nats, its nodes ``states``.
+        A directed tree or forest; its edges have the attribute ``information``
+        in nats, its nodes ``states``.
 
     Raises:
-        ValueError: cells are missing, the root is unknown, or a number is negative.
+        ValueError: cells are missing, the root is unknown, or a number is
+            negative.
 
     References:
-        Chow and Liu (1968), Approximating discrete probability distributions with dependence trees, theorem 2.
+        Chow and Liu (1968), Approximating discrete probability distributions
+        with dependence trees, theorem 2.
 
     Example:
         >>> a = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -68,7 +78,9 @@ def chow_liu(
     least = min_information + ROUNDING * max(1.0, float(information.diagonal().max()))
     parents = _spanning_forest(information, first, least)
     graph = table.graph((j, i) for i, j in parents if j >= 0)
-    values = {(table.nodes[j], table.nodes[i]): float(information[j, i]) for i, j in parents if j >= 0}
+    values = {
+        (table.nodes[j], table.nodes[i]): float(information[j, i]) for i, j in parents if j >= 0
+    }
     nx.set_edge_attributes(graph, values, "information")
     return graph
 
@@ -83,14 +95,16 @@ def mutual_information(
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
-        equivalent_sample_size: rows of a uniform distribution that are added to the data.
+        equivalent_sample_size: rows of a uniform distribution that are added to
+            the data.
         states: of the nodes, where the data do not show all of them.
 
     Returns:
         Nats, (nodes, nodes), float64; the diagonal is the entropy of each node.
 
     Raises:
-        ValueError: cells are missing, or ``equivalent_sample_size`` is negative.
+        ValueError: cells are missing, or ``equivalent_sample_size`` is
+            negative.
 
     Example:
         >>> mutual_information(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])).round(decimals=4)
@@ -110,7 +124,9 @@ def mutual_information(
     same = node[:, None] == node
     pairs = torch.where(same, torch.diag(single), pairs)
     entropies = _by_node(-torch.xlogy(single, single), node, len(arities))
-    joint = _by_node(_by_node(-torch.xlogy(pairs, pairs), node, len(arities)).T.contiguous(), node, len(arities))
+    joint = _by_node(
+        _by_node(-torch.xlogy(pairs, pairs), node, len(arities)).T.contiguous(), node, len(arities)
+    )
     return (entropies[:, None] + entropies - (joint + joint.T) / 2).clamp(min=0)
 
 
@@ -121,12 +137,14 @@ def conditional_tables(
     equivalent_sample_size: float = 0.0,
     states: States = None,
 ) -> dict[str, Tensor]:
-    r"""Conditional probabilities of each node given its parents, from the data and rows of a uniform distribution.
+    r"""Conditional probabilities of each node given its parents, from the data and rows
+    of a uniform distribution.
 
     .. math:: p(x_v = k \,|\, \mathrm{pa}_v = j) = \frac{n_{jk} + \alpha / (J K)}{n_j + \alpha / J}
 
-    This is the posterior mean under the prior of :class:`BDeu`; graphs of one Markov class get the same distribution.
-    Where nothing is known, because the parents' states do not occur and :math:`\alpha = 0`, states are equally
+    This is the posterior mean under the prior of :class:`BDeu`; graphs of one
+    Markov class get the same distribution. Where nothing is known, because the
+    parents' states do not occur and :math:`\alpha = 0`, states are equally
     probable.
 
     Args:
@@ -136,15 +154,18 @@ def conditional_tables(
         states: of the nodes, where the data do not show all of them.
 
     Returns:
-        For each node a tensor (states of each parent in the order of ``graph.predecessors``, own states), float64, as
-        ``BayesianNetwork`` takes them.
+        For each node a tensor (states of each parent in the order of
+        ``graph.predecessors``, own states), float64, as ``BayesianNetwork``
+        takes them.
 
     Raises:
-        ValueError: the graph has other nodes than the data, or ``equivalent_sample_size`` is negative.
+        ValueError: the graph has other nodes than the data, or
+            ``equivalent_sample_size`` is negative.
 
     Example:
         >>> a = torch.tensor([0, 0, 1, 1])
-        >>> conditional_tables(nx.DiGraph([("a", "copy")]), {"a": a, "copy": a}, equivalent_sample_size=4)["copy"]
+        >>> conditional_tables(nx.DiGraph([("a", "copy")]), {"a": a, "copy": a},
+        ...     equivalent_sample_size=4)["copy"]
         tensor([[0.7500, 0.2500],
                 [0.2500, 0.7500]], dtype=torch.float64)
     """
@@ -152,14 +173,24 @@ def conditional_tables(
     check_sample_size(equivalent_sample_size)
     if not graph.is_directed() or set(graph) != set(table.nodes):
         raise ValueError(f"`graph` must be directed, over the nodes of `data`, got {graph}")
-    structure = NetworkStructure.from_graph(graph, dict(zip(table.nodes, table.states, strict=True)))
+    structure = NetworkStructure.from_graph(
+        graph, dict(zip(table.nodes, table.states, strict=True))
+    )
     for node, cells in zip(structure.nodes, structure.sizes, strict=True):
         if cells > MAX_CELLS:
-            raise ValueError(f"the table of node {node!r} must have at most {MAX_CELLS:.0e} cells, got {cells:.1e}")
+            raise ValueError(
+                f"the table of node {node!r} must have at most {MAX_CELLS:.0e} cells, got "
+                f"{cells:.1e}"
+            )
     counts = counts_of(structure, table.values[:, [table.index[node] for node in structure.nodes]])
     owner = structure.node_of_cell.to(counts.device)
-    share, even = (1 / counts.new_tensor(numbers)[owner] for numbers in (structure.sizes, structure.cardinalities))
-    return by_node(structure, from_counts(structure, counts + equivalent_sample_size * share, even))
+    share, even = (
+        1 / counts.new_tensor(numbers)[owner]
+        for numbers in (structure.sizes, structure.cardinalities)
+    )
+    return by_node(
+        structure, from_counts(structure, counts + equivalent_sample_size * share, even)
+    )
 
 
 def check_sample_size(equivalent_sample_size: float) -> None:
@@ -169,12 +200,16 @@ def check_sample_size(equivalent_sample_size: float) -> None:
         equivalent_sample_size: rows of a uniform distribution.
     """
     if not 0 <= equivalent_sample_size < float("inf"):
-        raise ValueError(f"`equivalent_sample_size` must be at least 0 and finite, got {equivalent_sample_size}")
+        raise ValueError(
+            f"`equivalent_sample_size` must be at least 0 and finite, got {equivalent_sample_size}"
+        )
 
 
 def _by_node(values: Tensor, node: Tensor, nodes: int) -> Tensor:
     """Sums over the states of each node, along the first dimension."""
-    return torch.zeros(nodes, *values.shape[1:], dtype=values.dtype, device=values.device).index_add_(0, node, values)
+    return torch.zeros(
+        nodes, *values.shape[1:], dtype=values.dtype, device=values.device
+    ).index_add_(0, node, values)
 
 
 def _pair_counts(table: CategoricalTable) -> Tensor:
@@ -183,17 +218,25 @@ def _pair_counts(table: CategoricalTable) -> Tensor:
     width = int(arities.sum())
     first = arities.cumsum(0) - arities
     counts = torch.zeros(width, width, dtype=torch.float64, device=arities.device)
-    for rows in table.values.split(max(1, BLOCK // width)):  # at most 2^24 rows, whose counts float32 holds exactly
-        indicators = torch.zeros(len(rows), width, device=arities.device).scatter_(1, rows + first, 1.0)
+    for rows in table.values.split(
+        max(1, BLOCK // width)
+    ):  # at most 2^24 rows, whose counts float32 holds exactly
+        indicators = torch.zeros(len(rows), width, device=arities.device).scatter_(
+            1, rows + first, 1.0
+        )
         counts += indicators.T @ indicators
     return counts
 
 
 def _spanning_forest(weight: Tensor, root: int, least: float) -> list[tuple[int, int]]:
-    """Pairs (node, parent), parent -1 for roots, by Prim's algorithm; edges weigh more than ``least``."""
+    """Pairs (node, parent), parent -1 for roots, by Prim's algorithm.
+
+    Edges weigh more than ``least``.
+    """
     weight = weight.cpu()
     nodes = len(weight)
-    best, parent = torch.full((nodes,), -torch.inf, dtype=weight.dtype), torch.full((nodes,), -1)
+    best = torch.full((nodes,), -torch.inf, dtype=weight.dtype)
+    parent = torch.full((nodes,), -1)
     outside = torch.ones(nodes, dtype=torch.bool)
     best[root] = torch.inf
     edges = []
@@ -204,7 +247,8 @@ def _spanning_forest(weight: Tensor, root: int, least: float) -> list[tuple[int,
         outside[node] = False
         edges.append((node, int(parent[node])))
         closer = outside & (weight[node] > best) & (weight[node] > least)
-        best, parent = torch.where(closer, weight[node], best), torch.where(closer, node, parent)
+        best = torch.where(closer, weight[node], best)
+        parent = torch.where(closer, node, parent)
     return edges
 
 

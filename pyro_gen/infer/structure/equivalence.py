@@ -9,10 +9,12 @@ import numpy as np
 
 
 def cpdag(graph: nx.DiGraph) -> nx.DiGraph:
-    """The completed partially directed graph, which stands for all graphs with the same independences.
+    """The completed partially directed graph, which stands for all graphs with the
+    same independences.
 
-    An edge that has one direction in all of them keeps it, any other becomes a pair of edges, one each way. Two
-    directed acyclic graphs imply the same independences if and only if their CPDAGs are equal.
+    An edge that has one direction in all of them keeps it, any other becomes a
+    pair of edges, one each way. Two directed acyclic graphs imply the same
+    independences if and only if their CPDAGs are equal.
 
     Args:
         graph: directed and acyclic.
@@ -24,8 +26,9 @@ def cpdag(graph: nx.DiGraph) -> nx.DiGraph:
         ValueError: ``graph`` is not directed or has a cycle.
 
     References:
-        Verma and Pearl (1990), Equivalence and synthesis of causal models. Meek (1995), Causal inference and causal
-        explanation with background knowledge, rules 1 to 3.
+        Verma and Pearl (1990), Equivalence and synthesis of causal models. Meek
+        (1995), Causal inference and causal explanation with background
+        knowledge, rules 1 to 3.
 
     Example:
         >>> sorted(cpdag(nx.DiGraph([("a", "b"), ("b", "c")])).edges)
@@ -35,19 +38,23 @@ def cpdag(graph: nx.DiGraph) -> nx.DiGraph:
     """
     _check_directed(graph)
     if not nx.is_directed_acyclic_graph(graph):
-        raise ValueError("`graph` must have no cycle: it is a CPDAG of directed acyclic graphs that is wanted")
+        raise ValueError(
+            "`graph` must have no cycle: it is a CPDAG of directed acyclic graphs that is wanted"
+        )
     matrix = adjacency(graph, list(graph))
     return with_edges(graph, complete(pattern(matrix)))
 
 
 def pattern(dag: np.ndarray) -> np.ndarray:
-    """The skeleton of a DAG, directed only where two parents that are not adjacent share a child.
+    """The skeleton of a DAG, directed only where two parents that are not adjacent
+    share a child.
 
     Args:
         dag: bool (nodes, nodes), row: parent, column: child.
 
     Returns:
-        Matrix of a partially directed graph: an undirected edge is there both ways.
+        Matrix of a partially directed graph: an undirected edge is there both
+        ways.
     """
     apart = ~(dag | dag.T)
     np.fill_diagonal(apart, False)
@@ -57,24 +64,29 @@ def pattern(dag: np.ndarray) -> np.ndarray:
 
 
 def complete(graph: np.ndarray) -> np.ndarray:
-    """Direct the edges that follow from those which are: any other choice gives a cycle or a new v-structure.
+    """Direct the edges that follow from those which are: any other choice gives a
+    cycle or a new v-structure.
 
     Args:
         graph: a partially directed graph, an undirected edge both ways.
 
     Returns:
-        The closure under Meek's rules 1 to 3, in the same form. Where both directions follow, as can be only if no
-        graph fits, the edge stays undirected.
+        The closure under Meek's rules 1 to 3, in the same form. Where both
+        directions follow, as can be only if no graph fits, the edge stays
+        undirected.
     """
     graph = graph.copy()
     while True:
-        undirected, directed = graph & graph.T, graph & ~graph.T
+        undirected = graph & graph.T
+        directed = graph & ~graph.T
         apart = ~(graph | graph.T)
         np.fill_diagonal(apart, False)
         rule1 = _count(directed.T, apart) > 0  # a -> b - c, a and c apart: b -> c
         rule2 = _count(directed, directed) > 0  # a -> b -> c, a - c: a -> c
         compelled = undirected & (rule1 | rule2)
-        for a, b in np.argwhere(undirected & ~compelled):  # a - c -> b, a - d -> b, c and d apart, a - b: a -> b
+        for a, b in np.argwhere(
+            undirected & ~compelled
+        ):  # a - c -> b, a - d -> b, c and d apart, a - b: a -> b
             between = np.flatnonzero(undirected[a] & directed[:, b])
             compelled[a, b] = apart[np.ix_(between, between)].any()
         compelled &= ~compelled.T
@@ -87,18 +99,20 @@ def dag_extension(graph: nx.DiGraph) -> nx.DiGraph:
     """A directed acyclic graph of the class that a partially directed graph stands for.
 
     Args:
-        graph: a partially directed graph, such as :func:`cpdag` or :func:`pc` give; an undirected edge is there both
-            ways.
+        graph: a partially directed graph, such as :func:`cpdag` or :func:`pc`
+            give; an undirected edge is there both ways.
 
     Returns:
-        A graph with the same edges, all directed, without a cycle or a v-structure that ``graph`` does not have; node
-        attributes as in ``graph``.
+        A graph with the same edges, all directed, without a cycle or a
+        v-structure that ``graph`` does not have; node attributes as in
+        ``graph``.
 
     Raises:
         ValueError: there is no such graph.
 
     References:
-        Dor and Tarsi (1992), A simple algorithm to construct a consistent extension of a partially oriented graph.
+        Dor and Tarsi (1992), A simple algorithm to construct a consistent
+        extension of a partially oriented graph.
 
     Example:
         >>> chain = nx.DiGraph([("a", "b"), ("b", "c")])
@@ -108,27 +122,34 @@ def dag_extension(graph: nx.DiGraph) -> nx.DiGraph:
     _check_directed(graph)
     matrix, violations = extend(adjacency(graph, list(graph)))
     if violations:
-        raise ValueError("`graph` must have a consistent extension: every choice of directions has a new v-structure")
+        raise ValueError(
+            "`graph` must have a consistent extension: every choice of directions has a new "
+            "v-structure"
+        )
     return with_edges(graph, matrix)
 
 
 def extend(graph: np.ndarray) -> tuple[np.ndarray, int]:
     """Direct all undirected edges without a cycle and, if possible, without a new v-structure.
 
-    Sinks are taken away one by one: nodes without an edge out of them, whose undirected neighbours are adjacent to all
-    their other neighbours. Where no node is such a sink, the one that is nearest to it is taken.
+    Sinks are taken away one by one: nodes without an edge out of them, whose
+    undirected neighbours are adjacent to all their other neighbours. Where no
+    node is such a sink, the one that is nearest to it is taken.
 
     Args:
         graph: a partially directed graph whose directed edges have no cycle.
 
     Returns:
-        The directed graph, and how many pairs of parents became a new v-structure.
+        The directed graph, and how many pairs of parents became a new
+        v-structure.
 
     Raises:
         ValueError: the directed edges have a cycle.
     """
-    result, remaining = graph & ~graph.T, graph.copy()
-    left, violations = list(range(len(graph))), 0
+    result = graph & ~graph.T
+    remaining = graph.copy()
+    left = list(range(len(graph)))
+    violations = 0
     while left:
         sinks = [i for i in left if not (remaining[i] & ~remaining[:, i]).any()]
         if not sinks:
@@ -137,7 +158,8 @@ def extend(graph: np.ndarray) -> tuple[np.ndarray, int]:
         sink, cost = min(zip(sinks, costs, strict=True), key=lambda pair: pair[1])
         violations += cost
         result[:, sink] |= remaining[:, sink]
-        remaining[sink], remaining[:, sink] = False, False
+        remaining[sink] = False
+        remaining[:, sink] = False
         left.remove(sink)
     return result, violations
 
@@ -146,41 +168,56 @@ def _new_v_structures(graph: np.ndarray, sink: int) -> int:
     """Pairs of neighbours, one or both undirected, that are not adjacent."""
     undirected = np.flatnonzero(graph[sink] & graph[:, sink])
     neighbours = np.flatnonzero(graph[sink] | graph[:, sink])
-    apart = ~(graph | graph.T)[np.ix_(undirected, neighbours)] & (undirected[:, None] != neighbours)
+    apart = ~(graph | graph.T)[np.ix_(undirected, neighbours)] & (
+        undirected[:, None] != neighbours
+    )
     twice = apart[:, np.isin(neighbours, undirected)].sum() // 2
     return int(apart.sum() - twice)
 
 
-def structural_hamming_distance(first: nx.DiGraph, second: nx.DiGraph, equivalence: bool = True) -> int:
-    """Pairs of nodes that two graphs join differently: not at all, undirected, or in one direction.
+def structural_hamming_distance(
+    first: nx.DiGraph, second: nx.DiGraph, equivalence: bool = True
+) -> int:
+    """Pairs of nodes that two graphs join differently: not at all, undirected, or in
+    one direction.
 
     Args:
         first: a graph; an undirected edge is there both ways.
         second: a graph over the same nodes.
-        equivalence: whether a directed acyclic graph stands for its class, so that CPDAGs are compared.
+        equivalence: whether a directed acyclic graph stands for its class, so
+            that CPDAGs are compared.
 
     Returns:
         The number of pairs.
 
     Raises:
-        ValueError: the graphs are not directed or have different nodes, or ``equivalence`` is wanted of a cycle.
+        ValueError: the graphs are not directed or have different nodes, or
+            ``equivalence`` is wanted of a cycle.
 
     References:
-        Tsamardinos, Brown and Aliferis (2006), The max-min hill-climbing Bayesian network structure learning algorithm,
-        algorithm 4.
+        Tsamardinos, Brown and Aliferis (2006), The max-min hill-climbing
+        Bayesian network structure learning algorithm, algorithm 4.
 
     Example:
-        >>> chain, fork = nx.DiGraph([("a", "b"), ("b", "c")]), nx.DiGraph([("b", "a"), ("b", "c")])
-        >>> structural_hamming_distance(chain, fork), structural_hamming_distance(chain, fork, equivalence=False)
+        >>> chain, fork = nx.DiGraph([("a", "b"), ("b", "c")]), nx.DiGraph([("b", "a"),
+        ...     ("b", "c")])
+        >>> structural_hamming_distance(chain, fork), structural_hamming_distance(chain,
+        ...     fork, equivalence=False)
         (0, 1)
     """
     for graph in (first, second):
         _check_directed(graph)
     if set(first) != set(second):
         strangers = sorted(map(str, set(first) ^ set(second)))
-        raise ValueError(f"`first` and `second` must have the same nodes; only one of them has {', '.join(strangers)}")
+        raise ValueError(
+            "`first` and `second` must have the same nodes; only one of them has "
+            f"{', '.join(strangers)}"
+        )
     nodes = list(first)
-    a, b = (adjacency(cpdag(g) if equivalence and _all_directed(g) else g, nodes) for g in (first, second))
+    a, b = (
+        adjacency(cpdag(g) if equivalence and _all_directed(g) else g, nodes)
+        for g in (first, second)
+    )
     differs = (a != b) | (a != b).T
     return int(np.triu(differs, 1).sum())
 

@@ -1,4 +1,6 @@
-"""Tests of conditional independence on categorical data, with degrees of freedom that count what can vary."""
+"""Tests of conditional independence on categorical data, with degrees of freedom
+that count what can vary.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ class Independence(NamedTuple):
 
     Args:
         statistic: G^2 or X^2.
-        degrees_of_freedom: of its chi-squared distribution; 0 where the data cannot tell, and then the p-value is 1.
+        degrees_of_freedom: of its chi-squared distribution; 0 where the data
+            cannot tell, and then the p-value is 1.
         p_value: chance of a statistic at least as large under independence.
     """
 
@@ -41,8 +44,9 @@ def independence_test(
     .. math:: G^2 = 2 \sum_{x, y, s} n_{xys} \log \frac{n_{xys}\, n_s}{n_{xs}\, n_{ys}}, \qquad
         X^2 = \sum_{x, y, s} \frac{(n_{xys} - n_{xs} n_{ys} / n_s)^2}{n_{xs} n_{ys} / n_s}
 
-    A stratum s in which only r states of x and c of y occur adds (r - 1)(c - 1) degrees of freedom: rows and columns
-    without any count cannot vary, and counting them makes sparse tables look independent.
+    A stratum s in which only r states of x and c of y occur adds (r - 1)(c - 1)
+    degrees of freedom: rows and columns without any count cannot vary, and
+    counting them makes sparse tables look independent.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -50,31 +54,39 @@ def independence_test(
         second: another node.
         given: further nodes.
         statistic: ``"g2"``, the likelihood ratio, or ``"chi2"``, Pearson's.
-        states: of the nodes, where the data do not show all of them; they change no result.
+        states: of the nodes, where the data do not show all of them; they
+            change no result.
 
     Returns:
         Statistic, degrees of freedom and p-value.
 
     Raises:
-        ValueError: a node is unknown or named twice, cells are missing, or the statistic is unknown.
+        ValueError: a node is unknown or named twice, cells are missing, or the
+            statistic is unknown.
 
     References:
-        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search, section 5.5. Agresti (2002),
-        Categorical data analysis, sections 3.2 and 9.8.
+        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search,
+        section 5.5. Agresti (2002), Categorical data analysis, sections 3.2 and
+        9.8.
 
     Example:
-        >>> data = {"x": torch.tensor([0, 0, 1, 1]).repeat(20), "y": torch.tensor([0, 1, 0, 1]).repeat(20)}
+        >>> data = {"x": torch.tensor([0, 0, 1, 1]).repeat(20), "y": torch.tensor([0, 1, 0,
+        ...     1]).repeat(20)}
         >>> independence_test(data, "x", "y")
         Independence(statistic=0.0, degrees_of_freedom=1, p_value=1.0)
     """
     table = CategoricalTable.of(data, states)
     if len({first, second, *given}) < len(given) + 2:
-        raise ValueError(f"`first`, `second` and `given` must be different nodes, got {[first, second, *given]}")
+        raise ValueError(
+            f"`first`, `second` and `given` must be different nodes, got {[first, second, *given]}"
+        )
     x, y, *conditioning = (table.number(node) for node in (first, second, *given))
     return tested(Counts(table), x, y, conditioning, statistic)
 
 
-def tested(counts: Counts, x: int, y: int, given: Sequence[int], statistic: Statistic) -> Independence:
+def tested(
+    counts: Counts, x: int, y: int, given: Sequence[int], statistic: Statistic
+) -> Independence:
     """The test on nodes by number.
 
     Args:
@@ -86,15 +98,20 @@ def tested(counts: Counts, x: int, y: int, given: Sequence[int], statistic: Stat
     """
     if statistic not in ("g2", "chi2"):
         raise ValueError(f"`statistic` must be 'g2' or 'chi2', got {statistic!r}")
-    kx, ky = counts.table.arities[x], counts.table.arities[y]
+    kx = counts.table.arities[x]
+    ky = counts.table.arities[y]
     cells, n = counts.tally(*counts.codes([*given, x, y]))
     strata, s, n_s = _group_sums(cells // (kx * ky), n)
     rows, row, n_xs = _group_sums(cells // ky, n)
     columns, column, n_ys = _group_sums(cells // (kx * ky) * ky + cells % ky, n)
-    per_stratum = (torch.bincount(torch.searchsorted(strata, k // m)) for k, m in ((rows, kx), (columns, ky)))
+    per_stratum = (
+        torch.bincount(torch.searchsorted(strata, k // m)) for k, m in ((rows, kx), (columns, ky))
+    )
     freedom = int(((next(per_stratum) - 1) * (next(per_stratum) - 1)).sum())
     ratio = n * n_s[s] / (n_xs[row] * n_ys[column])  # observed and expected counts
-    value = float(2 * torch.xlogy(n, ratio).sum() if statistic == "g2" else (n * ratio).sum() - n.sum())
+    value = float(
+        2 * torch.xlogy(n, ratio).sum() if statistic == "g2" else (n * ratio).sum() - n.sum()
+    )
     value = max(value, 0.0)  # a difference of rounded sums
     if not freedom:
         return Independence(value, 0, 1.0)
@@ -103,9 +120,17 @@ def tested(counts: Counts, x: int, y: int, given: Sequence[int], statistic: Stat
 
 
 def _group_sums(groups: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The groups that occur, the place of each cell's group among them, and the sum of each group's counts."""
+    """The groups that occur, the place of each cell's group among them, and the sum of
+    each group's counts.
+    """
     used, place = torch.unique(groups, return_inverse=True)
-    return used, place, torch.zeros(len(used), dtype=counts.dtype, device=counts.device).index_add_(0, place, counts)
+    return (
+        used,
+        place,
+        torch.zeros(len(used), dtype=counts.dtype, device=counts.device).index_add_(
+            0, place, counts
+        ),
+    )
 
 
 __all__ = ["Independence", "independence_test"]

@@ -28,8 +28,8 @@ def pc(
 ) -> nx.DiGraph:
     """Learn a CPDAG by tests of conditional independence: the stable PC algorithm.
 
-    A condition under which nothing can vary, such as the parents of a node that is a function of them, tells nothing,
-    and no edge is removed by it.
+    A condition under which nothing can vary, such as the parents of a node that
+    is a function of them, tells nothing, and no edge is removed by it.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -39,15 +39,17 @@ def pc(
         states: of the nodes, where the data do not show all of them.
 
     Returns:
-        The CPDAG, as :func:`pc_from_tests` describes it, its nodes with the attribute ``states``;
-        :func:`dag_extension` directs all its edges.
+        The CPDAG, as :func:`pc_from_tests` describes it, its nodes with the
+        attribute ``states``; :func:`dag_extension` directs all its edges.
 
     Raises:
-        ValueError: cells are missing, ``alpha`` is no probability, ``max_given`` is negative, or ``statistic`` unknown.
+        ValueError: cells are missing, ``alpha`` is no probability,
+            ``max_given`` is negative, or ``statistic`` unknown.
 
     References:
-        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search, section 5.4.2. Colombo and Maathuis
-        (2014), Order-independent constraint-based causal structure learning.
+        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search,
+        section 5.4.2. Colombo and Maathuis (2014), Order-independent
+        constraint-based causal structure learning.
 
     Example:
         >>> import torch
@@ -61,7 +63,9 @@ def pc(
     def p_value(first: str, second: str, given: tuple[str, ...]) -> float:
         numbers = [table.index[node] for node in given]
         result = tested(counts, table.index[first], table.index[second], numbers, statistic)
-        return result.p_value if result.degrees_of_freedom or not given else 0.0
+        if result.degrees_of_freedom or not given:
+            return result.p_value
+        return 0.0
 
     graph = pc_from_tests(table.nodes, p_value, alpha, max_given=max_given)
     nx.set_node_attributes(graph, dict(zip(table.nodes, table.states, strict=True)), "states")
@@ -71,27 +75,35 @@ def pc(
 def pc_from_tests(
     nodes: Sequence[str], p_value: PValue, alpha: float = 0.01, *, max_given: int | None = None
 ) -> nx.DiGraph:
-    """The PC algorithm with a test of your own: for other data, or d-separation in a known graph.
+    """The PC algorithm with a test of your own: for other data, or d-separation in a
+    known graph.
 
-    The skeleton is that of the stable variant: what is removed at a level counts from the next one on, so that the
-    order of the nodes changes nothing. Of a node between two that are not adjacent, the separating set of the largest
-    p-value decides whether it is a collider. Where colliders would direct an edge both ways or close a cycle, the one
-    whose set has the larger p-value is kept. The result is the CPDAG of a directed acyclic graph in any case: where the
-    tests fit none, of one that has their skeleton and nearly their colliders.
+    The skeleton is that of the stable variant: what is removed at a level
+    counts from the next one on, so that the order of the nodes changes nothing.
+    Of a node between two that are not adjacent, the separating set of the
+    largest p-value decides whether it is a collider. Where colliders would
+    direct an edge both ways or close a cycle, the one whose set has the larger
+    p-value is kept. The result is the CPDAG of a directed acyclic graph in any
+    case: where the tests fit none, of one that has their skeleton and nearly
+    their colliders.
 
     Args:
         nodes: names.
-        p_value: ``p_value(first, second, given)``, of the hypothesis that two nodes are independent given others.
+        p_value: ``p_value(first, second, given)``, of the hypothesis that two
+            nodes are independent given others.
         alpha: two nodes are joined unless a p-value is above it.
         max_given: nodes to condition on at most.
 
     Returns:
-        The CPDAG, an undirected edge both ways. Its attribute ``separating_sets`` tells which nodes separate two that
-        are not adjacent; ``conflicts`` lists colliders (parent, child, parent) that were found but are not in the
-        graph, and ones that are in the graph but were not found.
+        The CPDAG, an undirected edge both ways. Its attribute
+        ``separating_sets`` tells which nodes separate two that are not
+        adjacent; ``conflicts`` lists colliders (parent, child, parent) that
+        were found but are not in the graph, and ones that are in the graph but
+        were not found.
 
     Raises:
-        ValueError: ``alpha`` is no probability, ``max_given`` is negative, or a node comes twice.
+        ValueError: ``alpha`` is no probability, ``max_given`` is negative, or a
+            node comes twice.
 
     Example:
         >>> graph = nx.DiGraph([("a", "c"), ("b", "c"), ("c", "d")])
@@ -105,7 +117,9 @@ def pc_from_tests(
     if len(set(nodes)) < len(nodes) or not nodes:
         raise ValueError(f"`nodes` must be different names, at least one, got {nodes}")
     max_given = None if max_given is None else whole_number("max_given", max_given, 0)
-    skeleton, separators = _skeleton(nodes, p_value, alpha, len(nodes) if max_given is None else max_given)
+    skeleton, separators = _skeleton(
+        nodes, p_value, alpha, len(nodes) if max_given is None else max_given
+    )
     colliders = _colliders(skeleton, separators, nodes)
     graph = skeleton.copy()
     for collider in colliders:
@@ -115,10 +129,12 @@ def pc_from_tests(
     result.add_nodes_from(nodes)
     result.add_edges_from((nodes[j], nodes[i]) for j, i in np.argwhere(complete(pattern(dag))))
     result.graph["separating_sets"] = {
-        (nodes[x], nodes[y]): tuple(nodes[k] for k in separator.given) for (x, y), separator in separators.items()
+        (nodes[x], nodes[y]): tuple(nodes[k] for k in separator.given)
+        for (x, y), separator in separators.items()
     }
     result.graph["conflicts"] = [
-        (nodes[x], nodes[z], nodes[y]) for x, z, y in sorted(set(colliders) ^ set(_v_structures(dag)))
+        (nodes[x], nodes[z], nodes[y])
+        for x, z, y in sorted(set(colliders) ^ set(_v_structures(dag)))
     ]
     return result
 
@@ -134,14 +150,20 @@ Separators = dict[tuple[int, int], _Separator]
 Triple = tuple[int, int, int]
 
 
-def _skeleton(nodes: Sequence[str], p_value: PValue, alpha: float, max_given: int) -> tuple[np.ndarray, Separators]:
-    """Undirected edges that no test removes, and the separators of the other pairs, of the largest p-value."""
+def _skeleton(
+    nodes: Sequence[str], p_value: PValue, alpha: float, max_given: int
+) -> tuple[np.ndarray, Separators]:
+    """Undirected edges that no test removes, and the separators of the other pairs, of
+    the largest p-value.
+    """
     graph = ~np.eye(len(nodes), dtype=bool)
     separators: Separators = {}
     for size in range(max_given + 1):
         if graph.sum(1).max() <= size:
             break
-        neighbours = [np.flatnonzero(row).tolist() for row in graph]  # of the level: later removals change nothing
+        neighbours = [
+            np.flatnonzero(row).tolist() for row in graph
+        ]  # of the level: later removals change nothing
         for x, y in np.argwhere(np.triu(graph)).tolist():
             tried = {
                 given: p_value(nodes[x], nodes[y], tuple(nodes[k] for k in given))
@@ -154,14 +176,20 @@ def _skeleton(nodes: Sequence[str], p_value: PValue, alpha: float, max_given: in
     return graph, separators
 
 
-def _candidates(neighbours: list[list[int]], x: int, y: int, size: int) -> Iterable[tuple[int, ...]]:
+def _candidates(
+    neighbours: list[list[int]], x: int, y: int, size: int
+) -> Iterable[tuple[int, ...]]:
     """Sets of neighbours of one node or the other, each once."""
-    subsets = (combinations([k for k in neighbours[u] if k != v], size) for u, v in ((x, y), (y, x)))
+    subsets = (
+        combinations([k for k in neighbours[u] if k != v], size) for u, v in ((x, y), (y, x))
+    )
     return dict.fromkeys(given for sets in subsets for given in sets)
 
 
 def _colliders(skeleton: np.ndarray, separators: Separators, nodes: Sequence[str]) -> list[Triple]:
-    """Nodes between two that are not adjacent and whose separator leaves them out, the clearest first."""
+    """Nodes between two that are not adjacent and whose separator leaves them out, the
+    clearest first.
+    """
     colliders = [
         (-separator.p_value, sorted((nodes[x], nodes[y])), nodes[z], (x, z, y))
         for (x, y), separator in separators.items()
@@ -172,7 +200,9 @@ def _colliders(skeleton: np.ndarray, separators: Separators, nodes: Sequence[str
 
 
 def _direct(graph: np.ndarray, collider: Triple) -> None:
-    """Direct both edges into the middle, unless one is directed the other way or a cycle would close."""
+    """Direct both edges into the middle, unless one is directed the other way or a
+    cycle would close.
+    """
     x, z, y = collider
     changed = graph.copy()
     changed[z, x] = changed[z, y] = False

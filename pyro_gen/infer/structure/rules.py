@@ -19,7 +19,8 @@ class EdgeRules:
     """Edges as matrices, row: parent, column: child.
 
     Args:
-        allowed: bool (nodes, nodes), False where an edge is forbidden, and on the diagonal.
+        allowed: bool (nodes, nodes), False where an edge is forbidden, and on
+            the diagonal.
         required: bool (nodes, nodes).
         max_parents: of each node.
     """
@@ -29,7 +30,9 @@ class EdgeRules:
     max_parents: int
 
     @classmethod
-    def of(cls, table: CategoricalTable, forbidden: Edges, required: Edges, max_parents: int | None) -> EdgeRules:
+    def of(
+        cls, table: CategoricalTable, forbidden: Edges, required: Edges, max_parents: int | None
+    ) -> EdgeRules:
         """Check the rules.
 
         Args:
@@ -39,20 +42,29 @@ class EdgeRules:
             max_parents: of each node; None for no limit.
 
         Raises:
-            ValueError: a node is unknown, an edge is both, a node is its own parent, the required edges have a cycle or
-                give a node too many parents, or ``max_parents`` is negative.
+            ValueError: a node is unknown, an edge is both, a node is its own
+                parent, the required edges have a cycle or give a node too many
+                parents, or ``max_parents`` is negative.
         """
         nodes = len(table.nodes)
         most = nodes - 1 if max_parents is None else whole_number("max_parents", max_parents, 0)
-        black, white = (_matrix(table, name, e) for name, e in (("forbidden", forbidden), ("required", required)))
+        black, white = (
+            _matrix(table, name, e)
+            for name, e in (("forbidden", forbidden), ("required", required))
+        )
         if (black & white).any():
             j, i = np.argwhere(black & white)[0]
-            raise ValueError(f"the edge {table.nodes[j]!r} -> {table.nodes[i]!r} is both `forbidden` and `required`")
+            raise ValueError(
+                f"the edge {table.nodes[j]!r} -> {table.nodes[i]!r} is both `forbidden` and "
+                "`required`"
+            )
         if not nx.is_directed_acyclic_graph(table.graph_of(white)):
             raise ValueError("`required` must be edges without a cycle")
         if (white.sum(0) > most).any():
             i = int(white.sum(0).argmax())
-            raise ValueError(f"`required` gives node {table.nodes[i]!r} more parents than `max_parents`, {most}")
+            raise ValueError(
+                f"`required` gives node {table.nodes[i]!r} more parents than `max_parents`, {most}"
+            )
         return cls(~black & ~np.eye(nodes, dtype=bool), white, most)
 
 
@@ -60,7 +72,9 @@ def _matrix(table: CategoricalTable, name: str, edges: Edges) -> np.ndarray:
     matrix = np.zeros((len(table.nodes), len(table.nodes)), dtype=bool)
     for edge in edges:
         if isinstance(edge, str) or len(edge) != 2 or edge[0] == edge[1]:
-            raise ValueError(f"`{name}` must be pairs (parent, child) of different nodes, got {edge!r}")
+            raise ValueError(
+                f"`{name}` must be pairs (parent, child) of different nodes, got {edge!r}"
+            )
         matrix[table.number(edge[0]), table.number(edge[1])] = True
     return matrix
 

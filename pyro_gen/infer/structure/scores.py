@@ -21,12 +21,14 @@ EXACT_OUTCOMES = 1000
 
 
 class Score(Protocol):
-    r"""A score that gives Markov-equivalent graphs the same value: the difference of one function of node sets.
+    r"""A score that gives Markov-equivalent graphs the same value: the difference of
+    one function of node sets.
 
     .. math:: \mathrm{score}(G) = \sum_v g(\{v\} \cup \mathrm{pa}_v) - g(\mathrm{pa}_v)
 
-    BIC, AIC, BDeu and qNML all have this form, so that a family costs the counts of two sets, and sets that families
-    share are counted once. A score of your own is any function with these arguments.
+    BIC, AIC, BDeu and qNML all have this form, so that a family costs the
+    counts of two sets, and sets that families share are counted once. A score
+    of your own is any function with these arguments.
     """
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
@@ -41,7 +43,9 @@ class Score(Protocol):
 
 @dataclass(frozen=True)
 class BIC:
-    r"""Maximal log likelihood less half the logarithm of the rows for each free parameter; also known as MDL.
+    r"""Maximal log likelihood less half the logarithm of the rows for each free parameter.
+
+    Also known as MDL.
 
     .. math:: g(S) = \sum_c n_c \log n_c - \tfrac12 \log(N) \prod_{v \in S} K_v
 
@@ -49,7 +53,8 @@ class BIC:
         penalty: factor of the second term.
 
     References:
-        Schwarz (1978), Estimating the dimension of a model. Koller and Friedman (2009), equation 18.9.
+        Schwarz (1978), Estimating the dimension of a model. Koller and Friedman
+        (2009), equation 18.9.
 
     Example:
         >>> data = {"a": torch.tensor([0, 0, 1, 1]), "b": torch.tensor([0, 0, 1, 1])}
@@ -82,7 +87,8 @@ class AIC:
 
 @dataclass(frozen=True)
 class BDeu:
-    r"""Log marginal likelihood under Dirichlet priors that all come from one uniform joint distribution.
+    r"""Log marginal likelihood under Dirichlet priors that all come from one uniform
+    joint distribution.
 
     .. math:: g(S) = \sum_c \log \frac{\Gamma(n_c + \alpha / K_S)}{\Gamma(\alpha / K_S)},
         \qquad K_S = \prod_{v \in S} K_v
@@ -94,7 +100,8 @@ class BDeu:
         ValueError: it is not positive and finite.
 
     References:
-        Heckerman, Geiger and Chickering (1995), Learning Bayesian networks, equation 28.
+        Heckerman, Geiger and Chickering (1995), Learning Bayesian networks,
+        equation 28.
 
     Example:
         >>> data = {"a": torch.tensor([0, 0, 1, 1]), "b": torch.tensor([0, 0, 1, 1])}
@@ -107,7 +114,10 @@ class BDeu:
 
     def __post_init__(self) -> None:
         if not 0 < self.equivalent_sample_size < math.inf:
-            raise ValueError(f"`equivalent_sample_size` must be positive and finite, got {self.equivalent_sample_size}")
+            raise ValueError(
+                "`equivalent_sample_size` must be positive and finite, got "
+                f"{self.equivalent_sample_size}"
+            )
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
         """The value of a set of nodes; see :class:`Score`."""
@@ -117,18 +127,22 @@ class BDeu:
 
 @dataclass(frozen=True)
 class QuotientNML:
-    r"""Quotient normalised maximum likelihood: minimax code lengths of node sets, without a parameter to choose.
+    r"""Quotient normalised maximum likelihood: minimax code lengths of node sets,
+    without a parameter to choose.
 
     .. math:: g(S) = \sum_c n_c \log n_c - \log C(N, K_S)
 
-    C is the regret of a multinomial distribution of :math:`K_S` outcomes, :func:`log_regret`. On independent uniform
-    columns with few rows for the combinations of states it joins nodes more readily than the other scores: two of 8
-    states in three of four samples of 50 rows, in one of nine of 100 rows, in none of 400 rows (BIC in none); two
-    binary ones in 14 of 100 samples of 50 rows (BIC in 7).
+    C is the regret of a multinomial distribution of :math:`K_S` outcomes,
+    :func:`log_regret`. On independent uniform columns with few rows for the
+    combinations of states it joins nodes more readily than the other scores:
+    two of 8 states in three of four samples of 50 rows, in one of nine of 100
+    rows, in none of 400 rows (BIC in none); two binary ones in 14 of 100
+    samples of 50 rows (BIC in 7).
 
     References:
-        Silander, Leppa-aho, Jaasaari and Roos (2018), Quotient normalized maximum likelihood criterion for learning
-        Bayesian network structures, equations 8 and 11.
+        Silander, Leppa-aho, Jaasaari and Roos (2018), Quotient normalized
+        maximum likelihood criterion for learning Bayesian network structures,
+        equations 8 and 11.
     """
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
@@ -138,22 +152,26 @@ class QuotientNML:
 
 @lru_cache(maxsize=4096)
 def log_regret(num_rows: int, outcomes: float) -> float:
-    r"""Log of the normaliser of the NML distribution of a multinomial: the sum of the maximal likelihoods of all data.
+    r"""Log of the normaliser of the NML distribution of a multinomial: the sum of the
+    maximal likelihoods of all data.
 
     .. math:: C(N, K + 2) = C(N, K + 1) + \frac{N}{K} C(N, K)
 
-    Exact up to 1000 outcomes. Beyond, with :math:`a = K / N` and :math:`c = \frac12 + \frac12 \sqrt{1 + 4 / a}`,
+    Exact up to 1000 outcomes. Beyond, with :math:`a = K / N` and :math:`c =
+    \frac12 + \frac12 \sqrt{1 + 4 / a}`,
 
-    .. math:: \log C(N, K) \approx N \bigl(\log a + (a + 2) \log c - 1 / c\bigr) - \tfrac12 \log(c + 2 / a)
+    .. math:: \log C(N, K) \approx N \bigl(\log a + (a + 2) \log c - 1 / c\bigr) - \tfrac12
+        \log(c + 2 / a)
 
     Args:
         num_rows: N, draws of the distribution.
         outcomes: K, its outcomes.
 
     References:
-        Kontkanen and Myllymaki (2007), A linear-time algorithm for computing the multinomial stochastic complexity,
-        theorem 1. Szpankowski and Weinberger (2012), Minimax pointwise redundancy for memoryless models over large
-        alphabets, theorem 1 (the approximation).
+        Kontkanen and Myllymaki (2007), A linear-time algorithm for computing
+        the multinomial stochastic complexity, theorem 1. Szpankowski and
+        Weinberger (2012), Minimax pointwise redundancy for memoryless models
+        over large alphabets, theorem 1 (the approximation).
 
     Example:
         >>> exact = sum(math.comb(9, k) * (k / 9) ** k * (1 - k / 9) ** (9 - k) for k in range(10))
@@ -193,7 +211,8 @@ class FamilyScores:
     """
 
     def __init__(self, table: CategoricalTable, score: Score) -> None:
-        self.table, self.score = table, score
+        self.table = table
+        self.score = score
         self.counts = Counts(table)
         self._values: dict[int, float] = {}
 
@@ -220,16 +239,23 @@ class FamilyScores:
 
     @cached_property
     def edge_cost(self) -> float:
-        """Gain that an edge must bring: 1e-12 of the score's size, its largest value of no node or one node alone.
+        """Gain that an edge must bring: 1e-12 of the score's size, its largest value of no
+        node or one node alone.
 
-        This is above rounding and below any meaningful difference, so that of equal scores the
-        fewest edges win.
+        This is above rounding and below any meaningful difference, so that of
+        equal scores the fewest edges win.
         """
-        sizes = [abs(self.of_set(nodes)) for nodes in (0, *(1 << i for i in range(len(self.table.nodes))))]
-        return ROUNDING * (max((size for size in sizes if math.isfinite(size)), default=0.0) or 1.0)
+        sizes = [
+            abs(self.of_set(nodes))
+            for nodes in (0, *(1 << i for i in range(len(self.table.nodes))))
+        ]
+        return ROUNDING * (
+            max((size for size in sizes if math.isfinite(size)), default=0.0) or 1.0
+        )
 
     def sparing(self, node: int, parents: int) -> float:
-        """The score of a node with its parents less the cost of the edges, which searches compare.
+        """The score of a node with its parents less the cost of the edges, which searches
+        compare.
 
         Args:
             node: its number.
@@ -273,10 +299,15 @@ def graph_score(
     """
     table = CategoricalTable.of(data, states)
     if set(graph) != set(table.nodes) or not nx.is_directed_acyclic_graph(graph):
-        raise ValueError(f"`graph` must be directed and acyclic over the nodes of `data`, got {graph}")
+        raise ValueError(
+            f"`graph` must be directed and acyclic over the nodes of `data`, got {graph}"
+        )
     scores = FamilyScores(table, score)
     index = table.index
-    return sum(scores.family(index[v], sum(1 << index[u] for u in graph.predecessors(v))) for v in table.nodes)
+    return sum(
+        scores.family(index[v], sum(1 << index[u] for u in graph.predecessors(v)))
+        for v in table.nodes
+    )
 
 
 __all__ = ["AIC", "BIC", "BDeu", "FamilyScores", "QuotientNML", "Score", "graph_score"]

@@ -36,14 +36,17 @@ def hill_climbing(
 ) -> nx.DiGraph:
     """Add, delete or reverse the edge that raises the score most, until none does.
 
-    An edge that changes the score by no more than 1e-12 of its size is left out, or deleted. After a step only the
-    gains of one or two nodes change, and scores of families are remembered.
+    An edge that changes the score by no more than 1e-12 of its size is left
+    out, or deleted. After a step only the gains of one or two nodes change, and
+    scores of families are remembered.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: BDeu of one equivalent row by default.
-        restarts: how often to climb again from the best graph so far, disturbed; torch's generator decides how.
-        perturbations: random steps of a disturbance; twice as many as nodes by default.
+        restarts: how often to climb again from the best graph so far,
+            disturbed; torch's generator decides how.
+        perturbations: random steps of a disturbance; twice as many as nodes by
+            default.
         max_parents: of each node.
         forbidden: pairs (parent, child) that must not be edges.
         required: pairs (parent, child) that must be edges.
@@ -54,14 +57,17 @@ def hill_climbing(
         The best graph found, its nodes with the attribute ``states``.
 
     Raises:
-        ValueError: cells are missing, the rules contradict each other, ``start`` breaks them, or a number is negative.
+        ValueError: cells are missing, the rules contradict each other,
+            ``start`` breaks them, or a number is negative.
 
     References:
-        Koller and Friedman (2009), Probabilistic graphical models, section 18.4.3.
+        Koller and Friedman (2009), Probabilistic graphical models, section
+        18.4.3.
 
     Example:
         >>> a, b = torch.tensor([0, 0, 1, 1] * 9), torch.tensor([0, 1, 0, 1] * 9)
-        >>> sorted(hill_climbing({"a": a, "b": b, "either": a | b}, required=[("a", "either")]).edges)
+        >>> sorted(hill_climbing({"a": a, "b": b, "either": a | b}, required=[("a",
+        ...     "either")]).edges)
         [('a', 'either'), ('b', 'either')]
     """
     return tabu_search(
@@ -93,19 +99,24 @@ def tabu_search(
     start: nx.DiGraph | None = None,
     states: States = None,
 ) -> nx.DiGraph:
-    """Take the best step even if it lowers the score, without changing a recent pair of nodes; keep the best graph.
+    """Take the best step even if it lowers the score, without changing a recent pair of nodes.
 
-    This escapes local maxima and classes of graphs of equal score, of which those with the fewest
-    edges are preferred. A step to a graph better than all before is always allowed.
+    Keep the best graph.
+
+    This escapes local maxima and classes of graphs of equal score, of which
+    those with the fewest edges are preferred. A step to a graph better than all
+    before is always allowed.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: BDeu of one equivalent row by default.
-        tabu_length: steps for which a pair of nodes stays as it is after a change; three and half the nodes by default,
-            at most 20.
+        tabu_length: steps for which a pair of nodes stays as it is after a
+            change; three and half the nodes by default, at most 20.
         patience: steps without a better graph after which the search ends.
-        restarts: how often to search again from the best graph so far, disturbed; torch's generator decides how.
-        perturbations: random steps of a disturbance; twice as many as nodes by default.
+        restarts: how often to search again from the best graph so far,
+            disturbed; torch's generator decides how.
+        perturbations: random steps of a disturbance; twice as many as nodes by
+            default.
         max_parents: of each node.
         forbidden: pairs (parent, child) that must not be edges.
         required: pairs (parent, child) that must be edges.
@@ -116,11 +127,12 @@ def tabu_search(
         The best graph found, its nodes with the attribute ``states``.
 
     Raises:
-        ValueError: cells are missing, the rules contradict each other, ``start`` breaks them, or a number is negative.
+        ValueError: cells are missing, the rules contradict each other,
+            ``start`` breaks them, or a number is negative.
 
     References:
-        Glover (1989), Tabu search, part I. Scutari, Graafland and Gutierrez (2019), Who learns better Bayesian network
-        structures, section 2.
+        Glover (1989), Tabu search, part I. Scutari, Graafland and Gutierrez
+        (2019), Who learns better Bayesian network structures, section 2.
 
     Example:
         >>> a, b = torch.tensor([0, 0, 1, 1] * 9), torch.tensor([0, 1, 0, 1] * 9)
@@ -132,7 +144,12 @@ def tabu_search(
     nodes = len(table.nodes)
     tabu_length = min(20, nodes // 2 + 3) if tabu_length is None else tabu_length
     perturbations = 2 * nodes if perturbations is None else perturbations
-    numbers = {"tabu_length": tabu_length, "patience": patience, "restarts": restarts, "perturbations": perturbations}
+    numbers = {
+        "tabu_length": tabu_length,
+        "patience": patience,
+        "restarts": restarts,
+        "perturbations": perturbations,
+    }
     for name, number in numbers.items():
         whole_number(name, number, 0)
     walk = _Walk(FamilyScores(table, score or BDeu()), rules, _start_graph(table, rules, start))
@@ -142,7 +159,8 @@ def tabu_search(
         walk.disturb(perturbations)
         best_graph, other = _hill_climb(walk, tabu_length, patience)
         if other > value + walk.tolerance:
-            best, value = best_graph, other
+            best = best_graph
+            value = other
     return table.graph_of(best)
 
 
@@ -155,10 +173,11 @@ def learn_structure(
     required: Edges = (),
     states: States = None,
 ) -> nx.DiGraph:
-    """Find a directed acyclic graph of a high score: the highest up to 12 nodes, beyond by tabu search with restarts.
+    """Find a directed acyclic graph of a high score: the highest up to 12 nodes,
+    beyond by tabu search with restarts.
 
-    Edges whose direction the data do not determine are directed arbitrarily: see :func:`cpdag`.
-    For the uncertainty of edges see :class:`EdgeConfidence`.
+    Edges whose direction the data do not determine are directed arbitrarily:
+    see :func:`cpdag`. For the uncertainty of edges see :class:`EdgeConfidence`.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -169,7 +188,8 @@ def learn_structure(
         states: of the nodes, where the data do not show all of them.
 
     Returns:
-        The graph, its nodes with the attribute ``states``, as ``BayesianNetwork`` takes it.
+        The graph, its nodes with the attribute ``states``, as
+        ``BayesianNetwork`` takes it.
 
     Raises:
         ValueError: cells are missing, or the rules contradict each other.
@@ -181,19 +201,25 @@ def learn_structure(
     """
     table = CategoricalTable.of(data, states)
     if len(table.nodes) <= EXACT_NODES:
-        return exact_search(table, score, max_parents=max_parents, forbidden=forbidden, required=required)
-    return tabu_search(table, score, restarts=10, max_parents=max_parents, forbidden=forbidden, required=required)
+        return exact_search(
+            table, score, max_parents=max_parents, forbidden=forbidden, required=required
+        )
+    return tabu_search(
+        table, score, restarts=10, max_parents=max_parents, forbidden=forbidden, required=required
+    )
 
 
 class _Walk:
     """A graph that changes by one edge at a time, with the gain of every change.
 
-    ``gains[j, i]`` is what node i gains if j becomes its parent, or ceases to be: reversing j -> i gains the sum of
-    ``gains[j, i]`` and ``gains[i, j]``.
+    ``gains[j, i]`` is what node i gains if j becomes its parent, or ceases to
+    be: reversing j -> i gains the sum of ``gains[j, i]`` and ``gains[i, j]``.
     """
 
     def __init__(self, scores: FamilyScores, rules: EdgeRules, graph: np.ndarray) -> None:
-        self.scores, self.rules, self.nodes = scores, rules, len(graph)
+        self.scores = scores
+        self.rules = rules
+        self.nodes = len(graph)
         self.gains = np.zeros((self.nodes, self.nodes))
         self.families = np.zeros(self.nodes)
         self.parents = [-1] * self.nodes
@@ -207,7 +233,8 @@ class _Walk:
 
     def go_to(self, graph: np.ndarray) -> None:
         """Make another graph the present one; only families that differ are scored."""
-        self.graph, self.reach = graph.copy(), _closure(graph)
+        self.graph = graph.copy()
+        self.reach = _closure(graph)
         for i in range(self.nodes):
             if self._parents(i) != self.parents[i]:
                 self._rate(i)
@@ -226,15 +253,26 @@ class _Walk:
 
     def lawful(self) -> np.ndarray:
         """Steps (kind, parent, child) that are allowed by the rules and close no cycle."""
-        allowed, graph = self.rules.allowed, self.graph
+        allowed = self.rules.allowed
+        graph = self.graph
         room = graph.sum(0) < self.rules.max_parents
         free = graph & ~self.rules.required
-        detour = (graph.astype(np.float32) @ self.reach.astype(np.float32)) > 0  # from j to i not by the edge itself
-        return np.stack([allowed & ~graph & ~self.reach.T & room, free, free & allowed.T & ~detour & room[:, None]])
+        detour = (
+            graph.astype(np.float32) @ self.reach.astype(np.float32)
+        ) > 0  # from j to i not by the edge itself
+        return np.stack(
+            [
+                allowed & ~graph & ~self.reach.T & room,
+                free,
+                free & allowed.T & ~detour & room[:, None],
+            ]
+        )
 
     def moves(self) -> np.ndarray:
         """Gains (kind, parent, child) of all steps, -inf where a step is not allowed."""
-        return np.where(self.lawful(), np.stack([self.gains, self.gains, self.gains + self.gains.T]), -np.inf)
+        return np.where(
+            self.lawful(), np.stack([self.gains, self.gains, self.gains + self.gains.T]), -np.inf
+        )
 
     def step(self, kind: int, j: int, i: int) -> None:
         """Change the edge j -> i."""
@@ -243,10 +281,13 @@ class _Walk:
             self._rate(node)
 
     def _change(self, kind: int, j: int, i: int) -> None:
-        self.graph[j, i], self.graph[i, j] = kind == ADD, kind == REVERSE
+        self.graph[j, i] = kind == ADD
+        self.graph[i, j] = kind == REVERSE
         if kind == ADD:
-            before, after = self.reach[:, j].copy(), self.reach[i].copy()
-            before[j], after[i] = True, True
+            before = self.reach[:, j].copy()
+            after = self.reach[i].copy()
+            before[j] = True
+            after[i] = True
             self.reach |= before[:, None] & after
         else:
             self.reach = _closure(self.graph)
@@ -263,17 +304,26 @@ class _Walk:
 
 def _hill_climb(walk: _Walk, tabu_length: int, patience: int) -> tuple[np.ndarray, float]:
     """The best graph on the way, and its score."""
-    best, value = walk.graph.copy(), walk.value
-    until = np.zeros((walk.nodes, walk.nodes))  # the step up to which a pair of nodes stays as it is
+    best = walk.graph.copy()
+    value = walk.value
+    until = np.zeros(
+        (walk.nodes, walk.nodes)
+    )  # the step up to which a pair of nodes stays as it is
     now = waited = 0
     while True:
         moves = walk.moves()
         if patience == 0:
             moves[moves <= walk.tolerance] = -np.inf
         moves[:, until > now] = np.where(
-            walk.value + moves[:, until > now] > value + walk.tolerance, moves[:, until > now], -np.inf
+            walk.value + moves[:, until > now] > value + walk.tolerance,
+            moves[:, until > now],
+            -np.inf,
         )
-        kind, j, i = (int(k) for k in np.unravel_index(moves.argmax(), moves.shape)) if moves.size else (0, 0, 0)
+        kind, j, i = (
+            (int(k) for k in np.unravel_index(moves.argmax(), moves.shape))
+            if moves.size
+            else (0, 0, 0)
+        )
         if not moves.size or not np.isfinite(moves[kind, j, i]):
             return best, value
         walk.step(kind, j, i)
@@ -281,18 +331,32 @@ def _hill_climb(walk: _Walk, tabu_length: int, patience: int) -> tuple[np.ndarra
         until[j, i] = until[i, j] = now + tabu_length
         waited += 1
         if walk.value > value + walk.tolerance:
-            best, value, waited = walk.graph.copy(), walk.value, 0
+            best = walk.graph.copy()
+            value = walk.value
+            waited = 0
         elif waited >= patience:
             return best, value
 
 
-def _start_graph(table: CategoricalTable, rules: EdgeRules, start: nx.DiGraph | None) -> np.ndarray:
+def _start_graph(
+    table: CategoricalTable, rules: EdgeRules, start: nx.DiGraph | None
+) -> np.ndarray:
     if start is None:
         return rules.required.copy()
-    if not start.is_directed() or set(start) != set(table.nodes) or not nx.is_directed_acyclic_graph(start):
-        raise ValueError(f"`start` must be directed and acyclic over the nodes of `data`, got {start}")
+    if (
+        not start.is_directed()
+        or set(start) != set(table.nodes)
+        or not nx.is_directed_acyclic_graph(start)
+    ):
+        raise ValueError(
+            f"`start` must be directed and acyclic over the nodes of `data`, got {start}"
+        )
     graph = adjacency(start, table.nodes)
-    if (graph & ~rules.allowed).any() or (rules.required & ~graph).any() or (graph.sum(0) > rules.max_parents).any():
+    if (
+        (graph & ~rules.allowed).any()
+        or (rules.required & ~graph).any()
+        or (graph.sum(0) > rules.max_parents).any()
+    ):
         raise ValueError("`start` must obey `forbidden`, `required` and `max_parents`")
     return graph
 

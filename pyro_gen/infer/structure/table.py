@@ -1,4 +1,6 @@
-"""Complete rows of categorical columns, and how often each combination of states occurs in some of them."""
+"""Complete rows of categorical columns, and how often each combination of states
+occurs in some of them.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ class CategoricalTable:
         values: state numbers (rows, nodes), int64.
 
     Example:
-        >>> table = CategoricalTable.of({"rain": torch.tensor([0, 1, 1]), "wet": torch.tensor([0, 1, 2])})
+        >>> table = CategoricalTable.of({"rain": torch.tensor([0, 1, 1]),
+        ...     "wet": torch.tensor([0, 1, 2])})
         >>> table.nodes, table.arities, len(table)
         (('rain', 'wet'), (2, 3), 3)
     """
@@ -40,29 +43,39 @@ class CategoricalTable:
     values: Tensor
 
     @classmethod
-    def of(cls, data: CategoricalTable | Mapping[str, Tensor] | Tensor, states: States = None) -> CategoricalTable:
+    def of(
+        cls, data: CategoricalTable | Mapping[str, Tensor] | Tensor, states: States = None
+    ) -> CategoricalTable:
         """Check data and name its columns and states.
 
         Args:
-            data: state numbers from 0, integers without missing cells: for each node a tensor (rows,), or one tensor
-                (rows, nodes), whose columns are named by ``states``, otherwise ``x0``, ``x1``, ...
-            states: names of each node's states, or how many there are, by node or for all; by default as many as the
-                data show.
+            data: state numbers from 0, integers without missing cells: for each
+                node a tensor (rows,), or one tensor (rows, nodes), whose
+                columns are named by ``states``, otherwise ``x0``, ``x1``, ...
+            states: names of each node's states, or how many there are, by node
+                or for all; by default as many as the data show.
 
         Returns:
             The table; ``data`` itself where it is one.
 
         Raises:
-            ValueError: there are no rows or no nodes, columns differ in length, a value is no integer, missing (-1), or
-                beyond the states.
+            ValueError: there are no rows or no nodes, columns differ in length,
+                a value is no integer, missing (-1), or beyond the states.
         """
         if isinstance(data, CategoricalTable):
             if states is not None:
-                raise ValueError("`states` must be None where `data` is a CategoricalTable, which knows them")
+                raise ValueError(
+                    "`states` must be None where `data` is a CategoricalTable, which knows them"
+                )
             return data
-        nodes, values = _from_columns(data) if isinstance(data, Mapping) else _from_matrix(data, states)
+        nodes, values = (
+            _from_columns(data) if isinstance(data, Mapping) else _from_matrix(data, states)
+        )
         if not values.numel():
-            raise ValueError(f"`data` must have at least one row and one node, got {len(values)} rows of {len(nodes)}")
+            raise ValueError(
+                f"`data` must have at least one row and one node, got {len(values)} rows of "
+                f"{len(nodes)}"
+            )
         _refuse_missing(nodes, values)
         most = (values.amax(0) + 1).tolist()
         state_names = tuple(_states_of(node, i, states, most[i]) for i, node in enumerate(nodes))
@@ -112,7 +125,9 @@ class CategoricalTable:
             edges: pairs of numbers (parent, child).
         """
         graph = nx.DiGraph()
-        graph.add_nodes_from((node, {"states": names}) for node, names in zip(self.nodes, self.states, strict=True))
+        graph.add_nodes_from(
+            (node, {"states": names}) for node, names in zip(self.nodes, self.states, strict=True)
+        )
         graph.add_edges_from((self.nodes[j], self.nodes[i]) for j, i in edges)
         return graph
 
@@ -128,8 +143,9 @@ class CategoricalTable:
 class Counts:
     """Counts of combinations of states, for any subset of the nodes.
 
-    Rows that are equal in all nodes are counted once, with a weight. A subset of more combinations than can be laid out
-    is renumbered by those that occur, so that the cost is bounded by the rows.
+    Rows that are equal in all nodes are counted once, with a weight. A subset
+    of more combinations than can be laid out is renumbered by those that occur,
+    so that the cost is bounded by the rows.
 
     Args:
         table: the rows.
@@ -142,22 +158,30 @@ class Counts:
         codes, _ = self.codes(range(len(table.nodes)))
         _, inverse, counts = torch.unique(codes, return_inverse=True, return_counts=True)
         if 2 * len(counts) <= len(table):
-            first = torch.empty_like(counts).scatter_(0, inverse, torch.arange(len(table), device=inverse.device))
-            self.columns, self.weights = [column[first] for column in self.columns], counts.double()
+            first = torch.empty_like(counts).scatter_(
+                0, inverse, torch.arange(len(table), device=inverse.device)
+            )
+            self.columns = [column[first] for column in self.columns]
+            self.weights = counts.double()
 
     def codes(self, subset: Iterable[int]) -> tuple[Tensor, int]:
-        """For each (distinct) row a number that tells its combination of states, and a bound of these numbers.
+        """For each (distinct) row a number that tells its combination of states,
+        and a bound of these numbers.
 
         Args:
             subset: numbers of the nodes; the last one changes fastest.
         """
-        codes, cells = None, 1
+        codes = None
+        cells = 1
         for i in subset:
             states = self.table.arities[i]
             if codes is not None and cells * states > 1 << 62:
                 used, codes = torch.unique(codes, return_inverse=True)
                 cells = len(used)
-            codes = self.columns[i] if codes is None else torch.add(self.columns[i], codes, alpha=states)
+            if codes is None:
+                codes = self.columns[i]
+            else:
+                codes = torch.add(self.columns[i], codes, alpha=states)
             cells *= states
         return (torch.zeros_like(self.columns[0]) if codes is None else codes), cells
 
@@ -185,13 +209,17 @@ class Counts:
 
 
 def _from_columns(data: Mapping[str, Tensor]) -> tuple[tuple[str, ...], Tensor]:
-    columns = {node: _integers(f"`data` of node {node!r}", column, 1) for node, column in data.items()}
+    columns = {
+        node: _integers(f"`data` of node {node!r}", column, 1) for node, column in data.items()
+    }
     if bad := [node for node in columns if not isinstance(node, str) or not node]:
         raise ValueError(f"the nodes of `data` must be non-empty strings, got {bad[0]!r}")
     lengths = {node: len(column) for node, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"all columns of `data` must have the same number of rows, got {lengths}")
-    return tuple(columns), torch.stack(list(columns.values()), -1) if columns else torch.empty(0, 0)
+    return tuple(columns), torch.stack(list(columns.values()), -1) if columns else torch.empty(
+        0, 0
+    )
 
 
 def _from_matrix(data: Any, states: States) -> tuple[tuple[str, ...], Tensor]:
@@ -199,7 +227,9 @@ def _from_matrix(data: Any, states: States) -> tuple[tuple[str, ...], Tensor]:
     width = values.shape[1]
     if isinstance(states, Mapping):
         if len(states) != width:
-            raise ValueError(f"`states` must name the {width} columns of `data`, got {len(states)} nodes")
+            raise ValueError(
+                f"`states` must name the {width} columns of `data`, got {len(states)} nodes"
+            )
         return tuple(states), values
     return tuple(f"x{i}" for i in range(width)), values
 
@@ -208,12 +238,17 @@ def _integers(name: str, values: Any, dimensions: int) -> Tensor:
     if isinstance(values, np.ndarray | list | tuple):
         array = np.asarray(values)
         if np.ma.is_masked(values) or array.dtype.kind not in "iubfc":  # whose mask would be lost
-            raise ValueError(f"{name} must hold state numbers, none missing, got {array.dtype} or masked cells")
+            raise ValueError(
+                f"{name} must hold state numbers, none missing, got {array.dtype} or masked cells"
+            )
         values = torch.as_tensor(array)
     if not isinstance(values, Tensor):
         raise ValueError(f"{name} must be an integer tensor, got {type(values).__name__}")
     if values.is_floating_point() or values.is_complex():
-        raise ValueError(f"{name} must hold state numbers of an integer dtype (see Tensor.long), got {values.dtype}")
+        raise ValueError(
+            f"{name} must hold state numbers of an integer dtype (see Tensor.long), got "
+            f"{values.dtype}"
+        )
     if values.dim() != dimensions:
         expected = "(rows,)" if dimensions == 1 else "(rows, nodes)"
         raise ValueError(f"{name} must have shape {expected}, got {tuple(values.shape)}")
@@ -224,7 +259,8 @@ def _refuse_missing(nodes: Sequence[str], values: Tensor) -> None:
     if values.min() < 0:
         row, column = (values < 0).nonzero()[0].tolist()
         raise ValueError(
-            f"`data` must be complete, state numbers from 0: structures are not learned from missing cells (-1); got "
+            "`data` must be complete, state numbers from 0: structures are not learned from "
+            "missing cells (-1); got "
             f"{int(values[row, column])} for node {nodes[column]!r} in row {row}"
         )
 
@@ -235,13 +271,21 @@ def _states_of(node: str, i: int, states: States, most: int) -> int | tuple[str,
         raise ValueError(f"`states` has no entry for node {node!r}")
     if isinstance(states, Sequence) and len(states) <= i:
         raise ValueError(f"`states` must have a number for each node, got {states!r}")
-    node_states = states[node] if isinstance(states, Mapping) else states[i] if isinstance(states, Sequence) else states
+    node_states: int | Sequence[str] | None
+    if isinstance(states, Mapping):
+        node_states = states[node]
+    elif isinstance(states, Sequence):
+        node_states = states[i]
+    else:
+        node_states = states
     if node_states is None:
         return most
     if isinstance(node_states, int | np.integer):
         return int(node_states)
     if isinstance(node_states, str) or not all(isinstance(name, str) for name in node_states):
-        raise ValueError(f"`states` of node {node!r} must be a number or a list of names, got {node_states!r}")
+        raise ValueError(
+            f"`states` of node {node!r} must be a number or a list of names, got {node_states!r}"
+        )
     return tuple(node_states)
 
 
@@ -250,7 +294,8 @@ def _refuse_beyond(table: CategoricalTable, most: Sequence[int]) -> None:
         if most[i] > states:
             row = int(table.values[:, i].argmax())
             raise ValueError(
-                f"`data` of node {node!r} must be below its {states} states, got {most[i] - 1} in row {row}"
+                f"`data` of node {node!r} must be below its {states} states, got {most[i] - 1} "
+                f"in row {row}"
             )
 
 

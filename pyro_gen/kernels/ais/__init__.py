@@ -1,4 +1,6 @@
-"""The op ``pyro_gen::rbm_ais``: annealed importance sampling along inverse temperatures, forwards or backwards."""
+"""The op ``pyro_gen::rbm_ais``: annealed importance sampling along inverse
+temperatures, forwards or backwards.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +36,22 @@ def rbm_ais(
     seed: int,
     chain_offset: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    r"""Anneal chains of a Bernoulli RBM along ``betas`` and accumulate their importance weights in float64.
+    r"""Anneal chains of a Bernoulli RBM along ``betas`` and accumulate their importance
+    weights in float64.
 
-    .. math:: f_\beta(v) = e^{\,v \cdot ((1-\beta) c + \beta a)} \prod_j \bigl(1 + e^{\beta (b_j + (vW)_j)}\bigr),
+    .. math:: f_\beta(v) = e^{\,v \cdot ((1-\beta) c + \beta a)} \prod_j \bigl(1 + e^{\beta
+        (b_j + (vW)_j)}\bigr),
               \qquad \log w = \sum_t \log f_{\beta_{t+1}}(v_t) - \log f_{\beta_t}(v_t),
 
-    with :math:`v_{t+1}` a Gibbs sweep at :math:`\beta_{t+1}` from :math:`v_t`. Ascending ``betas`` from states of the
-    base (logits c) are annealed importance sampling; descending ones from states of the model are its reverse.
+    with :math:`v_{t+1}` a Gibbs sweep at :math:`\beta_{t+1}` from :math:`v_t`.
+    Ascending ``betas`` from states of the base (logits c) are annealed
+    importance sampling; descending ones from states of the model are its
+    reverse.
 
     Args:
         v: starting states in {0, 1}, shape (..., visible).
-        weight: (visible, hidden), or with batch dimensions that broadcast against those of ``v``.
+        weight: (visible, hidden), or with batch dimensions that broadcast
+            against those of ``v``.
         vbias: (..., visible).
         hbias: (..., hidden).
         base: logits of the independent base distribution, (..., visible).
@@ -56,11 +63,13 @@ def rbm_ais(
         Log weights in float64, one a chain, and the last states.
 
     Raises:
-        ValueError: a size, dtype or device does not fit, chain numbers exceed 32 bits, a fast path finds other states
-            than 0 and 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
+        ValueError: a size, dtype or device does not fit, chain numbers exceed
+            32 bits, a fast path finds other states than 0 and 1, or
+            ``PYRO_GEN_BACKEND`` cannot be obeyed.
 
     References:
-        Salakhutdinov and Murray (2008), On the quantitative analysis of deep belief networks, Section 3.
+        Salakhutdinov and Murray (2008), On the quantitative analysis of deep
+        belief networks, Section 3.
 
     Example:
         >>> zero = torch.zeros(4, 3), torch.zeros(4), torch.zeros(3), torch.zeros(4)
@@ -70,7 +79,9 @@ def rbm_ais(
     """
     if torch.is_grad_enabled():
         v, weight, vbias, hbias, base = (x.detach() for x in (v, weight, vbias, hbias, base))
-    weights: tuple[Tensor, Tensor] = _op(v, weight, vbias, hbias, base, betas.detach(), seed, chain_offset)
+    weights: tuple[Tensor, Tensor] = _op(
+        v, weight, vbias, hbias, base, betas.detach(), seed, chain_offset
+    )
     return weights
 
 
@@ -92,12 +103,16 @@ def _anneal(
     chains = v.shape[:-1]
     flat = v.reshape(chains.numel(), v.shape[-1])
     if path == "native":
-        log_weight, flat = native.rbm_ais(flat, weight, vbias, hbias, base, betas.tolist(), seed, chain_offset)
+        log_weight, flat = native.rbm_ais(
+            flat, weight, vbias, hbias, base, betas.tolist(), seed, chain_offset
+        )
         return log_weight.view(chains), flat.view(v.shape)
     if path == "triton":
         from pyro_gen.kernels.ais import triton as cuda
 
-        log_weight, flat = cuda.rbm_ais(flat, weight, vbias, hbias, base, betas, seed, chain_offset)
+        log_weight, flat = cuda.rbm_ais(
+            flat, weight, vbias, hbias, base, betas, seed, chain_offset
+        )
         return log_weight.view(chains), flat.view(v.shape)
     uniforms = source(seed, chains.numel(), chain_offset, v, fast=path != "reference")
     log_weight, last = reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)
@@ -121,7 +136,9 @@ def _vmap(
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     """Slices are further chains; all anneal along the same temperatures."""
     if in_dims[5] is not None:
-        raise NotImplementedError("rbm_ais anneals along one schedule: vmap over `betas` is not supported")
+        raise NotImplementedError(
+            "rbm_ais anneals along one schedule: vmap over `betas` is not supported"
+        )
     chains = v.dim() - (in_dims[0] is not None) - 1
     weight = folded_parameter(weight, in_dims[1], 2, chains)
     biases = zip((vbias, hbias, base), in_dims[2:5], strict=True)
@@ -131,7 +148,8 @@ def _vmap(
 
 
 _op = register(
-    "rbm_ais(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, Tensor base, Tensor betas, SymInt seed, "
+    "rbm_ais(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, Tensor base, Tensor betas, "
+    "SymInt seed, "
     "SymInt chain_offset) -> (Tensor, Tensor)",
     _anneal,
     _fake,

@@ -21,7 +21,9 @@ def rbm_ais(
     betas: list[float],
     uniforms: Uniforms,
 ) -> tuple[Tensor, Tensor]:
-    """Log weights of the path ``betas`` for chains that start at ``v`` (..., visible); see :func:`rbm_ais`."""
+    """Log weights of the path ``betas`` for chains that start at ``v`` (...,
+    visible); see :func:`rbm_ais`.
+    """
     log_weight = torch.zeros(v.shape[:-1], dtype=torch.float64, device=v.device)
     for t, (beta, following) in enumerate(pairwise(betas)):
         hidden_field = field(v, weight, hbias)

@@ -1,7 +1,9 @@
-"""Annealed importance sampling on CUDA: two kernels a temperature, weights in float64, no wait for the device.
+"""Annealed importance sampling on CUDA: two kernels a temperature, weights in
+float64, no wait for the device.
 
-The kernels of the half steps add to the log weights what they have at hand: one line of float64 sums for each tile of
-units, so that no atomic addition makes results depend on the order of programs.
+The kernels of the half steps add to the log weights what they have at hand: one
+line of float64 sums for each tile of units, so that no atomic addition makes
+results depend on the order of programs.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ def rbm_ais(
     form: str | None = None,
     graph: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The reference's path with Philox uniforms; ask :func:`pyro_gen.kernels.triton.refusal` first.
+    """The reference's path with Philox uniforms.
+
+    Ask :func:`pyro_gen.kernels.triton.refusal` first.
 
     Args:
         v: starting states, zeros and ones, (chains, visible).
@@ -45,7 +49,8 @@ def rbm_ais(
         betas: inverse temperatures, one dimension, at least two.
         seed: 64-bit key.
         chain_offset: global index of the first chain.
-        form: a name in :data:`pyro_gen.kernels.triton.operands.FORMATS`; None for the one exact for the weights' dtype.
+        form: a name in :data:`pyro_gen.kernels.triton.operands.FORMATS`; None
+            for the one exact for the weights' dtype.
         graph: whether runs of ``CHUNK`` temperatures are CUDA graphs.
 
     Returns:
@@ -55,21 +60,37 @@ def rbm_ais(
     if not len(v) or len(schedule) < 2:
         return schedule.new_zeros(len(v)), v.clone()
     with torch.cuda.device_of(v):
-        return _path(v, (weight, vbias, hbias, base), schedule, operands.clock(seed, 0, chain_offset, v), form, graph)
+        return _path(
+            v,
+            (weight, vbias, hbias, base),
+            schedule,
+            operands.clock(seed, 0, chain_offset, v),
+            form,
+            graph,
+        )
 
 
 def _path(
-    v: Tensor, parameters: tuple[Tensor, ...], schedule: Tensor, clock: Tensor, form: str | None, graph: bool
+    v: Tensor,
+    parameters: tuple[Tensor, ...],
+    schedule: Tensor,
+    clock: Tensor,
+    form: str | None,
+    graph: bool,
 ) -> tuple[Tensor, Tensor]:
     """Chunk after chunk; the clock counts temperatures on the device."""
     weight, vbias, hbias, base = (x.contiguous() for x in parameters)
-    log_weight = (v * (vbias - base).to(v.dtype)).sum(-1, dtype=torch.float64) * (schedule[1] - schedule[0])
+    log_weight = (v * (vbias - base).to(v.dtype)).sum(-1, dtype=torch.float64) * (
+        schedule[1] - schedule[0]
+    )
     left = len(schedule) - 1
     while left:
         now = min(left, CHUNK)
         run = partial(anneal, transitions=now, form=form)
         tensors = (v, log_weight, weight, vbias, hbias, base, schedule, clock)
-        v, log_weight = graphs.call(run, ("rbm_ais", now, form), tensors) if graph else run(*tensors)
+        v, log_weight = (
+            graphs.call(run, ("rbm_ais", now, form), tensors) if graph else run(*tensors)
+        )
         clock[1] += now
         left -= now
     return log_weight, v
@@ -88,21 +109,55 @@ def anneal(
     transitions: int,
     form: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Transitions from temperature number ``clock[1]`` on, as launches on the current stream, two each."""
-    rows, split = len(v), operands.weights(weight, operands.format_of(weight, form))
+    """Transitions from temperature number ``clock[1]`` on, as launches on the
+    current stream, two each.
+    """
+    rows = len(v)
+    split = operands.weights(weight, operands.format_of(weight, form))
     visible = operands.pad(v, split.form.dtype)
     hidden = visible.new_zeros((len(visible), operands.padded(len(hbias))))
-    upwards, downwards = _sums(visible, rows, len(hbias), split), _sums(visible, rows, len(vbias), split)
+    upwards = _sums(visible, rows, len(hbias), split)
+    downwards = _sums(visible, rows, len(vbias), split)
     for t in range(transitions):
-        _launch(True, visible, split.up, split, hbias, base, schedule, clock, hidden, upwards, rows, v.shape[1], t)
-        _launch(False, hidden, split.down, split, vbias, base, schedule, clock, visible, downwards, rows, len(hbias), t)
+        _launch(
+            True,
+            visible,
+            split.up,
+            split,
+            hbias,
+            base,
+            schedule,
+            clock,
+            hidden,
+            upwards,
+            rows,
+            v.shape[1],
+            t,
+        )
+        _launch(
+            False,
+            hidden,
+            split.down,
+            split,
+            vbias,
+            base,
+            schedule,
+            clock,
+            visible,
+            downwards,
+            rows,
+            len(hbias),
+            t,
+        )
     gained = upwards[:, :rows].sum(0) + downwards[:, :rows].sum(0)
     return operands.cut(visible, rows, v.shape[1], v.dtype), log_weight + gained
 
 
 def _sums(states: Tensor, rows: int, units: int, split: operands.Weights) -> Tensor:
     """A line of float64 zeros for each tile of units."""
-    lines = triton.cdiv(units, operands.tile(rows, units, split.form, states.device, LARGEST_TILE).block_n)
+    lines = triton.cdiv(
+        units, operands.tile(rows, units, split.form, states.device, LARGEST_TILE).block_n
+    )
     return torch.zeros((lines, len(states)), dtype=torch.float64, device=states.device)
 
 
@@ -147,11 +202,15 @@ def _launch(
 
 @triton.jit
 def _growth(z: tl.tensor, beta: tl.tensor, following: tl.tensor) -> tl.tensor:
-    """softplus(following z) - softplus(beta z): by its series where the difference would cancel."""
+    """softplus(following z) - softplus(beta z): by its series where the difference
+    would cancel.
+    """
     d = ((following - beta).to(tl.float32)) * z
     s = blocks.sigmoid(beta.to(tl.float32) * z)
     series = d * s * (1 + d * (1 - s) * (0.5 + d * (1 - 2 * s) / 6))
-    difference = blocks.softplus(following.to(tl.float32) * z) - blocks.softplus(beta.to(tl.float32) * z)
+    difference = blocks.softplus(following.to(tl.float32) * z) - blocks.softplus(
+        beta.to(tl.float32) * z
+    )
     return tl.where(tl.abs(d) < 0.03, series, difference)
 
 
@@ -184,17 +243,32 @@ def _annealed_half_step(
 ) -> None:
     """One tile: total input, its part of the log weights, the draw.
 
-    Upwards the hidden units add softplus(beta' z) - softplus(beta z). Downwards the new visible states add what they
-    will weigh at the next temperature, (beta'' - beta') v . (a - c).
+    Upwards the hidden units add softplus(beta' z) - softplus(beta z). Downwards
+    the new visible states add what they will weigh at the next temperature,
+    (beta'' - beta') v . (a - c).
     """
     row_tile, unit_tile = blocks.tile(num_rows, units, block_m, block_n)
-    first_row, first = row_tile * block_m, unit_tile * block_n
+    first_row = row_tile * block_m
+    first = unit_tile * block_n
     scale = blocks.scale_of(tl.load(largest), storage)
     z = blocks.total(
-        states, weight, scale, first_row, first, depth, stride, plane_stride, storage, planes, block_m, block_n, block_k
+        states,
+        weight,
+        scale,
+        first_row,
+        first,
+        depth,
+        stride,
+        plane_stride,
+        storage,
+        planes,
+        block_m,
+        block_n,
+        block_k,
     )
     z = blocks.biased(z, bias, first, units)
-    rows, unit = first_row + tl.arange(0, block_m), first + tl.arange(0, block_n)
+    rows = first_row + tl.arange(0, block_m)
+    unit = first + tl.arange(0, block_n)
     number = tl.load(clock + 1) + t
     following = tl.load(schedule + number + 1)
     if upwards:
@@ -208,8 +282,13 @@ def _annealed_half_step(
         field = logits[None, :] + following.to(tl.float32) * (z - logits[None, :])
         is_on = blocks.draw(field, clock, t, 1, rows, first, units)
         later = tl.load(schedule + number + 2, mask=number + 2 < temperatures, other=following)
-        gain = (later - following) * tl.sum(tl.where(is_on, offset[None, :], 0.0), 1).to(tl.float64)
+        gain = (later - following) * tl.sum(tl.where(is_on, offset[None, :], 0.0), 1).to(
+            tl.float64
+        )
     line = sums + unit_tile.to(tl.int64) * sums_stride + rows
     tl.store(line, tl.load(line) + gain)
     is_on = is_on & (rows < num_rows)[:, None]
-    tl.store(out + rows.to(tl.int64)[:, None] * out_stride + unit[None, :], is_on.to(out.dtype.element_ty))
+    tl.store(
+        out + rows.to(tl.int64)[:, None] * out_stride + unit[None, :],
+        is_on.to(out.dtype.element_ty),
+    )

@@ -1,4 +1,6 @@
-"""The op ``pyro_gen::rbm_contrast``: the whole contrastive gradient of an RBM, chains and statistics, in one call."""
+"""The op ``pyro_gen::rbm_contrast``: the whole contrastive gradient of an RBM,
+chains and statistics, in one call.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +46,16 @@ def rbm_contrast(
     step: int = 0,
     chain_offset: int = 0,
 ) -> Gradients:
-    r"""Gradient of mean F over ``batch`` minus mean F over particles, ``num_steps`` sweeps after ``start``.
+    r"""Gradient of mean F over ``batch`` minus mean F over particles, ``num_steps``
+    sweeps after ``start``.
 
     .. math:: \nabla_W = \sum_r s_r\, x_r\, \sigma(b + x_r W)^\top, \quad
               s = (-1/n, \dots, -1/n, 1/m, \dots, 1/m), \quad x = (\text{batch}, \text{particles})
 
     Args:
         batch: rows of data in {0, 1}, (n, visible).
-        start: where the particles start, (m, visible): the batch for CD, chains for PCD.
+        start: where the particles start, (m, visible): the batch for CD, chains
+            for PCD.
         weight: (visible, hidden).
         vbias: (visible,).
         hbias: (hidden,).
@@ -61,11 +65,13 @@ def rbm_contrast(
         chain_offset: global index of the first particle.
 
     Returns:
-        Gradients of the three parameters and the particles, all without gradient.
+        Gradients of the three parameters and the particles, all without
+        gradient.
 
     Raises:
-        ValueError: ``num_steps`` is below 1, a size, dtype or device does not fit, there is no row, a fast path finds
-            other states than 0 and 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
+        ValueError: ``num_steps`` is below 1, a size, dtype or device does not
+            fit, there is no row, a fast path finds other states than 0 and 1,
+            or ``PYRO_GEN_BACKEND`` cannot be obeyed.
 
     References:
         Fischer and Igel (2014), equation 28 and Algorithm 1.
@@ -77,8 +83,12 @@ def rbm_contrast(
         [(3, 2), (3,), (2,), (4, 3)]
     """
     if torch.is_grad_enabled():
-        batch, start, weight, vbias, hbias = (x.detach() for x in (batch, start, weight, vbias, hbias))
-    gradients: Gradients = _op(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
+        batch, start, weight, vbias, hbias = (
+            x.detach() for x in (batch, start, weight, vbias, hbias)
+        )
+    gradients: Gradients = _op(
+        batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset
+    )
     return gradients
 
 
@@ -94,7 +104,9 @@ def gradients(
     step: int,
     chain_offset: int,
 ) -> Gradients:
-    """:func:`rbm_contrast` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
+    """:func:`rbm_contrast` without the dispatcher, for eager callers under
+    ``no_grad`` that count microseconds.
+    """
     if num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
     _check_contrast(batch, start, weight, vbias, hbias)
@@ -103,17 +115,24 @@ def gradients(
     if path == "triton":
         from pyro_gen.kernels.contrastive import triton as cuda
 
-        return cuda.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
+        return cuda.rbm_contrast(
+            batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset
+        )
     if path == "cpu":
         uniforms = source(seed, len(start), chain_offset, start, fast=True)
         return cpu.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, uniforms, step)
     if path != "native":
-        return reference.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
-    return native.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset)
+        return reference.rbm_contrast(
+            batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset
+        )
+    return native.rbm_contrast(
+        batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset
+    )
 
 
 def checks_states(states: Tensor, weight: Tensor) -> bool:
-    """True if :func:`gradients` raises by itself, before anything changes, for states other than 0 and 1.
+    """True if :func:`gradients` raises by itself, before anything changes, for
+    states other than 0 and 1.
 
     Args:
         states: rows of the call.
@@ -123,8 +142,12 @@ def checks_states(states: Tensor, weight: Tensor) -> bool:
 
 
 @without_autocast
-def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Statistics:
-    """The gradients for particles that somebody else has run, for eager callers under ``no_grad``."""
+def statistics(
+    batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor
+) -> Statistics:
+    """The gradients for particles that somebody else has run, for eager callers
+    under ``no_grad``.
+    """
     _check_contrast(batch, particles, weight, vbias, hbias)
     path = backend.choose("rbm_contrast", PATHS, particles, weight)
     if path == "native":
@@ -137,28 +160,44 @@ def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, 
     return torch_path.statistics(batch, particles, weight, vbias, hbias)
 
 
-def _check_contrast(batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
+def _check_contrast(
+    batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor
+) -> None:
     if weight.dim() != 2 or vbias.dim() != 1 or hbias.dim() != 1:
-        raise ValueError(f"`weight` must have shape (visible, hidden) and biases one dimension, got {weight.dim()}")
+        raise ValueError(
+            "`weight` must have shape (visible, hidden) and biases one dimension, got "
+            f"{weight.dim()}"
+        )
     check_parameters(weight, vbias, hbias)
     for name, rows in (("batch", batch), ("start", start)):
         if rows.dim() != 2 or not rows.shape[0]:
-            raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(rows.shape)}")
+            raise ValueError(
+                f"`{name}` must have shape (rows, visible) with at least one row, got "
+                f"{tuple(rows.shape)}"
+            )
         check_units(name, rows, weight, weight.shape[0])
 
 
-def _fake(batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object) -> Gradients:
+def _fake(
+    batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object
+) -> Gradients:
     shapes = weight.shape, vbias.shape, hbias.shape, start.shape
     weight, vbias, hbias, particles = (weight.new_empty(shape) for shape in shapes)
     return weight, vbias, hbias, particles
 
 
-def _vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+def _vmap(
+    info: Any, in_dims: tuple[int | None, ...], *arguments: Any
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """One slice after the other, each with particles of its own numbers."""
-    tensors, (num_steps, seed, step, chain_offset) = arguments[:5], arguments[5:]
+    tensors = arguments[:5]
+    (num_steps, seed, step, chain_offset) = arguments[5:]
     results = []
     for k in range(info.batch_size):
-        slices = (x if dim is None else x.select(dim, k) for x, dim in zip(tensors, in_dims, strict=False))
+        slices = (
+            x if dim is None else x.select(dim, k)
+            for x, dim in zip(tensors, in_dims, strict=False)
+        )
         batch, start, weight, vbias, hbias = slices
         first = chain_offset + k * len(start)
         results.append(_op(batch, start, weight, vbias, hbias, num_steps, seed, step, first))
@@ -166,7 +205,8 @@ def _vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[
 
 
 _op = register(
-    "rbm_contrast(Tensor batch, Tensor start, Tensor weight, Tensor vbias, Tensor hbias, int num_steps, SymInt seed, "
+    "rbm_contrast(Tensor batch, Tensor start, Tensor weight, Tensor vbias, Tensor hbias, int "
+    "num_steps, SymInt seed, "
     "SymInt step, SymInt chain_offset) -> (Tensor, Tensor, Tensor, Tensor)",
     gradients,
     _fake,

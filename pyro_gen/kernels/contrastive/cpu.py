@@ -1,4 +1,6 @@
-"""The contrastive gradient on a CPU in torch: the Gibbs path's fused half steps, five products for CD, not six."""
+"""The contrastive gradient on a CPU in torch: the Gibbs path's fused half steps,
+five products for CD, not six.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,27 @@ def rbm_contrast(
     uniforms: Uniforms,
     step: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`pyro_gen.kernels.rbm_contrast`; chains that start from the data share its hidden probabilities."""
-    if batch.data_ptr() != start.data_ptr() or batch.shape != start.shape or batch.stride() != start.stride():
+    """See :func:`pyro_gen.kernels.rbm_contrast`.
+
+    Chains that start from the data share its hidden probabilities.
+    """
+    if (
+        batch.data_ptr() != start.data_ptr()
+        or batch.shape != start.shape
+        or batch.stride() != start.stride()
+    ):
         particles, _ = rbm_gibbs(start, weight, vbias, hbias, num_steps, None, uniforms, step)
         return *statistics(batch, particles, weight, vbias, hbias), particles
     positive = mean_field(batch, weight, hbias)
     hidden = uniforms(step, HIDDEN, hbias.shape[0]).lt_(positive)
     particles = uniforms(step, VISIBLE, vbias.shape[0]).lt_(mean_field(hidden, weight.mT, vbias))
-    particles, _ = rbm_gibbs(particles, weight, vbias, hbias, num_steps - 1, None, uniforms, step + 1)
+    particles, _ = rbm_gibbs(
+        particles, weight, vbias, hbias, num_steps - 1, None, uniforms, step + 1
+    )
     states, share = stacked(batch, particles)
-    return *products(states, torch.cat((positive, mean_field(particles, weight, hbias))), share), particles
+    return *products(
+        states, torch.cat((positive, mean_field(particles, weight, hbias))), share
+    ), particles
 
 
 def statistics(

@@ -1,7 +1,9 @@
-"""The contrastive gradient of an RBM on CUDA: chains, probabilities and the stacked product without leaving the device.
+"""The contrastive gradient of an RBM on CUDA: chains, probabilities and the
+stacked product without leaving the device.
 
-Data and particles stand in one padded buffer of states. Probabilities are kept as two float16 planes (22 bits), so that
-the gradient's product runs on tensor cores with exact products and float32 sums.
+Data and particles stand in one padded buffer of states. Probabilities are kept
+as two float16 planes (22 bits), so that the gradient's product runs on tensor
+cores with exact products and float32 sums.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def rbm_contrast(
     form: str | None = None,
     graph: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The reference's gradient with Philox uniforms; ask :func:`pyro_gen.kernels.triton.refusal` first.
+    """The reference's gradient with Philox uniforms.
+
+    Ask :func:`pyro_gen.kernels.triton.refusal` first.
 
     Args:
         batch: rows of data, zeros and ones, (n, visible), n at least 1.
@@ -43,8 +47,10 @@ def rbm_contrast(
         seed: 64-bit key.
         step: index of the first sweep.
         chain_offset: global index of the first particle.
-        form: a name in :data:`pyro_gen.kernels.triton.operands.FORMATS`; None for the one exact for the weights' dtype.
-        graph: whether a call that repeats earlier shapes runs as one CUDA graph.
+        form: a name in :data:`pyro_gen.kernels.triton.operands.FORMATS`; None
+            for the one exact for the weights' dtype.
+        graph: whether a call that repeats earlier shapes runs as one CUDA
+            graph.
 
     Returns:
         Gradients of the three parameters and the particles.
@@ -71,14 +77,43 @@ def contrast(
     form: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Everything as launches on the current stream."""
-    rows, particles, (visible, hidden) = len(batch), len(start), weight.shape
+    rows = len(batch)
+    particles = len(start)
+    (visible, hidden) = weight.shape
     split = operands.weights(weight, operands.format_of(weight, form))
     below = operands.padded(rows)
-    states = torch.cat((operands.pad(batch, split.form.dtype), operands.pad(start, split.form.dtype)))
-    chains, hidden_states = states[below:], states.new_zeros((operands.padded(particles), operands.padded(hidden)))
+    states = torch.cat(
+        (operands.pad(batch, split.form.dtype), operands.pad(start, split.form.dtype))
+    )
+    chains = states[below:]
+    hidden_states = states.new_zeros((operands.padded(particles), operands.padded(hidden)))
     for t in range(num_steps):
-        half_step(chains, split.up, split, hbias, None, clock, hidden_states, particles, visible, t, HIDDEN)
-        half_step(hidden_states, split.down, split, vbias, None, clock, chains, particles, hidden, t, VISIBLE)
+        half_step(
+            chains,
+            split.up,
+            split,
+            hbias,
+            None,
+            clock,
+            hidden_states,
+            particles,
+            visible,
+            t,
+            HIDDEN,
+        )
+        half_step(
+            hidden_states,
+            split.down,
+            split,
+            vbias,
+            None,
+            clock,
+            chains,
+            particles,
+            hidden,
+            t,
+            VISIBLE,
+        )
     probs = _probabilities(states, split, hbias, rows, particles, visible)
     gradient = _gradient(states, probs, rows, particles, visible, hidden, batch.dtype)
     moments = _columns(states, states, rows, particles, visible, 1)
@@ -94,8 +129,11 @@ def _probabilities(
     states: Tensor, split: operands.Weights, hbias: Tensor, rows: int, particles: int, depth: int
 ) -> Tensor:
     """P(h = 1 | state) as two float16 planes, zero in the rows of the padding."""
-    units, rows_in_all = len(hbias), len(states)
-    probs = torch.empty((2, rows_in_all, split.up.shape[1]), dtype=torch.float16, device=states.device)
+    units = len(hbias)
+    rows_in_all = len(states)
+    probs = torch.empty(
+        (2, rows_in_all, split.up.shape[1]), dtype=torch.float16, device=states.device
+    )
     shape = operands.tile(rows_in_all, units, split.form, states.device)
     _probability_planes[operands.grid(rows_in_all, units, shape)](
         states,
@@ -115,7 +153,9 @@ def _probabilities(
 
 
 @triton.jit
-def _live(row: tl.tensor, num_rows: tl.tensor, below: tl.tensor, particles: tl.tensor) -> tl.tensor:
+def _live(
+    row: tl.tensor, num_rows: tl.tensor, below: tl.tensor, particles: tl.tensor
+) -> tl.tensor:
     """True if a row of the stacked buffer is data or a particle, not padding."""
     return (row < num_rows) | ((row >= below) & (row < below + particles))
 
@@ -144,18 +184,34 @@ def _probability_planes(
 ) -> None:
     """One tile of probabilities, split into float16 planes."""
     row_tile, unit_tile = blocks.tile(total_rows, units, block_m, block_n)
-    first_row, first = row_tile * block_m, unit_tile * block_n
+    first_row = row_tile * block_m
+    first = unit_tile * block_n
     scale = blocks.scale_of(tl.load(largest), storage)
     z = blocks.total(
-        states, weight, scale, first_row, first, depth, stride, plane_stride, storage, planes, block_m, block_n, block_k
+        states,
+        weight,
+        scale,
+        first_row,
+        first,
+        depth,
+        stride,
+        plane_stride,
+        storage,
+        planes,
+        block_m,
+        block_n,
+        block_k,
     )
-    rows, unit = first_row + tl.arange(0, block_m), first + tl.arange(0, block_n)
+    rows = first_row + tl.arange(0, block_m)
+    unit = first + tl.arange(0, block_n)
     live = _live(rows, num_rows, below, particles)[:, None]
     p = tl.where(live, blocks.sigmoid(blocks.biased(z, bias, first, units)), 0.0)
     high = p.to(tl.float16)
     place = probs + rows.to(tl.int64)[:, None] * probs_stride + unit[None, :]
     tl.store(place, high)
-    tl.store(place + total_rows.to(tl.int64) * probs_stride, (p - high.to(tl.float32)).to(tl.float16))
+    tl.store(
+        place + total_rows.to(tl.int64) * probs_stride, (p - high.to(tl.float32)).to(tl.float16)
+    )
 
 
 GRADIENT_TILES: tuple[operands.Tile, ...] = (
@@ -166,7 +222,13 @@ GRADIENT_TILES: tuple[operands.Tile, ...] = (
 
 
 def _gradient(
-    states: Tensor, probs: Tensor, rows: int, particles: int, visible: int, hidden: int, dtype: torch.dtype
+    states: Tensor,
+    probs: Tensor,
+    rows: int,
+    particles: int,
+    visible: int,
+    hidden: int,
+    dtype: torch.dtype,
 ) -> Tensor:
     """``states.T @ (share * probs)``: (visible, hidden)."""
     gradient = torch.empty((visible, hidden), dtype=dtype, device=states.device)
@@ -212,7 +274,9 @@ def _phase(
     return product
 
 
-@triton.jit(do_not_specialize=["num_rows", "below", "particles", "total_rows", "visible", "hidden"])
+@triton.jit(
+    do_not_specialize=["num_rows", "below", "particles", "total_rows", "visible", "hidden"]
+)
 def _stacked_product(
     states: tl.tensor,
     probs: tl.tensor,
@@ -230,27 +294,47 @@ def _stacked_product(
     block_n: tl.constexpr,
     block_k: tl.constexpr,
 ) -> None:
-    """One tile of the gradient: rows of the data first, weighed against the particles' by -particles / rows."""
+    """One tile of the gradient: rows of the data first, weighed against the
+    particles' by -particles / rows.
+    """
     tile_i, tile_j = blocks.tile(visible, hidden, block_m, block_n)
-    i, j = tile_i * block_m + tl.arange(0, block_m), tile_j * block_n + tl.arange(0, block_n)
+    i = tile_i * block_m + tl.arange(0, block_m)
+    j = tile_j * block_n + tl.arange(0, block_n)
     row = tl.arange(0, block_k)[:, None]
-    x, y = states + row * states_stride + i[None, :], probs + row * probs_stride + j[None, :]
-    x_step, y_step = states_stride.to(tl.int64) * block_k, probs_stride.to(tl.int64) * block_k
-    product, first = tl.zeros((block_m, block_n), tl.float32), below // block_k
+    x = states + row * states_stride + i[None, :]
+    y = probs + row * probs_stride + j[None, :]
+    x_step = states_stride.to(tl.int64) * block_k
+    y_step = probs_stride.to(tl.int64) * block_k
+    product = tl.zeros((block_m, block_n), tl.float32)
+    first = below // block_k
     product = _phase(product, x, y, x_step, y_step, plane_stride, first)
     product *= -(particles.to(tl.float32) / num_rows)
-    x, y = x + first * x_step, y + first * y_step
+    x = x + first * x_step
+    y = y + first * y_step
     product = _phase(product, x, y, x_step, y_step, plane_stride, (total_rows - below) // block_k)
     inside = (i < visible)[:, None] & (j < hidden)[None, :]
     place = gradient + i.to(tl.int64)[:, None] * hidden + j[None, :]
     tl.store(place, (product / particles).to(gradient.dtype.element_ty), mask=inside)
 
 
-def _columns(high: Tensor, low: Tensor, rows: int, particles: int, units: int, planes: int) -> Tensor:
+def _columns(
+    high: Tensor, low: Tensor, rows: int, particles: int, units: int, planes: int
+) -> Tensor:
     """``share @ (high + low)``: float32 (units,)."""
     sums = torch.empty(units, dtype=torch.float32, device=high.device)
     _column_sums[(triton.cdiv(units, 32),)](
-        high, low, sums, rows, operands.padded(rows), particles, len(high), units, high.stride(0), planes, 64, 32
+        high,
+        low,
+        sums,
+        rows,
+        operands.padded(rows),
+        particles,
+        len(high),
+        units,
+        high.stride(0),
+        planes,
+        64,
+        32,
     )
     return sums
 
@@ -270,9 +354,13 @@ def _column_sums(
     block_m: tl.constexpr,
     block_n: tl.constexpr,
 ) -> None:
-    """Sums over rows, -1/rows for the data and 1/particles for the particles; rows of the padding hold zeros."""
+    """Sums over rows, -1/rows for the data and 1/particles for the particles.
+
+    Rows of the padding hold zeros.
+    """
     unit = tl.program_id(0) * block_n + tl.arange(0, block_n)
-    data, model = tl.zeros((block_m, block_n), tl.float32), tl.zeros((block_m, block_n), tl.float32)
+    data = tl.zeros((block_m, block_n), tl.float32)
+    model = tl.zeros((block_m, block_n), tl.float32)
     for start in range(0, total_rows, block_m):
         place = (start + tl.arange(0, block_m)).to(tl.int64)[:, None] * stride + unit[None, :]
         x = tl.load(high + place).to(tl.float32)

@@ -1,4 +1,6 @@
-"""The op ``pyro_gen::rbm_free_energy``: what remains of the energy when the hidden units are summed out."""
+"""The op ``pyro_gen::rbm_free_energy``: what remains of the energy when the hidden
+units are summed out.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +18,27 @@ __all__ = ["PATHS", "rbm_free_energy"]
 
 PATHS = (
     backend.Path("triton", refused_by_triton),
-    *(backend.Path(name, backend.anywhere) for name in ("cpu", "native")),  # the formula as it stands
+    *(
+        backend.Path(name, backend.anywhere) for name in ("cpu", "native")
+    ),  # the formula as it stands
 )
 
 _op = register_formula(
-    "rbm_free_energy(Tensor v, Tensor weight, Tensor vbias, Tensor hbias) -> Tensor", reference.rbm_free_energy
+    "rbm_free_energy(Tensor v, Tensor weight, Tensor vbias, Tensor hbias) -> Tensor",
+    reference.rbm_free_energy,
 )
 
 
 def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:
-    r"""Free energy of visible states of a Bernoulli RBM in nats, differentiable in all arguments.
+    r"""Free energy of visible states of a Bernoulli RBM in nats, differentiable in all
+    arguments.
 
     .. math:: F(v) = -v \cdot a - \sum_j \log\bigl(1 + e^{\,b_j + (v W)_j}\bigr)
 
     Args:
         v: visible states or means, shape (..., visible).
-        weight: (visible, hidden), or with batch dimensions that broadcast against those of ``v``.
+        weight: (visible, hidden), or with batch dimensions that broadcast
+            against those of ``v``.
         vbias: (..., visible).
         hbias: (..., hidden).
 
@@ -39,7 +46,8 @@ def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> 
         Tensor of shape (...).
 
     References:
-        Fischer and Igel (2014), Training restricted Boltzmann machines: an introduction, equation 22.
+        Fischer and Igel (2014), Training restricted Boltzmann machines: an
+        introduction, equation 22.
 
     Example:
         >>> rbm_free_energy(torch.ones(2, 4), torch.zeros(4, 1), torch.ones(4), torch.zeros(1))
@@ -49,13 +57,17 @@ def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> 
     if plain and backend.choose("rbm_free_energy", PATHS, v, weight) == "triton":
         from pyro_gen.kernels.free_energy import triton as cuda
 
-        return cuda.rbm_free_energy(v.reshape(-1, v.shape[-1]), weight, vbias, hbias).view(v.shape[:-1])
+        return cuda.rbm_free_energy(v.reshape(-1, v.shape[-1]), weight, vbias, hbias).view(
+            v.shape[:-1]
+        )
     free_energy: Tensor = _op(v, weight, vbias, hbias)
     return free_energy
 
 
 def forward_only(*tensors: Tensor) -> bool:
-    """True if an eager call with unbatched parameters of one dtype asks for no gradient, as the kernel needs."""
+    """True if an eager call with unbatched parameters of one dtype asks for no
+    gradient, as the kernel needs.
+    """
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cuda"):
         return False
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):

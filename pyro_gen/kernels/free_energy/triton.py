@@ -10,13 +10,16 @@ from torch import Tensor
 from pyro_gen.kernels.triton import blocks, operands
 
 
-def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, form: str = "tf32x3") -> Tensor:
+def rbm_free_energy(
+    v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, form: str = "tf32x3"
+) -> Tensor:
     r"""Forward pass only; ask :func:`pyro_gen.kernels.triton.refusal` first.
 
     .. math:: F(v) = -v \cdot a - \sum_j \log\bigl(1 + e^{b_j + (vW)_j}\bigr)
 
     Args:
-        v: (chains, visible); with the default format any numbers, with the others zeros and ones.
+        v: (chains, visible); with the default format any numbers, with the
+            others zeros and ones.
         weight: (visible, hidden), any strides.
         vbias: (visible,).
         hbias: (hidden,).
@@ -34,11 +37,17 @@ def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, for
         return (-torch.mv(v.float(), vbias.float()) - hidden).to(v.dtype)
 
 
-def hidden_sums(states: Tensor, split: operands.Weights, hbias: Tensor, rows: int, depth: int) -> Tensor:
-    """Softplus of the hidden units' total input, summed: float32 (rows,), from padded states of ``depth`` units."""
+def hidden_sums(
+    states: Tensor, split: operands.Weights, hbias: Tensor, rows: int, depth: int
+) -> Tensor:
+    """Softplus of the hidden units' total input, summed: float32 (rows,), from
+    padded states of ``depth`` units.
+    """
     units = len(hbias)
     shape = operands.tile(rows, units, split.form, states.device)
-    sums = torch.empty((triton.cdiv(units, shape.block_n), len(states)), dtype=torch.float32, device=states.device)
+    sums = torch.empty(
+        (triton.cdiv(units, shape.block_n), len(states)), dtype=torch.float32, device=states.device
+    )
     _hidden_sums[operands.grid(rows, units, shape)](
         states,
         split.up,
@@ -74,12 +83,27 @@ def _hidden_sums(
 ) -> None:
     """One tile's row sums into the line of its unit tile."""
     row_tile, unit_tile = blocks.tile(num_rows, units, block_m, block_n)
-    first_row, first = row_tile * block_m, unit_tile * block_n
+    first_row = row_tile * block_m
+    first = unit_tile * block_n
     scale = blocks.scale_of(tl.load(largest), storage)
     z = blocks.total(
-        states, weight, scale, first_row, first, depth, stride, plane_stride, storage, planes, block_m, block_n, block_k
+        states,
+        weight,
+        scale,
+        first_row,
+        first,
+        depth,
+        stride,
+        plane_stride,
+        storage,
+        planes,
+        block_m,
+        block_n,
+        block_k,
     )
     z = blocks.biased(z, bias, first, units)
     live = (first + tl.arange(0, block_n) < units)[None, :]
     row_sums = tl.sum(tl.where(live, blocks.softplus(z), 0.0), 1)
-    tl.store(sums + unit_tile.to(tl.int64) * sums_stride + first_row + tl.arange(0, block_m), row_sums)
+    tl.store(
+        sums + unit_tile.to(tl.int64) * sums_stride + first_row + tl.arange(0, block_m), row_sums
+    )

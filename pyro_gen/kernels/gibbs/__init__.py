@@ -1,4 +1,6 @@
-"""The op ``pyro_gen::rbm_gibbs``: k sweeps of block Gibbs sampling of a Bernoulli RBM in one call."""
+"""The op ``pyro_gen::rbm_gibbs``: k sweeps of block Gibbs sampling of a Bernoulli
+RBM in one call.
+"""
 
 from __future__ import annotations
 
@@ -40,43 +42,54 @@ def rbm_gibbs(
     .. math:: h_j \sim \sigma\bigl(\beta (b_j + \sum_i v_i w_{ij})\bigr), \quad
               v_i \sim \sigma\bigl(\beta (a_i + \sum_j w_{ij} h_j)\bigr)
 
-    Chains are all but the last dimension of ``v``, numbered in row-major order from ``chain_offset``. The randomness of
-    sweep t is keyed by (seed, step + t), so k sweeps in one call equal k calls of one sweep with ``step`` advanced.
-    Under ``torch.vmap`` the slices are further chains.
+    Chains are all but the last dimension of ``v``, numbered in row-major order
+    from ``chain_offset``. The randomness of sweep t is keyed by (seed, step +
+    t), so k sweeps in one call equal k calls of one sweep with ``step``
+    advanced. Under ``torch.vmap`` the slices are further chains.
 
     Args:
         v: visible states in {0, 1}, shape (..., visible).
-        weight: (visible, hidden), or with batch dimensions that broadcast against those of ``v``.
+        weight: (visible, hidden), or with batch dimensions that broadcast
+            against those of ``v``.
         vbias: (..., visible).
         hbias: (..., hidden).
         num_steps: number of sweeps, at least 1.
-        beta: inverse temperature of each chain, broadcastable to the chains; None for 1.
+        beta: inverse temperature of each chain, broadcastable to the chains;
+            None for 1.
         seed: 64-bit key.
         step: index of the first sweep.
         chain_offset: global index of the first chain.
 
     Returns:
-        The last visible states and the hidden states they were drawn from, both without gradient.
+        The last visible states and the hidden states they were drawn from, both
+        without gradient.
 
     Raises:
-        ValueError: ``num_steps`` is below 1, a size, dtype or device does not fit, chain numbers exceed 32 bits, a fast
-            path finds other states than 0 and 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
+        ValueError: ``num_steps`` is below 1, a size, dtype or device does not
+            fit, chain numbers exceed 32 bits, a fast path finds other states
+            than 0 and 1, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
 
     References:
-        ``docs/kernels.md`` for the paths: the compiled kernels (Philox), torch (SFC64, or Philox by
-        ``PYRO_GEN_RNG=philox``) and the reference (Philox) draw from one distribution, each path the same states for
-        one key.
+        ``docs/kernels.md`` for the paths: the compiled kernels (Philox), torch
+        (SFC64, or Philox by ``PYRO_GEN_RNG=philox``) and the reference (Philox)
+        draw from one distribution, each path the same states for one key.
 
     Example:
         >>> v = torch.zeros(5, 3)
-        >>> v, h = rbm_gibbs(v, torch.zeros(3, 2), torch.full((3,), 50.0), torch.zeros(2), 1, seed=0)
+        >>> v, h = rbm_gibbs(v, torch.zeros(3, 2), torch.full((3,), 50.0), torch.zeros(2),
+        ...     1, seed=0)
         >>> v.sum().item(), tuple(h.shape)
         (15.0, (5, 2))
     """
     if torch.is_grad_enabled():
-        v, weight, vbias, hbias = v.detach(), weight.detach(), vbias.detach(), hbias.detach()
+        v = v.detach()
+        weight = weight.detach()
+        vbias = vbias.detach()
+        hbias = hbias.detach()
         beta = None if beta is None else beta.detach()
-    states: tuple[Tensor, Tensor] = _op(v, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
+    states: tuple[Tensor, Tensor] = _op(
+        v, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset
+    )
     return states
 
 
@@ -92,7 +105,9 @@ def sweep(
     step: int,
     chain_offset: int,
 ) -> tuple[Tensor, Tensor]:
-    """:func:`rbm_gibbs` without the dispatcher, for eager callers under ``no_grad`` that count microseconds."""
+    """:func:`rbm_gibbs` without the dispatcher, for eager callers under ``no_grad``
+    that count microseconds.
+    """
     if num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
     check_chains(v, weight, vbias, hbias, chain_offset)
@@ -107,18 +122,26 @@ def sweep(
     flat = v if v.dim() == 2 else v.reshape(chains.numel(), v.shape[-1])
     beta = None if beta is None else beta.reshape(-1)
     if path == "native":
-        v, h = native.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
+        v, h = native.rbm_gibbs(
+            flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset
+        )
     elif path == "triton":
         from pyro_gen.kernels.gibbs import triton as cuda
 
-        v, h = cuda.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset)
+        v, h = cuda.rbm_gibbs(
+            flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset
+        )
     else:
         uniforms = source(seed, len(flat), chain_offset, v, fast=True)
         v, h = cpu.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
-    return (v, h) if len(chains) == 1 else (v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1]))
+    if len(chains) == 1:
+        return (v, h)
+    return (v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1]))
 
 
-def _fake(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+def _fake(
+    v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object
+) -> tuple[Tensor, Tensor]:
     return v.new_empty(v.shape), v.new_empty((*v.shape[:-1], hbias.shape[-1]))
 
 
@@ -133,10 +156,15 @@ def _vmap(
     beta: Tensor | None,
     *key: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    """Slices are further chains, numbered with the others in row-major order: none shares another's uniforms."""
+    """Slices are further chains, numbered with the others in row-major order: none
+    shares another's uniforms.
+    """
     chains = v.dim() - (in_dims[0] is not None) - 1
     weight = folded_parameter(weight, in_dims[1], 2, chains)
-    vbias, hbias = (folded_parameter(x, d, 1, chains) for x, d in zip((vbias, hbias), in_dims[2:4], strict=True))
+    vbias, hbias = (
+        folded_parameter(x, d, 1, chains)
+        for x, d in zip((vbias, hbias), in_dims[2:4], strict=True)
+    )
     beta = None if beta is None else folded_parameter(beta, in_dims[5], 0, chains)
     v = folded_chains(v, in_dims[0], info.batch_size)
     return _op(v, weight, vbias, hbias, num_steps, beta, *key), (0, 0)

@@ -1,8 +1,10 @@
-"""Block Gibbs sampling on a CPU, exact in float32 and float64: fused GEMM + bias + sigmoid, in-place draws, few calls.
+"""Block Gibbs sampling on a CPU, exact in float32 and float64: fused GEMM + bias +
+sigmoid, in-place draws, few calls.
 
-For float32 from about 4 million multiply-adds a half step oneDNN's fused linear layer is used (twice MKL's speed on
-AMD's Zen 5, level with it on Zen 4); below that its 10 microseconds of set-up cost more than they save. The op is
-private to torch: it is looked up once, and ``torch.addmm`` serves where it is missing.
+For float32 from about 4 million multiply-adds a half step oneDNN's fused linear
+layer is used (twice MKL's speed on AMD's Zen 5, level with it on Zen 4); below
+that its 10 microseconds of set-up cost more than they save. The op is private
+to torch: it is looked up once, and ``torch.addmm`` serves where it is missing.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ FUSED_FROM = 4_000_000
 
 
 def _fused_linear() -> Callable[..., Tensor] | None:
-    """Find oneDNN's ``sigmoid(x @ weight.T + bias)``, or None where this torch does not have it."""
+    """Find oneDNN's ``sigmoid(x @ weight.T + bias)``, or None where this torch does
+    not have it.
+    """
     if not torch.backends.mkldnn.is_available():
         return None
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -30,7 +34,9 @@ _FUSED = _fused_linear()
 
 def impossible(states: Tensor, weight: Tensor) -> str | None:
     """Reason why this path cannot run on these tensors; None where it can."""
-    return None if states.device.type == "cpu" else f"this path runs on a CPU, got tensors on {states.device}"
+    if states.device.type == "cpu":
+        return None
+    return f"this path runs on a CPU, got tensors on {states.device}"
 
 
 def mean_field(states: Tensor, weight: Tensor, bias: Tensor, beta: Tensor | None = None) -> Tensor:
@@ -64,7 +70,10 @@ def rbm_gibbs(
     uniforms: Uniforms,
     step: int,
 ) -> tuple[Tensor, Tensor]:
-    """The reference's sweeps, for states (chains, visible) and unbatched parameters; draws overwrite their uniforms."""
+    """The reference's sweeps, for states (chains, visible) and unbatched parameters.
+
+    Draws overwrite their uniforms.
+    """
     h = v
     for t in range(step, step + num_steps):
         h = uniforms(t, HIDDEN, hbias.shape[-1]).lt_(mean_field(v, weight, hbias, beta))

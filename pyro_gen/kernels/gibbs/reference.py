@@ -25,7 +25,8 @@ def field(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def half_step(field: Tensor, beta: Tensor | None, uniform: Tensor) -> Tensor:
-    """Bernoulli units drawn from P(x = 1) = sigmoid(beta field): on where the uniform lies below.
+    """Bernoulli units drawn from P(x = 1) = sigmoid(beta field): on where the uniform
+    lies below.
 
     Args:
         field: (..., units).
@@ -49,7 +50,9 @@ def rbm_gibbs(
     uniforms: Uniforms,
     step: int,
 ) -> tuple[Tensor, Tensor]:
-    """Sweep ``num_steps`` times, h ~ p(h | v) and v ~ p(v | h), from ``v`` (..., visible); see :func:`rbm_gibbs`."""
+    """Sweep ``num_steps`` times, h ~ p(h | v) and v ~ p(v | h), from ``v`` (...,
+    visible); see :func:`rbm_gibbs`.
+    """
     h = v
     for t in range(step, step + num_steps):
         h = half_step(field(v, weight, hbias), beta, uniforms(t, HIDDEN, hbias.shape[-1]))

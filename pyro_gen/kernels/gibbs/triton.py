@@ -1,6 +1,10 @@
-"""Block Gibbs sampling on CUDA: a half step is one kernel of GEMM, bias, beta, sigmoid and draw; k steps are one graph.
+"""Block Gibbs sampling on CUDA: a half step is one kernel of GEMM, bias, beta,
+sigmoid and draw.
 
-Where all weights fit into one multiprocessor, all steps are one launch: each program keeps the weights and its chains.
+K steps are one graph.
+
+Where all weights fit into one multiprocessor, all steps are one launch: each
+program keeps the weights and its chains.
 """
 
 from __future__ import annotations
@@ -32,7 +36,9 @@ def rbm_gibbs(
     form: str | None = None,
     graph: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The reference's sweeps with Philox uniforms; ask :func:`pyro_gen.kernels.triton.refusal` first.
+    """The reference's sweeps with Philox uniforms.
+
+    Ask :func:`pyro_gen.kernels.triton.refusal` first.
 
     Args:
         v: visible states, zeros and ones, (chains, visible).
@@ -44,11 +50,14 @@ def rbm_gibbs(
         seed: 64-bit key.
         step: index of the first sweep.
         chain_offset: global index of the first chain.
-        form: a name in :data:`pyro_gen.kernels.triton.operands.FORMATS`; None for the one exact for the weights' dtype.
-        graph: whether a call that repeats earlier shapes runs as one CUDA graph.
+        form: a name in :data:`pyro_gen.kernels.triton.operands.FORMATS`; None
+            for the one exact for the weights' dtype.
+        graph: whether a call that repeats earlier shapes runs as one CUDA
+            graph.
 
     Returns:
-        The last visible states and the hidden states they were drawn from, in the dtype of ``v``.
+        The last visible states and the hidden states they were drawn from, in
+        the dtype of ``v``.
     """
     if not len(v):
         return torch.empty_like(v), v.new_empty((0, len(hbias)))
@@ -78,13 +87,20 @@ def sweeps(
     form: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """All steps as launches on the current stream, two a step."""
-    rows, split = len(v), operands.weights(weight, operands.format_of(weight, form))
+    rows = len(v)
+    split = operands.weights(weight, operands.format_of(weight, form))
     visible = operands.pad(v, split.form.dtype)
     hidden = visible.new_zeros((len(visible), operands.padded(len(hbias))))
     for t in range(num_steps):
-        half_step(visible, split.up, split, hbias, beta, clock, hidden, rows, v.shape[1], t, HIDDEN)
-        half_step(hidden, split.down, split, vbias, beta, clock, visible, rows, len(hbias), t, VISIBLE)
-    return operands.cut(visible, rows, v.shape[1], v.dtype), operands.cut(hidden, rows, len(hbias), v.dtype)
+        half_step(
+            visible, split.up, split, hbias, beta, clock, hidden, rows, v.shape[1], t, HIDDEN
+        )
+        half_step(
+            hidden, split.down, split, vbias, beta, clock, visible, rows, len(hbias), t, VISIBLE
+        )
+    return operands.cut(visible, rows, v.shape[1], v.dtype), operands.cut(
+        hidden, rows, len(hbias), v.dtype
+    )
 
 
 def half_step(
@@ -100,7 +116,9 @@ def half_step(
     t: int,
     stream: int,
 ) -> None:
-    """Draw the other side of padded ``states`` of ``depth`` units into ``out``; ``planes``: the right orientation."""
+    """Draw the other side of padded ``states`` of ``depth`` units into ``out``;
+    ``planes``: the right orientation.
+    """
     units = len(bias)
     shape = operands.tile(rows, units, split.form, out.device)
     _half_step[operands.grid(rows, units, shape)](
@@ -145,17 +163,34 @@ def _half_step(
 ) -> None:
     """One tile: total input, bias, beta, draw."""
     row_tile, unit_tile = blocks.tile(num_rows, units, block_m, block_n)
-    first_row, first = row_tile * block_m, unit_tile * block_n
+    first_row = row_tile * block_m
+    first = unit_tile * block_n
     scale = blocks.scale_of(tl.load(largest), storage)
     z = blocks.total(
-        states, weight, scale, first_row, first, depth, stride, plane_stride, storage, planes, block_m, block_n, block_k
+        states,
+        weight,
+        scale,
+        first_row,
+        first,
+        depth,
+        stride,
+        plane_stride,
+        storage,
+        planes,
+        block_m,
+        block_n,
+        block_k,
     )
-    rows, unit = first_row + tl.arange(0, block_m), first + tl.arange(0, block_n)
+    rows = first_row + tl.arange(0, block_m)
+    unit = first + tl.arange(0, block_n)
     z = blocks.biased(z, bias, first, units)
     if beta is not None:
         z *= tl.load(beta + rows, mask=rows < num_rows, other=0.0).to(tl.float32)[:, None]
     is_on = blocks.draw(z, clock, t, stream, rows, first, units) & (rows < num_rows)[:, None]
-    tl.store(out + rows.to(tl.int64)[:, None] * out_stride + unit[None, :], is_on.to(out.dtype.element_ty))
+    tl.store(
+        out + rows.to(tl.int64)[:, None] * out_stride + unit[None, :],
+        is_on.to(out.dtype.element_ty),
+    )
 
 
 def resident(
@@ -171,7 +206,8 @@ def resident(
 ) -> tuple[Tensor, Tensor]:
     """All steps in one launch, for at most ``RESIDENT`` units a side."""
     split = operands.format_of(weight, form)
-    new_v, new_h = torch.empty_like(v, memory_format=torch.contiguous_format), v.new_empty((len(v), len(hbias)))
+    new_v = torch.empty_like(v, memory_format=torch.contiguous_format)
+    new_h = v.new_empty((len(v), len(hbias)))
     rows = 32 if len(v) > 32 * operands.PROGRAMS else 16
     _resident[(triton.cdiv(len(v), rows),)](
         v,
@@ -198,7 +234,12 @@ def resident(
 
 @triton.jit
 def _product(
-    states: tl.tensor, high: tl.tensor, low: tl.tensor, scale: tl.tensor, storage: tl.constexpr, planes: tl.constexpr
+    states: tl.tensor,
+    high: tl.tensor,
+    low: tl.tensor,
+    scale: tl.tensor,
+    storage: tl.constexpr,
+    planes: tl.constexpr,
 ) -> tl.tensor:
     """``states @ weight`` of weights that are at hand, in float32."""
     if storage == "int8":
@@ -235,16 +276,23 @@ def _resident(
     side: tl.constexpr,
 ) -> None:
     """All steps of one tile of chains; weights are loaded and split once."""
-    rows, unit = tl.program_id(0) * block_m + tl.arange(0, block_m), tl.arange(0, side)
-    live, row = (rows < num_rows)[:, None], rows.to(tl.int64)[:, None]
+    rows = tl.program_id(0) * block_m + tl.arange(0, block_m)
+    unit = tl.arange(0, side)
+    live = (rows < num_rows)[:, None]
+    row = rows.to(tl.int64)[:, None]
     i, j = unit.to(tl.int64)[:, None], unit.to(tl.int64)[None, :]  # strides of views may be long
-    w = tl.load(weight + i * stride_i + j * stride_j, mask=(i < visible) & (j < hidden), other=0.0).to(tl.float32)
+    w = tl.load(
+        weight + i * stride_i + j * stride_j, mask=(i < visible) & (j < hidden), other=0.0
+    ).to(tl.float32)
     scale = blocks.scale_of(tl.max(tl.abs(w)), storage)
     up_high, up_low = blocks.split(w, scale, storage)
-    down_high, down_low = tl.trans(up_high), tl.trans(up_low)
+    down_high = tl.trans(up_high)
+    down_low = tl.trans(up_low)
     a = tl.load(vbias + unit, mask=unit < visible, other=0.0).to(tl.float32)[None, :]
     b = tl.load(hbias + unit, mask=unit < hidden, other=0.0).to(tl.float32)[None, :]
-    x = tl.load(v + row * v_stride_n + j * v_stride_i, mask=live & (j < visible), other=0.0).to(up_high.dtype)
+    x = tl.load(v + row * v_stride_n + j * v_stride_i, mask=live & (j < visible), other=0.0).to(
+        up_high.dtype
+    )
     y = tl.zeros((block_m, side), up_high.dtype)
     factor = tl.full((block_m, 1), 1.0, tl.float32)
     if beta is not None:

@@ -1,4 +1,6 @@
-"""The neural autoregressive density estimator: its fields with their own derivative, and its draws."""
+"""The neural autoregressive density estimator: its fields with their own
+derivative, and its draws.
+"""
 
 from pyro_gen.kernels.nade.fields import PATHS, nade_fields
 from pyro_gen.kernels.nade.sample import nade_sample

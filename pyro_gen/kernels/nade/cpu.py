@@ -1,8 +1,11 @@
-"""The fields of NADE in torch, some features at a time: few large operations, and no memory but for those features.
+"""The fields of NADE in torch, some features at a time: few large operations, and
+no memory but for those features.
 
-Within a chunk of features the activations are one product with a masked copy of x, as in a masked network; from chunk
-to chunk they are handed on. A chunk has as many features as have room for their hidden layers in a cache, at least one:
-then the mask is empty, and each step is a rank-one update, a sigmoid and a product.
+Within a chunk of features the activations are one product with a masked copy of
+x, as in a masked network; from chunk to chunk they are handed on. A chunk has
+as many features as have room for their hidden layers in a cache, at least one:
+then the mask is empty, and each step is a rank-one update, a sigmoid and a
+product.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ CHUNK = 2**16
 """Sigmoids that are worked on together."""
 
 LARGEST = 16
-"""Features of a chunk: the work of the masked product grows with them, that of all else does not."""
+"""Features of a chunk: the work of the masked product grows with them, that of all
+else does not.
+"""
 
 
 def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Tensor:
@@ -35,7 +40,8 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
 def nade_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor, need_x: bool = True
 ) -> Gradients:
-    """Gradients of the four arguments; see :func:`pyro_gen.kernels.nade.reference.nade_backward`.
+    """Gradients of the four arguments; see
+    :func:`pyro_gen.kernels.nade.reference.nade_backward`.
 
     Args:
         gradient: of the fields, (n, features, parameters).
@@ -46,18 +52,23 @@ def nade_backward(
         need_x: whether the gradient of ``x`` is wanted.
 
     Returns:
-        Gradients in the shapes of the arguments; an empty one of ``x`` where it is not wanted.
+        Gradients in the shapes of the arguments; an empty one of ``x`` where it
+        is not wanted.
     """
     dx = torch.zeros_like(x) if need_x else x.new_empty(0)
-    dweight, doutput = torch.empty_like(weight), torch.empty_like(output)
+    dweight = torch.empty_like(weight)
+    doutput = torch.empty_like(output)
     a = torch.addmm(start, x.flatten(1), weight.flatten(0, 1))
     da = torch.zeros_like(a)
     for chunk in reversed(list(_chunks(x, start))):
-        features, rows = x[:, chunk], gradient[:, chunk].transpose(0, 1)
+        features = x[:, chunk]
+        rows = gradient[:, chunk].transpose(0, 1)
         a.addmm_(features.flatten(1), weight[chunk].flatten(0, 1), alpha=-1)
         h = _activations(a, features, weight[chunk]).sigmoid_()
         doutput[chunk] = torch.matmul(rows.mT, h)
-        fields = torch.matmul(rows, output[chunk]).mul_(h).mul_(h.neg_().add_(1))  # gradients of the activations
+        fields = (
+            torch.matmul(rows, output[chunk]).mul_(h).mul_(h.neg_().add_(1))
+        )  # gradients of the activations
         later = da.expand(len(fields), -1, -1) if len(fields) == 1 else _later(da, fields)
         dweight[chunk] = torch.matmul(features.permute(1, 2, 0), later)
         if need_x:
@@ -67,22 +78,30 @@ def nade_backward(
 
 
 def _chunks(x: Tensor, start: Tensor) -> Iterator[slice]:
-    features, size = x.shape[1], min(max(CHUNK // max(start.numel(), 1), 1), LARGEST)
+    features = x.shape[1]
+    size = min(max(CHUNK // max(start.numel(), 1), 1), LARGEST)
     return (slice(first, min(first + size, features)) for first in range(0, features, size))
 
 
 def _activations(a: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """Fresh activations before each feature of a chunk, (chunk, n, hidden), from those before the first."""
-    size, (rows, hidden) = x.shape[1], a.shape
+    """Fresh activations before each feature of a chunk, (chunk, n, hidden), from
+    those before the first.
+    """
+    size = x.shape[1]
+    (rows, hidden) = a.shape
     if size == 1:
         return a.clone().unsqueeze(0)
-    earlier = x.new_ones(size, size).tril_(-1)[:, None, :, None] * x  # (feature, row, feature before it, width)
+    earlier = (
+        x.new_ones(size, size).tril_(-1)[:, None, :, None] * x
+    )  # (feature, row, feature before it, width)
     product = earlier.view(size * rows, -1) @ weight.flatten(0, 1)
     return product.view(size, rows, hidden).add_(a)
 
 
 def _later(da: Tensor, fields: Tensor) -> Tensor:
-    """Gradients of the activations after each feature of a chunk: what later features ask, in it and behind it."""
+    """Gradients of the activations after each feature of a chunk: what later
+    features ask, in it and behind it.
+    """
     sums = fields.flip(0).cumsum(0).flip(0).add_(da)
     return torch.cat([sums[1:], da.unsqueeze(0)])
 

@@ -1,4 +1,6 @@
-"""The op ``pyro_gen::nade_fields``: total inputs of all output units of a neural autoregressive density estimator."""
+"""The op ``pyro_gen::nade_fields``: total inputs of all output units of a neural
+autoregressive density estimator.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,13 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
 
     .. math:: a_1 = s, \qquad f_k = V_k\, \sigma(a_k), \qquad a_{k+1} = a_k + x_k W_k
 
-    in O(n D H) operations and O(n (D + H)) memory, forwards and backwards: the activations are not kept but computed
-    once more on the way back, from the last to the first. Second derivatives go by the reference, which keeps them.
+    in O(n D H) operations and O(n (D + H)) memory, forwards and backwards: the
+    activations are not kept but computed once more on the way back, from the
+    last to the first. Second derivatives go by the reference, which keeps them.
 
     Args:
-        x: features as the network sees them, (n, features, width); many zeros make it faster.
+        x: features as the network sees them, (n, features, width); many zeros
+            make it faster.
         weight: W, (features, width, hidden); the last feature's is not used.
         start: activations before any feature is known, (n, hidden).
         output: V, (features, parameters, hidden).
@@ -45,10 +49,12 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
         f, of shape (n, features, parameters), without biases.
 
     Raises:
-        ValueError: a size, dtype or device does not fit, or ``PYRO_GEN_BACKEND`` cannot be obeyed.
+        ValueError: a size, dtype or device does not fit, or
+            ``PYRO_GEN_BACKEND`` cannot be obeyed.
 
     References:
-        Larochelle and Murray (2011), The neural autoregressive distribution estimator, Algorithm 1.
+        Larochelle and Murray (2011), The neural autoregressive distribution
+        estimator, Algorithm 1.
 
     Example:
         >>> x = torch.tensor([[[1.0], [0.0], [1.0]]])
@@ -59,7 +65,9 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
 
 
 def _transformed() -> bool:
-    """True under a transform of torch.func, which asks for another kind of derivative than a registered op has."""
+    """True under a transform of torch.func, which asks for another kind of
+    derivative than a registered op has.
+    """
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
@@ -89,11 +97,15 @@ def _forward(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Tensor
 
 
 @without_autocast
-def _backward(gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor, need_x: bool) -> Gradients:
+def _backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor, need_x: bool
+) -> Gradients:
     path = backend.choose("nade_fields", PATHS, x, weight)
     if not x.numel() or not start.numel():
         path = "reference"
-    if path == "native" and not need_x:  # data are given; for the gradient of x the torch path serves
+    if (
+        path == "native" and not need_x
+    ):  # data are given; for the gradient of x the torch path serves
         return x.new_empty(0), *native.nade_backward(gradient, x, weight, start, output)
     if path == "triton":
         from pyro_gen.kernels.nade import triton as cuda
@@ -108,19 +120,29 @@ def _backward(gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output
 def check(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> None:
     """Raise, naming the argument, unless these fit together."""
     if weight.dim() != 3 or not len(weight):
-        raise ValueError(f"`weight` must have shape (features, width, hidden), got {tuple(weight.shape)}")
+        raise ValueError(
+            f"`weight` must have shape (features, width, hidden), got {tuple(weight.shape)}"
+        )
     features, width, hidden = weight.shape
     if x.dim() != 3 or x.shape[1:] != (features, width):
-        raise ValueError(f"`x` must have shape (n, {features}, {width}) to match `weight`, got {tuple(x.shape)}")
+        raise ValueError(
+            f"`x` must have shape (n, {features}, {width}) to match `weight`, got {tuple(x.shape)}"
+        )
     if start.shape != (len(x), hidden):
-        raise ValueError(f"`start` must have shape ({len(x)}, {hidden}) to match `weight`, got {tuple(start.shape)}")
+        raise ValueError(
+            f"`start` must have shape ({len(x)}, {hidden}) to match `weight`, got "
+            f"{tuple(start.shape)}"
+        )
     if output.dim() != 3 or output.shape[::2] != (features, hidden):
         shape = f"({features}, parameters, {hidden})"
-        raise ValueError(f"`output` must have shape {shape} to match `weight`, got {tuple(output.shape)}")
+        raise ValueError(
+            f"`output` must have shape {shape} to match `weight`, got {tuple(output.shape)}"
+        )
     for name, other in (("x", x), ("start", start), ("output", output)):
         if other.dtype != weight.dtype or other.device != weight.device:
             raise ValueError(
-                f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got {other.dtype} on {other.device}"
+                f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got "
+                f"{other.dtype} on {other.device}"
             )
 
 
@@ -132,10 +154,17 @@ def _fake_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor, need_x: bool
 ) -> Gradients:
     dx = x.new_empty(x.shape if need_x else 0)
-    return dx, weight.new_empty(weight.shape), start.new_empty(start.shape), output.new_empty(output.shape)
+    return (
+        dx,
+        weight.new_empty(weight.shape),
+        start.new_empty(start.shape),
+        output.new_empty(output.shape),
+    )
 
 
-def slices(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ...]) -> list[list[Tensor]]:
+def slices(
+    info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ...]
+) -> list[list[Tensor]]:
     """Arguments of every call that a vmapped one stands for."""
     return [
         [x if dim is None else x.select(dim, i) for x, dim in zip(tensors, in_dims, strict=True)]
@@ -144,20 +173,26 @@ def slices(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ..
 
 
 def _vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
-    """Rows of all slices together where they share the weights, otherwise one slice after the other."""
+    """Rows of all slices together where they share the weights, otherwise one slice
+    after the other.
+    """
     x, weight, start, output = tensors
     if in_dims[1] is None and in_dims[3] is None:
         rows, starts = (
             y.expand(info.batch_size, *y.shape) if dim is None else y.movedim(dim, 0)
             for y, dim in ((x, in_dims[0]), (start, in_dims[2]))
         )
-        return _fields(rows.flatten(0, 1), weight, starts.flatten(0, 1), output).unflatten(0, rows.shape[:2]), 0
+        return _fields(rows.flatten(0, 1), weight, starts.flatten(0, 1), output).unflatten(
+            0, rows.shape[:2]
+        ), 0
     return torch.stack([_fields(*arguments) for arguments in slices(info, in_dims, tensors)]), 0
 
 
 def _vmap_backward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
     """One slice after the other: each has gradients of the weights of its own."""
-    results = [_gradients(*tensors, arguments[5]) for tensors in slices(info, in_dims[:5], arguments[:5])]
+    results = [
+        _gradients(*tensors, arguments[5]) for tensors in slices(info, in_dims[:5], arguments[:5])
+    ]
     return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True)), (0, 0, 0, 0)
 
 
@@ -178,14 +213,19 @@ def _remember_all(ctx: Any, inputs: tuple[Any, ...], output: Gradients) -> None:
 
 
 def _differentiate_twice(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-    """By torch, through the reference: right to any order, and as large and slow as a tape of all steps."""
+    """By torch, through the reference: right to any order, and as large and slow as a
+    tape of all steps.
+    """
     tensors = ctx.saved_tensors
 
     def first(gradient: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         pulled: tuple[Tensor, ...] = torch.func.vjp(reference.nade_fields, *inputs)[1](gradient)
         return pulled
 
-    dense = [torch.zeros_like(x) if c is None else c for c, x in zip(cotangents, tensors[1:], strict=True)]
+    dense = [
+        torch.zeros_like(x) if c is None else c
+        for c, x in zip(cotangents, tensors[1:], strict=True)
+    ]
     if not ctx.need_x:
         dense[0] = torch.zeros_like(tensors[1])
     return *torch.func.vjp(first, *tensors)[1](tuple(dense)), None
@@ -194,7 +234,9 @@ def _differentiate_twice(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor |
 class _Fields(torch.autograd.Function):
     """The op with its derivative, as torch.func wants it."""
 
-    setup_context, backward, vmap = staticmethod(_remember), staticmethod(_differentiate), staticmethod(_vmap)
+    setup_context = staticmethod(_remember)
+    backward = staticmethod(_differentiate)
+    vmap = staticmethod(_vmap)
 
     @staticmethod
     def forward(*tensors: Tensor) -> Tensor:
@@ -206,7 +248,8 @@ class _Fields(torch.autograd.Function):
 class _Gradients(torch.autograd.Function):
     """The op of the way back, likewise."""
 
-    setup_context, backward = staticmethod(_remember_all), staticmethod(_differentiate_twice)
+    setup_context = staticmethod(_remember_all)
+    backward = staticmethod(_differentiate_twice)
     vmap = staticmethod(_vmap_backward)
 
     @staticmethod
@@ -216,9 +259,15 @@ class _Gradients(torch.autograd.Function):
         return gradients
 
 
-_op = register("nade_fields(Tensor x, Tensor weight, Tensor start, Tensor output) -> Tensor", _forward, _fake, _vmap)
+_op = register(
+    "nade_fields(Tensor x, Tensor weight, Tensor start, Tensor output) -> Tensor",
+    _forward,
+    _fake,
+    _vmap,
+)
 _backward_op = register(
-    "nade_backward(Tensor gradient, Tensor x, Tensor weight, Tensor start, Tensor output, bool need_x) "
+    "nade_backward(Tensor gradient, Tensor x, Tensor weight, Tensor start, Tensor output, bool "
+    "need_x) "
     "-> (Tensor, Tensor, Tensor, Tensor)",
     _backward,
     _fake_backward,

@@ -1,4 +1,6 @@
-"""The fields of NADE in plain torch, feature after feature: the specification of every faster path."""
+"""The fields of NADE in plain torch, feature after feature: the specification of
+every faster path.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,20 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Tensor:
     """Fields (n, features, parameters); see :func:`pyro_gen.kernels.nade_fields`."""
-    a, fields = start, []
+    a = start
+    fields = []
     for k in range(len(weight)):
         fields.append(a.sigmoid() @ output[k].mT)
         a = a + x[:, k] @ weight[k]
     return torch.stack(fields, 1)
 
 
-def nade_backward(gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Gradients:
-    """Gradients of the four arguments; the activations are computed once more, from the last to the first.
+def nade_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor
+) -> Gradients:
+    """Gradients of the four arguments.
+
+    The activations are computed once more, from the last to the first.
 
     Args:
         gradient: of the fields, (n, features, parameters).
@@ -29,9 +36,12 @@ def nade_backward(gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, ou
         output: (features, parameters, hidden).
 
     Returns:
-        Gradients in the shapes of the arguments; those of the last feature and of its weights are zero.
+        Gradients in the shapes of the arguments; those of the last feature and
+        of its weights are zero.
     """
-    dx, dweight, doutput = torch.zeros_like(x), torch.zeros_like(weight), torch.zeros_like(output)
+    dx = torch.zeros_like(x)
+    dweight = torch.zeros_like(weight)
+    doutput = torch.zeros_like(output)
     a = start + x[:, :-1].flatten(1) @ weight[:-1].flatten(0, 1)
     da = torch.zeros_like(a)
     for k in reversed(range(len(weight))):
@@ -45,9 +55,16 @@ def nade_backward(gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, ou
     return dx, dweight, da, doutput
 
 
-def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Binary rows and their fields, both (n, features); see :func:`pyro_gen.kernels.nade_sample`."""
-    a, states, fields = start, [], []
+def nade_sample(
+    uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Binary rows and their fields, both (n, features).
+
+    See :func:`pyro_gen.kernels.nade_sample`.
+    """
+    a = start
+    states = []
+    fields = []
     for k in range(len(weight)):
         fields.append(a.sigmoid() @ output[k, 0] + bias[:, k])
         states.append((uniforms[k] < fields[-1].sigmoid()).to(uniforms.dtype))

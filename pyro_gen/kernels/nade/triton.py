@@ -1,7 +1,9 @@
-"""NADE on CUDA: a program keeps the activations of some rows and hidden units in registers and walks over the features.
+"""NADE on CUDA: a program keeps the activations of some rows and hidden units in
+registers and walks over the features.
 
-Sums over hidden units go into a plane for each tile of them, sums over rows into a plane for each of a few groups of
-rows, and the planes are added up at the end: no atomic addition makes results depend on the order of programs.
+Sums over hidden units go into a plane for each tile of them, sums over rows
+into a plane for each of a few groups of rows, and the planes are added up at
+the end: no atomic addition makes results depend on the order of programs.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ UNITS = 256
 ROWS = 4
 """Rows of a program on the way forward."""
 
-BACK_UNITS, BACK_ROWS = 32, 16
+BACK_UNITS = 32
+BACK_ROWS = 16
 """The tile of the way back, whose sums over rows are wanted too."""
 
 GROUPS = 8
@@ -42,7 +45,9 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
     Returns:
         Fields in the dtype of ``x``.
     """
-    (rows, features, width), (hidden, parameters) = x.shape, (start.shape[1], output.shape[1])
+    (rows, features, width) = x.shape
+    hidden = start.shape[1]
+    parameters = output.shape[1]
     block_h = min(triton.next_power_of_2(hidden), UNITS)
     tiles = triton.cdiv(hidden, block_h)
     fields = x.new_empty((tiles, rows, features, parameters), dtype=torch.float32)
@@ -68,8 +73,11 @@ def nade_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor, need_x: bool = True
 ) -> Gradients:
     """Gradients of the four arguments; see :func:`pyro_gen.kernels.nade.cpu.nade_backward`."""
-    (rows, features, width), (hidden, parameters) = x.shape, (start.shape[1], output.shape[1])
-    tiles, groups = triton.cdiv(hidden, BACK_UNITS), min(triton.cdiv(rows, BACK_ROWS), GROUPS)
+    (rows, features, width) = x.shape
+    hidden = start.shape[1]
+    parameters = output.shape[1]
+    tiles = triton.cdiv(hidden, BACK_UNITS)
+    groups = min(triton.cdiv(rows, BACK_ROWS), GROUPS)
     dx = x.new_zeros((tiles, *x.shape) if need_x else (1,), dtype=torch.float32)
     dweight = x.new_zeros((groups, features, width, hidden), dtype=torch.float32)
     doutput = x.new_empty((groups, features, parameters, hidden), dtype=torch.float32)
@@ -96,10 +104,17 @@ def nade_backward(
             block_h=BACK_UNITS,
         )
     dx_total = dx.sum(0).to(x.dtype) if need_x else x.new_empty(0)
-    return dx_total, dweight.sum(0).to(weight.dtype), dstart.to(start.dtype), doutput.sum(0).to(output.dtype)
+    return (
+        dx_total,
+        dweight.sum(0).to(weight.dtype),
+        dstart.to(start.dtype),
+        doutput.sum(0).to(output.dtype),
+    )
 
 
-def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def nade_sample(
+    uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """Binary rows and their fields; see :func:`pyro_gen.kernels.nade_sample`."""
     features, rows = uniforms.shape
     hidden = start.shape[1]
@@ -159,10 +174,17 @@ def _fields(
     """All fields of some rows from some hidden units."""
     row = tl.program_id(0).to(tl.int64) * block_m + tl.arange(0, block_m)
     unit = tl.program_id(1) * block_h + tl.arange(0, block_h)
-    live_rows, live = row < rows, unit < hidden
-    a = tl.load(start + row[:, None] * hidden + unit[None, :], mask=live_rows[:, None] & live[None, :], other=0.0)
+    live_rows = row < rows
+    live = unit < hidden
+    a = tl.load(
+        start + row[:, None] * hidden + unit[None, :],
+        mask=live_rows[:, None] & live[None, :],
+        other=0.0,
+    )
     a = a.to(tl.float32)
-    own_x, own_weight, own_output = x + row * features * width, weight + unit, output + unit
+    own_x = x + row * features * width
+    own_weight = weight + unit
+    own_output = output + unit
     own_fields = fields + (tl.program_id(1).to(tl.int64) * rows + row) * features * parameters
     for _k in range(features):
         h = blocks.sigmoid(a)
@@ -197,7 +219,9 @@ def _backward(
     block_m: tl.constexpr,
     block_h: tl.constexpr,
 ) -> None:
-    """Gradients of some hidden units' weights over a group of rows, tile after tile, and of these rows' activations."""
+    """Gradients of some hidden units' weights over a group of rows, tile after
+    tile, and of these rows' activations.
+    """
     group = tl.program_id(0).to(tl.int64)
     unit = tl.program_id(1) * block_h + tl.arange(0, block_h)
     live = unit < hidden
@@ -206,8 +230,11 @@ def _backward(
         row = (group * tiles + t) * block_m + tl.arange(0, block_m)
         live_rows = row < rows
         inside = live_rows[:, None] & live[None, :]
-        a = tl.load(start + row[:, None] * hidden + unit[None, :], mask=inside, other=0.0).to(tl.float32)
-        x_k, weight_k = x + row * features * width, weight + unit
+        a = tl.load(start + row[:, None] * hidden + unit[None, :], mask=inside, other=0.0).to(
+            tl.float32
+        )
+        x_k = x + row * features * width
+        weight_k = weight + unit
         for _k in range(features - 1):
             a = _told(a, x_k, live_rows, weight_k, live, hidden, width)
             x_k += width
@@ -217,7 +244,8 @@ def _backward(
         dweight_k = dweight + (group * features + features - 1) * width * hidden + unit
         last = features.to(tl.int64) * parameters
         gradient_k = gradient + (row + 1) * last
-        output_k, doutput_k = output + last * hidden + unit, doutput + (group + 1) * last * hidden + unit
+        output_k = output + last * hidden + unit
+        doutput_k = doutput + (group + 1) * last * hidden + unit
         da = tl.zeros((block_m, block_h), tl.float32)
         for k in range(features):
             h = blocks.sigmoid(a)
@@ -240,7 +268,11 @@ def _backward(
                     feature = tl.load(x_k + e, mask=live_rows, other=0.0).to(tl.float32)
                     w = tl.load(weight_k + e * hidden, mask=live, other=0.0).to(tl.float32)
                     before = tl.load(dweight_k + e * hidden, mask=live & (t > 0), other=0.0)
-                    tl.store(dweight_k + e * hidden, before + tl.sum(feature[:, None] * da, 0), mask=live)
+                    tl.store(
+                        dweight_k + e * hidden,
+                        before + tl.sum(feature[:, None] * da, 0),
+                        mask=live,
+                    )
                     if need_x:
                         tl.store(dx_k + e, tl.sum(da * w[None, :], 1), mask=live_rows)
                     a -= feature[:, None] * w[None, :]
@@ -263,11 +295,14 @@ def _sample(
     block_h: tl.constexpr,
 ) -> None:
     """One row, feature after feature."""
-    row, unit = tl.program_id(0).to(tl.int64), tl.arange(0, block_h)
+    row = tl.program_id(0).to(tl.int64)
+    unit = tl.arange(0, block_h)
     live = unit < hidden
     a = tl.load(start + row * hidden + unit, mask=live, other=0.0).to(tl.float32)
-    own_uniforms, offset = uniforms + row, row * features
-    own_weight, own_output = weight + unit, output + unit
+    own_uniforms = uniforms + row
+    offset = row * features
+    own_weight = weight + unit
+    own_output = output + unit
     for k in range(features):
         v = tl.load(own_output, mask=live, other=0.0).to(tl.float32)
         f = tl.sum(blocks.sigmoid(a) * v, 0) + tl.load(bias + offset + k).to(tl.float32)

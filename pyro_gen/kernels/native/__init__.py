@@ -1,7 +1,9 @@
-"""The optional compiled kernels for a CPU: float32, Philox streams, two to four times as quick as torch on AVX-512.
+"""The optional compiled kernels for a CPU: float32, Philox streams, two to four
+times as quick as torch on AVX-512.
 
-The library is plain C (``src/``) behind ctypes; where no compiler was at hand on installation it is missing, and the
-torch paths serve. States are the reference's under Philox, except where a uniform lies within rounding of its
+The library is plain C (``src/``) behind ctypes; where no compiler was at hand
+on installation it is missing, and the torch paths serve. States are the
+reference's under Philox, except where a uniform lies within rounding of its
 probability.
 """
 
@@ -31,13 +33,34 @@ INTERFACE = 4
 
 _WHOLE, _SAMPLE, _DIFFERENTIATE = range(3)  # phases of a contrast
 
-_ADDRESS, _COUNT, _KEY, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_int
+_ADDRESS = ctypes.c_void_p
+_COUNT = ctypes.c_int64
+_KEY = ctypes.c_uint64
+_INT = ctypes.c_int
 _PARAMETERS = [_INT, _ADDRESS, _COUNT, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _COUNT]
 _SIGNATURES = {
     "pyro_gen_interface": [],
     "pyro_gen_best_set": [],
-    "pyro_gen_rbm_gibbs": [*_PARAMETERS, *[_ADDRESS] * 3, _COUNT, _ADDRESS, _COUNT, _KEY, _KEY, _KEY],
-    "pyro_gen_rbm_ais": [*_PARAMETERS, *[_ADDRESS] * 3, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _KEY, _KEY],
+    "pyro_gen_rbm_gibbs": [
+        *_PARAMETERS,
+        *[_ADDRESS] * 3,
+        _COUNT,
+        _ADDRESS,
+        _COUNT,
+        _KEY,
+        _KEY,
+        _KEY,
+    ],
+    "pyro_gen_rbm_ais": [
+        *_PARAMETERS,
+        *[_ADDRESS] * 3,
+        _COUNT,
+        _ADDRESS,
+        _ADDRESS,
+        _COUNT,
+        _KEY,
+        _KEY,
+    ],
     "pyro_gen_rbm_contrast": [
         *[*_PARAMETERS, _ADDRESS, _COUNT, _ADDRESS, _COUNT, _COUNT, _KEY, _KEY, _KEY],
         *[*[_ADDRESS] * 5, _INT, _COUNT, _COUNT],
@@ -48,13 +71,23 @@ _SIGNATURES = {
         *[_INT, *[_ADDRESS] * 4, *[_COUNT] * 4, _ADDRESS, _COUNT],
         *[_ADDRESS, _ADDRESS, _COUNT, _COUNT],
     ],
-    "pyro_gen_nade_backward": [_INT, *[_ADDRESS] * 4, *[_COUNT] * 6, *[_ADDRESS] * 4, _COUNT, _COUNT],
+    "pyro_gen_nade_backward": [
+        _INT,
+        *[_ADDRESS] * 4,
+        *[_COUNT] * 6,
+        *[_ADDRESS] * 4,
+        _COUNT,
+        _COUNT,
+    ],
 }
 
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The compiled library, loaded on first use; None where it was not built or cannot be loaded."""
+    """The compiled library, loaded on first use.
+
+    None where it was not built or cannot be loaded.
+    """
     for suffix in EXTENSION_SUFFIXES:
         file = Path(__file__).with_name("_native" + suffix)
         if file.exists():
@@ -68,8 +101,11 @@ def library() -> ctypes.CDLL | None:
 def _declare(library_: ctypes.CDLL) -> ctypes.CDLL | None:
     for name, arguments in _SIGNATURES.items():
         function = getattr(library_, name)
-        function.argtypes, function.restype = arguments, _COUNT if name.endswith("_space") else _INT
-    return library_ if library_.pyro_gen_interface() == INTERFACE else None
+        function.argtypes = arguments
+        function.restype = _COUNT if name.endswith("_space") else _INT
+    if library_.pyro_gen_interface() == INTERFACE:
+        return library_
+    return None
 
 
 def _loaded() -> ctypes.CDLL:
@@ -83,7 +119,9 @@ def _loaded() -> ctypes.CDLL:
 def best_set() -> int:
     """Index into :data:`SETS` of the best that this processor has, or -1 without the library."""
     loaded = library()
-    return -1 if loaded is None else int(loaded.pyro_gen_best_set())
+    if loaded is None:
+        return -1
+    return int(loaded.pyro_gen_best_set())
 
 
 _forced_set: int | None = None  # tests run the lesser sets too
@@ -91,16 +129,26 @@ _forced_set: int | None = None  # tests run the lesser sets too
 
 def instruction_set() -> int:
     """Index into :data:`SETS` of what is used."""
-    return best_set() if _forced_set is None else _forced_set
+    if _forced_set is None:
+        return best_set()
+    return _forced_set
 
 
 def impossible(states: Tensor, weight: Tensor) -> str | None:
     """Reason why the compiled kernels cannot run on these tensors; None where they can."""
     if library() is None:
-        return "the compiled library is not installed (no C compiler on installation, or left from an older version?)"
+        return (
+            "the compiled library is not installed (no C compiler on installation, or left from "
+            "an older version?)"
+        )
     if states.dtype != torch.float32 or weight.dtype != torch.float32:
         return f"the compiled kernels know float32 only, got {states.dtype} and {weight.dtype}"
-    if states.is_neg() or weight.is_neg() or states.layout != torch.strided or weight.layout != torch.strided:
+    if (
+        states.is_neg()
+        or weight.is_neg()
+        or states.layout != torch.strided
+        or weight.layout != torch.strided
+    ):
         return "the compiled kernels read plain strided tensors"
     if states.device.type != "cpu" or weight.device.type != "cpu":
         return f"the compiled kernels run on a CPU, got tensors on {states.device}"
@@ -109,20 +157,36 @@ def impossible(states: Tensor, weight: Tensor) -> str | None:
 
 def slower(states: Tensor, weight: Tensor) -> str | None:
     """Reason why another path is faster on this processor; None where the compiled kernels are."""
-    if instruction_set():  # for all sizes or for none: the streams differ, and states must not depend on a split
+    if (
+        instruction_set()
+    ):  # for all sizes or for none: the streams differ, and states must not depend on a split
         return None
     return "torch is faster than the compiled kernels on a processor without AVX2"
 
 
 def _parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[int, ...]:
     rows, columns = weight.stride()
-    address, visible_address, hidden_address = weight.data_ptr(), vbias.data_ptr(), hbias.data_ptr()
-    return instruction_set(), address, rows, columns, visible_address, hidden_address, *weight.shape
+    address = weight.data_ptr()
+    visible_address = vbias.data_ptr()
+    hidden_address = hbias.data_ptr()
+    return (
+        instruction_set(),
+        address,
+        rows,
+        columns,
+        visible_address,
+        hidden_address,
+        *weight.shape,
+    )
 
 
 def _contiguous(weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Strides that the kernels read quickly: one of the weight's is 1."""
-    return weight if 1 in weight.stride() else weight.contiguous(), vbias.contiguous(), hbias.contiguous()
+    return (
+        weight if 1 in weight.stride() else weight.contiguous(),
+        vbias.contiguous(),
+        hbias.contiguous(),
+    )
 
 
 def _raise_for(status: int) -> None:
@@ -131,7 +195,9 @@ def _raise_for(status: int) -> None:
     if status == 2:
         raise RuntimeError(f"the compiled library has no instruction set {instruction_set()}")
     if status:
-        raise ValueError("states must hold only zeros and ones for the compiled kernels, got other values")
+        raise ValueError(
+            "states must hold only zeros and ones for the compiled kernels, got other values"
+        )
 
 
 @lru_cache(maxsize=1)
@@ -139,7 +205,9 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="pyro_gen")
 
 
-def _submit(pool: ThreadPoolExecutor, call: Callable[[int, int], int], first: int, end: int) -> Future[int]:
+def _submit(
+    pool: ThreadPoolExecutor, call: Callable[[int, int], int], first: int, end: int
+) -> Future[int]:
     """A part on a thread of the pool; here and now where the interpreter is shutting down."""
     try:
         return pool.submit(call, first, end)
@@ -150,13 +218,17 @@ def _submit(pool: ThreadPoolExecutor, call: Callable[[int, int], int], first: in
 
 
 def _threads(work: int) -> int:
-    return torch.get_num_threads() if work >= PARALLEL_FROM else 1
+    if work >= PARALLEL_FROM:
+        return torch.get_num_threads()
+    return 1
 
 
 def _in_parts(call: Callable[[int, int], int], count: int, multiple: int, work: int) -> None:
-    """Run ``call(first, end)`` over [0, count) on torch's number of threads; ctypes releases the interpreter's lock.
+    """Run ``call(first, end)`` over [0, count) on torch's number of threads; ctypes
+    releases the interpreter's lock.
 
-    ``call`` must keep alive the tensors whose addresses it passes: an interrupt may end the caller before its threads.
+    ``call`` must keep alive the tensors whose addresses it passes: an interrupt
+    may end the caller before its threads.
     """
     threads = _threads(work)
     size = -(-count // (threads * multiple)) * multiple
@@ -164,9 +236,17 @@ def _in_parts(call: Callable[[int, int], int], count: int, multiple: int, work: 
         return _raise_for(call(0, count))
     if team.available():
         starts = range(0, count, size)
-        return _raise_for(max(team.run([partial(call, first, min(first + size, count)) for first in starts], threads)))
+        return _raise_for(
+            max(
+                team.run(
+                    [partial(call, first, min(first + size, count)) for first in starts], threads
+                )
+            )
+        )
     pool = _pool(os.getpid(), threads)
-    futures = [_submit(pool, call, first, min(first + size, count)) for first in range(size, count, size)]
+    futures = [
+        _submit(pool, call, first, min(first + size, count)) for first in range(size, count, size)
+    ]
     try:
         statuses = [call(0, size), *(other.result() for other in futures)]
     finally:  # an interrupt may come at any time: no thread may be left writing
@@ -206,11 +286,17 @@ def rbm_gibbs(
     start = v.contiguous()
     chains, visible = start.shape
     hidden = hbias.shape[0]
-    v, h = torch.empty_like(start), start.new_empty(chains, hidden)
+    v = torch.empty_like(start)
+    h = start.new_empty(chains, hidden)
     parameters = _parameters(weight, vbias, hbias)
     beta = None if beta is None else beta.contiguous()
     alive = start, v, h, weight, vbias, hbias, beta
-    addresses = start.data_ptr(), v.data_ptr(), h.data_ptr(), None if beta is None else beta.data_ptr()
+    addresses = (
+        start.data_ptr(),
+        v.data_ptr(),
+        h.data_ptr(),
+        None if beta is None else beta.data_ptr(),
+    )
 
     def part(first: int, end: int, alive: object = alive) -> int:
         v0, v1, h1, temper = addresses
@@ -244,11 +330,13 @@ def rbm_contrast(
     step: int,
     chain_offset: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradient of the mean free energy of ``batch`` less that of particles; see :func:`pyro_gen.kernels.rbm_contrast`.
+    """Gradient of the mean free energy of ``batch`` less that of particles; see
+    :func:`pyro_gen.kernels.rbm_contrast`.
 
     Args:
         batch: rows of data in {0, 1}, (n, visible).
-        start: where the particles start, (m, visible); where it is the batch itself, a product is saved.
+        start: where the particles start, (m, visible); where it is the batch
+            itself, a product is saved.
         weight: (visible, hidden), any strides.
         vbias: (visible,).
         hbias: (hidden,).
@@ -262,11 +350,17 @@ def rbm_contrast(
     """
     lib = _loaded()
     weight, vbias, hbias = _contiguous(weight, vbias, hbias)
-    same = batch.data_ptr() == start.data_ptr() and batch.shape == start.shape and batch.stride() == start.stride()
+    same = (
+        batch.data_ptr() == start.data_ptr()
+        and batch.shape == start.shape
+        and batch.stride() == start.stride()
+    )
     batch = batch.contiguous()
     start = batch if same else start.contiguous()
-    rows, chains = len(batch), len(start)
-    particles, weight_gradient = torch.empty_like(start), weight.new_empty(weight.shape)
+    rows = len(batch)
+    chains = len(start)
+    particles = torch.empty_like(start)
+    weight_gradient = weight.new_empty(weight.shape)
     results = particles, weight_gradient, torch.empty_like(vbias), torch.empty_like(hbias)
     arguments = (
         *_parameters(weight, vbias, hbias),
@@ -277,13 +371,19 @@ def rbm_contrast(
     if _threads(work) == 1:
         _raise_for(lib.pyro_gen_rbm_contrast(*arguments, None, _WHOLE, 0, 0))
     else:
-        shared = batch.data_ptr() == start.data_ptr() and rows == chains and num_steps > 0  # as the library sees it
-        space = batch.new_empty(lib.pyro_gen_rbm_contrast_space(*weight.shape, rows, chains, shared))
+        shared = (
+            batch.data_ptr() == start.data_ptr() and rows == chains and num_steps > 0
+        )  # as the library sees it
+        space = batch.new_empty(
+            lib.pyro_gen_rbm_contrast_space(*weight.shape, rows, chains, shared)
+        )
         alive = batch, start, weight, vbias, hbias, results, space
 
         def part(phase: int) -> Callable[[int, int], int]:
             def call(first: int, end: int, alive: object = alive) -> int:
-                return int(lib.pyro_gen_rbm_contrast(*arguments, space.data_ptr(), phase, first, end))
+                return int(
+                    lib.pyro_gen_rbm_contrast(*arguments, space.data_ptr(), phase, first, end)
+                )
 
             return call
 
@@ -319,9 +419,11 @@ def rbm_ais(
     """
     lib = _loaded()
     weight, vbias, hbias = _contiguous(weight, vbias, hbias)
-    base, start = base.contiguous(), v.contiguous()
+    base = base.contiguous()
+    start = v.contiguous()
     chains, visible = start.shape
-    v, log_weight = torch.empty_like(start), start.new_empty(chains, dtype=torch.float64)
+    v = torch.empty_like(start)
+    log_weight = start.new_empty(chains, dtype=torch.float64)
     schedule = (ctypes.c_double * len(betas))(*betas)
     parameters = _parameters(weight, vbias, hbias)
     addresses = start.data_ptr(), v.data_ptr(), log_weight.data_ptr(), base.data_ptr()
@@ -348,7 +450,9 @@ def rbm_ais(
     return log_weight, v
 
 
-def _nade(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+def _nade(
+    x: Tensor, weight: Tensor, start: Tensor, output: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """Operands as the kernels read them, to be kept alive, and their addresses and sizes."""
     alive = x.contiguous(), weight.contiguous(), _dense(start), output.contiguous()
     rows, features, width = x.shape
@@ -383,7 +487,9 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
 def nade_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of weight, start and output from that of the fields; see :func:`pyro_gen.kernels.nade_fields`.
+    """Gradients of weight, start and output from that of the fields.
+
+    See :func:`pyro_gen.kernels.nade_fields`.
 
     Args:
         gradient: (rows, features, parameters).
@@ -398,7 +504,11 @@ def nade_backward(
     lib = _loaded()
     operands, arguments = _nade(x, weight, start, output)
     gradient = gradient.contiguous()
-    results = weight.new_empty(weight.shape), start.new_empty(start.shape), output.new_empty(output.shape)
+    results = (
+        weight.new_empty(weight.shape),
+        start.new_empty(start.shape),
+        output.new_empty(output.shape),
+    )
     addresses = gradient.data_ptr(), *(result.data_ptr() for result in results)
 
     def part(first: int, end: int, alive: object = (operands, gradient, results)) -> int:
@@ -408,8 +518,12 @@ def nade_backward(
     return results
 
 
-def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Binary draws and the fields that they were drawn from; see :func:`pyro_gen.kernels.nade_sample`.
+def nade_sample(
+    uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Binary draws and the fields that they were drawn from.
+
+    See :func:`pyro_gen.kernels.nade_sample`.
 
     Args:
         uniforms: (features, rows).
@@ -423,7 +537,13 @@ def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor,
     """
     lib = _loaded()
     features, rows = uniforms.shape
-    operands = uniforms.contiguous(), weight.contiguous(), _dense(start), output.contiguous(), _dense(bias)
+    operands = (
+        uniforms.contiguous(),
+        weight.contiguous(),
+        _dense(start),
+        output.contiguous(),
+        _dense(bias),
+    )
     addresses = [operand.data_ptr() for operand in operands]
     sizes = rows, features, start.shape[1], operands[2].stride(0)
     outputs = uniforms.new_empty(rows, features), uniforms.new_empty(rows, features)
@@ -439,4 +559,6 @@ def nade_sample(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor,
 
 def _dense(rows: Tensor) -> Tensor:
     """Rows whose numbers lie side by side; one row may stand for all."""
-    return rows if rows.stride(-1) == 1 else rows.contiguous()
+    if rows.stride(-1) == 1:
+        return rows
+    return rows.contiguous()

@@ -1,6 +1,8 @@
-"""Shared parts of the ops' Triton kernels: device functions, padded and split operands, CUDA graphs.
+"""Shared parts of the ops' Triton kernels: device functions, padded and split
+operands, CUDA graphs.
 
-This file imports no Triton, so that :func:`refusal` can be asked anywhere; its neighbours do.
+This file imports no Triton, so that :func:`refusal` can be asked anywhere; its
+neighbours do.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def interpreted() -> bool:
 
 @lru_cache(maxsize=1)
 def missing() -> str | None:
-    """Reason why Triton cannot be used, or None: before 3.6 it neither interprets nor compiles these kernels."""
+    """Reason why Triton cannot be used, or None: before 3.6 it neither interprets
+    nor compiles these kernels.
+    """
     if find_spec("triton") is None:
         return "Triton is not installed"
     try:
@@ -52,12 +56,15 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 
 def refusal(v: Tensor, weight: Tensor, *biases: Tensor) -> str | None:
-    """Reason why the Triton kernels cannot serve a call with these tensors, or None where they can.
+    """Reason why the Triton kernels cannot serve a call with these tensors, or None
+    where they can.
 
     Args:
-        v: states, (chains, visible) after flattening; only device and dtype matter.
+        v: states, (chains, visible) after flattening; only device and dtype
+            matter.
         weight: (visible, hidden).
-        biases: (visible,), (hidden,) and whatever else is a parameter with one dimension.
+        biases: (visible,), (hidden,) and whatever else is a parameter with one
+            dimension.
 
     Returns:
         The reason as the end of a sentence, or None.
@@ -68,12 +75,18 @@ def refusal(v: Tensor, weight: Tensor, *biases: Tensor) -> str | None:
     if v.device.type == "cuda" and capability(v.device) < (8, 0):
         return "the Triton kernels need compute capability 8.0"
     obstacles = {
-        f"Triton needs CUDA tensors, got {v.device.type}": v.device.type != "cuda" and not interpreted(),
-        "states and parameters are on different devices": any(x.device != v.device for x in (weight, *biases)),
+        f"Triton needs CUDA tensors, got {v.device.type}": v.device.type != "cuda"
+        and not interpreted(),
+        "states and parameters are on different devices": any(
+            x.device != v.device for x in (weight, *biases)
+        ),
         "the Triton kernels take float16, bfloat16 and float32": any(
             x.dtype not in DTYPES for x in (v, weight, *biases)
         ),
-        "the Triton kernels take no batched parameters": weight.dim() != 2 or any(x.dim() != 1 for x in biases),
-        f"the Triton kernels take 1 to {LARGEST} units a side": not all(0 < side <= LARGEST for side in weight.shape),
+        "the Triton kernels take no batched parameters": weight.dim() != 2
+        or any(x.dim() != 1 for x in biases),
+        f"the Triton kernels take 1 to {LARGEST} units a side": not all(
+            0 < side <= LARGEST for side in weight.shape
+        ),
     }
     return next((reason for reason, true in obstacles.items() if true), None)

@@ -1,7 +1,9 @@
-"""Functions of tensors as CUDA graphs: captured at the second call with the same shapes, replayed from then on.
+"""Functions of tensors as CUDA graphs: captured at the second call with the same
+shapes, replayed from then on.
 
-Inputs are copied into the graph's own tensors and results are copied out, so callers may pass any tensors. Every stream
-has graphs of its own, since two replays of one graph must not overlap.
+Inputs are copied into the graph's own tensors and results are copied out, so
+callers may pass any tensors. Every stream has graphs of its own, since two
+replays of one graph must not overlap.
 """
 
 from __future__ import annotations
@@ -18,10 +20,15 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 KEPT = 8
-"""Graphs, with the memory they work in, that are kept; the one not used for the longest time goes first."""
+"""Graphs, with the memory they work in, that are kept.
+
+The one not used for the longest time goes first.
+"""
 
 LARGEST = 2**26
-"""Bytes of arguments up to which a call is captured: more work hides its launches, and its graph would keep memory."""
+"""Bytes of arguments up to which a call is captured: more work hides its launches,
+and its graph would keep memory.
+"""
 
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -39,11 +46,14 @@ _lock = threading.RLock()
 
 @torch.no_grad()
 def call(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """``function(*tensors)``, from the second call on as one CUDA graph; on a CPU (the interpreter) as it is.
+    """``function(*tensors)``, from the second call on as one CUDA graph; on a CPU (the
+    interpreter) as it is.
 
     Args:
-        function: launches on the current stream only, reads nothing but its arguments, and never waits for the device.
-        key: tells apart functions that are called with tensors of the same shapes.
+        function: launches on the current stream only, reads nothing but its
+            arguments, and never waits for the device.
+        key: tells apart functions that are called with tensors of the same
+            shapes.
         tensors: the arguments.
 
     Returns:
@@ -56,7 +66,8 @@ def call(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tupl
         if capturing() or sum(x.numel() * x.element_size() for x in tensors) > LARGEST:
             return function(*tensors)
         stream = torch.cuda.current_stream().cuda_stream
-        # Another thread on this stream must not come between the copies into a graph, its replay, and the copies out.
+        # Another thread on this stream must not come between the copies into a
+        # graph, its replay, and the copies out.
         with _lock:
             shapes = tuple((x.shape, x.stride(), x.dtype) for x in tensors)
             return _remembered(function, (key, device, stream, shapes), tensors)
@@ -75,7 +86,9 @@ def capturing() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
-def _remembered(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _remembered(
+    function: Function, key: Hashable, tensors: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     """Plain at the first call with this key, captured at the second, replayed from then on."""
     if key in _refused:
         return function(*tensors)
@@ -104,22 +117,35 @@ def _keep(key: Hashable, captured: _Captured | None) -> None:
 def _drop() -> None:
     _, oldest = _captured.popitem(last=False)
     if oldest is not None:
-        torch.cuda.synchronize(oldest.inputs[0].device)  # it may still be running, and its memory goes with it
+        torch.cuda.synchronize(
+            oldest.inputs[0].device
+        )  # it may still be running, and its memory goes with it
 
 
 def _capture(function: Function, tensors: tuple[Tensor, ...]) -> _Captured:
     before = torch.cuda.current_stream()
     try:
-        with torch.inference_mode(False):  # the graph's own tensors are written to by calls in and out of that mode
+        with torch.inference_mode(
+            False
+        ):  # the graph's own tensors are written to by calls in and out of that mode
             inputs = [x.detach().clone() for x in tensors]
-            function(*inputs)  # compiles for these strides and alignments, which must not happen during the capture
+            function(
+                *inputs
+                # compiles for these strides and alignments, which must not happen
+                # during the capture
+            )
             before.synchronize()
             graph = torch.cuda.CUDAGraph()
-            # The stream that torch captures on by default is on the device that made the process's first graph.
-            with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
+            # The stream that torch captures on by default is on the device that
+            # made the process's first graph.
+            with torch.cuda.graph(
+                graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"
+            ):
                 outputs = function(*inputs)
     finally:
-        torch.cuda.set_stream(before)  # torch does not come back to it where the end of the capture fails
+        torch.cuda.set_stream(
+            before
+        )  # torch does not come back to it where the end of the capture fails
     return _Captured(graph, inputs, outputs)
 
 

@@ -1,16 +1,23 @@
-r"""Operands of the Triton kernels: padded states, and weights split into planes that tensor cores multiply exactly.
+r"""Operands of the Triton kernels: padded states, and weights split into planes
+that tensor cores multiply exactly.
 
-States are zeros and ones, so they are exact in every format, and only the weights need more than one plane:
+States are zeros and ones, so they are exact in every format, and only the
+weights need more than one plane:
 
-- ``fp16x2`` (the default for float32): :math:`W = s (W_1 + W_2)`, s a power of two, both planes float16 with 11 bits
-  each: relative error at most 2^-22 of a weight (2^-39 of the largest for tiny ones). Products are exact, sums float32.
-- ``fp16`` (for float16 and bfloat16 parameters): one plane, exact down to 2^-29 of the largest weight.
-- ``int8x2``: :math:`W \approx s (256 W_1 + W_2)`, s = max|W| / 32639, both planes int8; sums are exact in int32, so
-  they depend on neither tiles nor devices. An exact sampler of a slightly perturbed RBM.
-- ``tf32x3``: float32 weights, three tensor-core products each; for states that are not zeros and ones.
+- ``fp16x2`` (the default for float32): :math:`W = s (W_1 + W_2)`, s a power of
+  two, both planes float16 with 11 bits each: relative error at most 2^-22 of a
+  weight (2^-39 of the largest for tiny ones). Products are exact, sums float32.
+- ``fp16`` (for float16 and bfloat16 parameters): one plane, exact down to 2^-29
+  of the largest weight.
+- ``int8x2``: :math:`W \approx s (256 W_1 + W_2)`, s = max|W| / 32639, both
+  planes int8; sums are exact in int32, so they depend on neither tiles nor
+  devices. An exact sampler of a slightly perturbed RBM.
+- ``tf32x3``: float32 weights, three tensor-core products each; for states that
+  are not zeros and ones.
 
-Every dimension is padded to a multiple of 128 with zeros, and weights are stored once in each orientation, K-major (as
-int8 tensor cores want them): the main loops have no masks and load 128 bits at a time.
+Every dimension is padded to a multiple of 128 with zeros, and weights are
+stored once in each orientation, K-major (as int8 tensor cores want them): the
+main loops have no masks and load 128 bits at a time.
 """
 
 from __future__ import annotations
@@ -28,14 +35,20 @@ PAD = 128
 """Every dimension of an operand is a multiple of this, the largest side of a tile."""
 
 SPLIT = 32
-"""Side of the square tiles in which weights are split: twice that spills registers over int8's exact division."""
+"""Side of the square tiles in which weights are split: twice that spills registers
+over int8's exact division.
+"""
 
 PROGRAMS = 128
-"""A tile shape is taken if it gives at least as many programs: about the multiprocessors of an A100 or H200."""
+"""A tile shape is taken if it gives at least as many programs: about the
+multiprocessors of an A100 or H200.
+"""
 
 
 class Format(NamedTuple):
-    """Storage format of operands, and the first of ``TILES`` that spills no registers before Hopper."""
+    """Storage format of operands, and the first of ``TILES`` that spills no
+    registers before Hopper.
+    """
 
     storage: str
     planes: int
@@ -78,7 +91,9 @@ TILES: tuple[Tile, ...] = (
 """From few large to many small tiles."""
 
 HOPPER = 9
-"""Major compute capability whose tensor cores read both operands from shared memory: any format fits any tile."""
+"""Major compute capability whose tensor cores read both operands from shared
+memory: any format fits any tile.
+"""
 
 
 def fitting(form: Format, device: torch.device, largest: int = 0) -> tuple[Tile, ...]:
@@ -88,7 +103,10 @@ def fitting(form: Format, device: torch.device, largest: int = 0) -> tuple[Tile,
 
 
 def tile(rows: int, units: int, form: Format, device: torch.device, largest: int = 0) -> Tile:
-    """The largest tile that still fills the device, else the smallest; ``largest``: the first of ``TILES`` to try."""
+    """The largest tile that still fills the device, else the smallest.
+
+    ``largest``: the first of ``TILES`` to try.
+    """
     for shape in fitting(form, device, largest):
         if triton.cdiv(rows, shape.block_m) * triton.cdiv(units, shape.block_n) >= PROGRAMS:
             return shape
@@ -104,7 +122,8 @@ def product(planes: Tensor, depth: int, form: Format, shape: Tile) -> dict[str, 
     """Arguments by name of a kernel that calls :func:`.blocks.total`.
 
     Args:
-        planes: the weights' orientation that it reads, (planes, units, padded depth).
+        planes: the weights' orientation that it reads, (planes, units, padded
+            depth).
         depth: units that it sums over.
         form: of the planes.
         shape: of its tiles.
@@ -137,7 +156,9 @@ def pad(states: Tensor, dtype: torch.dtype) -> Tensor:
 
 def cut(buffer: Tensor, rows: int, units: int, dtype: torch.dtype) -> Tensor:
     """A fresh contiguous tensor without the padding."""
-    return torch.empty((rows, units), dtype=dtype, device=buffer.device).copy_(buffer[:rows, :units])
+    return torch.empty((rows, units), dtype=dtype, device=buffer.device).copy_(
+        buffer[:rows, :units]
+    )
 
 
 class Weights(NamedTuple):
@@ -160,12 +181,24 @@ def weights(weight: Tensor, form: Format) -> Weights:
         Planes (planes, hidden, visible) and (planes, visible, hidden), padded.
     """
     visible, hidden = weight.shape
-    rows, columns = padded(visible), padded(hidden)
+    rows = padded(visible)
+    columns = padded(hidden)
     up = torch.empty((form.planes, columns, rows), dtype=form.dtype, device=weight.device)
     down = torch.empty((form.planes, rows, columns), dtype=form.dtype, device=weight.device)
     largest = torch.linalg.vector_norm(weight, torch.inf, dtype=torch.float32)
     _split[(rows // SPLIT, columns // SPLIT)](
-        weight, largest, up, down, visible, hidden, *weight.stride(), rows, columns, form.storage, form.planes, SPLIT
+        weight,
+        largest,
+        up,
+        down,
+        visible,
+        hidden,
+        *weight.stride(),
+        rows,
+        columns,
+        form.storage,
+        form.planes,
+        SPLIT,
     )
     return Weights(up, down, largest, form)
 
@@ -189,7 +222,9 @@ def _split(
     """One square tile of the weights into both orientations; zeros outside."""
     i = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)[:, None]
     j = tl.program_id(1).to(tl.int64) * block + tl.arange(0, block)[None, :]
-    w = tl.load(weight + i * stride_i + j * stride_j, mask=(i < visible) & (j < hidden), other=0.0).to(tl.float32)
+    w = tl.load(
+        weight + i * stride_i + j * stride_j, mask=(i < visible) & (j < hidden), other=0.0
+    ).to(tl.float32)
     high, low = blocks.split(w, blocks.scale_of(tl.load(largest), storage), storage)
     tl.store(down + i * columns + j, high)
     tl.store(up + tl.trans(j) * rows + tl.trans(i), tl.trans(high))
@@ -200,9 +235,16 @@ def _split(
 
 
 def clock(seed: int, step: int, chain_offset: int, like: Tensor) -> Tensor:
-    """Values of (seed, step, chain offset) on the device, so that a captured graph can be replayed."""
+    """Values of (seed, step, chain offset) on the device, so that a captured graph can
+    be replayed.
+    """
     numbers = [(seed + 2**63) % 2**64 - 2**63, step, chain_offset]
-    if graphs.capturing():  # a graph would keep the address of a copy's source, which is gone when it is replayed
-        return torch.stack([torch.full((), x, dtype=torch.int64, device=like.device) for x in numbers])
-    # A blocking copy would wait for all work on the stream; three numbers are copied before the call returns.
+    if (
+        graphs.capturing()
+    ):  # a graph would keep the address of a copy's source, which is gone when it is replayed
+        return torch.stack(
+            [torch.full((), x, dtype=torch.int64, device=like.device) for x in numbers]
+        )
+    # A blocking copy would wait for all work on the stream; three numbers are
+    # copied before the call returns.
     return torch.tensor(numbers, device="cpu").to(like.device, non_blocking=True)

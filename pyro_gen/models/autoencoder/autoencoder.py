@@ -24,39 +24,48 @@ BERNOULLI = BernoulliConditional()
 
 
 class Autoencoder(Module):
-    r"""Autoencoder: an encoder network from rows to codes and a decoder network back to distributions of rows.
+    r"""Autoencoder: an encoder network from rows to codes and a decoder network back to
+    distributions of rows.
 
     .. math:: \max_{f, g} \sum_n \log p\big(x_n \,\big|\, f(g(x_n))\big)
 
-    With ``FixedScaleGaussianConditional()`` that is least squares, and without hidden layers the decoder then spans the
-    principal subspace. As a Pyro model it is a *regression of rows on themselves*: it has no
-    distribution of codes, so it has no samples and is not a density of rows.
-    :class:`pyro_gen.models.VAE` is the model with both. ``SVI(autoencoder.model,
-    autoencoder.guide, ...).step`` is the training step; the site is ``x`` in the plate ``rows``.
+    With ``FixedScaleGaussianConditional()`` that is least squares, and without
+    hidden layers the decoder then spans the principal subspace. As a Pyro model
+    it is a *regression of rows on themselves*: it has no distribution of codes,
+    so it has no samples and is not a density of rows.
+    :class:`pyro_gen.models.VAE` is the model with both.
+    ``SVI(autoencoder.model, autoencoder.guide, ...).step`` is the training
+    step; the site is ``x`` in the plate ``rows``.
 
     Args:
         features: columns of a row.
         latent: numbers in a code.
         size: rows of the whole data set, which scales minibatches.
-        hidden: units of each hidden layer of the encoder, and backwards of the decoder, where none is given.
+        hidden: units of each hidden layer of the encoder, and backwards of the
+            decoder, where none is given.
         likelihood: the family of the features' distributions.
-        encoder: from rows (rows, features) to codes (rows, latent); real rows are standardised by
-            the location and scale that :meth:`from_data` measured, if it was used.
-        decoder: from codes to (rows, features, parameters of a distribution), all but the rows in any shape; of real
-            rows to the parameters of standardised ones.
+        encoder: from rows (rows, features) to codes (rows, latent); real rows
+            are standardised by the location and scale that :meth:`from_data`
+            measured, if it was used.
+        decoder: from codes to (rows, features, parameters of a distribution),
+            all but the rows in any shape; of real rows to the parameters of
+            standardised ones.
 
     Raises:
         ValueError: a size is below 1, or the likelihood is not one of numbers.
 
     References:
-        Baldi and Hornik (1989), Neural networks and principal component analysis: learning from examples without local
-        minima. Hinton and Salakhutdinov (2006), Reducing the dimensionality of data with neural networks.
+        Baldi and Hornik (1989), Neural networks and principal component
+        analysis: learning from examples without local minima. Hinton and
+        Salakhutdinov (2006), Reducing the dimensionality of data with neural
+        networks.
 
     Example:
         >>> from pyro.infer import SVI, Trace_ELBO
         >>> x = torch.eye(6).repeat(10, 1)
         >>> autoencoder = Autoencoder(6, 2, size=60, hidden=(8,))
-        >>> svi = SVI(autoencoder.model, autoencoder.guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
+        >>> svi = SVI(autoencoder.model, autoencoder.guide, pyro.optim.Adam({"lr": 0.01}),
+        ...     Trace_ELBO())
         >>> _ = svi.step(x[:20])
         >>> autoencoder.latent_means(x).shape, autoencoder.reconstruct(x).shape
         (torch.Size([60, 2]), torch.Size([60, 6]))
@@ -80,7 +89,8 @@ class Autoencoder(Module):
         self.size = whole_number("size", size)
         if not isinstance(likelihood, Conditional) or likelihood.width > 1:
             raise ValueError(
-                f"`likelihood` must be a distribution of numbers such as BernoulliConditional(), got {likelihood}"
+                "`likelihood` must be a distribution of numbers such as BernoulliConditional(), "
+                f"got {likelihood}"
             )
         likelihood.check(features)
         self.likelihood = likelihood
@@ -92,7 +102,9 @@ class Autoencoder(Module):
 
     @classmethod
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
-        """A model that starts near the marginal distributions of the features; real ones are standardised.
+        """A model that starts near the marginal distributions of the features.
+
+        Real ones are standardised.
 
         Discrete features have a random readout over biases at the marginals.
 
@@ -103,12 +115,12 @@ class Autoencoder(Module):
             **settings: further arguments of the constructor.
 
         Returns:
-            The model, of the rows' dtype and on their device. A decoder that is passed in is left
-            unchanged.
+            The model, of the rows' dtype and on their device. A decoder that is
+            passed in is left unchanged.
 
         Raises:
-            ValueError: ``x`` is not such a table or outside the support, or a column is constant
-                whose scale is learned.
+            ValueError: ``x`` is not such a table or outside the support, or a
+                column is constant whose scale is learned.
         """
         x = as_floating(x)
         if not isinstance(x, Tensor) or x.dim() != 2:
@@ -134,7 +146,8 @@ class Autoencoder(Module):
         """
         if x is None:
             raise ValueError(
-                "`x` must be given: an autoencoder has no distribution of codes to draw rows from, "
+                "`x` must be given: an autoencoder has no distribution of codes to draw rows "
+                "from, "
                 "a VAE has one; got None"
             )
         self.check(x)
@@ -154,7 +167,8 @@ class Autoencoder(Module):
         check_rows(self.size, 0 if x is None else len(x))
 
     def forward(self, x: Tensor) -> Factorised:
-        """The distribution of rows given themselves, corrupted in training mode if the class does so.
+        """The distribution of rows given themselves, corrupted in training mode if the
+        class does so.
 
         Args:
             x: rows, (rows, features).
@@ -183,13 +197,17 @@ class Autoencoder(Module):
         if x.dim() != 2 or x.shape[-1] != self.features:
             raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(x.shape)}")
         rows: Tensor = as_floating(x, next(self.parameters(), None))
-        return rows if self.standard is None else self.standard().seen(rows)
+        if self.standard is None:
+            return rows
+        return self.standard().seen(rows)
 
     def _codes(self, inputs: Tensor) -> Tensor:
         """Codes of what the encoder sees."""
         codes: Tensor = self.encoder(inputs)
         if codes.shape != (len(inputs), self.latent):
-            raise ValueError(f"`encoder` must return (rows, {self.latent}), got {tuple(codes.shape)}")
+            raise ValueError(
+                f"`encoder` must return (rows, {self.latent}), got {tuple(codes.shape)}"
+            )
         return codes
 
     def decode(self, z: Tensor) -> Factorised:
@@ -209,7 +227,10 @@ class Autoencoder(Module):
         out: Tensor = self.decoder(z.reshape(-1, self.latent))
         shape = self.features, self.likelihood.num_parameters
         if out[:1].numel() != min(len(out), 1) * shape[0] * shape[1]:
-            raise ValueError(f"`decoder` must return (rows,) + {shape}, any shape of as many, got {tuple(out.shape)}")
+            raise ValueError(
+                f"`decoder` must return (rows,) + {shape}, any shape of as many, got "
+                f"{tuple(out.shape)}"
+            )
         parameters = out.reshape(*z.shape[:-1], *shape)
         if self.standard is not None:
             parameters = self.standard().raw(parameters)
@@ -248,7 +269,9 @@ class Autoencoder(Module):
     @reading
     @torch.no_grad()
     def reconstruction_log_likelihood(self, x: Tensor) -> Tensor:
-        """Log likelihood of rows given their codes, in nats, in evaluation mode; not a log density of rows.
+        """Log likelihood of rows given their codes, in nats, in evaluation mode.
+
+        Not a log density of rows.
 
         Args:
             x: rows, (rows, features).
@@ -265,33 +288,41 @@ class Autoencoder(Module):
             x: the value to check.
 
         Raises:
-            ValueError: it is not (rows, features), empty, or outside the support of the likelihood.
+            ValueError: it is not (rows, features), empty, or outside the
+                support of the likelihood.
         """
         if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != self.features or not len(x):
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"`x` must have shape (rows, {self.features}) with at least one row, got {got}")
+            raise ValueError(
+                f"`x` must have shape (rows, {self.features}) with at least one row, got {got}"
+            )
         support = self.likelihood.support(self.features)
         if not support.check(x).all():
             kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
-            raise ValueError(f"`x` must lie in the support of the likelihood, {support}, got {kind}")
+            raise ValueError(
+                f"`x` must lie in the support of the likelihood, {support}, got {kind}"
+            )
 
 
 class DenoisingAutoencoder(Autoencoder):
     r"""An autoencoder that learns to undo a corruption of its input, as a regulariser.
 
-    .. math:: \max_{f, g} \sum_n E_{\tilde x \sim C(\tilde x | x_n)} \log p\big(x_n \,\big|\, f(g(\tilde x))\big)
+    .. math:: \max_{f, g} \sum_n E_{\tilde x \sim C(\tilde x | x_n)} \log p\big(x_n \,\big|\,
+        f(g(\tilde x))\big)
 
-    Rows are corrupted in training mode only, differently each time; the target stays clean. The
-    identity is then not a solution, even with more codes than columns. Under :meth:`from_data`
-    real rows are corrupted standardised, as the encoder sees them: a masked cell has its column's
-    mean, and noise is in units of the scale.
+    Rows are corrupted in training mode only, differently each time; the target
+    stays clean. The identity is then not a solution, even with more codes than
+    columns. Under :meth:`from_data` real rows are corrupted standardised, as
+    the encoder sees them: a masked cell has its column's mean, and noise is in
+    units of the scale.
 
     Args:
         features: columns of a row.
         latent: numbers in a code.
         size: rows of the whole data set, which scales minibatches.
-        corruption: from rows to corrupted rows, where it is in training mode, such as ``nn.MaskingNoise``,
-            ``nn.SaltAndPepperNoise`` and ``nn.GaussianNoise``; None for a quarter of the cells masked.
+        corruption: from rows to corrupted rows, where it is in training mode,
+            such as ``nn.MaskingNoise``, ``nn.SaltAndPepperNoise`` and
+            ``nn.GaussianNoise``; None for a quarter of the cells masked.
         hidden: as for :class:`Autoencoder`; so are the others.
         likelihood: the family of the features' distributions.
         encoder: from rows to codes.
@@ -301,8 +332,8 @@ class DenoisingAutoencoder(Autoencoder):
         ValueError: as :class:`Autoencoder`.
 
     References:
-        Vincent, Larochelle, Bengio and Manzagol (2008), Extracting and composing robust features with denoising
-        autoencoders.
+        Vincent, Larochelle, Bengio and Manzagol (2008), Extracting and
+        composing robust features with denoising autoencoders.
 
     Example:
         >>> from pyro_gen.nn import SaltAndPepperNoise
@@ -323,7 +354,15 @@ class DenoisingAutoencoder(Autoencoder):
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
     ) -> None:
-        super().__init__(features, latent, size, hidden=hidden, likelihood=likelihood, encoder=encoder, decoder=decoder)
+        super().__init__(
+            features,
+            latent,
+            size,
+            hidden=hidden,
+            likelihood=likelihood,
+            encoder=encoder,
+            decoder=decoder,
+        )
         self.corruption = MaskingNoise() if corruption is None else corruption
 
 

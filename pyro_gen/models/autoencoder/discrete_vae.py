@@ -11,28 +11,36 @@ from pyro_gen.nn import RBM
 
 
 class DiscreteVAE(VAE):
-    r"""Binary latent units under an RBM prior, a decoder network to the data and an encoder network as the guide.
+    r"""Binary latent units under an RBM prior, a decoder network to the data and an
+    encoder network as the guide.
 
-    .. math:: p(x, z) = p_{\mathrm{RBM}}(z) \prod_i \mathrm{Bernoulli}\bigl(x_i; \sigma(f(z))_i\bigr), \qquad
+    .. math:: p(x, z) = p_{\mathrm{RBM}}(z) \prod_i \mathrm{Bernoulli}\bigl(x_i;
+        \sigma(f(z))_i\bigr), \qquad
               q(z | x) = \prod_j \mathrm{Bernoulli}\bigl(z_j; \sigma(g(x))_j\bigr)
 
-    No relaxation is needed: ``WakeSleep(K)`` learns all three parts from weighted samples. The sites are ``z`` and
-    ``x`` in the plate ``rows``. It is a :class:`VAE` with these choices, and has all its methods.
+    No relaxation is needed: ``WakeSleep(K)`` learns all three parts from
+    weighted samples. The sites are ``z`` and ``x`` in the plate ``rows``. It is
+    a :class:`VAE` with these choices, and has all its methods.
 
     Args:
         visible: number of observed units.
         latent: number of binary latent units.
         size: rows of the whole data set, which scales minibatches.
-        prior: a module whose call returns the distribution of z; None for an RBM with as many hidden as latent units.
-        decoder: from z (..., latent) to logits (..., visible); None for one hidden layer of 200 units.
-        encoder: from x (..., visible) to logits (..., latent); None for one hidden layer of 200 units.
+        prior: a module whose call returns the distribution of z; None for an
+            RBM with as many hidden as latent units.
+        decoder: from z (..., latent) to logits (..., visible); None for one
+            hidden layer of 200 units.
+        encoder: from x (..., visible) to logits (..., latent); None for one
+            hidden layer of 200 units.
 
     Raises:
-        ValueError: a size is below 1, or the prior learns by contrastive divergence.
+        ValueError: a size is below 1, or the prior learns by contrastive
+            divergence.
 
     References:
-        Rolfe (2017), Discrete variational autoencoders (the RBM prior). Bornschein and Bengio (2015), Reweighted
-        wake-sleep (the way to learn it).
+        Rolfe (2017), Discrete variational autoencoders (the RBM prior).
+        Bornschein and Bengio (2015), Reweighted wake-sleep (the way to learn
+        it).
 
     Example:
         >>> import pyro, torch

@@ -15,8 +15,9 @@ class LatentUse(NamedTuple):
 
     Args:
         variance: of the posterior mean (or rate) over the rows, (latent,).
-        divergence: mean KL divergence from the standard normal prior, (latent,), in nats; None under other priors, of
-            which there is none for a single dimension.
+        divergence: mean KL divergence from the standard normal prior,
+            (latent,), in nats; None under other priors, of which there is none
+            for a single dimension.
         threshold: of the variance, above which a dimension counts as active.
     """
 
@@ -31,7 +32,10 @@ class LatentUse(NamedTuple):
 
     def __str__(self) -> str:
         """Number of dimensions in use, and the nats that they carry."""
-        nats = "" if self.divergence is None else f", {self.divergence.sum():.2f} nats of divergence"
+        if self.divergence is None:
+            nats = ""
+        else:
+            nats = f", {self.divergence.sum():.2f} nats of divergence"
         return f"{int(self.active.sum())} of {len(self.variance)} latent dimensions active{nats}"
 
 
@@ -46,11 +50,13 @@ def warm_up(epoch: int, epochs: int) -> float:
         A number above 0 and at most 1, for ``VAE.beta``.
 
     Raises:
-        ValueError: ``epoch`` is not above 0, as the first one is 1, or ``epochs`` is no whole number or negative.
+        ValueError: ``epoch`` is not above 0, as the first one is 1, or
+            ``epochs`` is no whole number or negative.
 
     References:
-        Bowman, Vilnis, Vinyals, Dai, Jozefowicz and Bengio (2016), Generating sentences from a continuous space,
-        section 3.1. Sonderby, Raiko, Maaloe, Sonderby and Winther (2016), Ladder variational autoencoders.
+        Bowman, Vilnis, Vinyals, Dai, Jozefowicz and Bengio (2016), Generating
+        sentences from a continuous space, section 3.1. Sonderby, Raiko, Maaloe,
+        Sonderby and Winther (2016), Ladder variational autoencoders.
 
     Example:
         >>> [warm_up(epoch, 4) for epoch in (1, 2, 4, 9)]
@@ -59,7 +65,9 @@ def warm_up(epoch: int, epochs: int) -> float:
     epochs = whole_number("epochs", epochs, 0)
     if not 0 < epoch < math.inf:
         raise ValueError(f"`epoch` must be above 0 and finite, got {epoch}")
-    return min(1.0, epoch / epochs) if epochs else 1.0
+    if epochs:
+        return min(1.0, epoch / epochs)
+    return 1.0
 
 
 __all__ = ["LatentUse", "warm_up"]

@@ -31,9 +31,11 @@ class RowCoder(LatentModel):
         features: number of features of a row, or the shape of an event.
         latent: number of latent variables.
         size: rows of the whole data set, which scales minibatches.
-        likelihood: the family of the features' distributions, or an autoregressive network with a context.
+        likelihood: the family of the features' distributions, or an
+            autoregressive network with a context.
         latent_distribution: the family of the latent variables.
-        prior: a module whose call returns the distribution of z; None for standard normal numbers, or independent ones.
+        prior: a module whose call returns the distribution of z; None for
+            standard normal numbers, or independent ones.
 
     Raises:
         ValueError: a size is below 1, or parts do not fit each other.
@@ -43,7 +45,10 @@ class RowCoder(LatentModel):
     decoder: nn.Module
     like: Tensor
     standard: Standardisation | None
-    """Location and scale of real features under a :class:`Conditional`; an autoregressive likelihood has its own."""
+    """Location and scale of real features under a :class:`Conditional`.
+
+    An autoregressive likelihood has its own.
+    """
 
     def __init__(
         self,
@@ -58,13 +63,21 @@ class RowCoder(LatentModel):
         latent = whole_number("latent", latent)
         if prior is None:
             normal = isinstance(latent_distribution, GaussianConditional)
-            prior = StandardNormal(latent) if normal else IndependentPrior(latent, latent_distribution)
-        if isinstance(prior, VampPrior) and not isinstance(latent_distribution, GaussianConditional):
+            if normal:
+                prior = StandardNormal(latent)
+            else:
+                prior = IndependentPrior(latent, latent_distribution)
+        if isinstance(prior, VampPrior) and not isinstance(
+            latent_distribution, GaussianConditional
+        ):
             raise ValueError(
-                f"`prior` must not be a VampPrior unless `latent_distribution` is Gaussian, got {latent_distribution}"
+                "`prior` must not be a VampPrior unless `latent_distribution` is Gaussian, got "
+                f"{latent_distribution}"
             )
         super().__init__(event.numel(), size, prior)
-        self.event_shape, self.latent, self.latent_distribution = event, latent, latent_distribution
+        self.event_shape = event
+        self.latent = latent
+        self.latent_distribution = latent_distribution
         self.likelihood = likelihood
         self.register_buffer("like", torch.empty(0), persistent=False)
         self._check_likelihood()
@@ -78,22 +91,32 @@ class RowCoder(LatentModel):
     @property
     def conditional(self) -> Conditional:
         """The family of the features' distributions."""
-        return self.likelihood.conditional if isinstance(self.likelihood, AutoregressiveNetwork) else self.likelihood
+        if isinstance(self.likelihood, AutoregressiveNetwork):
+            return self.likelihood.conditional
+        return self.likelihood
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Encoder's input for rows: standardised where they are real, and as the likelihood encodes them.
+        """Encoder's input for rows: standardised where they are real, and as the
+        likelihood encodes them.
 
         Args:
             x: rows, (...) + event shape.
 
         Returns:
-            (...) + event shape, with one dimension behind where a feature has several numbers.
+            (...) + event shape, with one dimension behind where a feature has
+            several numbers.
         """
         if x.shape[-len(self.event_shape) :] != self.event_shape:
-            raise ValueError(f"`{self.site}` must have shape (...) + {tuple(self.event_shape)}, got {tuple(x.shape)}")
+            raise ValueError(
+                f"`{self.site}` must have shape (...) + {tuple(self.event_shape)}, got "
+                f"{tuple(x.shape)}"
+            )
         batch = x.shape[: x.dim() - len(self.event_shape)]
         flat = x.reshape(*batch, -1)
-        standard = self.likelihood.standard if isinstance(self.likelihood, AutoregressiveNetwork) else self.standard
+        if isinstance(self.likelihood, AutoregressiveNetwork):
+            standard = self.likelihood.standard
+        else:
+            standard = self.standard
         standardised = flat if standard is None else standard().seen(flat)
         code = self.conditional.encode(standardised).to(self.example.dtype)
         width = code.shape[-1:] if code.shape[-1] > 1 else ()
@@ -106,7 +129,8 @@ class RowCoder(LatentModel):
             x: the value to check.
 
         Raises:
-            ValueError: it is not (rows,) + event shape, empty, or outside the support of the likelihood.
+            ValueError: it is not (rows,) + event shape, empty, or outside the
+                support of the likelihood.
         """
         if not isinstance(x, Tensor) or x.shape[1:] != self.event_shape or not len(x):
             expected = f"(rows,) + {tuple(self.event_shape)} with at least one row"
@@ -114,9 +138,13 @@ class RowCoder(LatentModel):
         support = self.conditional.support(self.visible)
         if not support.check(x.flatten(1)).all():
             kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
-            raise ValueError(f"`{self.site}` must lie in the support of the likelihood, {support}, got {kind}")
+            raise ValueError(
+                f"`{self.site}` must lie in the support of the likelihood, {support}, got {kind}"
+            )
 
-    def _distribution(self, z: Tensor, code: Tensor, validate_args: bool | None = None) -> TorchDistribution:
+    def _distribution(
+        self, z: Tensor, code: Tensor, validate_args: bool | None = None
+    ) -> TorchDistribution:
         """The distribution of a row from the decoder's inputs."""
         batch = z.shape[:-1]
         out: Tensor = self.decoder(code.reshape(-1, code.shape[-1])).to(code.dtype)
@@ -134,14 +162,20 @@ class RowCoder(LatentModel):
         return Factorised(self.likelihood, parameters, self.event_shape, validate_args)
 
     def _outputs(self, inputs: Tensor) -> Tensor:
-        """Selection of the parameters of the latent variables' distributions, (..., latent, parameters)."""
+        """Selection of the parameters of the latent variables' distributions, (...,
+        latent, parameters).
+        """
         batch = inputs.shape[: inputs.dim() - self._input_dim]
-        out: Tensor = self.encoder(inputs.reshape(-1, *inputs.shape[len(batch) :])).to(inputs.dtype)
+        out: Tensor = self.encoder(inputs.reshape(-1, *inputs.shape[len(batch) :])).to(
+            inputs.dtype
+        )
         shape = self.latent, self.latent_distribution.num_parameters
         _check_outputs("encoder", out, shape)
         parameters = out.reshape(*batch, *shape)
         valid = self.latent_distribution.valid(self.latent)
-        return parameters if valid is None else parameters.masked_fill(~valid.to(parameters.device), -math.inf)
+        if valid is None:
+            return parameters
+        return parameters.masked_fill(~valid.to(parameters.device), -math.inf)
 
     @property
     def _input_dim(self) -> int:
@@ -169,12 +203,14 @@ class RowCoder(LatentModel):
             return likelihood.check(self.visible)
         if not isinstance(likelihood, AutoregressiveNetwork):
             raise ValueError(
-                "`likelihood` must be a distribution such as BernoulliConditional(), or an autoregressive network, "
+                "`likelihood` must be a distribution such as BernoulliConditional(), or an "
+                "autoregressive network, "
                 f"got {type(likelihood).__name__}"
             )
         if likelihood.event_shape != self.event_shape or not likelihood.context:
             raise ValueError(
-                f"`likelihood` must be a network of events {tuple(self.event_shape)} with a context, "
+                f"`likelihood` must be a network of events {tuple(self.event_shape)} with a "
+                "context, "
                 f"got events {tuple(likelihood.event_shape)} and context {likelihood.context}"
             )
 
@@ -192,7 +228,8 @@ class RowCoder(LatentModel):
 
     def _encoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
         _check_kind(network)
-        outputs, width = self.latent * self.latent_distribution.num_parameters, self.conditional.width
+        outputs = self.latent * self.latent_distribution.num_parameters
+        width = self.conditional.width
         if network == "dense":
             return Dense(self.visible * width, hidden, outputs)
         return ConvolutionalEncoder(self.event_shape, outputs, width=width)
@@ -212,12 +249,17 @@ def _check_kind(network: str) -> None:
 def _check_outputs(name: str, out: Tensor, shape: tuple[int, ...]) -> None:
     """Raise unless a network gave as many numbers for a row as it should."""
     if out[0].numel() != math.prod(shape):
-        raise ValueError(f"`{name}` must return (rows,) + {shape}, in any shape of as many, got {tuple(out.shape)}")
+        raise ValueError(
+            f"`{name}` must return (rows,) + {shape}, in any shape of as many, got "
+            f"{tuple(out.shape)}"
+        )
 
 
 def described(x: object) -> object:
     """The shape of a tensor, for a message, or the kind of anything else."""
-    return tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+    if isinstance(x, Tensor):
+        return tuple(x.shape)
+    return type(x).__name__
 
 
 __all__ = ["RowCoder", "described"]

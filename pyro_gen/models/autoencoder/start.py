@@ -11,12 +11,16 @@ from pyro_gen.nn.standardisation import Standardisation
 
 
 @torch.no_grad()
-def start_decoder(decoder: nn.Module, likelihood: Conditional, standard: Standardisation | None, x: Tensor) -> None:
-    """Start a decoder at the marginal distributions of rows, real features at their location and scale.
+def start_decoder(
+    decoder: nn.Module, likelihood: Conditional, standard: Standardisation | None, x: Tensor
+) -> None:
+    """Start a decoder at the marginal distributions of rows, real features at their
+    location and scale.
 
-    A decoder of real features then gives hardly more than the marginal distributions. One of
-    discrete features keeps its random weights, which add to the bias. Convolutional decoders of
-    discrete features and custom networks are left unchanged.
+    A decoder of real features then gives hardly more than the marginal
+    distributions. One of discrete features keeps its random weights, which add
+    to the bias. Convolutional decoders of discrete features and custom networks
+    are left unchanged.
 
     Args:
         decoder: from latent variables to parameters.

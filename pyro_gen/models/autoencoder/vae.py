@@ -1,4 +1,6 @@
-"""Variational autoencoders: a latent vector for each row, a decoder to distributions of rows, an encoder as guide."""
+"""Variational autoencoders: a latent vector for each row, a decoder to
+distributions of rows, an encoder as guide.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,13 @@ from pyro_gen.distributions import (
     RealConditional,
 )
 from pyro_gen.infer import AnnealedImportance
-from pyro_gen.infer.elbo.annealed import AnnealingPath, SimulatedGap, anneal_backward, anneal_forward, step_sizes
+from pyro_gen.infer.elbo.annealed import (
+    AnnealingPath,
+    SimulatedGap,
+    anneal_backward,
+    anneal_forward,
+    step_sizes,
+)
 from pyro_gen.infer.elbo.importance_sampling import ImportanceLogLikelihood, estimate, summed
 from pyro_gen.models.autoencoder.latent_use import LatentUse
 from pyro_gen.models.autoencoder.row_coder import RowCoder, described
@@ -39,7 +47,8 @@ from pyro_gen.nn import (
     VampPrior,
 )
 
-BERNOULLI, GAUSSIAN = BernoulliConditional(), GaussianConditional()
+BERNOULLI = BernoulliConditional()
+GAUSSIAN = GaussianConditional()
 FLOATS_AT_A_TIME = 2**20
 """Size of the decoder's output in an evaluation: 4 MiB, which fits the cache."""
 
@@ -47,8 +56,9 @@ FLOATS_AT_A_TIME = 2**20
 def _let_malloc_reuse_blocks() -> None:
     """Have glibc serve blocks of an evaluation from its heap from now on.
 
-    Freeing a larger array raises the size above which glibc maps fresh pages for every array; without it each block
-    would pay for page faults. Other allocators lose nothing but this one call.
+    Freeing a larger array raises the size above which glibc maps fresh pages
+    for every array; without it each block would pay for page faults. Other
+    allocators lose nothing but this one call.
     """
     torch.empty(4 * FLOATS_AT_A_TIME)
 
@@ -56,49 +66,60 @@ def _let_malloc_reuse_blocks() -> None:
 class VAE(RowCoder):
     r"""A variational autoencoder.
 
-    .. math:: p(x, z) = p(z)\, p\big(x \,\big|\, f(z)\big), \qquad q(z | x) = \prod_j q_j\big(z_j; g(x)_j\big)
+    .. math:: p(x, z) = p(z)\, p\big(x \,\big|\, f(z)\big), \qquad q(z | x) = \prod_j
+        q_j\big(z_j; g(x)_j\big)
 
-    The decoder f and the encoder g are networks. Sites are ``z`` and ``x`` in the plate ``rows``.
-    Every ELBO of Pyro works: ``TraceMeanField_ELBO`` takes the divergence in closed form where
-    there is one; :class:`pyro_gen.infer.ImportanceWeightedELBO`, ``DoublyReparametrizedELBO`` and
-    ``StickingTheLandingELBO`` are bounds under minibatches too. Discrete latent variables learn by
-    :class:`pyro_gen.infer.WakeSleep` or Pyro's ``Trace_ELBO``; where they are few, exactly, by
-    ``TraceEnum_ELBO`` of ``config_enumerate(vae.model)`` with an empty guide.
+    The decoder f and the encoder g are networks. Sites are ``z`` and ``x`` in
+    the plate ``rows``. Every ELBO of Pyro works: ``TraceMeanField_ELBO`` takes
+    the divergence in closed form where there is one;
+    :class:`pyro_gen.infer.ImportanceWeightedELBO`, ``DoublyReparametrizedELBO``
+    and ``StickingTheLandingELBO`` are bounds under minibatches too. Discrete
+    latent variables learn by :class:`pyro_gen.infer.WakeSleep` or Pyro's
+    ``Trace_ELBO``; where they are few, exactly, by ``TraceEnum_ELBO`` of
+    ``config_enumerate(vae.model)`` with an empty guide.
 
-    ``beta`` weights the divergence and ``free_bits`` exempts some of it, in training mode and
-    under ELBOs only; both may be set between steps. Evaluations do not use them.
+    ``beta`` weights the divergence and ``free_bits`` exempts some of it, in
+    training mode and under ELBOs only; both may be set between steps.
+    Evaluations do not use them.
 
     Args:
         features: number of features of a row, or the shape of an event.
         latent: number of latent variables.
         size: rows of the whole data set, which scales minibatches.
         hidden: units of each hidden layer of the default dense networks.
-        network: kind of those networks; convolutional ones need an event (height, width) or
-            (colours, height, width), and take no ``hidden``.
-        likelihood: the family of the features' distributions, or an autoregressive network of such events with a
-            context, which is then the decoder's output.
+        network: kind of those networks; convolutional ones need an event
+            (height, width) or (colours, height, width), and take no ``hidden``.
+        likelihood: the family of the features' distributions, or an
+            autoregressive network of such events with a context, which is then
+            the decoder's output.
         latent_distribution: the family of the latent variables.
-        prior: a module whose call returns the distribution of z, such as ``nn.RBM`` for binary ones; or
-            ``nn.VampPrior``; None for standard normal numbers, or independent ones of another family.
-        encoder: from inputs to the parameters of the distributions of z, (rows, latent, parameters
-            of a distribution), the last two in one dimension if you like. Inputs are rows as
-            :meth:`inputs` gives them: (rows,) + event shape, with a dimension behind where a
-            feature has several numbers (one-hot labels). Real rows are standardised by the
-            location and scale that :meth:`from_data` measured; without it they are unchanged.
-        decoder: from z, (rows, latent), to (rows, features, parameters of a distribution), all but the rows in any
-            shape; of real rows to the parameters of standardised ones, in the units of the encoder's inputs; for an
-            autoregressive likelihood to (rows, context).
+        prior: a module whose call returns the distribution of z, such as
+            ``nn.RBM`` for binary ones; or ``nn.VampPrior``; None for standard
+            normal numbers, or independent ones of another family.
+        encoder: from inputs to the parameters of the distributions of z, (rows,
+            latent, parameters of a distribution), the last two in one dimension
+            if you like. Inputs are rows as :meth:`inputs` gives them: (rows,) +
+            event shape, with a dimension behind where a feature has several
+            numbers (one-hot labels). Real rows are standardised by the location
+            and scale that :meth:`from_data` measured; without it they are
+            unchanged.
+        decoder: from z, (rows, latent), to (rows, features, parameters of a
+            distribution), all but the rows in any shape; of real rows to the
+            parameters of standardised ones, in the units of the encoder's
+            inputs; for an autoregressive likelihood to (rows, context).
         beta: weight of the divergence in training, a number above 0.
-        free_bits: nats of the divergence in each latent dimension, on average over a batch, below
-            which the loss does not fall.
+        free_bits: nats of the divergence in each latent dimension, on average
+            over a batch, below which the loss does not fall.
 
     Raises:
         ValueError: a size is below 1, or parts do not fit each other.
 
     References:
-        Kingma and Welling (2014), Auto-encoding variational Bayes. Higgins et al. (2017), beta-VAE. Kingma, Salimans,
-        Jozefowicz, Chen, Sutskever and Welling (2016), Improving variational inference with inverse autoregressive
-        flow, equation 16 (free bits). Gulrajani et al. (2017), PixelVAE (autoregressive likelihood).
+        Kingma and Welling (2014), Auto-encoding variational Bayes. Higgins et
+        al. (2017), beta-VAE. Kingma, Salimans, Jozefowicz, Chen, Sutskever and
+        Welling (2016), Improving variational inference with inverse
+        autoregressive flow, equation 16 (free bits). Gulrajani et al. (2017),
+        PixelVAE (autoregressive likelihood).
 
     Example:
         >>> from pyro.infer import SVI, TraceMeanField_ELBO
@@ -135,21 +156,26 @@ class VAE(RowCoder):
         super().__init__(features, latent, size, likelihood, latent_distribution, prior)
         self.encoder = self._encoder(network, hidden) if encoder is None else encoder
         self.decoder = self._decoder(network, hidden) if decoder is None else decoder
-        self.beta, self.free_bits = beta, free_bits
+        self.beta = beta
+        self.free_bits = free_bits
         self._check_weights()
 
     @classmethod
     def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
-        """A model that starts near the marginal distributions of the features, its pseudo-inputs at rows of data.
+        """A model that starts near the marginal distributions of the features, its
+        pseudo-inputs at rows of data.
 
-        Real features are standardised: the encoder sees (x - location) / scale, the decoder gives the parameters of
-        that, and the density is that of the rows as they are. A small readout makes it start at their marginals.
+        Real features are standardised: the encoder sees (x - location) / scale,
+        the decoder gives the parameters of that, and the density is that of the
+        rows as they are. A small readout makes it start at their marginals.
 
-        The random readout of discrete features stays as it is, over biases at the marginals. Behind hidden layers it
-        costs little: under 0.1 nats a row on NLTCS (16 columns) and plants (69), 0.4 on AlphaDigits (320); a linear
-        decoder starts up to 0.5 nats off on the first two. An autoregressive likelihood with hidden units is further
-        off (NADE and MADE: up to 0.4, 2 and 17 nats on the three), and a convolutional decoder of discrete features
-        does not start at the data at all.
+        The random readout of discrete features stays as it is, over biases at
+        the marginals. Behind hidden layers it costs little: under 0.1 nats a
+        row on NLTCS (16 columns) and plants (69), 0.4 on AlphaDigits (320); a
+        linear decoder starts up to 0.5 nats off on the first two. An
+        autoregressive likelihood with hidden units is further off (NADE and
+        MADE: up to 0.4, 2 and 17 nats on the three), and a convolutional
+        decoder of discrete features does not start at the data at all.
 
         Args:
             x: rows of data, (rows,) + event shape.
@@ -158,17 +184,24 @@ class VAE(RowCoder):
             **settings: further arguments of the constructor.
 
         Returns:
-            The model. Networks that are passed in are left unchanged; they take and return
-            standardised real features.
+            The model. Networks that are passed in are left unchanged; they take
+            and return standardised real features.
 
         Raises:
-            ValueError: there are no rows, one lies outside the support, or a column is constant whose scale is learned.
+            ValueError: there are no rows, one lies outside the support, or a
+                column is constant whose scale is learned.
         """
         x = as_floating(x)
         if not isinstance(x, Tensor) or x.dim() < 2 or not len(x):
-            raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {described(x)}")
+            raise ValueError(
+                "`x` must hold rows of data, of shape (n, ...) with n at least 1, got "
+                f"{described(x)}"
+            )
         vae = cls(
-            x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), latent, len(x) if size is None else size, **settings
+            x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]),
+            latent,
+            len(x) if size is None else size,
+            **settings,
         )
         vae.check(x)
         check_rows(vae.size, len(x))
@@ -189,7 +222,10 @@ class VAE(RowCoder):
     @beta.setter
     def beta(self, value: float) -> None:
         if not 0 < value < math.inf:
-            raise ValueError(f"`beta` must be a positive, finite number, got {value}; `warm_up` counts epochs from 1")
+            raise ValueError(
+                f"`beta` must be a positive, finite number, got {value}; `warm_up` counts epochs "
+                "from 1"
+            )
         self._beta = value
 
     @property
@@ -203,7 +239,8 @@ class VAE(RowCoder):
 
         Args:
             x: rows to observe, (rows,) + event shape; None draws ``size`` rows.
-            observations: the same by site name, as ``ReweightedWakeSleep`` gives them.
+            observations: the same by site name, as ``ReweightedWakeSleep``
+                gives them.
 
         Returns:
             The rows.
@@ -233,8 +270,12 @@ class VAE(RowCoder):
         distribution = self.encode(x)
         with self._weighed():
             pyro.sample("z", distribution)
-            if self.free_bits and self.training:  # a factor of the guide: it is subtracted from the bound
-                lack = (self.free_bits - self._divergences(distribution).mean(0)).clamp(min=0).sum()
+            if (
+                self.free_bits and self.training
+            ):  # a factor of the guide: it is subtracted from the bound
+                lack = (
+                    (self.free_bits - self._divergences(distribution).mean(0)).clamp(min=0).sum()
+                )
                 pyro.factor("free_bits", lack.expand(len(x)), has_rsample=True)
 
     def prior_distribution(self) -> TorchDistribution:
@@ -268,9 +309,12 @@ class VAE(RowCoder):
             A distribution of batch shape (...) and the row's event shape.
 
         Raises:
-            ValueError: the decoder's outputs are not as many as the likelihood takes.
+            ValueError: the decoder's outputs are not as many as the likelihood
+                takes.
         """
-        return self._distribution(z, self.latent_distribution.encode(z).flatten(-2).to(self.example.dtype))
+        return self._distribution(
+            z, self.latent_distribution.encode(z).flatten(-2).to(self.example.dtype)
+        )
 
     @reading
     @torch.no_grad()
@@ -281,16 +325,17 @@ class VAE(RowCoder):
             x: rows, (rows,) + event shape.
 
         Returns:
-            Means of the features at the posterior mean of Gaussian latent variables, or at one draw of others; draws
-            where features are labels or depend on each other.
+            Means of the features at the posterior mean of Gaussian latent
+            variables, or at one draw of others; draws where features are labels
+            or depend on each other.
         """
         self.check(x)
-        distribution = self.decode(self.latent_means(x) if self._gaussian else self.encode(x).sample())
-        return (
-            distribution.mean
-            if isinstance(distribution, Factorised) and self.conditional.width == 1
-            else distribution.sample()
+        distribution = self.decode(
+            self.latent_means(x) if self._gaussian else self.encode(x).sample()
         )
+        if isinstance(distribution, Factorised) and self.conditional.width == 1:
+            return distribution.mean
+        return distribution.sample()
 
     @reading
     @torch.no_grad()
@@ -307,7 +352,10 @@ class VAE(RowCoder):
             ValueError: the latent variables are labels, which have no mean.
         """
         if self.latent_distribution.width > 1:
-            raise ValueError(f"`latent_distribution` must be of numbers for a mean, got {self.latent_distribution}")
+            raise ValueError(
+                "`latent_distribution` must be of numbers for a mean, got "
+                f"{self.latent_distribution}"
+            )
         self.check(x)
         mean: Tensor = self.encode(x).mean
         return mean
@@ -327,14 +375,19 @@ class VAE(RowCoder):
             Variance and mean divergence of each dimension.
 
         Raises:
-            ValueError: there are too few rows, or the latent variables are labels.
+            ValueError: there are too few rows, or the latent variables are
+                labels.
 
         References:
-            Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, section 5.2.
+            Burda, Grosse and Salakhutdinov (2016), Importance weighted
+            autoencoders, section 5.2.
         """
         means = self.latent_means(x)
         if len(means) < 2:
-            raise ValueError(f"`{self.site}` must have at least two rows for a variance over them, got {len(means)}")
+            raise ValueError(
+                f"`{self.site}` must have at least two rows for a variance over them, got "
+                f"{len(means)}"
+            )
         normal = self._gaussian and isinstance(self.prior, StandardNormal)
         divergence = self._divergences(self.encode(x)).mean(0) if normal else None
         return LatentUse(means.var(0), divergence, threshold)
@@ -344,43 +397,53 @@ class VAE(RowCoder):
     def test_log_likelihood(
         self, x: Tensor, num_samples: int | None = None, method: AnnealedImportance | None = None
     ) -> ImportanceLogLikelihood:
-        r"""Lower bound of the log likelihood of rows by importance sampling from the guide, or by annealing from it.
+        r"""Lower bound of the log likelihood of rows by importance sampling from the guide,
+        or by annealing from it.
 
-        .. math:: \log \hat p(x) = \log \frac1K \sum_{k=1}^K \frac{p(z_k)\, p(x | z_k)}{q(z_k | x)}, \quad z_k \sim q
+        .. math:: \log \hat p(x) = \log \frac1K \sum_{k=1}^K \frac{p(z_k)\, p(x | z_k)}{q(z_k |
+            x)}, \quad z_k \sim q
 
-        It runs in evaluation mode, without ``beta`` and ``free_bits``, many draws at a time, with
-        memory that does not grow with their number. The bound holds on average over the draws; a
-        warning names the effective sample sizes (and from 100 draws on Pareto's k-hat) of rows
-        that may lie far below. ``method=AnnealedImportance()`` is closer for these.
+        It runs in evaluation mode, without ``beta`` and ``free_bits``, many
+        draws at a time, with memory that does not grow with their number. The
+        bound holds on average over the draws; a warning names the effective
+        sample sizes (and from 100 draws on Pareto's k-hat) of rows that may lie
+        far below. ``method=AnnealedImportance()`` is closer for these.
 
         Args:
             x: rows, (rows,) + event shape.
-            num_samples: draws K a row, or chains of ``method``; None for 5000 draws or 16 chains.
-            method: annealed importance sampling by Hamiltonian Monte Carlo over Gaussian latent variables; None for
-                plain importance sampling.
+            num_samples: draws K a row, or chains of ``method``; None for 5000
+                draws or 16 chains.
+            method: annealed importance sampling by Hamiltonian Monte Carlo over
+                Gaussian latent variables; None for plain importance sampling.
 
         Returns:
-            The estimate of each row, the standard errors of the mean over rows and over draws, the effective sample
-            sizes.
+            The estimate of each row, the standard errors of the mean over rows
+            and over draws, the effective sample sizes.
 
         Raises:
-            ValueError: ``x`` is empty or outside the support, ``num_samples`` is below 1, or there is no gradient with
-                respect to the latent variables for ``method``.
+            ValueError: ``x`` is empty or outside the support, ``num_samples``
+                is below 1, or there is no gradient with respect to the latent
+                variables for ``method``.
 
         References:
-            Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation, appendix E (the estimator). Burda, Grosse
-            and Salakhutdinov (2016), Importance weighted autoencoders, section 5 (5000 samples). Wu, Burda,
-            Salakhutdinov and Grosse (2017), On the quantitative analysis of decoder-based generative models.
+            Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation,
+            appendix E (the estimator). Burda, Grosse and Salakhutdinov (2016),
+            Importance weighted autoencoders, section 5 (5000 samples). Wu,
+            Burda, Salakhutdinov and Grosse (2017), On the quantitative analysis
+            of decoder-based generative models.
         """
         default = 5000 if method is None else 16
         num_samples = default if num_samples is None else whole_number("num_samples", num_samples)
         self.check(x)
-        partition, prior = self.log_partition(), self.prior_distribution()
+        partition = self.log_partition()
+        prior = self.prior_distribution()
         if method is not None:
             return self._annealed(x, num_samples, method, prior, partition)
         _let_malloc_reuse_blocks()
         blocks = self._few(x, num_samples)
-        sums = [summed(self._log_weights(rows, num_samples, prior), num_samples) for rows in blocks]
+        sums = [
+            summed(self._log_weights(rows, num_samples, prior), num_samples) for rows in blocks
+        ]
         return estimate(sums, num_samples, partition)
 
     test_log_likelihood.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for a test's
@@ -389,7 +452,8 @@ class VAE(RowCoder):
     def simulated_gap(
         self, num_rows: int = 100, num_samples: int = 16, method: AnnealedImportance | None = None
     ) -> SimulatedGap:
-        """Bidirectional Monte Carlo on rows that the model draws: the error of annealing on their log likelihood.
+        """Bidirectional Monte Carlo on rows that the model draws: the error of annealing
+        on their log likelihood.
 
         Args:
             num_rows: rows to draw.
@@ -397,44 +461,61 @@ class VAE(RowCoder):
             method: temperatures and leapfrog steps; None for the defaults.
 
         Returns:
-            Bounds of the log likelihood of the drawn rows from below and above. It gives no bound
-            for other rows.
+            Bounds of the log likelihood of the drawn rows from below and above.
+            It gives no bound for other rows.
 
         Raises:
-            ValueError: a number is below 1, the prior has no exact draws, or there is no gradient with respect to the
-                latent variables.
+            ValueError: a number is below 1, the prior has no exact draws, or
+                there is no gradient with respect to the latent variables.
 
         References:
-            Grosse, Ancha and Roy (2016), Measuring the reliability of MCMC inference with bidirectional Monte Carlo.
+            Grosse, Ancha and Roy (2016), Measuring the reliability of MCMC
+            inference with bidirectional Monte Carlo.
         """
         num_rows = whole_number("num_rows", num_rows)
         num_samples = whole_number("num_samples", num_samples)
         method = AnnealedImportance() if method is None else method
         with evaluating(self):
             if self.log_partition() is not None:
-                raise ValueError("`prior` must have exact draws for a gap on simulated rows, got an energy model")
+                raise ValueError(
+                    "`prior` must have exact draws for a gap on simulated rows, got an energy "
+                    "model"
+                )
             prior = self.prior_distribution()
             z = prior.sample((num_rows,))
             x = self.decode(z).sample()
-            below, above = [], []
-            for rows, latent in zip(self._few(x, num_samples), self._few(z, num_samples), strict=True):
+            below = []
+            above = []
+            for rows, latent in zip(
+                self._few(x, num_samples), self._few(z, num_samples), strict=True
+            ):
                 path, start = self._path(rows, num_samples, method, prior)
                 steps = step_sizes(path, start(), method)
                 count = x.new_tensor(num_samples, dtype=torch.float64).log()
                 forward, _ = anneal_forward(path, start(), steps, method)
                 below.append(forward.logsumexp(0) - count)
-                backward = anneal_backward(path, latent.expand(num_samples, *latent.shape), steps, method)
+                backward = anneal_backward(
+                    path, latent.expand(num_samples, *latent.shape), steps, method
+                )
                 above.append(count - backward.logsumexp(0))
         return SimulatedGap(torch.cat(below), torch.cat(above), x, num_samples)
 
     def _annealed(
-        self, x: Tensor, num_samples: int, method: AnnealedImportance, prior: TorchDistribution, partition: Any
+        self,
+        x: Tensor,
+        num_samples: int,
+        method: AnnealedImportance,
+        prior: TorchDistribution,
+        partition: Any,
     ) -> ImportanceLogLikelihood:
         """The estimate by annealed importance sampling."""
-        sums, acceptances = [], []
+        sums = []
+        acceptances = []
         for rows in self._few(x, num_samples):
             path, start = self._path(rows, num_samples, method, prior)
-            log_weight, acceptance = anneal_forward(path, start(), step_sizes(path, start(), method), method)
+            log_weight, acceptance = anneal_forward(
+                path, start(), step_sizes(path, start(), method), method
+            )
             sums.append(summed([log_weight.mT], num_samples))
             acceptances.append(acceptance)
         return estimate(sums, num_samples, partition, torch.cat(acceptances))
@@ -442,14 +523,19 @@ class VAE(RowCoder):
     def _path(
         self, x: Tensor, num_samples: int, method: AnnealedImportance, prior: TorchDistribution
     ) -> tuple[AnnealingPath, Callable[[], Tensor]]:
-        """The path from the start to the joint density of some rows, and a sampler of the start."""
+        """The path from the start to the joint density of some rows, and a sampler of the
+        start.
+        """
         if not self._gaussian:
             raise ValueError(
-                f"`method` must be None unless `latent_distribution` is Gaussian, got {self.latent_distribution}"
+                "`method` must be None unless `latent_distribution` is Gaussian, got "
+                f"{self.latent_distribution}"
             )
         if method.start == "guide":
             guide: Any = self.encode(x)
-            path = AnnealingPath(guide.log_prob, lambda z: self._log_joint(x, z, prior), guide.base_dist.scale)
+            path = AnnealingPath(
+                guide.log_prob, lambda z: self._log_joint(x, z, prior), guide.base_dist.scale
+            )
             return path, lambda: guide.sample((num_samples,))
         count = num_samples * len(x)
         scale = self.example.new_ones(len(x), self.latent)
@@ -457,23 +543,35 @@ class VAE(RowCoder):
         return path, lambda: prior.sample((count,)).unflatten(0, (num_samples, len(x)))
 
     def _log_joint(self, x: Tensor, z: Tensor, prior: TorchDistribution) -> Tensor:
-        """Log joint density of rows and latent variables, (chains, rows, latent) -> (chains, rows)."""
+        """Log joint density of rows and latent variables, (chains, rows, latent) ->
+        (chains, rows).
+        """
         return self._scored(z, x) + prior.log_prob(z)
 
-    def _log_weights(self, x: Tensor, num_samples: int, prior: TorchDistribution) -> Iterator[Tensor]:
+    def _log_weights(
+        self, x: Tensor, num_samples: int, prior: TorchDistribution
+    ) -> Iterator[Tensor]:
         """Log weights of draws for a few rows, (rows, samples of the part) at a time."""
-        distribution, value = self.encode(x), x.unsqueeze(1)
+        distribution = self.encode(x)
+        value = x.unsqueeze(1)
         for count in self._parts(len(x), num_samples):
             z, log_q = self._drawn(distribution, count)
-            of_prior = log_standard_normal(z) if isinstance(self.prior, StandardNormal) else prior.log_prob(z)
+            if isinstance(self.prior, StandardNormal):
+                of_prior = log_standard_normal(z)
+            else:
+                of_prior = prior.log_prob(z)
             yield self._scored(z, value) + of_prior - log_q
 
     def _drawn(self, distribution: Any, count: int) -> tuple[Tensor, Tensor]:
-        """Draws of z, (rows, count, latent), and their log probabilities; Gaussian ones by way of their noise."""
+        """Draws of z, (rows, count, latent), and their log probabilities.
+
+        Gaussian ones by way of their noise.
+        """
         if not self._gaussian:
             z = distribution.sample((count,))
             return z.transpose(0, 1), distribution.log_prob(z).mT
-        mean, scale = distribution.base_dist.loc.unsqueeze(1), distribution.base_dist.scale.unsqueeze(1)
+        mean = distribution.base_dist.loc.unsqueeze(1)
+        scale = distribution.base_dist.scale.unsqueeze(1)
         noise = torch.randn(len(mean), count, self.latent, dtype=mean.dtype, device=mean.device)
         return torch.addcmul(mean, scale, noise), log_standard_normal(noise) - scale.log().sum(-1)
 
@@ -501,21 +599,26 @@ class VAE(RowCoder):
         if not self.training:
             return nullcontext()
         self._check_weights()
-        return nullcontext() if self.beta == 1 else poutine.scale(scale=self.beta)
+        if self.beta == 1:
+            return nullcontext()
+        return poutine.scale(scale=self.beta)
 
     def _check_weights(self) -> None:
         if not self.free_bits >= 0:
             raise ValueError(f"`free_bits` must not be negative, got {self.free_bits}")
         if self.free_bits and not isinstance(self.prior, StandardNormal):
             raise ValueError(
-                "`free_bits` must be 0 unless the prior is standard normal, as only then the divergence is a sum over "
+                "`free_bits` must be 0 unless the prior is standard normal, as only then the "
+                "divergence is a sum over "
                 f"latent dimensions, got {self.free_bits} under {type(self.prior).__name__}"
             )
 
 
 def log_standard_normal(z: Tensor) -> Tensor:
     """Log density of independent standard normal numbers, (..., latent), in one sweep."""
-    return -0.5 * (torch.linalg.vector_norm(z, dim=-1).square() + z.shape[-1] * math.log(2 * math.pi))
+    return -0.5 * (
+        torch.linalg.vector_norm(z, dim=-1).square() + z.shape[-1] * math.log(2 * math.pi)
+    )
 
 
 __all__ = ["VAE"]

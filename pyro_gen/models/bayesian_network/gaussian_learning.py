@@ -1,4 +1,6 @@
-"""Maximum likelihood of Gaussian nodes: a least-squares regression for each configuration of the discrete parents."""
+"""Maximum likelihood of Gaussian nodes: a least-squares regression for each
+configuration of the discrete parents.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ ROUNDING = 1e-20
 
 
 class Regression(NamedTuple):
-    """Coefficients for each configuration, as a :class:`pyro_gen.nn.ConditionalGaussianCPD` holds them."""
+    """Coefficients for each configuration, as a
+    :class:`pyro_gen.nn.ConditionalGaussianCPD` holds them.
+    """
 
     bias: Tensor
     weight: Tensor
@@ -26,15 +30,20 @@ class Regression(NamedTuple):
 
 @torch.no_grad()
 def regression(
-    cpd: ConditionalGaussianCPD, parents: Sequence[Tensor], value: Tensor, weights: Tensor, node: str
+    cpd: ConditionalGaussianCPD,
+    parents: Sequence[Tensor],
+    value: Tensor,
+    weights: Tensor,
+    node: str,
 ) -> Regression:
     r"""The coefficients of the highest likelihood of complete rows.
 
     .. math:: (w_u, b_u) = \arg\min \sum_{r:\, u_r = u} g_r (x_r - b_u - w_u \cdot z_r)^2, \qquad
               s_u^2 = \frac{\sum_r g_r (x_r - b_u - w_u \cdot z_r)^2}{\sum_r g_r}
 
-    with weights g of the rows. Of several solutions, where parents are linearly dependent, it is the one of the
-    smallest :math:`|w_u|`. A configuration without rows keeps its coefficients.
+    with weights g of the rows. Of several solutions, where parents are linearly
+    dependent, it is the one of the smallest :math:`|w_u|`. A configuration
+    without rows keeps its coefficients.
 
     Args:
         cpd: the node's present CPD.
@@ -44,35 +53,53 @@ def regression(
         node: its name, for messages.
 
     Raises:
-        ValueError: the rows of a configuration lie on a plane, so that the likelihood has no maximum.
+        ValueError: the rows of a configuration lie on a plane, so that the
+            likelihood has no maximum.
     """
     kinds = list(zip(parents, cpd.parent_states, strict=True))
-    states, sizes = [x for x, k in kinds if k is not None], [k for _, k in kinds if k is not None]
+    states = [x for x, k in kinds if k is not None]
+    sizes = [k for _, k in kinds if k is not None]
     code = torch.zeros(len(value), dtype=torch.int64, device=value.device)
     for x, size in zip(states, sizes, strict=True):
         code = code * size + x
     real = [x.double() for x, k in kinds if k is None]
-    design = torch.stack(real, 1) if real else torch.zeros(len(value), 0, dtype=torch.float64, device=value.device)
-    result = Regression(*(x.detach().double().clone() for x in (cpd.bias, cpd.weight, cpd.log_scale)))
+    if real:
+        design = torch.stack(real, 1)
+    else:
+        design = torch.zeros(len(value), 0, dtype=torch.float64, device=value.device)
+    result = Regression(
+        *(x.detach().double().clone() for x in (cpd.bias, cpd.weight, cpd.log_scale))
+    )
     for u in code[weights > 0].unique().tolist():
-        at, rows = tuple(int(i) for i in np.unravel_index(u, sizes)) if sizes else (), (code == u) & (weights > 0)
+        at = tuple(int(i) for i in np.unravel_index(u, sizes)) if sizes else ()
+        rows = (code == u) & (weights > 0)
         slope, intercept, variance = _fitted(design[rows], value[rows], weights[rows])
         if variance is None:
             raise ValueError(
-                f"the likelihood of node {node!r} has no maximum where its discrete parents have states {at}: the "
-                f"{int(rows.sum())} rows of `data` there leave no residual; give more rows, or hold its CPD fixed by "
+                f"the likelihood of node {node!r} has no maximum where its discrete parents have "
+                f"states {at}: the "
+                f"{int(rows.sum())} rows of `data` there leave no residual; give more rows, or "
+                "hold its CPD fixed by "
                 "requires_grad_(False)"
             )
-        result.bias[at], result.weight[at], result.log_scale[at] = intercept, slope, math.log(variance) / 2
+        result.bias[at] = intercept
+        result.weight[at] = slope
+        result.log_scale[at] = math.log(variance) / 2
     return result
 
 
 def _fitted(z: Tensor, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, float | None]:
-    """Slope, intercept and residual variance, None if it is only rounding in the dtype of ``x``."""
-    rounding = max(ROUNDING, (4 * torch.finfo(x.dtype).eps) ** 2) if x.is_floating_point() else ROUNDING
+    """Slope, intercept and residual variance, None if it is only rounding in the
+    dtype of ``x``.
+    """
+    if x.is_floating_point():
+        rounding = max(ROUNDING, (4 * torch.finfo(x.dtype).eps) ** 2)
+    else:
+        rounding = ROUNDING
     x = x.double()
     share = weights / weights.sum()
-    centre, mean = share @ z, share @ x
+    centre = share @ z
+    mean = share @ x
     root = share.sqrt()
     slope = torch.linalg.pinv((z - centre) * root.unsqueeze(1)) @ ((x - mean) * root)
     variance = float(share @ (x - mean - (z - centre) @ slope).square())

@@ -37,7 +37,10 @@ from pyro_gen.models.bayesian_network.parts import (
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
 Data = Mapping[str, Any]
-"""By node, one number or name of a state a row, as in evidence, or real numbers; a node that is None is missing."""
+"""By node, one number or name of a state a row, as in evidence, or real numbers.
+
+A node that is None is missing.
+"""
 
 
 class BayesianNetwork(NetworkLearning):
@@ -45,29 +48,38 @@ class BayesianNetwork(NetworkLearning):
 
     .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
 
-    ``model`` has one site per node in the plate ``rows``. ``SVI(network.model, network.guide, ...)`` learns from
-    complete data with ``Trace_ELBO`` and, where the missing nodes fit into Pyro's dimensions, from incomplete data with
-    ``TraceEnum_ELBO``; ``evidence_model`` learns from any missing cells in networks of any size whose cliques fit.
-    Tables do not need an optimiser: ``fit`` counts, by EM if cells are missing, and
-    ``sample_cpds`` draws from their posterior. Calling the network gives
+    ``model`` has one site per node in the plate ``rows``. ``SVI(network.model,
+    network.guide, ...)`` learns from complete data with ``Trace_ELBO`` and,
+    where the missing nodes fit into Pyro's dimensions, from incomplete data
+    with ``TraceEnum_ELBO``; ``evidence_model`` learns from any missing cells in
+    networks of any size whose cliques fit. Tables do not need an optimiser:
+    ``fit`` counts, by EM if cells are missing, and ``sample_cpds`` draws from
+    their posterior. Calling the network gives
     :class:`pyro_gen.distributions.BayesianNetwork` over the current tables.
 
-    ``log_evidence`` carries a gradient to the parameters. The other queries have no gradient; use
-    the distribution for that: ``network().marginals(...)``. Evidence maps nodes to the name or
-    number of a state, to a set of these, to one a row (a list, an array, a tensor; -1 where
-    missing), or to a :class:`pyro_gen.distributions.Likelihood`; see the distribution.
+    ``log_evidence`` carries a gradient to the parameters. The other queries
+    have no gradient; use the distribution for that:
+    ``network().marginals(...)``. Evidence maps nodes to the name or number of a
+    state, to a set of these, to one a row (a list, an array, a tensor; -1 where
+    missing), or to a :class:`pyro_gen.distributions.Likelihood`; see the
+    distribution.
 
-    Nodes with a :class:`pyro_gen.nn.LinearGaussianCPD` or :class:`pyro_gen.nn.ConditionalGaussianCPD` are real numbers;
-    then calling the network gives a ``ConditionalGaussianNetwork``, which answers ``log_evidence``, ``marginals`` and
-    ``sample_posterior`` exactly. Discrete nodes have no real parents.
+    Nodes with a :class:`pyro_gen.nn.LinearGaussianCPD` or
+    :class:`pyro_gen.nn.ConditionalGaussianCPD` are real numbers; then calling
+    the network gives a ``ConditionalGaussianNetwork``, which answers
+    ``log_evidence``, ``marginals`` and ``sample_posterior`` exactly. Discrete
+    nodes have no real parents.
 
     Args:
-        graph: a networkx.DiGraph, or a ``NetworkStructure``. A node's parents come in the order of
-            ``graph.predecessors(node)``.
-        cpds: for each node a CPD, or a table of its conditional probabilities (states of each parent, own states); a
-            node without one gets a table of equal probabilities. None for such tables everywhere.
-        states: names of the states of each node (or their number), if ``graph`` does not know them.
-        size: rows of the whole data set, which scales minibatches; None for those given.
+        graph: a networkx.DiGraph, or a ``NetworkStructure``. A node's parents
+            come in the order of ``graph.predecessors(node)``.
+        cpds: for each node a CPD, or a table of its conditional probabilities
+            (states of each parent, own states); a node without one gets a table
+            of equal probabilities. None for such tables everywhere.
+        states: names of the states of each node (or their number), if ``graph``
+            does not know them.
+        size: rows of the whole data set, which scales minibatches; None for
+            those given.
         max_cells: cells of the largest clique allowed in exact inference.
 
     Raises:
@@ -108,28 +120,38 @@ class BayesianNetwork(NetworkLearning):
 
     @classmethod
     def from_bif(
-        cls, path: PathLike, dtype: torch.dtype = torch.float64, normalize: bool = True, **settings: Any
+        cls,
+        path: PathLike,
+        dtype: torch.dtype = torch.float64,
+        normalize: bool = True,
+        **settings: Any,
     ) -> Self:
         """Read a network from a BIF file.
 
         Args:
             path: of the file.
             dtype: of the tables.
-            normalize: divide rows by their sums, which miss one by at most 1e-5; False keeps them as they are.
+            normalize: divide rows by their sums, which miss one by at most
+                1e-5; False keeps them as they are.
             **settings: ``size`` and ``max_cells`` of the constructor.
 
         Returns:
             A network of :class:`pyro_gen.nn.TabularCPD`.
 
         Raises:
-            ValueError: the file is cut off or malformed; the message names file and line.
+            ValueError: the file is cut off or malformed; the message names file
+                and line.
             FileNotFoundError: there is no such file.
         """
         return cls._from_file(read_bif(path, normalize), dtype, normalize, settings)
 
     @classmethod
     def from_xmlbif(
-        cls, path: PathLike, dtype: torch.dtype = torch.float64, normalize: bool = True, **settings: Any
+        cls,
+        path: PathLike,
+        dtype: torch.dtype = torch.float64,
+        normalize: bool = True,
+        **settings: Any,
     ) -> Self:
         """Read a network from an XMLBIF file; see :meth:`from_bif`."""
         return cls._from_file(read_xmlbif(path, normalize), dtype, normalize, settings)
@@ -147,7 +169,8 @@ class BayesianNetwork(NetworkLearning):
 
         Args:
             path: of the file.
-            states: names of nodes and states in the order of the file's variables; None for "0", "1", ...
+            states: names of nodes and states in the order of the file's
+                variables; None for "0", "1", ...
             dtype: of the tables.
             normalize: divide rows by their sums.
             **settings: ``size`` and ``max_cells`` of the constructor.
@@ -155,12 +178,20 @@ class BayesianNetwork(NetworkLearning):
         return cls._from_file(read_uai(path, states, normalize), dtype, normalize, settings)
 
     @classmethod
-    def _from_file(cls, file: NetworkFile, dtype: torch.dtype, normalize: bool, settings: dict[str, Any]) -> Self:
+    def _from_file(
+        cls, file: NetworkFile, dtype: torch.dtype, normalize: bool, settings: dict[str, Any]
+    ) -> Self:
         tables = by_node(file.structure, file.tables.to(dtype))
-        return cls(file.structure, {node: TabularCPD(x, normalize) for node, x in tables.items()}, **settings)
+        return cls(
+            file.structure,
+            {node: TabularCPD(x, normalize) for node, x in tables.items()},
+            **settings,
+        )
 
     @classmethod
-    def fully_factorised(cls, nodes: int | Iterable[str], states: States = 2, **settings: Any) -> Self:
+    def fully_factorised(
+        cls, nodes: int | Iterable[str], states: States = 2, **settings: Any
+    ) -> Self:
         """Independent nodes: n parameters for n nodes with two states.
 
         Args:
@@ -175,7 +206,9 @@ class BayesianNetwork(NetworkLearning):
         return cls._chained(nodes, 0, states, settings)
 
     @classmethod
-    def markov_chain(cls, nodes: int | Iterable[str], states: States = 2, order: int = 1, **settings: Any) -> Self:
+    def markov_chain(
+        cls, nodes: int | Iterable[str], states: States = 2, order: int = 1, **settings: Any
+    ) -> Self:
         """Each node given the one before it: 2n - 1 parameters for n nodes with two states.
 
         Args:
@@ -192,7 +225,8 @@ class BayesianNetwork(NetworkLearning):
 
     @classmethod
     def chain_rule(cls, nodes: int | Iterable[str], states: States = 2, **settings: Any) -> Self:
-        """Each node given all before it: any distribution, with 2^n - 1 parameters for n nodes with two states.
+        """Each node given all before it: any distribution, with 2^n - 1 parameters for n
+        nodes with two states.
 
         Args:
             nodes: their names, or how many ("x1", "x2", ...).
@@ -209,7 +243,13 @@ class BayesianNetwork(NetworkLearning):
         return cls._chained(nodes, None, states, settings)
 
     @classmethod
-    def _chained(cls, nodes: int | Iterable[str], order: int | None, states: States, settings: dict[str, Any]) -> Self:
+    def _chained(
+        cls,
+        nodes: int | Iterable[str],
+        order: int | None,
+        states: States,
+        settings: dict[str, Any],
+    ) -> Self:
         if is_single(nodes) and not isinstance(nodes, str):
             nodes = [f"x{i + 1}" for i in range(whole_number("nodes", nodes))]
         names = list(cast("Iterable[str]", nodes))
@@ -219,10 +259,14 @@ class BayesianNetwork(NetworkLearning):
         graph = nx.DiGraph()
         graph.add_nodes_from(names)
         for i, node in enumerate(names):
-            graph.add_edges_from((parent, node) for parent in names[0 if order is None else max(0, i - order) : i])
+            graph.add_edges_from(
+                (parent, node) for parent in names[0 if order is None else max(0, i - order) : i]
+            )
         structure = NetworkStructure.from_graph(graph, states)
         if max(structure.sizes) > 2**26:
-            raise ValueError(f"`nodes` are too many: a table would have {max(structure.sizes):.4g} cells")
+            raise ValueError(
+                f"`nodes` are too many: a table would have {max(structure.sizes):.4g} cells"
+            )
         return cls(structure, **settings)
 
     @property
@@ -274,15 +318,19 @@ class BayesianNetwork(NetworkLearning):
         write_xmlbif(path, self.structure, self._tables(), name)
 
     def to_uai(self, path: PathLike) -> None:
-        """Write the network with its present tables as a UAI file, which keeps no names; see :meth:`to_bif`."""
+        """Write the network with its present tables as a UAI file, which keeps no names.
+
+        See :meth:`to_bif`.
+        """
         write_uai(path, self.structure, self._tables())
 
     def model(self, data: Data | Tensor | None = None) -> dict[str, Tensor]:
         """The generative program: every node given its parents.
 
         Args:
-            data: see ``Data``, or state numbers (rows, nodes); None draws ``size`` rows, or one. Nodes with missing
-                cells are enumerated: for inference with ``TraceEnum_ELBO``.
+            data: see ``Data``, or state numbers (rows, nodes); None draws
+                ``size`` rows, or one. Nodes with missing cells are enumerated:
+                for inference with ``TraceEnum_ELBO``.
 
         Returns:
             By node, state numbers of the rows.
@@ -292,27 +340,41 @@ class BayesianNetwork(NetworkLearning):
         values: dict[str, Tensor] = {}
         with counted_plate(self.size, rows):
             for node in (self.nodes[i] for i in self.skeleton.order):
-                distribution = self.cpd(node)(*(values[parent] for parent in self.skeleton.parents[node]))
+                distribution = self.cpd(node)(
+                    *(values[parent] for parent in self.skeleton.parents[node])
+                )
                 observed = data.get(node)
                 if node not in self.states:
                     values[node] = pyro.sample(node, distribution, obs=observed)
                 elif observed is None or not (missing := observed < 0).any():
-                    values[node] = pyro.sample(node, distribution, obs=observed, infer={"enumerate": "parallel"})
-                else:  # in some rows: a latent state that must agree with the observed values in the others
+                    values[node] = pyro.sample(
+                        node, distribution, obs=observed, infer={"enumerate": "parallel"}
+                    )
+                else:
+                    # in some rows: a latent state that must agree with the
+                    # observed values in the others
                     values[node] = pyro.sample(node, distribution, infer={"enumerate": "parallel"})
                     agrees = missing | (values[node] == observed)
-                    pyro.factor(f"{node} as seen", torch.where(agrees, 0.0, -torch.inf).to(distribution.logits.dtype))
+                    pyro.factor(
+                        f"{node} as seen",
+                        torch.where(agrees, 0.0, -torch.inf).to(distribution.logits.dtype),
+                    )
         return values
 
     def guide(self, data: Data | Tensor | None = None) -> None:
         """Empty guide: nodes are observed, or summed over; ``data`` have at most ``size`` rows."""
-        columns = [data] if isinstance(data, Tensor) else [x for x in (data or {}).values() if x is not None]
+        if isinstance(data, Tensor):
+            columns = [data]
+        else:
+            columns = [x for x in (data or {}).values() if x is not None]
         check_rows(self.size, max(map(len, columns), default=0))
 
     def evidence_model(self, data: Data | Tensor) -> None:
-        """A program with the same likelihood as ``model``, by exact inference: for ``Trace_ELBO`` with ``guide``.
+        """A program with the same likelihood as ``model``, by exact inference: for
+        ``Trace_ELBO`` with ``guide``.
 
-        Any cells of any number of nodes may be missing, as long as the cliques fit.
+        Any cells of any number of nodes may be missing, as long as the cliques
+        fit.
 
         Args:
             data: as for ``model``.
@@ -323,16 +385,25 @@ class BayesianNetwork(NetworkLearning):
             pyro.factor("evidence", self.log_evidence(data) if data else torch.zeros(rows))
 
     def _columns(self, data: Data | Tensor | None) -> tuple[dict[str, Tensor], int]:
-        """Observed columns by node, without nodes that are missing in all rows, and the number of rows."""
+        """Observed columns by node, without nodes that are missing in all rows, and the
+        number of rows.
+        """
         example = next(self.parameters(), torch.empty(0))
-        observed = {node: x for node, x in by_name(self.nodes, data, "data").items() if not missing(x)}
-        columns = {node: column(self.skeleton, self.states, node, x, example) for node, x in observed.items()}
+        observed = {
+            node: x for node, x in by_name(self.nodes, data, "data").items() if not missing(x)
+        }
+        columns = {
+            node: column(self.skeleton, self.states, node, x, example)
+            for node, x in observed.items()
+        }
         counts = {node: len(value) for node, value in columns.items()}
         if len(set(counts.values())) > 1:
             raise ValueError(f"all of `data` must have the same number of rows, got {counts}")
         rows = next(iter(counts.values()), self.size or 1)
         return {
-            node: value for node, value in columns.items() if node not in self.states or not (value < 0).all()
+            node: value
+            for node, value in columns.items()
+            if node not in self.states or not (value < 0).all()
         }, rows
 
     def forward(self) -> distributions.BayesianNetwork | ConditionalGaussianNetwork:
@@ -348,17 +419,24 @@ class BayesianNetwork(NetworkLearning):
         cpds = ((node, self.cpd(node)) for node in self.structure.nodes)
         tables = {node: cpd.table() for node, cpd in cpds if isinstance(cpd, DiscreteCPD)}
         flat = flatten(self.structure, tables)
-        return distributions.BayesianNetwork(self.structure, flat, max_cells=self.max_cells, validate_args=False)
+        return distributions.BayesianNetwork(
+            self.structure, flat, max_cells=self.max_cells, validate_args=False
+        )
 
     def _read_off(self) -> Any:
-        """Joint distribution in evaluation mode, without gradients; cached until the weights change."""
+        """Joint distribution in evaluation mode, without gradients.
+
+        Cached until the weights change.
+        """
         with torch.no_grad(), evaluating(self):
             parameters = steady_tensors(self)
             if parameters is None:
                 return self()
             now = [(x.data_ptr(), x._version) for x in parameters]
             if self._known is None or self._known[0] != now:
-                detached = [x.detach() for x in parameters]  # so that no other tensor takes one of these addresses
+                detached = [
+                    x.detach() for x in parameters
+                ]  # so that no other tensor takes one of these addresses
                 self._known = now, detached, self()
             return self._known[2]
 
@@ -388,25 +466,31 @@ class BayesianNetwork(NetworkLearning):
             Nats, (rows,), or () for one case.
 
         Raises:
-            ValueError: evidence has probability zero (it names the rows) or is malformed, or a clique is too large.
+            ValueError: evidence has probability zero (it names the rows) or is
+                malformed, or a clique is too large.
         """
         return (self() if torch.is_grad_enabled() else self._read_off()).log_evidence(evidence)
 
     def marginals(
         self, evidence: Evidence | Tensor | None = None, nodes: Iterable[str] | None = None
     ) -> dict[str, Any]:
-        """Distributions of single nodes given evidence; see :meth:`pyro_gen.distributions.BayesianNetwork.marginals`.
+        """Distributions of single nodes given evidence.
+
+        See :meth:`pyro_gen.distributions.BayesianNetwork.marginals`.
 
         Args:
             evidence: see the class.
             nodes: which; None for all, observed ones one-hot.
 
         Returns:
-            By node, (states,) for one case, (rows, states) for rows; a distribution for a real node.
+            By node, (states,) for one case, (rows, states) for rows; a
+            distribution for a real node.
         """
         return dict(self._read_off().marginals(evidence, nodes))
 
-    def joint_marginal(self, nodes: Sequence[str], evidence: Evidence | Tensor | None = None) -> Tensor:
+    def joint_marginal(
+        self, nodes: Sequence[str], evidence: Evidence | Tensor | None = None
+    ) -> Tensor:
         """Joint distribution of several nodes given evidence.
 
         Args:
@@ -414,14 +498,19 @@ class BayesianNetwork(NetworkLearning):
             evidence: see the class.
 
         Returns:
-            (states of each node) for one case, (rows, states of each node) for rows.
+            (states of each node) for one case, (rows, states of each node) for
+            rows.
         """
         return self._read_off().joint_marginal(nodes, evidence)
 
     def pair_marginals(
-        self, evidence: Evidence | Tensor | None = None, pairs: Iterable[tuple[str, str]] | None = None
+        self,
+        evidence: Evidence | Tensor | None = None,
+        pairs: Iterable[tuple[str, str]] | None = None,
     ) -> dict[tuple[str, str], Tensor]:
-        """Joint distributions of pairs of nodes given evidence; None for all edges (parent, child).
+        """Joint distributions of pairs of nodes given evidence.
+
+        None for all edges (parent, child).
 
         Args:
             evidence: see the class.
@@ -441,7 +530,8 @@ class BayesianNetwork(NetworkLearning):
         return self._read_off().expected_counts(evidence, weights)
 
     def most_probable(self, evidence: Evidence | Tensor | None = None) -> dict[str, Any]:
-        """The most probable states of all nodes together: names for one case, state numbers (rows,) for rows.
+        """The most probable states of all nodes together: names for one case, state
+        numbers (rows,) for rows.
 
         Args:
             evidence: see the class.
@@ -460,7 +550,9 @@ class BayesianNetwork(NetworkLearning):
         """
         return self._read_off().sample((whole_number("num_samples", num_samples),))
 
-    def sample_posterior(self, evidence: Evidence | Tensor | None = None, num_samples: int = 1) -> dict[str, Tensor]:
+    def sample_posterior(
+        self, evidence: Evidence | Tensor | None = None, num_samples: int = 1
+    ) -> dict[str, Tensor]:
         """Exact, independent draws of all nodes given evidence.
 
         Args:
@@ -483,7 +575,9 @@ class BayesianNetwork(NetworkLearning):
         return self.skeleton.d_separated(x, y, given)
 
     def do(self, interventions: Mapping[str, str | int]) -> BayesianNetwork:
-        """The network after an intervention: nodes are cut off from their parents and set; other CPDs are shared.
+        """The network after an intervention: nodes are cut off from their parents and set.
+
+        Other CPDs are shared.
 
         Args:
             interventions: for each node the name or number of its state.
@@ -498,10 +592,14 @@ class BayesianNetwork(NetworkLearning):
         for node, state in interventions.items():
             cpd = self.cpd(node)
             if not isinstance(cpd, DiscreteCPD):
-                raise NotImplementedError(f"an intervention on a real node is not supported: {node!r}")
+                raise NotImplementedError(
+                    f"an intervention on a real node is not supported: {node!r}"
+                )
             fixed = TabularCPD(point_mass(self.skeleton, node, state, cpd.table().detach()))
             cpds[node] = fixed.requires_grad_(False)
-        return BayesianNetwork(self.skeleton.mutilated(interventions), cpds, size=self.size, max_cells=self.max_cells)
+        return BayesianNetwork(
+            self.skeleton.mutilated(interventions), cpds, size=self.size, max_cells=self.max_cells
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_known": None}

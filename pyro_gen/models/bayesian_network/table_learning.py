@@ -1,4 +1,6 @@
-"""The tables of a Bayesian network from rows: counts, EM where cells are missing, and draws from their posterior."""
+"""The tables of a Bayesian network from rows: counts, EM where cells are missing,
+and draws from their posterior.
+"""
 
 from __future__ import annotations
 
@@ -50,28 +52,45 @@ class TableLearner:
 
     def distribution(self, tables: Tensor) -> distributions.BayesianNetwork:
         """The network with given tables."""
-        return distributions.BayesianNetwork(self.structure, tables, max_cells=self.max_cells, validate_args=False)
+        return distributions.BayesianNetwork(
+            self.structure, tables, max_cells=self.max_cells, validate_args=False
+        )
 
     def expected_counts(self, counted: Seen, tables: Tensor) -> tuple[Tensor, float]:
-        """The E-step: expected counts of all cells, theta * d log p / d theta, and the log likelihood."""
-        counts, total = torch.zeros_like(tables), 0.0
+        """The E-step: expected counts of all cells, theta * d log p / d theta, and the log
+        likelihood.
+        """
+        counts = torch.zeros_like(tables)
+        total = 0.0
         ever = (counted.rows >= 0).any(0).tolist()
         for rows, weights in zip(
-            counted.rows.split(self.batch_size), counted.weights.split(self.batch_size), strict=True
+            counted.rows.split(self.batch_size),
+            counted.weights.split(self.batch_size),
+            strict=True,
         ):
             with torch.enable_grad():
                 flat = tables.detach().clone().requires_grad_()
-                log_likelihood = (self.distribution(flat).log_evidence(self._evidence(rows, ever)) * weights).sum()
+                log_likelihood = (
+                    self.distribution(flat).log_evidence(self._evidence(rows, ever)) * weights
+                ).sum()
                 (slope,) = torch.autograd.grad(log_likelihood, flat)
             counts += slope * tables
             total += log_likelihood.item()
         return counts, total
 
     def _evidence(self, rows: Tensor, ever: list[bool]) -> dict[str, Tensor | Likelihood]:
-        """Rows by node; one that is missing in this batch alone gets a likelihood, to count as in the others."""
-        named = zip(self.structure.nodes, rows.unbind(1), ever, self.structure.cardinalities, strict=True)
+        """Rows by node.
+
+        One that is missing in this batch alone gets a likelihood, to count as
+        in the others.
+        """
+        named = zip(
+            self.structure.nodes, rows.unbind(1), ever, self.structure.cardinalities, strict=True
+        )
         return {
-            node: Likelihood(self.tables.new_ones(states)) if ever_observed and (x < 0).all() else x
+            node: Likelihood(self.tables.new_ones(states))
+            if ever_observed and (x < 0).all()
+            else x
             for node, x, ever_observed, states in named
         }
 
@@ -87,7 +106,9 @@ class TableLearner:
         self, counted: Seen, pseudo: Tensor, start: Tensor, num_steps: int, tolerance: float
     ) -> tuple[Tensor, FitResult]:
         """EM from one start."""
-        tables, path, size = start, list[float](), float(counted.weights.sum())
+        tables = start
+        path = list[float]()
+        size = float(counted.weights.sum())
         counts, log_likelihood = self.expected_counts(counted, tables)
         path.append(log_likelihood + self.log_prior(pseudo, tables))
         converged = False
@@ -95,7 +116,9 @@ class TableLearner:
             tables = self.maximised(counts + pseudo, tables)
             counts, log_likelihood = self.expected_counts(counted, tables)
             path.append(log_likelihood + self.log_prior(pseudo, tables))
-            converged = path[-1] - path[-2] <= tolerance * size  # a step from -inf under a prior is not a gain
+            converged = (
+                path[-1] - path[-2] <= tolerance * size
+            )  # a step from -inf under a prior is not a gain
             if converged:
                 break
         objective = torch.tensor(path, dtype=torch.float64)
@@ -112,7 +135,9 @@ class TableLearner:
         """The best tables and the result; in closed form if the rows are complete."""
         if not (counted.rows < 0).any():
             tables = self.maximised(counts_of(self.structure, *counted) + pseudo, self.tables)
-            log_likelihood = float((self.distribution(tables).log_prob(counted.rows) * counted.weights).sum())
+            log_likelihood = float(
+                (self.distribution(tables).log_prob(counted.rows) * counted.weights).sum()
+            )
             value = log_likelihood + self.log_prior(pseudo, tables)
             objective = torch.tensor([value], dtype=torch.float64)
             return tables, FitResult(log_likelihood, objective, True, False, objective)
@@ -121,22 +146,32 @@ class TableLearner:
         tables, best = max(climbs, key=lambda end: end[1].objective[-1].item())
         return tables, best._replace(starts=torch.cat([end.starts for _, end in climbs]))
 
-    def draws(self, counted: Seen, concentration: Tensor, num_samples: int, num_chains: int, warmup: int) -> Tensor:
-        """Draws of all tables given the rows, (chains, draws, cells); independent ones where the rows are complete."""
+    def draws(
+        self, counted: Seen, concentration: Tensor, num_samples: int, num_chains: int, warmup: int
+    ) -> Tensor:
+        """Draws of all tables given the rows, (chains, draws, cells).
+
+        Independent ones where the rows are complete.
+        """
         partial = (counted.rows < 0).any(1)
         posterior = counts_of(self.structure, *counted.subset(~partial)) + concentration
         if not partial.any():
             return self.dirichlet(posterior.expand(num_chains, num_samples, -1))
         rows = counted.subset(partial)
         repeated = rows.rows.repeat_interleave(rows.weights.long(), 0)
-        return torch.stack([self._chain(repeated, posterior, num_samples, warmup) for _ in range(num_chains)])
+        return torch.stack(
+            [self._chain(repeated, posterior, num_samples, warmup) for _ in range(num_chains)]
+        )
 
     def _chain(self, rows: Tensor, posterior: Tensor, num_samples: int, warmup: int) -> Tensor:
         """Gibbs sampling: completions given tables, tables given completions."""
-        tables, draws = self.random_start(), []
+        tables = self.random_start()
+        draws = []
         for step in range(warmup + num_samples):
             completion = self.distribution(tables).sample_posterior(rows)
-            complete = torch.stack([completion[node].squeeze(0) for node in self.structure.nodes], 1)
+            complete = torch.stack(
+                [completion[node].squeeze(0) for node in self.structure.nodes], 1
+            )
             tables = self.dirichlet(posterior + counts_of(self.structure, complete))
             if step >= warmup:
                 draws.append(tables)
@@ -148,10 +183,14 @@ class TableLearner:
         a = concentration.clamp_min(torch.finfo(concentration.dtype).tiny)
         logs = torch._standard_gamma(a + 1).log() + torch.rand_like(a).log() / a
         rows = self.structure.row_of_cell.to(a.device)
-        top = torch.full((*a.shape[:-1], self.structure.num_rows), -torch.inf, dtype=a.dtype, device=a.device)
+        top = torch.full(
+            (*a.shape[:-1], self.structure.num_rows), -torch.inf, dtype=a.dtype, device=a.device
+        )
         top = top.scatter_reduce(-1, rows.expand(a.shape), logs, "amax")
         gammas = (logs - top[..., rows]).exp()
-        return torch.where(self.free, gammas / row_sums(self.structure, gammas)[..., rows], self.tables)
+        return torch.where(
+            self.free, gammas / row_sums(self.structure, gammas)[..., rows], self.tables
+        )
 
 
 def checked_weights(weights: Tensor | None, count: int) -> Tensor:
@@ -164,9 +203,18 @@ def checked_weights(weights: Tensor | None, count: int) -> Tensor:
     Raises:
         ValueError: they have another shape, or one is negative or not a number.
     """
-    result = torch.ones(count, dtype=torch.float64) if weights is None else torch.as_tensor(weights).double()
-    if result.shape != (count,) or not ((result >= 0) & (result < torch.inf)).all() or not result.sum() > 0:
-        raise ValueError(f"`weights` must be {count} finite numbers, none negative, not all 0, got {weights}")
+    if weights is None:
+        result = torch.ones(count, dtype=torch.float64)
+    else:
+        result = torch.as_tensor(weights).double()
+    if (
+        result.shape != (count,)
+        or not ((result >= 0) & (result < torch.inf)).all()
+        or not result.sum() > 0
+    ):
+        raise ValueError(
+            f"`weights` must be {count} finite numbers, none negative, not all 0, got {weights}"
+        )
     return result
 
 
@@ -191,7 +239,8 @@ def spread_counts(structure: NetworkStructure, counts: Counts, like: Tensor, nam
         name: of the argument, for messages.
 
     Raises:
-        ValueError: a number is negative or not finite, a node unknown, or a table of another shape.
+        ValueError: a number is negative or not finite, a node unknown, or a
+            table of another shape.
     """
     named = counts if isinstance(counts, Mapping) else dict.fromkeys(structure.nodes, counts)
     result = torch.zeros_like(like)
@@ -200,11 +249,14 @@ def spread_counts(structure: NetworkStructure, counts: Counts, like: Tensor, nam
         table = torch.as_tensor(value, dtype=like.dtype, device=like.device)
         if table.dim() and table.shape != structure.table_shape(node):
             raise ValueError(
-                f"`{name}` of node {node!r} must be a number or of shape {structure.table_shape(node)}, got "
+                f"`{name}` of node {node!r} must be a number or of shape "
+                f"{structure.table_shape(node)}, got "
                 f"{tuple(table.shape)}"
             )
         if not ((table >= 0) & (table < math.inf)).all():
-            raise ValueError(f"`{name}` of node {node!r} must be finite and not negative, got {value}")
+            raise ValueError(
+                f"`{name}` of node {node!r} must be finite and not negative, got {value}"
+            )
         result.narrow(0, structure.offsets[i], structure.sizes[i]).copy_(
             table.expand(structure.table_shape(node)).flatten()
         )

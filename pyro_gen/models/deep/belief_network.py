@@ -1,4 +1,6 @@
-"""Directed layers of binary units, under independent units (sigmoid belief network) or an RBM (deep belief network)."""
+"""Directed layers of binary units, under independent units (sigmoid belief
+network) or an RBM (deep belief network).
+"""
 
 from __future__ import annotations
 
@@ -42,26 +44,32 @@ class IndependentUnits(Module):
 
 
 class SigmoidBeliefNetwork(LatentModel):
-    r"""Layers of binary units, each independent given the one above: a Helmholtz machine with its recognition network.
+    r"""Layers of binary units, each independent given the one above: a Helmholtz
+    machine with its recognition network.
 
-    .. math:: p(x, h_1, \dots, h_L) = p(h_L) \prod_{l=1}^{L} \prod_i \mathrm{Bernoulli}\bigl(h_{l-1,i};
-              \sigma(c_{l} + D_l h_l)_i\bigr), \qquad q(h_l | h_{l-1}) = \mathrm{Bernoulli}(\sigma(b_l + U_l h_{l-1}))
+    .. math:: p(x, h_1, \dots, h_L) = p(h_L) \prod_{l=1}^{L} \prod_i
+        \mathrm{Bernoulli}\bigl(h_{l-1,i};
+              \sigma(c_{l} + D_l h_l)_i\bigr),
+              \qquad q(h_l | h_{l-1}) = \mathrm{Bernoulli}(\sigma(b_l + U_l h_{l-1}))
 
-    with h_0 = x. The sites are ``h1`` ... ``hL`` and ``x`` in the plate ``rows``. Train it by ``SVI(...,
-    WakeSleep(K))``, or by Pyro's ``ReweightedWakeSleep`` where a batch is one row.
+    with h_0 = x. The sites are ``h1`` ... ``hL`` and ``x`` in the plate
+    ``rows``. Train it by ``SVI(..., WakeSleep(K))``, or by Pyro's
+    ``ReweightedWakeSleep`` where a batch is one row.
 
     Args:
         visible: number of observed units.
         hidden: widths of h_1 ... h_L, from the data upwards.
         size: rows of the whole data set, which scales minibatches.
-        prior: a module whose call returns the distribution of h_L; None for independent units with learned logits.
+        prior: a module whose call returns the distribution of h_L; None for
+            independent units with learned logits.
 
     Raises:
-        ValueError: there is no hidden layer, a size is below 1, or the prior cannot serve.
+        ValueError: there is no hidden layer, a size is below 1, or the prior
+            cannot serve.
 
     References:
-        Neal (1992), Connectionist learning of belief networks. Dayan, Hinton, Neal, Zemel (1995), The Helmholtz
-        machine.
+        Neal (1992), Connectionist learning of belief networks. Dayan, Hinton,
+        Neal, Zemel (1995), The Helmholtz machine.
 
     Example:
         >>> network = SigmoidBeliefNetwork(6, [4, 2], size=100)
@@ -75,7 +83,9 @@ class SigmoidBeliefNetwork(LatentModel):
     generator = "down"
     recogniser = "up"
 
-    def __init__(self, visible: int, hidden: Sequence[int], size: int, prior: nn.Module | None = None) -> None:
+    def __init__(
+        self, visible: int, hidden: Sequence[int], size: int, prior: nn.Module | None = None
+    ) -> None:
         hidden = whole_numbers("hidden", hidden)
         super().__init__(visible, size, IndependentUnits(hidden[-1]) if prior is None else prior)
         widths = list(zip((visible, *hidden), hidden, strict=False))
@@ -117,7 +127,8 @@ class SigmoidBeliefNetwork(LatentModel):
     @reading
     @torch.no_grad()
     def dream(self, num_samples: int = 100, num_steps: int = 10) -> Dream:
-        """Draw rows with their hidden layers from the model, for the sleep phase of ``WakeSleep(dream=...)``.
+        """Draw rows with their hidden layers from the model, for the sleep phase of
+        ``WakeSleep(dream=...)``.
 
         Args:
             num_samples: rows to draw.
@@ -139,28 +150,34 @@ class SigmoidBeliefNetwork(LatentModel):
 
 
 class DeepBeliefNetwork(SigmoidBeliefNetwork):
-    r"""Directed layers under a restricted Boltzmann machine, whose visible units are the highest directed layer.
+    r"""Directed layers under a restricted Boltzmann machine, whose visible units are
+    the highest directed layer.
 
     .. math:: p(x, h_1, \dots, h_L) = p_{\mathrm{RBM}}(h_L) \prod_{l=1}^{L} p(h_{l-1} | h_l)
 
-    ``prior`` is the RBM (its hidden layer is summed out). The usual way is greedy: train an RBM,
-    train the next on hidden states drawn given the data, and stack them by :meth:`from_rbms`. A
-    next RBM that starts as the mirror image of the first, :meth:`mirrored`, makes the stack the
-    same model as the first RBM alone, with the exact posterior as its guide, so that further
+    ``prior`` is the RBM (its hidden layer is summed out). The usual way is
+    greedy: train an RBM, train the next on hidden states drawn given the data,
+    and stack them by :meth:`from_rbms`. A next RBM that starts as the mirror
+    image of the first, :meth:`mirrored`, makes the stack the same model as the
+    first RBM alone, with the exact posterior as its guide, so that further
     learning raises the lower bound.
 
     Args:
         visible: number of observed units.
-        hidden: widths of all hidden layers from the data upwards, the RBM's hidden layer last: at least two.
+        hidden: widths of all hidden layers from the data upwards, the RBM's
+            hidden layer last: at least two.
         size: rows of the whole data set.
-        **settings: ``negative_phase``, ``evaluation`` and ``num_steps`` of the RBM.
+        **settings: ``negative_phase``, ``evaluation`` and ``num_steps`` of the
+            RBM.
 
     Raises:
-        ValueError: there are fewer than two hidden layers, a size is below 1, or the phase cannot serve a latent layer.
+        ValueError: there are fewer than two hidden layers, a size is below 1,
+            or the phase cannot serve a latent layer.
 
     References:
-        Hinton, Osindero, Teh (2006), A fast learning algorithm for deep belief nets. Salakhutdinov and Murray (2008),
-        On the quantitative analysis of deep belief networks, Section 4.
+        Hinton, Osindero, Teh (2006), A fast learning algorithm for deep belief
+        nets. Salakhutdinov and Murray (2008), On the quantitative analysis of
+        deep belief networks, Section 4.
 
     Example:
         >>> network = DeepBeliefNetwork(6, [4, 3], size=100)
@@ -173,32 +190,47 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
     def __init__(self, visible: int, hidden: Sequence[int], size: int, **settings: Any) -> None:
         hidden = whole_numbers("hidden", hidden)
         if len(hidden) < 2:
-            raise ValueError(f"`hidden` must name at least two layers, the RBM's own hidden layer last, got {hidden}")
+            raise ValueError(
+                "`hidden` must name at least two layers, the RBM's own hidden layer last, got "
+                f"{hidden}"
+            )
         super().__init__(visible, hidden[:-1], size, RBM(hidden[-2], hidden[-1], **settings))
 
     @classmethod
     def from_rbms(cls, rbms: Sequence[RBM], size: int) -> DeepBeliefNetwork:
-        """Stack trained RBMs, the data's first; the last becomes the prior itself, the others are copied.
+        """Stack trained RBMs, the data's first.
+
+        The last becomes the prior itself, the others are copied.
 
         Args:
-            rbms: at least two, the visible units of each being the hidden units of the one before.
+            rbms: at least two, the visible units of each being the hidden units
+                of the one before.
             size: rows of the whole data set.
 
         Returns:
-            A network whose directed layers and recognition network hold the RBMs' weights.
+            A network whose directed layers and recognition network hold the
+            RBMs' weights.
 
         Raises:
-            ValueError: there are fewer than two RBMs, or their sizes do not fit.
+            ValueError: there are fewer than two RBMs, or their sizes do not
+                fit.
         """
         sizes = [tuple(rbm.weight.shape) for rbm in rbms]
         if len(rbms) < 2 or any(low[1] != high[0] for low, high in pairwise(sizes)):
-            raise ValueError(f"`rbms` must be at least two whose sizes fit onto each other, got {sizes}")
+            raise ValueError(
+                f"`rbms` must be at least two whose sizes fit onto each other, got {sizes}"
+            )
         network = cls(sizes[0][0], [hidden for _, hidden in sizes], size).to(rbms[0].weight)
         network.prior = rbms[-1]
         with torch.no_grad():
             for rbm, down, up in zip(rbms, network.down, network.up, strict=False):
                 weight, vbias, hbias = rbm.uncentred
-                pairs = (down.weight, weight), (down.bias, vbias), (up.weight, weight.mT), (up.bias, hbias)
+                pairs = (
+                    (down.weight, weight),
+                    (down.bias, vbias),
+                    (up.weight, weight.mT),
+                    (up.bias, hbias),
+                )
                 for target, source in pairs:
                     target.copy_(source)  # type: ignore[operator]  # of nn.Linear, which ModuleList does not know
         return network
@@ -206,17 +238,20 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
     @staticmethod
     @torch.no_grad()
     def mirrored(rbm: RBM, hidden: int, x: Tensor, noise: float = 0.01, **settings: Any) -> RBM:
-        """The next RBM of a stack, starting as the mirror image of ``rbm``: visible and hidden units exchanged.
+        """The next RBM of a stack, starting as the mirror image of ``rbm``: visible and
+        hidden units exchanged.
 
-        Units beyond the mirror image start with weights of ``noise`` only, and change the distribution of the others
-        little.
+        Units beyond the mirror image start with weights of ``noise`` only, and
+        change the distribution of the others little.
 
         Args:
             rbm: the RBM below.
-            hidden: hidden units of the next one, at least as many as ``rbm`` has visible ones.
+            hidden: hidden units of the next one, at least as many as ``rbm``
+                has visible ones.
             x: rows of data, to start chains and base rates from.
             noise: standard deviation of the weights of the additional units.
-            **settings: ``negative_phase``, ``evaluation`` and ``num_steps`` of the new RBM.
+            **settings: ``negative_phase``, ``evaluation`` and ``num_steps`` of
+                the new RBM.
 
         Returns:
             An RBM with ``rbm``'s hidden units as its visible ones.
@@ -230,11 +265,16 @@ class DeepBeliefNetwork(SigmoidBeliefNetwork):
         visible = len(rbm.vbias)
         hidden = whole_number("hidden", hidden)
         if hidden < visible:
-            raise ValueError(f"`hidden` must be at least the {visible} visible units of the RBM below, got {hidden}")
+            raise ValueError(
+                f"`hidden` must be at least the {visible} visible units of the RBM below, got "
+                f"{hidden}"
+            )
         above = RBM.from_data(torch.bernoulli(rbm.transform(x)), hidden, **settings)
         below, vbias, hbias = rbm.uncentred
-        weight, hidden_bias = noise * torch.randn_like(above.weight), torch.zeros_like(above.hbias)
-        weight[:, :visible], hidden_bias[:visible] = below.mT, vbias
+        weight = noise * torch.randn_like(above.weight)
+        hidden_bias = torch.zeros_like(above.hbias)
+        weight[:, :visible] = below.mT
+        hidden_bias[:visible] = vbias
         above.set_uncentred(weight, hbias, hidden_bias)
         return above
 

@@ -1,4 +1,6 @@
-"""Deep Boltzmann machines: undirected layers, which are a restricted Boltzmann machine between even and odd layers."""
+"""Deep Boltzmann machines: undirected layers, which are a restricted Boltzmann
+machine between even and odd layers.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +39,29 @@ class _LayeredRBM(RBM):
 
     @property
     def _couplings(self) -> Tensor:
-        """The couplings, differentiable where they exist; all of them until the constructor has said which."""
-        return self.weight * self.connections if "connections" in self._buffers else self.weight
+        """The couplings, differentiable where they exist.
+
+        All of them until the constructor has said which.
+        """
+        if "connections" in self._buffers:
+            return self.weight * self.connections
+        return self.weight
 
     @property
     def uncentred(self) -> Gradients:
         """Weight and biases of the energy without offsets."""
-        return super().uncentred if self.centring else (self._couplings, self.vbias, self.hbias)
+        if self.centring:
+            return super().uncentred
+        return (self._couplings, self.vbias, self.hbias)
 
     def _evaluated(self) -> distributions.RBM:
-        """Distribution over a copy of the current biases, since its couplings are computed once."""
+        """Distribution over a copy of the current biases, since its couplings are
+        computed once.
+        """
         weight, vbias, hbias = self.uncentred
-        return distributions.RBM(weight, vbias.clone(), hbias.clone(), num_steps=self.num_steps, **self.units)
+        return distributions.RBM(
+            weight, vbias.clone(), hbias.clone(), num_steps=self.num_steps, **self.units
+        )
 
     def learned(self, gradients: Gradients) -> Gradients:
         """Gradients with those of couplings that do not exist set to zero."""
@@ -63,27 +76,33 @@ class _LayeredRBM(RBM):
 class DeepBoltzmannMachine(RowModel):
     r"""Layers v, h_1, ..., h_L of binary units with symmetric couplings between neighbours.
 
-    .. math:: E(v, h_1, \dots, h_L) = -\sum_{l=0}^{L} b_l \cdot h_l - \sum_{l=1}^{L} h_{l-1} W_l h_l, \qquad h_0 = v
+    .. math:: E(v, h_1, \dots, h_L) = -\sum_{l=0}^{L} b_l \cdot h_l - \sum_{l=1}^{L} h_{l-1}
+        W_l h_l, \qquad h_0 = v
 
-    Given the odd layers the even ones are independent, and the other way round: the machine *is* an RBM between the
-    even layers (v, h_2, ...) and the odd ones (h_1, h_3, ...), held as ``rbm``, whose sampler, AIS and exact log Z
-    serve unchanged. The odd layers are summed out, so the bounds are tighter than those with a factorised guide over
-    all.
+    Given the odd layers the even ones are independent, and the other way round:
+    the machine *is* an RBM between the even layers (v, h_2, ...) and the odd
+    ones (h_1, h_3, ...), held as ``rbm``, whose sampler, AIS and exact log Z
+    serve unchanged. The odd layers are summed out, so the bounds are tighter
+    than those with a factorised guide over all.
 
-    The sites are ``h`` (the even hidden layers side by side, drawn by the guide from their mean field) and ``layers``
-    (data and ``h``), in the plate ``rows``. The guide has no parameters: ``SVI(..., Trace_ELBO())`` is variational
-    learning with persistent chains; :meth:`contrastive_gradient` is the same without a tape.
+    The sites are ``h`` (the even hidden layers side by side, drawn by the guide
+    from their mean field) and ``layers`` (data and ``h``), in the plate
+    ``rows``. The guide has no parameters: ``SVI(..., Trace_ELBO())`` is
+    variational learning with persistent chains; :meth:`contrastive_gradient` is
+    the same without a tape.
 
     Args:
         visible: number of observed units.
         hidden: widths of h_1 ... h_L, at least two.
         size: rows of the whole data set, which scales minibatches.
         mean_field_steps: rounds of updates of the guide's mean field.
-        **settings: ``negative_phase``, ``evaluation``, ``num_steps`` and ``centring`` of :class:`pyro_gen.nn.RBM`.
+        **settings: ``negative_phase``, ``evaluation``, ``num_steps`` and
+            ``centring`` of :class:`pyro_gen.nn.RBM`.
 
     Raises:
-        ValueError: there are fewer than two hidden layers, a size is below 1, the phase is contrastive divergence, or
-            the units are not Bernoulli units.
+        ValueError: there are fewer than two hidden layers, a size is below 1,
+            the phase is contrastive divergence, or the units are not Bernoulli
+            units.
 
     References:
         Salakhutdinov and Hinton (2009), Deep Boltzmann machines, equations 1-9.
@@ -97,18 +116,30 @@ class DeepBoltzmannMachine(RowModel):
     """
 
     def __init__(
-        self, visible: int, hidden: Sequence[int], size: int, mean_field_steps: int = 10, **settings: Any
+        self,
+        visible: int,
+        hidden: Sequence[int],
+        size: int,
+        mean_field_steps: int = 10,
+        **settings: Any,
     ) -> None:
         hidden = [whole_number("hidden", units) for units in hidden]
         if len(hidden) < 2:
             raise ValueError(f"`hidden` must name at least two layers, got {hidden}")
         if isinstance(settings.get("negative_phase"), ContrastiveDivergence):
             raise ValueError(
-                "`negative_phase` must not be ContrastiveDivergence, whose particles start at the value, and here "
+                "`negative_phase` must not be ContrastiveDivergence, whose particles start at "
+                "the value, and here "
                 "that is partly latent: use PersistentChains or Exact"
             )
-        if units := [x for x in settings.values() if isinstance(x, Units) and not isinstance(x, BernoulliUnits)]:
-            raise ValueError(f"a deep Boltzmann machine has Bernoulli units in all layers, got {units[0]}")
+        if units := [
+            x
+            for x in settings.values()
+            if isinstance(x, Units) and not isinstance(x, BernoulliUnits)
+        ]:
+            raise ValueError(
+                f"a deep Boltzmann machine has Bernoulli units in all layers, got {units[0]}"
+            )
         super().__init__(visible, size)
         self.widths = (self.visible, *hidden)
         self.mean_field_steps = whole_number("mean_field_steps", mean_field_steps)
@@ -122,14 +153,17 @@ class DeepBoltzmannMachine(RowModel):
     def from_rbm(
         cls, rbm: RBM, hidden: Sequence[int], x: Tensor, noise: float = 0.01, **settings: Any
     ) -> DeepBoltzmannMachine:
-        """Start from a trained RBM, with weakly coupled further layers, so that learning continues at its likelihood.
+        """Start from a trained RBM, with weakly coupled further layers, so that learning
+        continues at its likelihood.
 
         Args:
             rbm: the RBM of v and h_1.
             hidden: widths of the further layers h_2 ... h_L.
-            x: rows of data, for base rates and for the first states of the chains.
+            x: rows of data, for base rates and for the first states of the
+                chains.
             noise: standard deviation of the new couplings.
-            **settings: as of the constructor; ``size`` is the number of rows of ``x`` unless given.
+            **settings: as of the constructor; ``size`` is the number of rows of
+                ``x`` unless given.
 
         Returns:
             A machine with the RBM's weights at the bottom.
@@ -149,7 +183,8 @@ class DeepBoltzmannMachine(RowModel):
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
-        """Start chains at random rows with hidden layers of coin flips, and set the base rates, from which AIS anneals.
+        """Start chains at random rows with hidden layers of coin flips, and set the base
+        rates, from which AIS anneals.
 
         Args:
             x: rows of data.
@@ -161,27 +196,38 @@ class DeepBoltzmannMachine(RowModel):
 
     @property
     def weights(self) -> list[Tensor]:
-        """Couplings W_l of neighbouring layers, lower units by upper ones, as views of ``rbm.weight``."""
+        """Couplings W_l of neighbouring layers, lower units by upper ones, as views of
+        ``rbm.weight``.
+        """
         views = [self.rbm.weight[rows, columns] for rows, columns in self._blocks()]
         return [view.mT if level % 2 else view for level, view in enumerate(views)]
 
     @property
     def biases(self) -> list[Tensor]:
-        """Biases of all layers, the visible one first: those of the energy above, without offsets."""
+        """Biases of all layers, the visible one first: those of the energy above,
+        without offsets.
+        """
         _, vbias, hbias = self.rbm.uncentred
-        even, odd = vbias.split(self.widths[0::2]), hbias.split(self.widths[1::2])
+        even = vbias.split(self.widths[0::2])
+        odd = hbias.split(self.widths[1::2])
         return [(odd if level % 2 else even)[level // 2] for level in range(len(self.widths))]
 
     def _blocks(self) -> list[tuple[slice, slice]]:
-        """Place of each W_l in the RBM's weight: rows of the even layer, columns of the odd one."""
-        even, odd = _slices(self.widths[0::2]), _slices(self.widths[1::2])
+        """Place of each W_l in the RBM's weight: rows of the even layer, columns of the
+        odd one.
+        """
+        even = _slices(self.widths[0::2])
+        odd = _slices(self.widths[1::2])
         return [(even[(level + 1) // 2], odd[level // 2]) for level in range(len(self.widths) - 1)]
 
     def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
-        """Generative program; ``h`` has no separate density, since the joint distribution includes it.
+        """Generative program.
+
+        ``h`` has no separate density, since the joint distribution includes it.
 
         Args:
-            x: rows to observe, (rows, visible); None draws ``size`` rows of all even layers.
+            x: rows to observe, (rows, visible); None draws ``size`` rows of all
+                even layers.
             observations: the same by site name.
 
         Returns:
@@ -215,7 +261,8 @@ class DeepBoltzmannMachine(RowModel):
     @reading
     @torch.no_grad()
     def mean_field(self, x: Tensor) -> list[Tensor]:
-        r"""Probabilities of all hidden layers that are a fixed point of the mean-field equations given x.
+        r"""Probabilities of all hidden layers that are a fixed point of the mean-field
+        equations given x.
 
         .. math:: \mu_l = \sigma(b_l + \mu_{l-1} W_l + W_{l+1} \mu_{l+1}), \qquad \mu_0 = v
 
@@ -246,19 +293,25 @@ class DeepBoltzmannMachine(RowModel):
         for _ in range(self.mean_field_steps):
             odd = torch.sigmoid(below + even @ weight[self.visible :])
             even = torch.sigmoid(odd @ weight[self.visible :].mT + vbias[self.visible :])
-        return even.clamp(1e-6, 1 - 1e-6)  # probability 0 or 1 would make the other state impossible
+        return even.clamp(
+            1e-6, 1 - 1e-6
+        )  # probability 0 or 1 would make the other state impossible
 
     def contrastive_gradient(self, x: Tensor) -> None:
-        """Fill ``.grad`` with the gradient that ``SVI`` finds, a row: data with hidden layers drawn, against chains.
+        """Fill ``.grad`` with the gradient that ``SVI`` finds, a row: data with hidden
+        layers drawn, against chains.
 
         Args:
             x: a batch of rows.
 
         Raises:
-            ValueError: ``x`` is not a table of zeros and ones, or the RBM has no negative phase.
+            ValueError: ``x`` is not a table of zeros and ones, or the RBM has
+                no negative phase.
         """
         self.check(x)
-        contrastive_gradient(self.rbm, torch.cat([x.to(self.rbm.weight), torch.bernoulli(self._even_means(x))], -1))
+        contrastive_gradient(
+            self.rbm, torch.cat([x.to(self.rbm.weight), torch.bernoulli(self._even_means(x))], -1)
+        )
 
     @reading
     @torch.no_grad()
@@ -276,17 +329,20 @@ class DeepBoltzmannMachine(RowModel):
     @reading
     @torch.no_grad()
     def sample(self, num_samples: int, num_steps: int = 100) -> Tensor:
-        """Draw observed units: exactly where possible, else by sweeps over even and odd layers from the chains.
+        """Draw observed units: exactly where possible, else by sweeps over even and odd
+        layers from the chains.
 
         Args:
             num_samples: rows to draw.
-            num_steps: Gibbs sweeps from the chains, where there is no exact draw.
+            num_steps: Gibbs sweeps from the chains, where there is no exact
+                draw.
 
         Returns:
             Zeros and ones, (num_samples, visible).
 
         Raises:
-            ValueError: there is neither an exact draw, nor chains, nor ``num_steps`` among the settings.
+            ValueError: there is neither an exact draw, nor chains, nor
+                ``num_steps`` among the settings.
         """
         num_samples = whole_number("num_samples", num_samples)
         num_steps = whole_number("num_steps", num_steps, 0)

@@ -1,4 +1,6 @@
-"""Shared parts of probabilistic PCA and factor analysis: programs, exact posterior, learning, criteria."""
+"""Shared parts of probabilistic PCA and factor analysis: programs, exact
+posterior, learning, criteria.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +33,22 @@ Method = Literal["closed form", "em"]
 
 
 class LinearGaussian(Module):
-    r"""Rows that are linear in standard normal latent variables, and noise; base of the families.
+    r"""Rows that are linear in standard normal latent variables, and noise; base of the
+    families.
 
-    .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \Psi), \qquad x \sim N(\mu, W W^T + \Psi)
+    .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \Psi), \qquad x \sim N(\mu, W W^T
+        + \Psi)
 
-    The guide is the exact posterior at the current parameters and has no parameters: every draw
-    from it gives the ELBO of log p(x) exactly, and its gradient, so that SVI maximises the
-    likelihood. Sites are ``z`` and ``x`` in the plate ``rows``. Missing cells (NaN, or False in a
-    mask) are integrated out everywhere.
+    The guide is the exact posterior at the current parameters and has no
+    parameters: every draw from it gives the ELBO of log p(x) exactly, and its
+    gradient, so that SVI maximises the likelihood. Sites are ``z`` and ``x`` in
+    the plate ``rows``. Missing cells (NaN, or False in a mask) are integrated
+    out everywhere.
 
     Args:
         features: columns of a row.
-        latent: number of latent variables, below ``features``; 0 leaves independent columns.
+        latent: number of latent variables, below ``features``; 0 leaves
+            independent columns.
         size: rows of the whole data set, which scales minibatches.
 
     Raises:
@@ -58,31 +64,37 @@ class LinearGaussian(Module):
         latent = whole_number("latent", latent, 0)
         if latent >= features:
             raise ValueError(
-                f"`latent` must be at least 0 and below `features`, or no noise is left to explain, "
+                "`latent` must be at least 0 and below `features`, or no noise is left to "
+                "explain, "
                 f"got {latent} for {features} features"
             )
-        self.features, self.latent = features, latent
+        self.features = features
+        self.latent = latent
         self.size = whole_number("size", size)
         self.weight = nn.Parameter(torch.randn(features, latent) / max(features, 1) ** 0.5)
         self.loc = nn.Parameter(torch.zeros(features))
         self.log_scale = nn.Parameter(torch.zeros(1 if self.shared_noise else features))
 
     @classmethod
-    def from_data(cls, x: Tensor, latent: int, size: int | None = None, mask: Tensor | None = None) -> Self:
-        """Model that starts at the means of the columns with small weights, like the rows in dtype and device.
+    def from_data(
+        cls, x: Tensor, latent: int, size: int | None = None, mask: Tensor | None = None
+    ) -> Self:
+        """Model that starts at the means of the columns with small weights, like the rows
+        in dtype and device.
 
         Args:
             x: rows, (rows, features), NaN where a cell is missing.
             latent: number of latent variables.
             size: rows of the whole data set; None for those given.
-            mask: True where a cell is observed; None for wherever there is no NaN.
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
 
         Returns:
             The model, to be learned by SVI or ``fit``.
 
         Raises:
-            ValueError: ``x`` is not such a table, ``latent`` does not fit it, or a column with
-                separate noise is constant.
+            ValueError: ``x`` is not such a table, ``latent`` does not fit it,
+                or a column with separate noise is constant.
         """
         x = as_floating(x)
         if not isinstance(x, Tensor) or x.dim() != 2:
@@ -106,8 +118,10 @@ class LinearGaussian(Module):
         """The generative program.
 
         Args:
-            x: rows to observe, (rows, features), NaN where a cell is missing; None draws ``size`` rows.
-            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+            x: rows to observe, (rows, features), NaN where a cell is missing;
+                None draws ``size`` rows.
+            mask: True where a cell is observed, same shape; None for wherever
+                there is no NaN.
 
         Returns:
             The rows, with 0 in missing cells.
@@ -139,7 +153,8 @@ class LinearGaussian(Module):
             pyro.sample("z", self.encode(x, mask))
 
     def forward(self) -> TorchDistribution:
-        """The density of a complete row, latent variables integrated out, for ``pyro.sample("x", ppca(), obs=x)``.
+        """The density of a complete row, latent variables integrated out, for
+        ``pyro.sample("x", ppca(), obs=x)``.
 
         Returns:
             A normal distribution of low rank, of event shape (features,).
@@ -168,9 +183,13 @@ class LinearGaussian(Module):
 
     @property
     def num_parameters(self) -> int:
-        """Free parameters: means, noise, and loadings less the rotations that leave the density as it is."""
+        """Free parameters: means, noise, and loadings less the rotations that leave the
+        density as it is.
+        """
         loadings = self.features * self.latent - self.latent * (self.latent - 1) // 2
-        covariance = min(loadings + self.log_scale.numel(), self.features * (self.features + 1) // 2)
+        covariance = min(
+            loadings + self.log_scale.numel(), self.features * (self.features + 1) // 2
+        )
         return self.features + covariance
 
     # ---- learning
@@ -185,29 +204,37 @@ class LinearGaussian(Module):
         num_steps: int = 2000,
         tolerance: float = 1e-9,
     ) -> FitResult:
-        """Maximum likelihood, in closed form or by expectation maximisation; missing cells are integrated out.
+        """Maximum likelihood, in closed form or by expectation maximisation.
 
-        EM starts from the principal axes and works in float64 whatever the dtype of the rows. Where its result is
-        ``degenerate``, a column's noise is as small as it may get (a millionth of its variance): a Heywood case, or
-        too many latent variables for the rows.
+        Missing cells are integrated out.
+
+        EM starts from the principal axes and works in float64 whatever the
+        dtype of the rows. Where its result is ``degenerate``, a column's noise
+        is as small as it may get (a millionth of its variance): a Heywood case,
+        or too many latent variables for the rows.
 
         Args:
             x: rows, (rows, features), NaN where a cell is missing (at random).
-            mask: True where a cell is observed; None for wherever there is no NaN.
-            method: "closed form" (complete rows, where the family has one) or "em"; None for the first that serves.
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
+            method: "closed form" (complete rows, where the family has one) or
+                "em"; None for the first that serves.
             num_steps: of EM, at most.
-            tolerance: of EM: stop where a step gains no more than this, in nats a row.
+            tolerance: of EM: stop where a step gains no more than this, in nats
+                a row.
 
         Returns:
             The result, with the objective of every step.
 
         Raises:
-            ValueError: the rows do not fit this model, are too few, or constant in a column, or lie in a subspace of
-                ``latent`` dimensions; or ``method`` does not serve them.
+            ValueError: the rows do not fit this model, are too few, or constant
+                in a column, or lie in a subspace of ``latent`` dimensions; or
+                ``method`` does not serve them.
 
         References:
-            Tipping and Bishop (1999), Probabilistic principal component analysis, appendix B. Rubin and Thayer (1982),
-            EM algorithms for ML factor analysis.
+            Tipping and Bishop (1999), Probabilistic principal component
+            analysis, appendix B. Rubin and Thayer (1982), EM algorithms for ML
+            factor analysis.
         """
         if method not in (None, "closed form", "em"):
             raise ValueError(f'`method` must be "closed form", "em" or None, got {method!r}')
@@ -237,7 +264,9 @@ class LinearGaussian(Module):
         Returns:
             Same shape.
         """
-        return values.sum().expand(self.features) if self.shared_noise else values
+        if self.shared_noise:
+            return values.sum().expand(self.features)
+        return values
 
     def check_enough(self, rows: Rows) -> None:
         """Raise if the rows determine no noise.
@@ -246,12 +275,14 @@ class LinearGaussian(Module):
             rows: checked rows.
 
         Raises:
-            ValueError: they are fewer than latent + 2 or more than ``size``, or do not vary.
+            ValueError: they are fewer than latent + 2 or more than ``size``, or
+                do not vary.
         """
         check_rows(self.size, len(rows.x))
         if len(rows.x) < self.latent + 2:
             raise ValueError(
-                f"`x` must have at least latent + 2 = {self.latent + 2} rows, or no noise is left, got {len(rows.x)}"
+                f"`x` must have at least latent + 2 = {self.latent + 2} rows, or no noise is "
+                f"left, got {len(rows.x)}"
             )
         self.check_varied(rows)
 
@@ -273,19 +304,28 @@ class LinearGaussian(Module):
         """Set the parameters.
 
         Args:
-            point: means (features,), loadings (features, latent) and variances of the noise (features,).
+            point: means (features,), loadings (features, latent) and variances
+                of the noise (features,).
 
         Raises:
-            ValueError: one has another shape, is not finite, or a variance is not above 0; or variances differ where
-                one serves all columns. No parameter changes then.
+            ValueError: one has another shape, is not finite, or a variance is
+                not above 0; or variances differ where one serves all columns.
+                No parameter changes then.
         """
         shapes = {"loc": self.loc.shape, "weight": self.weight.shape}
-        expected = {name: Expected(constraints.real, tuple(shape)) for name, shape in shapes.items()}
+        expected = {
+            name: Expected(constraints.real, tuple(shape)) for name, shape in shapes.items()
+        }
         variances = Expected(constraints.positive, (self.features,))
         check_point("point", point._asdict(), {**expected, "variance": variances})
         if self.shared_noise:
             logs = point.variance.log()
-            check_agrees("`point` of 'variance', of which one serves all columns,", logs, logs[:1], constraints.real)
+            check_agrees(
+                "`point` of 'variance', of which one serves all columns,",
+                logs,
+                logs[:1],
+                constraints.real,
+            )
         with torch.no_grad():
             self.loc.copy_(point.loc)
             self.weight.copy_(point.weight)
@@ -298,7 +338,8 @@ class LinearGaussian(Module):
 
         Args:
             x: rows, (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed; None for wherever there is no NaN.
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
 
         Returns:
             Normal distributions, batch shape (rows,), event shape (latent,).
@@ -306,9 +347,13 @@ class LinearGaussian(Module):
         posterior = self._posterior(x, mask)
         if not self.latent:
             return dist.Normal(posterior.mean, 1.0).to_event(1)
-        checked = False if batched([posterior.factor]) else None  # torch's check looks at the numbers, which vmap hides
+        checked = (
+            False if batched([posterior.factor]) else None
+        )  # torch's check looks at the numbers, which vmap hides
         precision = posterior.factor @ posterior.factor.mT
-        return dist.MultivariateNormal(posterior.mean, precision_matrix=precision, validate_args=checked)
+        return dist.MultivariateNormal(
+            posterior.mean, precision_matrix=precision, validate_args=checked
+        )
 
     def decode(self, z: Tensor) -> TorchDistribution:
         """The distribution of a row given its latent variables.
@@ -341,7 +386,9 @@ class LinearGaussian(Module):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Rows at the posterior mean of their latent variables; in missing cells their mean given the observed ones.
+        """Rows at the posterior mean of their latent variables.
+
+        In missing cells their mean given the observed ones.
 
         Args:
             x: rows, as for :meth:`encode`.
@@ -353,7 +400,9 @@ class LinearGaussian(Module):
         return self.decode(self._posterior(x, mask).mean).mean
 
     def log_likelihood(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log density of every row, in nats; that of the observed cells where some are missing. Exact.
+        """Log density of every row, in nats.
+
+        That of the observed cells where some are missing. Exact.
 
         Args:
             x: rows, as for :meth:`encode`.
@@ -419,7 +468,8 @@ class LinearGaussian(Module):
 
         Args:
             x: (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+            mask: True where a cell is observed, same shape; None for wherever
+                there is no NaN.
 
         Returns:
             The rows.
@@ -429,7 +479,9 @@ class LinearGaussian(Module):
         """
         rows = make_rows(x, mask, self.features, self.loc)
         if rows.x.dim() != 2:
-            raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(rows.x.shape)}")
+            raise ValueError(
+                f"`x` must have shape (rows, {self.features}), got {tuple(rows.x.shape)}"
+            )
         check_like(rows, self.loc, "model")
         return rows
 

@@ -18,7 +18,8 @@ class PrincipalAxes(NamedTuple):
 
     Args:
         loc: means of the columns, (features,).
-        components: axes of unit length as rows, (min(rows, features), features).
+        components: axes of unit length as rows, (min(rows, features),
+            features).
         variances: along the axes, (min(rows, features),); all others are 0.
     """
 
@@ -28,16 +29,20 @@ class PrincipalAxes(NamedTuple):
 
 
 def principal_axes(x: Tensor) -> PrincipalAxes:
-    """Principal axes by a QR and a singular value decomposition of the centred rows, in float64.
+    """Principal axes by a QR and a singular value decomposition of the centred rows,
+    in float64.
 
-    No covariance is formed, so small variances keep their digits. The largest entry of every axis is positive.
+    No covariance is formed, so small variances keep their digits. The largest
+    entry of every axis is positive.
 
     Args:
         x: complete rows, (rows, features).
     """
     rows = x.double()
     loc = rows.mean(0)
-    _, singular, components = torch.linalg.svd(torch.linalg.qr(rows - loc, mode="r").R, full_matrices=False)
+    _, singular, components = torch.linalg.svd(
+        torch.linalg.qr(rows - loc, mode="r").R, full_matrices=False
+    )
     largest = components.gather(-1, components.abs().argmax(-1, keepdim=True))
     return PrincipalAxes(loc, components * largest.sign(), singular.square() / len(x))
 
@@ -49,39 +54,46 @@ def complete_rows(x: Tensor, features: int, instead: str, like: Tensor | None = 
         x: (rows, features).
         features: columns it must have.
         instead: the alternative that allows missing cells, for the message.
-        like: any parameter of the model that reads them; None where a model is made.
+        like: any parameter of the model that reads them; None where a model is
+            made.
 
     Raises:
         ValueError: they are not such rows, or a cell is NaN.
     """
     rows = make_rows(x, None, features, like)
     if rows.mask is not None:
-        raise ValueError(f"`x` must be complete, got {int((~rows.mask).sum())} cells of NaN: {instead} takes them")
+        raise ValueError(
+            f"`x` must be complete, got {int((~rows.mask).sum())} cells of NaN: {instead} takes "
+            "them"
+        )
     if rows.x.dim() != 2:
         raise ValueError(f"`x` must have shape (rows, {features}), got {tuple(x.shape)}")
     return rows
 
 
 class PCA(Module):
-    r"""Principal component analysis: the subspace with the least squared error of reconstruction.
+    r"""Principal component analysis: the subspace with the least squared error of
+    reconstruction.
 
     .. math:: z = V (x - \mu), \qquad \hat x = \mu + V^T z
 
     It is not a density and has no samples; it is the noiseless limit of
-    :class:`pyro_gen.models.PPCA`. scikit-learn's ``PCA`` has more solvers; here mean and axes are
-    buffers of a module, on any device.
+    :class:`pyro_gen.models.PPCA`. scikit-learn's ``PCA`` has more solvers; here
+    mean and axes are buffers of a module, on any device.
 
     Args:
         loc: means of the columns, (features,).
         components: orthonormal axes as rows, (latent, features).
-        variances: of the rows along the axes (their squared deviations divided by the number of rows), (latent,).
+        variances: of the rows along the axes (their squared deviations divided
+            by the number of rows), (latent,).
 
     Raises:
         ValueError: the shapes do not fit.
 
     References:
-        Pearson (1901), On lines and planes of closest fit to systems of points in space. Hotelling (1933), Analysis of
-        a complex of statistical variables into principal components.
+        Pearson (1901), On lines and planes of closest fit to systems of points
+        in space. Hotelling (1933), Analysis of a complex of statistical
+        variables into principal components.
 
     Example:
         >>> x = torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]])
@@ -98,10 +110,15 @@ class PCA(Module):
 
     def __init__(self, loc: Tensor, components: Tensor, variances: Tensor) -> None:
         super().__init__()
-        if components.dim() != 2 or loc.shape != components.shape[1:] or variances.shape != components.shape[:1]:
+        if (
+            components.dim() != 2
+            or loc.shape != components.shape[1:]
+            or variances.shape != components.shape[:1]
+        ):
             got = f"{tuple(loc.shape)}, {tuple(components.shape)} and {tuple(variances.shape)}"
             raise ValueError(
-                "`loc`, `components` and `variances` must have shapes (features,), (latent, features) and (latent,), "
+                "`loc`, `components` and `variances` must have shapes (features,), (latent, "
+                "features) and (latent,), "
                 f"got {got}"
             )
         for name, value in (("loc", loc), ("components", components), ("variances", variances)):
@@ -119,7 +136,8 @@ class PCA(Module):
             The module, of the rows' dtype and on their device.
 
         Raises:
-            ValueError: ``x`` is not such a table, or has fewer rows or columns than ``latent``.
+            ValueError: ``x`` is not such a table, or has fewer rows or columns
+                than ``latent``.
         """
         x = as_floating(x)
         if not isinstance(x, Tensor) or x.dim() != 2:
@@ -128,7 +146,10 @@ class PCA(Module):
         rows = complete_rows(x, x.shape[1], "PPCA(...).fit").x
         latent = whole_number("latent", latent, 0)
         if latent > min(x.shape):
-            raise ValueError(f"`latent` must be between 0 and {min(x.shape)} for rows {tuple(x.shape)}, got {latent}")
+            raise ValueError(
+                f"`latent` must be between 0 and {min(x.shape)} for rows {tuple(x.shape)}, got "
+                f"{latent}"
+            )
         axes = principal_axes(rows)
         return cls(axes.loc.to(x), axes.components[:latent].to(x), axes.variances[:latent].to(x))
 
@@ -148,7 +169,8 @@ class PCA(Module):
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "PCA has no density to return: take `latent_means` and `reconstruct`, or PPCA, whose call is a distribution"
+            "PCA has no density to return: take `latent_means` and `reconstruct`, or PPCA, whose "
+            "call is a distribution"
         )
 
     def latent_means(self, x: Tensor) -> Tensor:

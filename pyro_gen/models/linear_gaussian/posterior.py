@@ -12,11 +12,13 @@ from pyro_gen.models.rows import Rows
 
 
 class Posterior(NamedTuple):
-    """Normal distributions of the latent variables given rows, and the log densities of the rows.
+    """Normal distributions of the latent variables given rows, and the log densities
+    of the rows.
 
     Args:
         mean: (rows, latent).
-        factor: lower Cholesky factor of the precision, (latent, latent), or one for each row where cells are missing.
+        factor: lower Cholesky factor of the precision, (latent, latent), or one
+            for each row where cells are missing.
         log_likelihood: log density of the observed cells, (rows,), in nats.
     """
 
@@ -26,13 +28,16 @@ class Posterior(NamedTuple):
 
 
 def posterior(rows: Rows, loc: Tensor, weight: Tensor, scale: Tensor) -> Posterior:
-    r"""Condition :math:`z \sim N(0, I),\ x = W z + \mu + \epsilon,\ \epsilon_i \sim N(0, \psi_i)` on x.
+    r"""Condition :math:`z \sim N(0, I),\ x = W z + \mu + \epsilon,\ \epsilon_i \sim
+    N(0, \psi_i)` on x.
 
     .. math:: M = I + W^T \Psi^{-1} W, \quad m = M^{-1} W^T \Psi^{-1} (x - \mu), \quad
               -2 \log p(x) = |\Psi^{-1/2} (x - \mu - W m)|^2 + |m|^2 + \log |M| + \log |2 \pi \Psi|
 
-    The quadratic form is a sum of squares, the least over z, rather than Woodbury's difference of two large numbers.
-    A missing cell drops out of every sum. Costs O(features latent^2) once, or for each row where cells are missing.
+    The quadratic form is a sum of squares, the least over z, rather than
+    Woodbury's difference of two large numbers. A missing cell drops out of
+    every sum. Costs O(features latent^2) once, or for each row where cells are
+    missing.
 
     Args:
         rows: checked rows (rows, features).
@@ -40,7 +45,8 @@ def posterior(rows: Rows, loc: Tensor, weight: Tensor, scale: Tensor) -> Posteri
         weight: loadings W, (features, latent).
         scale: standard deviations of the noise, (features,).
     """
-    loadings, white = weight / scale.unsqueeze(-1), (rows.x - loc) / scale
+    loadings = weight / scale.unsqueeze(-1)
+    white = (rows.x - loc) / scale
     if rows.mask is None:
         gram = loadings.mT @ loadings
         constant = scale.log().sum() + len(scale) * math.log(2 * math.pi) / 2

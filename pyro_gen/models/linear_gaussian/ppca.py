@@ -13,25 +13,31 @@ from pyro_gen.models.rows import Rows
 
 
 class PPCA(LinearGaussian):
-    r"""Probabilistic principal component analysis: linear in normal latent variables, with equal noise in all cells.
+    r"""Probabilistic principal component analysis: linear in normal latent variables,
+    with equal noise in all cells.
 
-    .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \sigma^2 I), \qquad x \sim N(\mu, W W^T + \sigma^2 I)
+    .. math:: z \sim N(0, I), \qquad x | z \sim N(W z + \mu, \sigma^2 I), \qquad x \sim N(\mu,
+        W W^T + \sigma^2 I)
 
-    At the maximum of the likelihood the columns of W span the principal subspace and :math:`\sigma^2` is the mean
-    variance off it. ``fit`` computes this maximum, by EM where cells are missing, and
-    ``SVI(ppca.model, ppca.guide, ...)`` by gradients, with minibatches and as part of larger programs. W is known up to
-    a rotation. Sites are ``z`` and ``x`` in the plate ``rows``.
+    At the maximum of the likelihood the columns of W span the principal
+    subspace and :math:`\sigma^2` is the mean variance off it. ``fit`` computes
+    this maximum, by EM where cells are missing, and ``SVI(ppca.model,
+    ppca.guide, ...)`` by gradients, with minibatches and as part of larger
+    programs. W is known up to a rotation. Sites are ``z`` and ``x`` in the
+    plate ``rows``.
 
     Args:
         features: columns of a row.
-        latent: number of latent variables, below ``features``; 0 leaves noise alone.
+        latent: number of latent variables, below ``features``; 0 leaves noise
+            alone.
         size: rows of the whole data set, which scales minibatches.
 
     Raises:
         ValueError: a size is out of range.
 
     References:
-        Tipping and Bishop (1999), Probabilistic principal component analysis, equations 3 to 8.
+        Tipping and Bishop (1999), Probabilistic principal component analysis,
+        equations 3 to 8.
 
     Example:
         >>> import pyro
@@ -49,10 +55,12 @@ class PPCA(LinearGaussian):
     def _fit_in_closed_form(self, rows: Rows) -> FitResult:
         r"""The maximum of the likelihood.
 
-        .. math:: \sigma^2 = \frac{1}{d - k} \sum_{j > k} \lambda_j, \qquad W = U_k (\Lambda_k - \sigma^2 I)^{1/2}
+        .. math:: \sigma^2 = \frac{1}{d - k} \sum_{j > k} \lambda_j, \qquad W = U_k (\Lambda_k
+            - \sigma^2 I)^{1/2}
 
-        with the eigenvalues and eigenvectors of the rows' covariance (divided by their number). They come from a
-        singular value decomposition in float64.
+        with the eigenvalues and eigenvectors of the rows' covariance (divided
+        by their number). They come from a singular value decomposition in
+        float64.
 
         Args:
             rows: checked rows, complete.
@@ -61,18 +69,25 @@ class PPCA(LinearGaussian):
             The log likelihood, as EM gives it.
 
         Raises:
-            ValueError: the rows miss cells, are too few, or lie in a subspace of ``latent`` dimensions.
+            ValueError: the rows miss cells, are too few, or lie in a subspace
+                of ``latent`` dimensions.
 
         References:
-            Tipping and Bishop (1999), Probabilistic principal component analysis, equations 7 and 8.
+            Tipping and Bishop (1999), Probabilistic principal component
+            analysis, equations 7 and 8.
         """
         if rows.mask is not None:
             missing = int((~rows.mask).sum())
-            raise ValueError(f'`x` must be complete, got {missing} cells of NaN: `method="em"` takes them')
+            raise ValueError(
+                f'`x` must be complete, got {missing} cells of NaN: `method="em"` takes them'
+            )
         self.check_enough(rows)
         axes = principal_axes(rows.x)
         noise = self._noise(axes, rows)
-        weight = axes.components[: self.latent].mT * (axes.variances[: self.latent] - noise).clamp(min=0).sqrt()
+        weight = (
+            axes.components[: self.latent].mT
+            * (axes.variances[: self.latent] - noise).clamp(min=0).sqrt()
+        )
         self.set_point(Point(axes.loc, weight, noise.expand(self.features)))
         objective = torch.tensor([self.score(rows.x) * len(rows.x)], dtype=torch.float64)
         return FitResult(objective.item(), objective, True, False, objective)
@@ -81,11 +96,19 @@ class PPCA(LinearGaussian):
         """Variance off the principal subspace, where it is more than rounding."""
         noise = axes.variances[self.latent :].sum() / (self.features - self.latent)
         rounding = torch.finfo(rows.x.dtype).eps * rows.x.double().square().mean().sqrt()
-        decomposition = torch.finfo(torch.float64).eps * max(rows.x.shape) * axes.variances.max().sqrt()
+        decomposition = (
+            torch.finfo(torch.float64).eps * max(rows.x.shape) * axes.variances.max().sqrt()
+        )
         if noise <= (4 * rounding).square() + decomposition.square():
-            rank = int((axes.variances > (4 * rounding).square() * self.features + decomposition.square()).sum())
+            rank = int(
+                (
+                    axes.variances
+                    > (4 * rounding).square() * self.features + decomposition.square()
+                ).sum()
+            )
             raise ValueError(
-                f"`latent` must be below the rank of the centred rows, {rank}, or the noise has no variance and the "
+                f"`latent` must be below the rank of the centred rows, {rank}, or the noise has "
+                "no variance and the "
                 f"likelihood no bound, got {self.latent} for {len(rows.x)} rows"
             )
         return noise

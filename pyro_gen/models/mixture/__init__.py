@@ -1,4 +1,6 @@
-"""Finite mixtures and truncated Dirichlet process mixtures, of Gaussian, binary and categorical rows."""
+"""Finite mixtures and truncated Dirichlet process mixtures, of Gaussian, binary
+and categorical rows.
+"""
 
 from pyro_gen.models.em import FitResult
 from pyro_gen.models.mixture.base import Mixture

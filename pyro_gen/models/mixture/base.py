@@ -28,7 +28,13 @@ from pyro_gen.models.mixture.em import Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
 from pyro_gen.models.mixture.queries import MixtureQueries
 from pyro_gen.models.mixture.sites import ROWS, Site, check_sites, weight_sites, without_plates
-from pyro_gen.models.mixture.weights import CONDITIONALS, WeightDistribution, log_weights, sample_weights, sticks_of
+from pyro_gen.models.mixture.weights import (
+    CONDITIONALS,
+    WeightDistribution,
+    log_weights,
+    sample_weights,
+    sticks_of,
+)
 from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
 from pyro_gen.models.mixture.weights import mode as mode_of_weights
 from pyro_gen.models.rows import Rows, check_like, make_rows, single
@@ -39,21 +45,28 @@ SPREAD = 0.05
 
 
 class Mixture(MixtureQueries, Module):
-    r"""A mixture of rows, :math:`p(x) = \sum_k \pi_k\, p(x | \theta_k)`, with priors; base of the families.
+    r"""A mixture of rows, :math:`p(x) = \sum_k \pi_k\, p(x | \theta_k)`, with priors.
 
-    ``model`` enumerates the components z of the rows (``SVI`` with ``TraceEnum_ELBO``, NUTS, ``infer_discrete``);
-    ``marginal`` is the same joint density with z summed out (``Trace_ELBO``, NUTS: faster). The sites are the
-    parameters of the components in the plate ``components``, the weights, and ``z`` and ``x`` in the plate ``rows``.
-    Methods that describe the mixture use by default the guide's ``point``, which ``fit``, ``initialise`` and SVI move;
-    each also takes draws of a sampler as ``parameters``.
+    Base of the families.
+
+    ``model`` enumerates the components z of the rows (``SVI`` with
+    ``TraceEnum_ELBO``, NUTS, ``infer_discrete``); ``marginal`` is the same
+    joint density with z summed out (``Trace_ELBO``, NUTS: faster). The sites
+    are the parameters of the components in the plate ``components``, the
+    weights, and ``z`` and ``x`` in the plate ``rows``. Methods that describe
+    the mixture use by default the guide's ``point``, which ``fit``,
+    ``initialise`` and SVI move; each also takes draws of a sampler as
+    ``parameters``.
 
     Args:
         components: number of components; of a Dirichlet process the truncation.
         features: columns of a row.
         size: rows of the whole data set, which scales minibatches.
-        weights: the prior of the weights, "dirichlet" or "dirichlet process" (truncated stick-breaking).
+        weights: the prior of the weights, "dirichlet" or "dirichlet process"
+            (truncated stick-breaking).
         concentration: alpha of every weight, or of the process.
-        guide: "normal" (independent normals in unconstrained coordinates) or "delta" (the posterior's mode).
+        guide: "normal" (independent normals in unconstrained coordinates) or
+            "delta" (the posterior's mode).
         like: a tensor whose dtype and device the parameters get.
 
     Raises:
@@ -78,20 +91,24 @@ class Mixture(MixtureQueries, Module):
         self.size = whole_number("size", size)
         if weights not in CONDITIONALS or guide not in ("normal", "delta"):
             raise ValueError(
-                f'`weights` must be "dirichlet" or "dirichlet process" and `guide` "normal" or "delta", '
-                f"got {weights!r} and {guide!r}"
+                '`weights` must be "dirichlet" or "dirichlet process" and '
+                f'`guide` "normal" or "delta", got {weights!r} and {guide!r}'
             )
         if not concentration > 0:
             raise ValueError(f"`concentration` must be above 0, got {concentration}")
-        self.weight_distribution, self.guide_distribution = weights, guide
+        self.weight_distribution = weights
+        self.guide_distribution = guide
         self.register_buffer("concentration", like.new_tensor(concentration))
-        self.location, self.log_spread = nn.ParameterDict(), nn.ParameterDict()
+        self.location = nn.ParameterDict()
+        self.log_spread = nn.ParameterDict()
 
     def forward(self) -> RowDistribution:
-        """The density of a row at the guide's point, components summed out, for ``pyro.sample("x", mixture(), obs=x)``.
+        """The density of a row at the guide's point, components summed out, for
+        ``pyro.sample("x", mixture(), obs=x)``.
 
         Returns:
-            A distribution of event shape (features,); cells that are NaN are summed out.
+            A distribution of event shape (features,); cells that are NaN are
+            summed out.
         """
         return RowDistribution(self, self.completed(self.point()), None)
 
@@ -116,13 +133,16 @@ class Mixture(MixtureQueries, Module):
         """The generative program: parameters, a component for each row, the row.
 
         Args:
-            x: rows to observe, (rows, features), NaN where a cell is missing; None draws ``size`` rows.
-            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+            x: rows to observe, (rows, features), NaN where a cell is missing;
+                None draws ``size`` rows.
+            mask: True where a cell is observed, same shape; None for wherever
+                there is no NaN.
 
         Returns:
             The rows.
         """
-        parameters, rows = self._sampled(), self._given(x, mask)
+        parameters = self._sampled()
+        rows = self._given(x, mask)
         with rows_plate(self.size, None if rows is None else rows.x):
             distribution = dist.Categorical(logits=parameters["log_weights"])
             z = pyro.sample("z", distribution, infer={"enumerate": "parallel"})
@@ -138,7 +158,8 @@ class Mixture(MixtureQueries, Module):
         Returns:
             The rows.
         """
-        parameters, rows = self._sampled(), self._given(x, mask)
+        parameters = self._sampled()
+        rows = self._given(x, mask)
         with rows_plate(self.size, None if rows is None else rows.x):
             return self._observe(parameters, None, rows)
 
@@ -171,7 +192,9 @@ class Mixture(MixtureQueries, Module):
     def _given(self, x: Tensor | None, mask: Tensor | None) -> Rows | None:
         if x is None and mask is not None:
             raise ValueError("`mask` must come with `x`, got a mask alone")
-        return None if x is None else single(self.rows(x, mask))
+        if x is None:
+            return None
+        return single(self.rows(x, mask))
 
     def _all_rows(self, x: Tensor, mask: Tensor | None = None) -> Rows:
         """Checked rows to learn from, at most ``size``."""
@@ -192,11 +215,15 @@ class Mixture(MixtureQueries, Module):
         log_w = log_w.unsqueeze(0) if log_w.dim() == 1 else log_w
         return {"log_weights": log_w, **self.sample_components()}
 
-    # ---- what a family defines, beside what it is read by: `log_table`, `draw` and `num_parameters`
+    # ---- what a family defines, beside what it is read by: `log_table`, `draw`
+    # and `num_parameters`
 
     @abstractmethod
     def sample_components(self) -> dict[str, Tensor]:
-        """Sample the parameters of the components, in the plate where they have one; the canonical parameters."""
+        """Sample the parameters of the components, in the plate where they have one.
+
+        The canonical parameters.
+        """
 
     @abstractmethod
     def component_sites(self) -> dict[str, Site]:
@@ -204,15 +231,23 @@ class Mixture(MixtureQueries, Module):
 
     @abstractmethod
     def canonical(self, values: Parameters) -> dict[str, Tensor]:
-        """The canonical parameters, (..., components or 1) + event, from values or draws of the sites."""
+        """The canonical parameters, (..., components or 1) + event, from values or draws
+        of the sites.
+        """
 
     @abstractmethod
-    def m_step(self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective) -> Parameters:
+    def m_step(
+        self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
+    ) -> Parameters:
         """Values of the components' sites that the expected complete data make most probable."""
 
     @abstractmethod
-    def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
-        """Values of the components' sites from their distribution given the components of all rows."""
+    def conditional_draw(
+        self, rows: Rows, responsibilities: Tensor, point: Parameters
+    ) -> Parameters:
+        """Values of the components' sites from their distribution given the
+        components of all rows.
+        """
 
     @property
     def row_support(self) -> constraints.Constraint:
@@ -221,14 +256,17 @@ class Mixture(MixtureQueries, Module):
 
     @abstractmethod
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """True if a component has reached the lower bound of its width: the likelihood is degenerate."""
+        """True if a component has reached the lower bound of its width: the
+        likelihood is degenerate.
+        """
 
     def rows(self, x: object, mask: Tensor | None = None) -> Rows:
         """Check rows, and separate missing cells from observed ones.
 
         Args:
             x: (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+            mask: True where a cell is observed, same shape; None for wherever
+                there is no NaN.
 
         Returns:
             The rows.
@@ -245,19 +283,29 @@ class Mixture(MixtureQueries, Module):
     def sites(self) -> dict[str, Site]:
         """The continuous sites by name, in the order of the model."""
         weight_site = weight_sites(self.components)[self._weight_site]
-        return {**({self._weight_site: weight_site} if self.components > 1 else {}), **self.component_sites()}
+        return {
+            **({self._weight_site: weight_site} if self.components > 1 else {}),
+            **self.component_sites(),
+        }
 
     def derived_sites(self) -> dict[str, Site]:
-        """Functions of the sites that values may hold too: weights of sticks, and the family's own."""
+        """Functions of the sites that values may hold too: weights of sticks, and
+        the family's own.
+        """
         weights = weight_sites(self.components)["weights"]
-        return {} if "weights" in self.sites() else {"weights": weights}
+        if "weights" in self.sites():
+            return {}
+        return {"weights": weights}
 
     @property
     def _weight_site(self) -> str:
-        return "weights" if self.weight_distribution == "dirichlet" else "sticks"
+        if self.weight_distribution == "dirichlet":
+            return "weights"
+        return "sticks"
 
     def point(self) -> dict[str, Tensor]:
-        """The values of all continuous sites at the guide's centre, its medians; ``weights`` too.
+        """The values of all continuous sites at the guide's centre, its medians;
+        ``weights`` too.
 
         Returns:
             Values by site.
@@ -266,7 +314,8 @@ class Mixture(MixtureQueries, Module):
         return {**values, **self.derived(values)}
 
     def derived(self, values: Parameters) -> dict[str, Tensor]:
-        """Deterministic values of the program's sites: ``weights`` from sticks, and the family's own.
+        """Deterministic values of the program's sites: ``weights`` from sticks, and the
+        family's own.
 
         Args:
             values: values or draws by site, (...) + event.
@@ -286,7 +335,9 @@ class Mixture(MixtureQueries, Module):
             return {"sticks": sticks_of(values["weights"])}
         return {}
 
-    def checked(self, argument: str, values: Parameters, batched: bool = False) -> dict[str, Tensor]:
+    def checked(
+        self, argument: str, values: Parameters, batched: bool = False
+    ) -> dict[str, Tensor]:
         """Values or draws of the sites in the dtype of the mixture, after a check of every one.
 
         Args:
@@ -297,13 +348,20 @@ class Mixture(MixtureQueries, Module):
         Raises:
             ValueError: as for :meth:`set_point`.
         """
-        sites, derived = self.sites(), self.derived_sites()
+        sites = self.sites()
+        derived = self.derived_sites()
         check_sites(argument, values, sites, derived, self.components, batched)
-        converted = {name: value.to(self.concentration.dtype) for name, value in values.items() if name not in ROWS}
+        converted = {
+            name: value.to(self.concentration.dtype)
+            for name, value in values.items()
+            if name not in ROWS
+        }
         bare = without_plates(converted, {**sites, **derived})
         implied = self.derived({name: value for name, value in bare.items() if name in sites})
         for name in implied.keys() & bare.keys():
-            check_agrees(f"`{argument}` of {name!r}", bare[name], implied[name], derived[name].support)
+            check_agrees(
+                f"`{argument}` of {name!r}", bare[name], implied[name], derived[name].support
+            )
         return converted
 
     @torch.no_grad()
@@ -311,12 +369,15 @@ class Mixture(MixtureQueries, Module):
         """Move the guide's centre.
 
         Args:
-            values: the values of all continuous sites; ``weights`` serves for ``sticks``, and ``covariances`` for
-                ``scales`` and ``correlations``. Weights may miss a sum of 1 by rounding (1e-4), and are divided by it.
+            values: the values of all continuous sites; ``weights`` serves for
+                ``sticks``, and ``covariances`` for ``scales`` and
+                ``correlations``. Weights may miss a sum of 1 by rounding
+                (1e-4), and are divided by it.
 
         Raises:
-            ValueError: a site is missing, unknown, of another shape or outside its support, or what derives from the
-                sites contradicts them. No parameter changes then.
+            ValueError: a site is missing, unknown, of another shape or outside
+                its support, or what derives from the sites contradicts them. No
+                parameter changes then.
         """
         point = self.checked("values", values)
         point = {**self.implied(point), **point}
@@ -340,19 +401,25 @@ class Mixture(MixtureQueries, Module):
 
         Args:
             x: rows, NaN where a cell is missing.
-            mask: True where a cell is observed; None for wherever there is no NaN.
-            method: "k-means++" (seeds and Lloyd's steps, in columns of unit variance) or "random" assignments.
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
+            method: "k-means++" (seeds and Lloyd's steps, in columns of unit
+                variance) or "random" assignments.
 
         Raises:
-            ValueError: there are fewer rows than components, or ``method`` is neither.
+            ValueError: there are fewer rows than components, or ``method`` is
+                neither.
 
         References:
-            Arthur and Vassilvitskii (2007), k-means++: the advantages of careful seeding.
+            Arthur and Vassilvitskii (2007), k-means++: the advantages of
+            careful seeding.
         """
         rows = self._all_rows(x, mask)
         self.set_point(self.start(rows, "posterior", method))
 
-    def start(self, rows: Rows, objective: Objective, method: str = "k-means++") -> dict[str, Tensor]:
+    def start(
+        self, rows: Rows, objective: Objective, method: str = "k-means++"
+    ) -> dict[str, Tensor]:
         """Values of the sites from a hard clustering, as EM starts.
 
         Args:
@@ -362,7 +429,8 @@ class Mixture(MixtureQueries, Module):
         """
         if len(rows.x) < self.components:
             raise ValueError(
-                f"`components` must be at most the number of rows, got {self.components} and {len(rows.x)}"
+                f"`components` must be at most the number of rows, got {self.components} and "
+                f"{len(rows.x)}"
             )
         labels = assign(self.encoded(rows), self.components, method)
         responsibilities = nn.functional.one_hot(labels, self.components).to(rows.x.dtype)
@@ -378,8 +446,11 @@ class Mixture(MixtureQueries, Module):
         """The M step of :meth:`m_step` for all sites, the weights too."""
         values = dict(self.m_step(rows, responsibilities, point, objective))
         if self.components > 1:
-            counts, posterior = responsibilities.sum(0), objective == "posterior"
-            values[self._weight_site] = mode_of_weights(counts, self.weight_distribution, self.concentration, posterior)
+            counts = responsibilities.sum(0)
+            posterior = objective == "posterior"
+            values[self._weight_site] = mode_of_weights(
+                counts, self.weight_distribution, self.concentration, posterior
+            )
         return {**values, **self.derived(values)}
 
     def check_mode(self) -> None:
@@ -427,12 +498,17 @@ class Mixture(MixtureQueries, Module):
         num_steps: int = 1000,
         tolerance: float = 1e-7,
     ) -> FitResult:
-        """Expectation maximisation with exact steps, from several starts; the best is kept as the guide's centre.
+        """Expectation maximisation with exact steps, from several starts.
+
+        The best is kept as the guide's centre.
 
         Args:
-            x: rows, (rows, features), NaN where a cell is missing (at random: the others are what is fitted).
-            mask: True where a cell is observed; None for wherever there is no NaN.
-            objective: "posterior" (its mode, in the coordinates of the sites) or "likelihood" (maximum likelihood).
+            x: rows, (rows, features), NaN where a cell is missing (at random:
+                the others are what is fitted).
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
+            objective: "posterior" (its mode, in the coordinates of the sites)
+                or "likelihood" (maximum likelihood).
             num_starts: starts by k-means++; 0 goes on from the present point.
             num_steps: steps of each start, at most.
             tolerance: stop where a step gains less than this, in nats a row.
@@ -441,12 +517,13 @@ class Mixture(MixtureQueries, Module):
             The result, with the objective of every step.
 
         Raises:
-            ValueError: the rows do not fit this mixture, fewer than components, or the prior has
-                no mode.
+            ValueError: the rows do not fit this mixture, fewer than components,
+                or the prior has no mode.
 
         References:
-            Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm. Ghahramani
-            and Jordan (1994), Supervised learning from incomplete data via an EM approach (missing cells).
+            Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete
+            data via the EM algorithm. Ghahramani and Jordan (1994), Supervised
+            learning from incomplete data via an EM approach (missing cells).
         """
         if objective == "posterior":
             self.check_mode()
@@ -457,22 +534,26 @@ class Mixture(MixtureQueries, Module):
 
     @torch.no_grad()
     def gibbs_sweep(self, x: Tensor, values: Parameters) -> dict[str, Tensor]:
-        """One sweep of the blocked Gibbs sampler: all components of rows given the parameters, then these given those.
+        """One sweep of the blocked Gibbs sampler: all components of rows given the
+        parameters, then these given those.
 
         Both conditionals are exact, by conjugacy; labels may switch.
 
         Args:
             x: rows, complete unless they are discrete.
-            values: of the continuous sites, without batch, such as ``point()`` or those of the sweep before.
+            values: of the continuous sites, without batch, such as ``point()``
+                or those of the sweep before.
 
         Returns:
             New values, and ``z``.
 
         Raises:
-            ValueError: the priors are not conjugate, or a Gaussian row misses cells.
+            ValueError: the priors are not conjugate, or a Gaussian row misses
+                cells.
 
         References:
-            Ishwaran and James (2001), Gibbs sampling methods for stick-breaking priors, section 5.2.
+            Ishwaran and James (2001), Gibbs sampling methods for stick-breaking
+            priors, section 5.2.
         """
         return self._sweep(self._all_rows(x), self.checked("values", values))
 
@@ -484,12 +565,20 @@ class Mixture(MixtureQueries, Module):
         assignment = nn.functional.one_hot(z, self.components).to(rows.x.dtype)
         draws = dict(self.conditional_draw(rows, assignment, values))
         if self.components > 1:
-            draws[self._weight_site] = draw_of_weights(assignment.sum(0), self.weight_distribution, self.concentration)
+            draws[self._weight_site] = draw_of_weights(
+                assignment.sum(0), self.weight_distribution, self.concentration
+            )
         return {**draws, **self.derived(draws), "z": z}
 
     @torch.no_grad()
     def gibbs(
-        self, x: Tensor, num_samples: int, *, warmup_steps: int = 0, num_chains: int = 1, thin: int = 1
+        self,
+        x: Tensor,
+        num_samples: int,
+        *,
+        warmup_steps: int = 0,
+        num_chains: int = 1,
+        thin: int = 1,
     ) -> dict[str, Tensor]:
         """Chains of :meth:`gibbs_sweep`, each from the guide's point.
 
@@ -501,7 +590,8 @@ class Mixture(MixtureQueries, Module):
             thin: sweeps from draw to draw.
 
         Returns:
-            Draws of all sites, of ``z`` and of what derives from them, (chain, draw, ...).
+            Draws of all sites, of ``z`` and of what derives from them, (chain,
+            draw, ...).
 
         Raises:
             ValueError: a number is out of range, or as for :meth:`gibbs_sweep`.
@@ -509,7 +599,8 @@ class Mixture(MixtureQueries, Module):
         Example:
             >>> from pyro_gen.models import GaussianMixture
             >>> x = torch.randn(20, 2)
-            >>> draws = GaussianMixture.from_data(x, components=3).gibbs(x, 10, warmup_steps=5, num_chains=2)
+            >>> draws = GaussianMixture.from_data(x, components=3).gibbs(x, 10,
+            ...     warmup_steps=5, num_chains=2)
             >>> draws["locs"].shape
             torch.Size([2, 10, 3, 2])
         """
@@ -517,7 +608,8 @@ class Mixture(MixtureQueries, Module):
         return run_chains(sweep, self.point(), num_samples, warmup_steps, num_chains, thin)
 
     def completed(self, values: Parameters) -> dict[str, Tensor]:
-        """The canonical parameters and ``log_weights`` (..., 1, components), from values or draws of the sites.
+        """The canonical parameters and ``log_weights`` (..., 1, components), from
+        values or draws of the sites.
 
         Args:
             values: by site, as :meth:`checked` returns them.

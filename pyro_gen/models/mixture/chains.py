@@ -13,7 +13,12 @@ Values = dict[str, Tensor]
 
 
 def run_chains(
-    sweep: Callable[[Values], Values], start: Values, num_samples: int, warmup_steps: int, num_chains: int, thin: int
+    sweep: Callable[[Values], Values],
+    start: Values,
+    num_samples: int,
+    warmup_steps: int,
+    num_chains: int,
+    thin: int,
 ) -> Values:
     """Sweep, chain after chain, and keep every so many-th state.
 
@@ -43,7 +48,8 @@ def run_chains(
             if step > 0 and step % thin == 0:
                 draws.append(values)
     return {
-        name: torch.stack([draw[name] for draw in draws]).unflatten(0, (num_chains, num_samples)) for name in draws[0]
+        name: torch.stack([draw[name] for draw in draws]).unflatten(0, (num_chains, num_samples))
+        for name in draws[0]
     }
 
 

@@ -26,9 +26,13 @@ class _DiscreteMixture(Mixture):
     alpha: Tensor
 
     def _register(self, alpha: Tensor) -> None:
-        """Keep the prior's pseudo-counts, (..., values), and start where the prior's mean is, a little apart."""
+        """Keep the prior's pseudo-counts, (..., values), and start where the
+        prior's mean is, a little apart.
+        """
         if not (alpha > 0).all() or not alpha.isfinite().all():
-            raise ValueError(f"the prior's pseudo-counts must be finite and above 0, got {alpha.min().item():g}")
+            raise ValueError(
+                f"the prior's pseudo-counts must be finite and above 0, got {alpha.min().item():g}"
+            )
         self.register_buffer("alpha", alpha)
         mean = alpha / alpha.sum(-1, keepdim=True)
         place = torch.linspace(-1, 1, self.components + 2).to(alpha)[1:-1]
@@ -59,11 +63,14 @@ class _DiscreteMixture(Mixture):
         super().check_mode()
         if not (self.alpha >= 1).all():
             raise ValueError(
-                f"the prior's pseudo-counts must be at least 1 for the posterior to have a mode, got "
+                "the prior's pseudo-counts must be at least 1 for the posterior to have a mode, "
+                "got "
                 f'{self.alpha.min().item():g}: use objective="likelihood", or SVI'
             )
 
-    def m_step(self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective) -> Parameters:
+    def m_step(
+        self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
+    ) -> Parameters:
         """Probabilities that the expected complete data make most probable.
 
         Args:
@@ -79,9 +86,13 @@ class _DiscreteMixture(Mixture):
         tiny = torch.finfo(counts.dtype).tiny
         even = torch.full_like(counts, 1 / counts.shape[-1])
         # Without a prior, an empty component has no estimate.
-        return {"probs": self._probs(torch.where(total > tiny, counts / total.clamp_min(tiny), even))}
+        return {
+            "probs": self._probs(torch.where(total > tiny, counts / total.clamp_min(tiny), even))
+        }
 
-    def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
+    def conditional_draw(
+        self, rows: Rows, responsibilities: Tensor, point: Parameters
+    ) -> Parameters:
         """Probabilities given the components of all rows, from their Dirichlet distributions.
 
         Args:
@@ -89,7 +100,11 @@ class _DiscreteMixture(Mixture):
             responsibilities: one-hot components, (rows, components).
             point: ignored.
         """
-        return {"probs": self._probs(dist.Dirichlet(self._counts(rows, responsibilities) + self.alpha).sample())}
+        return {
+            "probs": self._probs(
+                dist.Dirichlet(self._counts(rows, responsibilities) + self.alpha).sample()
+            )
+        }
 
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
         """False: the likelihood of discrete rows is bounded.
@@ -107,8 +122,8 @@ class BernoulliMixture(_DiscreteMixture):
     .. math:: p(x) = \sum_k \pi_k \prod_d p_{kd}^{x_d} (1 - p_{kd})^{1 - x_d}, \qquad
               p_{kd} \sim \mathrm{Beta}(a_d, b_d)
 
-    The sites are ``weights`` (``sticks`` of a Dirichlet process) and ``probs`` (components,
-    features). See :class:`Mixture` for the programs and methods.
+    The sites are ``weights`` (``sticks`` of a Dirichlet process) and ``probs``
+    (components, features). See :class:`Mixture` for the programs and methods.
 
     Args:
         components: number of components; of a Dirichlet process the truncation.
@@ -122,11 +137,12 @@ class BernoulliMixture(_DiscreteMixture):
         dtype: of the parameters, where ``ones`` and ``zeros`` are numbers.
 
     Raises:
-        ValueError: an argument is not one of its choices, or out of range, or of another shape.
+        ValueError: an argument is not one of its choices, or out of range, or
+            of another shape.
 
     References:
-        Lazarsfeld and Henry (1968), Latent structure analysis. Bishop (2006), Pattern recognition and machine
-        learning, section 9.3.3.
+        Lazarsfeld and Henry (1968), Latent structure analysis. Bishop (2006),
+        Pattern recognition and machine learning, section 9.3.3.
 
     Example:
         >>> x = torch.bernoulli(torch.tensor([[0.9, 0.9, 0.1], [0.1, 0.2, 0.8]]).repeat(50, 1))
@@ -157,28 +173,41 @@ class BernoulliMixture(_DiscreteMixture):
         for name, value in (("zeros", zeros), ("ones", ones)):
             tensor = torch.as_tensor(value, dtype=like.dtype, device=like.device)
             if tensor.shape not in ((), (features,)):
-                raise ValueError(f"`{name}` must have shape ({features},) or be a number, got {tuple(tensor.shape)}")
+                raise ValueError(
+                    f"`{name}` must have shape ({features},) or be a number, got "
+                    f"{tuple(tensor.shape)}"
+                )
             columns.append(tensor.expand(features))
         self._register(torch.stack(columns, -1))
 
     @classmethod
     def from_data(
-        cls, x: Tensor, components: int, *, mask: Tensor | None = None, smoothing: float = 1.0, **settings: object
+        cls,
+        x: Tensor,
+        components: int,
+        *,
+        mask: Tensor | None = None,
+        smoothing: float = 1.0,
+        **settings: object,
     ) -> Self:
         """A mixture whose prior shrinks every component towards the rates of the columns.
 
         Args:
-            x: all rows of zeros and ones, (rows, features), NaN where a cell is missing.
+            x: all rows of zeros and ones, (rows, features), NaN where a cell is
+                missing.
             components: number of components.
-            mask: True where a cell is observed; None for wherever there is no NaN.
-            smoothing: how many rows the prior adds to every component, at the columns' rates.
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
+            smoothing: how many rows the prior adds to every component, at the
+                columns' rates.
             **settings: further arguments of the class.
 
         Returns:
             The mixture, its point set by k-means++.
 
         Raises:
-            ValueError: there are fewer rows than components, or other values, or ``smoothing`` is below 0.
+            ValueError: there are fewer rows than components, or other values,
+                or ``smoothing`` is below 0.
         """
         rows = single(make_rows(x, mask))
         zeros, ones = _shrinkage(rows, 2, smoothing).unbind(-1)
@@ -192,7 +221,8 @@ class BernoulliMixture(_DiscreteMixture):
 
         Args:
             x: (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+            mask: True where a cell is observed, same shape; None for wherever
+                there is no NaN.
 
         Returns:
             The rows.
@@ -210,7 +240,11 @@ class BernoulliMixture(_DiscreteMixture):
     def sample_components(self) -> dict[str, Tensor]:
         """Sample the probabilities."""
         with self._plate():
-            return {"probs": pyro.sample("probs", dist.Beta(self.alpha[:, 1], self.alpha[:, 0]).to_event(1))}
+            return {
+                "probs": pyro.sample(
+                    "probs", dist.Beta(self.alpha[:, 1], self.alpha[:, 0]).to_event(1)
+                )
+            }
 
     @property
     def row_support(self) -> constraints.Constraint:
@@ -224,7 +258,9 @@ class BernoulliMixture(_DiscreteMixture):
 
     @property
     def covariances(self) -> Tensor:
-        """Covariances of the components at the guide's point, diagonal, (components, features, features)."""
+        """Covariances of the components at the guide's point, diagonal,
+        (components, features, features).
+        """
         probs = self.means
         return (probs * (1 - probs)).diag_embed()
 
@@ -232,7 +268,8 @@ class BernoulliMixture(_DiscreteMixture):
         return table[..., 1]
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log probability of the observed cells of every row under every component, (..., rows, components).
+        """Log probability of the observed cells of every row under every component, (...,
+        rows, components).
 
         Args:
             rows: checked rows.
@@ -240,7 +277,8 @@ class BernoulliMixture(_DiscreteMixture):
         """
         eps = torch.finfo(rows.x.dtype).eps
         probs = parameters["probs"].clamp(eps, 1 - eps)
-        log_p, log_q = probs.log(), torch.log1p(-probs)
+        log_p = probs.log()
+        log_q = torch.log1p(-probs)
         of_ones = rows.x @ (log_p - log_q).mT
         if rows.mask is None:
             return of_ones + log_q.sum(-1).unsqueeze(-2)
@@ -248,9 +286,10 @@ class BernoulliMixture(_DiscreteMixture):
 
     def _counts(self, rows: Rows, responsibilities: Tensor) -> Tensor:
         ones = responsibilities.mT @ rows.x
-        totals = (
-            responsibilities.sum(0).unsqueeze(-1) if rows.mask is None else responsibilities.mT @ rows.mask.to(rows.x)
-        )
+        if rows.mask is None:
+            totals = responsibilities.sum(0).unsqueeze(-1)
+        else:
+            totals = responsibilities.mT @ rows.mask.to(rows.x)
         return torch.stack([(totals - ones).clamp_min(0), ones], -1)
 
     def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
@@ -271,15 +310,18 @@ class BernoulliMixture(_DiscreteMixture):
 class CategoricalMixture(_DiscreteMixture):
     r"""A mixture of rows of independent categories, under Dirichlet priors.
 
-    .. math:: p(x) = \sum_k \pi_k \prod_d p_{k d x_d}, \qquad p_{kd} \sim \mathrm{Dirichlet}(\alpha_d)
+    .. math:: p(x) = \sum_k \pi_k \prod_d p_{k d x_d}, \qquad p_{kd} \sim
+        \mathrm{Dirichlet}(\alpha_d)
 
-    The sites are ``weights`` (``sticks`` of a Dirichlet process) and ``probs`` (components, features, values). Rows
-    hold the numbers 0 to values - 1 in a floating dtype, so that NaN can stand for a missing cell.
-    See :class:`Mixture` for the programs and methods.
+    The sites are ``weights`` (``sticks`` of a Dirichlet process) and ``probs``
+    (components, features, values). Rows hold the numbers 0 to values - 1 in a
+    floating dtype, so that NaN can stand for a missing cell. See
+    :class:`Mixture` for the programs and methods.
 
-    A feature that has fewer values than another shares the prior with those that it never takes: ``from_data`` leaves
-    them about 1 of (rows of the component + values) in draws of the posterior and next to nothing in its mode. They
-    count as free parameters in AIC and BIC.
+    A feature that has fewer values than another shares the prior with those
+    that it never takes: ``from_data`` leaves them about 1 of (rows of the
+    component + values) in draws of the posterior and next to nothing in its
+    mode. They count as free parameters in AIC and BIC.
 
     Args:
         components: number of components; of a Dirichlet process the truncation.
@@ -288,15 +330,18 @@ class CategoricalMixture(_DiscreteMixture):
         size: rows of the whole data set, which scales minibatches.
         weights: "dirichlet", or "dirichlet process" (truncated).
         concentration: alpha of every weight, or of the process.
-        alpha: pseudo-counts of the values, (features, values), (values,) or a number; above 1 they smooth EM.
+        alpha: pseudo-counts of the values, (features, values), (values,) or a
+            number; above 1 they smooth EM.
         guide: "normal" or "delta".
         dtype: of the parameters, where ``alpha`` is a number.
 
     Raises:
-        ValueError: an argument is not one of its choices, or out of range, or of another shape.
+        ValueError: an argument is not one of its choices, or out of range, or
+            of another shape.
 
     References:
-        Goodman (1974), Exploratory latent structure analysis using both identifiable and unidentifiable models.
+        Goodman (1974), Exploratory latent structure analysis using both
+        identifiable and unidentifiable models.
 
     Example:
         >>> x = torch.tensor([[0.0, 2.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]).repeat(20, 1)
@@ -326,29 +371,41 @@ class CategoricalMixture(_DiscreteMixture):
         tensor = torch.as_tensor(alpha, dtype=like.dtype, device=like.device)
         if tensor.shape not in ((), (values,), (features, values)):
             raise ValueError(
-                f"`alpha` must have shape ({features}, {values}), ({values},) or be a number, got {tuple(tensor.shape)}"
+                f"`alpha` must have shape ({features}, {values}), ({values},) or be a number, "
+                f"got {tuple(tensor.shape)}"
             )
         self.values = values
         self._register(tensor.expand(features, values).clone())
 
     @classmethod
     def from_data(
-        cls, x: Tensor, components: int, *, mask: Tensor | None = None, smoothing: float = 1.0, **settings: object
+        cls,
+        x: Tensor,
+        components: int,
+        *,
+        mask: Tensor | None = None,
+        smoothing: float = 1.0,
+        **settings: object,
     ) -> Self:
-        """A mixture whose prior shrinks every component towards the rates of the columns' values.
+        """A mixture whose prior shrinks every component towards the rates of the columns'
+        values.
 
         Args:
-            x: all rows of the numbers 0 to values - 1, (rows, features), NaN where a cell is missing.
+            x: all rows of the numbers 0 to values - 1, (rows, features), NaN
+                where a cell is missing.
             components: number of components.
-            mask: True where a cell is observed; None for wherever there is no NaN.
-            smoothing: how many rows the prior adds to every component, at the columns' rates.
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
+            smoothing: how many rows the prior adds to every component, at the
+                columns' rates.
             **settings: further arguments of the class.
 
         Returns:
             The mixture, its point set by k-means++.
 
         Raises:
-            ValueError: there are fewer rows than components, or other values, or ``smoothing`` is below 0.
+            ValueError: there are fewer rows than components, or other values,
+                or ``smoothing`` is below 0.
         """
         rows = single(make_rows(x, mask))
         values = max(2, int(rows.x.max().item()) + 1)
@@ -362,7 +419,8 @@ class CategoricalMixture(_DiscreteMixture):
 
         Args:
             x: (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed, same shape; None for wherever there is no NaN.
+            mask: True where a cell is observed, same shape; None for wherever
+                there is no NaN.
 
         Returns:
             The rows.
@@ -405,7 +463,8 @@ class CategoricalMixture(_DiscreteMixture):
         return table
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log probability of the observed cells of every row under every component, (..., rows, components).
+        """Log probability of the observed cells of every row under every component, (...,
+        rows, components).
 
         Args:
             rows: checked rows.
@@ -415,7 +474,9 @@ class CategoricalMixture(_DiscreteMixture):
         return _one_hot(rows, self.values).flatten(-2) @ log_p.flatten(-2).mT
 
     def _counts(self, rows: Rows, responsibilities: Tensor) -> Tensor:
-        return (responsibilities.mT @ _one_hot(rows, self.values).flatten(-2)).unflatten(-1, (-1, self.values))
+        return (responsibilities.mT @ _one_hot(rows, self.values).flatten(-2)).unflatten(
+            -1, (-1, self.values)
+        )
 
     def encoded(self, rows: Rows) -> Tensor:
         """One-hot columns; a missing cell has the rates of its column."""
@@ -455,13 +516,18 @@ def _check_states(rows: Rows, values: int) -> Rows:
 
 
 def _shrinkage(rows: Rows, values: int, smoothing: float) -> Tensor:
-    """Pseudo-counts that add so many rows at the rates of the columns' values, (features, values)."""
+    """Pseudo-counts that add so many rows at the rates of the columns' values,
+    (features, values).
+    """
     _check_states(rows, values)
     if not 0 <= smoothing < math.inf:
         raise ValueError(f"`smoothing` must be finite and at least 0, got {smoothing}")
     observed = torch.ones_like(rows.x, dtype=torch.bool) if rows.mask is None else rows.mask
-    counts = torch.stack([((rows.x == value) & observed).sum(0) for value in range(values)], -1).to(rows.x.dtype)
-    # One more row, shared by all values, keeps a column that is constant from having a rate of 0 or 1.
+    counts = torch.stack(
+        [((rows.x == value) & observed).sum(0) for value in range(values)], -1
+    ).to(rows.x.dtype)
+    # One more row, shared by all values, keeps a column that is constant from
+    # having a rate of 0 or 1.
     return 1 + smoothing * (counts + 1 / values) / (counts.sum(-1, keepdim=True) + 1)
 
 

@@ -35,23 +35,36 @@ class Emission(Protocol):
 
 
 class RowDistribution(Expandable):
-    r"""Rows given their component z, :math:`p(x | z)`; without ``z``, :math:`\sum_k \pi_k\, p(x | k)`.
+    r"""Rows given their component z, :math:`p(x | z)`.
 
-    Cells that are NaN, or that the mask of ``checked_rows`` denies, are missing: the density is that of the others.
+    Without ``z``, :math:`\sum_k \pi_k\, p(x | k)`.
+
+    Cells that are NaN, or that the mask of ``checked_rows`` denies, are
+    missing: the density is that of the others.
 
     Args:
         emission: the mixture.
-        parameters: its canonical parameters, among them ``log_weights`` (..., 1, components).
-        z: components, of any batch shape that ends in the rows; None to sum over them.
-        checked_rows: the rows that will be scored, if they are known and checked already.
+        parameters: its canonical parameters, among them ``log_weights`` (...,
+            1, components).
+        z: components, of any batch shape that ends in the rows; None to sum
+            over them.
+        checked_rows: the rows that will be scored, if they are known and
+            checked already.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
 
     def __init__(
-        self, emission: Emission, parameters: Parameters, z: Tensor | None, checked_rows: Rows | None = None
+        self,
+        emission: Emission,
+        parameters: Parameters,
+        z: Tensor | None,
+        checked_rows: Rows | None = None,
     ) -> None:
-        self.emission, self.parameters, self.z, self.checked_rows = emission, parameters, z, checked_rows
+        self.emission = emission
+        self.parameters = parameters
+        self.z = z
+        self.checked_rows = checked_rows
         batch = parameters["log_weights"].shape[:-1]
         batch = Size() if len(batch) == 1 else batch
         batch = batch if z is None else torch.broadcast_shapes(batch, z.shape)
@@ -61,7 +74,8 @@ class RowDistribution(Expandable):
         """The mixture that the rows come from, and the shapes."""
         family = type(self.emission).__name__
         return (
-            f"RowDistribution({family}, batch_shape={tuple(self.batch_shape)}, event_shape={tuple(self.event_shape)})"
+            f"RowDistribution({family}, batch_shape={tuple(self.batch_shape)}, "
+            f"event_shape={tuple(self.event_shape)})"
         )
 
     @property
@@ -73,7 +87,8 @@ class RowDistribution(Expandable):
         """Log density in nats.
 
         Args:
-            value: rows, (..., rows, features), or one row, (features,); NaN stands for a missing cell.
+            value: rows, (..., rows, features), or one row, (features,); NaN
+                stands for a missing cell.
 
         Returns:
             Shape of the batch, broadcast with that of the rows.
@@ -84,10 +99,15 @@ class RowDistribution(Expandable):
         if value.dim() == 1:
             return over_batch(self.log_prob(value.unsqueeze(0)).squeeze(-1), self.batch_shape)
         is_checked = self.checked_rows is not None and value is self.checked_rows.source
-        rows = self.checked_rows if is_checked and self.checked_rows is not None else self.emission.rows(value)
+        if is_checked and self.checked_rows is not None:
+            rows = self.checked_rows
+        else:
+            rows = self.emission.rows(value)
         table = self.emission.log_table(rows, self.parameters)
         if self.z is None:
-            return over_batch((table + self.parameters["log_weights"]).logsumexp(-1), self.batch_shape)
+            return over_batch(
+                (table + self.parameters["log_weights"]).logsumexp(-1), self.batch_shape
+            )
         shape = torch.broadcast_shapes(table.shape[:-1], self.z.shape)
         index = self.z.expand(shape).unsqueeze(-1)
         return table.expand(*shape, table.shape[-1]).gather(-1, index).squeeze(-1)
@@ -124,7 +144,9 @@ def take(values: Tensor, z: Tensor, event_dim: int) -> Tensor:
     """
     event = values.shape[values.dim() - event_dim :]
     if z.dim() == 0:
-        return values.flatten(0, -event_dim - 1)[z] if event_dim else values.flatten()[z]
+        if event_dim:
+            return values.flatten(0, -event_dim - 1)[z]
+        return values.flatten()[z]
     batch = torch.broadcast_shapes(values.shape[: values.dim() - event_dim - 1], z.shape[:-1])
     index = z.expand(*batch, z.shape[-1]).reshape(*batch, z.shape[-1], *(1,) * event_dim)
     index = index.expand(*batch, z.shape[-1], *event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -52,9 +52,15 @@ class _Climb(NamedTuple):
 
 
 def best_of_starts(
-    mixture: Steps, rows: Rows, objective: Objective, num_starts: int, num_steps: int, tolerance: float
+    mixture: Steps,
+    rows: Rows,
+    objective: Objective,
+    num_starts: int,
+    num_steps: int,
+    tolerance: float,
 ) -> tuple[FitResult, dict[str, Tensor]]:
-    """Maximise from every start and keep the best result, preferably one that is not degenerate.
+    """Maximise from every start and keep the best result, preferably one that is not
+    degenerate.
 
     Args:
         mixture: gives the steps.
@@ -73,16 +79,27 @@ def best_of_starts(
     num_steps = whole_number("num_steps", num_steps)
     if not tolerance >= 0:
         raise ValueError(f"`tolerance` must not be negative, got {tolerance}")
-    starts = (mixture.start(rows, objective) for _ in range(num_starts)) if num_starts else [mixture.point()]
+    starts: Iterable[dict[str, Tensor]]
+    if num_starts:
+        starts = (mixture.start(rows, objective) for _ in range(num_starts))
+    else:
+        starts = [mixture.point()]
     climbs = [_climb(mixture, rows, start, objective, num_steps, tolerance) for start in starts]
     best = max(climbs, key=lambda climb: (not climb.degenerate, climb.objective[-1]))
     reached = torch.tensor([climb.objective[-1] for climb in climbs], dtype=torch.float64)
     history = torch.tensor(best.objective, dtype=torch.float64)
-    return FitResult(best.log_likelihood, history, best.converged, best.degenerate, reached), best.values
+    return FitResult(
+        best.log_likelihood, history, best.converged, best.degenerate, reached
+    ), best.values
 
 
 def _climb(
-    mixture: Steps, rows: Rows, values: dict[str, Tensor], objective: Objective, num_steps: int, tolerance: float
+    mixture: Steps,
+    rows: Rows,
+    values: dict[str, Tensor],
+    objective: Objective,
+    num_steps: int,
+    tolerance: float,
 ) -> _Climb:
     history: list[float] = []
     converged = False

@@ -27,22 +27,29 @@ Covariance = Literal["full", "tied", "diagonal", "spherical"]
 COVARIANCES: tuple[Covariance, ...] = ("full", "tied", "diagonal", "spherical")
 MATRICES = ("full", "tied")
 FLOOR = 1e-6
-"""Least variance of a component under maximum likelihood, in any direction, as a share of the columns' variances."""
+"""Least variance of a component under maximum likelihood, in any direction, as a
+share of the columns' variances.
+"""
 
 
 class GaussianMixture(Mixture):
-    r"""A mixture of Gaussian components under conjugate priors, or under LKJ priors of correlations.
+    r"""A mixture of Gaussian components under conjugate priors, or under LKJ priors of
+    correlations.
 
     .. math:: p(x) = \sum_k \pi_k\, N(x;\, \mu_k, \Sigma_k), \qquad
               \Sigma_k \sim \mathrm{IW}(\nu, \mathrm{diag}(s^2)), \quad
               \mu_k \,|\, \Sigma_k \sim N(m, \Sigma_k / \kappa)
 
-    The sites are ``weights`` (``sticks`` of a Dirichlet process), ``locs`` (components, features) and ``covariances``
-    in scikit-learn's shapes: (components, features, features) full, (features, features) tied, (components, features)
-    diagonal, (components,) spherical; the last two are variances under inverse gamma distributions of nu / 2 and s^2 /
-    2 (its mean over the columns if spherical). With ``prior="lkj"`` there are instead ``scales``, log-normal about s
-    with a spread of 1, ``correlations``, Cholesky factors, and ``locs`` of deviation :math:`s / \sqrt\kappa`;
-    ``covariances`` is then deterministic. See :class:`Mixture` for the programs and methods.
+    The sites are ``weights`` (``sticks`` of a Dirichlet process), ``locs``
+    (components, features) and ``covariances`` in scikit-learn's shapes:
+    (components, features, features) full, (features, features) tied,
+    (components, features) diagonal, (components,) spherical; the last two are
+    variances under inverse gamma distributions of nu / 2 and s^2 / 2 (its mean
+    over the columns if spherical). With ``prior="lkj"`` there are instead
+    ``scales``, log-normal about s with a spread of 1, ``correlations``,
+    Cholesky factors, and ``locs`` of deviation :math:`s / \sqrt\kappa`;
+    ``covariances`` is then deterministic. See :class:`Mixture` for the programs
+    and methods.
 
     Args:
         components: number of components; of a Dirichlet process the truncation.
@@ -54,20 +61,24 @@ class GaussianMixture(Mixture):
         prior: "conjugate" or "lkj" (full and tied only).
         loc: m, the centre of the means, (features,) or a number.
         kappa: weight of the prior of a mean, in rows.
-        scale: s, the deviation that a component is expected to have, (features,) or a number.
+        scale: s, the deviation that a component is expected to have,
+            (features,) or a number.
         df: nu, above features - 1; None for features + 2.
         eta: of the LKJ distribution; 1 for uniform correlations.
         guide: "normal" or "delta".
         dtype: of the parameters, where ``loc`` and ``scale`` are numbers.
 
     Raises:
-        ValueError: an argument is not one of its choices, or out of range, or of another shape.
+        ValueError: an argument is not one of its choices, or out of range, or
+            of another shape.
 
     References:
-        Fraley and Raftery (2007), Bayesian regularization for normal mixture estimation and model-based clustering,
-        Journal of Classification 24, section 3 (the defaults of ``from_data``). Ishwaran and James (2001), Gibbs
-        sampling methods for stick-breaking priors (the truncation). Lewandowski, Kurowicka and Joe (2009), Generating
-        random correlation matrices based on vines and extended onion method.
+        Fraley and Raftery (2007), Bayesian regularization for normal mixture
+        estimation and model-based clustering, Journal of Classification 24,
+        section 3 (the defaults of ``from_data``). Ishwaran and James (2001),
+        Gibbs sampling methods for stick-breaking priors (the truncation).
+        Lewandowski, Kurowicka and Joe (2009), Generating random correlation
+        matrices based on vines and extended onion method.
 
     Example:
         >>> from pyro.infer import SVI, TraceEnum_ELBO
@@ -75,7 +86,8 @@ class GaussianMixture(Mixture):
         >>> mixture = GaussianMixture.from_data(x, components=2)
         >>> mixture.fit(x).converged
         True
-        >>> svi = SVI(mixture.model, mixture.guide, pyro.optim.Adam({"lr": 0.01}), TraceEnum_ELBO())
+        >>> svi = SVI(mixture.model, mixture.guide, pyro.optim.Adam({"lr": 0.01}),
+        ...     TraceEnum_ELBO())
         >>> _ = svi.step(x[::2])
         >>> mixture.responsibilities(x).shape
         torch.Size([100, 2])
@@ -115,17 +127,28 @@ class GaussianMixture(Mixture):
                 f"got {covariance!r} and {prior!r}"
             )
         if prior == "lkj" and covariance not in MATRICES:
-            raise ValueError(f'`prior` "lkj" needs covariance "full" or "tied", got {covariance!r}')
+            raise ValueError(
+                f'`prior` "lkj" needs covariance "full" or "tied", got {covariance!r}'
+            )
         df = features + 2.0 if df is None else df
         if not (kappa > 0 and eta > 0 and df > features - 1):
             raise ValueError(
-                f"`kappa` and `eta` must be above 0 and `df` above {features - 1}, got {kappa}, {eta} and {df}"
+                f"`kappa` and `eta` must be above 0 and `df` above {features - 1}, got {kappa}, "
+                f"{eta} and {df}"
             )
-        self.covariance, self.prior = covariance, prior
+        self.covariance = covariance
+        self.prior = prior
         for name, value in (("loc", loc), ("scale", scale)):
             tensor = torch.as_tensor(value, dtype=like.dtype, device=like.device)
-            if tensor.dim() > 1 or (tensor.dim() == 1 and len(tensor) != features) or not tensor.isfinite().all():
-                raise ValueError(f"`{name}` must be finite, ({features},) or a number, got {tuple(tensor.shape)}")
+            if (
+                tensor.dim() > 1
+                or (tensor.dim() == 1 and len(tensor) != features)
+                or not tensor.isfinite().all()
+            ):
+                raise ValueError(
+                    f"`{name}` must be finite, ({features},) or a number, got "
+                    f"{tuple(tensor.shape)}"
+                )
             self.register_buffer(name, tensor.expand(features).clone())
         if not (self.scale > 0).all():
             raise ValueError(f"`scale` must be above 0, got {self.scale.min().item():g}")
@@ -145,26 +168,33 @@ class GaussianMixture(Mixture):
     ) -> Self:
         """A mixture whose priors and first point fit the data.
 
-        The means' prior is centred at the columns' means; ``scale`` is their deviation over components^(1 / features).
+        The means' prior is centred at the columns' means; ``scale`` is their
+        deviation over components^(1 / features).
 
         Args:
-            x: all rows, (rows, features), NaN where a cell is missing; (rows,) for one feature.
+            x: all rows, (rows, features), NaN where a cell is missing; (rows,)
+                for one feature.
             components: number of components.
             covariance: "full", "tied", "diagonal" or "spherical".
-            mask: True where a cell is observed; None for wherever there is no NaN.
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
             **settings: further arguments of the class.
 
         Returns:
             The mixture, its point set by k-means++.
 
         Raises:
-            ValueError: there are fewer rows than components, a column is constant or wholly missing, or as the class.
+            ValueError: there are fewer rows than components, a column is
+                constant or wholly missing, or as the class.
         """
         rows = single(make_rows(x, mask))
         features = rows.x.shape[-1]
         components = whole_number("components", components)
         if components > len(rows.x):
-            raise ValueError(f"`components` must be at most the number of rows, got {components} and {len(rows.x)}")
+            raise ValueError(
+                f"`components` must be at most the number of rows, got {components} and "
+                f"{len(rows.x)}"
+            )
         check_varied_rows(rows)
         mean, variance = rows.column_moments()
         guess = {"loc": mean, "scale": variance.sqrt() / components ** (1 / features)}
@@ -173,7 +203,10 @@ class GaussianMixture(Mixture):
         return mixture
 
     def _first_point(self) -> dict[str, Tensor]:
-        """The centre of the priors; means spread over it, so that gradients tell components apart."""
+        """The centre of the priors.
+
+        Means spread over it, so that gradients tell components apart.
+        """
         place = torch.linspace(-1, 1, self.components + 2).to(self.loc)[1:-1].unsqueeze(-1)
         full = self.scale.square().diag()
         shapes = {
@@ -183,7 +216,11 @@ class GaussianMixture(Mixture):
             "spherical": self.scale.square().mean().expand(self.components),
         }
         values = {"locs": self.loc + place * self.scale, "covariances": shapes[self.covariance]}
-        return {"weights": self.loc.new_full((self.components,), 1 / self.components), **values, **self._parts(values)}
+        return {
+            "weights": self.loc.new_full((self.components,), 1 / self.components),
+            **values,
+            **self._parts(values),
+        }
 
     def _parts(self, values: Parameters) -> dict[str, Tensor]:
         """Scales and correlations of covariances, where these are the sites."""
@@ -191,17 +228,25 @@ class GaussianMixture(Mixture):
             return {}
         scales = values["covariances"].diagonal(dim1=-2, dim2=-1).sqrt()
         correlations = torch.linalg.cholesky(values["covariances"]) / scales.unsqueeze(-1)
-        return {"scales": scales, "correlations": correlations} if self.features > 1 else {"scales": scales}
+        if self.features > 1:
+            return {"scales": scales, "correlations": correlations}
+        return {"scales": scales}
 
     def component_sites(self) -> dict[str, Site]:
         """The sites of the components, in coordinates that are free of units."""
         per_component = self.covariance != "tied"
         spread = self.scale / self.kappa.sqrt() if self.prior == "lkj" else self.scale
-        event, matrix = (self.features,), (self.features, self.features)
+        event = (self.features,)
+        matrix = (self.features, self.features)
         locs = Site(constraints.real, event, True, AffineTransform(self.loc, spread))
         if self.prior == "lkj":
-            to_scales = ComposeTransform([AffineTransform(self.scale.log(), 1.0), biject_to(constraints.positive)])
-            sites = {"scales": Site(constraints.positive, event, per_component, to_scales), "locs": locs}
+            to_scales = ComposeTransform(
+                [AffineTransform(self.scale.log(), 1.0), biject_to(constraints.positive)]
+            )
+            sites = {
+                "scales": Site(constraints.positive, event, per_component, to_scales),
+                "locs": locs,
+            }
             if self.features > 1:
                 factor = constraints.corr_cholesky
                 sites["correlations"] = Site(factor, matrix, per_component, biject_to(factor))
@@ -215,7 +260,8 @@ class GaussianMixture(Mixture):
             "spherical": ((), ComposeTransform([positive, AffineTransform(0.0, variance.mean())])),
         }
         shape, transform = transforms[self.covariance]
-        support = constraints.positive_definite if self.covariance in MATRICES else constraints.positive
+        is_matrix = self.covariance in MATRICES
+        support = constraints.positive_definite if is_matrix else constraints.positive
         return {"covariances": Site(support, shape, per_component, transform), "locs": locs}
 
     @property
@@ -225,7 +271,9 @@ class GaussianMixture(Mixture):
 
     @property
     def covariances(self) -> Tensor:
-        """Covariances of the components at the guide's point, (components, features, features), of every kind."""
+        """Covariances of the components at the guide's point, (components,
+        features, features), of every kind.
+        """
         values = self.point()["covariances"]
         if self.covariance == "spherical":
             values = values.unsqueeze(-1).expand(-1, self.features)
@@ -240,7 +288,9 @@ class GaussianMixture(Mixture):
             matrix = (self.features, self.features)
             transform = CovarianceTransform(self.scale)
             per_component = self.covariance != "tied"
-            sites["covariances"] = Site(constraints.positive_definite, matrix, per_component, transform)
+            sites["covariances"] = Site(
+                constraints.positive_definite, matrix, per_component, transform
+            )
         return sites
 
     def implied(self, values: Parameters) -> dict[str, Tensor]:
@@ -273,8 +323,13 @@ class GaussianMixture(Mixture):
         return {"deviations": value.sqrt().unsqueeze(-1)}
 
     def _sample_factor(self) -> Tensor:
-        """Sample scales and correlations; the Cholesky factor of the covariance, which is a deterministic site."""
-        scales = pyro.sample("scales", dist.LogNormal(self.scale.log(), torch.ones_like(self.scale)).to_event(1))
+        """Sample scales and correlations.
+
+        The Cholesky factor of the covariance, which is a deterministic site.
+        """
+        scales = pyro.sample(
+            "scales", dist.LogNormal(self.scale.log(), torch.ones_like(self.scale)).to_event(1)
+        )
         if self.features == 1:
             factor = scales.unsqueeze(-1)
         else:
@@ -287,9 +342,13 @@ class GaussianMixture(Mixture):
         if self.prior == "lkj":
             distribution = dist.Normal(self.loc, self.scale / self.kappa.sqrt()).to_event(1)
         elif "scale_tril" in shape:
-            distribution = dist.MultivariateNormal(self.loc, scale_tril=shape["scale_tril"] / self.kappa.sqrt())
+            distribution = dist.MultivariateNormal(
+                self.loc, scale_tril=shape["scale_tril"] / self.kappa.sqrt()
+            )
         else:
-            spread = (shape["deviations"] / self.kappa.sqrt()).expand(*shape["deviations"].shape[:-1], self.features)
+            spread = (shape["deviations"] / self.kappa.sqrt()).expand(
+                *shape["deviations"].shape[:-1], self.features
+            )
             distribution = dist.Normal(self.loc, spread).to_event(1)
         locs: Tensor = pyro.sample("locs", distribution)
         return locs
@@ -307,10 +366,15 @@ class GaussianMixture(Mixture):
             deviations = values["covariances"].sqrt()
             return {
                 "locs": locs,
-                "deviations": deviations if self.covariance == "diagonal" else deviations.unsqueeze(-1),
+                "deviations": deviations
+                if self.covariance == "diagonal"
+                else deviations.unsqueeze(-1),
             }
         factor = self._factor(values)
-        return {"locs": locs, "scale_tril": factor.unsqueeze(-3) if self.covariance == "tied" else factor}
+        return {
+            "locs": locs,
+            "scale_tril": factor.unsqueeze(-3) if self.covariance == "tied" else factor,
+        }
 
     def _factor(self, values: Parameters) -> Tensor:
         if "covariances" in values:
@@ -321,7 +385,9 @@ class GaussianMixture(Mixture):
                 raise ValueError("`covariances` must be positive definite, got singular ones")
             return factor
         scales = values["scales"].unsqueeze(-1)
-        return scales * values["correlations"] if "correlations" in values else scales
+        if "correlations" in values:
+            return scales * values["correlations"]
+        return scales
 
     def derived(self, values: Parameters) -> dict[str, Tensor]:
         """Covariances from scales and correlations too."""
@@ -332,7 +398,8 @@ class GaussianMixture(Mixture):
         return derived
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log density of the observed cells of every row under every component, (..., rows, components).
+        """Log density of the observed cells of every row under every component,
+        (..., rows, components).
 
         Args:
             rows: checked rows.
@@ -340,11 +407,14 @@ class GaussianMixture(Mixture):
         """
         locs = parameters["locs"]
         if "deviations" in parameters:
-            return torch.cat([columns(part, locs, parameters["deviations"]) for part in parts(rows, locs)], -1).mT
+            return torch.cat(
+                [columns(part, locs, parameters["deviations"]) for part in parts(rows, locs)], -1
+            ).mT
         factor = parameters["scale_tril"]
         if rows.mask is None:
             return torch.cat([block(part.x, locs, factor) for part in parts(rows, locs)], -1).mT
-        covariances, tables = factor @ factor.mT, []
+        covariances = factor @ factor.mT
+        tables = []
         for pattern in rows.patterns:
             observed = pattern.observed
             root = torch.linalg.cholesky(covariances[..., observed[:, None], observed])
@@ -381,11 +451,13 @@ class GaussianMixture(Mixture):
         super().check_mode()
         if self.prior == "lkj":
             raise ValueError(
-                'EM needs `prior="conjugate"` for objective="posterior", got "lkj": use objective="likelihood", or SVI '
-                'with `guide="delta"`'
+                'EM needs `prior="conjugate"` for objective="posterior", got "lkj": '
+                'use objective="likelihood", or SVI with `guide="delta"`'
             )
 
-    def m_step(self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective) -> Parameters:
+    def m_step(
+        self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
+    ) -> Parameters:
         """Means and covariances that the expected complete data make most probable.
 
         Args:
@@ -400,14 +472,19 @@ class GaussianMixture(Mixture):
         posterior = objective == "posterior"
         floor = None if posterior else FLOOR * self._varied(rows)
         update = self._update(self._moments(rows, responsibilities, point), posterior)
-        # The joint mode of mean and covariance: the normal distribution of each mean adds its own power of the
-        # covariance.
-        degrees = {"full": 2, "tied": 1 + self.components, "diagonal": 3, "spherical": 2 + self.features}[
-            self.covariance
-        ]
+        # The joint mode of mean and covariance: the normal distribution of each
+        # mean adds its own power of the covariance.
+        degrees = {
+            "full": 2,
+            "tied": 1 + self.components,
+            "diagonal": 3,
+            "spherical": 2 + self.features,
+        }[self.covariance]
         degrees = degrees + self.features if self.covariance in MATRICES else degrees
         free = update.df + (degrees if posterior else 0)
-        covariances = torch.where(free > 0, update.scale / free.clamp_min(_tiny(free)), point["covariances"])
+        covariances = torch.where(
+            free > 0, update.scale / free.clamp_min(_tiny(free)), point["covariances"]
+        )
         values = {"locs": update.locs, "covariances": self._widened(covariances, floor)}
         return {**values, **self._parts(values)}
 
@@ -418,8 +495,11 @@ class GaussianMixture(Mixture):
             return floored(covariances, floor)
         return torch.maximum(covariances, floor if self.covariance == "diagonal" else floor.mean())
 
-    def conditional_draw(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Parameters:
-        """Means and covariances given the components of all rows, from their normal-inverse-Wishart distribution.
+    def conditional_draw(
+        self, rows: Rows, responsibilities: Tensor, point: Parameters
+    ) -> Parameters:
+        """Means and covariances given the components of all rows, from their
+        normal-inverse-Wishart distribution.
 
         Args:
             rows: complete rows.
@@ -430,7 +510,9 @@ class GaussianMixture(Mixture):
             ValueError: the prior is not conjugate, or cells are missing.
         """
         if self.prior != "conjugate" or rows.mask is not None:
-            raise ValueError('`gibbs_sweep` needs `prior="conjugate"` and rows without missing cells')
+            raise ValueError(
+                '`gibbs_sweep` needs `prior="conjugate"` and rows without missing cells'
+            )
         update = self._update(self._moments(rows, responsibilities, point), True)
         noise = torch.randn_like(update.locs) / update.kappa.sqrt()
         if self.covariance in MATRICES:
@@ -440,25 +522,33 @@ class GaussianMixture(Mixture):
         else:
             covariances = dist.InverseGamma(update.df / 2, update.scale / 2).sample()
             deviations = covariances.sqrt()
-            noise = noise * (deviations.unsqueeze(-1) if self.covariance == "spherical" else deviations)
+            noise = noise * (
+                deviations.unsqueeze(-1) if self.covariance == "spherical" else deviations
+            )
         return {"covariances": covariances, "locs": update.locs + noise}
 
     def _update(self, moments: Moments, posterior: bool) -> Update:
         """The conjugate update by sums over rows; without the prior its parts are zero."""
         share = float(posterior)
-        kappa, prior, counts = share * self.kappa, share * self.scale.square(), moments.counts
+        kappa = share * self.kappa
+        prior = share * self.scale.square()
+        counts = moments.counts
         total = counts + kappa
         locs = moments.mean + kappa / total.clamp_min(_tiny(total)) * (self.loc - moments.mean)
-        off, shift = moments.mean - locs, self.loc - locs
+        off = moments.mean - locs
+        shift = self.loc - locs
         if self.covariance in MATRICES:
             counts = counts.unsqueeze(-1)
             scale = moments.scatter + counts * outer(off) + kappa * outer(shift)
             if self.covariance == "tied":
-                scale, counts = scale.sum(0), counts.sum(0)
+                scale = scale.sum(0)
+                counts = counts.sum(0)
             return Update(locs, total, scale + prior.diag(), counts + share * self.df)
         scale = moments.scatter + counts * off.square() + kappa * shift.square()
         if self.covariance == "spherical":
-            return Update(locs, total, scale.sum(-1) + prior.mean(), counts.sum(-1) + share * self.df)
+            return Update(
+                locs, total, scale.sum(-1) + prior.mean(), counts.sum(-1) + share * self.df
+            )
         return Update(locs, total, scale + prior, counts + share * self.df)
 
     def _varied(self, rows: Rows) -> Tensor:
@@ -483,7 +573,9 @@ class GaussianMixture(Mixture):
         variance = rows.column_moments()[1].clamp_min(torch.finfo(self.scale.dtype).tiny)
         spread = point["covariances"]
         if self.covariance in MATRICES:
-            spread = torch.linalg.eigvalsh(spread / (variance.sqrt().unsqueeze(-1) * variance.sqrt()))
+            spread = torch.linalg.eigvalsh(
+                spread / (variance.sqrt().unsqueeze(-1) * variance.sqrt())
+            )
         else:
             spread = spread / (variance if self.covariance == "diagonal" else variance.mean())
         return bool(spread.min() <= 1.01 * FLOOR)
@@ -491,7 +583,8 @@ class GaussianMixture(Mixture):
     @property
     def num_parameters(self) -> int:
         """Free parameters of the weights, the means and the covariances."""
-        features, components = self.features, self.components
+        features = self.features
+        components = self.components
         matrix = features * (features + 1) // 2
         of_shape = {"full": components * matrix, "tied": matrix, "diagonal": components * features}
         return components - 1 + components * features + of_shape.get(self.covariance, components)

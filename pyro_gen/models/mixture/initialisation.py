@@ -34,7 +34,9 @@ def standardised(x: Tensor) -> Tensor:
 
 
 def plus_plus(x: Tensor, components: int) -> Tensor:
-    """Rows as centres, each drawn with probability in proportion to its squared distance from those before it."""
+    """Rows as centres, each drawn with probability in proportion to its squared
+    distance from those before it.
+    """
     indices = torch.randint(len(x), (1,)).to(x.device)
     centres = [x[indices[0]]]
     distance = (x - centres[0]).square().sum(-1)
@@ -42,7 +44,9 @@ def plus_plus(x: Tensor, components: int) -> Tensor:
         distant = distance if distance.any() else torch.ones_like(distance)
         # By inversion: torch.multinomial takes at most 2^24 rows.
         mass = distant.double().cumsum(0)
-        place = torch.searchsorted(mass, mass[-1] * torch.rand(1, dtype=mass.dtype).to(mass.device))
+        place = torch.searchsorted(
+            mass, mass[-1] * torch.rand(1, dtype=mass.dtype).to(mass.device)
+        )
         centres.append(x[place.clamp_max(len(x) - 1)[0]])
         distance = torch.minimum(distance, (x - centres[-1]).square().sum(-1))
     return torch.stack(centres)

@@ -14,9 +14,11 @@ class Moments(NamedTuple):
     """Expected sums of the rows of every component.
 
     Args:
-        counts: rows, (components, 1); (components, features) where each column counts its observed cells.
+        counts: rows, (components, 1); (components, features) where each column
+            counts its observed cells.
         mean: (components, features).
-        scatter: sum of squares about ``mean``, (components, features, features) or (components, features).
+        scatter: sum of squares about ``mean``, (components, features, features)
+            or (components, features).
     """
 
     counts: Tensor
@@ -25,15 +27,18 @@ class Moments(NamedTuple):
 
 
 def columnwise(rows: Rows, responsibilities: Tensor, locs: Tensor) -> Moments:
-    """Sums over the observed cells of each column: exact for components whose columns are independent.
+    """Sums over the observed cells of each column: exact for components whose columns
+    are independent.
 
     Args:
         rows: checked rows.
         responsibilities: (rows, components).
-        locs: where components lie, to add up deviations that are small, (components, features).
+        locs: where components lie, to add up deviations that are small,
+            (components, features).
     """
     weight = responsibilities.mT
-    first, second = torch.zeros_like(locs), torch.zeros_like(locs)
+    first = torch.zeros_like(locs)
+    second = torch.zeros_like(locs)
     for chunk in rows.chunks(locs.numel()):
         off = rows.x[chunk] - locs.unsqueeze(1)
         if rows.mask is not None:
@@ -41,23 +46,32 @@ def columnwise(rows: Rows, responsibilities: Tensor, locs: Tensor) -> Moments:
         weights = weight[:, None, chunk]
         first += (weights @ off).squeeze(1)
         second += (weights @ off.square_()).squeeze(1)
-    count = weight.sum(1, keepdim=True).expand_as(locs) if rows.mask is None else weight @ rows.mask.to(weight)
+    if rows.mask is None:
+        count = weight.sum(1, keepdim=True).expand_as(locs)
+    else:
+        count = weight @ rows.mask.to(weight)
     return _centred(count, locs, first, second, first.square())
 
 
 def crosswise(rows: Rows, responsibilities: Tensor, locs: Tensor, covariances: Tensor) -> Moments:
-    """Sums of products of columns; a missing cell counts by its conditional distribution under the present parameters.
+    """Sums of products of columns.
+
+    A missing cell counts by its conditional distribution under the present
+    parameters.
 
     Args:
         rows: checked rows.
         responsibilities: (rows, components).
         locs: the present means, (components, features).
-        covariances: the present covariances, (components or 1, features, features).
+        covariances: the present covariances, (components or 1, features,
+            features).
 
     References:
-        Ghahramani and Jordan (1994), Supervised learning from incomplete data via an EM approach, section 3.
+        Ghahramani and Jordan (1994), Supervised learning from incomplete data
+        via an EM approach, section 3.
     """
-    first, second = torch.zeros_like(locs), torch.zeros_like(covariances.expand(len(locs), -1, -1))
+    first = torch.zeros_like(locs)
+    second = torch.zeros_like(covariances.expand(len(locs), -1, -1))
     for pattern in rows.patterns:
         gain = conditional_gain(pattern, covariances)
         pattern_rows = rows if rows.mask is None else Rows(rows.x[pattern.rows], None, None)
@@ -68,18 +82,23 @@ def crosswise(rows: Rows, responsibilities: Tensor, locs: Tensor, covariances: T
             first += weighted.sum(1)
             second += weighted.mT @ off
         if len(pattern.missing):
-            second += weight.sum(0)[:, None, None] * _conditional_covariance(pattern, covariances, gain)
+            second += weight.sum(0)[:, None, None] * _conditional_covariance(
+                pattern, covariances, gain
+            )
     count = responsibilities.sum(0).unsqueeze(-1)
     return _centred(count, locs, first, second, first.unsqueeze(-1) * first.unsqueeze(-2))
 
 
 def conditional_gain(pattern: Pattern, covariances: Tensor) -> Tensor:
     """The regression of missing cells on observed ones, (components, missing, observed)."""
-    observed, missing = pattern.observed, pattern.missing
+    observed = pattern.observed
+    missing = pattern.missing
     cross = covariances[:, missing[:, None], observed]
     if not cross.numel():
         return cross
-    return torch.cholesky_solve(cross.mT, torch.linalg.cholesky(covariances[:, observed[:, None], observed])).mT
+    return torch.cholesky_solve(
+        cross.mT, torch.linalg.cholesky(covariances[:, observed[:, None], observed])
+    ).mT
 
 
 def _completed(off: Tensor, pattern: Pattern, gain: Tensor) -> Tensor:
@@ -91,14 +110,22 @@ def _completed(off: Tensor, pattern: Pattern, gain: Tensor) -> Tensor:
 
 def _conditional_covariance(pattern: Pattern, covariances: Tensor, gain: Tensor) -> Tensor:
     """Covariance of the cells given the observed ones, zero but for missing ones."""
-    missing, result = pattern.missing, torch.zeros_like(covariances)
+    missing = pattern.missing
+    result = torch.zeros_like(covariances)
     block = covariances[:, missing[:, None], missing]
-    result[:, missing[:, None], missing] = block - gain @ covariances[:, pattern.observed[:, None], missing]
+    result[:, missing[:, None], missing] = (
+        block - gain @ covariances[:, pattern.observed[:, None], missing]
+    )
     return result
 
 
-def _centred(count: Tensor, locs: Tensor, first: Tensor, second: Tensor, square: Tensor) -> Moments:
-    """From sums about the old means to sums about the new ones; a component without rows stays where it is."""
+def _centred(
+    count: Tensor, locs: Tensor, first: Tensor, second: Tensor, square: Tensor
+) -> Moments:
+    """From sums about the old means to sums about the new ones.
+
+    A component without rows stays where it is.
+    """
     positive_count = count.clamp_min(torch.finfo(count.dtype).tiny)
     mean = locs + first / positive_count
     divisor = positive_count.unsqueeze(-1) if second.dim() > first.dim() else positive_count

@@ -12,12 +12,15 @@ from pyro_gen.models.rows import Rows
 
 
 class Update(NamedTuple):
-    """A normal-inverse-Wishart distribution (inverse gamma for variances) after rows have been counted.
+    """A normal-inverse-Wishart distribution (inverse gamma for variances) after rows
+    have been counted.
 
     Args:
         locs: centres of the means, (components, features).
-        kappa: rows that each mean is worth, (components, 1) or (components, features).
-        scale: of the distribution of the covariances, in the shape of their site.
+        kappa: rows that each mean is worth, (components, 1) or (components,
+            features).
+        scale: of the distribution of the covariances, in the shape of their
+            site.
         df: its degrees of freedom, which broadcast to ``scale``.
     """
 
@@ -28,14 +31,19 @@ class Update(NamedTuple):
 
 
 def parts(rows: Rows, locs: Tensor) -> list[Rows]:
-    """Slices of rows whose deviations from all means fit the cache; one where gradients are wanted."""
+    """Slices of rows whose deviations from all means fit the cache.
+
+    One where gradients are wanted.
+    """
     if torch.is_grad_enabled() and locs.requires_grad:
         return [rows]
     chunks = list(rows.chunks(locs.numel()))
     if len(chunks) == 1:
         return [rows]
     masks = [None if rows.mask is None else rows.mask[chunk] for chunk in chunks]
-    return [Rows(rows.x[..., chunk, :], mask, None) for chunk, mask in zip(chunks, masks, strict=True)]
+    return [
+        Rows(rows.x[..., chunk, :], mask, None) for chunk, mask in zip(chunks, masks, strict=True)
+    ]
 
 
 def block(x: Tensor, locs: Tensor, factor: Tensor) -> Tensor:
@@ -44,9 +52,11 @@ def block(x: Tensor, locs: Tensor, factor: Tensor) -> Tensor:
     identity = torch.eye(features, dtype=x.dtype, device=x.device)
     inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
     if factor.shape[-3] == 1 < locs.shape[-2]:
-        # One matrix for all components: rows and means go through it once, from a point amidst them, for precision.
+        # One matrix for all components: rows and means go through it once, from
+        # a point amidst them, for precision.
         amid = locs.mean(-2, keepdim=True)
-        whitened, inverse = (x - amid) @ inverse.squeeze(-3).mT, inverse.squeeze(-3)
+        whitened = (x - amid) @ inverse.squeeze(-3).mT
+        inverse = inverse.squeeze(-3)
         solved = whitened.unsqueeze(-3) - ((locs - amid) @ inverse.mT).unsqueeze(-2)
     else:
         solved = (x.unsqueeze(-3) - locs.unsqueeze(-2)) @ inverse.mT
@@ -57,7 +67,8 @@ def block(x: Tensor, locs: Tensor, factor: Tensor) -> Tensor:
 def columns(rows: Rows, locs: Tensor, deviations: Tensor) -> Tensor:
     """Log density of the observed cells where columns are independent, (..., components, rows)."""
     deviations = deviations.expand(locs.shape)
-    # Features before rows: rows lie side by side in memory, and the sum over features is one product.
+    # Features before rows: rows lie side by side in memory, and the sum over
+    # features is one product.
     square = (rows.x.mT.contiguous().unsqueeze(-3) - locs.unsqueeze(-1)).square()
     half = (-deviations.square().reciprocal() / 2).unsqueeze(-2)
     unit = deviations.log() + math.log(2 * math.pi) / 2
@@ -72,7 +83,9 @@ def outer(x: Tensor) -> Tensor:
 
 
 def floored(covariances: Tensor, floor: Tensor) -> Tensor:
-    """The nearest matrices, in likelihood, that are at least as wide as ``floor`` in every direction."""
+    """The nearest matrices, in likelihood, that are at least as wide as ``floor``
+    in every direction.
+    """
     deviation = floor.sqrt()
     unit = deviation.unsqueeze(-1) * deviation
     values, vectors = torch.linalg.eigh(covariances / unit)

@@ -15,7 +15,10 @@ from pyro_gen.models.rows import Rows
 
 
 class MixtureQueries:
-    """Methods that need no more than the density of rows; all take values or draws of the sites as ``parameters``."""
+    """Methods that need no more than the density of rows.
+
+    All take values or draws of the sites as ``parameters``.
+    """
 
     components: int
 
@@ -29,15 +32,21 @@ class MixtureQueries:
 
     @abstractmethod
     def completed(self, values: Parameters) -> dict[str, Tensor]:
-        """The canonical parameters and ``log_weights`` (..., 1, components), from values or draws of the sites."""
+        """The canonical parameters and ``log_weights`` (..., 1, components), from
+        values or draws of the sites.
+        """
 
     @abstractmethod
-    def checked(self, argument: str, values: Parameters, batched: bool = False) -> dict[str, Tensor]:
+    def checked(
+        self, argument: str, values: Parameters, batched: bool = False
+    ) -> dict[str, Tensor]:
         """Values or draws of the sites, each inside its support."""
 
     @abstractmethod
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log density of the observed cells of every row under every component, (..., rows, components)."""
+        """Log density of the observed cells of every row under every component,
+        (..., rows, components).
+        """
 
     @abstractmethod
     def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
@@ -48,20 +57,24 @@ class MixtureQueries:
     def num_parameters(self) -> int:
         """Free parameters of the weights and the components."""
 
-    def log_joint(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
+    def log_joint(
+        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+    ) -> Tensor:
         """Log p(x, z) of every row and component, in nats; missing cells are summed out.
 
         Args:
             x: rows, (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed; None for wherever there is no NaN.
-            parameters: values or draws of the sites, (...) + their shapes; None for the guide's point.
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
+            parameters: values or draws of the sites, (...) + their shapes; None
+                for the guide's point.
 
         Returns:
             Shape (..., rows, components).
 
         Raises:
-            ValueError: the rows do not fit this mixture, or a site is missing, unknown or outside
-                its support.
+            ValueError: the rows do not fit this mixture, or a site is missing,
+                unknown or outside its support.
         """
         values = self._canonical(parameters)
         return self.log_table(self.rows(x, mask), values) + values["log_weights"]
@@ -72,7 +85,9 @@ class MixtureQueries:
             return self.completed(self.point())
         return self.completed(self.checked("parameters", parameters, batched=True))
 
-    def responsibilities(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
+    def responsibilities(
+        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+    ) -> Tensor:
         """Probabilities of the components given the rows, p(z | x).
 
         Args:
@@ -85,7 +100,9 @@ class MixtureQueries:
         """
         return self.log_joint(x, mask, parameters).softmax(-1)
 
-    def predict(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
+    def predict(
+        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+    ) -> Tensor:
         """The most probable component of every row.
 
         Args:
@@ -98,7 +115,9 @@ class MixtureQueries:
         """
         return self.log_joint(x, mask, parameters).argmax(-1)
 
-    def log_likelihood(self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None) -> Tensor:
+    def log_likelihood(
+        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+    ) -> Tensor:
         """Log density of every row, in nats; that of the observed cells where some are missing.
 
         Args:
@@ -164,28 +183,35 @@ class MixtureQueries:
         return self.sample_joint(num_samples, parameters)[0]
 
     @torch.no_grad()
-    def sample_joint(self, num_samples: int, parameters: Parameters | None = None) -> tuple[Tensor, Tensor]:
+    def sample_joint(
+        self, num_samples: int, parameters: Parameters | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Draw rows and their components, (x, z).
 
         Args:
             num_samples: rows to draw.
-            parameters: values of the sites; None for the guide's point. Draws (...) give rows of each.
+            parameters: values of the sites; None for the guide's point. Draws
+                (...) give rows of each.
 
         Returns:
             Rows (..., num_samples, features) and components (..., num_samples).
 
         Raises:
-            ValueError: ``num_samples`` is no whole number of at least 1, or as for :meth:`log_joint`.
+            ValueError: ``num_samples`` is no whole number of at least 1, or as
+                for :meth:`log_joint`.
         """
         num_samples = whole_number("num_samples", num_samples)
         values = self._canonical(parameters)
         log_w = values["log_weights"]
-        z = torch.distributions.Categorical(logits=log_w.expand(*log_w.shape[:-2], num_samples, -1)).sample()
+        z = torch.distributions.Categorical(
+            logits=log_w.expand(*log_w.shape[:-2], num_samples, -1)
+        ).sample()
         return self.draw(z, values), z
 
     @torch.no_grad()
     def occupied(self, x: Tensor, parameters: Parameters, mask: Tensor | None = None) -> Tensor:
-        """Number of components that hold rows, in a draw of z for each draw of the parameters: the posterior of K.
+        """Number of components that hold rows, in a draw of z for each draw of the
+        parameters: the posterior of K.
 
         Args:
             x: rows.

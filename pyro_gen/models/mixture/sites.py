@@ -21,7 +21,9 @@ SERVES = {"weights": ("sticks",), "covariances": ("scales", "correlations")}
 
 
 class Site(NamedTuple):
-    """A continuous site: its support, the shape of an event, whether each component has one, and its coordinates."""
+    """A continuous site: its support, the shape of an event, whether each component
+    has one, and its coordinates.
+    """
 
     support: Constraint
     event_shape: tuple[int, ...]
@@ -43,7 +45,9 @@ class Site(NamedTuple):
         return Expected(self.support, plate + self.event_shape)
 
     def coordinates(self, name: str, value: Tensor) -> Tensor:
-        """Unconstrained coordinates of a value; weights, sticks and probabilities are moved away from 0 and 1.
+        """Unconstrained coordinates of a value.
+
+        Weights, sticks and probabilities are moved away from 0 and 1.
 
         Args:
             name: of the site.
@@ -61,7 +65,10 @@ class Site(NamedTuple):
             location: Tensor = self.transform.inv(value)
             if location.isfinite().all():
                 return location
-        raise ValueError(f"`values` of {name!r} must be finite, inside its support and, if covariances, not singular")
+        raise ValueError(
+            f"`values` of {name!r} must be finite, inside its support and, if covariances, not "
+            "singular"
+        )
 
 
 def weight_sites(components: int) -> dict[str, Site]:
@@ -70,7 +77,8 @@ def weight_sites(components: int) -> dict[str, Site]:
     Args:
         components: number of components.
     """
-    simplex, unit = constraints.simplex, constraints.unit_interval
+    simplex = constraints.simplex
+    unit = constraints.unit_interval
     return {
         "weights": Site(simplex, (components,), False, biject_to(simplex)),
         "sticks": Site(unit, (components - 1,), False, biject_to(unit)),
@@ -96,15 +104,19 @@ def check_sites(
         batched: whether draws may be batched.
 
     Raises:
-        ValueError: a site is missing, unknown, of another shape or outside its support.
+        ValueError: a site is missing, unknown, of another shape or outside its
+            support.
     """
     expected = {name: site.expected(components) for name, site in {**sites, **derived}.items()}
     served = {site for name in derived if name in values for site in SERVES[name]}
     check_point(argument, values, expected, {*derived, *served, *ROWS}, batched)
 
 
-def without_plates(values: Mapping[str, Tensor], expected: Mapping[str, Site]) -> dict[str, Tensor]:
-    """Values without the dimension of size 1 that ``Predictive`` leaves where all components share a site.
+def without_plates(
+    values: Mapping[str, Tensor], expected: Mapping[str, Site]
+) -> dict[str, Tensor]:
+    """Values without the dimension of size 1 that ``Predictive`` leaves where all
+    components share a site.
 
     Args:
         values: by name.
@@ -113,9 +125,17 @@ def without_plates(values: Mapping[str, Tensor], expected: Mapping[str, Site]) -
     Returns:
         By name.
     """
-    extra = {name: value.dim() - expected[name].event_dim for name, value in values.items() if name in expected}
+    extra = {
+        name: value.dim() - expected[name].event_dim
+        for name, value in values.items()
+        if name in expected
+    }
     component_dims = [extra[name] - 1 for name in extra if expected[name].per_component]
-    plated = {name for name in extra if not expected[name].per_component and extra[name] == min(component_dims) + 1}
+    plated = {
+        name
+        for name in extra
+        if not expected[name].per_component and extra[name] == min(component_dims) + 1
+    }
     shared = {name: values[name].squeeze(-1 - expected[name].event_dim) for name in plated}
     return {**values, **shared}
 

@@ -1,4 +1,6 @@
-"""The weights of a mixture: a Dirichlet distribution of finitely many, or a truncated Dirichlet process."""
+"""The weights of a mixture: a Dirichlet distribution of finitely many, or a
+truncated Dirichlet process.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,11 @@ WeightDistribution = Literal["dirichlet", "dirichlet process"]
 CONDITIONALS = ("dirichlet", "dirichlet process")
 
 
-def sample_weights(distribution: WeightDistribution, components: int, concentration: Tensor) -> Tensor:
-    """Sample the site of the weights, ``weights`` or ``sticks``; log weights, (..., components).
+def sample_weights(
+    distribution: WeightDistribution, components: int, concentration: Tensor
+) -> Tensor:
+    """Sample the site of the weights, ``weights`` or ``sticks``; log weights, (...,
+    components).
 
     Args:
         distribution: which.
@@ -22,12 +27,15 @@ def sample_weights(distribution: WeightDistribution, components: int, concentrat
         concentration: alpha of each weight, or of the process.
 
     Returns:
-        Log weights; ``weights`` is a deterministic site where the sticks are drawn.
+        Log weights; ``weights`` is a deterministic site where the sticks are
+        drawn.
     """
     if components == 1:
         return concentration.new_zeros(1)
     if distribution == "dirichlet":
-        return log_weights(pyro.sample("weights", dist.Dirichlet(concentration.expand(components))), distribution)
+        return log_weights(
+            pyro.sample("weights", dist.Dirichlet(concentration.expand(components))), distribution
+        )
     ones = torch.ones_like(concentration).expand(components - 1)
     sticks = pyro.sample("sticks", dist.Beta(ones, concentration).to_event(1))
     weights = log_weights(sticks, distribution)
@@ -36,7 +44,8 @@ def sample_weights(distribution: WeightDistribution, components: int, concentrat
 
 
 def record(name: str, value: Tensor, event_dim: int) -> None:
-    """A deterministic site in the dtype of its value: the mask in `pyro.deterministic` gives float32 zeros.
+    """A deterministic site in the dtype of its value: the mask in
+    `pyro.deterministic` gives float32 zeros.
 
     Args:
         name: of the site.
@@ -48,7 +57,8 @@ def record(name: str, value: Tensor, event_dim: int) -> None:
 
 
 def log_weights(value: Tensor, distribution: WeightDistribution) -> Tensor:
-    r"""Log weights of a value of their site, :math:`\log \pi_k = \log v_k + \sum_{j<k} \log(1 - v_j)` of sticks.
+    r"""Log weights of a value of their site, :math:`\log \pi_k = \log v_k +
+    \sum_{j<k} \log(1 - v_j)` of sticks.
 
     Args:
         value: weights (..., components) or sticks (..., components - 1).
@@ -79,7 +89,9 @@ def sticks_of(weights: Tensor) -> Tensor:
     return weights[..., :-1] / left.clamp_min(torch.finfo(weights.dtype).tiny)
 
 
-def mode(counts: Tensor, distribution: WeightDistribution, concentration: Tensor, posterior: bool) -> Tensor:
+def mode(
+    counts: Tensor, distribution: WeightDistribution, concentration: Tensor, posterior: bool
+) -> Tensor:
     """The value of the site that expected counts make most probable, for EM.
 
     Args:
@@ -99,7 +111,9 @@ def mode(counts: Tensor, distribution: WeightDistribution, concentration: Tensor
     return counts[:-1] / (counts[:-1] + after + extra).clamp_min(tiny)
 
 
-def conditional_draw(counts: Tensor, distribution: WeightDistribution, concentration: Tensor) -> Tensor:
+def conditional_draw(
+    counts: Tensor, distribution: WeightDistribution, concentration: Tensor
+) -> Tensor:
     """The value of the site given the components of all rows.
 
     Args:

@@ -1,4 +1,6 @@
-"""Base of the autoregressive networks: order, conditionals, context, generation feature after feature."""
+"""Base of the autoregressive networks: order, conditionals, context, generation
+feature after feature.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ BERNOULLI = BernoulliConditional()
 
 
 class Place(NamedTuple):
-    """Position in the order of generation, the context's share of all parameters, and the network's state.
+    """Position in the order of generation, the context's share of all parameters,
+    and the network's state.
 
     ``frame`` has location and scale of real features in the order of generation.
     """
@@ -35,23 +38,28 @@ class Place(NamedTuple):
 class AutoregressiveNetwork(Module):
     """Base of the networks; calling one returns :class:`pyro_gen.distributions.Autoregressive`.
 
-    A network works in the order of generation only: it is given the features in that order
-    and returns their distributions' parameters in that order, the k-th from those before it. A subclass defines
-    :meth:`network`; and :meth:`first` and :meth:`after` where generation can go on from what it has computed, instead
-    of running the whole network once a feature. Real features reach it standardised, and its parameters are those of
-    standardised
-    features: ``standard`` has their location and scale, which :meth:`from_data` learns, and is None for other features.
+    A network works in the order of generation only: it is given the features in
+    that order and returns their distributions' parameters in that order, the
+    k-th from those before it. A subclass defines :meth:`network`; and
+    :meth:`first` and :meth:`after` where generation can go on from what it has
+    computed, instead of running the whole network once a feature. Real features
+    reach it standardised, and its parameters are those of standardised
+    features: ``standard`` has their location and scale, which :meth:`from_data`
+    learns, and is None for other features.
 
     Args:
         features: number of features, or the shape of an event.
-        context: width of the context that the distributions depend on; 0 for none. What it adds to the parameters is
-            linear; subclasses let it reach their hidden units too.
-        order: features in the order in which they are generated; None for 0, 1, 2, ...
+        context: width of the context that the distributions depend on; 0 for
+            none. What it adds to the parameters is linear; subclasses let it
+            reach their hidden units too.
+        order: features in the order in which they are generated; None for 0, 1,
+            2, ...
         conditional: the family of the conditional distributions.
         bias: whether the network has a bias of its own for every parameter.
 
     Raises:
-        ValueError: a number is too small, ``order`` is no permutation, or ``conditional`` does not fit.
+        ValueError: a number is too small, ``order`` is no permutation, or
+            ``conditional`` does not fit.
     """
 
     order: Tensor
@@ -73,10 +81,12 @@ class AutoregressiveNetwork(Module):
         context = whole_number("context", context, 0)
         if not isinstance(conditional, Conditional):
             raise ValueError(
-                f"`conditional` must be a distribution such as BernoulliConditional(), got {conditional!r}"
+                "`conditional` must be a distribution such as BernoulliConditional(), got "
+                f"{conditional!r}"
             )
         conditional.check(self.features)
-        self.context, self.conditional = context, conditional
+        self.context = context
+        self.conditional = conditional
         order = checked_order(order, self.features)
         valid = conditional.valid(self.features)
         self.register_buffer("order", order)
@@ -108,7 +118,8 @@ class AutoregressiveNetwork(Module):
         """The density over the weights' present values.
 
         Args:
-            context: (..., context) where the network takes one; its batch shape is that of the density.
+            context: (..., context) where the network takes one; its batch shape
+                is that of the density.
         """
         return Autoregressive(snapshot(self), context)
 
@@ -116,9 +127,10 @@ class AutoregressiveNetwork(Module):
     def from_data(cls, x: Tensor, *args: Any, **settings: Any) -> Self:
         """A network whose biases start at the marginal distributions of the features.
 
-        Real features are standardised by location and scale of the data, and a network of real features starts at the
-        marginal distributions themselves, for its readout is small. One of discrete features keeps its random readout,
-        which adds to the biases.
+        Real features are standardised by location and scale of the data, and a
+        network of real features starts at the marginal distributions
+        themselves, for its readout is small. One of discrete features keeps its
+        random readout, which adds to the biases.
 
         Args:
             x: rows of data, (n,) + event shape.
@@ -126,22 +138,30 @@ class AutoregressiveNetwork(Module):
             **settings: likewise.
 
         Raises:
-            ValueError: there are no rows, one lies outside the support, or a column is constant whose scale is learned.
+            ValueError: there are no rows, one lies outside the support, or a
+                column is constant whose scale is learned.
         """
         x = as_floating(x)
         if len(x) < 1 or x.dim() < 2:
-            raise ValueError(f"`x` must hold rows of data, of shape (n, ...) with n at least 1, got {tuple(x.shape)}")
+            raise ValueError(
+                "`x` must hold rows of data, of shape (n, ...) with n at least 1, got "
+                f"{tuple(x.shape)}"
+            )
         network = cls(x.shape[1] if x.dim() == 2 else tuple(x.shape[1:]), *args, **settings)
         support = network.conditional.support(network.features)
         if not support.check(x.flatten(1)).all():
-            raise ValueError(f"`x` must lie in the support of the distributions, {support}, in every row")
+            raise ValueError(
+                f"`x` must lie in the support of the distributions, {support}, in every row"
+            )
         network.to(x)
         network.start_at(x)
         return network
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal distributions of data; of real features also location and scale.
+        """Set the biases to the marginal distributions of data.
+
+        Of real features also location and scale.
 
         Args:
             x: rows of data, (n,) + event shape.
@@ -162,14 +182,19 @@ class AutoregressiveNetwork(Module):
             self.bias.copy_(parameters[self.order])
 
     def readout(self) -> Sequence[Tensor]:
-        """Weights by which the network adds to the biases: where they are small, the biases make the density."""
-        raise NotImplementedError(f"{type(self).__name__} does not say which weights add to its biases")
+        """Weights by which the network adds to the biases: where they are small,
+        the biases make the density.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say which weights add to its biases"
+        )
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Parameters of all distributions, in the order of generation.
 
         Args:
-            x: features as the conditional encodes them, in the order of generation, (n, features, width).
+            x: features as the conditional encodes them, in the order of
+                generation, (n, features, width).
             context: (n, context), or None.
 
         Returns:
@@ -178,15 +203,19 @@ class AutoregressiveNetwork(Module):
         raise NotImplementedError(f"{type(self).__name__} defines no network")
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Any]:
-        """Parameters of the first distribution, (rows, parameters), and the state to go on from.
+        """Parameters of the first distribution, (rows, parameters), and the state to go on
+        from.
 
-        Unless a subclass knows better, the state is all that has been generated, and every step a full pass.
+        Unless a subclass knows better, the state is all that has been
+        generated, and every step a full pass.
         """
         x = self.example.new_zeros(rows, self.features, self.conditional.width)
         return self.network(x, context)[:, 0], (x, context)
 
     def after(self, state: Any, value: Tensor, position: int) -> tuple[Tensor, Any]:
-        """Parameters of the distribution at ``position``, now that the feature before it has values (rows,)."""
+        """Parameters of the distribution at ``position``, now that the feature
+        before it has values (rows,).
+        """
         x, context = state
         x = x.clone()
         x[:, position - 1] = self.encode(value)
@@ -197,18 +226,29 @@ class AutoregressiveNetwork(Module):
         return self.conditional.encode(value).to(self.example.dtype)
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions in the layout of the event, (n, features, parameters)."""
+        """Parameters of all distributions in the layout of the event, (n, features,
+        parameters).
+        """
         return self.parameters_in_order(value[:, self.order], context)[:, self.order.argsort()]
 
     def parameters_in_order(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions for values in the order of generation, and in that order themselves."""
+        """Parameters of all distributions for values in the order of generation,
+        and in that order themselves.
+        """
         frame = self._frame()
         inputs = self.encode(value if frame is None else frame.seen(value))
-        parameters = self._finished(self.network(inputs, context), self._shift(context), slice(None))
-        return parameters if frame is None else frame.raw(parameters)
+        parameters = self._finished(
+            self.network(inputs, context), self._shift(context), slice(None)
+        )
+        if frame is None:
+            return parameters
+        return frame.raw(parameters)
 
     def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Log probability of each row, in nats; nothing but the values is brought into another order."""
+        """Log probability of each row, in nats.
+
+        Nothing but the values is brought into another order.
+        """
         value = value[:, self.order]
         return self.conditional.log_prob(self.parameters_in_order(value, context), value).sum(-1)
 
@@ -219,8 +259,11 @@ class AutoregressiveNetwork(Module):
         return self._parameters_at(place, parameters), place
 
     def proceed(self, place: Place, value: Tensor) -> tuple[Tensor, Place]:
-        """Parameters of the next feature's distribution, once the present one has values (rows,)."""
-        position, frame = place.position + 1, place.frame
+        """Parameters of the next feature's distribution, once the present one has
+        values (rows,).
+        """
+        position = place.position + 1
+        frame = place.frame
         if frame is not None:
             value = frame.at(place.position).seen(value)
         parameters, state = self.after(place.state, value, position)
@@ -228,7 +271,9 @@ class AutoregressiveNetwork(Module):
         return self._parameters_at(place, parameters), place
 
     def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows in the order of generation, (rows, features), and log probabilities, from noise (features, rows)."""
+        """Rows in the order of generation, (rows, features), and log probabilities, from
+        noise (features, rows).
+        """
         parameters, place = self.begin(noise.shape[1], context, self.example)
         values = [self.conditional.draw(parameters, noise[0])]
         log_prob = self.conditional.log_prob(parameters, values[0])
@@ -240,7 +285,10 @@ class AutoregressiveNetwork(Module):
 
     def extra_repr(self) -> str:
         """Shape of an event, width of the context, and the family of the distributions."""
-        return f"event_shape={tuple(self.event_shape)}, context={self.context}, conditional={self.conditional}"
+        return (
+            f"event_shape={tuple(self.event_shape)}, context={self.context}, "
+            f"conditional={self.conditional}"
+        )
 
     def _shift(self, context: Tensor | None) -> Tensor | None:
         if context is None or self.from_context is None:
@@ -250,12 +298,16 @@ class AutoregressiveNetwork(Module):
 
     def _frame(self) -> Frame | None:
         """Location and scale of real features, in the order of generation."""
-        return None if self.standard is None else self.standard(self.order)
+        if self.standard is None:
+            return None
+        return self.standard(self.order)
 
     def _parameters_at(self, place: Place, parameters: Tensor) -> Tensor:
         """Parameters of the distribution at a place, of the feature in its own units."""
         parameters = self._finished(parameters, place.shift, place.position)
-        return parameters if place.frame is None else place.frame.at(place.position).raw(parameters)
+        if place.frame is None:
+            return parameters
+        return place.frame.at(place.position).raw(parameters)
 
     def _finished(self, parameters: Tensor, shift: Tensor | None, position: int | slice) -> Tensor:
         """With bias and context, and without what a feature does not have."""
@@ -269,7 +321,10 @@ class AutoregressiveNetwork(Module):
 
 
 def checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tensor:
-    """An order as a tensor of its own, 0, 1, 2, ... for None; raises unless it holds every feature once."""
+    """An order as a tensor of its own, 0, 1, 2, ... for None.
+
+    Raises unless it holds every feature once.
+    """
     if order is None:
         return torch.arange(features)
     numbers_in_order = torch.as_tensor(order).detach()
@@ -280,7 +335,9 @@ def checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tensor
         or permutation.shape != (features,)
         or not torch.equal(permutation.sort().values, numbers)
     ):
-        raise ValueError(f"`order` must hold each of 0 ... {features - 1} once, got {numbers_in_order.tolist()}")
+        raise ValueError(
+            f"`order` must hold each of 0 ... {features - 1} once, got {numbers_in_order.tolist()}"
+        )
     return permutation
 
 

@@ -1,7 +1,9 @@
-"""Layers of a PixelCNN: each runs over a whole image at once, or for one colour of one pixel with what it kept.
+"""Layers of a PixelCNN: each runs over a whole image at once, or for one colour of
+one pixel with what it kept.
 
-Channels belong to colours, in blocks: those of colour g are computed from the pixels before and, at the pixel itself,
-from the colours up to g. Images are (n, channels, rows, columns), in memory with the channels last, which is what the
+Channels belong to colours, in blocks: those of colour g are computed from the
+pixels before and, at the pixel itself, from the colours up to g. Images are (n,
+channels, rows, columns), in memory with the channels last, which is what the
 convolutions of the CPU are fast with.
 """
 
@@ -18,23 +20,28 @@ from pyro_gen._module import Module
 
 
 def colours_of(channels: int, colours: int) -> Tensor:
-    """The colour to which each of some channels belongs, in blocks as even as can be, (channels,)."""
+    """The colour to which each of some channels belongs, in blocks as even as can
+    be, (channels,).
+    """
     return torch.arange(channels) * colours // channels
 
 
 def gated(x: Tensor, dim: int = 1) -> Tensor:
     """The gate tanh(a / 2) sigmoid(b) for the halves a, b of the channels.
 
-    The half only rescales weights; tanh by way of the sigmoid is what makes a gate four times as fast on the CPU.
+    The half only rescales weights; tanh by way of the sigmoid is what makes a
+    gate four times as fast on the CPU.
     """
     a, b = x.sigmoid().chunk(2, dim)
     return (2 * a - 1) * b
 
 
 class ConvolutionState(NamedTuple):
-    """Memory of a masked convolution: the inputs so far in this row, and the sum from the rows above.
+    """Memory of a masked convolution: the inputs so far in this row, and the sum from
+    the rows above.
 
-    ``matrices`` and ``added`` have an entry for each colour; ``added`` is (columns or 1, n or 1, outputs).
+    ``matrices`` and ``added`` have an entry for each colour; ``added`` is
+    (columns or 1, n or 1, outputs).
     """
 
     left: int
@@ -51,7 +58,9 @@ class ConvolutionState(NamedTuple):
 
     def next_pixel(self) -> ConvolutionState:
         """All colours of the pixel are there."""
-        return self._replace(past=(*self.past, torch.cat(self.pixel, -1)) if self.left else (), pixel=())
+        return self._replace(
+            past=(*self.past, torch.cat(self.pixel, -1)) if self.left else (), pixel=()
+        )
 
     def output(self, colour: int, column: int) -> Tensor:
         """The outputs of one colour at the present pixel, (n, outputs)."""
@@ -61,31 +70,53 @@ class ConvolutionState(NamedTuple):
         if not past and not self.pixel:
             return bias
         x = torch.cat([*past, *self.pixel], -1)
-        return torch.addmm(bias, x, self.matrices[colour][-x.shape[-1] :])  # nothing is left of the image's border
+        return torch.addmm(
+            bias, x, self.matrices[colour][-x.shape[-1] :]
+        )  # nothing is left of the image's border
 
 
 class MaskedConvolution(Module):
-    """A convolution over the rows above, the pixels to the left, and the colours before at the pixel itself.
+    """A convolution over the rows above, the pixels to the left, and the colours
+    before at the pixel itself.
 
     Args:
         inputs: colour of each input channel.
         outputs: colour of each output channel.
         above: rows above that are seen, over ``left`` columns to both sides.
         left: pixels to the left that are seen.
-        strict: whether an output sees at its pixel the colours before its own only (mask A), or its own too (mask B).
+        strict: whether an output sees at its pixel the colours before its own
+            only (mask A), or its own too (mask B).
     """
 
     mask: Tensor
 
-    def __init__(self, inputs: Tensor, outputs: Tensor, above: int = 0, left: int = 0, *, strict: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: Tensor,
+        outputs: Tensor,
+        above: int = 0,
+        left: int = 0,
+        *,
+        strict: bool = False,
+    ) -> None:
         super().__init__()
-        self.above, self.left = above, left
-        mask = torch.ones(len(outputs), len(inputs), above + 1, left + 1 + (left if above else 0), dtype=torch.bool)
+        self.above = above
+        self.left = left
+        mask = torch.ones(
+            len(outputs),
+            len(inputs),
+            above + 1,
+            left + 1 + (left if above else 0),
+            dtype=torch.bool,
+        )
         visible = inputs < outputs.unsqueeze(-1) if strict else inputs <= outputs.unsqueeze(-1)
-        mask[:, :, -1, left], mask[:, :, -1, left + 1 :] = visible, False
+        mask[:, :, -1, left] = visible
+        mask[:, :, -1, left + 1 :] = False
         self.register_buffer("mask", mask, persistent=False)
         self.blocks = colour_slices(outputs)
-        self.seen = tuple(int((inputs < colour + (not strict)).sum()) for colour in range(len(self.blocks)))
+        self.seen = tuple(
+            int((inputs < colour + (not strict)).sum()) for colour in range(len(self.blocks))
+        )
         sources = mask.flatten(1).sum(1).clamp(min=1)
         self.weight = nn.Parameter(torch.randn(mask.shape) / sources.sqrt().view(-1, 1, 1, 1))
         self.bias = nn.Parameter(torch.zeros(len(outputs)))
@@ -110,9 +141,13 @@ class MaskedConvolution(Module):
 
     def trace(self) -> ConvolutionState:
         """State before the first row: the biases alone."""
-        rows = self.split(self.masked()[:, :, -1, : self.left + 1].movedim(0, -1))  # (inputs, left + 1, outputs) each
+        rows = self.split(
+            self.masked()[:, :, -1, : self.left + 1].movedim(0, -1)
+        )  # (inputs, left + 1, outputs) each
         matrices = (
-            torch.cat([kernel[:, :-1].transpose(0, 1).flatten(0, 1), kernel[:visible, -1]])  # pixel after pixel
+            torch.cat(
+                [kernel[:, :-1].transpose(0, 1).flatten(0, 1), kernel[:visible, -1]]
+            )  # pixel after pixel
             for kernel, visible in zip(rows, self.seen, strict=True)
         )
         return ConvolutionState(self.left, tuple(matrices), self.split(self.bias.view(1, 1, -1)))
@@ -123,7 +158,9 @@ class MaskedConvolution(Module):
 
 
 class LayerState(NamedTuple):
-    """Memory of a layer while an image is drawn: rows above that it needs (n, inputs, rows, columns), and traces."""
+    """Memory of a layer while an image is drawn: rows above that it needs (n,
+    inputs, rows, columns), and traces.
+    """
 
     rows: Tensor
     traces: tuple[ConvolutionState, ...]
@@ -149,10 +186,15 @@ class Layer(Module):
 
     def __init__(self, inputs: Tensor, hidden: Tensor, kernel_size: int, *, first: bool) -> None:
         super().__init__()
-        self.reach, self.is_first, self.width, self.hidden = kernel_size // 2, first, len(inputs), len(hidden)
+        self.reach = kernel_size // 2
+        self.is_first = first
+        self.width = len(inputs)
+        self.hidden = len(hidden)
 
     def forward(self, x: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Over a whole image: what each pixel knows of those before it, and what it knows of the rows above."""
+        """Over a whole image: what each pixel knows of those before it, and what it knows
+        of the rows above.
+        """
         raise NotImplementedError
 
     def convolutions(self) -> tuple[MaskedConvolution, ...]:
@@ -162,37 +204,53 @@ class Layer(Module):
     def begin(self, n: int, columns: int) -> LayerState:
         """Empty rows above the image."""
         traces = tuple(convolution.trace() for convolution in self.convolutions())
-        return LayerState(traces[0].matrices[0].new_zeros(n, self.seen, self.reach, columns), traces)
+        return LayerState(
+            traces[0].matrices[0].new_zeros(n, self.seen, self.reach, columns), traces
+        )
 
     @property
     def seen(self) -> int:
         """Channels of the rows that are kept."""
         return self.width
 
-    def next_row(self, state: LayerState, line: Tensor, context: Tensor | None) -> tuple[LayerState, Tensor]:
-        """Begin a row below ``line`` (n, inputs, 1, columns): what all its pixels get from above, at once."""
+    def next_row(
+        self, state: LayerState, line: Tensor, context: Tensor | None
+    ) -> tuple[LayerState, Tensor]:
+        """Begin a row below ``line`` (n, inputs, 1, columns): what all its pixels
+        get from above, at once.
+        """
         raise NotImplementedError
 
-    def step(self, state: LayerState, new: Tensor | None, colour: int, column: int) -> tuple[LayerState, Tensor]:
-        """The outputs of one colour at the present pixel from the inputs ``new`` of that colour; None for mask A."""
+    def step(
+        self, state: LayerState, new: Tensor | None, colour: int, column: int
+    ) -> tuple[LayerState, Tensor]:
+        """The outputs of one colour at the present pixel from the inputs ``new`` of that
+        colour; None for mask A.
+        """
         raise NotImplementedError
 
 
 class GatedLayer(Layer):
-    r"""Two stacks without a blind spot: the vertical one sees all rows above, the horizontal one its row so far.
+    r"""Two stacks without a blind spot: the vertical one sees all rows above, the
+    horizontal one its row so far.
 
-    .. math:: V = W_v * v, \quad v' = v + g(V + A_v c), \quad x' = x + W_o \, g(W_h * x + W_l V + A_h c)
+    .. math:: V = W_v * v, \quad v' = v + g(V + A_v c), \quad x' = x + W_o \, g(W_h * x + W_l V
+        + A_h c)
 
     with the gate g(a, b) = tanh(a / 2) sigmoid(b).
 
     References:
-        van den Oord et al. (2016), Conditional image generation with PixelCNN decoders, figure 2 and equation 4; the
-        sum along the vertical stack is added here, as signals fade in a deep one without it.
+        van den Oord et al. (2016), Conditional image generation with PixelCNN
+        decoders, figure 2 and equation 4; the sum along the vertical stack is
+        added here, as signals fade in a deep one without it.
     """
 
-    def __init__(self, inputs: Tensor, hidden: Tensor, kernel_size: int, context: int, *, first: bool) -> None:
+    def __init__(
+        self, inputs: Tensor, hidden: Tensor, kernel_size: int, context: int, *, first: bool
+    ) -> None:
         super().__init__(inputs, hidden, kernel_size, first=first)
-        gates, width = torch.cat([hidden, hidden]), 2 * self.hidden
+        gates = torch.cat([hidden, hidden])
+        width = 2 * self.hidden
         self.vertical = nn.Conv2d(self.width, width, (self.reach + 1, kernel_size))
         self.link = nn.Conv2d(width, width, 1, bias=False)
         self.horizontal = MaskedConvolution(inputs, gates, 0, self.reach, strict=first)
@@ -215,7 +273,9 @@ class GatedLayer(Layer):
     def _down(self, fields: Tensor, v: Tensor, shift: Tensor | float) -> Tensor:
         """The vertical stack goes on."""
         new = gated(fields if isinstance(shift, float) else fields + shift)
-        return new if self.is_first else v + new
+        if self.is_first:
+            return new
+        return v + new
 
     def forward(self, x: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Both stacks over a whole image."""
@@ -224,16 +284,22 @@ class GatedLayer(Layer):
         new = self.mixed(gated(self.horizontal(x) + self.link(fields) + across))
         return new if self.is_first else x + new, self._down(fields, v, down)
 
-    def next_row(self, state: LayerState, line: Tensor, context: Tensor | None) -> tuple[LayerState, Tensor]:
+    def next_row(
+        self, state: LayerState, line: Tensor, context: Tensor | None
+    ) -> tuple[LayerState, Tensor]:
         """One row of the vertical stack."""
         down, across = self._shifts(context)
         rows = torch.cat([state.rows, line], 2)
         fields = self.vertical(bordered(rows, self.reach, self.reach, 0))
         added = self.link(fields) + across + self.horizontal.bias.view(-1, 1, 1)
         trace = state.traces[0]._replace(added=by_column(self.horizontal, added), past=())
-        return LayerState(rows[:, :, 1:], (trace, *state.traces[1:])), self._down(fields, line, down)
+        return LayerState(rows[:, :, 1:], (trace, *state.traces[1:])), self._down(
+            fields, line, down
+        )
 
-    def step(self, state: LayerState, new: Tensor | None, colour: int, column: int) -> tuple[LayerState, Tensor]:
+    def step(
+        self, state: LayerState, new: Tensor | None, colour: int, column: int
+    ) -> tuple[LayerState, Tensor]:
         """One colour of one pixel of the horizontal stack."""
         across, mixed = state.traces
         across = across if new is None else across.with_input(new)
@@ -260,9 +326,12 @@ class PlainLayer(Layer):
         shift: Tensor = self.from_context(context)[..., None, None]
         return shift
 
-    def next_row(self, state: LayerState, line: Tensor, context: Tensor | None) -> tuple[LayerState, Tensor]:
+    def next_row(
+        self, state: LayerState, line: Tensor, context: Tensor | None
+    ) -> tuple[LayerState, Tensor]:
         """Sum of the rows above for the whole row."""
-        trace, rows = state.traces[0], state.rows
+        trace = state.traces[0]
+        rows = state.rows
         if trace.past:
             rows = torch.cat([rows[:, :, 1:], torch.stack(trace.past, -1).unsqueeze(2)], 2)
         added = self.convolution.from_above(rows) + self._shift(context)
@@ -286,7 +355,9 @@ class FirstLayer(PlainLayer):
         """Over a whole image."""
         return self.convolution(x) + self._shift(context), v
 
-    def step(self, state: LayerState, new: Tensor | None, colour: int, column: int) -> tuple[LayerState, Tensor]:
+    def step(
+        self, state: LayerState, new: Tensor | None, colour: int, column: int
+    ) -> tuple[LayerState, Tensor]:
         """One colour of one pixel."""
         return state, state.traces[0].output(colour, column)
 
@@ -297,7 +368,8 @@ class ResidualBlock(PlainLayer):
     .. math:: x' = x + W_3 \, r(W_2 * r(W_1 \, r(x)) + A c), \qquad r(a) = \max(a, 0)
 
     References:
-        van den Oord, Kalchbrenner and Kavukcuoglu (2016), Pixel recurrent neural networks, table 1 and figure 5.
+        van den Oord, Kalchbrenner and Kavukcuoglu (2016), Pixel recurrent
+        neural networks, table 1 and figure 5.
     """
 
     def __init__(self, hidden: Tensor, kernel_size: int, context: int) -> None:
@@ -318,7 +390,9 @@ class ResidualBlock(PlainLayer):
         inner = self.convolution(relu(self.into(relu(x)))) + self._shift(context)
         return x + self.out(relu(inner)), v
 
-    def step(self, state: LayerState, new: Tensor | None, colour: int, column: int) -> tuple[LayerState, Tensor]:
+    def step(
+        self, state: LayerState, new: Tensor | None, colour: int, column: int
+    ) -> tuple[LayerState, Tensor]:
         """One colour of one pixel."""
         if new is None:
             raise ValueError("`new` must be the inputs of the present colour, got None")
@@ -334,7 +408,8 @@ class Head(Module):
 
     def __init__(self, hidden: Tensor, outputs: Tensor) -> None:
         super().__init__()
-        self.inner, self.out = MaskedConvolution(hidden, hidden), MaskedConvolution(hidden, outputs)
+        self.inner = MaskedConvolution(hidden, hidden)
+        self.out = MaskedConvolution(hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Over a whole image."""
@@ -368,11 +443,15 @@ def colour_slices(outputs: Tensor) -> tuple[tuple[slice, ...], ...]:
 
 def bordered(x: Tensor, left: int, right: int, above: int) -> Tensor:
     """With zeros around; the same tensor where none are asked for."""
-    return pad(x, (left, right, above, 0)) if left or right or above else x
+    if left or right or above:
+        return pad(x, (left, right, above, 0))
+    return x
 
 
 def by_column(convolution: MaskedConvolution, added: Tensor) -> tuple[Tensor, ...]:
-    """From (n, outputs, 1, columns) to (columns, n, outputs of the colour), a tensor for each colour."""
+    """From (n, outputs, 1, columns) to (columns, n, outputs of the colour), a
+    tensor for each colour.
+    """
     return convolution.split(added.squeeze(2).permute(2, 0, 1))
 
 

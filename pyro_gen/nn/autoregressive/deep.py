@@ -1,4 +1,6 @@
-"""DeepNADE: one network for the distribution of any feature given any others, and so for every order at once."""
+"""DeepNADE: one network for the distribution of any feature given any others, and
+so for every order at once.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +30,25 @@ BLOCK = 2**22
 
 
 class DeepNADE(AutoregressiveNetwork):
-    r"""A feed-forward network that sees some features and a mask of which, and gives the distributions of all others.
+    r"""A feed-forward network that sees some features and a mask of which, and gives
+    the distributions of all others.
 
-    .. math:: h^1 = g\big(c + (x \odot m) A + m B + u C\big), \quad h^l = g(c^l + h^{l-1} W^l), \quad
+    .. math:: h^1 = g\big(c + (x \odot m) A + m B + u C\big), \quad h^l = g(c^l + h^{l-1} W^l),
+        \quad
               p(x_i | x_m, u) = \text{distribution}\big(b_i + h^L V_i\big)
 
-    with O(D H) parameters for D features (and H^2 for every further hidden layer); m is 1 at the features that are
-    known, and u the context. For an order, the k-th distribution is that of its k-th feature given those before, so
-    that a log probability is exact and takes D passes of the layers after the first, in blocks of bounded memory.
+    with O(D H) parameters for D features (and H^2 for every further hidden
+    layer); m is 1 at the features that are known, and u the context. For an
+    order, the k-th distribution is that of its k-th feature given those before,
+    so that a log probability is exact and takes D passes of the layers after
+    the first, in blocks of bounded memory.
 
-    One set of weights serves all orders. ``deep(context, order=order)`` and ``deep.with_order(order)`` are the density
-    in that order, ``deep(context)`` in ``eval()`` or under ``no_grad`` in the network's own. In training mode
-    ``deep(context)`` is an ``OrderAgnostic``, whose ``log_prob`` is an estimate of the mean log probability over all
-    orders, for one pass: ``pyro.sample("x", deep(context), obs=x)`` trains all of them.
+    One set of weights serves all orders. ``deep(context, order=order)`` and
+    ``deep.with_order(order)`` are the density in that order, ``deep(context)``
+    in ``eval()`` or under ``no_grad`` in the network's own. In training mode
+    ``deep(context)`` is an ``OrderAgnostic``, whose ``log_prob`` is an estimate
+    of the mean log probability over all orders, for one pass:
+    ``pyro.sample("x", deep(context), obs=x)`` trains all of them.
 
     Args:
         features: number of features D, or the shape of an event.
@@ -49,13 +57,15 @@ class DeepNADE(AutoregressiveNetwork):
         order: features in the order of generation; None for 0, 1, 2, ...
         conditional: the family of the conditional distributions.
         activation: of the hidden units.
-        order_agnostic: whether a call in training mode gives the estimate for all orders; if not, the density.
+        order_agnostic: whether a call in training mode gives the estimate for
+            all orders; if not, the density.
 
     Raises:
         ValueError: a size is below 1, or there is no hidden layer.
 
     References:
-        Uria, Murray and Larochelle (2014), A deep and tractable density estimator, ICML.
+        Uria, Murray and Larochelle (2014), A deep and tractable density
+        estimator, ICML.
 
     Example:
         >>> deep = DeepNADE(5, [8, 8]).eval()
@@ -75,34 +85,48 @@ class DeepNADE(AutoregressiveNetwork):
         *,
         order_agnostic: bool = True,
     ) -> None:
-        super().__init__(features, 0, order, conditional, bias=False)  # biases here belong to features, not to places
+        super().__init__(
+            features, 0, order, conditional, bias=False
+        )  # biases here belong to features, not to places
         sizes = whole_numbers("hidden_features", hidden_features)
         context = whole_number("context", context, 0)
         self.hidden_features = sizes
-        self.context, self.activation, self.order_agnostic = context, activation, order_agnostic
-        width, parameters = conditional.width, conditional.num_parameters
-        scale = (2 / (self.features + context)) ** 0.5  # half of the features are known, each by itself and its mask
+        self.context = context
+        self.activation = activation
+        self.order_agnostic = order_agnostic
+        width = conditional.width
+        parameters = conditional.num_parameters
+        scale = (
+            2 / (self.features + context)
+        ) ** 0.5  # half of the features are known, each by itself and its mask
         self.weight = nn.Parameter(scale * torch.randn(self.features, width, sizes[0]))
         self.mask_weight = nn.Parameter(scale * torch.randn(self.features, sizes[0]))
         self.hidden_bias = nn.Parameter(torch.zeros(sizes[0]))
         self.hidden_from_context = nn.Linear(context, sizes[0], bias=False) if context else None
         self.layers = nn.ModuleList(_layer(a, b) for a, b in itertools.pairwise(sizes))
-        self.output = nn.Parameter(torch.randn(self.features, sizes[-1], parameters) / sizes[-1] ** 0.5)
+        self.output = nn.Parameter(
+            torch.randn(self.features, sizes[-1], parameters) / sizes[-1] ** 0.5
+        )
         self.output_bias = nn.Parameter(torch.zeros(self.features, parameters))
 
-    def forward(self, context: Tensor | None = None, order: Sequence[int] | Tensor | None = None) -> Autoregressive:
+    def forward(
+        self, context: Tensor | None = None, order: Sequence[int] | Tensor | None = None
+    ) -> Autoregressive:
         """The density in an order; in training mode without one, the estimate for all orders.
 
         Args:
-            context: (..., context) where the network takes one; its batch shape is that of the density.
-            order: features in the order of generation; None for the network's own, or for all of them in training.
+            context: (..., context) where the network takes one; its batch shape
+                is that of the density.
+            order: features in the order of generation; None for the network's
+                own, or for all of them in training.
 
         Returns:
             A density, or the estimate for all orders.
 
         Raises:
-            ValueError: ``order`` is no permutation, the context does not fit, or the caller needs log probabilities
-                and there is only the estimate.
+            ValueError: ``order`` is no permutation, the context does not fit,
+                or the caller needs log probabilities and there is only the
+                estimate.
         """
         if order is not None:
             return self.with_order(order)(context)
@@ -130,7 +154,9 @@ class DeepNADE(AutoregressiveNetwork):
             orders: permutations, (features,) or (rows, features); not checked.
         """
         new = twin(self)
-        new._buffers = self._buffers | {"order": orders}  # weights stay where they are: one dictionary for both
+        new._buffers = self._buffers | {
+            "order": orders
+        }  # weights stay where they are: one dictionary for both
         return new
 
     def readout(self) -> Sequence[Tensor]:
@@ -144,13 +170,17 @@ class DeepNADE(AutoregressiveNetwork):
     @property
     def log_scales(self) -> Tensor | None:
         """Log scales of real features, (features,), in units of which the network sees them."""
-        return None if self.standard is None else self.standard.scale.log()
+        if self.standard is None:
+            return None
+        return self.standard.scale.log()
 
     def parameters_given(self, value: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of the distributions of all features given those under a mask, by one pass of the network.
+        """Parameters of the distributions of all features given those under a mask, by one
+        pass of the network.
 
         Args:
-            value: rows (n, features); values where ``mask`` is False are ignored.
+            value: rows (n, features); values where ``mask`` is False are
+                ignored.
             mask: True where a feature is known, (n, features).
             context: (n, context), or None.
 
@@ -160,15 +190,26 @@ class DeepNADE(AutoregressiveNetwork):
         frame = None if self.standard is None else self.standard()
         value = torch.where(mask, value, 0)
         x = self.encode(value if frame is None else frame.seen(value)) * mask.unsqueeze(-1)
-        fields = x.flatten(1) @ self.weight.flatten(0, 1) + mask.to(x.dtype) @ self.mask_weight + self._start(context)
+        fields = (
+            x.flatten(1) @ self.weight.flatten(0, 1)
+            + mask.to(x.dtype) @ self.mask_weight
+            + self._start(context)
+        )
         hidden = self._hidden(fields)
-        parameters = (hidden @ self.output.transpose(0, 1).flatten(1)).unflatten(-1, (self.features, -1))
+        parameters = (hidden @ self.output.transpose(0, 1).flatten(1)).unflatten(
+            -1, (self.features, -1)
+        )
         parameters = self._valid(parameters + self.output_bias, slice(None))
-        return parameters if frame is None else frame.raw(parameters)
+        if frame is None:
+            return parameters
+        return frame.raw(parameters)
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions in the layout of the event, (n, features, parameters)."""
-        place, back = self.order, self.order.argsort(-1)
+        """Parameters of all distributions in the layout of the event, (n, features,
+        parameters).
+        """
+        place = self.order
+        back = self.order.argsort(-1)
         if place.dim() == 1:
             return self.parameters_in_order(value[:, place], context)[:, back]
         parameters = self.parameters_in_order(value.gather(1, place), context)
@@ -179,7 +220,9 @@ class DeepNADE(AutoregressiveNetwork):
         return self.conditional.log_prob(self.parameters_of(value, context), value).sum(-1)
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions in the order of generation, a block of places after the other."""
+        """Parameters of all distributions in the order of generation, a block of
+        places after the other.
+        """
         size = max(self.weight.shape[-1] * (self.conditional.width + 2), *self.hidden_features)
         if self.order.dim() > 1:
             size *= self.conditional.num_parameters + 1
@@ -188,7 +231,9 @@ class DeepNADE(AutoregressiveNetwork):
         blocks = []
         for start in range(0, self.features, step):
             block = x[:, start : start + step], self.order[..., start : start + step], fields
-            again = torch.is_grad_enabled() and step < self.features  # rather computed twice than kept
+            again = (
+                torch.is_grad_enabled() and step < self.features
+            )  # rather computed twice than kept
             new, fields = (
                 checkpoint(self._block, *block, use_reentrant=False, preserve_rng_state=False)
                 if again
@@ -204,7 +249,9 @@ class DeepNADE(AutoregressiveNetwork):
         return self._distributions(self._hidden(before), features), sums[:, -1]
 
     def _shares(self, x: Tensor, features: Tensor) -> Tensor:
-        """Contribution of features (k,) or (n, k), seen as (n, k, width), to the first hidden layer, (n, k, hidden)."""
+        """Contribution of features (k,) or (n, k), seen as (n, k, width), to the
+        first hidden layer, (n, k, hidden).
+        """
         path = "nkw,kwh->nkh" if features.dim() == 1 else "nkw,nkwh->nkh"
         return torch.einsum(path, x, self.weight[features]) + self.mask_weight[features]
 
@@ -221,18 +268,25 @@ class DeepNADE(AutoregressiveNetwork):
 
     def _at(self, fields: Tensor, position: int) -> Tensor:
         """Parameters (n, parameters) of the distribution at one place."""
-        return self._distributions(self._hidden(fields).unsqueeze(1), self.order[..., position : position + 1]).squeeze(
-            1
-        )
+        return self._distributions(
+            self._hidden(fields).unsqueeze(1), self.order[..., position : position + 1]
+        ).squeeze(1)
 
     def _distributions(self, hidden: Tensor, features: Tensor) -> Tensor:
-        """Parameters (n, k, parameters) of the conditionals of features (k,) or (n, k) from their hidden layers."""
+        """Parameters (n, k, parameters) of the conditionals of features (k,) or (n, k)
+        from their hidden layers.
+        """
         path = "nkh,khp->nkp" if features.dim() == 1 else "nkh,nkhp->nkp"
-        return self._valid(torch.einsum(path, hidden, self.output[features]) + self.output_bias[features], features)
+        return self._valid(
+            torch.einsum(path, hidden, self.output[features]) + self.output_bias[features],
+            features,
+        )
 
     def _valid(self, parameters: Tensor, features: Tensor | slice) -> Tensor:
         """Without what a feature does not have."""
-        return parameters if self.valid is None else parameters.masked_fill(~self.valid[features], -math.inf)
+        if self.valid is None:
+            return parameters
+        return parameters.masked_fill(~self.valid[features], -math.inf)
 
     def _finished(self, parameters: Tensor, shift: Tensor | None, position: int | slice) -> Tensor:
         """As they are: the network has added all."""
@@ -249,7 +303,9 @@ class DeepNADE(AutoregressiveNetwork):
         """Fields of the first hidden layer before any feature is known."""
         if self.hidden_from_context is None or context is None:
             return self.hidden_bias
-        fields: Tensor = self.hidden_bias + self.hidden_from_context(context.to(self.example.dtype))
+        fields: Tensor = self.hidden_bias + self.hidden_from_context(
+            context.to(self.example.dtype)
+        )
         return fields
 
 
@@ -262,21 +318,25 @@ def _layer(inputs: int, outputs: int) -> nn.Linear:
 
 
 class EoNADE(AutoregressiveEnsemble):
-    r"""One DeepNADE in several orders, their probabilities averaged: a better density than any of them.
+    r"""One DeepNADE in several orders, their probabilities averaged: a better density
+    than any of them.
 
     .. math:: p(x | u) = \frac1K \sum_k p_{\pi_k}(x | u)
 
-    The weights are those of ``deep``, shared and not copied: train that, order-agnostically, and evaluate the ensemble.
+    The weights are those of ``deep``, shared and not copied: train that,
+    order-agnostically, and evaluate the ensemble.
 
     Args:
         deep: the network.
-        orders: permutations, (orders, features), or how many to draw from torch's generator.
+        orders: permutations, (orders, features), or how many to draw from
+            torch's generator.
 
     Raises:
         ValueError: there is no order, or one is no permutation.
 
     References:
-        Uria, Murray and Larochelle (2014), A deep and tractable density estimator, ICML.
+        Uria, Murray and Larochelle (2014), A deep and tractable density
+        estimator, ICML.
 
     Example:
         >>> deep = DeepNADE(5, [8])
@@ -287,8 +347,12 @@ class EoNADE(AutoregressiveEnsemble):
 
     def __init__(self, deep: DeepNADE, orders: int | Sequence[Sequence[int]] | Tensor) -> None:
         if is_single(orders):
-            orders = torch.stack([torch.randperm(deep.features) for _ in range(whole_number("orders", orders))])
-        super().__init__([deep.with_order(order) for order in cast("Sequence[Sequence[int]]", orders)])
+            orders = torch.stack(
+                [torch.randperm(deep.features) for _ in range(whole_number("orders", orders))]
+            )
+        super().__init__(
+            [deep.with_order(order) for order in cast("Sequence[Sequence[int]]", orders)]
+        )
 
 
 __all__ = ["DeepNADE", "EoNADE"]

@@ -16,13 +16,15 @@ from pyro_gen.nn.autoregressive.snapshot import separated
 class AutoregressiveEnsemble(Module):
     r"""Networks of the same events, in several orders say, whose probabilities are averaged.
 
-    Calling it returns :class:`pyro_gen.distributions.AutoregressiveEnsemble`, the normalised mixture. Trained as it is,
-    its members learn to share the data; to average members that were trained one by one, train these and put them
-    together afterwards.
+    Calling it returns :class:`pyro_gen.distributions.AutoregressiveEnsemble`,
+    the normalised mixture. Trained as it is, its members learn to share the
+    data; to average members that were trained one by one, train these and put
+    them together afterwards.
 
     Args:
         members: the networks; all take the same context.
-        learn_weights: whether the members' log odds ``logits`` are learned, from equal ones, or stay equal.
+        learn_weights: whether the members' log odds ``logits`` are learned,
+            from equal ones, or stay equal.
 
     Raises:
         ValueError: there is no network, or their events or contexts differ.
@@ -38,19 +40,27 @@ class AutoregressiveEnsemble(Module):
 
     logits: Tensor
 
-    def __init__(self, members: Sequence[AutoregressiveNetwork], *, learn_weights: bool = False) -> None:
+    def __init__(
+        self, members: Sequence[AutoregressiveNetwork], *, learn_weights: bool = False
+    ) -> None:
         super().__init__()
         if not members:
             raise ValueError("`members` must hold at least one network, got none")
-        kinds = [(tuple(m.event_shape), m.conditional.num_states(m.features), m.context) for m in members]
+        kinds = [
+            (tuple(m.event_shape), m.conditional.num_states(m.features), m.context)
+            for m in members
+        ]
         if any(kind != kinds[0] for kind in kinds):
             raise ValueError(
-                "`members` must have the same events and contexts, got event shapes, numbers of values and widths of "
+                "`members` must have the same events and contexts, got event shapes, numbers of "
+                "values and widths of "
                 f"the context {kinds}"
             )
         self.members = nn.ModuleList(separated(members))
         self.learn_weights = learn_weights
-        logits = torch.zeros(len(members), dtype=members[0].example.dtype, device=members[0].example.device)
+        logits = torch.zeros(
+            len(members), dtype=members[0].example.dtype, device=members[0].example.device
+        )
         if learn_weights:
             self.logits = nn.Parameter(logits)
         else:
@@ -92,24 +102,30 @@ class AutoregressiveEnsemble(Module):
             context: (..., context) where the networks take one.
 
         Raises:
-            ValueError: a member gives an estimate only, being order-agnostic and in training mode.
+            ValueError: a member gives an estimate only, being order-agnostic
+                and in training mode.
         """
-        return distributions.AutoregressiveEnsemble([member(context) for member in self.networks], self.logits)
+        return distributions.AutoregressiveEnsemble(
+            [member(context) for member in self.networks], self.logits
+        )
 
 
 class AutoregressivePerClass(AutoregressiveEnsemble):
     r"""A network of its own for each class, the class being the context.
 
-    .. math:: p(x | c) = \sum_y c_y\, p_y(x), \qquad c \text{ one-hot, or probabilities of the classes}
+    .. math:: p(x | c) = \sum_y c_y\, p_y(x), \qquad c \text{ one-hot, or probabilities of the
+        classes}
 
-    Nothing is shared between the classes: each network may be trained by itself on the rows of its class, which costs
-    the least, as a log probability given a context asks all networks.
+    Nothing is shared between the classes: each network may be trained by itself
+    on the rows of its class, which costs the least, as a log probability given
+    a context asks all networks.
 
     Args:
         members: the networks, which take no context.
 
     Raises:
-        ValueError: there is no network, their events differ, or one takes a context.
+        ValueError: there is no network, their events differ, or one takes a
+            context.
 
     Example:
         >>> from pyro_gen import nn
@@ -121,7 +137,10 @@ class AutoregressivePerClass(AutoregressiveEnsemble):
     def __init__(self, members: Sequence[AutoregressiveNetwork]) -> None:
         super().__init__(members)
         if super().context:
-            raise ValueError(f"`members` must take no context, the class is their context, got {super().context}")
+            raise ValueError(
+                "`members` must take no context, the class is their context, got "
+                f"{super().context}"
+            )
 
     @property
     def context(self) -> int:
@@ -132,7 +151,8 @@ class AutoregressivePerClass(AutoregressiveEnsemble):
         """The densities of the classes.
 
         Args:
-            context: one-hot rows, or probabilities of the classes, (..., classes).
+            context: one-hot rows, or probabilities of the classes, (...,
+                classes).
 
         Raises:
             ValueError: there is no context, or one of another width.
@@ -140,7 +160,9 @@ class AutoregressivePerClass(AutoregressiveEnsemble):
         if context is None or context.shape[-1:] != (self.context,):
             shape = None if context is None else tuple(context.shape)
             raise ValueError(f"`context` must have shape (..., {self.context}), got {shape}")
-        return distributions.AutoregressiveEnsemble([member() for member in self.networks], context.log())
+        return distributions.AutoregressiveEnsemble(
+            [member() for member in self.networks], context.log()
+        )
 
 
 __all__ = ["AutoregressiveEnsemble", "AutoregressivePerClass"]

@@ -1,4 +1,6 @@
-"""Fully visible networks: logistic regressions on all features before, or a small network for each conditional."""
+"""Fully visible networks: logistic regressions on all features before, or a small
+network for each conditional.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,13 @@ def before(features: int) -> Tensor:
 
 
 class FVSBN(AutoregressiveNetwork):
-    r"""Fully visible sigmoid belief network: every distribution is linear in the features before it.
+    r"""Fully visible sigmoid belief network: every distribution is linear in the
+    features before it.
 
     .. math:: f_k = b_k + \sum_{j < k} x_j W_{jk}, \qquad p(x_k = 1 | x_{<k}) = \sigma(f_k)
 
-    with O(D^2) parameters; for other distributions than Bernoulli f is the vector of their parameters.
+    with O(D^2) parameters; for other distributions than Bernoulli f is the
+    vector of their parameters.
 
     Args:
         features: number of features D, or the shape of an event.
@@ -31,8 +35,9 @@ class FVSBN(AutoregressiveNetwork):
         conditional: the family of the conditional distributions.
 
     References:
-        Neal (1992), Connectionist learning of belief networks. Frey, Hinton and Dayan (1996), Does the wake-sleep
-        algorithm produce good density estimators?
+        Neal (1992), Connectionist learning of belief networks. Frey, Hinton and
+        Dayan (1996), Does the wake-sleep algorithm produce good density
+        estimators?
 
     Example:
         >>> FVSBN(4).num_parameters  # 4 * 5 / 2
@@ -50,7 +55,9 @@ class FVSBN(AutoregressiveNetwork):
     ) -> None:
         super().__init__(features, context, order, conditional)
         count = self.features
-        self.weight = nn.Parameter(torch.zeros(count, conditional.width, count, conditional.num_parameters))
+        self.weight = nn.Parameter(
+            torch.zeros(count, conditional.width, count, conditional.num_parameters)
+        )
         self.register_buffer("mask", before(count)[:, None, :, None], persistent=False)
 
     @property
@@ -101,7 +108,8 @@ class PerConditionalMLP(AutoregressiveNetwork):
         ValueError: there are no hidden units.
 
     References:
-        Bengio and Bengio (2000), Modeling high-dimensional discrete data with multi-layer neural networks.
+        Bengio and Bengio (2000), Modeling high-dimensional discrete data with
+        multi-layer neural networks.
 
     Example:
         >>> PerConditionalMLP(3, 2).num_parameters  # weights 2 * (0 + 1 + 2), and 3 * (2 + 2 + 1)
@@ -121,13 +129,22 @@ class PerConditionalMLP(AutoregressiveNetwork):
     ) -> None:
         super().__init__(features, context, order, conditional)
         hidden_features = whole_number("hidden_features", hidden_features)
-        self.hidden_features, self.activation = hidden_features, activation
-        count, width, parameters = self.features, conditional.width, conditional.num_parameters
+        self.hidden_features = hidden_features
+        self.activation = activation
+        count = self.features
+        width = conditional.width
+        parameters = conditional.num_parameters
         inputs = (torch.arange(count) * width + context).clamp(min=1)
-        self.weight = nn.Parameter(torch.randn(count, width, count, hidden_features) / inputs.sqrt().unsqueeze(-1))
+        self.weight = nn.Parameter(
+            torch.randn(count, width, count, hidden_features) / inputs.sqrt().unsqueeze(-1)
+        )
         self.hidden_bias = nn.Parameter(torch.zeros(count, hidden_features))
-        self.output = nn.Parameter(torch.randn(count, hidden_features, parameters) / hidden_features**0.5)
-        self.hidden_from_context = nn.Linear(context, count * hidden_features, bias=False) if context else None
+        self.output = nn.Parameter(
+            torch.randn(count, hidden_features, parameters) / hidden_features**0.5
+        )
+        self.hidden_from_context: nn.Linear | None = None
+        if context:
+            self.hidden_from_context = nn.Linear(context, count * hidden_features, bias=False)
         self.register_buffer("mask", before(count)[:, None, :, None], persistent=False)
 
     @property

@@ -1,4 +1,6 @@
-"""MADE: one network whose weights are masked so that each output sees only the features before it."""
+"""MADE: one network whose weights are masked so that each output sees only the
+features before it.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,22 @@ Degrees = tuple[tuple[int, ...], ...]
 
 
 def even_degrees(features: int, hidden_features: Sequence[int], lowest: int) -> Degrees:
-    """Degrees of the units of each layer, from the lowest that is of use to D - 1, each about equally often."""
+    """Degrees of the units of each layer, from the lowest that is of use to D - 1,
+    each about equally often.
+    """
     layers: list[tuple[int, ...]] = []
     for width in hidden_features:
         choices = max(features - lowest, 1)
-        layers.append(tuple(lowest + (2 * unit + 1) * choices // (2 * width) for unit in range(width)))
+        layers.append(
+            tuple(lowest + (2 * unit + 1) * choices // (2 * width) for unit in range(width))
+        )
         lowest = layers[-1][0]
     return tuple(layers)
 
 
-def random_degrees(features: int, hidden_features: Sequence[int], lowest: int, seed: int) -> Degrees:
+def random_degrees(
+    features: int, hidden_features: Sequence[int], lowest: int, seed: int
+) -> Degrees:
     """Degrees drawn uniformly for each unit, none lower than the lowest of the layer before."""
     generator = torch.Generator().manual_seed(seed)
     layers: list[tuple[int, ...]] = []
@@ -42,10 +50,13 @@ def random_degrees(features: int, hidden_features: Sequence[int], lowest: int, s
 
 
 def features_unseen(features: int, degrees: Degrees) -> list[int]:
-    """To how many of the features before it the distribution at each place has no path through the hidden layers.
+    """To how many of the features before it the distribution at each place has no path
+    through the hidden layers.
 
-    A path from feature i (numbered from 1) goes through degrees that never fall, i or more, to distributions of a place
-    (from 0) of at least its last degree: the lowest degree possible in each layer reaches the most distributions.
+    A path from feature i (numbered from 1) goes through degrees that never
+    fall, i or more, to distributions of a place (from 0) of at least its last
+    degree: the lowest degree possible in each layer reaches the most
+    distributions.
 
     Args:
         features: number of features D.
@@ -67,14 +78,18 @@ def features_unseen(features: int, degrees: Degrees) -> list[int]:
 
 
 class Masks(NamedTuple):
-    """Masks that have been made, and for which degrees: they take longer than the products of a small network."""
+    """Masks that have been made, and for which degrees: they take longer than the
+    products of a small network.
+    """
 
     degrees: Degrees
     masks: list[Tensor]
 
 
 class Layer(NamedTuple):
-    """A layer for generation: its units sorted by degree, so that those known at a time stand in front."""
+    """A layer for generation: its units sorted by degree, so that those known at a
+    time stand in front.
+    """
 
     matrix: Tensor
     """Masked weights, (inputs, units)."""
@@ -98,22 +113,29 @@ class Growth(NamedTuple):
 
 
 class MADE(AutoregressiveNetwork):
-    r"""Masked autoencoder: layers of hidden units, each of a degree m, that see the first m features only.
+    r"""Masked autoencoder: layers of hidden units, each of a degree m, that see the
+    first m features only.
 
-    .. math:: h^1 = g\big(x (W^1 \circ M^1) + c^1\big), \quad h^l = g\big(h^{l-1} (W^l \circ M^l) + c^l\big), \quad
+    .. math:: h^1 = g\big(x (W^1 \circ M^1) + c^1\big), \quad h^l = g\big(h^{l-1} (W^l \circ
+        M^l) + c^l\big), \quad
               f = h^L (V \circ M^V) + x (A \circ M^A) + b, \qquad
-              M^l_{ij} = 1\big[m^{l-1}_i \le m^l_j\big], \quad M^V_{jk} = 1\big[m^L_j < k\big], \quad
+              M^l_{ij} = 1\big[m^{l-1}_i \le m^l_j\big],
+              \quad M^V_{jk} = 1\big[m^L_j < k\big], \quad
               M^A_{ik} = 1[i < k]
 
-    with features numbered from 1 in the order of generation, their number being their degree, and f_k the parameters of
-    the k-th distribution. One pass gives all distributions; generation computes each hidden unit once, when the last
-    feature that it sees is known. Degrees are spread evenly, whether there are more hidden units than features or
-    fewer: a distribution sees all features before it through layers of D - 1 units or more (with a context D), and
-    through direct weights. Where some distribution does not, a warning says so.
+    with features numbered from 1 in the order of generation, their number being
+    their degree, and f_k the parameters of the k-th distribution. One pass
+    gives all distributions; generation computes each hidden unit once, when the
+    last feature that it sees is known. Degrees are spread evenly, whether there
+    are more hidden units than features or fewer: a distribution sees all
+    features before it through layers of D - 1 units or more (with a context D),
+    and through direct weights. Where some distribution does not, a warning says
+    so.
 
     Args:
         features: number of features D, or the shape of an event.
-        hidden_features: units of each hidden layer; none at all leaves the direct weights A alone, an FVSBN.
+        hidden_features: units of each hidden layer; none at all leaves the
+            direct weights A alone, an FVSBN.
         context: width of the context, which the first hidden layer sees too.
         order: features in the order of generation.
         conditional: the family of the conditional distributions.
@@ -124,8 +146,9 @@ class MADE(AutoregressiveNetwork):
         ValueError: a layer has no units.
 
     References:
-        Germain, Gregor, Murray and Larochelle (2015), MADE: masked autoencoder for distribution estimation,
-        equations 8 to 13 and sections 4.2 (connectivity-agnostic training) and 4.3 (depth).
+        Germain, Gregor, Murray and Larochelle (2015), MADE: masked autoencoder
+        for distribution estimation, equations 8 to 13 and sections 4.2
+        (connectivity-agnostic training) and 4.3 (depth).
 
     Example:
         >>> made = MADE(3, [2], skip=True)
@@ -148,16 +171,25 @@ class MADE(AutoregressiveNetwork):
     ) -> None:
         super().__init__(features, context, order, conditional)
         self._known: Masks | None = None
-        self.hidden_features = tuple(whole_number("hidden_features", width) for width in hidden_features)
+        self.hidden_features = tuple(
+            whole_number("hidden_features", width) for width in hidden_features
+        )
         self.activation = activation
         self.degrees = even_degrees(self.features, self.hidden_features, self.lowest)
-        inputs, outputs = self.features * conditional.width, self.features * conditional.num_parameters
+        inputs = self.features * conditional.width
+        outputs = self.features * conditional.num_parameters
         sizes = [inputs, *self.hidden_features]
         self.weights = nn.ParameterList(torch.empty(size) for size in pairwise(sizes))
         self.hidden_biases = nn.ParameterList(torch.zeros(width) for width in self.hidden_features)
-        self.output = nn.Parameter(torch.empty(sizes[-1], outputs)) if self.hidden_features else None
-        self.direct = nn.Parameter(torch.zeros(inputs, outputs)) if skip or not self.hidden_features else None
-        self.hidden_from_context = nn.Linear(context, sizes[1], bias=False) if context and len(sizes) > 1 else None
+        self.output: nn.Parameter | None = None
+        if self.hidden_features:
+            self.output = nn.Parameter(torch.empty(sizes[-1], outputs))
+        self.direct: nn.Parameter | None = None
+        if skip or not self.hidden_features:
+            self.direct = nn.Parameter(torch.zeros(inputs, outputs))
+        self.hidden_from_context: nn.Linear | None = None
+        if context and len(sizes) > 1:
+            self.hidden_from_context = nn.Linear(context, sizes[1], bias=False)
         self.reset_parameters()
         if self.direct is None:
             self._warn_if_narrow()
@@ -169,26 +201,38 @@ class MADE(AutoregressiveNetwork):
             return
         worst = max(range(self.features), key=unseen.__getitem__)
         warnings.warn(
-            f"`hidden_features` {list(self.hidden_features)} are too narrow for {self.features} features: "
-            f"{sum(map(bool, unseen))} of the conditionals do not depend on all features before them, that at place "
-            f"{worst} on {worst - unseen[worst]} of {worst}; layers of at least {self.features - self.lowest} units, "
+            f"`hidden_features` {list(self.hidden_features)} are too narrow for {self.features} "
+            "features: "
+            f"{sum(map(bool, unseen))} of the conditionals do not depend on all features before "
+            "them, that at place "
+            f"{worst} on {worst - unseen[worst]} of {worst}; layers of at least "
+            f"{self.features - self.lowest} units, "
             "or `skip=True`, let every distribution see them all",
             stacklevel=3,
         )
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw weights whose variance makes up for how many inputs a unit sees; direct weights and biases are zero."""
+        """Draw weights whose variance makes up for how many inputs a unit sees.
+
+        Direct weights and biases are zero.
+        """
         masks = self.masks()
         outputs = () if self.output is None else (self.output,)
         for weight, mask in zip([*self.weights, *outputs], masks, strict=True):
             fan_in = mask.sum(0).clamp(min=1).to(weight.dtype)
-            weight.copy_(torch.randn_like(weight) * ((1 if weight is self.output else 2) / fan_in).sqrt())
+            weight.copy_(
+                torch.randn_like(weight) * ((1 if weight is self.output else 2) / fan_in).sqrt()
+            )
 
     @property
     def lowest(self) -> int:
-        """The lowest degree of a hidden unit: 0, which sees the context alone, only where that is of use."""
-        return 0 if self.context or self.features == 1 else 1
+        """The lowest degree of a hidden unit: 0, which sees the context alone, only where
+        that is of use.
+        """
+        if self.context or self.features == 1:
+            return 0
+        return 1
 
     @property
     def num_parameters(self) -> int:
@@ -197,14 +241,17 @@ class MADE(AutoregressiveNetwork):
         return super().num_parameters - sum(int((~mask).sum()) for mask in masks)
 
     def resample(self, seed: int | None) -> Self:
-        """Draw other degrees for the hidden units, and so other masks: each set of masks is a density of its own.
+        """Draw other degrees for the hidden units, and so other masks: each set of masks
+        is a density of its own.
 
-        Going through a few seeds during training, one a step, trains all those densities with one set of weights;
-        :meth:`masked` gives each back, and an equal mixture of them is a density too. (The mean of their logits is
+        Going through a few seeds during training, one a step, trains all those
+        densities with one set of weights; :meth:`masked` gives each back, and
+        an equal mixture of them is a density too. (The mean of their logits is
         none.) The degrees are part of the state dict.
 
         Args:
-            seed: number of the set, the same set for the same number; None for the even degrees.
+            seed: number of the set, the same set for the same number; None for
+                the even degrees.
 
         Returns:
             The network itself.
@@ -216,7 +263,8 @@ class MADE(AutoregressiveNetwork):
         return self
 
     def masked(self, seed: int | None) -> Self:
-        """A view of the network under another set of masks, which shares all weights and keeps its own degrees.
+        """A view of the network under another set of masks, which shares all
+        weights and keeps its own degrees.
 
         Args:
             seed: as :meth:`resample` takes it.
@@ -231,40 +279,56 @@ class MADE(AutoregressiveNetwork):
 
     def get_extra_state(self) -> Tensor:
         """The degrees, for the state dict."""
-        return torch.tensor([degree for layer in self.degrees for degree in layer], dtype=torch.int64)
+        return torch.tensor(
+            [degree for layer in self.degrees for degree in layer], dtype=torch.int64
+        )
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take degrees from a state dict.
 
         Raises:
-            ValueError: it holds another number of units, or degrees that no unit has.
+            ValueError: it holds another number of units, or degrees that no
+                unit has.
         """
         degrees = state.tolist()
-        if len(degrees) != sum(self.hidden_features) or not all(0 <= d < max(self.features, 1) for d in degrees):
+        if len(degrees) != sum(self.hidden_features) or not all(
+            0 <= d < max(self.features, 1) for d in degrees
+        ):
             raise ValueError(
-                f"the state must hold {sum(self.hidden_features)} degrees below {self.features}, got {degrees}"
+                f"the state must hold {sum(self.hidden_features)} degrees below {self.features}, "
+                f"got {degrees}"
             )
         numbers = iter(degrees)
-        self.degrees = tuple(tuple(next(numbers) for _ in range(width)) for width in self.hidden_features)
+        self.degrees = tuple(
+            tuple(next(numbers) for _ in range(width)) for width in self.hidden_features
+        )
 
     def forward(self, context: Tensor | None = None) -> Autoregressive:
         """The density over the weights' present values, under the present masks.
 
         Args:
-            context: (..., context) where the network takes one; its batch shape is that of the density.
+            context: (..., context) where the network takes one; its batch shape
+                is that of the density.
         """
         self.masks()  # made once for all densities, which keep views of this module
         return super().forward(context)
 
     def masks(self) -> list[Tensor]:
-        """Masks of the weights of each hidden layer and of the output, (inputs, outputs); none without hidden layer.
+        """Masks of the weights of each hidden layer and of the output, (inputs, outputs).
 
-        An input feature's number, from 1, is its degree; a distribution sees units of a degree below its own number.
+        None without hidden layer.
+
+        An input feature's number, from 1, is its degree; a distribution sees
+        units of a degree below its own number.
         """
         if self.output is None:
             return []
         device = self.output.device
-        if self._known is None or self._known.degrees is not self.degrees or self._known.masks[0].device != device:
+        if (
+            self._known is None
+            or self._known.degrees is not self.degrees
+            or self._known.masks[0].device != device
+        ):
             self._known = Masks(self.degrees, self._new_masks(device))
         return self._known.masks
 
@@ -283,8 +347,13 @@ class MADE(AutoregressiveNetwork):
     def _matrices(self) -> tuple[list[Tensor], Tensor | None]:
         """Masked weights of the layers and of the distributions, and direct ones."""
         weights = [] if self.output is None else [*self.weights, self.output]
-        masked = [torch.where(mask, weight, 0) for mask, weight in zip(self.masks(), weights, strict=True)]
-        return masked, None if self.direct is None else torch.where(self._direct_mask(), self.direct, 0)
+        masked = [
+            torch.where(mask, weight, 0)
+            for mask, weight in zip(self.masks(), weights, strict=True)
+        ]
+        return masked, None if self.direct is None else torch.where(
+            self._direct_mask(), self.direct, 0
+        )
 
     def readout(self) -> Sequence[Tensor]:
         """Weights of the last hidden layer's units, and direct ones."""
@@ -296,12 +365,14 @@ class MADE(AutoregressiveNetwork):
         matrices, direct = self._matrices()
         result = 0 if direct is None else x @ direct
         if matrices:
-            hidden, field = x, self._field(context)
+            hidden = x
+            field = self._field(context)
             for matrix, bias in zip(
                 matrices, self.hidden_biases, strict=False
             ):  # one more matrix: that of the distributions
                 fields = torch.addmm(bias, hidden, matrix)
-                hidden, field = self.activation(fields if field is None else fields + field), None
+                hidden = self.activation(fields if field is None else fields + field)
+                field = None
             result = result + hidden @ matrices[-1]
         return torch.as_tensor(result).unflatten(-1, (self.features, -1))
 
@@ -313,18 +384,26 @@ class MADE(AutoregressiveNetwork):
         return field
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Growth]:
-        """The state holds the hidden units whose features are known, those of degree 0 to begin with."""
+        """The state holds the hidden units whose features are known, those of
+        degree 0 to begin with.
+        """
         matrices, direct = self._matrices()
-        layers, before = [], None
+        layers = []
+        before = None
         for matrix, bias, degrees in zip(matrices, self.hidden_biases, self.degrees, strict=False):
             order = torch.tensor(degrees, device=matrix.device).argsort(stable=True)
             inputs = matrix if before is None else matrix[before]
             layers.append(Layer(inputs[:, order], bias[order], _cumulated(degrees, self.features)))
             before = order
-        output = matrices[-1] if matrices else self.example.new_zeros(0, self.features * self._outputs)
+        if matrices:
+            output = matrices[-1]
+        else:
+            output = self.example.new_zeros(0, self.features * self._outputs)
         field = self._field(context)
         if field is not None and self.degrees:
-            field = field[:, torch.tensor(self.degrees[0], device=field.device).argsort(stable=True)]
+            field = field[
+                :, torch.tensor(self.degrees[0], device=field.device).argsort(stable=True)
+            ]
         nothing = self.example.new_zeros(rows, 0)
         output = output if before is None else output[before]
         growth = Growth(layers, output, direct, field, nothing, [nothing] * len(layers))
@@ -340,12 +419,15 @@ class MADE(AutoregressiveNetwork):
         return self.conditional.num_parameters
 
     def _distribution(self, state: Growth, position: int) -> tuple[Tensor, Growth]:
-        below, field = state.x, state.field
+        below = state.x
+        field = state.field
         hidden: list[Tensor] = []
         for layer, computed in zip(state.layers, state.hidden, strict=True):
             units = slice(computed.shape[1], layer.known[position])
             if units.start < units.stop:
-                fields = torch.addmm(layer.bias[units], below, layer.matrix[: below.shape[1], units])
+                fields = torch.addmm(
+                    layer.bias[units], below, layer.matrix[: below.shape[1], units]
+                )
                 new = self.activation(fields if field is None else fields + field[:, units])
                 below = torch.cat([computed, new], 1)
             else:
@@ -357,7 +439,9 @@ class MADE(AutoregressiveNetwork):
         if hidden:
             parameters = below @ state.output[: below.shape[1], outputs]
         if state.direct is not None:
-            parameters = torch.addmm(parameters, state.x, state.direct[: state.x.shape[1], outputs])
+            parameters = torch.addmm(
+                parameters, state.x, state.direct[: state.x.shape[1], outputs]
+            )
         return parameters, state._replace(hidden=hidden)
 
 

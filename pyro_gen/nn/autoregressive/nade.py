@@ -1,4 +1,6 @@
-"""The neural autoregressive density estimator: one hidden layer that the features enter one after the other."""
+"""The neural autoregressive density estimator: one hidden layer that the features
+enter one after the other.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,17 @@ from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 
 
 class NADE(AutoregressiveNetwork):
-    r"""Neural autoregressive density estimator: one hidden layer to which each feature is added in turn.
+    r"""Neural autoregressive density estimator: one hidden layer to which each feature
+    is added in turn.
 
-    .. math:: a_1 = c, \qquad h_k = \sigma(a_k), \qquad f_k = b_k + V_k h_k, \qquad a_{k+1} = a_k + x_k W_k
+    .. math:: a_1 = c, \qquad h_k = \sigma(a_k), \qquad f_k = b_k + V_k h_k, \qquad a_{k+1} =
+        a_k + x_k W_k
 
-    with O(D H) parameters, and O(D H) operations a row for the log probability, its gradient and a sample. For other
-    distributions than Bernoulli f is the vector of their parameters, and a feature enters as its distribution encodes
-    it: labels one-hot (then W holds an embedding of each label), real numbers standardised by :meth:`from_data`
-    (RNADE).
+    with O(D H) parameters, and O(D H) operations a row for the log probability,
+    its gradient and a sample. For other distributions than Bernoulli f is the
+    vector of their parameters, and a feature enters as its distribution encodes
+    it: labels one-hot (then W holds an embedding of each label), real numbers
+    standardised by :meth:`from_data` (RNADE).
 
     Args:
         features: number of features D, or the shape of an event.
@@ -34,8 +39,10 @@ class NADE(AutoregressiveNetwork):
         ValueError: there are no hidden units.
 
     References:
-        Larochelle and Murray (2011), The neural autoregressive distribution estimator, equations 9 to 12 and
-        Algorithm 1. Uria, Murray and Larochelle (2013), RNADE: the real-valued neural autoregressive density-estimator.
+        Larochelle and Murray (2011), The neural autoregressive distribution
+        estimator, equations 9 to 12 and Algorithm 1. Uria, Murray and
+        Larochelle (2013), RNADE: the real-valued neural autoregressive
+        density-estimator.
 
     Example:
         >>> nade = NADE(4, 3)
@@ -56,16 +63,25 @@ class NADE(AutoregressiveNetwork):
         super().__init__(features, context, order, conditional)
         hidden_features = whole_number("hidden_features", hidden_features)
         self.hidden_features = hidden_features
-        width, parameters = conditional.width, conditional.num_parameters
+        width = conditional.width
+        parameters = conditional.num_parameters
         # The last feature's weights are there for the shape alone.
-        self.weight = nn.Parameter(torch.randn(self.features, width, hidden_features) / self.features**0.5)
-        self.output = nn.Parameter(torch.randn(self.features, parameters, hidden_features) / hidden_features**0.5)
+        self.weight = nn.Parameter(
+            torch.randn(self.features, width, hidden_features) / self.features**0.5
+        )
+        self.output = nn.Parameter(
+            torch.randn(self.features, parameters, hidden_features) / hidden_features**0.5
+        )
         self.hidden_bias = nn.Parameter(torch.zeros(hidden_features))
-        self.hidden_from_context = nn.Linear(context, hidden_features, bias=False) if context else None
+        self.hidden_from_context: nn.Linear | None = None
+        if context:
+            self.hidden_from_context = nn.Linear(context, hidden_features, bias=False)
 
     @property
     def num_parameters(self) -> int:
-        """Weights of all features but the last, output weights, biases, and what the context takes."""
+        """Weights of all features but the last, output weights, biases, and what
+        the context takes.
+        """
         return super().num_parameters - self.weight[0].numel()
 
     def readout(self) -> Sequence[Tensor]:
@@ -90,9 +106,14 @@ class NADE(AutoregressiveNetwork):
         """Binary rows by one call of the kernel, others step by step."""
         if not isinstance(self.conditional, BernoulliConditional):
             return super().generate(noise, context)
-        start, shift = self._start(noise.shape[1], context), self._shift(context)
-        bias = self._finished(self.output.new_zeros(noise.shape[1], self.features, 1), shift, slice(None))
-        values, logits = nade_sample(noise.squeeze(-1), self.weight, start, self.output, bias.squeeze(-1))
+        start = self._start(noise.shape[1], context)
+        shift = self._shift(context)
+        bias = self._finished(
+            self.output.new_zeros(noise.shape[1], self.features, 1), shift, slice(None)
+        )
+        values, logits = nade_sample(
+            noise.squeeze(-1), self.weight, start, self.output, bias.squeeze(-1)
+        )
         return values, self.conditional.log_prob(logits.unsqueeze(-1), values).sum(-1)
 
     def _start(self, rows: int, context: Tensor | None) -> Tensor:

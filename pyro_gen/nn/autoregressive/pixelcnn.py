@@ -26,7 +26,9 @@ from pyro_gen.nn.autoregressive.convolutions import (
 
 
 class Canvas(NamedTuple):
-    """State of a partial image: what each layer keeps of the rows above, of the row, and of the pixel."""
+    """State of a partial image: what each layer keeps of the rows above, of the
+    row, and of the pixel.
+    """
 
     layers: tuple[LayerState, ...]
     head: tuple[ConvolutionState, ...]
@@ -34,21 +36,25 @@ class Canvas(NamedTuple):
 
 
 class PixelCNN(AutoregressiveNetwork):
-    r"""Images in raster order, each pixel's distribution by convolutions that see the pixels before it.
+    r"""Images in raster order, each pixel's distribution by convolutions that see the
+    pixels before it.
 
     .. math:: p(x | c) = \prod_{i=1}^{\text{rows} \cdot \text{columns}}
-              p(x_{i,R} | x_{<i}, c) \, p(x_{i,G} | x_{<i}, x_{i,R}, c) \, p(x_{i,B} | x_{<i}, x_{i,R}, x_{i,G}, c)
+              p(x_{i,R} | x_{<i}, c) \, p(x_{i,G} | x_{<i}, x_{i,R}, c)
+              \, p(x_{i,B} | x_{<i}, x_{i,R}, x_{i,G}, c)
 
-    Rows from above, pixels from the left; the colours of a pixel, three as above or any number, follow one another in
-    their order. What context adds enters every layer (in the gated network: every gate) and the parameters.
+    Rows from above, pixels from the left; the colours of a pixel, three as
+    above or any number, follow one another in their order. What context adds
+    enters every layer (in the gated network: every gate) and the parameters.
 
-    The plain network has a **blind spot**: a convolution reaches at most ``kernel_size // 2`` columns to the right for
-    each row up, so that earlier pixels further to the right are never seen, however deep the network. The gated one has
-    none: it sees all earlier pixels once ``(num_layers - 1) * (kernel_size // 2) + first_kernel_size // 2`` is as large
-    as the image.
+    The plain network has a **blind spot**: a convolution reaches at most
+    ``kernel_size // 2`` columns to the right for each row up, so that earlier
+    pixels further to the right are never seen, however deep the network. The
+    gated one has none: it sees all earlier pixels once ``(num_layers - 1) *
+    (kernel_size // 2) + first_kernel_size // 2`` is as large as the image.
 
-    Besides the published network, every pixel has a bias of its own, which starts at the marginal distributions with
-    :meth:`from_data`.
+    Besides the published network, every pixel has a bias of its own, which
+    starts at the marginal distributions with :meth:`from_data`.
 
     Args:
         shape: of an image, (rows, columns) or (colours, rows, columns).
@@ -56,18 +62,21 @@ class PixelCNN(AutoregressiveNetwork):
         num_layers: number of layers, the first one included.
         kernel_size: width of the convolutions, odd.
         first_kernel_size: width of the first one, odd.
-        gated: two stacks of gated layers without a blind spot, or one stack of residual blocks.
+        gated: two stacks of gated layers without a blind spot, or one stack of
+            residual blocks.
         context: width of the context.
         conditional: the family of the conditional distributions.
 
     Raises:
-        ValueError: ``shape`` has neither two nor three sides, a kernel is not odd or below 3, there is no layer, or
-            fewer hidden channels than colours.
+        ValueError: ``shape`` has neither two nor three sides, a kernel is not
+            odd or below 3, there is no layer, or fewer hidden channels than
+            colours.
 
     References:
-        van den Oord, Kalchbrenner and Kavukcuoglu (2016), Pixel recurrent neural networks, section 3. van den Oord,
-        Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu (2016), Conditional image generation with PixelCNN
-        decoders, section 2.
+        van den Oord, Kalchbrenner and Kavukcuoglu (2016), Pixel recurrent
+        neural networks, section 3. van den Oord, Kalchbrenner, Vinyals,
+        Espeholt, Graves and Kavukcuoglu (2016), Conditional image generation
+        with PixelCNN decoders, section 2.
 
     Example:
         >>> images = PixelCNN((2, 2), 4, 2)()
@@ -93,28 +102,44 @@ class PixelCNN(AutoregressiveNetwork):
         self.colours = sides[0] if len(sides) == 3 else 1
         order = torch.arange(sides.numel()).view(self.colours, -1).T.flatten()
         super().__init__(sides, context, order, conditional)
-        self.rows, self.columns, self.hidden_channels, self.gated = *sides[-2:], hidden_channels, gated
+        self.rows, self.columns, self.hidden_channels, self.gated = (
+            *sides[-2:],
+            hidden_channels,
+            gated,
+        )
         inputs = colours_of(self.colours * conditional.width, self.colours)
         hidden = colours_of(hidden_channels, self.colours)
         layer_list: list[Layer]
         if gated:
             layer_list = [GatedLayer(inputs, hidden, first_kernel_size, context, first=True)]
-            layer_list += [GatedLayer(hidden, hidden, kernel_size, context, first=False) for _ in range(num_layers - 1)]
+            layer_list += [
+                GatedLayer(hidden, hidden, kernel_size, context, first=False)
+                for _ in range(num_layers - 1)
+            ]
         else:
             layer_list = [FirstLayer(inputs, hidden, first_kernel_size, context)]
-            layer_list += [ResidualBlock(hidden, kernel_size, context) for _ in range(num_layers - 1)]
+            layer_list += [
+                ResidualBlock(hidden, kernel_size, context) for _ in range(num_layers - 1)
+            ]
         self.layers = nn.ModuleList(layer_list)
-        self.head = Head(hidden, colours_of(self.colours * conditional.num_parameters, self.colours))
+        self.head = Head(
+            hidden, colours_of(self.colours * conditional.num_parameters, self.colours)
+        )
 
     @property
     def num_parameters(self) -> int:
         """Numbers that are learned; masked weights are not counted."""
-        return super().num_parameters - sum(m.num_masked for m in self.modules() if isinstance(m, MaskedConvolution))
+        return super().num_parameters - sum(
+            m.num_masked for m in self.modules() if isinstance(m, MaskedConvolution)
+        )
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Both stacks over whole images."""
-        width, outputs = self.colours * x.shape[-1], self.conditional.num_parameters
-        x = x.reshape(len(x), self.rows, self.columns, width).permute(0, 3, 1, 2)  # channels are last in memory
+        width = self.colours * x.shape[-1]
+        outputs = self.conditional.num_parameters
+        x = x.reshape(len(x), self.rows, self.columns, width).permute(
+            0, 3, 1, 2
+        )  # channels are last in memory
         context = None if context is None else context.to(self.example.dtype)
         v = pad(x, (0, 0, 1, -1))  # at each row the image above it
         for layer in self.layers:
@@ -127,10 +152,14 @@ class PixelCNN(AutoregressiveNetwork):
         context = None if context is None else context.to(self.example.dtype)
         states = tuple(layer.begin(rows, self.columns) for layer in self._layers())
         line = self.example.new_zeros(rows, self.colours * self.conditional.width, 1, self.columns)
-        return self._distribution(self._next_row(Canvas(states, self.head.begin(), context), line), 0, 0)
+        return self._distribution(
+            self._next_row(Canvas(states, self.head.begin(), context), line), 0, 0
+        )
 
     def after(self, state: Canvas, value: Tensor, position: int) -> tuple[Tensor, Canvas]:
-        """Add a colour to its pixel, a finished pixel to its row, and a finished row to the vertical stack."""
+        """Add a colour to its pixel, a finished pixel to its row, and a finished
+        row to the vertical stack.
+        """
         pixel, colour = divmod(position, self.colours)
         first = state.layers[0].with_input(self.encode(value))
         state = state._replace(layers=(first, *state.layers[1:]))
@@ -156,7 +185,8 @@ class PixelCNN(AutoregressiveNetwork):
 
     def _distribution(self, canvas: Canvas, colour: int, column: int) -> tuple[Tensor, Canvas]:
         """Parameters for one colour of the present pixel, and what the layers computed for it."""
-        states, new = [], None
+        states = []
+        new = None
         for layer, old in zip(self._layers(), canvas.layers, strict=True):
             layer_kept, new = layer.step(old, new, colour, column)
             states.append(layer_kept)
@@ -170,7 +200,8 @@ class PixelCNN(AutoregressiveNetwork):
         return (self.head.out.weight,)
 
     def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal distributions of data, and the rest of the parameters' network to zero.
+        """Set the biases to the marginal distributions of data, and the rest of the
+        parameters' network to zero.
 
         Args:
             x: images, (n,) + shape; of real ones the rest becomes small.
@@ -184,16 +215,23 @@ class PixelCNN(AutoregressiveNetwork):
         return f"shape={tuple(self.event_shape)}, gated={self.gated}"
 
 
-def _check_sizes(shape: Size, hidden_channels: int, num_layers: int, kernel_size: int, first_kernel_size: int) -> None:
+def _check_sizes(
+    shape: Size, hidden_channels: int, num_layers: int, kernel_size: int, first_kernel_size: int
+) -> None:
     if len(shape) not in (2, 3):
-        raise ValueError(f"`shape` must be (rows, columns) or (colours, rows, columns), got {tuple(shape)}")
+        raise ValueError(
+            f"`shape` must be (rows, columns) or (colours, rows, columns), got {tuple(shape)}"
+        )
     for name, size in (("kernel_size", kernel_size), ("first_kernel_size", first_kernel_size)):
         if whole_number(name, size) < 3 or size % 2 == 0:
             raise ValueError(f"`{name}` must be odd and at least 3, got {size}")
     whole_number("num_layers", num_layers)
     colours = shape[0] if len(shape) == 3 else 1
     if whole_number("hidden_channels", hidden_channels) < max(colours, 1):
-        raise ValueError(f"`hidden_channels` must be at least {max(colours, 1)}, one a colour, got {hidden_channels}")
+        raise ValueError(
+            f"`hidden_channels` must be at least {max(colours, 1)}, one a colour, got "
+            f"{hidden_channels}"
+        )
 
 
 __all__ = ["PixelCNN"]

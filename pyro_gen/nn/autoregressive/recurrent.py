@@ -1,4 +1,6 @@
-"""Networks that read one feature a step and carry a state: recurrent ones, and causal transformers."""
+"""Networks that read one feature a step and carry a state: recurrent ones, and
+causal transformers.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ State = list[Tensor]
 
 
 class Core(Module):
-    """Interface of a sequence model: the inputs of all steps to their outputs, each from those up to it."""
+    """Interface of a sequence model: the inputs of all steps to their outputs, each
+    from those up to it.
+    """
 
     @abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:
@@ -40,7 +44,9 @@ class Core(Module):
 class Recurrence(Core):
     """Layers of gated recurrent units or of LSTM cells."""
 
-    def __init__(self, width: int, hidden_features: int, num_layers: int, cell: Literal["gru", "lstm"]) -> None:
+    def __init__(
+        self, width: int, hidden_features: int, num_layers: int, cell: Literal["gru", "lstm"]
+    ) -> None:
         super().__init__()
         num_layers = whole_number("num_layers", num_layers)
         if cell not in ("gru", "lstm"):
@@ -55,7 +61,9 @@ class Recurrence(Core):
     def start(self, inputs: Tensor) -> State:
         """Zeros: the hidden units, and an LSTM's cells."""
         zeros = inputs.new_zeros(self.cells.num_layers, len(inputs), self.cells.hidden_size)
-        return [zeros] if isinstance(self.cells, nn.GRU) else [zeros, zeros]
+        if isinstance(self.cells, nn.GRU):
+            return [zeros]
+        return [zeros, zeros]
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of the cells."""
@@ -65,7 +73,9 @@ class Recurrence(Core):
     def _run(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         if not len(inputs):  # torch's cells refuse to run on no rows
             return inputs.new_zeros(*inputs.shape[:-1], self.cells.hidden_size), state
-        if batched([inputs]) or batched(getattr(self.cells, name) for name in self.cells._flat_weights_names):
+        if batched([inputs]) or batched(
+            getattr(self.cells, name) for name in self.cells._flat_weights_names
+        ):
             return self._stepwise(inputs, state)
         if isinstance(self.cells, nn.GRU):
             outputs, hidden = self.cells(inputs, state[0])
@@ -74,10 +84,14 @@ class Recurrence(Core):
         return outputs, list(last)
 
     def _stepwise(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """The equations of the cells as torch documents them: its own ops have no rule for vmap."""
+        """The equations of the cells as torch documents them: its own ops have no
+        rule for vmap.
+        """
         last: list[list[Tensor]] = []
         for layer in range(self.cells.num_layers):
-            names = (f"{kind}_l{layer}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            names = (
+                f"{kind}_l{layer}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
             into, over, bias, hidden_bias = (getattr(self.cells, name) for name in names)
             cell = [part[layer] for part in state]
             outputs = []
@@ -110,22 +124,34 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, is_causal: bool) -> Te
 
 
 class Block(Module):
-    """A transformer's layer: attention to the steps so far, then a small network; both add to what comes in."""
+    """A transformer's layer: attention to the steps so far, then a small network.
+
+    Both add to what comes in.
+    """
 
     def __init__(self, width: int, heads: int, feedforward: int) -> None:
         super().__init__()
         self.heads = heads
-        self.attention_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.project, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.GELU(), nn.Linear(feedforward, width))
+        self.attention_norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.join = nn.Linear(width, width)
+        self.feedforward = nn.Sequential(
+            nn.Linear(width, feedforward), nn.GELU(), nn.Linear(feedforward, width)
+        )
 
     def forward(self, x: Tensor, past: State | None = None) -> tuple[Tensor, State]:
-        """Outputs of steps (n, steps, width), and all keys and values; with a past, of the one step that follows it."""
+        """Outputs of steps (n, steps, width), and all keys and values.
+
+        With a past, of the one step that follows it.
+        """
         query, *new = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.project(self.attention_norm(x)).chunk(3, -1)
         )
-        key, value = new if past is None else (torch.cat(pair, 2) for pair in zip(past, new, strict=True))
+        key, value = (
+            new if past is None else (torch.cat(pair, 2) for pair in zip(past, new, strict=True))
+        )
         attended = _attention(query, key, value, is_causal=past is None)
         x = x + self.join(attended.transpose(1, 2).flatten(2))
         return x + self.feedforward(self.norm(x)), [key, value]
@@ -134,15 +160,24 @@ class Block(Module):
 class Attention(Core):
     """Layers of attention, normalised before each part and after the last."""
 
-    def __init__(self, hidden_features: int, heads: int, num_layers: int, feedforward: int | None) -> None:
+    def __init__(
+        self, hidden_features: int, heads: int, num_layers: int, feedforward: int | None
+    ) -> None:
         super().__init__()
         heads = whole_number("heads", heads)
         num_layers = whole_number("num_layers", num_layers)
-        feedforward = 4 * hidden_features if feedforward is None else whole_number("feedforward", feedforward)
+        if feedforward is None:
+            feedforward = 4 * hidden_features
+        else:
+            feedforward = whole_number("feedforward", feedforward)
         if hidden_features % heads:
-            raise ValueError(f"`heads` must divide `hidden_features`, got {heads} and {hidden_features}")
+            raise ValueError(
+                f"`heads` must divide `hidden_features`, got {heads} and {hidden_features}"
+            )
         self.heads = heads
-        self.blocks = nn.ModuleList(Block(hidden_features, heads, feedforward) for _ in range(num_layers))
+        self.blocks = nn.ModuleList(
+            Block(hidden_features, heads, feedforward) for _ in range(num_layers)
+        )
         self.norm = nn.LayerNorm(hidden_features)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -159,7 +194,8 @@ class Attention(Core):
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """One query a layer, to the keys and values of all steps so far."""
-        x, after = inputs.unsqueeze(1), []
+        x = inputs.unsqueeze(1)
+        after = []
         for number, block in enumerate(self.blocks):
             x, cached = block(x, state[2 * number : 2 * number + 2])
             after += cached
@@ -167,9 +203,11 @@ class Attention(Core):
 
 
 class StepwiseNetwork(AutoregressiveNetwork):
-    r"""Base of the networks that read the features one a step: the input of a step is the feature before it.
+    r"""Base of the networks that read the features one a step: the input of a step is
+    the feature before it.
 
-    .. math:: u_k = e_k + E_{k-1} x_{k-1} + C c, \qquad h_k = \text{core}(u_1, \dots, u_k), \qquad f_k = b_k + V_k h_k
+    .. math:: u_k = e_k + E_{k-1} x_{k-1} + C c, \qquad h_k = \text{core}(u_1, \dots, u_k),
+        \qquad f_k = b_k + V_k h_k
 
     Args:
         features: number of features, or the shape of an event.
@@ -179,7 +217,8 @@ class StepwiseNetwork(AutoregressiveNetwork):
         context: width of the context.
         order: features in the order of generation.
         conditional: the family of the conditional distributions.
-        shared: whether E and V are the same at all steps, as suits sequences, and e but for the first.
+        shared: whether E and V are the same at all steps, as suits sequences,
+            and e but for the first.
         bias: whether each distribution has biases b of its own.
     """
 
@@ -197,10 +236,15 @@ class StepwiseNetwork(AutoregressiveNetwork):
         bias: bool = True,
     ) -> None:
         super().__init__(features, context, order, conditional, bias=bias)
-        self.shared, self.core = shared, core
+        self.shared = shared
+        self.core = core
         steps = 1 if shared else self.features
-        self.embedding = nn.Parameter(torch.empty(min(self.features - 1, steps), conditional.width, width))
-        self.step_bias = nn.Parameter(torch.empty(min(self.features, 2 if shared else steps), width))
+        self.embedding = nn.Parameter(
+            torch.empty(min(self.features - 1, steps), conditional.width, width)
+        )
+        self.step_bias = nn.Parameter(
+            torch.empty(min(self.features, 2 if shared else steps), width)
+        )
         self.output = nn.Parameter(torch.empty(steps, hidden_features, conditional.num_parameters))
         self.input_from_context = nn.Linear(context, width, bias=False) if context else None
         nn.init.normal_(self.embedding, std=1 / math.sqrt(conditional.width))
@@ -213,7 +257,9 @@ class StepwiseNetwork(AutoregressiveNetwork):
 
     def _inputs(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Inputs of all steps, (n, features, width), of which the last feature is never part."""
-        embedded = torch.einsum("nkw,kwe->nke", x[:, :-1], self.embedding.expand(self.features - 1, -1, -1))
+        embedded = torch.einsum(
+            "nkw,kwe->nke", x[:, :-1], self.embedding.expand(self.features - 1, -1, -1)
+        )
         embedded = torch.cat([embedded.new_zeros(len(x), 1, embedded.shape[-1]), embedded], 1)
         rows = torch.arange(self.features, device=x.device).clamp(max=len(self.step_bias) - 1)
         return embedded + self.step_bias[rows] + self._drive(context)
@@ -241,19 +287,25 @@ class StepwiseNetwork(AutoregressiveNetwork):
         inner, drive = state
         inputs = self.encode(value) @ self.embedding[min(position, len(self.embedding)) - 1]
         inputs = inputs + self.step_bias[min(position, len(self.step_bias) - 1)]
-        return self._step(inputs if drive.dim() == 0 else inputs + drive[:, 0], inner, drive, position)
+        return self._step(
+            inputs if drive.dim() == 0 else inputs + drive[:, 0], inner, drive, position
+        )
 
-    def _step(self, inputs: Tensor, inner: State, drive: Tensor, position: int) -> tuple[Tensor, Any]:
+    def _step(
+        self, inputs: Tensor, inner: State, drive: Tensor, position: int
+    ) -> tuple[Tensor, Any]:
         hidden, inner = self.core.step(inputs, inner)
         return hidden @ self.output[min(position, len(self.output) - 1)], (inner, drive)
 
 
 class RecurrentAR(StepwiseNetwork):
-    r"""A recurrent network that reads the features in their order, and gives each distribution from its state.
+    r"""A recurrent network that reads the features in their order, and gives each
+    distribution from its state.
 
     .. math:: h_k = \text{cell}(e_k + E_{k-1} x_{k-1} + C c, h_{k-1}), \qquad f_k = b_k + V_k h_k
 
-    Generation carries the state: each step costs the same, however many features came before.
+    Generation carries the state: each step costs the same, however many
+    features came before.
 
     Args:
         features: number of features D, or the shape of an event.
@@ -262,16 +314,19 @@ class RecurrentAR(StepwiseNetwork):
         context: width of the context, which every step sees.
         order: features in the order of generation.
         conditional: the family of the conditional distributions.
-        cell: gated recurrent units (``"gru"``) or long short-term memory (``"lstm"``).
-        shared: whether E and V are the same for all features, as suits sequences of like things; otherwise each feature
-            has its own, as in NADE. Cells and C are always shared.
+        cell: gated recurrent units (``"gru"``) or long short-term memory
+            (``"lstm"``).
+        shared: whether E and V are the same for all features, as suits
+            sequences of like things; otherwise each feature has its own, as in
+            NADE. Cells and C are always shared.
 
     Raises:
         ValueError: a number is too small, or there is no such cell.
 
     References:
-        Cho et al. (2014), Learning phrase representations using RNN encoder-decoder, section 2.3. Hochreiter and
-        Schmidhuber (1997), Long short-term memory.
+        Cho et al. (2014), Learning phrase representations using RNN
+        encoder-decoder, section 2.3. Hochreiter and Schmidhuber (1997), Long
+        short-term memory.
 
     Example:
         >>> density = RecurrentAR(4, 8)()
@@ -293,18 +348,29 @@ class RecurrentAR(StepwiseNetwork):
     ) -> None:
         hidden_features = whole_number("hidden_features", hidden_features)
         core = Recurrence(hidden_features, hidden_features, num_layers, cell)
-        super().__init__(features, core, hidden_features, hidden_features, context, order, conditional, shared=shared)
+        super().__init__(
+            features,
+            core,
+            hidden_features,
+            hidden_features,
+            context,
+            order,
+            conditional,
+            shared=shared,
+        )
 
 
 class CausalTransformer(StepwiseNetwork):
     r"""A transformer in which each feature's distribution attends to the features before it.
 
     .. math:: z_k = e_k + E_{k-1} x_{k-1} + C c, \qquad
-              z_k \leftarrow z_k + \text{attention}(z_k; z_1, \dots, z_k), \quad z_k \leftarrow z_k + \text{MLP}(z_k),
+              z_k \leftarrow z_k + \text{attention}(z_k; z_1, \dots, z_k),
+              \quad z_k \leftarrow z_k + \text{MLP}(z_k),
               \qquad f_k = b_k + V_k z_k
 
-    with layer normalisation before each part and after the last. Generation keeps the keys and values of all steps, so
-    that a step attends to them but computes itself only.
+    with layer normalisation before each part and after the last. Generation
+    keeps the keys and values of all steps, so that a step attends to them but
+    computes itself only.
 
     Args:
         features: number of features D, or the shape of an event.
@@ -314,15 +380,19 @@ class CausalTransformer(StepwiseNetwork):
         context: width of the context, which every step sees.
         order: features in the order of generation.
         conditional: the family of the conditional distributions.
-        feedforward: hidden units of each MLP; None for four times ``hidden_features``.
-        shared: whether E and V are the same for all features; the places e are told apart in either case.
+        feedforward: hidden units of each MLP; None for four times
+            ``hidden_features``.
+        shared: whether E and V are the same for all features; the places e are
+            told apart in either case.
 
     Raises:
-        ValueError: a number is too small, or ``heads`` does not divide ``hidden_features``.
+        ValueError: a number is too small, or ``heads`` does not divide
+            ``hidden_features``.
 
     References:
-        Vaswani et al. (2017), Attention is all you need. Radford et al. (2019), Language models are unsupervised
-        multitask learners, section 2.3 (normalisation).
+        Vaswani et al. (2017), Attention is all you need. Radford et al. (2019),
+        Language models are unsupervised multitask learners, section 2.3
+        (normalisation).
 
     Example:
         >>> density = CausalTransformer(4, 8, heads=2, num_layers=1)()
@@ -345,7 +415,16 @@ class CausalTransformer(StepwiseNetwork):
     ) -> None:
         hidden_features = whole_number("hidden_features", hidden_features)
         core = Attention(hidden_features, heads, num_layers, feedforward)
-        super().__init__(features, core, hidden_features, hidden_features, context, order, conditional, shared=shared)
+        super().__init__(
+            features,
+            core,
+            hidden_features,
+            hidden_features,
+            context,
+            order,
+            conditional,
+            shared=shared,
+        )
         if shared:  # attention by itself knows no places
             self.step_bias = nn.Parameter(torch.randn(self.features, hidden_features) * 0.1)
 

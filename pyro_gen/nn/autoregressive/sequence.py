@@ -16,16 +16,20 @@ from pyro_gen.nn.autoregressive.snapshot import snapshot, twin
 
 
 class SequenceAR(StepwiseNetwork):
-    r"""A recurrent network over symbols 0 ... K - 1 and an end symbol K: a distribution of strings of any length.
+    r"""A recurrent network over symbols 0 ... K - 1 and an end symbol K: a distribution
+    of strings of any length.
 
     .. math:: h_k = \text{cell}(e_k + E_{x_{k-1}} + C c, h_{k-1}), \qquad
               p(x_k | x_{<k}) = \text{softmax}(V h_k + b)_{x_k}, \qquad p(K | x_{k-1} = K) = 1
 
-    No weight depends on the place, so that the same weights serve any length; calling the network returns
-    :class:`pyro_gen.distributions.AutoregressiveStrings` over rows of the length given here, or of another one given to
-    :meth:`of_length`. Strings as long as a row or longer are its tail.
+    No weight depends on the place, so that the same weights serve any length;
+    calling the network returns
+    :class:`pyro_gen.distributions.AutoregressiveStrings` over rows of the
+    length given here, or of another one given to :meth:`of_length`. Strings as
+    long as a row or longer are its tail.
 
-    Long strings make gradients explode: clip them, as with ``pyro.optim.Adam({"lr": 1e-3}, {"clip_norm": 1.0})``.
+    Long strings make gradients explode: clip them, as with
+    ``pyro.optim.Adam({"lr": 1e-3}, {"clip_norm": 1.0})``.
 
     Args:
         length: places L of a row.
@@ -39,8 +43,9 @@ class SequenceAR(StepwiseNetwork):
         ValueError: a number is too small, or there is no such cell.
 
     References:
-        Graves (2013), Generating sequences with recurrent neural networks, section 2. Pascanu, Mikolov and Bengio
-        (2013), On the difficulty of training recurrent neural networks, algorithm 1 (clipping).
+        Graves (2013), Generating sequences with recurrent neural networks,
+        section 2. Pascanu, Mikolov and Bengio (2013), On the difficulty of
+        training recurrent neural networks, algorithm 1 (clipping).
 
     Example:
         >>> letters = SequenceAR(4, num_symbols=2, hidden_features=3)
@@ -63,7 +68,17 @@ class SequenceAR(StepwiseNetwork):
         core = Recurrence(hidden_features, hidden_features, num_layers, cell)
         symbols = SymbolConditional(num_symbols)
         # Two places have every weight that more of them have.
-        super().__init__(2, core, hidden_features, hidden_features, context, None, symbols, shared=True, bias=False)
+        super().__init__(
+            2,
+            core,
+            hidden_features,
+            hidden_features,
+            context,
+            None,
+            symbols,
+            shared=True,
+            bias=False,
+        )
         self.end = symbols.end
         self.from_context = None  # it would depend on the place; the cells see the context
         self.symbol_bias = nn.Parameter(torch.zeros(num_symbols + 1))
@@ -93,7 +108,8 @@ class SequenceAR(StepwiseNetwork):
         """The density over the weights' present values.
 
         Args:
-            context: (..., context) where the network takes one; its batch shape is that of the density.
+            context: (..., context) where the network takes one; its batch shape
+                is that of the density.
         """
         return AutoregressiveStrings(snapshot(self), context)
 
@@ -101,14 +117,17 @@ class SequenceAR(StepwiseNetwork):
         """Strings as rows of symbols, padded with the end.
 
         Args:
-            strings: of symbols 0 ... K - 1; the first L symbols stand for a string of more.
+            strings: of symbols 0 ... K - 1; the first L symbols stand for a
+                string of more.
 
         Returns:
             Integers of shape (n, L).
         """
         rows = [list(string[: self.features]) for string in strings]
         paddings = [[self.end] * (self.features - len(row)) for row in rows]
-        padded = torch.tensor([row + end for row, end in zip(rows, paddings, strict=True)], dtype=torch.int64)
+        padded = torch.tensor(
+            [row + end for row, end in zip(rows, paddings, strict=True)], dtype=torch.int64
+        )
         return padded.view(-1, self.features).to(self.example.device)
 
     @torch.no_grad()
@@ -140,7 +159,9 @@ class SequenceAR(StepwiseNetwork):
 
     def _settled(self, parameters: Tensor, ended: Tensor) -> Tensor:
         symbols = torch.arange(self.end + 1, device=parameters.device) < self.end
-        return (parameters + self.symbol_bias).masked_fill(ended.unsqueeze(-1) & symbols, -math.inf)
+        return (parameters + self.symbol_bias).masked_fill(
+            ended.unsqueeze(-1) & symbols, -math.inf
+        )
 
 
 __all__ = ["SequenceAR"]

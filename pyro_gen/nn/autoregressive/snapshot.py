@@ -1,4 +1,6 @@
-"""Views of networks: the tensors of one call, which a density keeps whatever becomes of the network afterwards."""
+"""Views of networks: the tensors of one call, which a density keeps whatever
+becomes of the network afterwards.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +18,29 @@ Views = dict[int, nn.Module]
 """Views by the ids of what they show: a module that is reached twice stays one."""
 
 TABLES = ("_parameters", "_buffers", "_modules")
-PLAIN = frozenset({type(None), bool, int, float, str, set, OrderedDict, FunctionType, BuiltinFunctionType, Size})
-"""Types of the usual attributes, which hold no modules: looking at each value of every module takes too long."""
+PLAIN = frozenset(
+    {type(None), bool, int, float, str, set, OrderedDict, FunctionType, BuiltinFunctionType, Size}
+)
+"""Types of the usual attributes, which hold no modules: looking at each value of
+every module takes too long.
+"""
 
 
 def snapshot(network: M) -> M:
     """A view of a network, for a density to keep: the tensors that it has now.
 
-    The view has tables of its own of the very tensors, so that a change in place (a step of an optimiser) shows, and
-    other tensors in their places (``torch.func.functional_call``, ``load_state_dict(assign=True)``) do not. Weights
-    that are computed when they are read are read once, now: parametrised ones, and those that Pyro registers or draws.
+    The view has tables of its own of the very tensors, so that a change in
+    place (a step of an optimiser) shows, and other tensors in their places
+    (``torch.func.functional_call``, ``load_state_dict(assign=True)``) do not.
+    Weights that are computed when they are read are read once, now:
+    parametrised ones, and those that Pyro registers or draws.
 
     Args:
         network: the network.
 
     Returns:
-        The view, a module of the same class, in the mode in which the network is.
+        The view, a module of the same class, in the mode in which the network
+        is.
 
     Raises:
         ValueError: weights came in a batch, as under vectorised particles.
@@ -44,21 +53,26 @@ def snapshot(network: M) -> M:
 
 
 def twin(network: M) -> M:
-    """Another module around the very tables of a network, of which an attribute may be changed: a weight is both's.
+    """Another module around the very tables of a network, of which an attribute may be
+    changed: a weight is both's.
 
     Args:
         network: the network.
     """
     new: M = type(network).__new__(type(network))
-    object.__setattr__(new, "__dict__", network.__dict__.copy())  # parametrised modules refuse `copy.copy`
+    object.__setattr__(
+        new, "__dict__", network.__dict__.copy()
+    )  # parametrised modules refuse `copy.copy`
     return new
 
 
 def separated(modules: Iterable[M]) -> list[M]:
-    """The modules, those that share a part with an earlier one as modules of their own around the same weights.
+    """The modules, those that share a part with an earlier one as modules of their own
+    around the same weights.
 
-    ``torch.func.functional_call`` restores a part that it meets under two names to the weights swapped in, not to its
-    own; weights that are shared as tensors are no trouble to it.
+    ``torch.func.functional_call`` restores a part that it meets under two names
+    to the weights swapped in, not to its own; weights that are shared as
+    tensors are no trouble to it.
 
     Args:
         modules: the modules.
@@ -66,7 +80,8 @@ def separated(modules: Iterable[M]) -> list[M]:
     Returns:
         As many, in their order.
     """
-    result, visited = [], set[int]()
+    result = []
+    visited = set[int]()
     for module in modules:
         tables = {id(part._parameters) for part in module.modules()}
         result.append(module if visited.isdisjoint(tables) else _copy(module, {}))
@@ -80,33 +95,41 @@ def _copy(module: M, views: Views) -> M:
         return cast(M, copied)
     new = _shallow(module, type(module), views)
     children = module._modules.items()
-    new.__dict__["_modules"] = {name: None if part is None else _copy(part, views) for name, part in children}
+    new.__dict__["_modules"] = {
+        name: None if part is None else _copy(part, views) for name, part in children
+    }
     return new
 
 
 def _view(module: M, views: Views) -> M:
     if (viewed := views.get(id(module))) is not None:
         return cast(M, viewed)
-    kind, children, values = type(module), module.__dict__["_modules"], {}
+    kind = type(module)
+    children = module.__dict__["_modules"]
+    values = {}
     if isinstance(module, PyroModule):
         values = {name: _drawn(module, name) for name in _weights(module)}
     if "parametrizations" in children and is_parametrized(module):
         values |= {name: getattr(module, name) for name in children["parametrizations"]}
-        kind, children = (
-            kind.__bases__[0],
-            {name: part for name, part in children.items() if name != "parametrizations"},
-        )
+        kind = kind.__bases__[0]
+        children = {name: part for name, part in children.items() if name != "parametrizations"}
     new = _shallow(module, kind, views)
     attributes = new.__dict__
-    attributes["_modules"] = {name: None if part is None else _view(part, views) for name, part in children.items()}
+    attributes["_modules"] = {
+        name: None if part is None else _view(part, views) for name, part in children.items()
+    }
     attributes |= values
     if isinstance(new, nn.RNNBase):  # which keeps a list of its weights besides
-        attributes["_flat_weights"] = [getattr(new, name, None) for name in new._flat_weights_names]
+        attributes["_flat_weights"] = [
+            getattr(new, name, None) for name in new._flat_weights_names
+        ]
     return new
 
 
 def _shallow(module: M, kind: type[M], views: Views) -> M:
-    """A module of a class with the attributes of another, and tables of its own of the same tensors."""
+    """A module of a class with the attributes of another, and tables of its own of the
+    same tensors.
+    """
     new: M = kind.__new__(kind)
     attributes = module.__dict__.copy()
     attributes["_parameters"] = attributes["_parameters"].copy()
@@ -117,10 +140,16 @@ def _shallow(module: M, kind: type[M], views: Views) -> M:
 
 
 def _look_at_views(attributes: dict[str, Any], views: Views) -> None:
-    """Put views in the place of modules that plain attributes, lists, tuples and dictionaries hold."""
+    """Put views in the place of modules that plain attributes, lists, tuples and
+    dictionaries hold.
+    """
     changes = {}
     for name, value in attributes.items():
-        if type(value) not in PLAIN and name not in TABLES and (new := _viewed(value, views)) is not value:
+        if (
+            type(value) not in PLAIN
+            and name not in TABLES
+            and (new := _viewed(value, views)) is not value
+        ):
             changes[name] = new
     attributes |= changes
 
@@ -154,7 +183,8 @@ def _drawn(module: PyroModule, name: str) -> Tensor | None:
     prior = module.__dict__.get("_pyro_samples", {}).get(name)
     if value is not None and hasattr(prior, "shape") and value.shape != prior.shape():
         raise ValueError(
-            f"weights `{name}` must have shape {tuple(prior.shape())}, got {tuple(value.shape)}: a network takes one "
+            f"weights `{name}` must have shape {tuple(prior.shape())}, got {tuple(value.shape)}: "
+            "a network takes one "
             "value of each weight, so draw them outside of plates and do not vectorise particles"
         )
     return value

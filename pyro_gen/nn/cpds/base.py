@@ -17,10 +17,12 @@ from pyro_gen._module import Module
 
 
 class CPD(Module):
-    """The distribution of a node given its parents: a module with parameters, whose call returns a distribution.
+    """The distribution of a node given its parents: a module with parameters, whose
+    call returns a distribution.
 
     Args:
-        parent_states: number of states of each parent in order, None for one that is a real number.
+        parent_states: number of states of each parent in order, None for one
+            that is a real number.
         states: number of the node's own states, None where it is a real number.
 
     Raises:
@@ -29,7 +31,9 @@ class CPD(Module):
 
     def __init__(self, parent_states: Sequence[int | None], states: int | None) -> None:
         super().__init__()
-        self.parent_states = tuple(None if k is None else whole_number("parent_states", k) for k in parent_states)
+        self.parent_states = tuple(
+            None if k is None else whole_number("parent_states", k) for k in parent_states
+        )
         self.states = None if states is None else whole_number("states", states)
 
     @property
@@ -42,13 +46,16 @@ class CPD(Module):
         """The distribution of the node given values of its parents.
 
         Args:
-            *parents: one tensor for each parent in order, state numbers (int64) or reals; they broadcast.
+            *parents: one tensor for each parent in order, state numbers (int64)
+                or reals; they broadcast.
 
         Returns:
-            A distribution with the parents' broadcast shape as batch shape and events of shape ().
+            A distribution with the parents' broadcast shape as batch shape and
+            events of shape ().
 
         Raises:
-            ValueError: there are more or fewer parents, or a state is no number of one.
+            ValueError: there are more or fewer parents, or a state is no number
+                of one.
         """
 
     def checked(self, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -58,13 +65,18 @@ class CPD(Module):
             parents: one tensor for each parent in order.
 
         Raises:
-            ValueError: there are more or fewer, or a state is no number of one. Numbers beyond the states are looked
-                for while the validation of distributions is on, and not inside ``torch.func`` transforms.
+            ValueError: there are more or fewer, or a state is no number of one.
+                Numbers beyond the states are looked for while the validation of
+                distributions is on, and not inside ``torch.func`` transforms.
         """
         if len(parents) != len(self.parent_states):
-            raise ValueError(f"the CPD must get {len(self.parent_states)} parents, got {len(parents)}")
+            raise ValueError(
+                f"the CPD must get {len(self.parent_states)} parents, got {len(parents)}"
+            )
         pairs = enumerate(zip(parents, self.parent_states, strict=True))
-        return tuple(x if states is None else _parent_states(i, x, states) for i, (x, states) in pairs)
+        return tuple(
+            x if states is None else _parent_states(i, x, states) for i, (x, states) in pairs
+        )
 
 
 class DiscreteCPD(CPD):
@@ -82,7 +94,8 @@ class DiscreteCPD(CPD):
         super().__init__(parent_states, states)
         if any(k is None for k in (*parent_states, states)):
             raise ValueError(
-                f"{type(self).__name__} takes parents with finitely many states, got {list(parent_states)}"
+                f"{type(self).__name__} takes parents with finitely many states, got "
+                f"{list(parent_states)}"
             )
 
     @abstractmethod
@@ -97,12 +110,21 @@ class DiscreteCPD(CPD):
         """
 
     def forward(self, *parents: Tensor) -> dist.Categorical:
-        """The distribution of the node given its parents: a categorical one, which knows probability zero."""
+        """The distribution of the node given its parents: a categorical one, which knows
+        probability zero.
+        """
         return dist.Categorical(logits=self.logits(*self.checked(parents)))
 
     def table(self) -> Tensor:
-        """All conditional probabilities, (states of each parent, own states); differentiable in the parameters."""
-        return self.logits(*self.configurations()).softmax(-1).expand(*self.parent_states, self.states)
+        """All conditional probabilities, (states of each parent, own states).
+
+        Differentiable in the parameters.
+        """
+        return (
+            self.logits(*self.configurations())
+            .softmax(-1)
+            .expand(*self.parent_states, self.states)
+        )
 
     def configurations(self) -> tuple[Tensor, ...]:
         """States of all parents in all configurations, as tensors that broadcast."""
@@ -126,16 +148,28 @@ class DiscreteCPD(CPD):
 def _parent_states(i: int, value: Tensor, states: int) -> Tensor:
     """Numbers of a parent's states, int64."""
     value = torch.as_tensor(value)
-    if value.is_floating_point() or value.is_complex() or (value.dtype == torch.bool and states != 2):
-        raise ValueError(f"parent {i} of the CPD must be numbers of its {states} states, integers, got {value.dtype}")
+    if (
+        value.is_floating_point()
+        or value.is_complex()
+        or (value.dtype == torch.bool and states != 2)
+    ):
+        raise ValueError(
+            f"parent {i} of the CPD must be numbers of its {states} states, integers, got "
+            f"{value.dtype}"
+        )
     if value.dtype != torch.int64:
         value = value.long()
-    looked = torch.distributions.Distribution._validate_args and not torch._C._are_functorch_transforms_active()
+    looked = (
+        torch.distributions.Distribution._validate_args
+        and not torch._C._are_functorch_transforms_active()
+    )
     if looked and value.numel() and not torch.compiler.is_compiling():
         least, most = (int(x) for x in value.aminmax())
         if least < 0 or most >= states:
             bad = least if least < 0 else most
-            raise ValueError(f"parent {i} of the CPD must be a number of its {states} states, got {bad}")
+            raise ValueError(
+                f"parent {i} of the CPD must be a number of its {states} states, got {bad}"
+            )
     return value
 
 

@@ -1,4 +1,6 @@
-"""Gaussian nodes: linear in their real parents, with other coefficients for every state of their discrete ones."""
+"""Gaussian nodes: linear in their real parents, with other coefficients for every
+state of their discrete ones.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +14,30 @@ from pyro_gen.nn.cpds.base import CPD
 
 
 class ConditionalGaussianCPD(CPD):
-    r"""A real node that is linear in its real parents z, with coefficients for each configuration u of the others.
+    r"""A real node that is linear in its real parents z, with coefficients for each
+    configuration u of the others.
 
     .. math:: p(x | u, z) = \mathrm{N}\bigl(x;\ b_u + w_u \cdot z,\ s_u^2\bigr)
 
     Args:
-        parent_states: number of states of each parent in order, None for a real one.
+        parent_states: number of states of each parent in order, None for a real
+            one.
         bias: b, (states of each discrete parent).
-        weight: w, (states of each discrete parent, real parents); None for zeros.
-        scale: s, of the shape of ``bias``; None for ones. The parameter is its logarithm.
+        weight: w, (states of each discrete parent, real parents); None for
+            zeros.
+        scale: s, of the shape of ``bias``; None for ones. The parameter is its
+            logarithm.
 
     Raises:
         ValueError: shapes do not fit the parents, or a scale is not positive.
 
     References:
-        Lauritzen and Wermuth (1989), Graphical models for associations between variables, some of which are
-        qualitative and some quantitative.
+        Lauritzen and Wermuth (1989), Graphical models for associations between
+        variables, some of which are qualitative and some quantitative.
 
     Example:
-        >>> cpd = ConditionalGaussianCPD([2, None], torch.tensor([0.0, 5.0]), torch.tensor([[1.0], [2.0]]))
+        >>> cpd = ConditionalGaussianCPD([2, None], torch.tensor([0.0, 5.0]),
+        ...     torch.tensor([[1.0], [2.0]]))
         >>> cpd(torch.tensor(1), torch.tensor(10.0)).mean
         tensor(25., grad_fn=<AddBackward0>)
     """
@@ -47,20 +54,32 @@ class ConditionalGaussianCPD(CPD):
         width = len(self.parent_states) - len(shape)
         weight = bias.new_zeros(*shape, width) if weight is None else weight
         scale = torch.ones_like(bias) if scale is None else scale
-        for name, x, expected in (("bias", bias, shape), ("weight", weight, (*shape, width)), ("scale", scale, shape)):
+        for name, x, expected in (
+            ("bias", bias, shape),
+            ("weight", weight, (*shape, width)),
+            ("scale", scale, shape),
+        ):
             if tuple(x.shape) != expected or x.dtype not in (torch.float32, torch.float64):
-                raise ValueError(f"`{name}` must be of float32 or float64 and shape {expected}, got {tuple(x.shape)}")
+                raise ValueError(
+                    f"`{name}` must be of float32 or float64 and shape {expected}, got "
+                    f"{tuple(x.shape)}"
+                )
         if not (scale > 0).all() or not all(x.isfinite().all() for x in (bias, weight, scale)):
             raise ValueError("`bias`, `weight` and `scale` must be finite, and `scale` positive")
-        self.bias, self.weight = nn.Parameter(bias.detach().clone()), nn.Parameter(weight.detach().clone())
+        self.bias = nn.Parameter(bias.detach().clone())
+        self.weight = nn.Parameter(weight.detach().clone())
         self.log_scale = nn.Parameter(scale.detach().log())
 
     def forward(self, *parents: Tensor) -> dist.Normal:
         """The distribution of the node given its parents."""
         parents = self.checked(parents)
-        bias, weight, log_scale = self.coefficients(*(x for x, k in zip(parents, self.parent_states, strict=True) if k))
+        bias, weight, log_scale = self.coefficients(
+            *(x for x, k in zip(parents, self.parent_states, strict=True) if k)
+        )
         mean = bias.clone()  # a copy, as the scale is
-        for i, x in enumerate(x for x, k in zip(parents, self.parent_states, strict=True) if k is None):
+        for i, x in enumerate(
+            x for x, k in zip(parents, self.parent_states, strict=True) if k is None
+        ):
             mean = mean + weight[..., i] * x
         return dist.Normal(mean, log_scale.exp().expand(mean.shape))
 

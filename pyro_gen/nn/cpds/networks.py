@@ -12,12 +12,14 @@ from pyro_gen.nn.cpds.base import DiscreteCPD
 
 
 class LogisticCPD(DiscreteCPD):
-    r"""Logistic regression of a node on its parents: as many parameters as a table has for one parent, added up.
+    r"""Logistic regression of a node on its parents: as many parameters as a table has
+    for one parent, added up.
 
     .. math:: \operatorname{logit} p(x | u) = b + \sum_i W_{i, u_i}, \qquad W_{i, 0} = 0
 
-    Each parent's first state and the node's own first state have weight zero, so that n parents with two states each
-    take n + 1 parameters in place of the table's 2^n. It starts at equal probabilities.
+    Each parent's first state and the node's own first state have weight zero,
+    so that n parents with two states each take n + 1 parameters in place of the
+    table's 2^n. It starts at equal probabilities.
 
     Args:
         parent_states: number of states of each parent.
@@ -34,7 +36,9 @@ class LogisticCPD(DiscreteCPD):
         torch.Size([2, 3, 2])
     """
 
-    def __init__(self, parent_states: Sequence[int], states: int, dtype: torch.dtype = torch.float64) -> None:
+    def __init__(
+        self, parent_states: Sequence[int], states: int, dtype: torch.dtype = torch.float64
+    ) -> None:
         super().__init__(parent_states, states)
         self.bias = nn.Parameter(torch.zeros(states - 1, dtype=dtype))
         self.weights = nn.ParameterList(
@@ -50,14 +54,17 @@ class LogisticCPD(DiscreteCPD):
 
 
 class NeuralCPD(DiscreteCPD):
-    """A network from the parents' states, one-hot beside one another, to the logits of the node's.
+    """A network from the parents' states, one-hot beside one another, to the logits of
+    the node's.
 
-    Exact inference asks it for every configuration of the parents, sampling and complete rows only for those at hand.
+    Exact inference asks it for every configuration of the parents, sampling and
+    complete rows only for those at hand.
 
     Args:
         parent_states: number of states of each parent.
         states: number of the node's own states.
-        network: from (..., sum of the parents' states) to (..., states); None for one hidden layer of 32 units.
+        network: from (..., sum of the parents' states) to (..., states); None
+            for one hidden layer of 32 units.
         dtype: of the network made for None; another one is taken as it is.
 
     Example:
@@ -76,9 +83,13 @@ class NeuralCPD(DiscreteCPD):
         super().__init__(parent_states, states)
         width = sum(self.parent_states)
         if network is None:
-            network = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, states)).to(dtype)
+            network = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, states)).to(
+                dtype
+            )
         self.network = network
-        self.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)  # where all weights have priors
+        self.register_buffer(
+            "like", torch.empty(0, dtype=dtype), persistent=False
+        )  # where all weights have priors
 
     def logits(self, *parents: Tensor) -> Tensor:
         """The network's output."""
@@ -87,7 +98,9 @@ class NeuralCPD(DiscreteCPD):
         x = torch.cat(codes, -1) if codes else torch.zeros(0, device=self.example.device)
         result: Tensor = self.network(x.to(self.example.dtype))
         if result.shape[-1:] != (self.states,):
-            raise ValueError(f"`network` must give {self.states} logits, got shape {tuple(result.shape)}")
+            raise ValueError(
+                f"`network` must give {self.states} logits, got shape {tuple(result.shape)}"
+            )
         return result
 
 

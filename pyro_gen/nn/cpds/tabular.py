@@ -22,15 +22,18 @@ class TabularCPD(DiscreteCPD):
 
     .. math:: p(x | u) = \mathrm{softmax}(\theta_u)_x
 
-    The parameter ``weight`` holds logarithms; a probability that is zero stays zero when the table is learned.
+    The parameter ``weight`` holds logarithms; a probability that is zero stays
+    zero when the table is learned.
 
     Args:
         probs: conditional probabilities, (states of each parent, own states).
-        normalize: divide rows by their sums, which miss one by at most 1e-5; False keeps them as they are, and
-            ``weight`` then holds logarithms that learning would not keep normalised.
+        normalize: divide rows by their sums, which miss one by at most 1e-5;
+            False keeps them as they are, and ``weight`` then holds logarithms
+            that learning would not keep normalised.
 
     Raises:
-        ValueError: ``probs`` is no tensor of float32 or float64, or a row is not a probability distribution.
+        ValueError: ``probs`` is no tensor of float32 or float64, or a row is
+            not a probability distribution.
 
     Example:
         >>> cpd = TabularCPD(torch.tensor([[0.9, 0.1], [0.3, 0.7]]))
@@ -41,17 +44,27 @@ class TabularCPD(DiscreteCPD):
     """
 
     def __init__(self, probs: Tensor, normalize: bool = True) -> None:
-        if not isinstance(probs, Tensor) or probs.dtype not in (torch.float32, torch.float64) or not probs.dim():
-            raise ValueError(f"`probs` must be a table of float32 or float64, got {type(probs).__name__}")
+        if (
+            not isinstance(probs, Tensor)
+            or probs.dtype not in (torch.float32, torch.float64)
+            or not probs.dim()
+        ):
+            raise ValueError(
+                f"`probs` must be a table of float32 or float64, got {type(probs).__name__}"
+            )
         super().__init__(probs.shape[:-1], probs.shape[-1])
         if not (probs >= 0).all() or not ((probs.sum(-1) - 1).abs() <= TOLERANCE).all():
             raise ValueError("`probs` must have rows of probabilities that sum to 1 up to 1e-5")
         self.normalize = normalize
         probs = probs.detach()
-        self.weight = nn.Parameter((probs / probs.sum(-1, keepdim=True) if normalize else probs).log())
+        self.weight = nn.Parameter(
+            (probs / probs.sum(-1, keepdim=True) if normalize else probs).log()
+        )
 
     @classmethod
-    def uniform(cls, parent_states: Sequence[int], states: int, dtype: torch.dtype = torch.float64) -> Self:
+    def uniform(
+        cls, parent_states: Sequence[int], states: int, dtype: torch.dtype = torch.float64
+    ) -> Self:
         """A table of equal probabilities.
 
         Args:
@@ -71,11 +84,15 @@ class TabularCPD(DiscreteCPD):
     def logits(self, *parents: Tensor) -> Tensor:
         """Rows of the table."""
         logs = self.weight
-        return Vindex(logs)[(..., *parents, slice(None))] if parents else logs
+        if parents:
+            return Vindex(logs)[(..., *parents, slice(None))]
+        return logs
 
     def table(self) -> Tensor:
         """All conditional probabilities."""
-        return self.weight.softmax(-1) if self.normalize else self.weight.exp()
+        if self.normalize:
+            return self.weight.softmax(-1)
+        return self.weight.exp()
 
 
 __all__ = ["TabularCPD"]

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 
 from pyro_gen.testing.case import Case
-from pyro_gen.testing.checks import distributions, placement, programs, sampling, shapes, validation
+from pyro_gen.testing.checks import (
+    distributions,
+    placement,
+    programs,
+    sampling,
+    shapes,
+    validation,
+)
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
     shapes.check_shapes,

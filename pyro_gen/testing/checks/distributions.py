@@ -1,4 +1,6 @@
-"""Checks of probabilities: normalised, differentiable, pure, and the moments and divergences that follow from them."""
+"""Checks of probabilities: normalised, differentiable, pure, and the moments and
+divergences that follow from them.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,22 @@ def check_enumerate_support(case: Case) -> None:
     states = case.states()
     for d in case.distributions():
         if not d.has_enumerate_support:
-            _require_not_implemented(d.enumerate_support, "has_enumerate_support is false, yet it enumerates")
+            _require_not_implemented(
+                d.enumerate_support, "has_enumerate_support is false, yet it enumerates"
+            )
             continue
-        narrow, wide = d.enumerate_support(expand=False), d.enumerate_support(expand=True)
+        narrow = d.enumerate_support(expand=False)
+        wide = d.enumerate_support(expand=True)
         expected = trailing_batch(narrow.flatten(0, len(d.batch_shape)), d.batch_shape)
         require_close(narrow, expected, "enumerate_support(expand=False)")
-        require_close(wide, narrow.expand(-1, *d.batch_shape, *d.event_shape), "enumerate_support(expand=True)")
+        require_close(
+            wide,
+            narrow.expand(-1, *d.batch_shape, *d.event_shape),
+            "enumerate_support(expand=True)",
+        )
         require_close(d.enumerate_support(), wide, "enumerate_support()")
-        listed, distinct = narrow.reshape(len(narrow), -1), torch.unique(states.reshape(len(states), -1), dim=0)
+        listed = narrow.reshape(len(narrow), -1)
+        distinct = torch.unique(states.reshape(len(states), -1), dim=0)
         require_close(torch.unique(listed, dim=0), distinct, "the enumerated states")
         require(len(listed) == len(distinct), "a state is enumerated twice")
 
@@ -56,12 +66,17 @@ def _require_not_implemented(function: Callable[[], object], message: str) -> No
 
 @check
 def check_gradients(case: Case) -> None:
-    """The gradient of `log_prob` in each parameter is that of finite differences; samples carry none."""
+    """The gradient of `log_prob` in each parameter is that of finite differences.
+
+    Samples carry none.
+    """
     for parameters in [case.tensors(), case.tensors((2,)), *mixed_parameters(case)]:
         value = case.build(**parameters).sample((3,))
         inputs = {k: x.requires_grad_() for k, x in parameters.items() if x.is_floating_point()}
         log_prob = case.build(**parameters).log_prob(value)
-        for name, gradient in zip(inputs, _input_gradients(log_prob, list(inputs.values())), strict=True):
+        for name, gradient in zip(
+            inputs, _input_gradients(log_prob, list(inputs.values())), strict=True
+        ):
             require(gradient is not None, f"log_prob has no gradient in `{name}`")
         torch.autograd.gradcheck(
             lambda *xs, names=tuple(inputs), fixed=parameters, value=value: case.build(
@@ -70,11 +85,16 @@ def check_gradients(case: Case) -> None:
             tuple(inputs.values()),
         )
         d = case.build(**parameters)
-        require(d.has_rsample or not d.sample().requires_grad, "a sample carries a gradient without has_rsample")
+        require(
+            d.has_rsample or not d.sample().requires_grad,
+            "a sample carries a gradient without has_rsample",
+        )
 
 
 def _input_gradients(log_prob: Tensor, inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
-    """Differentiate the sum of log probabilities, with `None` for an input that it does not depend on."""
+    """Differentiate the sum of log probabilities, with `None` for an input that it
+    does not depend on.
+    """
     require(log_prob.requires_grad, "log_prob is detached from the parameters")
     return torch.autograd.grad(log_prob.sum(), inputs, allow_unused=True)
 
@@ -87,16 +107,24 @@ def numpy_words() -> list[int]:
 
 @check
 def check_pure(case: Case) -> None:
-    """`log_prob` gives the same twice, and leaves value, parameters and random number generators alone."""
+    """`log_prob` gives the same twice, and leaves value, parameters and random
+    number generators alone.
+    """
     for batch_shape in case.batch_shapes:
         d = case.distribution(batch_shape)
         parameters = {k: getattr(d, k).clone() for k in case.tensors(batch_shape)}
         value = d.sample((4,))
-        copy, torch_state = value.clone(), torch.get_rng_state()
-        python_state, numpy_state = random.getstate(), numpy_words()
-        first, second = d.log_prob(value), d.log_prob(value)
+        copy = value.clone()
+        torch_state = torch.get_rng_state()
+        python_state = random.getstate()
+        numpy_state = numpy_words()
+        first = d.log_prob(value)
+        second = d.log_prob(value)
         require(torch.equal(first, second), "log_prob gives another number the second time")
-        require(torch.equal(torch_state, torch.get_rng_state()), "log_prob draws from torch's generator")
+        require(
+            torch.equal(torch_state, torch.get_rng_state()),
+            "log_prob draws from torch's generator",
+        )
         require(python_state == random.getstate(), "log_prob draws from Python's generator")
         require(numpy_state == numpy_words(), "log_prob draws from numpy's generator")
         require(torch.equal(value, copy), "log_prob changes the value")
@@ -106,10 +134,15 @@ def check_pure(case: Case) -> None:
 
 @check
 def check_update(case: Case) -> None:
-    """After an update of the parameters in place, the distribution is wholly the new one or wholly the old one."""
-    parameters, new = case.tensors(), case.tensors(seed=1)
-    d, value = case.build(**parameters), case.distribution().sample((6,))
-    old_distribution, new_distribution = case.distribution().log_prob(value), case.distribution(seed=1).log_prob(value)
+    """After an update of the parameters in place, the distribution is wholly the
+    new one or wholly the old one.
+    """
+    parameters = case.tensors()
+    new = case.tensors(seed=1)
+    d = case.build(**parameters)
+    value = case.distribution().sample((6,))
+    old_distribution = case.distribution().log_prob(value)
+    new_distribution = case.distribution(seed=1).log_prob(value)
     with torch.no_grad():
         d.log_prob(value)
         for name, x in parameters.items():
@@ -136,8 +169,14 @@ def check_entropy(case: Case) -> None:
 @check
 def check_kl_divergence(case: Case) -> None:
     """`kl_divergence`, where it is registered, is the mean of log p - log q over all states."""
-    single, batch = case.distribution(seed=2), case.distribution((3,), seed=1)
-    for p, q in [(case.distribution((3,)), batch), (case.distribution(), batch), (batch, single), (single, single)]:
+    single = case.distribution(seed=2)
+    batch = case.distribution((3,), seed=1)
+    for p, q in [
+        (case.distribution((3,)), batch),
+        (case.distribution(), batch),
+        (batch, single),
+        (single, single),
+    ]:
         try:
             divergence = kl_divergence(p, q)
         except NotImplementedError:
@@ -155,12 +194,18 @@ def _align(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
 
 @check
 def check_moments(case: Case) -> None:
-    """`mean`, `variance` and `mode`, where they are implemented, are those of the probabilities."""
+    """`mean`, `variance` and `mode`, where they are implemented, are those of the
+    probabilities.
+    """
     for d in case.distributions():
-        states, log_prob = trailing_batch(case.states(), d.batch_shape).double(), case.log_probs(d)
+        states = trailing_batch(case.states(), d.batch_shape).double()
+        log_prob = case.log_probs(d)
         weight = log_prob.exp().reshape(log_prob.shape + (1,) * d.event_dim)
         mean = (weight * states).sum(0)
-        for name, expected in {"mean": mean, "variance": (weight * (states - mean) ** 2).sum(0)}.items():
+        for name, expected in {
+            "mean": mean,
+            "variance": (weight * (states - mean) ** 2).sum(0),
+        }.items():
             if (moment := _attribute(d, name)) is not None:
                 require_close(moment.expand_as(expected), expected, name)
         if (mode := _attribute(d, "mode")) is not None:
@@ -173,4 +218,6 @@ def _attribute(d: torch.distributions.Distribution, name: str) -> Tensor | None:
         moment: Tensor = getattr(d, name)
     except NotImplementedError:
         return None
-    return None if moment.isnan().all() else moment
+    if moment.isnan().all():
+        return None
+    return moment

@@ -34,22 +34,34 @@ def check_dtype(case: Case) -> None:
     for dtype in (torch.float32, torch.float64):
         for d in case.distributions(dtype):
             for name, x in tensors_made(d):
-                require(not x.is_floating_point() or x.dtype == dtype, f"{name} is {x.dtype}, parameters are {dtype}")
+                require(
+                    not x.is_floating_point() or x.dtype == dtype,
+                    f"{name} is {x.dtype}, parameters are {dtype}",
+                )
     value = case.distribution().sample((5,))
-    coarse = case.distribution(dtype=torch.float32).log_prob(value.float() if value.is_floating_point() else value)
-    require_close(coarse.double(), case.distribution().log_prob(value), "log_prob in float32", tolerance=1e-4)
+    coarse = case.distribution(dtype=torch.float32).log_prob(
+        value.float() if value.is_floating_point() else value
+    )
+    require_close(
+        coarse.double(), case.distribution().log_prob(value), "log_prob in float32", tolerance=1e-4
+    )
 
 
 @check
 def check_device(case: Case) -> None:
-    """All tensors are made on the device of the parameters: on `meta`, which needs no hardware, and on CUDA if any."""
+    """All tensors are made on the device of the parameters: on `meta`, which needs no
+    hardware, and on CUDA if any.
+    """
     for device in ("meta", "cuda") if torch.cuda.is_available() else ("meta",):
         for batch_shape in case.batch_shapes:
             parameters = {k: x.to(device) for k, x in case.tensors(batch_shape).items()}
             # A meta tensor has no values that could be validated.
             with pyro.validation_enabled(device != "meta"):
                 for name, x in tensors_made(case.build(**parameters)):
-                    require(x.device.type == device, f"{name} is on {x.device}, parameters are on {device}")
+                    require(
+                        x.device.type == device,
+                        f"{name} is on {x.device}, parameters are on {device}",
+                    )
 
 
 def through_file(d: TorchDistribution) -> TorchDistribution:
@@ -62,7 +74,9 @@ def through_file(d: TorchDistribution) -> TorchDistribution:
 
 @check
 def check_pickle(case: Case) -> None:
-    """Pickle, `copy.deepcopy` and `torch.save` give back the same distribution, before and after its first use."""
+    """Pickle, `copy.deepcopy` and `torch.save` give back the same distribution,
+    before and after its first use.
+    """
     copies: list[Callable[[TorchDistribution], TorchDistribution]] = [
         lambda d: pickle.loads(pickle.dumps(d)),
         copy.deepcopy,
@@ -77,6 +91,9 @@ def check_pickle(case: Case) -> None:
 def _check_copy(d: TorchDistribution, new: TorchDistribution) -> None:
     """Compare a distribution with its copy."""
     require(type(new) is type(d), f"the copy is a {type(new).__name__}")
-    require((new.batch_shape, new.event_shape) == (d.batch_shape, d.event_shape), "the copy has other shapes")
+    require(
+        (new.batch_shape, new.event_shape) == (d.batch_shape, d.event_shape),
+        "the copy has other shapes",
+    )
     value = new.sample((3,))
     require_close(new.log_prob(value), d.log_prob(value), "log_prob of the copy")

@@ -48,12 +48,16 @@ def check_mask(case: Case) -> None:
         require_close(d.mask(mask).log_prob(value), expected, "log_prob after .mask")
 
         def program(
-            d: dist.TorchDistribution = d, value: Tensor = value, obs_mask: torch.BoolTensor | None = None
+            d: dist.TorchDistribution = d,
+            value: Tensor = value,
+            obs_mask: torch.BoolTensor | None = None,
         ) -> Tensor:
             with pyro.plate("data", 3):
                 return pyro.sample("v", d, obs=value, obs_mask=obs_mask)
 
-        require_close(joint_log_prob(poutine.mask(program, mask=mask)), expected.sum(), "poutine.mask")
+        require_close(
+            joint_log_prob(poutine.mask(program, mask=mask)), expected.sum(), "poutine.mask"
+        )
         partial = program(obs_mask=mask)
         require(torch.equal(partial[mask], value[mask]), "obs_mask does not keep what is observed")
         require(support_of(d).check(partial).all(), "obs_mask draws outside the support")
@@ -62,8 +66,10 @@ def check_mask(case: Case) -> None:
 @check
 def check_plates(case: Case) -> None:
     """Subsampled and nested plates scale and broadcast."""
-    d, index = case.distribution(), torch.tensor([1, 4])
-    data, grid = d.sample((6,)), d.sample((3, 2))
+    d = case.distribution()
+    index = torch.tensor([1, 4])
+    data = d.sample((6,))
+    grid = d.sample((3, 2))
 
     def subsampled() -> None:
         with pyro.plate("data", 6, subsample=index):
@@ -72,30 +78,44 @@ def check_plates(case: Case) -> None:
     def nested() -> None:
         with pyro.plate("columns", 4, dim=-1, subsample=index[:1]), pyro.plate("rows", 3, dim=-2):
             require(
-                pyro.sample("drawn", d).shape == (3, 1, *d.event_shape), "a draw in nested plates has another shape"
+                pyro.sample("drawn", d).shape == (3, 1, *d.event_shape),
+                "a draw in nested plates has another shape",
             )
             pyro.sample("v", d, obs=grid[:, :1])
 
-    require_close(joint_log_prob(subsampled), 3 * d.log_prob(data[index]).sum(), "a subsampled plate")
+    require_close(
+        joint_log_prob(subsampled), 3 * d.log_prob(data[index]).sum(), "a subsampled plate"
+    )
     trace = poutine.trace(nested).get_trace()
     trace.compute_log_prob()
-    require_close(trace.nodes["v"]["log_prob_sum"], 4 * d.log_prob(grid[:, 0]).sum(), "nested plates")
+    require_close(
+        trace.nodes["v"]["log_prob_sum"], 4 * d.log_prob(grid[:, 0]).sum(), "nested plates"
+    )
 
 
 def mixture_components(case: Case) -> list[dist.TorchDistribution]:
     """Build the three components of `mixture` and `classifier` one by one, without a batch."""
     parameters = case.tensors((3,))
-    return [case.build(**{k: x[i] for k, x in parameters.items()}, validate_args=True) for i in range(3)]
+    return [
+        case.build(**{k: x[i] for k, x in parameters.items()}, validate_args=True)
+        for i in range(3)
+    ]
 
 
-def mixture(case: Case, data: Tensor, enumerate_z: Literal["parallel", "sequential"] | None) -> Callable[[], Tensor]:
+def mixture(
+    case: Case, data: Tensor, enumerate_z: Literal["parallel", "sequential"] | None
+) -> Callable[[], Tensor]:
     """Write a program that draws one of three components, and data from it."""
     parameters = case.tensors((3,))
 
     def program() -> Tensor:
         z = pyro.sample("z", UNIFORM, infer={"enumerate": enumerate_z} if enumerate_z else None)
         with pyro.plate("data", len(data)):
-            pyro.sample("v", case.build(**{k: x[z] for k, x in parameters.items()}, validate_args=True), obs=data)
+            pyro.sample(
+                "v",
+                case.build(**{k: x[z] for k, x in parameters.items()}, validate_args=True),
+                obs=data,
+            )
         return z
 
     return program
@@ -104,7 +124,8 @@ def mixture(case: Case, data: Tensor, enumerate_z: Literal["parallel", "sequenti
 @check
 def check_particles(case: Case) -> None:
     """Parameters that depend on a latent variable serve vectorised particles."""
-    data, draws = case.distribution().sample((5,)), []
+    data = case.distribution().sample((5,))
+    draws = []
 
     def guide() -> None:
         draws.append(pyro.sample("z", UNIFORM))
@@ -114,7 +135,9 @@ def check_particles(case: Case) -> None:
     by_component = torch.stack([d.log_prob(data).sum() for d in mixture_components(case)])
     require(draws[-1].numel() == 7, "the particles were not vectorised")
     require_close(
-        torch.tensor(loss, dtype=torch.float64), -by_component[draws[-1]].mean(), "the loss of vectorised particles"
+        torch.tensor(loss, dtype=torch.float64),
+        -by_component[draws[-1]].mean(),
+        "the loss of vectorised particles",
     )
 
 
@@ -124,7 +147,11 @@ def check_mixture(case: Case) -> None:
     data = case.distribution().sample((5,))
     loss = TraceEnum_ELBO(max_plate_nesting=1).loss(mixture(case, data, "parallel"), no_guide)
     by_component = torch.stack([d.log_prob(data).sum() for d in mixture_components(case)])
-    require_close(torch.tensor(loss, dtype=torch.float64), -(by_component.logsumexp(0) - math.log(3)), "the loss")
+    require_close(
+        torch.tensor(loss, dtype=torch.float64),
+        -(by_component.logsumexp(0) - math.log(3)),
+        "the loss",
+    )
 
 
 def noisy(d: dist.TorchDistribution, size: int) -> Callable[[], Tensor]:
@@ -153,11 +180,15 @@ def check_enumeration(case: Case) -> None:
     for d in (case.distribution(), case.distribution((3,))):
         loss = TraceEnum_ELBO(max_plate_nesting=1).loss(noisy(d, 3), no_guide)
         exact = noisy_posterior(case, d).logsumexp(0).expand(3).sum()
-        require_close(torch.tensor(loss, dtype=torch.float64), -exact, "the loss under enumeration")
+        require_close(
+            torch.tensor(loss, dtype=torch.float64), -exact, "the loss under enumeration"
+        )
 
 
 def noisy_posterior(case: Case, d: dist.TorchDistribution) -> Tensor:
-    """Compute log p(v, y = 1) for all states v, shape (n,) + batch_shape, in the program `noisy`."""
+    """Compute log p(v, y = 1) for all states v, shape (n,) + batch_shape, in the
+    program `noisy`.
+    """
     states = trailing_batch(case.states(), d.batch_shape)
     return case.log_probs(d) + torch.nn.functional.logsigmoid(potential(states, d.event_dim))
 
@@ -169,26 +200,42 @@ def classifier(case: Case, data: Tensor) -> Callable[[], Tensor]:
     def program() -> Tensor:
         with pyro.plate("data", len(data)):
             z = pyro.sample("z", UNIFORM, infer={"enumerate": "parallel"})
-            pyro.sample("v", case.build(**{k: x[z] for k, x in parameters.items()}, validate_args=True), obs=data)
+            pyro.sample(
+                "v",
+                case.build(**{k: x[z] for k, x in parameters.items()}, validate_args=True),
+                obs=data,
+            )
         return z
 
     return program
 
 
-def check_posterior(program: Callable[[int], Callable[[], Tensor]], log_joint: Tensor, num_samples: int) -> None:
+def check_posterior(
+    program: Callable[[int], Callable[[], Tensor]], log_joint: Tensor, num_samples: int
+) -> None:
     """Compare `infer_discrete` on rows that are all alike with the posterior of one row."""
     best = infer_discrete(program(2), first_available_dim=-2, temperature=0)()
     require((best == log_joint.argmax()).all(), "infer_discrete misses the most probable state")
     draws = infer_discrete(program(num_samples), first_available_dim=-2)()
-    reject([("infer_discrete", torch.bincount(draws, minlength=len(log_joint)), log_joint.detach().softmax(0))])
+    reject(
+        [
+            (
+                "infer_discrete",
+                torch.bincount(draws, minlength=len(log_joint)),
+                log_joint.detach().softmax(0),
+            )
+        ]
+    )
 
 
 @check
 def check_infer_discrete(case: Case, num_samples: int = 5_000) -> None:
     """`infer_discrete` draws from the exact posterior, and finds its maximum at temperature 0.
 
-    The posterior is that of a component given what the component generated and, for scalar events, also that of the
-    distribution's own value: Pyro's `infer_discrete` (1.9.2) cannot gather enumerated values with event dimensions.
+    The posterior is that of a component given what the component generated and,
+    for scalar events, also that of the distribution's own value: Pyro's
+    `infer_discrete` (1.9.2) cannot gather enumerated values with event
+    dimensions.
     """
     value = case.distribution().sample()
     rows = value.expand(num_samples, *value.shape)
@@ -197,7 +244,11 @@ def check_infer_discrete(case: Case, num_samples: int = 5_000) -> None:
     d = case.distribution()
     if d.has_enumerate_support and not d.event_dim:
         states = case.states()
-        check_posterior(lambda n: lambda: state_index(noisy(d, n)(), states), noisy_posterior(case, d), num_samples)
+        check_posterior(
+            lambda n: lambda: state_index(noisy(d, n)(), states),
+            noisy_posterior(case, d),
+            num_samples,
+        )
 
 
 @check
@@ -205,9 +256,14 @@ def check_predictive(case: Case) -> None:
     """`Predictive` draws samples of the right shape, in parallel and one by one."""
     for d in case.distributions():
         for parallel in (False, True):
-            program = Predictive(lambda d=d: pyro.sample("v", d.to_event()), num_samples=40, parallel=parallel)
+            program = Predictive(
+                lambda d=d: pyro.sample("v", d.to_event()), num_samples=40, parallel=parallel
+            )
             v = program()["v"]
-            require(v.shape == (40, *d.batch_shape, *d.event_shape), f"Predictive gives shape {tuple(v.shape)}")
+            require(
+                v.shape == (40, *d.batch_shape, *d.event_shape),
+                f"Predictive gives shape {tuple(v.shape)}",
+            )
             require((v != v[:1]).any(), "Predictive gives the same sample every time")
 
 
@@ -219,7 +275,9 @@ def chain(case: Case) -> Callable[[], None]:
         z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
         shifted = {k: x + 0 * z if x.is_floating_point() else x for k, x in parameters.items()}
         v = pyro.sample("v", case.build(**shifted, validate_args=True))
-        pyro.sample("y", dist.Normal(potential(v, case.distribution().event_dim), 1.0), obs=torch.zeros(()))
+        pyro.sample(
+            "y", dist.Normal(potential(v, case.distribution().event_dim), 1.0), obs=torch.zeros(())
+        )
 
     return program
 
@@ -228,12 +286,24 @@ def chain(case: Case) -> Callable[[], None]:
 def check_inspect(case: Case) -> None:
     """`pyro.infer.inspect` sees what depends on what."""
     prior: Any = get_dependencies(chain(case))["prior_dependencies"]
-    require(set(prior["v"]) == {"v", "z"}, f"v is found to depend on {sorted(prior['v'])}, not on v and z")
-    require(set(prior["y"]) == {"v", "y"}, f"y is found to depend on {sorted(prior['y'])}, not on v and y")
+    require(
+        set(prior["v"]) == {"v", "z"},
+        f"v is found to depend on {sorted(prior['v'])}, not on v and z",
+    )
+    require(
+        set(prior["y"]) == {"v", "y"},
+        f"y is found to depend on {sorted(prior['y'])}, not on v and y",
+    )
     relations: dict[str, Any] = get_model_relations(chain(case))
-    require(relations["sample_sample"] == {"z": [], "v": ["z"], "y": ["v"]}, f"found {relations['sample_sample']}")
+    require(
+        relations["sample_sample"] == {"z": [], "v": ["z"], "y": ["v"]},
+        f"found {relations['sample_sample']}",
+    )
     name = type(case.distribution()).__name__
-    require(relations["sample_dist"]["v"] == name, f"the site's distribution is {relations['sample_dist']['v']}")
+    require(
+        relations["sample_dist"]["v"] == name,
+        f"the site's distribution is {relations['sample_dist']['v']}",
+    )
 
 
 @check

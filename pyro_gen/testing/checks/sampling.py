@@ -1,4 +1,7 @@
-"""Checks of samplers against exact probabilities; each raises a false alarm for less than one seed in a million."""
+"""Checks of samplers against exact probabilities.
+
+Each raises a false alarm for less than one seed in a million.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,21 @@ MAX_STATES_FOR_PAIRS = 64
 
 
 def reject(tests: list[tuple[str, Tensor, Tensor]]) -> None:
-    """Raise `AssertionError` if counts do not fit probabilities, at `FALSE_ALARM_RATE` for all tests together."""
+    """Raise `AssertionError` if counts do not fit probabilities, at
+    `FALSE_ALARM_RATE` for all tests together.
+    """
     for what, counts, probs in tests:
         p_value = goodness_of_fit(counts, probs)
-        require(p_value * len(tests) > FALSE_ALARM_RATE, f"{what} does not fit log_prob, p < {p_value:.1e}")
+        require(
+            p_value * len(tests) > FALSE_ALARM_RATE,
+            f"{what} does not fit log_prob, p < {p_value:.1e}",
+        )
 
 
 def draw_indices(case: Case, d: TorchDistribution, num_samples: int) -> tuple[Tensor, Tensor]:
-    """Draw, in two sample dimensions, and give the index of each draw's state, and the exact probabilities."""
+    """Draw, in two sample dimensions, and give the index of each draw's state, and the
+    exact probabilities.
+    """
     rows = 100
     index = state_index(d.sample((rows, num_samples // rows)), case.states())
     require((index >= 0).all(), "the sampler draws something that is not a state")
@@ -35,17 +45,26 @@ def draw_indices(case: Case, d: TorchDistribution, num_samples: int) -> tuple[Te
 def check_goodness_of_fit(case: Case, num_samples: int = 20_000) -> None:
     """In each batch element, the frequencies of draws fit the probabilities."""
     tests = []
-    for d in [*case.distributions(), case.distribution((3, 1)).expand((3, 2)), case.distribution().expand((2,))]:
+    for d in [
+        *case.distributions(),
+        case.distribution((3, 1)).expand((3, 2)),
+        case.distribution().expand((2,)),
+    ]:
         index, probs = draw_indices(case, d, num_samples)
         for i in elements(d):
             p = probs[:, *i]
             counts = torch.bincount(index[..., *i].flatten(), minlength=len(p))
-            tests.append((f"the sampler in batch element {i} of {tuple(d.batch_shape)}", counts, p))
+            tests.append(
+                (f"the sampler in batch element {i} of {tuple(d.batch_shape)}", counts, p)
+            )
     reject(tests)
 
 
 def pairs(p: Tensor, q: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Count pairs of state indices; if the two are independent, the probabilities are the outer product."""
+    """Count pairs of state indices.
+
+    If the two are independent, the probabilities are the outer product.
+    """
     counts = torch.bincount((left * len(q) + right).flatten(), minlength=len(p) * len(q))
     return counts, torch.outer(p, q).flatten()
 
@@ -54,16 +73,26 @@ def pairs(p: Tensor, q: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Te
 def check_independence(case: Case, num_samples: int = 20_000) -> None:
     """Draws that are neighbours, along each sample dimension or in the batch, are independent."""
     if len(case.states()) > MAX_STATES_FOR_PAIRS:
-        raise Inapplicable(f"pairs of more than {MAX_STATES_FOR_PAIRS} states are too many to count")
+        raise Inapplicable(
+            f"pairs of more than {MAX_STATES_FOR_PAIRS} states are too many to count"
+        )
     tests = []
     for d in (case.distribution(), case.distribution((2,)), case.distribution().expand((2,))):
         index, probs = draw_indices(case, d, num_samples)
         origin: Any = (0,) * len(d.batch_shape)
-        first, p = index[..., *origin], probs[:, *origin]
+        first = index[..., *origin]
+        p = probs[:, *origin]
         tests.append(("the pair of neighbouring rows", *pairs(p, p, first[0::2], first[1::2])))
-        tests.append(("the pair of neighbouring columns", *pairs(p, p, first[:, 0::2], first[:, 1::2])))
+        tests.append(
+            ("the pair of neighbouring columns", *pairs(p, p, first[:, 0::2], first[:, 1::2]))
+        )
         if d.batch_shape:
-            tests.append(("the pair of batch elements", *pairs(p, probs[:, 1], index[..., 0], index[..., 1])))
+            tests.append(
+                (
+                    "the pair of batch elements",
+                    *pairs(p, probs[:, 1], index[..., 0], index[..., 1]),
+                )
+            )
     reject(tests)
 
 
@@ -72,7 +101,8 @@ def check_reproducible(case: Case) -> None:
     """Torch's seed alone fixes a draw, and the next draw is another one."""
     for d in case.distributions():
         torch.manual_seed(1)
-        first, next_one = d.sample((200,)), d.sample((200,))
+        first = d.sample((200,))
+        next_one = d.sample((200,))
         torch.manual_seed(1)
         again = d.sample((200,))
         torch.manual_seed(2)

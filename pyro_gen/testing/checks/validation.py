@@ -1,4 +1,6 @@
-"""Checks that bad input raises: values outside the support, NaN, wrong shapes, invalid parameters."""
+"""Checks that bad input raises: values outside the support, NaN, wrong shapes,
+invalid parameters.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ def spoil(x: Tensor, element: float) -> Tensor:
 
 
 def strangers(case: Case) -> list[float]:
-    """List numbers that no event holds; those of a discrete support do not rest on its own word where it is listed."""
+    """List numbers that no event holds.
+
+    Those of a discrete support do not rest on its own word where it is listed.
+    """
     d = case.distribution()
     candidates = (0.5, 2.0, -1.0, 1e6, -1e6)
     if support_of(d).is_discrete and (case.enumerable is not None or d.has_enumerate_support):
@@ -35,25 +40,37 @@ def strangers(case: Case) -> list[float]:
 
 @check
 def check_support(case: Case) -> None:
-    """The support holds every state and every sample, and answers one truth value for each event."""
+    """The support holds every state and every sample, and answers one truth value
+    for each event.
+    """
     for d in case.distributions():
         inside = support_of(d).check(d.sample((50,)))
-        require(inside.shape == (50, *d.batch_shape), f"support.check has shape {tuple(inside.shape)}")
+        require(
+            inside.shape == (50, *d.batch_shape), f"support.check has shape {tuple(inside.shape)}"
+        )
         require(inside.all(), "a sample is outside the support")
         require(
-            support_of(d).is_discrete or not d.has_enumerate_support, "an enumerable support is said to be continuous"
+            support_of(d).is_discrete or not d.has_enumerate_support,
+            "an enumerable support is said to be continuous",
         )
     if support_of(case.distribution()).is_discrete:
-        require(support_of(case.distribution()).check(case.states()).all(), "a state is outside the support")
+        require(
+            support_of(case.distribution()).check(case.states()).all(),
+            "a state is outside the support",
+        )
 
 
 @check
 def check_validation(case: Case) -> None:
-    """`log_prob` raises `ValueError`, naming the value, when a single number of it is outside the support."""
+    """`log_prob` raises `ValueError`, naming the value, when a single number of it is
+    outside the support.
+    """
     for d in case.distributions():
         for stranger in strangers(case):
             value = spoil(d.sample((3,)), stranger)
-            message = value_error(partial(d.log_prob, value), f"log_prob of a value with {stranger}")
+            message = value_error(
+                partial(d.log_prob, value), f"log_prob of a value with {stranger}"
+            )
             require("value" in message, f"the message does not name the value: {message}")
 
 
@@ -63,7 +80,9 @@ def check_validation_of_nan(case: Case) -> None:
     for d in [*case.distributions(), case.distribution().expand((3,))]:
         value = spoil(d.sample((3,)), torch.nan)
         message = value_error(partial(d.log_prob, value), "log_prob of a value with NaN")
-        require("nan" in message.lower(), f"the message does not say that the value has NaN: {message}")
+        require(
+            "nan" in message.lower(), f"the message does not say that the value has NaN: {message}"
+        )
 
 
 @check
@@ -75,30 +94,46 @@ def check_validation_of_shape(case: Case) -> None:
         value = case.distribution().sample((3,))
         misfits += [value[..., :1], torch.cat([value, value], -1), value[(0,) * (n + 1)]]
     for value in misfits:
-        value_error(partial(batch.log_prob, value), f"log_prob of a value of shape {tuple(value.shape)}")
+        value_error(
+            partial(batch.log_prob, value), f"log_prob of a value of shape {tuple(value.shape)}"
+        )
 
 
 @check
 def check_validation_switched_off(case: Case) -> None:
-    """Under `validate_args=False`, `log_prob` looks at no value, and the batch comes out as usual."""
-    for d in (case.distribution((3,), validate_args=False), case.distribution(validate_args=False).expand((3,))):
+    """Under `validate_args=False`, `log_prob` looks at no value, and the batch
+    comes out as usual.
+    """
+    for d in (
+        case.distribution((3,), validate_args=False),
+        case.distribution(validate_args=False).expand((3,)),
+    ):
         if support_of(d).is_discrete and not d.sample().is_floating_point():
             raise Inapplicable("a value of integers cannot leave the support harmlessly")
         for stranger in (0.5, torch.nan):
-            require(d.log_prob(spoil(d.sample(), stranger)).shape == (3,), "log_prob has another shape")
+            require(
+                d.log_prob(spoil(d.sample(), stranger)).shape == (3,), "log_prob has another shape"
+            )
 
 
 @check
 def check_parameters(case: Case) -> None:
-    """`arg_constraints` covers every tensor argument with its event dimensions, and NaN in one raises by its name."""
+    """`arg_constraints` covers every tensor argument with its event dimensions, and
+    NaN in one raises by its name.
+    """
     constraints = case.distribution().arg_constraints
     for batch_shape in case.batch_shapes:
         parameters = case.tensors(batch_shape)
         for name, x in parameters.items():
             require(name in constraints, f"arg_constraints lacks `{name}`")
             event_dim = x.dim() - len(batch_shape)
-            require(constraints[name].event_dim == event_dim, f"the constraint of `{name}` is not on {event_dim} dims")
+            require(
+                constraints[name].event_dim == event_dim,
+                f"the constraint of `{name}` is not on {event_dim} dims",
+            )
             spoilt = parameters | {name: spoil(x, torch.nan)}
-            message = value_error(partial(case.build, **spoilt, validate_args=True), f"NaN in `{name}`")
+            message = value_error(
+                partial(case.build, **spoilt, validate_args=True), f"NaN in `{name}`"
+            )
             require(name in message, f"the message does not name `{name}`: {message}")
             case.build(**spoilt, validate_args=False)

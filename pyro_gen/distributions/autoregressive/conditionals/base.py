@@ -14,12 +14,16 @@ from torch.distributions import constraints
 
 
 class OfEach(constraints.Constraint):
-    """Constraint on every number of a row; unlike torch's ``independent`` it accepts an empty batch."""
+    """Constraint on every number of a row.
+
+    Unlike torch's ``independent`` it accepts an empty batch.
+    """
 
     event_dim = 1
 
     def __init__(self, base: constraints.Constraint) -> None:
-        self.base, self.is_discrete = base, base.is_discrete
+        self.base = base
+        self.is_discrete = base.is_discrete
 
     def check(self, value: Tensor) -> Tensor:
         """Check that all numbers of each row fit."""
@@ -31,10 +35,12 @@ class OfEach(constraints.Constraint):
 
 
 class Conditional(ABC):
-    """Family of distributions of one number: its parameters, log probability, draws and encoding for a network.
+    """Family of distributions of one number: its parameters, log probability, draws
+    and encoding for a network.
 
-    Parameters have shape (..., features, num_parameters), values and scores (..., features); the
-    methods work for any number of features, all together or one after the other.
+    Parameters have shape (..., features, num_parameters), values and scores
+    (..., features); the methods work for any number of features, all together
+    or one after the other.
     """
 
     reparametrised: ClassVar[bool] = False
@@ -68,12 +74,17 @@ class Conditional(ABC):
         """Log probability (or density) of each feature's value, in nats."""
 
     def total_log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
-        """The features' log probabilities together, (...), in nats; parameters and values broadcast."""
+        """The features' log probabilities together, (...), in nats.
+
+        Parameters and values broadcast.
+        """
         return self.log_prob(parameters, value).sum(-1)
 
     @abstractmethod
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Noise that :meth:`draw` turns into values of this shape, with the dtype and device of ``like``."""
+        """Noise that :meth:`draw` turns into values of this shape, with the dtype
+        and device of ``like``.
+        """
 
     @abstractmethod
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
@@ -81,7 +92,9 @@ class Conditional(ABC):
 
     @abstractmethod
     def distribution(self, parameters: Tensor) -> TorchDistribution:
-        """The distributions as a Pyro distribution, with the features as the last batch dimension."""
+        """The distributions as a Pyro distribution, with the features as the last
+        batch dimension.
+        """
 
     def num_states(self, features: int) -> tuple[int, ...] | None:
         """Number of values of each feature, None if there are infinitely many."""
@@ -92,11 +105,15 @@ class Conditional(ABC):
         return features * self.num_parameters
 
     def valid(self, features: int) -> Tensor | None:
-        """Boolean mask of the parameters that are used, (features, num_parameters); None if all are."""
+        """Boolean mask of the parameters that are used, (features, num_parameters).
+
+        None if all are.
+        """
         return None
 
     def start(self, value: Tensor) -> Tensor:
-        """Parameters (features, num_parameters) of the data's marginal distributions, as initial values.
+        """Parameters (features, num_parameters) of the data's marginal
+        distributions, as initial values.
 
         Args:
             value: rows of data, (n, features).

@@ -1,4 +1,6 @@
-"""Conditional distributions of real numbers: Gaussian (also of known scale) and mixtures of Gaussians (RNADE)."""
+"""Conditional distributions of real numbers: Gaussian (also of known scale) and
+mixtures of Gaussians (RNADE).
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,23 @@ from pyro_gen.distributions.units.base import Finite
 
 
 class RealConditional(Conditional):
-    """Family of distributions of a real number that is closed under changes of location and scale.
+    """Family of distributions of a real number that is closed under changes of
+    location and scale.
 
-    Networks see such numbers standardised and give the parameters of the standardised number, which
-    :meth:`affine` turns into those of the number itself.
+    Networks see such numbers standardised and give the parameters of the
+    standardised number, which :meth:`affine` turns into those of the number
+    itself.
     """
 
     def support(self, features: int) -> constraints.Constraint:
         """Finite numbers."""
         return Finite()
 
-    def location_scale(self, value: Tensor, event_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-        """Location and scale by which networks see each feature: mean and standard deviation of data.
+    def location_scale(
+        self, value: Tensor, event_shape: Sequence[int] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """Location and scale by which networks see each feature: mean and standard
+        deviation of data.
 
         Args:
             value: rows of data, (n, features).
@@ -43,7 +50,8 @@ class RealConditional(Conditional):
             Two tensors (features,), float64.
 
         Raises:
-            ValueError: a feature is constant, so that the likelihood has no maximum in its scale.
+            ValueError: a feature is constant, so that the likelihood has no
+                maximum in its scale.
         """
         mean, variance = moments(value)
         remedy = f"{LEAVE_OUT}, or fix the scale by FixedScaleGaussianConditional"
@@ -51,7 +59,8 @@ class RealConditional(Conditional):
         return mean, variance.sqrt()
 
     def width_at(self, scale: Tensor) -> Tensor:
-        """Width of a feature's distribution given others in units of ``scale``, at most 1, as far as it is known.
+        """Width of a feature's distribution given others in units of ``scale``, at most 1,
+        as far as it is known.
 
         Args:
             scale: (features,).
@@ -67,12 +76,16 @@ class RealConditional(Conditional):
             scale: of each feature, positive, likewise.
 
         Returns:
-            Two tensors (..., features, num_parameters): parameters p become shift + factor * p.
+            Two tensors (..., features, num_parameters): parameters p become
+            shift + factor * p.
         """
 
 
 class NormalConditional(RealConditional):
-    """Real numbers under a normal distribution, whatever its parameters; draws are differentiable in them."""
+    """Real numbers under a normal distribution, whatever its parameters.
+
+    Draws are differentiable in them.
+    """
 
     reparametrised: ClassVar[bool] = True
 
@@ -112,7 +125,9 @@ class GaussianConditional(NormalConditional):
 
     def affine(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Means are moved and scaled, log standard deviations are moved."""
-        return torch.stack([loc, scale.log()], -1), torch.stack([scale, torch.ones_like(scale)], -1)
+        return torch.stack([loc, scale.log()], -1), torch.stack(
+            [scale, torch.ones_like(scale)], -1
+        )
 
     def start(self, value: Tensor) -> Tensor:
         """Mean and log standard deviation."""
@@ -155,7 +170,9 @@ class FixedScaleGaussianConditional(NormalConditional):
         """Normal."""
         return dist.Normal(parameters.squeeze(-1), self.scale, validate_args=False)
 
-    def location_scale(self, value: Tensor, event_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+    def location_scale(
+        self, value: Tensor, event_shape: Sequence[int] = ()
+    ) -> tuple[Tensor, Tensor]:
         """Means of the features, and one scale for all: the root of their mean variance.
 
         Where nothing varies it is the known standard deviation.
@@ -181,7 +198,9 @@ class FixedScaleGaussianConditional(NormalConditional):
 
 @dataclass(frozen=True)
 class GaussianMixtureConditional(RealConditional):
-    """Real numbers under a mixture of Gaussians; parameters are its logits, means and log standard deviations.
+    """Real numbers under a mixture of Gaussians.
+
+    Parameters are its logits, means and log standard deviations.
 
     Args:
         components: Gaussians in the mixture.
@@ -190,7 +209,8 @@ class GaussianMixtureConditional(RealConditional):
         ValueError: ``components`` is below 1.
 
     References:
-        Uria, Murray and Larochelle (2013), RNADE: the real-valued neural autoregressive density-estimator, equation 6.
+        Uria, Murray and Larochelle (2013), RNADE: the real-valued neural
+        autoregressive density-estimator, equation 6.
     """
 
     components: int = 10
@@ -205,10 +225,13 @@ class GaussianMixtureConditional(RealConditional):
 
     def affine(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Logits stay, means are moved and scaled, log standard deviations are moved."""
-        still, one = torch.zeros_like(loc), torch.ones_like(scale)
+        still = torch.zeros_like(loc)
+        one = torch.ones_like(scale)
         shift = torch.stack([still, loc, scale.log()], -1)
         factor = torch.stack([one, scale, one], -1)
-        return shift.repeat_interleave(self.components, -1), factor.repeat_interleave(self.components, -1)
+        return shift.repeat_interleave(self.components, -1), factor.repeat_interleave(
+            self.components, -1
+        )
 
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
         """Log density of the mixture."""
@@ -233,7 +256,9 @@ class GaussianMixtureConditional(RealConditional):
         """A mixture of normal distributions."""
         logits, mean, log_scale = parameters.chunk(3, -1)
         components = dist.Normal(mean, log_scale.exp(), validate_args=False)
-        return dist.MixtureSameFamily(dist.Categorical(logits=logits), components, validate_args=False)
+        return dist.MixtureSameFamily(
+            dist.Categorical(logits=logits), components, validate_args=False
+        )
 
     def start(self, value: Tensor) -> Tensor:
         """Equal components at quantiles of each feature."""
@@ -241,4 +266,9 @@ class GaussianMixtureConditional(RealConditional):
         return torch.cat([logits, mean, scale.log()], -1)
 
 
-__all__ = ["FixedScaleGaussianConditional", "GaussianConditional", "GaussianMixtureConditional", "RealConditional"]
+__all__ = [
+    "FixedScaleGaussianConditional",
+    "GaussianConditional",
+    "GaussianMixtureConditional",
+    "RealConditional",
+]

@@ -1,4 +1,6 @@
-"""Conditional distributions with finitely many values: Bernoulli, categorical, and discretised logistic mixtures."""
+"""Conditional distributions with finitely many values: Bernoulli, categorical, and
+discretised logistic mixtures.
+"""
 
 from __future__ import annotations
 
@@ -42,18 +44,29 @@ class BernoulliConditional(Conditional):
 
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
         """The log of the sigmoid of the logit, or of minus the logit where the value is zero."""
-        return logsigmoid(torch.where(value.bool(), parameters.squeeze(-1), -parameters.squeeze(-1)))
+        return logsigmoid(
+            torch.where(value.bool(), parameters.squeeze(-1), -parameters.squeeze(-1))
+        )
 
     def total_log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
-        """The sum of x a - log(1 + exp a) over the features, as one product and one sweep: logits must be finite."""
+        """The sum of x a - log(1 + exp a) over the features, as one product and one sweep:
+        logits must be finite.
+        """
         logits = parameters.squeeze(-1)
         value = value.to(logits.dtype)
         many = (
             value.dim() == logits.dim() > 1 and value.shape[-2] == 1 < logits.shape[-2]
         )  # distributions for each value
-        if many and not torch.is_autocast_enabled(logits.device.type):  # which would halve the product's digits
-            blocks = [logits] if torch.is_grad_enabled() else logits.split(_distributions_at_a_time(logits), -2)
-            return torch.cat([(part @ value.mT).squeeze(-1) - total_softplus(part) for part in blocks], -1)
+        if many and not torch.is_autocast_enabled(
+            logits.device.type
+        ):  # which would halve the product's digits
+            if torch.is_grad_enabled():
+                blocks = [logits]
+            else:
+                blocks = logits.split(_distributions_at_a_time(logits), -2)
+            return torch.cat(
+                [(part @ value.mT).squeeze(-1) - total_softplus(part) for part in blocks], -1
+            )
         return (value * logits).sum(-1) - total_softplus(logits)
 
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
@@ -83,7 +96,8 @@ class CategoricalConditional(Conditional):
     """Labels 0 ... k - 1, where k may differ between features; the parameters are log odds.
 
     Args:
-        num_states: number k of values of every feature, or one number for each feature.
+        num_states: number k of values of every feature, or one number for each
+            feature.
 
     Raises:
         ValueError: a number is below 1, or there is none.
@@ -103,7 +117,9 @@ class CategoricalConditional(Conditional):
     @property
     def num_parameters(self) -> int:
         """Number of values of the feature that has the most."""
-        return self.states if isinstance(self.states, int) else max(self.states)
+        if isinstance(self.states, int):
+            return self.states
+        return max(self.states)
 
     @property
     def width(self) -> int:
@@ -142,7 +158,9 @@ class CategoricalConditional(Conditional):
 
     def num_states(self, features: int) -> tuple[int, ...]:
         """As given."""
-        return (self.states,) * features if isinstance(self.states, int) else self.states
+        if isinstance(self.states, int):
+            return (self.states,) * features
+        return self.states
 
     def count(self, features: int) -> int:
         """One less than the number of values, for each feature."""
@@ -152,7 +170,9 @@ class CategoricalConditional(Conditional):
         """Values that a feature has; None where all have the same number."""
         states = torch.tensor(self.num_states(features))
         valid = torch.arange(self.num_parameters) < states.unsqueeze(-1)
-        return None if valid.all() else valid
+        if valid.all():
+            return None
+        return valid
 
     def start(self, value: Tensor) -> Tensor:
         """Log shares."""
@@ -161,7 +181,10 @@ class CategoricalConditional(Conditional):
     def check(self, features: int) -> None:
         """One number for each feature, where there are several."""
         if not isinstance(self.states, int) and len(self.states) != features:
-            raise ValueError(f"`num_states` must hold {features} numbers, one for each feature, got {len(self.states)}")
+            raise ValueError(
+                f"`num_states` must hold {features} numbers, one for each feature, got "
+                f"{len(self.states)}"
+            )
 
 
 class Labels(constraints.Constraint):
@@ -174,7 +197,11 @@ class Labels(constraints.Constraint):
 
     def check(self, value: Tensor) -> Tensor:
         """Check that each value is such a number."""
-        return (value >= 0) & (value % 1 == 0) & (value < torch.tensor(self.num_states, device=value.device))
+        return (
+            (value >= 0)
+            & (value % 1 == 0)
+            & (value < torch.tensor(self.num_states, device=value.device))
+        )
 
     def __repr__(self) -> str:
         return f"Labels({self.num_states})"
@@ -182,13 +209,16 @@ class Labels(constraints.Constraint):
 
 @dataclass(frozen=True)
 class DiscretizedLogisticConditional(Conditional):
-    r"""Levels 0 ... L - 1 of brightness: a mixture of logistics on [-1, 1], cut into L bins, the outer ones open.
+    r"""Levels 0 ... L - 1 of brightness: a mixture of logistics on [-1, 1], cut into L
+    bins, the outer ones open.
 
     .. math:: p(x) = \sum_k \pi_k \Big[\sigma\Big(\frac{y_x + \delta - m_k}{s_k}\Big)
-              - \sigma\Big(\frac{y_x - \delta - m_k}{s_k}\Big)\Big], \qquad y_x = \frac{2 x}{L - 1} - 1,
+              - \sigma\Big(\frac{y_x - \delta - m_k}{s_k}\Big)\Big],
+              \qquad y_x = \frac{2 x}{L - 1} - 1,
               \quad \delta = \frac{1}{L - 1}
 
-    Parameters are the logits of the mixture, the means m and the log scales, in this order.
+    Parameters are the logits of the mixture, the means m and the log scales, in
+    this order.
 
     Args:
         num_levels: number L of levels, at least 2.
@@ -227,8 +257,11 @@ class DiscretizedLogisticConditional(Conditional):
         """Log of the mixture's mass in the value's bin."""
         logits, mean, log_scale = parameters.chunk(3, -1)
         value = value.unsqueeze(-1)
-        half, place, rate = 1 / (self.num_levels - 1), self._place(value), (-log_scale).exp()
-        upper, lower = (place + half - mean) * rate, (place - half - mean) * rate
+        half = 1 / (self.num_levels - 1)
+        place = self._place(value)
+        rate = (-log_scale).exp()
+        upper = (place + half - mean) * rate
+        lower = (place - half - mean) * rate
         # log(s(b) - s(a)) = log s(b) + log s(-a) + log(1 - exp(a - b)): stable in both tails.
         inside = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half * rate))
         mass = torch.where(value < 0.5, logsigmoid(upper), inside)
@@ -246,7 +279,9 @@ class DiscretizedLogisticConditional(Conditional):
         mean, log_scale = (x.gather(-1, index).squeeze(-1) for x in (mean, log_scale))
         eps = torch.finfo(noise.dtype).tiny
         place = mean + log_scale.exp() * torch.logit(noise[..., 1].clamp(min=eps))
-        return ((place + 1) * ((self.num_levels - 1) / 2)).round().clamp(0, self.num_levels - 1) + 0.0  # no -0
+        return ((place + 1) * ((self.num_levels - 1) / 2)).round().clamp(
+            0, self.num_levels - 1
+        ) + 0.0  # no -0
 
     def distribution(self, parameters: Tensor) -> TorchDistribution:
         """Categorical over the levels."""
@@ -265,7 +300,9 @@ class DiscretizedLogisticConditional(Conditional):
 
 
 def spread(value: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, means and standard deviations of an even mixture with each feature's mean and variance."""
+    """Logits, means and standard deviations of an even mixture with each feature's
+    mean and variance.
+    """
     shares = (torch.arange(components, dtype=value.dtype, device=value.device) + 0.5) / components
     mean = value.quantile(shares, 0).mT
     mean = mean - mean.mean(-1, keepdim=True) + value.mean(0).unsqueeze(-1)
@@ -275,11 +312,14 @@ def spread(value: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def total_softplus(logits: Tensor) -> Tensor:
-    r"""Sum of log(1 + exp a) over the last dimension; without a gradient, on the CPU, at half the cost.
+    r"""Sum of log(1 + exp a) over the last dimension.
+
+    Without a gradient, on the CPU, at half the cost.
 
     .. math:: \sum_i \log(1 + e^{a_i}) = \sum_i \max(a_i, 0) - \log \prod_i \sigma(|a_i|)
 
-    The factors lie between one half and one, so that many of them may be multiplied before a logarithm is taken.
+    The factors lie between one half and one, so that many of them may be
+    multiplied before a logarithm is taken.
 
     Args:
         logits: (..., features).
@@ -288,7 +328,9 @@ def total_softplus(logits: Tensor) -> Tensor:
     if not quick or (logits.requires_grad and torch.is_grad_enabled()):
         return softplus(logits).sum(-1)
     features = logits.shape[-1]
-    blocks = next(m for m in range(math.ceil(features / FACTORS), features + 1) if features % m == 0)
+    blocks = next(
+        m for m in range(math.ceil(features / FACTORS), features + 1) if features % m == 0
+    )
     factors = logits.abs().sigmoid_().unflatten(-1, (blocks, features // blocks))
     return logits.relu().sum(-1) - factors.prod(-1).log_().sum(-1)
 
@@ -299,7 +341,9 @@ def _distributions_at_a_time(logits: Tensor) -> int:
 
 
 def inverted(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Labels by inversion: how many steps of the distribution function lie at or below the uniform."""
+    """Labels by inversion: how many steps of the distribution function lie at or
+    below the uniform.
+    """
     steps = logits.softmax(-1).cumsum(-1)
     return (steps[..., :-1] <= uniform.unsqueeze(-1) * steps[..., -1:]).sum(-1)
 

@@ -1,4 +1,6 @@
-"""Gibbs sampling of any Pyro model: discrete sites by enumeration, continuous sites by gradients, any by a function."""
+"""Gibbs sampling of any Pyro model: discrete sites by enumeration, continuous
+sites by gradients, any by a function.
+"""
 
 from pyro_gen.infer.mcmc.gibbs.blocks import CustomGibbs
 from pyro_gen.infer.mcmc.gibbs.discrete import DiscreteGibbs

@@ -1,4 +1,6 @@
-"""Blocks of a Gibbs sweep beside the discrete one: functions of the user, and Pyro's gradient kernels."""
+"""Blocks of a Gibbs sweep beside the discrete one: functions of the user, and
+Pyro's gradient kernels.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +30,25 @@ class Mover(Protocol):
 class CustomGibbs:
     """Draw sites by a function of the user, such as a conjugate full conditional.
 
-    The function must leave the conditional of its sites given all others invariant: a draw from it, or any step of a
-    Markov chain that has it as its distribution.
+    The function must leave the conditional of its sites given all others
+    invariant: a draw from it, or any step of a Markov chain that has it as its
+    distribution.
 
     Args:
-        function: called with a dictionary of the present values of all latent sites, in their
-            constrained space, and the arguments of the model; returns new values of the block's
-            sites, a dictionary, or a tensor for one site. It draws from torch's generator, so that
-            ``pyro.set_rng_seed`` fixes it. With ``num_chains`` values carry the chains as their
-            first dimension, before all batch dimensions of the model.
+        function: called with a dictionary of the present values of all latent
+            sites, in their constrained space, and the arguments of the model;
+            returns new values of the block's sites, a dictionary, or a tensor
+            for one site. It draws from torch's generator, so that
+            ``pyro.set_rng_seed`` fixes it. With ``num_chains`` values carry the
+            chains as their first dimension, before all batch dimensions of the
+            model.
 
     Raises:
         ValueError: ``function`` is not callable.
 
     References:
-        Gelfand and Smith (1990), Sampling-based approaches to calculating marginal densities, section 2.3.
+        Gelfand and Smith (1990), Sampling-based approaches to calculating
+        marginal densities, section 2.3.
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -54,7 +60,8 @@ class CustomGibbs:
         ...         pyro.sample("x", dist.Normal(m, 1.0), obs=x)
         >>> def draw_m(values, x):
         ...     return dist.Normal(x.sum() / (len(x) + 1), (len(x) + 1) ** -0.5).sample()
-        >>> mcmc = MCMC(Gibbs([(CustomGibbs(draw_m), ["m"])], model), 100, warmup_steps=0, disable_progbar=True)
+        >>> mcmc = MCMC(Gibbs([(CustomGibbs(draw_m), ["m"])], model), 100, warmup_steps=0,
+        ...     disable_progbar=True)
         >>> mcmc.run(torch.zeros(99))
         >>> mcmc.get_samples()["m"].std() < 0.2
         tensor(True)
@@ -83,9 +90,15 @@ class CustomMover:
     """
 
     def __init__(
-        self, function: Callable[..., Mapping[str, Tensor] | Tensor], joint: Joint, sites: Sequence[str]
+        self,
+        function: Callable[..., Mapping[str, Tensor] | Tensor],
+        joint: Joint,
+        sites: Sequence[str],
     ) -> None:
-        self.function, self.joint, self.sites, self.checked = function, joint, tuple(sites), False
+        self.function = function
+        self.joint = joint
+        self.sites = tuple(sites)
+        self.checked = False
 
     @torch.no_grad()
     def move(self, values: Values) -> tuple[dict[str, Tensor], float]:
@@ -98,14 +111,18 @@ class CustomMover:
             New values of all sites, and 1: every draw is taken.
 
         Raises:
-            ValueError: the function returns other sites, shapes or types, NaN, or values outside of the support.
+            ValueError: the function returns other sites, shapes or types, NaN,
+                or values outside of the support.
         """
         proposed = self.function(dict(values), *self.joint.args, **self.joint.kwargs)
         if isinstance(proposed, Tensor) and len(self.sites) == 1:
             proposed = {self.sites[0]: proposed}
         if not isinstance(proposed, Mapping) or set(proposed) != set(self.sites):
             got = sorted(proposed) if isinstance(proposed, Mapping) else type(proposed).__name__
-            raise ValueError(f"the function of CustomGibbs must return values of {sorted(self.sites)}, got {got}")
+            raise ValueError(
+                f"the function of CustomGibbs must return values of {sorted(self.sites)}, got "
+                f"{got}"
+            )
         new = {name: self._checked(name, proposed[name], values[name]) for name in self.sites}
         if not self.checked:
             self._check_support(values, new)
@@ -116,10 +133,13 @@ class CustomMover:
         new = torch.as_tensor(new, device=old.device).detach()
         if new.shape != old.shape:
             raise ValueError(
-                f"the function of CustomGibbs must return `{name}` in shape {tuple(old.shape)}, got {tuple(new.shape)}"
+                f"the function of CustomGibbs must return `{name}` in shape {tuple(old.shape)}, "
+                f"got {tuple(new.shape)}"
             )
         if new.isnan().any():
-            raise ValueError(f"the function of CustomGibbs must return numbers for `{name}`, got NaN")
+            raise ValueError(
+                f"the function of CustomGibbs must return numbers for `{name}`, got NaN"
+            )
         return new.to(old.dtype)
 
     def _check_support(self, values: Values, new: Values) -> None:
@@ -129,7 +149,8 @@ class CustomMover:
             support = sites[name]["fn"].support
             if not support.check(value).all():
                 raise ValueError(
-                    f"the function of CustomGibbs must return `{name}` in the support {support} of the model, "
+                    f"the function of CustomGibbs must return `{name}` in the support {support} "
+                    "of the model, "
                     f"got values from {value.min()} to {value.max()}"
                 )
 
@@ -138,11 +159,12 @@ class CustomMover:
 
 
 class GradientMover:
-    """Block moved by a kernel of Pyro on the model with all other sites conditioned on their values.
+    """Block moved by a kernel of Pyro on the model with all other sites conditioned on
+    their values.
 
-    The kernel keeps its step size and its mass from sweep to sweep and adapts them during warm-up,
-    with one step in each sweep; its cached potential and gradient are dropped whenever the other
-    sites have moved.
+    The kernel keeps its step size and its mass from sweep to sweep and adapts
+    them during warm-up, with one step in each sweep; its cached potential and
+    gradient are dropped whenever the other sites have moved.
 
     Args:
         make: makes the kernel from a model: ``NUTS``, ``partial(HMC, ...)``.
@@ -152,25 +174,35 @@ class GradientMover:
         warmup_steps: sweeps of warm-up.
 
     Raises:
-        ValueError: ``make`` does not return a kernel that can be conditioned again, or it is
-            compiled, or the support of a site moves with other sites.
+        ValueError: ``make`` does not return a kernel that can be conditioned
+            again, or it is compiled, or the support of a site moves with other
+            sites.
     """
 
     def __init__(
-        self, make: Callable[[Any], Any], joint: Joint, values: Values, sites: Sequence[str], warmup_steps: int
+        self,
+        make: Callable[[Any], Any],
+        joint: Joint,
+        values: Values,
+        sites: Sequence[str],
+        warmup_steps: int,
     ) -> None:
         moving = moving_supports(joint, values) or {}
         for name in set(sites) & set(moving):
             raise ValueError(
-                f"the support of `{name}` depends on {sorted(moving[name])}, which gradient kernels cannot follow: "
+                f"the support of `{name}` depends on {sorted(moving[name])}, which gradient "
+                "kernels cannot follow: "
                 "rescale a site of fixed support, or move it by CustomGibbs"
             )
-        self.joint, self.sites = joint, tuple(sites)
+        self.joint = joint
+        self.sites = tuple(sites)
         self.others = {name: value for name, value in values.items() if name not in sites}
         self.kernel = make(ConditionedModel(joint.model, self.others))
         _check_kernel(make, self.kernel)
         self.transforms = transforms(joint, values, sites)
-        self.last: dict[str, tuple[Tensor, Tensor]] = {}  # there and back costs digits near a boundary
+        self.last: dict[
+            str, tuple[Tensor, Tensor]
+        ] = {}  # there and back costs digits near a boundary
         params = self._unconstrained(values)
         self.kernel.initial_params = params
         self.kernel.setup(warmup_steps, *joint.args, **joint.kwargs)
@@ -196,7 +228,9 @@ class GradientMover:
         Returns:
             New values of all sites, and the mean acceptance probability so far.
         """
-        self.others.update((name, value) for name, value in values.items() if name not in self.sites)
+        self.others.update(
+            (name, value) for name, value in values.items() if name not in self.sites
+        )
         params = self._unconstrained(values)
         if isinstance(self.kernel, HMC):
             self.kernel.clear_cache()
@@ -213,13 +247,19 @@ class GradientMover:
 
 def _check_kernel(make: object, kernel: object) -> None:
     if not isinstance(kernel, (HMC, RandomWalkKernel)):
-        raise ValueError(f"a block must be moved by HMC, NUTS or RandomWalkKernel, got {type(kernel).__name__}")
+        raise ValueError(
+            f"a block must be moved by HMC, NUTS or RandomWalkKernel, got {type(kernel).__name__}"
+        )
     if getattr(kernel, "_jit_compile", False):
-        raise ValueError(f"{make} must not set jit_compile=True: the compiled potential would keep the other sites")
+        raise ValueError(
+            f"{make} must not set jit_compile=True: the compiled potential would keep the other "
+            "sites"
+        )
 
 
 def transforms(joint: Joint, values: Values, sites: Sequence[str]) -> dict[str, Any]:
-    """The maps from the supports of continuous sites to unconstrained space, as Pyro's kernels choose them.
+    """The maps from the supports of continuous sites to unconstrained space, as
+    Pyro's kernels choose them.
 
     Args:
         joint: the model.
@@ -235,7 +275,10 @@ def transforms(joint: Joint, values: Values, sites: Sequence[str]) -> dict[str, 
     sites_ = sample_sites(joint.trace(values))
     for name in sites:
         if sites_[name]["fn"].support.is_discrete:
-            raise ValueError(f"`{name}` is discrete and has no gradient: give it to DiscreteGibbs or CustomGibbs")
+            raise ValueError(
+                f"`{name}` is discrete and has no gradient: give it to DiscreteGibbs or "
+                "CustomGibbs"
+            )
     return {name: torch.distributions.biject_to(sites_[name]["fn"].support).inv for name in sites}
 
 

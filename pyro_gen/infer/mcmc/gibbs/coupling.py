@@ -1,4 +1,6 @@
-"""Couplings of a site: the factors that it enters, and the plates along which its elements are independent."""
+"""Couplings of a site: the factors that it enters, and the plates along which its
+elements are independent.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ SINGLES = 4
 class Coupling(NamedTuple):
     """Scope of a change of a site.
 
-    ``factors`` are the sites whose log probability depends on it, itself among them; ``free`` are the dimensions
-    (negative) of plates along which its elements are independent given everything else; ``reasons`` says for each
+    ``factors`` are the sites whose log probability depends on it, itself among
+    them; ``free`` are the dimensions (negative) of plates along which its
+    elements are independent given everything else; ``reasons`` says for each
     other plate what couples its elements.
     """
 
@@ -34,16 +37,19 @@ class Coupling(NamedTuple):
         return Coupling(self.factors | other.factors, free, self.reasons | other.reasons)
 
 
-def coupling(joint: Joint, values: Values, name: str, redraw: Callable[[Tensor], Tensor]) -> Coupling:
+def coupling(
+    joint: Joint, values: Values, name: str, redraw: Callable[[Tensor], Tensor]
+) -> Coupling:
     r"""Find the Markov blanket of a site and the plates that split it.
 
-    There are two checks. The *provenance* of values, tracked through the run, shows which factors
-    use the site; a factor that uses it outside of one of its plates couples the elements of that
-    plate. Then *probes*: the elements whose index along the plate has a certain binary digit are
-    changed, and nothing may change at the others. Any two elements differ in some digit, so
-    :math:`2 \lceil \log_2 n \rceil` runs see every pair of elements that is coupled in spite of
-    the plate, as by ``z.roll(1)`` or a sum inside of it. A second round, elsewhere, changes random
-    parts of these and single elements.
+    There are two checks. The *provenance* of values, tracked through the run,
+    shows which factors use the site; a factor that uses it outside of one of
+    its plates couples the elements of that plate. Then *probes*: the elements
+    whose index along the plate has a certain binary digit are changed, and
+    nothing may change at the others. Any two elements differ in some digit, so
+    :math:`2 \lceil \log_2 n \rceil` runs see every pair of elements that is
+    coupled in spite of the plate, as by ``z.roll(1)`` or a sum inside of it. A
+    second round, elsewhere, changes random parts of these and single elements.
 
     Args:
         joint: the model.
@@ -61,25 +67,34 @@ def coupling(joint: Joint, values: Values, name: str, redraw: Callable[[Tensor],
     site_plates = plates(sites[name])
     factors = users(joint, values).get(name, set()) | {name}
     reasons: dict[str, str] = {}
-    for factor, plate in _probes(joint, values, name, site_plates, len(sites[name]["fn"].batch_shape), redraw):
+    for factor, plate in _probes(
+        joint, values, name, site_plates, len(sites[name]["fn"].batch_shape), redraw
+    ):
         factors.add(factor)
         if plate is not None:
-            reasons.setdefault(plate, f"`{factor}` mixes the elements of `{name}` inside of the plate")
+            reasons.setdefault(
+                plate, f"`{factor}` mixes the elements of `{name}` inside of the plate"
+            )
     for plate in site_plates:
-        outside = [factor for factor in sites if factor in factors and plate not in plates(sites[factor])]
+        outside = [
+            factor for factor in sites if factor in factors and plate not in plates(sites[factor])
+        ]
         if outside:
             reasons[plate] = f"`{outside[0]}` uses `{name}` outside of the plate"
     if CHAINS in reasons:
         raise ValueError(
             f"`model` must treat chains as independent for `num_chains`, but {reasons[CHAINS]}: "
-            "index with `...` or pyro.ops.indexing.Vindex, sum over dim=-1 instead of all, or leave `num_chains` out"
+            "index with `...` or pyro.ops.indexing.Vindex, sum over dim=-1 instead of all, or "
+            "leave `num_chains` out"
         )
     free = sorted(frame.dim for plate, frame in site_plates.items() if plate not in reasons)
     return Coupling(frozenset(factors), tuple(free), reasons)
 
 
 def users(joint: Joint, values: Values) -> dict[str, set[str]]:
-    """Factors that use the value of each latent site, by provenance; all later ones if it cannot be tracked.
+    """Factors that use the value of each latent site, by provenance.
+
+    All later ones if it cannot be tracked.
 
     Args:
         joint: the model.
@@ -93,8 +108,16 @@ def users(joint: Joint, values: Values) -> dict[str, set[str]]:
     try:
         with torch.no_grad(), pyro.validation_enabled(False):
             sites = sample_sites(joint.trace(tracked))
-            uses = {name: get_provenance(log_prob(site, name in values)) for name, site in sites.items()}
-    except (TypeError, RuntimeError, NotImplementedError, AssertionError):  # compiled code wants plain tensors
+            uses = {
+                name: get_provenance(log_prob(site, name in values))
+                for name, site in sites.items()
+            }
+    except (
+        TypeError,
+        RuntimeError,
+        NotImplementedError,
+        AssertionError,
+    ):  # compiled code wants plain tensors
         order = list(sample_sites(joint.trace(values)))
         return {name: set(order[order.index(name) :]) for name in values}
     for factor, origins in uses.items():
@@ -111,8 +134,8 @@ def moving_supports(joint: Joint, values: Values) -> dict[str, set[str]] | None:
         values: of all latent sites.
 
     Returns:
-        Names of sites by site, those without such bounds left out; None if provenance cannot be
-        tracked.
+        Names of sites by site, those without such bounds left out; None if
+        provenance cannot be tracked.
     """
     tracked = {name: track_provenance(value, frozenset({name})) for name, value in values.items()}
     try:
@@ -145,22 +168,33 @@ def _probes(
     batch: int,
     redraw: Callable[[Tensor], Tensor],
 ) -> Iterator[tuple[str, str | None]]:
-    """Yields factors that follow changes of the site, with a plate where they follow another element's change."""
+    """Yields factors that follow changes of the site, with a plate where they
+    follow another element's change.
+    """
     event = values[name].dim() - batch
     for thinned, base in enumerate((values[name], redraw(values[name]))):
-        other, before = redraw(base), joint.factors({**values, name: base})
-        yield from ((factor, None) for factor in _changed(before, joint.factors({**values, name: other})))
+        other = redraw(base)
+        before = joint.factors({**values, name: base})
+        yield from (
+            (factor, None) for factor in _changed(before, joint.factors({**values, name: other}))
+        )
         for plate, frame in site_plates.items():
             for subset in _subsets(base.shape[frame.dim - event], bool(thinned)):
                 mask = subset.to(base.device).view(-1, *[1] * (-frame.dim - 1))
                 probe = torch.where(mask.view(mask.shape + (1,) * event), other, base)
-                for factor, changed in _changed(before, joint.factors({**values, name: probe})).items():
-                    has_plate = changed.dim() >= -frame.dim and changed.shape[frame.dim] == len(subset)
+                for factor, changed in _changed(
+                    before, joint.factors({**values, name: probe})
+                ).items():
+                    has_plate = changed.dim() >= -frame.dim and changed.shape[frame.dim] == len(
+                        subset
+                    )
                     yield factor, plate if not has_plate or (changed & ~mask).any() else None
 
 
 def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Mask of log probabilities that differ by more than rounding, for the factors that differ at all."""
+    """Mask of log probabilities that differ by more than rounding, for the factors
+    that differ at all.
+    """
     changed = {}
     for name, old in before.items():
         rounding = 4 * torch.finfo(old.dtype).eps
@@ -171,9 +205,12 @@ def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[
 
 
 def _subsets(size: int, thinned: bool) -> Iterator[Tensor]:
-    """Masks of the indices that have a binary digit set, and of those that have not; or of about half of these.
+    """Masks of the indices that have a binary digit set, and of those that have not.
 
-    The thinned ones, and a few single indices, see what cancels in whole halves, as in a parity.
+    Or of about half of these.
+
+    The thinned ones, and a few single indices, see what cancels in whole
+    halves, as in a parity.
     """
     index = torch.arange(size)
     for digit in range((size - 1).bit_length()):

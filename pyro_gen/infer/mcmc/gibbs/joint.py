@@ -23,11 +23,18 @@ CHAINS = "_pyro_gen_chains"
 """Name of the plate in which a model runs for many chains at once."""
 
 BOUNDED = (
-    *(constraints.integer_interval, constraints.interval, constraints.half_open_interval, constraints.multinomial),
+    *(
+        constraints.integer_interval,
+        constraints.interval,
+        constraints.half_open_interval,
+        constraints.multinomial,
+    ),
     *(constraints.greater_than, constraints.greater_than_eq, constraints.less_than),
     *(type(constraints.nonnegative_integer), type(constraints.boolean)),
 )
-"""Supports whose bounds may depend on other sites, unlike that of a normal or a Dirichlet distribution."""
+"""Supports whose bounds may depend on other sites, unlike that of a normal or a
+Dirichlet distribution.
+"""
 
 
 class ConditionedModel:
@@ -39,7 +46,8 @@ class ConditionedModel:
     """
 
     def __init__(self, model: Model, values: dict[str, Tensor]) -> None:
-        self.model, self.values = model, values
+        self.model = model
+        self.values = values
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model."""
@@ -54,13 +62,20 @@ class Joint:
         model: a Pyro program.
         args: its arguments.
         kwargs: its named arguments.
-        num_chains: run it inside an outermost plate of so many chains; None for one chain without a plate.
+        num_chains: run it inside an outermost plate of so many chains; None for
+            one chain without a plate.
     """
 
     def __init__(
-        self, model: Model, args: tuple[Any, ...], kwargs: Mapping[str, Any], num_chains: int | None = None
+        self,
+        model: Model,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        num_chains: int | None = None,
     ) -> None:
-        self.args, self.kwargs, self.num_chains = args, dict(kwargs), num_chains
+        self.args = args
+        self.kwargs = dict(kwargs)
+        self.num_chains = num_chains
         self.model = model
         self.batches: dict[str, int] = {}  # batch dimensions of a site without the plate of chains
         if num_chains is not None:
@@ -102,13 +117,20 @@ class Joint:
         Raises:
             ValueError: the run has a latent site without a value.
         """
-        with pyro.validation_enabled(False):  # values outside a support are states of probability zero here
+        with pyro.validation_enabled(
+            False
+        ):  # values outside a support are states of probability zero here
             sites = sample_sites(self.trace(values))
             if unknown := [name for name in latent_names(sites) if name not in values]:
                 raise ValueError(
-                    f"`model` must have the same latent sites in every run, got {unknown} besides {sorted(values)}"
+                    f"`model` must have the same latent sites in every run, got {unknown} "
+                    f"besides {sorted(values)}"
                 )
-            return {name: log_prob(site, name in values) for name, site in sites.items() if _wanted(name, names)}
+            return {
+                name: log_prob(site, name in values)
+                for name, site in sites.items()
+                if _wanted(name, names)
+            }
 
     def log_prob(self, values: Values) -> Tensor:
         """The joint log probability in nats, in double precision.
@@ -119,7 +141,10 @@ class Joint:
         Returns:
             A number.
         """
-        return sum((factor.double().sum() for factor in self.factors(values).values()), torch.zeros(()).double())
+        return sum(
+            (factor.double().sum() for factor in self.factors(values).values()),
+            torch.zeros(()).double(),
+        )
 
 
 def _wanted(name: str, names: Collection[str] | None) -> bool:
@@ -169,7 +194,8 @@ def log_prob(site: Site, is_latent: bool) -> Tensor:
 
     Args:
         site: of a trace.
-        is_latent: whether its value is sampled; then a mask does not hide values outside the support.
+        is_latent: whether its value is sampled; then a mask does not hide
+            values outside the support.
 
     Returns:
         Nats, of the batch shape.
@@ -183,7 +209,9 @@ def log_prob(site: Site, is_latent: bool) -> Tensor:
 
 
 def _only(value: Tensor, inside: Tensor | None) -> Tensor:
-    return value if inside is None else torch.where(inside, value, -torch.inf)
+    if inside is None:
+        return value
+    return torch.where(inside, value, -torch.inf)
 
 
 def _inside(site: Site) -> Tensor | None:
@@ -196,14 +224,24 @@ def _inside(site: Site) -> Tensor | None:
     if not isinstance(support, BOUNDED):
         return None
     inside: Tensor = support.check(site["value"])
-    return inside.flatten(-cells).all(-1) if cells else inside
+    if cells:
+        return inside.flatten(-cells).all(-1)
+    return inside
 
 
 def unwrap(distribution: Any) -> tuple[Any, int]:
-    """Distribution of a single cell, and the number of batch dimensions that ``to_event`` made part of the event."""
+    """Distribution of a single cell, and the number of batch dimensions that
+    ``to_event`` made part of the event.
+    """
     cells = 0
-    while isinstance(distribution, (dist.Independent, dist.MaskedDistribution, ExpandedDistribution)):
-        cells += distribution.reinterpreted_batch_ndims if isinstance(distribution, dist.Independent) else 0
+    while isinstance(
+        distribution, (dist.Independent, dist.MaskedDistribution, ExpandedDistribution)
+    ):
+        cells += (
+            distribution.reinterpreted_batch_ndims
+            if isinstance(distribution, dist.Independent)
+            else 0
+        )
         distribution = distribution.base_dist
     return distribution, cells
 

@@ -1,4 +1,6 @@
-"""Gibbs sampling of any Pyro model, block by block: a step, also as a kernel for ``pyro.infer.MCMC``."""
+"""Gibbs sampling of any Pyro model, block by block: a step, also as a kernel for
+``pyro.infer.MCMC``.
+"""
 
 from __future__ import annotations
 
@@ -32,48 +34,58 @@ class SweepState(NamedTuple):
 
 
 class SweepInfo(NamedTuple):
-    """For each block the share of its variables that moved, or the mean acceptance so far of a gradient kernel."""
+    """For each block the share of its variables that moved, or the mean acceptance so
+    far of a gradient kernel.
+    """
 
     moved: dict[str, float]
 
 
 class Gibbs(MCMCKernel):
-    r"""Gibbs sampling of a Pyro model: each block of sites has a kernel, with the other sites held fixed.
+    r"""Gibbs sampling of a Pyro model: each block of sites has a kernel, with the other
+    sites held fixed.
 
     .. math:: x_B \sim K_B(\cdot \mid x_B, x_{\setminus B}), \qquad
               \pi(x_B \mid x_{\setminus B}) \text{ invariant under } K_B, \quad B = B_1, B_2, \dots
 
-    A block is a pair of a kernel and names of sites: :class:`DiscreteGibbs` for discrete sites, Pyro's ``NUTS``,
-    ``HMC`` or ``RandomWalkKernel`` (the class, or ``functools.partial`` of it with settings) for continuous ones,
-    :class:`CustomGibbs` with a function of the user for either. Every latent site must be in a block; it may be in
-    several. As a kernel of ``pyro.infer.MCMC`` draws have the space and type of their sites.
-    ``initial_params`` are as Pyro's: unconstrained for sites of gradient kernels, as they are for
-    all others.
+    A block is a pair of a kernel and names of sites: :class:`DiscreteGibbs` for
+    discrete sites, Pyro's ``NUTS``, ``HMC`` or ``RandomWalkKernel`` (the class,
+    or ``functools.partial`` of it with settings) for continuous ones,
+    :class:`CustomGibbs` with a function of the user for either. Every latent
+    site must be in a block; it may be in several. As a kernel of
+    ``pyro.infer.MCMC`` draws have the space and type of their sites.
+    ``initial_params`` are as Pyro's: unconstrained for sites of gradient
+    kernels, as they are for all others.
 
-    With ``num_chains`` the model runs for many chains at once, in a plate outside of the model's
-    plates (the model has to be written for that, as for ``vectorize_particles``; this is checked),
-    for discrete and custom blocks. Then each draw of a site has shape (num_chains, ...), and
-    ``MCMC`` takes ``num_chains=1``; hand the draws to :func:`pyro_gen.arviz.from_chains` as
+    With ``num_chains`` the model runs for many chains at once, in a plate
+    outside of the model's plates (the model has to be written for that, as for
+    ``vectorize_particles``; this is checked), for discrete and custom blocks.
+    Then each draw of a site has shape (num_chains, ...), and ``MCMC`` takes
+    ``num_chains=1``; hand the draws to :func:`pyro_gen.arviz.from_chains` as
     (chain, draw, ...).
 
     Args:
         blocks: pairs (kernel, sites).
         model: a Pyro program.
-        num_chains: chains as a dimension; None for one, with ``num_chains`` of ``MCMC`` as processes.
-        scan: ``systematic``: the blocks in their order; ``random``: in an order drawn for each sweep.
-        own_types: whether draws of integers come as integers, as models, ``Predictive`` and the bridge to ArviZ need
-            them. ``MCMC.summary()`` and ``MCMC.diagnostics()`` cannot take means of integers: False leaves all draws
-            floating for them.
-        init_strategy: one of Pyro's, such as ``init_to_value(values=...)``; discrete sites that it does not serve are
-            drawn from their prior.
+        num_chains: chains as a dimension; None for one, with ``num_chains`` of
+            ``MCMC`` as processes.
+        scan: ``systematic``: the blocks in their order; ``random``: in an order
+            drawn for each sweep.
+        own_types: whether draws of integers come as integers, as models,
+            ``Predictive`` and the bridge to ArviZ need them. ``MCMC.summary()``
+            and ``MCMC.diagnostics()`` cannot take means of integers: False
+            leaves all draws floating for them.
+        init_strategy: one of Pyro's, such as ``init_to_value(values=...)``;
+            discrete sites that it does not serve are drawn from their prior.
 
     Raises:
-        ValueError: there is no block, a block is not such a pair, or a setting is not among the
-            choices.
+        ValueError: there is no block, a block is not such a pair, or a setting
+            is not among the choices.
 
     References:
-        Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images.
-        Tierney (1994), Markov chains for exploring posterior distributions, section 2.4 (cycles of kernels).
+        Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and
+        the Bayesian restoration of images. Tierney (1994), Markov chains for
+        exploring posterior distributions, section 2.4 (cycles of kernels).
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -102,22 +114,31 @@ class Gibbs(MCMCKernel):
         init_strategy: Callable[..., Any] = init_to_uniform,
     ) -> None:
         if not callable(model):
-            raise ValueError(f"`model` must be a Pyro program, after `blocks`, got {type(model).__name__}")
+            raise ValueError(
+                f"`model` must be a Pyro program, after `blocks`, got {type(model).__name__}"
+            )
         if scan not in SCANS:
             raise ValueError(f"`scan` must be one of {SCANS}, got {scan!r}")
         num_chains = None if num_chains is None else whole_number("num_chains", num_chains)
         self.blocks = [_block(block) for block in blocks]
         if not self.blocks:
             raise ValueError("`blocks` must have at least one pair (kernel, sites), got none")
-        if num_chains is not None and any(not hasattr(kernel, "bind") for kernel, _ in self.blocks):
+        if num_chains is not None and any(
+            not hasattr(kernel, "bind") for kernel, _ in self.blocks
+        ):
             raise ValueError(
-                f"`num_chains` must be None with gradient kernels, got {num_chains}: MCMC(num_chains=...) has processes"
+                f"`num_chains` must be None with gradient kernels, got {num_chains}: "
+                "MCMC(num_chains=...) has processes"
             )
-        self.model, self.num_chains, self.scan, self.init_strategy = model, num_chains, scan, init_strategy
+        self.model = model
+        self.num_chains = num_chains
+        self.scan = scan
+        self.init_strategy = init_strategy
         self.own_types = own_types
         self.labels = [f"{', '.join(sites)}" for _, sites in self.blocks]
         self.labels = [
-            f"{label} ({i})" if self.labels.count(label) > 1 else label for i, label in enumerate(self.labels)
+            f"{label} ({i})" if self.labels.count(label) > 1 else label
+            for i, label in enumerate(self.labels)
         ]
         self.transforms: dict[str, Any] | None = None
         self._initial_params: dict[str, Tensor] | None = None
@@ -138,8 +159,9 @@ class Gibbs(MCMCKernel):
             **kwargs: named arguments of the model.
 
         Raises:
-            ValueError: a latent site is in no block, a block names no latent site or one that its kernel cannot move,
-                a plate is subsampled, or no initial values of positive probability were found.
+            ValueError: a latent site is in no block, a block names no latent
+                site or one that its kernel cannot move, a plate is subsampled,
+                or no initial values of positive probability were found.
         """
         self._reset()
         self._warmup_steps = warmup_steps
@@ -172,27 +194,41 @@ class Gibbs(MCMCKernel):
             if self.joint.log_prob(values).isfinite():
                 return values
         raise ValueError(
-            f"`model` must have a finite log probability at its initial values, got none in {TRIES} tries: "
+            "`model` must have a finite log probability at its initial values, got none in "
+            f"{TRIES} tries: "
             "give `init_strategy=init_to_value(values=...)`"
         )
 
     def _check_sites(self, values: Mapping[str, Tensor]) -> None:
         named = {name for _, sites in self.blocks for name in sites}
         if missing := sorted(values.keys() - named):
-            raise ValueError(f"`blocks` must name every latent site of the model, got none for {missing}")
+            raise ValueError(
+                f"`blocks` must name every latent site of the model, got none for {missing}"
+            )
         if unknown := sorted(named - values.keys()):
-            raise ValueError(f"`blocks` must name latent sites among {sorted(values)}, got {unknown}")
+            raise ValueError(
+                f"`blocks` must name latent sites among {sorted(values)}, got {unknown}"
+            )
 
     def _transforms(self, values: dict[str, Tensor]) -> dict[str, Any]:
-        """Pyro's transforms for gradient kernels; casts for integers, as MCMC joins all sites in one vector."""
-        moved = [name for kernel, sites in self.blocks if not hasattr(kernel, "bind") for name in sites]
+        """Pyro's transforms for gradient kernels.
+
+        Casts for integers, as MCMC joins all sites in one vector.
+        """
+        moved = [
+            name for kernel, sites in self.blocks if not hasattr(kernel, "bind") for name in sites
+        ]
         site_transforms = transforms(self.joint, values, list(dict.fromkeys(moved)))
-        integers = {name: value.dtype for name, value in values.items() if not value.is_floating_point()}
+        integers = {
+            name: value.dtype for name, value in values.items() if not value.is_floating_point()
+        }
         casts = {name: _Cast(dtype, self.own_types) for name, dtype in integers.items()}
         return site_transforms | casts
 
     def _shape(self, site: Mapping[str, Any]) -> tuple[int, ...]:
-        """Shape of one draw outside: without the plate's empty dimensions between chains and batch."""
+        """Shape of one draw outside: without the plate's empty dimensions between
+        chains and batch.
+        """
         shape = tuple(site["value"].shape)
         if self.num_chains is None:
             return shape
@@ -204,24 +240,37 @@ class Gibbs(MCMCKernel):
         values_: dict[str, Tensor] = {}
         for name, param in (self._initial_params or {}).items():
             if name not in values:
-                raise ValueError(f"`initial_params` must name latent sites among {sorted(values)}, got `{name}`")
+                raise ValueError(
+                    f"`initial_params` must name latent sites among {sorted(values)}, got `{name}`"
+                )
             values_[name] = self._value(name, param, values[name])
         return values_
 
     def _value(self, name: str, param: Tensor, like: Tensor) -> Tensor:
         """A parameter in the site's own space."""
-        value = (self.transforms or {})[name].inv(param) if name in (self.transforms or {}) else param
-        if value.numel() != like.numel() or tuple(value.shape) not in (tuple(like.shape), self._shapes[name]):
+        if name in (self.transforms or {}):
+            value = (self.transforms or {})[name].inv(param)
+        else:
+            value = param
+        if value.numel() != like.numel() or tuple(value.shape) not in (
+            tuple(like.shape),
+            self._shapes[name],
+        ):
             raise ValueError(
-                f"`initial_params` must hold `{name}` in shape {self._shapes[name]}, got {tuple(param.shape)}"
+                f"`initial_params` must hold `{name}` in shape {self._shapes[name]}, got "
+                f"{tuple(param.shape)}"
             )
-        return value.detach().reshape(like.shape).to(like)  # integers that MCMC keeps floating among them
+        return (
+            value.detach().reshape(like.shape).to(like)
+        )  # integers that MCMC keeps floating among them
 
     def _params(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values in the space that MCMC keeps: unconstrained for gradient kernels."""
         maps = self.transforms or {}
         shaped = {name: value.reshape(self._shapes[name]) for name, value in values.items()}
-        return {name: maps[name](value) if name in maps else value for name, value in shaped.items()}
+        return {
+            name: maps[name](value) if name in maps else value for name, value in shaped.items()
+        }
 
     def init(self) -> SweepState:
         """The first state, after :meth:`setup`.
@@ -234,14 +283,16 @@ class Gibbs(MCMCKernel):
         """
         if self._state is None:
             raise ValueError(
-                "`setup(warmup_steps, *args)` must come before `init()`, got no arguments of the model yet"
+                "`setup(warmup_steps, *args)` must come before `init()`, got no arguments of the "
+                "model yet"
             )
         return self._state
 
     def step(self, state: SweepState) -> tuple[SweepState, SweepInfo]:
         """One sweep: every block once.
 
-        Pure, given torch's generator, for discrete and custom blocks; gradient kernels count and adapt their own steps.
+        Pure, given torch's generator, for discrete and custom blocks; gradient
+        kernels count and adapt their own steps.
 
         Args:
             state: where the chain is.
@@ -249,7 +300,8 @@ class Gibbs(MCMCKernel):
         Returns:
             The new state, and what moved.
         """
-        values, moved = dict(state.values), {}
+        values = dict(state.values)
+        moved = {}
         number = len(self.movers)
         for i in torch.randperm(number).tolist() if self.scan == "random" else range(number):
             values, moved[self.labels[i]] = self.movers[i].move(values)
@@ -271,7 +323,10 @@ class Gibbs(MCMCKernel):
         """One draw: a sweep from ``params``."""
         state = self.init()
         if params is not self._last_params:  # the chain was moved from outside
-            new_values = {name: self._value(name, param, state.values[name]) for name, param in params.items()}
+            new_values = {
+                name: self._value(name, param, state.values[name])
+                for name, param in params.items()
+            }
             state = state._replace(values=state.values | new_values)
         self._state, info = self.step(state)
         for label, rate in info.moved.items():
@@ -283,22 +338,35 @@ class Gibbs(MCMCKernel):
 
     def logging(self) -> OrderedDict[str, str]:
         """The share of each block that moved in the last sweep, for the progress bar."""
-        return OrderedDict((label, f"{rates[-1]:.2f}") for label, rates in self._rates.items() if rates)
+        return OrderedDict(
+            (label, f"{rates[-1]:.2f}") for label, rates in self._rates.items() if rates
+        )
 
     def diagnostics(self) -> dict[str, Any]:
         """Divergences of the gradient kernels, what moved of each block, and step sizes."""
         kernels = {
             label: mover.kernel
-            for label, mover in zip(self.labels, self.movers, strict=False)  # none before setup and after cleanup
+            for label, mover in zip(
+                self.labels, self.movers, strict=False
+            )  # none before setup and after cleanup
             if isinstance(mover, GradientMover)
         }
-        rates = {label: acceptance[self._warmup_steps :] for label, acceptance in self._rates.items()}
+        rates = {
+            label: acceptance[self._warmup_steps :] for label, acceptance in self._rates.items()
+        }
         return {
-            "divergences": sorted({i for kernel in kernels.values() for i in getattr(kernel, "_divergences", [])}),
+            "divergences": sorted(
+                {i for kernel in kernels.values() for i in getattr(kernel, "_divergences", [])}
+            ),
             "acceptance rate": {
-                label: _last_or_mean(label in kernels, acceptance) for label, acceptance in rates.items()
+                label: _last_or_mean(label in kernels, acceptance)
+                for label, acceptance in rates.items()
             },
-            "step size": {label: kernel.step_size for label, kernel in kernels.items() if hasattr(kernel, "step_size")},
+            "step size": {
+                label: kernel.step_size
+                for label, kernel in kernels.items()
+                if hasattr(kernel, "step_size")
+            },
         }
 
     def cleanup(self) -> None:
@@ -311,7 +379,9 @@ def _last_or_mean(is_gradient: bool, rates: list[float]) -> float:
     """The last value of a running mean, the mean of shares."""
     if not rates:
         return float("nan")
-    return rates[-1] if is_gradient else sum(rates) / len(rates)
+    if is_gradient:
+        return rates[-1]
+    return sum(rates) / len(rates)
 
 
 def _block(block: Any) -> tuple[Any, tuple[str, ...]]:
@@ -320,18 +390,27 @@ def _block(block: Any) -> tuple[Any, tuple[str, ...]]:
         raise ValueError(f"`blocks` must be pairs (kernel, sites), got {block!r}")
     kernel, sites = block
     sites = (sites,) if isinstance(sites, str) else tuple(sites)
-    if not sites or not all(isinstance(name, str) for name in sites) or len(set(sites)) < len(sites):
-        raise ValueError(f"the sites of a block must be distinct names, at least one, got {sites!r}")
+    if (
+        not sites
+        or not all(isinstance(name, str) for name in sites)
+        or len(set(sites)) < len(sites)
+    ):
+        raise ValueError(
+            f"the sites of a block must be distinct names, at least one, got {sites!r}"
+        )
     if isinstance(kernel, MCMCKernel):
         name = type(kernel).__name__
         raise ValueError(
-            f"a block must have the class {name} or partial({name}, ...), which Gibbs gives the conditioned model, "
+            f"a block must have the class {name} or partial({name}, ...), which Gibbs gives the "
+            "conditioned model, "
             f"got a {name} that has a model already"
         )
     if isinstance(kernel, type) and issubclass(kernel, (DiscreteGibbs, CustomGibbs)):
         kernel = cast(Any, kernel)()  # CustomGibbs raises its own errors
     if not hasattr(kernel, "bind") and not callable(kernel):
-        raise ValueError(f"a block must be moved by DiscreteGibbs, CustomGibbs, NUTS or HMC, got {kernel!r}")
+        raise ValueError(
+            f"a block must be moved by DiscreteGibbs, CustomGibbs, NUTS or HMC, got {kernel!r}"
+        )
     return kernel, sites
 
 
@@ -355,20 +434,25 @@ class _Strategy:
 
 
 class _Cast(Transform):
-    """Transform from integers to the floats that MCMC stores, and back to the site's type on request."""
+    """Transform from integers to the floats that MCMC stores, and back to the
+    site's type on request.
+    """
 
     domain = codomain = constraints.real
     bijective = True
 
     def __init__(self, dtype: torch.dtype, back: bool) -> None:
         super().__init__()
-        self.dtype, self.back = dtype, back
+        self.dtype = dtype
+        self.back = back
 
     def _call(self, x: Tensor) -> Tensor:
         return x.to(torch.get_default_dtype())
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return y.round().to(self.dtype) if self.back else y
+        if self.back:
+            return y.round().to(self.dtype)
+        return y
 
 
 __all__ = ["Block", "Gibbs", "SweepInfo", "SweepState"]

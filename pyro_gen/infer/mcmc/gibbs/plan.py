@@ -1,4 +1,6 @@
-"""Plan of a sweep over discrete sites: variables drawn together, the split of a value, and their states."""
+"""Plan of a sweep over discrete sites: variables drawn together, the split of a
+value, and their states.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ from pyro_gen.infer.mcmc.gibbs.joint import Site, Values, plates
 
 
 class Layout(NamedTuple):
-    """Split of the value of a site: dimensions updated at once, then variables, then the event of one variable.
+    """Split of the value of a site: dimensions updated at once, then variables, then
+    the event of one variable.
 
-    ``order`` permutes the value's dimensions so, ``kept`` are the sizes of the first kind, ``rest`` those of the second
-    and ``event`` those of the last.
+    ``order`` permutes the value's dimensions so, ``kept`` are the sizes of the
+    first kind, ``rest`` those of the second and ``event`` those of the last.
     """
 
     order: tuple[int, ...]
@@ -28,7 +31,9 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, value: Tensor, free: Sequence[int], batch: int, event: int) -> Layout:
-        """For a value with so many batch dimensions, the free ones among them, and so many of a single event."""
+        """For a value with so many batch dimensions, the free ones among them, and so many
+        of a single event.
+        """
         plate_dims = [batch + dim for dim in free]
         cells = range(value.dim() - event)
         order = (
@@ -37,7 +42,12 @@ class Layout(NamedTuple):
             *range(value.dim() - event, value.dim()),
         )
         sizes = tuple(value.shape[dim] for dim in order)
-        return cls(order, sizes[: len(plate_dims)], sizes[len(plate_dims) : len(cells)], sizes[len(cells) :])
+        return cls(
+            order,
+            sizes[: len(plate_dims)],
+            sizes[len(plate_dims) : len(cells)],
+            sizes[len(cells) :],
+        )
 
     def flatten(self, value: Tensor) -> Tensor:
         """(kept..., variables, event...)."""
@@ -68,22 +78,33 @@ class SweepPlan(NamedTuple):
 
 
 def keep(factor: Tensor, plan: SweepPlan) -> Tensor:
-    """Sum a log probability, in double precision, over all but the dimensions that are updated at once."""
+    """Sum a log probability, in double precision, over all but the dimensions that are
+    updated at once.
+    """
     dims = max([factor.dim(), *(-dim for dim in plan.free)])
     factor = factor.double().reshape((1,) * (dims - factor.dim()) + factor.shape)
     summed = [dim for dim in range(-dims, 0) if dim not in plan.free]
-    return factor.sum(summed) if summed else factor
+    if summed:
+        return factor.sum(summed)
+    return factor
 
 
-def put(plan: SweepPlan, group: tuple[Variable, ...], values: Values, proposal: Sequence[Tensor]) -> dict[str, Tensor]:
+def put(
+    plan: SweepPlan, group: tuple[Variable, ...], values: Values, proposal: Sequence[Tensor]
+) -> dict[str, Tensor]:
     """Values with others put in for the variables of a group."""
     flats = {name: plan.layouts[name].flatten(values[name]).clone() for name, _ in group}
     for (name, variable), new in zip(group, proposal, strict=True):
         plan.layouts[name].select(flats[name], variable).copy_(new)
-    return {**values, **{name: plan.layouts[name].restore(flat).contiguous() for name, flat in flats.items()}}
+    return {
+        **values,
+        **{name: plan.layouts[name].restore(flat).contiguous() for name, flat in flats.items()},
+    }
 
 
-def current_states(plan: SweepPlan, group: tuple[Variable, ...], values: Values, tables: list[Tensor]) -> Tensor:
+def current_states(
+    plan: SweepPlan, group: tuple[Variable, ...], values: Values, tables: list[Tensor]
+) -> Tensor:
     """Numbers of the present joint states, (kept...)."""
     plate_sizes = next(iter(plan.layouts.values())).kept
     same = torch.ones(len(tables[0]), *plate_sizes, dtype=torch.bool, device=tables[0].device)
@@ -103,14 +124,18 @@ def _equal(states: Tensor, value: Tensor, cells: int) -> Tensor:
     """Mask of cells that equal states: (states, cells...)."""
     shape = (len(states), *(1,) * cells, *states.shape[1:])
     same = states.reshape(shape) == value
-    return same.flatten(cells + 1).all(-1) if states.dim() > 1 else same
+    if states.dim() > 1:
+        return same.flatten(cells + 1).all(-1)
+    return same
 
 
 def common_dims(trace_sites: dict[str, Site], couplings: dict[str, Coupling]) -> set[int]:
     """Dimensions that are free for all sites, by one and the same plate."""
     frames = [set(plates(trace_sites[name]).values()) for name in couplings]
     shared = set.intersection(*frames)
-    return {frame.dim for frame in shared if all(frame.dim in each.free for each in couplings.values())}
+    return {
+        frame.dim for frame in shared if all(frame.dim in each.free for each in couplings.values())
+    }
 
 
 def _support(distribution: Any) -> Any:
@@ -131,9 +156,12 @@ def check_discrete(name: str, distribution: Any) -> None:
 
 def states_of(name: str, distribution: Any, max_states: int) -> Tensor:
     """All states of a single variable, (states, event...), the most that any of the cells has."""
-    support, event = _support(distribution), len(distribution.event_shape)
+    support = _support(distribution)
+    event = len(distribution.event_shape)
     if isinstance(support, constraints.integer_interval):
-        low, high = (torch.as_tensor(bound) for bound in (support.lower_bound, support.upper_bound))
+        low, high = (
+            torch.as_tensor(bound) for bound in (support.lower_bound, support.upper_bound)
+        )
         count = int(high.max()) - int(low.min()) + 1
         if count <= max_states:
             return torch.arange(int(low.min()), int(high.max()) + 1)
@@ -144,11 +172,13 @@ def states_of(name: str, distribution: Any, max_states: int) -> Tensor:
             return states.reshape(count, *states.shape[states.dim() - event :])
     else:
         raise ValueError(
-            f"`{name}` must have a finite support for enumeration, got {type(distribution).__name__}: "
+            f"`{name}` must have a finite support for enumeration, got "
+            f"{type(distribution).__name__}: "
             "DiscreteGibbs(width=...) walks over integers without an end"
         )
     raise ValueError(
-        f"`{name}` must have at most max_states={max_states} states, got {count}: raise it, or use "
+        f"`{name}` must have at most max_states={max_states} states, got {count}: raise it, or "
+        "use "
         "DiscreteGibbs(random_walk=True, max_states=...) or DiscreteGibbs(width=...)"
     )
 
