@@ -52,7 +52,10 @@ class Archive:
         """Return packed rows of so many bits as uint8, shape (n, width)."""
         packed = self[key]
         count = f"n_{key}"
-        rows = int(self.number(count)) if count in self.arrays else len(np.atleast_1d(packed))
+        if count in self.arrays:
+            rows = int(self.number(count))
+        else:
+            rows = len(np.atleast_1d(packed))
         expected = (rows, -(-width // 8))
         if packed.dtype != np.uint8 or packed.shape != expected or not rows:
             raise self.error(

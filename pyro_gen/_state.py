@@ -465,7 +465,10 @@ def missing(steps: Steps, entries: Mapping[str, Any], stateless: Mapping[str, An
 
 
 def _torch_optimizers(entry: Any) -> list[Any]:
-    optimizers = list(entry.optim_objs.values()) if isinstance(entry, PyroOptim) else [entry]
+    if isinstance(entry, PyroOptim):
+        optimizers = list(entry.optim_objs.values())
+    else:
+        optimizers = [entry]
     return [getattr(part, "optimizer", part) if part is not entry else part for part in optimizers]
 
 

@@ -508,7 +508,10 @@ def _classes(archive: Archive, fields: Mapping[str, Any]) -> tuple[str, ...] | N
 
 
 def _gray(archive: Archive, dtype: torch.dtype) -> GrayDataset:
-    scale = archive.number("scale", "iuf") if "scale" in archive.arrays else 255.0
+    if "scale" in archive.arrays:
+        scale = archive.number("scale", "iuf")
+    else:
+        scale = 255.0
     shape = archive["x_train"].shape[1:]
     train, test = (archive.inks(key, shape, scale).to(dtype) for key in ("x_train", "x_test"))
     labels = archive.integers("y_train", len(train)), archive.integers("y_test", len(test))

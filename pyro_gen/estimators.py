@@ -367,7 +367,8 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             np.float32,
         )  # other types become the first of these
         rows = validate_data(self, X, accept_sparse="csr", dtype=dtypes, reset=reset)
-        rows = rows.toarray() if hasattr(rows, "toarray") else rows
+        if hasattr(rows, "toarray"):
+            rows = rows.toarray()
         if self.binarize is None and not np.isin(rows, (0, 1)).all():
             raise ValueError(
                 "`X` must hold zeros and ones only, or `binarize` must say what other values mean"

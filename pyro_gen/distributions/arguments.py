@@ -78,7 +78,10 @@ def check_bits(name: str, v: Tensor, width: int) -> None:
     if v.shape[-1:] != (width,):
         raise ValueError(f"`{name}` must have shape (..., {width}), got {tuple(v.shape)}")
     if not wrapped([v]) and not ((v == 0) | (v == 1)).all():
-        kind = "NaN" if v.is_floating_point() and v.isnan().any() else "other values"
+        if v.is_floating_point() and v.isnan().any():
+            kind = "NaN"
+        else:
+            kind = "other values"
         raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")
 
 

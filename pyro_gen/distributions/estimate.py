@@ -67,7 +67,10 @@ class Estimate(NamedTuple):
         numbers = [self._text(*row) for row in zip(*columns, strict=True)]
         if len(numbers) == 1:
             return numbers[0]
-        more = f", ... ({len(numbers)} in all)" if len(numbers) > LISTED else ""
+        if len(numbers) > LISTED:
+            more = f", ... ({len(numbers)} in all)"
+        else:
+            more = ""
         return f"[{', '.join(numbers[:LISTED])}{more}]"
 
     def _text(self, value: float, error: float, size: float) -> str:

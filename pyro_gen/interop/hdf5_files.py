@@ -101,7 +101,10 @@ def _check_text(data: Any, name: str) -> None:
             raise WrongFileError(f"{name} is corrupt: its text lies behind the end of the file")
         file.seek(place)
         signature, size = HEAP.unpack(file.read(HEAP.size))
-        heap = file.read(size - HEAP.size) if HEAP.size < size <= end - place else b""
+        if HEAP.size < size <= end - place:
+            heap = file.read(size - HEAP.size)
+        else:
+            heap = b""
     if signature != b"GCOL" or not _is_sound(heap):
         raise WrongFileError(f"{name} is corrupt: the lengths in the heap of its text do not fit")
 

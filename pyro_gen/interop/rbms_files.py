@@ -123,7 +123,8 @@ def _content(file: Any, path: Path, update: int | None) -> dict[str, Any]:
             f"{path} must hold a Bernoulli-Bernoulli RBM (BBRBM), got {kind.decode()}"
         )
     name = f"{PREFIX}{update_number}"
-    name = f"{name}/params" if member(file, f"{name}/params") is not None else name
+    if member(file, f"{name}/params") is not None:
+        name = f"{name}/params"
     content = {key: values(file, f"{name}/{key}") for key in WEIGHTS}
     if missing := [key for key in WEIGHTS if content[key] is None]:
         group = file[name]

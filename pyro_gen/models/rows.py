@@ -123,15 +123,15 @@ def make_rows(
     observed = ~table.isnan()
     if mask is not None:
         if not isinstance(mask, Tensor) or mask.shape != x.shape or mask.dtype != torch.bool:
-            got = (
-                f"{mask.dtype} {tuple(mask.shape)}"
-                if hasattr(mask, "dtype")
-                else type(mask).__name__
-            )
+            if hasattr(mask, "dtype"):
+                got = f"{mask.dtype} {tuple(mask.shape)}"
+            else:
+                got = type(mask).__name__
             raise ValueError(f"`mask` must be bool of shape {tuple(x.shape)}, got {got}")
         observed = observed & mask.reshape(table.shape)
     complete = bool(observed.all())
-    table = table if complete else torch.where(observed, table, 0.0)
+    if not complete:
+        table = torch.where(observed, table, 0.0)
     if not table.isfinite().all():
         raise ValueError(
             f"`x` must be finite, NaN standing for missing cells, got infinite cells in {x.shape}"

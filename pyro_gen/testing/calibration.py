@@ -103,7 +103,8 @@ class Calibration:
         probs = torch.ones(1, dtype=torch.float64)
         for rank, allowed in enumerate(inside):
             new_counts = allowed.nonzero()[:, 0]
-            new_counts = new_counts[new_counts >= counts[0]] if len(counts) else new_counts
+            if len(counts):
+                new_counts = new_counts[new_counts >= counts[0]]
             steps = new_counts - counts[:, None]
             share = torch.tensor(1 / (self.num_draws + 1 - rank), dtype=torch.float64)
             mass = _binomial(steps.clamp(min=0), (total - counts)[:, None], share)

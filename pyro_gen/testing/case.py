@@ -150,7 +150,10 @@ class Case:
         single = self.distribution(dtype=dtype)
         if self.enumerable is None and not single.has_enumerate_support:
             raise Inapplicable(f"{self.name} has no list of states")
-        listed = single.enumerate_support() if self.enumerable is None else self.enumerable
+        if self.enumerable is None:
+            listed = single.enumerate_support()
+        else:
+            listed = self.enumerable
         if listed.is_floating_point():
             return listed.to(dtype)
         return listed
@@ -193,7 +196,10 @@ def check(function: Callable[Concatenate[Case, P], None]) -> Callable[Concatenat
         except Inapplicable:
             raise
         except Exception as error:
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+            if isinstance(error, AssertionError):
+                kind = ""
+            else:
+                kind = f"{type(error).__name__}: "
             raise AssertionError(f"{function.__name__}({case.name}): {kind}{error}") from error
 
     return wrapper

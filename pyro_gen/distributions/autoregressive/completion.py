@@ -225,7 +225,10 @@ def comes_first(mask: Tensor) -> bool:
 
 def batch_of(density: Autoregressive, evidence: Evidence) -> Size:
     """Batch shape of evidence and context."""
-    context_shape = Size() if density.context is None else density.context.shape[:-1]
+    if density.context is None:
+        context_shape = Size()
+    else:
+        context_shape = density.context.shape[:-1]
     return torch.broadcast_shapes(
         context_shape, evidence.observed.shape[:-1], evidence.mask.shape[:-1]
     )
@@ -265,7 +268,10 @@ class _Walked(Completer):
         conditioner = self.density.conditioner
         if self.network is None:
             return conditioner
-        mask = self.evidence.mask if self.evidence.mask.dim() == 1 else evidence.mask
+        if self.evidence.mask.dim() == 1:
+            mask = self.evidence.mask
+        else:
+            mask = evidence.mask
         missing = (~mask[..., conditioner.order]).to(torch.uint8)
         return self.network.in_orders(conditioner.order[missing.argsort(dim=-1, stable=True)])
 
@@ -278,7 +284,10 @@ class _Walked(Completer):
         rows = evidence.complete(
             value.expand(*shape, value.shape[-1]).reshape(shape.numel(), value.shape[-1])
         )
-        context = None if self.density.context is None else self.density._context_rows(shape)
+        if self.density.context is None:
+            context = None
+        else:
+            context = self.density._context_rows(shape)
         parameters = self._conditioner(evidence).parameters_of(rows, context)
         scores = self.density.conditional.log_prob(parameters, rows)
         return scores.view(*shape, self.density.features), evidence.mask.view(
@@ -311,7 +320,10 @@ class _Walked(Completer):
         order = conditioner.order
         rows = shape.numel()
         example = conditioner.example
-        context = None if self.density.context is None else self.density._context_rows(shape)
+        if self.density.context is None:
+            context = None
+        else:
+            context = self.density._context_rows(shape)
         noise = conditional.noise((self.density.features, rows), example)
         parameters, state = conditioner.begin(rows, context, example)
         observed, mask = (_ordered(x, order) for x in evidence)

@@ -430,7 +430,10 @@ class Autoregressive(FeatureDensity):
 
         What only ``expand`` added is left out.
         """
-        context_shape = Size() if self.context is None else self.context.shape[:-1]
+        if self.context is None:
+            context_shape = Size()
+        else:
+            context_shape = self.context.shape[:-1]
         shape = torch.broadcast_shapes(
             value.shape[: value.dim() - len(self.event_shape)], context_shape
         )

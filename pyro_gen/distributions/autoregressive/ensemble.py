@@ -72,7 +72,10 @@ class AutoregressiveEnsemble(Expandable):
             _unchecked(member) for member in members
         )  # values are checked once, by the ensemble
         example = members[0].conditioner.example
-        self.logits = example.new_zeros(len(members)) if logits is None else logits
+        if logits is None:
+            self.logits = example.new_zeros(len(members))
+        else:
+            self.logits = logits
         if self.logits.shape[-1:] != (len(members),):
             raise ValueError(
                 f"`logits` must have shape (..., {len(members)}), one number for each member, "

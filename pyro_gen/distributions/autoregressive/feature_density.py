@@ -77,7 +77,10 @@ class FeatureDensity(Expandable):
         """
         states = self.conditional.num_states(self.features)
         if states is None or not self.has_enumerate_support:
-            number = "infinitely many" if states is None else f"2^{math.log2(self.num_states):.1f}"
+            if states is None:
+                number = "infinitely many"
+            else:
+                number = f"2^{math.log2(self.num_states):.1f}"
             raise NotImplementedError(
                 f"{number} states are too many to list, the limit is {ENUMERABLE}"
             )

@@ -130,7 +130,10 @@ class ImportanceLogLikelihood(NamedTuple):
     def __str__(self) -> str:
         """The bound with all its errors."""
         size = self.effective_sample_size.median().item()
-        log_z = "" if self.partition is None else f"log Z +/- {self.partition_error:.2f}, "
+        if self.partition is None:
+            log_z = ""
+        else:
+            log_z = f"log Z +/- {self.partition_error:.2f}, "
         bad = int(self.unreliable.sum())
         if self.sampling_error >= 0:
             draws = f"draws +/- {self.sampling_error:.2g}"
@@ -183,7 +186,10 @@ def summed(blocks: Iterable[Tensor], num_samples: int) -> WeightSums:
         sums.append(log_weight.logsumexp(-1))
         squares.append((2 * log_weight).logsumexp(-1))
         if tail:
-            candidates = torch.cat([largest, log_weight], -1) if largest.numel() else log_weight
+            if largest.numel():
+                candidates = torch.cat([largest, log_weight], -1)
+            else:
+                candidates = log_weight
             largest = candidates.topk(min(tail, candidates.shape[-1]), -1, sorted=False).values
     return WeightSums(torch.stack(sums).logsumexp(0), torch.stack(squares).logsumexp(0), largest)
 

@@ -83,14 +83,18 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
     weight, vbias, hbias = parameters
     _check_batch(weight, batch, type(phase) in FUSED)
     with torch.no_grad():
-        batch = batch if batch.dtype == weight.dtype else batch.to(weight.dtype)
+        if batch.dtype != weight.dtype:
+            batch = batch.to(weight.dtype)
         if type(phase) in FUSED:
             gradients, value = _fused(rbm, phase, buffers, batch, return_contrast)
         else:
             rbm.advance(phase)
             particles = phase.particles(rbm.state())
             uncentred = rbm.uncentred
-            value = _contrast(batch, particles, *uncentred) if return_contrast else None
+            if return_contrast:
+                value = _contrast(batch, particles, *uncentred)
+            else:
+                value = None
             gradients = rbm.learned(_statistics(batch, particles, *uncentred))
     weight.grad = gradients[0] if weight.requires_grad else None
     vbias.grad = gradients[1] if vbias.requires_grad else None
@@ -140,7 +144,10 @@ def _fused(
     except ValueError:
         check_support("batch", batch)  # the kernel does not say which states it cannot take
         raise
-    value = contrastive.contrast(batch, particles, *parameters) if contrast else None
+    if contrast:
+        value = contrastive.contrast(batch, particles, *parameters)
+    else:
+        value = None
     buffers["step"].add_(phase.num_steps)
     if phase.persistent_chains:
         buffers["chains"] = particles

@@ -106,7 +106,8 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
         Returns:
             Chains at ``start`` or at uniform noise.
         """
-        seed = draw_seed() if seed is None else seed
+        if seed is None:
+            seed = draw_seed()
         if self.start is not None:
             return GibbsState(self.start.to(self.distribution.parameters[0]), seed, 0)
         noise = torch.zeros_like(self.distribution.parameters[1])
@@ -151,7 +152,10 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
 
     def logging(self) -> OrderedDict[str, str]:
         """Mean free energy of the last draw, for the progress bar."""
-        last = f"{self._free_energy[-1].mean():.1f}" if self._free_energy else "-"
+        if self._free_energy:
+            last = f"{self._free_energy[-1].mean():.1f}"
+        else:
+            last = "-"
         return OrderedDict([("free energy", last)])
 
     def diagnostics(self) -> dict[str, Any]:

@@ -116,7 +116,10 @@ def pc_from_tests(
         raise ValueError(f"`alpha` must be at least 0 and below 1, got {alpha}")
     if len(set(nodes)) < len(nodes) or not nodes:
         raise ValueError(f"`nodes` must be different names, at least one, got {nodes}")
-    max_given = None if max_given is None else whole_number("max_given", max_given, 0)
+    if max_given is None:
+        max_given = None
+    else:
+        max_given = whole_number("max_given", max_given, 0)
     skeleton, separators = _skeleton(
         nodes, p_value, alpha, len(nodes) if max_given is None else max_given
     )

@@ -47,7 +47,10 @@ class EdgeRules:
                 parents, or ``max_parents`` is negative.
         """
         nodes = len(table.nodes)
-        most = nodes - 1 if max_parents is None else whole_number("max_parents", max_parents, 0)
+        if max_parents is None:
+            most = nodes - 1
+        else:
+            most = whole_number("max_parents", max_parents, 0)
         black, white = (
             _matrix(table, name, e)
             for name, e in (("forbidden", forbidden), ("required", required))

@@ -142,8 +142,10 @@ def tabu_search(
     table = CategoricalTable.of(data, states)
     rules = EdgeRules.of(table, forbidden, required, max_parents)
     nodes = len(table.nodes)
-    tabu_length = min(20, nodes // 2 + 3) if tabu_length is None else tabu_length
-    perturbations = 2 * nodes if perturbations is None else perturbations
+    if tabu_length is None:
+        tabu_length = min(20, nodes // 2 + 3)
+    if perturbations is None:
+        perturbations = 2 * nodes
     numbers = {
         "tabu_length": tabu_length,
         "patience": patience,

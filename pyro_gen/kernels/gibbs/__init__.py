@@ -165,7 +165,10 @@ def _vmap(
         folded_parameter(x, d, 1, chains)
         for x, d in zip((vbias, hbias), in_dims[2:4], strict=True)
     )
-    beta = None if beta is None else folded_parameter(beta, in_dims[5], 0, chains)
+    if beta is None:
+        beta = None
+    else:
+        beta = folded_parameter(beta, in_dims[5], 0, chains)
     v = folded_chains(v, in_dims[0], info.batch_size)
     return _op(v, weight, vbias, hbias, num_steps, beta, *key), (0, 0)
 

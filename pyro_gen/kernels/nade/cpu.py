@@ -69,7 +69,10 @@ def nade_backward(
         fields = (
             torch.matmul(rows, output[chunk]).mul_(h).mul_(h.neg_().add_(1))
         )  # gradients of the activations
-        later = da.expand(len(fields), -1, -1) if len(fields) == 1 else _later(da, fields)
+        if len(fields) == 1:
+            later = da.expand(len(fields), -1, -1)
+        else:
+            later = _later(da, fields)
         dweight[chunk] = torch.matmul(features.permute(1, 2, 0), later)
         if need_x:
             dx[:, chunk] = torch.matmul(later, weight[chunk].mT).transpose(0, 1)

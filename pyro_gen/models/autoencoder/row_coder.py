@@ -137,7 +137,10 @@ class RowCoder(LatentModel):
             raise ValueError(f"`{self.site}` must have shape {expected}, got {described(x)}")
         support = self.conditional.support(self.visible)
         if not support.check(x.flatten(1)).all():
-            kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
+            if x.is_floating_point() and x.isnan().any():
+                kind = "NaN"
+            else:
+                kind = "other values"
             raise ValueError(
                 f"`{self.site}` must lie in the support of the likelihood, {support}, got {kind}"
             )

@@ -154,8 +154,14 @@ class VAE(RowCoder):
         free_bits: float = 0.0,
     ) -> None:
         super().__init__(features, latent, size, likelihood, latent_distribution, prior)
-        self.encoder = self._encoder(network, hidden) if encoder is None else encoder
-        self.decoder = self._decoder(network, hidden) if decoder is None else decoder
+        if encoder is None:
+            self.encoder = self._encoder(network, hidden)
+        else:
+            self.encoder = encoder
+        if decoder is None:
+            self.decoder = self._decoder(network, hidden)
+        else:
+            self.decoder = decoder
         self.beta = beta
         self.free_bits = free_bits
         self._check_weights()
@@ -389,7 +395,10 @@ class VAE(RowCoder):
                 f"{len(means)}"
             )
         normal = self._gaussian and isinstance(self.prior, StandardNormal)
-        divergence = self._divergences(self.encode(x)).mean(0) if normal else None
+        if normal:
+            divergence = self._divergences(self.encode(x)).mean(0)
+        else:
+            divergence = None
         return LatentUse(means.var(0), divergence, threshold)
 
     @reading
@@ -433,7 +442,10 @@ class VAE(RowCoder):
             of decoder-based generative models.
         """
         default = 5000 if method is None else 16
-        num_samples = default if num_samples is None else whole_number("num_samples", num_samples)
+        if num_samples is None:
+            num_samples = default
+        else:
+            num_samples = whole_number("num_samples", num_samples)
         self.check(x)
         partition = self.log_partition()
         prior = self.prior_distribution()
@@ -474,7 +486,8 @@ class VAE(RowCoder):
         """
         num_rows = whole_number("num_rows", num_rows)
         num_samples = whole_number("num_samples", num_samples)
-        method = AnnealedImportance() if method is None else method
+        if method is None:
+            method = AnnealedImportance()
         with evaluating(self):
             if self.log_partition() is not None:
                 raise ValueError(

@@ -129,7 +129,10 @@ class NetworkLearning(Module):
         """
         num_steps = whole_number("num_steps", num_steps)
         batch_size = whole_number("batch_size", batch_size)
-        num_starts = None if num_starts is None else whole_number("num_starts", num_starts, 0)
+        if num_starts is None:
+            num_starts = None
+        else:
+            num_starts = whole_number("num_starts", num_starts, 0)
         if not tolerance >= 0:
             raise ValueError(f"`tolerance` must not be negative, got {tolerance}")
         columns, count = self._seen(data)
@@ -167,7 +170,10 @@ class NetworkLearning(Module):
         pseudo = spread_counts(self.structure, pseudo_count, learner.tables, "pseudo_count")
         counted = distinct_rows(rows, weights.to(learner.tables))
         hidden = (counted.rows < 0).all(0)
-        starts = STARTS * int(hidden.any()) if num_starts is None else num_starts
+        if num_starts is None:
+            starts = STARTS * int(hidden.any())
+        else:
+            starts = num_starts
         try:
             tables, result = learner.fit(counted, pseudo, starts, num_steps, tolerance)
         except ValueError:

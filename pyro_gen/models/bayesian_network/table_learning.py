@@ -242,7 +242,10 @@ def spread_counts(structure: NetworkStructure, counts: Counts, like: Tensor, nam
         ValueError: a number is negative or not finite, a node unknown, or a
             table of another shape.
     """
-    named = counts if isinstance(counts, Mapping) else dict.fromkeys(structure.nodes, counts)
+    if isinstance(counts, Mapping):
+        named = counts
+    else:
+        named = dict.fromkeys(structure.nodes, counts)
     result = torch.zeros_like(like)
     for node, value in named.items():
         i = structure.number(node)

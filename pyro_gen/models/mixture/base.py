@@ -205,14 +205,18 @@ class Mixture(MixtureQueries, Module):
     def _observe(self, parameters: Parameters, z: Tensor | None, rows: Rows | None) -> Tensor:
         if rows is None:
             return pyro.sample("x", RowDistribution(self, parameters, z))
-        value = rows.x if rows.mask is None else torch.where(rows.mask, rows.x, torch.nan)
+        if rows.mask is None:
+            value = rows.x
+        else:
+            value = torch.where(rows.mask, rows.x, torch.nan)
         observed = replace(rows, source=value)
         return pyro.sample("x", RowDistribution(self, parameters, z, observed), obs=value)
 
     def _sampled(self) -> dict[str, Tensor]:
         """Sample all continuous sites; the canonical parameters."""
         log_w = sample_weights(self.weight_distribution, self.components, self.concentration)
-        log_w = log_w.unsqueeze(0) if log_w.dim() == 1 else log_w
+        if log_w.dim() == 1:
+            log_w = log_w.unsqueeze(0)
         return {"log_weights": log_w, **self.sample_components()}
 
     # ---- what a family defines, beside what it is read by: `log_table`, `draw`

@@ -365,7 +365,10 @@ class CategoricalMixture(_DiscreteMixture):
         guide: GuideDistribution = "normal",
         dtype: torch.dtype | None = None,
     ) -> None:
-        like = alpha if isinstance(alpha, Tensor) else torch.empty(0, dtype=dtype)
+        if isinstance(alpha, Tensor):
+            like = alpha
+        else:
+            like = torch.empty(0, dtype=dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
         values = whole_number("values", values, 2)
         tensor = torch.as_tensor(alpha, dtype=like.dtype, device=like.device)
@@ -510,7 +513,10 @@ def _one_hot(rows: Rows, values: int) -> Tensor:
 
 def _check_states(rows: Rows, values: int) -> Rows:
     if not ((rows.x >= 0) & (rows.x < values) & (rows.x == rows.x.floor())).all():
-        states = "zeros and ones" if values == 2 else f"the numbers 0 to {values - 1}"
+        if values == 2:
+            states = "zeros and ones"
+        else:
+            states = f"the numbers 0 to {values - 1}"
         raise ValueError(f"`x` must hold {states}, and NaN for missing cells, got other values")
     return rows
 
@@ -522,7 +528,10 @@ def _shrinkage(rows: Rows, values: int, smoothing: float) -> Tensor:
     _check_states(rows, values)
     if not 0 <= smoothing < math.inf:
         raise ValueError(f"`smoothing` must be finite and at least 0, got {smoothing}")
-    observed = torch.ones_like(rows.x, dtype=torch.bool) if rows.mask is None else rows.mask
+    if rows.mask is None:
+        observed = torch.ones_like(rows.x, dtype=torch.bool)
+    else:
+        observed = rows.mask
     counts = torch.stack(
         [((rows.x == value) & observed).sum(0) for value in range(values)], -1
     ).to(rows.x.dtype)

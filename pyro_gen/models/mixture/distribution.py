@@ -66,8 +66,10 @@ class RowDistribution(Expandable):
         self.z = z
         self.checked_rows = checked_rows
         batch = parameters["log_weights"].shape[:-1]
-        batch = Size() if len(batch) == 1 else batch
-        batch = batch if z is None else torch.broadcast_shapes(batch, z.shape)
+        if len(batch) == 1:
+            batch = Size()
+        if z is not None:
+            batch = torch.broadcast_shapes(batch, z.shape)
         super().__init__(batch, Size((emission.features,)), validate_args=False)
 
     def __repr__(self) -> str:
@@ -126,7 +128,10 @@ class RowDistribution(Expandable):
             z = self.z
             if z is None:
                 weights = self.parameters["log_weights"]
-                logits = weights.expand(*shape, weights.shape[-1]) if shape else weights[0]
+                if shape:
+                    logits = weights.expand(*shape, weights.shape[-1])
+                else:
+                    logits = weights[0]
                 z = torch.distributions.Categorical(logits=logits).sample()
             return self.emission.draw(z.expand(shape), self.parameters)
 

@@ -108,7 +108,10 @@ def _climb(
         joint = mixture.log_table(rows, parameters) + parameters["log_weights"]
         evidence = joint.logsumexp(-1, keepdim=True)
         log_likelihood = evidence.double().sum().item()
-        prior = mixture.log_prior_of(values).item() if objective == "posterior" else 0.0
+        if objective == "posterior":
+            prior = mixture.log_prior_of(values).item()
+        else:
+            prior = 0.0
         history.append(log_likelihood + prior)
         converged = step > 0 and history[-1] - history[-2] < tolerance * len(rows.x)
         if converged or step == num_steps:

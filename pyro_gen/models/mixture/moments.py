@@ -74,8 +74,14 @@ def crosswise(rows: Rows, responsibilities: Tensor, locs: Tensor, covariances: T
     second = torch.zeros_like(covariances.expand(len(locs), -1, -1))
     for pattern in rows.patterns:
         gain = conditional_gain(pattern, covariances)
-        pattern_rows = rows if rows.mask is None else Rows(rows.x[pattern.rows], None, None)
-        weight = responsibilities if rows.mask is None else responsibilities[pattern.rows]
+        if rows.mask is None:
+            pattern_rows = rows
+        else:
+            pattern_rows = Rows(rows.x[pattern.rows], None, None)
+        if rows.mask is None:
+            weight = responsibilities
+        else:
+            weight = responsibilities[pattern.rows]
         for chunk in pattern_rows.chunks(locs.numel()):
             off = _completed(pattern_rows.x[chunk] - locs.unsqueeze(1), pattern, gain)
             weighted = off * weight[chunk].mT.unsqueeze(-1)
@@ -128,7 +134,10 @@ def _centred(
     """
     positive_count = count.clamp_min(torch.finfo(count.dtype).tiny)
     mean = locs + first / positive_count
-    divisor = positive_count.unsqueeze(-1) if second.dim() > first.dim() else positive_count
+    if second.dim() > first.dim():
+        divisor = positive_count.unsqueeze(-1)
+    else:
+        divisor = positive_count
     return Moments(count, mean, second - square / divisor)
 
 

@@ -103,7 +103,10 @@ def mode(
     Returns:
         Weights or sticks.
     """
-    extra = concentration.clamp_min(1) - 1 if posterior else torch.zeros_like(concentration)
+    if posterior:
+        extra = concentration.clamp_min(1) - 1
+    else:
+        extra = torch.zeros_like(concentration)
     if distribution == "dirichlet":
         return (counts + extra) / (counts + extra).sum()
     after = counts.flip(0).cumsum(0).flip(0)[1:]

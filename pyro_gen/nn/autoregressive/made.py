@@ -237,7 +237,10 @@ class MADE(AutoregressiveNetwork):
     @property
     def num_parameters(self) -> int:
         """Weights that the masks let through, biases, and what the context takes."""
-        masks = self.masks() if self.direct is None else [*self.masks(), self._direct_mask()]
+        if self.direct is None:
+            masks = self.masks()
+        else:
+            masks = [*self.masks(), self._direct_mask()]
         return super().num_parameters - sum(int((~mask).sum()) for mask in masks)
 
     def resample(self, seed: int | None) -> Self:
@@ -405,7 +408,8 @@ class MADE(AutoregressiveNetwork):
                 :, torch.tensor(self.degrees[0], device=field.device).argsort(stable=True)
             ]
         nothing = self.example.new_zeros(rows, 0)
-        output = output if before is None else output[before]
+        if before is not None:
+            output = output[before]
         growth = Growth(layers, output, direct, field, nothing, [nothing] * len(layers))
         return self._distribution(growth, 0)
 

@@ -34,7 +34,10 @@ class CPD(Module):
         self.parent_states = tuple(
             None if k is None else whole_number("parent_states", k) for k in parent_states
         )
-        self.states = None if states is None else whole_number("states", states)
+        if states is None:
+            self.states = None
+        else:
+            self.states = whole_number("states", states)
 
     @property
     def num_parameters(self) -> int:

@@ -52,8 +52,10 @@ class ConditionalGaussianCPD(CPD):
         super().__init__(parent_states, None)
         shape = tuple(k for k in self.parent_states if k is not None)
         width = len(self.parent_states) - len(shape)
-        weight = bias.new_zeros(*shape, width) if weight is None else weight
-        scale = torch.ones_like(bias) if scale is None else scale
+        if weight is None:
+            weight = bias.new_zeros(*shape, width)
+        if scale is None:
+            scale = torch.ones_like(bias)
         for name, x, expected in (
             ("bias", bias, shape),
             ("weight", weight, (*shape, width)),

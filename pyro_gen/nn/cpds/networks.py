@@ -95,7 +95,10 @@ class NeuralCPD(DiscreteCPD):
         """The network's output."""
         together = torch.broadcast_tensors(*parents)
         codes = [one_hot(state, k) for state, k in zip(together, self.parent_states, strict=True)]
-        x = torch.cat(codes, -1) if codes else torch.zeros(0, device=self.example.device)
+        if codes:
+            x = torch.cat(codes, -1)
+        else:
+            x = torch.zeros(0, device=self.example.device)
         result: Tensor = self.network(x.to(self.example.dtype))
         if result.shape[-1:] != (self.states,):
             raise ValueError(

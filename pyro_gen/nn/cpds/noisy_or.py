@@ -64,7 +64,10 @@ class NoisyOrCPD(DiscreteCPD):
                     f"`link_probs` and `leak` must be probabilities, got {p.tolist()}"
                 )
         super().__init__([len(p) + 1 for p in links], 2)
-        absent = [0] * len(links) if parents_absent is None else list(parents_absent)
+        if parents_absent is None:
+            absent = [0] * len(links)
+        else:
+            absent = list(parents_absent)
         if len(absent) != len(links) or any(
             not 0 <= a < k for a, k in zip(absent, self.parent_states, strict=True)
         ):

@@ -152,7 +152,10 @@ class DiscreteMover:
         for name, distribution in self.distributions.items():
             check_discrete(name, distribution)
         moving = moving_supports(joint, values)
-        self.moving = set(sites) if moving is None else set(sites) & moving.keys()
+        if moving is None:
+            self.moving = set(sites)
+        else:
+            self.moving = set(sites) & moving.keys()
         self.seen = self._look(values)
         self.plans = self._plans(values)
         self._warn(values)
@@ -166,7 +169,10 @@ class DiscreteMover:
     def _plans(self, values: Values) -> list[SweepPlan]:
         """A plan for each site, or one for all of them."""
         trace_sites = sample_sites(self.joint.trace(values))
-        groups = [self.sites] if self.settings.joint else [(name,) for name in self.sites]
+        if self.settings.joint:
+            groups = [self.sites]
+        else:
+            groups = [(name,) for name in self.sites]
         return [
             self._plan(trace_sites, values, {name: self.seen[name] for name in group})
             for group in groups
@@ -188,7 +194,10 @@ class DiscreteMover:
         variables = [
             (name, i) for name, layout in layouts.items() for i in range(math.prod(layout.rest))
         ]
-        groups = [variables] if self.settings.joint else [[variable] for variable in variables]
+        if self.settings.joint:
+            groups = [variables]
+        else:
+            groups = [[variable] for variable in variables]
         return SweepPlan(layouts, tuple(map(tuple, groups)), factors, free, reasons)
 
     def warmed_up(self, values: Values) -> None:

@@ -119,7 +119,10 @@ class Gibbs(MCMCKernel):
             )
         if scan not in SCANS:
             raise ValueError(f"`scan` must be one of {SCANS}, got {scan!r}")
-        num_chains = None if num_chains is None else whole_number("num_chains", num_chains)
+        if num_chains is None:
+            num_chains = None
+        else:
+            num_chains = whole_number("num_chains", num_chains)
         self.blocks = [_block(block) for block in blocks]
         if not self.blocks:
             raise ValueError("`blocks` must have at least one pair (kernel, sites), got none")
