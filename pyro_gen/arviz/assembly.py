@@ -18,6 +18,7 @@ from pyro_gen.arviz.groups import (
     container,
     dataset,
     labels_of,
+    netcdf_attributes,
     warn,
 )
 
@@ -67,7 +68,7 @@ class Assembly:
         self.labels = {name: labels_of(name, values) for name, values in (coords or {}).items()}
         self.dims = dict(dims or {})
         self.pred_dims = dict(pred_dims or {})
-        self.attrs = attrs or {}
+        self.attrs = netcdf_attributes(attrs)
         self.evaluation = evaluation or NO_MODEL
         self.groups: dict[str, dict[str, Variable]] = {}
         self.group_attrs: dict[str, Mapping[str, Any]] = {}

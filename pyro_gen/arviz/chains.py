@@ -19,6 +19,7 @@ from pyro_gen.arviz.groups import (
     container,
     dataset,
     labels_of,
+    netcdf_attributes,
     require,
     warn,
 )
@@ -94,9 +95,9 @@ def from_chains(
     groups = {"posterior": {name: _compact(values) for name, values in posterior.items()}}
     if stats:
         groups["sample_stats"] = stats
+    written = netcdf_attributes(attrs)
     datasets = {
-        name: _dataset(sites, dims or {}, labels, thin, attrs or {})
-        for name, sites in groups.items()
+        name: _dataset(sites, dims or {}, labels, thin, written) for name, sites in groups.items()
     }
     return container(datasets)
 

@@ -245,21 +245,27 @@ def _plain_attribute(name: str, value: Any) -> Any:
 
 
 def dataset(variables: Mapping[str, Variable], labels: Labels, attrs: Mapping[str, Any]) -> Any:
-    """Return a group; a dimension without labels counts from 0."""
+    """Return a group; a dimension without labels counts from 0.
+
+    Args:
+        variables: by name, with attributes of this package's own.
+        labels: of dimensions.
+        attrs: of the group, as `netcdf_attributes` gives them.
+    """
     coords: dict[str, Any] = {}
     for variable in variables.values():
         for name, size in zip(variable.dims, variable.values.shape, strict=True):
             coords[name] = labels.get(name, np.arange(size))
         coords |= variable.beside
     arrays = {
-        name: (variable.dims, variable.values, _netcdf_attributes(variable.attrs))
+        name: (variable.dims, variable.values, dict(variable.attrs))
         for name, variable in variables.items()
     }
     maker = {"inference_library": "pyro-ppl", "inference_library_version": version("pyro-ppl")}
     about = {"created_at": datetime.now(UTC).isoformat(), **maker, **attrs}
-    return require("xarray").Dataset(arrays, coords, _netcdf_attributes(about))
+    return require("xarray").Dataset(arrays, coords, about)
 
 
-def _netcdf_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """All attributes in forms that NetCDF holds."""
-    return {name: attribute(name, value) for name, value in attrs.items()}
+def netcdf_attributes(attrs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """All attributes in forms that NetCDF holds; none for None."""
+    return {name: attribute(name, value) for name, value in (attrs or {}).items()}

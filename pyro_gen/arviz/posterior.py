@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_gen.arviz.assembly import Arrays, Assembly, Extras
 from pyro_gen.arviz.evaluation import Evaluation, evaluate, nothing_said
-from pyro_gen.arviz.groups import Coords, Dims, makes_trees, require
+from pyro_gen.arviz.groups import Coords, Dims, makes_trees, netcdf_attributes, require
 from pyro_gen.arviz.program import Program
 
 VariableNames = bool | Sequence[str] | None
@@ -103,7 +103,7 @@ def assembled(
     assembly = Assembly(chains, draws, coords, dims, pred_dims, evaluation, attrs)
     assembly.add_samples("posterior", samples)
     assembly.add_stats(stats)
-    assembly.group_attrs["sample_stats"] = about
+    assembly.group_attrs["sample_stats"] = netcdf_attributes(about)
     assembly.add_evaluation()
     assembly.add_extras(extras, assembly.groups["posterior"])
     return assembly.result()

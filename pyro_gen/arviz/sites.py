@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Set
 from typing import Any
 
 import torch
@@ -16,11 +16,13 @@ from torch.distributions import Independent
 Site = Any  # a message of a trace, a dictionary
 
 
-def sample_sites(trace: Trace) -> Iterator[tuple[str, Site]]:
+def sample_sites(trace: Trace) -> list[tuple[str, Site]]:
     """The sample sites with a distribution: not the subsamples of plates."""
-    for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not isinstance(site["fn"], _Subsample):
-            yield name, site
+    return [
+        (name, site)
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not isinstance(site["fn"], _Subsample)
+    ]
 
 
 def is_deterministic(site: Site) -> bool:
