@@ -83,7 +83,7 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
             raise ValueError(
                 f"`module` must have a state of tensors, got {type(value).__name__} as {name!r}"
             )
-    tensors = {name: _copied(tensor) for name, tensor in (state | writer.tensors).items()}
+    tensors = {name: _on_cpu(tensor) for name, tensor in (state | writer.tensors).items()}
     header = {
         "module": content,
         "training": [name for name, part in module.named_modules() if part.training],
@@ -139,10 +139,10 @@ def load(path: str | os.PathLike[str], **parts: Any) -> Any:
     state = {name: tensor for name, tensor in tensors.items() if name not in arguments}
     reader = _Reader(arguments, parts)
     try:
-        with torch.random.fork_rng(devices=[]), _Bounded(_elements(tensors)):
+        with torch.random.fork_rng(devices=[]), _Bounded(_num_elements(tensors)):
             module = reader.value(header["module"])
             _share(module, header["shared"])
-        _fill(module, state)
+        _load_state(module, state)
     except Exception as error:  # whatever the constructor of another version says
         raise ValueError(
             f"{path}, written by pyro_gen {version}, cannot be read: {error}"
@@ -167,7 +167,7 @@ def parts(path: str | os.PathLike[str]) -> dict[str, str]:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or foreign.
     """
-    return dict(_parts(_opened(Path(path))[1]["module"]))
+    return dict(_named_parts(_opened(Path(path))[1]["module"]))
 
 
 class _Writer:
@@ -189,7 +189,7 @@ class _Writer:
         bound = inspect.signature(kind).bind(*arguments, **settings)
         bound.apply_defaults()
         content = {}
-        for argument, value in _flat(bound):
+        for argument, value in _named_arguments(bound):
             dotted = f"{path}.{argument}".lstrip(".")
             content[argument] = self.value(_present(module, argument, value), dotted)
         return {"class": name, "arguments": content}
@@ -201,7 +201,8 @@ class _Writer:
         """
         if _public_name(value, _settings()) is not None:
             fields = {
-                key: self.value(entry, f"{path}.{key}") for key, entry in _fields(value).items()
+                key: self.value(entry, f"{path}.{key}")
+                for key, entry in _setting_fields(value).items()
             }
             return {"setting": type(value).__name__, "fields": fields}
         name = getattr(value, "__name__", type(value).__name__)
@@ -336,7 +337,7 @@ class _Bounded(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _flat(bound: inspect.BoundArguments) -> Iterator[tuple[str, Any]]:
+def _named_arguments(bound: inspect.BoundArguments) -> Iterator[tuple[str, Any]]:
     """Arguments by name, those of ``**settings`` among them."""
     for name, value in bound.arguments.items():
         if bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
@@ -357,7 +358,7 @@ def _present(module: nn.Module, name: str, value: Any) -> Any:
     return value
 
 
-def _fields(setting: Any) -> dict[str, Any]:
+def _setting_fields(setting: Any) -> dict[str, Any]:
     """Fields of a setting that its constructor takes, but for an identity that it made itself."""
     fields = [field for field in dataclasses.fields(setting) if field.init]
     return {
@@ -422,15 +423,15 @@ def _graph(nodes: list[Any], edges: list[Any]) -> nx.DiGraph:
     return graph
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def _on_cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
 
 
-def _elements(tensors: Mapping[str, Tensor]) -> int:
+def _num_elements(tensors: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors.values())
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _content_of(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -444,7 +445,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _opened(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     """Tensors, header and the version that wrote it, with the checksum verified."""
-    tensors, metadata = _read(path)
+    tensors, metadata = _content_of(path)
     checksum = metadata.pop("sha256", "")
     if metadata.get("pyro_gen") != FORMAT:
         raise ValueError(
@@ -466,7 +467,7 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
 
 def _check_parts(path: Path, content: Any, supplied: Mapping[str, Any]) -> None:
     """Every part that the file names is supplied, and no other."""
-    kinds = dict(_parts(content))
+    kinds = dict(_named_parts(content))
     for name, kind in kinds.items():
         if name not in supplied:
             raise ValueError(
@@ -476,7 +477,7 @@ def _check_parts(path: Path, content: Any, supplied: Mapping[str, Any]) -> None:
         raise ValueError(f"{path} has no part {unknown[0]!r}, only {sorted(kinds)}")
 
 
-def _parts(content: Any) -> Iterator[tuple[str, str]]:
+def _named_parts(content: Any) -> Iterator[tuple[str, str]]:
     if isinstance(content, dict) and "part" in content:
         yield content["part"], content["kind"]
         return
@@ -487,7 +488,7 @@ def _parts(content: Any) -> Iterator[tuple[str, str]]:
         if isinstance(content, list)
         else ()
     ):
-        yield from _parts(entry)
+        yield from _named_parts(entry)
 
 
 def _shared(module: nn.Module) -> list[list[str]]:
@@ -510,7 +511,7 @@ def _share(module: nn.Module, groups: list[list[str]]) -> None:
 
 
 @torch.no_grad()
-def _fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def _load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a state in its own dtypes and numbers of chains.
 
     After an error the module is as it was.

@@ -15,7 +15,11 @@ from pyro_gen.distributions.energy.base import EnergyDistribution
 from pyro_gen.distributions.energy.coupling_graph import CouplingGraph
 from pyro_gen.distributions.log_z.annealing import with_base_rates
 from pyro_gen.distributions.log_z.misuse import check_phase_use
-from pyro_gen.distributions.log_z.negative_phase import NegativePhase, PersistentChains, check_plain_phase
+from pyro_gen.distributions.log_z.negative_phase import (
+    NegativePhase,
+    PersistentChains,
+    check_plain_phase,
+)
 from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.distributions.units.binary import BinaryUnits

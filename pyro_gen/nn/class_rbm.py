@@ -12,7 +12,11 @@ from pyro_gen.distributions.arguments import check_bits, check_classes
 from pyro_gen.distributions.energy.class_rbm import encode, label_logits
 from pyro_gen.distributions.log_z.annealing import AIS
 from pyro_gen.distributions.log_z.misuse import check_phase_use
-from pyro_gen.distributions.log_z.negative_phase import NegativePhase, PersistentChains, check_plain_phase
+from pyro_gen.distributions.log_z.negative_phase import (
+    NegativePhase,
+    PersistentChains,
+    check_plain_phase,
+)
 from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.nn.chains import ChainModule
 

@@ -66,7 +66,7 @@ def row_weights(
     """
     num_particles = whole_number("num_particles", num_particles)
     guide_trace = draws(guide, num_particles, *args, **kwargs)
-    for site in latent_sites(guide_trace):
+    for site in sampled_sites(guide_trace):
         site["value"] = site["value"].detach()
     scored = replayed(model, guide_trace, num_particles, *args, **kwargs)
     guide_trace.compute_log_prob()
@@ -108,7 +108,7 @@ def replayed(
     return trace
 
 
-def latent_sites(trace: Any) -> list[dict[str, Any]]:
+def sampled_sites(trace: Any) -> list[dict[str, Any]]:
     """The sites of a trace that were drawn."""
     return [site for site in _sites(trace) if not site["is_observed"]]
 
@@ -125,8 +125,8 @@ def weights_of(scored: Any, guide_trace: Any, num_particles: int) -> RowWeights:
         ValueError: a latent site stands outside the plate, or the sites' scales
             differ.
     """
-    joint, unplated = _rows(scored, num_particles)
-    density, _ = _rows(guide_trace, num_particles)
+    joint, unplated = _log_prob_rows(scored, num_particles)
+    density, _ = _log_prob_rows(guide_trace, num_particles)
     scales = {
         float(site["scale"])
         for trace in (scored, guide_trace)
@@ -161,7 +161,7 @@ def _in_rows(site: dict[str, Any]) -> bool:
     return any(frame.name != "particles" and frame.dim == -1 for frame in site["cond_indep_stack"])
 
 
-def _rows(trace: Any, num_particles: int) -> tuple[Tensor, Tensor]:
+def _log_prob_rows(trace: Any, num_particles: int) -> tuple[Tensor, Tensor]:
     """Sums over the sites inside the plate, and over those outside, each with its scale."""
     inside, outside = torch.zeros(()), torch.zeros(())  # without dimensions they fit any device
     for site in _sites(trace):
@@ -367,9 +367,9 @@ __all__ = [
     "LowerBound",
     "RowWeights",
     "draws",
-    "latent_sites",
     "lower_bound",
     "replayed",
     "row_weights",
+    "sampled_sites",
     "weights_of",
 ]

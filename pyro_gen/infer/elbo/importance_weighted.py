@@ -17,8 +17,8 @@ from pyro_gen.infer.elbo.importance import (
     Program,
     RowWeights,
     draws,
-    latent_sites,
     replayed,
+    sampled_sites,
     weights_of,
 )
 
@@ -213,7 +213,7 @@ class _PathOnly(RowBound):
             Minus the bound, in nats.
         """
         guide_trace = self._draws(guide, *args, **kwargs)
-        sites = [site for site in latent_sites(guide_trace) if site["value"].requires_grad]
+        sites = [site for site in sampled_sites(guide_trace) if site["value"].requires_grad]
         latents = [site["value"] for site in sites]
         for site in sites:
             site["value"] = site["value"].detach().requires_grad_()

@@ -174,7 +174,7 @@ class LayerState(NamedTuple):
         return self._replace(traces=(self.traces[0].with_input(new), *self.traces[1:]))
 
 
-class Layer(Module):
+class ConvolutionLayer(Module):
     """Base of the layers: ``first`` ones see an image by mask A, the others add to their input.
 
     Args:
@@ -230,7 +230,7 @@ class Layer(Module):
         raise NotImplementedError
 
 
-class GatedLayer(Layer):
+class GatedLayer(ConvolutionLayer):
     r"""Two stacks without a blind spot: the vertical one sees all rows above, the
     horizontal one its row so far.
 
@@ -308,7 +308,7 @@ class GatedLayer(Layer):
         return state._replace(traces=(across, mixed)), out if new is None else new + out
 
 
-class PlainLayer(Layer):
+class PlainLayer(ConvolutionLayer):
     """A masked convolution that sees the rows above itself; the vertical stack passes it by."""
 
     convolution: MaskedConvolution
@@ -456,11 +456,11 @@ def by_column(convolution: MaskedConvolution, added: Tensor) -> tuple[Tensor, ..
 
 
 __all__ = [
+    "ConvolutionLayer",
     "ConvolutionState",
     "FirstLayer",
     "GatedLayer",
     "Head",
-    "Layer",
     "LayerState",
     "MaskedConvolution",
     "ResidualBlock",

@@ -13,11 +13,11 @@ from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen.distributions.autoregressive.conditionals import Conditional
 from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
 from pyro_gen.nn.autoregressive.convolutions import (
+    ConvolutionLayer,
     ConvolutionState,
     FirstLayer,
     GatedLayer,
     Head,
-    Layer,
     LayerState,
     MaskedConvolution,
     ResidualBlock,
@@ -109,7 +109,7 @@ class PixelCNN(AutoregressiveNetwork):
         )
         inputs = colours_of(self.colours * conditional.width, self.colours)
         hidden = colours_of(hidden_channels, self.colours)
-        layer_list: list[Layer]
+        layer_list: list[ConvolutionLayer]
         if gated:
             layer_list = [GatedLayer(inputs, hidden, first_kernel_size, context, first=True)]
             layer_list += [
@@ -172,8 +172,8 @@ class PixelCNN(AutoregressiveNetwork):
                 state = self._next_row(state, line)
         return self._distribution(state, colour, pixel % self.columns)
 
-    def _layers(self) -> list[Layer]:
-        return [layer for layer in self.layers if isinstance(layer, Layer)]
+    def _layers(self) -> list[ConvolutionLayer]:
+        return [layer for layer in self.layers if isinstance(layer, ConvolutionLayer)]
 
     def _next_row(self, canvas: Canvas, line: Tensor) -> Canvas:
         """All that depends on the rows above alone, for a whole row."""

@@ -108,7 +108,7 @@ def _view(module: M, views: Views) -> M:
     children = module.__dict__["_modules"]
     values = {}
     if isinstance(module, PyroModule):
-        values = {name: _drawn(module, name) for name in _weights(module)}
+        values = {name: _weight_or_draw(module, name) for name in _weights(module)}
     if "parametrizations" in children and is_parametrized(module):
         values |= {name: getattr(module, name) for name in children["parametrizations"]}
         kind = kind.__bases__[0]
@@ -178,7 +178,7 @@ def _weights(module: PyroModule) -> list[str]:
     return names + [name for name in module._parameters if not name.endswith("_unconstrained")]
 
 
-def _drawn(module: PyroModule, name: str) -> Tensor | None:
+def _weight_or_draw(module: PyroModule, name: str) -> Tensor | None:
     value: Tensor | None = getattr(module, name)
     prior = module.__dict__.get("_pyro_samples", {}).get(name)
     if value is not None and hasattr(prior, "shape") and value.shape != prior.shape():
