@@ -1,14 +1,85 @@
-"""Data types of rows: the one rule by which models take them."""
+"""Rows as tensors: the one rule by which models take arrays, data frames and data types."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 KEPT = (torch.float32, torch.float64)
 """Data types that a model takes over from its data."""
+
+
+def as_tensor(x: Any) -> Any:
+    """A table of numbers as a tensor.
+
+    Arrays, lists of numbers, and whatever has ``to_numpy``: data frames and series of
+    pandas and polars, arrays of xarray. None and NA become NaN. Memory is shared
+    where types allow it.
+
+    Args:
+        x: the table; anything else comes back as it is, for the check that follows.
+
+    Raises:
+        ValueError: a cell holds no number; the message names the column.
+
+    Example:
+        >>> as_tensor([[1, None], [0.5, 2]])
+        tensor([[1.0000,    nan],
+                [0.5000, 2.0000]], dtype=torch.float64)
+    """
+    if isinstance(x, Tensor) or isinstance(x, str | bytes):
+        return x
+    if hasattr(x, "to_numpy"):
+        array = x.to_numpy()
+    elif isinstance(x, np.ndarray) or (isinstance(x, Sequence) and len(x)):
+        array = _array(x)
+    else:
+        return x
+    if array.dtype.kind not in "biuf":
+        array = _numbers(array, getattr(x, "columns", None))
+    if not array.flags.writeable or min(array.strides, default=0) < 0:
+        array = array.copy()
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def _array(x: Any) -> np.ndarray:
+    """An array, of objects where rows differ in length or hold tensors."""
+    if isinstance(x, np.ndarray):
+        return x
+    if isinstance(x[0], Tensor):
+        return torch.stack(list(x)).detach().cpu().numpy()
+    return np.array(x, dtype=object) if _has_none(x) else np.asarray(x)
+
+
+def _has_none(x: Any) -> bool:
+    if isinstance(x, Sequence) and not isinstance(x, str):
+        return any(_has_none(entry) for entry in x)
+    return x is None
+
+
+def _numbers(array: np.ndarray, columns: Any) -> np.ndarray:
+    """An array of objects as float64, missing values as NaN."""
+    flat = array.reshape(-1)
+    numbers = np.empty(len(flat))
+    for index, value in enumerate(flat.tolist()):
+        if value is None or type(value).__name__ in ("NAType", "NaTType"):
+            numbers[index] = np.nan
+        elif isinstance(value, bool | int | float):
+            numbers[index] = value
+        else:
+            column = index % array.shape[-1] if array.ndim > 1 else 0
+            name = repr(list(columns)[column]) if columns is not None else column
+            raise ValueError(
+                f"`x` must hold numbers, got {value!r} in column {name}: give categories a "
+                "number each, or use models.BayesianNetwork, which takes names"
+            )
+    return numbers.reshape(array.shape)
 
 
 def as_floating(x: Any, like: Tensor | None = None) -> Any:
@@ -19,8 +90,8 @@ def as_floating(x: Any, like: Tensor | None = None) -> Any:
     them, torch's default data type.
 
     Args:
-        x: rows; what is no tensor comes back as it is, for the check that
-            follows.
+        x: rows, as `as_tensor` takes them; anything else comes back as it is,
+            for the check that follows.
         like: any parameter of the model that reads the rows; None where a model
             is made.
 
@@ -34,6 +105,7 @@ def as_floating(x: Any, like: Tensor | None = None) -> Any:
         >>> as_floating(torch.eye(2).double()).dtype
         torch.float64
     """
+    x = as_tensor(x)
     if not isinstance(x, Tensor) or x.dtype in KEPT:
         return x
     if x.is_complex():
@@ -48,4 +120,4 @@ def as_floating(x: Any, like: Tensor | None = None) -> Any:
     return rows
 
 
-__all__ = ["as_floating"]
+__all__ = ["as_floating", "as_tensor"]
