@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,10 @@ def as_tensor(x: Any) -> Any:
         tensor([[1.0000,    nan],
                 [0.5000, 2.0000]], dtype=torch.float64)
     """
-    if isinstance(x, Tensor) or isinstance(x, str | bytes):
+    if isinstance(x, Tensor | str | bytes):
         return x
     if hasattr(x, "to_numpy"):
-        array = x.to_numpy()
+        array = _of_frame(x)
     elif isinstance(x, np.ndarray) or (isinstance(x, Sequence) and len(x)):
         array = _array(x)
     else:
@@ -54,13 +54,21 @@ def _array(x: Any) -> np.ndarray:
         return x
     if isinstance(x[0], Tensor):
         return torch.stack(list(x)).detach().cpu().numpy()
-    return np.array(x, dtype=object) if _has_none(x) else np.asarray(x)
+    array = np.asarray(x)
+    return array if array.dtype.kind in "biuf" else np.array(x, dtype=object)
 
 
-def _has_none(x: Any) -> bool:
-    if isinstance(x, Sequence) and not isinstance(x, str):
-        return any(_has_none(entry) for entry in x)
-    return x is None
+def _of_frame(x: Any) -> np.ndarray:
+    """A data frame, a series or an array of xarray in numpy, NA of pandas as NaN."""
+    dtypes = getattr(x, "dtypes", None)
+    columns = list(dtypes) if isinstance(dtypes, Iterable) else [dtypes]
+    if any(hasattr(column, "numpy_dtype") for column in columns):  # of pandas, with NA
+        kinds = [getattr(column, "numpy_dtype", column) for column in columns]
+        if all(getattr(kind, "kind", "O") in "biuf" for kind in kinds):
+            array: np.ndarray = x.to_numpy(np.result_type(np.float32, *kinds), na_value=np.nan)
+            return array
+    array = x.to_numpy()
+    return array
 
 
 def _numbers(array: np.ndarray, columns: Any) -> np.ndarray:

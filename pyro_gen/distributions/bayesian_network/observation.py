@@ -120,12 +120,12 @@ def read_observation(
         ValueError: it is not a possible value; the message names the node, and the row where there
             are rows.
     """
-    if isinstance(value, str):
-        return structure.state_number(node, value)
     if isinstance(value, Likelihood):
         return value.fitted(node, len(structure.states[node]), like)
     if isinstance(value, set | frozenset):
         return _subset(structure, node, value, like)
+    if hasattr(value, "factorize") and getattr(value.dtype, "kind", "O") not in "biufc":
+        return _column_codes(structure, node, value).to(like.device)
     value = plain(value)
     if isinstance(value, Tensor):
         return _state_numbers(structure, node, value.to(like.device))
@@ -264,6 +264,30 @@ def _state_numbers(structure: NetworkStructure, node: str, value: Tensor) -> int
             f"got {int(value[row])} in row {row}"
         )
     return value
+
+
+def _column_codes(structure: NetworkStructure, node: str, column: Any) -> Tensor:
+    """State numbers of a column of pandas, -1 where missing; each name is looked up once."""
+    if hasattr(column, "cat"):
+        numbers = column.cat.codes.to_numpy()
+        distinct = column.cat.categories[: int(numbers.max()) + 1]
+    else:
+        numbers, distinct = column.factorize()
+    codes = [-1]
+    for number, value in enumerate(distinct):
+        try:
+            codes.append(_code(structure, node, value))
+        except ValueError as error:
+            if not (numbers == number).any():  # a category that no row has
+                codes.append(-1)
+                continue
+            row = int((numbers == number).argmax())
+            raise ValueError(
+                f"evidence on node {node!r} must be one state a row, in row {row}: {error}"
+            ) from error
+    if codes == list(range(-1, len(codes) - 1)):
+        return torch.as_tensor(np.asarray(numbers, dtype=np.int64))
+    return torch.tensor(codes)[torch.as_tensor(np.asarray(numbers, dtype=np.int64)) + 1]
 
 
 def _codes(structure: NetworkStructure, node: str, values: list[Any]) -> list[int]:

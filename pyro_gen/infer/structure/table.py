@@ -44,16 +44,19 @@ class CategoricalTable:
 
     @classmethod
     def of(
-        cls, data: CategoricalTable | Mapping[str, Tensor] | Tensor, states: States = None
+        cls, data: CategoricalTable | Mapping[str, Any] | Any, states: States = None
     ) -> CategoricalTable:
         """Check data and name its columns and states.
 
         Args:
-            data: state numbers from 0, integers without missing cells: for each
-                node a tensor (rows,), or one tensor (rows, nodes), whose
-                columns are named by ``states``, otherwise ``x0``, ``x1``, ...
+            data: complete columns, in a data frame (pandas, polars) or a mapping
+                of nodes to columns: names of states (text, categories) or
+                state numbers from 0. Or state numbers in one tensor (rows,
+                nodes), whose columns are named by ``states``, otherwise
+                ``x0``, ``x1``, ...
             states: names of each node's states, or how many there are, by node
-                or for all; by default as many as the data show.
+                or for all; by default the categories of a column, its
+                names in alphabetical order, or as many as the data show.
 
         Returns:
             The table; ``data`` itself where it is one.
@@ -68,9 +71,13 @@ class CategoricalTable:
                     "`states` must be None where `data` is a CategoricalTable, which knows them"
                 )
             return data
-        nodes, values = (
-            _from_columns(data) if isinstance(data, Mapping) else _from_matrix(data, states)
-        )
+        if hasattr(data, "columns"):
+            data = {name: data[name] for name in data.columns}
+        if isinstance(data, Mapping):
+            data, states = encode_columns(data, states)
+            nodes, values = _from_columns(data)
+        else:
+            nodes, values = _from_matrix(data, states)
         if not values.numel():
             raise ValueError(
                 f"`data` must have at least one row and one node, got {len(values)} rows of "
@@ -206,6 +213,83 @@ class Counts:
             subset: numbers of the nodes.
         """
         return self.tally(*self.codes(subset))[1]
+
+
+def encode_columns(
+    data: Mapping[str, Any], states: States
+) -> tuple[dict[str, Any], States | dict[str, Any]]:
+    """Columns of names as state numbers, and the states that they have.
+
+    Args:
+        data: columns by node; those of numbers stay as they are.
+        states: as for :meth:`CategoricalTable.of`.
+
+    Returns:
+        The columns, and ``states`` with the names that columns bring.
+
+    Raises:
+        ValueError: a cell of a column of names is missing, or no state.
+    """
+    columns: dict[str, Any] = {}
+    named: dict[str, tuple[str, ...]] = {}
+    for i, (node, column) in enumerate(data.items()):
+        if isinstance(column, Tensor) or not _holds_names(column):
+            columns[node] = column.to_numpy() if hasattr(column, "to_numpy") else column
+            continue
+        known = None
+        if states is not None:
+            known = _states_of(node, i, states, 0)
+        columns[node], named[node] = _encoded(node, column, known)
+    if not named:
+        return columns, states
+    other: dict[str, Any] = dict.fromkeys(columns)
+    if isinstance(states, Mapping):
+        other |= dict(states)
+    elif states is not None:
+        other = {node: _states_of(node, i, states, 0) for i, node in enumerate(columns)}
+    return columns, {**other, **named}
+
+
+def _holds_names(column: Any) -> bool:
+    """True for a column of text or categories."""
+    dtype = getattr(column, "dtype", None)
+    if isinstance(column, str):
+        return False
+    if dtype is None:
+        return any(isinstance(value, str) for value in column)
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "OUST"
+    return str(dtype).lower().startswith(("category", "categorical", "str", "enum", "object"))
+
+
+def _encoded(
+    node: str, column: Any, known: int | tuple[str, ...] | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """State numbers of a column of names, and the names."""
+    if hasattr(column, "cat") and hasattr(column.cat, "codes"):  # of pandas
+        codes = column.cat.codes.to_numpy()
+        names = [str(name) for name in column.cat.categories]
+    elif hasattr(column, "factorize"):
+        codes, distinct = column.factorize(sort=True)
+        names = [str(name) for name in distinct]
+    else:
+        values = list(column)
+        names = sorted({str(value) for value in values if value is not None})
+        number = {name: i for i, name in enumerate(names)}
+        codes = np.array([-1 if value is None else number[str(value)] for value in values])
+    numbers = torch.as_tensor(np.asarray(codes, dtype=np.int64))
+    if isinstance(known, int) and len(names) > known:
+        raise ValueError(f"`data` of node {node!r} must have {known} states, got {some(names)}")
+    if isinstance(known, tuple):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ValueError(
+                f"`data` of node {node!r} must be one of its states {some(known)}, "
+                f"got {unknown[0]!r}"
+            )
+        place = torch.tensor([known.index(name) for name in names] + [-1])
+        return place[numbers], known
+    return numbers, tuple(names)
 
 
 def _from_columns(data: Mapping[str, Tensor]) -> tuple[tuple[str, ...], Tensor]:

@@ -25,6 +25,7 @@ from pyro_gen.distributions.bayesian_network.files.xmlbif import read_xmlbif, wr
 from pyro_gen.distributions.bayesian_network.observation import missing
 from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, point_mass
+from pyro_gen.models.bayesian_network.frames import to_frame
 from pyro_gen.models.bayesian_network.learning import NetworkLearning
 from pyro_gen.models.bayesian_network.parts import (
     column,
@@ -563,6 +564,29 @@ class BayesianNetwork(NetworkLearning):
             By node, (num_samples,) for one case, (num_samples, rows) for rows.
         """
         return self._read_off().sample_posterior(evidence, num_samples)
+
+    def to_frame(self, rows: Tensor | Mapping[str, Tensor], index: Any = None) -> Any:
+        """Rows as a data frame with the names of states.
+
+        Args:
+            rows: what ``sample`` or ``sample_posterior`` gives: (rows, nodes), or by
+                node (rows,); -1 and NaN where missing.
+            index: row labels; None numbers them.
+
+        Returns:
+            A `pandas.DataFrame`: categories for discrete nodes, numbers for real ones.
+
+        Raises:
+            ImportError: pandas is not installed.
+            ValueError: ``rows`` have another shape, or name a node that is unknown.
+
+        Example:
+            >>> network = BayesianNetwork(nx.DiGraph([("rain", "wet")]), states=("no", "yes"))
+            >>> network.to_frame(torch.tensor([[0, 1]]))
+              rain  wet
+            0   no  yes
+        """
+        return to_frame(self.nodes, self.states, rows, index)
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
         """True if the graph alone makes two sets of nodes independent given a third.

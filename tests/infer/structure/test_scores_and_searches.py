@@ -219,9 +219,9 @@ def test_a_hundred_nodes_of_many_states_are_counted_without_laying_out_their_com
     assert math.isfinite(graph_score(start, values, BDeu(), states=50))
 
 
-def test_names_and_masked_cells_are_no_state_numbers() -> None:
+def test_masked_and_missing_cells_are_no_state_numbers() -> None:
     masked: Any = np.ma.masked_array([0, 1], [True, False])
-    columns: list[Any] = [["no", "yes"], np.array(["no", "yes"]), masked, [0, None]]
+    columns: list[Any] = [masked, [0, None]]
     for column in columns:
         with pytest.raises(ValueError, match="`data` of node 'a' must hold state numbers, none missing"):
             exact_search({"a": column})

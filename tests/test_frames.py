@@ -1,0 +1,150 @@
+"""Arrays, lists and data frames are taken wherever tensors are, and come back with their names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+
+from pyro_gen import models, nn
+from pyro_gen.infer.structure import learn_structure
+from pyro_gen.infer.structure.table import CategoricalTable
+from tests.runs import same
+
+GENERATOR = np.random.default_rng(0)
+REAL = GENERATOR.normal(size=(60, 3)).astype("float32")
+BINARY = (GENERATOR.random((60, 5)) < 0.3).astype("float32")
+CODES = GENERATOR.integers(0, 3, (60, 4)).astype("float32")
+
+FORMS: dict[str, Callable[[np.ndarray], Any]] = {
+    "numpy": lambda x: x,
+    "reversed numpy": lambda x: x[::-1][::-1].copy()[::-1][::-1],
+    "big endian": lambda x: x.astype(">f4"),
+    "read only": lambda x: np.lib.stride_tricks.as_strided(x, writeable=False),
+    "pandas": pd.DataFrame,
+    "pandas nullable": lambda x: pd.DataFrame(x).astype("Float32"),
+    "xarray": xr.DataArray,
+    "list": lambda x: x.astype("float64").tolist(),
+    "list of tensors": lambda x: list(torch.tensor(x)),
+}
+MAKERS: dict[str, tuple[Callable[[Any], torch.nn.Module], np.ndarray]] = {
+    "GaussianMixture": (lambda x: models.GaussianMixture.from_data(x, 2), REAL),
+    "BernoulliMixture": (lambda x: models.BernoulliMixture.from_data(x, 2), BINARY),
+    "CategoricalMixture": (lambda x: models.CategoricalMixture.from_data(x, 2), CODES),
+    "PPCA": (lambda x: models.PPCA.from_data(x, 1), REAL),
+    "PCA": (lambda x: models.PCA.from_data(x, 1), REAL),
+    "FactorAnalysis": (lambda x: models.FactorAnalysis.from_data(x, 1), REAL),
+    "Autoencoder": (lambda x: models.Autoencoder.from_data(x, 2, hidden=(8,)), BINARY),
+    "VAE": (lambda x: models.VAE.from_data(x, 2, hidden=(8,)), BINARY),
+    "NADE": (lambda x: nn.NADE.from_data(x, 4), BINARY),
+    "FVSBN": (nn.FVSBN.from_data, BINARY),
+    "TabularAR": (nn.TabularAR.from_data, BINARY),
+    "RBM": (lambda x: nn.RBM.from_data(x, 4), BINARY),
+    "BoltzmannMachine": (nn.BoltzmannMachine.from_data, BINARY),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", MAKERS)
+def test_from_data_takes_what_holds_numbers(name: str, form: str) -> None:
+    make, array = MAKERS[name]
+    torch.manual_seed(0)
+    expected = make(torch.tensor(array)).state_dict()
+    torch.manual_seed(0)
+    actual = make(FORMS[form](array)).state_dict()
+    if form in ("list", "pandas nullable"):  # numbers of Python are float64; another order in memory
+        actual = {key: value.to(expected[key].dtype) for key, value in actual.items()}
+        assert all(torch.allclose(actual[key], expected[key], atol=1e-4) for key in expected)
+    else:
+        assert same(actual, expected)
+
+
+READS: dict[str, tuple[Callable[[Any], Any], np.ndarray]] = {
+    name: (maker, array) for name, (maker, array) in MAKERS.items() if hasattr(getattr(models, name, None), "score")
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_queries_and_fit_take_data_frames(name: str) -> None:
+    make, array = READS[name]
+    torch.manual_seed(0)
+    model: Any = make(torch.tensor(array))
+    frame = pd.DataFrame(array)
+    assert same(model.score(frame), model.score(torch.tensor(array)))
+    assert same(model.log_likelihood(frame), model.log_likelihood(torch.tensor(array)))
+    model.fit(frame)
+
+
+def test_missing_cells_of_a_frame_are_missing() -> None:
+    frame = pd.DataFrame(REAL.astype("float64"))
+    frame.iloc[3, 1] = None
+    nullable = frame.astype("Float64")
+    nullable.iloc[3, 1] = pd.NA
+    x = torch.tensor(frame.to_numpy())
+    mixture: Any = models.GaussianMixture.from_data(x, 2)
+    expected = mixture.log_likelihood(x)
+    assert torch.equal(mixture.log_likelihood(frame), expected)
+    assert torch.equal(mixture.log_likelihood(nullable), expected)
+    rows = [[None if math.isnan(cell) else cell for cell in row] for row in x.tolist()]
+    assert torch.equal(mixture.log_likelihood(rows), expected)
+
+
+def test_text_in_a_column_is_named() -> None:
+    make, _ = MAKERS["PPCA"]
+    frame = pd.DataFrame({"height": [1.0, 2.0], "colour": ["red", "blue"]})
+    with pytest.raises(ValueError, match=r"`x` must hold numbers, got 'red' in column 'colour'"):
+        make(frame)
+    with pytest.raises(ValueError, match=r"`x` must hold numbers, got 'a' in column 1"):
+        make([[1.0, "a"], [2.0, "b"]])
+
+
+def weather(rows: int) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    rain = generator.choice(["no", "yes"], rows, p=[0.7, 0.3])
+    wet = np.where(generator.random(rows) < 0.9, np.where(rain == "yes", "wet", "dry"), "wet")
+    return pd.DataFrame({"rain": rain, "wet": wet})
+
+
+@pytest.mark.parametrize("dtype", ["category", "object", "str"])
+def test_a_network_from_a_frame_and_back(dtype: str) -> None:
+    frame = weather(300)
+    graph = learn_structure(frame.astype(dtype))
+    assert list(graph.edges) in ([("rain", "wet")], [("wet", "rain")])
+    network: Any = models.BayesianNetwork(graph)
+    assert network.states == {"rain": ("no", "yes"), "wet": ("dry", "wet")}
+    frame.loc[::10, "wet"] = None
+    network.fit(frame.astype(dtype))
+    codes = {node: torch.tensor(frame[node].astype("category").cat.codes.to_numpy().astype("int64")) for node in frame}
+    assert torch.equal(network.log_evidence(frame.astype(dtype)), network.log_evidence(codes))
+    back = network.to_frame(codes, index=frame.index)
+    pd.testing.assert_frame_equal(back, frame.astype("category"), check_categorical=False)
+    drawn = network.to_frame(network.sample(50))
+    assert set(drawn["wet"]) <= {"dry", "wet"}
+    assert len(drawn) == 50
+
+
+def test_states_of_a_frame_that_the_user_names() -> None:
+    frame = weather(20)
+    table = CategoricalTable.of(frame, {"rain": ("yes", "no"), "wet": ("dry", "damp", "wet")})
+    assert table.states == (("yes", "no"), ("dry", "damp", "wet"))
+    assert torch.equal(table.values[:, 0], torch.tensor((frame["rain"] == "no").to_numpy().astype("int64")))
+    with pytest.raises(ValueError, match=r"`data` of node 'wet' must be one of its states .*, got 'wet'"):
+        CategoricalTable.of(frame, {"rain": ("yes", "no"), "wet": ("dry", "damp")})
+    with pytest.raises(ValueError, match=r"must be complete"):
+        CategoricalTable.of(frame.assign(wet=[None, *frame["wet"][1:]]))
+    mixed = CategoricalTable.of({"names": ["b", "a"], "numbers": torch.tensor([0, 2])})
+    assert (mixed.states, mixed.values.tolist()) == ((("a", "b"), 3), [[1, 0], [0, 2]])
+
+
+def test_an_unknown_name_in_a_long_column_says_its_row() -> None:
+    network: Any = models.BayesianNetwork(nx.DiGraph([("rain", "wet")]), states={"rain": ("no", "yes"), "wet": 2})
+    column = pd.Series(["no", "yes", "maybe"])
+    with pytest.raises(ValueError, match=r"evidence on node 'rain' must be one state a row, in row 2: .*maybe"):
+        network.log_evidence({"rain": column})
