@@ -125,7 +125,7 @@ def test_columns_tables_arrays_and_flags_are_the_same_data() -> None:
     table = five(seed=4)
     columns = {node: table.values[:, i] for node, i in table.index.items()}
     for data in (columns, table.values, table.values.int(), table.values.numpy()):
-        own = CategoricalTable.of(data, STATES)  # type: ignore[arg-type]
+        own = CategoricalTable.of(data, STATES)
         assert own.nodes == table.nodes
         assert torch.equal(own.values, table.values)
     assert CategoricalTable.of(torch.tensor([[True], [False]])).arities == (2,)
