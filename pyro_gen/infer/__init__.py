@@ -1,6 +1,4 @@
-"""Learning and sampling: negative phases, partition functions, the custom gradient
-step, MCMC kernels.
-"""
+"""Learning and sampling: negative phases, partition functions, gradients, MCMC kernels."""
 
 from pyro_gen.distributions.energy.fast_weights import FastPersistentChains
 from pyro_gen.distributions.log_z.annealing import AIS

@@ -1,10 +1,8 @@
-"""The conformance suite: exact oracles, and checks that any distribution for Pyro
-can be put through.
+"""The conformance suite: exact oracles, and checks of any distribution for Pyro.
 
-A `Case` describes a distribution, `CHECKS` lists the checks, and `check_all`
-runs them. Each check returns nothing where the case conforms, raises
-`AssertionError` where it does not, and `Inapplicable` where there is nothing to
-check.
+A `Case` describes a distribution, `CHECKS` lists the checks, and `check_all` runs them.
+Each check returns nothing where the case conforms, raises `AssertionError` where it
+does not, and `Inapplicable` where there is nothing to check.
 
 Example:
     >>> import pyro.distributions as dist

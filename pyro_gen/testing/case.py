@@ -1,6 +1,4 @@
-"""Description of a distribution for the conformance suite, and the frame that
-every check runs in.
-"""
+"""Description of a distribution for the conformance suite, and the frame of every check."""
 
 from __future__ import annotations
 
@@ -26,10 +24,7 @@ P = ParamSpec("P")
 
 
 class Inapplicable(Exception):  # noqa: N818 - an answer, not an error
-    """Says that a check has nothing to check in a case, and why.
-
-    A test runner turns it into a visible skip.
-    """
+    """Says that a check has nothing to check in a case, and why; a test runner skips it."""
 
 
 @contextmanager
@@ -66,8 +61,7 @@ def normal_parameters(scale: float = 1.0, **shapes: Shape) -> Callable[[torch.Si
 
     Args:
         scale: standard deviation of the draws.
-        **shapes: for each constructor argument its shape without batch
-            dimensions.
+        **shapes: for each constructor argument its shape without batch dimensions.
 
     Returns:
         A function from a batch shape to float64 tensors by name.
@@ -88,20 +82,19 @@ def normal_parameters(scale: float = 1.0, **shapes: Shape) -> Callable[[torch.Si
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A distribution as the conformance suite sees it: how to build it, and small
-    parameters to build it from.
+    """A distribution as the conformance suite sees it: how to build it, and small parameters.
 
     What the distribution can do (enumeration, entropy, ...) is asked of the
     distribution itself.
 
     Args:
         name: name in reports.
-        build: the class, or a function with its keywords: one for each tensor
-            argument, and `validate_args`.
-        parameters: float64 tensor arguments for a batch shape; drawn from the
-            global generators, which the suite seeds.
-        enumerable: all states of one event, shape (n,) + event_shape; `None`
-            asks `enumerate_support`.
+        build: the class, or a function with its keywords: one for each tensor argument,
+            and `validate_args`.
+        parameters: float64 tensor arguments for a batch shape; drawn from the global
+            generators, which the suite seeds.
+        enumerable: all states of one event, shape (n,) + event_shape; `None` asks
+            `enumerate_support`.
         batch_shapes: the batch shapes to try.
 
     Example:
@@ -118,14 +111,15 @@ class Case:
     batch_shapes: tuple[Shape, ...] = ((), (3,), (2, 1))
 
     def tensors(
-        self, batch_shape: Shape = (), dtype: torch.dtype = torch.float64, seed: int = 0
+        self,
+        batch_shape: Shape = (),
+        dtype: torch.dtype = torch.float64,
+        seed: int = 0,
     ) -> Parameters:
         """Give the constructor's tensor arguments, the same ones for the same seed."""
         with seeded(seed):
             parameters = self.parameters(torch.Size(batch_shape))
-        return {
-            name: x.to(dtype) if x.is_floating_point() else x for name, x in parameters.items()
-        }
+        return {name: cast_floats(x, dtype) for name, x in parameters.items()}
 
     def distribution(
         self,
@@ -135,11 +129,12 @@ class Case:
         validate_args: bool = True,
     ) -> TorchDistribution:
         """Build the distribution, the same one for the same seed."""
-        return self.build(**self.tensors(batch_shape, dtype, seed), validate_args=validate_args)
+        parameters = self.tensors(batch_shape, dtype, seed)
+        return self.build(**parameters, validate_args=validate_args)
 
     def distributions(self, dtype: torch.dtype = torch.float64) -> Iterator[TorchDistribution]:
         """Build one distribution for each batch shape."""
-        return (self.distribution(batch_shape, dtype) for batch_shape in self.batch_shapes)
+        return (self.distribution(shape, dtype) for shape in self.batch_shapes)
 
     def states(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """List all states of one event, shape (n,) + event_shape.
@@ -147,16 +142,12 @@ class Case:
         Raises:
             Inapplicable: if they are not known.
         """
+        if self.enumerable is not None:
+            return cast_floats(self.enumerable, dtype)
         single = self.distribution(dtype=dtype)
-        if self.enumerable is None and not single.has_enumerate_support:
+        if not single.has_enumerate_support:
             raise Inapplicable(f"{self.name} has no list of states")
-        if self.enumerable is None:
-            listed = single.enumerate_support()
-        else:
-            listed = self.enumerable
-        if listed.is_floating_point():
-            return listed.to(dtype)
-        return listed
+        return cast_floats(single.enumerate_support(), dtype)
 
     def log_probs(self, distribution: TorchDistribution) -> Tensor:
         """Score all states, shape (n,) + batch_shape.
@@ -165,6 +156,13 @@ class Case:
             Inapplicable: if the states are not known.
         """
         return exact_log_probs(distribution, self.states())
+
+
+def cast_floats(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Give a tensor of floats another dtype, and leave other tensors alone."""
+    if not x.is_floating_point():
+        return x
+    return x.to(dtype)
 
 
 def support_of(distribution: TorchDistribution) -> Constraint:
@@ -177,15 +175,17 @@ def support_of(distribution: TorchDistribution) -> Constraint:
     return cast(Constraint, distribution.support)
 
 
-def check(function: Callable[Concatenate[Case, P], None]) -> Callable[Concatenate[Case, P], None]:
+def check(
+    function: Callable[Concatenate[Case, P], None],
+) -> Callable[Concatenate[Case, P], None]:
     """Turn a function into a check: seeded, under Pyro's validation, and with one way to fail.
 
     Args:
         function: raises anything at all where the case does not conform.
 
     Returns:
-        The same check, which raises `AssertionError` (or `Inapplicable`) or
-        returns nothing.
+        The same check, which raises `AssertionError` (or `Inapplicable`) or returns
+        nothing.
     """
 
     @functools.wraps(function)
@@ -196,27 +196,23 @@ def check(function: Callable[Concatenate[Case, P], None]) -> Callable[Concatenat
         except Inapplicable:
             raise
         except Exception as error:
-            if isinstance(error, AssertionError):
-                kind = ""
-            else:
-                kind = f"{type(error).__name__}: "
-            raise AssertionError(f"{function.__name__}({case.name}): {kind}{error}") from error
+            message = str(error)
+            if not isinstance(error, AssertionError):
+                message = f"{type(error).__name__}: {error}"
+            where = f"{function.__name__}({case.name})"
+            raise AssertionError(f"{where}: {message}") from error
 
     return wrapper
 
 
 def require(condition: bool | Tensor, message: str) -> None:
-    """Raise `AssertionError` with the message unless the condition holds (`assert`
-    would vanish under `python -O`).
-    """
+    """Raise `AssertionError` unless the condition holds, under `python -O` too."""
     if not condition:
         raise AssertionError(message)
 
 
 def require_close(actual: Tensor, expected: Tensor, what: str, tolerance: float = 1e-10) -> None:
-    """Raise `AssertionError` unless two tensors have the same shape, dtype, device
-    and, nearly, values.
-    """
+    """Raise `AssertionError` unless tensors agree in shape, dtype, device and nearly in values."""
     torch.testing.assert_close(
         actual,
         expected,

@@ -1,6 +1,4 @@
-"""Exact oracles: every state of a small model, its probability, and what iid draws
-of it look like.
-"""
+"""Exact oracles: every state of a small model, its probability, and iid draws of it."""
 
 from __future__ import annotations
 
@@ -17,11 +15,9 @@ from pyro_gen._arguments import whole_number
 
 
 class Joint(NamedTuple):
-    """The exact joint distribution of an energy model: all states of both sides and
-    the log probability of every pair.
+    """The exact joint distribution of an energy model over all states of both sides.
 
-    `visible` has shape (2^V, V), `hidden` (2^H, H) and `log_prob` (2^V, 2^H),
-    in nats.
+    `visible` has shape (2^V, V), `hidden` (2^H, H) and `log_prob` (2^V, 2^H), in nats.
     """
 
     visible: Tensor
@@ -59,8 +55,8 @@ def enumerate_joint(
     .. math:: p(v, h) = \exp(-E(v, h)) / \sum_{v', h'} \exp(-E(v', h'))
 
     Args:
-        energy: maps v of shape (2^V, 1, V) and h of shape (2^H, H) to energies
-            of shape (2^V, 2^H).
+        energy: maps v of shape (2^V, 1, V) and h of shape (2^H, H) to energies of shape
+            (2^V, 2^H).
         visible: number V of visible units.
         hidden: number H of hidden units.
         dtype: dtype of the states.
@@ -95,10 +91,9 @@ def exact_log_probs(distribution: Distribution, all_states: Tensor) -> Tensor:
         >>> exact_log_probs(coin, torch.tensor([0.0, 1.0])).exp().tolist()
         [[0.5, 0.75], [0.5, 0.25]]
     """
-    event_shape = all_states.shape[1:]
-    return distribution.log_prob(
-        all_states.reshape(-1, *(1,) * len(distribution.batch_shape), *event_shape)
-    )
+    batch = (1,) * len(distribution.batch_shape)
+    values = all_states.reshape(-1, *batch, *all_states.shape[1:])
+    return distribution.log_prob(values)
 
 
 def state_index(values: Tensor, all_states: Tensor) -> Tensor:
@@ -149,10 +144,11 @@ def frequencies(values: Tensor, all_states: Tensor) -> Tensor:
     index = state_index(values, all_states).flatten()
     if not len(index) or (index < 0).any():
         raise ValueError(
-            f"`values` must be one or more of the given states, got {(index < 0).sum()} "
-            f"strangers of {len(index)}"
+            "`values` must be one or more of the given states, "
+            f"got {(index < 0).sum()} strangers of {len(index)}"
         )
-    return torch.bincount(index, minlength=len(all_states)).double() / len(index)
+    counts = torch.bincount(index, minlength=len(all_states))
+    return counts.double() / len(index)
 
 
 def total_variation(p: Tensor, q: Tensor) -> Tensor:
@@ -184,9 +180,9 @@ def multinomial_floor(
 ) -> float:
     """Simulate how far the frequencies of perfect iid draws stray from their own distribution.
 
-    The result is a quantile of the total variation between the distribution and
-    the frequencies of `num_draws` draws of it: a sampler whose distance is
-    above it is, at that level, not a sampler of this distribution.
+    The result is a quantile of the total variation between the distribution and the
+    frequencies of `num_draws` draws of it: a sampler whose distance is above it is, at
+    that level, not a sampler of this distribution.
 
     Args:
         probs: probabilities of shape (n,).
@@ -206,21 +202,21 @@ def multinomial_floor(
     num_draws = whole_number("num_draws", num_draws)
     num_repeats = whole_number("num_repeats", num_repeats)
     p = probs.double().cpu().numpy()
-    counts = np.random.default_rng(seed).multinomial(num_draws, p / p.sum(), size=num_repeats)
-    return float(np.quantile(np.abs(counts / num_draws - p).sum(-1) / 2, quantile))
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(num_draws, p / p.sum(), size=num_repeats)
+    distances = np.abs(counts / num_draws - p).sum(-1) / 2
+    return float(np.quantile(distances, quantile))
 
 
 def goodness_of_fit(counts: Tensor, probs: Tensor) -> float:
-    r"""Bound the p-value of multinomial counts, at any sample size and without merging
-    small cells.
+    r"""Bound the p-value of multinomial counts, at any sample size, without merging cells.
 
-    .. math:: P(n\,\mathrm{KL}(\hat p \| p) \ge x) \le e^{-x} (e x / (k - 1))^{k - 1}, \quad x
-        > k - 1
+    .. math:: P(n\,\mathrm{KL}(\hat p \| p) \ge x)
+              \le e^{-x} (e x / (k - 1))^{k - 1}, \quad x > k - 1
 
-    The bound always holds, so rejecting below a level has at most that
-    false-alarm rate. Pyro's `multinomial_goodness_of_fit` divides by n p (1 -
-    p) but compares with k - 1 degrees of freedom, which for two cells turns a
-    nominal 1e-6 into 5e-4.
+    The bound always holds, so rejecting below a level has at most that false-alarm
+    rate. Pyro's `multinomial_goodness_of_fit` divides by n p (1 - p) but compares with
+    k - 1 degrees of freedom, which for two cells turns a nominal 1e-6 into 5e-4.
 
     Args:
         counts: number of times each of k states came, shape (k,).
@@ -230,8 +226,8 @@ def goodness_of_fit(counts: Tensor, probs: Tensor) -> float:
         An upper bound of the p-value, between 0 and 1.
 
     References:
-        R. Agrawal (2020), Finite-sample concentration of the multinomial in
-        relative entropy, theorem 1.2.
+        R. Agrawal (2020), Finite-sample concentration of the multinomial in relative
+        entropy, theorem 1.2.
 
     Example:
         >>> goodness_of_fit(torch.tensor([500, 500]), torch.tensor([0.5, 0.5]))
@@ -239,11 +235,13 @@ def goodness_of_fit(counts: Tensor, probs: Tensor) -> float:
         >>> goodness_of_fit(torch.tensor([600, 400]), torch.tensor([0.5, 0.5])) < 1e-6
         True
     """
+    dof = len(counts) - 1
     occurring = counts > 0
-    counts, probs, dof = counts[occurring].double(), probs[occurring].double(), len(counts) - 1
+    counts = counts[occurring].double()
+    probs = probs[occurring].double()
     x = float((counts * (counts / (counts.sum() * probs)).log()).sum())
     if x <= dof:
         return 1.0
-    if dof and x < math.inf:
-        return math.exp(-x + dof * (1 + math.log(x / dof)))
-    return 0.0
+    if not dof or not x < math.inf:
+        return 0.0
+    return math.exp(-x + dof * (1 + math.log(x / dof)))

@@ -23,8 +23,8 @@ def random_structure(
     Args:
         num_nodes: number of nodes.
         max_parents: most parents of a node.
-        window: how far before a node its parents lie, which bounds the
-            tree-width; None for no bound.
+        window: how far before a node its parents lie, which bounds the tree-width; None
+            for no bound.
         states: numbers of states to draw from.
         seed: of the draws.
 
@@ -41,9 +41,11 @@ def random_structure(
     graph.add_nodes_from(dice.sample(names, num_nodes))
     for i, node in enumerate(names):
         before = names[max(0, i - (window or i)) : i]
-        for parent in dice.sample(before, min(len(before), dice.randint(0, max_parents))):
+        num_parents = min(len(before), dice.randint(0, max_parents))
+        for parent in dice.sample(before, num_parents):
             graph.add_edge(parent, node)
-    return NetworkStructure.from_graph(graph, {node: dice.choice(states) for node in names})
+    sizes = {node: dice.choice(states) for node in names}
+    return NetworkStructure.from_graph(graph, sizes)
 
 
 def random_tables(
@@ -56,8 +58,7 @@ def random_tables(
 
     Args:
         structure: nodes, states, parents.
-        zeros: share of cells that are exactly zero; each row keeps one that is
-            not.
+        zeros: share of cells that are exactly zero; each row keeps one that is not.
         seed: of the draws.
         dtype: of the tables.
 
@@ -85,8 +86,7 @@ def random_network(
     zeros: float = 0.0,
     seed: int = 0,
 ) -> BayesianNetwork:
-    """A random network; see :func:`random_structure` and :func:`random_tables` for the
-    arguments.
+    """A random network; see :func:`random_structure` and :func:`random_tables` for the arguments.
 
     Example:
         >>> random_network(5).log_evidence().item()

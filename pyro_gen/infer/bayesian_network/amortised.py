@@ -1,6 +1,4 @@
-"""Amortised inference for any evidence: an autoregressive network that improves on
-likelihood weighting.
-"""
+"""Amortised inference for any evidence: a network that improves on likelihood weighting."""
 
 from __future__ import annotations
 
@@ -31,42 +29,39 @@ DEFENSIVE = 5
 
 
 class AmortisedPosterior(Module):
-    r"""An approximate posterior of all nodes for any evidence, from a MADE that
-    corrects the tables.
+    r"""An approximate posterior of all nodes for any evidence: a MADE that corrects the tables.
 
-    .. math:: q(x_v | x_{<v}, e) \propto p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v)\, \exp
-        f_v(x_{<v}, e)
+    .. math:: q(x_v | x_{<v}, e)
+              \propto p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v)\, \exp f_v(x_{<v}, e)
 
-    in topological order, with the likelihood :math:`\ell_v` of what is known of
-    v, and f a network that sees all evidence. At first f is zero and q is the
-    proposal of likelihood weighting; states that are impossible under the
-    tables stay impossible. It learns from draws of the network whose cells are
-    hidden at random, which needs no posterior and no gradient through draws:
+    in topological order, with the likelihood :math:`\ell_v` of what is known of v, and
+    f a network that sees all evidence. At first f is zero and q is the proposal of
+    likelihood weighting; states that are impossible under the tables stay impossible.
+    It learns from draws of the network whose cells are hidden at random, which needs no
+    posterior and no gradient through draws:
 
     .. math:: \min_f\ \mathrm{E}_{e}\, \mathrm{KL}\bigl(p(x | e)\,\|\,q(x | e)\bigr)
 
-    Importance weights correct the errors of q, and the result's diagnostics
-    show their size. One draw in five leaves f out, so that modes that the
-    network misses are still sampled, and no weight is more than five times that
-    of likelihood weighting.
+    Importance weights correct the errors of q, and the result's diagnostics show their
+    size. One draw in five leaves f out, so that modes that the network misses are still
+    sampled, and no weight is more than five times that of likelihood weighting.
 
     Args:
-        network: a Bayesian network, the distribution or the model (which is
-            then called again each time).
+        network: a Bayesian network, the distribution or the model (which is then called
+            again each time).
         hidden_features: units of each hidden layer.
         evidence_nodes: nodes that may be observed, in learning; None for all.
 
     References:
-        Morris (2001), Recognition networks for approximate inference in BN20
-        networks. Le, Baydin and Wood (2017), Inference compilation and
-        universal probabilistic programming. Hesterberg (1995), Weighted average
-        importance sampling and defensive mixture distributions. Germain et al.
-        (2015), MADE.
+        Morris (2001), Recognition networks for approximate inference in BN20 networks.
+        Le, Baydin and Wood (2017), Inference compilation and universal probabilistic
+        programming. Hesterberg (1995), Weighted average importance sampling and
+        defensive mixture distributions. Germain et al. (2015), MADE.
 
     Example:
         >>> import networkx as nx
-        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": torch.tensor([[0.9, 0.1],
-        ...     [0.2, 0.8]])}
+        >>> wet = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": wet}
         >>> network = BayesianNetwork(nx.DiGraph([("rain", "wet")]), tables)
         >>> posterior = AmortisedPosterior(network, hidden_features=(8,))
         >>> losses = posterior.learn(num_steps=20)
@@ -83,7 +78,8 @@ class AmortisedPosterior(Module):
         evidence_nodes: Iterable[str] | None = None,
     ) -> None:
         super().__init__()
-        self._source = (network,)  # in a tuple: no submodule, its parameters are not learned here
+        # In a tuple: no submodule, its parameters are not learned here.
+        self._source = (network,)
         distribution = distribution_of(network)
         structure = self.structure = distribution.structure
         self.made = MADE(
@@ -96,29 +92,26 @@ class AmortisedPosterior(Module):
         ).to(distribution.tables)
         if self.made.output is not None:
             nn.init.zeros_(self.made.output)
-        evidence_names = structure.nodes if evidence_nodes is None else list(evidence_nodes)
-        can_see = torch.zeros(
-            len(structure.nodes), dtype=torch.bool, device=distribution.tables.device
-        )
-        can_see[[structure.number(node) for node in evidence_names]] = True
+        if evidence_nodes is None:
+            evidence_nodes = structure.nodes
+        device = distribution.tables.device
+        can_see = torch.zeros(len(structure.nodes), dtype=torch.bool, device=device)
+        can_see[[structure.number(node) for node in evidence_nodes]] = True
         self.register_buffer("can_see", can_see)
 
     def _problem(self, evidence: Evidence | Tensor | None) -> Problem:
         return Problem.of(self._source[0], evidence)
 
     def _context(self, problem: Problem) -> Tensor:
-        """Evidence as the network sees it: normalised likelihoods less even ones,
-        zeros where nothing is known.
-        """
+        """Evidence as the network sees it: normalised likelihoods less even ones, 0 if unknown."""
         inputs = []
         for i, states in enumerate(self.structure.cardinalities):
-            likelihood = problem.likelihoods.get(i, problem.tables.new_ones(1, states))
-            likelihood = (
-                likelihood
-                / likelihood.sum(-1, keepdim=True).clamp_min(torch.finfo(likelihood.dtype).tiny)
-                - 1 / states
-            )
-            inputs.append(likelihood.expand(problem.count, states))
+            unknown = problem.tables.new_ones(1, states)
+            likelihood = problem.likelihoods.get(i, unknown)
+            tiny = torch.finfo(likelihood.dtype).tiny
+            total = likelihood.sum(-1, keepdim=True).clamp_min(tiny)
+            excess = likelihood / total - 1 / states
+            inputs.append(excess.expand(problem.count, states))
         return torch.cat(inputs, -1)
 
     def log_prob(self, value: Tensor, evidence: Tensor) -> Tensor:
@@ -134,30 +127,32 @@ class AmortisedPosterior(Module):
         problem = self._problem(evidence)
         correction = self.made.parameters_of(value, self._context(problem))
         states = torch.arange(correction.shape[-1], device=value.device)
-        first = cells_of(self.structure, value) - value  # of the row of each node's table
+        # The first cell in the row of each node's table.
+        first = cells_of(self.structure, value) - value
         cells = (first.unsqueeze(-1) + states).clamp_max(self.structure.cells - 1)
-        logits = (
-            safe_log(problem.tables)[cells] + correction
-        )  # which is -inf at states that a node does not have
-        log_probs = logits.log_softmax(-1).gather(-1, value.unsqueeze(-1)).squeeze(-1)
-        return torch.where(evidence < 0, log_probs, 0.0).sum(-1)
+        # The correction is -inf at states that a node does not have.
+        logits = safe_log(problem.tables)[cells] + correction
+        log_probs = logits.log_softmax(-1).gather(-1, value.unsqueeze(-1))
+        return torch.where(evidence < 0, log_probs.squeeze(-1), 0.0).sum(-1)
 
     def loss(self, num_rows: int = 256) -> Tensor:
-        """Mean of -log q over draws of the network whose cells are hidden, at a
-        rate that differs from row to row.
+        """Mean of -log q over draws of the network whose cells are hidden, at a rate for each row.
 
         Args:
             num_rows: how many draws.
         """
         num_rows = whole_number("num_rows", num_rows)
         rows = distribution_of(self._source[0]).sample((num_rows,))
-        visible = torch.rand(rows.shape, device=rows.device) < torch.rand(
-            num_rows, 1, device=rows.device
-        )
-        return -self.log_prob(rows, rows.masked_fill(~(visible & self.can_see), -1)).mean()
+        uniforms = torch.rand(rows.shape, device=rows.device)
+        visible = uniforms < torch.rand(num_rows, 1, device=rows.device)
+        evidence = rows.masked_fill(~(visible & self.can_see), -1)
+        return -self.log_prob(rows, evidence).mean()
 
     def learn(
-        self, num_steps: int = 2000, batch_size: int = 256, learning_rate: float = 2e-3
+        self,
+        num_steps: int = 2000,
+        batch_size: int = 256,
+        learning_rate: float = 2e-3,
     ) -> Tensor:
         """Learn by Adam, with a rate that falls linearly to zero.
 
@@ -200,25 +195,24 @@ class AmortisedPosterior(Module):
             nodes: which marginals; None for all.
 
         Returns:
-            Marginals, log evidence with its standard error, and diagnostics of
-            the weights.
+            Marginals, log evidence with its standard error, and diagnostics of the weights.
 
         Raises:
-            ValueError: evidence is malformed, or no draw agrees with it (it
-                names the rows).
+            ValueError: evidence is malformed, or no draw agrees with it (it names the
+                rows).
         """
-        return weighted_marginals(self._problem(evidence), self._draws, num_samples, nodes)
+        problem = self._problem(evidence)
+        return weighted_marginals(problem, self._draws, num_samples, nodes)
 
     def _draws(self, problem: Problem, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
         """States by number of the node and log weights, each (draws, rows).
 
-        A share a of the draws leaves f out, and all are weighted by the
-        mixture: 1 / w = a / w_0 + (1 - a) / w_f.
+        A share a of the draws leaves f out, and all are weighted by the mixture: 1 / w
+        = a / w_0 + (1 - a) / w_f.
         """
         shape = num_samples, problem.count
-        without = (
-            torch.arange(num_samples, device=problem.tables.device) < num_samples // DEFENSIVE
-        )
+        number = torch.arange(num_samples, device=problem.tables.device)
+        without = number < num_samples // DEFENSIVE
         context = self._context(problem).expand(*shape, -1).flatten(0, 1)
         values: dict[int, Tensor] = {}
         plain, corrected = problem.tables.new_zeros(2, *shape)
@@ -229,20 +223,23 @@ class AmortisedPosterior(Module):
             target = self._target(problem, i, values)
             logits = target + correction
             used = torch.where(without[:, None, None], target, logits)
-            values[i] = draw_states((used - used.amax(-1, keepdim=True)).exp().nan_to_num(0.0))
-            log_correction = correction.gather(-1, values[i].unsqueeze(-1)).squeeze(-1)
+            probs = (used - used.amax(-1, keepdim=True)).exp().nan_to_num(0.0)
+            values[i] = draw_states(probs)
+            log_correction = correction.gather(-1, values[i].unsqueeze(-1))
             plain = plain + target.logsumexp(-1)
-            corrected = corrected + logits.logsumexp(-1) - log_correction
+            corrected = corrected + logits.logsumexp(-1) - log_correction.squeeze(-1)
             if step + 1 < len(self.structure.order):
                 parameters, place = self.made.proceed(place, values[i].flatten())
         share = without.to(plain).mean()
-        return values, -torch.logaddexp(share.log() - plain, (1 - share).log() - corrected)
+        log_plain = share.log() - plain
+        log_corrected = (1 - share).log() - corrected
+        return values, -torch.logaddexp(log_plain, log_corrected)
 
     def _target(self, problem: Problem, i: int, values: Mapping[int, Tensor]) -> Tensor:
         """Log of a node's table at its parents, and of its likelihood."""
         logits = safe_log(problem.rows_of(i, dict(values)))
         if i in problem.likelihoods:
-            return logits + safe_log(problem.likelihoods[i])
+            logits = logits + safe_log(problem.likelihoods[i])
         return logits
 
     def forward(self, *args: object, **kwargs: object) -> NoReturn:
@@ -256,18 +253,15 @@ class AmortisedPosterior(Module):
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "AmortisedPosterior has no density without evidence: take `log_prob(value, "
-            "evidence)`, `marginals` or "
-            "`guide`"
+            "AmortisedPosterior has no density without evidence: take "
+            "`log_prob(value, evidence)`, `marginals` or `guide`"
         )
 
     def guide(self, data: Any = None) -> None:
-        """A Pyro program that draws the nodes with missing cells: the guide of the
-        network's ``model``.
+        """A Pyro program that draws nodes with missing cells: a guide of the network's model.
 
-        ``SVI(network.model, posterior.guide, ..., Trace_ELBO())`` trains it
-        further on the evidence at hand, by KL(q | p); single cells that were
-        observed stand.
+        ``SVI(network.model, posterior.guide, ..., Trace_ELBO())`` trains it further on
+        the evidence at hand, by KL(q | p); single cells that were observed stand.
 
         Args:
             data: as for the network's ``model``.
@@ -281,19 +275,15 @@ class AmortisedPosterior(Module):
         with counted_plate(size, problem.count):
             parameters, place = self.made.begin(problem.count, context, self.made.example)
             for step, i in enumerate(self.structure.order):
-                node = self.structure.nodes[i]
-                column = torch.as_tensor(observed.get(i, -1), device=problem.tables.device)
+                states = observed.get(i, -1)
+                column = torch.as_tensor(states, device=problem.tables.device)
                 if (column < 0).any():
-                    logits = (
-                        self._target(problem, i, values)
-                        + parameters[:, : self.structure.cardinalities[i]]
-                    )
-                    lost = (logits == -torch.inf).all(
-                        -1, keepdim=True
-                    )  # against the evidence: log p will be -inf
-                    values[i] = pyro.sample(
-                        node, dist.Categorical(logits=torch.where(lost, 0.0, logits))
-                    )
+                    correction = parameters[:, : self.structure.cardinalities[i]]
+                    logits = self._target(problem, i, values) + correction
+                    # Rows against the evidence, whose log p will be -inf.
+                    lost = (logits == -torch.inf).all(-1, keepdim=True)
+                    proposal = dist.Categorical(logits=torch.where(lost, 0.0, logits))
+                    values[i] = pyro.sample(self.structure.nodes[i], proposal)
                 else:
                     values[i] = column.expand(problem.count)
                 if step + 1 < len(self.structure.order):

@@ -21,10 +21,10 @@ class BeliefMarginals(NamedTuple):
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        log_evidence: Bethe's approximation, (rows,) or (); exact if the
-            undirected graph has no loop.
-        converged: whether the last round changed no message by more than the
-            tolerance, (rows,) or ().
+        log_evidence: Bethe's approximation, (rows,) or (); exact if the undirected
+            graph has no loop.
+        converged: whether the last round changed no message by more than the tolerance,
+            (rows,) or ().
         residual: largest change of a message in the last round, (rows,) or ().
         num_iterations: rounds.
     """
@@ -47,44 +47,40 @@ def belief_propagation(
 ) -> BeliefMarginals:
     r"""Approximate marginals given evidence by passing messages, as if the graph were a tree.
 
-    .. math:: m_{f \to v}(x_v) \propto \sum_{x_{f \setminus v}} p_f(x_f) \prod_{u \in f
-        \setminus v} \ell_u(x_u)
+    .. math:: m_{f \to v}(x_v) \propto \sum_{x_{f \setminus v}} p_f(x_f)
+              \prod_{u \in f \setminus v} \ell_u(x_u)
               \prod_{g \ne f} m_{g \to u}(x_u)
 
-    for every table f and node v in it; the belief of v is the product of its
-    messages and its likelihood :math:`\ell_v`. A round goes through the tables
-    from roots to leaves and back, each message using the latest ones. If the
-    undirected graph is a tree or a forest (a polytree), the answers are exact.
-    With loops they are approximate and messages may not converge: see
-    ``converged``; damping helps.
+    for every table f and node v in it; the belief of v is the product of its messages
+    and its likelihood :math:`\ell_v`. A round goes through the tables from roots to
+    leaves and back, each message using the latest ones. If the undirected graph is a
+    tree or a forest (a polytree), the answers are exact. With loops they are
+    approximate and messages may not converge: see ``converged``; damping helps.
 
     Args:
         network: a Bayesian network, the distribution or the model.
         evidence: as in exact inference.
         num_iterations: rounds, at most.
         damping: share of the old message in the new one, from 0 up to below 1.
-        tolerance: largest change of messages (they sum to 1) at which iteration
-            stops.
+        tolerance: largest change of messages (they sum to 1) at which iteration stops.
         nodes: which marginals; None for all.
 
     Returns:
         Beliefs, Bethe's log evidence, and whether messages converged.
 
     Raises:
-        ValueError: evidence is malformed or impossible, or an argument is out
-            of range.
+        ValueError: evidence is malformed or impossible, or an argument is out of range.
 
     References:
-        Pearl (1988), Probabilistic reasoning in intelligent systems, chapter 4.
-        Murphy, Weiss and Jordan (1999), Loopy belief propagation for
-        approximate inference. Yedidia, Freeman and Weiss (2005), Constructing
-        free-energy approximations and generalized belief propagation algorithms
-        (Bethe).
+        Pearl (1988), Probabilistic reasoning in intelligent systems, chapter 4. Murphy,
+        Weiss and Jordan (1999), Loopy belief propagation for approximate inference.
+        Yedidia, Freeman and Weiss (2005), Constructing free-energy approximations and
+        generalized belief propagation algorithms (Bethe).
 
     Example:
         >>> import networkx as nx
-        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": torch.tensor([[0.9, 0.1],
-        ...     [0.2, 0.8]])}
+        >>> wet = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": wet}
         >>> network = BayesianNetwork(nx.DiGraph([("rain", "wet")]), tables)
         >>> result = belief_propagation(network, {"wet": 1}, tolerance=1e-6)
         >>> result.marginals["rain"], result.converged
@@ -93,8 +89,8 @@ def belief_propagation(
     num_iterations = whole_number("num_iterations", num_iterations)
     if not 0 <= damping < 1 or not tolerance > 0:
         raise ValueError(
-            f"`damping` must be from 0 to below 1 and `tolerance` positive, got {damping} and "
-            f"{tolerance}"
+            "`damping` must be from 0 to below 1 and `tolerance` positive, "
+            f"got {damping} and {tolerance}"
         )
     problem = Problem.of(network, evidence)
     queried = problem.wanted(nodes)
@@ -102,16 +98,19 @@ def belief_propagation(
     rounds = 0
     residual = torch.full((problem.count,), torch.inf)
     while rounds < num_iterations and (residual > tolerance).any():
-        rounds = rounds + 1
+        rounds += 1
         residual = messages.round(damping)
-    beliefs = {
-        problem.structure.nodes[i]: problem.given(_normalised(messages.at(i).exp()))
-        for i in queried
-    }
+    beliefs = {}
+    for i in queried:
+        belief = _normalised(messages.at(i).exp())
+        beliefs[problem.structure.nodes[i]] = problem.given(belief)
     log_evidence = messages.log_evidence() + problem.log_scale
-    settled = problem.given(residual <= tolerance)
     return BeliefMarginals(
-        beliefs, problem.given(log_evidence), settled, problem.given(residual), rounds
+        marginals=beliefs,
+        log_evidence=problem.given(log_evidence),
+        converged=problem.given(residual <= tolerance),
+        residual=problem.given(residual),
+        num_iterations=rounds,
     )
 
 
@@ -132,17 +131,18 @@ class Messages:
         structure = self.problem.structure
         like = self.problem.tables
         sizes = structure.cardinalities
+        rows = self.problem.count
         for part, family in zip(self.problem.parts, structure.families, strict=True):
-            self.logs.append({i: like.new_zeros(self.problem.count, sizes[i]) for i in family})
+            self.logs.append({i: like.new_zeros(rows, sizes[i]) for i in family})
             self.tables.append(part.view([sizes[i] for i in family]))
-        self.evidence = {i: safe_log(x) for i, x in self.problem.likelihoods.items()}
+        likelihoods = self.problem.likelihoods
+        self.evidence = {i: safe_log(x) for i, x in likelihoods.items()}
 
     def at(self, i: int, but: int | None = None) -> Tensor:
-        """Product of messages to a node from evidence and its tables, ``but`` one, (rows,
-        states).
-        """
+        """Product of messages to a node from evidence and its tables but one, (rows, states)."""
         structure = self.problem.structure
-        result = self.problem.tables.new_zeros(self.problem.count, structure.cardinalities[i])
+        shape = self.problem.count, structure.cardinalities[i]
+        result = self.problem.tables.new_zeros(shape)
         if i in self.evidence:
             result = result + self.evidence[i]
         for j in (i, *structure.children[i]):
@@ -171,45 +171,42 @@ class Messages:
         return torch.stack(change).amax(0)
 
     def _shifted(self, logs: Tensor) -> tuple[Tensor, Tensor]:
-        """Log messages with the largest entry of each row 0, and the constant that was
-        subtracted.
-        """
+        """Log messages with the largest entry of each row 0, and the constant subtracted."""
         top = logs.amax(-1, keepdim=True)
         self.problem.refuse((top == -torch.inf).squeeze(-1))
         return logs - top, top.squeeze(-1)
 
     def _contract(self, j: int, heard: list[Tensor], target: int | None) -> Tensor:
-        """Sum of a table times the messages to its nodes, over all but the target, (rows,
-        states) or (rows,).
-        """
+        """Sum over all but the target of a table times messages, (rows, states) or (rows,)."""
         row = len(heard)
         operands: list[Tensor | list[int]] = [self.tables[j], list(range(row))]
         for place, message in enumerate(heard):
             if place != target:
                 operands += [message, [row, place]]
-        result: Tensor = torch.einsum(
-            *operands, [row] if target is None else ([row, target] if row > 1 else [target])
-        )
-        if target is not None:
-            return result.expand(self.problem.count, -1)
-        return result
+        if target is None:
+            total: Tensor = torch.einsum(*operands, [row])
+            return total
+        # The table alone has no rows.
+        dims = [row, target] if row > 1 else [target]
+        message = torch.einsum(*operands, dims)
+        return message.expand(self.problem.count, -1)
 
     def log_evidence(self) -> Tensor:
-        """Bethe's approximation: log Z of tables, less that of nodes as often as
-        they are counted too much.
-        """
+        """Bethe's approximation: log Z of tables, less that of nodes counted too often."""
         return torch.stack(list(self._terms())).sum(0)
 
     def _terms(self) -> Iterator[Tensor]:
         structure = self.problem.structure
         for i in range(len(structure.nodes)):
             logs, scale = self._shifted(self.at(i))
-            yield -len(structure.children[i]) * (logs.exp().sum(-1).log() + scale)
+            log_total = logs.exp().sum(-1).log() + scale
+            yield -len(structure.children[i]) * log_total
         for j, family in enumerate(structure.families):
             pairs = [self._shifted(self.at(i, but=j)) for i in family]
             total = self._contract(j, [logs.exp() for logs, _ in pairs], None)
             self.problem.refuse(total <= 0)
-            yield total.log() + torch.stack([scale for _, scale in pairs]).sum(0)
+            scales = torch.stack([scale for _, scale in pairs])
+            yield total.log() + scales.sum(0)
 
 
 def _normalised(x: Tensor) -> Tensor:

@@ -1,6 +1,4 @@
-"""Gibbs sampling of a Bayesian network: all chains and rows at once, a node or a
-few given their Markov blanket.
-"""
+"""Gibbs sampling of a Bayesian network: all chains and rows at once, block by block."""
 
 from __future__ import annotations
 
@@ -25,21 +23,18 @@ from pyro_gen.infer.bayesian_network.problem import Problem
 TOGETHER = 256
 """States of nodes that are drawn together, at most."""
 RARE = 0.05
-"""Probability below which a family is drawn together, since its nodes would move
-slowly one by one.
-"""
+"""Probability below which a family is drawn together: its nodes would move slowly alone."""
 STARTS = 100
 """Weighted draws from which a chain's start is picked."""
 
 
 class GibbsMarginals(NamedTuple):
-    """Marginals from Gibbs chains, with their diagnostics by node: the worst over its
-    states, (rows,) or ().
+    """Marginals from Gibbs chains, with diagnostics: the worst over states, (rows,) or ().
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        r_hat: split R-hat; about 1 where chains agree, infinite if they are
-            stuck at different states.
+        r_hat: split R-hat; about 1 where chains agree, infinite if they are stuck at
+            different states.
         effective_sample_size: of all chains together.
     """
 
@@ -49,11 +44,9 @@ class GibbsMarginals(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """Log table of one family as a function of the nodes outside of a block,
-    (configurations, states of the block).
-    """
+    """Log table of a family given the nodes outside a block, (configurations, block states)."""
 
-    others: tuple[tuple[int, int], ...]
+    outside: tuple[tuple[int, int], ...]
     """Numbers of the nodes outside, and their strides."""
     logs: Tensor
 
@@ -64,11 +57,10 @@ class NodeBlock:
 
     Args:
         nodes: their numbers.
-        states: the states of each node in every state of the block, (states of
-            the block, nodes).
+        states: the states of each node in every state of the block, (states of the
+            block, nodes).
         factors: the families that they are in.
-        likelihood: log likelihood of evidence on them, (rows or 1, states of
-            the block).
+        likelihood: log likelihood of evidence on them, (rows or 1, states of the block).
     """
 
     nodes: tuple[int, ...]
@@ -81,12 +73,13 @@ class NodeBlock:
         logits = self.likelihood
         for factor in self.factors:
             code: Tensor | int = 0
-            for i, stride in factor.others:
+            for i, stride in factor.outside:
                 code = code + values[i] * stride
             logits = logits + factor.logs[code]
         shape = values[self.nodes[0]].shape
         probs = (logits - logits.amax(-1, keepdim=True)).exp()
-        new_states = self.states[draw_states(probs.expand(*shape, probs.shape[-1]))]
+        index = draw_states(probs.expand(*shape, probs.shape[-1]))
+        new_states = self.states[index]
         for i, state in zip(self.nodes, new_states.unbind(-1), strict=True):
             values[i] = state
 
@@ -102,19 +95,18 @@ def gibbs_marginals(
 ) -> GibbsMarginals:
     r"""Marginals given evidence by Gibbs sampling, chains and rows in parallel.
 
-    .. math:: p(x_B | \text{rest}) \propto \prod_{v:\, (\{v\} \cup \mathrm{pa}(v)) \cap B \ne
-        \emptyset}
+    .. math:: p(x_B | \text{rest})
+              \propto \prod_{v:\, (\{v\} \cup \mathrm{pa}(v)) \cap B \ne \emptyset}
               p(x_v | x_{\mathrm{pa}(v)})
 
-    Blocks B are single nodes, and the families of nodes whose tables hold a
-    probability of at most 0.05 (an "or" cannot change unless its cause does),
-    up to 256 states. Near-deterministic dependence over several nodes can still
-    separate chains, which R-hat shows. Chains start at draws of likelihood
-    weighting.
+    Blocks B are single nodes, and the families of nodes whose tables hold a probability
+    of at most 0.05 (an "or" cannot change unless its cause does), up to 256 states.
+    Near-deterministic dependence over several nodes can still separate chains, which
+    R-hat shows. Chains start at draws of likelihood weighting.
 
-    For models in which a network is only a part, use ``Gibbs([(DiscreteGibbs(),
-    nodes)], network.model)``, which takes any Pyro program but runs all of it
-    for every state of every node.
+    For models in which a network is only a part, use
+    ``Gibbs([(DiscreteGibbs(), nodes)], network.model)``, which takes any Pyro program
+    but runs all of it for every state of every node.
 
     Args:
         network: a Bayesian network, the distribution or the model.
@@ -128,18 +120,17 @@ def gibbs_marginals(
         Marginals, R-hat and effective sample sizes.
 
     Raises:
-        ValueError: evidence is malformed, or no start agrees with it (it names
-            the rows).
+        ValueError: evidence is malformed, or no start agrees with it (it names the rows).
 
     References:
-        Pearl (1987), Evidential reasoning using stochastic simulation of causal
-        models. Jensen, Kong and Kjaerulff (1995), Blocking Gibbs sampling in
-        very large probabilistic expert systems.
+        Pearl (1987), Evidential reasoning using stochastic simulation of causal models.
+        Jensen, Kong and Kjaerulff (1995), Blocking Gibbs sampling in very large
+        probabilistic expert systems.
 
     Example:
         >>> import networkx as nx
-        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": torch.tensor([[0.9, 0.1],
-        ...     [0.2, 0.8]])}
+        >>> wet = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": wet}
         >>> network = BayesianNetwork(nx.DiGraph([("rain", "wet")]), tables)
         >>> result = gibbs_marginals(network, {"wet": 1}, num_samples=500)
         >>> bool((result.marginals["rain"][1] - 2 / 3).abs() < 0.1 and result.r_hat["rain"] < 1.1)
@@ -159,7 +150,8 @@ def gibbs_marginals(
         if sweep >= warmup_steps:
             for i in queried:
                 draws_of[i].append(values[i].to(torch.int16))
-    return _result(problem, {i: torch.stack(draws, 1) for i, draws in draws_of.items()})
+    stacked = {i: torch.stack(draws, 1) for i, draws in draws_of.items()}
+    return _result(problem, stacked)
 
 
 def _start_states(problem: Problem, num_chains: int) -> dict[int, Tensor]:
@@ -168,25 +160,29 @@ def _start_states(problem: Problem, num_chains: int) -> dict[int, Tensor]:
     top = log_weight.amax(0)
     problem.refuse(
         top == -torch.inf,
-        f"no start of {len(log_weight)} agrees with the evidence: it is impossible, or too "
-        "improbable for this method",
+        f"no start of {len(log_weight)} agrees with the evidence: it is impossible, "
+        "or too improbable for this method",
     )
-    index = torch.multinomial((log_weight - top).exp().mT, num_chains, replacement=True).mT
-    return {i: value.expand(log_weight.shape).gather(0, index) for i, value in values.items()}
+    weights = (log_weight - top).exp().mT
+    index = torch.multinomial(weights, num_chains, replacement=True).mT
+    shape = log_weight.shape
+    return {i: value.expand(shape).gather(0, index) for i, value in values.items()}
 
 
 def _blocks_of_nodes(problem: Problem) -> list[tuple[int, ...]]:
     """Nodes that are drawn together, those that are observed in all rows left out."""
     structure = problem.structure
-    fixed = {i for i, x in problem.likelihoods.items() if ((x > 0).sum(-1) == 1).all()}
+    likelihoods = problem.likelihoods.items()
+    fixed = {i for i, x in likelihoods if ((x > 0).sum(-1) == 1).all()}
     blocks = []
     for i in structure.order:
         block = tuple(j for j in structure.families[i] if j not in fixed)
         states = math.prod(structure.cardinalities[j] for j in block)
-        if (problem.parts[i] <= RARE).any() and len(block) > 1 and states <= TOGETHER:
+        is_rare = (problem.parts[i] <= RARE).any()
+        if is_rare and len(block) > 1 and states <= TOGETHER:
             blocks.append(block)
-    covered = {j for block in blocks for j in block}
-    return blocks + [(i,) for i in structure.order if i not in covered and i not in fixed]
+    covered = fixed.union(*blocks)
+    return blocks + [(i,) for i in structure.order if i not in covered]
 
 
 def _block_of(problem: Problem, nodes: tuple[int, ...]) -> NodeBlock:
@@ -198,10 +194,10 @@ def _block_of(problem: Problem, nodes: tuple[int, ...]) -> NodeBlock:
     likelihood = problem.tables.new_zeros(1, len(states))
     for i, node_states in zip(nodes, states.unbind(1), strict=True):
         if i in problem.likelihoods:
-            likelihood = likelihood + safe_log(problem.likelihoods[i])[:, node_states]
-    return NodeBlock(
-        nodes, states, tuple(_factor(problem, nodes, j) for j in families), likelihood
-    )
+            log_likelihood = safe_log(problem.likelihoods[i])
+            likelihood = likelihood + log_likelihood[:, node_states]
+    factors = tuple(_factor(problem, nodes, j) for j in families)
+    return NodeBlock(nodes, states, factors, likelihood)
 
 
 def _factor(problem: Problem, nodes: tuple[int, ...], j: int) -> Factor:
@@ -212,12 +208,13 @@ def _factor(problem: Problem, nodes: tuple[int, ...], j: int) -> Factor:
     outside = [i for i in family if i not in nodes]
     inside = [i for i in nodes if i in family]
     table = table.permute([family.index(i) for i in (*outside, *inside)])
-    table = table.reshape(-1, *(cardinalities[i] if i in family else 1 for i in nodes))
-    table = table.expand(-1, *(cardinalities[i] for i in nodes)).flatten(1)
-    strides = [
-        math.prod(cardinalities[i] for i in outside[place + 1 :]) for place in range(len(outside))
-    ]
-    return Factor(tuple(zip(outside, strides, strict=True)), safe_log(table))
+    sizes = [cardinalities[i] for i in nodes]
+    own_sizes = [cardinalities[i] if i in family else 1 for i in nodes]
+    table = table.reshape(-1, *own_sizes).expand(-1, *sizes).flatten(1)
+    places = []
+    for number, i in enumerate(outside, 1):
+        places.append((i, math.prod(cardinalities[j] for j in outside[number:])))
+    return Factor(tuple(places), safe_log(table))
 
 
 def _result(problem: Problem, draws: dict[int, Tensor]) -> GibbsMarginals:
@@ -225,9 +222,8 @@ def _result(problem: Problem, draws: dict[int, Tensor]) -> GibbsMarginals:
     result = GibbsMarginals({}, {}, {})
     for i, node_draws in draws.items():
         node = problem.structure.nodes[i]
-        hits = one_hot(node_draws.long(), problem.structure.cardinalities[i]).to(
-            problem.tables.dtype
-        )
+        states = problem.structure.cardinalities[i]
+        hits = one_hot(node_draws.long(), states).to(problem.tables.dtype)
         result.marginals[node] = problem.given(hits.mean((0, 1)))
         r_hat, size = _diagnostics(hits)
         result.r_hat[node] = problem.given(r_hat)
@@ -236,20 +232,27 @@ def _result(problem: Problem, draws: dict[int, Tensor]) -> GibbsMarginals:
 
 
 def _diagnostics(hits: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest R-hat and smallest effective sample size over the states, (chains,
-    draws, rows, states) -> (rows,).
+    """Largest R-hat and smallest effective sample size over the states.
+
+    Args:
+        hits: which state each draw has, (chains, draws, rows, states).
+
+    Returns:
+        Both of shape (rows,).
     """
     chains, number = hits.shape[:2]
     if not hits.numel():
         return hits.new_ones(0), hits.new_zeros(0)
     still = (hits == hits[:, :1]).all(1).all(0)
     same = (hits == hits[:1, :1]).flatten(0, 1).all(0)
-    moving = torch.where(
-        still, torch.rand_like(hits), hits
-    )  # any numbers that vary: they are replaced below
-    r_hat = torch.where(same, 1.0, torch.where(still, torch.inf, split_gelman_rubin(moving, 0, 1)))
-    size = effective_sample_size(moving, 0, 1).clamp(max=float(chains * number))
-    size = torch.where(same, float(chains * number), torch.where(still, float(chains), size))
+    # Any numbers that vary will do where nothing moves: they are replaced below.
+    moving = torch.where(still, torch.rand_like(hits), hits)
+    r_hat = torch.where(still, torch.inf, split_gelman_rubin(moving, 0, 1))
+    r_hat = torch.where(same, 1.0, r_hat)
+    total = float(chains * number)
+    size = effective_sample_size(moving, 0, 1).clamp(max=total)
+    size = torch.where(still, float(chains), size)
+    size = torch.where(same, total, size)
     return r_hat.amax(-1), size.amin(-1)
 
 

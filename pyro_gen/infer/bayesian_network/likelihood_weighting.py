@@ -27,11 +27,11 @@ def likelihood_weighting(
               c_v = \sum_{x_v} p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v), \qquad w = \prod_v c_v
 
     where :math:`\ell_v` is the likelihood of what is known of node v: it is one
-    everywhere without evidence, so that the node is drawn from its table, and
-    one at the observed state only, so that this state is fixed and its
-    probability is a weight. Draws do not take later evidence into account: with
-    improbable evidence below many nodes the weights become uneven, as the
-    result's diagnostics and a warning show.
+    everywhere without evidence, so that the node is drawn from its table, and one at
+    the observed state only, so that this state is fixed and its probability is a
+    weight. Draws do not take later evidence into account: with improbable evidence
+    below many nodes the weights become uneven, as the result's diagnostics and a
+    warning show.
 
     Args:
         network: a Bayesian network, the distribution or the model.
@@ -40,22 +40,20 @@ def likelihood_weighting(
         nodes: which marginals; None for all.
 
     Returns:
-        Marginals, log evidence with its standard error, and diagnostics of the
-        weights.
+        Marginals, log evidence with its standard error, and diagnostics of the weights.
 
     Raises:
-        ValueError: evidence is malformed, or no draw agrees with it (it names
-            the rows).
+        ValueError: evidence is malformed, or no draw agrees with it (it names the rows).
 
     References:
         Fung and Chang (1990), Weighing and integrating evidence for stochastic
-        simulation in Bayesian networks. Shachter and Peot (1990), Simulation
-        approaches to general probabilistic inference on belief networks.
+        simulation in Bayesian networks. Shachter and Peot (1990), Simulation approaches
+        to general probabilistic inference on belief networks.
 
     Example:
         >>> import networkx as nx
-        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": torch.tensor([[0.9, 0.1],
-        ...     [0.2, 0.8]])}
+        >>> wet = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+        >>> tables = {"rain": torch.tensor([0.8, 0.2]), "wet": wet}
         >>> network = BayesianNetwork(nx.DiGraph([("rain", "wet")]), tables)
         >>> result = likelihood_weighting(network, {"rain": 1}, num_samples=100)
         >>> # evidence at a root: all weights are equal

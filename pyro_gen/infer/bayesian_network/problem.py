@@ -1,6 +1,4 @@
-"""Network and evidence for approximate inference: tables that are read row by row,
-and likelihoods.
-"""
+"""Network and evidence for approximate inference: tables read row by row, and likelihoods."""
 
 from __future__ import annotations
 
@@ -23,8 +21,8 @@ def distribution_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
     """The distribution of a network with its present tables.
 
     Args:
-        network: a :class:`pyro_gen.distributions.BayesianNetwork`, or a module
-            whose call gives one.
+        network: a :class:`pyro_gen.distributions.BayesianNetwork`, or a module whose
+            call gives one.
 
     Raises:
         ValueError: it is neither, or has a batch of tables.
@@ -45,8 +43,8 @@ class Problem:
     Args:
         structure: nodes, states, parents.
         tables: flattened, (cells,).
-        likelihoods: by number of the node, (rows or 1, states), largest entry
-            1; nodes without evidence are not there.
+        likelihoods: by number of the node, (rows or 1, states), largest entry 1; nodes
+            without evidence are not there.
         rows: how many; None for a single case.
         log_scale: log of the factor that the likelihoods were divided by.
         first: number of the first row, for messages.
@@ -72,27 +70,29 @@ class Problem:
         for i, value in observed.numbers.items():
             states = torch.as_tensor(value, device=tables.device).view(-1)
             if not (states < 0).all():
-                likelihoods[i] = indicator(states, structure.cardinalities[i]).mT.to(tables.dtype)
-        return cls(structure, tables, likelihoods, observed.rows, observed.log_scale)
+                likelihood = indicator(states, structure.cardinalities[i])
+                likelihoods[i] = likelihood.mT.to(tables.dtype)
+        rows = observed.rows
+        return cls(structure, tables, likelihoods, rows, observed.log_scale)
 
     @property
     def count(self) -> int:
         """Rows, one for a single case."""
-        if self.rows is None:
-            return 1
-        return self.rows
+        return 1 if self.rows is None else self.rows
 
     def slice(self, start: int, end: int) -> Problem:
         """Some of the rows."""
         if self.rows is None:
             return self
-        likelihoods = {
-            i: x[start:end] if len(x) == self.count else x for i, x in self.likelihoods.items()
-        }
+        likelihoods = dict(self.likelihoods)
+        for i, likelihood in likelihoods.items():
+            if len(likelihood) == self.count:
+                likelihoods[i] = likelihood[start:end]
         scale = self.log_scale
         if isinstance(scale, Tensor) and scale.dim() and len(scale) == self.count:
             scale = scale[start:end]
-        return Problem(self.structure, self.tables, likelihoods, end - start, scale, start)
+        rows = end - start
+        return Problem(self.structure, self.tables, likelihoods, rows, scale, start)
 
     @cached_property
     def parts(self) -> list[Tensor]:
@@ -124,9 +124,7 @@ class Problem:
 
     def given(self, x: Tensor) -> Tensor:
         """A result (rows, ...) in the shape of the evidence: without rows for a single case."""
-        if self.rows is None:
-            return x[0]
-        return x
+        return x[0] if self.rows is None else x
 
     def refuse(self, impossible: Tensor, why: str = IMPOSSIBLE) -> None:
         """Raise where rows cannot be worked on.

@@ -19,18 +19,16 @@ CELLS = 2**24
 
 
 class WeightedMarginals(NamedTuple):
-    r"""Marginals from draws with weights w, and the weights' diagnostics, each of shape
-    (rows,) or () for one case.
+    r"""Marginals from draws with weights w, and diagnostics, (rows,) or () for one case.
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        log_evidence: :math:`\log \frac1S \sum_s w_s`, in nats; the mean itself
-            is unbiased.
-        standard_error: of ``log_evidence``, by the delta method; not valid if
-            k-hat is above 0.7.
+        log_evidence: :math:`\log \frac1S \sum_s w_s`, in nats; the mean itself is unbiased.
+        standard_error: of ``log_evidence``, by the delta method; not valid if k-hat is
+            above 0.7.
         effective_sample_size: :math:`(\sum w)^2 / \sum w^2`.
-        pareto_k: k-hat of the weights' tail; below 0.7 they are reliable;
-            infinite if a few draws carry all the weight.
+        pareto_k: k-hat of the weights' tail; below 0.7 they are reliable; infinite if a
+            few draws carry all the weight.
     """
 
     marginals: dict[str, Tensor]
@@ -41,16 +39,17 @@ class WeightedMarginals(NamedTuple):
 
 
 class Weighed(NamedTuple):
-    """Result of one block of rows: marginals by number of the node, and the four
-    diagnostics, (rows,).
-    """
+    """Result of a block of rows: marginals by number of the node, four diagnostics, (rows,)."""
 
     marginals: dict[int, Tensor]
     diagnostics: tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def weigh(
-    problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes: list[int]
+    problem: Problem,
+    values: dict[int, Tensor],
+    log_weight: Tensor,
+    nodes: list[int],
 ) -> Weighed:
     """Marginals from draws.
 
@@ -66,39 +65,43 @@ def weigh(
     top = log_weight.amax(0)
     problem.refuse(
         top == -torch.inf,
-        f"none of {len(log_weight)} draws agrees with the evidence: it is impossible, or too "
-        "improbable for this",
+        f"none of {len(log_weight)} draws agrees with the evidence: it is impossible, "
+        "or too improbable for this",
     )
     ratio = (log_weight - top).exp()
     mean = ratio.mean(0)
     weight = ratio / ratio.sum(0)
     marginals = {}
     for i in nodes:
-        sums = weight.new_zeros(problem.structure.cardinalities[i], weight.shape[1])
-        marginals[i] = sums.scatter_add(0, values[i].expand(weight.shape), weight).mT
+        states = problem.structure.cardinalities[i]
+        index = values[i].expand(weight.shape)
+        sums = weight.new_zeros(states, weight.shape[1])
+        marginals[i] = sums.scatter_add(0, index, weight).mT
     draws = len(ratio)
+    variance = torch.full_like(mean, math.nan)
     if draws > 1:
         variance = (ratio - mean).square().sum(0) / (draws - 1)
-    else:
-        variance = torch.full_like(mean, math.nan)
     error = (variance / draws).sqrt() / mean
-    return Weighed(
-        marginals, (top + mean.log(), error, 1 / weight.square().sum(0), pareto_k(log_weight))
-    )
+    size = 1 / weight.square().sum(0)
+    return Weighed(marginals, (top + mean.log(), error, size, pareto_k(log_weight)))
 
 
 Draws = Callable[[Problem, int], tuple[dict[int, Tensor], Tensor]]
-"""For rows of a problem and a number of draws: states by number of the node, and
-log weights, (draws, rows) each.
+"""Function of rows of a problem and a number of draws.
+
+It returns states by number of the node, and log weights, (draws, rows) each.
 """
 
 
 def weighted_marginals(
-    problem: Problem, draws: Draws, num_samples: int, nodes: Iterable[str] | None
+    problem: Problem,
+    draws: Draws,
+    num_samples: int,
+    nodes: Iterable[str] | None,
 ) -> WeightedMarginals:
-    """Marginals from weighted draws, made for as many rows at a time as fit into memory.
+    """Marginals from weighted draws, for as many rows at a time as fit into memory.
 
-    Warns of uneven weights.
+    It warns of uneven weights.
 
     Args:
         problem: network and evidence.
@@ -107,8 +110,8 @@ def weighted_marginals(
         nodes: which marginals; None for all.
 
     Raises:
-        ValueError: ``num_samples`` is below 1, a node is unknown, or all
-            weights of a row are zero.
+        ValueError: ``num_samples`` is below 1, a node is unknown, or all weights of a
+            row are zero.
     """
     num_samples = whole_number("num_samples", num_samples)
     queried = problem.wanted(nodes)
@@ -121,24 +124,22 @@ def weighted_marginals(
     consequence = (
         "neither marginals nor log evidence need be near. Take more draws, or exact inference"
     )
-    warn_of_weights(result.effective_sample_size, num_samples, None, consequence)
+    sizes = result.effective_sample_size
+    warn_of_weights(sizes, num_samples, None, consequence)
     return result
 
 
 def _gathered(problem: Problem, blocks: list[Weighed], nodes: list[int]) -> WeightedMarginals:
     """The answer for all rows."""
-    columns = [
-        torch.cat(column) for column in zip(*(part.diagnostics for part in blocks), strict=True)
-    ]
-    log_evidence, error, size, k = columns
-    marginals = {
-        problem.structure.nodes[i]: problem.given(
-            torch.cat([part.marginals[i] for part in blocks])
-        )
-        for i in nodes
-    }
-    total = log_evidence + problem.log_scale
-    return WeightedMarginals(marginals, *map(problem.given, (total, error, size, k)))
+    diagnostics = zip(*(block.diagnostics for block in blocks), strict=True)
+    log_evidence, error, size, k = map(torch.cat, diagnostics)
+    marginals = {}
+    for i in nodes:
+        marginal = torch.cat([block.marginals[i] for block in blocks])
+        marginals[problem.structure.nodes[i]] = problem.given(marginal)
+    log_evidence = log_evidence + problem.log_scale
+    columns = map(problem.given, (log_evidence, error, size, k))
+    return WeightedMarginals(marginals, *columns)
 
 
 __all__ = ["Draws", "Weighed", "WeightedMarginals", "weigh", "weighted_marginals"]

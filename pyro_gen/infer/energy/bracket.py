@@ -1,6 +1,4 @@
-"""Brackets of log Z: annealed importance sampling forwards, and backwards from
-independent chains.
-"""
+"""Brackets of log Z: annealed importance sampling forwards, backwards from other chains."""
 
 from __future__ import annotations
 
@@ -25,29 +23,25 @@ from pyro_gen.infer.energy.population import population_annealing
 ERRORS = 3.0
 """Standard errors by which both ends are moved outwards.
 
-With normal errors a false end has a chance of 0.1 %. In the worst case, where
-one chain holds all the weight, the standard error is 1 and Markov's inequality
-takes over: an unbiased estimate of Z (forwards) or 1/Z (backwards) is above
-exp(3) times the truth in at most 5 % of the runs.
+With normal errors a false end has a chance of 0.1 %. In the worst case, where one chain
+holds all the weight, the standard error is 1 and Markov's inequality takes over: an
+unbiased estimate of Z (forwards) or 1/Z (backwards) is above exp(3) times the truth in
+at most 5 % of the runs.
 """
 ROUNDING = 0.001
 """Rounding error of a log weight in float32, in nats."""
 
 
 class Bracket(NamedTuple):
-    """An interval for log Z from AIS and from reverse AIS.
+    """An interval for log Z from AIS and from reverse AIS; tensors have the batch shape.
 
-    All of its tensors have the model's batch shape.
+    ``lower`` to ``upper`` should contain log Z. If it is wider than one nat, or if the
+    two runs contradict each other, the bracket is UNRESOLVED, which ``print`` shows.
 
-    ``lower`` to ``upper`` should contain log Z. If it is wider than one nat, or
-    if the two runs contradict each other, the bracket is UNRESOLVED, which
-    ``print`` shows.
-
-    ``forward`` tends to be too low. ``reverse`` tends to be too high if its
-    chains cover each important mode: it is the highest of the estimates in
-    ``starts``, one for each kind of start. ``forward_log_weights`` and
-    ``reverse_log_weights`` (chains, ...) are those of single chains, see
-    :func:`pyro_gen.plotting.log_weights`.
+    ``forward`` tends to be too low. ``reverse`` tends to be too high if its chains
+    cover each important mode: it is the highest of the estimates in ``starts``, one for
+    each kind of start. ``forward_log_weights`` and ``reverse_log_weights`` (chains,
+    ...) are those of single chains, see :func:`pyro_gen.plotting.log_weights`.
     """
 
     forward: Estimate
@@ -63,13 +57,9 @@ class Bracket(NamedTuple):
 
     @property
     def upper(self) -> Tensor:
-        """Upper end: the larger estimate and three standard errors, in nats.
-
-        Makes a log likelihood smallest.
-        """
-        return torch.maximum(
-            *(x.value + ERRORS * x.standard_error for x in (self.forward, self.reverse))
-        )
+        """Upper end: the larger estimate and three standard errors, in nats."""
+        highest = self.reverse.value + ERRORS * self.reverse.standard_error
+        return torch.maximum(self.forward.value + ERRORS * self.forward.standard_error, highest)
 
     @property
     def gap(self) -> Tensor:
@@ -89,27 +79,23 @@ class Bracket(NamedTuple):
 
     @property
     def combined(self) -> Estimate:
-        r"""Acceptance ratio estimate from all chains of both directions: more precise than
-        either if they overlap.
+        r"""Acceptance ratio estimate from all chains: more precise than either if they overlap.
 
-        .. math:: \sum_i \sigma(w_i - c) = \sum_j \sigma(c - w'_j), \qquad c = \log Z +
-            \log\frac{n}{n'}
+        .. math:: \sum_i \sigma(w_i - c) = \sum_j \sigma(c - w'_j), \qquad
+                  c = \log Z + \log\frac{n}{n'}
 
-        for log weights w of the n forward and w' of the n' reverse chains. Its
-        standard error is valid for chains that have mixed; the ends do not
-        depend on it.
+        for log weights w of the n forward and w' of the n' reverse chains. Its standard
+        error is valid for chains that have mixed; the ends do not depend on it.
 
         References:
-            Bennett (1976), Efficient estimation of free energy differences from
-            Monte Carlo data, equations 12 and 10.
+            Bennett (1976), Efficient estimation of free energy differences from Monte
+            Carlo data, equations 12 and 10.
         """
         return _acceptance_ratio(self.forward_log_weights, self.reverse_log_weights)
 
     @property
     def summary(self) -> str:
-        """Both estimates with their standard errors, and the effective number of
-        forward chains, without the gap.
-        """
+        """Both estimates with errors, and the effective number of forward chains; no gap."""
         count = len(self.forward_log_weights)
         columns = [*self.forward[:3], *self.reverse[:2]]
         rows = zip(*(x.flatten().tolist() for x in columns), strict=True)
@@ -121,9 +107,9 @@ class Bracket(NamedTuple):
 
     def __str__(self) -> str:
         """The interval, and whether it is resolved."""
-        pairs = zip(self.lower.flatten().tolist(), self.upper.flatten().tolist(), strict=True)
-        intervals = ", ".join(f"{lower:.2f} to {upper:.2f}" for lower, upper in pairs)
-        return f"log Z from {intervals} nats ({self.verdict})"
+        limits = self.lower.flatten().tolist(), self.upper.flatten().tolist()
+        intervals = [f"{low:.2f} to {high:.2f}" for low, high in zip(*limits, strict=True)]
+        return f"log Z from {', '.join(intervals)} nats ({self.verdict})"
 
     @property
     def verdict(self) -> str:
@@ -138,39 +124,40 @@ class Bracket(NamedTuple):
 
 @torch.no_grad()
 def log_partition_bracket(
-    distribution: EnergyDistribution, start: Tensor | None = None, burn_in: int = 1000
+    distribution: EnergyDistribution,
+    start: Tensor | None = None,
+    burn_in: int = 1000,
 ) -> Bracket:
     """Enclose log Z by AIS and, independently, by reverse AIS.
 
-    The reverse run needs samples. Gibbs chains that start at the data stay in
-    the data's modes and can leave it dozens of nats too low, so its chains come
-    from population annealing, a third each from the base of the AIS, from
-    uniform noise and from the visible biases, followed by ``burn_in`` sweeps;
-    they share no draws with the forward run. The highest estimate is used. A
-    mode that the forward run misses raises the upper end if one kind of start
-    finds it; a mode that no run finds is missing from both ends. The cost is
-    three times that of the forward run.
+    The reverse run needs samples. Gibbs chains that start at the data stay in the
+    data's modes and can leave it dozens of nats too low, so its chains come from
+    population annealing, a third each from the base of the AIS, from uniform noise and
+    from the visible biases, followed by ``burn_in`` sweeps; they share no draws with
+    the forward run. The highest estimate is used. A mode that the forward run misses
+    raises the upper end if one kind of start finds it; a mode that no run finds is
+    missing from both ends. The cost is three times that of the forward run.
 
     Args:
-        distribution: the model, with ``AIS(...)`` as its ``partition`` (of a
-            module in ``eval()``: ``evaluation``). None, the default of both, is
-            a run of ``AIS()`` with its default settings for the bracket alone.
-        start: further start states where probability mass may be missed, such
-            as training rows or persistent chains, (rows, visible); they can
-            only raise the upper end.
+        distribution: the model, with ``AIS(...)`` as its ``partition`` (of a module in
+            ``eval()``: ``evaluation``). None, the default of both, is a run of
+            ``AIS()`` with its default settings for the bracket alone.
+        start: further start states where probability mass may be missed, such as
+            training rows or persistent chains, (rows, visible); they can only raise the
+            upper end.
         burn_in: Gibbs sweeps before the reverse run.
 
     Returns:
         The bracket.
 
     Raises:
-        ValueError: the distribution is that of a module in training mode, or
-            log Z is exact.
+        ValueError: the distribution is that of a module in training mode, or log Z is
+            exact.
         NotImplementedError: the model takes no AIS.
 
     References:
-        Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood
-        using bidirectional Monte Carlo.
+        Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood using
+        bidirectional Monte Carlo.
 
     Example:
         >>> from pyro_gen.distributions import RBM
@@ -185,14 +172,16 @@ def log_partition_bracket(
     states = _starts(distribution, partition)
     if start is not None:
         states["given"] = shared_rows(distribution, "start", start)
-    mixed = {name: distribution.gibbs(value, burn_in) for name, value in states.items()}
-    log_weights = partition.reverse_log_weights(distribution, torch.cat(list(mixed.values())))
-    log_weight_groups = log_weights.split([len(value) for value in mixed.values()])
-    starts = {
-        name: reverse_estimate(part) for name, part in zip(mixed, log_weight_groups, strict=True)
-    }
+    mixed = [distribution.gibbs(value, burn_in) for value in states.values()]
+    reverse = partition.reverse_log_weights(distribution, torch.cat(mixed))
+    groups = reverse.split([len(value) for value in mixed])
+    starts = dict(zip(states, map(reverse_estimate, groups), strict=True))
     return Bracket(
-        forward_estimate(forward), _highest(list(starts.values())), starts, forward, log_weights
+        forward=forward_estimate(forward),
+        reverse=_highest(list(starts.values())),
+        starts=starts,
+        forward_log_weights=forward,
+        reverse_log_weights=reverse,
     )
 
 
@@ -205,8 +194,8 @@ def _annealing(distribution: EnergyDistribution) -> AIS:
         return cast(AIS, AIS().bind(distribution))
     if not isinstance(partition, AIS):
         raise ValueError(
-            f"`distribution` must have an AIS as its partition, or None, got {partition}, which "
-            "already knows log Z"
+            "`distribution` must have an AIS as its partition, or None, "
+            f"got {partition}, which already knows log Z"
         )
     return partition
 
@@ -216,20 +205,20 @@ def _starts(distribution: EnergyDistribution, partition: AIS) -> dict[str, Tenso
     base, betas = partition.path(distribution)
     count = max(2, partition.num_chains // 3)
     even = linear_betas(partition.num_betas)
-    fields = base[
-        ..., : distribution.event_shape[-1]
-    ]  # precisions may follow; without them the model's own hold
+    # Precisions may follow the fields; without them the model's own hold.
+    fields = base[..., : distribution.event_shape[-1]]
     biases, fields = torch.broadcast_tensors(distribution.parameters[1], fields)
+    noise = torch.zeros_like(fields)
     return {
         "base": population_annealing(distribution, base, betas, count),
-        "uniform": population_annealing(distribution, torch.zeros_like(fields), even, count),
+        "uniform": population_annealing(distribution, noise, even, count),
         "biases": population_annealing(distribution, biases, even, count),
     }
 
 
 def _highest(estimates: list[Estimate]) -> Estimate:
     """The estimate with the highest upper end, for each element of the batch."""
-    values, errors, sizes = (torch.stack(x) for x in list(zip(*estimates, strict=True))[:3])
+    values, errors, sizes = map(torch.stack, list(zip(*estimates, strict=True))[:3])
     best = (values + ERRORS * errors).argmax(0, keepdim=True)
     value, error, size = (x.gather(0, best).squeeze(0) for x in (values, errors, sizes))
     return Estimate(value, error, size, "reverse AIS")
@@ -242,19 +231,21 @@ def _acceptance_ratio(forward: Tensor, reverse: Tensor) -> Estimate:
     high = torch.maximum(forward.amax(0), reverse.amax(0)) + shift.abs()
     for _ in range(100):
         middle = (low + high) / 2
-        rising = (forward - middle - shift).sigmoid().sum(0) > (
-            middle + shift - reverse
-        ).sigmoid().sum(0)
+        ahead = (forward - middle - shift).sigmoid().sum(0)
+        back = (middle + shift - reverse).sigmoid().sum(0)
+        rising = ahead > back
         low = torch.where(rising, middle, low)
         high = torch.where(rising, high, middle)
     value = (low + high) / 2
     variance = torch.zeros_like(low)
     size = torch.zeros_like(low)
-    for share in ((forward - value - shift).sigmoid(), (value + shift - reverse).sigmoid()):
+    for logits in (forward - value - shift, value + shift - reverse):
+        share = logits.sigmoid()
         effective = share.sum(0).square() / share.square().sum(0)
         variance = variance + 1 / effective - 1 / len(share)
         size = size + effective
-    return Estimate(value, variance.clamp(min=0).sqrt(), size, "acceptance ratio")
+    error = variance.clamp(min=0).sqrt()
+    return Estimate(value, error, size, "acceptance ratio")
 
 
 __all__ = ["Bracket", "log_partition_bracket"]

@@ -38,31 +38,29 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: Literal[True]
 
 
 def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False) -> Tensor | None:
-    r"""Fill ``.grad`` with the gradient of the mean contrast, and advance the negative
-    phase once.
+    r"""Fill ``.grad`` with the gradient of the mean contrast, and advance the negative phase once.
 
     .. math:: C = \frac1n \sum_i F(v_i) - \frac1m \sum_j F(\tilde v_j), \qquad
               \nabla_W C = -\frac1n \sum_i v_i P(h | v_i)^\top
               + \frac1m \sum_j \tilde v_j P(h | \tilde v_j)^\top
 
-    This is the gradient that ``SVI`` computes through ``pyro.sample("v", rbm(),
-    obs=batch)``, divided by the number of rows. It replaces the values of
-    ``.grad``: add other terms afterwards. It reduces nothing over the ranks of
-    a process group, and raises where there are several.
+    This is the gradient that ``SVI`` computes through
+    ``pyro.sample("v", rbm(), obs=batch)``, divided by the number of rows. It replaces
+    the values of ``.grad``: add other terms afterwards. It reduces nothing over the
+    ranks of a process group, and raises where there are several.
 
     Args:
         rbm: the module; its ``negative_phase`` gives the particles.
         batch: states of the visible units, shape (rows, visible).
-        return_contrast: whether to compute C as well, a fifth of the time for
-            small models.
+        return_contrast: whether to compute C as well, a fifth of the time for small models.
 
     Returns:
         The mean contrast C in nats, a scalar, or None.
 
     Raises:
-        ValueError: ``batch`` is empty, has another shape or values outside the
-            support, a parameter is not finite, or the module has no negative
-            phase; no chain has moved then.
+        ValueError: ``batch`` is empty, has another shape or values outside the support,
+            a parameter is not finite, or the module has no negative phase; no chain has
+            moved then.
         NotImplementedError: the process group has more than one rank.
 
     References:
@@ -80,11 +78,11 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
     ):
         return _by_autograd(rbm, batch, return_contrast)
     parameters, buffers, phase = _tables(rbm)
-    weight, vbias, hbias = parameters
+    weight = parameters[0]
     _check_batch(weight, batch, type(phase) in FUSED)
     with torch.no_grad():
-        if batch.dtype != weight.dtype:
-            batch = batch.to(weight.dtype)
+        batch = batch.to(weight.dtype)
+        value = None
         if type(phase) in FUSED:
             gradients, value = _fused(rbm, phase, buffers, batch, return_contrast)
         else:
@@ -93,33 +91,27 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
             uncentred = rbm.uncentred
             if return_contrast:
                 value = _contrast(batch, particles, *uncentred)
-            else:
-                value = None
             gradients = rbm.learned(_statistics(batch, particles, *uncentred))
-    weight.grad = gradients[0] if weight.requires_grad else None
-    vbias.grad = gradients[1] if vbias.requires_grad else None
-    hbias.grad = gradients[2] if hbias.requires_grad else None
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient if parameter.requires_grad else None
     return value
 
 
 def _by_autograd(rbm: RBM, batch: Tensor, return_contrast: bool) -> Tensor | None:
-    """Contrastive gradient by autograd, for other units, whose own parameters learn as
-    well, as under SVI.
-    """
+    """Contrastive gradient by autograd, for other units, whose own parameters learn as well."""
     check_states("batch", batch, rbm.visible_units, rbm.vbias.shape[-1])
     if not isinstance(rbm.negative_phase, NegativePhase):
         raise ValueError(
-            "`rbm` must have a negative phase such as PersistentChains(...), got "
-            f"{rbm.negative_phase}"
+            "`rbm` must have a negative phase such as PersistentChains(...), "
+            f"got {rbm.negative_phase}"
         )
     parameters = [p for p in rbm.parameters() if p.requires_grad]
     with torch.enable_grad():
         contrast = -rbm.learning().log_prob(batch).mean()
-    for p, g in zip(parameters, torch.autograd.grad(contrast, parameters), strict=True):
-        p.grad = g
-    if return_contrast:
-        return contrast.detach()
-    return None
+    gradients = torch.autograd.grad(contrast, parameters)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    return contrast.detach() if return_contrast else None
 
 
 FUSED = (PersistentChains, ContrastiveDivergence)
@@ -132,9 +124,13 @@ def _fused(
     """Chains and statistics in one call."""
     chains = buffers["chains"]
     parameters = rbm.uncentred
-    if not math.isfinite(torch.dot(parameters[1], torch.mv(parameters[0], parameters[2])).item()):
-        rbm.check_finite(parameters)  # which knows finite parameters whose a . W b overflows
-    start = chains if phase.persistent_chains else batch
+    weight, vbias, hbias = parameters
+    if not math.isfinite(torch.dot(vbias, torch.mv(weight, hbias)).item()):
+        # It knows finite parameters whose a . W b overflows.
+        rbm.check_finite(parameters)
+    start = batch
+    if phase.persistent_chains:
+        start = chains
     seed = int(buffers["seed"].item())
     step = int(buffers["step"].item())
     try:
@@ -142,12 +138,12 @@ def _fused(
             batch, start, *parameters, phase.num_steps, seed, step, 0
         )
     except ValueError:
-        check_support("batch", batch)  # the kernel does not say which states it cannot take
+        # The kernel does not say which states it cannot take.
+        check_support("batch", batch)
         raise
+    value = None
     if contrast:
         value = contrastive.contrast(batch, particles, *parameters)
-    else:
-        value = None
     buffers["step"].add_(phase.num_steps)
     if phase.persistent_chains:
         buffers["chains"] = particles
@@ -163,23 +159,24 @@ def _statistics(
     states, weights = particles
     if weights is None:
         return contrastive.statistics(batch, states, weight, vbias, hbias)
-    return contrastive.reference.statistics(batch, states, weight, vbias, hbias, weights)
+    reference = contrastive.reference
+    return reference.statistics(batch, states, weight, vbias, hbias, weights)
 
 
 def _contrast(
     batch: Tensor, particles: Particles, weight: Tensor, vbias: Tensor, hbias: Tensor
 ) -> Tensor:
     """Mean F over ``batch`` minus the particles' mean, in nats."""
-    if particles.weights is None:
-        return contrastive.contrast(batch, particles.states, weight, vbias, hbias)
-    data, model = (rbm_free_energy(x, weight, vbias, hbias) for x in (batch, particles.states))
-    return data.mean() - particles.weights @ model
+    states, weights = particles
+    if weights is None:
+        return contrastive.contrast(batch, states, weight, vbias, hbias)
+    data = rbm_free_energy(batch, weight, vbias, hbias)
+    model = rbm_free_energy(states, weight, vbias, hbias)
+    return data.mean() - weights @ model
 
 
-def _tables(rbm: RBM) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor], NegativePhase]:
-    """Parameters and buffers straight from nn.Module's tables: its attribute
-    look-ups cost a tenth of a small step.
-    """
+def _tables(rbm: RBM) -> tuple[Gradients, dict[str, Tensor], NegativePhase]:
+    """Parameters and buffers from nn.Module's tables: its look-ups cost a tenth of a step."""
     phase = rbm.negative_phase
     if not isinstance(phase, NegativePhase):
         raise ValueError(
@@ -193,7 +190,8 @@ def _tables(rbm: RBM) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor],
         )
     refuse_ranks("`contrastive_gradient`")
     check_chains(phase, buffers["chains"])
-    return (parameters["weight"], parameters["vbias"], parameters["hbias"]), buffers, phase
+    tensors = parameters["weight"], parameters["vbias"], parameters["hbias"]
+    return tensors, buffers, phase
 
 
 def _check_batch(weight: Tensor, batch: Tensor, fused: bool) -> None:

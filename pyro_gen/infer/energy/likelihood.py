@@ -1,6 +1,4 @@
-"""Log likelihood of a data set with both of its errors, and the free-energy gap
-between two data sets.
-"""
+"""Log likelihood of a data set with both of its errors, and the free-energy gap of two sets."""
 
 from __future__ import annotations
 
@@ -19,10 +17,10 @@ from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 class LogLikelihood(NamedTuple):
     """Mean log likelihood of some rows in nats, with its sources of uncertainty.
 
-    ``rows`` holds the log likelihood of each row, for paired comparisons;
-    ``partition`` is the estimate of log Z behind it. With a ``bracket`` the
-    statement is two-sided: ``lower`` to ``upper``. Without one, an inexact
-    estimate of log Z tends to make the value too high, which ``print`` says.
+    ``rows`` holds the log likelihood of each row, for paired comparisons; ``partition``
+    is the estimate of log Z behind it. With a ``bracket`` the statement is two-sided:
+    ``lower`` to ``upper``. Without one, an inexact estimate of log Z tends to make the
+    value too high, which ``print`` says.
     """
 
     rows: Tensor
@@ -45,8 +43,7 @@ class LogLikelihood(NamedTuple):
         return error_of_partition(self.partition)
 
     def against(self, log_partition: Tensor) -> float:
-        """The mean log likelihood if log Z were ``log_partition``: the lower end,
-        given an upper end of log Z.
+        """The mean log likelihood at a log Z: the lower end, given an upper end of log Z.
 
         Args:
             log_partition: another value of log Z, a scalar.
@@ -58,10 +55,7 @@ class LogLikelihood(NamedTuple):
 
     @property
     def lower(self) -> float:
-        """Mean log likelihood at the upper end of log Z, in nats, to be reported.
-
-        NaN if it is unknown.
-        """
+        """Mean log likelihood at the upper end of log Z, in nats; NaN if it is unknown."""
         return self._at(lambda bracket: bracket.upper)
 
     @property
@@ -72,24 +66,23 @@ class LogLikelihood(NamedTuple):
     @property
     def resolved(self) -> bool:
         """True if log Z is exact, or known within one nat by a bracket."""
-        if self.bracket is None:
-            return self.partition.method == "exact"
-        return self.bracket.resolved
+        if self.bracket is not None:
+            return self.bracket.resolved
+        return self.partition.method == "exact"
 
     @property
     def summary(self) -> str:
         """The value with both standard errors, without the two-sided statement."""
-        errors = f"log Z +/- {self.partition_error:.2f}, test rows +/- {self.row_error:.2f}"
+        partition_error = f"log Z +/- {self.partition_error:.2f}"
+        errors = f"{partition_error}, test rows +/- {self.row_error:.2f}"
         return f"{self.value:.2f} nats ({errors}, N={len(self.rows)})"
 
     def __str__(self) -> str:
         """The summary with the two-sided statement."""
         summary = self.summary
         if self.bracket is not None:
-            return (
-                f"{summary}; two-sided {self.lower:.2f} to {self.upper:.2f} nats "
-                f"({self.bracket.verdict})"
-            )
+            interval = f"{self.lower:.2f} to {self.upper:.2f} nats"
+            return f"{summary}; two-sided {interval} ({self.bracket.verdict})"
         if self.partition.method == "exact":
             return summary
         return f"{summary}; one-sided, too high where AIS missed modes"
@@ -103,9 +96,7 @@ class LogLikelihood(NamedTuple):
 
 
 class FreeEnergyGap(NamedTuple):
-    """Mean free energy of validation rows above that of training rows, in nats, and
-    its standard error.
-    """
+    """Mean free energy of validation rows above that of training rows, in nats, with error."""
 
     value: float
     standard_error: float
@@ -124,16 +115,15 @@ def log_likelihood(
     Args:
         distribution: the model, unbatched.
         x: rows of states, (rows, visible).
-        bracket: result of :func:`log_partition_bracket` for the same model, for
-            a two-sided statement.
+        bracket: result of :func:`log_partition_bracket` for the same model, for a two-sided
+            statement.
 
     Returns:
-        The rows' log likelihoods, with the standard errors of their mean and of
-        log Z.
+        The rows' log likelihoods, with the standard errors of their mean and of log Z.
 
     Raises:
-        ValueError: the distribution is batched, ``x`` is empty or outside the
-            support, or log Z is not known.
+        ValueError: the distribution is batched, ``x`` is empty or outside the support,
+            or log Z is not known.
 
     Example:
         >>> from pyro_gen.distributions import RBM
@@ -144,7 +134,8 @@ def log_likelihood(
         >>> ais = AIS(20, 10, base_rates=torch.full((30,), 0.5))
         >>> rbm = RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), ais)
         >>> print(log_likelihood(rbm, torch.eye(30), log_partition_bracket(rbm, burn_in=5)))
-        -20.79 nats (log Z +/- 0.00, ..., N=30); two-sided -20.79 to -20.79 nats (gap 0.00)
+        -20.79 nats (log Z +/- 0.00, test rows +/- 0.00, N=30);
+        two-sided -20.79 to -20.79 nats (gap 0.00)
     """
     if distribution.batch_shape:
         raise ValueError(
@@ -160,32 +151,30 @@ def log_likelihood(
 def free_energy_gap(
     model: EnergyDistribution | nn.Module, train: Tensor, valid: Tensor
 ) -> FreeEnergyGap:
-    r"""Gap in mean free energy between training and held-out rows: a monitor of
-    overfitting without log Z.
+    r"""Gap in mean free energy of training and held-out rows: shows overfitting without log Z.
 
     .. math:: \frac1m \sum_j F(v^{valid}_j) - \frac1n \sum_i F(v^{train}_i)
               = \frac1n \sum_i \log p(v^{train}_i) - \frac1m \sum_j \log p(v^{valid}_j)
 
-    It is about 0 at the start and grows with overfitting. Use the same training
-    rows each time, so that values along a training run can be compared.
+    It is about 0 at the start and grows with overfitting. Use the same training rows
+    each time, so that values along a training run can be compared.
 
     Args:
-        model: the distribution, or a module that returns it (its negative phase
-            is not advanced).
-        train: training rows, (rows, visible); as many as there are held-out
-            rows are enough.
+        model: the distribution, or a module that returns it (its negative phase is not
+            advanced).
+        train: training rows, (rows, visible); as many as there are held-out rows are
+            enough.
         valid: held-out rows, (rows, visible).
 
     Returns:
-        The gap in nats with its standard error over the rows; infinite for a
-        single row.
+        The gap in nats with its standard error over the rows; infinite for a single row.
 
     Raises:
         ValueError: there are no rows, or they are outside the support.
 
     References:
-        Hinton (2012), A practical guide to training restricted Boltzmann
-        machines, Section 6.
+        Hinton (2012), A practical guide to training restricted Boltzmann machines,
+        Section 6.
 
     Example:
         >>> from pyro_gen.distributions import RBM
@@ -193,15 +182,17 @@ def free_energy_gap(
         >>> print(free_energy_gap(rbm, torch.ones(4, 3), torch.zeros(5, 3)))
         1.00 +/- 0.00 nats
     """
-    distribution = cast(EnergyDistribution, model() if isinstance(model, nn.Module) else model)
+    if isinstance(model, nn.Module):
+        model = cast(EnergyDistribution, model())
     means = []
     variances = []
     for name, rows in (("train", train), ("valid", valid)):
         _check_rows(name, rows)
-        distribution.check_value(name, rows)
-        energy = distribution._free_energy(rows).double()
+        model.check_value(name, rows)
+        energy = model._free_energy(rows).double()
         means.append(energy.mean().item())
-        variances.append(energy.var().item() / len(rows) if len(rows) > 1 else float("inf"))
+        variance = energy.var().item() if len(rows) > 1 else float("inf")
+        variances.append(variance / len(rows))
     return FreeEnergyGap(means[1] - means[0], sum(variances) ** 0.5)
 
 

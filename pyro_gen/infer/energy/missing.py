@@ -1,6 +1,4 @@
-"""Learning from rows with missing cells: each row keeps a completion that clamped
-chains update.
-"""
+"""Learning from rows with missing cells: clamped chains update each row's completion."""
 
 from __future__ import annotations
 
@@ -13,39 +11,36 @@ from pyro_gen.distributions.energy.rbm import RBM
 
 
 class Completions(Module):
-    r"""Training rows whose missing cells are redrawn, given the observed ones, each
-    time a row is used.
+    r"""Training rows whose missing cells are redrawn each time a row is used.
 
-    The gradient of log p(observed) is that of log p of the completed row,
-    averaged over p(missing | observed):
+    The gradient of log p(observed) is that of log p of the completed row, averaged over
+    p(missing | observed):
 
-    .. math:: \nabla \log p(v_O) = E_{p(v_M | v_O)} \bigl[-\nabla F(v)\bigr] - E_{p(v)}
-        \bigl[-\nabla F(v)\bigr]
+    .. math:: \nabla \log p(v_O) = E_{p(v_M | v_O)} \bigl[-\nabla F(v)\bigr]
+              - E_{p(v)} \bigl[-\nabla F(v)\bigr]
 
-    So one draw of the missing cells makes a complete batch for any learning
-    step: SVI with ``pyro.sample(..., obs=...)`` or
-    :func:`pyro_gen.infer.contrastive_gradient`. The first mean is unbiased
-    where the draw is exact (``distribution.given(...).samples_exactly``).
-    Otherwise each row's completion is continued by ``num_steps`` clamped Gibbs
-    sweeps, as persistent chains are in the negative phase, and is right in the
-    limit of small steps. The completions are a buffer, so ``state_dict``
-    resumes them.
+    So one draw of the missing cells makes a complete batch for any learning step: SVI
+    with ``pyro.sample(..., obs=...)`` or :func:`pyro_gen.infer.contrastive_gradient`.
+    The first mean is unbiased where the draw is exact
+    (``distribution.given(...).samples_exactly``). Otherwise each row's completion is
+    continued by ``num_steps`` clamped Gibbs sweeps, as persistent chains are in the
+    negative phase, and is right in the limit of small steps. The completions are a
+    buffer, so ``state_dict`` resumes them.
 
     Args:
-        x: the training rows (rows, visible); values of missing cells are
-            ignored, NaN included.
+        x: the training rows (rows, visible); values of missing cells are ignored, NaN
+            included.
         mask: True where a cell is observed, same shape.
         num_steps: clamped sweeps a use, where no exact draw is possible.
 
     Raises:
-        ValueError: ``x`` has other than two dimensions, ``mask`` another shape
-            or dtype, an observed cell is neither 0 nor 1, or ``num_steps`` is
-            below 1.
+        ValueError: ``x`` has other than two dimensions, ``mask`` another shape or
+            dtype, an observed cell is neither 0 nor 1, or ``num_steps`` is below 1.
 
     References:
-        Tieleman (2008), Training restricted Boltzmann machines using
-        approximations to the likelihood gradient. Fischer and Igel (2014),
-        section 5 (missing values by clamped chains).
+        Tieleman (2008), Training restricted Boltzmann machines using approximations to
+        the likelihood gradient. Fischer and Igel (2014), section 5 (missing values by
+        clamped chains).
 
     Example:
         >>> from pyro_gen import nn
@@ -69,9 +64,8 @@ class Completions(Module):
         observed = torch.where(mask, x, 0).to(dtype)
         rates = (observed.sum(0) + 1) / (mask.sum(0) + 2)
         self.register_buffer("mask", mask.clone())
-        self.register_buffer(
-            "states", torch.where(mask, observed, torch.bernoulli(rates.expand_as(observed)))
-        )
+        guesses = torch.bernoulli(rates.expand_as(observed))
+        self.register_buffer("states", torch.where(mask, observed, guesses))
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -82,16 +76,14 @@ class Completions(Module):
         """Redraw the missing cells of some rows.
 
         Args:
-            distribution: the RBM as it is now, unbatched; only its parameters
-                are used.
+            distribution: the RBM as it is now, unbatched; only its parameters are used.
             index: numbers of the rows, (batch,).
 
         Returns:
             Completed rows (batch, visible), without gradient.
 
         Raises:
-            ValueError: the distribution is batched or has another number of
-                visible units.
+            ValueError: the distribution is batched or has another number of visible units.
         """
         if distribution.batch_shape:
             raise ValueError(
@@ -108,7 +100,8 @@ class Completions(Module):
 
     def extra_repr(self) -> str:
         """Sizes and settings."""
-        return f"rows={len(self)}, missing={(~self.mask).sum()}, num_steps={self.num_steps}"
+        missing = (~self.mask).sum()
+        return f"rows={len(self)}, missing={missing}, num_steps={self.num_steps}"
 
 
 def _check_cells(x: Tensor, mask: Tensor) -> None:
@@ -118,8 +111,8 @@ def _check_cells(x: Tensor, mask: Tensor) -> None:
         )
     if mask.dtype != torch.bool or mask.shape != x.shape:
         raise ValueError(
-            f"`mask` must be boolean, of the shape {tuple(x.shape)} of `x`, got {mask.dtype}, "
-            f"{tuple(mask.shape)}"
+            f"`mask` must be boolean, of the shape {tuple(x.shape)} of `x`, "
+            f"got {mask.dtype}, {tuple(mask.shape)}"
         )
     observed = x[mask]
     if not ((observed == 0) | (observed == 1)).all():

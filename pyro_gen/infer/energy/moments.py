@@ -12,32 +12,30 @@ from pyro_gen.nn.learning import check_states
 
 @torch.no_grad()
 def moment_gradient(machine: BoltzmannMachine, batch: Tensor) -> None:
-    r"""Fill ``.grad`` with the gradient of the mean contrast, and advance the negative
-    phase once.
+    r"""Fill ``.grad`` with the gradient of the mean contrast, and advance the negative phase once.
 
     .. math:: \partial_{J_{ij}} C = -\overline{x_i x_j} + \overline{\tilde x_i \tilde x_j}, \qquad
               \partial_{b_i} C = -\overline{x_i} + \overline{\tilde x_i}
 
-    with means over the batch and over the particles, each by its own count.
-    This is the gradient that ``SVI`` computes through ``pyro.sample("x",
-    machine(), obs=batch)``, divided by the number of rows.
+    with means over the batch and over the particles, each by its own count. This is the
+    gradient that ``SVI`` computes through ``pyro.sample("x", machine(), obs=batch)``,
+    divided by the number of rows.
 
     Args:
         machine: the module; its ``negative_phase`` gives the particles.
         batch: states, (rows, features).
 
-    It reduces nothing over the ranks of a process group, and raises where there
-    are several.
+    It reduces nothing over the ranks of a process group, and raises where there are
+    several.
 
     Raises:
-        ValueError: ``batch`` is empty or holds what the units cannot take, a
-            parameter is not finite, or the module has no negative phase; no
-            chain has moved then.
+        ValueError: ``batch`` is empty or holds what the units cannot take, a parameter
+            is not finite, or the module has no negative phase; no chain has moved then.
         NotImplementedError: the process group has more than one rank.
 
     References:
-        Ackley, Hinton, Sejnowski (1985), A learning algorithm for Boltzmann
-        machines, equation 8.
+        Ackley, Hinton, Sejnowski (1985), A learning algorithm for Boltzmann machines,
+        equation 8.
 
     Example:
         >>> machine = BoltzmannMachine(4)
@@ -57,8 +55,10 @@ def moment_gradient(machine: BoltzmannMachine, batch: Tensor) -> None:
     machine.advance(phase)
     particles = machine.chains
     if not phase.persistent_chains:
-        particles = machine.distribution().sweep(batch, phase.num_steps, seed, step)
-    machine.coupling.grad = _pair_means(machine, particles) - _pair_means(machine, batch)
+        distribution = machine.distribution()
+        particles = distribution.sweep(batch, phase.num_steps, seed, step)
+    pairs = _pair_means(machine, particles)
+    machine.coupling.grad = pairs - _pair_means(machine, batch)
     machine.bias.grad = particles.mean(0) - batch.mean(0)
 
 

@@ -1,6 +1,4 @@
-"""Population annealing: approximate samples of an energy model from chains that
-are cooled and resampled.
-"""
+"""Population annealing: approximate samples from chains that are cooled and resampled."""
 
 from __future__ import annotations
 
@@ -19,14 +17,17 @@ SEGMENTS = 50
 
 @torch.no_grad()
 def population_annealing(
-    distribution: EnergyDistribution, base: Tensor, betas: Tensor, num_chains: int
+    distribution: EnergyDistribution,
+    base: Tensor,
+    betas: Tensor,
+    num_chains: int,
 ) -> Tensor:
     """Anneal chains from the base to the model, with resampling along the path.
 
-    Chains are resampled (systematically) wherever their effective number has
-    fallen below half, so that they end at equal weights. They reach all modes
-    that appear on the path, in about the right shares, whereas Gibbs chains
-    from one start stay in its mode.
+    Chains are resampled (systematically) wherever their effective number has fallen
+    below half, so that they end at equal weights. They reach all modes that appear on
+    the path, in about the right shares, whereas Gibbs chains from one start stay in its
+    mode.
 
     Args:
         distribution: the model.
@@ -35,13 +36,12 @@ def population_annealing(
         num_chains: chains.
 
     Returns:
-        States, shape (num_chains, ..., visible); copies of one chain are equal
-        until they are moved on.
+        States, shape (num_chains, ..., visible); copies of one chain are equal until
+        they are moved on.
 
     References:
-        Hukushima and Iba (2003), Population annealing and its application to a
-        spin glass. Del Moral, Doucet, Jasra (2006), Sequential Monte Carlo
-        samplers.
+        Hukushima and Iba (2003), Population annealing and its application to a spin
+        glass. Del Moral, Doucet, Jasra (2006), Sequential Monte Carlo samplers.
 
     Example:
         >>> from pyro_gen.distributions import RBM
@@ -56,14 +56,13 @@ def population_annealing(
     steps = len(betas) - 1
     cuts = torch.linspace(0, steps, min(SEGMENTS, steps) + 1).round().int().tolist()
     for number, (first, last) in enumerate(pairwise(cuts), start=1):
-        log_weight, states = distribution.anneal(
-            states, base, betas[first : last + 1], seed + number
-        )
+        path = betas[first : last + 1]
+        log_weight, states = distribution.anneal(states, base, path, seed + number)
         total = total + log_weight
         if last == steps or effective_size(total).min() < num_chains / 2:
-            index = systematic(
-                total, torch.rand(total.shape[1:], dtype=total.dtype, device=total.device)
-            )
+            shape = total.shape[1:]
+            uniforms = torch.rand(shape, dtype=total.dtype, device=total.device)
+            index = systematic(total, uniforms)
             states = states.take_along_dim(index.unsqueeze(-1), 0)
             total = torch.zeros_like(total)
     return states

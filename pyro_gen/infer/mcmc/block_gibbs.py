@@ -1,6 +1,4 @@
-"""Block Gibbs sampling of an energy model: a pure step, also as a kernel for
-``pyro.infer.MCMC``.
-"""
+"""Block Gibbs sampling of an energy model: a pure step, also as a kernel for Pyro's MCMC."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ class GibbsState(NamedTuple):
 
 
 class GibbsInfo(NamedTuple):
-    """Report of one step: the free energy of each chain, in nats, and the share of
-    flipped units.
-    """
+    """Report of a step: the free energy of each chain, in nats, and the share of flipped units."""
 
     free_energy: Tensor
     turnover: Tensor
@@ -38,32 +34,31 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
     """Block Gibbs sampling with many chains as a tensor dimension.
 
     ``init`` and ``step`` are pure functions of their state. As a kernel of
-    ``pyro.infer.MCMC`` (``num_chains=1`` there: the chains live here) each draw
-    of the site has shape (num_chains, visible); hand the draws to
-    :func:`pyro_gen.arviz.from_chains` as (chain, draw, ...), since Pyro's
-    summary treats them as one chain.
+    ``pyro.infer.MCMC`` (``num_chains=1`` there: the chains live here) each draw of the
+    site has shape (num_chains, visible); hand the draws to
+    :func:`pyro_gen.arviz.from_chains` as (chain, draw, ...), since Pyro's summary
+    treats them as one chain.
 
     Args:
         distribution: the model, with unbatched parameters.
         num_steps: sweeps between draws (thinning).
         num_chains: chains.
-        start: starting states (num_chains, visible); None draws them from
-            uniform noise.
+        start: starting states (num_chains, visible); None draws them from uniform noise.
         name: site name of the draws.
 
     Raises:
-        ValueError: a size is below 1, the distribution is batched, or ``start``
-            has another shape.
+        ValueError: a size is below 1, the distribution is batched, or ``start`` has
+            another shape.
 
     References:
-        Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and
-        the Bayesian restoration of images.
+        Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and the
+        Bayesian restoration of images.
 
     Example:
         >>> from pyro.infer import MCMC
         >>> from pyro_gen.distributions import RBM
-        >>> kernel = BlockGibbs(RBM(torch.zeros(4, 3), torch.zeros(4), torch.zeros(3)),
-        ...     num_chains=10)
+        >>> rbm = RBM(torch.zeros(4, 3), torch.zeros(4), torch.zeros(3))
+        >>> kernel = BlockGibbs(rbm, num_chains=10)
         >>> mcmc = MCMC(kernel, num_samples=5, warmup_steps=2, disable_progbar=True)
         >>> mcmc.run()
         >>> mcmc.get_samples()["v"].shape  # draws, chains, visible
@@ -111,7 +106,8 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
         if self.start is not None:
             return GibbsState(self.start.to(self.distribution.parameters[0]), seed, 0)
         noise = torch.zeros_like(self.distribution.parameters[1])
-        return GibbsState(self.distribution.base_states(noise, self.num_chains, seed), seed, 0)
+        value = self.distribution.base_states(noise, self.num_chains, seed)
+        return GibbsState(value, seed, 0)
 
     @torch.no_grad()
     def step(self, state: GibbsState) -> tuple[GibbsState, GibbsInfo]:
@@ -123,10 +119,17 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
         Returns:
             The new state and diagnostics of the step.
         """
-        value = self.distribution.sweep(state.value, self.num_steps, state.seed, state.step)
+        number = self.num_steps
+        value = self.distribution.sweep(state.value, number, state.seed, state.step)
+        return self._stepped(state, value, self.distribution._free_energy(value))
+
+    def _stepped(
+        self, state: GibbsState, value: Tensor, free_energy: Tensor
+    ) -> tuple[GibbsState, GibbsInfo]:
+        """The state after a step that ends at ``value``, and its diagnostics."""
         turnover = (value != state.value).to(value.dtype).mean(-1)
-        info = GibbsInfo(self.distribution._free_energy(value), turnover)
-        return GibbsState(value, state.seed, state.step + self.num_steps), info
+        new_state = GibbsState(value, state.seed, state.step + self.num_steps)
+        return new_state, GibbsInfo(free_energy, turnover)
 
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Start the chains; the model takes no arguments."""
@@ -152,19 +155,16 @@ class BlockGibbs(ChainsKernel[GibbsState, GibbsInfo]):
 
     def logging(self) -> OrderedDict[str, str]:
         """Mean free energy of the last draw, for the progress bar."""
+        last = "-"
         if self._free_energy:
             last = f"{self._free_energy[-1].mean():.1f}"
-        else:
-            last = "-"
         return OrderedDict([("free energy", last)])
 
     def diagnostics(self) -> dict[str, Any]:
         """Free energies (chain, draw) in nats, and no divergences."""
         energies = self._free_energy[self._warmup_steps :]
-        return {
-            **super().diagnostics(),
-            "free_energy": torch.stack(energies, 1) if energies else None,
-        }
+        free_energy = torch.stack(energies, 1) if energies else None
+        return {**super().diagnostics(), "free_energy": free_energy}
 
 
 __all__ = ["BlockGibbs", "GibbsInfo", "GibbsState"]

@@ -1,6 +1,4 @@
-"""Adapter for ``pyro.infer.MCMC`` of samplers with a pure step and chains as a
-tensor dimension.
-"""
+"""Adapter for ``pyro.infer.MCMC`` of samplers with a pure step and many chains."""
 
 from __future__ import annotations
 
@@ -74,7 +72,8 @@ class ChainsKernel(MCMCKernel, Generic[State, Info]):
 
     def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         """One draw: a step from the values in ``params``."""
-        self._state, info = self.step(self._moved(self._state or self.init(), params))
+        state = self._moved(self._state or self.init(), params)
+        self._state, info = self.step(state)
         self._note(info)
         return self._draws(self._state)
 

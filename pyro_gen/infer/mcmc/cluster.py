@@ -1,6 +1,4 @@
-"""Cluster moves for Boltzmann machines: whole clusters of units flip together,
-which avoids critical slowing down.
-"""
+"""Cluster moves for Boltzmann machines, which avoid critical slowing down."""
 
 from __future__ import annotations
 
@@ -15,32 +13,30 @@ from pyro_gen.kernels.random import HIDDEN, VISIBLE, source
 class SwendsenWang(BlockGibbs):
     r"""Swendsen-Wang moves, with couplings of either sign and with fields.
 
-    With spins s = -1, +1: every satisfied pair (K s s' > 0) is bound with
-    probability 1 - exp(-2 abs(K)); each cluster of bound units then turns as
-    one, up or down by the sum of its fields. Many clusters form where chains of
-    single units are slow, on ferromagnets near or below the critical
-    temperature; frustrated couplings gain nothing.
+    With spins s = -1, +1: every satisfied pair (K s s' > 0) is bound with probability 1
+    - exp(-2 abs(K)); each cluster of bound units then turns as one, up or down by the
+    sum of its fields. Many clusters form where chains of single units are slow, on
+    ferromagnets near or below the critical temperature; frustrated couplings gain
+    nothing.
 
     .. math:: P(\text{cluster keeps its state } s) = \sigma\Bigl(2 \sum_{i \in C} H_i s_i\Bigr)
 
     Args:
-        distribution: a Boltzmann machine with unbatched parameters; zeros and
-            ones are turned into spins.
+        distribution: a Boltzmann machine with unbatched parameters; zeros and ones are
+            turned into spins.
         num_steps: moves between draws.
         num_chains: chains.
-        start: starting states (num_chains, n); None draws them from uniform
-            noise.
+        start: starting states (num_chains, n); None draws them from uniform noise.
         name: site name of the draws.
 
     Raises:
-        ValueError: a size is below 1, the distribution is batched or not a
-            Boltzmann machine, or ``start`` has another shape.
+        ValueError: a size is below 1, the distribution is batched or not a Boltzmann
+            machine, or ``start`` has another shape.
 
     References:
         Swendsen and Wang (1987), Nonuniversal critical dynamics in Monte Carlo
-        simulations, Physical Review Letters
-        58. Edwards and Sokal (1988), Physical Review D 38 (the joint
-            distribution of units and bonds).
+        simulations, Physical Review Letters 58. Edwards and Sokal (1988), Physical
+        Review D 38 (the joint distribution of units and bonds).
 
     Example:
         >>> from pyro_gen.distributions import ising_lattice
@@ -81,22 +77,21 @@ class SwendsenWang(BlockGibbs):
         uniforms = source(state.seed, len(spins), 0, spins, fast=True)
         for t in range(state.step, state.step + self.num_steps):
             satisfied = coupling * graph.pair_products(spins)
-            bound = uniforms(t, HIDDEN, graph.num_edges) < -torch.expm1(-2 * satisfied)
+            probs = -torch.expm1(-2 * satisfied)
+            bound = uniforms(t, HIDDEN, graph.num_edges) < probs
             clusters = clusters_of(graph.edges, bound, graph.num_units)
-            total = torch.zeros_like(spins).scatter_add_(-1, clusters, field * spins)
+            total = torch.zeros_like(spins)
+            total.scatter_add_(-1, clusters, field * spins)
             keep = uniforms(t, VISIBLE, graph.num_units) < (2 * total).sigmoid()
             spins = torch.where(keep.gather(-1, clusters), spins, -spins)
         value = units.from_bits((spins + 1) / 2)
-        turnover = (value != state.value).to(value.dtype).mean(-1)
-        info = GibbsInfo(self.machine._energy(value), turnover)
-        return GibbsState(value, state.seed, state.step + self.num_steps), info
+        return self._stepped(state, value, self.machine._energy(value))
 
 
 def clusters_of(edges: Tensor, bound: Tensor, num_units: int) -> Tensor:
     """The connected components of graphs with the same possible edges.
 
-    Labels are propagated along bonds, with pointer jumping, until nothing
-    changes.
+    Labels are propagated along bonds, with pointer jumping, until nothing changes.
 
     Args:
         edges: pairs of units, (m, 2).
@@ -110,11 +105,14 @@ def clusters_of(edges: Tensor, bound: Tensor, num_units: int) -> Tensor:
     first, second = (chain * num_units + edges[edge, end] for end in (0, 1))
     labels = torch.arange(len(bound) * num_units, device=bound.device)
     while len(first):
-        low, high = torch.aminmax(torch.stack([labels[first], labels[second]]), dim=0)
+        pairs = torch.stack([labels[first], labels[second]])
+        low, high = torch.aminmax(pairs, dim=0)
         differ = low != high
         if not differ.any():
             break
-        first, second = first[differ], second[differ]  # equal labels are one cluster for ever
+        # Equal labels are one cluster for ever.
+        first = first[differ]
+        second = second[differ]
         labels.scatter_reduce_(0, high[differ], low[differ], "amin")
         labels = _roots(labels)
     return labels.view(len(bound), num_units) % num_units

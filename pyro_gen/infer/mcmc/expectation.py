@@ -1,6 +1,4 @@
-"""Mean of a function under draws of Markov chains, with a standard error that
-accounts for autocorrelation.
-"""
+"""Mean of a function under draws of Markov chains, with an error for autocorrelated draws."""
 
 from __future__ import annotations
 
@@ -20,25 +18,23 @@ def expectation(function: Callable[..., Tensor], draws: Mapping[str, Tensor] | T
               \text{standard error} = \sqrt{\operatorname{Var} f / \text{ESS}}
 
     Args:
-        function: maps draws (chain, draw, ...) to values (chain, draw, ...);
-            sites are passed by name, a single tensor directly.
-        draws: tensors (chain, draw, ...), as
-            :class:`pyro_gen.infer.GibbsSampler` returns them and ArviZ takes
-            them.
+        function: maps draws (chain, draw, ...) to values (chain, draw, ...); sites are
+            passed by name, a single tensor directly.
+        draws: tensors (chain, draw, ...), as :class:`pyro_gen.infer.GibbsSampler`
+            returns them and ArviZ takes them.
 
     Returns:
-        Mean, standard error and effective sample size, each of the values'
-        shape after chain and draw.
+        Mean, standard error and effective sample size, each of the values' shape after
+        chain and draw.
 
     Raises:
-        ValueError: ``draws`` are empty or have no chains, the function does not
-            return values for (chain, draw), or there are fewer than four draws
-            or NaN.
+        ValueError: ``draws`` are empty or have no chains, the function does not return
+            values for (chain, draw), or there are fewer than four draws or NaN.
 
     References:
-        Geyer (1992), Practical Markov chain Monte Carlo. Vehtari, Gelman,
-        Simpson, Carpenter, Buerkner (2021), Rank-normalization, folding, and
-        localization, equations 3, 4 and 10.
+        Geyer (1992), Practical Markov chain Monte Carlo. Vehtari, Gelman, Simpson,
+        Carpenter, Buerkner (2021), Rank-normalization, folding, and localization,
+        equations 3, 4 and 10.
 
     Example:
         >>> draws = {"x": torch.randn(4, 1000), "y": torch.randn(4, 1000)}
@@ -55,26 +51,27 @@ def expectation(function: Callable[..., Tensor], draws: Mapping[str, Tensor] | T
             f"`draws` must be tensors (chain, draw, ...), at least one, got shape {tuple(shape)}"
         )
     values = function(**draws) if isinstance(draws, Mapping) else function(draws)
-    if not isinstance(values, Tensor) or values.dim() < 2 or values.shape[:2] != shape[:2]:
-        got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    result_shape = getattr(values, "shape", ())
+    if not isinstance(values, Tensor) or result_shape[:2] != shape[:2]:
+        got = tuple(result_shape) if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(
             f"`function` must return a tensor of shape {tuple(shape[:2])} and more, got {got}"
         )
     values = values.double()
     size = effective_sample_size(values)
-    spread = values.flatten(0, 1).var(0)
-    return Estimate(values.mean((0, 1)), (spread / size).sqrt(), size, "Markov chains")
+    error = (values.flatten(0, 1).var(0) / size).sqrt()
+    return Estimate(values.mean((0, 1)), error, size, "Markov chains")
 
 
 def effective_sample_size(values: Tensor) -> Tensor:
     r"""Number of independent draws whose mean would have the same variance.
 
-    .. math:: \text{ESS} = \frac{CN}{\tau}, \qquad \tau = -1 + 2 \sum_t (\hat\rho_{2t} +
-        \hat\rho_{2t+1})
+    .. math:: \text{ESS} = \frac{CN}{\tau}, \qquad
+              \tau = -1 + 2 \sum_t (\hat\rho_{2t} + \hat\rho_{2t+1})
 
-    with the autocorrelations of chains that are split in halves, so that a
-    drift counts, and the sum over Geyer's initial monotone sequence of positive
-    pairs. It equals ``arviz.ess(method="mean")``.
+    with the autocorrelations of chains that are split in halves, so that a drift
+    counts, and the sum over Geyer's initial monotone sequence of positive pairs. It
+    equals ``arviz.ess(method="mean")``.
 
     Args:
         values: (chain, draw, ...).
@@ -83,12 +80,11 @@ def effective_sample_size(values: Tensor) -> Tensor:
         Of the shape after chain and draw; all draws where a value is constant.
 
     Raises:
-        ValueError: there are fewer than four draws a chain, or a value is NaN
-            or infinite.
+        ValueError: there are fewer than four draws a chain, or a value is NaN or infinite.
 
     References:
-        Vehtari, Gelman, Simpson, Carpenter, Buerkner (2021),
-        Rank-normalization, folding, and localization, section 3.2.
+        Vehtari, Gelman, Simpson, Carpenter, Buerkner (2021), Rank-normalization,
+        folding, and localization, section 3.2.
 
     Example:
         >>> effective_sample_size(torch.ones(2, 10))
@@ -97,18 +93,17 @@ def effective_sample_size(values: Tensor) -> Tensor:
     if values.dim() < 2 or values.shape[0] < 1 or values.shape[1] < 4:
         got = tuple(values.shape)
         raise ValueError(
-            "`values` must have shape (chain, draw, ...) with a chain and four draws or more, "
-            f"got {got}"
+            "`values` must have shape (chain, draw, ...) "
+            f"with a chain and four draws or more, got {got}"
         )
     if not values.isfinite().all():
         raise ValueError("`values` must be finite, got NaN or infinity")
     half = values.shape[1] // 2
     split = torch.cat([values[:, :half], values[:, -half:]]).double()
-    flat = split.flatten(2) if split.dim() > 2 else split.unsqueeze(-1)
-    if flat.shape[-1]:
-        sizes = torch.stack([_size(column) for column in flat.unbind(-1)])
-    else:
-        sizes = flat.new_zeros(0)
+    flat = split.reshape(*split.shape[:2], values.shape[2:].numel())
+    sizes = flat.new_zeros(flat.shape[-1])
+    for i, column in enumerate(flat.unbind(-1)):
+        sizes[i] = _size(column)
     return sizes.view(values.shape[2:])
 
 
@@ -124,9 +119,8 @@ def _size(chains: Tensor) -> Tensor:
         total = total + chains.mean(1).var()
     rho = 1 - (within - covariance.mean(0)) / total
     rho[0] = 1.0
-    return chains.new_tensor(
-        number * length / max(_time(rho.tolist()), 1 / math.log10(number * length))
-    )
+    time = max(_time(rho.tolist()), 1 / math.log10(number * length))
+    return chains.new_tensor(number * length / time)
 
 
 def _autocovariance(chains: Tensor) -> Tensor:
@@ -157,15 +151,12 @@ def _time(rho: list[float]) -> float:
         autocorrelation[last + 1] = even
     t = 1
     while t <= last - 2:
-        if (
-            autocorrelation[t + 1] + autocorrelation[t + 2]
-            > autocorrelation[t - 1] + autocorrelation[t]
-        ):
-            autocorrelation[t + 1] = autocorrelation[t + 2] = (
-                autocorrelation[t - 1] + autocorrelation[t]
-            ) / 2
+        before = autocorrelation[t - 1] + autocorrelation[t]
+        if autocorrelation[t + 1] + autocorrelation[t + 2] > before:
+            autocorrelation[t + 1] = autocorrelation[t + 2] = before / 2
         t += 2
-    return -1 + 2 * sum(autocorrelation[: last + 1]) + sum(autocorrelation[last + 1 : last + 2])
+    tail = sum(autocorrelation[last + 1 : last + 2])
+    return -1 + 2 * sum(autocorrelation[: last + 1]) + tail
 
 
 __all__ = ["effective_sample_size", "expectation"]

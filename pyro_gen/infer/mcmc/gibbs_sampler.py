@@ -1,6 +1,4 @@
-"""Gibbs sampling from full conditionals without a model, with chains as a
-dimension of every tensor.
-"""
+"""Gibbs sampling from full conditionals without a model, with many chains in each tensor."""
 
 from __future__ import annotations
 
@@ -33,38 +31,38 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
 
     .. math:: x_i \sim p(x_i \mid x_1, \dots, x_{i-1}, x_{i+1}, \dots, x_d), \qquad i = 1, \dots, d
 
-    A conditional is a function whose arguments are the names of other variables
-    and which returns a distribution (or a draw). It is called with tensors
-    (num_chains, ...), so that one call serves all chains. ``init`` and ``step``
-    are pure functions of their state, given torch's generator; ``run`` makes
-    draws of shape (chain, draw, ...) for :func:`pyro_gen.arviz.from_chains` and
-    :func:`pyro_gen.infer.expectation`. ``pyro.infer.MCMC`` runs it too (with
-    ``num_chains=1`` there: the chains live here), with draws (draw, chain,
-    ...).
+    A conditional is a function whose arguments are the names of other variables and
+    which returns a distribution (or a draw). It is called with tensors (num_chains,
+    ...), so that one call serves all chains. ``init`` and ``step`` are pure functions
+    of their state, given torch's generator; ``run`` makes draws of shape (chain, draw,
+    ...) for :func:`pyro_gen.arviz.from_chains` and :func:`pyro_gen.infer.expectation`.
+    ``pyro.infer.MCMC`` runs it too (with ``num_chains=1`` there: the chains live here),
+    with draws (draw, chain, ...).
 
     Args:
-        conditionals: for each variable its full conditional, in the order of a
-            sweep.
-        start: for each variable a number, a tensor with a row for each chain,
-            or a distribution to draw from; variables that the conditionals
-            before them do not need may be left out.
+        conditionals: for each variable its full conditional, in the order of a sweep.
+        start: for each variable a number, a tensor with a row for each chain, or a
+            distribution to draw from; variables that the conditionals before them do
+            not need may be left out.
         num_chains: chains.
-        scan: ``systematic``: all variables in their order; ``random``: as many
-            updates, of variables drawn at random.
+        scan: ``systematic``: all variables in their order; ``random``: as many updates,
+            of variables drawn at random.
 
     Raises:
-        ValueError: there is no conditional, one asks for an unknown variable or
-            for itself, or a starting value is missing or of another shape.
+        ValueError: there is no conditional, one asks for an unknown variable or for
+            itself, or a starting value is missing or of another shape.
 
     References:
-        Geman and Geman (1984), Stochastic relaxation. Casella and George
-        (1992), Explaining the Gibbs sampler, The American Statistician 46.
+        Geman and Geman (1984), Stochastic relaxation. Casella and George (1992),
+        Explaining the Gibbs sampler, The American Statistician 46.
 
     Example:
         >>> import pyro.distributions as dist
         >>> sampler = GibbsSampler(
-        ...     {"x": lambda y: dist.Normal(0.6 * y, 0.8),
-        ...         "y": lambda x: dist.Normal(0.6 * x, 0.8)},
+        ...     {
+        ...         "x": lambda y: dist.Normal(0.6 * y, 0.8),
+        ...         "y": lambda x: dist.Normal(0.6 * x, 0.8),
+        ...     },
         ...     start={"y": 0.0}, num_chains=4,
         ... )
         >>> draws = sampler.run(num_samples=100, warmup_steps=10)
@@ -97,8 +95,7 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         }
 
     def init(self) -> ConditionalsState:
-        """The first state: starting values, and draws from the conditionals of the
-        variables without one.
+        """The first state: starting values, and draws of the variables without one.
 
         Returns:
             Values of all variables.
@@ -106,13 +103,15 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         Raises:
             ValueError: a conditional needs a variable that has no value yet.
         """
-        values = {name: self._started(name, start) for name, start in self.start.items()}
+        values = {}
+        for name, start in self.start.items():
+            values[name] = self._started(name, start)
         for name in self.conditionals:
             if name not in values:
-                if missing := [need for need in self.needs[name] if need not in values]:
+                if missing := [k for k in self.needs[name] if k not in values]:
                     raise ValueError(
-                        f"`start` must give values of {missing}, which the conditional of "
-                        f"`{name}` needs"
+                        f"`start` must give values of {missing}, "
+                        f"which the conditional of `{name}` needs"
                     )
                 values[name] = self._draw(name, values)
         return ConditionalsState({name: values[name] for name in self.conditionals}, 0)
@@ -135,23 +134,24 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
 
     def _draw(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
         """A draw from a conditional, with chains as the first dimension."""
-        distribution = self.conditionals[name](**{need: values[need] for need in self.needs[name]})
+        arguments = {need: values[need] for need in self.needs[name]}
+        distribution = self.conditionals[name](**arguments)
         if isinstance(distribution, Distribution):
-            shape = distribution.batch_shape + distribution.event_shape
+            has_chains = distribution.batch_shape[:1] == (self.num_chains,)
             if name in values:
+                shape = distribution.batch_shape + distribution.event_shape
                 has_chains = shape == values[name].shape
-            else:
-                has_chains = distribution.batch_shape[:1] == (self.num_chains,)
-            value = torch.as_tensor(
-                distribution.sample() if has_chains else distribution.sample((self.num_chains,))
-            )
+            sample_shape = () if has_chains else (self.num_chains,)
+            value = torch.as_tensor(distribution.sample(torch.Size(sample_shape)))
         else:
             value = torch.as_tensor(distribution)
-        expected = values[name].shape if name in values else (self.num_chains, *value.shape[1:])
+        expected = torch.Size((self.num_chains, *value.shape[1:]))
+        if name in values:
+            expected = values[name].shape
         if value.shape != expected:
             raise ValueError(
-                f"the conditional of `{name}` must give draws of shape {tuple(expected)}, got "
-                f"{tuple(value.shape)}"
+                f"the conditional of `{name}` must give draws of shape "
+                f"{tuple(expected)}, got {tuple(value.shape)}"
             )
         if value.isnan().any():
             raise ValueError(f"the conditional of `{name}` must give numbers, got NaN")
@@ -161,8 +161,8 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
     def step(self, state: ConditionalsState) -> tuple[ConditionalsState, None]:
         """One sweep of every chain.
 
-        A random scan draws the variables once for all chains; each chain is
-        still a random-scan chain.
+        A random scan draws the variables once for all chains; each chain is still a
+        random-scan chain.
 
         Args:
             state: where the chains are.
@@ -173,7 +173,8 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
         values = dict(state.values)
         names = list(self.conditionals)
         if self.scan == "random":
-            names = [names[i] for i in torch.randint(len(names), (len(names),)).tolist()]
+            index = torch.randint(len(names), (len(names),))
+            names = [names[i] for i in index.tolist()]
         for name in names:
             values[name] = self._draw(name, values)
         return ConditionalsState(values, state.step + 1), None
@@ -190,8 +191,7 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
             For each variable (num_chains, num_samples, ...).
 
         Raises:
-            ValueError: ``num_samples`` or ``thin`` is below 1, or
-                ``warmup_steps`` below 0.
+            ValueError: ``num_samples`` or ``thin`` is below 1, or ``warmup_steps`` below 0.
         """
         num_samples = whole_number("num_samples", num_samples)
         warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
@@ -204,9 +204,10 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
             for _ in range(thin):
                 state, _ = self.step(state)
             draws.append(state.values)
-        return {
-            name: torch.stack([values[name] for values in draws], 1) for name in self.conditionals
-        }
+        stacked = {}
+        for name in self.conditionals:
+            stacked[name] = torch.stack([values[name] for values in draws], 1)
+        return stacked
 
     def _draws(self, state: ConditionalsState) -> dict[str, Tensor]:
         return state.values
@@ -217,8 +218,8 @@ class GibbsSampler(ChainsKernel[ConditionalsState, None]):
     def _start_at(self, params: Mapping[str, Tensor]) -> None:
         if unknown := sorted(set(params) - set(self.conditionals)):
             raise ValueError(
-                f"`initial_params` must name variables among {sorted(self.conditionals)}, got "
-                f"{unknown}"
+                "`initial_params` must name variables among "
+                f"{sorted(self.conditionals)}, got {unknown}"
             )
         self.start = {**self.start, **params}
 
@@ -227,8 +228,8 @@ def _arguments(name: str, distribution: Conditional, names: list[str]) -> list[s
     """The variables that a conditional asks for; all others where it takes any."""
     if not callable(distribution):
         raise ValueError(
-            f"the conditional of `{name}` must be a function of other variables, got "
-            f"{distribution!r}"
+            f"the conditional of `{name}` must be a function of "
+            f"other variables, got {distribution!r}"
         )
     parameters = inspect.signature(distribution).parameters.values()
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):

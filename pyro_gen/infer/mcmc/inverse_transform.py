@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 MAX_STATES = 1 << 20
-"""Number of states of an unbounded discrete distribution after which the search
-for a quantile stops.
-"""
+"""States of an unbounded distribution after which the search for a quantile stops."""
 
 
 def inverse_transform(
@@ -21,33 +19,30 @@ def inverse_transform(
 ) -> Tensor:
     r"""Map uniform numbers through the inverse of a cumulative distribution function.
 
-    .. math:: x = F^{-1}(u) = \inf \{x : F(x) \ge u\}, \qquad u \sim \mathcal U(0, 1) \implies
-        x \sim F
+    .. math:: x = F^{-1}(u) = \inf \{x : F(x) \ge u\}, \qquad
+              u \sim \mathcal U(0, 1) \implies x \sim F
 
-    Continuous distributions use their ``icdf`` or, without one, bisection of
-    their ``cdf``; discrete distributions sum their probabilities until these
-    reach u. The map is monotone: the same uniforms couple the draws of two
-    distributions.
+    Continuous distributions use their ``icdf`` or, without one, bisection of their
+    ``cdf``; discrete distributions sum their probabilities until these reach u. The map
+    is monotone: the same uniforms couple the draws of two distributions.
 
     Args:
-        distribution: a distribution of single numbers, batched or not, or a
-            function that is a cumulative distribution function.
+        distribution: a distribution of single numbers, batched or not, or a function
+            that is a cumulative distribution function.
         uniforms: numbers in [0, 1), (..., batch shape).
-        bracket: for a function, or a distribution whose cdf is bisected,
-            numbers between which the distribution lies; None searches outwards
-            from 0.
+        bracket: for a function, or a distribution whose cdf is bisected, numbers
+            between which the distribution lies; None searches outwards from 0.
 
     Returns:
         Draws of the shape of ``uniforms``, broadcast with the batch shape.
 
     Raises:
         ValueError: ``uniforms`` are not floating or lie outside of [0, 1),
-            ``distribution`` has events of more than one number, or neither
-            inverse, cdf nor countable states.
+            ``distribution`` has events of more than one number, or neither inverse, cdf
+            nor countable states.
 
     References:
-        Devroye (1986), Non-uniform random variate generation, chapters 2.2 and
-        3.2.
+        Devroye (1986), Non-uniform random variate generation, chapters 2.2 and 3.2.
 
     Example:
         >>> import pyro.distributions as dist
@@ -59,24 +54,28 @@ def inverse_transform(
         >>> inverse_transform(lambda x: x**2, u, bracket=(0, 1))
         tensor([0.3162, 0.7071, 0.9487])
     """
-    if not uniforms.is_floating_point() or not ((uniforms >= 0) & (uniforms < 1)).all():
+    inside = (uniforms >= 0) & (uniforms < 1)
+    if not uniforms.is_floating_point() or not inside.all():
+        values = "without values"
+        if uniforms.numel():
+            values = f"from {uniforms.min()} to {uniforms.max()}"
         raise ValueError(
-            f"`uniforms` must be floating numbers in [0, 1), got {uniforms.dtype} "
-            + (f"from {uniforms.min()} to {uniforms.max()}" if uniforms.numel() else "")
+            f"`uniforms` must be floating numbers in [0, 1), got {uniforms.dtype} {values}"
         )
     if not isinstance(distribution, Distribution):
         if not callable(distribution):
             raise ValueError(
-                "`distribution` must be a distribution or a cumulative distribution function, "
-                f"got {distribution!r}"
+                "`distribution` must be a distribution or a cumulative distribution "
+                f"function, got {distribution!r}"
             )
         return _bisect(distribution, uniforms, bracket)
     if distribution.event_shape:
         raise ValueError(
-            "`distribution` must have events of a single number, got event shape "
-            f"{tuple(distribution.event_shape)}"
+            "`distribution` must have events of a single number, "
+            f"got event shape {tuple(distribution.event_shape)}"
         )
-    uniforms = uniforms.expand(torch.broadcast_shapes(uniforms.shape, distribution.batch_shape))
+    shape = torch.broadcast_shapes(uniforms.shape, distribution.batch_shape)
+    uniforms = uniforms.expand(shape)
     if distribution.support is not None and distribution.support.is_discrete:
         return _discrete(distribution, uniforms, distribution.support)
     try:
@@ -88,18 +87,18 @@ def inverse_transform(
 def _discrete(
     distribution: Distribution, uniforms: Tensor, support: constraints.Constraint
 ) -> Tensor:
-    """Add up probabilities, twice as many states each time, until they reach every u
-    or all there are.
-    """
-    low, high = _ends(distribution, support)
-    count = 64 if high is None else int((high - low).max()) + 1
+    """Add up probabilities, twice as many each time, until they reach every u or the end."""
+    low, high = _state_range(distribution, support)
+    batch = distribution.batch_shape
+    count = 64
+    if high is not None:
+        count = int((high - low).max()) + 1
     while True:
         steps = torch.arange(count, device=uniforms.device)
-        states = low + steps.view(-1, *[1] * len(distribution.batch_shape))
+        states = low + steps.view(-1, *[1] * len(batch))
         inside = support.check(states) if high is None else states <= high
-        mass = torch.where(
-            inside, _mass(distribution, torch.where(inside, states, low), uniforms), 0.0
-        )
+        mass = _mass(distribution, torch.where(inside, states, low), uniforms)
+        mass = torch.where(inside, mass, 0.0)
         cumulative = mass.cumsum(0)
         reached = (cumulative[-1] > uniforms).all()
         if high is not None or reached or count >= MAX_STATES:
@@ -107,13 +106,12 @@ def _discrete(
         count *= 2
     if high is None and not reached and (cumulative[-1] < 1 - 1e-6).any():
         raise ValueError(
-            f"`distribution` must reach every uniform within {MAX_STATES} states, got "
-            f"{distribution}"
+            f"`distribution` must reach every uniform within {MAX_STATES} states, "
+            f"got {distribution}"
         )
-    lead = uniforms.dim() - len(distribution.batch_shape)
-    below = cumulative.view(count, *[1] * lead, *distribution.batch_shape) < uniforms.double()
-    index = _first(below, mass.view(count, *[1] * lead, *distribution.batch_shape))
-    draws: Tensor = low + index
+    shape = (count, *[1] * (uniforms.dim() - len(batch)), *batch)
+    below = cumulative.view(shape) < uniforms.double()
+    draws: Tensor = low + _first(below, mass.view(shape))
     if isinstance(distribution, torch.distributions.Categorical):
         return draws
     return draws.to(uniforms.dtype)
@@ -121,53 +119,52 @@ def _discrete(
 
 def _mass(distribution: Distribution, states: Tensor, uniforms: Tensor) -> Tensor:
     """Probabilities of states, (states, batch shape)."""
-    if isinstance(distribution, torch.distributions.Categorical):  # its log_prob clamps zeros
+    if isinstance(distribution, torch.distributions.Categorical):
+        # Its log_prob clamps zeros.
         return distribution.probs.movedim(-1, 0).double()
-    return (
-        distribution.log_prob(
-            states.expand(len(states), *distribution.batch_shape).to(uniforms.dtype)
-        )
-        .double()
-        .exp()
-    )
+    rows = states.expand(len(states), *distribution.batch_shape)
+    return distribution.log_prob(rows.to(uniforms.dtype)).double().exp()
 
 
 def _first(below: Tensor, mass: Tensor) -> Tensor:
-    """The first state whose cumulative probability reaches u, held to states of
-    positive probability.
-    """
+    """The first state of positive probability whose cumulative probability reaches u."""
     index = below.sum(0)
-    steps = torch.arange(len(mass), device=mass.device).view(-1, *[1] * (mass.dim() - 1))
+    steps = torch.arange(len(mass), device=mass.device)
+    steps = steps.view(-1, *[1] * (mass.dim() - 1))
     positive = mass > 0
     last = torch.where(positive, steps, -1).amax(0)
     first = torch.where(positive, steps, len(mass)).amin(0)
     return torch.minimum(torch.maximum(index, first), last)
 
 
-def _ends(
+def _state_range(
     distribution: Distribution, support: constraints.Constraint
 ) -> tuple[Tensor, Tensor | None]:
     """The first state and the last, None where there is no last."""
     if isinstance(support, constraints.integer_interval):
-        return torch.as_tensor(support.lower_bound), torch.as_tensor(support.upper_bound)
+        low = torch.as_tensor(support.lower_bound)
+        return low, torch.as_tensor(support.upper_bound)
     if support == constraints.boolean:
         return torch.tensor(0), torch.tensor(1)
     if isinstance(support, type(constraints.nonnegative_integer)):
         return torch.as_tensor(support.lower_bound), None
     raise ValueError(
-        "`distribution` must have integers from some number on for its states, got "
-        f"{distribution} on {support}"
+        "`distribution` must have integers from some number on for its states, "
+        f"got {distribution} on {support}"
     )
 
 
 def _continuous(
-    distribution: Distribution, uniforms: Tensor, bracket: tuple[float, float] | None
+    distribution: Distribution,
+    uniforms: Tensor,
+    bracket: tuple[float, float] | None,
 ) -> Tensor:
     try:
         distribution.cdf(distribution.sample())
     except NotImplementedError:
         raise ValueError(
-            f"`distribution` must have an icdf or a cdf, got {type(distribution).__name__}: "
+            "`distribution` must have an icdf or a cdf, "
+            f"got {type(distribution).__name__}: "
             "give a function that is its cdf"
         ) from None
     support = distribution.support
@@ -181,29 +178,30 @@ def _continuous(
     least = torch.as_tensor(low).to(uniforms)
 
     def cdf(x: Tensor) -> Tensor:
-        return torch.where(
-            x > least, distribution.cdf(torch.maximum(x, least + torch.finfo(x.dtype).tiny)), 0.0
-        )
+        inner = torch.maximum(x, least + torch.finfo(x.dtype).tiny)
+        return torch.where(x > least, distribution.cdf(inner), 0.0)
 
-    return torch.maximum(_bisect(cdf, uniforms, bracket), least)  # u = 0 has no other end
+    # u = 0 has no other quantile.
+    return torch.maximum(_bisect(cdf, uniforms, bracket), least)
 
 
 def _bisect(
-    cdf: Callable[[Tensor], Tensor], uniforms: Tensor, bracket: tuple[float, float] | None
+    cdf: Callable[[Tensor], Tensor],
+    uniforms: Tensor,
+    bracket: tuple[float, float] | None,
 ) -> Tensor:
     """Halve brackets until they reach the resolution of floating-point numbers."""
     if (got := cdf(uniforms).shape) != uniforms.shape:
         raise ValueError(
-            f"`distribution` must map each number to its own, {tuple(uniforms.shape)} of them, "
-            f"got {tuple(got)}"
+            "`distribution` must map each number to its own, "
+            f"{tuple(uniforms.shape)} of them, got {tuple(got)}"
         )
     if bracket is None:
         low, high = _outwards(cdf, uniforms)
     else:
-        low, high = (
-            torch.as_tensor(end).to(uniforms).expand_as(uniforms).clone() for end in bracket
-        )
-        if not (cdf(low) <= uniforms).all() or not (cdf(high) >= uniforms).all():
+        low = torch.as_tensor(bracket[0]).to(uniforms).expand_as(uniforms)
+        high = torch.as_tensor(bracket[1]).to(uniforms).expand_as(uniforms)
+        if not ((cdf(low) <= uniforms) & (cdf(high) >= uniforms)).all():
             raise ValueError(
                 f"`bracket` must enclose the quantiles of all `uniforms`, got {bracket}"
             )

@@ -1,9 +1,9 @@
 """Removal of label switching: permutations of components for every draw, and their application.
 
-Components of a mixture have no order, so every draw of a sampler may number
-them differently, and means over draws are meaningless. The functions here take
-arrays or tensors whose leading dimensions are the draws, [chain, draw] for
-instance, and return arrays for arrays and tensors for tensors.
+Components of a mixture have no order, so every draw of a sampler may number them
+differently, and means over draws are meaningless. The functions here take arrays or
+tensors whose leading dimensions are the draws, [chain, draw] for instance, and return
+arrays for arrays and tensors for tensors.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def order_components(key: Array) -> Array:
     """Permutations that put components in the order of a key.
 
     Args:
-        key: a number for each component of each draw, (..., components), such
-            as a mean's first coordinate.
+        key: a number for each component of each draw, (..., components), such as a
+            mean's first coordinate.
 
     Returns:
-        Permutations, (..., components), int64: component j becomes what was
-        component ``permutations[..., j]``.
+        Permutations, (..., components), int64: component j becomes what was component
+        ``permutations[..., j]``.
 
     Raises:
         ValueError: ``key`` has no components, or NaN.
@@ -44,12 +44,15 @@ def order_components(key: Array) -> Array:
 
 
 def relabel_iteratively(
-    assignments: Array, components: int, start: Array | None = None, num_steps: int = 100
+    assignments: Array,
+    components: int,
+    start: Array | None = None,
+    num_steps: int = 100,
 ) -> Array:
     """Equivalence classes representatives (ECR), iterated until nothing changes.
 
-    Each round permutes every draw so that its assignments agree best with the
-    most frequent component of each row.
+    Each round permutes every draw so that its assignments agree best with the most
+    frequent component of each row.
 
     Args:
         assignments: components of the rows, (..., rows), integers.
@@ -61,13 +64,12 @@ def relabel_iteratively(
         Permutations, (..., components), int64.
 
     Raises:
-        ValueError: an assignment is out of range, or ``start`` has another
-            shape.
+        ValueError: an assignment is out of range, or ``start`` has another shape.
 
     References:
-        Papastamoulis (2016), label.switching: an R package for dealing with the
-        label switching problem in MCMC outputs, Journal of Statistical Software
-        69, algorithm ECR-ITERATIVE-1.
+        Papastamoulis (2016), label.switching: an R package for dealing with the label
+        switching problem in MCMC outputs, Journal of Statistical Software 69, algorithm
+        ECR-ITERATIVE-1.
 
     Example:
         >>> relabel_iteratively(torch.tensor([[0, 0, 1], [1, 1, 0], [0, 0, 1]]), 2)
@@ -82,8 +84,9 @@ def relabel_iteratively(
     permutations = _start_permutations(start, z.shape[:-1], components)
     for _ in range(num_steps):
         relabelled = _renumber(flat, permutations)
-        votes = torch.stack([(relabelled == k).sum(0) for k in range(components)], -1)
-        improved = _best_agreement(flat, votes.argmax(-1), components)
+        votes = [(relabelled == k).sum(0) for k in range(components)]
+        pivot = torch.stack(votes, -1).argmax(-1)
+        improved = _best_agreement(flat, pivot, components)
         if torch.equal(improved, permutations):
             break
         permutations = improved
@@ -93,15 +96,17 @@ def relabel_iteratively(
 def relabel_by_probabilities(
     responsibilities: Array, start: Array | None = None, num_steps: int = 100
 ) -> Array:
-    r"""Permutations under which the draws' classification probabilities are close to
-    their mean, in Kullback-Leibler.
+    r"""Permutations that bring the draws' classification probabilities close to their mean.
 
-    .. math:: \min_{\tau, q} \sum_t \sum_i \sum_j p^{(t)}_{i \tau_t(j)} \log \frac{p^{(t)}_{i
-        \tau_t(j)}}{q_{ij}}
+    They minimise the Kullback-Leibler divergence
+
+
+    .. math:: \min_{\tau, q} \sum_t \sum_i \sum_j
+              p^{(t)}_{i \tau_t(j)} \log \frac{p^{(t)}_{i \tau_t(j)}}{q_{ij}}
 
     Args:
-        responsibilities: p(z = k | x_i) of each row under each draw, (...,
-            rows, components).
+        responsibilities: p(z = k | x_i) of each row under each draw, (..., rows,
+            components).
         start: permutations to start from, (..., components); None for none.
         num_steps: rounds at most.
 
@@ -109,12 +114,12 @@ def relabel_by_probabilities(
         Permutations, (..., components), int64.
 
     Raises:
-        ValueError: the probabilities are negative or do not sum to one, or
-            ``start`` has another shape.
+        ValueError: the probabilities are negative or do not sum to one, or ``start``
+            has another shape.
 
     References:
-        Stephens (2000), Dealing with label switching in mixture models, Journal
-        of the Royal Statistical Society B 62, algorithm 2.
+        Stephens (2000), Dealing with label switching in mixture models, Journal of the
+        Royal Statistical Society B 62, algorithm 2.
 
     Example:
         >>> p = torch.tensor([[[0.9, 0.1], [0.2, 0.8]], [[0.1, 0.9], [0.7, 0.3]]])
@@ -124,7 +129,8 @@ def relabel_by_probabilities(
     """
     num_steps = whole_number("num_steps", num_steps, 0)
     p = _checked_draws("responsibilities", responsibilities, 2).double()
-    if not ((p >= 0).all() and torch.allclose(p.sum(-1), p.new_ones(()), atol=1e-3)):
+    sums_to_one = torch.allclose(p.sum(-1), p.new_ones(()), atol=1e-3)
+    if not (p >= 0).all() or not sums_to_one:
         raise ValueError(
             "`responsibilities` must be probabilities, (..., rows, components), that sum to one"
         )
@@ -137,8 +143,8 @@ def relabel_by_probabilities(
     for _ in range(num_steps):
         relabelled = flat.gather(-1, permutations.unsqueeze(1).expand_as(flat))
         log_q = relabelled.mean(0).clamp_min(tiny).log()
-        cost = negative_entropy.unsqueeze(-1) - torch.einsum("tia,ij->taj", flat, log_q)
-        improved = _assign(cost)
+        cross_entropy = torch.einsum("tia,ij->taj", flat, log_q)
+        improved = _assign(negative_entropy.unsqueeze(-1) - cross_entropy)
         if torch.equal(improved, permutations):
             break
         permutations = improved
@@ -149,15 +155,14 @@ def permute_components(values: Array, permutations: Array, axis: int | None = No
     """Put the components of draws in the order that permutations say.
 
     Args:
-        values: draws of a site, (...) + its shape, with the leading dimensions
-            of the permutations.
+        values: draws of a site, (...) + its shape, with the leading dimensions of the
+            permutations.
         permutations: (..., components).
-        axis: the site's dimension of components, counted from the first
-            dimension of ``values``; None for the first one after the draws.
+        axis: the site's dimension of components, counted from the first dimension of
+            ``values``; None for the first one after the draws.
 
     Returns:
-        Shape of ``values``; component j is what was component
-        ``permutations[..., j]``.
+        Shape of ``values``; component j is what was component ``permutations[..., j]``.
 
     Raises:
         ValueError: shapes do not fit.
@@ -177,14 +182,15 @@ def permute_components(values: Array, permutations: Array, axis: int | None = No
         or x.shape[place] != order.shape[-1]
     ):
         raise ValueError(
-            f"`values` must have shape {tuple(order.shape[:-1])} + (..., {order.shape[-1]}, ...) "
-            "with the components "
+            f"`values` must have shape {tuple(order.shape[:-1])} + "
+            f"(..., {order.shape[-1]}, ...) with the components "
             f"at `axis` {place}, got {tuple(x.shape)}"
         )
     shape = [1] * x.dim()
     shape[:batch] = order.shape[:-1]
     shape[place] = order.shape[-1]
-    return _like(values, x.gather(place, order.to(x.device).view(shape).expand(x.shape)))
+    index = order.to(x.device).view(shape).expand(x.shape)
+    return _like(values, x.gather(place, index))
 
 
 def permute_assignments(assignments: Array, permutations: Array) -> Array:
@@ -195,8 +201,7 @@ def permute_assignments(assignments: Array, permutations: Array) -> Array:
         permutations: (..., components).
 
     Returns:
-        Shape of ``assignments``; what was component ``permutations[..., j]`` is
-        j.
+        Shape of ``assignments``; what was component ``permutations[..., j]`` is j.
 
     Raises:
         ValueError: shapes do not fit, or an assignment is out of range.
@@ -209,17 +214,20 @@ def permute_assignments(assignments: Array, permutations: Array) -> Array:
     z = _assignments(assignments, order.shape[-1])
     if z.shape[:-1] != order.shape[:-1]:
         raise ValueError(
-            f"`assignments` must have shape {tuple(order.shape[:-1])} + (rows,), got "
-            f"{tuple(z.shape)}"
+            f"`assignments` must have shape {tuple(order.shape[:-1])} "
+            f"+ (rows,), got {tuple(z.shape)}"
         )
     return _like(assignments, _renumber(z, order))
 
 
 def permute_draws(
-    draws: Mapping[str, Array], permutations: Array, axes: Mapping[str, int | None]
+    draws: Mapping[str, Array],
+    permutations: Array,
+    axes: Mapping[str, int | None],
 ) -> dict[str, Array]:
-    """Put the components of several sites in the order that permutations say, and
-    leave the other sites alone.
+    """Put the components of several sites in the order that permutations say.
+
+    Other sites are left alone.
 
     Args:
         draws: by site, (...) + its shape.
@@ -240,17 +248,18 @@ def permute_draws(
     """
     if unknown := sorted(axes.keys() - draws.keys()):
         raise ValueError(f"`axes` must name sites among {sorted(draws)}, got unknown {unknown}")
-    return {
-        name: permute_components(value, permutations, axes[name]) if name in axes else value
-        for name, value in draws.items()
-    }
+    permuted = dict(draws)
+    for name, axis in axes.items():
+        permuted[name] = permute_components(draws[name], permutations, axis)
+    return permuted
 
 
 def _best_agreement(z: Tensor, pivot: Tensor, components: int) -> Tensor:
     """Permutations of draws (draws, rows) that agree best with the pivot."""
     pairs = z * components + pivot
-    table = torch.zeros(len(z), components * components, dtype=torch.float64, device=z.device)
-    table.scatter_add_(1, pairs, torch.ones_like(pairs, dtype=table.dtype))
+    ones = torch.ones_like(pairs, dtype=torch.float64)
+    table = ones.new_zeros(len(z), components * components)
+    table.scatter_add_(1, pairs, ones)
     return _assign(-table.view(-1, components, components))
 
 
@@ -259,13 +268,11 @@ def _assign(cost: Tensor) -> Tensor:
     try:
         solve: Any = import_module("scipy.optimize").linear_sum_assignment
     except ImportError as error:
-        raise ImportError(f"relabelling needs SciPy: pip install scipy ({error})") from error
+        message = f"relabelling needs SciPy: pip install scipy ({error})"
+        raise ImportError(message) from error
     table = cost.mT.cpu().numpy()
-    return (
-        torch.from_numpy(np.stack([solve(cost_matrix)[1] for cost_matrix in table]))
-        .long()
-        .to(cost.device)
-    )
+    permutations = np.stack([solve(cost_matrix)[1] for cost_matrix in table])
+    return torch.from_numpy(permutations).long().to(cost.device)
 
 
 def _renumber(z: Tensor, permutations: Tensor) -> Tensor:
@@ -289,8 +296,8 @@ def _checked_draws(name: str, values: Tensor | np.ndarray, least: int) -> Tensor
     x = torch.as_tensor(values)
     if x.dim() < least or 0 in x.shape or x.isnan().any():
         raise ValueError(
-            f"`{name}` must have at least {least} dimensions, none empty, and no NaN, got "
-            f"{tuple(x.shape)}"
+            f"`{name}` must have at least {least} dimensions, "
+            f"none empty, and no NaN, got {tuple(x.shape)}"
         )
     return x
 
@@ -299,20 +306,19 @@ def _assignments(values: Tensor | np.ndarray, components: int) -> Tensor:
     z = _checked_draws("assignments", values, 1)
     if z.is_floating_point() or not ((z >= 0) & (z < components)).all():
         raise ValueError(
-            f"`assignments` must be integers from 0 to {components - 1}, got {z.dtype} or other "
-            "values"
+            f"`assignments` must be integers from 0 to {components - 1}, "
+            f"got {z.dtype} or other values"
         )
     return z.long()
 
 
 def _permutations(values: Tensor | np.ndarray) -> Tensor:
     order = _checked_draws("permutations", values, 1)
-    if not torch.equal(
-        order.sort(-1).values, torch.arange(order.shape[-1], device=order.device).expand_as(order)
-    ):
+    numbers = torch.arange(order.shape[-1], device=order.device)
+    if not torch.equal(order.sort(-1).values, numbers.expand_as(order)):
         raise ValueError(
-            f"`permutations` must hold 0 to {order.shape[-1] - 1} once in every draw, got other "
-            "numbers"
+            f"`permutations` must hold 0 to {order.shape[-1] - 1} "
+            "once in every draw, got other numbers"
         )
     return order.long()
 

@@ -1,6 +1,4 @@
-"""Structures of Bayesian networks from complete categorical data: trees, searches
-by score, tests, and confidence.
-"""
+"""Structures of Bayesian networks from complete categorical data: trees, searches, tests."""
 
 from pyro_gen.infer.structure.bootstrap import EdgeConfidence, bootstrap_edges
 from pyro_gen.infer.structure.chow_liu import chow_liu, conditional_tables, mutual_information

@@ -22,9 +22,9 @@ class EdgeConfidence:
 
     Args:
         table: nodes and states.
-        directed: share of structures with the edge from row to column, float64
-            (nodes, nodes); an edge whose direction its Markov class leaves open
-            counts half in each.
+        directed: share of structures with the edge from row to column, float64 (nodes,
+            nodes); an edge whose direction its Markov class leaves open counts half in
+            each.
         num_samples: number of structures.
     """
 
@@ -50,47 +50,46 @@ class EdgeConfidence:
         j = self.table.number(parent)
         i = self.table.number(child)
         strength = float(self.strength[j, i])
-        return strength, float(self.directed[j, i]) / strength if strength else float("nan")
+        if not strength:
+            return strength, float("nan")
+        return strength, float(self.directed[j, i]) / strength
 
     def threshold(self) -> float:
         """Strength above which an edge is significant.
 
-        The strengths, sorted, are compared with those of a structure without
-        doubt, all 0 or 1; the share of zeros that is nearest in L1 norm gives
-        the threshold.
+        The strengths, sorted, are compared with those of a structure without doubt, all
+        0 or 1; the share of zeros that is nearest in L1 norm gives the threshold.
 
         Returns:
             The strength; an edge must exceed it.
 
         References:
-            Scutari and Nagarajan (2013), Identifying significant edges in
-            graphical models of molecular networks, equations 10 to 12.
+            Scutari and Nagarajan (2013), Identifying significant edges in graphical
+            models of molecular networks, equations 10 to 12.
         """
         strengths = np.sort(self.strength[np.triu_indices(len(self.directed), 1)])
         if not strengths.size:
             return 0.5
-        # The step function that is t between 0 and 1, against the distribution
-        # function of the strengths.
+        # The step function that is t between 0 and 1, against the distribution function
+        # of the strengths.
         values = np.concatenate([[0.0], strengths, [1.0]])
         widths = np.diff(values)
         heights = np.arange(len(strengths) + 1) / len(strengths)
         candidates = np.unique(heights)
-        norms = [float((widths * np.abs(heights - t)).sum()) for t in candidates]
+        norms = [(widths * np.abs(heights - t)).sum() for t in candidates]
         share = candidates[int(np.argmin(norms))]
         zeros = round(share * len(strengths))
-        if zeros:
-            return float(strengths[zeros - 1])
-        return 0.0
+        if not zeros:
+            return 0.0
+        return float(strengths[zeros - 1])
 
     def averaged_network(self, threshold: float | None = None) -> nx.DiGraph:
         """One graph of the edges that are strong enough, each in its more frequent direction.
 
-        Edges are entered by falling strength; one that would close a cycle is
-        reversed.
+        Edges are entered by falling strength; one that would close a cycle is reversed.
 
         Args:
-            threshold: strength that an edge must exceed; by default
-                :meth:`threshold`.
+            threshold: strength that an edge must exceed; by default :meth:`threshold`.
 
         Returns:
             A directed acyclic graph; edges have the attributes ``strength`` and
@@ -100,26 +99,28 @@ class EdgeConfidence:
             ValueError: ``threshold`` is not between 0 and 1.
 
         References:
-            Friedman, Goldszmidt and Wyner (1999), Data analysis with Bayesian
-            networks: a bootstrap approach.
+            Friedman, Goldszmidt and Wyner (1999), Data analysis with Bayesian networks:
+            a bootstrap approach.
         """
-        least = self.threshold() if threshold is None else threshold
-        if not 0 <= least <= 1:
+        if threshold is None:
+            threshold = self.threshold()
+        if not 0 <= threshold <= 1:
             raise ValueError(f"`threshold` must be between 0 and 1, got {threshold}")
         strength = self.strength
         nodes = self.table.nodes
         graph = self.table.graph()
-        pairs = [(i, j) for i in range(len(nodes)) for j in range(i) if strength[i, j] > least]
+        pairs = [(int(i), int(j)) for i, j in np.argwhere(np.tril(strength, -1) > threshold)]
         for i, j in sorted(pairs, key=lambda pair: (-strength[pair], pair)):
-            parent, child = (i, j) if self.directed[i, j] > self.directed[j, i] else (j, i)
+            parent, child = j, i
+            if self.directed[i, j] > self.directed[j, i]:
+                parent, child = i, j
             if nx.has_path(graph, nodes[child], nodes[parent]):
                 parent, child = child, parent
-            direction = self.directed[parent, child] / strength[i, j]
             graph.add_edge(
                 nodes[parent],
                 nodes[child],
                 strength=float(strength[i, j]),
-                direction=float(direction),
+                direction=float(self.directed[parent, child] / strength[i, j]),
             )
         return graph
 
@@ -133,14 +134,14 @@ def bootstrap_edges(
 ) -> EdgeConfidence:
     """Learn structures from rows drawn with replacement, and count their edges.
 
-    A directed acyclic graph counts as its Markov class, so that an arbitrary
-    direction counts half each way. Torch's generator draws the rows.
+    A directed acyclic graph counts as its Markov class, so that an arbitrary direction
+    counts half each way. Torch's generator draws the rows.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
-        learn: makes a graph from data, for example ``lambda rows:
-            tabu_search(rows, BIC())`` or :func:`pc`; :func:`learn_structure` by
-            default.
+        learn: makes a graph from data, for example
+            ``lambda rows: tabu_search(rows, BIC())`` or :func:`pc`;
+            :func:`learn_structure` by default.
         num_samples: number of structures.
         states: of the nodes, where the data do not show all of them.
 
@@ -151,8 +152,8 @@ def bootstrap_edges(
         ValueError: cells are missing, or ``num_samples`` is below 1.
 
     References:
-        Friedman, Goldszmidt and Wyner (1999), Data analysis with Bayesian
-        networks: a bootstrap approach.
+        Friedman, Goldszmidt and Wyner (1999), Data analysis with Bayesian networks: a
+        bootstrap approach.
 
     Example:
         >>> _ = torch.manual_seed(0)

@@ -1,6 +1,4 @@
-"""Chow-Liu trees: the best tree-shaped distribution of many categorical variables,
-from all pairs at once.
-"""
+"""Chow-Liu trees: the best tree-shaped distribution of many categorical variables."""
 
 from __future__ import annotations
 
@@ -19,8 +17,9 @@ BLOCK = 1 << 24
 MAX_CELLS = 10**8
 """Cells of the largest conditional table that is made."""
 ROUNDING = 1e-12
-"""Difference of two values of mutual information that are equal up to rounding,
-relative to the largest entropy.
+"""Relative difference of two values of mutual information that are equal up to rounding.
+
+The unit is the largest entropy.
 """
 
 
@@ -32,37 +31,35 @@ def chow_liu(
     root: str | None = None,
     states: States = None,
 ) -> nx.DiGraph:
-    r"""The tree of maximal likelihood: a maximum spanning tree of the mutual
-    information of all pairs.
+    r"""The tree of maximal likelihood: a maximum spanning tree of mutual information.
 
     .. math:: \max_T \sum_{(u, v) \in T} I(u, v), \qquad
         I(u, v) = \sum_{a, b} p_{uv}(a, b) \log \frac{p_{uv}(a, b)}{p_u(a)\, p_v(b)}
 
-    Pairs of no more information than ``min_information``, up to rounding, are
-    not joined, so that the result is a forest where nodes are independent. All
-    pairs are counted by one matrix product. Trees that differ only in their
-    root are the same distribution.
+    Pairs of no more information than ``min_information``, up to rounding, are not
+    joined, so that the result is a forest where nodes are independent. All pairs are
+    counted by one matrix product. Trees that differ only in their root are the same
+    distribution.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
-        equivalent_sample_size: rows of a uniform distribution that are added to
-            the data, as in :func:`conditional_tables`; 4 for binary variables
-            adds one to each cell of each pair.
+        equivalent_sample_size: rows of a uniform distribution that are added to the
+            data, as in :func:`conditional_tables`; 4 for binary variables adds one to
+            each cell of each pair.
         min_information: nats that an edge must exceed.
         root: where the first tree begins; the first node by default.
         states: of the nodes, where the data do not show all of them.
 
     Returns:
-        A directed tree or forest; its edges have the attribute ``information``
-        in nats, its nodes ``states``.
+        A directed tree or forest; its edges have the attribute ``information`` in nats,
+        its nodes ``states``.
 
     Raises:
-        ValueError: cells are missing, the root is unknown, or a number is
-            negative.
+        ValueError: cells are missing, the root is unknown, or a number is negative.
 
     References:
-        Chow and Liu (1968), Approximating discrete probability distributions
-        with dependence trees, theorem 2.
+        Chow and Liu (1968), Approximating discrete probability distributions with
+        dependence trees, theorem 2.
 
     Example:
         >>> a = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -73,15 +70,17 @@ def chow_liu(
     table = CategoricalTable.of(data, states)
     if not 0 <= min_information < float("inf"):
         raise ValueError(f"`min_information` must be at least 0 and finite, got {min_information}")
-    first = 0 if root is None else table.number(root)
+    first = 0
+    if root is not None:
+        first = table.number(root)
     information = mutual_information(table, equivalent_sample_size=equivalent_sample_size)
-    least = min_information + ROUNDING * max(1.0, float(information.diagonal().max()))
-    parents = _spanning_forest(information, first, least)
-    graph = table.graph((j, i) for i, j in parents if j >= 0)
-    values = {
-        (table.nodes[j], table.nodes[i]): float(information[j, i]) for i, j in parents if j >= 0
-    }
-    nx.set_edge_attributes(graph, values, "information")
+    largest_entropy = float(information.diagonal().max())
+    least = min_information + ROUNDING * max(1.0, largest_entropy)
+    graph = table.graph()
+    for i, j in _spanning_forest(information, first, least):
+        if j >= 0:
+            value = float(information[j, i])
+            graph.add_edge(table.nodes[j], table.nodes[i], information=value)
     return graph
 
 
@@ -95,16 +94,14 @@ def mutual_information(
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
-        equivalent_sample_size: rows of a uniform distribution that are added to
-            the data.
+        equivalent_sample_size: rows of a uniform distribution that are added to the data.
         states: of the nodes, where the data do not show all of them.
 
     Returns:
         Nats, (nodes, nodes), float64; the diagonal is the entropy of each node.
 
     Raises:
-        ValueError: cells are missing, or ``equivalent_sample_size`` is
-            negative.
+        ValueError: cells are missing, or ``equivalent_sample_size`` is negative.
 
     Example:
         >>> mutual_information(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])).round(decimals=4)
@@ -114,7 +111,8 @@ def mutual_information(
     table = CategoricalTable.of(data, states)
     check_sample_size(equivalent_sample_size)
     arities = torch.tensor(table.arities, device=table.values.device)
-    node = torch.repeat_interleave(torch.arange(len(arities), device=arities.device), arities)
+    node = torch.arange(len(arities), device=arities.device)
+    node = torch.repeat_interleave(node, arities)
     share = 1 / arities[node].double()
     total = len(table) + equivalent_sample_size
     counts = _pair_counts(table)
@@ -124,9 +122,8 @@ def mutual_information(
     same = node[:, None] == node
     pairs = torch.where(same, torch.diag(single), pairs)
     entropies = _by_node(-torch.xlogy(single, single), node, len(arities))
-    joint = _by_node(
-        _by_node(-torch.xlogy(pairs, pairs), node, len(arities)).T.contiguous(), node, len(arities)
-    )
+    rows = _by_node(-torch.xlogy(pairs, pairs), node, len(arities))
+    joint = _by_node(rows.T.contiguous(), node, len(arities))
     return (entropies[:, None] + entropies - (joint + joint.T) / 2).clamp(min=0)
 
 
@@ -137,15 +134,13 @@ def conditional_tables(
     equivalent_sample_size: float = 0.0,
     states: States = None,
 ) -> dict[str, Tensor]:
-    r"""Conditional probabilities of each node given its parents, from the data and rows
-    of a uniform distribution.
+    r"""Conditional probabilities of each node given its parents, from data and a uniform prior.
 
     .. math:: p(x_v = k \,|\, \mathrm{pa}_v = j) = \frac{n_{jk} + \alpha / (J K)}{n_j + \alpha / J}
 
-    This is the posterior mean under the prior of :class:`BDeu`; graphs of one
-    Markov class get the same distribution. Where nothing is known, because the
-    parents' states do not occur and :math:`\alpha = 0`, states are equally
-    probable.
+    This is the posterior mean under the prior of :class:`BDeu`; graphs of one Markov
+    class get the same distribution. Where nothing is known, because the parents' states
+    do not occur and :math:`\alpha = 0`, states are equally probable.
 
     Args:
         graph: directed, acyclic, over the nodes of the data.
@@ -155,8 +150,7 @@ def conditional_tables(
 
     Returns:
         For each node a tensor (states of each parent in the order of
-        ``graph.predecessors``, own states), float64, as ``BayesianNetwork``
-        takes them.
+        ``graph.predecessors``, own states), float64, as ``BayesianNetwork`` takes them.
 
     Raises:
         ValueError: the graph has other nodes than the data, or
@@ -164,8 +158,8 @@ def conditional_tables(
 
     Example:
         >>> a = torch.tensor([0, 0, 1, 1])
-        >>> conditional_tables(nx.DiGraph([("a", "copy")]), {"a": a, "copy": a},
-        ...     equivalent_sample_size=4)["copy"]
+        >>> graph = nx.DiGraph([("a", "copy")])
+        >>> conditional_tables(graph, {"a": a, "copy": a}, equivalent_sample_size=4)["copy"]
         tensor([[0.7500, 0.2500],
                 [0.2500, 0.7500]], dtype=torch.float64)
     """
@@ -173,24 +167,21 @@ def conditional_tables(
     check_sample_size(equivalent_sample_size)
     if not graph.is_directed() or set(graph) != set(table.nodes):
         raise ValueError(f"`graph` must be directed, over the nodes of `data`, got {graph}")
-    structure = NetworkStructure.from_graph(
-        graph, dict(zip(table.nodes, table.states, strict=True))
-    )
+    state_names = dict(zip(table.nodes, table.states, strict=True))
+    structure = NetworkStructure.from_graph(graph, state_names)
     for node, cells in zip(structure.nodes, structure.sizes, strict=True):
         if cells > MAX_CELLS:
             raise ValueError(
-                f"the table of node {node!r} must have at most {MAX_CELLS:.0e} cells, got "
-                f"{cells:.1e}"
+                f"the table of node {node!r} must have at most {MAX_CELLS:.0e} cells, "
+                f"got {cells:.1e}"
             )
-    counts = counts_of(structure, table.values[:, [table.index[node] for node in structure.nodes]])
+    columns = [table.index[node] for node in structure.nodes]
+    counts = counts_of(structure, table.values[:, columns])
     owner = structure.node_of_cell.to(counts.device)
-    share, even = (
-        1 / counts.new_tensor(numbers)[owner]
-        for numbers in (structure.sizes, structure.cardinalities)
-    )
-    return by_node(
-        structure, from_counts(structure, counts + equivalent_sample_size * share, even)
-    )
+    share = 1 / counts.new_tensor(structure.sizes)[owner]
+    even = 1 / counts.new_tensor(structure.cardinalities)[owner]
+    counts = counts + equivalent_sample_size * share
+    return by_node(structure, from_counts(structure, counts, even))
 
 
 def check_sample_size(equivalent_sample_size: float) -> None:
@@ -207,9 +198,7 @@ def check_sample_size(equivalent_sample_size: float) -> None:
 
 def _by_node(values: Tensor, node: Tensor, nodes: int) -> Tensor:
     """Sums over the states of each node, along the first dimension."""
-    return torch.zeros(
-        nodes, *values.shape[1:], dtype=values.dtype, device=values.device
-    ).index_add_(0, node, values)
+    return values.new_zeros(nodes, *values.shape[1:]).index_add_(0, node, values)
 
 
 def _pair_counts(table: CategoricalTable) -> Tensor:
@@ -218,21 +207,16 @@ def _pair_counts(table: CategoricalTable) -> Tensor:
     width = int(arities.sum())
     first = arities.cumsum(0) - arities
     counts = torch.zeros(width, width, dtype=torch.float64, device=arities.device)
-    for rows in table.values.split(
-        max(1, BLOCK // width)
-    ):  # at most 2^24 rows, whose counts float32 holds exactly
-        indicators = torch.zeros(len(rows), width, device=arities.device).scatter_(
-            1, rows + first, 1.0
-        )
+    # At most 2^24 rows at once, whose counts float32 holds exactly.
+    for rows in table.values.split(max(1, BLOCK // width)):
+        indicators = torch.zeros(len(rows), width, device=arities.device)
+        indicators.scatter_(1, rows + first, 1.0)
         counts += indicators.T @ indicators
     return counts
 
 
 def _spanning_forest(weight: Tensor, root: int, least: float) -> list[tuple[int, int]]:
-    """Pairs (node, parent), parent -1 for roots, by Prim's algorithm.
-
-    Edges weigh more than ``least``.
-    """
+    """Pairs (node, parent), -1 for roots, by Prim's algorithm; edges exceed ``least``."""
     weight = weight.cpu()
     nodes = len(weight)
     best = torch.full((nodes,), -torch.inf, dtype=weight.dtype)

@@ -9,12 +9,11 @@ import numpy as np
 
 
 def cpdag(graph: nx.DiGraph) -> nx.DiGraph:
-    """The completed partially directed graph, which stands for all graphs with the
-    same independences.
+    """The completed partially directed graph, for all graphs with the same independences.
 
-    An edge that has one direction in all of them keeps it, any other becomes a
-    pair of edges, one each way. Two directed acyclic graphs imply the same
-    independences if and only if their CPDAGs are equal.
+    An edge that has one direction in all of them keeps it, any other becomes a pair of
+    edges, one each way. Two directed acyclic graphs imply the same independences if and
+    only if their CPDAGs are equal.
 
     Args:
         graph: directed and acyclic.
@@ -26,9 +25,8 @@ def cpdag(graph: nx.DiGraph) -> nx.DiGraph:
         ValueError: ``graph`` is not directed or has a cycle.
 
     References:
-        Verma and Pearl (1990), Equivalence and synthesis of causal models. Meek
-        (1995), Causal inference and causal explanation with background
-        knowledge, rules 1 to 3.
+        Verma and Pearl (1990), Equivalence and synthesis of causal models. Meek (1995),
+        Causal inference and causal explanation with background knowledge, rules 1 to 3.
 
     Example:
         >>> sorted(cpdag(nx.DiGraph([("a", "b"), ("b", "c")])).edges)
@@ -46,34 +44,31 @@ def cpdag(graph: nx.DiGraph) -> nx.DiGraph:
 
 
 def pattern(dag: np.ndarray) -> np.ndarray:
-    """The skeleton of a DAG, directed only where two parents that are not adjacent
-    share a child.
+    """The skeleton of a DAG, directed only where two parents that are not adjacent share a child.
 
     Args:
         dag: bool (nodes, nodes), row: parent, column: child.
 
     Returns:
-        Matrix of a partially directed graph: an undirected edge is there both
-        ways.
+        Matrix of a partially directed graph: an undirected edge is there both ways.
     """
     apart = ~(dag | dag.T)
     np.fill_diagonal(apart, False)
-    # An edge u -> v is part of a v-structure if v has another parent that is not adjacent to u.
-    collides = dag & (_count(apart, dag) > 0)
+    # An edge u -> v is part of a v-structure if v has another parent that is not
+    # adjacent to u.
+    collides = dag & (path_counts(apart, dag) > 0)
     return dag | (dag.T & ~collides.T)
 
 
 def complete(graph: np.ndarray) -> np.ndarray:
-    """Direct the edges that follow from those which are: any other choice gives a
-    cycle or a new v-structure.
+    """Direct the edges whose other direction gives a cycle or a new v-structure.
 
     Args:
         graph: a partially directed graph, an undirected edge both ways.
 
     Returns:
-        The closure under Meek's rules 1 to 3, in the same form. Where both
-        directions follow, as can be only if no graph fits, the edge stays
-        undirected.
+        The closure under Meek's rules 1 to 3, in the same form. Where both directions
+        follow, as can be only if no graph fits, the edge stays undirected.
     """
     graph = graph.copy()
     while True:
@@ -81,12 +76,13 @@ def complete(graph: np.ndarray) -> np.ndarray:
         directed = graph & ~graph.T
         apart = ~(graph | graph.T)
         np.fill_diagonal(apart, False)
-        rule1 = _count(directed.T, apart) > 0  # a -> b - c, a and c apart: b -> c
-        rule2 = _count(directed, directed) > 0  # a -> b -> c, a - c: a -> c
+        # a -> b - c, a and c apart: b -> c
+        rule1 = path_counts(directed.T, apart) > 0
+        # a -> b -> c, a - c: a -> c
+        rule2 = path_counts(directed, directed) > 0
         compelled = undirected & (rule1 | rule2)
-        for a, b in np.argwhere(
-            undirected & ~compelled
-        ):  # a - c -> b, a - d -> b, c and d apart, a - b: a -> b
+        # a - c -> b, a - d -> b, c and d apart, a - b: a -> b
+        for a, b in np.argwhere(undirected & ~compelled):
             between = np.flatnonzero(undirected[a] & directed[:, b])
             compelled[a, b] = apart[np.ix_(between, between)].any()
         compelled &= ~compelled.T
@@ -99,20 +95,19 @@ def dag_extension(graph: nx.DiGraph) -> nx.DiGraph:
     """A directed acyclic graph of the class that a partially directed graph stands for.
 
     Args:
-        graph: a partially directed graph, such as :func:`cpdag` or :func:`pc`
-            give; an undirected edge is there both ways.
+        graph: a partially directed graph, such as :func:`cpdag` or :func:`pc` give; an
+            undirected edge is there both ways.
 
     Returns:
-        A graph with the same edges, all directed, without a cycle or a
-        v-structure that ``graph`` does not have; node attributes as in
-        ``graph``.
+        A graph with the same edges, all directed, without a cycle or a v-structure that
+        ``graph`` does not have; node attributes as in ``graph``.
 
     Raises:
         ValueError: there is no such graph.
 
     References:
-        Dor and Tarsi (1992), A simple algorithm to construct a consistent
-        extension of a partially oriented graph.
+        Dor and Tarsi (1992), A simple algorithm to construct a consistent extension of
+        a partially oriented graph.
 
     Example:
         >>> chain = nx.DiGraph([("a", "b"), ("b", "c")])
@@ -123,8 +118,8 @@ def dag_extension(graph: nx.DiGraph) -> nx.DiGraph:
     matrix, violations = extend(adjacency(graph, list(graph)))
     if violations:
         raise ValueError(
-            "`graph` must have a consistent extension: every choice of directions has a new "
-            "v-structure"
+            "`graph` must have a consistent extension: "
+            "every choice of directions has a new v-structure"
         )
     return with_edges(graph, matrix)
 
@@ -132,16 +127,15 @@ def dag_extension(graph: nx.DiGraph) -> nx.DiGraph:
 def extend(graph: np.ndarray) -> tuple[np.ndarray, int]:
     """Direct all undirected edges without a cycle and, if possible, without a new v-structure.
 
-    Sinks are taken away one by one: nodes without an edge out of them, whose
-    undirected neighbours are adjacent to all their other neighbours. Where no
-    node is such a sink, the one that is nearest to it is taken.
+    Sinks are taken away one by one: nodes without an edge out of them, whose undirected
+    neighbours are adjacent to all their other neighbours. Where no node is such a sink,
+    the one that is nearest to it is taken.
 
     Args:
         graph: a partially directed graph whose directed edges have no cycle.
 
     Returns:
-        The directed graph, and how many pairs of parents became a new
-        v-structure.
+        The directed graph, and how many pairs of parents became a new v-structure.
 
     Raises:
         ValueError: the directed edges have a cycle.
@@ -154,9 +148,9 @@ def extend(graph: np.ndarray) -> tuple[np.ndarray, int]:
         sinks = [i for i in left if not (remaining[i] & ~remaining[:, i]).any()]
         if not sinks:
             raise ValueError("`graph` must have no cycle of directed edges")
-        costs = [_new_v_structures(remaining, i) for i in sinks]
-        sink, cost = min(zip(sinks, costs, strict=True), key=lambda pair: pair[1])
-        violations += cost
+        costs = {i: _new_v_structures(remaining, i) for i in sinks}
+        sink = min(sinks, key=costs.__getitem__)
+        violations += costs[sink]
         result[:, sink] |= remaining[:, sink]
         remaining[sink] = False
         remaining[:, sink] = False
@@ -168,9 +162,8 @@ def _new_v_structures(graph: np.ndarray, sink: int) -> int:
     """Pairs of neighbours, one or both undirected, that are not adjacent."""
     undirected = np.flatnonzero(graph[sink] & graph[:, sink])
     neighbours = np.flatnonzero(graph[sink] | graph[:, sink])
-    apart = ~(graph | graph.T)[np.ix_(undirected, neighbours)] & (
-        undirected[:, None] != neighbours
-    )
+    apart = ~(graph | graph.T)[np.ix_(undirected, neighbours)]
+    apart &= undirected[:, None] != neighbours
     twice = apart[:, np.isin(neighbours, undirected)].sum() // 2
     return int(apart.sum() - twice)
 
@@ -178,14 +171,13 @@ def _new_v_structures(graph: np.ndarray, sink: int) -> int:
 def structural_hamming_distance(
     first: nx.DiGraph, second: nx.DiGraph, equivalence: bool = True
 ) -> int:
-    """Pairs of nodes that two graphs join differently: not at all, undirected, or in
-    one direction.
+    """Pairs of nodes that two graphs join differently: not, undirected, or in one direction.
 
     Args:
         first: a graph; an undirected edge is there both ways.
         second: a graph over the same nodes.
-        equivalence: whether a directed acyclic graph stands for its class, so
-            that CPDAGs are compared.
+        equivalence: whether a directed acyclic graph stands for its class, so that
+            CPDAGs are compared.
 
     Returns:
         The number of pairs.
@@ -195,14 +187,14 @@ def structural_hamming_distance(
             ``equivalence`` is wanted of a cycle.
 
     References:
-        Tsamardinos, Brown and Aliferis (2006), The max-min hill-climbing
-        Bayesian network structure learning algorithm, algorithm 4.
+        Tsamardinos, Brown and Aliferis (2006), The max-min hill-climbing Bayesian
+        network structure learning algorithm, algorithm 4.
 
     Example:
-        >>> chain, fork = nx.DiGraph([("a", "b"), ("b", "c")]), nx.DiGraph([("b", "a"),
-        ...     ("b", "c")])
-        >>> structural_hamming_distance(chain, fork), structural_hamming_distance(chain,
-        ...     fork, equivalence=False)
+        >>> chain = nx.DiGraph([("a", "b"), ("b", "c")])
+        >>> fork = nx.DiGraph([("b", "a"), ("b", "c")])
+        >>> apart = structural_hamming_distance(chain, fork, equivalence=False)
+        >>> structural_hamming_distance(chain, fork), apart
         (0, 1)
     """
     for graph in (first, second):
@@ -210,16 +202,17 @@ def structural_hamming_distance(
     if set(first) != set(second):
         strangers = sorted(map(str, set(first) ^ set(second)))
         raise ValueError(
-            "`first` and `second` must have the same nodes; only one of them has "
-            f"{', '.join(strangers)}"
+            "`first` and `second` must have the same nodes; "
+            f"only one of them has {', '.join(strangers)}"
         )
-    nodes = list(first)
-    a, b = (
-        adjacency(cpdag(g) if equivalence and _all_directed(g) else g, nodes)
-        for g in (first, second)
-    )
-    differs = (a != b) | (a != b).T
-    return int(np.triu(differs, 1).sum())
+
+    def matrix_of(graph: nx.DiGraph) -> np.ndarray:
+        if equivalence and _all_directed(graph):
+            graph = cpdag(graph)
+        return adjacency(graph, list(first))
+
+    differs = matrix_of(first) != matrix_of(second)
+    return int(np.triu(differs | differs.T, 1).sum())
 
 
 def adjacency(graph: nx.DiGraph, nodes: Sequence[str]) -> np.ndarray:
@@ -250,8 +243,13 @@ def with_edges(graph: nx.DiGraph, matrix: np.ndarray) -> nx.DiGraph:
     return result
 
 
-def _count(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Paths of two steps; in float32, which numpy multiplies fast and which counts to 2^24."""
+def path_counts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Paths of two steps; in float32, which numpy multiplies fast and which counts to 2^24.
+
+    Args:
+        first: the edges of the first step, bool (nodes, nodes).
+        second: those of the second step.
+    """
     return np.asarray(first.astype(np.float32) @ second.astype(np.float32))
 
 
@@ -260,7 +258,7 @@ def _all_directed(graph: nx.DiGraph) -> bool:
 
 
 def _check_directed(graph: nx.DiGraph) -> None:
-    if not isinstance(graph, nx.Graph) or not graph.is_directed() or graph.is_multigraph():
+    if not isinstance(graph, nx.DiGraph) or graph.is_multigraph():
         raise ValueError(f"the graph must be a networkx.DiGraph, got {type(graph).__name__}")
 
 

@@ -28,19 +28,18 @@ def exact_search(
 ) -> nx.DiGraph:
     r"""Find a directed acyclic graph of the highest score, with certainty, for up to 20 nodes.
 
-    The best parents of a node within a set are the best ones of its subsets;
-    the best graph over a set has a sink, whose parents are the best within the
-    rest:
+    The best parents of a node within a set are the best ones of its subsets; the best
+    graph over a set has a sink, whose parents are the best within the rest:
 
-    .. math:: R(W) = \max_{v \in W} \; R(W \setminus v) + \max_{S \subseteq W \setminus v}
-        \mathrm{score}(v \,|\, S)
+    .. math:: R(W) = \max_{v \in W} \; R(W \setminus v)
+              + \max_{S \subseteq W \setminus v} \mathrm{score}(v \,|\, S)
 
-    Both are filled for all sets at once. Time and memory grow as nodes times
-    2^nodes, and without ``max_parents`` the data are counted once for each set
-    of nodes: about a second for 11 nodes, a minute for 16.
+    Both are filled for all sets at once. Time and memory grow as nodes times 2^nodes,
+    and without ``max_parents`` the data are counted once for each set of nodes: about a
+    second for 11 nodes, a minute for 16.
 
-    Of graphs of equal score, up to 1e-12 of its size an edge, one with the
-    fewest edges is returned.
+    Of graphs of equal score, up to 1e-12 of its size an edge, one with the fewest edges
+    is returned.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -54,12 +53,12 @@ def exact_search(
         A graph of the highest score, its nodes with the attribute ``states``.
 
     Raises:
-        ValueError: there are more than 20 nodes, cells are missing, or the
-            rules contradict each other.
+        ValueError: there are more than 20 nodes, cells are missing, or the rules
+            contradict each other.
 
     References:
-        Silander and Myllymaki (2006), A simple approach for finding the
-        globally optimal Bayesian network structure.
+        Silander and Myllymaki (2006), A simple approach for finding the globally
+        optimal Bayesian network structure.
 
     Example:
         >>> import torch
@@ -70,18 +69,18 @@ def exact_search(
     table = CategoricalTable.of(data, states)
     if len(table.nodes) > MAX_NODES:
         raise ValueError(
-            f"`data` must have at most {MAX_NODES} nodes for an exact search, got "
-            f"{len(table.nodes)}, which would take "
-            f"tables of {len(table.nodes)} * 2^{len(table.nodes)} cells; see tabu_search"
+            f"`data` must have at most {MAX_NODES} nodes for an exact search, "
+            f"got {len(table.nodes)}, which would take tables of "
+            f"{len(table.nodes)} * 2^{len(table.nodes)} cells; see tabu_search"
         )
     rules = EdgeRules.of(table, forbidden, required, max_parents)
     scores = FamilyScores(table, score or BDeu())
-    best, parents = zip(
-        *(_best_parents(scores, rules, i) for i in range(len(table.nodes))), strict=True
-    )
-    return table.graph(
-        (j, i) for i, parent_set in _order(np.stack(best), parents) for j in members(parent_set)
-    )
+    nodes = range(len(table.nodes))
+    best, parents = zip(*(_best_parents(scores, rules, i) for i in nodes), strict=True)
+    edges = []
+    for i, parent_set in _order(np.stack(best), parents):
+        edges += [(j, i) for j in members(parent_set)]
+    return table.graph(edges)
 
 
 def _best_parents(
@@ -91,16 +90,18 @@ def _best_parents(
     nodes = len(rules.allowed)
     best = np.full(1 << nodes, -np.inf)
     best_sets = np.zeros(1 << nodes, dtype=np.int32)
-    must = sum(1 << int(j) for j in np.flatnonzero(rules.required[:, node]))
-    may = [int(j) for j in np.flatnonzero(rules.allowed[:, node]) if not must >> int(j) & 1]
+    required = rules.required[:, node]
+    must = sum(1 << int(j) for j in np.flatnonzero(required))
+    may = np.flatnonzero(rules.allowed[:, node] & ~required).tolist()
     for size in range(min(rules.max_parents - must.bit_count(), len(may)) + 1):
         for extra in combinations(may, size):
             parents = must | sum(1 << j for j in extra)
             best[parents] = scores.sparing(node, parents)
             best_sets[parents] = parents
-    for j in range(nodes):  # the maximum over all subsets, one element after another
-        (without, with_j) = _halves(best, j)
-        (source, target) = _halves(best_sets, j)
+    # The maximum over all subsets, one element after another.
+    for j in range(nodes):
+        without, with_j = _halves(best, j)
+        source, target = _halves(best_sets, j)
         better = without > with_j
         with_j[better] = without[better]
         target[better] = source[better]

@@ -1,6 +1,4 @@
-"""Tests of conditional independence on categorical data, with degrees of freedom
-that count what can vary.
-"""
+"""Tests of conditional independence on categorical data, with counted degrees of freedom."""
 
 from __future__ import annotations
 
@@ -20,8 +18,8 @@ class Independence(NamedTuple):
 
     Args:
         statistic: G^2 or X^2.
-        degrees_of_freedom: of its chi-squared distribution; 0 where the data
-            cannot tell, and then the p-value is 1.
+        degrees_of_freedom: of its chi-squared distribution; 0 where the data cannot
+            tell, and then the p-value is 1.
         p_value: chance of a statistic at least as large under independence.
     """
 
@@ -44,9 +42,9 @@ def independence_test(
     .. math:: G^2 = 2 \sum_{x, y, s} n_{xys} \log \frac{n_{xys}\, n_s}{n_{xs}\, n_{ys}}, \qquad
         X^2 = \sum_{x, y, s} \frac{(n_{xys} - n_{xs} n_{ys} / n_s)^2}{n_{xs} n_{ys} / n_s}
 
-    A stratum s in which only r states of x and c of y occur adds (r - 1)(c - 1)
-    degrees of freedom: rows and columns without any count cannot vary, and
-    counting them makes sparse tables look independent.
+    A stratum s in which only r states of x and c of y occur adds (r - 1)(c - 1) degrees
+    of freedom: rows and columns without any count cannot vary, and counting them makes
+    sparse tables look independent.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -54,8 +52,7 @@ def independence_test(
         second: another node.
         given: further nodes.
         statistic: ``"g2"``, the likelihood ratio, or ``"chi2"``, Pearson's.
-        states: of the nodes, where the data do not show all of them; they
-            change no result.
+        states: of the nodes, where the data do not show all of them; they change no result.
 
     Returns:
         Statistic, degrees of freedom and p-value.
@@ -65,27 +62,25 @@ def independence_test(
             statistic is unknown.
 
     References:
-        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search,
-        section 5.5. Agresti (2002), Categorical data analysis, sections 3.2 and
-        9.8.
+        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search, section
+        5.5. Agresti (2002), Categorical data analysis, sections 3.2 and 9.8.
 
     Example:
-        >>> data = {"x": torch.tensor([0, 0, 1, 1]).repeat(20), "y": torch.tensor([0, 1, 0,
-        ...     1]).repeat(20)}
+        >>> x, y = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+        >>> data = {"x": x.repeat(20), "y": y.repeat(20)}
         >>> independence_test(data, "x", "y")
         Independence(statistic=0.0, degrees_of_freedom=1, p_value=1.0)
     """
     table = CategoricalTable.of(data, states)
-    if len({first, second, *given}) < len(given) + 2:
-        raise ValueError(
-            f"`first`, `second` and `given` must be different nodes, got {[first, second, *given]}"
-        )
-    x, y, *conditioning = (table.number(node) for node in (first, second, *given))
-    return tested(Counts(table), x, y, conditioning, statistic)
+    names = [first, second, *given]
+    if len(set(names)) < len(names):
+        raise ValueError(f"`first`, `second` and `given` must be different nodes, got {names}")
+    x, y, *conditions = map(table.number, names)
+    return tested(Counts(table), x, y, conditions, statistic)
 
 
 def tested(
-    counts: Counts, x: int, y: int, given: Sequence[int], statistic: Statistic
+    counts: Counts, x: int, y: int, conditions: Sequence[int], statistic: Statistic
 ) -> Independence:
     """The test on nodes by number.
 
@@ -93,44 +88,38 @@ def tested(
         counts: of the data.
         x: number of a node.
         y: number of another one.
-        given: numbers of further nodes.
+        conditions: numbers of further nodes.
         statistic: as for :func:`independence_test`.
     """
     if statistic not in ("g2", "chi2"):
         raise ValueError(f"`statistic` must be 'g2' or 'chi2', got {statistic!r}")
     kx = counts.table.arities[x]
     ky = counts.table.arities[y]
-    cells, n = counts.tally(*counts.codes([*given, x, y]))
+    cells, n = counts.tally(*counts.codes([*conditions, x, y]))
     strata, s, n_s = _group_sums(cells // (kx * ky), n)
     rows, row, n_xs = _group_sums(cells // ky, n)
     columns, column, n_ys = _group_sums(cells // (kx * ky) * ky + cells % ky, n)
-    per_stratum = (
-        torch.bincount(torch.searchsorted(strata, k // m)) for k, m in ((rows, kx), (columns, ky))
-    )
-    freedom = int(((next(per_stratum) - 1) * (next(per_stratum) - 1)).sum())
-    ratio = n * n_s[s] / (n_xs[row] * n_ys[column])  # observed and expected counts
-    value = float(
-        2 * torch.xlogy(n, ratio).sum() if statistic == "g2" else (n * ratio).sum() - n.sum()
-    )
-    value = max(value, 0.0)  # a difference of rounded sums
+    num_rows = torch.bincount(torch.searchsorted(strata, rows // kx))
+    num_columns = torch.bincount(torch.searchsorted(strata, columns // ky))
+    freedom = int(((num_rows - 1) * (num_columns - 1)).sum())
+    # The observed counts over the expected ones.
+    ratio = n * n_s[s] / (n_xs[row] * n_ys[column])
+    total = (n * ratio).sum() - n.sum()
+    if statistic == "g2":
+        total = 2 * torch.xlogy(n, ratio).sum()
+    value = max(float(total), 0.0)  # a difference of rounded sums
     if not freedom:
         return Independence(value, 0, 1.0)
     half = torch.tensor([freedom / 2, value / 2], dtype=torch.float64)
-    return Independence(value, freedom, float(torch.special.gammaincc(half[0], half[1])))
+    p_value = float(torch.special.gammaincc(half[0], half[1]))
+    return Independence(value, freedom, p_value)
 
 
 def _group_sums(groups: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The groups that occur, the place of each cell's group among them, and the sum of
-    each group's counts.
-    """
+    """The groups that occur, the place of each cell's group, and the sum of each group."""
     used, place = torch.unique(groups, return_inverse=True)
-    return (
-        used,
-        place,
-        torch.zeros(len(used), dtype=counts.dtype, device=counts.device).index_add_(
-            0, place, counts
-        ),
-    )
+    sums = counts.new_zeros(len(used)).index_add_(0, place, counts)
+    return used, place, sums
 
 
 __all__ = ["Independence", "independence_test"]

@@ -28,8 +28,8 @@ def pc(
 ) -> nx.DiGraph:
     """Learn a CPDAG by tests of conditional independence: the stable PC algorithm.
 
-    A condition under which nothing can vary, such as the parents of a node that
-    is a function of them, tells nothing, and no edge is removed by it.
+    A condition under which nothing can vary, such as the parents of a node that is a
+    function of them, tells nothing, and no edge is removed by it.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -39,17 +39,17 @@ def pc(
         states: of the nodes, where the data do not show all of them.
 
     Returns:
-        The CPDAG, as :func:`pc_from_tests` describes it, its nodes with the
-        attribute ``states``; :func:`dag_extension` directs all its edges.
+        The CPDAG, as :func:`pc_from_tests` describes it, its nodes with the attribute
+        ``states``; :func:`dag_extension` directs all its edges.
 
     Raises:
-        ValueError: cells are missing, ``alpha`` is no probability,
-            ``max_given`` is negative, or ``statistic`` unknown.
+        ValueError: cells are missing, ``alpha`` is no probability, ``max_given`` is
+            negative, or ``statistic`` unknown.
 
     References:
-        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search,
-        section 5.4.2. Colombo and Maathuis (2014), Order-independent
-        constraint-based causal structure learning.
+        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search, section
+        5.4.2. Colombo and Maathuis (2014), Order-independent constraint-based causal
+        structure learning.
 
     Example:
         >>> import torch
@@ -60,50 +60,52 @@ def pc(
     table = CategoricalTable.of(data, states)
     counts = Counts(table)
 
-    def p_value(first: str, second: str, given: tuple[str, ...]) -> float:
-        numbers = [table.index[node] for node in given]
-        result = tested(counts, table.index[first], table.index[second], numbers, statistic)
-        if result.degrees_of_freedom or not given:
-            return result.p_value
-        return 0.0
+    def p_value(first: str, second: str, conditions: tuple[str, ...]) -> float:
+        x, y, *numbers = (table.index[node] for node in (first, second, *conditions))
+        result = tested(counts, x, y, numbers, statistic)
+        if conditions and not result.degrees_of_freedom:
+            return 0.0
+        return result.p_value
 
     graph = pc_from_tests(table.nodes, p_value, alpha, max_given=max_given)
-    nx.set_node_attributes(graph, dict(zip(table.nodes, table.states, strict=True)), "states")
+    state_names = dict(zip(table.nodes, table.states, strict=True))
+    nx.set_node_attributes(graph, state_names, "states")
     return graph
 
 
 def pc_from_tests(
-    nodes: Sequence[str], p_value: PValue, alpha: float = 0.01, *, max_given: int | None = None
+    nodes: Sequence[str],
+    p_value: PValue,
+    alpha: float = 0.01,
+    *,
+    max_given: int | None = None,
 ) -> nx.DiGraph:
-    """The PC algorithm with a test of your own: for other data, or d-separation in a
-    known graph.
+    """The PC algorithm with a test of your own: for other data, or d-separation in a known graph.
 
-    The skeleton is that of the stable variant: what is removed at a level
-    counts from the next one on, so that the order of the nodes changes nothing.
-    Of a node between two that are not adjacent, the separating set of the
-    largest p-value decides whether it is a collider. Where colliders would
-    direct an edge both ways or close a cycle, the one whose set has the larger
-    p-value is kept. The result is the CPDAG of a directed acyclic graph in any
-    case: where the tests fit none, of one that has their skeleton and nearly
-    their colliders.
+    The skeleton is that of the stable variant: what is removed at a level counts from
+    the next one on, so that the order of the nodes changes nothing. Of a node between
+    two that are not adjacent, the separating set of the largest p-value decides whether
+    it is a collider. Where colliders would direct an edge both ways or close a cycle,
+    the one whose set has the larger p-value is kept. The result is the CPDAG of a
+    directed acyclic graph in any case: where the tests fit none, of one that has their
+    skeleton and nearly their colliders.
 
     Args:
         nodes: names.
-        p_value: ``p_value(first, second, given)``, of the hypothesis that two
-            nodes are independent given others.
+        p_value: ``p_value(first, second, given)``, of the hypothesis that two nodes are
+            independent given others.
         alpha: two nodes are joined unless a p-value is above it.
         max_given: nodes to condition on at most.
 
     Returns:
-        The CPDAG, an undirected edge both ways. Its attribute
-        ``separating_sets`` tells which nodes separate two that are not
-        adjacent; ``conflicts`` lists colliders (parent, child, parent) that
-        were found but are not in the graph, and ones that are in the graph but
-        were not found.
+        The CPDAG, an undirected edge both ways. Its attribute ``separating_sets`` tells
+        which nodes separate two that are not adjacent; ``conflicts`` lists colliders
+        (parent, child, parent) that were found but are not in the graph, and ones that
+        are in the graph but were not found.
 
     Raises:
-        ValueError: ``alpha`` is no probability, ``max_given`` is negative, or a
-            node comes twice.
+        ValueError: ``alpha`` is no probability, ``max_given`` is negative, or a node
+            comes twice.
 
     Example:
         >>> graph = nx.DiGraph([("a", "c"), ("b", "c"), ("c", "d")])
@@ -117,22 +119,23 @@ def pc_from_tests(
     if len(set(nodes)) < len(nodes) or not nodes:
         raise ValueError(f"`nodes` must be different names, at least one, got {nodes}")
     if max_given is None:
-        max_given = None
-    else:
-        max_given = whole_number("max_given", max_given, 0)
-    skeleton, separators = _skeleton(
-        nodes, p_value, alpha, len(nodes) if max_given is None else max_given
-    )
+        max_given = len(nodes)
+    max_given = whole_number("max_given", max_given, 0)
+    skeleton, separators = _skeleton(nodes, p_value, alpha, max_given)
     colliders = _colliders(skeleton, separators, nodes)
     graph = skeleton.copy()
     for collider in colliders:
         _direct(graph, collider)
-    dag, _ = extend(complete(graph) if _acyclic(complete(graph)) else graph)
+    completed = complete(graph)
+    if _acyclic(completed):
+        graph = completed
+    dag, _ = extend(graph)
     result = nx.DiGraph()
     result.add_nodes_from(nodes)
-    result.add_edges_from((nodes[j], nodes[i]) for j, i in np.argwhere(complete(pattern(dag))))
+    edges = np.argwhere(complete(pattern(dag)))
+    result.add_edges_from((nodes[j], nodes[i]) for j, i in edges)
     result.graph["separating_sets"] = {
-        (nodes[x], nodes[y]): tuple(nodes[k] for k in separator.given)
+        (nodes[x], nodes[y]): tuple(nodes[k] for k in separator.nodes)
         for (x, y), separator in separators.items()
     }
     result.graph["conflicts"] = [
@@ -145,7 +148,7 @@ def pc_from_tests(
 class _Separator(NamedTuple):
     """Nodes that separate two others, and the p-value with which they do."""
 
-    given: tuple[int, ...]
+    nodes: tuple[int, ...]
     p_value: float
 
 
@@ -156,26 +159,23 @@ Triple = tuple[int, int, int]
 def _skeleton(
     nodes: Sequence[str], p_value: PValue, alpha: float, max_given: int
 ) -> tuple[np.ndarray, Separators]:
-    """Undirected edges that no test removes, and the separators of the other pairs, of
-    the largest p-value.
-    """
+    """Undirected edges that no test removes; separators of other pairs, of largest p-value."""
     graph = ~np.eye(len(nodes), dtype=bool)
     separators: Separators = {}
     for size in range(max_given + 1):
         if graph.sum(1).max() <= size:
             break
-        neighbours = [
-            np.flatnonzero(row).tolist() for row in graph
-        ]  # of the level: later removals change nothing
+        # The neighbours of the level: later removals change nothing.
+        neighbours = [np.flatnonzero(row).tolist() for row in graph]
         for x, y in np.argwhere(np.triu(graph)).tolist():
-            tried = {
-                given: p_value(nodes[x], nodes[y], tuple(nodes[k] for k in given))
-                for given in _candidates(neighbours, x, y, size)
-            }
-            best = max(tried, key=lambda given: tried[given], default=None)
-            if best is not None and tried[best] > alpha:
+            tried = []
+            for numbers in _candidates(neighbours, x, y, size):
+                names = tuple(nodes[k] for k in numbers)
+                tried.append(_Separator(numbers, p_value(nodes[x], nodes[y], names)))
+            best = max(tried, key=lambda separator: separator.p_value, default=None)
+            if best is not None and best.p_value > alpha:
                 graph[x, y] = graph[y, x] = False
-                separators[x, y] = _Separator(best, tried[best])
+                separators[x, y] = best
     return graph, separators
 
 
@@ -183,29 +183,24 @@ def _candidates(
     neighbours: list[list[int]], x: int, y: int, size: int
 ) -> Iterable[tuple[int, ...]]:
     """Sets of neighbours of one node or the other, each once."""
-    subsets = (
-        combinations([k for k in neighbours[u] if k != v], size) for u, v in ((x, y), (y, x))
-    )
-    return dict.fromkeys(given for sets in subsets for given in sets)
+    of_x = combinations([k for k in neighbours[x] if k != y], size)
+    of_y = combinations([k for k in neighbours[y] if k != x], size)
+    return dict.fromkeys((*of_x, *of_y))
 
 
 def _colliders(skeleton: np.ndarray, separators: Separators, nodes: Sequence[str]) -> list[Triple]:
-    """Nodes between two that are not adjacent and whose separator leaves them out, the
-    clearest first.
-    """
+    """Nodes between two that are not adjacent and whose separator omits them; clearest first."""
     colliders = [
         (-separator.p_value, sorted((nodes[x], nodes[y])), nodes[z], (x, z, y))
         for (x, y), separator in separators.items()
         for z in np.flatnonzero(skeleton[x] & skeleton[y]).tolist()
-        if z not in separator.given
+        if z not in separator.nodes
     ]
     return [triple for *_, triple in sorted(colliders)]
 
 
 def _direct(graph: np.ndarray, collider: Triple) -> None:
-    """Direct both edges into the middle, unless one is directed the other way or a
-    cycle would close.
-    """
+    """Direct both edges into the middle, unless one points away or a cycle would close."""
     x, z, y = collider
     changed = graph.copy()
     changed[z, x] = changed[z, y] = False

@@ -19,8 +19,7 @@ class EdgeRules:
     """Edges as matrices, row: parent, column: child.
 
     Args:
-        allowed: bool (nodes, nodes), False where an edge is forbidden, and on
-            the diagonal.
+        allowed: bool (nodes, nodes), False where an edge is forbidden, and on the diagonal.
         required: bool (nodes, nodes).
         max_parents: of each node.
     """
@@ -31,7 +30,11 @@ class EdgeRules:
 
     @classmethod
     def of(
-        cls, table: CategoricalTable, forbidden: Edges, required: Edges, max_parents: int | None
+        cls,
+        table: CategoricalTable,
+        forbidden: Edges,
+        required: Edges,
+        max_parents: int | None,
     ) -> EdgeRules:
         """Check the rules.
 
@@ -42,24 +45,21 @@ class EdgeRules:
             max_parents: of each node; None for no limit.
 
         Raises:
-            ValueError: a node is unknown, an edge is both, a node is its own
-                parent, the required edges have a cycle or give a node too many
-                parents, or ``max_parents`` is negative.
+            ValueError: a node is unknown, an edge is both, a node is its own parent,
+                the required edges have a cycle or give a node too many parents, or
+                ``max_parents`` is negative.
         """
         nodes = len(table.nodes)
-        if max_parents is None:
-            most = nodes - 1
-        else:
+        most = nodes - 1
+        if max_parents is not None:
             most = whole_number("max_parents", max_parents, 0)
-        black, white = (
-            _matrix(table, name, e)
-            for name, e in (("forbidden", forbidden), ("required", required))
-        )
+        black = _matrix(table, "forbidden", forbidden)
+        white = _matrix(table, "required", required)
         if (black & white).any():
             j, i = np.argwhere(black & white)[0]
             raise ValueError(
-                f"the edge {table.nodes[j]!r} -> {table.nodes[i]!r} is both `forbidden` and "
-                "`required`"
+                f"the edge {table.nodes[j]!r} -> {table.nodes[i]!r} "
+                "is both `forbidden` and `required`"
             )
         if not nx.is_directed_acyclic_graph(table.graph_of(white)):
             raise ValueError("`required` must be edges without a cycle")

@@ -21,14 +21,15 @@ EXACT_OUTCOMES = 1000
 
 
 class Score(Protocol):
-    r"""A score that gives Markov-equivalent graphs the same value: the difference of
-    one function of node sets.
+    r"""A score that gives Markov-equivalent graphs the same value.
+
+    It is a sum of differences of one function of node sets:
 
     .. math:: \mathrm{score}(G) = \sum_v g(\{v\} \cup \mathrm{pa}_v) - g(\mathrm{pa}_v)
 
-    BIC, AIC, BDeu and qNML all have this form, so that a family costs the
-    counts of two sets, and sets that families share are counted once. A score
-    of your own is any function with these arguments.
+    BIC, AIC, BDeu and qNML all have this form, so that a family costs the counts of two
+    sets, and sets that families share are counted once. A score of your own is any
+    function with these arguments.
     """
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
@@ -43,9 +44,7 @@ class Score(Protocol):
 
 @dataclass(frozen=True)
 class BIC:
-    r"""Maximal log likelihood less half the logarithm of the rows for each free parameter.
-
-    Also known as MDL.
+    r"""Maximal log likelihood less half the log of the rows for each free parameter; MDL.
 
     .. math:: g(S) = \sum_c n_c \log n_c - \tfrac12 \log(N) \prod_{v \in S} K_v
 
@@ -53,8 +52,8 @@ class BIC:
         penalty: factor of the second term.
 
     References:
-        Schwarz (1978), Estimating the dimension of a model. Koller and Friedman
-        (2009), equation 18.9.
+        Schwarz (1978), Estimating the dimension of a model. Koller and Friedman (2009),
+        equation 18.9.
 
     Example:
         >>> data = {"a": torch.tensor([0, 0, 1, 1]), "b": torch.tensor([0, 0, 1, 1])}
@@ -67,7 +66,8 @@ class BIC:
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
         """The value of a set of nodes; see :class:`Score`."""
-        return _log_likelihood(counts) - self.penalty / 2 * math.log(num_rows) * cells
+        penalty = self.penalty / 2 * math.log(num_rows) * cells
+        return _log_likelihood(counts) - penalty
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,7 @@ class AIC:
 
 @dataclass(frozen=True)
 class BDeu:
-    r"""Log marginal likelihood under Dirichlet priors that all come from one uniform
-    joint distribution.
+    r"""Log marginal likelihood under Dirichlet priors from one uniform joint distribution.
 
     .. math:: g(S) = \sum_c \log \frac{\Gamma(n_c + \alpha / K_S)}{\Gamma(\alpha / K_S)},
         \qquad K_S = \prod_{v \in S} K_v
@@ -100,8 +99,7 @@ class BDeu:
         ValueError: it is not positive and finite.
 
     References:
-        Heckerman, Geiger and Chickering (1995), Learning Bayesian networks,
-        equation 28.
+        Heckerman, Geiger and Chickering (1995), Learning Bayesian networks, equation 28.
 
     Example:
         >>> data = {"a": torch.tensor([0, 0, 1, 1]), "b": torch.tensor([0, 0, 1, 1])}
@@ -115,34 +113,35 @@ class BDeu:
     def __post_init__(self) -> None:
         if not 0 < self.equivalent_sample_size < math.inf:
             raise ValueError(
-                "`equivalent_sample_size` must be positive and finite, got "
-                f"{self.equivalent_sample_size}"
+                "`equivalent_sample_size` must be positive and finite, "
+                f"got {self.equivalent_sample_size}"
             )
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
         """The value of a set of nodes; see :class:`Score`."""
         prior = max(self.equivalent_sample_size / cells, 1e-300)
-        return float(torch.lgamma(counts + prior).sum()) - len(counts) * math.lgamma(prior)
+        posterior = float(torch.lgamma(counts + prior).sum())
+        return posterior - len(counts) * math.lgamma(prior)
 
 
 @dataclass(frozen=True)
 class QuotientNML:
-    r"""Quotient normalised maximum likelihood: minimax code lengths of node sets,
-    without a parameter to choose.
+    r"""Quotient normalised maximum likelihood: minimax code lengths of node sets.
+
+    There is no parameter to choose.
 
     .. math:: g(S) = \sum_c n_c \log n_c - \log C(N, K_S)
 
     C is the regret of a multinomial distribution of :math:`K_S` outcomes,
     :func:`log_regret`. On independent uniform columns with few rows for the
-    combinations of states it joins nodes more readily than the other scores:
-    two of 8 states in three of four samples of 50 rows, in one of nine of 100
-    rows, in none of 400 rows (BIC in none); two binary ones in 14 of 100
-    samples of 50 rows (BIC in 7).
+    combinations of states it joins nodes more readily than the other scores: two of 8
+    states in three of four samples of 50 rows, in one of nine of 100 rows, in none of
+    400 rows (BIC in none); two binary ones in 14 of 100 samples of 50 rows (BIC in 7).
 
     References:
-        Silander, Leppa-aho, Jaasaari and Roos (2018), Quotient normalized
-        maximum likelihood criterion for learning Bayesian network structures,
-        equations 8 and 11.
+        Silander, Leppa-aho, Jaasaari and Roos (2018), Quotient normalized maximum
+        likelihood criterion for learning Bayesian network structures, equations 8 and
+        11.
     """
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
@@ -152,26 +151,27 @@ class QuotientNML:
 
 @lru_cache(maxsize=4096)
 def log_regret(num_rows: int, outcomes: float) -> float:
-    r"""Log of the normaliser of the NML distribution of a multinomial: the sum of the
-    maximal likelihoods of all data.
+    r"""Log of the normaliser of the NML distribution of a multinomial.
+
+    It is the sum of the maximal likelihoods of all data.
 
     .. math:: C(N, K + 2) = C(N, K + 1) + \frac{N}{K} C(N, K)
 
-    Exact up to 1000 outcomes. Beyond, with :math:`a = K / N` and :math:`c =
-    \frac12 + \frac12 \sqrt{1 + 4 / a}`,
+    Exact up to 1000 outcomes. Beyond, with :math:`a = K / N` and
+    :math:`c = \frac12 + \frac12 \sqrt{1 + 4 / a}`,
 
-    .. math:: \log C(N, K) \approx N \bigl(\log a + (a + 2) \log c - 1 / c\bigr) - \tfrac12
-        \log(c + 2 / a)
+    .. math:: \log C(N, K) \approx N \bigl(\log a + (a + 2) \log c - 1 / c\bigr)
+              - \tfrac12 \log(c + 2 / a)
 
     Args:
         num_rows: N, draws of the distribution.
         outcomes: K, its outcomes.
 
     References:
-        Kontkanen and Myllymaki (2007), A linear-time algorithm for computing
-        the multinomial stochastic complexity, theorem 1. Szpankowski and
-        Weinberger (2012), Minimax pointwise redundancy for memoryless models
-        over large alphabets, theorem 1 (the approximation).
+        Kontkanen and Myllymaki (2007), A linear-time algorithm for computing the
+        multinomial stochastic complexity, theorem 1. Szpankowski and Weinberger (2012),
+        Minimax pointwise redundancy for memoryless models over large alphabets, theorem
+        1 (the approximation).
 
     Example:
         >>> exact = sum(math.comb(9, k) * (k / 9) ** k * (1 - k / 9) ** (9 - k) for k in range(10))
@@ -183,7 +183,8 @@ def log_regret(num_rows: int, outcomes: float) -> float:
     if outcomes > EXACT_OUTCOMES:
         a = outcomes / num_rows
         c = 0.5 + 0.5 * math.sqrt(1 + 4 / a)
-        return num_rows * (math.log(a) + (a + 2) * math.log(c) - 1 / c) - 0.5 * math.log(c + 2 / a)
+        rate = math.log(a) + (a + 2) * math.log(c) - 1 / c
+        return num_rows * rate - 0.5 * math.log(c + 2 / a)
     n = torch.tensor(float(num_rows), dtype=torch.float64)
     k = torch.arange(num_rows + 1, dtype=torch.float64)
     choices = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
@@ -225,7 +226,8 @@ class FamilyScores:
         if nodes not in self._values:
             subset = members(nodes)
             cells = math.prod(float(self.table.arities[i]) for i in subset)
-            self._values[nodes] = self.score(self.counts.occurring(subset), cells, len(self.table))
+            counts = self.counts.occurring(subset)
+            self._values[nodes] = self.score(counts, cells, len(self.table))
         return self._values[nodes]
 
     def family(self, node: int, parents: int) -> float:
@@ -239,23 +241,18 @@ class FamilyScores:
 
     @cached_property
     def edge_cost(self) -> float:
-        """Gain that an edge must bring: 1e-12 of the score's size, its largest value of no
-        node or one node alone.
+        """Gain that an edge must bring: 1e-12 of the score's size, the largest of sets of 0 or 1.
 
-        This is above rounding and below any meaningful difference, so that of
-        equal scores the fewest edges win.
+        This is above rounding and below any meaningful difference, so that of equal
+        scores the fewest edges win.
         """
-        sizes = [
-            abs(self.of_set(nodes))
-            for nodes in (0, *(1 << i for i in range(len(self.table.nodes))))
-        ]
-        return ROUNDING * (
-            max((size for size in sizes if math.isfinite(size)), default=0.0) or 1.0
-        )
+        sets = [0, *(1 << i for i in range(len(self.table.nodes)))]
+        sizes = [abs(self.of_set(nodes)) for nodes in sets]
+        largest = max(filter(math.isfinite, sizes), default=0.0)
+        return ROUNDING * (largest or 1.0)
 
     def sparing(self, node: int, parents: int) -> float:
-        """The score of a node with its parents less the cost of the edges, which searches
-        compare.
+        """The score of a node with its parents less the cost of the edges, which searches compare.
 
         Args:
             node: its number.
@@ -303,11 +300,11 @@ def graph_score(
             f"`graph` must be directed and acyclic over the nodes of `data`, got {graph}"
         )
     scores = FamilyScores(table, score)
-    index = table.index
-    return sum(
-        scores.family(index[v], sum(1 << index[u] for u in graph.predecessors(v)))
-        for v in table.nodes
-    )
+    total = 0.0
+    for i, node in enumerate(table.nodes):
+        parents = sum(1 << table.index[u] for u in graph.predecessors(node))
+        total += scores.family(i, parents)
+    return total
 
 
 __all__ = ["AIC", "BIC", "BDeu", "FamilyScores", "QuotientNML", "Score", "graph_score"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.infer.structure.equivalence import adjacency
+from pyro_gen.infer.structure.equivalence import adjacency, path_counts
 from pyro_gen.infer.structure.exact import exact_search
 from pyro_gen.infer.structure.rules import EdgeRules, Edges
 from pyro_gen.infer.structure.scores import BDeu, FamilyScores, Score
@@ -36,17 +36,16 @@ def hill_climbing(
 ) -> nx.DiGraph:
     """Add, delete or reverse the edge that raises the score most, until none does.
 
-    An edge that changes the score by no more than 1e-12 of its size is left
-    out, or deleted. After a step only the gains of one or two nodes change, and
-    scores of families are remembered.
+    An edge that changes the score by no more than 1e-12 of its size is left out, or
+    deleted. After a step only the gains of one or two nodes change, and scores of
+    families are remembered.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: BDeu of one equivalent row by default.
-        restarts: how often to climb again from the best graph so far,
-            disturbed; torch's generator decides how.
-        perturbations: random steps of a disturbance; twice as many as nodes by
-            default.
+        restarts: how often to climb again from the best graph so far, disturbed;
+            torch's generator decides how.
+        perturbations: random steps of a disturbance; twice as many as nodes by default.
         max_parents: of each node.
         forbidden: pairs (parent, child) that must not be edges.
         required: pairs (parent, child) that must be edges.
@@ -57,17 +56,16 @@ def hill_climbing(
         The best graph found, its nodes with the attribute ``states``.
 
     Raises:
-        ValueError: cells are missing, the rules contradict each other,
-            ``start`` breaks them, or a number is negative.
+        ValueError: cells are missing, the rules contradict each other, ``start`` breaks
+            them, or a number is negative.
 
     References:
-        Koller and Friedman (2009), Probabilistic graphical models, section
-        18.4.3.
+        Koller and Friedman (2009), Probabilistic graphical models, section 18.4.3.
 
     Example:
         >>> a, b = torch.tensor([0, 0, 1, 1] * 9), torch.tensor([0, 1, 0, 1] * 9)
-        >>> sorted(hill_climbing({"a": a, "b": b, "either": a | b}, required=[("a",
-        ...     "either")]).edges)
+        >>> data = {"a": a, "b": b, "either": a | b}
+        >>> sorted(hill_climbing(data, required=[("a", "either")]).edges)
         [('a', 'either'), ('b', 'either')]
     """
     return tabu_search(
@@ -99,24 +97,23 @@ def tabu_search(
     start: nx.DiGraph | None = None,
     states: States = None,
 ) -> nx.DiGraph:
-    """Take the best step even if it lowers the score, without changing a recent pair of nodes.
+    """Take the best step even if it lowers the score; keep the best graph.
 
-    Keep the best graph.
+    A pair of nodes that changed recently is left alone.
 
-    This escapes local maxima and classes of graphs of equal score, of which
-    those with the fewest edges are preferred. A step to a graph better than all
-    before is always allowed.
+    This escapes local maxima and classes of graphs of equal score, of which those with
+    the fewest edges are preferred. A step to a graph better than all before is always
+    allowed.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: BDeu of one equivalent row by default.
-        tabu_length: steps for which a pair of nodes stays as it is after a
-            change; three and half the nodes by default, at most 20.
+        tabu_length: steps for which a pair of nodes stays as it is after a change;
+            three and half the nodes by default, at most 20.
         patience: steps without a better graph after which the search ends.
-        restarts: how often to search again from the best graph so far,
-            disturbed; torch's generator decides how.
-        perturbations: random steps of a disturbance; twice as many as nodes by
-            default.
+        restarts: how often to search again from the best graph so far, disturbed;
+            torch's generator decides how.
+        perturbations: random steps of a disturbance; twice as many as nodes by default.
         max_parents: of each node.
         forbidden: pairs (parent, child) that must not be edges.
         required: pairs (parent, child) that must be edges.
@@ -127,12 +124,12 @@ def tabu_search(
         The best graph found, its nodes with the attribute ``states``.
 
     Raises:
-        ValueError: cells are missing, the rules contradict each other,
-            ``start`` breaks them, or a number is negative.
+        ValueError: cells are missing, the rules contradict each other, ``start`` breaks
+            them, or a number is negative.
 
     References:
-        Glover (1989), Tabu search, part I. Scutari, Graafland and Gutierrez
-        (2019), Who learns better Bayesian network structures, section 2.
+        Glover (1989), Tabu search, part I. Scutari, Graafland and Gutierrez (2019), Who
+        learns better Bayesian network structures, section 2.
 
     Example:
         >>> a, b = torch.tensor([0, 0, 1, 1] * 9), torch.tensor([0, 1, 0, 1] * 9)
@@ -154,7 +151,8 @@ def tabu_search(
     }
     for name, number in numbers.items():
         whole_number(name, number, 0)
-    walk = _Walk(FamilyScores(table, score or BDeu()), rules, _start_graph(table, rules, start))
+    scores = FamilyScores(table, score or BDeu())
+    walk = _Walk(scores, rules, _start_graph(table, rules, start))
     best, value = _hill_climb(walk, tabu_length, patience)
     for _ in range(restarts):
         walk.go_to(best)
@@ -175,11 +173,10 @@ def learn_structure(
     required: Edges = (),
     states: States = None,
 ) -> nx.DiGraph:
-    """Find a directed acyclic graph of a high score: the highest up to 12 nodes,
-    beyond by tabu search with restarts.
+    """Find a directed acyclic graph of a high score: the highest, up to 12 nodes.
 
-    Edges whose direction the data do not determine are directed arbitrarily:
-    see :func:`cpdag`. For the uncertainty of edges see :class:`EdgeConfidence`.
+    Edges whose direction the data do not determine are directed arbitrarily: see
+    :func:`cpdag`. For the uncertainty of edges see :class:`EdgeConfidence`.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -190,8 +187,7 @@ def learn_structure(
         states: of the nodes, where the data do not show all of them.
 
     Returns:
-        The graph, its nodes with the attribute ``states``, as
-        ``BayesianNetwork`` takes it.
+        The graph, its nodes with the attribute ``states``, as ``BayesianNetwork`` takes it.
 
     Raises:
         ValueError: cells are missing, or the rules contradict each other.
@@ -204,18 +200,27 @@ def learn_structure(
     table = CategoricalTable.of(data, states)
     if len(table.nodes) <= EXACT_NODES:
         return exact_search(
-            table, score, max_parents=max_parents, forbidden=forbidden, required=required
+            table,
+            score,
+            max_parents=max_parents,
+            forbidden=forbidden,
+            required=required,
         )
     return tabu_search(
-        table, score, restarts=10, max_parents=max_parents, forbidden=forbidden, required=required
+        table,
+        score,
+        restarts=10,
+        max_parents=max_parents,
+        forbidden=forbidden,
+        required=required,
     )
 
 
 class _Walk:
     """A graph that changes by one edge at a time, with the gain of every change.
 
-    ``gains[j, i]`` is what node i gains if j becomes its parent, or ceases to
-    be: reversing j -> i gains the sum of ``gains[j, i]`` and ``gains[i, j]``.
+    ``gains[j, i]`` is what node i gains if j becomes its parent, or ceases to be:
+    reversing j -> i gains the sum of ``gains[j, i]`` and ``gains[i, j]``.
     """
 
     def __init__(self, scores: FamilyScores, rules: EdgeRules, graph: np.ndarray) -> None:
@@ -248,10 +253,13 @@ class _Walk:
         """Score a node's family and all changes of it by one parent."""
         parents = self.parents[i] = self._parents(i)
         score = self.families[i] = self.scores.sparing(i, parents)
-        full = parents.bit_count() >= self.rules.max_parents
+        changeable = self.graph[:, i]
+        if parents.bit_count() < self.rules.max_parents:
+            changeable = changeable | self.rules.allowed[:, i]
         self.gains[:, i] = -np.inf
-        for j in np.flatnonzero(self.graph[:, i] | (self.rules.allowed[:, i] & (not full))):
-            self.gains[j, i] = self.scores.sparing(i, parents ^ (1 << int(j))) - score
+        for j in np.flatnonzero(changeable):
+            changed = parents ^ (1 << int(j))
+            self.gains[j, i] = self.scores.sparing(i, changed) - score
 
     def lawful(self) -> np.ndarray:
         """Steps (kind, parent, child) that are allowed by the rules and close no cycle."""
@@ -259,28 +267,23 @@ class _Walk:
         graph = self.graph
         room = graph.sum(0) < self.rules.max_parents
         free = graph & ~self.rules.required
-        detour = (
-            graph.astype(np.float32) @ self.reach.astype(np.float32)
-        ) > 0  # from j to i not by the edge itself
-        return np.stack(
-            [
-                allowed & ~graph & ~self.reach.T & room,
-                free,
-                free & allowed.T & ~detour & room[:, None],
-            ]
-        )
+        # From j to i not by the edge itself.
+        detour = path_counts(graph, self.reach) > 0
+        added = allowed & ~graph & ~self.reach.T & room
+        reversed_ = free & allowed.T & ~detour & room[:, None]
+        return np.stack([added, free, reversed_])
 
     def moves(self) -> np.ndarray:
         """Gains (kind, parent, child) of all steps, -inf where a step is not allowed."""
-        return np.where(
-            self.lawful(), np.stack([self.gains, self.gains, self.gains + self.gains.T]), -np.inf
-        )
+        gains = self.gains
+        return np.where(self.lawful(), np.stack([gains, gains, gains + gains.T]), -np.inf)
 
     def step(self, kind: int, j: int, i: int) -> None:
         """Change the edge j -> i."""
         self._change(kind, j, i)
-        for node in [i, j] if kind == REVERSE else [i]:
-            self._rate(node)
+        self._rate(i)
+        if kind == REVERSE:
+            self._rate(j)
 
     def _change(self, kind: int, j: int, i: int) -> None:
         self.graph[j, i] = kind == ADD
@@ -308,25 +311,19 @@ def _hill_climb(walk: _Walk, tabu_length: int, patience: int) -> tuple[np.ndarra
     """The best graph on the way, and its score."""
     best = walk.graph.copy()
     value = walk.value
-    until = np.zeros(
-        (walk.nodes, walk.nodes)
-    )  # the step up to which a pair of nodes stays as it is
+    # The step up to which a pair of nodes stays as it is.
+    until = np.zeros((walk.nodes, walk.nodes))
     now = waited = 0
     while True:
         moves = walk.moves()
         if patience == 0:
             moves[moves <= walk.tolerance] = -np.inf
-        moves[:, until > now] = np.where(
-            walk.value + moves[:, until > now] > value + walk.tolerance,
-            moves[:, until > now],
-            -np.inf,
-        )
-        kind, j, i = (
-            (int(k) for k in np.unravel_index(moves.argmax(), moves.shape))
-            if moves.size
-            else (0, 0, 0)
-        )
-        if not moves.size or not np.isfinite(moves[kind, j, i]):
+        improves = walk.value + moves > value + walk.tolerance
+        moves[(until > now) & ~improves] = -np.inf
+        if not moves.size:
+            return best, value
+        kind, j, i = map(int, np.unravel_index(moves.argmax(), moves.shape))
+        if not np.isfinite(moves[kind, j, i]):
             return best, value
         walk.step(kind, j, i)
         now += 1
@@ -367,7 +364,7 @@ def _closure(graph: np.ndarray) -> np.ndarray:
     """Reachability of nodes along one or more edges."""
     reach = graph.copy()
     while True:
-        longer = reach | ((reach.astype(np.float32) @ reach.astype(np.float32)) > 0)
+        longer = reach | (path_counts(reach, reach) > 0)
         if (longer == reach).all():
             return reach
         reach = longer

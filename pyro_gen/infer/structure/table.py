@@ -1,6 +1,4 @@
-"""Complete rows of categorical columns, and how often each combination of states
-occurs in some of them.
-"""
+"""Complete rows of categorical columns, and counts of their combinations of states."""
 
 from __future__ import annotations
 
@@ -32,8 +30,8 @@ class CategoricalTable:
         values: state numbers (rows, nodes), int64.
 
     Example:
-        >>> table = CategoricalTable.of({"rain": torch.tensor([0, 1, 1]),
-        ...     "wet": torch.tensor([0, 1, 2])})
+        >>> rain, wet = torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2])
+        >>> table = CategoricalTable.of({"rain": rain, "wet": wet})
         >>> table.nodes, table.arities, len(table)
         (('rain', 'wet'), (2, 3), 3)
     """
@@ -62,8 +60,8 @@ class CategoricalTable:
             The table; ``data`` itself where it is one.
 
         Raises:
-            ValueError: there are no rows or no nodes, columns differ in length,
-                a value is no integer, missing (-1), or beyond the states.
+            ValueError: there are no rows or no nodes, columns differ in length, a value
+                is no integer, missing (-1), or beyond the states.
         """
         if isinstance(data, CategoricalTable):
             if states is not None:
@@ -80,13 +78,13 @@ class CategoricalTable:
             nodes, values = _from_matrix(data, states)
         if not values.numel():
             raise ValueError(
-                f"`data` must have at least one row and one node, got {len(values)} rows of "
-                f"{len(nodes)}"
+                "`data` must have at least one row and one node, "
+                f"got {len(values)} rows of {len(nodes)}"
             )
         _refuse_missing(nodes, values)
         most = (values.amax(0) + 1).tolist()
-        state_names = tuple(_states_of(node, i, states, most[i]) for i, node in enumerate(nodes))
-        table = cls(nodes, state_names, values)
+        state_names = [_states_of(node, i, states, most[i]) for i, node in enumerate(nodes)]
+        table = cls(nodes, tuple(state_names), values)
         _refuse_beyond(table, most)
         return table
 
@@ -132,9 +130,8 @@ class CategoricalTable:
             edges: pairs of numbers (parent, child).
         """
         graph = nx.DiGraph()
-        graph.add_nodes_from(
-            (node, {"states": names}) for node, names in zip(self.nodes, self.states, strict=True)
-        )
+        for node, names in zip(self.nodes, self.states, strict=True):
+            graph.add_node(node, states=names)
         graph.add_edges_from((self.nodes[j], self.nodes[i]) for j, i in edges)
         return graph
 
@@ -150,9 +147,9 @@ class CategoricalTable:
 class Counts:
     """Counts of combinations of states, for any subset of the nodes.
 
-    Rows that are equal in all nodes are counted once, with a weight. A subset
-    of more combinations than can be laid out is renumbered by those that occur,
-    so that the cost is bounded by the rows.
+    Rows that are equal in all nodes are counted once, with a weight. A subset of more
+    combinations than can be laid out is renumbered by those that occur, so that the
+    cost is bounded by the rows.
 
     Args:
         table: the rows.
@@ -172,8 +169,7 @@ class Counts:
             self.weights = counts.double()
 
     def codes(self, subset: Iterable[int]) -> tuple[Tensor, int]:
-        """For each (distinct) row a number that tells its combination of states,
-        and a bound of these numbers.
+        """A number for the combination of states of each (distinct) row, and its bound.
 
         Args:
             subset: numbers of the nodes; the last one changes fastest.
@@ -190,7 +186,9 @@ class Counts:
             else:
                 codes = torch.add(self.columns[i], codes, alpha=states)
             cells *= states
-        return (torch.zeros_like(self.columns[0]) if codes is None else codes), cells
+        if codes is None:
+            codes = torch.zeros_like(self.columns[0])
+        return codes, cells
 
     def tally(self, codes: Tensor, cells: int) -> tuple[Tensor, Tensor]:
         """The codes that occur, in increasing order, and how often each does, float64.
@@ -293,17 +291,18 @@ def _encoded(
 
 
 def _from_columns(data: Mapping[str, Tensor]) -> tuple[tuple[str, ...], Tensor]:
-    columns = {
-        node: _integers(f"`data` of node {node!r}", column, 1) for node, column in data.items()
-    }
-    if bad := [node for node in columns if not isinstance(node, str) or not node]:
-        raise ValueError(f"the nodes of `data` must be non-empty strings, got {bad[0]!r}")
+    columns = {}
+    for node, column in data.items():
+        columns[node] = _integers(f"`data` of node {node!r}", column, 1)
+    for node in columns:
+        if not isinstance(node, str) or not node:
+            raise ValueError(f"the nodes of `data` must be non-empty strings, got {node!r}")
     lengths = {node: len(column) for node, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"all columns of `data` must have the same number of rows, got {lengths}")
-    return tuple(columns), torch.stack(list(columns.values()), -1) if columns else torch.empty(
-        0, 0
-    )
+    if not columns:
+        return (), torch.empty(0, 0)
+    return tuple(columns), torch.stack(list(columns.values()), -1)
 
 
 def _from_matrix(data: Any, states: States) -> tuple[tuple[str, ...], Tensor]:
@@ -321,7 +320,8 @@ def _from_matrix(data: Any, states: States) -> tuple[tuple[str, ...], Tensor]:
 def _integers(name: str, values: Any, dimensions: int) -> Tensor:
     if isinstance(values, np.ndarray | list | tuple):
         array = np.asarray(values)
-        if np.ma.is_masked(values) or array.dtype.kind not in "iubfc":  # whose mask would be lost
+        # A mask would be lost.
+        if np.ma.is_masked(values) or array.dtype.kind not in "iubfc":
             raise ValueError(
                 f"{name} must hold state numbers, none missing, got {array.dtype} or masked cells"
             )
@@ -330,8 +330,8 @@ def _integers(name: str, values: Any, dimensions: int) -> Tensor:
         raise ValueError(f"{name} must be an integer tensor, got {type(values).__name__}")
     if values.is_floating_point() or values.is_complex():
         raise ValueError(
-            f"{name} must hold state numbers of an integer dtype (see Tensor.long), got "
-            f"{values.dtype}"
+            f"{name} must hold state numbers of an integer dtype (see Tensor.long), "
+            f"got {values.dtype}"
         )
     if values.dim() != dimensions:
         expected = "(rows,)" if dimensions == 1 else "(rows, nodes)"
@@ -343,30 +343,29 @@ def _refuse_missing(nodes: Sequence[str], values: Tensor) -> None:
     if values.min() < 0:
         row, column = (values < 0).nonzero()[0].tolist()
         raise ValueError(
-            "`data` must be complete, state numbers from 0: structures are not learned from "
-            "missing cells (-1); got "
+            "`data` must be complete, state numbers from 0: "
+            "structures are not learned from missing cells (-1); got "
             f"{int(values[row, column])} for node {nodes[column]!r} in row {row}"
         )
 
 
 def _states_of(node: str, i: int, states: States, most: int) -> int | tuple[str, ...]:
     """The states of a node, as many as the data show if nothing is said."""
-    if isinstance(states, Mapping) and node not in states:
-        raise ValueError(f"`states` has no entry for node {node!r}")
-    if isinstance(states, Sequence) and len(states) <= i:
-        raise ValueError(f"`states` must have a number for each node, got {states!r}")
-    node_states: int | Sequence[str] | None
+    node_states: Any = states
     if isinstance(states, Mapping):
+        if node not in states:
+            raise ValueError(f"`states` has no entry for node {node!r}")
         node_states = states[node]
     elif isinstance(states, Sequence):
+        if len(states) <= i:
+            raise ValueError(f"`states` must have a number for each node, got {states!r}")
         node_states = states[i]
-    else:
-        node_states = states
     if node_states is None:
         return most
     if isinstance(node_states, int | np.integer):
         return int(node_states)
-    if isinstance(node_states, str) or not all(isinstance(name, str) for name in node_states):
+    is_text = isinstance(node_states, str)
+    if is_text or not all(isinstance(name, str) for name in node_states):
         raise ValueError(
             f"`states` of node {node!r} must be a number or a list of names, got {node_states!r}"
         )
@@ -378,8 +377,8 @@ def _refuse_beyond(table: CategoricalTable, most: Sequence[int]) -> None:
         if most[i] > states:
             row = int(table.values[:, i].argmax())
             raise ValueError(
-                f"`data` of node {node!r} must be below its {states} states, got {most[i] - 1} "
-                f"in row {row}"
+                f"`data` of node {node!r} must be below its {states} states, "
+                f"got {most[i] - 1} in row {row}"
             )
 
 

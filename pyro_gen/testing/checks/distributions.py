@@ -1,6 +1,4 @@
-"""Checks of probabilities: normalised, differentiable, pure, and the moments and
-divergences that follow from them.
-"""
+"""Checks of probabilities: normalised, differentiable, pure; moments and divergences."""
 
 from __future__ import annotations
 
@@ -66,17 +64,14 @@ def _require_not_implemented(function: Callable[[], object], message: str) -> No
 
 @check
 def check_gradients(case: Case) -> None:
-    """The gradient of `log_prob` in each parameter is that of finite differences.
-
-    Samples carry none.
-    """
+    """The gradient of `log_prob` is that of finite differences; samples carry none."""
     for parameters in [case.tensors(), case.tensors((2,)), *mixed_parameters(case)]:
         value = case.build(**parameters).sample((3,))
-        inputs = {k: x.requires_grad_() for k, x in parameters.items() if x.is_floating_point()}
+        floats = {k: x for k, x in parameters.items() if x.is_floating_point()}
+        inputs = {k: x.requires_grad_() for k, x in floats.items()}
         log_prob = case.build(**parameters).log_prob(value)
-        for name, gradient in zip(
-            inputs, _input_gradients(log_prob, list(inputs.values())), strict=True
-        ):
+        gradients = _input_gradients(log_prob, list(inputs.values()))
+        for name, gradient in zip(inputs, gradients, strict=True):
             require(gradient is not None, f"log_prob has no gradient in `{name}`")
         torch.autograd.gradcheck(
             lambda *xs, names=tuple(inputs), fixed=parameters, value=value: case.build(
@@ -92,9 +87,7 @@ def check_gradients(case: Case) -> None:
 
 
 def _input_gradients(log_prob: Tensor, inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
-    """Differentiate the sum of log probabilities, with `None` for an input that it
-    does not depend on.
-    """
+    """Differentiate the sum of log probabilities; `None` for an input without influence."""
     require(log_prob.requires_grad, "log_prob is detached from the parameters")
     return torch.autograd.grad(log_prob.sum(), inputs, allow_unused=True)
 
@@ -107,9 +100,7 @@ def numpy_words() -> list[int]:
 
 @check
 def check_pure(case: Case) -> None:
-    """`log_prob` gives the same twice, and leaves value, parameters and random
-    number generators alone.
-    """
+    """`log_prob` gives the same twice, and leaves its inputs and all generators alone."""
     for batch_shape in case.batch_shapes:
         d = case.distribution(batch_shape)
         parameters = {k: getattr(d, k).clone() for k in case.tensors(batch_shape)}
@@ -134,22 +125,20 @@ def check_pure(case: Case) -> None:
 
 @check
 def check_update(case: Case) -> None:
-    """After an update of the parameters in place, the distribution is wholly the
-    new one or wholly the old one.
-    """
+    """After an update of parameters in place, the distribution is wholly new or wholly old."""
     parameters = case.tensors()
     new = case.tensors(seed=1)
     d = case.build(**parameters)
     value = case.distribution().sample((6,))
-    old_distribution = case.distribution().log_prob(value)
-    new_distribution = case.distribution(seed=1).log_prob(value)
+    before = case.distribution().log_prob(value)
+    after = case.distribution(seed=1).log_prob(value)
     with torch.no_grad():
         d.log_prob(value)
         for name, x in parameters.items():
             x.copy_(new[name])
-        distribution = d.log_prob(value)
+        log_prob = d.log_prob(value)
     require(
-        distribution.allclose(new_distribution) or distribution.allclose(old_distribution),
+        log_prob.allclose(after) or log_prob.allclose(before),
         "log_prob mixes old and new parameters",
     )
 
@@ -181,22 +170,23 @@ def check_kl_divergence(case: Case) -> None:
             divergence = kl_divergence(p, q)
         except NotImplementedError:
             continue
-        log_p, log_q = torch.broadcast_tensors(*_align(case.log_probs(p), case.log_probs(q)))
-        require_close(divergence, (log_p.exp() * (log_p - log_q)).sum(0), "kl_divergence")
+        tables = _align(case.log_probs(p), case.log_probs(q))
+        log_p, log_q = torch.broadcast_tensors(*tables)
+        expected = (log_p.exp() * (log_p - log_q)).sum(0)
+        require_close(divergence, expected, "kl_divergence")
 
 
 def _align(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     """Give two tables of shape (n,) + batch the same number of batch dimensions."""
-    dims = max(log_p.dim(), log_q.dim())
-    p, q = (x.reshape(len(x), *(1,) * (dims - x.dim()), *x.shape[1:]) for x in (log_p, log_q))
+    missing = log_q.dim() - log_p.dim()
+    p = log_p.reshape(len(log_p), *(1,) * missing, *log_p.shape[1:])
+    q = log_q.reshape(len(log_q), *(1,) * -missing, *log_q.shape[1:])
     return p, q
 
 
 @check
 def check_moments(case: Case) -> None:
-    """`mean`, `variance` and `mode`, where they are implemented, are those of the
-    probabilities.
-    """
+    """`mean`, `variance` and `mode`, where implemented, are those of the probabilities."""
     for d in case.distributions():
         states = trailing_batch(case.states(), d.batch_shape).double()
         log_prob = case.log_probs(d)

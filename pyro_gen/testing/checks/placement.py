@@ -13,7 +13,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_gen.testing.case import Case, check, require, require_close
+from pyro_gen.testing.case import Case, cast_floats, check, require, require_close
 
 
 def tensors_made(d: TorchDistribution) -> Iterator[tuple[str, Tensor]]:
@@ -39,20 +39,19 @@ def check_dtype(case: Case) -> None:
                     f"{name} is {x.dtype}, parameters are {dtype}",
                 )
     value = case.distribution().sample((5,))
-    coarse = case.distribution(dtype=torch.float32).log_prob(
-        value.float() if value.is_floating_point() else value
-    )
-    require_close(
-        coarse.double(), case.distribution().log_prob(value), "log_prob in float32", tolerance=1e-4
-    )
+    d = case.distribution(dtype=torch.float32)
+    coarse = d.log_prob(cast_floats(value, torch.float32)).double()
+    fine = case.distribution().log_prob(value)
+    require_close(coarse, fine, "log_prob in float32", tolerance=1e-4)
 
 
 @check
 def check_device(case: Case) -> None:
-    """All tensors are made on the device of the parameters: on `meta`, which needs no
-    hardware, and on CUDA if any.
-    """
-    for device in ("meta", "cuda") if torch.cuda.is_available() else ("meta",):
+    """All tensors are made on the parameters' device: `meta`, without hardware, or CUDA."""
+    devices = ["meta"]
+    if torch.cuda.is_available():
+        devices.append("cuda")
+    for device in devices:
         for batch_shape in case.batch_shapes:
             parameters = {k: x.to(device) for k, x in case.tensors(batch_shape).items()}
             # A meta tensor has no values that could be validated.
@@ -74,9 +73,7 @@ def through_file(d: TorchDistribution) -> TorchDistribution:
 
 @check
 def check_pickle(case: Case) -> None:
-    """Pickle, `copy.deepcopy` and `torch.save` give back the same distribution,
-    before and after its first use.
-    """
+    """Copies by pickle, `deepcopy` and `torch.save` are equal, before and after first use."""
     copies: list[Callable[[TorchDistribution], TorchDistribution]] = [
         lambda d: pickle.loads(pickle.dumps(d)),
         copy.deepcopy,

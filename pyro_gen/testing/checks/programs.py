@@ -18,6 +18,7 @@ from torch import Tensor
 from pyro_gen.testing.case import Case, Inapplicable, check, require, require_close, support_of
 from pyro_gen.testing.checks.distributions import trailing_batch
 from pyro_gen.testing.checks.sampling import reject
+from pyro_gen.testing.checks.shapes import build_at
 from pyro_gen.testing.enumeration import state_index
 
 UNIFORM = dist.Categorical(logits=torch.zeros(3, dtype=torch.float64))
@@ -35,7 +36,8 @@ def no_guide(*args: object) -> None:
 def potential(value: Tensor, event_dim: int) -> Tensor:
     """Map each event to a number, no two alike, to make other variables depend on it."""
     flat = value.reshape(*value.shape[: value.dim() - event_dim], -1).double()
-    return (flat * 1.7 ** torch.arange(flat.shape[-1], dtype=torch.float64)).sum(-1) - 1
+    powers = 1.7 ** torch.arange(flat.shape[-1], dtype=torch.float64)
+    return (flat * powers).sum(-1) - 1
 
 
 @check
@@ -55,11 +57,13 @@ def check_mask(case: Case) -> None:
             with pyro.plate("data", 3):
                 return pyro.sample("v", d, obs=value, obs_mask=obs_mask)
 
-        require_close(
-            joint_log_prob(poutine.mask(program, mask=mask)), expected.sum(), "poutine.mask"
-        )
+        masked = joint_log_prob(poutine.mask(program, mask=mask))
+        require_close(masked, expected.sum(), "poutine.mask")
         partial = program(obs_mask=mask)
-        require(torch.equal(partial[mask], value[mask]), "obs_mask does not keep what is observed")
+        require(
+            torch.equal(partial[mask], value[mask]),
+            "obs_mask does not keep what is observed",
+        )
         require(support_of(d).check(partial).all(), "obs_mask draws outside the support")
 
 
@@ -76,34 +80,37 @@ def check_plates(case: Case) -> None:
             pyro.sample("v", d, obs=data[index])
 
     def nested() -> None:
-        with pyro.plate("columns", 4, dim=-1, subsample=index[:1]), pyro.plate("rows", 3, dim=-2):
+        columns = pyro.plate("columns", 4, dim=-1, subsample=index[:1])
+        with columns, pyro.plate("rows", 3, dim=-2):
             require(
                 pyro.sample("drawn", d).shape == (3, 1, *d.event_shape),
                 "a draw in nested plates has another shape",
             )
             pyro.sample("v", d, obs=grid[:, :1])
 
-    require_close(
-        joint_log_prob(subsampled), 3 * d.log_prob(data[index]).sum(), "a subsampled plate"
-    )
+    expected = 3 * d.log_prob(data[index]).sum()
+    require_close(joint_log_prob(subsampled), expected, "a subsampled plate")
     trace = poutine.trace(nested).get_trace()
     trace.compute_log_prob()
-    require_close(
-        trace.nodes["v"]["log_prob_sum"], 4 * d.log_prob(grid[:, 0]).sum(), "nested plates"
-    )
+    expected = 4 * d.log_prob(grid[:, 0]).sum()
+    require_close(trace.nodes["v"]["log_prob_sum"], expected, "nested plates")
 
 
 def mixture_components(case: Case) -> list[dist.TorchDistribution]:
     """Build the three components of `mixture` and `classifier` one by one, without a batch."""
     parameters = case.tensors((3,))
-    return [
-        case.build(**{k: x[i] for k, x in parameters.items()}, validate_args=True)
-        for i in range(3)
-    ]
+    return [build_at(case, parameters, i) for i in range(3)]
+
+
+def data_log_probs(case: Case, data: Tensor) -> Tensor:
+    """Compute the log probability of data under each component of `mixture`, (3,)."""
+    return torch.stack([d.log_prob(data).sum() for d in mixture_components(case)])
 
 
 def mixture(
-    case: Case, data: Tensor, enumerate_z: Literal["parallel", "sequential"] | None
+    case: Case,
+    data: Tensor,
+    enumerate_z: Literal["parallel", "sequential"] | None,
 ) -> Callable[[], Tensor]:
     """Write a program that draws one of three components, and data from it."""
     parameters = case.tensors((3,))
@@ -111,11 +118,7 @@ def mixture(
     def program() -> Tensor:
         z = pyro.sample("z", UNIFORM, infer={"enumerate": enumerate_z} if enumerate_z else None)
         with pyro.plate("data", len(data)):
-            pyro.sample(
-                "v",
-                case.build(**{k: x[z] for k, x in parameters.items()}, validate_args=True),
-                obs=data,
-            )
+            pyro.sample("v", build_at(case, parameters, z), obs=data)
         return z
 
     return program
@@ -132,11 +135,10 @@ def check_particles(case: Case) -> None:
 
     elbo = Trace_ELBO(num_particles=7, vectorize_particles=True, max_plate_nesting=1)
     loss = elbo.loss(mixture(case, data, None), guide)
-    by_component = torch.stack([d.log_prob(data).sum() for d in mixture_components(case)])
     require(draws[-1].numel() == 7, "the particles were not vectorised")
     require_close(
         torch.tensor(loss, dtype=torch.float64),
-        -by_component[draws[-1]].mean(),
+        -data_log_probs(case, data)[draws[-1]].mean(),
         "the loss of vectorised particles",
     )
 
@@ -145,11 +147,11 @@ def check_particles(case: Case) -> None:
 def check_mixture(case: Case) -> None:
     """Parameters that depend on an enumerated latent variable give the exact marginal."""
     data = case.distribution().sample((5,))
-    loss = TraceEnum_ELBO(max_plate_nesting=1).loss(mixture(case, data, "parallel"), no_guide)
-    by_component = torch.stack([d.log_prob(data).sum() for d in mixture_components(case)])
+    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    loss = elbo.loss(mixture(case, data, "parallel"), no_guide)
     require_close(
         torch.tensor(loss, dtype=torch.float64),
-        -(by_component.logsumexp(0) - math.log(3)),
+        -(data_log_probs(case, data).logsumexp(0) - math.log(3)),
         "the loss",
     )
 
@@ -180,17 +182,15 @@ def check_enumeration(case: Case) -> None:
     for d in (case.distribution(), case.distribution((3,))):
         loss = TraceEnum_ELBO(max_plate_nesting=1).loss(noisy(d, 3), no_guide)
         exact = noisy_posterior(case, d).logsumexp(0).expand(3).sum()
-        require_close(
-            torch.tensor(loss, dtype=torch.float64), -exact, "the loss under enumeration"
-        )
+        value = torch.tensor(loss, dtype=torch.float64)
+        require_close(value, -exact, "the loss under enumeration")
 
 
 def noisy_posterior(case: Case, d: dist.TorchDistribution) -> Tensor:
-    """Compute log p(v, y = 1) for all states v, shape (n,) + batch_shape, in the
-    program `noisy`.
-    """
+    """Compute log p(v, y = 1) for all states v, (n,) + batch_shape, in the program `noisy`."""
     states = trailing_batch(case.states(), d.batch_shape)
-    return case.log_probs(d) + torch.nn.functional.logsigmoid(potential(states, d.event_dim))
+    logits = potential(states, d.event_dim)
+    return case.log_probs(d) + torch.nn.functional.logsigmoid(logits)
 
 
 def classifier(case: Case, data: Tensor) -> Callable[[], Tensor]:
@@ -200,11 +200,7 @@ def classifier(case: Case, data: Tensor) -> Callable[[], Tensor]:
     def program() -> Tensor:
         with pyro.plate("data", len(data)):
             z = pyro.sample("z", UNIFORM, infer={"enumerate": "parallel"})
-            pyro.sample(
-                "v",
-                case.build(**{k: x[z] for k, x in parameters.items()}, validate_args=True),
-                obs=data,
-            )
+            pyro.sample("v", build_at(case, parameters, z), obs=data)
         return z
 
     return program
@@ -232,10 +228,9 @@ def check_posterior(
 def check_infer_discrete(case: Case, num_samples: int = 5_000) -> None:
     """`infer_discrete` draws from the exact posterior, and finds its maximum at temperature 0.
 
-    The posterior is that of a component given what the component generated and,
-    for scalar events, also that of the distribution's own value: Pyro's
-    `infer_discrete` (1.9.2) cannot gather enumerated values with event
-    dimensions.
+    The posterior is that of a component given what the component generated and, for
+    scalar events, also that of the distribution's own value: Pyro's `infer_discrete`
+    (1.9.2) cannot gather enumerated values with event dimensions.
     """
     value = case.distribution().sample()
     rows = value.expand(num_samples, *value.shape)
@@ -256,10 +251,11 @@ def check_predictive(case: Case) -> None:
     """`Predictive` draws samples of the right shape, in parallel and one by one."""
     for d in case.distributions():
         for parallel in (False, True):
-            program = Predictive(
-                lambda d=d: pyro.sample("v", d.to_event()), num_samples=40, parallel=parallel
-            )
-            v = program()["v"]
+
+            def model(d: dist.TorchDistribution = d) -> Tensor:
+                return pyro.sample("v", d.to_event())
+
+            v = Predictive(model, num_samples=40, parallel=parallel)()["v"]
             require(
                 v.shape == (40, *d.batch_shape, *d.event_shape),
                 f"Predictive gives shape {tuple(v.shape)}",
@@ -272,12 +268,15 @@ def chain(case: Case) -> Callable[[], None]:
     parameters = case.tensors()
 
     def program() -> None:
-        z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
-        shifted = {k: x + 0 * z if x.is_floating_point() else x for k, x in parameters.items()}
+        zero = torch.zeros((), dtype=torch.float64)
+        z = pyro.sample("z", dist.Normal(zero, 1.0))
+        shifted = dict(parameters)
+        for name, x in parameters.items():
+            if x.is_floating_point():
+                shifted[name] = x + 0 * z
         v = pyro.sample("v", case.build(**shifted, validate_args=True))
-        pyro.sample(
-            "y", dist.Normal(potential(v, case.distribution().event_dim), 1.0), obs=torch.zeros(())
-        )
+        loc = potential(v, case.distribution().event_dim)
+        pyro.sample("y", dist.Normal(loc, 1.0), obs=torch.zeros(()))
 
     return program
 

@@ -20,9 +20,7 @@ MAX_STATES_FOR_PAIRS = 64
 
 
 def reject(tests: list[tuple[str, Tensor, Tensor]]) -> None:
-    """Raise `AssertionError` if counts do not fit probabilities, at
-    `FALSE_ALARM_RATE` for all tests together.
-    """
+    """Raise `AssertionError` if counts do not fit, at `FALSE_ALARM_RATE` for all tests."""
     for what, counts, probs in tests:
         p_value = goodness_of_fit(counts, probs)
         require(
@@ -32,9 +30,7 @@ def reject(tests: list[tuple[str, Tensor, Tensor]]) -> None:
 
 
 def draw_indices(case: Case, d: TorchDistribution, num_samples: int) -> tuple[Tensor, Tensor]:
-    """Draw, in two sample dimensions, and give the index of each draw's state, and the
-    exact probabilities.
-    """
+    """Draw, in two sample dimensions; give each draw's state index, and exact probabilities."""
     rows = 100
     index = state_index(d.sample((rows, num_samples // rows)), case.states())
     require((index >= 0).all(), "the sampler draws something that is not a state")
@@ -54,19 +50,16 @@ def check_goodness_of_fit(case: Case, num_samples: int = 20_000) -> None:
         for i in elements(d):
             p = probs[:, *i]
             counts = torch.bincount(index[..., *i].flatten(), minlength=len(p))
-            tests.append(
-                (f"the sampler in batch element {i} of {tuple(d.batch_shape)}", counts, p)
-            )
+            what = f"the sampler in batch element {i} of {tuple(d.batch_shape)}"
+            tests.append((what, counts, p))
     reject(tests)
 
 
 def pairs(p: Tensor, q: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Count pairs of state indices.
-
-    If the two are independent, the probabilities are the outer product.
-    """
-    counts = torch.bincount((left * len(q) + right).flatten(), minlength=len(p) * len(q))
-    return counts, torch.outer(p, q).flatten()
+    """Count pairs of state indices; if independent, their probabilities are the product."""
+    probs = torch.outer(p, q).flatten()
+    index = (left * len(q) + right).flatten()
+    return torch.bincount(index, minlength=len(probs)), probs
 
 
 @check
@@ -77,22 +70,19 @@ def check_independence(case: Case, num_samples: int = 20_000) -> None:
             f"pairs of more than {MAX_STATES_FOR_PAIRS} states are too many to count"
         )
     tests = []
-    for d in (case.distribution(), case.distribution((2,)), case.distribution().expand((2,))):
+    single = case.distribution()
+    for d in (single, case.distribution((2,)), single.expand((2,))):
         index, probs = draw_indices(case, d, num_samples)
         origin: Any = (0,) * len(d.batch_shape)
         first = index[..., *origin]
         p = probs[:, *origin]
-        tests.append(("the pair of neighbouring rows", *pairs(p, p, first[0::2], first[1::2])))
-        tests.append(
-            ("the pair of neighbouring columns", *pairs(p, p, first[:, 0::2], first[:, 1::2]))
-        )
+        rows = pairs(p, p, first[0::2], first[1::2])
+        columns = pairs(p, p, first[:, 0::2], first[:, 1::2])
+        tests.append(("the pair of neighbouring rows", *rows))
+        tests.append(("the pair of neighbouring columns", *columns))
         if d.batch_shape:
-            tests.append(
-                (
-                    "the pair of batch elements",
-                    *pairs(p, probs[:, 1], index[..., 0], index[..., 1]),
-                )
-            )
+            batch = pairs(p, probs[:, 1], index[..., 0], index[..., 1])
+            tests.append(("the pair of batch elements", *batch))
     reject(tests)
 
 

@@ -29,10 +29,14 @@ def mixed_parameters(case: Case, batch_shape: Shape = (2,)) -> Iterator[Paramete
         yield from (batched | {name: single[name]} for name in batched)
 
 
+def build_at(case: Case, parameters: Parameters, index: Any) -> TorchDistribution:
+    """Build the distribution of one batch element of the parameters, or of several."""
+    element = {name: x[index] for name, x in parameters.items()}
+    return case.build(**element, validate_args=True)
+
+
 def elements(d: TorchDistribution) -> list[Any]:
-    """List the indices of a distribution's batch elements: tuples of integers, with
-    which mypy cannot index.
-    """
+    """List the indices of batch elements: tuples of integers, with which mypy cannot index."""
     return [tuple(i) for i in torch.ones(d.batch_shape).nonzero().tolist()]
 
 
@@ -77,7 +81,9 @@ def check_value_broadcasting(case: Case) -> None:
     rows = case.distribution((5, 1))
     event = value[0, 0]
     require_close(
-        single.log_prob(value)[2, 1], single.log_prob(value[2, 1]), "one distribution, many values"
+        single.log_prob(value)[2, 1],
+        single.log_prob(value[2, 1]),
+        "one distribution, many values",
     )
     require_close(
         batch.log_prob(event),
@@ -105,8 +111,7 @@ def check_batch_elements(case: Case) -> None:
         value = batch.sample((4,))
         log_prob = batch.log_prob(value)
         for i in elements(batch):
-            element = case.build(**{k: x[i] for k, x in parameters.items()}, validate_args=True)
-            element_log_prob = element.log_prob(value[:, *i])
+            element_log_prob = build_at(case, parameters, i).log_prob(value[:, *i])
             require_close(log_prob[:, *i], element_log_prob, f"log_prob of batch element {i}")
 
 
@@ -138,28 +143,22 @@ def check_parameter_broadcasting(case: Case) -> None:
 def check_expand(case: Case) -> None:
     """`expand` keeps type, parameters, distribution, enumeration and validation."""
     for d in case.distributions():
-        if 1 in d.batch_shape:
-            interstitial = [torch.Size(4 if n == 1 else n for n in d.batch_shape)]
-        else:
-            interstitial = []
-        for shape in [d.batch_shape, torch.Size((4, *d.batch_shape)), *interstitial]:
+        batch = tuple(d.batch_shape)
+        shapes = [batch, (4, *batch)]
+        if 1 in batch:  # between dimensions that stay as they are
+            shapes.append(tuple(4 if n == 1 else n for n in batch))
+        for shape in map(torch.Size, shapes):
             _check_expanded(d, d.expand(shape), shape)
-        twice = d.expand(torch.Size([2]) + d.batch_shape).expand(
-            torch.Size([5, 2]) + d.batch_shape
-        )
-        _check_expanded(d, twice, torch.Size([5, 2]) + d.batch_shape)
-        unchecked = case.distribution(d.batch_shape, validate_args=False).expand(
-            (4, *d.batch_shape)
-        )
+        twice = d.expand(torch.Size((2, *batch))).expand(torch.Size((5, 2, *batch)))
+        _check_expanded(d, twice, torch.Size((5, 2, *batch)))
+        unchecked = case.distribution(batch, validate_args=False).expand((4, *batch))
         require(not unchecked._validate_args, "expand turned validation on")
     for smaller in [(), (1,), (2,)]:
         _check_refused(case.distribution((3,)), torch.Size(smaller))
 
 
 def _check_refused(d: TorchDistribution, shape: torch.Size) -> None:
-    """Raise `AssertionError` unless `expand` refuses a shape that the batch does
-    not broadcast to.
-    """
+    """Raise `AssertionError` unless `expand` refuses a shape that the batch does not fit."""
     try:
         new = d.expand(shape)
     except (ValueError, RuntimeError):
@@ -219,9 +218,9 @@ def _lift(d: TorchDistribution, name: str, new: TorchDistribution) -> Tensor:
     """Give a parameter the number of batch dimensions of the expanded distribution."""
     x = getattr(d, name)
     missing = len(new.batch_shape) - len(d.batch_shape)
-    if x.dim() > len(d.batch_shape) or d.batch_shape:
-        return x.reshape(*(1,) * missing, *x.shape)
-    return x
+    if not x.dim():
+        return x
+    return x.reshape(*(1,) * missing, *x.shape)
 
 
 @check
@@ -265,8 +264,8 @@ def check_infer_shapes(case: Case) -> None:
                 ) from error
             require(
                 inferred == (d.batch_shape, d.event_shape),
-                f"infer_shapes gives {inferred}, the distribution has "
-                f"{(d.batch_shape, d.event_shape)}",
+                f"infer_shapes gives {inferred}, "
+                f"the distribution has {(d.batch_shape, d.event_shape)}",
             )
 
 

@@ -1,6 +1,4 @@
-"""Checks that bad input raises: values outside the support, NaN, wrong shapes,
-invalid parameters.
-"""
+"""Checks that bad input raises: wrong values, NaN, wrong shapes, invalid parameters."""
 
 from __future__ import annotations
 
@@ -14,16 +12,15 @@ from pyro_gen.testing.case import Case, Inapplicable, check, require, support_of
 
 def spoil(x: Tensor, element: float) -> Tensor:
     """Replace the last number of a tensor."""
-    new = (x if x.is_floating_point() else x.double()).clone(memory_format=torch.contiguous_format)
+    if not x.is_floating_point():
+        x = x.double()
+    new = x.clone(memory_format=torch.contiguous_format)
     new.view(-1)[-1] = element
     return new
 
 
 def strangers(case: Case) -> list[float]:
-    """List numbers that no event holds.
-
-    Those of a discrete support do not rest on its own word where it is listed.
-    """
+    """List numbers that no event holds, by the list of states where there is one."""
     d = case.distribution()
     candidates = (0.5, 2.0, -1.0, 1e6, -1e6)
     if support_of(d).is_discrete and (case.enumerable is not None or d.has_enumerate_support):
@@ -40,9 +37,7 @@ def strangers(case: Case) -> list[float]:
 
 @check
 def check_support(case: Case) -> None:
-    """The support holds every state and every sample, and answers one truth value
-    for each event.
-    """
+    """The support holds every state and sample, and answers one truth value for each event."""
     for d in case.distributions():
         inside = support_of(d).check(d.sample((50,)))
         require(
@@ -62,9 +57,7 @@ def check_support(case: Case) -> None:
 
 @check
 def check_validation(case: Case) -> None:
-    """`log_prob` raises `ValueError`, naming the value, when a single number of it is
-    outside the support.
-    """
+    """`log_prob` raises `ValueError`, naming the value, if a number is outside the support."""
     for d in case.distributions():
         for stranger in strangers(case):
             value = spoil(d.sample((3,)), stranger)
@@ -101,9 +94,7 @@ def check_validation_of_shape(case: Case) -> None:
 
 @check
 def check_validation_switched_off(case: Case) -> None:
-    """Under `validate_args=False`, `log_prob` looks at no value, and the batch
-    comes out as usual.
-    """
+    """Under `validate_args=False`, `log_prob` looks at no value; the batch is as usual."""
     for d in (
         case.distribution((3,), validate_args=False),
         case.distribution(validate_args=False).expand((3,)),
@@ -118,9 +109,7 @@ def check_validation_switched_off(case: Case) -> None:
 
 @check
 def check_parameters(case: Case) -> None:
-    """`arg_constraints` covers every tensor argument with its event dimensions, and
-    NaN in one raises by its name.
-    """
+    """`arg_constraints` covers every tensor argument; NaN in one raises by its name."""
     constraints = case.distribution().arg_constraints
     for batch_shape in case.batch_shapes:
         parameters = case.tensors(batch_shape)

@@ -1,6 +1,4 @@
-"""Gibbs sampling of any Pyro model: discrete sites by enumeration, continuous
-sites by gradients, any by a function.
-"""
+"""Gibbs sampling of any Pyro model: by enumeration, by gradients, or by a function."""
 
 from pyro_gen.infer.mcmc.gibbs.blocks import CustomGibbs
 from pyro_gen.infer.mcmc.gibbs.discrete import DiscreteGibbs

@@ -1,6 +1,4 @@
-"""Blocks of a Gibbs sweep beside the discrete one: functions of the user, and
-Pyro's gradient kernels.
-"""
+"""Blocks of a Gibbs sweep beside the discrete one: functions, and Pyro's gradient kernels."""
 
 from __future__ import annotations
 
@@ -30,25 +28,23 @@ class Mover(Protocol):
 class CustomGibbs:
     """Draw sites by a function of the user, such as a conjugate full conditional.
 
-    The function must leave the conditional of its sites given all others
-    invariant: a draw from it, or any step of a Markov chain that has it as its
-    distribution.
+    The function must leave the conditional of its sites given all others invariant: a
+    draw from it, or any step of a Markov chain that has it as its distribution.
 
     Args:
-        function: called with a dictionary of the present values of all latent
-            sites, in their constrained space, and the arguments of the model;
-            returns new values of the block's sites, a dictionary, or a tensor
-            for one site. It draws from torch's generator, so that
-            ``pyro.set_rng_seed`` fixes it. With ``num_chains`` values carry the
-            chains as their first dimension, before all batch dimensions of the
-            model.
+        function: called with a dictionary of the present values of all latent sites, in
+            their constrained space, and the arguments of the model; returns new values
+            of the block's sites, a dictionary, or a tensor for one site. It draws from
+            torch's generator, so that ``pyro.set_rng_seed`` fixes it. With
+            ``num_chains`` values carry the chains as their first dimension, before all
+            batch dimensions of the model.
 
     Raises:
         ValueError: ``function`` is not callable.
 
     References:
-        Gelfand and Smith (1990), Sampling-based approaches to calculating
-        marginal densities, section 2.3.
+        Gelfand and Smith (1990), Sampling-based approaches to calculating marginal
+        densities, section 2.3.
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -60,8 +56,8 @@ class CustomGibbs:
         ...         pyro.sample("x", dist.Normal(m, 1.0), obs=x)
         >>> def draw_m(values, x):
         ...     return dist.Normal(x.sum() / (len(x) + 1), (len(x) + 1) ** -0.5).sample()
-        >>> mcmc = MCMC(Gibbs([(CustomGibbs(draw_m), ["m"])], model), 100, warmup_steps=0,
-        ...     disable_progbar=True)
+        >>> kernel = Gibbs([(CustomGibbs(draw_m), ["m"])], model)
+        >>> mcmc = MCMC(kernel, 100, warmup_steps=0, disable_progbar=True)
         >>> mcmc.run(torch.zeros(99))
         >>> mcmc.get_samples()["m"].std() < 0.2
         tensor(True)
@@ -111,19 +107,23 @@ class CustomMover:
             New values of all sites, and 1: every draw is taken.
 
         Raises:
-            ValueError: the function returns other sites, shapes or types, NaN,
-                or values outside of the support.
+            ValueError: the function returns other sites, shapes or types, NaN, or
+                values outside of the support.
         """
-        proposed = self.function(dict(values), *self.joint.args, **self.joint.kwargs)
+        joint = self.joint
+        proposed = self.function(dict(values), *joint.args, **joint.kwargs)
         if isinstance(proposed, Tensor) and len(self.sites) == 1:
             proposed = {self.sites[0]: proposed}
         if not isinstance(proposed, Mapping) or set(proposed) != set(self.sites):
-            got = sorted(proposed) if isinstance(proposed, Mapping) else type(proposed).__name__
+            is_mapping = isinstance(proposed, Mapping)
+            got = sorted(proposed) if is_mapping else type(proposed).__name__
             raise ValueError(
-                f"the function of CustomGibbs must return values of {sorted(self.sites)}, got "
-                f"{got}"
+                "the function of CustomGibbs must return values of "
+                f"{sorted(self.sites)}, got {got}"
             )
-        new = {name: self._checked(name, proposed[name], values[name]) for name in self.sites}
+        new = {}
+        for name in self.sites:
+            new[name] = self._checked(name, proposed[name], values[name])
         if not self.checked:
             self._check_support(values, new)
             self.checked = True
@@ -133,8 +133,8 @@ class CustomMover:
         new = torch.as_tensor(new, device=old.device).detach()
         if new.shape != old.shape:
             raise ValueError(
-                f"the function of CustomGibbs must return `{name}` in shape {tuple(old.shape)}, "
-                f"got {tuple(new.shape)}"
+                f"the function of CustomGibbs must return `{name}` in shape "
+                f"{tuple(old.shape)}, got {tuple(new.shape)}"
             )
         if new.isnan().any():
             raise ValueError(
@@ -149,8 +149,8 @@ class CustomMover:
             support = sites[name]["fn"].support
             if not support.check(value).all():
                 raise ValueError(
-                    f"the function of CustomGibbs must return `{name}` in the support {support} "
-                    "of the model, "
+                    f"the function of CustomGibbs must return `{name}` in the support "
+                    f"{support} of the model, "
                     f"got values from {value.min()} to {value.max()}"
                 )
 
@@ -159,12 +159,11 @@ class CustomMover:
 
 
 class GradientMover:
-    """Block moved by a kernel of Pyro on the model with all other sites conditioned on
-    their values.
+    """Block moved by a kernel of Pyro on the model, conditioned on all other sites.
 
-    The kernel keeps its step size and its mass from sweep to sweep and adapts
-    them during warm-up, with one step in each sweep; its cached potential and
-    gradient are dropped whenever the other sites have moved.
+    The kernel keeps its step size and its mass from sweep to sweep and adapts them
+    during warm-up, with one step in each sweep; its cached potential and gradient are
+    dropped whenever the other sites have moved.
 
     Args:
         make: makes the kernel from a model: ``NUTS``, ``partial(HMC, ...)``.
@@ -174,9 +173,8 @@ class GradientMover:
         warmup_steps: sweeps of warm-up.
 
     Raises:
-        ValueError: ``make`` does not return a kernel that can be conditioned
-            again, or it is compiled, or the support of a site moves with other
-            sites.
+        ValueError: ``make`` does not return a kernel that can be conditioned again, or
+            it is compiled, or the support of a site moves with other sites.
     """
 
     def __init__(
@@ -190,19 +188,18 @@ class GradientMover:
         moving = moving_supports(joint, values) or {}
         for name in set(sites) & set(moving):
             raise ValueError(
-                f"the support of `{name}` depends on {sorted(moving[name])}, which gradient "
-                "kernels cannot follow: "
+                f"the support of `{name}` depends on {sorted(moving[name])}, "
+                "which gradient kernels cannot follow: "
                 "rescale a site of fixed support, or move it by CustomGibbs"
             )
         self.joint = joint
         self.sites = tuple(sites)
-        self.others = {name: value for name, value in values.items() if name not in sites}
-        self.kernel = make(ConditionedModel(joint.model, self.others))
+        self.conditions = {k: value for k, value in values.items() if k not in sites}
+        self.kernel = make(ConditionedModel(joint.model, self.conditions))
         _check_kernel(make, self.kernel)
         self.transforms = transforms(joint, values, sites)
-        self.last: dict[
-            str, tuple[Tensor, Tensor]
-        ] = {}  # there and back costs digits near a boundary
+        # The last values and parameters: there and back costs digits near a boundary.
+        self.last: dict[str, tuple[Tensor, Tensor]] = {}
         params = self._unconstrained(values)
         self.kernel.initial_params = params
         self.kernel.setup(warmup_steps, *joint.args, **joint.kwargs)
@@ -228,16 +225,17 @@ class GradientMover:
         Returns:
             New values of all sites, and the mean acceptance probability so far.
         """
-        self.others.update(
-            (name, value) for name, value in values.items() if name not in self.sites
-        )
+        for name in values.keys() - set(self.sites):
+            self.conditions[name] = values[name]
         params = self._unconstrained(values)
         if isinstance(self.kernel, HMC):
             self.kernel.clear_cache()
         else:
             self.kernel._energy_last = self.kernel.potential_fn(params)
         moved = self.kernel.sample(params)
-        new = {name: self.transforms[name].inv(value).detach() for name, value in moved.items()}
+        new = {}
+        for name, value in moved.items():
+            new[name] = self.transforms[name].inv(value).detach()
         self.last = {name: (new[name], moved[name]) for name in self.sites}
         return {**values, **new}, float(self.kernel._mean_accept_prob)
 
@@ -252,14 +250,13 @@ def _check_kernel(make: object, kernel: object) -> None:
         )
     if getattr(kernel, "_jit_compile", False):
         raise ValueError(
-            f"{make} must not set jit_compile=True: the compiled potential would keep the other "
-            "sites"
+            f"{make} must not set jit_compile=True: "
+            "the compiled potential would keep the other sites"
         )
 
 
 def transforms(joint: Joint, values: Values, sites: Sequence[str]) -> dict[str, Any]:
-    """The maps from the supports of continuous sites to unconstrained space, as
-    Pyro's kernels choose them.
+    """Maps from the supports of continuous sites to unconstrained space, as Pyro chooses them.
 
     Args:
         joint: the model.
@@ -272,14 +269,17 @@ def transforms(joint: Joint, values: Values, sites: Sequence[str]) -> dict[str, 
     Raises:
         ValueError: a site is discrete.
     """
-    sites_ = sample_sites(joint.trace(values))
+    trace_sites = sample_sites(joint.trace(values))
+    maps = {}
     for name in sites:
-        if sites_[name]["fn"].support.is_discrete:
+        support = trace_sites[name]["fn"].support
+        if support.is_discrete:
             raise ValueError(
-                f"`{name}` is discrete and has no gradient: give it to DiscreteGibbs or "
-                "CustomGibbs"
+                f"`{name}` is discrete and has no gradient: "
+                "give it to DiscreteGibbs or CustomGibbs"
             )
-    return {name: torch.distributions.biject_to(sites_[name]["fn"].support).inv for name in sites}
+        maps[name] = torch.distributions.biject_to(support).inv
+    return maps
 
 
 __all__ = ["CustomGibbs", "CustomMover", "GradientMover", "Mover", "transforms"]

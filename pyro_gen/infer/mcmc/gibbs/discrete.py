@@ -1,6 +1,4 @@
-"""Discrete sites: exact full conditionals by enumeration, and Metropolis moves,
-whole plates at a time.
-"""
+"""Discrete sites: full conditionals by enumeration, and Metropolis moves, by whole plates."""
 
 from __future__ import annotations
 
@@ -38,38 +36,37 @@ class DiscreteGibbs:
 
     .. math:: P(z_i = k \mid \text{rest}) \propto \prod_{f \ni z_i} f(z_i = k, \text{rest})
 
-    A site with K states costs K runs of the model however many elements its
-    plates have, as long as these are independent given the rest. Whether they
-    are is not assumed: a factor outside of the plate, or one that mixes its
-    elements, is detected when sampling starts and again when warm-up ends, and
-    then the elements of that plate are updated one after the other. Elements of
-    an event (``to_event``) and of batch dimensions without a plate always are.
+    A site with K states costs K runs of the model however many elements its plates
+    have, as long as these are independent given the rest. Whether they are is not
+    assumed: a factor outside of the plate, or one that mixes its elements, is detected
+    when sampling starts and again when warm-up ends, and then the elements of that
+    plate are updated one after the other. Elements of an event (``to_event``) and of
+    batch dimensions without a plate always are.
 
-    With ``modified`` the state proposed is never the present one (Metropolised
-    Gibbs), which is more efficient in Peskun's sense for single sites. With
-    ``random_walk`` the proposal is uniform over the states and accepted by
-    Metropolis' rule: two runs instead of K. With ``width`` it is an integer at
-    most so far away, which also serves supports without an end, such as
-    Poisson's.
+    With ``modified`` the state proposed is never the present one (Metropolised Gibbs),
+    which is more efficient in Peskun's sense for single sites. With ``random_walk`` the
+    proposal is uniform over the states and accepted by Metropolis' rule: two runs
+    instead of K. With ``width`` it is an integer at most so far away, which also serves
+    supports without an end, such as Poisson's.
 
     Args:
         modified: propose another state than the present one.
         random_walk: propose uniformly and accept or reject.
-        joint: draw all elements that belong together (all sites of the block,
-            all elements of a coupled plate) from their joint conditional, by
-            enumeration of the product of their states.
-        width: how far the random walk of integers may step, which selects it;
-            None for uniform proposals.
+        joint: draw all elements that belong together (all sites of the block, all
+            elements of a coupled plate) from their joint conditional, by enumeration of
+            the product of their states.
+        width: how far the random walk of integers may step, which selects it; None for
+            uniform proposals.
         max_states: raise if more states than this would have to be enumerated.
 
     Raises:
-        ValueError: ``width`` is below 1 or goes with ``joint``, or
-            ``max_states`` is below 2.
+        ValueError: ``width`` is below 1 or goes with ``joint``, or ``max_states`` is
+            below 2.
 
     References:
-        Geman and Geman (1984), Stochastic relaxation. Liu (1996), Peskun's
-        theorem and a modified discrete-state Gibbs sampler, Biometrika 83,
-        section 3 (``modified``).
+        Geman and Geman (1984), Stochastic relaxation. Liu (1996), Peskun's theorem and
+        a modified discrete-state Gibbs sampler, Biometrika 83, section 3
+        (``modified``).
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -79,8 +76,8 @@ class DiscreteGibbs:
         ...     with pyro.plate("rows", len(x)):
         ...         z = pyro.sample("z", dist.Bernoulli(0.5))
         ...         pyro.sample("x", dist.Normal(4 * z, 1.0), obs=x)
-        >>> mcmc = MCMC(Gibbs([(DiscreteGibbs(), ["z"])], model), 50, warmup_steps=5,
-        ...     disable_progbar=True)
+        >>> kernel = Gibbs([(DiscreteGibbs(), ["z"])], model)
+        >>> mcmc = MCMC(kernel, 50, warmup_steps=5, disable_progbar=True)
         >>> mcmc.run(torch.tensor([0.0, 4.0, 0.1]))
         >>> mcmc.get_samples()["z"].mode(0).values
         tensor([0., 1., 0.])
@@ -94,7 +91,8 @@ class DiscreteGibbs:
         width: int | None = None,
         max_states: int = 4096,
     ) -> None:
-        width = None if width is None else whole_number("width", width)
+        if width is not None:
+            width = whole_number("width", width)
         if width is not None and joint:
             raise ValueError(f"`width` must come without `joint`, got {width} and joint={joint}")
         max_states = whole_number("max_states", max_states, 2)
@@ -105,13 +103,9 @@ class DiscreteGibbs:
         self.random_walk = random_walk or width is not None
 
     def __repr__(self) -> str:
-        settings = {
-            "modified": self.modified,
-            "random_walk": self.random_walk,
-            "joint": self.joint,
-        }
-        shown = ", ".join(f"{name}=True" for name, value in settings.items() if value)
-        return f"DiscreteGibbs({shown})"
+        names = "modified", "random_walk", "joint"
+        settings = [f"{name}=True" for name in names if getattr(self, name)]
+        return f"DiscreteGibbs({', '.join(settings)})"
 
     def bind(self, joint: Joint, values: Values, sites: Sequence[str]) -> DiscreteMover:
         """Make the block that moves some sites of a model.
@@ -125,8 +119,8 @@ class DiscreteGibbs:
             The block.
 
         Raises:
-            ValueError: a site is continuous, has too many states, or no finite
-                number of them.
+            ValueError: a site is continuous, has too many states, or no finite number
+                of them.
         """
         return DiscreteMover(self, joint, values, sites)
 
@@ -142,25 +136,29 @@ class DiscreteMover:
     """
 
     def __init__(
-        self, settings: DiscreteGibbs, joint: Joint, values: Values, sites: Sequence[str]
+        self,
+        settings: DiscreteGibbs,
+        joint: Joint,
+        values: Values,
+        sites: Sequence[str],
     ) -> None:
         self.settings = settings
         self.joint = joint
         self.sites = tuple(sites)
         trace_sites = sample_sites(joint.trace(values))
-        self.distributions = {name: unwrap(trace_sites[name]["fn"])[0] for name in sites}
-        for name, distribution in self.distributions.items():
-            check_discrete(name, distribution)
+        self.distributions = {}
+        for name in sites:
+            self.distributions[name] = unwrap(trace_sites[name]["fn"])[0]
+            check_discrete(name, self.distributions[name])
+        self.moving = set(sites)
         moving = moving_supports(joint, values)
-        if moving is None:
-            self.moving = set(sites)
-        else:
-            self.moving = set(sites) & moving.keys()
-        self.seen = self._look(values)
+        if moving is not None:
+            self.moving &= moving.keys()
+        self.couplings = self._couplings(values)
         self.plans = self._plans(values)
         self._warn(values)
 
-    def _look(self, values: Values) -> dict[str, Coupling]:
+    def _couplings(self, values: Values) -> dict[str, Coupling]:
         return {
             name: coupling(self.joint, values, name, partial(self._other, name))
             for name in self.sites
@@ -170,54 +168,56 @@ class DiscreteMover:
         """A plan for each site, or one for all of them."""
         trace_sites = sample_sites(self.joint.trace(values))
         if self.settings.joint:
-            groups = [self.sites]
-        else:
-            groups = [(name,) for name in self.sites]
+            return [self._plan(trace_sites, values, self.couplings)]
         return [
-            self._plan(trace_sites, values, {name: self.seen[name] for name in group})
-            for group in groups
+            self._plan(trace_sites, values, {name: site_coupling})
+            for name, site_coupling in self.couplings.items()
         ]
 
     def _plan(
-        self, trace_sites: dict[str, Site], values: Values, couplings: dict[str, Coupling]
+        self,
+        trace_sites: dict[str, Site],
+        values: Values,
+        couplings: dict[str, Coupling],
     ) -> SweepPlan:
         free = tuple(sorted(common_dims(trace_sites, couplings)))
-        factors = frozenset(factor for each in couplings.values() for factor in each.factors)
-        reasons = {
-            plate: why for each in couplings.values() for plate, why in each.reasons.items()
-        }
+        factors: frozenset[str] = frozenset()
+        reasons: dict[str, str] = {}
+        for each in couplings.values():
+            factors |= each.factors
+            reasons |= each.reasons
         layouts = {}
         for name in couplings:
             batch = len(trace_sites[name]["fn"].batch_shape)
             event = len(self.distributions[name].event_shape)
             layouts[name] = Layout.of(values[name], free, batch, event)
-        variables = [
-            (name, i) for name, layout in layouts.items() for i in range(math.prod(layout.rest))
-        ]
-        if self.settings.joint:
-            groups = [variables]
-        else:
-            groups = [[variable] for variable in variables]
-        return SweepPlan(layouts, tuple(map(tuple, groups)), factors, free, reasons)
+        variables = []
+        for name, layout in layouts.items():
+            variables += [(name, i) for i in range(math.prod(layout.variables))]
+        groups = [tuple(variables)]
+        if not self.settings.joint:
+            groups = [(variable,) for variable in variables]
+        return SweepPlan(layouts, tuple(groups), factors, free, reasons)
 
     def warmed_up(self, values: Values) -> None:
-        """Check the couplings again at the present state, and separate elements
-        that were coupled in either check.
+        """Check the couplings again at the present state; separate what either check couples.
 
         Args:
             values: of all latent sites.
         """
-        again = self._look(values)
-        self.seen = {name: old.merge(again[name]) for name, old in self.seen.items()}
+        for name, site_coupling in self._couplings(values).items():
+            self.couplings[name] = self.couplings[name].merge(site_coupling)
         self.plans = self._plans(values)
 
     def states(self, name: str, values: Values) -> Tensor:
         """The states of one variable of a site, (states, event...)."""
         if name in self.moving:
-            self.distributions[name] = unwrap(sample_sites(self.joint.trace(values))[name]["fn"])[
-                0
-            ]
-        return states_of(name, self.distributions[name], self.settings.max_states).to(values[name])
+            trace_sites = sample_sites(self.joint.trace(values))
+            self.distributions[name] = unwrap(trace_sites[name]["fn"])[0]
+        return self._states(name).to(values[name])
+
+    def _states(self, name: str) -> Tensor:
+        return states_of(name, self.distributions[name], self.settings.max_states)
 
     @torch.no_grad()
     def move(self, values: Values) -> tuple[dict[str, Tensor], float]:
@@ -229,15 +229,14 @@ class DiscreteMover:
         Returns:
             New values of all sites, and the share of variables that moved.
         """
+        step = self._exact
+        if self.settings.width:
+            step = self._walk
+        elif self.settings.random_walk:
+            step = self._uniform
         moved: list[Tensor] = []
         for plan in self.plans:
             for group in plan.groups:
-                if self.settings.width:
-                    step = self._walk
-                elif self.settings.random_walk:
-                    step = self._uniform
-                else:
-                    step = self._exact
                 values, changed = step(plan, group, values)
                 moved.append(changed.double().mean())
         return dict(values), float(torch.stack(moved).mean())
@@ -253,43 +252,40 @@ class DiscreteMover:
             values: of all latent sites.
 
         Returns:
-            Nats, (states, kept...), and for each variable its value in each
-            joint state, (states, event...).
+            Nats, (states, kept...), and for each variable its value in each joint
+            state, (states, event...).
         """
         tables = self._tables(group, values)
-        scores = [
-            self._score(plan, group, values, [table[state] for table in tables])
-            for state in range(len(tables[0]))
-        ]
+        proposals = zip(*tables, strict=True)
+        scores = [self._score(plan, group, values, states) for states in proposals]
         logits = torch.stack(scores)
-        if (
-            logits.isnan().any()
-            or (logits.amax(0) == -torch.inf).any()
-            or (logits == torch.inf).any()
-        ):
+        if not logits.amax(0).isfinite().all():
             raise ValueError(
-                f"`model` must give some state of {[name for name, _ in group]} a positive, "
-                "finite probability given "
-                f"the rest, got log probabilities between {logits.min()} and {logits.max()}"
+                f"`model` must give some state of {[name for name, _ in group]} "
+                "a positive, finite probability given "
+                "the rest, got log probabilities "
+                f"between {logits.min()} and {logits.max()}"
             )
         return logits, tables
 
     def _tables(self, group: tuple[Variable, ...], values: Values) -> list[Tensor]:
         """For each variable its value in each state of the product."""
-        states = {
-            name: self.states(name, values) for name in dict.fromkeys(name for name, _ in group)
-        }
+        states: dict[str, Tensor] = {}
+        for name, _ in group:
+            if name not in states:
+                states[name] = self.states(name, values)
         sizes = [len(states[name]) for name, _ in group]
         if math.prod(sizes) > self.settings.max_states:
             raise ValueError(
-                f"`max_states` must be at least {math.prod(sizes)} to enumerate {len(group)} "
-                "variables of "
-                f"{sorted(states)} jointly, got {self.settings.max_states}: smaller blocks, or "
-                "joint=False"
+                f"`max_states` must be at least {math.prod(sizes)} to enumerate "
+                f"{len(group)} variables of "
+                f"{sorted(states)} jointly, got {self.settings.max_states}: "
+                "smaller blocks, or joint=False"
             )
         index = torch.tensor(list(itertools.product(*map(range, sizes))))
         return [
-            states[name][index[:, i].to(states[name].device)] for i, (name, _) in enumerate(group)
+            states[name][column.to(states[name].device)]
+            for (name, _), column in zip(group, index.unbind(1), strict=True)
         ]
 
     def _score(
@@ -299,27 +295,27 @@ class DiscreteMover:
         values: Values,
         proposal: Sequence[Tensor],
     ) -> Tensor:
-        """Log probability of all that depends on the group, (kept...), with values put in
-        for its variables.
-        """
+        """Log probability of all that depends on the group, (kept...), at values of it."""
         changed = put(plan, group, values, proposal)
-        for name in self.moving if self.settings.joint else ():
-            self._check_states(name, changed)
+        if self.settings.joint:
+            for name in self.moving:
+                self._check_states(name, changed)
         factors = self.joint.factors(changed, plan.factors)
         terms = {name: keep(factor, plan) for name, factor in factors.items()}
         site_terms = torch.stack([terms[name] for name in plan.layouts]).sum(0)
-        total = torch.stack([term.expand(site_terms.shape) for term in terms.values()]).sum(0)
-        # A state outside of the support is ruled out whatever its children make
-        # of it, NaN included.
+        shape = site_terms.shape
+        total = torch.stack([term.expand(shape) for term in terms.values()]).sum(0)
+        # A state outside of the support is ruled out whatever its children make of it,
+        # NaN included.
         return torch.where(site_terms == -torch.inf, site_terms, total)
 
     def _check_states(self, name: str, values: Values) -> None:
         """The product of the states of a block must be the same wherever the block is."""
-        before = len(states_of(name, self.distributions[name], self.settings.max_states))
+        before = len(self._states(name))
         if len(self.states(name, values)) != before:
             raise ValueError(
-                f"`joint` must be False, as the states of `{name}` depend on other sites of the "
-                "block"
+                "`joint` must be False, "
+                f"as the states of `{name}` depend on other sites of the block"
             )
 
     def _exact(
@@ -328,7 +324,8 @@ class DiscreteMover:
         logits, tables = self.logits(plan, group, values)
         current = current_states(plan, group, values, tables)
         proposed = draw(transition(logits, current, self.settings.modified))
-        return put(plan, group, values, [table[proposed] for table in tables]), proposed != current
+        proposal = [table[proposed] for table in tables]
+        return put(plan, group, values, proposal), proposed != current
 
     def _uniform(
         self, plan: SweepPlan, group: tuple[Variable, ...], values: Values
@@ -338,12 +335,12 @@ class DiscreteMover:
         number = len(tables[0])
         device = current.device
         if self.settings.modified:
-            proposed = (
-                current + torch.randint(1, max(number, 2), current.shape, device=device)
-            ) % number
+            shift = torch.randint(1, max(number, 2), current.shape, device=device)
+            proposed = (current + shift) % number
         else:
             proposed = torch.randint(number, current.shape, device=device)
-        return self._metropolis(plan, group, values, [table[proposed] for table in tables])
+        proposal = [table[proposed] for table in tables]
+        return self._metropolis(plan, group, values, proposal)
 
     def _walk(
         self, plan: SweepPlan, group: tuple[Variable, ...], values: Values
@@ -351,76 +348,80 @@ class DiscreteMover:
         ((name, variable),) = group
         layout = plan.layouts[name]
         value = layout.select(layout.flatten(values[name]), variable)
+        shape = value.shape
+        device = value.device
         width = int(self.settings.width or 1)
         if self.settings.modified:
-            step = torch.randint(1, width + 1, value.shape, device=value.device)
-            step = torch.where(torch.rand(value.shape, device=value.device) < 0.5, step, -step)
+            step = torch.randint(1, width + 1, shape, device=device)
+            step = torch.where(torch.rand(shape, device=device) < 0.5, step, -step)
         else:
-            step = torch.randint(-width, width + 1, value.shape, device=value.device)
-        return self._metropolis(plan, group, values, [value + step.to(value.dtype)])
+            step = torch.randint(-width, width + 1, shape, device=device)
+        proposal = [value + step.to(value.dtype)]
+        return self._metropolis(plan, group, values, proposal)
 
     def _metropolis(
-        self, plan: SweepPlan, group: tuple[Variable, ...], values: Values, proposal: list[Tensor]
+        self,
+        plan: SweepPlan,
+        group: tuple[Variable, ...],
+        values: Values,
+        proposal: list[Tensor],
     ) -> tuple[Values, Tensor]:
         """Accept a symmetric proposal by the ratio of probabilities, in each element by itself."""
-        present = [
-            plan.layouts[name].select(plan.layouts[name].flatten(values[name]), i)
-            for name, i in group
-        ]
-        before, after = (self._score(plan, group, values, state) for state in (present, proposal))
-        if before.isnan().any() or after.isnan().any() or before.isinf().any():
+        present = []
+        for name, variable in group:
+            layout = plan.layouts[name]
+            present.append(layout.select(layout.flatten(values[name]), variable))
+        before = self._score(plan, group, values, present)
+        after = self._score(plan, group, values, proposal)
+        if not before.isfinite().all() or after.isnan().any():
             raise ValueError(
-                f"`model` must give the present state of {[name for name, _ in group]} a "
-                "positive, finite probability, "
-                f"got log probabilities between {before.min()} and {before.max()}, proposals "
-                f"down to {after.min()}"
+                "`model` must give the present state of "
+                f"{[name for name, _ in group]} a positive, finite probability, "
+                f"got log probabilities between {before.min()} and {before.max()}, "
+                f"proposals down to {after.min()}"
             )
-        accepted = (
-            torch.rand(before.shape, dtype=before.dtype, device=before.device).log()
-            < after - before
-        )
+        uniforms = torch.rand(before.shape, dtype=before.dtype, device=before.device)
+        accepted = uniforms.log() < after - before
         new_values = []
         moved = torch.zeros_like(accepted)
         for old, new in zip(present, proposal, strict=True):
-            taken = torch.where(
-                accepted.reshape(accepted.shape + (1,) * (old.dim() - accepted.dim())), new, old
-            )
+            cells = (1,) * (old.dim() - accepted.dim())
+            taken = torch.where(accepted.reshape(accepted.shape + cells), new, old)
             differs = taken != old
-            moved |= (
-                differs.flatten(accepted.dim()).any(-1) if old.dim() > accepted.dim() else differs
-            )
+            if cells:
+                differs = differs.flatten(accepted.dim()).any(-1)
+            moved |= differs
             new_values.append(taken)
         return put(plan, group, values, new_values), moved
 
     def _other(self, name: str, value: Tensor) -> Tensor:
         """Another state in every cell, for the probes; the same state if there is only one."""
         distribution = self.distributions[name]
-        event = len(self.distributions[name].event_shape)
+        event = len(distribution.event_shape)
         cells = value.shape[: value.dim() - event]
         if self.settings.width:
-            shifted = value + torch.randint(1, 3, cells, device=value.device).to(value.dtype)
-            return torch.where(
-                distribution.support.check(shifted), shifted, (value - 1).clamp(min=0)
-            )
-        states = states_of(name, distribution, self.settings.max_states).to(value)
+            shift = torch.randint(1, 3, cells, device=value.device)
+            shifted = value + shift.to(value.dtype)
+            is_state = distribution.support.check(shifted)
+            return torch.where(is_state, shifted, (value - 1).clamp(min=0))
+        states = self._states(name).to(value)
         shift = torch.randint(1, max(len(states), 2), cells, device=value.device)
         return states[(match_states(states, value) + shift) % len(states)]
 
     def _warn(self, values: Values) -> None:
         """Explain why a sweep takes many runs."""
         for plan in self.plans:
-            if self.settings.random_walk:
-                states = 2
-            else:
+            states = 2
+            if not self.settings.random_walk:
                 states = len(self.states(next(iter(plan.layouts)), values))
-            if len(plan.groups) * states > MANY_RUNS and not self.settings.joint:
-                why = "; ".join(
-                    f"plate `{plate}`: {reason}" for plate, reason in plan.reasons.items()
-                )
+            runs = len(plan.groups) * states
+            if runs > MANY_RUNS and not self.settings.joint:
+                reasons = plan.reasons.items()
+                why = "; ".join(f"plate `{plate}`: {reason}" for plate, reason in reasons)
                 warnings.warn(
-                    f"a sweep over {list(plan.layouts)} runs the model "
-                    f"{len(plan.groups) * states} times, as its "
-                    f"elements are updated one by one ({why or 'they are not in a plate'})",
+                    f"a sweep over {list(plan.layouts)} runs the model {runs} times, "
+                    "as its elements are updated one by one "
+                    f"({why or 'they are not in a plate'})",
                     stacklevel=6,
                 )
 
@@ -428,8 +429,9 @@ class DiscreteMover:
 def transition(logits: Tensor, current: Tensor, modified: bool) -> Tensor:
     r"""Probabilities of the next state of each element.
 
-    Gibbs: :math:`\pi_k`. Metropolised Gibbs: :math:`\pi_k \min(1/(1-\pi_c),
-    1/(1-\pi_k))` for k other than the present state c, and what is left for c.
+    Gibbs: :math:`\pi_k`. Metropolised Gibbs:
+    :math:`\pi_k \min(1/(1-\pi_c), 1/(1-\pi_k))` for k other than the present state c,
+    and what is left for c.
 
     Args:
         logits: unnormalised log conditionals, (states, ...).
@@ -447,18 +449,16 @@ def transition(logits: Tensor, current: Tensor, modified: bool) -> Tensor:
     if not modified:
         return conditional
     # Sums over the other states, not 1 - p, which is all rounding where p is nearly one.
-    complement = torch.stack(
-        [
-            torch.cat([conditional[:k], conditional[k + 1 :]]).sum(0)
-            for k in range(len(conditional))
-        ]
-    )
-    leave = complement.gather(0, current.unsqueeze(0))
-    proposal = torch.where(conditional > 0, conditional / torch.maximum(leave, complement), 0.0)
-    proposal = proposal.scatter(0, current.unsqueeze(0), 0.0)
-    return proposal.scatter(
-        0, current.unsqueeze(0), (1 - proposal.sum(0, keepdim=True)).clamp(min=0)
-    )
+    sums = []
+    for k in range(len(conditional)):
+        sums.append(torch.cat([conditional[:k], conditional[k + 1 :]]).sum(0))
+    complement = torch.stack(sums)
+    current = current.unsqueeze(0)
+    leave = complement.gather(0, current)
+    ratio = conditional / torch.maximum(leave, complement)
+    proposal = torch.where(conditional > 0, ratio, 0.0).scatter(0, current, 0.0)
+    stay = (1 - proposal.sum(0, keepdim=True)).clamp(min=0)
+    return proposal.scatter(0, current, stay)
 
 
 def draw(probabilities: Tensor) -> Tensor:
@@ -471,10 +471,10 @@ def draw(probabilities: Tensor) -> Tensor:
         Numbers of states, (...).
     """
     cumulative = probabilities.cumsum(0)
-    uniform = torch.rand(
-        probabilities.shape[1:], dtype=probabilities.dtype, device=probabilities.device
-    )
-    return (cumulative <= uniform * cumulative[-1]).sum(0).clamp(max=len(probabilities) - 1)
+    shape = cumulative.shape[1:]
+    uniform = torch.rand(shape, dtype=cumulative.dtype, device=cumulative.device)
+    index = (cumulative <= uniform * cumulative[-1]).sum(0)
+    return index.clamp(max=len(probabilities) - 1)
 
 
 __all__ = ["DiscreteGibbs", "DiscreteMover", "draw", "transition"]

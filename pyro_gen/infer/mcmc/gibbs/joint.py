@@ -32,9 +32,7 @@ BOUNDED = (
     *(constraints.greater_than, constraints.greater_than_eq, constraints.less_than),
     *(type(constraints.nonnegative_integer), type(constraints.boolean)),
 )
-"""Supports whose bounds may depend on other sites, unlike that of a normal or a
-Dirichlet distribution.
-"""
+"""Supports whose bounds may depend on other sites, unlike a normal's or a Dirichlet's."""
 
 
 class ConditionedModel:
@@ -62,8 +60,8 @@ class Joint:
         model: a Pyro program.
         args: its arguments.
         kwargs: its named arguments.
-        num_chains: run it inside an outermost plate of so many chains; None for
-            one chain without a plate.
+        num_chains: run it inside an outermost plate of so many chains; None for one
+            chain without a plate.
     """
 
     def __init__(
@@ -77,7 +75,8 @@ class Joint:
         self.kwargs = dict(kwargs)
         self.num_chains = num_chains
         self.model = model
-        self.batches: dict[str, int] = {}  # batch dimensions of a site without the plate of chains
+        # Batch dimensions of each site without the plate of chains.
+        self.batches: dict[str, int] = {}
         if num_chains is not None:
             plate = pyro.plate(CHAINS, num_chains, dim=-1 - self._nesting())
             self.model = plate(model)
@@ -86,9 +85,11 @@ class Joint:
         """Number of batch dimensions that plates or batched distributions take up."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             sites = sample_sites(self.trace({}))
-        self.batches = {name: len(site["fn"].batch_shape) for name, site in sites.items()}
-        frames = [-frame.dim for site in sites.values() for frame in plates(site).values()]
-        return max([0, *frames, *self.batches.values()])
+        self.batches = {k: len(site["fn"].batch_shape) for k, site in sites.items()}
+        depths = [0, *self.batches.values()]
+        for site in sites.values():
+            depths += [-frame.dim for frame in plates(site).values()]
+        return max(depths)
 
     def trace(self, values: Values, model: Model | None = None) -> poutine.Trace:
         """Run the model with values put in; sites without a value are drawn.
@@ -100,7 +101,8 @@ class Joint:
         Returns:
             The trace.
         """
-        with poutine.block(), poutine.trace() as tracer, poutine.condition(data=dict(values)):
+        condition = poutine.condition(data=dict(values))
+        with poutine.block(), poutine.trace() as tracer, condition:
             (model or self.model)(*self.args, **self.kwargs)
         return tracer.trace
 
@@ -117,19 +119,18 @@ class Joint:
         Raises:
             ValueError: the run has a latent site without a value.
         """
-        with pyro.validation_enabled(
-            False
-        ):  # values outside a support are states of probability zero here
+        # Values outside a support are states of probability zero here.
+        with pyro.validation_enabled(False):
             sites = sample_sites(self.trace(values))
-            if unknown := [name for name in latent_names(sites) if name not in values]:
+            if unknown := [k for k in latent_names(sites) if k not in values]:
                 raise ValueError(
-                    f"`model` must have the same latent sites in every run, got {unknown} "
-                    f"besides {sorted(values)}"
+                    "`model` must have the same latent sites in every run, "
+                    f"got {unknown} besides {sorted(values)}"
                 )
             return {
                 name: log_prob(site, name in values)
                 for name, site in sites.items()
-                if _wanted(name, names)
+                if names is None or name in names
             }
 
     def log_prob(self, values: Values) -> Tensor:
@@ -145,10 +146,6 @@ class Joint:
             (factor.double().sum() for factor in self.factors(values).values()),
             torch.zeros(()).double(),
         )
-
-
-def _wanted(name: str, names: Collection[str] | None) -> bool:
-    return names is None or name in names
 
 
 def sample_sites(trace: poutine.Trace) -> dict[str, Site]:
@@ -180,7 +177,8 @@ def check_plates(trace: poutine.Trace) -> None:
                 continue
             raise ValueError(
                 f"plate `{name}` must not be subsampled in MCMC, "
-                f"got {distribution.subsample_size} of {distribution.size} elements"
+                f"got {distribution.subsample_size} "
+                f"of {distribution.size} elements"
             )
 
 
@@ -194,8 +192,8 @@ def log_prob(site: Site, is_latent: bool) -> Tensor:
 
     Args:
         site: of a trace.
-        is_latent: whether its value is sampled; then a mask does not hide
-            values outside the support.
+        is_latent: whether its value is sampled; then a mask does not hide values
+            outside the support.
 
     Returns:
         Nats, of the batch shape.
@@ -209,9 +207,7 @@ def log_prob(site: Site, is_latent: bool) -> Tensor:
 
 
 def _only(value: Tensor, inside: Tensor | None) -> Tensor:
-    if inside is None:
-        return value
-    return torch.where(inside, value, -torch.inf)
+    return value if inside is None else torch.where(inside, value, -torch.inf)
 
 
 def _inside(site: Site) -> Tensor | None:
@@ -225,23 +221,17 @@ def _inside(site: Site) -> Tensor | None:
         return None
     inside: Tensor = support.check(site["value"])
     if cells:
-        return inside.flatten(-cells).all(-1)
+        inside = inside.flatten(-cells).all(-1)
     return inside
 
 
 def unwrap(distribution: Any) -> tuple[Any, int]:
-    """Distribution of a single cell, and the number of batch dimensions that
-    ``to_event`` made part of the event.
-    """
+    """Distribution of a single cell, and how many batch dimensions ``to_event`` took."""
     cells = 0
-    while isinstance(
-        distribution, (dist.Independent, dist.MaskedDistribution, ExpandedDistribution)
-    ):
-        cells += (
-            distribution.reinterpreted_batch_ndims
-            if isinstance(distribution, dist.Independent)
-            else 0
-        )
+    wrappers = dist.Independent, dist.MaskedDistribution, ExpandedDistribution
+    while isinstance(distribution, wrappers):
+        if isinstance(distribution, dist.Independent):
+            cells += distribution.reinterpreted_batch_ndims
         distribution = distribution.base_dist
     return distribution, cells
 

@@ -1,6 +1,4 @@
-"""Gibbs sampling of any Pyro model, block by block: a step, also as a kernel for
-``pyro.infer.MCMC``.
-"""
+"""Gibbs sampling of any Pyro model, block by block: a step, also as a kernel for MCMC."""
 
 from __future__ import annotations
 
@@ -34,58 +32,53 @@ class SweepState(NamedTuple):
 
 
 class SweepInfo(NamedTuple):
-    """For each block the share of its variables that moved, or the mean acceptance so
-    far of a gradient kernel.
-    """
+    """For each block the share of variables that moved, or a gradient kernel's acceptance."""
 
     moved: dict[str, float]
 
 
 class Gibbs(MCMCKernel):
-    r"""Gibbs sampling of a Pyro model: each block of sites has a kernel, with the other
-    sites held fixed.
+    r"""Gibbs sampling of a Pyro model: a kernel for each block, with the other sites fixed.
 
     .. math:: x_B \sim K_B(\cdot \mid x_B, x_{\setminus B}), \qquad
               \pi(x_B \mid x_{\setminus B}) \text{ invariant under } K_B, \quad B = B_1, B_2, \dots
 
     A block is a pair of a kernel and names of sites: :class:`DiscreteGibbs` for
-    discrete sites, Pyro's ``NUTS``, ``HMC`` or ``RandomWalkKernel`` (the class,
-    or ``functools.partial`` of it with settings) for continuous ones,
-    :class:`CustomGibbs` with a function of the user for either. Every latent
-    site must be in a block; it may be in several. As a kernel of
-    ``pyro.infer.MCMC`` draws have the space and type of their sites.
-    ``initial_params`` are as Pyro's: unconstrained for sites of gradient
+    discrete sites, Pyro's ``NUTS``, ``HMC`` or ``RandomWalkKernel`` (the class, or
+    ``functools.partial`` of it with settings) for continuous ones, :class:`CustomGibbs`
+    with a function of the user for either. Every latent site must be in a block; it may
+    be in several. As a kernel of ``pyro.infer.MCMC`` draws have the space and type of
+    their sites. ``initial_params`` are as Pyro's: unconstrained for sites of gradient
     kernels, as they are for all others.
 
-    With ``num_chains`` the model runs for many chains at once, in a plate
-    outside of the model's plates (the model has to be written for that, as for
-    ``vectorize_particles``; this is checked), for discrete and custom blocks.
-    Then each draw of a site has shape (num_chains, ...), and ``MCMC`` takes
-    ``num_chains=1``; hand the draws to :func:`pyro_gen.arviz.from_chains` as
-    (chain, draw, ...).
+    With ``num_chains`` the model runs for many chains at once, in a plate outside of
+    the model's plates (the model has to be written for that, as for
+    ``vectorize_particles``; this is checked), for discrete and custom blocks. Then each
+    draw of a site has shape (num_chains, ...), and ``MCMC`` takes ``num_chains=1``;
+    hand the draws to :func:`pyro_gen.arviz.from_chains` as (chain, draw, ...).
 
     Args:
         blocks: pairs (kernel, sites).
         model: a Pyro program.
-        num_chains: chains as a dimension; None for one, with ``num_chains`` of
-            ``MCMC`` as processes.
-        scan: ``systematic``: the blocks in their order; ``random``: in an order
-            drawn for each sweep.
-        own_types: whether draws of integers come as integers, as models,
-            ``Predictive`` and the bridge to ArviZ need them. ``MCMC.summary()``
-            and ``MCMC.diagnostics()`` cannot take means of integers: False
-            leaves all draws floating for them.
-        init_strategy: one of Pyro's, such as ``init_to_value(values=...)``;
-            discrete sites that it does not serve are drawn from their prior.
+        num_chains: chains as a dimension; None for one, with ``num_chains`` of ``MCMC``
+            as processes.
+        scan: ``systematic``: the blocks in their order; ``random``: in an order drawn
+            for each sweep.
+        own_types: whether draws of integers come as integers, as models, ``Predictive``
+            and the bridge to ArviZ need them. ``MCMC.summary()`` and
+            ``MCMC.diagnostics()`` cannot take means of integers: False leaves all draws
+            floating for them.
+        init_strategy: one of Pyro's, such as ``init_to_value(values=...)``; discrete
+            sites that it does not serve are drawn from their prior.
 
     Raises:
-        ValueError: there is no block, a block is not such a pair, or a setting
-            is not among the choices.
+        ValueError: there is no block, a block is not such a pair, or a setting is not
+            among the choices.
 
     References:
-        Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and
-        the Bayesian restoration of images. Tierney (1994), Markov chains for
-        exploring posterior distributions, section 2.4 (cycles of kernels).
+        Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and the
+        Bayesian restoration of images. Tierney (1994), Markov chains for exploring
+        posterior distributions, section 2.4 (cycles of kernels).
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -119,16 +112,13 @@ class Gibbs(MCMCKernel):
             )
         if scan not in SCANS:
             raise ValueError(f"`scan` must be one of {SCANS}, got {scan!r}")
-        if num_chains is None:
-            num_chains = None
-        else:
+        if num_chains is not None:
             num_chains = whole_number("num_chains", num_chains)
         self.blocks = [_block(block) for block in blocks]
         if not self.blocks:
             raise ValueError("`blocks` must have at least one pair (kernel, sites), got none")
-        if num_chains is not None and any(
-            not hasattr(kernel, "bind") for kernel, _ in self.blocks
-        ):
+        has_gradients = not all(hasattr(kernel, "bind") for kernel, _ in self.blocks)
+        if num_chains is not None and has_gradients:
             raise ValueError(
                 f"`num_chains` must be None with gradient kernels, got {num_chains}: "
                 "MCMC(num_chains=...) has processes"
@@ -138,11 +128,11 @@ class Gibbs(MCMCKernel):
         self.scan = scan
         self.init_strategy = init_strategy
         self.own_types = own_types
-        self.labels = [f"{', '.join(sites)}" for _, sites in self.blocks]
-        self.labels = [
-            f"{label} ({i})" if self.labels.count(label) > 1 else label
-            for i, label in enumerate(self.labels)
-        ]
+        labels = [", ".join(sites) for _, sites in self.blocks]
+        self.labels = list(labels)
+        for i, label in enumerate(labels):
+            if labels.count(label) > 1:
+                self.labels[i] = f"{label} ({i})"
         self.transforms: dict[str, Any] | None = None
         self._initial_params: dict[str, Tensor] | None = None
         self._reset()
@@ -162,15 +152,15 @@ class Gibbs(MCMCKernel):
             **kwargs: named arguments of the model.
 
         Raises:
-            ValueError: a latent site is in no block, a block names no latent
-                site or one that its kernel cannot move, a plate is subsampled,
-                or no initial values of positive probability were found.
+            ValueError: a latent site is in no block, a block names no latent site or
+                one that its kernel cannot move, a plate is subsampled, or no initial
+                values of positive probability were found.
         """
         self._reset()
         self._warmup_steps = warmup_steps
         self.joint = Joint(self.model, args, kwargs, self.num_chains)
         values = self._initial_values()
-        self.movers = [self._bind(kernel, values, sites) for kernel, sites in self.blocks]
+        self.movers = [self._bind(kernel, values, names) for kernel, names in self.blocks]
         self._state = SweepState(values, 0)
 
     def _bind(self, kernel: Any, values: dict[str, Tensor], sites: tuple[str, ...]) -> Mover:
@@ -188,7 +178,7 @@ class Gibbs(MCMCKernel):
                 trace = self.joint.trace({}, strategy(self.joint.model))
             sites = sample_sites(trace)
             check_plates(trace)
-            values = {name: sites[name]["value"].detach() for name in latent_names(sites)}
+            values = {k: sites[k]["value"].detach() for k in latent_names(sites)}
             if self.transforms is None:
                 self._shapes = {name: self._shape(sites[name]) for name in values}
                 self._check_sites(values)
@@ -197,8 +187,8 @@ class Gibbs(MCMCKernel):
             if self.joint.log_prob(values).isfinite():
                 return values
         raise ValueError(
-            "`model` must have a finite log probability at its initial values, got none in "
-            f"{TRIES} tries: "
+            "`model` must have a finite log probability at its initial values, "
+            f"got none in {TRIES} tries: "
             "give `init_strategy=init_to_value(values=...)`"
         )
 
@@ -214,24 +204,19 @@ class Gibbs(MCMCKernel):
             )
 
     def _transforms(self, values: dict[str, Tensor]) -> dict[str, Any]:
-        """Pyro's transforms for gradient kernels.
-
-        Casts for integers, as MCMC joins all sites in one vector.
-        """
-        moved = [
-            name for kernel, sites in self.blocks if not hasattr(kernel, "bind") for name in sites
-        ]
-        site_transforms = transforms(self.joint, values, list(dict.fromkeys(moved)))
-        integers = {
-            name: value.dtype for name, value in values.items() if not value.is_floating_point()
-        }
-        casts = {name: _Cast(dtype, self.own_types) for name, dtype in integers.items()}
-        return site_transforms | casts
+        """Pyro's transforms for gradient kernels; casts for integers, as MCMC joins all sites."""
+        names: list[str] = []
+        for kernel, sites in self.blocks:
+            if not hasattr(kernel, "bind"):
+                names += sites
+        maps = transforms(self.joint, values, list(dict.fromkeys(names)))
+        for name, value in values.items():
+            if not value.is_floating_point():
+                maps[name] = _Cast(value.dtype, self.own_types)
+        return maps
 
     def _shape(self, site: Mapping[str, Any]) -> tuple[int, ...]:
-        """Shape of one draw outside: without the plate's empty dimensions between
-        chains and batch.
-        """
+        """Shape of one draw outside: no empty plate dimensions between chains and batch."""
         shape = tuple(site["value"].shape)
         if self.num_chains is None:
             return shape
@@ -240,40 +225,34 @@ class Gibbs(MCMCKernel):
 
     def _given(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The values that ``initial_params`` stands for."""
-        values_: dict[str, Tensor] = {}
+        new_values: dict[str, Tensor] = {}
         for name, param in (self._initial_params or {}).items():
             if name not in values:
                 raise ValueError(
                     f"`initial_params` must name latent sites among {sorted(values)}, got `{name}`"
                 )
-            values_[name] = self._value(name, param, values[name])
-        return values_
+            new_values[name] = self._value(name, param, values[name])
+        return new_values
 
     def _value(self, name: str, param: Tensor, like: Tensor) -> Tensor:
         """A parameter in the site's own space."""
-        if name in (self.transforms or {}):
-            value = (self.transforms or {})[name].inv(param)
-        else:
-            value = param
-        if value.numel() != like.numel() or tuple(value.shape) not in (
-            tuple(like.shape),
-            self._shapes[name],
-        ):
+        maps = self.transforms or {}
+        value = maps[name].inv(param) if name in maps else param
+        shapes = tuple(like.shape), self._shapes[name]
+        if value.numel() != like.numel() or tuple(value.shape) not in shapes:
             raise ValueError(
-                f"`initial_params` must hold `{name}` in shape {self._shapes[name]}, got "
-                f"{tuple(param.shape)}"
+                f"`initial_params` must hold `{name}` in shape {self._shapes[name]}, "
+                f"got {tuple(param.shape)}"
             )
-        return (
-            value.detach().reshape(like.shape).to(like)
-        )  # integers that MCMC keeps floating among them
+        # Integers that MCMC keeps floating are among them.
+        return value.detach().reshape(like.shape).to(like)
 
     def _params(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values in the space that MCMC keeps: unconstrained for gradient kernels."""
-        maps = self.transforms or {}
-        shaped = {name: value.reshape(self._shapes[name]) for name, value in values.items()}
-        return {
-            name: maps[name](value) if name in maps else value for name, value in shaped.items()
-        }
+        params = {k: value.reshape(self._shapes[k]) for k, value in values.items()}
+        for name, transform in (self.transforms or {}).items():
+            params[name] = transform(params[name])
+        return params
 
     def init(self) -> SweepState:
         """The first state, after :meth:`setup`.
@@ -286,16 +265,16 @@ class Gibbs(MCMCKernel):
         """
         if self._state is None:
             raise ValueError(
-                "`setup(warmup_steps, *args)` must come before `init()`, got no arguments of the "
-                "model yet"
+                "`setup(warmup_steps, *args)` must come before `init()`, "
+                "got no arguments of the model yet"
             )
         return self._state
 
     def step(self, state: SweepState) -> tuple[SweepState, SweepInfo]:
         """One sweep: every block once.
 
-        Pure, given torch's generator, for discrete and custom blocks; gradient
-        kernels count and adapt their own steps.
+        Pure, given torch's generator, for discrete and custom blocks; gradient kernels
+        count and adapt their own steps.
 
         Args:
             state: where the chain is.
@@ -305,8 +284,10 @@ class Gibbs(MCMCKernel):
         """
         values = dict(state.values)
         moved = {}
-        number = len(self.movers)
-        for i in torch.randperm(number).tolist() if self.scan == "random" else range(number):
+        order = list(range(len(self.movers)))
+        if self.scan == "random":
+            order = torch.randperm(len(order)).tolist()
+        for i in order:
             values, moved[self.labels[i]] = self.movers[i].move(values)
         if state.step + 1 == self._warmup_steps:
             for mover in self.movers:
@@ -341,35 +322,28 @@ class Gibbs(MCMCKernel):
 
     def logging(self) -> OrderedDict[str, str]:
         """The share of each block that moved in the last sweep, for the progress bar."""
-        return OrderedDict(
-            (label, f"{rates[-1]:.2f}") for label, rates in self._rates.items() if rates
-        )
+        rates = {label: rates for label, rates in self._rates.items() if rates}
+        return OrderedDict((label, f"{x[-1]:.2f}") for label, x in rates.items())
 
     def diagnostics(self) -> dict[str, Any]:
         """Divergences of the gradient kernels, what moved of each block, and step sizes."""
-        kernels = {
-            label: mover.kernel
-            for label, mover in zip(
-                self.labels, self.movers, strict=False
-            )  # none before setup and after cleanup
-            if isinstance(mover, GradientMover)
-        }
-        rates = {
-            label: acceptance[self._warmup_steps :] for label, acceptance in self._rates.items()
-        }
+        # There are no movers before setup and after cleanup.
+        movers = zip(self.labels, self.movers, strict=False)
+        kernels = {k: m.kernel for k, m in movers if isinstance(m, GradientMover)}
+        divergences: set[int] = set()
+        step_sizes = {}
+        for label, kernel in kernels.items():
+            divergences.update(getattr(kernel, "_divergences", []))
+            if hasattr(kernel, "step_size"):
+                step_sizes[label] = kernel.step_size
+        rates = {}
+        for label, acceptance in self._rates.items():
+            samples = acceptance[self._warmup_steps :]
+            rates[label] = _last_or_mean(label in kernels, samples)
         return {
-            "divergences": sorted(
-                {i for kernel in kernels.values() for i in getattr(kernel, "_divergences", [])}
-            ),
-            "acceptance rate": {
-                label: _last_or_mean(label in kernels, acceptance)
-                for label, acceptance in rates.items()
-            },
-            "step size": {
-                label: kernel.step_size
-                for label, kernel in kernels.items()
-                if hasattr(kernel, "step_size")
-            },
+            "divergences": sorted(divergences),
+            "acceptance rate": rates,
+            "step size": step_sizes,
         }
 
     def cleanup(self) -> None:
@@ -382,9 +356,7 @@ def _last_or_mean(is_gradient: bool, rates: list[float]) -> float:
     """The last value of a running mean, the mean of shares."""
     if not rates:
         return float("nan")
-    if is_gradient:
-        return rates[-1]
-    return sum(rates) / len(rates)
+    return rates[-1] if is_gradient else sum(rates) / len(rates)
 
 
 def _block(block: Any) -> tuple[Any, tuple[str, ...]]:
@@ -404,11 +376,12 @@ def _block(block: Any) -> tuple[Any, tuple[str, ...]]:
     if isinstance(kernel, MCMCKernel):
         name = type(kernel).__name__
         raise ValueError(
-            f"a block must have the class {name} or partial({name}, ...), which Gibbs gives the "
-            "conditioned model, "
+            f"a block must have the class {name} or partial({name}, ...), "
+            "which Gibbs gives the conditioned model, "
             f"got a {name} that has a model already"
         )
-    if isinstance(kernel, type) and issubclass(kernel, (DiscreteGibbs, CustomGibbs)):
+    without_model = DiscreteGibbs, CustomGibbs
+    if isinstance(kernel, type) and issubclass(kernel, without_model):
         kernel = cast(Any, kernel)()  # CustomGibbs raises its own errors
     if not hasattr(kernel, "bind") and not callable(kernel):
         raise ValueError(
@@ -431,15 +404,14 @@ class _Strategy:
             if not distribution.support.is_discrete:
                 raise
             return torch.as_tensor(distribution.sample())
-        if distribution.support.is_discrete and not distribution.support.check(value).all():
+        support = distribution.support
+        if support.is_discrete and not support.check(value).all():
             return torch.as_tensor(distribution.sample())
         return value
 
 
 class _Cast(Transform):
-    """Transform from integers to the floats that MCMC stores, and back to the
-    site's type on request.
-    """
+    """Transform from integers to the floats that MCMC stores, and back on request."""
 
     domain = codomain = constraints.real
     bijective = True
@@ -453,9 +425,7 @@ class _Cast(Transform):
         return x.to(torch.get_default_dtype())
 
     def _inverse(self, y: Tensor) -> Tensor:
-        if self.back:
-            return y.round().to(self.dtype)
-        return y
+        return y.round().to(self.dtype) if self.back else y
 
 
 __all__ = ["Block", "Gibbs", "SweepInfo", "SweepState"]

@@ -1,6 +1,4 @@
-"""Plan of a sweep over discrete sites: variables drawn together, the split of a
-value, and their states.
-"""
+"""Plan of a sweep over discrete sites: variables drawn together, and their states."""
 
 from __future__ import annotations
 
@@ -17,23 +15,20 @@ from pyro_gen.infer.mcmc.gibbs.joint import Site, Values, plates
 
 
 class Layout(NamedTuple):
-    """Split of the value of a site: dimensions updated at once, then variables, then
-    the event of one variable.
+    """Split of a site's value: dimensions updated at once, variables, the event of a variable.
 
-    ``order`` permutes the value's dimensions so, ``kept`` are the sizes of the
-    first kind, ``rest`` those of the second and ``event`` those of the last.
+    ``order`` permutes the value's dimensions so, ``kept`` are the sizes of the first
+    kind, ``rest`` those of the second and ``event`` those of the last.
     """
 
     order: tuple[int, ...]
-    kept: tuple[int, ...]
-    rest: tuple[int, ...]
+    free: tuple[int, ...]
+    variables: tuple[int, ...]
     event: tuple[int, ...]
 
     @classmethod
     def of(cls, value: Tensor, free: Sequence[int], batch: int, event: int) -> Layout:
-        """For a value with so many batch dimensions, the free ones among them, and so many
-        of a single event.
-        """
+        """For a value of so many batch dimensions, free ones, and dimensions of one event."""
         plate_dims = [batch + dim for dim in free]
         cells = range(value.dim() - event)
         order = (
@@ -51,16 +46,18 @@ class Layout(NamedTuple):
 
     def flatten(self, value: Tensor) -> Tensor:
         """(kept..., variables, event...)."""
-        return value.permute(self.order).reshape((*self.kept, math.prod(self.rest), *self.event))
+        shape = (*self.free, math.prod(self.variables), *self.event)
+        return value.permute(self.order).reshape(shape)
 
     def restore(self, flat: Tensor) -> Tensor:
         """Undo :meth:`flatten`."""
         inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return flat.reshape((*self.kept, *self.rest, *self.event)).permute(inverse)
+        shape = (*self.free, *self.variables, *self.event)
+        return flat.reshape(shape).permute(inverse)
 
     def select(self, flat: Tensor, variable: int) -> Tensor:
         """The values of one variable, (kept..., event...)."""
-        return flat.select(len(self.kept), variable)
+        return flat.select(len(self.free), variable)
 
 
 Variable = tuple[str, int]
@@ -78,36 +75,44 @@ class SweepPlan(NamedTuple):
 
 
 def keep(factor: Tensor, plan: SweepPlan) -> Tensor:
-    """Sum a log probability, in double precision, over all but the dimensions that are
-    updated at once.
-    """
+    """Sum a log probability, in float64, over all but the dimensions updated at once."""
     dims = max([factor.dim(), *(-dim for dim in plan.free)])
     factor = factor.double().reshape((1,) * (dims - factor.dim()) + factor.shape)
     summed = [dim for dim in range(-dims, 0) if dim not in plan.free]
-    if summed:
-        return factor.sum(summed)
-    return factor
+    if not summed:
+        return factor
+    return factor.sum(summed)
 
 
 def put(
-    plan: SweepPlan, group: tuple[Variable, ...], values: Values, proposal: Sequence[Tensor]
+    plan: SweepPlan,
+    group: tuple[Variable, ...],
+    values: Values,
+    proposal: Sequence[Tensor],
 ) -> dict[str, Tensor]:
     """Values with others put in for the variables of a group."""
-    flats = {name: plan.layouts[name].flatten(values[name]).clone() for name, _ in group}
+    flats: dict[str, Tensor] = {}
     for (name, variable), new in zip(group, proposal, strict=True):
-        plan.layouts[name].select(flats[name], variable).copy_(new)
-    return {
-        **values,
-        **{name: plan.layouts[name].restore(flat).contiguous() for name, flat in flats.items()},
-    }
+        layout = plan.layouts[name]
+        if name not in flats:
+            flats[name] = layout.flatten(values[name]).clone()
+        layout.select(flats[name], variable).copy_(new)
+    new_values = dict(values)
+    for name, flat in flats.items():
+        new_values[name] = plan.layouts[name].restore(flat).contiguous()
+    return new_values
 
 
 def current_states(
-    plan: SweepPlan, group: tuple[Variable, ...], values: Values, tables: list[Tensor]
+    plan: SweepPlan,
+    group: tuple[Variable, ...],
+    values: Values,
+    tables: list[Tensor],
 ) -> Tensor:
     """Numbers of the present joint states, (kept...)."""
-    plate_sizes = next(iter(plan.layouts.values())).kept
-    same = torch.ones(len(tables[0]), *plate_sizes, dtype=torch.bool, device=tables[0].device)
+    plate_sizes = next(iter(plan.layouts.values())).free
+    shape = (len(tables[0]), *plate_sizes)
+    same = torch.ones(shape, dtype=torch.bool, device=tables[0].device)
     for (name, variable), table in zip(group, tables, strict=True):
         layout = plan.layouts[name]
         value = layout.select(layout.flatten(values[name]), variable)
@@ -124,18 +129,16 @@ def _equal(states: Tensor, value: Tensor, cells: int) -> Tensor:
     """Mask of cells that equal states: (states, cells...)."""
     shape = (len(states), *(1,) * cells, *states.shape[1:])
     same = states.reshape(shape) == value
-    if states.dim() > 1:
-        return same.flatten(cells + 1).all(-1)
-    return same
+    if states.dim() == 1:
+        return same
+    return same.flatten(cells + 1).all(-1)
 
 
 def common_dims(trace_sites: dict[str, Site], couplings: dict[str, Coupling]) -> set[int]:
     """Dimensions that are free for all sites, by one and the same plate."""
     frames = [set(plates(trace_sites[name]).values()) for name in couplings]
-    shared = set.intersection(*frames)
-    return {
-        frame.dim for frame in shared if all(frame.dim in each.free for each in couplings.values())
-    }
+    shared = {frame.dim for frame in set.intersection(*frames)}
+    return shared.intersection(*(each.free for each in couplings.values()))
 
 
 def _support(distribution: Any) -> Any:
@@ -149,7 +152,8 @@ def check_discrete(name: str, distribution: Any) -> None:
     """Refuse a continuous site."""
     if not getattr(_support(distribution), "is_discrete", False):
         raise ValueError(
-            f"`{name}` must be discrete for DiscreteGibbs, got {type(distribution).__name__}: "
+            f"`{name}` must be discrete for DiscreteGibbs, "
+            f"got {type(distribution).__name__}: "
             "give continuous sites to NUTS, HMC or CustomGibbs"
         )
 
@@ -159,12 +163,11 @@ def states_of(name: str, distribution: Any, max_states: int) -> Tensor:
     support = _support(distribution)
     event = len(distribution.event_shape)
     if isinstance(support, constraints.integer_interval):
-        low, high = (
-            torch.as_tensor(bound) for bound in (support.lower_bound, support.upper_bound)
-        )
-        count = int(high.max()) - int(low.min()) + 1
+        low = int(torch.as_tensor(support.lower_bound).min())
+        high = int(torch.as_tensor(support.upper_bound).max())
+        count = high - low + 1
         if count <= max_states:
-            return torch.arange(int(low.min()), int(high.max()) + 1)
+            return torch.arange(low, high + 1)
     elif distribution.has_enumerate_support:
         states: Tensor = distribution.enumerate_support(expand=False)
         count = len(states)
@@ -172,13 +175,13 @@ def states_of(name: str, distribution: Any, max_states: int) -> Tensor:
             return states.reshape(count, *states.shape[states.dim() - event :])
     else:
         raise ValueError(
-            f"`{name}` must have a finite support for enumeration, got "
-            f"{type(distribution).__name__}: "
+            f"`{name}` must have a finite support for enumeration, "
+            f"got {type(distribution).__name__}: "
             "DiscreteGibbs(width=...) walks over integers without an end"
         )
     raise ValueError(
-        f"`{name}` must have at most max_states={max_states} states, got {count}: raise it, or "
-        "use "
+        f"`{name}` must have at most max_states={max_states} states, "
+        f"got {count}: raise it, or use "
         "DiscreteGibbs(random_walk=True, max_states=...) or DiscreteGibbs(width=...)"
     )
 
