@@ -84,6 +84,34 @@ def direction_errors(root: Path) -> list[str]:
     return errors
 
 
+def import_circles(root: Path) -> list[set[str]]:
+    """Sets of modules of the package that import each other, for types alone and inside functions included."""
+    files = {module_of(file, root): file for file in (root / PACKAGE).rglob("*.py")}
+    imported = {}
+    for module, file in files.items():
+        targets = {target for _, target in imports_of(file, root)}
+        imported[module] = {t if t in files else t.rpartition(".")[0] for t in targets} & files.keys() - {module}
+    reached = {module: _reached(module, imported) for module in files}
+    circles = {frozenset(m for m in reached[module] if module in reached[m]) for module in files}
+    return sorted((set(circle) for circle in circles if circle), key=sorted)
+
+
+def module_of(file: Path, root: Path) -> str:
+    """Dotted name of a module by its file."""
+    return ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _reached(module: str, imported: dict[str, set[str]]) -> set[str]:
+    """All modules that a module imports, in any number of steps."""
+    reached: set[str] = set()
+    waiting = [module]
+    while waiting:
+        new = imported[waiting.pop()] - reached
+        reached |= new
+        waiting += new
+    return reached
+
+
 def json_errors(root: Path) -> list[str]:
     """Every place that writes JSON by itself: `json_text` alone knows what to do with NaN, which is no JSON."""
     errors = []

@@ -11,6 +11,7 @@ from tests.house import (
     ROOT,
     direction_errors,
     heavy_imports,
+    import_circles,
     json_errors,
     state_changes,
     vague_share,
@@ -48,6 +49,9 @@ RIGHT_WAY = {
     "training.py": "from pyro_gen import __version__\nfrom pyro_gen.infer import PersistentChains",
     "testing/checks.py": "from pyro_gen.models import VAE",
 }
+
+# The only modules that import each other, one of them for a type.
+CIRCLES = [{"pyro_gen.distributions.energy.base", "pyro_gen.distributions.log_z.partition"}]
 
 DISTURBANCES = {
     "torch default dtype": "import torch; torch.set_default_dtype(torch.float64)",
@@ -105,6 +109,18 @@ def test_a_wrong_import_is_found(name: str, tmp_path: Path) -> None:
 
 def test_right_imports_pass(tmp_path: Path) -> None:
     assert not direction_errors(write_tree(tmp_path, RIGHT_WAY))
+
+
+def test_modules_do_not_import_each_other(tmp_path: Path) -> None:
+    assert [circle for circle in import_circles(ROOT) if circle not in CIRCLES] == []
+    files = {
+        "nn/__init__.py": "from pyro_gen.nn.one import One",
+        "nn/one.py": "def late():\n    from pyro_gen.nn import two",
+        "nn/two.py": "if TYPE_CHECKING:\n    from .three import Three",
+        "nn/three.py": "import pyro_gen.nn.one",
+    }
+    assert import_circles(write_tree(tmp_path, files)) == [{f"pyro_gen.nn.{name}" for name in ("one", "two", "three")}]
+    assert import_circles(write_tree(tmp_path, {"nn/two.py": ""})) == []
 
 
 def test_json_is_written_in_one_place(tmp_path: Path) -> None:

@@ -65,8 +65,9 @@ def check_width(name: str, states: Tensor, bias: Tensor) -> None:
 
 
 def check_bits(name: str, v: Tensor, width: int) -> None:
-    """Raise, naming the argument, unless it holds zeros and ones, ``width`` of them in
-    the last dimension.
+    """Raise, naming the argument, unless it holds zeros and ones.
+
+    There must be ``width`` of them in the last dimension.
 
     Args:
         name: the argument's name, for the message.
@@ -93,14 +94,12 @@ def check_classes(name: str, y: Tensor, classes: int) -> None:
         y: the value to check.
         classes: how many there are.
     """
-    if (
-        not isinstance(y, Tensor)
-        or y.is_floating_point()
-        or y.is_complex()
-        or y.dtype == torch.bool
-    ):
-        kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
-        raise ValueError(f"`{name}` must be a tensor of whole class numbers, got {kind}")
+    if not isinstance(y, Tensor):
+        raise ValueError(
+            f"`{name}` must be a tensor of whole class numbers, got {type(y).__name__}"
+        )
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise ValueError(f"`{name}` must be a tensor of whole class numbers, got {y.dtype}")
     if not y.numel() or wrapped([y]):
         return
     low = int(y.min())

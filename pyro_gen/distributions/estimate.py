@@ -15,8 +15,9 @@ LISTED = 3
 
 
 class Estimate(NamedTuple):
-    """An estimate, its standard error in the same unit, its effective sample size and
-    the method's name.
+    """An estimate, its standard error, effective sample size and method.
+
+    The standard error has the unit of the value.
 
     Where the value is exact the error is 0 and the size infinite; where no
     error is known both are NaN. All tensors have one shape.

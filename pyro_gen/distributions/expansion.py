@@ -1,5 +1,6 @@
-"""Expansion of distributions to a larger batch shape over the same tensors, and
-enumerated supports.
+"""Expansion of distributions to a larger batch shape, and enumerated supports.
+
+Expanded distributions have the same tensors.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class Expandable(TorchDistribution):
         return new
 
     def _listed(self, values: Tensor, expand: bool) -> Tensor:
-        """A list of events (n, ...) as ``enumerate_support`` gives it: over the
-        batch, or with ones in its place.
+        """A list of events (n, ...) as ``enumerate_support`` gives it.
+
+        Over the batch, or with ones in its place.
         """
         values = values.view(-1, *(1,) * len(self.batch_shape), *self.event_shape)
         if expand:
@@ -54,8 +56,9 @@ class Expandable(TorchDistribution):
 
 
 def broadcast_batches(*shapes: Size) -> Size:
-    """Broadcast batch shape, without a call of ``torch.broadcast_shapes`` where
-    nothing is batched.
+    """Broadcast batch shape.
+
+    Where nothing is batched it does not call ``torch.broadcast_shapes``.
 
     Args:
         shapes: batch shapes of single parameters.
@@ -66,8 +69,9 @@ def broadcast_batches(*shapes: Size) -> Size:
 
 
 def over_batch(result: Tensor, batch_shape: Size) -> Tensor:
-    """Log probabilities over the whole batch: expanded where those of the values
-    alone have a smaller shape.
+    """Log probabilities over the whole batch.
+
+    Expanded where those of the values alone have a smaller shape.
 
     Args:
         result: of any shape that broadcasts with the batch.

@@ -1,5 +1,6 @@
-"""The inverse Wishart distribution of covariance matrices, and a bijection between
-vectors and covariance matrices.
+"""The inverse Wishart distribution of covariance matrices.
+
+With a bijection between vectors and covariance matrices.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ class _Covariance(type(constraints.positive_definite)):  # type: ignore[misc]
 
 
 covariance = _Covariance()
-"""Covariance matrices, as a constraint whose unconstrained space are vectors of
-D(D + 1) / 2 numbers.
+"""Constraint on covariance matrices.
+
+The unconstrained space are vectors of D(D + 1) / 2 numbers.
 """
 
 
@@ -94,13 +96,14 @@ class CovarianceTransform(Transform):
         return torch.cat([factor.diagonal(dim1=-2, dim2=-1).log(), factor[..., row, column]], -1)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """Log of the volume of the symmetric matrices around ``y``, for a unit of
-        volume around ``x``.
+        """Log of the volume around ``y``, for a unit of volume around ``x``.
+
+        The volume is that of the symmetric matrices.
         """
         features = y.shape[-1]
         place = torch.arange(features, dtype=x.dtype, device=x.device)
-        # dSigma/dL has 2^D prod L_ii^(D - i), i from 0; dL/du has L_ii on the
-        # diagonal and s_i below it.
+        # dSigma/dL has 2^D prod L_ii^(D - i), i from 0.
+        # dL/du has L_ii on the diagonal and s_i below it.
         log_det = features * math.log(2) + (x[..., :features] * (features + 1 - place)).sum(-1)
         if self.scale is None:
             return log_det
@@ -133,11 +136,12 @@ def _to_covariance(constraint: object) -> CovarianceTransform:
 
 
 class InverseWishart(Expandable):
-    r"""The inverse Wishart distribution, conjugate to the covariance matrix of a normal
-    distribution.
+    r"""The inverse Wishart distribution.
 
-    .. math:: p(\Sigma) = \frac{|\Psi|^{\nu/2}}{2^{\nu D/2}\,\Gamma_D(\nu/2)}\,|\Sigma|^{-(\nu
-        + D + 1)/2}
+    It is conjugate to the covariance matrix of a normal distribution.
+
+    .. math:: p(\Sigma)
+              = \frac{|\Psi|^{\nu/2}}{2^{\nu D/2}\,\Gamma_D(\nu/2)}\,|\Sigma|^{-(\nu + D + 1)/2}
               \exp\bigl(-\tfrac12 \mathrm{tr}(\Psi \Sigma^{-1})\bigr)
 
     Events are (features, features). HMC and NUTS move in the vectors of
@@ -170,7 +174,10 @@ class InverseWishart(Expandable):
     has_rsample = True
 
     def __init__(
-        self, df: Tensor | float, scale: Tensor, validate_args: bool | None = None
+        self,
+        df: Tensor | float,
+        scale: Tensor,
+        validate_args: bool | None = None,
     ) -> None:
         if scale.dim() < 2 or scale.shape[-1] != scale.shape[-2]:
             raise ValueError(

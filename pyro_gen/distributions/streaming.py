@@ -1,5 +1,6 @@
-"""Log-sums over many states, in blocks of bounded memory: their value, their
-gradient, and draws from their terms.
+"""Log-sums over many states, in blocks of bounded memory.
+
+Their value, their gradient, and draws from their terms.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ BLOCK_BYTES = 2**22
 """Memory of one block's largest array; a few of them live at a time."""
 
 LogTerms = Callable[..., Tensor]
-"""``terms(start, stop, *parameters)``: log weights (..., stop - start) of the
-states numbered so, for each row.
+"""``terms(start, stop, *parameters)`` gives log weights of the states numbered so.
+
+They are (..., stop - start), for each row.
 """
 
 Blocks = list[tuple[int, int]]
@@ -49,14 +51,17 @@ class _Streamed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, terms: LogTerms, ranges: Blocks, value: Value | None, *parameters: Tensor
+        ctx: Any,
+        terms: LogTerms,
+        ranges: Blocks,
+        value: Value | None,
+        *parameters: Tensor,
     ) -> Tensor:
         total = value(*parameters) if value else None
         if total is None:
             total = terms(*ranges[0], *parameters).logsumexp(-1)
-            for block in ranges[
-                1:
-            ]:  # in place: a small survivor of each block would fragment the heap to gigabytes
+            # In place: a small survivor of each block would fragment the heap to gigabytes.
+            for block in ranges[1:]:
                 torch.logaddexp(total, terms(*block, *parameters).logsumexp(-1), out=total)
         ctx.terms = terms
         ctx.ranges = ranges
@@ -67,8 +72,8 @@ class _Streamed(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise NotImplementedError(
-                f"log Z over {ctx.ranges[-1][1]} states is streamed and can be differentiated "
-                "once only (no "
+                f"log Z over {ctx.ranges[-1][1]} states is streamed and can be "
+                "differentiated once only (no "
                 "`create_graph=True`, no Hessian)"
             )
         total, *parameters = ctx.saved_tensors
@@ -93,7 +98,10 @@ class _Streamed(torch.autograd.Function):
 
 
 def streamed_log_sum(
-    terms: LogTerms, ranges: Blocks, *parameters: Tensor, value: Value | None = None
+    terms: LogTerms,
+    ranges: Blocks,
+    *parameters: Tensor,
+    value: Value | None = None,
 ) -> Tensor:
     """Log of the sum of all terms of each row.
 
@@ -118,8 +126,9 @@ def streamed_log_sum(
 
 @torch.no_grad()
 def streamed_draw(terms: LogTerms, ranges: Blocks, shape: Size, *parameters: Tensor) -> Tensor:
-    """Numbers of states drawn with probabilities proportional to the terms'
-    exponentials, in one pass.
+    """Numbers of states drawn in one pass.
+
+    Probabilities are proportional to the terms' exponentials.
 
     A block's candidate replaces the one kept so far with the block's share of
     the total up to it: in the end each state is kept with its own share.
@@ -140,33 +149,31 @@ def streamed_draw(terms: LogTerms, ranges: Blocks, shape: Size, *parameters: Ten
         here = logs.logsumexp(-1)
         inside = draw_index(logs, shape) + start
         total = here if total is None else torch.logaddexp(total, here)
-        replaced = (
-            torch.rand(shape, dtype=torch.float64, device=index.device) < (here - total).exp()
-        )
-        index = torch.where(replaced, inside, index)
+        uniform = torch.rand(shape, dtype=torch.float64, device=index.device)
+        index = torch.where(uniform < (here - total).exp(), inside, index)
     return index
 
 
 def draw_index(logs: Tensor, shape: Size) -> Tensor:
-    """Indices of shape ``shape`` with probabilities softmax(logs), logs (...,
-    states), by inversion in float64.
+    """Indices of shape ``shape`` with probabilities softmax(logs).
+
+    By inversion in float64; ``logs`` are (..., states).
     """
     cumulative = logs.double().softmax(-1).cumsum(-1)
     batch = Size(shape[len(shape) - cumulative.dim() + 1 :])
     cumulative = cumulative.expand(*batch, -1).contiguous()
     uniform = torch.rand(shape, dtype=torch.float64, device=logs.device) * cumulative[..., -1]
-    rows = (
-        uniform.reshape(math.prod(shape[: len(shape) - len(batch)]), *batch)
-        .movedim(0, -1)
-        .contiguous()
-    )
+    draws = math.prod(shape[: len(shape) - len(batch)])
+    rows = uniform.reshape(draws, *batch).movedim(0, -1).contiguous()
     index = torch.searchsorted(cumulative, rows, right=True).clamp(max=logs.shape[-1] - 1)
     return index.movedim(-1, 0).reshape(shape)
 
 
 @torch.no_grad()
 def streamed_weights(
-    terms: LogTerms, ranges: Blocks, *parameters: Tensor
+    terms: LogTerms,
+    ranges: Blocks,
+    *parameters: Tensor,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """The normalised weights of all states, block by block.
 

@@ -71,8 +71,9 @@ class ConvolutionalEncoder(Module):
 
 
 class ConvolutionalDecoder(Module):
-    """From vectors to images: one hidden layer, then transposed convolutions that
-    double height and width.
+    """From vectors to images.
+
+    One hidden layer, then transposed convolutions that double height and width.
 
     Args:
         inputs: numbers that come in.
@@ -103,9 +104,8 @@ class ConvolutionalDecoder(Module):
         activation: Callable[[], nn.Module] = nn.SiLU,
     ) -> None:
         super().__init__()
-        colours, *sizes = check_image(
-            shape, channels, inputs=inputs, hidden=hidden, num_parameters=num_parameters
-        )
+        numbers = {"inputs": inputs, "hidden": hidden, "num_parameters": num_parameters}
+        colours, *sizes = check_image(shape, channels, **numbers)
         channels = whole_numbers("channels", channels)
         self.event = (*whole_numbers("shape", shape), num_parameters)
         self.colours = colours
@@ -153,7 +153,9 @@ class ConvolutionalDecoder(Module):
 
 
 def check_image(
-    shape: Sequence[int], channels: Sequence[int], **sizes: int
+    shape: Sequence[int],
+    channels: Sequence[int],
+    **sizes: int,
 ) -> tuple[int, int, int]:
     """Colours, height and width of an image, after a look at what comes with it.
 

@@ -51,8 +51,8 @@ class SaltAndPepperNoise(Module):
         ValueError: ``rate`` is no probability.
 
     References:
-        Vincent, Larochelle, Lajoie, Bengio and Manzagol (2010), Stacked
-        denoising autoencoders, section 3.3.
+        Vincent, Larochelle, Lajoie, Bengio and Manzagol (2010), Stacked denoising
+        autoencoders, section 3.3.
 
     Example:
         >>> SaltAndPepperNoise(1.0)(torch.full((100,), 0.5)).unique()

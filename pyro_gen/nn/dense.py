@@ -43,7 +43,8 @@ class Dense(Module, nn.Sequential):
         layers: list[nn.Module] = []
         for before, after in pairwise((inputs, *hidden)):
             layers += [nn.Linear(before, after), activation()]
-        super().__init__(*layers, nn.Linear(hidden[-1] if hidden else inputs, outputs))
+        last = hidden[-1] if hidden else inputs
+        super().__init__(*layers, nn.Linear(last, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows.

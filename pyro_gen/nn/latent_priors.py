@@ -45,9 +45,8 @@ class StandardNormal(Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.register_buffer(
-            "zero", torch.zeros(whole_number("features", features)), persistent=False
-        )
+        zero = torch.zeros(whole_number("features", features))
+        self.register_buffer("zero", zero, persistent=False)
 
     def forward(self) -> TorchDistribution:
         """The distribution, of the module's dtype and on its device."""
@@ -71,9 +70,8 @@ class IndependentPrior(Module):
         super().__init__()
         features = whole_number("features", features)
         self.conditional = conditional
-        self.parameters_of_distributions = nn.Parameter(
-            torch.zeros(features, conditional.num_parameters)
-        )
+        start = torch.zeros(features, conditional.num_parameters)
+        self.parameters_of_distributions = nn.Parameter(start)
 
     def forward(self) -> Factorised:
         """The distribution over the current parameters."""
@@ -121,8 +119,9 @@ class VampPrior(Module):
 
     @torch.no_grad()
     def start_at(self, x: Tensor, mean: float = 0.5, *, real: bool = False) -> None:
-        """Start the pseudo-inputs at rows of data, drawn towards the middle so that they
-        can still move.
+        """Start the pseudo-inputs at rows of data.
+
+        They are drawn towards the middle so that they can still move.
 
         Args:
             x: the encoder's inputs, at least one row, each zero or one; drawn
@@ -148,8 +147,9 @@ class VampPrior(Module):
 
 
 class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
-    """An even mixture of diagonal normal distributions, whose density costs one
-    product with all components.
+    """An even mixture of diagonal normal distributions.
+
+    Its density costs one product with all components.
 
     Args:
         mean: (components, latent).
@@ -160,8 +160,9 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
         super().__init__(mean, scale, mean.new_zeros(len(mean)))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density in nats, by the square written out: within about 1e-3 in
-        float32 even far from the components.
+        """Log density in nats, by the square written out.
+
+        Within about 1e-3 in float32 even far from the components.
 
         Args:
             value: (..., latent).
@@ -169,19 +170,16 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
         Returns:
             Nats, (...), of the broadcast batch shape.
         """
-        with torch.autocast(
-            value.device.type, enabled=False
-        ):  # squares that nearly cancel need all their digits
+        # Squares that nearly cancel need all their digits.
+        with torch.autocast(value.device.type, enabled=False):
             terms = torch.cat([value.square(), value], -1)
             if torch.is_grad_enabled():
                 result = linear(terms, *self._coefficients()).logsumexp(-1)
             else:
-                blocks = terms.reshape(-1, terms.shape[-1]).split(
-                    max(1, NUMBERS_AT_A_TIME // self.locs.shape[-2])
-                )
-                sums = [
-                    log_sum_in_place(linear(part, *self._fixed_coefficients)) for part in blocks
-                ]
+                rows = max(1, NUMBERS_AT_A_TIME // self.locs.shape[-2])
+                blocks = terms.reshape(-1, terms.shape[-1]).split(rows)
+                fields = (linear(part, *self._fixed_coefficients) for part in blocks)
+                sums = [log_sum_in_place(part) for part in fields]
                 result = torch.cat(sums).view(value.shape[:-1])
         return over_batch(result, self.batch_shape)
 
@@ -210,8 +208,9 @@ class MixtureOfPosteriors(dist.MixtureOfDiagNormals):
 
 
 def log_sum_in_place(terms: Tensor) -> Tensor:
-    """The log of the summed exponentials over the last dimension, in the terms' own
-    memory, without a gradient.
+    """The log of the summed exponentials over the last dimension.
+
+    Computed in the terms' own memory, without a gradient.
     """
     top = terms.amax(-1, keepdim=True)
     terms.sub_(top)

@@ -13,10 +13,10 @@ from pyro_gen.distributions.autoregressive.conditionals import RealConditional
 
 EVERY = slice(None)
 LITTLE = 0.001
-"""Share of its random weights with which a readout of real features starts: the
-density is within about 1e-3 nats a
-feature of the marginal distributions, and no gradient is zero but for rounding,
-which Adam would make a whole step.
+"""Share of its random weights with which a readout of real features starts.
+
+The density is within about 1e-3 nats a feature of the marginal distributions,
+and no gradient is zero but for rounding, which Adam would make a whole step.
 """
 
 
@@ -47,14 +47,13 @@ class Frame(NamedTuple):
         """Frame of one feature, or some, by their places in the order."""
         if self.loc.dim() == 1:
             return Frame(*(x[place] for x in self))
-        return Frame(
-            self.loc[:, place], self.scale[:, place], self.shift[:, place], self.factor[:, place]
-        )
+        return Frame(*(x[:, place] for x in self))
 
 
 class Standardisation(Module):
-    r"""Location m and scale s of each feature: a network sees (x - m) / s and gives the
-    parameters of that number.
+    r"""Location m and scale s of each feature.
+
+    A network sees (x - m) / s and gives the parameters of that number.
 
     .. math:: p(x) = \frac{1}{s}\, p_\theta\Big(\frac{x - m}{s}\Big)
 
@@ -120,8 +119,9 @@ class Standardisation(Module):
 
     @property
     def readout_share(self) -> Tensor:
-        """Share of the random readout to start with, a scalar: smaller for
-        distributions of a known narrow width.
+        """Share of the random readout to start with, a scalar.
+
+        Smaller for distributions of a known narrow width.
         """
         return LITTLE * self.conditional.width_at(self.scale).min()
 
@@ -130,9 +130,7 @@ class Standardisation(Module):
         return f"features={len(self.loc)}"
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """A state that holds neither location nor scale is of a network that sees
-        rows as they are.
-        """
+        """A state without location and scale: the network sees rows as they are."""
         state_dict.setdefault(f"{prefix}loc", torch.zeros_like(self.loc))
         state_dict.setdefault(f"{prefix}scale", torch.ones_like(self.scale))
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -145,9 +143,9 @@ def standardisation(conditional: object, features: int) -> Standardisation | Non
         conditional: the family of the single features' distributions.
         features: number of features.
     """
-    if isinstance(conditional, RealConditional):
-        return Standardisation(conditional, features)
-    return None
+    if not isinstance(conditional, RealConditional):
+        return None
+    return Standardisation(conditional, features)
 
 
 __all__ = ["Frame", "Standardisation", "standardisation"]

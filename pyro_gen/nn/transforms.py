@@ -8,8 +8,9 @@ from pyro_gen._transforms import differentiating, refusal, wrapped
 
 
 def refuse_transforms(module: nn.Module) -> None:
-    """Raise where a call would advance the chains of a module by weights that a
-    transform of torch.func holds.
+    """Raise where a call would advance a module's chains inside a transform.
+
+    The weights are those that a transform of ``torch.func`` holds.
 
     Args:
         module: in training mode, with a negative phase.
@@ -22,8 +23,8 @@ def refuse_transforms(module: nn.Module) -> None:
         raise refusal(
             f"{type(module).__name__} in training mode",
             "a call advances one set of chains in place",
-            "put it in eval(), where log Z is that of `evaluation`, or call one module after the "
-            "other; gradients of "
+            "put it in eval(), where log Z is that of `evaluation`, or call one module "
+            "after the other; gradients of "
             "the negative phase are those of backward()",
         )
 

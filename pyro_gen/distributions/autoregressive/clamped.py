@@ -12,15 +12,15 @@ from torch.distributions import constraints
 from pyro_gen.distributions.arguments import Shape
 from pyro_gen.distributions.autoregressive.completion import Completion, Evidence, chosen
 from pyro_gen.distributions.autoregressive.conditionals import Conditional
-from pyro_gen.distributions.autoregressive.density import Autoregressive, Conditioner
-from pyro_gen.distributions.autoregressive.order_agnostic import OrderAgnostic
+from pyro_gen.distributions.autoregressive.interfaces import Conditioner, NetworkDensity
 from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.expansion import Expandable, over_batch
 
 
 class ClampedAutoregressive(Expandable):
-    r"""The missing features given the observed ones, as
-    :meth:`pyro_gen.distributions.Autoregressive.given` says.
+    r"""The missing features given the observed ones.
+
+    Made by :meth:`pyro_gen.distributions.Autoregressive.given`.
 
     .. math:: p(x_M | x_O) = \frac{p(x)}{\sum_{u_M} p(u_M, x_O)}
 
@@ -57,13 +57,13 @@ class ClampedAutoregressive(Expandable):
 
     def __init__(
         self,
-        density: Autoregressive,
+        density: NetworkDensity,
         observed: Tensor,
         mask: Tensor,
         completion: Completion | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        if isinstance(density, OrderAgnostic) or not isinstance(density, Autoregressive):
+        if not isinstance(density, NetworkDensity):
             raise ValueError(
                 f"`density` must be an autoregressive density, got {type(density).__name__}"
             )
@@ -72,7 +72,7 @@ class ClampedAutoregressive(Expandable):
         self.context = density.context
         self.observed = torch.where(mask, observed, 0)
         self.is_observed = mask
-        self._plain = Autoregressive(density.conditioner, density.context, validate_args=False)
+        self._plain = density._unexpanded()
         batches = (
             density.batch_shape,
             observed.shape[: observed.dim() - dims],
@@ -183,8 +183,8 @@ class ClampedAutoregressive(Expandable):
         """Draws and their log probabilities.
 
         Returns:
-            Events as :meth:`sample` gives them, and nats of shape sample_shape
-            + batch_shape.
+            Events as :meth:`sample` gives them, and nats of shape sample_shape +
+            batch_shape.
         """
         shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
         value, log_prob = self._completer.sample(shape)
@@ -199,7 +199,7 @@ class ClampedAutoregressive(Expandable):
         return self._plain.num_states
 
     @property
-    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a class attribute in torch
         """True if the states are few enough to be listed, and their probabilities exact."""
         return self.is_exact and self._plain.has_enumerate_support
 
@@ -235,7 +235,7 @@ class ClampedAutoregressive(Expandable):
         )
 
 
-def _check_evidence(observed: Tensor, mask: Tensor, density: Autoregressive) -> None:
+def _check_evidence(observed: Tensor, mask: Tensor, density: NetworkDensity) -> None:
     """Name what does not fit."""
     event_shape = density.event_shape
     device = density.conditioner.example.device

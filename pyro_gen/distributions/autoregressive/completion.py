@@ -1,5 +1,6 @@
-"""Sums over missing features: in the order of generation, by enumeration, or by
-weighted particles.
+"""Sums over missing features.
+
+In the order of generation, by enumeration, or by weighted particles.
 
 A :class:`Completion` is a setting; :meth:`Completion.bind` makes of it, for one
 density and one evidence, a :class:`Completer` that scores and draws.
@@ -19,8 +20,7 @@ from torch import Size, Tensor
 from pyro_gen._arguments import whole_fields
 from pyro_gen._transforms import batched
 from pyro_gen._weights import level_of_the_user
-from pyro_gen.distributions.autoregressive.density import Autoregressive, Conditioner
-from pyro_gen.distributions.autoregressive.order_agnostic import AnyOrder
+from pyro_gen.distributions.autoregressive.interfaces import AnyOrder, Conditioner, NetworkDensity
 from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.log_z.misuse import refuse_callers, refuse_tracing
 
@@ -33,8 +33,9 @@ UNTRUSTED = 10
 
 
 class Evidence(NamedTuple):
-    """Observed features of flat events: values with 0 where missing, True where a
-    feature was observed.
+    """Observed features of flat events.
+
+    Values with 0 where missing, True where a feature was observed.
 
     Both (..., features), with batch dimensions that broadcast.
     """
@@ -54,8 +55,9 @@ class Evidence(NamedTuple):
 
 
 class Completer(ABC):
-    """Scores and draws what is missing. Batch shapes are those of evidence and
-    context, without expansion.
+    """Scores and draws what is missing.
+
+    Batch shapes are those of evidence and context, without expansion.
     """
 
     exact = True
@@ -70,8 +72,9 @@ class Completer(ABC):
 
     @abstractmethod
     def sample(self, shape: Size) -> tuple[Tensor, Tensor]:
-        """Events (*shape, features) that carry the evidence, and their log
-        p(missing | observed).
+        """Events that carry the evidence, and their log p(missing | observed).
+
+        Events are (*shape, features).
         """
 
 
@@ -79,7 +82,7 @@ class Completion(ABC):
     """Method of summing over the missing features."""
 
     @abstractmethod
-    def bind(self, density: Autoregressive, evidence: Evidence) -> Completer:
+    def bind(self, density: NetworkDensity, evidence: Evidence) -> Completer:
         """The method bound to one density and one evidence; raises if it does not apply."""
 
 
@@ -100,7 +103,7 @@ class Enumeration(Completion):
     def __post_init__(self) -> None:
         whole_fields(self, max_completions=1)
 
-    def bind(self, density: Autoregressive, evidence: Evidence) -> Completer:
+    def bind(self, density: NetworkDensity, evidence: Evidence) -> Completer:
         """The list.
 
         Raises:
@@ -109,10 +112,10 @@ class Enumeration(Completion):
         most = most_completions(density, evidence)
         if most > self.max_completions:
             raise ValueError(
-                f"the observed features do not come first in every row, and up to {most:.4g} "
-                "completions are "
-                f"too many to be listed, the limit is {self.max_completions}: give `completion` "
-                "as "
+                "the observed features do not come first in every row, and up to "
+                f"{most:.4g} completions are "
+                f"too many to be listed, the limit is {self.max_completions}: give "
+                "`completion` as "
                 "Importance(num_particles), which is an estimate, as "
                 "Enumeration(max_completions), or, for a network "
                 "of any order, as ObservedFirst()"
@@ -122,15 +125,16 @@ class Enumeration(Completion):
 
 @dataclass(frozen=True)
 class ObservedFirst(Completion):
-    """Generate each row in an order with its observed features first: exact, for
-    networks of any order.
+    """Generate each row in an order with its observed features first.
+
+    Exact, for networks of any order.
 
     The observed features and the missing ones each stay in the network's order.
     The result conditions the density of *that* order, which differs from the
     unconditional density unless the orders agree.
     """
 
-    def bind(self, density: Autoregressive, evidence: Evidence) -> Completer:
+    def bind(self, density: NetworkDensity, evidence: Evidence) -> Completer:
         """The walk in the new orders.
 
         Raises:
@@ -138,8 +142,8 @@ class ObservedFirst(Completion):
         """
         if not isinstance(density.conditioner, AnyOrder):
             raise ValueError(
-                "`completion` ObservedFirst() expects a network of any order such as DeepNADE, "
-                "got "
+                "`completion` ObservedFirst() expects a network of any order such as "
+                "DeepNADE, got "
                 f"{type(density.conditioner).__name__}, which has one: use "
                 "Importance(num_particles)"
             )
@@ -148,11 +152,12 @@ class ObservedFirst(Completion):
 
 @dataclass(frozen=True)
 class Importance(Completion):
-    r"""Weighted ancestral draws with the observed features put in: an estimate for any
-    features, with its error.
+    r"""Weighted ancestral draws with the observed features put in.
 
-    .. math:: \hat p(x_O) = \frac1S \sum_s w_s, \qquad w_s = \prod_{k \in O} p\big(x_k |
-        x^s_{<k}\big)
+    An estimate for any features, with its error.
+
+    .. math:: \hat p(x_O) = \frac1S \sum_s w_s, \qquad
+              w_s = \prod_{k \in O} p\big(x_k | x^s_{<k}\big)
 
     p(x_O) is unbiased; its logarithm is too low by about half the squared
     standard error, so no ``log_prob`` is exact. Particles are drawn once, when
@@ -183,7 +188,7 @@ class Importance(Completion):
     def __post_init__(self) -> None:
         whole_fields(self, num_particles=1)
 
-    def bind(self, density: Autoregressive, evidence: Evidence) -> Completer:
+    def bind(self, density: NetworkDensity, evidence: Evidence) -> Completer:
         """The particles and their weights.
 
         Raises:
@@ -205,12 +210,11 @@ class Importance(Completion):
         return particles
 
 
-def chosen(density: Autoregressive, evidence: Evidence) -> Completer:
+def chosen(density: NetworkDensity, evidence: Evidence) -> Completer:
     """An exact method: the order of generation where it applies, else enumeration."""
     order = density.conditioner.order
-    if not batched([order]) and comes_first(
-        evidence.mask[..., order]
-    ):  # vmap may hold other orders
+    # Under vmap the rows may have other orders.
+    if not batched([order]) and comes_first(evidence.mask[..., order]):
         return _Walked(density, evidence, None, "prefix of the order")
     return Enumeration().bind(density, evidence)
 
@@ -223,7 +227,7 @@ def comes_first(mask: Tensor) -> bool:
     return mask.is_meta or not bool((mask[..., 1:] & ~mask[..., :-1]).any())
 
 
-def batch_of(density: Autoregressive, evidence: Evidence) -> Size:
+def batch_of(density: NetworkDensity, evidence: Evidence) -> Size:
     """Batch shape of evidence and context."""
     if density.context is None:
         context_shape = Size()
@@ -234,7 +238,7 @@ def batch_of(density: Autoregressive, evidence: Evidence) -> Size:
     )
 
 
-def most_completions(density: Autoregressive, evidence: Evidence) -> float:
+def most_completions(density: NetworkDensity, evidence: Evidence) -> float:
     """The largest number of completions of a row, infinite where values are."""
     states = density.conditional.num_states(density.features)
     mask = evidence.mask
@@ -249,12 +253,13 @@ def most_completions(density: Autoregressive, evidence: Evidence) -> float:
 
 
 class _Walked(Completer):
-    """Feature after feature in an order in which, if it is to be exact, the
-    observed features come first.
+    """Feature after feature in an order.
+
+    It is exact if the observed features come first in the order.
     """
 
     def __init__(
-        self, density: Autoregressive, evidence: Evidence, network: AnyOrder | None, method: str
+        self, density: NetworkDensity, evidence: Evidence, network: AnyOrder | None, method: str
     ) -> None:
         self.density = density
         self.evidence = evidence
@@ -262,8 +267,9 @@ class _Walked(Completer):
         self.method = method
 
     def _conditioner(self, evidence: Evidence) -> Conditioner:
-        """The network in the order of these rows: one for all where the evidence is at the
-        same places.
+        """The network in the order of these rows.
+
+        One for all where the evidence is at the same places.
         """
         conditioner = self.density.conditioner
         if self.network is None:
@@ -276,18 +282,16 @@ class _Walked(Completer):
         return self.network.in_orders(conditioner.order[missing.argsort(dim=-1, stable=True)])
 
     def _scores(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Log probability of every feature, and where it was observed, (...,
-        features), for flat events.
+        """Log probability of every feature, and where it was observed.
+
+        Both (..., features), for flat events.
         """
         shape = torch.broadcast_shapes(value.shape[:-1], batch_of(self.density, self.evidence))
         evidence = self.evidence.rows(shape)
         rows = evidence.complete(
             value.expand(*shape, value.shape[-1]).reshape(shape.numel(), value.shape[-1])
         )
-        if self.density.context is None:
-            context = None
-        else:
-            context = self.density._context_rows(shape)
+        context = self.density._context_rows(shape)
         parameters = self._conditioner(evidence).parameters_of(rows, context)
         scores = self.density.conditional.log_prob(parameters, rows)
         return scores.view(*shape, self.density.features), evidence.mask.view(
@@ -311,8 +315,9 @@ class _Walked(Completer):
         return value, log_prob
 
     def draw(self, shape: Size) -> tuple[Tensor, Tensor, Tensor]:
-        """Events (*shape, features), and log probabilities of what was put in and
-        of what was drawn.
+        """Events, and log probabilities of what was put in and of what was drawn.
+
+        Events are (*shape, features).
         """
         evidence = self.evidence.rows(shape)
         conditional = self.density.conditional
@@ -320,10 +325,7 @@ class _Walked(Completer):
         order = conditioner.order
         rows = shape.numel()
         example = conditioner.example
-        if self.density.context is None:
-            context = None
-        else:
-            context = self.density._context_rows(shape)
+        context = self.density._context_rows(shape)
         noise = conditional.noise((self.density.features, rows), example)
         parameters, state = conditioner.begin(rows, context, example)
         observed, mask = (_ordered(x, order) for x in evidence)
@@ -351,11 +353,12 @@ class _Walked(Completer):
 
 
 class _Listed(Completer):
-    """Every completion of every row, numbered: the digits of a number are the
-    values of the missing features.
+    """Every completion of every row, numbered.
+
+    The digits of a number are the values of the missing features.
     """
 
-    def __init__(self, density: Autoregressive, evidence: Evidence, count: int) -> None:
+    def __init__(self, density: NetworkDensity, evidence: Evidence, count: int) -> None:
         self.density = density
         self.evidence = evidence
         self.count = count
@@ -377,8 +380,9 @@ class _Listed(Completer):
         return self.evidence.complete(digits.to(self.evidence.observed.dtype))
 
     def table(self) -> Tensor:
-        """Log p(completed event), (completions,) + batch, -inf for numbers that a
-        row does not use.
+        """Log p(completed event), (completions,) + batch.
+
+        It is -inf for numbers that a row does not use.
         """
         step = max(1, BLOCK // max(1, self.batch.numel() * self.density.features))
         numbers = torch.arange(self.count, device=self.sizes.device).view(
@@ -411,13 +415,14 @@ class _Listed(Completer):
 
 
 class _Particles(Completer):
-    """Ancestral draws with the evidence put in, (particles, *batch, features), and
-    their log weights.
+    """Ancestral draws with the evidence put in, and their log weights.
+
+    Draws are (particles, *batch, features).
     """
 
     exact = False
 
-    def __init__(self, density: Autoregressive, values: Tensor, log_weights: Tensor) -> None:
+    def __init__(self, density: NetworkDensity, values: Tensor, log_weights: Tensor) -> None:
         self.density = density
         self.values = values
         self.log_weights = log_weights
@@ -428,8 +433,8 @@ class _Particles(Completer):
             return
         if (self.log_weights == -math.inf).all(0).any():
             raise ValueError(
-                "`observed` holds a row that no particle explains: it cannot happen under the "
-                "density"
+                "`observed` holds a row that no particle explains: it cannot happen under "
+                "the density"
             )
         untrusted = int((self._size() < UNTRUSTED).sum())
         if untrusted:
@@ -437,8 +442,8 @@ class _Particles(Completer):
                 f"in {untrusted} rows fewer than {UNTRUSTED} of {len(self.log_weights)} "
                 "particles are effective: "
                 "neither "
-                "log p(observed) nor the draws can be trusted; use more particles, or an exact "
-                "`completion`",
+                "log p(observed) nor the draws can be trusted; use more particles, or an "
+                "exact `completion`",
                 stacklevel=level_of_the_user(),
             )
 
@@ -446,8 +451,9 @@ class _Particles(Completer):
         return 1 / self.log_weights.softmax(0).square().sum(0)
 
     def evidence_estimate(self) -> Estimate:
-        """The log of the mean weight, with the gradient that the particles give
-        (the mean of their own, by weight).
+        """The log of the mean weight.
+
+        Its gradient is the mean of the particles' own, by weight.
         """
         count = len(self.log_weights)
         share = self.log_weights.softmax(0)
@@ -481,8 +487,9 @@ def _ordered(x: Tensor, order: Tensor) -> Tensor:
 
 
 def _drawn(log_weights: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
-    """Numbers drawn by the weights (count, *batch), by inversion, and the rows that
-    they are drawn for, both flat.
+    """Numbers drawn by weights, by inversion, and the rows that they are drawn for.
+
+    The weights are (count, *batch), the results flat.
     """
     batch = log_weights.shape[1:]
     steps = log_weights.reshape(len(log_weights), -1).T.softmax(-1).cumsum(-1)

@@ -1,11 +1,12 @@
-"""Autoregressive densities: products of conditional distributions, each given the
-features before it.
+"""Autoregressive densities.
+
+Products of conditional distributions, each given the features before it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -13,60 +14,14 @@ from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
 
 from pyro_gen.distributions.arguments import Shape
+from pyro_gen.distributions.autoregressive.clamped import ClampedAutoregressive
+from pyro_gen.distributions.autoregressive.completion import Completion
 from pyro_gen.distributions.autoregressive.conditionals import Conditional
 from pyro_gen.distributions.autoregressive.feature_density import FeatureDensity
+from pyro_gen.distributions.autoregressive.interfaces import Conditioner
 from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.expansion import over_batch
 from pyro_gen.distributions.units.base import Finite
-
-if TYPE_CHECKING:
-    from pyro_gen.distributions.autoregressive.clamped import ClampedAutoregressive
-    from pyro_gen.distributions.autoregressive.completion import Completion
-    from pyro_gen.distributions.estimate import Estimate
-
-
-class Conditioner(Protocol):
-    """Interface of a network that gives each feature's conditional parameters: a
-    module of :mod:`pyro_gen.nn`.
-
-    Rows are flat: values (n, features) in the layout of the event, contexts (n,
-    context) or None.
-    """
-
-    event_shape: Size
-    conditional: Conditional
-    order: Tensor
-    """Features in the order in which they are generated, (features,)."""
-    context: int
-    """Width of a context, 0 for none."""
-
-    def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions, (n, features, parameters)."""
-
-    def log_prob_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Log probability of each row, (n,)."""
-
-    def begin(self, rows: int, context: Tensor | None, like: Tensor) -> tuple[Tensor, Any]:
-        """Parameters of the first feature's distribution, (rows, parameters), and a state
-        to go on from.
-        """
-
-    def proceed(self, state: Any, value: Tensor) -> tuple[Tensor, Any]:
-        """Parameters of the next feature's distribution once the present one has
-        values (rows,), and the next state.
-        """
-
-    def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows in the order of generation, (rows, features), and their log probabilities,
-        (rows,).
-
-        ``noise`` is what the distribution turns into values, (features, rows,
-        ...).
-        """
-
-    @property
-    def example(self) -> Tensor:
-        """Any tensor of the dtype and on the device of the weights."""
 
 
 class Generation(NamedTuple):
@@ -90,11 +45,12 @@ class Generation(NamedTuple):
 
 
 class Autoregressive(FeatureDensity):
-    r"""A density over many features as the product of one-dimensional distributions in
-    an order :math:`\pi`.
+    r"""A density over many features as the product of one-dimensional distributions.
 
-    .. math:: p(x | c) = \prod_{k=1}^D p\big(x_{\pi(k)} \,\big|\, x_{\pi(1)}, \dots,
-        x_{\pi(k-1)}, c\big)
+    The features are in an order :math:`\pi`.
+
+    .. math:: p(x | c)
+              = \prod_{k=1}^D p\big(x_{\pi(k)} \,\big|\, x_{\pi(1)}, \dots, x_{\pi(k-1)}, c\big)
 
     Exact log probabilities in nats (densities where the distributions are
     continuous), exact samples. The event shape is that of the conditioner,
@@ -203,8 +159,9 @@ class Autoregressive(FeatureDensity):
         return self._generate(sample_shape)[0]
 
     def rsample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
-        """Exact draws that are differentiable in the weights and the context, where the
-        conditional distributions are.
+        """Exact draws that are differentiable in the weights and the context.
+
+        The conditional distributions must be reparametrised.
 
         Raises:
             NotImplementedError: the conditional distributions cannot be
@@ -223,13 +180,13 @@ class Autoregressive(FeatureDensity):
         """Draws and their log probabilities, computed in one pass.
 
         Returns:
-            Events as :meth:`sample` gives them, and nats of shape sample_shape
-            + batch_shape.
+            Events as :meth:`sample` gives them, and nats of shape sample_shape +
+            batch_shape.
         """
         with torch.no_grad():
             return self._generate(sample_shape)
 
-    def start(self, sample_shape: Shape = Size()) -> Generation:  # noqa: B008  # torch's own default
+    def start(self, sample_shape: Shape = Size()) -> Generation:  # noqa: B008  # torch's default
         """Begin to generate step by step; continue with :meth:`next`.
 
         Args:
@@ -239,7 +196,7 @@ class Autoregressive(FeatureDensity):
             No values yet, and the distribution of the first feature.
         """
         shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
-        context = None if self.context is None else self._context_rows(shape)
+        context = self._context_rows(shape)
         parameters, state = self.conditioner.begin(
             shape.numel(), context, self.conditioner.example
         )
@@ -289,8 +246,8 @@ class Autoregressive(FeatureDensity):
             .all()
         ):
             raise ValueError(
-                f"`value` must lie in {generation.distribution.support}, the support of the next "
-                "feature"
+                f"`value` must lie in {generation.distribution.support}, the support of "
+                "the next feature"
             )
         flat = value.expand(shape).reshape(-1)
         log_prob = generation.log_prob + self.conditional.log_prob(parameters, flat).view(shape)
@@ -312,8 +269,8 @@ class Autoregressive(FeatureDensity):
         """
         if generation.position < self.features:
             raise ValueError(
-                f"{self.features - generation.position} of {self.features} features are still "
-                "missing"
+                f"{self.features - generation.position} of {self.features} features are "
+                "still missing"
             )
         return self._laid_out(generation.values).view(
             *generation.log_prob.shape, *self.event_shape
@@ -348,8 +305,6 @@ class Autoregressive(FeatureDensity):
             ValueError: the evidence does not fit or cannot happen, or the
                 completions are too many to be listed.
         """
-        from pyro_gen.distributions.autoregressive.clamped import ClampedAutoregressive
-
         return ClampedAutoregressive(self, observed, mask, completion, self._validate_args)
 
     def log_evidence(
@@ -404,13 +359,17 @@ class Autoregressive(FeatureDensity):
             "the event shape of an autoregressive density is that of its network"
         )
 
+    def _unexpanded(self) -> Autoregressive:
+        """The density over the batch of its context, which does not check values."""
+        return Autoregressive(self.conditioner, self.context, validate_args=False)
+
     def _generate(self, sample_shape: Shape) -> tuple[Tensor, Tensor]:
         """Draws and their log probabilities.
 
         The noise of all features comes first, so that all samplers share it.
         """
         shape = self._extended_shape(sample_shape)[: -len(self.event_shape)]
-        context = None if self.context is None else self._context_rows(shape)
+        context = self._context_rows(shape)
         conditioner = self.conditioner
         conditional = self.conditional
         rows = shape.numel()
@@ -440,10 +399,12 @@ class Autoregressive(FeatureDensity):
         rows = value.expand(shape + self.event_shape).reshape(shape.numel(), self.features)
         if self.conditional.value_dtype is None:
             rows = rows.to(self.conditioner.example.dtype)
-        return rows, None if self.context is None else self._context_rows(shape), shape
+        return rows, self._context_rows(shape), shape
 
-    def _context_rows(self, shape: Size) -> Tensor:
-        assert self.context is not None
+    def _context_rows(self, shape: Size) -> Tensor | None:
+        """The contexts of a batch, one a row; None where there is no context."""
+        if self.context is None:
+            return None
         width = self.context.shape[-1]
         return self.context.expand(*shape, width).reshape(shape.numel(), width)
 
@@ -480,8 +441,9 @@ class Listed(Protocol):
 
 @register_kl(Autoregressive, Autoregressive)
 def divergence_by_enumeration(p: Listed, q: Listed) -> Tensor:
-    """Kullback-Leibler divergence in nats between two densities of the same events,
-    over all of them.
+    """Kullback-Leibler divergence in nats between densities of the same events.
+
+    The mean is over all events.
 
     Args:
         p: under which the mean is taken.
@@ -509,4 +471,4 @@ def divergence_by_enumeration(p: Listed, q: Listed) -> Tensor:
     )
 
 
-__all__ = ["Autoregressive", "Conditioner", "Generation", "divergence_by_enumeration"]
+__all__ = ["Autoregressive", "Generation", "divergence_by_enumeration"]

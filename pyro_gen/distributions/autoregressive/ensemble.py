@@ -1,5 +1,6 @@
-"""Ensembles of autoregressive densities, usually over orders: probabilities are
-averaged, never logits.
+"""Ensembles of autoregressive densities, usually over orders.
+
+Probabilities are averaged, never logits.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ Member = Autoregressive | ClampedAutoregressive
 
 
 class AutoregressiveEnsemble(Expandable):
-    r"""Mixture of autoregressive densities of the same events, with different orders,
-    weights or families.
+    r"""Mixture of autoregressive densities of the same events.
 
-    .. math:: p(x | c) = \sum_k \pi_k\, p_k(x | c), \qquad \log p(x | c) = \log \sum_k e^{\log
-        \pi_k + \log p_k(x | c)}
+    They differ in their orders, weights or families.
+
+    .. math:: p(x | c) = \sum_k \pi_k\, p_k(x | c), \qquad
+              \log p(x | c) = \log \sum_k e^{\log \pi_k + \log p_k(x | c)}
 
     Normalised whenever the members are. A mean of logits, or of log
     probabilities, is no density.
@@ -68,9 +70,8 @@ class AutoregressiveEnsemble(Expandable):
         validate_args: bool | None = None,
     ) -> None:
         _check_members(members)
-        self.members = tuple(
-            _unchecked(member) for member in members
-        )  # values are checked once, by the ensemble
+        # Values are checked once, by the ensemble.
+        self.members = tuple(_unchecked(member) for member in members)
         example = members[0].conditioner.example
         if logits is None:
             self.logits = example.new_zeros(len(members))
@@ -126,8 +127,9 @@ class AutoregressiveEnsemble(Expandable):
         return result.expand(*shape, len(self.members))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Exact log probability in nats: the log of the weighted mean of the members'
-        probabilities.
+        """Exact log probability in nats.
+
+        The log of the weighted mean of the members' probabilities.
 
         Args:
             value: events of shape (...) + event_shape.
@@ -157,9 +159,8 @@ class AutoregressiveEnsemble(Expandable):
             logits, torch.rand(shape, dtype=logits.dtype, device=logits.device)
         ).flatten()
         plain = [member for member in self.members if isinstance(member, Autoregressive)]
-        if member_index.is_meta or len(plain) < len(
-            self.members
-        ):  # rows cannot be told apart, or not be taken out
+        # Here rows cannot be told apart, or not be taken out.
+        if member_index.is_meta or len(plain) < len(self.members):
             draws = [
                 m.expand(shape).sample().reshape(shape.numel(), *self.event_shape)
                 for m in self.members
@@ -184,8 +185,8 @@ class AutoregressiveEnsemble(Expandable):
         """Draws and their log probabilities under the whole mixture.
 
         Returns:
-            Events as :meth:`sample` gives them, and nats of shape sample_shape
-            + batch_shape.
+            Events as :meth:`sample` gives them, and nats of shape sample_shape +
+            batch_shape.
         """
         value = self.sample(sample_shape)
         return value, self.log_prob(value)
@@ -193,8 +194,9 @@ class AutoregressiveEnsemble(Expandable):
     def given(
         self, observed: Tensor, mask: Tensor, completion: Completion | None = None
     ) -> AutoregressiveEnsemble:
-        """Distribution of the missing features given the observed ones: the members',
-        weighted by their evidence.
+        """Distribution of the missing features given the observed ones.
+
+        The members', weighted by their evidence.
 
         Args:
             observed: values (...) + event_shape; values of missing features are
@@ -272,7 +274,7 @@ class AutoregressiveEnsemble(Expandable):
         return self.members[0].num_states
 
     @property
-    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a class attribute in torch
         """True if the states are few enough to be listed."""
         return self.members[0].has_enumerate_support
 
@@ -319,8 +321,8 @@ def _check_members(members: Sequence[Member]) -> None:
     for member in members:
         if isinstance(member, OrderAgnostic) or not isinstance(member, Member):
             raise ValueError(
-                f"`members` must be autoregressive densities, got {type(member).__name__}; an "
-                "order-agnostic network "
+                f"`members` must be autoregressive densities, got {type(member).__name__}; "
+                "an order-agnostic network "
                 "gives one in eval() or when it is called with an order"
             )
     kinds = [
@@ -343,19 +345,18 @@ def _with(member: Member) -> Autoregressive:
     """A member that can be conditioned, which checks its evidence."""
     if not isinstance(member, Autoregressive):
         raise ValueError(
-            "`given` expects members that are not conditioned yet: give all observed features at "
-            "once"
+            "`given` expects members that are not conditioned yet: give all observed "
+            "features at once"
         )
     return Autoregressive(member.conditioner, member.context).expand(member.batch_shape)
 
 
 def _picked(member: Autoregressive, shape: Size, rows: Tensor) -> Autoregressive:
     """A density for some of the rows, by their numbers, of its expansion to a shape."""
-    if member.context is None:
+    context = member._context_rows(shape)
+    if context is None:
         return Autoregressive(member.conditioner, validate_args=False).expand((len(rows),))
-    return Autoregressive(
-        member.conditioner, member._context_rows(shape)[rows], validate_args=False
-    )
+    return Autoregressive(member.conditioner, context[rows], validate_args=False)
 
 
 register_kl(AutoregressiveEnsemble, AutoregressiveEnsemble)(divergence_by_enumeration)

@@ -59,8 +59,8 @@ class Factorised(FeatureDensity):
     ) -> None:
         if parameters.dim() < 2 or parameters.shape[-1] != conditional.num_parameters:
             raise ValueError(
-                f"`parameters` must have shape (..., features, {conditional.num_parameters}) for "
-                f"{conditional}, "
+                "`parameters` must have shape (..., features, "
+                f"{conditional.num_parameters}) for {conditional}, "
                 f"got {tuple(parameters.shape)}"
             )
         features = parameters.shape[-2]
@@ -112,11 +112,9 @@ class Factorised(FeatureDensity):
         """
         if self._validate_args:
             self._validate_sample(value)
-        if len(self.event_shape) == 1:
-            flat = value
-        else:
-            flat = value.flatten(value.dim() - len(self.event_shape))
-        result = self.conditional.total_log_prob(self.parameters, flat)
+        if len(self.event_shape) > 1:
+            value = value.flatten(value.dim() - len(self.event_shape))
+        result = self.conditional.total_log_prob(self.parameters, value)
         return over_batch(result, self.batch_shape)
 
     @torch.no_grad()

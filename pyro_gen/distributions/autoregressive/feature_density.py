@@ -17,8 +17,9 @@ ENUMERABLE = 2**20
 
 
 class FeatureDensity(Expandable):
-    """A density over events of many features, whose distributions are of one
-    family, a :class:`Conditional`.
+    """A density over events of many features.
+
+    Their distributions are of one family, a :class:`Conditional`.
     """
 
     @property
@@ -45,7 +46,7 @@ class FeatureDensity(Expandable):
         return OverEvent(flat, self.event_shape)
 
     @property
-    def has_rsample(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the distributions here
+    def has_rsample(self) -> bool:  # type: ignore[override]  # a class attribute in torch
         """True if samples are differentiable in the parameters."""
         return self.conditional.reparametrised
 
@@ -58,7 +59,7 @@ class FeatureDensity(Expandable):
         return math.prod(states)
 
     @property
-    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a flag of the class in torch, of the size here
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]  # a class attribute in torch
         """True if the states are few enough to be listed."""
         return self.num_states <= ENUMERABLE
 
@@ -77,9 +78,8 @@ class FeatureDensity(Expandable):
         """
         states = self.conditional.num_states(self.features)
         if states is None or not self.has_enumerate_support:
-            if states is None:
-                number = "infinitely many"
-            else:
+            number = "infinitely many"
+            if states is not None:
                 number = f"2^{math.log2(self.num_states):.1f}"
             raise NotImplementedError(
                 f"{number} states are too many to list, the limit is {ENUMERABLE}"

@@ -1,46 +1,33 @@
-"""Training a network of every order: an unbiased estimate of the mean log
-probability over all orders.
+"""Training a network of every order.
+
+An unbiased estimate of the mean log probability over all orders.
 """
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from pyro_gen.distributions.arguments import Shape
-from pyro_gen.distributions.autoregressive.density import Autoregressive, Conditioner, Generation
+from pyro_gen.distributions.autoregressive.density import Autoregressive, Generation
+from pyro_gen.distributions.autoregressive.interfaces import AnyOrder
 from pyro_gen.distributions.expansion import over_batch
 from pyro_gen.distributions.log_z.misuse import NEEDS_DENSITY, refuse_callers, refuse_tracing
 from pyro_gen.kernels import draw_seed
 
 _WEIGHS = (*NEEDS_DENSITY, "pyro.infer.traceenum_elbo", "pyro.infer.discrete")
-"""Modules of Pyro that take exponentials of log probabilities: a mean of logs must
-not be put there.
+"""Modules of Pyro that take exponentials of log probabilities.
+
+A mean of logs must not be put there.
 """
 
 
-@runtime_checkable
-class AnyOrder(Conditioner, Protocol):
-    """A network that knows the distribution of every feature given any others, and so
-    a density for every order.
-    """
-
-    def parameters_given(self, value: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions given the features under ``mask`` alone, (n,
-        features, parameters).
-        """
-
-    def in_orders(self, orders: Tensor) -> Conditioner:
-        """View of the weights in another order of generation, (features,), or one
-        for each row, (n, features).
-        """
-
-
 class OrderAgnostic(Autoregressive):
-    r"""Objective of order-agnostic training in the form of a distribution: its
-    ``log_prob`` is an estimate.
+    r"""Objective of order-agnostic training in the form of a distribution.
+
+    Its ``log_prob`` is an estimate.
 
     For every row a number :math:`d` of known features and the set :math:`S` of
     these are drawn, and
@@ -75,9 +62,9 @@ class OrderAgnostic(Autoregressive):
     Example:
         >>> from pyro_gen import nn
         >>> deep = nn.DeepNADE(3, [4])
-        >>> type(deep()).__name__, type(deep(order=(2, 0,
-        ...     1))).__name__, type(deep.eval()()).__name__
-        ('OrderAgnostic', 'Autoregressive', 'Autoregressive')
+        >>> densities = deep(), deep(order=(2, 0, 1)), deep.eval()()
+        >>> [type(density).__name__ for density in densities]
+        ['OrderAgnostic', 'Autoregressive', 'Autoregressive']
     """
 
     has_rsample = False
@@ -98,8 +85,8 @@ class OrderAgnostic(Autoregressive):
         refuse_callers(
             name,
             _WEIGHS,
-            "gives only an estimate of their mean over orders: use eval(), or call it with an "
-            "order",
+            "gives only an estimate of their mean over orders: use eval(), or call it "
+            "with an order",
         )
         super().__init__(conditioner, context, validate_args)
         self._network = conditioner
@@ -125,13 +112,13 @@ class OrderAgnostic(Autoregressive):
         parameters = self._network.parameters_given(rows, revealed, context)
         scores = self.conditional.log_prob(parameters, rows)
         scales = getattr(self._network, "log_scales", None)
-        if (
-            scales is not None
-        ):  # what a change of units adds is the same in every order: no need to draw it
+        # What a change of units adds is the same in every order: no need to draw it.
+        if scales is not None:
             scores = scores + scales
         result = torch.where(revealed, 0, scores).sum(-1) * self.features / (~revealed).sum(-1)
-        result = (result if scales is None else result - scales.sum()).view(shape)
-        return over_batch(result, self.batch_shape)
+        if scales is not None:
+            result = result - scales.sum()
+        return over_batch(result.view(shape), self.batch_shape)
 
     def known(self, rows: int, device: torch.device) -> Tensor:
         """The features that each row takes as known: a fixed draw of this object.
@@ -171,14 +158,17 @@ class OrderAgnostic(Autoregressive):
         """Not available: states would be weighted by estimates."""
         raise NotImplementedError(_message("enumerate_support"))
 
+    def _unexpanded(self) -> NoReturn:
+        _refuse("given")
+
     def _generate(self, sample_shape: Shape) -> tuple[Tensor, Tensor]:
         _refuse("sample")
 
 
 def _message(name: str) -> str:
     return (
-        f"`{name}` needs an order, and order-agnostic training has none: use eval(), or call the "
-        "network with one"
+        f"`{name}` needs an order, and order-agnostic training has none: "
+        "use eval(), or call the network with one"
     )
 
 
@@ -186,4 +176,4 @@ def _refuse(name: str) -> NoReturn:
     raise ValueError(_message(name))
 
 
-__all__ = ["AnyOrder", "OrderAgnostic"]
+__all__ = ["OrderAgnostic"]

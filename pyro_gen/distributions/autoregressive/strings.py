@@ -1,5 +1,6 @@
-"""Densities over strings of varying length: symbols, an end symbol, and padding by
-it up to a common length.
+"""Densities over strings of varying length.
+
+Symbols, an end symbol, and padding by it up to a common length.
 """
 
 from __future__ import annotations
@@ -55,11 +56,12 @@ class SymbolConditional(CategoricalConditional):
 
 
 class AutoregressiveStrings(Autoregressive):
-    r"""A density over strings of symbols 0 ... K - 1, as integer rows of a fixed length
-    L padded with the end K.
+    r"""A density over strings of symbols 0 ... K - 1.
 
-    .. math:: p(x) = \prod_{k=1}^{\min(|x| + 1, L)} p(x_k | x_1, \dots, x_{k-1}), \qquad x_{|x|
-        + 1} = K
+    Strings are integer rows of a fixed length L, padded with the end K.
+
+    .. math:: p(x) = \prod_{k=1}^{\min(|x| + 1, L)} p(x_k | x_1, \dots, x_{k-1}), \qquad
+              x_{|x| + 1} = K
 
     A row with an end stands for one string of fewer than L symbols. A row
     without any stands for all strings that begin with its L symbols: together

@@ -1,5 +1,6 @@
-"""Base of the autoregressive networks: order, conditionals, context, generation
-feature after feature.
+"""Base of the autoregressive networks.
+
+Order, conditionals, context, generation feature after feature.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ BERNOULLI = BernoulliConditional()
 
 
 class Place(NamedTuple):
-    """Position in the order of generation, the context's share of all parameters,
-    and the network's state.
+    """Place in the order of generation, and what is needed to go on.
 
+    ``shift`` is the context's share of all parameters, ``state`` the network's,
     ``frame`` has location and scale of real features in the order of generation.
     """
 
@@ -95,7 +96,7 @@ class AutoregressiveNetwork(Module):
         self.standard = standardisation(conditional, self.features)
         shape = self.features, conditional.num_parameters
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
-        self.from_context = nn.Linear(context, math.prod(shape), bias=False) if context else None
+        self.from_context = context_map(context, math.prod(shape))
         if self.from_context is not None:
             nn.init.zeros_(self.from_context.weight)
 
@@ -182,8 +183,9 @@ class AutoregressiveNetwork(Module):
             self.bias.copy_(parameters[self.order])
 
     def readout(self) -> Sequence[Tensor]:
-        """Weights by which the network adds to the biases: where they are small,
-        the biases make the density.
+        """Weights by which the network adds to the biases.
+
+        Where they are small, the biases make the density.
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not say which weights add to its biases"
@@ -213,8 +215,9 @@ class AutoregressiveNetwork(Module):
         return self.network(x, context)[:, 0], (x, context)
 
     def after(self, state: Any, value: Tensor, position: int) -> tuple[Tensor, Any]:
-        """Parameters of the distribution at ``position``, now that the feature
-        before it has values (rows,).
+        """Parameters of the distribution at ``position``, and the next state.
+
+        The feature before it has values (rows,).
         """
         x, context = state
         x = x.clone()
@@ -226,20 +229,19 @@ class AutoregressiveNetwork(Module):
         return self.conditional.encode(value).to(self.example.dtype)
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions in the layout of the event, (n, features,
-        parameters).
-        """
+        """Parameters (n, features, parameters) in the layout of the event."""
         return self.parameters_in_order(value[:, self.order], context)[:, self.order.argsort()]
 
     def parameters_in_order(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions for values in the order of generation,
-        and in that order themselves.
+        """Parameters of all distributions in the order of generation.
+
+        Values are in that order too.
         """
         frame = self._frame()
-        inputs = self.encode(value if frame is None else frame.seen(value))
-        parameters = self._finished(
-            self.network(inputs, context), self._shift(context), slice(None)
-        )
+        if frame is not None:
+            value = frame.seen(value)
+        parameters = self.network(self.encode(value), context)
+        parameters = self._finished(parameters, self._shift(context), slice(None))
         if frame is None:
             return parameters
         return frame.raw(parameters)
@@ -259,8 +261,9 @@ class AutoregressiveNetwork(Module):
         return self._parameters_at(place, parameters), place
 
     def proceed(self, place: Place, value: Tensor) -> tuple[Tensor, Place]:
-        """Parameters of the next feature's distribution, once the present one has
-        values (rows,).
+        """Parameters of the next feature's distribution, and where generation stands.
+
+        The present feature has values (rows,).
         """
         position = place.position + 1
         frame = place.frame
@@ -271,8 +274,9 @@ class AutoregressiveNetwork(Module):
         return self._parameters_at(place, parameters), place
 
     def generate(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows in the order of generation, (rows, features), and log probabilities, from
-        noise (features, rows).
+        """Rows (rows, features) in the order of generation, and log probabilities.
+
+        The noise is (features, rows).
         """
         parameters, place = self.begin(noise.shape[1], context, self.example)
         values = [self.conditional.draw(parameters, noise[0])]
@@ -290,10 +294,18 @@ class AutoregressiveNetwork(Module):
             f"conditional={self.conditional}"
         )
 
-    def _shift(self, context: Tensor | None) -> Tensor | None:
-        if context is None or self.from_context is None:
+    def _mapped(self, layer: nn.Linear | None, context: Tensor | None) -> Tensor | None:
+        """Contribution of the context by a layer; None where there is none."""
+        if layer is None or context is None:
             return None
-        shift: Tensor = self.from_context(context.to(self.example.dtype))
+        contribution: Tensor = layer(context.to(self.example.dtype))
+        return contribution
+
+    def _shift(self, context: Tensor | None) -> Tensor | None:
+        """Contribution of the context to all parameters."""
+        shift = self._mapped(self.from_context, context)
+        if shift is None:
+            return None
         return shift.unflatten(-1, (self.features, -1))
 
     def _frame(self) -> Frame | None:
@@ -320,6 +332,18 @@ class AutoregressiveNetwork(Module):
         return parameters
 
 
+def context_map(context: int, outputs: int) -> nn.Linear | None:
+    """Linear map of a context; None where the network takes none.
+
+    Args:
+        context: width of the context, 0 for none.
+        outputs: numbers that it adds to.
+    """
+    if context:
+        return nn.Linear(context, outputs, bias=False)
+    return None
+
+
 def checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tensor:
     """An order as a tensor of its own, 0, 1, 2, ... for None.
 
@@ -341,4 +365,4 @@ def checked_order(order: Sequence[int] | Tensor | None, features: int) -> Tensor
     return permutation
 
 
-__all__ = ["AutoregressiveNetwork", "Place", "checked_order"]
+__all__ = ["AutoregressiveNetwork", "Place", "checked_order", "context_map"]

@@ -1,5 +1,7 @@
-"""Layers of a PixelCNN: each runs over a whole image at once, or for one colour of
-one pixel with what it kept.
+"""Layers of a PixelCNN.
+
+Each runs over a whole image at once, or for one colour of one pixel with what
+it kept.
 
 Channels belong to colours, in blocks: those of colour g are computed from the
 pixels before and, at the pixel itself, from the colours up to g. Images are (n,
@@ -17,11 +19,13 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, relu
 
 from pyro_gen._module import Module
+from pyro_gen.nn.autoregressive.base import context_map
 
 
 def colours_of(channels: int, colours: int) -> Tensor:
-    """The colour to which each of some channels belongs, in blocks as even as can
-    be, (channels,).
+    """The colour to which each channel belongs, (channels,).
+
+    Blocks are as even as can be.
     """
     return torch.arange(channels) * colours // channels
 
@@ -37,8 +41,9 @@ def gated(x: Tensor, dim: int = 1) -> Tensor:
 
 
 class ConvolutionState(NamedTuple):
-    """Memory of a masked convolution: the inputs so far in this row, and the sum from
-    the rows above.
+    """Memory of a masked convolution.
+
+    The inputs so far in this row, and the sum from the rows above.
 
     ``matrices`` and ``added`` have an entry for each colour; ``added`` is
     (columns or 1, n or 1, outputs).
@@ -58,26 +63,26 @@ class ConvolutionState(NamedTuple):
 
     def next_pixel(self) -> ConvolutionState:
         """All colours of the pixel are there."""
-        return self._replace(
-            past=(*self.past, torch.cat(self.pixel, -1)) if self.left else (), pixel=()
-        )
+        if not self.left:
+            return self._replace(past=(), pixel=())
+        return self._replace(past=(*self.past, torch.cat(self.pixel, -1)), pixel=())
 
     def output(self, colour: int, column: int) -> Tensor:
         """The outputs of one colour at the present pixel, (n, outputs)."""
-        past = self.past[max(len(self.past) - self.left, 0) :] if self.left else ()
+        past = self.past[max(len(self.past) - self.left, 0) :]
         added = self.added[colour]
         bias = added[column % len(added)]
         if not past and not self.pixel:
             return bias
         x = torch.cat([*past, *self.pixel], -1)
-        return torch.addmm(
-            bias, x, self.matrices[colour][-x.shape[-1] :]
-        )  # nothing is left of the image's border
+        # Nothing is left of the image's border.
+        return torch.addmm(bias, x, self.matrices[colour][-x.shape[-1] :])
 
 
 class MaskedConvolution(Module):
-    """A convolution over the rows above, the pixels to the left, and the colours
-    before at the pixel itself.
+    """A convolution over the pixels before, and the colours before at the pixel.
+
+    The pixels before are those in the rows above and to the left.
 
     Args:
         inputs: colour of each input channel.
@@ -102,14 +107,9 @@ class MaskedConvolution(Module):
         super().__init__()
         self.above = above
         self.left = left
-        mask = torch.ones(
-            len(outputs),
-            len(inputs),
-            above + 1,
-            left + 1 + (left if above else 0),
-            dtype=torch.bool,
-        )
-        visible = inputs < outputs.unsqueeze(-1) if strict else inputs <= outputs.unsqueeze(-1)
+        columns = 2 * left + 1 if above else left + 1
+        mask = torch.ones(len(outputs), len(inputs), above + 1, columns, dtype=torch.bool)
+        visible = inputs < outputs.unsqueeze(-1) + (not strict)
         mask[:, :, -1, left] = visible
         mask[:, :, -1, left + 1 :] = False
         self.register_buffer("mask", mask, persistent=False)
@@ -141,13 +141,11 @@ class MaskedConvolution(Module):
 
     def trace(self) -> ConvolutionState:
         """State before the first row: the biases alone."""
-        rows = self.split(
-            self.masked()[:, :, -1, : self.left + 1].movedim(0, -1)
-        )  # (inputs, left + 1, outputs) each
+        # Each is (inputs, left + 1, outputs).
+        rows = self.split(self.masked()[:, :, -1, : self.left + 1].movedim(0, -1))
+        # Inputs of a matrix stand pixel after pixel.
         matrices = (
-            torch.cat(
-                [kernel[:, :-1].transpose(0, 1).flatten(0, 1), kernel[:visible, -1]]
-            )  # pixel after pixel
+            torch.cat([kernel[:, :-1].transpose(0, 1).flatten(0, 1), kernel[:visible, -1]])
             for kernel, visible in zip(rows, self.seen, strict=True)
         )
         return ConvolutionState(self.left, tuple(matrices), self.split(self.bias.view(1, 1, -1)))
@@ -158,8 +156,9 @@ class MaskedConvolution(Module):
 
 
 class LayerState(NamedTuple):
-    """Memory of a layer while an image is drawn: rows above that it needs (n,
-    inputs, rows, columns), and traces.
+    """Memory of a layer while an image is drawn.
+
+    Rows above that it needs (n, inputs, rows, columns), and traces.
     """
 
     rows: Tensor
@@ -192,8 +191,10 @@ class ConvolutionLayer(Module):
         self.hidden = len(hidden)
 
     def forward(self, x: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Over a whole image: what each pixel knows of those before it, and what it knows
-        of the rows above.
+        """Over a whole image.
+
+        What each pixel knows of those before it, and what it knows of the rows
+        above.
         """
         raise NotImplementedError
 
@@ -216,26 +217,29 @@ class ConvolutionLayer(Module):
     def next_row(
         self, state: LayerState, line: Tensor, context: Tensor | None
     ) -> tuple[LayerState, Tensor]:
-        """Begin a row below ``line`` (n, inputs, 1, columns): what all its pixels
-        get from above, at once.
+        """Begin a row below ``line`` (n, inputs, 1, columns).
+
+        What all its pixels get from above, at once.
         """
         raise NotImplementedError
 
     def step(
         self, state: LayerState, new: Tensor | None, colour: int, column: int
     ) -> tuple[LayerState, Tensor]:
-        """The outputs of one colour at the present pixel from the inputs ``new`` of that
-        colour; None for mask A.
+        """The outputs of one colour at the present pixel.
+
+        ``new`` holds the inputs of that colour; None for mask A.
         """
         raise NotImplementedError
 
 
 class GatedLayer(ConvolutionLayer):
-    r"""Two stacks without a blind spot: the vertical one sees all rows above, the
-    horizontal one its row so far.
+    r"""Two stacks without a blind spot.
 
-    .. math:: V = W_v * v, \quad v' = v + g(V + A_v c), \quad x' = x + W_o \, g(W_h * x + W_l V
-        + A_h c)
+    The vertical one sees all rows above, the horizontal one its row so far.
+
+    .. math:: V = W_v * v, \quad v' = v + g(V + A_v c), \quad
+              x' = x + W_o \, g(W_h * x + W_l V + A_h c)
 
     with the gate g(a, b) = tanh(a / 2) sigmoid(b).
 
@@ -255,7 +259,7 @@ class GatedLayer(ConvolutionLayer):
         self.link = nn.Conv2d(width, width, 1, bias=False)
         self.horizontal = MaskedConvolution(inputs, gates, 0, self.reach, strict=first)
         self.mixed = MaskedConvolution(hidden, hidden)
-        self.from_context = nn.Linear(context, 2 * width, bias=False) if context else None
+        self.from_context = context_map(context, 2 * width)
         for convolution in (self.vertical, self.link):
             nn.init.normal_(convolution.weight, std=convolution.weight[0].numel() ** -0.5)
 
@@ -272,17 +276,22 @@ class GatedLayer(ConvolutionLayer):
 
     def _down(self, fields: Tensor, v: Tensor, shift: Tensor | float) -> Tensor:
         """The vertical stack goes on."""
-        new = gated(fields if isinstance(shift, float) else fields + shift)
+        if not isinstance(shift, float):
+            fields = fields + shift
+        return self._added(v, gated(fields))
+
+    def _added(self, x: Tensor, new: Tensor) -> Tensor:
+        """The output of a stack: the first layer does not add to its input."""
         if self.is_first:
             return new
-        return v + new
+        return x + new
 
     def forward(self, x: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Both stacks over a whole image."""
         down, across = self._shifts(context)
         fields = self.vertical(bordered(v, self.reach, self.reach, self.reach))
         new = self.mixed(gated(self.horizontal(x) + self.link(fields) + across))
-        return new if self.is_first else x + new, self._down(fields, v, down)
+        return self._added(x, new), self._down(fields, v, down)
 
     def next_row(
         self, state: LayerState, line: Tensor, context: Tensor | None
@@ -302,7 +311,8 @@ class GatedLayer(ConvolutionLayer):
     ) -> tuple[LayerState, Tensor]:
         """One colour of one pixel of the horizontal stack."""
         across, mixed = state.traces
-        across = across if new is None else across.with_input(new)
+        if new is not None:
+            across = across.with_input(new)
         mixed = mixed.with_input(gated(across.output(colour, column), -1))
         out = mixed.output(colour, column)
         return state._replace(traces=(across, mixed)), out if new is None else new + out
@@ -345,7 +355,7 @@ class FirstLayer(PlainLayer):
     def __init__(self, inputs: Tensor, hidden: Tensor, kernel_size: int, context: int) -> None:
         super().__init__(inputs, hidden, kernel_size, first=True)
         self.convolution = MaskedConvolution(inputs, hidden, self.reach, self.reach, strict=True)
-        self.from_context = nn.Linear(context, self.hidden, bias=False) if context else None
+        self.from_context = context_map(context, self.hidden)
 
     def convolutions(self) -> tuple[MaskedConvolution, ...]:
         """The one."""
@@ -379,7 +389,7 @@ class ResidualBlock(PlainLayer):
         self.into = MaskedConvolution(hidden, narrow)
         self.convolution = MaskedConvolution(narrow, narrow, self.reach, self.reach)
         self.out = MaskedConvolution(narrow, hidden)
-        self.from_context = nn.Linear(context, len(narrow), bias=False) if context else None
+        self.from_context = context_map(context, len(narrow))
 
     def convolutions(self) -> tuple[MaskedConvolution, ...]:
         """That with a neighbourhood, and those around it."""
@@ -449,8 +459,9 @@ def bordered(x: Tensor, left: int, right: int, above: int) -> Tensor:
 
 
 def by_column(convolution: MaskedConvolution, added: Tensor) -> tuple[Tensor, ...]:
-    """From (n, outputs, 1, columns) to (columns, n, outputs of the colour), a
-    tensor for each colour.
+    """A tensor (columns, n, outputs of the colour) for each colour.
+
+    From one (n, outputs, 1, columns).
     """
     return convolution.split(added.squeeze(2).permute(2, 0, 1))
 

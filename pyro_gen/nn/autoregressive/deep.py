@@ -1,5 +1,6 @@
-"""DeepNADE: one network for the distribution of any feature given any others, and
-so for every order at once.
+"""DeepNADE: one network for the distribution of any feature given any others.
+
+It serves every order at once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pyro_gen.nn.autoregressive.base import (
     BERNOULLI,
     AutoregressiveNetwork,
     checked_order,
+    context_map,
 )
 from pyro_gen.nn.autoregressive.ensemble import AutoregressiveEnsemble
 from pyro_gen.nn.autoregressive.snapshot import snapshot, twin
@@ -30,11 +32,12 @@ BLOCK = 2**22
 
 
 class DeepNADE(AutoregressiveNetwork):
-    r"""A feed-forward network that sees some features and a mask of which, and gives
-    the distributions of all others.
+    r"""A feed-forward network for the distributions of all features that it is not given.
 
-    .. math:: h^1 = g\big(c + (x \odot m) A + m B + u C\big), \quad h^l = g(c^l + h^{l-1} W^l),
-        \quad
+    It sees some features and a mask of which.
+
+    .. math:: h^1 = g\big(c + (x \odot m) A + m B + u C\big), \quad
+              h^l = g(c^l + h^{l-1} W^l), \quad
               p(x_i | x_m, u) = \text{distribution}\big(b_i + h^L V_i\big)
 
     with O(D H) parameters for D features (and H^2 for every further hidden
@@ -85,9 +88,8 @@ class DeepNADE(AutoregressiveNetwork):
         *,
         order_agnostic: bool = True,
     ) -> None:
-        super().__init__(
-            features, 0, order, conditional, bias=False
-        )  # biases here belong to features, not to places
+        # Biases here belong to features, not to places.
+        super().__init__(features, 0, order, conditional, bias=False)
         sizes = whole_numbers("hidden_features", hidden_features)
         context = whole_number("context", context, 0)
         self.hidden_features = sizes
@@ -102,7 +104,7 @@ class DeepNADE(AutoregressiveNetwork):
         self.weight = nn.Parameter(scale * torch.randn(self.features, width, sizes[0]))
         self.mask_weight = nn.Parameter(scale * torch.randn(self.features, sizes[0]))
         self.hidden_bias = nn.Parameter(torch.zeros(sizes[0]))
-        self.hidden_from_context = nn.Linear(context, sizes[0], bias=False) if context else None
+        self.hidden_from_context = context_map(context, sizes[0])
         self.layers = nn.ModuleList(_layer(a, b) for a, b in itertools.pairwise(sizes))
         self.output = nn.Parameter(
             torch.randn(self.features, sizes[-1], parameters) / sizes[-1] ** 0.5
@@ -175,8 +177,9 @@ class DeepNADE(AutoregressiveNetwork):
         return self.standard.scale.log()
 
     def parameters_given(self, value: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of the distributions of all features given those under a mask, by one
-        pass of the network.
+        """Parameters of the distributions of all features given those under a mask.
+
+        One pass of the network.
 
         Args:
             value: rows (n, features); values where ``mask`` is False are
@@ -189,7 +192,9 @@ class DeepNADE(AutoregressiveNetwork):
         """
         frame = None if self.standard is None else self.standard()
         value = torch.where(mask, value, 0)
-        x = self.encode(value if frame is None else frame.seen(value)) * mask.unsqueeze(-1)
+        if frame is not None:
+            value = frame.seen(value)
+        x = self.encode(value) * mask.unsqueeze(-1)
         fields = (
             x.flatten(1) @ self.weight.flatten(0, 1)
             + mask.to(x.dtype) @ self.mask_weight
@@ -205,9 +210,7 @@ class DeepNADE(AutoregressiveNetwork):
         return frame.raw(parameters)
 
     def parameters_of(self, value: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions in the layout of the event, (n, features,
-        parameters).
-        """
+        """Parameters (n, features, parameters) in the layout of the event."""
         place = self.order
         back = self.order.argsort(-1)
         if place.dim() == 1:
@@ -220,8 +223,9 @@ class DeepNADE(AutoregressiveNetwork):
         return self.conditional.log_prob(self.parameters_of(value, context), value).sum(-1)
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters of all distributions in the order of generation, a block of
-        places after the other.
+        """Parameters of all distributions in the order of generation.
+
+        One block of places after the other.
         """
         size = max(self.weight.shape[-1] * (self.conditional.width + 2), *self.hidden_features)
         if self.order.dim() > 1:
@@ -231,9 +235,8 @@ class DeepNADE(AutoregressiveNetwork):
         blocks = []
         for start in range(0, self.features, step):
             block = x[:, start : start + step], self.order[..., start : start + step], fields
-            again = (
-                torch.is_grad_enabled() and step < self.features
-            )  # rather computed twice than kept
+            # What a block keeps for its gradient is rather computed twice.
+            again = torch.is_grad_enabled() and step < self.features
             new, fields = (
                 checkpoint(self._block, *block, use_reentrant=False, preserve_rng_state=False)
                 if again
@@ -249,8 +252,9 @@ class DeepNADE(AutoregressiveNetwork):
         return self._distributions(self._hidden(before), features), sums[:, -1]
 
     def _shares(self, x: Tensor, features: Tensor) -> Tensor:
-        """Contribution of features (k,) or (n, k), seen as (n, k, width), to the
-        first hidden layer, (n, k, hidden).
+        """Contribution (n, k, hidden) of features to the first hidden layer.
+
+        The features are (k,) or (n, k), seen as (n, k, width).
         """
         path = "nkw,kwh->nkh" if features.dim() == 1 else "nkw,nkwh->nkh"
         return torch.einsum(path, x, self.weight[features]) + self.mask_weight[features]
@@ -273,8 +277,9 @@ class DeepNADE(AutoregressiveNetwork):
         ).squeeze(1)
 
     def _distributions(self, hidden: Tensor, features: Tensor) -> Tensor:
-        """Parameters (n, k, parameters) of the conditionals of features (k,) or (n, k)
-        from their hidden layers.
+        """Parameters (n, k, parameters) of conditionals from their hidden layers.
+
+        The features are (k,) or (n, k).
         """
         path = "nkh,khp->nkp" if features.dim() == 1 else "nkh,nkhp->nkp"
         return self._valid(
@@ -301,12 +306,10 @@ class DeepNADE(AutoregressiveNetwork):
 
     def _start(self, context: Tensor | None) -> Tensor:
         """Fields of the first hidden layer before any feature is known."""
-        if self.hidden_from_context is None or context is None:
+        field = self._mapped(self.hidden_from_context, context)
+        if field is None:
             return self.hidden_bias
-        fields: Tensor = self.hidden_bias + self.hidden_from_context(
-            context.to(self.example.dtype)
-        )
-        return fields
+        return self.hidden_bias + field
 
 
 def _layer(inputs: int, outputs: int) -> nn.Linear:
@@ -318,8 +321,9 @@ def _layer(inputs: int, outputs: int) -> nn.Linear:
 
 
 class EoNADE(AutoregressiveEnsemble):
-    r"""One DeepNADE in several orders, their probabilities averaged: a better density
-    than any of them.
+    r"""One DeepNADE in several orders, their probabilities averaged.
+
+    A better density than any of them.
 
     .. math:: p(x | u) = \frac1K \sum_k p_{\pi_k}(x | u)
 

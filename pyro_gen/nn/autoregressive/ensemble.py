@@ -52,8 +52,8 @@ class AutoregressiveEnsemble(Module):
         ]
         if any(kind != kinds[0] for kind in kinds):
             raise ValueError(
-                "`members` must have the same events and contexts, got event shapes, numbers of "
-                "values and widths of "
+                "`members` must have the same events and contexts, got event shapes, "
+                "numbers of values and widths of "
                 f"the context {kinds}"
             )
         self.members = nn.ModuleList(separated(members))
@@ -93,7 +93,8 @@ class AutoregressiveEnsemble(Module):
         for member in self.networks:
             weights = id(member.example)
             counts[weights] = max(member.num_parameters, counts.get(weights, 0))
-        return sum(counts.values()) + (len(self.logits) - 1 if self.learn_weights else 0)
+        weights = len(self.logits) - 1 if self.learn_weights else 0
+        return sum(counts.values()) + weights
 
     def forward(self, context: Tensor | None = None) -> distributions.AutoregressiveEnsemble:
         """The mixture over the weights' present values.
@@ -113,8 +114,8 @@ class AutoregressiveEnsemble(Module):
 class AutoregressivePerClass(AutoregressiveEnsemble):
     r"""A network of its own for each class, the class being the context.
 
-    .. math:: p(x | c) = \sum_y c_y\, p_y(x), \qquad c \text{ one-hot, or probabilities of the
-        classes}
+    .. math:: p(x | c) = \sum_y c_y\, p_y(x), \qquad
+              c \text{ one-hot, or probabilities of the classes}
 
     Nothing is shared between the classes: each network may be trained by itself
     on the rows of its class, which costs the least, as a log probability given

@@ -1,5 +1,7 @@
-"""Fully visible networks: logistic regressions on all features before, or a small
-network for each conditional.
+"""Fully visible networks.
+
+Logistic regressions on all features before, or a small network for each
+conditional.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.autoregressive.conditionals import Conditional
-from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
+from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork, context_map
 
 
 def before(features: int) -> Tensor:
@@ -20,8 +22,9 @@ def before(features: int) -> Tensor:
 
 
 class FVSBN(AutoregressiveNetwork):
-    r"""Fully visible sigmoid belief network: every distribution is linear in the
-    features before it.
+    r"""Fully visible sigmoid belief network.
+
+    Every distribution is linear in the features before it.
 
     .. math:: f_k = b_k + \sum_{j < k} x_j W_{jk}, \qquad p(x_k = 1 | x_{<k}) = \sigma(f_k)
 
@@ -142,9 +145,7 @@ class PerConditionalMLP(AutoregressiveNetwork):
         self.output = nn.Parameter(
             torch.randn(count, hidden_features, parameters) / hidden_features**0.5
         )
-        self.hidden_from_context: nn.Linear | None = None
-        if context:
-            self.hidden_from_context = nn.Linear(context, count * hidden_features, bias=False)
+        self.hidden_from_context = context_map(context, count * hidden_features)
         self.register_buffer("mask", before(count)[:, None, :, None], persistent=False)
 
     @property
@@ -176,10 +177,10 @@ class PerConditionalMLP(AutoregressiveNetwork):
 
     def _start(self, context: Tensor | None) -> Tensor:
         """Hidden fields before any feature is known."""
-        if self.hidden_from_context is None or context is None:
+        field = self._mapped(self.hidden_from_context, context)
+        if field is None:
             return self.hidden_bias
-        fields: Tensor = self.hidden_from_context(context.to(self.example.dtype))
-        return self.hidden_bias + fields.unflatten(-1, (self.features, -1))
+        return self.hidden_bias + field.unflatten(-1, (self.features, -1))
 
 
 __all__ = ["FVSBN", "PerConditionalMLP", "before"]

@@ -1,6 +1,4 @@
-"""MADE: one network whose weights are masked so that each output sees only the
-features before it.
-"""
+"""MADE: a network whose masks let each output see only the features before it."""
 
 from __future__ import annotations
 
@@ -16,15 +14,16 @@ from torch import Tensor, nn
 from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.autoregressive.conditionals import Conditional
 from pyro_gen.distributions.autoregressive.density import Autoregressive
-from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
+from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork, context_map
 from pyro_gen.nn.autoregressive.snapshot import twin
 
 Degrees = tuple[tuple[int, ...], ...]
 
 
 def even_degrees(features: int, hidden_features: Sequence[int], lowest: int) -> Degrees:
-    """Degrees of the units of each layer, from the lowest that is of use to D - 1,
-    each about equally often.
+    """Degrees of the units of each layer, each about equally often.
+
+    They run from the lowest that is of use to D - 1.
     """
     layers: list[tuple[int, ...]] = []
     for width in hidden_features:
@@ -50,8 +49,9 @@ def random_degrees(
 
 
 def features_unseen(features: int, degrees: Degrees) -> list[int]:
-    """To how many of the features before it the distribution at each place has no path
-    through the hidden layers.
+    """Number of features before each place that its distribution does not depend on.
+
+    There is no path to them through the hidden layers.
 
     A path from feature i (numbered from 1) goes through degrees that never
     fall, i or more, to distributions of a place (from 0) of at least its last
@@ -78,8 +78,9 @@ def features_unseen(features: int, degrees: Degrees) -> list[int]:
 
 
 class Masks(NamedTuple):
-    """Masks that have been made, and for which degrees: they take longer than the
-    products of a small network.
+    """Masks that have been made, and for which degrees.
+
+    They take longer than the products of a small network.
     """
 
     degrees: Degrees
@@ -87,8 +88,9 @@ class Masks(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer for generation: its units sorted by degree, so that those known at a
-    time stand in front.
+    """A layer for generation.
+
+    Its units sorted by degree, so that those known at a time stand in front.
     """
 
     matrix: Tensor
@@ -113,14 +115,16 @@ class Growth(NamedTuple):
 
 
 class MADE(AutoregressiveNetwork):
-    r"""Masked autoencoder: layers of hidden units, each of a degree m, that see the
-    first m features only.
+    r"""Masked autoencoder.
 
-    .. math:: h^1 = g\big(x (W^1 \circ M^1) + c^1\big), \quad h^l = g\big(h^{l-1} (W^l \circ
-        M^l) + c^l\big), \quad
+    Layers of hidden units, each of a degree m, that see the first m features
+    only.
+
+    .. math:: h^1 = g\big(x (W^1 \circ M^1) + c^1\big), \quad
+              h^l = g\big(h^{l-1} (W^l \circ M^l) + c^l\big), \quad
               f = h^L (V \circ M^V) + x (A \circ M^A) + b, \qquad
-              M^l_{ij} = 1\big[m^{l-1}_i \le m^l_j\big],
-              \quad M^V_{jk} = 1\big[m^L_j < k\big], \quad
+              M^l_{ij} = 1\big[m^{l-1}_i \le m^l_j\big], \quad
+              M^V_{jk} = 1\big[m^L_j < k\big], \quad
               M^A_{ik} = 1[i < k]
 
     with features numbered from 1 in the order of generation, their number being
@@ -182,14 +186,13 @@ class MADE(AutoregressiveNetwork):
         self.weights = nn.ParameterList(torch.empty(size) for size in pairwise(sizes))
         self.hidden_biases = nn.ParameterList(torch.zeros(width) for width in self.hidden_features)
         self.output: nn.Parameter | None = None
+        self.direct: nn.Parameter | None = None
+        self.hidden_from_context: nn.Linear | None = None
         if self.hidden_features:
             self.output = nn.Parameter(torch.empty(sizes[-1], outputs))
-        self.direct: nn.Parameter | None = None
+            self.hidden_from_context = context_map(context, sizes[1])
         if skip or not self.hidden_features:
             self.direct = nn.Parameter(torch.zeros(inputs, outputs))
-        self.hidden_from_context: nn.Linear | None = None
-        if context and len(sizes) > 1:
-            self.hidden_from_context = nn.Linear(context, sizes[1], bias=False)
         self.reset_parameters()
         if self.direct is None:
             self._warn_if_narrow()
@@ -201,10 +204,10 @@ class MADE(AutoregressiveNetwork):
             return
         worst = max(range(self.features), key=unseen.__getitem__)
         warnings.warn(
-            f"`hidden_features` {list(self.hidden_features)} are too narrow for {self.features} "
-            "features: "
-            f"{sum(map(bool, unseen))} of the conditionals do not depend on all features before "
-            "them, that at place "
+            f"`hidden_features` {list(self.hidden_features)} are too narrow for "
+            f"{self.features} features: "
+            f"{sum(map(bool, unseen))} of the conditionals do not depend on all features "
+            "before them, that at place "
             f"{worst} on {worst - unseen[worst]} of {worst}; layers of at least "
             f"{self.features - self.lowest} units, "
             "or `skip=True`, let every distribution see them all",
@@ -218,17 +221,19 @@ class MADE(AutoregressiveNetwork):
         Direct weights and biases are zero.
         """
         masks = self.masks()
-        outputs = () if self.output is None else (self.output,)
-        for weight, mask in zip([*self.weights, *outputs], masks, strict=True):
+        weights = list(self.weights)
+        if self.output is not None:
+            weights.append(self.output)
+        for weight, mask in zip(weights, masks, strict=True):
             fan_in = mask.sum(0).clamp(min=1).to(weight.dtype)
-            weight.copy_(
-                torch.randn_like(weight) * ((1 if weight is self.output else 2) / fan_in).sqrt()
-            )
+            gain = 1 if weight is self.output else 2
+            weight.copy_(torch.randn_like(weight) * (gain / fan_in).sqrt())
 
     @property
     def lowest(self) -> int:
-        """The lowest degree of a hidden unit: 0, which sees the context alone, only where
-        that is of use.
+        """The lowest degree of a hidden unit.
+
+        It is 0, for units that see the context alone, only where that is of use.
         """
         if self.context or self.features == 1:
             return 0
@@ -237,15 +242,15 @@ class MADE(AutoregressiveNetwork):
     @property
     def num_parameters(self) -> int:
         """Weights that the masks let through, biases, and what the context takes."""
-        if self.direct is None:
-            masks = self.masks()
-        else:
-            masks = [*self.masks(), self._direct_mask()]
+        masks = [*self.masks()]
+        if self.direct is not None:
+            masks.append(self._direct_mask())
         return super().num_parameters - sum(int((~mask).sum()) for mask in masks)
 
     def resample(self, seed: int | None) -> Self:
-        """Draw other degrees for the hidden units, and so other masks: each set of masks
-        is a density of its own.
+        """Draw other degrees for the hidden units, and so other masks.
+
+        Each set of masks is a density of its own.
 
         Going through a few seeds during training, one a step, trains all those
         densities with one set of weights; :meth:`masked` gives each back, and
@@ -266,8 +271,9 @@ class MADE(AutoregressiveNetwork):
         return self
 
     def masked(self, seed: int | None) -> Self:
-        """A view of the network under another set of masks, which shares all
-        weights and keeps its own degrees.
+        """A view of the network under another set of masks.
+
+        It shares all weights and keeps its own degrees.
 
         Args:
             seed: as :meth:`resample` takes it.
@@ -298,8 +304,8 @@ class MADE(AutoregressiveNetwork):
             0 <= d < max(self.features, 1) for d in degrees
         ):
             raise ValueError(
-                f"the state must hold {sum(self.hidden_features)} degrees below {self.features}, "
-                f"got {degrees}"
+                f"the state must hold {sum(self.hidden_features)} degrees below "
+                f"{self.features}, got {degrees}"
             )
         numbers = iter(degrees)
         self.degrees = tuple(
@@ -317,9 +323,9 @@ class MADE(AutoregressiveNetwork):
         return super().forward(context)
 
     def masks(self) -> list[Tensor]:
-        """Masks of the weights of each hidden layer and of the output, (inputs, outputs).
+        """Masks (inputs, outputs) of the weights of each hidden layer and of the output.
 
-        None without hidden layer.
+        None without a hidden layer.
 
         An input feature's number, from 1, is its degree; a distribution sees
         units of a degree below its own number.
@@ -354,9 +360,9 @@ class MADE(AutoregressiveNetwork):
             torch.where(mask, weight, 0)
             for mask, weight in zip(self.masks(), weights, strict=True)
         ]
-        return masked, None if self.direct is None else torch.where(
-            self._direct_mask(), self.direct, 0
-        )
+        if self.direct is None:
+            return masked, None
+        return masked, torch.where(self._direct_mask(), self.direct, 0)
 
     def readout(self) -> Sequence[Tensor]:
         """Weights of the last hidden layer's units, and direct ones."""
@@ -370,25 +376,24 @@ class MADE(AutoregressiveNetwork):
         if matrices:
             hidden = x
             field = self._field(context)
-            for matrix, bias in zip(
-                matrices, self.hidden_biases, strict=False
-            ):  # one more matrix: that of the distributions
+            # There is one more matrix, that of the distributions.
+            for matrix, bias in zip(matrices, self.hidden_biases, strict=False):
                 fields = torch.addmm(bias, hidden, matrix)
-                hidden = self.activation(fields if field is None else fields + field)
-                field = None
+                if field is not None:
+                    fields = fields + field
+                    field = None
+                hidden = self.activation(fields)
             result = result + hidden @ matrices[-1]
         return torch.as_tensor(result).unflatten(-1, (self.features, -1))
 
     def _field(self, context: Tensor | None) -> Tensor | None:
         """Contribution of the context to the first hidden layer."""
-        if self.hidden_from_context is None or context is None:
-            return None
-        field: Tensor = self.hidden_from_context(context.to(self.example.dtype))
-        return field
+        return self._mapped(self.hidden_from_context, context)
 
     def first(self, rows: int, context: Tensor | None) -> tuple[Tensor, Growth]:
-        """The state holds the hidden units whose features are known, those of
-        degree 0 to begin with.
+        """The state holds the hidden units whose features are known.
+
+        To begin with they are those of degree 0.
         """
         matrices, direct = self._matrices()
         layers = []
@@ -398,10 +403,9 @@ class MADE(AutoregressiveNetwork):
             inputs = matrix if before is None else matrix[before]
             layers.append(Layer(inputs[:, order], bias[order], _cumulated(degrees, self.features)))
             before = order
+        output = self.example.new_zeros(0, self.features * self._outputs)
         if matrices:
             output = matrices[-1]
-        else:
-            output = self.example.new_zeros(0, self.features * self._outputs)
         field = self._field(context)
         if field is not None and self.degrees:
             field = field[
@@ -432,8 +436,9 @@ class MADE(AutoregressiveNetwork):
                 fields = torch.addmm(
                     layer.bias[units], below, layer.matrix[: below.shape[1], units]
                 )
-                new = self.activation(fields if field is None else fields + field[:, units])
-                below = torch.cat([computed, new], 1)
+                if field is not None:
+                    fields = fields + field[:, units]
+                below = torch.cat([computed, self.activation(fields)], 1)
             else:
                 below = computed
             hidden.append(below)

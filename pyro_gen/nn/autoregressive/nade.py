@@ -1,5 +1,6 @@
-"""The neural autoregressive density estimator: one hidden layer that the features
-enter one after the other.
+"""The neural autoregressive density estimator.
+
+One hidden layer that the features enter one after the other.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from torch import Tensor, nn
 from pyro_gen._arguments import whole_number
 from pyro_gen.distributions.autoregressive.conditionals import BernoulliConditional, Conditional
 from pyro_gen.kernels import nade_fields, nade_sample
-from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
+from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork, context_map
 
 
 class NADE(AutoregressiveNetwork):
-    r"""Neural autoregressive density estimator: one hidden layer to which each feature
-    is added in turn.
+    r"""Neural autoregressive density estimator.
 
-    .. math:: a_1 = c, \qquad h_k = \sigma(a_k), \qquad f_k = b_k + V_k h_k, \qquad a_{k+1} =
-        a_k + x_k W_k
+    One hidden layer to which each feature is added in turn.
+
+    .. math:: a_1 = c, \qquad h_k = \sigma(a_k), \qquad f_k = b_k + V_k h_k, \qquad
+              a_{k+1} = a_k + x_k W_k
 
     with O(D H) parameters, and O(D H) operations a row for the log probability,
     its gradient and a sample. For other distributions than Bernoulli f is the
@@ -73,15 +75,11 @@ class NADE(AutoregressiveNetwork):
             torch.randn(self.features, parameters, hidden_features) / hidden_features**0.5
         )
         self.hidden_bias = nn.Parameter(torch.zeros(hidden_features))
-        self.hidden_from_context: nn.Linear | None = None
-        if context:
-            self.hidden_from_context = nn.Linear(context, hidden_features, bias=False)
+        self.hidden_from_context = context_map(context, hidden_features)
 
     @property
     def num_parameters(self) -> int:
-        """Weights of all features but the last, output weights, biases, and what
-        the context takes.
-        """
+        """Weights but the last feature's, biases, and what the context takes."""
         return super().num_parameters - self.weight[0].numel()
 
     def readout(self) -> Sequence[Tensor]:
@@ -118,10 +116,10 @@ class NADE(AutoregressiveNetwork):
 
     def _start(self, rows: int, context: Tensor | None) -> Tensor:
         """Activations before any feature is known."""
-        if self.hidden_from_context is None or context is None:
+        field = self._mapped(self.hidden_from_context, context)
+        if field is None:
             return self.hidden_bias.expand(rows, -1)
-        fields: Tensor = self.hidden_from_context(context.to(self.example.dtype))
-        return self.hidden_bias + fields
+        return self.hidden_bias + field
 
 
 __all__ = ["NADE"]

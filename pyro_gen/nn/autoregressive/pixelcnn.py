@@ -26,8 +26,9 @@ from pyro_gen.nn.autoregressive.convolutions import (
 
 
 class Canvas(NamedTuple):
-    """State of a partial image: what each layer keeps of the rows above, of the
-    row, and of the pixel.
+    """State of a partial image.
+
+    What each layer keeps of the rows above, of the row, and of the pixel.
     """
 
     layers: tuple[LayerState, ...]
@@ -36,12 +37,11 @@ class Canvas(NamedTuple):
 
 
 class PixelCNN(AutoregressiveNetwork):
-    r"""Images in raster order, each pixel's distribution by convolutions that see the
-    pixels before it.
+    r"""Images in raster order, by convolutions that see the pixels before each.
 
     .. math:: p(x | c) = \prod_{i=1}^{\text{rows} \cdot \text{columns}}
-              p(x_{i,R} | x_{<i}, c) \, p(x_{i,G} | x_{<i}, x_{i,R}, c)
-              \, p(x_{i,B} | x_{<i}, x_{i,R}, x_{i,G}, c)
+              p(x_{i,R} | x_{<i}, c) \, p(x_{i,G} | x_{<i}, x_{i,R}, c) \,
+              p(x_{i,B} | x_{<i}, x_{i,R}, x_{i,G}, c)
 
     Rows from above, pixels from the left; the colours of a pixel, three as
     above or any number, follow one another in their order. What context adds
@@ -137,9 +137,8 @@ class PixelCNN(AutoregressiveNetwork):
         """Both stacks over whole images."""
         width = self.colours * x.shape[-1]
         outputs = self.conditional.num_parameters
-        x = x.reshape(len(x), self.rows, self.columns, width).permute(
-            0, 3, 1, 2
-        )  # channels are last in memory
+        # Channels are last in memory.
+        x = x.reshape(len(x), self.rows, self.columns, width).permute(0, 3, 1, 2)
         context = None if context is None else context.to(self.example.dtype)
         v = pad(x, (0, 0, 1, -1))  # at each row the image above it
         for layer in self.layers:
@@ -157,8 +156,9 @@ class PixelCNN(AutoregressiveNetwork):
         )
 
     def after(self, state: Canvas, value: Tensor, position: int) -> tuple[Tensor, Canvas]:
-        """Add a colour to its pixel, a finished pixel to its row, and a finished
-        row to the vertical stack.
+        """Add a colour to its pixel.
+
+        A finished pixel joins its row, a finished row the vertical stack.
         """
         pixel, colour = divmod(position, self.colours)
         first = state.layers[0].with_input(self.encode(value))
@@ -200,8 +200,9 @@ class PixelCNN(AutoregressiveNetwork):
         return (self.head.out.weight,)
 
     def start_at(self, x: Tensor) -> None:
-        """Set the biases to the marginal distributions of data, and the rest of the
-        parameters' network to zero.
+        """Set the biases to the marginal distributions of data.
+
+        The rest of the parameters' network becomes zero.
 
         Args:
             x: images, (n,) + shape; of real ones the rest becomes small.

@@ -1,5 +1,6 @@
-"""Networks that read one feature a step and carry a state: recurrent ones, and
-causal transformers.
+"""Networks that read one feature a step and carry a state.
+
+Recurrent ones, and causal transformers.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._module import Module
 from pyro_gen._transforms import batched
 from pyro_gen.distributions.autoregressive.conditionals import Conditional
-from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork
+from pyro_gen.nn.autoregressive.base import BERNOULLI, AutoregressiveNetwork, context_map
 
 State = list[Tensor]
 
 
 class Core(Module):
-    """Interface of a sequence model: the inputs of all steps to their outputs, each
-    from those up to it.
+    """Interface of a sequence model.
+
+    The inputs of all steps to their outputs, each from those up to it.
     """
 
     @abstractmethod
@@ -84,8 +86,9 @@ class Recurrence(Core):
         return outputs, list(last)
 
     def _stepwise(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """The equations of the cells as torch documents them: its own ops have no
-        rule for vmap.
+        """The equations of the cells as torch documents them.
+
+        Its own ops have no rule for vmap.
         """
         last: list[list[Tensor]] = []
         for layer in range(self.cells.num_layers):
@@ -149,9 +152,9 @@ class Block(Module):
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.project(self.attention_norm(x)).chunk(3, -1)
         )
-        key, value = (
-            new if past is None else (torch.cat(pair, 2) for pair in zip(past, new, strict=True))
-        )
+        if past is not None:
+            new = [torch.cat(pair, 2) for pair in zip(past, new, strict=True)]
+        key, value = new
         attended = _attention(query, key, value, is_causal=past is None)
         x = x + self.join(attended.transpose(1, 2).flatten(2))
         return x + self.feedforward(self.norm(x)), [key, value]
@@ -168,8 +171,7 @@ class Attention(Core):
         num_layers = whole_number("num_layers", num_layers)
         if feedforward is None:
             feedforward = 4 * hidden_features
-        else:
-            feedforward = whole_number("feedforward", feedforward)
+        feedforward = whole_number("feedforward", feedforward)
         if hidden_features % heads:
             raise ValueError(
                 f"`heads` must divide `hidden_features`, got {heads} and {hidden_features}"
@@ -203,11 +205,12 @@ class Attention(Core):
 
 
 class StepwiseNetwork(AutoregressiveNetwork):
-    r"""Base of the networks that read the features one a step: the input of a step is
-    the feature before it.
+    r"""Base of the networks that read the features one a step.
 
-    .. math:: u_k = e_k + E_{k-1} x_{k-1} + C c, \qquad h_k = \text{core}(u_1, \dots, u_k),
-        \qquad f_k = b_k + V_k h_k
+    The input of a step is the feature before it.
+
+    .. math:: u_k = e_k + E_{k-1} x_{k-1} + C c, \qquad h_k = \text{core}(u_1, \dots, u_k), \qquad
+              f_k = b_k + V_k h_k
 
     Args:
         features: number of features, or the shape of an event.
@@ -239,14 +242,13 @@ class StepwiseNetwork(AutoregressiveNetwork):
         self.shared = shared
         self.core = core
         steps = 1 if shared else self.features
+        biases = 2 if shared else self.features
         self.embedding = nn.Parameter(
             torch.empty(min(self.features - 1, steps), conditional.width, width)
         )
-        self.step_bias = nn.Parameter(
-            torch.empty(min(self.features, 2 if shared else steps), width)
-        )
+        self.step_bias = nn.Parameter(torch.empty(min(self.features, biases), width))
         self.output = nn.Parameter(torch.empty(steps, hidden_features, conditional.num_parameters))
-        self.input_from_context = nn.Linear(context, width, bias=False) if context else None
+        self.input_from_context = context_map(context, width)
         nn.init.normal_(self.embedding, std=1 / math.sqrt(conditional.width))
         nn.init.normal_(self.step_bias, std=0.1)
         nn.init.normal_(self.output, std=0.1 / math.sqrt(hidden_features))
@@ -266,9 +268,9 @@ class StepwiseNetwork(AutoregressiveNetwork):
 
     def _drive(self, context: Tensor | None) -> Tensor:
         """Contribution of the context to each input, with a place for the steps."""
-        if self.input_from_context is None or context is None:
+        drive = self._mapped(self.input_from_context, context)
+        if drive is None:
             return self.example.new_zeros(())
-        drive: Tensor = self.input_from_context(context.to(self.example.dtype))
         return drive.unsqueeze(1)
 
     def network(self, x: Tensor, context: Tensor | None) -> Tensor:
@@ -287,9 +289,9 @@ class StepwiseNetwork(AutoregressiveNetwork):
         inner, drive = state
         inputs = self.encode(value) @ self.embedding[min(position, len(self.embedding)) - 1]
         inputs = inputs + self.step_bias[min(position, len(self.step_bias) - 1)]
-        return self._step(
-            inputs if drive.dim() == 0 else inputs + drive[:, 0], inner, drive, position
-        )
+        if drive.dim():
+            inputs = inputs + drive[:, 0]
+        return self._step(inputs, inner, drive, position)
 
     def _step(
         self, inputs: Tensor, inner: State, drive: Tensor, position: int
@@ -299,8 +301,9 @@ class StepwiseNetwork(AutoregressiveNetwork):
 
 
 class RecurrentAR(StepwiseNetwork):
-    r"""A recurrent network that reads the features in their order, and gives each
-    distribution from its state.
+    r"""A recurrent network that reads the features in their order.
+
+    Its state gives each distribution.
 
     .. math:: h_k = \text{cell}(e_k + E_{k-1} x_{k-1} + C c, h_{k-1}), \qquad f_k = b_k + V_k h_k
 
@@ -364,8 +367,8 @@ class CausalTransformer(StepwiseNetwork):
     r"""A transformer in which each feature's distribution attends to the features before it.
 
     .. math:: z_k = e_k + E_{k-1} x_{k-1} + C c, \qquad
-              z_k \leftarrow z_k + \text{attention}(z_k; z_1, \dots, z_k),
-              \quad z_k \leftarrow z_k + \text{MLP}(z_k),
+              z_k \leftarrow z_k + \text{attention}(z_k; z_1, \dots, z_k), \quad
+              z_k \leftarrow z_k + \text{MLP}(z_k),
               \qquad f_k = b_k + V_k z_k
 
     with layer normalisation before each part and after the last. Generation

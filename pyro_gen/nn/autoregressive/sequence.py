@@ -16,8 +16,9 @@ from pyro_gen.nn.autoregressive.snapshot import snapshot, twin
 
 
 class SequenceAR(StepwiseNetwork):
-    r"""A recurrent network over symbols 0 ... K - 1 and an end symbol K: a distribution
-    of strings of any length.
+    r"""A recurrent network over symbols 0 ... K - 1 and an end symbol K.
+
+    A distribution of strings of any length.
 
     .. math:: h_k = \text{cell}(e_k + E_{x_{k-1}} + C c, h_{k-1}), \qquad
               p(x_k | x_{<k}) = \text{softmax}(V h_k + b)_{x_k}, \qquad p(K | x_{k-1} = K) = 1

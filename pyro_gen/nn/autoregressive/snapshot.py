@@ -1,5 +1,7 @@
-"""Views of networks: the tensors of one call, which a density keeps whatever
-becomes of the network afterwards.
+"""Views of networks.
+
+The tensors of one call, which a density keeps whatever becomes of the network
+afterwards.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ TABLES = ("_parameters", "_buffers", "_modules")
 PLAIN = frozenset(
     {type(None), bool, int, float, str, set, OrderedDict, FunctionType, BuiltinFunctionType, Size}
 )
-"""Types of the usual attributes, which hold no modules: looking at each value of
-every module takes too long.
+"""Types of the usual attributes, which hold no modules.
+
+Looking at each value of every module takes too long.
 """
 
 
@@ -53,21 +56,23 @@ def snapshot(network: M) -> M:
 
 
 def twin(network: M) -> M:
-    """Another module around the very tables of a network, of which an attribute may be
-    changed: a weight is both's.
+    """Another module around the very tables of a network: a weight is both's.
+
+    An attribute of it may be changed.
 
     Args:
         network: the network.
     """
     new: M = type(network).__new__(type(network))
-    object.__setattr__(
-        new, "__dict__", network.__dict__.copy()
-    )  # parametrised modules refuse `copy.copy`
+    # Parametrised modules refuse `copy.copy`.
+    object.__setattr__(new, "__dict__", network.__dict__.copy())
     return new
 
 
 def separated(modules: Iterable[M]) -> list[M]:
-    """The modules, those that share a part with an earlier one as modules of their own
+    """The modules, without parts in common.
+
+    One that shares a part with an earlier one becomes a module of its own
     around the same weights.
 
     ``torch.func.functional_call`` restores a part that it meets under two names
@@ -84,7 +89,8 @@ def separated(modules: Iterable[M]) -> list[M]:
     visited = set[int]()
     for module in modules:
         tables = {id(part._parameters) for part in module.modules()}
-        result.append(module if visited.isdisjoint(tables) else _copy(module, {}))
+        shares = not visited.isdisjoint(tables)
+        result.append(_copy(module, {}) if shares else module)
         visited |= tables
     return result
 
@@ -127,8 +133,9 @@ def _view(module: M, views: Views) -> M:
 
 
 def _shallow(module: M, kind: type[M], views: Views) -> M:
-    """A module of a class with the attributes of another, and tables of its own of the
-    same tensors.
+    """A module of a class with the attributes of another.
+
+    It has tables of its own of the same tensors.
     """
     new: M = kind.__new__(kind)
     attributes = module.__dict__.copy()
@@ -140,9 +147,7 @@ def _shallow(module: M, kind: type[M], views: Views) -> M:
 
 
 def _look_at_views(attributes: dict[str, Any], views: Views) -> None:
-    """Put views in the place of modules that plain attributes, lists, tuples and
-    dictionaries hold.
-    """
+    """Put views in the place of modules that plain attributes and containers hold."""
     changes = {}
     for name, value in attributes.items():
         if (
@@ -163,7 +168,7 @@ def _viewed(value: Any, views: Views) -> Any:
         return value if owner is value.__self__ else MethodType(value.__func__, owner)
     if type(value) not in (list, tuple, dict):
         return value
-    items = list(value.values() if isinstance(value, dict) else value)
+    items = list(value.values()) if isinstance(value, dict) else list(value)
     if not items or isinstance(items[0], int | float | str | Tensor):
         return value
     new = [_viewed(x, views) for x in items]
@@ -183,8 +188,8 @@ def _weight_or_draw(module: PyroModule, name: str) -> Tensor | None:
     prior = module.__dict__.get("_pyro_samples", {}).get(name)
     if value is not None and hasattr(prior, "shape") and value.shape != prior.shape():
         raise ValueError(
-            f"weights `{name}` must have shape {tuple(prior.shape())}, got {tuple(value.shape)}: "
-            "a network takes one "
+            f"weights `{name}` must have shape {tuple(prior.shape())}, got "
+            f"{tuple(value.shape)}: a network takes one "
             "value of each weight, so draw them outside of plates and do not vectorise particles"
         )
     return value

@@ -23,11 +23,12 @@ MAX_ROWS = 2**22
 
 
 class TabularAR(AutoregressiveNetwork):
-    r"""A table of parameters for each feature, with a row for every value of the
-    features before it.
+    r"""A table of parameters for each feature.
 
-    .. math:: p(x_k = 1 | x_{<k}) = \sigma(f_{k, x_{<k}}), \qquad 2^{k - 1} \text{ rows}, \quad
-        2^D - 1 \text{ in all}
+    It has a row for every value of the features before it.
+
+    .. math:: p(x_k = 1 | x_{<k}) = \sigma(f_{k, x_{<k}}), \qquad
+              2^{k - 1} \text{ rows}, \quad 2^D - 1 \text{ in all}
 
     Any distribution over D binary features can be written so, which is why D is
     limited.
@@ -99,8 +100,9 @@ class TabularAR(AutoregressiveNetwork):
 
     @classmethod
     def from_data(cls, x: Tensor, *args: Any, **settings: Any) -> Self:
-        """Tables of the shares in the data, each with one more observation of every value:
-        no training is needed.
+        """Tables of the shares in the data: no training is needed.
+
+        Each has one more observation of every value.
 
         Args:
             x: rows of data, (n, features).
@@ -124,15 +126,17 @@ class TabularAR(AutoregressiveNetwork):
         )
         logs = (counts.view(-1, width).to(self.table) + 1).log()
         bernoulli = self.conditional.num_parameters == 1
-        self.table.copy_(logs[:, 1:] - logs[:, :1] if bernoulli else logs)
+        if bernoulli:
+            logs = logs[:, 1:] - logs[:, :1]
+        self.table.copy_(logs)
 
     def _rows(self, value: Tensor) -> Tensor:
-        """Rows of the table with each feature's distribution, (n, features), for
-        labels in the order of generation.
+        """Rows (n, features) of the table with each feature's distribution.
+
+        Labels are in the order of generation.
         """
-        value = torch.minimum(
-            value.clamp(min=0), self.arities - 1
-        )  # what is no label must not read another row
+        # What is no label must not read another row.
+        value = torch.minimum(value.clamp(min=0), self.arities - 1)
         number = torch.zeros_like(value[:, 0])
         rows = []
         for arity, label in zip(self.arities.unbind(), value.unbind(1), strict=True):

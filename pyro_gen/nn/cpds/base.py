@@ -17,8 +17,9 @@ from pyro_gen._module import Module
 
 
 class CPD(Module):
-    """The distribution of a node given its parents: a module with parameters, whose
-    call returns a distribution.
+    """The distribution of a node given its parents.
+
+    A module with parameters, whose call returns a distribution.
 
     Args:
         parent_states: number of states of each parent in order, None for one
@@ -31,13 +32,8 @@ class CPD(Module):
 
     def __init__(self, parent_states: Sequence[int | None], states: int | None) -> None:
         super().__init__()
-        self.parent_states = tuple(
-            None if k is None else whole_number("parent_states", k) for k in parent_states
-        )
-        if states is None:
-            self.states = None
-        else:
-            self.states = whole_number("states", states)
+        self.parent_states = tuple(_size("parent_states", number) for number in parent_states)
+        self.states = _size("states", states)
 
     @property
     def num_parameters(self) -> int:
@@ -77,9 +73,7 @@ class CPD(Module):
                 f"the CPD must get {len(self.parent_states)} parents, got {len(parents)}"
             )
         pairs = enumerate(zip(parents, self.parent_states, strict=True))
-        return tuple(
-            x if states is None else _parent_states(i, x, states) for i, (x, states) in pairs
-        )
+        return tuple(_parent_states(i, x, states) for i, (x, states) in pairs)
 
 
 class DiscreteCPD(CPD):
@@ -113,8 +107,9 @@ class DiscreteCPD(CPD):
         """
 
     def forward(self, *parents: Tensor) -> dist.Categorical:
-        """The distribution of the node given its parents: a categorical one, which knows
-        probability zero.
+        """The distribution of the node given its parents.
+
+        A categorical one, which knows probability zero.
         """
         return dist.Categorical(logits=self.logits(*self.checked(parents)))
 
@@ -148,8 +143,17 @@ class DiscreteCPD(CPD):
         return math.prod(self.parent_states)
 
 
-def _parent_states(i: int, value: Tensor, states: int) -> Tensor:
-    """Numbers of a parent's states, int64."""
+def _size(name: str, number: int | None) -> int | None:
+    """A number of states, checked; None for a real node."""
+    if number is None:
+        return None
+    return whole_number(name, number)
+
+
+def _parent_states(i: int, value: Tensor, states: int | None) -> Tensor:
+    """Numbers of a parent's states, int64; values of a real parent as they are."""
+    if states is None:
+        return value
     value = torch.as_tensor(value)
     if (
         value.is_floating_point()

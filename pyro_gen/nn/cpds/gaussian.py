@@ -1,5 +1,6 @@
-"""Gaussian nodes: linear in their real parents, with other coefficients for every
-state of their discrete ones.
+"""Gaussian nodes, linear in their real parents.
+
+They have other coefficients for every state of their discrete ones.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from pyro_gen.nn.cpds.base import CPD
 
 
 class ConditionalGaussianCPD(CPD):
-    r"""A real node that is linear in its real parents z, with coefficients for each
-    configuration u of the others.
+    r"""A real node that is linear in its real parents z.
+
+    It has coefficients for each configuration u of the others.
 
     .. math:: p(x | u, z) = \mathrm{N}\bigl(x;\ b_u + w_u \cdot z,\ s_u^2\bigr)
 
@@ -36,8 +38,8 @@ class ConditionalGaussianCPD(CPD):
         variables, some of which are qualitative and some quantitative.
 
     Example:
-        >>> cpd = ConditionalGaussianCPD([2, None], torch.tensor([0.0, 5.0]),
-        ...     torch.tensor([[1.0], [2.0]]))
+        >>> bias, weight = torch.tensor([0.0, 5.0]), torch.tensor([[1.0], [2.0]])
+        >>> cpd = ConditionalGaussianCPD([2, None], bias, weight)
         >>> cpd(torch.tensor(1), torch.tensor(10.0)).mean
         tensor(25., grad_fn=<AddBackward0>)
     """
@@ -79,9 +81,8 @@ class ConditionalGaussianCPD(CPD):
             *(x for x, k in zip(parents, self.parent_states, strict=True) if k)
         )
         mean = bias.clone()  # a copy, as the scale is
-        for i, x in enumerate(
-            x for x, k in zip(parents, self.parent_states, strict=True) if k is None
-        ):
+        pairs = zip(parents, self.parent_states, strict=True)
+        for i, x in enumerate(value for value, states in pairs if states is None):
             mean = mean + weight[..., i] * x
         return dist.Normal(mean, log_scale.exp().expand(mean.shape))
 
@@ -91,7 +92,9 @@ class ConditionalGaussianCPD(CPD):
         Args:
             *states: state numbers; they broadcast.
         """
-        return tuple(x[states] if states else x for x in (self.bias, self.weight, self.log_scale))  # type: ignore[return-value]  # three
+        if not states:
+            return self.bias, self.weight, self.log_scale
+        return self.bias[states], self.weight[states], self.log_scale[states]
 
 
 class LinearGaussianCPD(ConditionalGaussianCPD):

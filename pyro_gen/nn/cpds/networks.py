@@ -12,8 +12,9 @@ from pyro_gen.nn.cpds.base import DiscreteCPD
 
 
 class LogisticCPD(DiscreteCPD):
-    r"""Logistic regression of a node on its parents: as many parameters as a table has
-    for one parent, added up.
+    r"""Logistic regression of a node on its parents.
+
+    As many parameters as a table has for one parent, added up.
 
     .. math:: \operatorname{logit} p(x | u) = b + \sum_i W_{i, u_i}, \qquad W_{i, 0} = 0
 
@@ -83,13 +84,11 @@ class NeuralCPD(DiscreteCPD):
         super().__init__(parent_states, states)
         width = sum(self.parent_states)
         if network is None:
-            network = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, states)).to(
-                dtype
-            )
+            network = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, states))
+            network = network.to(dtype)
         self.network = network
-        self.register_buffer(
-            "like", torch.empty(0, dtype=dtype), persistent=False
-        )  # where all weights have priors
+        # Stands in where all weights have priors.
+        self.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)
 
     def logits(self, *parents: Tensor) -> Tensor:
         """The network's output."""

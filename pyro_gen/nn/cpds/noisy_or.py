@@ -12,11 +12,12 @@ from pyro_gen.nn.cpds.base import DiscreteCPD
 
 
 class NoisyOrCPD(DiscreteCPD):
-    r"""A node with two states that each present cause may switch on by itself, and a
-    leak without any cause.
+    r"""A node with two states that each present cause may switch on by itself.
 
-    .. math:: p(x = \mathrm{absent} | u) = (1 - \lambda_0) \prod_{i:\, u_i\ \mathrm{present}}
-        (1 - \lambda_{i, u_i})
+    A leak may switch it on without any cause.
+
+    .. math:: p(x = \mathrm{absent} | u)
+              = (1 - \lambda_0) \prod_{i:\, u_i\ \mathrm{present}} (1 - \lambda_{i, u_i})
 
     A parent with more than two states has one link probability for each state
     but its absent one. The parameters are the logits of the :math:`\lambda`.
@@ -65,15 +66,14 @@ class NoisyOrCPD(DiscreteCPD):
                 )
         super().__init__([len(p) + 1 for p in links], 2)
         if parents_absent is None:
-            absent = [0] * len(links)
-        else:
-            absent = list(parents_absent)
+            parents_absent = [0] * len(links)
+        absent = list(parents_absent)
         if len(absent) != len(links) or any(
             not 0 <= a < k for a, k in zip(absent, self.parent_states, strict=True)
         ):
             raise ValueError(
-                f"`parents_absent` must be a state of each parent {self.parent_states}, got "
-                f"{absent}"
+                f"`parents_absent` must be a state of each parent {self.parent_states}, "
+                f"got {absent}"
             )
         if present not in (0, 1):
             raise ValueError(f"`present` must be 0 or 1, got {present}")
@@ -98,7 +98,10 @@ class NoisyOrCPD(DiscreteCPD):
     def logits(self, *parents: Tensor) -> Tensor:
         """Log probabilities of the two states."""
         off = self.log_absent(*parents)
-        return torch.stack((log1mexp(off), off) if self.present == 0 else (off, log1mexp(off)), -1)
+        states = [off, log1mexp(off)]
+        if self.present == 0:
+            states.reverse()
+        return torch.stack(states, -1)
 
 
 def log1mexp(x: Tensor) -> Tensor:

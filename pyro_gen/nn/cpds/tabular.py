@@ -57,9 +57,9 @@ class TabularCPD(DiscreteCPD):
             raise ValueError("`probs` must have rows of probabilities that sum to 1 up to 1e-5")
         self.normalize = normalize
         probs = probs.detach()
-        self.weight = nn.Parameter(
-            (probs / probs.sum(-1, keepdim=True) if normalize else probs).log()
-        )
+        if normalize:
+            probs = probs / probs.sum(-1, keepdim=True)
+        self.weight = nn.Parameter(probs.log())
 
     @classmethod
     def uniform(
@@ -84,9 +84,9 @@ class TabularCPD(DiscreteCPD):
     def logits(self, *parents: Tensor) -> Tensor:
         """Rows of the table."""
         logs = self.weight
-        if parents:
-            return Vindex(logs)[(..., *parents, slice(None))]
-        return logs
+        if not parents:
+            return logs
+        return Vindex(logs)[(..., *parents, slice(None))]
 
     def table(self) -> Tensor:
         """All conditional probabilities."""

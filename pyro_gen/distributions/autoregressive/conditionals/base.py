@@ -35,8 +35,9 @@ class OfEach(constraints.Constraint):
 
 
 class Conditional(ABC):
-    """Family of distributions of one number: its parameters, log probability, draws
-    and encoding for a network.
+    """Family of distributions of one number.
+
+    Its parameters, log probability, draws and encoding for a network.
 
     Parameters have shape (..., features, num_parameters), values and scores
     (..., features); the methods work for any number of features, all together
@@ -82,8 +83,9 @@ class Conditional(ABC):
 
     @abstractmethod
     def noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Noise that :meth:`draw` turns into values of this shape, with the dtype
-        and device of ``like``.
+        """Noise that :meth:`draw` turns into values of this shape.
+
+        It has the dtype and device of ``like``.
         """
 
     @abstractmethod
@@ -92,8 +94,9 @@ class Conditional(ABC):
 
     @abstractmethod
     def distribution(self, parameters: Tensor) -> TorchDistribution:
-        """The distributions as a Pyro distribution, with the features as the last
-        batch dimension.
+        """The distributions as a Pyro distribution.
+
+        The features are its last batch dimension.
         """
 
     def num_states(self, features: int) -> tuple[int, ...] | None:
@@ -112,8 +115,9 @@ class Conditional(ABC):
         return None
 
     def start(self, value: Tensor) -> Tensor:
-        """Parameters (features, num_parameters) of the data's marginal
-        distributions, as initial values.
+        """Parameters of the data's marginal distributions, as initial values.
+
+        Of shape (features, num_parameters).
 
         Args:
             value: rows of data, (n, features).

@@ -1,5 +1,6 @@
-"""Conditional distributions of real numbers: Gaussian (also of known scale) and
-mixtures of Gaussians (RNADE).
+"""Conditional distributions of real numbers.
+
+Gaussian (also of known scale) and mixtures of Gaussians (RNADE).
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ class RealConditional(Conditional):
     def location_scale(
         self, value: Tensor, event_shape: Sequence[int] = ()
     ) -> tuple[Tensor, Tensor]:
-        """Location and scale by which networks see each feature: mean and standard
-        deviation of data.
+        """Location and scale by which networks see each feature.
+
+        Mean and standard deviation of data.
 
         Args:
             value: rows of data, (n, features).
@@ -59,8 +61,9 @@ class RealConditional(Conditional):
         return mean, variance.sqrt()
 
     def width_at(self, scale: Tensor) -> Tensor:
-        """Width of a feature's distribution given others in units of ``scale``, at most 1,
-        as far as it is known.
+        """Width of a feature's distribution given others in units of ``scale``.
+
+        At most 1, as far as it is known.
 
         Args:
             scale: (features,).

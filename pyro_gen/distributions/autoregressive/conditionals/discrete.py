@@ -1,5 +1,6 @@
-"""Conditional distributions with finitely many values: Bernoulli, categorical, and
-discretised logistic mixtures.
+"""Conditional distributions with finitely many values.
+
+Bernoulli, categorical, and discretised logistic mixtures.
 """
 
 from __future__ import annotations
@@ -49,20 +50,18 @@ class BernoulliConditional(Conditional):
         )
 
     def total_log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
-        """The sum of x a - log(1 + exp a) over the features, as one product and one sweep:
-        logits must be finite.
+        """The sum of x a - log(1 + exp a) over the features.
+
+        One product and one sweep; logits must be finite.
         """
         logits = parameters.squeeze(-1)
         value = value.to(logits.dtype)
-        many = (
-            value.dim() == logits.dim() > 1 and value.shape[-2] == 1 < logits.shape[-2]
-        )  # distributions for each value
-        if many and not torch.is_autocast_enabled(
-            logits.device.type
-        ):  # which would halve the product's digits
-            if torch.is_grad_enabled():
-                blocks = [logits]
-            else:
+        # Whether there are several distributions for each value.
+        many = value.dim() == logits.dim() > 1 and value.shape[-2] == 1 < logits.shape[-2]
+        # Autocast would halve the digits of the product.
+        if many and not torch.is_autocast_enabled(logits.device.type):
+            blocks: Sequence[Tensor] = [logits]
+            if not torch.is_grad_enabled():
                 blocks = logits.split(_distributions_at_a_time(logits), -2)
             return torch.cat(
                 [(part @ value.mT).squeeze(-1) - total_softplus(part) for part in blocks], -1
@@ -112,7 +111,8 @@ class CategoricalConditional(Conditional):
 
     def __init__(self, num_states: int | Sequence[int]) -> None:
         states = whole_numbers("num_states", num_states)
-        object.__setattr__(self, "states", states[0] if is_single(num_states) else states)
+        single = is_single(num_states)
+        object.__setattr__(self, "states", states[0] if single else states)
 
     @property
     def num_parameters(self) -> int:
@@ -209,13 +209,13 @@ class Labels(constraints.Constraint):
 
 @dataclass(frozen=True)
 class DiscretizedLogisticConditional(Conditional):
-    r"""Levels 0 ... L - 1 of brightness: a mixture of logistics on [-1, 1], cut into L
-    bins, the outer ones open.
+    r"""Levels 0 ... L - 1 of brightness.
+
+    A mixture of logistics on [-1, 1], cut into L bins, the outer ones open.
 
     .. math:: p(x) = \sum_k \pi_k \Big[\sigma\Big(\frac{y_x + \delta - m_k}{s_k}\Big)
-              - \sigma\Big(\frac{y_x - \delta - m_k}{s_k}\Big)\Big],
-              \qquad y_x = \frac{2 x}{L - 1} - 1,
-              \quad \delta = \frac{1}{L - 1}
+              - \sigma\Big(\frac{y_x - \delta - m_k}{s_k}\Big)\Big], \qquad
+              y_x = \frac{2 x}{L - 1} - 1, \quad \delta = \frac{1}{L - 1}
 
     Parameters are the logits of the mixture, the means m and the log scales, in
     this order.
@@ -300,8 +300,9 @@ class DiscretizedLogisticConditional(Conditional):
 
 
 def spread(value: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, means and standard deviations of an even mixture with each feature's
-    mean and variance.
+    """Even mixture with each feature's mean and variance.
+
+    Its logits, means and standard deviations.
     """
     shares = (torch.arange(components, dtype=value.dtype, device=value.device) + 0.5) / components
     mean = value.quantile(shares, 0).mT
@@ -341,8 +342,9 @@ def _distributions_at_a_time(logits: Tensor) -> int:
 
 
 def inverted(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Labels by inversion: how many steps of the distribution function lie at or
-    below the uniform.
+    """Labels by inversion.
+
+    How many steps of the distribution function lie at or below the uniform.
     """
     steps = logits.softmax(-1).cumsum(-1)
     return (steps[..., :-1] <= uniform.unsqueeze(-1) * steps[..., -1:]).sum(-1)
