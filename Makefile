@@ -7,6 +7,7 @@ VENV ?= .venv
 OUT ?= out
 DEMO_ARGS ?=
 PYTEST_ARGS ?= -n 2
+EVIDENCE_ARGS ?=
 
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo-installed
@@ -39,47 +40,11 @@ test-arviz1: $(ARVIZ1)/.installed
 	$(ONE_THREAD) PYTHONPATH=$(CURDIR)/$(ARVIZ1) $(BIN)/python -c "import arviz; assert arviz.__version__.startswith('1.'), arviz.__version__"
 	$(ONE_THREAD) PYTHONPATH=$(CURDIR)/$(ARVIZ1) $(BIN)/python -m pytest tests/test_arviz*.py
 
-# Long: the tests marked slow, then every script behind a reported figure. JSON goes to benchmarks/results/. The test rows are left
-# alone: their one evaluation is `python -m benchmarks.evidence_alphadigits --split test`, which adds to the ledger.
+# Long: the tests marked slow, then every command behind a reported figure; benchmarks/evidence.py is the list. What is done at this
+# commit is skipped. make EVIDENCE_ARGS="--only iwae galaxies" evidence runs some of it, EVIDENCE_ARGS=--list shows all.
 evidence: $(DEV)
-	PYRO_GEN_EVIDENCE=1 $(ONE_THREAD) $(BIN)/python -m pytest -m slow
-	$(BIN)/python -m benchmarks.evidence_alphadigits --split valid
-	$(BIN)/python -m benchmarks.evidence_annealed --json benchmarks/results/evidence/annealed_bracket.json
-	$(BIN)/python -m benchmarks.evidence_backends
-	$(BIN)/python -m benchmarks.evidence_bracket coverage
-	$(BIN)/python -m benchmarks.evidence_calibration --json benchmarks/results/evidence/calibration.json --plot docs/images/calibration.png
-	$(BIN)/python -m benchmarks.evidence_bracket schedule
-	$(BIN)/python -m benchmarks.evidence_bracket practical
-	$(BIN)/python -m benchmarks.evidence_bracket exact
-	$(BIN)/python -m benchmarks.evidence_gibbs --warmup 200 --draws 700 --json benchmarks/results/evidence/gibbs_pyro.json
-	$(BIN)/python -m benchmarks.evidence_galaxies
-	$(BIN)/python -m benchmarks.evidence_gaussian_mixtures
-	$(BIN)/python -m benchmarks.evidence_iwae --json benchmarks/results/iwae.json
-	$(BIN)/python -m benchmarks.evidence_mixtures --split valid
-	$(BIN)/python examples/ppca.py --out out/ppca
-	$(BIN)/python -m benchmarks.evidence_ppca
 	$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
-	$(BIN)/python -m benchmarks gibbs --threads 1 2 --json benchmarks/results/gibbs.json
-	$(BIN)/python -m benchmarks cd --json benchmarks/results/cd.json
-	$(BIN)/python -m benchmarks update --threads 1 2 --json benchmarks/results/update.json
-	$(BIN)/python -m benchmarks ais --threads 1 2 --json benchmarks/results/ais.json
-	$(BIN)/python -m benchmarks gibbs_pyro --rounds 5 --clock cpu --json benchmarks/results/gibbs_pyro.json
-	$(BIN)/python -m benchmarks growth --json benchmarks/results/growth.json --plot docs/images/growth.png
-	$(BIN)/python -m benchmarks mixture --rounds 7 --json benchmarks/results/mixture.json
-	$(BIN)/python -m benchmarks nade --json benchmarks/results/nade.json
-	$(BIN)/python -m benchmarks nade_sampling --rounds 3 --json benchmarks/results/nade_sampling.json
-	$(BIN)/python -m benchmarks autoregressive --rounds 7 --json benchmarks/results/autoregressive.json
-	$(BIN)/python -m benchmarks autoregressive_sampling --rounds 7 --json benchmarks/results/autoregressive_sampling.json
-	$(BIN)/python -m benchmarks vae --rounds 7 --json benchmarks/results/vae.json
-	$(BIN)/python -m benchmarks autoregressive_steps --rounds 7 --json benchmarks/results/autoregressive_steps.json
-	$(BIN)/python -m benchmarks bayesian_network --rounds 7 --json benchmarks/results/bayesian_network.json
-	$(BIN)/python -m benchmarks.evidence_bayesian_network
-	$(BIN)/python -m benchmarks.evidence_network_learning
-	$(BIN)/python -m benchmarks autoregressive_growth --rounds 7 --json benchmarks/results/autoregressive_growth.json --plot docs/images/autoregressive_growth.png
-	$(BIN)/python -m benchmarks.evidence_structure trees
-	$(BIN)/python -m benchmarks.evidence_structure graphs
-	$(BIN)/python examples/rbm_bars_and_stripes.py --out $(OUT)
-	$(BIN)/python examples/rbm_hidden_sweep.py --out $(OUT)
+	$(BIN)/python -m benchmarks.evidence $(EVIDENCE_ARGS)
 
 examples: $(DEV)
 	$(ONE_THREAD) $(BIN)/python -m pytest tests/test_examples.py
