@@ -1,4 +1,4 @@
-"""The Triton kernels in Triton's interpreter, on CPU tensors: each check of ``triton_run.py`` in its own process.
+"""The Triton kernels in Triton's interpreter, on CPU tensors: the checks of ``triton_run.py``, in another process.
 
 Triton reads TRITON_INTERPRET while it decorates, so one process cannot both interpret and compile.
 """
@@ -6,6 +6,7 @@ Triton reads TRITON_INTERPRET while it decorates, so one process cannot both int
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -31,6 +32,7 @@ CHECKS = (
     "contrast",
     "free_energy",
     "annealing",
+    "few_sizes",
     "distribution",
     "mistakes",
     "refusals",
@@ -42,8 +44,13 @@ CHECKS = (
     "nade_ops",
 )
 
-LONG = ("one_sweep", "splits", "tiles", "no_unwritten_memory_is_read", "distribution", "nade")
+LONG = (
+    *("one_sweep", "splits", "tiles", "no_unwritten_memory_is_read"),
+    *("contrast", "free_energy", "annealing", "distribution", "nade"),
+)
 """Checks of many sizes, 10 to 60 s each; the others run every kernel on a few."""
+
+QUICK = tuple(name for name in CHECKS if name not in LONG)
 
 
 def why_not() -> str | None:
@@ -68,14 +75,19 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CHECKS]
-)
-def test_the_interpreted_kernels_pass(name: str) -> None:
-    outcome = run(name)
+def passed(outcome: subprocess.CompletedProcess[str]) -> list[str]:
+    """The checks that passed, where all did."""
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    assert f"passed {name}" in outcome.stdout
+    return re.findall(r"^passed (\w+)", outcome.stdout, re.MULTILINE)
 
 
-def test_no_check_is_left_out() -> None:
-    assert run("--list").stdout.split() == list(CHECKS)
+def test_the_interpreted_kernels_pass_and_no_check_is_left_out() -> None:
+    outcome = run("--list", *QUICK)  # in one process: each start costs as much as a check
+    assert passed(outcome) == list(QUICK)
+    assert outcome.stdout.splitlines()[0].split() == list(CHECKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG)
+def test_the_interpreted_kernels_pass_at_many_sizes(name: str) -> None:
+    assert passed(run(name)) == [name]

@@ -395,6 +395,13 @@ def check_annealing(sizes: Sequence[tuple[int, int, int]] = ANNEALING_SIZES) -> 
     ais.CHUNK = before
 
 
+def check_few_sizes() -> None:
+    """Gradients, free energies and annealing where they take seconds; the checks of each go on to larger sizes."""
+    check_contrast([(1, 1, 1, 1), (63, 50, 5, 9), (130, 1, 200, 3)])
+    check_free_energy([(1, 1, 1), (64, 64, 40), (1, 500, 7), (500, 1, 3)])
+    check_annealing([(1, 1, 1), (63, 50, 5)])
+
+
 RUNS = ((0, 1), (1, 3))
 """One sweep from all visible units off, three from all on."""
 

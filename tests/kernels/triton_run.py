@@ -23,7 +23,7 @@ CHECKS = {name: check for name, check in FOUND.items() if name not in ON_CUDA or
 
 
 def main(names: list[str]) -> int:
-    """Run the named checks, or all; ``--list`` prints the names.
+    """Run the named checks, or all; ``--list`` prints the names first, and alone runs none.
 
     Args:
         names: of checks.
@@ -31,9 +31,11 @@ def main(names: list[str]) -> int:
     Returns:
         How many failed.
     """
-    if names == ["--list"]:
-        print(*CHECKS, sep="\n")
-        return 0
+    if "--list" in names:
+        print(*CHECKS, flush=True)
+        names.remove("--list")
+        if not names:
+            return 0
     failed = 0
     for name in names or CHECKS:
         start = time.perf_counter()
