@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.forked import run
 from tests.house import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -52,9 +50,7 @@ LAST_LINE = re.compile(
 
 def run_example(script: Path, *arguments: str) -> str:
     """Runs a script as a user would, on one thread and without a display, and returns what it printed."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    command = [sys.executable, str(script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600)
+    done = run([str(script), *arguments])
     assert done.returncode == 0, f"{script.name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 

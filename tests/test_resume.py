@@ -6,8 +6,6 @@ import math
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from functools import partial
@@ -30,9 +28,8 @@ from pyro_gen.datasets import minibatches
 from pyro_gen.infer import PersistentChains, contrastive_gradient
 from pyro_gen.nn import RBM
 from pyro_gen.training import History
+from tests import forked
 from tests.runs import RUNS, Line, Program, quiet, rows_of, run, same, scores
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def states_of(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,8 +42,7 @@ def payload_of(path: Path) -> dict[str, Any]:
 
 
 def in_new_process(name: str, folder: Path, kill: int = 0) -> int:
-    command = [sys.executable, "-m", "tests.runs", name, str(folder), str(kill)]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return forked.run(["-m", "tests.runs", name, str(folder), str(kill)]).returncode
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
