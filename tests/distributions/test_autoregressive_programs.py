@@ -157,6 +157,7 @@ def trained_guide(make: Callable[[Tensor], TorchDistribution], module: torch.nn.
     return (log_q.exp() * (log_joint_of_counts() - log_q)).sum(0)
 
 
+@pytest.mark.slow
 def test_a_correlated_guide_reaches_the_evidence_that_independent_bits_cannot() -> None:
     pyro.set_rng_seed(0)
     nade = nn.NADE(3, 8, context=1).double()
@@ -229,6 +230,7 @@ def test_enumerated_events_give_the_exact_marginal_of_what_follows() -> None:
     assert loss == pytest.approx(-20 / 4 * log_joint.logsumexp(0).sum().item())
 
 
+@pytest.mark.slow
 def test_hamiltonian_chains_find_the_posterior_of_a_context() -> None:
     # Five standard errors of a mean over 400 draws, taken as 100 independent ones.
     density, x = wild(nn.NADE(4, 3, context=1)), X[[3, 3, 7]]

@@ -23,6 +23,7 @@ from pyro_gen.distributions import (
 )
 from pyro_gen.infer import AIS, BlockGibbs, ContrastiveDivergence, Exact, PersistentChains, log_partition_bracket
 from pyro_gen.testing import goodness_of_fit, state_index, states
+from tests.marks import slow
 
 UNITS = [BernoulliUnits(), SpinUnits()]
 P_LIMIT = 1e-7
@@ -339,7 +340,7 @@ def test_batched_parameters_equal_a_loop(units: BernoulliUnits | SpinUnits) -> N
 
 @pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("base_rates", [None, 0.3])
+@pytest.mark.parametrize("base_rates", [0.3, *slow(None)])
 def test_annealing_finds_the_enumerated_log_z(
     kind: str, units: BernoulliUnits | SpinUnits, base_rates: float | None
 ) -> None:

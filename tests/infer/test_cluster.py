@@ -10,13 +10,14 @@ from pyro_gen.infer import BlockGibbs, SwendsenWang
 from pyro_gen.infer.mcmc.block_gibbs import GibbsState
 from pyro_gen.infer.mcmc.cluster import clusters_of
 from pyro_gen.testing import goodness_of_fit
+from tests.marks import slow
 
 P_LIMIT = 1e-7
 """False-alarm rate of each goodness-of-fit test; fewer than 20 are made."""
 
 
 @pytest.mark.parametrize("units", [BernoulliUnits(), SpinUnits()])
-@pytest.mark.parametrize("moves", [1, 3])
+@pytest.mark.parametrize("moves", [3, *slow(1)])
 def test_moves_keep_the_enumerated_distribution_and_reach_it(units: BernoulliUnits | SpinUnits, moves: int) -> None:
     n = 50_000
     values, bias = torch.randn(7).double(), torch.randn(6).double()

@@ -29,6 +29,7 @@ from torch import Tensor
 from pyro_gen import nn
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import ContrastiveDivergence, Exact, NegativePhase, PersistentChains, contrastive_gradient
+from tests.marks import slow
 from tests.phases import PHASES, gradients
 
 
@@ -179,7 +180,7 @@ def test_a_wrong_expectation_is_noticed() -> None:
     assert z_scores(rbm, x, expected, 400).abs().max() > 6
 
 
-@pytest.mark.parametrize(("rows", "columns", "hidden"), [(3, 3, 8), (4, 4, 12)])
+@pytest.mark.parametrize(("rows", "columns", "hidden"), [(3, 3, 8), *slow((4, 4, 12))])
 def test_exact_maximum_likelihood_reaches_the_optimum_of_bars_and_stripes(rows: int, columns: int, hidden: int) -> None:
     from pyro_gen.datasets import bars_and_stripes
 

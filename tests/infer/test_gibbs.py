@@ -18,6 +18,7 @@ from torch import Tensor
 from pyro_gen.infer import CustomGibbs, DiscreteGibbs, Gibbs, expectation
 from pyro_gen.testing import goodness_of_fit
 from tests.infer.gibbs_models import KERNELS, MODELS, States, code, enumerate_distribution, parents
+from tests.marks import slow
 
 P_LIMIT = 1e-7
 """False-alarm rate of each goodness-of-fit test; fewer than 40 are made."""
@@ -156,7 +157,7 @@ LEAST = 20
 the test says little. Six seeds gave 57 to 330; by their spread on the log scale one of 50,000 falls below."""
 
 
-@pytest.mark.parametrize("scan", ["systematic", "random"])
+@pytest.mark.parametrize("scan", ["systematic", *slow("random")])
 def test_gibbs_for_labels_nuts_for_means_and_a_function_for_the_scale_agree_with_a_grid(scan: str) -> None:
     pyro.set_rng_seed(4)
     blocks = [(DiscreteGibbs(), ["z"]), (partial(NUTS, max_tree_depth=4), ["m"]), (CustomGibbs(draw_scale), ["s"])]

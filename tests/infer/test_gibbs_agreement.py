@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import pyro
 import pyro.distributions as dist
+import pytest
 import torch
 from pyro import poutine
 from pyro.infer import MCMC, NUTS
@@ -89,6 +90,7 @@ def test_gibbs_of_eight_schools_has_the_reference_means() -> None:
     check({name: value.transpose(0, 1) for name, value in mcmc.get_samples().items()})  # (chain, draw, ...)
 
 
+@pytest.mark.slow
 def test_nuts_of_eight_schools_has_the_reference_means() -> None:
     pyro.set_rng_seed(2)
     model = poutine.reparam(schools, config={"theta": LocScaleReparam(0.0)})

@@ -39,6 +39,7 @@ def flat(draws: dict[str, Tensor]) -> Tensor:
     return torch.cat([draws["weight"].flatten(1), draws["vbias"], draws["hbias"]], -1)
 
 
+@pytest.mark.slow
 def test_nuts_agrees_with_quadrature_on_a_2x1_rbm() -> None:
     # Means and second moments of five parameters, within 5 Monte Carlo errors at a quarter of the draws as effective
     # ones (NUTS gives more here): a false alarm below 1e-5.

@@ -132,6 +132,7 @@ def test_reweighted_wake_sleep_comes_near_maximum_likelihood() -> None:
     assert fitted(network, WakeSleep(10)) > -1.792 - 0.06
 
 
+@pytest.mark.slow
 def test_persistent_chains_serve_the_prior_under_wake_sleep() -> None:
     """The median of three runs, as one of 12 measured ended in a local optimum (-2.05): false alarm 2 %."""
     reached = []

@@ -11,6 +11,7 @@ from pyro_gen import nn
 from pyro_gen.datasets import bars_and_stripes
 from pyro_gen.infer import ContrastiveDivergence, Exact, PersistentChains, WakeSleep
 from pyro_gen.models import DiscreteVAE
+from tests.marks import slow
 from tests.models.oracle import shallow, states
 
 
@@ -40,7 +41,7 @@ def test_importance_sampling_finds_the_exact_log_likelihood() -> None:
     assert found.partition is not None
 
 
-@pytest.mark.parametrize("phase", [Exact(), PersistentChains(num_chains=100, num_steps=5)], ids=str)
+@pytest.mark.parametrize("phase", [PersistentChains(num_chains=100, num_steps=5), *slow(Exact())], ids=str)
 def test_it_learns_by_wake_sleep_to_near_the_optimum(phase: Exact | PersistentChains) -> None:
     v = bars_and_stripes(2, 2)
     vae = DiscreteVAE(4, 4, len(v), prior=nn.RBM(4, 3, negative_phase=phase))

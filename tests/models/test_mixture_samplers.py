@@ -24,6 +24,7 @@ def means(draws: dict[str, Tensor]) -> dict[str, Estimate]:
     return {name: expectation(lambda value: value, value) for name, value in own.items()}
 
 
+@pytest.mark.slow
 def test_nuts_and_gibbs_agree_on_every_mean_once_labels_are_in_order() -> None:
     # Six means of 200 draws by NUTS and 2000 by Gibbs, apart by less than 6 of their joint standard errors; these are
     # estimates, good to a fifth, so that 5 are certain: 4e-6 in all.

@@ -25,6 +25,7 @@ from pyro_gen.distributions import (
     GaussianConditional,
     GaussianMixtureConditional,
 )
+from tests.marks import slow
 
 Maker = Callable[..., nn.AutoregressiveNetwork]
 
@@ -110,7 +111,7 @@ def test_probabilities_sum_to_one(family: str, distribution: str, context: int, 
 
 
 @pytest.mark.parametrize("distribution", ["Gaussian", "mixture"])
-@pytest.mark.parametrize("family", ["FVSBN", "NADE", "PerConditionalMLP"])
+@pytest.mark.parametrize("family", ["FVSBN", *slow("NADE", "PerConditionalMLP")])
 def test_densities_integrate_to_one(family: str, distribution: str) -> None:
     made = network(family, distribution, features=2, order=(1, 0))
     axis = torch.linspace(-40, 40, 2001, dtype=torch.float64)

@@ -10,6 +10,7 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro_gen import distributions, nn
 from pyro_gen.infer import ContrastiveDivergence, Exact, Partition, PersistentChains
 from pyro_gen.testing import states
+from tests.marks import slow
 
 
 def data(rows: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,7 +34,7 @@ def test_each_row_is_the_rbm_of_its_own_biases() -> None:
     assert joint.sample((2,)).shape == (2, 6, 3)
 
 
-@pytest.mark.parametrize("phase", [Exact(), ContrastiveDivergence(5), PersistentChains(200, 10)])
+@pytest.mark.parametrize("phase", [PersistentChains(200, 10), *slow(Exact(), ContrastiveDivergence(5))])
 def test_training_reaches_the_conditional_distribution(phase: Partition) -> None:
     """The optimum is -0.50 nats; without couplings it is -1.0, without the context -1.39."""
     torch.manual_seed(1)

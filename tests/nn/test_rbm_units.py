@@ -32,6 +32,7 @@ from pyro_gen.infer import (
     WeightedChains,
     contrastive_gradient,
 )
+from tests.marks import slow
 
 TYPES: dict[str, Units] = {
     "spin": SpinUnits(),
@@ -59,9 +60,14 @@ def no_guide(rbm: nn.RBM, x: Tensor) -> None:
     """Everything is observed."""
 
 
-@pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("phase", [PersistentChains(num_chains=200, num_steps=10), ContrastiveDivergence(10), Exact()])
-def test_every_unit_type_learns_through_svi(name: str, phase: PersistentChains | ContrastiveDivergence | Exact) -> None:
+@pytest.mark.parametrize(
+    ("phase", "name"),
+    [
+        *((PersistentChains(num_chains=200, num_steps=10), name) for name in TYPES),
+        *slow(*((phase, name) for phase in (ContrastiveDivergence(10), Exact()) for name in TYPES)),
+    ],
+)
+def test_every_unit_type_learns_through_svi(phase: PersistentChains | ContrastiveDivergence | Exact, name: str) -> None:
     """A mixture of two layers, whose modes the chains can leave: the exact log likelihood rises from independence."""
     x = data(name)
     rbm = nn.RBM.from_data(x, 3, negative_phase=phase, evaluation=Exact(), visible_units=TYPES[name])
