@@ -125,6 +125,7 @@ def test_diagnostics_see_the_chains() -> None:
     assert set(arviz.summary(data).index) == {"fresh", "stuck", "slow", "bits"}
 
 
+@pytest.mark.smoke
 def test_a_file_is_small_and_comes_back_as_it_was(tmp_path: Path) -> None:
     v = (torch.rand(4, 100, 320, generator=torch.Generator().manual_seed(0)) < 0.2).float().repeat_interleave(10, 1)
     stats, sizes = {"accepted": v[..., 0] > 0}, {"row": 20, "column": 16}

@@ -98,6 +98,7 @@ def test_it_is_the_mean_of_what_bernoulli_rbm_draws() -> None:
     assert abs(draws.mean() - rbm.score_samples(x)[0]) < 5 * draws.std() / 4000**0.5
 
 
+@pytest.mark.smoke
 def test_the_log_likelihood_is_that_of_enumeration() -> None:
     rbm, x = strong(), rows(5)
     everything = np.array(list(itertools.product((0.0, 1.0), repeat=6)))

@@ -95,6 +95,7 @@ def write_tree(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
+@pytest.mark.smoke
 def test_imports_run_one_way() -> None:
     assert (ROOT / "pyro_gen" / "__init__.py").is_file()
     assert not direction_errors(ROOT)

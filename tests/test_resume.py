@@ -60,6 +60,7 @@ def test_a_killed_run_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", range(5))
+@pytest.mark.smoke
 def test_a_run_in_two_parts_is_the_run(first: int, tmp_path: Path) -> None:
     whole = Line()
     history = whole.fit(4)

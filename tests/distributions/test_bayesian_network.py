@@ -63,6 +63,7 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-11) -> None:
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.smoke
 def test_evidence_of_rows_with_different_missing_cells(oracle: Oracle) -> None:
     close(oracle.network.log_evidence(oracle.by_column()), oracle.evidence.log())
     close(oracle.network.log_evidence(oracle.data), oracle.evidence.log())

@@ -11,6 +11,7 @@ import pytest
 from pyro_gen.testing import CHECKS, Case, Inapplicable
 from tests.cases import CASES
 
+SMOKE = ("RBM", "NADE", "BayesianNetwork")
 STATISTICAL = ("check_goodness_of_fit", "check_independence")
 
 
@@ -26,7 +27,11 @@ def pairs() -> Iterator[Any]:
     the checks of its density, and in the steps of generation that `tests/nn` compares with whole passes.
     """
     for case, check in itertools.product(CASES, CHECKS):
-        marks = [pytest.mark.slow] if variant(case) and check.__name__ in STATISTICAL else []
+        marks = []
+        if variant(case) and check.__name__ in STATISTICAL:
+            marks.append(pytest.mark.slow)
+        if case.name in SMOKE:
+            marks.append(pytest.mark.smoke)
         yield pytest.param(case, check, marks=marks, id=f"{case.name}-{check.__name__.removeprefix('check_')}")
 
 

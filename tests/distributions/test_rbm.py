@@ -52,6 +52,7 @@ def assert_equal(actual: Tensor, expected: Array | float) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.smoke
 def test_energies_and_probabilities_are_enumerated(size: tuple[int, int]) -> None:
     rbm, weights = rbm_and_weights(size)
     v, h, distribution = states(size[0]), states(size[1]), joint(weights)
@@ -217,6 +218,7 @@ def test_a_subclass_may_give_its_expansions_attributes_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("size", [(4, 3), (3, 4), (1, 5)])
+@pytest.mark.smoke
 def test_draws_follow_the_joint_distribution(size: tuple[int, int]) -> None:
     rbm, weights = rbm_and_weights(size)
     distribution, n = joint(weights), 100_000
@@ -260,6 +262,7 @@ def brute_log_likelihood(weight: Tensor, vbias: Tensor, hbias: Tensor, rows: Ten
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.smoke
 def test_gradients_are_those_of_the_enumerated_likelihood(size: tuple[int, int]) -> None:
     rows = states(size[0])
     ours, theirs = (Weights.normal(*size, seed=1).tensors() for _ in range(2))

@@ -81,6 +81,7 @@ def test_mcmc_starts_where_it_is_told_and_goes_on_from_where_the_chains_were_mov
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.smoke
 def test_long_chains_have_the_enumerated_distribution(scale: float) -> None:
     # Total variation against its 99.99 % quantile for iid draws: false alarm 1e-4 a case for a fresh seed.
     rbm = model(scale)

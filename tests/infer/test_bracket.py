@@ -36,6 +36,7 @@ def quietly(distribution: RBM, start: Tensor | None = None) -> Bracket:
         return log_partition_bracket(distribution, start, burn_in=100)
 
 
+@pytest.mark.smoke
 def test_both_ends_enclose_the_exact_value() -> None:
     weight, vbias, hbias = parameters()
     exact = RBM(weight, vbias, hbias).log_partition().value

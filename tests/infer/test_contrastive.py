@@ -65,6 +65,7 @@ def svi_gradients(
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=str)
+@pytest.mark.smoke
 def test_the_custom_step_is_the_svi_gradient(phase: NegativePhase) -> None:
     rbm, x = setting(phase)
     twin = copy.deepcopy(rbm)
@@ -160,6 +161,7 @@ def z_scores(rbm: nn.RBM, x: Tensor, expected: list[Tensor], repeats: int) -> Te
     return (sample.mean(0) - torch.cat([e.flatten() for e in expected])) / error
 
 
+@pytest.mark.smoke
 def test_mean_cd_1_gradient_is_the_enumerated_expectation() -> None:
     # The bound: |z| < 4 in each of 34 entries, a false alarm of 2e-3 for a fresh seed; the seed is fixed.
     rbm, x = setting(ContrastiveDivergence(1), count=200)

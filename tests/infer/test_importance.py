@@ -33,6 +33,7 @@ def exact(x: Tensor) -> Tensor:
     return (0.7 * dist.Normal(0.0, 1.0).log_prob(x).exp() + 0.3 * dist.Normal(2.0, 1.0).log_prob(x).exp()).log()
 
 
+@pytest.mark.smoke
 def test_the_importance_weighted_bound_tends_to_the_log_likelihood() -> None:
     # With 20,000 particles the relative error of each mean weight is below 0.01.
     bound = lower_bound(model, guide, X, num_particles=20_000)

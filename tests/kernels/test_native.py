@@ -90,6 +90,7 @@ def disputed(drawn: Tensor, uniform: Tensor, field: np.ndarray) -> int:
 
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.smoke
 def test_a_sweep_is_the_formula_with_philox(size: tuple[int, int, int]) -> None:
     start, (weight, vbias, hbias) = problem(*size)
     beta = torch.linspace(-0.5, 1.5, size[2])

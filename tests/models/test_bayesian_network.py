@@ -42,6 +42,7 @@ def with_holes(model: BayesianNetwork, rows: int, share: float = 0.4) -> dict[st
 
 
 @pytest.mark.parametrize("name", ["asia", "cancer", "sachs"])
+@pytest.mark.smoke
 def test_enumeration_by_pyro_agrees_with_exact_inference(name: str) -> None:
     """Values and gradients, with cells missing here and there and a node missing in all rows."""
     model = BayesianNetwork.from_bif(bif(name))

