@@ -105,7 +105,7 @@ def bracketed(seed: int, method: AnnealedImportance, num_rows: int, num_chains: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # this encoder is poor on purpose
         plain = vae.test_log_likelihood(gap.x, plain_draws).value if plain_draws else math.nan
-    return Run(seed, method.start, exact, *gap.bracket, gap.value, gap.error, plain)
+    return Run(seed, method.start, exact, *gap.bracket, gap.value, gap.standard_error, plain)
 
 
 def summary(runs: list[Run], seconds: float) -> dict[str, Any]:

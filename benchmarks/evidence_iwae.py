@@ -66,7 +66,7 @@ def gap(vae: models.VAE, args: argparse.Namespace) -> dict[str, Any]:
     """Bidirectional Monte Carlo on rows that the model draws, with the largest number of temperatures."""
     method = AnnealedImportance(max(args.temperatures), args.leapfrog)
     result = vae.simulated_gap(args.simulated_rows, args.chains, method)
-    return {"value": result.value, "error": result.error, "rows": args.simulated_rows}
+    return {"value": result.value, "error": result.standard_error, "rows": args.simulated_rows}
 
 
 def evaluated(name: str, data: datasets.LabelledImages, seed: int, args: argparse.Namespace) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def train(recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str) -
     def evaluate() -> dict[str, float]:
         gap = free_energy_gap(rbm, data.train[: len(data.valid)], data.valid)
         pseudo = rbm().pseudo_log_likelihood(data.valid).mean()
-        return {"valid pseudo log likelihood": pseudo.item(), "free energy gap": gap.value}
+        return {"valid pseudo log likelihood": pseudo.item(), "free energy gap": gap.value.item()}
 
     history = fit(
         step,

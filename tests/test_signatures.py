@@ -6,14 +6,19 @@ import importlib
 import inspect
 import math
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 import torch
 
 import pyro_gen
 from pyro_gen import infer
 from pyro_gen.distributions import Estimate
+from pyro_gen.infer.elbo.importance import LowerBound
+from pyro_gen.infer.elbo.importance_sampling import ImportanceLogLikelihood
+from pyro_gen.infer.energy.likelihood import LogLikelihood
 
 HOMES = ("arviz", "datasets", "distributions", "estimators", "infer", "interop", "kernels", "models", "nn", "plotting")
 PAIRS = ({"distributions", "nn"}, {"distributions", "models"})
@@ -187,3 +192,42 @@ def test_estimates_say_how_good_they_are() -> None:
     assert str(exact.expand(torch.Size([5]))).endswith("-1.5 (exact), ... (5 in all)]")
     assert exact.standard_error.item() == 0
     assert math.isinf(exact.effective_sample_size.item())
+
+
+# ---- estimates are read alike
+
+QUANTITIES = ("value", "standard_error", "lower", "upper", "effective_sample_size")
+
+
+def result_types() -> list[type]:
+    """Tuples of the package with a value and any error: what estimates return."""
+    modules = [importlib.import_module(name) for name in sorted(sys.modules) if name.startswith("pyro_gen.")]
+    members = {id(member): member for module in modules for member in vars(module).values()}
+    tuples = [member for member in members.values() if inspect.isclass(member) and issubclass(member, tuple)]
+    return [kind for kind in tuples if hasattr(kind, "value") and any("error" in name for name in dir(kind))]
+
+
+def missing_quantities(kind: type) -> list[str]:
+    """Quantities that a result does not have."""
+    return [name for name in QUANTITIES if not hasattr(kind, name)]
+
+
+def test_every_estimate_has_the_same_quantities() -> None:
+    assert {kind.__name__ for kind in result_types()} >= {"Estimate", "LogLikelihood", "LowerBound", "SimulatedGap"}
+    assert {kind.__name__: missing_quantities(kind) for kind in result_types() if missing_quantities(kind)} == {}
+    assert missing_quantities(type("Bare", (tuple,), {"value": 0.0})) == list(QUANTITIES[1:])
+
+
+def test_bounds_and_likelihoods_say_their_errors() -> None:
+    rows = torch.tensor([-3.0, -2.0, -4.0])
+    exact = Estimate.exact(torch.tensor(1.0))
+    rough = Estimate(torch.tensor(1.0), torch.tensor(0.5), torch.tensor(9.0), "AIS")
+    likelihood = LogLikelihood(rows, rough)
+    assert likelihood.standard_error == pytest.approx(math.hypot(1 / math.sqrt(3), 0.5))
+    assert likelihood.effective_sample_size == 9
+    assert LogLikelihood(rows, exact).standard_error == pytest.approx(1 / math.sqrt(3))
+    bound = LowerBound(rows, rows, 0.1, rough, torch.ones(3))
+    assert (bound.lower, bound.upper) == (bound.value - 2 * bound.standard_error, math.inf)
+    draws = ImportanceLogLikelihood(rows, torch.full((3,), 0.3), torch.full((3,), 5.0), 100)
+    assert draws.standard_error == pytest.approx(1 / math.sqrt(3))  # no error bar of the draws is known
+    assert draws.upper == math.inf

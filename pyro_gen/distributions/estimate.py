@@ -19,8 +19,8 @@ class Estimate(NamedTuple):
 
     The standard error has the unit of the value.
 
-    Where the value is exact the error is 0 and the size infinite; where no
-    error is known both are NaN. All tensors have one shape.
+    Where the value is exact the error is 0 and the size infinite; what is not
+    known is NaN. All tensors have one shape.
 
     Example:
         >>> estimate = Estimate(torch.tensor(-3.0), torch.tensor(0.25), torch.tensor(80.0), "AIS")
@@ -77,6 +77,8 @@ class Estimate(NamedTuple):
     def _text(self, value: float, error: float, size: float) -> str:
         if error == 0 and math.isinf(size):
             return f"{value:.6g} ({self.method})"
+        if math.isnan(size):
+            return f"{value:.6g} +/- {error:.2g} ({self.method})"
         return f"{value:.6g} +/- {error:.2g} ({self.method}, effective sample size {size:.0f})"
 
 

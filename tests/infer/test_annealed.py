@@ -138,7 +138,7 @@ def test_annealing_agrees_with_many_draws(make: Any, start: Any) -> None:
     assert ((annealed.rows - plain.rows).abs() < 5 * error + 1e-3).all()
     assert (error < 0.15).all()
     gap = vae.simulated_gap(8, 8, method)
-    assert gap.value > -5 * gap.error
+    assert gap.value > -5 * gap.standard_error
     assert str(gap).startswith("gap on simulated rows")
 
 

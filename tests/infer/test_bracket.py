@@ -208,9 +208,9 @@ def test_the_free_energy_gap_is_the_difference_of_mean_log_likelihoods() -> None
     train, valid = model.sample((60,)), torch.bernoulli(torch.full((40, 10), 0.5)).double()
     gap = free_energy_gap(model, train, valid)
     p, q = model.log_prob(train), model.log_prob(valid)
-    assert math.isclose(gap.value, (p.mean() - q.mean()).item(), rel_tol=1e-9)
-    assert math.isclose(gap.standard_error, (p.var() / 60 + q.var() / 40).sqrt().item(), rel_tol=1e-9)
-    assert str(gap) == f"{gap.value:.2f} +/- {gap.standard_error:.2f} nats"
+    assert math.isclose(gap.value.item(), (p.mean() - q.mean()).item(), rel_tol=1e-9)
+    assert math.isclose(gap.standard_error.item(), (p.var() / 60 + q.var() / 40).sqrt().item(), rel_tol=1e-9)
+    assert str(gap).endswith("(difference of free energies)")
     assert math.isinf(free_energy_gap(model, train[:1], valid).standard_error)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen._arguments import whole_number
+from pyro_gen.distributions.estimate import ERRORS
 from pyro_gen.infer.standard_errors import error_over_rows
 
 LogDensity = Callable[[Tensor], Tensor]
@@ -247,21 +248,37 @@ class SimulatedGap(NamedTuple):
         return (self.above - self.below).mean().item()
 
     @property
-    def error(self) -> float:
+    def standard_error(self) -> float:
         """Standard error of ``value`` over the rows, including the variation of the
         chains; NaN for one row.
         """
         return error_over_rows(self.above - self.below)
 
     @property
+    def lower(self) -> float:
+        """``value`` less two standard errors."""
+        return self.value - ERRORS * self.standard_error
+
+    @property
+    def upper(self) -> float:
+        """``value`` plus two standard errors."""
+        return self.value + ERRORS * self.standard_error
+
+    @property
+    def effective_sample_size(self) -> int:
+        """Number of simulated rows, which are independent."""
+        return len(self.x)
+
+    @property
     def bracket(self) -> tuple[float, float]:
         """Means of both bounds, each moved outwards by two standard errors of the gap."""
-        return self.below.mean().item() - 2 * self.error, self.above.mean().item() + 2 * self.error
+        margin = ERRORS * self.standard_error
+        return self.below.mean().item() - margin, self.above.mean().item() + margin
 
     def __str__(self) -> str:
         """The gap, and the bounds that it lies between."""
         return (
-            f"gap on simulated rows {self.value:.3f} +/- {self.error:.3f} nats (between "
+            f"gap on simulated rows {self.value:.3f} +/- {self.standard_error:.3f} nats (between "
             f"{self.below.mean():.2f} and "
             f"{self.above.mean():.2f}, K={self.num_samples} chains, N={len(self.below)} rows "
             "drawn from the model)"

@@ -18,7 +18,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import evaluating
 from pyro_gen._plates import AnyRows
 from pyro_gen._weights import warn_of_weights
-from pyro_gen.distributions.estimate import Estimate
+from pyro_gen.distributions.estimate import ERRORS, Estimate
 from pyro_gen.distributions.log_z.negative_phase import starts_at_data
 from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
@@ -239,6 +239,21 @@ class LowerBound(NamedTuple):
     def tighter_value(self) -> float:
         """Mean of the importance-weighted bound over the rows."""
         return self.tighter.mean().item()
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of ``value``, over the rows and of log Z together."""
+        return math.hypot(self.row_error, self.partition_error)
+
+    @property
+    def lower(self) -> float:
+        """``value`` less two standard errors."""
+        return self.value - ERRORS * self.standard_error
+
+    @property
+    def upper(self) -> float:
+        """Infinite: a lower bound says nothing from above."""
+        return math.inf
 
     @property
     def row_error(self) -> float:

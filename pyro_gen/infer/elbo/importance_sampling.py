@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen._weights import ENOUGH_FOR_K, too_heavy, too_small, warn_of_weights
-from pyro_gen.distributions.estimate import Estimate
+from pyro_gen.distributions.estimate import ERRORS, Estimate
 from pyro_gen.infer.elbo.pareto import k_of_largest, tail_length
 from pyro_gen.infer.standard_errors import error_of_partition, error_over_rows
 
@@ -75,6 +75,22 @@ class ImportanceLogLikelihood(NamedTuple):
         over the draws.
         """
         return self.rows.mean().item()
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of ``value``: over the rows, of log Z and, where known, of the draws."""
+        draws = 0.0 if math.isnan(self.sampling_error) else self.sampling_error
+        return math.hypot(self.row_error, self.partition_error, draws)
+
+    @property
+    def lower(self) -> float:
+        """``value`` less two standard errors."""
+        return self.value - ERRORS * self.standard_error
+
+    @property
+    def upper(self) -> float:
+        """Infinite: a lower bound says nothing from above."""
+        return math.inf
 
     @property
     def row_error(self) -> float:

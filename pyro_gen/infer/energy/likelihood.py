@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -31,6 +32,16 @@ class LogLikelihood(NamedTuple):
     def value(self) -> float:
         """Mean over the rows, in nats."""
         return self.rows.mean().item()
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the value, over the rows and of log Z together, in nats."""
+        return math.hypot(self.row_error, self.partition_error)
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """Effective number of chains behind log Z; infinite where that is exact."""
+        return self.partition.effective_sample_size
 
     @property
     def row_error(self) -> float:
@@ -95,17 +106,6 @@ class LogLikelihood(NamedTuple):
         return float("nan")
 
 
-class FreeEnergyGap(NamedTuple):
-    """Mean free energy of validation rows above that of training rows, in nats, with error."""
-
-    value: float
-    standard_error: float
-
-    def __str__(self) -> str:
-        """The value with its standard error."""
-        return f"{self.value:.2f} +/- {self.standard_error:.2f} nats"
-
-
 @torch.no_grad()
 def log_likelihood(
     distribution: EnergyDistribution, x: Tensor, bracket: Bracket | None = None
@@ -150,7 +150,7 @@ def log_likelihood(
 @torch.no_grad()
 def free_energy_gap(
     model: EnergyDistribution | nn.Module, train: Tensor, valid: Tensor
-) -> FreeEnergyGap:
+) -> Estimate:
     r"""Gap in mean free energy of training and held-out rows: shows overfitting without log Z.
 
     .. math:: \frac1m \sum_j F(v^{valid}_j) - \frac1n \sum_i F(v^{train}_i)
@@ -180,7 +180,7 @@ def free_energy_gap(
         >>> from pyro_gen.distributions import RBM
         >>> rbm = RBM(torch.zeros(3, 2), torch.tensor([1.0, 0.0, 0.0]), torch.zeros(2))
         >>> print(free_energy_gap(rbm, torch.ones(4, 3), torch.zeros(5, 3)))
-        1.00 +/- 0.00 nats
+        1 +/- 0 (difference of free energies)
     """
     if isinstance(model, nn.Module):
         model = cast(EnergyDistribution, model())
@@ -190,10 +190,12 @@ def free_energy_gap(
         _check_rows(name, rows)
         model.check_value(name, rows)
         energy = model._free_energy(rows).double()
-        means.append(energy.mean().item())
-        variance = energy.var().item() if len(rows) > 1 else float("inf")
+        means.append(energy.mean())
+        variance = energy.var() if len(rows) > 1 else energy.new_tensor(math.inf)
         variances.append(variance / len(rows))
-    return FreeEnergyGap(means[1] - means[0], sum(variances) ** 0.5)
+    gap = means[1] - means[0]
+    error = torch.stack(variances).sum().sqrt()
+    return Estimate(gap, error, torch.full_like(gap, math.nan), "difference of free energies")
 
 
 def _check_rows(name: str, x: Tensor) -> None:
@@ -203,4 +205,4 @@ def _check_rows(name: str, x: Tensor) -> None:
         )
 
 
-__all__ = ["FreeEnergyGap", "LogLikelihood", "free_energy_gap", "log_likelihood"]
+__all__ = ["LogLikelihood", "free_energy_gap", "log_likelihood"]
