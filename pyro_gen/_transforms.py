@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def _active() -> bool:
+def active() -> bool:
     """True if a transform is at work; what is being compiled is never asked."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
@@ -22,7 +22,7 @@ def wrapped(tensors: Iterable[Tensor | None]) -> bool:
     Args:
         tensors: any, None among them too.
     """
-    return _active() and any(
+    return active() and any(
         x is not None and torch._C._functorch.is_functorch_wrapped_tensor(x) for x in tensors
     )
 
@@ -33,7 +33,7 @@ def batched(tensors: Iterable[Tensor | None]) -> bool:
     Args:
         tensors: any, None among them too.
     """
-    return _active() and any(x is not None and _is_batched(x) for x in tensors)
+    return active() and any(x is not None and _is_batched(x) for x in tensors)
 
 
 def _is_batched(x: Tensor) -> bool:
@@ -60,7 +60,7 @@ def differentiating() -> bool:
     """True if torch.func's grad or jvp (or one made of them) is at work, which
     refuse every change of a state.
     """
-    if not _active():
+    if not active():
         return False
     kinds = torch._C._functorch.TransformType
     levels = torch._C._functorch.get_interpreter_stack() or ()
@@ -83,4 +83,4 @@ def refusal(
     )
 
 
-__all__ = ["batched", "differentiating", "plain", "refusal", "wrapped"]
+__all__ = ["active", "batched", "differentiating", "plain", "refusal", "wrapped"]

@@ -35,8 +35,7 @@ from pyro_gen.nn.cpds import (
 )
 from pyro_gen.nn.dense import Dense
 from pyro_gen.nn.latent_priors import IndependentPrior, StandardNormal, VampPrior
-from pyro_gen.nn.rbm import RBM
-from pyro_gen.nn.rbm_learning import Diagnostics
+from pyro_gen.nn.rbm import RBM, Diagnostics
 
 __all__ = [
     "CPD",

@@ -1,4 +1,6 @@
-"""The Boltzmann machine as a module: couplings, chains and the distribution over their current values."""
+"""The Boltzmann machine as a module: couplings, chains and the distribution over
+their current values.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,9 @@ from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._rows import as_floating
 from pyro_gen._transforms import batched, plain, refusal
-from pyro_gen.distributions.energy.base import EnergyDistribution
 from pyro_gen.distributions.energy.coupling_graph import CouplingGraph
 from pyro_gen.distributions.log_z.annealing import with_base_rates
-from pyro_gen.distributions.log_z.misuse import check_phase_use
+from pyro_gen.distributions.log_z.energy import Energy
 from pyro_gen.distributions.log_z.negative_phase import (
     NegativePhase,
     PersistentChains,
@@ -23,38 +24,47 @@ from pyro_gen.distributions.log_z.negative_phase import (
 from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.distributions.units.binary import BinaryUnits
-from pyro_gen.nn.chains import ChainModule
+from pyro_gen.nn.chains import ChainModule, _Kept
 from pyro_gen.nn.learning import check_evaluation, check_states
 
 
 class BoltzmannMachine(ChainModule):
-    """Couplings and biases to be learned; calling it returns :class:`pyro_gen.distributions.BoltzmannMachine`.
+    """Couplings and biases to be learned.
 
-    As with :class:`pyro_gen.nn.RBM`, the distribution of a call in training mode with gradients enabled advances the
-    negative phase when it is first scored, and gives a contrast; in ``eval()`` or under ``no_grad`` it carries
-    ``evaluation``. The pseudo-likelihood, ``machine().pseudo_log_likelihood(x)``, needs neither.
+    Calling it returns :class:`pyro_gen.distributions.BoltzmannMachine`.
 
-    The parameter ``coupling`` (m,) holds one number for each pair of the buffer ``edges`` (m, 2). The buffers
-    ``chains`` (num_chains, features), ``step`` and ``seed`` hold all that learning needs besides; ``base_rates``
+    As with :class:`pyro_gen.nn.RBM`, the distribution of a call in training
+    mode with gradients enabled advances the negative phase when it is first
+    scored, and gives a contrast; in ``eval()`` or under ``no_grad`` it carries
+    ``evaluation``. The pseudo-likelihood,
+    ``machine().pseudo_log_likelihood(x)``, needs neither.
+
+    The parameter ``coupling`` (m,) holds one number for each pair of the buffer
+    ``edges`` (m, 2). The buffers ``chains`` (num_chains, features), ``step``
+    and ``seed`` hold all that learning needs besides; ``base_rates``
     (features,), the mean of the data, is where AIS anneals from.
 
     Args:
         features: number of units.
         edges: the pairs that may be coupled, (m, 2); None couples all.
         units: ``BernoulliUnits()`` for {0, 1} or ``SpinUnits()`` for {-1, +1}.
-        negative_phase: how log Z is replaced in training: ``PersistentChains``, ``ContrastiveDivergence``, or a way to
-            know it after all (``Exact``, ``AIS``, None).
-        evaluation: how log Z is known in ``eval()``: ``Exact``, ``AIS`` or None (exact where at most 20 units have to
-            be enumerated).
-        num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact draw is possible.
+        negative_phase: how log Z is replaced in training: ``PersistentChains``,
+            ``ContrastiveDivergence``, or a way to know it after all (``Exact``,
+            ``AIS``, None).
+        evaluation: how log Z is known in ``eval()``: ``Exact``, ``AIS`` or None
+            (exact where at most 20 units have to be enumerated).
+        num_steps: Gibbs sweeps of the distribution's ``sample`` where no exact
+            draw is possible.
 
     Raises:
-        ValueError: there are no units, the units are not binary, an edge does not fit, ``negative_phase`` is one that
-            works on the two layers of an RBM, or ``evaluation`` is a negative phase.
+        ValueError: there are no units, the units are not binary, an edge does
+            not fit, ``negative_phase`` is one that works on the two layers of
+            an RBM, or ``evaluation`` is a negative phase.
 
     References:
-        Ackley, Hinton, Sejnowski (1985), A learning algorithm for Boltzmann machines. Hyvarinen (2006), Consistency of
-        pseudolikelihood estimation of fully visible Boltzmann machines, Neural Computation 18.
+        Ackley, Hinton, Sejnowski (1985), A learning algorithm for Boltzmann
+        machines. Hyvarinen (2006), Consistency of pseudolikelihood estimation
+        of fully visible Boltzmann machines, Neural Computation 18.
 
     Example:
         >>> machine = BoltzmannMachine(6)
@@ -77,19 +87,28 @@ class BoltzmannMachine(ChainModule):
         super().__init__(negative_phase, evaluation, num_steps)
         features = whole_number("features", features)
         if not isinstance(units, BinaryUnits):
-            raise ValueError(f"`units` must be binary, BernoulliUnits() or SpinUnits(), got {units}")
+            raise ValueError(
+                f"`units` must be binary, BernoulliUnits() or SpinUnits(), got {units}"
+            )
         check_plain_phase(negative_phase)
         check_evaluation(evaluation)
         self.units = units
-        self._graph = CouplingGraph.complete(features) if edges is None else CouplingGraph(features, edges)
+        if edges is None:
+            self._graph = CouplingGraph.complete(features)
+        else:
+            self._graph = CouplingGraph(features, edges)
         self.coupling = nn.Parameter(torch.zeros(self._graph.num_edges))
         self.bias = nn.Parameter(torch.zeros(features))
         self.register_buffer("edges", self._graph.edges.clone())
-        self._keep_chains(units.from_bits(torch.randint(2, (self.num_chains, features)).to(self.bias.dtype)))
+        self._keep_chains(
+            units.from_bits(torch.randint(2, (self.num_chains, features)).to(self.bias.dtype))
+        )
         self.register_buffer("base_rates", units.mean(torch.zeros(features)))
 
     @classmethod
-    def from_data(cls, x: Tensor, edges: Tensor | None = None, **settings: Any) -> BoltzmannMachine:
+    def from_data(
+        cls, x: Tensor, edges: Tensor | None = None, **settings: Any
+    ) -> BoltzmannMachine:
         """Start at free units with the data's means, chains at random rows.
 
         Args:
@@ -101,7 +120,8 @@ class BoltzmannMachine(ChainModule):
             A module with the dtype and on the device of ``x``.
 
         Raises:
-            ValueError: ``x`` is empty, has another number of dimensions or values that the units cannot take.
+            ValueError: ``x`` is empty, has another number of dimensions or
+                values that the units cannot take.
 
         Example:
             >>> BoltzmannMachine.from_data(torch.eye(4)).base_rates
@@ -138,51 +158,68 @@ class BoltzmannMachine(ChainModule):
         edges = self._graph.edges.flatten()
         stacked = plain(self.edges).reshape(-1, len(edges))
         if not torch.equal(stacked, edges.expand_as(stacked)):
-            raise refusal("BoltzmannMachine", "its `edges` differ", "stack machines of the same edges", "vmap")
+            raise refusal(
+                "BoltzmannMachine",
+                "its `edges` differ",
+                "stack machines of the same edges",
+                "vmap",
+            )
         return self._graph
 
     def forward(self) -> distributions.BoltzmannMachine:
         """The distribution over the current couplings.
 
         Returns:
-            The distribution, with ``evaluation`` as its ``partition``; in training mode with gradients the contrast of
-            the negative phase, which advances when the first log probability is asked for.
+            The distribution, with ``evaluation`` as its ``partition``; in
+            training mode with gradients the contrast of the negative phase,
+            which advances when the first log probability is asked for.
 
         Raises:
-            ValueError: the caller cannot work with a negative phase (HMC, traced ELBOs, importance weights, batched
-                parameters).
-            NotImplementedError: a negative phase is to advance in a process group of more than one rank.
+            ValueError: the caller cannot work with a negative phase (HMC,
+                traced ELBOs, importance weights, batched parameters).
+            NotImplementedError: a negative phase is to advance in a process
+                group of more than one rank.
         """
         partition = self.partition
         if isinstance(partition, NegativePhase):
-            check_phase_use(torch.broadcast_shapes(self.coupling.shape[:-1], self.bias.shape[:-1]))
             check_plain_phase(partition)
             partition = self._defer(partition, type(self)._scored)
         else:
             partition = with_base_rates(partition, self.base_rates)
-        result = self.distribution()
-        if isinstance(self.coupling, nn.Parameter) and isinstance(self.bias, nn.Parameter):
-            result.share(self._memo)  # one run of AIS for each version of the parameters
-        result.partition = None if partition is None else partition.bind(result)
-        return result
+            if isinstance(self.coupling, nn.Parameter) and isinstance(self.bias, nn.Parameter):
+                partition = _Kept(
+                    partition, self._memo
+                )  # one run of AIS for each version of the parameters
+        return self._plain(partition)
 
     def distribution(self) -> distributions.BoltzmannMachine:
-        """The distribution over the current couplings, with the default method for log Z; no chains advance."""
-        settings: dict[str, Any] = {"num_steps": self.num_steps, "units": self.units, "graph": self.graph}
-        return distributions.BoltzmannMachine(self.coupling, self.bias, **settings)
+        """The distribution over the current couplings, with the default method for log Z.
 
-    def advance(self, phase: NegativePhase, distribution: EnergyDistribution | None = None) -> None:
+        No chains advance.
+        """
+        return self._plain()
+
+    def advance(self, phase: NegativePhase, distribution: Energy | None = None) -> tuple[int, int]:
         """Run the sweeps of one update with the module's key, and count them.
 
         Args:
             phase: the settings.
-            distribution: what the chains follow; None for the one over the current parameters.
+            distribution: what the chains follow; None for the one over the
+                current parameters.
+
+        Returns:
+            The key: the seed, and the index of the first sweep.
         """
         check_plain_phase(phase)
-        super().advance(phase, distribution)
+        return super().advance(phase, distribution)
 
-    def _plain(self) -> distributions.BoltzmannMachine:
-        return self.distribution()
+    def _plain(self, partition: Partition | None = None) -> distributions.BoltzmannMachine:
+        settings: dict[str, Any] = {
+            "num_steps": self.num_steps,
+            "units": self.units,
+            "graph": self.graph,
+        }
+        return distributions.BoltzmannMachine(self.coupling, self.bias, partition, **settings)
 
     def extra_repr(self) -> str:
         """Sizes and settings."""

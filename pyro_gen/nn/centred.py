@@ -8,31 +8,40 @@ import torch
 from torch import Tensor
 
 from pyro_gen import distributions
-from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels.contrastive.surrogate import can_fuse, surrogate
 
 
 class CentredRBM(distributions.RBM):
-    r"""An RBM with the weights, biases and offsets of the centred energy, all of them kept as the tensors they are.
+    r"""An RBM with the weights, biases and offsets of the centred energy, all of them
+    kept as the tensors they are.
 
     .. math:: a = \tilde a - W \lambda, \qquad b = \tilde b - W^\top \mu
 
-    The plain biases a and b are computed from them when they are asked for, once for each state of these tensors: a
-    change in place shows in all of them together.
+    The plain biases a and b are computed from them when they are asked for,
+    without a gradient once for each state of these tensors: a change in place
+    shows in all of them together.
 
     Args:
         weight: couplings W, (visible, hidden).
-        centred: visible and hidden bias of the centred energy, visible offset and hidden offset.
+        centred: visible and hidden bias of the centred energy, visible offset
+            and hidden offset.
         **settings: ``num_steps`` and the unit types.
     """
 
-    def __init__(self, weight: Tensor, centred: tuple[Tensor, Tensor, Tensor, Tensor], **settings: Any) -> None:
+    def __init__(
+        self, weight: Tensor, centred: tuple[Tensor, Tensor, Tensor, Tensor], **settings: Any
+    ) -> None:
         self._centred = centred
-        self._watched = [x for x in (weight, *centred) if not x.is_inference()]  # those others cannot change
-        self._plain: tuple[object, tuple[Tensor, Tensor]] | None = None
+        self._watched = [
+            x for x in (weight, *centred) if not x.is_inference()
+        ]  # those others cannot change
+        self._plain: tuple[list[int], tuple[Tensor, Tensor]] | None = None
+        self._hold(weight, *centred[:2])
+        super().__init__(weight, *self._detached(), **settings)
+
+    def _hold(self, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
+        """Set the weight alone, from which the biases are computed."""
         self.weight = weight
-        with torch.no_grad():  # as sweeps and contrasts want them
-            super().__init__(weight, self.vbias, self.hbias, **settings)
 
     @property
     def vbias(self) -> Tensor:
@@ -41,7 +50,7 @@ class CentredRBM(distributions.RBM):
 
     @vbias.setter
     def vbias(self, value: Tensor) -> None:
-        self._refuse_others("vbias", value, self._biases()[0])
+        raise _follows("vbias")
 
     @property
     def hbias(self) -> Tensor:
@@ -50,7 +59,7 @@ class CentredRBM(distributions.RBM):
 
     @hbias.setter
     def hbias(self, value: Tensor) -> None:
-        self._refuse_others("hbias", value, self._biases()[1])
+        raise _follows("hbias")
 
     @property
     def uncentred(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,10 +74,8 @@ class CentredRBM(distributions.RBM):
     def _contrast(
         self, value: Tensor, particles: Tensor, shares: Tensor | None = None, paired: bool = False
     ) -> Tensor | None:
-        bernoulli = isinstance(self.visible_units, BernoulliUnits) and isinstance(self.hidden_units, BernoulliUnits)
-        with torch.no_grad():
-            biases = self._biases()
-        if not (bernoulli and can_fuse(value, self.weight, *biases)):
+        biases = self._detached()
+        if not (self._bernoulli_sides and can_fuse(value, self.weight, *biases)):
             return None
         parameters = (self.weight, *self._centred[:2])
         return surrogate(
@@ -81,21 +88,31 @@ class CentredRBM(distributions.RBM):
             offsets=self.offsets,
         )
 
-    def _refuse_others(self, name: str, value: Tensor, bias: Tensor) -> None:
-        """Raise unless a bias is set to what it is, as the constructor of the base class does."""
-        if value is not bias:
-            raise AttributeError(f"`{name}` follows from the centred parameters; set those, or make an RBM(...)")
-
     def _biases(self) -> tuple[Tensor, Tensor]:
-        state = [x._version for x in self._watched]
-        state.append(torch.is_grad_enabled())
-        if self._plain is None or self._plain[0] != state:
-            self._plain = state, plain_biases(self.weight, *self._centred)
+        """Both plain biases, with the graph to the centred parameters where
+        gradients are enabled.
+        """
+        if torch.is_grad_enabled():
+            return plain_biases(self.weight, *self._centred)
+        return self._detached()
+
+    def _detached(self) -> tuple[Tensor, Tensor]:
+        """Both plain biases without a gradient, computed once for each state of the tensors."""
+        versions = [x._version for x in self._watched]
+        if self._plain is None or self._plain[0] != versions:
+            with torch.no_grad():
+                self._plain = versions, plain_biases(self.weight, *self._centred)
         return self._plain[1]
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles compute the plain biases for themselves."""
         return super().__getstate__() | {"_plain": None}
+
+
+def _follows(name: str) -> AttributeError:
+    return AttributeError(
+        f"`{name}` follows from the centred parameters; set those, or make an RBM(...)"
+    )
 
 
 def plain_biases(
@@ -110,9 +127,10 @@ def plain_biases(
         visible_offset: (visible,).
         hidden_offset: (hidden,).
     """
-    visible = visible_offset.clone()  # the offsets may move in place before a gradient is asked for
-    hidden = hidden_offset.clone()
-    return vbias - weight @ hidden, hbias - visible @ weight
+    if torch.is_grad_enabled():  # the offsets may move in place before a gradient is asked for
+        visible_offset = visible_offset.clone()
+        hidden_offset = hidden_offset.clone()
+    return vbias - weight @ hidden_offset, hbias - visible_offset @ weight
 
 
 __all__ = ["CentredRBM", "plain_biases"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,22 +19,23 @@ from pyro_gen.distributions.units.binary import are_bits
 BERNOULLI = BernoulliUnits()
 Gradients = tuple[Tensor, Tensor, Tensor]
 """Of weight, visible bias and hidden bias."""
-FROZEN_AFTER = 256
-"""Updates over which chains that have not moved count as frozen, and between two looks at the weights."""
-GROUPS = torch.distributed.is_available()
-"""Whether this torch knows process groups at all."""
 SATURATED = 50.0
 """A weight that no other unit can outvote: the odds that it decides are exp(50)."""
 
 
 class Watched(torch.autograd.Function):
-    """The parameters as they are and a zero; backwards, ``watch(rows, gradients)`` sees the whole gradient.
+    """The parameters as they are and a zero.
 
-    The zero goes into the contrast, so that its gradient counts the rows: minus their summed weights in the loss.
+    Backwards, ``watch(rows, gradients)`` sees the whole gradient.
+
+    The zero goes into the contrast, so that its gradient counts the rows: minus
+    their summed weights in the loss.
     """
 
     @staticmethod
-    def forward(ctx: Any, watch: Callable[[Tensor, Gradients], None], *parameters: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, watch: Callable[[Tensor, Gradients], None], *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
         """Pass the numbers through, and a zero."""
         ctx.watch = watch
         return *(p.view_as(p) for p in parameters), parameters[0].new_zeros(())
@@ -58,34 +59,15 @@ def check_evaluation(evaluation: Partition | None) -> Partition | None:
         ValueError: it is a negative phase, or no partition at all.
     """
     if isinstance(evaluation, NegativePhase) or not isinstance(evaluation, Partition | None):
-        raise ValueError(f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}")
+        raise ValueError(
+            f"`evaluation` must know log Z: Exact(...), AIS(...) or None, got {evaluation}"
+        )
     return evaluation
 
 
-def check_finite(used: Iterable[Tensor | None], named: Iterable[tuple[str, Tensor]]) -> None:
-    """Stop before chains move under parameters that are no longer finite.
-
-    Args:
-        used: what the chains would move under; one sum of all its numbers tells, a pass over each tensor.
-        named: parameters and offsets behind it, by name, looked through only then.
-
-    Raises:
-        ValueError: a number is NaN or infinite.
-    """
-    first, *totals = [x.sum() for x in used if x is not None]
-    for total in totals:
-        first = first + total
-    if math.isfinite(first.item()):
-        return
-    for name, x in named:
-        if x.is_floating_point() and not x.isfinite().all():
-            raise ValueError(
-                f"`{name}` is no longer finite: learning has diverged; start again with a smaller learning rate"
-            )
-
-
 def check_weights(weight: Tensor) -> None:
-    """Stop where learning has lost its weights, and warn where single weights decide their units.
+    """Stop where learning has lost its weights, and warn where single weights decide
+    their units.
 
     Args:
         weight: the couplings.
@@ -95,68 +77,21 @@ def check_weights(weight: Tensor) -> None:
     """
     largest = weight.detach().abs().max().item()
     if not math.isfinite(largest):
-        raise ValueError("`weight` is no longer finite: learning has diverged; use a smaller learning rate")
+        raise ValueError(
+            "`weight` is no longer finite: learning has diverged; use a smaller learning rate"
+        )
     if largest > SATURATED:
         warnings.warn(
-            f"the largest weight is {largest:.0f}: units saturate, and chains cannot move against it; use weight "
+            f"the largest weight is {largest:.0f}: units saturate, and chains cannot move "
+            "against it; use weight "
             "decay, an L1 penalty or a smaller learning rate",
             stacklevel=3,
         )
 
 
-def warn_if_frozen(before: Tensor | None, chains: Tensor) -> None:
-    """Warn where at least half of the chains are what they were ``FROZEN_AFTER`` updates ago.
-
-    Args:
-        before: the chains as they were then, or None.
-        chains: the chains now.
-    """
-    if before is None or before.shape != chains.shape:
-        return
-    frozen = int((before == chains).all(-1).sum())
-    if frozen > 1 and 2 * frozen >= len(chains):
-        warnings.warn(
-            f"{frozen} of {len(chains)} persistent chains are where they were {FROZEN_AFTER} updates ago: they have "
-            "frozen, and the gradient no longer knows the model; use more steps, TemperedChains, weight decay or a "
-            "smaller learning rate",
-            stacklevel=3,
-        )
-
-
-def refuse_ranks(name: str) -> None:
-    """Raise where a process group has several ranks, whose chains and offsets nothing keeps together.
-
-    Args:
-        name: what learns under a negative phase, for the message.
-
-    Raises:
-        NotImplementedError: it has.
-    """
-    if GROUPS and torch.distributed.is_initialized() and (ranks := torch.distributed.get_world_size()) > 1:
-        raise NotImplementedError(
-            f"{name} cannot learn under a negative phase in a process group of {ranks} ranks: neither "
-            "DistributedDataParallel nor `contrastive_gradient` brings the ranks' chains, offsets and gradients "
-            "together, so every rank would learn another model; train in one process and use the ranks in .eval()"
-        )
-
-
-def check_chains(phase: NegativePhase, chains: Tensor) -> None:
-    """Check that a phase keeps as many chains as the module was made with.
-
-    Args:
-        phase: the settings.
-        chains: the module's chains, (num_chains, visible).
-
-    Raises:
-        ValueError: it does not.
-    """
-    if chains.dim() != 2 or chains.shape[0] != phase.persistent_chains:
-        raise ValueError(
-            f"`negative_phase` must keep the {len(chains)} chains that the module was made with, got {phase}"
-        )
-
-
-def check_states(name: str, x: Tensor, units: Units = BERNOULLI, columns: int | None = None) -> None:
+def check_states(
+    name: str, x: Tensor, units: Units = BERNOULLI, columns: int | None = None
+) -> None:
     """Check a batch of rows.
 
     Args:
@@ -186,7 +121,9 @@ def check_rows(name: str, x: Tensor, columns: int | None = None) -> None:
     if not isinstance(x, Tensor):
         raise ValueError(f"`{name}` must be a tensor, got {type(x).__name__}")
     if x.dim() != 2 or 0 in x.shape:
-        raise ValueError(f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}")
+        raise ValueError(
+            f"`{name}` must have shape (rows, visible) with at least one row, got {tuple(x.shape)}"
+        )
     if columns is not None and x.shape[-1] != columns:
         raise ValueError(f"`{name}` must have {columns} columns, got {x.shape[-1]}")
 
@@ -197,7 +134,8 @@ def check_layer(name: str, x: Tensor, units: Units, width: int) -> None:
     Args:
         name: the argument's name, for the message.
         x: the value to check.
-        units: type of the units whose states, or of binary ones whose means they must be.
+        units: type of the units whose states, or of binary ones whose means
+            they must be.
         width: how many units there are.
 
     Raises:
@@ -214,7 +152,10 @@ def check_layer(name: str, x: Tensor, units: Units, width: int) -> None:
         return
     low, high = units.mean_range
     if not ((x >= low) & (x <= high)).all():
-        kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
+        if x.is_floating_point() and x.isnan().any():
+            kind = "NaN"
+        else:
+            kind = "other values"
         raise ValueError(f"`{name}` must hold numbers from {low:g} to {high:g}, got {kind}")
 
 
@@ -231,8 +172,14 @@ def check_support(name: str, x: Tensor, units: Units = BERNOULLI) -> None:
     """
     if not isinstance(units, BernoulliUnits):
         if not units.support.check(x).all():
-            kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
+            if x.is_floating_point() and x.isnan().any():
+                kind = "NaN"
+            else:
+                kind = "other values"
             raise ValueError(f"`{name}` must hold states of {type(units).__name__}, got {kind}")
     elif not are_bits(x):
-        kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
+        if x.is_floating_point() and x.isnan().any():
+            kind = "NaN"
+        else:
+            kind = "other values"
         raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")

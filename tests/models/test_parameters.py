@@ -36,7 +36,7 @@ WAYS: dict[str, Callable[[Any, Any, Values], Any]] = {
     "LinearGaussian.set_point": lambda model, x, values: model.set_point(Point(**values)),
     "BayesianRBM.at": lambda model, x, values: model.at(values),
     "BayesianRBM.log_predictive": lambda model, x, values: model.log_predictive(x, values),
-    "LearningRBM.set_uncentred": lambda model, x, values: model.set_uncentred(**values),
+    "RBM.set_uncentred": lambda model, x, values: model.set_uncentred(**values),
 }
 """Public methods that take parameters by name."""
 PARTS = ("canonical", "checked", "completed", "conditional_draw", "derived", "draw", "floor_reached", "implied")
@@ -202,7 +202,7 @@ def test_no_rbm_takes_parameters_of_other_shapes_or_without_numbers(centring: bo
     for name, value in parameters.items():
         for wrong in [*damaged(value).values(), value[:1], value.sum()]:  # which would broadcast
             with pytest.raises(ValueError, match=f"`{name}`"):
-                WAYS["LearningRBM.set_uncentred"](rbm, X, {**parameters, name: wrong})
+                WAYS["RBM.set_uncentred"](rbm, X, {**parameters, name: wrong})
     assert all(torch.equal(value, before[key]) for key, value in rbm.state_dict().items())
 
 

@@ -1,4 +1,6 @@
-"""Distributions known by their energy: log p(x) = -F(x) - log Z, with log Z known as ``partition`` says."""
+"""Distributions known by their energy: log p(x) = -F(x) - log Z, with log Z known
+as ``partition`` says.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +24,23 @@ Memo = list[tuple[object, list[Tensor], Any]]
 
 
 class EnergyDistribution(Expandable):
-    """Base of the energy models: everything that follows from a free energy and a way to know log Z.
+    """Base of the energy models: everything that follows from a free energy and a way
+    to know log Z.
 
-    Subclass it for an energy model of your own: define the abstract methods, set the parameters, and then call this
-    constructor.
+    Subclass it for an energy model of your own: define the abstract methods,
+    set the parameters, and then call this constructor.
 
     Args:
         batch_shape: of the parameters.
         event_shape: (visible,).
-        partition: how log Z is known; None for exactly, if there are few enough states.
+        partition: how log Z is known; None for exactly, if there are few enough
+            states.
         num_steps: Gibbs sweeps of ``sample`` where no exact draw is possible.
         validate_args: whether to check parameters and values.
 
     Raises:
-        ValueError: ``partition`` or ``num_steps`` is neither of these, or ``partition`` cannot serve the distribution.
+        ValueError: ``partition`` or ``num_steps`` is neither of these, or
+            ``partition`` cannot serve the distribution.
     """
 
     shares_memo: bool = False
@@ -50,11 +55,32 @@ class EnergyDistribution(Expandable):
         validate_args: bool | None = None,
     ) -> None:
         if not isinstance(partition, Partition | None):
-            raise ValueError(f"`partition` must be Exact(...), AIS(...), a negative phase or None, got {partition}")
+            raise ValueError(
+                "`partition` must be Exact(...), AIS(...), a negative phase or None, got "
+                f"{partition}"
+            )
         self._memo: Memo = []
-        self.num_steps = None if num_steps is None else whole_number("num_steps", num_steps)
+        if num_steps is None:
+            self.num_steps = None
+        else:
+            self.num_steps = whole_number("num_steps", num_steps)
         self.partition: Partition | None = None
-        super().__init__(batch_shape, event_shape, validate_args=validate_args)
+        if validate_args is None:
+            validates = self._validate_args
+        else:
+            validates = validate_args
+        checked = partition is not None and partition.checks_parameters
+        if validates and not checked:
+            with torch.no_grad():
+                checked = self._are_finite()
+        if validates and checked:
+            super().__init__(batch_shape, event_shape, validate_args=False)
+            if validate_args is None:
+                del self._validate_args  # what is in force for all distributions holds
+            else:
+                self._validate_args = True
+        else:
+            super().__init__(batch_shape, event_shape, validate_args=validate_args)
         if partition is not None:
             self.partition = partition.bind(self)
 
@@ -64,13 +90,21 @@ class EnergyDistribution(Expandable):
         """The parameter tensors, in the constructor's order."""
 
     @property
+    def _like(self) -> Tensor:
+        """A tensor with the dtype and device of all of them."""
+        return self.parameters[0]
+
+    @property
     @abstractmethod
     def parameter_batch_shape(self) -> Size:
         """The batch shape that the parameters themselves have, without ``expand``."""
 
     @property
     def enumerated_units(self) -> float:
-        """Binary units that an exact sum enumerates, or as many as have that many states; may be infinite."""
+        """Binary units that an exact sum enumerates, or as many as have that many states.
+
+        May be infinite.
+        """
         return self.event_shape.numel()
 
     @abstractmethod
@@ -84,7 +118,9 @@ class EnergyDistribution(Expandable):
     def _contrast(
         self, value: Tensor, particles: Tensor, shares: Tensor | None = None, paired: bool = False
     ) -> Tensor | None:
-        """Minus F(value) and plus the mean F of particles as one op, see ``surrogate``; None where there is none."""
+        """Minus F(value) and plus the mean F of particles as one op, see
+        ``surrogate``; None where there is none.
+        """
         return None
 
     @abstractmethod
@@ -96,12 +132,16 @@ class EnergyDistribution(Expandable):
         """Gibbs sweeps from ``value`` with randomness keyed by (seed, step); no gradient."""
 
     @abstractmethod
-    def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def anneal(
+        self, states: Tensor, base: Tensor, betas: Tensor, seed: int
+    ) -> tuple[Tensor, Tensor]:
         """Log weights and last states of chains annealed along ``betas``."""
 
     @abstractmethod
     def base_log_partition(self, base: Tensor) -> Tensor:
-        """Log Z in float64 at inverse temperature 0, where the visible units are independent, as ``base`` says."""
+        """Log Z in float64 at inverse temperature 0, where the visible units are
+        independent, as ``base`` says.
+        """
 
     @abstractmethod
     def base_states(self, base: Tensor, num_chains: int, seed: int) -> Tensor:
@@ -117,11 +157,13 @@ class EnergyDistribution(Expandable):
         return 0.0, 1.0
 
     def base(self, mean: Tensor, variance: Tensor | None, margin: float) -> Tensor:
-        """Natural parameters of independent visible units with given moments: the logits of rates.
+        """Natural parameters of independent visible units with given moments: the logits
+        of rates.
 
         Args:
             mean: (..., visible).
-            variance: (..., visible), for units that have one of their own; None if not known.
+            variance: (..., visible), for units that have one of their own; None
+                if not known.
             margin: how far rates are kept from certainty.
         """
         return mean.clamp(margin, 1 - margin).logit()
@@ -133,22 +175,30 @@ class EnergyDistribution(Expandable):
         if self.enumerated_units <= EXACT_UNITS:
             return Exact(EXACT_UNITS)
         raise ValueError(
-            f"log Z is not known: the smaller side has {self.enumerated_units} units and `partition=None` enumerates "
-            f"at most {EXACT_UNITS}. Choose `partition` (of a module: `evaluation`, which counts after .eval(), or "
-            "`negative_phase` in training mode): AIS(...) for an estimate with a standard error, Exact(max_units=...) "
+            f"log Z is not known: the smaller side has {self.enumerated_units} units and "
+            "`partition=None` enumerates "
+            f"at most {EXACT_UNITS}. Choose `partition` (of a module: `evaluation`, which counts "
+            "after .eval(), or "
+            "`negative_phase` in training mode): AIS(...) for an estimate with a standard error, "
+            "Exact(max_units=...) "
             "to enumerate all the same, or train under a negative phase"
         )
 
     def _instead(self, helps: bool = True) -> str:
         """The end of a message: what to do of a contrast, where that helps."""
         contrast = None if self.partition is None else self.partition.contrast
-        return f"; {contrast}" if helps and contrast is not None else ""
+        if helps and contrast is not None:
+            return f"; {contrast}"
+        return ""
 
     def _no_exact_draw(self, start: str) -> ValueError:
-        """The error of ``sample`` where it has neither an exact draw nor sweeps to run from ``start``."""
+        """The error of ``sample`` where it has neither an exact draw nor sweeps to run
+        from ``start``.
+        """
         fix = f"give the constructor `num_steps`, the Gibbs sweeps to run from the {start}"
         return ValueError(
-            f"`sample` has no exact draw here ({self.enumerated_units} units to enumerate, partition "
+            f"`sample` has no exact draw here ({self.enumerated_units} units to enumerate, "
+            "partition "
             f"{self.partition}): {fix}, or use `gibbs` from states of your own{self._instead()}"
         )
 
@@ -159,7 +209,9 @@ class EnergyDistribution(Expandable):
     @property
     def samples_exactly(self) -> bool:
         """True if ``sample`` draws exactly: log Z is exact, or would be by default."""
-        return isinstance(self.partition, Exact) or (self.partition is None and self.enumerated_units <= EXACT_UNITS)
+        return isinstance(self.partition, Exact) or (
+            self.partition is None and self.enumerated_units <= EXACT_UNITS
+        )
 
     def unnormalized_log_prob(self, value: Tensor) -> Tensor:
         """Minus the free energy: log p(value) up to log Z.
@@ -176,30 +228,38 @@ class EnergyDistribution(Expandable):
         return -self.free_energy(value)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log probability in nats; under a negative phase a contrast whose gradient is the phase's.
+        """Log probability in nats.
 
-        The chains of a module advance when it is first asked for, once for this object and its expansions.
+        Under a negative phase a contrast whose gradient is the phase's.
+
+        The chains of a module advance when it is first asked for, once for this
+        object and its expansions.
 
         Args:
             value: states of shape (..., visible).
 
         Returns:
-            Tensor of the broadcast shape of the value's and the distribution's batch.
+            Tensor of the broadcast shape of the value's and the distribution's
+            batch.
 
         Raises:
-            ValueError: ``value`` lies outside the support, or log Z is not known.
+            ValueError: ``value`` lies outside the support, or log Z is not
+                known.
         """
         if self._validate_args:
             self._validate_sample(value)
         elif value.shape[-1:] != self.event_shape:
-            raise ValueError(f"`value` must have shape (..., {self.event_shape[-1]}), got {tuple(value.shape)}")
-        value = value.to(self.parameters[0].dtype)
+            raise ValueError(
+                f"`value` must have shape (..., {self.event_shape[-1]}), got {tuple(value.shape)}"
+            )
+        value = value.to(self._like.dtype)
         model, partition = self._resolve_partition().scored(self, value)
         return over_batch(partition.log_prob(model, value), self.batch_shape)
 
     @torch.no_grad()
     def gibbs(self, value: Tensor, num_steps: int) -> Tensor:
-        """Run sweeps of Gibbs sampling from given states: layer after layer, or colour after colour of a graph.
+        """Run sweeps of Gibbs sampling from given states: layer after layer, or colour
+        after colour of a graph.
 
         Args:
             value: states (..., visible), each a chain.
@@ -209,31 +269,40 @@ class EnergyDistribution(Expandable):
             New states, shape (..., visible) broadcast with the batch.
 
         Raises:
-            ValueError: ``num_steps`` is negative, or ``value`` is outside the support.
+            ValueError: ``num_steps`` is negative, or ``value`` is outside the
+                support.
         """
         num_steps = whole_number("num_steps", num_steps, 0)
         self.check_value("value", value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape
-        value = value.to(self.parameters[0]).expand(shape)
-        return self.sweep(value, num_steps, draw_seed(), 0) if num_steps else value
+        value = value.to(self._like).expand(shape)
+        if num_steps:
+            return self.sweep(value, num_steps, draw_seed(), 0)
+        return value
 
     def log_partition(self) -> Estimate:
         """Log Z as ``partition`` knows it.
 
         Returns:
-            (value, standard_error, effective_sample_size, method), the first three of the batch shape.
+            (value, standard_error, effective_sample_size, method), the first
+            three of the batch shape.
 
         Raises:
-            ValueError: log Z is not known, or ``partition`` is a negative phase.
+            ValueError: log Z is not known, or ``partition`` is a negative
+                phase.
         """
         return self._resolve_partition().log_partition(self).expand(self.batch_shape)
 
     def remember(self, key: object, compute: Callable[[], T]) -> T:
-        """The result of ``compute`` for the parameters' present values, shared by all expansions of this object."""
+        """The result of ``compute`` for the parameters' present values, shared by
+        all expansions of this object.
+        """
         if wrapped(self.parameters):
             return compute()
         kept_key, values, result = self._memo[0] if self._memo else (None, (), None)
-        same = kept_key is key and all(torch.equal(p, x) for p, x in zip(self.parameters, values, strict=True))
+        same = kept_key is key and all(
+            torch.equal(p, x) for p, x in zip(self.parameters, values, strict=True)
+        )
         if not same or any(p.is_meta for p in self.parameters):
             with torch.inference_mode(False):
                 result = compute()
@@ -242,7 +311,8 @@ class EnergyDistribution(Expandable):
 
     def share(self, memo: Memo) -> None:
         """Keep what is found out of log Z in ``memo``, which outlives this object."""
-        self._memo, self.shares_memo = memo, True
+        self._memo = memo
+        self.shares_memo = True
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles find out for themselves."""
@@ -264,20 +334,34 @@ class EnergyDistribution(Expandable):
             except ValueError as error:
                 raise ValueError(f"`{name}` is no state of this distribution: {error}") from error
 
+    def _are_finite(self) -> bool:
+        """True if a quick look shows that all parameters are.
+
+        False where the checks of each must say so.
+        """
+        return False
+
     def _are_states(self, value: Tensor) -> bool:
-        """True if a quick look shows that floating-point rows are states; False where the full checks must say so."""
+        """True if a quick look shows that floating-point rows are states.
+
+        False where the full checks must say so.
+        """
         return False
 
     def _validate_sample(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise ValueError(f"`value` must be a tensor, got {type(value).__name__}")
-        if not self.batch_shape and value.shape[-1:] == self.event_shape and self._are_states(value):
+        shape = self.batch_shape + self.event_shape
+        if value.shape[-len(shape) :] == shape and self._are_states(value):
             return
-        if value.device != self.parameters[0].device:
-            raise ValueError(f"`value` must be on {self.parameters[0].device} like the parameters, got {value.device}")
+        if value.device != self._like.device:
+            raise ValueError(
+                f"`value` must be on {self._like.device} like the parameters, got {value.device}"
+            )
         if value.is_floating_point() and value.isnan().any():
             raise ValueError(
-                "`value` holds NaN, which no distribution of pyro_gen accepts: a mask cannot be seen here, so fill "
+                "`value` holds NaN, which no distribution of pyro_gen accepts: a mask cannot be "
+                "seen here, so fill "
                 "masked cells with any value of the support, such as 0"
             )
         if not value.numel() and value.shape[-1:] == self.event_shape:

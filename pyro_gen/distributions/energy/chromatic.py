@@ -1,7 +1,8 @@
 """Chromatic Gibbs sampling: all units of a colour at once, all chains at once, in plain torch.
 
-States are kept as zeros and ones of shape (units, chains), the units sorted by colour: a colour is then a block of
-rows, and the fields of its units are sums of rows.
+States are kept as zeros and ones of shape (units, chains), the units sorted by
+colour: a colour is then a block of rows, and the fields of its units are sums
+of rows.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ class Chromatic:
         bias: (n,).
 
     References:
-        Gonzalez, Low, Gretton, Guestrin (2011), Parallel Gibbs sampling: from colored fields to thin junction trees,
-        Section 3 (the chromatic sampler).
+        Gonzalez, Low, Gretton, Guestrin (2011), Parallel Gibbs sampling: from
+        colored fields to thin junction trees, Section 3 (the chromatic
+        sampler).
     """
 
     def __init__(self, graph: CouplingGraph, values: Tensor, bias: Tensor) -> None:
-        self.graph, self.order = graph, graph.order
+        self.graph = graph
+        self.order = graph.order
         self.bias = bias[self.order].unsqueeze(-1).contiguous()
         if graph.is_dense:
             self.matrix = graph.matrix(values)[self.order][:, self.order].contiguous()
@@ -45,28 +48,39 @@ class Chromatic:
             self.weights = {block: values[bags.edges] for block, bags in graph.neighbours.items()}
 
     def received(self, states: Tensor, start: int, stop: int) -> Tensor:
-        """Fields of units ``start`` to ``stop - 1``, a block or all, from their neighbours in ``states``."""
+        """Fields of units ``start`` to ``stop - 1``, a block or all, from their
+        neighbours in ``states``.
+        """
         if self.graph.is_dense:
             return self.matrix[start:stop] @ states
         block = start, stop
         sources, _, offsets = self.graph.neighbours[block]
         if not len(sources):
             return states.new_zeros(stop - start, states.shape[-1])
-        return embedding_bag(sources, states, offsets, mode="sum", per_sample_weights=self.weights[block])
+        return embedding_bag(
+            sources, states, offsets, mode="sum", per_sample_weights=self.weights[block]
+        )
 
     def score(self, states: Tensor) -> Tensor:
         """Minus the energy of every chain, in float64."""
         received = self.received(states, 0, len(states))
         return (states * received.mul_(0.5).add_(self.bias)).sum(0, dtype=torch.float64)
 
-    def sweep(self, states: Tensor, uniforms: Tensor, beta: Tensor | float = 1.0, base: Tensor | None = None) -> None:
+    def sweep(
+        self,
+        states: Tensor,
+        uniforms: Tensor,
+        beta: Tensor | float = 1.0,
+        base: Tensor | None = None,
+    ) -> None:
         """Draw every unit once, colour after colour, in place.
 
         Args:
             states: zeros and ones (n, chains).
             uniforms: numbers in [0, 1) of the same shape.
             beta: inverse temperature, of all chains or of each.
-            base: logits (n, 1) of the units at inverse temperature 0; zero by default.
+            base: logits (n, 1) of the units at inverse temperature 0; zero by
+                default.
         """
         for start, stop in self.graph.blocks:
             field = self.received(states, start, stop).add_(self.bias[start:stop])
@@ -77,9 +91,16 @@ class Chromatic:
             torch.lt(uniforms[start:stop], field.sigmoid_(), out=states[start:stop])
 
     def run(
-        self, states: Tensor, num_steps: int, seed: int, step: int, offset: int = 0, beta: Tensor | None = None
+        self,
+        states: Tensor,
+        num_steps: int,
+        seed: int,
+        step: int,
+        offset: int = 0,
+        beta: Tensor | None = None,
     ) -> Tensor:
-        """Sweep chains (chains, n) ``num_steps`` times, with randomness keyed by (seed, step, chain, unit).
+        """Sweep chains (chains, n) ``num_steps`` times, with randomness keyed by
+        (seed, step, chain, unit).
 
         Args:
             states: zeros and ones.
@@ -104,7 +125,8 @@ class Chromatic:
     def anneal(
         self, states: Tensor, base: Tensor, betas: list[float], seed: int, offset: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """Annealed importance weights of chains (chains, n) from independent units with logits ``base`` (n,).
+        """Annealed importance weights of chains (chains, n) from independent units with
+        logits ``base`` (n,).
 
         Args:
             states: zeros and ones, draws of the first distribution of the path.
@@ -116,14 +138,17 @@ class Chromatic:
         Returns:
             Log weights (chains,) in float64 and the last states.
         """
-        out, log_weights = torch.empty_like(states), []
+        out = torch.empty_like(states)
+        log_weights = []
         column = base[self.order].unsqueeze(-1)
         for first, last in self.tiles(len(states)):
             tile = self.sort(states[first:last])
             log_weight = tile.new_zeros(last - first, dtype=torch.float64)
             keyed = self.uniforms(tile, len(betas) - 1, seed, 0, offset + first)
             for (beta, following), uniforms in zip(pairwise(betas), keyed, strict=True):
-                log_weight += (following - beta) * (self.score(tile) - (tile * column).sum(0, dtype=torch.float64))
+                log_weight += (following - beta) * (
+                    self.score(tile) - (tile * column).sum(0, dtype=torch.float64)
+                )
                 self.sweep(tile, uniforms, following, column)
             out[first:last] = self.unsort(tile)
             log_weights.append(log_weight)
@@ -136,7 +161,9 @@ class Chromatic:
             size = max(1, TILE_NUMBERS // (BLOCK * len(self.order))) * BLOCK
         return [(first, min(first + size, chains)) for first in range(0, chains, size)]
 
-    def uniforms(self, tile: Tensor, num_steps: int, seed: int, step: int, offset: int) -> Iterator[Tensor]:
+    def uniforms(
+        self, tile: Tensor, num_steps: int, seed: int, step: int, offset: int
+    ) -> Iterator[Tensor]:
         """Uniforms of every sweep, (n, chains)."""
         draw = source(seed, tile.shape[-1], offset, self.bias, fast=True)
         for t in range(step, step + num_steps):
@@ -156,7 +183,8 @@ class Chromatic:
 class ChromaticBatch:
     """The samplers of a batch of machines, whose units are zeros and ones or spins.
 
-    With x = low + gap y, y = 0, 1, the couplings of y are gap^2 J and its biases gap (b + low J 1).
+    With x = low + gap y, y = 0, 1, the couplings of y are gap^2 J and its
+    biases gap (b + low J 1).
 
     Args:
         units: type of the units.
@@ -165,15 +193,23 @@ class ChromaticBatch:
         bias: (..., n).
     """
 
-    def __init__(self, units: BinaryUnits, graph: CouplingGraph, values: Tensor, bias: Tensor) -> None:
+    def __init__(
+        self, units: BinaryUnits, graph: CouplingGraph, values: Tensor, bias: Tensor
+    ) -> None:
         low, high = units.from_bits(bias.new_tensor([0.0, 1.0])).tolist()
-        gap, total = high - low, graph.product(torch.ones_like(bias), values)
-        self.units, self.graph, self.low = units, graph, low
-        self.values, self.bias = gap**2 * values, gap * (bias + low * total)
+        gap = high - low
+        total = graph.product(torch.ones_like(bias), values)
+        self.units = units
+        self.graph = graph
+        self.low = low
+        self.values = gap**2 * values
+        self.bias = gap * (bias + low * total)
         self.constant = low * bias.sum(-1) + low**2 * values.sum(-1)
         self.dims = max(values.dim(), bias.dim()) - 1
 
-    def sweep(self, value: Tensor, num_steps: int, seed: int, step: int, beta: Tensor | None) -> Tensor:
+    def sweep(
+        self, value: Tensor, num_steps: int, seed: int, step: int, beta: Tensor | None
+    ) -> Tensor:
         """Sweep states (..., *batch, n), each element of the batch with chains of its own."""
         betas = None if beta is None else beta.to(value.dtype).flatten()
         out = [
@@ -182,8 +218,12 @@ class ChromaticBatch:
         ]
         return self.units.from_bits(torch.stack(out, 1)).view(value.shape)
 
-    def anneal(self, states: Tensor, base: Tensor, path: list[float], seed: int) -> tuple[Tensor, Tensor]:
-        """Log weights along ``path`` from free units with fields ``base``, and last states, (..., *batch, n)."""
+    def anneal(
+        self, states: Tensor, base: Tensor, path: list[float], seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Log weights along ``path`` from free units with fields ``base``, and last
+        states, (..., *batch, n).
+        """
         batch = self._batch(states)
         constant = (self.constant - self.low * base.sum(-1)).expand(batch).flatten().double()
         logits = self.units.logits(base).expand(*batch, -1).reshape(-1, base.shape[-1])
@@ -202,7 +242,8 @@ class ChromaticBatch:
     def _machines(self, value: Tensor) -> Iterator[tuple[Chromatic, Tensor]]:
         """The sampler and the chains (chains, n), zeros and ones, of each element of the batch."""
         batch = self._batch(value)
-        values, bias = self.values.expand(*batch, -1), self.bias.expand(*batch, -1)
+        values = self.values.expand(*batch, -1)
+        bias = self.bias.expand(*batch, -1)
         chains = self.units.bits(value).reshape(-1, batch.numel(), value.shape[-1]).unbind(1)
         for cell, states in zip(product(*map(range, batch)), chains, strict=True):
             yield Chromatic(self.graph, values[cell], bias[cell]), states

@@ -1,7 +1,9 @@
-"""Two ways to sum an RBM over its missing cells: over the hidden states, or over the cells themselves.
+"""Two ways to sum an RBM over its missing cells: over the hidden states, or over
+the cells themselves.
 
-Each is a set of numbered states with the log weight of every state for every row, as :mod:`streaming` wants it. Rows
-are clamped at different cells; the hidden states serve all rows at once (one matrix product), the missing cells are
+Each is a set of numbered states with the log weight of every state for every
+row, as :mod:`streaming` wants it. Rows are clamped at different cells; the
+hidden states serve all rows at once (one matrix product), the missing cells are
 gathered row by row.
 """
 
@@ -22,7 +24,9 @@ _BITS = BernoulliUnits()
 
 
 class Evidence(NamedTuple):
-    """Observed cells: zeros and ones with 0 in every missing cell, and True where a cell was observed."""
+    """Observed cells: zeros and ones with 0 in every missing cell, and True where a
+    cell was observed.
+    """
 
     observed: Tensor
     mask: Tensor
@@ -53,20 +57,31 @@ class HiddenStates(NamedTuple):
         weight, vbias, _ = parameters
         parameter_batch = torch.broadcast_shapes(weight.shape[:-2], vbias.shape[:-1]).numel()
         return blocks(
-            2**self.units, weight.element_size() * max(batch.numel(), parameter_batch * max(weight.shape[-2:]))
+            2**self.units,
+            weight.element_size() * max(batch.numel(), parameter_batch * max(weight.shape[-2:])),
         )
 
-    def log_weights(self, start: int, stop: int, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:
+    def log_weights(
+        self, start: int, stop: int, weight: Tensor, vbias: Tensor, hbias: Tensor
+    ) -> Tensor:
         """Log weights (..., stop - start)."""
         h = _BITS.states(torch.arange(start, stop, device=weight.device), self.units, weight)
         clamped = field(self.evidence.observed, weight, hbias)
-        return clamped @ h.mT + _against(self._missing(weight), softplus(self.fields(h, weight, vbias)))
+        return clamped @ h.mT + _against(
+            self._missing(weight), softplus(self.fields(h, weight, vbias))
+        )
 
-    def expectation(self, start: int, stop: int, share: Tensor, weight: Tensor, vbias: Tensor) -> Tensor:
-        """Contribution of the states of a block with these shares (..., stop - start) to P(v_i = 1)."""
+    def expectation(
+        self, start: int, stop: int, share: Tensor, weight: Tensor, vbias: Tensor
+    ) -> Tensor:
+        """Contribution of the states of a block with these shares (..., stop -
+        start) to P(v_i = 1).
+        """
         h = _BITS.states(torch.arange(start, stop, device=weight.device), self.units, weight)
         probs = self.fields(h, weight, vbias).sigmoid()
-        return share @ probs if probs.dim() == 2 else (share.unsqueeze(-2) @ probs).squeeze(-2)
+        if probs.dim() == 2:
+            return share @ probs
+        return (share.unsqueeze(-2) @ probs).squeeze(-2)
 
     def finish(self, expectation: Tensor) -> Tensor:
         """Probabilities of all cells from the sum of all blocks' expectations."""
@@ -82,7 +97,9 @@ class HiddenStates(NamedTuple):
 
     @staticmethod
     def fields(h: Tensor, weight: Tensor, vbias: Tensor) -> Tensor:
-        """Fields of the visible units for each state: (states, visible), with the parameters' batch in front."""
+        """Fields of the visible units for each state: (states, visible), with the
+        parameters' batch in front.
+        """
         return h @ weight.mT + vbias.unsqueeze(-2)
 
 
@@ -91,8 +108,8 @@ class MissingCells(NamedTuple):
 
     .. math:: \log w_r(v_M) = a_M \cdot v_M + \sum_j \log(1 + e^{b_j + (v_r W)_j + (v_M W_M)_j})
 
-    Rows with fewer missing cells are padded with cells that change nothing; double counts are
-    subtracted.
+    Rows with fewer missing cells are padded with cells that change nothing;
+    double counts are subtracted.
     """
 
     evidence: Evidence
@@ -101,9 +118,14 @@ class MissingCells(NamedTuple):
     def blocks(self, parameters: tuple[Tensor, ...], batch: Size) -> Blocks:
         """Ranges of states of the missing cells."""
         weight = parameters[0]
-        return blocks(2**self.units, weight.element_size() * batch.numel() * max(self.units, weight.shape[-1]))
+        return blocks(
+            2**self.units,
+            weight.element_size() * batch.numel() * max(self.units, weight.shape[-1]),
+        )
 
-    def log_weights(self, start: int, stop: int, weight: Tensor, vbias: Tensor, hbias: Tensor) -> Tensor:
+    def log_weights(
+        self, start: int, stop: int, weight: Tensor, vbias: Tensor, hbias: Tensor
+    ) -> Tensor:
         """Log weights (..., stop - start)."""
         cells, live = self._cells()
         bits = self._states(torch.arange(start, stop, device=weight.device), weight)
@@ -113,8 +135,12 @@ class MissingCells(NamedTuple):
         terms = (bits @ bias).squeeze(-1) + softplus(clamped + bits @ rows).sum(-1)
         return terms - math.log(2) * (~live).to(weight.dtype).sum(-1, keepdim=True)
 
-    def expectation(self, start: int, stop: int, share: Tensor, weight: Tensor, vbias: Tensor) -> Tensor:
-        """Contribution of the states of a block with these shares to the missing cells' probabilities."""
+    def expectation(
+        self, start: int, stop: int, share: Tensor, weight: Tensor, vbias: Tensor
+    ) -> Tensor:
+        """Contribution of the states of a block with these shares to the missing
+        cells' probabilities.
+        """
         return share @ self._states(torch.arange(start, stop, device=weight.device), weight)
 
     def finish(self, expectation: Tensor) -> Tensor:
@@ -129,12 +155,16 @@ class MissingCells(NamedTuple):
         return _BITS.states(number, self.units, like)
 
     def _cells(self) -> tuple[Tensor, Tensor]:
-        """Positions of the missing cells of each row first, (..., units), and whether a position is one."""
+        """Positions of the missing cells of each row first, (..., units), and
+        whether a position is one.
+        """
         cells = self.evidence.mask.to(torch.uint8).argsort(dim=-1, stable=True)[..., : self.units]
         return cells, ~self.evidence.mask.gather(-1, cells)
 
     def _place(self, states: Tensor) -> Tensor:
-        """States of the missing cells (..., units) in rows of all cells, beside what was observed."""
+        """States of the missing cells (..., units) in rows of all cells, beside
+        what was observed.
+        """
         cells, live = self._cells()
         batch = torch.broadcast_shapes(states.shape[:-1], cells.shape[:-1])
         observed = self.evidence.observed.expand(*batch, -1)

@@ -19,6 +19,7 @@ from pyro_gen.distributions.log_z.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.distributions.units.base import Finite
 from pyro_gen.kernels import draw_seed, rbm_free_energy, rbm_gibbs
+from pyro_gen.kernels.contrastive.surrogate import can_fuse, surrogate
 from pyro_gen.kernels.gibbs.reference import field
 from pyro_gen.kernels.random import INITIAL, source
 
@@ -49,12 +50,14 @@ class ClassRBM(EnergyDistribution):
     r"""Joint distribution of binary inputs v and a label y that share one layer of hidden units.
 
     .. math:: E(v, y, h) = -a \cdot v - c_y - b \cdot h - v W h - U_y h, \qquad
-              p(y | v) \propto \exp\Bigl(c_y + \sum_j \log\bigl(1 + e^{\,b_j + U_{yj} + (v W)_j}\bigr)\Bigr)
+              p(y | v) \propto
+              \exp\Bigl(c_y + \sum_j \log\bigl(1 + e^{\,b_j + U_{yj} + (v W)_j}\bigr)\Bigr)
 
-    A value is v followed by y as a one-hot vector: the event shape is (visible + classes,), made
-    by :meth:`encode`. The distribution of the label given the input, :meth:`given_visible`, needs
-    no log Z. Log Z itself is exact, where hidden or visible units can be enumerated, or is
-    replaced by a negative phase.
+    A value is v followed by y as a one-hot vector: the event shape is (visible
+    + classes,), made by :meth:`encode`. The distribution of the label given the
+    input, :meth:`given_visible`, needs no log Z. Log Z itself is exact, where
+    hidden or visible units can be enumerated, or is replaced by a negative
+    phase.
 
     Args:
         weight: couplings W, shape (..., visible, hidden).
@@ -62,7 +65,8 @@ class ClassRBM(EnergyDistribution):
         vbias: visible bias a, shape (..., visible).
         label_bias: bias c of the labels, shape (..., classes).
         hbias: hidden bias b, shape (..., hidden).
-        partition: ``Exact()``, a negative phase, or None for exact enumeration of at most 20 units.
+        partition: ``Exact()``, a negative phase, or None for exact enumeration
+            of at most 20 units.
         num_steps: Gibbs sweeps of ``sample`` where no exact draw is possible.
         validate_args: whether to check parameters and values.
 
@@ -70,10 +74,12 @@ class ClassRBM(EnergyDistribution):
         ValueError: shapes do not fit, or ``partition`` cannot serve.
 
     References:
-        Larochelle and Bengio (2008), Classification using discriminative restricted Boltzmann machines, equations 1-8.
+        Larochelle and Bengio (2008), Classification using discriminative
+        restricted Boltzmann machines, equations 1-8.
 
     Example:
-        >>> rbm = ClassRBM(torch.eye(3, 2), torch.eye(2), torch.zeros(3), torch.zeros(2), torch.zeros(2))
+        >>> rbm = ClassRBM(torch.eye(3, 2), torch.eye(2), torch.zeros(3), torch.zeros(2),
+        ...     torch.zeros(2))
         >>> rbm.given_visible(torch.tensor([1.0, 0.0, 0.0])).probs
         tensor([0.5482, 0.4518])
         >>> rbm.encode(torch.zeros(3), torch.tensor(1))
@@ -100,10 +106,14 @@ class ClassRBM(EnergyDistribution):
         num_steps: int | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        RBM(weight, vbias, hbias, num_steps=num_steps, validate_args=False)  # says what does not fit
+        RBM(
+            weight, vbias, hbias, num_steps=num_steps, validate_args=False
+        )  # says what does not fit
         _check_labels(weight, label_weight, label_bias)
         if isinstance(partition, AIS):
-            raise ValueError("`partition` must be Exact(...), a negative phase or None for a class-RBM, got AIS")
+            raise ValueError(
+                "`partition` must be Exact(...), a negative phase or None for a class-RBM, got AIS"
+            )
         self.weight = weight
         self.label_weight = label_weight
         self.vbias = vbias
@@ -125,18 +135,28 @@ class ClassRBM(EnergyDistribution):
     @property
     def parameter_batch_shape(self) -> Size:
         """Broadcast batch shape of the parameters."""
-        return self.infer_shapes(**{name: getattr(self, name).shape for name in self.arg_constraints})[0]
+        return self.infer_shapes(
+            **{name: getattr(self, name).shape for name in self.arg_constraints}
+        )[0]
 
     @property
     def enumerated_units(self) -> int:
-        """The smaller of the numbers of visible and of hidden units; the labels are always summed out."""
+        """The smaller of the numbers of visible and of hidden units.
+
+        The labels are always summed out.
+        """
         return min(self.weight.shape[-2:])
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
         """Batch and event shape from the shapes of the parameters."""
-        batches = [shape[:-2] if name.endswith("weight") else shape[:-1] for name, shape in arg_shapes.items()]
-        return torch.broadcast_shapes(*batches), Size((arg_shapes["vbias"][-1] + arg_shapes["label_bias"][-1],))
+        batches = [
+            shape[:-2] if name.endswith("weight") else shape[:-1]
+            for name, shape in arg_shapes.items()
+        ]
+        return torch.broadcast_shapes(*batches), Size(
+            (arg_shapes["vbias"][-1] + arg_shapes["label_bias"][-1],)
+        )
 
     def encode(self, v: Tensor, y: Tensor) -> Tensor:
         """One value of the joint distribution from inputs and labels.
@@ -149,7 +169,8 @@ class ClassRBM(EnergyDistribution):
             Shape (..., visible + classes).
 
         Raises:
-            ValueError: ``v`` has another width or other values than 0 and 1, or ``y`` holds no class numbers.
+            ValueError: ``v`` has another width or other values than 0 and 1, or
+                ``y`` holds no class numbers.
         """
         if self._validate_args:
             check_bits("v", v, self.vbias.shape[-1])
@@ -157,7 +178,9 @@ class ClassRBM(EnergyDistribution):
         return encode(v.to(self.vbias.dtype), y, self.label_bias.shape[-1])
 
     def decode(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (..., visible) and class numbers (...) of values of the joint distribution, which are checked."""
+        """Inputs (..., visible) and class numbers (...) of values of the joint
+        distribution, which are checked.
+        """
         self.check_value("value", value)
         visible = self.vbias.shape[-1]
         return value[..., :visible], value[..., visible:].argmax(-1)
@@ -176,7 +199,9 @@ class ClassRBM(EnergyDistribution):
         """
         if self._validate_args:
             check_bits("v", v, self.vbias.shape[-1])
-        logits = label_logits(v.to(self.vbias.dtype), self.weight, self.label_weight, self.label_bias, self.hbias)
+        logits = label_logits(
+            v.to(self.vbias.dtype), self.weight, self.label_weight, self.label_bias, self.hbias
+        )
         return dist.Categorical(logits=logits)
 
     def free_energy(self, value: Tensor) -> Tensor:
@@ -197,23 +222,40 @@ class ClassRBM(EnergyDistribution):
     def _free_energy(self, value: Tensor) -> Tensor:
         return rbm_free_energy(value.to(self.vbias.dtype), *self._joined())
 
+    def _contrast(
+        self, value: Tensor, particles: Tensor, shares: Tensor | None = None, paired: bool = False
+    ) -> Tensor | None:
+        joined = self._joined()
+        if not can_fuse(value, *joined):
+            return None
+        return surrogate(value, particles, joined, shares=shares, paired=paired)
+
     def log_sum(self) -> Tensor:
-        r"""Exact log Z: the sum over the classes of the log Z of an RBM with hidden bias b + U_y."""
-        return (self.label_bias + self._by_class().log_sum()).logsumexp(-1).expand(self.parameter_batch_shape)
+        r"""Exact log Z: the sum over the classes of the log Z of an RBM with hidden bias b
+        + U_y.
+        """
+        return (
+            (self.label_bias + self._by_class().log_sum())
+            .logsumexp(-1)
+            .expand(self.parameter_batch_shape)
+        )
 
     def sweep(self, value: Tensor, num_steps: int, seed: int, step: int) -> Tensor:
         """Gibbs sweeps of (v, y) given h and back, keyed by (seed, step)."""
         parameters = self._joined()
         uniforms = source(seed, value.shape[:-1].numel(), 0, value, fast=True)
         for t in range(step, step + num_steps):
-            value, h = rbm_gibbs(value, *parameters, 1, seed=seed, step=t)  # its labels are not one-hot: redrawn
+            value, h = rbm_gibbs(
+                value, *parameters, 1, seed=seed, step=t
+            )  # its labels are not one-hot: redrawn
             labels = field(h, self.label_weight.mT, self.label_bias)
             new_labels = _draw_label(labels, uniforms(t, LABEL, 1).view(labels.shape[:-1]))
             value = torch.cat((value[..., : self.vbias.shape[-1]], new_labels), -1)
         return value
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw inputs and labels: exactly where ``samples_exactly``, else by ``num_steps`` sweeps from the biases.
+        """Draw inputs and labels: exactly where ``samples_exactly``, else by
+        ``num_steps`` sweeps from the biases.
 
         Args:
             sample_shape: leading dimensions.
@@ -230,7 +272,8 @@ class ClassRBM(EnergyDistribution):
                 return self._sample_exactly(Size(shape[:-1]))
             if self.num_steps is None:
                 raise self._no_exact_draw("biases")
-            seed, base = draw_seed(), self._joined()[1]
+            seed = draw_seed()
+            base = self._joined()[1]
             chains = Size(shape[: len(shape) - 1 - len(self.parameter_batch_shape)]).numel()
             start = self.base_states(base, chains, seed).reshape(shape)
             return self.sweep(start, self.num_steps, seed, 0)
@@ -247,18 +290,23 @@ class ClassRBM(EnergyDistribution):
             expand: whether to repeat them over the batch.
 
         Returns:
-            Shape (2^visible classes,) + batch_shape + (visible + classes,), or with ones in place of the batch.
+            Shape (2^visible classes,) + batch_shape + (visible + classes,), or
+            with ones in place of the batch.
 
         Raises:
-            NotImplementedError: there are more than 20 visible units, or the particles start at the value (CD).
+            NotImplementedError: there are more than 20 visible units, or the
+                particles start at the value (CD).
         """
         if not self.has_enumerate_support:
             raise NotImplementedError(
-                f"states are listed for at most {EXACT_UNITS} visible units and not under contrastive divergence, got "
+                f"states are listed for at most {EXACT_UNITS} visible units and not under "
+                "contrastive divergence, got "
                 f"{self.vbias.shape[-1]} units and partition {self.partition}"
                 f"{self._instead(self.vbias.shape[-1] <= EXACT_UNITS)}"
             )
-        (visible,), (classes,), device = self.vbias.shape[-1:], self.label_bias.shape[-1:], self.vbias.device
+        (visible,) = self.vbias.shape[-1:]
+        (classes,) = self.label_bias.shape[-1:]
+        device = self.vbias.device
         v = BernoulliUnits().states(torch.arange(2**visible, device=device), visible, self.vbias)
         y = torch.arange(classes, device=device).repeat(len(v))
         return self._listed(encode(v.repeat_interleave(classes, 0), y, classes), expand)
@@ -268,15 +316,24 @@ class ClassRBM(EnergyDistribution):
         shape = Size((num_chains, *self.parameter_batch_shape, *self.event_shape))
         uniforms = source(seed, shape[:-1].numel(), 0, self.vbias, fast=True)
         visible = self.vbias.shape[-1]
-        v = uniforms(0, INITIAL, visible).view(*shape[:-1], visible) < base[..., :visible].sigmoid()
-        y = _draw_label(base[..., visible:].expand(*shape[:-1], -1), uniforms(0, LABEL + 1, 1).view(shape[:-1]))
+        v = (
+            uniforms(0, INITIAL, visible).view(*shape[:-1], visible)
+            < base[..., :visible].sigmoid()
+        )
+        y = _draw_label(
+            base[..., visible:].expand(*shape[:-1], -1), uniforms(0, LABEL + 1, 1).view(shape[:-1])
+        )
         return torch.cat((v.to(y.dtype), y), -1)
 
     def pilot(self, num_chains: int, num_steps: int, seed: int) -> Tensor:
         """Short chains from the biases, keyed by ``seed``."""
-        return self.sweep(self.base_states(self._joined()[1], num_chains, seed), num_steps, seed, 0)
+        return self.sweep(
+            self.base_states(self._joined()[1], num_chains, seed), num_steps, seed, 0
+        )
 
-    def anneal(self, states: Tensor, base: Tensor, betas: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def anneal(
+        self, states: Tensor, base: Tensor, betas: Tensor, seed: int
+    ) -> tuple[Tensor, Tensor]:
         """Not available: a class-RBM does not support AIS."""
         raise NotImplementedError("a class-RBM takes no AIS")
 
@@ -294,10 +351,25 @@ class ClassRBM(EnergyDistribution):
 
     def _by_class(self) -> RBM:
         """The RBM of the inputs given each label: one more batch dimension, the classes."""
-        weight = self.weight if self.weight.dim() == 2 else self.weight.unsqueeze(-3)
-        vbias = self.vbias if self.vbias.dim() == 1 else self.vbias.unsqueeze(-2)
-        partition = self.partition if isinstance(self.partition, Exact) else None
-        return RBM(weight, vbias, self.hbias.unsqueeze(-2) + self.label_weight, partition, validate_args=False)
+        if self.weight.dim() == 2:
+            weight = self.weight
+        else:
+            weight = self.weight.unsqueeze(-3)
+        if self.vbias.dim() == 1:
+            vbias = self.vbias
+        else:
+            vbias = self.vbias.unsqueeze(-2)
+        if isinstance(self.partition, Exact):
+            partition = self.partition
+        else:
+            partition = None
+        return RBM(
+            weight,
+            vbias,
+            self.hbias.unsqueeze(-2) + self.label_weight,
+            partition,
+            validate_args=False,
+        )
 
     def _sample_exactly(self, shape: Size) -> Tensor:
         """Labels from their marginal, inputs from the RBM of their label."""
@@ -330,7 +402,9 @@ def encode(v: Tensor, y: Tensor, classes: int) -> Tensor:
     return torch.cat((v, one_hot(y, classes).to(v.dtype).expand(*v.shape[:-1], -1)), -1)
 
 
-def label_logits(v: Tensor, weight: Tensor, label_weight: Tensor, label_bias: Tensor, hbias: Tensor) -> Tensor:
+def label_logits(
+    v: Tensor, weight: Tensor, label_weight: Tensor, label_bias: Tensor, hbias: Tensor
+) -> Tensor:
     r"""Unnormalised log p(y | v) of a class-RBM: the hidden units summed out for each label.
 
     .. math:: c_y + \sum_j \log\bigl(1 + e^{\,b_j + U_{yj} + (v W)_j}\bigr)
@@ -356,20 +430,27 @@ def _draw_label(logits: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _check_labels(weight: Tensor, label_weight: Tensor, label_bias: Tensor) -> None:
-    if label_weight.dim() < 2 or label_weight.shape[-1] != weight.shape[-1] or not label_weight.shape[-2]:
+    if (
+        label_weight.dim() < 2
+        or label_weight.shape[-1] != weight.shape[-1]
+        or not label_weight.shape[-2]
+    ):
         raise ValueError(
-            f"`label_weight` must have shape (..., classes, {weight.shape[-1]}) to match `weight`, got "
+            f"`label_weight` must have shape (..., classes, {weight.shape[-1]}) to match "
+            "`weight`, got "
             f"{tuple(label_weight.shape)}"
         )
     if label_bias.shape[-1:] != label_weight.shape[-2:-1]:
         raise ValueError(
-            f"`label_bias` must have shape (..., {label_weight.shape[-2]}) to match `label_weight`, got "
+            f"`label_bias` must have shape (..., {label_weight.shape[-2]}) to match "
+            "`label_weight`, got "
             f"{tuple(label_bias.shape)}"
         )
     for name, x in (("label_weight", label_weight), ("label_bias", label_bias)):
         if (x.device, x.dtype) != (weight.device, weight.dtype):
             raise ValueError(
-                f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got {x.dtype} on {x.device}"
+                f"`{name}` must be {weight.dtype} on {weight.device} like `weight`, got "
+                f"{x.dtype} on {x.device}"
             )
 
 

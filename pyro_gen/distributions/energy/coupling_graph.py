@@ -17,9 +17,11 @@ DENSE_SHARE = 1 / 16
 
 
 class Neighbours(NamedTuple):
-    """The neighbours of some units: ``sources[offsets[k]:offsets[k + 1]]`` are those of the k-th unit.
+    """The neighbours of some units: ``sources[offsets[k]:offsets[k + 1]]`` are those
+    of the k-th unit.
 
-    ``edges`` are the numbers of the edges that lead there. Units are counted in the order of their colours.
+    ``edges`` are the numbers of the edges that lead there. Units are counted in
+    the order of their colours.
     """
 
     sources: Tensor
@@ -28,10 +30,12 @@ class Neighbours(NamedTuple):
 
 
 class CouplingGraph:
-    """The pairs of units that have a coupling, each once, with a colouring in which no two neighbours share a colour.
+    """The pairs of units that have a coupling, each once, with a colouring in which no
+    two neighbours share a colour.
 
-    Units of one colour are independent given all others, so one block of Gibbs sampling updates them together. Two
-    colours are found where two are enough (square lattices with even sides, the graph of an RBM); elsewhere greedily,
+    Units of one colour are independent given all others, so one block of Gibbs
+    sampling updates them together. Two colours are found where two are enough
+    (square lattices with even sides, the graph of an RBM); elsewhere greedily,
     the smallest last, at most one more than the graph's degeneracy.
 
     Args:
@@ -39,11 +43,12 @@ class CouplingGraph:
         edges: pairs of units, integers of shape (m, 2).
 
     Raises:
-        ValueError: an edge joins a unit to itself or to one that does not exist, or comes twice.
+        ValueError: an edge joins a unit to itself or to one that does not
+            exist, or comes twice.
 
     References:
-        Matula and Beck (1983), Smallest-last ordering and clustering and graph coloring algorithms, Journal of the ACM
-        30.
+        Matula and Beck (1983), Smallest-last ordering and clustering and graph
+        coloring algorithms, Journal of the ACM 30.
 
     Example:
         >>> square = CouplingGraph(4, torch.tensor([[0, 1], [1, 2], [2, 3], [3, 0]]))
@@ -54,7 +59,8 @@ class CouplingGraph:
     def __init__(self, num_units: int, edges: Tensor) -> None:
         num_units = whole_number("num_units", num_units)
         _check_edges(num_units, edges)
-        self.num_units, self.edges = num_units, edges.detach().clone().long()
+        self.num_units = num_units
+        self.edges = edges.detach().clone().long()
 
     @classmethod
     def complete(cls, num_units: int) -> CouplingGraph:
@@ -64,7 +70,8 @@ class CouplingGraph:
             num_units: number of units.
 
         Returns:
-            A graph whose edges are in the order of ``torch.triu_indices(num_units, num_units, 1)``.
+            A graph whose edges are in the order of
+            ``torch.triu_indices(num_units, num_units, 1)``.
         """
         num_units = whole_number("num_units", num_units)
         return cls(num_units, torch.triu_indices(num_units, num_units, 1).mT)
@@ -123,7 +130,9 @@ class CouplingGraph:
 
     @cached_property
     def rest(self) -> Tensor:
-        """The units that are not ``free``, in their order: an exact sum enumerates their states only."""
+        """The units that are not ``free``, in their order: an exact sum enumerates their
+        states only.
+        """
         enumerated = torch.ones(self.num_units, dtype=torch.bool, device=self.edges.device)
         enumerated[self.free] = False
         return enumerated.nonzero().squeeze(-1)
@@ -134,16 +143,23 @@ class CouplingGraph:
         place = self.order.argsort()
         targets, neighbours = place[torch.cat([self.edges, self.edges.flip(-1)])].unbind(-1)
         by_end = targets.argsort(stable=True)
-        sources, numbers = neighbours[by_end], torch.arange(self.num_edges, device=targets.device).repeat(2)[by_end]
-        first = torch.cat([targets.new_zeros(1), torch.bincount(targets, minlength=self.num_units).cumsum(0)])
+        sources = neighbours[by_end]
+        numbers = torch.arange(self.num_edges, device=targets.device).repeat(2)[by_end]
+        first = torch.cat(
+            [targets.new_zeros(1), torch.bincount(targets, minlength=self.num_units).cumsum(0)]
+        )
         result = {}
         for start, stop in [*self.blocks, (0, self.num_units)]:
             part = slice(int(first[start]), int(first[stop]))
-            result[start, stop] = Neighbours(sources[part], numbers[part], first[start:stop] - first[start])
+            result[start, stop] = Neighbours(
+                sources[part], numbers[part], first[start:stop] - first[start]
+            )
         return result
 
     def matrix(self, values: Tensor) -> Tensor:
-        """The symmetric matrix (..., n, n) with zero diagonal whose pairs have the given values (..., m)."""
+        """The symmetric matrix (..., n, n) with zero diagonal whose pairs have the given
+        values (..., m).
+        """
         i, j = self.edges.unbind(-1)
         cells = torch.cat([i * self.num_units + j, j * self.num_units + i])
         empty = values.new_zeros((*values.shape[:-1], self.num_units**2))
@@ -158,7 +174,8 @@ class CouplingGraph:
     def product(self, states: Tensor, values: Tensor) -> Tensor:
         """Sum over the neighbours of every unit of coupling times state, shape (..., n)."""
         i, j = self.edges.unbind(-1)
-        to_i, to_j = values * states[..., j], values * states[..., i]
+        to_i = values * states[..., j]
+        to_j = values * states[..., i]
         empty = to_i.new_zeros((*to_i.shape[:-1], self.num_units))
         return empty.index_add(-1, i, to_i).index_add(-1, j, to_j)
 
@@ -175,19 +192,33 @@ def _color(num_units: int, edges: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 def _check_edges(num_units: int, edges: Tensor) -> None:
-    if edges.dim() != 2 or edges.shape[-1] != 2 or edges.is_floating_point() or edges.dtype == torch.bool:
-        raise ValueError(f"`edges` must be integers of shape (m, 2), got {edges.dtype} of shape {tuple(edges.shape)}")
+    if (
+        edges.dim() != 2
+        or edges.shape[-1] != 2
+        or edges.is_floating_point()
+        or edges.dtype == torch.bool
+    ):
+        raise ValueError(
+            f"`edges` must be integers of shape (m, 2), got {edges.dtype} of shape "
+            f"{tuple(edges.shape)}"
+        )
     if not len(edges):
         return
     if edges.min() < 0 or edges.max() >= num_units:
-        raise ValueError(f"`edges` must join units 0 to {num_units - 1}, got {edges.min()} to {edges.max()}")
+        raise ValueError(
+            f"`edges` must join units 0 to {num_units - 1}, got {edges.min()} to {edges.max()}"
+        )
     low, high = edges.long().aminmax(dim=-1)
     if (low == high).any():
-        raise ValueError(f"`edges` must join different units, got unit {low[low == high][0]} with itself")
+        raise ValueError(
+            f"`edges` must join different units, got unit {low[low == high][0]} with itself"
+        )
     pairs, count = (low * num_units + high).unique(return_counts=True)
     if (count > 1).any():
         pair = int(pairs[count > 1][0])
-        raise ValueError(f"`edges` must hold every pair once, got {divmod(pair, num_units)} more than once")
+        raise ValueError(
+            f"`edges` must hold every pair once, got {divmod(pair, num_units)} more than once"
+        )
 
 
 __all__ = ["CouplingGraph"]

@@ -1,4 +1,6 @@
-"""Exact sums over the states of a Boltzmann machine: some units enumerated, the others summed in closed form."""
+"""Exact sums over the states of a Boltzmann machine: some units enumerated, the
+others summed in closed form.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,18 @@ class ExactSum(NamedTuple):
     free: Tensor
 
     def block_terms(self, start: int, stop: int, matrix: Tensor, bias: Tensor) -> Tensor:
-        """Log weights of the states ``start`` to ``stop - 1`` of ``rest``, summed over ``free``, (..., states)."""
-        states = self.units.states(torch.arange(start, stop, device=bias.device), len(self.rest), bias)
+        """Log weights of the states ``start`` to ``stop - 1`` of ``rest``, summed
+        over ``free``, (..., states).
+        """
+        states = self.units.states(
+            torch.arange(start, stop, device=bias.device), len(self.rest), bias
+        )
         from_rest = matrix[..., self.rest, :]
         received = states @ from_rest[..., self.rest]
         enumerated_terms = (states * (received / 2 + bias[..., None, self.rest])).sum(-1)
-        return enumerated_terms + self.units.cumulant(states @ from_rest[..., self.free] + bias[..., None, self.free])
+        return enumerated_terms + self.units.cumulant(
+            states @ from_rest[..., self.free] + bias[..., None, self.free]
+        )
 
     def blocks(self, matrix: Tensor, bias: Tensor) -> list[tuple[int, int]]:
         """States that are summed together, in blocks of bounded memory."""
@@ -43,7 +51,9 @@ class ExactSum(NamedTuple):
     @torch.no_grad()
     def log_terms(self, matrix: Tensor, bias: Tensor) -> Tensor:
         """Log weights of all states of ``rest``, (..., states)."""
-        return torch.cat([self.block_terms(*block, matrix, bias) for block in self.blocks(matrix, bias)], -1)
+        return torch.cat(
+            [self.block_terms(*block, matrix, bias) for block in self.blocks(matrix, bias)], -1
+        )
 
 
 __all__ = ["ExactSum"]

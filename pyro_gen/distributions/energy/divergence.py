@@ -27,7 +27,9 @@ def check_exact(distribution: EnergyDistribution) -> None:
     if partition.contrast is not None:
         raise NotImplementedError(f"this needs the exact log Z, and {partition.contrast}")
     if not isinstance(partition, Exact):
-        raise NotImplementedError(f"this needs the exact log Z, and `partition` is {distribution.partition}")
+        raise NotImplementedError(
+            f"this needs the exact log Z, and `partition` is {distribution.partition}"
+        )
 
 
 def entropy(distribution: EnergyDistribution) -> Tensor:
@@ -57,17 +59,23 @@ def divergence(p: Model, q: Model, units: tuple[Units, Units]) -> Tensor:
         NotImplementedError: there are too many states, or a log Z is not exact.
     """
     sizes = p.event_shape[0], q.event_shape[0]
-    message = f"`p` and `q` must have as many units of one kind, got {sizes[0]} {units[0]} and {sizes[1]} {units[1]}"
+    message = (
+        f"`p` and `q` must have as many units of one kind, got {sizes[0]} {units[0]} and "
+        f"{sizes[1]} {units[1]}"
+    )
     if sizes[0] != sizes[1] or type(units[0]) is not type(units[1]):
         raise ValueError(message)
     check_exact(p)
     check_exact(q)
     batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-    p, q = p.expand(batch), q.expand(batch)
-    values, q_values = p.enumerate_support(expand=False), q.enumerate_support(expand=False)
+    p = p.expand(batch)
+    q = q.expand(batch)
+    values = p.enumerate_support(expand=False)
+    q_values = q.enumerate_support(expand=False)
     if values.shape != q_values.shape or not torch.equal(values, q_values.to(values)):
         raise ValueError(message)
-    log_p, log_q = p.log_prob(values), q.log_prob(values)
+    log_p = p.log_prob(values)
+    log_q = q.log_prob(values)
     return (log_p.exp() * (log_p - log_q)).sum(0)
 
 

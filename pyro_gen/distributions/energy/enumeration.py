@@ -1,4 +1,6 @@
-"""Sums over all states of the smaller side of a two-layer energy model, streamed in blocks of bounded memory."""
+"""Sums over all states of the smaller side of a two-layer energy model, streamed
+in blocks of bounded memory.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Sides = tuple[Units, Units]
 
 
 class Side(NamedTuple):
-    """The unit types of the enumerated (smaller) side and of the other, how many units the first has, which it is."""
+    """The unit types of the enumerated (smaller) side and of the other, how many
+    units the first has, which it is.
+    """
 
     small: Units
     large: Units
@@ -47,23 +51,32 @@ class Side(NamedTuple):
         return self._replace(small=small, large=self.large.replace(**large_parameters))
 
 
-def _block_log_terms(side: Side, start: int, stop: int, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
-    """Log of the joint summed over the larger side, for the smaller side's states ``start`` to ``stop - 1``."""
-    states = side.small.states(torch.arange(start, stop, device=weight.device), side.num_units, weight)
+def _block_log_terms(
+    side: Side, start: int, stop: int, weight: Tensor, small: Tensor, large: Tensor
+) -> Tensor:
+    """Log of the joint summed over the larger side, for the smaller side's states
+    ``start`` to ``stop - 1``.
+    """
+    states = side.small.states(
+        torch.arange(start, stop, device=weight.device), side.num_units, weight
+    )
     terms = side.large.lifted().cumulant(states @ weight + large.unsqueeze(-2))
     return terms - side.small.lifted().energy(states, small.unsqueeze(-2))
 
 
 def _blocks(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Blocks:
     unit_batches = side.small.batch_shape, side.large.batch_shape
-    batch = torch.broadcast_shapes(weight.shape[:-2], small.shape[:-1], large.shape[:-1], *unit_batches).numel()
+    batch = torch.broadcast_shapes(
+        weight.shape[:-2], small.shape[:-1], large.shape[:-1], *unit_batches
+    ).numel()
     return blocks(side.num_states, weight.element_size() * max(weight.shape[-2:]) * batch)
 
 
 def log_sum(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
     """Log of the sum of exp(-energy) over all states of both sides.
 
-    One block is left to autograd (so that it can be differentiated twice); more have their own backward pass.
+    One block is left to autograd (so that it can be differentiated twice); more
+    have their own backward pass.
 
     Args:
         side: the unit types and the number of enumerated units.
@@ -75,10 +88,19 @@ def log_sum(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
         Tensor with the batch shape of the parameters.
     """
 
-    def terms(start: int, stop: int, weight: Tensor, small: Tensor, large: Tensor, *unit_parameters: Tensor) -> Tensor:
+    def terms(
+        start: int,
+        stop: int,
+        weight: Tensor,
+        small: Tensor,
+        large: Tensor,
+        *unit_parameters: Tensor,
+    ) -> Tensor:
         return _block_log_terms(side.replace(*unit_parameters), start, stop, weight, small, large)
 
-    def value(weight: Tensor, small: Tensor, large: Tensor, *unit_parameters: Tensor) -> Tensor | None:
+    def value(
+        weight: Tensor, small: Tensor, large: Tensor, *unit_parameters: Tensor
+    ) -> Tensor | None:
         if type(side.small) is type(side.large) is BernoulliUnits and fits(weight, small, large):
             return log_sum_by_products(weight, small, large).to(weight.dtype)
         return None
@@ -89,9 +111,14 @@ def log_sum(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
 
 @torch.no_grad()
 def log_terms(side: Side, weight: Tensor, small: Tensor, large: Tensor) -> Tensor:
-    """Log of the unnormalised marginal of each state of the smaller side, shape (..., states); no gradient."""
+    """Log of the unnormalised marginal of each state of the smaller side, shape (..., states).
+
+    No gradient.
+    """
     ranges = _blocks(side, weight, small, large)
-    return torch.cat([_block_log_terms(side, *block, weight, small, large) for block in ranges], -1)
+    return torch.cat(
+        [_block_log_terms(side, *block, weight, small, large) for block in ranges], -1
+    )
 
 
 def numbers_of_states(energy_parameters: Parameters, units: Sides) -> tuple[float, float]:
@@ -101,20 +128,27 @@ def numbers_of_states(energy_parameters: Parameters, units: Sides) -> tuple[floa
         energy_parameters: weight, visible bias and hidden bias.
         units: bound types of the visible and of the hidden units.
     """
-    counts = [side.count_states(bias.shape[-1]) for side, bias in zip(units, energy_parameters[1:], strict=True)]
+    counts = [
+        side.count_states(bias.shape[-1])
+        for side, bias in zip(units, energy_parameters[1:], strict=True)
+    ]
     visible, hidden = (math.inf if count is None else count for count in counts)
     return visible, hidden
 
 
-def smaller_first(energy_parameters: Parameters, units: Sides) -> tuple[Side, Tensor, Tensor, Tensor]:
-    """Unit types, weight and biases with the side that has fewer states (of Gaussian units: units) first.
+def smaller_first(
+    energy_parameters: Parameters, units: Sides
+) -> tuple[Side, Tensor, Tensor, Tensor]:
+    """Unit types, weight and biases with the side that has fewer states (of
+    Gaussian units: units) first.
 
     Args:
         energy_parameters: weight, visible bias and hidden bias.
         units: bound types of the visible and of the hidden units.
     """
     weight, vbias, hbias = energy_parameters
-    numbers, (visible, hidden) = numbers_of_states(energy_parameters, units), weight.shape[-2:]
+    numbers = numbers_of_states(energy_parameters, units)
+    (visible, hidden) = weight.shape[-2:]
     sizes = numbers if min(numbers) < math.inf else (visible, hidden)
     if sizes[0] <= sizes[1]:
         return Side(*units, visible, True), weight, vbias, hbias
@@ -134,8 +168,11 @@ def two_layer_log_sum(energy_parameters: Parameters, units: Sides) -> Tensor:
     return log_sum(side, weight, small, large)
 
 
-def two_layer_draw(energy_parameters: Parameters, units: Sides, shape: Size) -> tuple[Tensor, Tensor]:
-    """Exact visible and hidden states: the smaller side from its marginal, then the larger side given it.
+def two_layer_draw(
+    energy_parameters: Parameters, units: Sides, shape: Size
+) -> tuple[Tensor, Tensor]:
+    """Exact visible and hidden states: the smaller side from its marginal, then the
+    larger side given it.
 
     Args:
         energy_parameters: weight, visible bias and hidden bias.
@@ -149,7 +186,17 @@ def two_layer_draw(energy_parameters: Parameters, units: Sides, shape: Size) -> 
         index = draw_index(log_terms(side, weight, small, large), shape)
         states = side.small.states(index, side.num_units, weight)
     other = side.large.conditional(field(states, weight, large)).sample()
-    return (states, other) if side.visible_first else (other, states)
+    if side.visible_first:
+        return (states, other)
+    return (other, states)
 
 
-__all__ = ["Side", "log_sum", "log_terms", "numbers_of_states", "smaller_first", "two_layer_draw", "two_layer_log_sum"]
+__all__ = [
+    "Side",
+    "log_sum",
+    "log_terms",
+    "numbers_of_states",
+    "smaller_first",
+    "two_layer_draw",
+    "two_layer_log_sum",
+]

@@ -11,7 +11,7 @@ from pyro_gen.distributions.energy.rbm import RBM
 from pyro_gen.distributions.log_z.negative_phase import PersistentChains, State
 
 if TYPE_CHECKING:
-    from pyro_gen.distributions.energy.base import EnergyDistribution
+    from pyro_gen.distributions.log_z.energy import Energy
 
 FAST = ("fast_weight", "fast_vbias", "fast_hbias")
 
@@ -20,20 +20,23 @@ FAST = ("fast_weight", "fast_vbias", "fast_hbias")
 class FastPersistentChains(PersistentChains):
     r"""FPCD-k: the weights of the chains include fast weights, which learn and decay quickly.
 
-    .. math:: \theta_F \leftarrow \gamma\, \theta_F - \epsilon_F\, g, \qquad \tilde v \sim p(v; \theta + \theta_F)
+    .. math:: \theta_F \leftarrow \gamma\, \theta_F - \epsilon_F\, g, \qquad \tilde v \sim p(v;
+        \theta + \theta_F)
 
-    with g the gradient of the mean contrast at the weights themselves, for weight and both biases. The statistics are
-    taken at the weights alone; the fast weights are buffers of the module and invisible to the
-    optimiser.
+    with g the gradient of the mean contrast at the weights themselves, for
+    weight and both biases. The statistics are taken at the weights alone; the
+    fast weights are buffers of the module and invisible to the optimiser.
 
     Args:
         num_chains: number of chains.
         num_steps: sweeps k of every chain an update.
-        fast_rate: learning rate of the fast weights, epsilon_F, per nat of the mean contrast.
+        fast_rate: learning rate of the fast weights, epsilon_F, per nat of the
+            mean contrast.
         decay: share of the fast weights, gamma, that an update leaves.
 
     References:
-        Tieleman and Hinton (2009), Using fast weights to improve persistent contrastive divergence, Section 3.
+        Tieleman and Hinton (2009), Using fast weights to improve persistent
+        contrastive divergence, Section 3.
 
     Example:
         >>> FastPersistentChains(num_chains=10, fast_rate=0.02).decay
@@ -53,15 +56,19 @@ class FastPersistentChains(PersistentChains):
         if not 0 <= self.decay < 1:
             raise ValueError(f"`decay` must lie in [0, 1), got {self.decay}")
 
-    def initial_state(self, distribution: EnergyDistribution, base_rates: Tensor) -> State:
+    def initial_state(self, distribution: Energy, base_rates: Tensor) -> State:
         """Fast weights of zero."""
         uncentred = cast(RBM, distribution).uncentred
-        return {name: p.detach().new_zeros(p.shape) for name, p in zip(FAST, uncentred, strict=True)}
+        return {
+            name: p.detach().new_zeros(p.shape) for name, p in zip(FAST, uncentred, strict=True)
+        }
 
-    def advance(self, distribution: EnergyDistribution, state: State, seed: int, step: int) -> State:
+    def advance(self, distribution: Energy, state: State, seed: int, step: int) -> State:
         """Sweeps under the sum of both."""
         rbm = cast(RBM, distribution)
-        weight, vbias, hbias = (p + state[name] for name, p in zip(FAST, rbm.uncentred, strict=True))
+        weight, vbias, hbias = (
+            p + state[name] for name, p in zip(FAST, rbm.uncentred, strict=True)
+        )
         moved = RBM(
             weight,
             vbias,
@@ -75,7 +82,9 @@ class FastPersistentChains(PersistentChains):
     def learn(self, state: State, gradients: tuple[Tensor, Tensor, Tensor]) -> State:
         """Decay the fast weights, then update them."""
         pairs = zip(FAST, gradients, strict=True)
-        return {name: (self.decay * state[name]).sub_(g, alpha=self.fast_rate) for name, g in pairs}
+        return {
+            name: (self.decay * state[name]).sub_(g, alpha=self.fast_rate) for name, g in pairs
+        }
 
     def diagnostics(self, state: State) -> State:
         """The norm of the fast weights."""

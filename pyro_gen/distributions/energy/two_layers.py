@@ -1,7 +1,8 @@
-"""Sampling and annealing of two layers of any unit types, in plain torch: float64 draws from counter-based uniforms.
+"""Sampling and annealing of two layers of any unit types, in plain torch: float64
+draws from counter-based uniforms.
 
-The fused kernels support Bernoulli units (and spins, by an affine change of parameters); this is
-the path for other units.
+The fused kernels support Bernoulli units (and spins, by an affine change of
+parameters); this is the path for other units.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ Parameters = tuple[Tensor, Tensor, Tensor]
 
 
 def fine_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> Uniforms:
-    """Float64 uniforms inside (0, 1) of 49 bits, each made of two draws: Gaussian tails reach 8 standard deviations.
+    """Float64 uniforms inside (0, 1) of 49 bits, each made of two draws: Gaussian
+    tails reach 8 standard deviations.
 
     Args:
         seed: 64-bit key.
@@ -64,11 +66,13 @@ def sweep(
     step: int,
     chain_offset: int = 0,
 ) -> Tensor:
-    """Block Gibbs sweeps h ~ p(h | v), v ~ p(v | h) with the randomness of sweep t keyed by (seed, step + t).
+    """Block Gibbs sweeps h ~ p(h | v), v ~ p(v | h) with the randomness of sweep t
+    keyed by (seed, step + t).
 
     Args:
         v: visible states (..., visible), chains numbered in row-major order.
-        parameters: weight, visible bias and hidden bias, which broadcast against the chains.
+        parameters: weight, visible bias and hidden bias, which broadcast
+            against the chains.
         visible: unit type of the visible side.
         hidden: unit type of the hidden side.
         num_steps: sweeps.
@@ -103,9 +107,10 @@ def anneal(
     .. math:: \log f_\beta(v) = v \cdot ((1 - \beta) c + \beta a) - (1 - \beta) U_0(v) - \beta U(v)
               + A_h(\beta (b + v W))
 
-    with c and :math:`U_0` the field and the unit energy of the base, and :math:`A_h` the cumulant
-    of the hidden units. The path ends at the model, on its space of states, for all types of
-    units. It stays normalisable: curvatures are interpolated, couplings shrink.
+    with c and :math:`U_0` the field and the unit energy of the base, and
+    :math:`A_h` the cumulant of the hidden units. The path ends at the model, on
+    its space of states, for all types of units. It stays normalisable:
+    curvatures are interpolated, couplings shrink.
 
     Args:
         v: starting states (..., visible).
@@ -121,12 +126,15 @@ def anneal(
         Log weights in float64, and states in the dtype of ``v``.
     """
     weight, vbias, hbias = (x.double() for x in parameters)
-    base, x = base.double(), v.double()
+    base = base.double()
+    x = v.double()
     uniforms = fine_uniforms(seed, v.shape[:-1].numel(), 0, v)
     log_weight = torch.zeros(v.shape[:-1], dtype=torch.float64, device=v.device)
     for t, (beta, following) in enumerate(pairwise(betas)):
         up = field(x, weight, hbias)
-        log_weight = log_weight + (following - beta) * (base_units.energy(x, base) - visible.energy(x, vbias))
+        log_weight = log_weight + (following - beta) * (
+            base_units.energy(x, base) - visible.energy(x, vbias)
+        )
         log_weight = log_weight + hidden.cumulant(following * up) - hidden.cumulant(beta * up)
         h = _drawn(hidden, following * up, uniforms, t, HIDDEN)
         down = torch.lerp(base, field(h, weight.mT, vbias), following)
@@ -134,7 +142,9 @@ def anneal(
     return log_weight, x.to(v.dtype)
 
 
-def pseudo_log_likelihood(value: Tensor, parameters: Parameters, visible: Units, hidden: Units) -> Tensor:
+def pseudo_log_likelihood(
+    value: Tensor, parameters: Parameters, visible: Units, hidden: Units
+) -> Tensor:
     """Sum over the sites of log p(site | all other sites), with gradient; see the RBM's method."""
     width, num_states = visible.alternatives
     weight, vbias, hbias = parameters
@@ -142,12 +152,15 @@ def pseudo_log_likelihood(value: Tensor, parameters: Parameters, visible: Units,
     cumulant = hidden.cumulant(hidden_field)
     terms = []
     for i in range(0, vbias.shape[-1], width):
-        unit, gains = slice(i, i + width), []
+        unit = slice(i, i + width)
+        gains = []
         for shift in range(1, num_states):
             change = visible.roll(value[..., unit], shift) - value[..., unit]
             changed = hidden.cumulant(field(change, weight[..., unit, :], hidden_field))
             gains.append((change * vbias[..., unit]).sum(-1) + changed - cumulant)
-        terms.append(-softplus(torch.stack(gains, -1).logsumexp(-1) if len(gains) > 1 else gains[0]))
+        terms.append(
+            -softplus(torch.stack(gains, -1).logsumexp(-1) if len(gains) > 1 else gains[0])
+        )
     return torch.stack(terms, -1).sum(-1)
 
 

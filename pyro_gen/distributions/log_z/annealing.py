@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,21 +14,20 @@ from pyro_gen._arguments import whole_fields
 from pyro_gen._transforms import refusal, wrapped
 from pyro_gen._weights import level_of_the_user
 from pyro_gen.distributions.estimate import Estimate
+from pyro_gen.distributions.log_z.energy import Energy
 from pyro_gen.distributions.log_z.misuse import FirstOrder, refuse_callers, refuse_tracing
 from pyro_gen.distributions.log_z.partition import Partition, wants_gradient
 from pyro_gen.distributions.log_z.resampling import effective_size
 from pyro_gen.distributions.log_z.schedule import adaptive_betas, linear_betas
 from pyro_gen.kernels import draw_seed
 
-if TYPE_CHECKING:
-    from pyro_gen.distributions.energy.base import EnergyDistribution
-
 SCHEDULE = 1 << 40
 """Bits that turn a run's key into that of its pilot, so that they share no random numbers."""
 
 
 class AnnealedRun(NamedTuple):
-    """Result of a run of AIS: the estimate, the final particles, their normalised weights, log Z of each chain.
+    """Result of a run of AIS: the estimate, the final particles, their normalised
+    weights, log Z of each chain.
 
     The mean of exp(``log_weights``) (num_chains, ...) is the estimate of Z.
     """
@@ -43,30 +42,36 @@ class AnnealedRun(NamedTuple):
 class AIS(Partition):
     r"""Annealed importance sampling from independent units with the data's base rates.
 
-    Run once for each distribution object (for a module: each version of its parameters), at the first use. The gradient
-    of ``log_prob`` is the self-normalised mean of the gradient of -F over the final particles.
+    Run once for each distribution object (for a module: each version of its
+    parameters), at the first use. The gradient of ``log_prob`` is the
+    self-normalised mean of the gradient of -F over the final particles.
 
     .. math:: \widehat{\log Z} = \log Z_0 + \log \frac1n \sum_i w_i
 
     Args:
         num_chains: independent chains n.
         num_betas: intermediate distributions.
-        base_rates: mean of the visible units in the base distribution, P(v_i = 1) for Bernoulli units, shape
-            (visible,) or with the parameters' batch shape; None takes the module's, or the mean of short pilot chains.
-        schedule: ``"adaptive"`` spaces the inverse temperatures by the friction that a pilot run measures, for a
-            fortieth of the cost with 500 chains (from 200 temperatures on); ``"linear"`` spaces them evenly.
-        base_variances: variances of the base distribution, for units that have a variance
-            (Gaussian, ReLU); None takes the model's precisions, or with ``base_rates=None`` those
-            of the pilot chains.
+        base_rates: mean of the visible units in the base distribution, P(v_i =
+            1) for Bernoulli units, shape (visible,) or with the parameters'
+            batch shape; None takes the module's, or the mean of short pilot
+            chains.
+        schedule: ``"adaptive"`` spaces the inverse temperatures by the friction
+            that a pilot run measures, for a fortieth of the cost with 500
+            chains (from 200 temperatures on); ``"linear"`` spaces them evenly.
+        base_variances: variances of the base distribution, for units that have
+            a variance (Gaussian, ReLU); None takes the model's precisions, or
+            with ``base_rates=None`` those of the pilot chains.
 
     References:
-        Neal (2001), Annealed importance sampling, Statistics and Computing 11. Salakhutdinov and Murray (2008). Sivak
-        and Crooks (2012), Thermodynamic metrics and optimal paths (the schedule).
+        Neal (2001), Annealed importance sampling, Statistics and Computing 11.
+        Salakhutdinov and Murray (2008). Sivak and Crooks (2012), Thermodynamic
+        metrics and optimal paths (the schedule).
 
     Example:
         >>> from pyro_gen.distributions import RBM
         >>> ais = AIS(10, 5, base_rates=torch.full((30,), 0.5))
-        >>> RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), ais).log_partition().value  # 55 log 2
+        >>> # 55 log 2
+        >>> RBM(torch.zeros(30, 25), torch.zeros(30), torch.zeros(25), ais).log_partition().value
         tensor(38.1231)
     """
 
@@ -75,7 +80,9 @@ class AIS(Partition):
     base_rates: Tensor | None = field(default=None, repr=False)
     schedule: Literal["adaptive", "linear"] = "adaptive"
     base_variances: Tensor | None = field(default=None, repr=False, kw_only=True)
-    identity: object = field(default_factory=object, repr=False, kw_only=True)  # kept by `replace`: one run each
+    identity: object = field(
+        default_factory=object, repr=False, kw_only=True
+    )  # kept by `replace`: one run each
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -83,49 +90,63 @@ class AIS(Partition):
         if self.schedule not in ("adaptive", "linear"):
             raise ValueError(f"`schedule` must be 'adaptive' or 'linear', got {self.schedule!r}")
 
-    def bind(self, distribution: EnergyDistribution) -> Partition:
+    def bind(self, distribution: Energy) -> Partition:
         """Copy with a fixed key, so that evaluating ``log_prob`` draws no random numbers.
 
         Raises:
-            ValueError: ``base_rates`` has another size, or values that no mean of the units can have; or the
-                distribution is made anew at every step of HMC or NUTS (with sampled parameters, say), or the ELBO is
-                traced: both need a log Z that does not change.
-            NotImplementedError: the parameters are those of a transform of torch.func.
+            ValueError: ``base_rates`` has another size, or values that no mean
+                of the units can have; or the distribution is made anew at every
+                step of HMC or NUTS (with sampled parameters, say), or the ELBO
+                is traced: both need a log Z that does not change.
+            NotImplementedError: the parameters are those of a transform of
+                torch.func.
         """
         if wrapped(distribution.parameters):
-            raise refusal("AIS", "it runs once for the numbers themselves", "use Exact(), or one model after the other")
+            raise refusal(
+                "AIS",
+                "it runs once for the numbers themselves",
+                "use Exact(), or one model after the other",
+            )
         visible = distribution.event_shape[-1]
         if self.base_rates is not None and self.base_rates.shape[-1:] != (visible,):
-            raise ValueError(f"`base_rates` must have shape (..., {visible}), got {tuple(self.base_rates.shape)}")
+            raise ValueError(
+                f"`base_rates` must have shape (..., {visible}), got "
+                f"{tuple(self.base_rates.shape)}"
+            )
         _check_rates(self.base_rates, distribution.mean_range)
         if any(p.requires_grad for p in distribution.parameters):
             refuse_tracing("AIS")
         if not distribution.shares_memo:
             refuse_callers("AIS in a distribution that the model makes anew", ("pyro.infer.mcmc",))
         settings = self.num_chains, self.num_betas, self.base_rates, self.schedule
-        return _KeyedAIS(*settings, draw_seed(), base_variances=self.base_variances, identity=self.identity)
+        return _KeyedAIS(
+            *settings, draw_seed(), base_variances=self.base_variances, identity=self.identity
+        )
 
-    def log_normalizer(self, distribution: EnergyDistribution, value: Tensor) -> Tensor:
+    def log_normalizer(self, distribution: Energy, value: Tensor) -> Tensor:
         """The estimate; it does not depend on the value."""
         return self._log_z(distribution)
 
-    def _log_z(self, distribution: EnergyDistribution) -> Tensor:
+    def _log_z(self, distribution: Energy) -> Tensor:
         """The estimate, with the particles' gradient."""
         run = self.run(distribution)
         if not wants_gradient(distribution):
             return run.estimate.value
-        surrogate = FirstOrder.apply((run.weights * -distribution._free_energy(run.particles)).sum(0))
+        surrogate = FirstOrder.apply(
+            (run.weights * -distribution._free_energy(run.particles)).sum(0)
+        )
         return run.estimate.value + (surrogate - surrogate.detach())
 
-    def log_partition(self, distribution: EnergyDistribution) -> Estimate:
+    def log_partition(self, distribution: Energy) -> Estimate:
         """The estimate of the (remembered) run, its value with the particles' gradient."""
         return self.run(distribution).estimate._replace(value=self._log_z(distribution))
 
-    def reverse(self, distribution: EnergyDistribution, states: Tensor) -> Estimate:
+    def reverse(self, distribution: Energy, states: Tensor) -> Estimate:
         r"""Estimate log Z from above, annealing from samples of the model down to the base.
 
-        With exact samples the mean of the estimate is at least log Z; its quality is that of the
-        samples. Take them from chains that are independent of the forward run.
+        With exact samples the mean of the estimate is at least log Z; its
+        quality is that of the samples. Take them from chains that are
+        independent of the forward run.
 
         .. math:: \widehat{\log Z} = \log Z_0 - \log \frac1n \sum_i w_i
 
@@ -137,9 +158,10 @@ class AIS(Partition):
             The estimate, its standard error and effective sample size.
 
         References:
-            Burda, Grosse, Salakhutdinov (2015), Accurate and conservative estimates of MRF log-likelihood using reverse
-            annealing. Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte
-            Carlo.
+            Burda, Grosse, Salakhutdinov (2015), Accurate and conservative
+            estimates of MRF log-likelihood using reverse annealing. Grosse,
+            Ghahramani, Adams (2015), Sandwiching the marginal likelihood using
+            bidirectional Monte Carlo.
         """
         log_weights = self.reverse_log_weights(distribution, states)
         estimate = reverse_estimate(log_weights)
@@ -147,34 +169,43 @@ class AIS(Partition):
         return estimate._replace(value=estimate.value.to(distribution.parameters[0].dtype))
 
     @torch.no_grad()
-    def reverse_log_weights(self, distribution: EnergyDistribution, states: Tensor) -> Tensor:
-        """Log weights of the chains of :meth:`reverse`, to be compared with ``log_weights`` of a forward run.
+    def reverse_log_weights(self, distribution: Energy, states: Tensor) -> Tensor:
+        """Log weights of the chains of :meth:`reverse`, to be compared with
+        ``log_weights`` of a forward run.
 
         Args:
             distribution: the model.
-            states: samples of it, shape (num_chains, visible), or with the batch shape in between.
+            states: samples of it, shape (num_chains, visible), or with the
+                batch shape in between.
 
         Returns:
-            Nats in float64, one for each chain, along the path of the distribution's forward run
-            in reverse.
+            Nats in float64, one for each chain, along the path of the
+            distribution's forward run in reverse.
         """
         states = shared_rows(distribution, "states", states)
         base, betas = self.path(distribution)
         log_weight, _ = distribution.anneal(states, base, betas.flip(0), draw_seed())
         return distribution.base_log_partition(base) - log_weight
 
-    def path(self, distribution: EnergyDistribution) -> tuple[Tensor, Tensor]:
-        """Base parameters and ascending inverse temperatures; the same at every call once bound to a distribution."""
+    def path(self, distribution: Energy) -> tuple[Tensor, Tensor]:
+        """Base parameters and ascending inverse temperatures.
+
+        The same at every call once bound to a distribution.
+        """
         return self._path(distribution, draw_seed())
 
-    def run(self, distribution: EnergyDistribution) -> AnnealedRun:
-        """The forward run, made at the first call and remembered; raises unless bound to a distribution."""
+    def run(self, distribution: Energy) -> AnnealedRun:
+        """The forward run, made at the first call and remembered.
+
+        Raises unless bound to a distribution.
+        """
         raise ValueError(
-            f"{self} is a setting: give it to a distribution as `partition`, or to a module as `evaluation`"
+            f"{self} is a setting: give it to a distribution as `partition`, or to a module as "
+            "`evaluation`"
         )
 
     @torch.no_grad()
-    def _forward(self, distribution: EnergyDistribution, seed: int) -> AnnealedRun:
+    def _forward(self, distribution: Energy, seed: int) -> AnnealedRun:
         base, betas = self._path(distribution, seed)
         start = distribution.base_states(base, self.num_chains, seed)
         log_weight, particles = distribution.anneal(start, base, betas, seed)
@@ -185,18 +216,21 @@ class AIS(Partition):
         estimate = estimate._replace(value=estimate.value.to(particles.dtype))
         return AnnealedRun(estimate, particles, weights, log_base + log_weight)
 
-    def _path(self, distribution: EnergyDistribution, seed: int) -> tuple[Tensor, Tensor]:
+    def _path(self, distribution: Energy, seed: int) -> tuple[Tensor, Tensor]:
         base = self._base(distribution, seed ^ 1)
         if self.schedule == "linear":
             return base, linear_betas(self.num_betas)
         return base, adaptive_betas(distribution, base, self.num_betas, seed ^ SCHEDULE)
 
-    def _base(self, distribution: EnergyDistribution, seed: int) -> Tensor:
+    def _base(self, distribution: Energy, seed: int) -> Tensor:
         """Natural parameters of the base, kept away from certainty."""
-        rates, variances, like = self.base_rates, self.base_variances, distribution.parameters[0]
+        rates = self.base_rates
+        variances = self.base_variances
+        like = distribution.parameters[0]
         if rates is None:
             pilot = distribution.pilot(self.num_chains, 50, seed)
-            rates, variances = pilot.mean(0), pilot.var(0, correction=0)
+            rates = pilot.mean(0)
+            variances = pilot.var(0, correction=0)
         variances = None if variances is None else variances.to(like)
         return distribution.base(rates.to(like), variances, 1 / (self.num_chains + 2))
 
@@ -210,32 +244,40 @@ class _KeyedAIS(AIS):
     def __repr__(self) -> str:
         return "AIS" + super().__repr__().removeprefix(type(self).__qualname__)
 
-    def bind(self, distribution: EnergyDistribution) -> Partition:
+    def bind(self, distribution: Energy) -> Partition:
         return self
 
-    def path(self, distribution: EnergyDistribution) -> tuple[Tensor, Tensor]:
+    def path(self, distribution: Energy) -> tuple[Tensor, Tensor]:
         return self._path(distribution, self.seed)
 
-    def run(self, distribution: EnergyDistribution) -> AnnealedRun:
+    def run(self, distribution: Energy) -> AnnealedRun:
         return distribution.remember(self.identity, lambda: self._forward(distribution, self.seed))
 
 
 def _estimate(log_base: Tensor, log_weight: Tensor, method: str) -> Estimate:
     """Log of the mean weight over the first dimension, by the delta method."""
     count = log_weight.shape[0]
-    total, size = log_weight.logsumexp(0), effective_size(log_weight)
+    total = log_weight.logsumexp(0)
+    size = effective_size(log_weight)
     relative_variance = (count / size - 1).clamp(min=0)
-    error = (relative_variance / (count - 1)).sqrt() if count > 1 else torch.full_like(total, math.inf)
+    if count > 1:
+        error = (relative_variance / (count - 1)).sqrt()
+    else:
+        error = torch.full_like(total, math.inf)
     return Estimate(log_base + total - math.log(count), error, size, method)
 
 
-def shared_rows(distribution: EnergyDistribution, name: str, rows: Tensor) -> Tensor:
-    """Checked states in the parameters' dtype; those without batch dimensions are for all elements of the batch."""
+def shared_rows(distribution: Energy, name: str, rows: Tensor) -> Tensor:
+    """Checked states in the parameters' dtype.
+
+    Those without batch dimensions are for all elements of the batch.
+    """
     missing = len(distribution.parameter_batch_shape) + 2 - rows.dim()
     rows = rows[(slice(None), *(None,) * missing)]
     distribution.check_value(name, rows)
     return rows.to(distribution.parameters[0]).expand(
-        torch.broadcast_shapes(rows.shape[:-1], distribution.parameter_batch_shape) + rows.shape[-1:]
+        torch.broadcast_shapes(rows.shape[:-1], distribution.parameter_batch_shape)
+        + rows.shape[-1:]
     )
 
 
@@ -256,8 +298,10 @@ def _warn_if_poor(estimate: Estimate, count: int, num_betas: int) -> None:
         raise ValueError("AIS gave a log Z that is not finite: the parameters are infinite or NaN")
     if size < max(0.1 * count, min(20.0, 0.5 * count)) or count == 1:
         warnings.warn(
-            f"{estimate.method} cannot be trusted: effective sample size {size:.1f} of {count} chains (standard error "
-            f"{estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now {num_betas}, or `num_chains`",
+            f"{estimate.method} cannot be trusted: effective sample size {size:.1f} of {count} "
+            "chains (standard error "
+            f"{estimate.standard_error.max().item():.2f} nats); raise `num_betas`, now "
+            f"{num_betas}, or `num_chains`",
             stacklevel=level_of_the_user(),
         )
 

@@ -35,16 +35,18 @@ def check_phase_use(parameter_batch_shape: torch.Size) -> None:
     """Raise where a contrast with particles would be used as a log probability.
 
     Args:
-        parameter_batch_shape: batch shape of the parameters, which must be empty.
+        parameter_batch_shape: batch shape of the parameters, which must be
+            empty.
 
     Raises:
-        ValueError: the parameters are batched, the ELBO is being traced, or the caller is MCMC or forms importance
-            weights.
+        ValueError: the parameters are batched, the ELBO is being traced, or the
+            caller is MCMC or forms importance weights.
     """
     if parameter_batch_shape:
         raise ValueError(
             "under a negative phase the parameters must have no batch dimensions, got batch shape "
-            f"{tuple(parameter_batch_shape)}: components would be weighted by contrasts; use Exact or AIS"
+            f"{tuple(parameter_batch_shape)}: components would be weighted by contrasts; use "
+            "Exact or AIS"
         )
     tracing = torch._C._get_tracing_state() is not None
     if tracing or _caller((TRACER, *NEEDS_DENSITY)):  # one walk up the stack where all is well
@@ -53,22 +55,25 @@ def check_phase_use(parameter_batch_shape: torch.Size) -> None:
 
 
 def _caller(modules: tuple[str, ...]) -> str | None:
-    """The innermost of ``modules`` on the call stack, or None."""
+    """The innermost of ``modules``, all of Pyro's, on the call stack, or None."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
-        name = str(frame.f_globals.get("__name__", ""))
-        if name.startswith(modules):
-            return name
-        if frame.f_code.co_varnames[:1] == ("self",):  # the method's class may inherit its code
-            owner = type(frame.f_locals.get("self")).__module__
-            if owner.startswith(modules):
-                return owner
+        name = frame.f_globals.get("__name__")
+        if isinstance(name, str) and name.startswith("pyro."):
+            if name.startswith(modules):
+                return name
+            inherits = name.startswith("pyro.infer.") and frame.f_code.co_varnames[:1] == ("self",)
+            if inherits:  # the method's class may have another home than its code
+                owner = type(frame.f_locals.get("self")).__module__
+                if owner.startswith(modules):
+                    return owner
         frame = frame.f_back
     return None
 
 
 STAND_IN = (
-    "gives only a stochastic stand-in for log Z: call .eval() on the module, whose way to know log Z must then be "
+    "gives only a stochastic stand-in for log Z: call .eval() on the module, whose way to know "
+    "log Z must then be "
     "exact, or use Exact"
 )
 """What an estimate of log Z is, and what to do instead."""
@@ -100,11 +105,15 @@ def refuse_tracing(name: str, draws: str = "particles") -> None:
         ValueError: it is.
     """
     if torch._C._get_tracing_state() is not None or _caller((TRACER,)):
-        raise ValueError(f"a traced (JIT) ELBO would freeze the {draws} of {name}: use the untraced ELBO")
+        raise ValueError(
+            f"a traced (JIT) ELBO would freeze the {draws} of {name}: use the untraced ELBO"
+        )
 
 
 class FirstOrder(torch.autograd.Function):
-    """Identity whose second derivative raises: a surrogate of log Z has the right gradient but a wrong Hessian."""
+    """Identity whose second derivative raises: a surrogate of log Z has the right
+    gradient but a wrong Hessian.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

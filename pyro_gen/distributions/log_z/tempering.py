@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyro_gen._arguments import whole_fields
+from pyro_gen.distributions.log_z.energy import Energy
 from pyro_gen.distributions.log_z.negative_phase import (
     NegativePhase,
     Particles,
@@ -20,33 +21,38 @@ from pyro_gen.distributions.log_z.schedule import interpolate
 from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.kernels.random import HIDDEN, SWAP, VISIBLE, source
 
-if TYPE_CHECKING:
-    from pyro_gen.distributions.energy.base import EnergyDistribution
-
 
 @dataclass(frozen=True)
 class TemperedChains(NegativePhase):
-    r"""Persistent chains in ladders of inverse temperatures, from independent units at the base rates to the model.
+    r"""Persistent chains in ladders of inverse temperatures, from independent units at
+    the base rates to the model.
 
-    .. math:: p_\beta(v, h) \propto e^{-(1-\beta) E_0(v) - \beta E(v, h)}, \qquad E_0(v) = -c \cdot v, \qquad
-              P(\text{swap } i, j) = \min\bigl(1, e^{(\beta_i - \beta_j) ((E - E_0)_i - (E - E_0)_j)}\bigr)
+    .. math:: p_\beta(v, h) \propto e^{-(1-\beta) E_0(v) - \beta E(v, h)}, \qquad
+              E_0(v) = -c \cdot v, \qquad
+              P(\text{swap } i, j) =
+              \min\bigl(1, e^{(\beta_i - \beta_j) ((E - E_0)_i - (E - E_0)_j)}\bigr)
 
-    with the *joint* energies of the states (v, h) that the sweeps left, since that is the distribution which the sweeps
-    at beta
-    keep: swaps by free energies would leave another. Neighbours swap in turn, even pairs and odd pairs. Chains at
-    beta = 0 are redrawn in each sweep, so that every ladder has a source of independent states.
-    The particles are the chains at beta = 1.
+    with the *joint* energies of the states (v, h) that the sweeps left, since
+    that is the distribution which the sweeps at beta keep: swaps by free
+    energies would leave another. Neighbours swap in turn, even pairs and odd
+    pairs. Chains at beta = 0 are redrawn in each sweep, so that every ladder
+    has a source of independent states. The particles are the chains at beta =
+    1.
 
     Args:
         num_chains: ladders, each with one chain at every inverse temperature.
-        num_steps: sweeps k of every chain an update, each followed by a swap of every other pair of neighbours.
+        num_steps: sweeps k of every chain an update, each followed by a swap of
+            every other pair of neighbours.
         num_betas: inverse temperatures of a ladder, at least 2.
-        adapt: whether the inverse temperatures move towards equal swap rates while learning.
+        adapt: whether the inverse temperatures move towards equal swap rates
+            while learning.
 
     References:
-        Desjardins, Courville, Bengio, Vincent, Delalleau (2010), Tempered Markov chain Monte Carlo for training of
-        restricted Boltzmann machines. Syed, Bouchard-Cote, Deligiannidis, Doucet (2022), Non-reversible parallel
-        tempering: a scalable highly parallel MCMC scheme, Sections 3 and 5 (turns of even and odd pairs, schedule).
+        Desjardins, Courville, Bengio, Vincent, Delalleau (2010), Tempered
+        Markov chain Monte Carlo for training of restricted Boltzmann machines.
+        Syed, Bouchard-Cote, Deligiannidis, Doucet (2022), Non-reversible
+        parallel tempering: a scalable highly parallel MCMC scheme, Sections 3
+        and 5 (turns of even and odd pairs, schedule).
 
     Example:
         >>> TemperedChains(num_chains=10, num_betas=5).persistent_chains
@@ -71,20 +77,29 @@ class TemperedChains(NegativePhase):
         """Chains of all ladders."""
         return self.num_chains * self.num_betas
 
-    def initial_state(self, distribution: EnergyDistribution, base_rates: Tensor) -> State:
+    def initial_state(self, distribution: Energy, base_rates: Tensor) -> State:
         """Even inverse temperatures from 0 to 1, and no swap seen yet."""
         like, _, _ = bernoulli_parameters(distribution, "TemperedChains")
-        betas = torch.linspace(0, 1, self.num_betas, dtype=torch.float64, device=like.device).to(like.dtype)
+        betas = torch.linspace(0, 1, self.num_betas, dtype=torch.float64, device=like.device).to(
+            like.dtype
+        )
         return {"betas": betas, "swap_rates": torch.full_like(betas[1:], 0.5)}
 
-    def advance(self, distribution: EnergyDistribution, state: State, seed: int, step: int) -> State:
-        """Sweeps and swaps; the buffer holds the chains by inverse temperature, ladder after ladder."""
+    def advance(self, distribution: Energy, state: State, seed: int, step: int) -> State:
+        """Sweeps and swaps.
+
+        The buffer holds the chains by inverse temperature, ladder after ladder.
+        """
         parameters = bernoulli_parameters(distribution, "TemperedChains")
         chains = state["chains"].view(self.num_betas, self.num_chains, -1)
-        betas, rates, base = state["betas"], state["swap_rates"], state["base_rates"].logit()
+        betas = state["betas"]
+        rates = state["swap_rates"]
+        base = state["base_rates"].logit()
         for t in range(step, step + self.num_steps):
             chains, excess = tempered_sweep(chains, *parameters, base, betas, seed, t)
-            uniform = source(seed, self.num_chains, 0, chains, fast=True)(t, SWAP, self.num_betas - 1)
+            uniform = source(seed, self.num_chains, 0, chains, fast=True)(
+                t, SWAP, self.num_betas - 1
+            )
             swaps = swap_neighbours(excess.mT, betas, uniform, t % 2)
             chains = chains.gather(0, swaps.order.mT.unsqueeze(-1).expand_as(chains))
             rates = torch.where(swaps.chance.isnan(), rates, rates.lerp(swaps.chance, SHARE))
@@ -97,7 +112,9 @@ class TemperedChains(NegativePhase):
         return Particles(state["chains"][-self.num_chains :])
 
     def diagnostics(self, state: State) -> State:
-        """Inverse temperatures, and the sliding mean rate at which each pair of neighbours swaps."""
+        """Inverse temperatures, and the sliding mean rate at which each pair of
+        neighbours swaps.
+        """
         return {"betas": state["betas"], "swap_rates": state["swap_rates"]}
 
 
@@ -108,7 +125,14 @@ ADAPT_EVERY = 50
 
 
 def tempered_sweep(
-    chains: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, base: Tensor, betas: Tensor, seed: int, step: int
+    chains: Tensor,
+    weight: Tensor,
+    vbias: Tensor,
+    hbias: Tensor,
+    base: Tensor,
+    betas: Tensor,
+    seed: int,
+    step: int,
 ) -> tuple[Tensor, Tensor]:
     """A sweep of every ladder, each chain at its inverse temperature.
 
@@ -123,26 +147,31 @@ def tempered_sweep(
         step: number of the sweep.
 
     Returns:
-        New visible states, and E - E_0 of the joint states (v, h) that the sweep left, (betas, ladders).
+        New visible states, and E - E_0 of the joint states (v, h) that the
+        sweep left, (betas, ladders).
     """
     ladders = chains.shape[1]
-    v, h = torch.empty_like(chains), chains.new_empty((*chains.shape[:2], len(hbias)))
+    v = torch.empty_like(chains)
+    h = chains.new_empty((*chains.shape[:2], len(hbias)))
     uniforms = source(seed, ladders, 0, vbias, fast=True)
     h[0] = uniforms(step, HIDDEN, len(hbias)) < 0.5
     v[0] = uniforms(step, VISIBLE, len(vbias)) < base.sigmoid()
     for i, beta in enumerate(betas.tolist()):
         if i:  # beta (a + (1 / beta - 1) c + W h) is the visible field between base and model
-            mixed, tempered = vbias + (1 / beta - 1) * base, torch.full_like(chains[i, :, 0], beta)
+            mixed = vbias + (1 / beta - 1) * base
+            tempered = torch.full_like(chains[i, :, 0], beta)
             key = {"seed": seed, "step": step, "chain_offset": i * ladders}
             v[i], h[i] = rbm_gibbs(chains[i], weight, mixed, hbias, 1, tempered, **key)
     return v, -(v @ (vbias - base)) - h @ hbias - (v @ weight * h).sum(-1)
 
 
 class Swaps(NamedTuple):
-    """Exchange of replicas: the one that comes to each place, (chains, betas), and rates of neighbouring pairs.
+    """Exchange of replicas: the one that comes to each place, (chains, betas), and
+    rates of neighbouring pairs.
 
-    ``accepted`` is the share of swaps that were made, ``chance`` the mean probability of making one, both (betas - 1,)
-    and NaN for the pairs whose turn it is not.
+    ``accepted`` is the share of swaps that were made, ``chance`` the mean
+    probability of making one, both (betas - 1,) and NaN for the pairs whose
+    turn it is not.
     """
 
     order: Tensor
@@ -156,7 +185,8 @@ def swap_neighbours(energy: Tensor, betas: Tensor, uniform: Tensor, turn: int) -
     .. math:: P(\text{swap}) = \min\bigl(1, e^{(\beta - \beta')(E - E')}\bigr)
 
     Args:
-        energy: energy of every replica at inverse temperature 1, (chains, betas), the one that the sweeps temper.
+        energy: energy of every replica at inverse temperature 1, (chains,
+            betas), the one that the sweeps temper.
         betas: inverse temperatures.
         uniform: numbers in [0, 1), (chains, betas - 1).
         turn: 0 for the pairs (0, 1), (2, 3), ..., 1 for (1, 2), (3, 4), ...
@@ -175,12 +205,17 @@ def swap_neighbours(energy: Tensor, betas: Tensor, uniform: Tensor, turn: int) -
 
 
 def _equalised(betas: Tensor, rates: Tensor) -> Tensor:
-    """Inverse temperatures between which the same share of swaps would be refused: the barrier in equal parts."""
+    """Inverse temperatures between which the same share of swaps would be refused: the
+    barrier in equal parts.
+    """
     refused = (1 - rates).clamp(min=1e-3).cumsum(0)
     barrier = torch.cat((refused.new_zeros(1), refused))
-    targets = torch.linspace(0, 1, len(betas), device=betas.device, dtype=betas.dtype) * barrier[-1]
+    targets = (
+        torch.linspace(0, 1, len(betas), device=betas.device, dtype=betas.dtype) * barrier[-1]
+    )
     moved = interpolate(targets, barrier, betas)
-    moved[0], moved[-1] = 0, 1
+    moved[0] = 0
+    moved[-1] = 1
     return moved
 
 

@@ -16,23 +16,27 @@ class Finite(constraints.Constraint):
     """Tensors of finite numbers of at least ``low``; torch's ``real`` accepts infinities."""
 
     def __init__(self, event_dim: int = 1, low: float = -math.inf) -> None:
-        self.event_dim, self.low = event_dim, low
+        self.event_dim = event_dim
+        self.low = low
 
     def check(self, value: Tensor) -> Tensor:
         """Check that all numbers of each value are finite and no smaller than ``low``."""
         flat = value.flatten(value.dim() - self.event_dim)
-        low, high = flat.amin(-1), flat.amax(-1)  # the minimum keeps NaN; a tenth of the time of comparing each number
+        low = flat.amin(-1)  # the minimum keeps NaN; a tenth of the time of comparing each number
+        high = flat.amax(-1)
         return (low >= self.low) & (low > -math.inf) & (high < math.inf)
 
     def __repr__(self) -> str:
-        return "Finite()" if self.low == -math.inf else f"Finite(low={self.low})"
+        if self.low == -math.inf:
+            return "Finite()"
+        return f"Finite(low={self.low})"
 
 
 class Units(ABC):
     """Interface of the units of one side; fields, states and means have shape (..., units)."""
 
     binary: ClassVar[bool] = False
-    """Whether the units have two values, so that an affine change of parameters makes them Bernoulli units."""
+    """Whether the units have two values, so that they are Bernoulli units up to an affine map."""
     half_line: ClassVar[bool] = False
     """Whether unbounded values are never negative."""
     parameter_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -73,7 +77,9 @@ class Units(ABC):
         """The batch shape of the parameters."""
         if not self.parameters:
             return Size()
-        shapes = ((x, self.parameter_constraints[name].event_dim) for name, x in self.parameters.items())
+        shapes = (
+            (x, self.parameter_constraints[name].event_dim) for name, x in self.parameters.items()
+        )
         return torch.broadcast_shapes((), *(x.shape[: x.dim() - dim] for x, dim in shapes))
 
     @abstractmethod
@@ -90,7 +96,7 @@ class Units(ABC):
 
     @abstractmethod
     def draw(self, field: Tensor, uniform: Tensor) -> Tensor:
-        """States given a float64 field, by inversion of float64 uniforms inside (0, 1), (..., num_uniforms)."""
+        """States given a float64 field, by inversion of float64 uniforms (..., num_uniforms)."""
 
     def num_uniforms(self, units: int) -> int:
         """Number of uniforms that a draw of a layer takes."""
@@ -105,11 +111,11 @@ class Units(ABC):
         return None
 
     def states(self, number: Tensor, units: int, like: Tensor) -> Tensor:
-        """The states of a layer with the given numbers, shape (..., units) and the dtype of ``like``."""
+        """The states of a layer by their numbers, (..., units) and the dtype of ``like``."""
         raise NotImplementedError(f"the states of {self} cannot be listed")
 
     def precision(self, like: Tensor) -> Tensor | None:
-        """Gamma of units whose energy grows as gamma x^2 / 2 without bound; None where values are bounded."""
+        """Gamma of units whose energy grows as gamma x^2 / 2; None where values are bounded."""
         return None
 
     @property
@@ -117,13 +123,13 @@ class Units(ABC):
         """Neighbouring units that form a site, and how many states a site has.
 
         Raises:
-            NotImplementedError: a single site has infinitely many states, or depends on the
-                others.
+            NotImplementedError: a single site has infinitely many states, or
+                depends on the others.
         """
         raise NotImplementedError(f"a unit of {self} has no finite list of states of its own")
 
     def roll(self, site: Tensor, shift: int) -> Tensor:
-        """State of one site, ``shift`` places after the present one, shape (..., units of a site)."""
+        """State of one site ``shift`` places after the present one, (..., units of a site)."""
         raise NotImplementedError(f"a unit of {self} has no finite list of states of its own")
 
     @property
@@ -132,7 +138,9 @@ class Units(ABC):
         return -math.inf, math.inf
 
     @abstractmethod
-    def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
+    def from_moments(
+        self, mean: Tensor, variance: Tensor | None, margin: float
+    ) -> tuple[Tensor, Self]:
         """Field and units of a layer with given moments.
 
         Args:
@@ -158,12 +166,15 @@ class UnitTypes(TypedDict):
 
 
 class UnitLayer(TorchDistribution):
-    r"""Independent units of one type given their field: an exponential family with the units as event.
+    r"""Independent units of one type given their field, an exponential family.
+
+    The units are the event.
 
     .. math:: \log p(x) = x \cdot f - U(x) - A(f), \qquad A(f) = \log \sum_x e^{\,x \cdot f - U(x)}
 
     Args:
-        field: f, the natural parameter of the exponential family, shape (..., units).
+        field: f, the natural parameter of the exponential family, shape (...,
+            units).
         units: the type of the units.
         validate_args: whether to check field and values.
 
@@ -205,10 +216,13 @@ class UnitLayer(TorchDistribution):
         """Mean of every unit."""
         return self.units.mean(self.field).expand(self.batch_shape + self.event_shape)
 
-    def expand(self, batch_shape: Size | list[int] | tuple[int, ...], _instance: Any = None) -> UnitLayer:
+    def expand(
+        self, batch_shape: Size | list[int] | tuple[int, ...], _instance: Any = None
+    ) -> UnitLayer:
         """Expand the distribution to a larger batch shape."""
         new = self._get_checked_instance(UnitLayer, _instance)
-        new.field, new.units = self.field.expand(Size(batch_shape) + self.event_shape), self.units
+        new.field = self.field.expand(Size(batch_shape) + self.event_shape)
+        new.units = self.units
         super(UnitLayer, new).__init__(Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -224,7 +238,8 @@ class UnitLayer(TorchDistribution):
         """
         if self._validate_args and value.numel():
             self._validate_sample(value)
-        result = -self.units.energy(value.to(self.field.dtype), self.field) - self.units.cumulant(self.field)
+        energy = self.units.energy(value.to(self.field.dtype), self.field)
+        result = -energy - self.units.cumulant(self.field)
         return result.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
 
     @torch.no_grad()
@@ -236,7 +251,8 @@ class UnitLayer(TorchDistribution):
         """
         shape = self._extended_shape(Size(sample_shape))
         size = (*shape[:-1], self.units.num_uniforms(shape[-1]))
-        uniform = torch.rand(size, dtype=torch.float64, device=self.field.device).clamp(min=2.0**-54)
+        uniform = torch.rand(size, dtype=torch.float64, device=self.field.device)
+        uniform = uniform.clamp(min=2.0**-54)
         return self.units.draw(self.field.double().expand(shape), uniform).to(self.field.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Units with two values: 0 and 1, or -1 and +1, and the affine change of parameters between them."""
+"""Units with two values, 0 and 1 or -1 and +1, and the change of parameters between them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ class BinaryUnits(Units):
 
 
 def are_bits(x: Tensor) -> bool:
-    """True if a tensor holds zeros and ones only; the cheapest of the ways that NaN and infinity do not pass.
+    """True if a tensor holds zeros and ones only.
+
+    The cheapest of the ways that NaN and infinity do not pass.
 
     Args:
         x: any, of numbers or truth values.
@@ -117,7 +119,9 @@ class BernoulliUnits(BinaryUnits):
         """Zero to one."""
         return 0.0, 1.0
 
-    def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
+    def from_moments(
+        self, mean: Tensor, variance: Tensor | None, margin: float
+    ) -> tuple[Tensor, Self]:
         """The log odds of the mean, kept from 0 and 1 by ``margin``."""
         return mean.clamp(margin, 1 - margin).logit(), self
 
@@ -134,7 +138,7 @@ class _Spins(constraints.Constraint):
 
 @dataclass(frozen=True)
 class SpinUnits(BinaryUnits):
-    """Units with values -1 and +1; a field has twice the effect that it has on units with values 0 and 1.
+    """Units with values -1 and +1: a field has twice the effect of one on zeros and ones.
 
     Example:
         >>> SpinUnits().mean(torch.tensor([0.5]))  # tanh, not the logistic function
@@ -171,7 +175,9 @@ class SpinUnits(BinaryUnits):
         """Minus one to one."""
         return -1.0, 1.0
 
-    def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
+    def from_moments(
+        self, mean: Tensor, variance: Tensor | None, margin: float
+    ) -> tuple[Tensor, Self]:
         """Half the log odds of +1, kept from 0 and 1 by ``margin``."""
         return self.bits(mean).clamp(margin, 1 - margin).logit() / 2, self
 
@@ -179,7 +185,7 @@ class SpinUnits(BinaryUnits):
 def bernoulli_parameters(
     weight: Tensor, vbias: Tensor, hbias: Tensor, visible: Units, hidden: Units
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""Parameters of the Bernoulli RBM over (x + 1) / 2 for every spin x, and the constant that its energy omits.
+    r"""Parameters of the Bernoulli RBM over (x + 1) / 2, and the constant that its energy omits.
 
     .. math:: x = 2 y - 1: \quad a \cdot x + b \cdot h + x W h
               = 2 a \cdot y + (b - \textstyle\sum_i W_i) \cdot h + y (2 W) h - \sum_i a_i
@@ -192,16 +198,21 @@ def bernoulli_parameters(
         hidden: Bernoulli or spin units.
 
     Returns:
-        Weight, visible bias and hidden bias of the Bernoulli RBM, and the constant c of
-        -E(x, h) = -E_Bernoulli(y, h) + c, with the batch shape of the parameters.
+        Weight, visible bias and hidden bias of the Bernoulli RBM, and the
+        constant c of -E(x, h) = -E_Bernoulli(y, h) + c, with the batch shape of
+        the parameters.
     """
     constant = torch.zeros((), dtype=weight.dtype, device=weight.device)
     if isinstance(visible, SpinUnits):
         constant = constant - vbias.sum(-1)
-        weight, vbias, hbias = 2 * weight, 2 * vbias, hbias - weight.sum(-2)
+        hbias = hbias - weight.sum(-2)
+        vbias = 2 * vbias
+        weight = 2 * weight
     if isinstance(hidden, SpinUnits):
         constant = constant - hbias.sum(-1)
-        weight, vbias, hbias = 2 * weight, vbias - weight.sum(-1), 2 * hbias
+        vbias = vbias - weight.sum(-1)
+        hbias = 2 * hbias
+        weight = 2 * weight
     return weight, vbias, hbias, constant
 
 

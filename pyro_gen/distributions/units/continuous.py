@@ -38,7 +38,10 @@ class PreciseUnits(Units):
     @property
     def parameters(self) -> dict[str, Tensor]:
         """The log precisions, once they are a tensor."""
-        return {"log_precision": self.log_precision} if isinstance(self.log_precision, Tensor) else {}
+        log_precision = self.log_precision
+        if isinstance(log_precision, Tensor):
+            return {"log_precision": log_precision}
+        return {}
 
     def replace(self, **parameters: Tensor) -> Self:
         """Units of the same type with other log precisions."""
@@ -56,15 +59,17 @@ class PreciseUnits(Units):
             )
         if (log_precision.device, log_precision.dtype) != (bias.device, bias.dtype):
             raise ValueError(
-                f"`log_precision` must be {bias.dtype} on {bias.device} like `{name}`, got {log_precision.dtype} on "
-                f"{log_precision.device}"
+                f"`log_precision` must be {bias.dtype} on {bias.device} like `{name}`, "
+                f"got {log_precision.dtype} on {log_precision.device}"
             )
         return self
 
     def lifted(self) -> Self:
         """The log precisions with a dimension before the units."""
         log_precision = self.log_precision
-        return self.replace(log_precision=log_precision.unsqueeze(-2)) if isinstance(log_precision, Tensor) else self
+        if isinstance(log_precision, Tensor):
+            return self.replace(log_precision=log_precision.unsqueeze(-2))
+        return self
 
     def gamma(self, field: Tensor) -> Tensor:
         """The precisions, with the dtype of the field."""
@@ -75,7 +80,7 @@ class PreciseUnits(Units):
         return self.gamma(like)
 
     def _floored(self, variance: Tensor, margin: float) -> Tensor:
-        """Variances, at least a share of those of the units: a constant unit has no finite precision."""
+        """Variances, at least a share of the units' own, as a constant has no finite precision."""
         return variance.clamp(min=margin / self.gamma(variance))
 
     def energy(self, states: Tensor, field: Tensor) -> Tensor:
@@ -90,10 +95,14 @@ class PreciseUnits(Units):
 
 @dataclass(frozen=True, eq=False)
 class GaussianUnits(PreciseUnits):
-    r"""Real units with energy gamma x^2 / 2: given the field f, Gaussian with mean f / gamma and variance 1 / gamma.
+    r"""Real units with energy gamma x^2 / 2.
+
+    Given the field f they are Gaussian with mean f / gamma and variance 1 /
+    gamma.
 
     Args:
-        log_precision: log gamma, shape (..., units), or one number for all units.
+        log_precision: log gamma, shape (..., units), or one number for all
+            units.
 
     Example:
         >>> GaussianUnits(log_precision=0.0).conditional(torch.tensor([3.0])).mean
@@ -124,8 +133,10 @@ class GaussianUnits(PreciseUnits):
         gamma = self.gamma(field)
         return field / gamma + torch.special.ndtri(uniform) * gamma.rsqrt()
 
-    def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
-        """The given mean and variance; variances are at least ``margin`` of those under the units' precisions."""
+    def from_moments(
+        self, mean: Tensor, variance: Tensor | None, margin: float
+    ) -> tuple[Tensor, Self]:
+        """Mean and variance, at least ``margin`` of that under the units' precisions."""
         if variance is None:
             return mean * self.gamma(mean), self
         log_precision = -self._floored(variance, margin).log()
@@ -134,7 +145,9 @@ class GaussianUnits(PreciseUnits):
 
 @dataclass(frozen=True, eq=False)
 class ReLUUnits(PreciseUnits):
-    r"""Units x >= 0 with energy gamma x^2 / 2: Gaussian units cut at 0, with a mean that rises like a softened ReLU.
+    r"""Units x >= 0 with energy gamma x^2 / 2.
+
+    They are Gaussian units cut at 0, with a mean that rises like a softened ReLU.
 
     Args:
         log_precision: log gamma, shape (..., units), or one number for all units.
@@ -152,7 +165,7 @@ class ReLUUnits(PreciseUnits):
         return Finite(low=0.0)
 
     def cumulant(self, field: Tensor) -> Tensor:
-        """Sum over the units of the log of the integral of exp(x f - gamma x^2 / 2) over x >= 0."""
+        """Sum over the units of log of the integral of exp(x f - gamma x^2 / 2) over x >= 0."""
         gamma = self.gamma(field)
         return (log_half_line(field * gamma.rsqrt()) - gamma.log() / 2).sum(-1)
 
@@ -171,8 +184,10 @@ class ReLUUnits(PreciseUnits):
         """Non-negative numbers."""
         return 0.0, math.inf
 
-    def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
-        """Mean (and second moment) as given, as far as a cut Gaussian reaches them: to the exponential distribution."""
+    def from_moments(
+        self, mean: Tensor, variance: Tensor | None, margin: float
+    ) -> tuple[Tensor, Self]:
+        """Mean and second moment, as far as a cut Gaussian reaches them."""
         if variance is None:
             scale = self.gamma(mean).rsqrt()
             return bisect(half_line_mean, (mean / scale).clamp(min=1e-3), -1e3, 1e6) / scale, self

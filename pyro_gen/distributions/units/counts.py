@@ -1,4 +1,4 @@
-"""Units with counts or categories: categorical sites (Potts), stepped sigmoids (NReLU), word counts."""
+"""Units with counts or categories: Potts sites, stepped sigmoids (NReLU), word counts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class _OneHotSites(constraints.Constraint):
 
 @dataclass(frozen=True)
 class PottsUnits(Units):
-    """Categorical sites as one-hot vectors, one after the other: a layer has sites x ``num_states`` units.
+    """Categorical sites as one-hot vectors, one after the other.
+
+    A layer has sites x ``num_states`` units.
 
     Args:
         num_states: states of a site, at least 2.
@@ -65,13 +67,13 @@ class PottsUnits(Units):
         """Itself, where the layer holds whole sites."""
         if bias.shape[-1] % self.num_states:
             raise ValueError(
-                f"`{name}` must have a multiple of {self.num_states} units, one for each state of a site, "
-                f"got {bias.shape[-1]}"
+                f"`{name}` must have a multiple of {self.num_states} units, "
+                f"one for each state of a site, got {bias.shape[-1]}"
             )
         return self
 
     def encode(self, labels: Tensor) -> Tensor:
-        """One-hot states (..., sites x num_states) in float32 of labels 0 to num_states - 1, (..., sites)."""
+        """One-hot states (..., sites x num_states) in float32 of labels (..., sites)."""
         return one_hot(labels.long(), self.num_states).flatten(-2).to(torch.get_default_dtype())
 
     def decode(self, states: Tensor) -> Tensor:
@@ -133,7 +135,9 @@ class PottsUnits(Units):
         """Zero to one."""
         return 0.0, 1.0
 
-    def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
+    def from_moments(
+        self, mean: Tensor, variance: Tensor | None, margin: float
+    ) -> tuple[Tensor, Self]:
         """The log rates, kept from zero by ``margin``."""
         return self._sites(mean.clamp(min=margin)).log().log_softmax(-1).flatten(-2), self
 
@@ -154,16 +158,19 @@ class _WholeNumbers(constraints.Constraint):
 
 @dataclass(frozen=True)
 class NReLUUnits(Units):
-    r"""Stepped sigmoid units: the number of active copies of a binary unit with fields f - 1/2, f - 3/2, ...
+    r"""Stepped sigmoid units: active copies of a binary unit with fields f - 1/2, f - 3/2, ...
 
-    Counts 0, 1, 2, ... with mean near log(1 + exp(f)) and variance near sigmoid(f), whose Gaussian approximation is the
-    noisy rectified linear unit. Kept as counts their distribution is exact, by Euler's identity:
+    Counts 0, 1, 2, ... with mean near log(1 + exp(f)) and variance near
+    sigmoid(f), whose Gaussian approximation is the noisy rectified linear unit.
+    Kept as counts their distribution is exact, by Euler's identity:
 
-    .. math:: \prod_{i \ge 1} \bigl(1 + e^{f - i + 1/2}\bigr) = \sum_n \frac{e^{n f - n^2/2}}{(q; q)_n}, \quad
-              q = e^{-1}, \quad U(n) = \frac{n^2}{2} + \log (q; q)_n
+    .. math:: \prod_{i \ge 1} \bigl(1 + e^{f - i + 1/2}\bigr)
+              = \sum_n \frac{e^{n f - n^2/2}}{(q; q)_n}, \quad q = e^{-1}, \quad
+              U(n) = \frac{n^2}{2} + \log (q; q)_n
 
     References:
-        Nair and Hinton (2010), Rectified linear units improve restricted Boltzmann machines, Section 2.
+        Nair and Hinton (2010), Rectified linear units improve restricted
+        Boltzmann machines, Section 2.
 
     Example:
         >>> NReLUUnits().mean(torch.tensor([-2.0, 0.0, 10.0])).round(decimals=2)
@@ -202,7 +209,9 @@ class NReLUUnits(Units):
         """Non-negative numbers."""
         return 0.0, math.inf
 
-    def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
+    def from_moments(
+        self, mean: Tensor, variance: Tensor | None, margin: float
+    ) -> tuple[Tensor, Self]:
         """The inverse of softplus, kept from zero by ``margin``."""
         mean = mean.clamp(min=margin)
         return mean + (-(-mean).expm1()).log(), self
@@ -224,20 +233,25 @@ class _Counts(constraints.Constraint):
 
 @dataclass(frozen=True, eq=False)
 class MultinomialUnits(Units):
-    r"""Counts of the words of a document of known length: the whole layer is one draw of ``total_count`` words.
+    r"""Counts of the words of a document of known length.
 
-    A vector of counts stands for all documents with these counts, so that U(x) is minus the log of their number.
+    The whole layer is one draw of ``total_count`` words.
+
+    A vector of counts stands for all documents with these counts, so that U(x)
+    is minus the log of their number.
 
     .. math:: \sum_x \frac{N!}{\prod_k x_k!} e^{x \cdot f} = \Bigl(\sum_k e^{f_k}\Bigr)^N
 
     Args:
-        total_count: N, words of each document: a number, or a tensor with a batch shape.
+        total_count: N, words of each document: a number, or a tensor with a
+            batch shape.
 
     Raises:
         ValueError: a ``total_count`` is below 1.
 
     References:
-        Salakhutdinov and Hinton (2009), Replicated softmax: an undirected topic model.
+        Salakhutdinov and Hinton (2009), Replicated softmax: an undirected topic
+        model.
 
     Example:
         >>> MultinomialUnits(10).mean(torch.zeros(4))
@@ -246,7 +260,9 @@ class MultinomialUnits(Units):
 
     total_count: int | Tensor
 
-    parameter_constraints: ClassVar[dict[str, constraints.Constraint]] = {"total_count": constraints.positive_integer}
+    parameter_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "total_count": constraints.positive_integer
+    }
 
     def __post_init__(self) -> None:
         """Check the number."""
@@ -256,7 +272,9 @@ class MultinomialUnits(Units):
     @property
     def parameters(self) -> dict[str, Tensor]:
         """The numbers of words where they are a tensor."""
-        return {"total_count": self.total_count} if isinstance(self.total_count, Tensor) else {}
+        if isinstance(self.total_count, Tensor):
+            return {"total_count": self.total_count}
+        return {}
 
     def replace(self, **parameters: Tensor) -> Self:
         """Units with other numbers of words."""
@@ -266,13 +284,17 @@ class MultinomialUnits(Units):
         """Itself, where the numbers of words are on the device of the bias."""
         total_count = self.total_count
         if isinstance(total_count, Tensor) and total_count.device != bias.device:
-            raise ValueError(f"`total_count` must be on {bias.device} like `{name}`, got {total_count.device}")
+            raise ValueError(
+                f"`total_count` must be on {bias.device} like `{name}`, got {total_count.device}"
+            )
         return self
 
     def lifted(self) -> Self:
         """The numbers of words with a new last dimension."""
         total_count = self.total_count
-        return self.replace(total_count=total_count.unsqueeze(-1)) if isinstance(total_count, Tensor) else self
+        if isinstance(total_count, Tensor):
+            return self.replace(total_count=total_count.unsqueeze(-1))
+        return self
 
     def _total(self, field: Tensor) -> Tensor:
         return torch.as_tensor(self.total_count, dtype=field.dtype, device=field.device)
@@ -298,30 +320,39 @@ class MultinomialUnits(Units):
     def num_uniforms(self, units: int) -> int:
         """One uniform for each word of the longest document."""
         total = self.total_count
-        return total if isinstance(total, int) else 1 if total.is_meta else int(total.max())
+        if isinstance(total, int):
+            return total
+        if total.is_meta:
+            return 1
+        return int(total.max())
 
     def draw(self, field: Tensor, uniform: Tensor) -> Tensor:
         """The words' counts."""
         cumulative = field.softmax(-1).cumsum(-1)[..., :-1].contiguous()
         words = torch.searchsorted(cumulative, uniform, right=True)
-        spoken = torch.arange(uniform.shape[-1], device=field.device) < self._total(field).unsqueeze(-1)
-        return torch.zeros_like(field).scatter_add(-1, words, spoken.to(field.dtype).expand(words.shape))
+        places = torch.arange(uniform.shape[-1], device=field.device)
+        spoken = (places < self._total(field).unsqueeze(-1)).to(field.dtype)
+        return torch.zeros_like(field).scatter_add(-1, words, spoken.expand(words.shape))
 
     def count_states(self, units: int) -> int | None:
         """Number of vectors of counts, if all documents have the same length."""
         total = self.total_count
-        return math.comb(total + units - 1, units - 1) if isinstance(total, int) else None
+        if isinstance(total, int):
+            return math.comb(total + units - 1, units - 1)
+        return None
 
     def states(self, number: Tensor, units: int, like: Tensor) -> Tensor:
         """The shares with the given numbers, in lexicographic order."""
         if not isinstance(self.total_count, int):
             return super().states(number, units, like)
-        remainder, columns = torch.full_like(number, self.total_count), []
+        remainder = torch.full_like(number, self.total_count)
+        columns = []
         totals = range(self.total_count + 1)
         amounts = torch.tensor(totals, device=like.device)
         for left in range(units - 1, 0, -1):  # units that come after this one
             ways = torch.tensor(
-                [math.comb(n + left - 1, left - 1) for n in range(self.total_count + 1)], device=like.device
+                [math.comb(n + left - 1, left - 1) for n in range(self.total_count + 1)],
+                device=like.device,
             )
             remaining = remainder.unsqueeze(-1) - amounts
             upto = (ways[remaining.clamp(min=0)] * (remaining >= 0)).cumsum(-1)
@@ -337,7 +368,9 @@ class MultinomialUnits(Units):
         """Non-negative numbers."""
         return 0.0, math.inf
 
-    def from_moments(self, mean: Tensor, variance: Tensor | None, margin: float) -> tuple[Tensor, Self]:
+    def from_moments(
+        self, mean: Tensor, variance: Tensor | None, margin: float
+    ) -> tuple[Tensor, Self]:
         """The log shares of the words, kept off zero by ``margin`` words."""
         return mean.clamp(min=margin).log().log_softmax(-1), self
 

@@ -17,14 +17,8 @@ from pyro_gen.distributions.log_z.negative_phase import (
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import contrastive, rbm_free_energy
 from pyro_gen.nn import RBM
-from pyro_gen.nn.learning import (
-    Gradients,
-    check_chains,
-    check_rows,
-    check_states,
-    check_support,
-    refuse_ranks,
-)
+from pyro_gen.nn.chains import check_chains, refuse_ranks
+from pyro_gen.nn.learning import Gradients, check_rows, check_states, check_support
 
 
 @overload
@@ -38,29 +32,31 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: Literal[True]
 
 
 def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False) -> Tensor | None:
-    r"""Fill ``.grad`` with the gradient of the mean contrast, and advance the negative phase once.
+    r"""Fill ``.grad`` with the gradient of the mean contrast, and advance the negative
+    phase once.
 
     .. math:: C = \frac1n \sum_i F(v_i) - \frac1m \sum_j F(\tilde v_j), \qquad
               \nabla_W C = -\frac1n \sum_i v_i P(h | v_i)^\top
               + \frac1m \sum_j \tilde v_j P(h | \tilde v_j)^\top
 
-    This is the gradient that ``SVI`` computes through
-    ``pyro.sample("v", rbm(), obs=batch)``, divided by the number of rows. It replaces
-    the values of ``.grad``: add other terms afterwards. It reduces nothing over the
-    ranks of a process group, and raises where there are several.
+    This is the gradient that ``SVI`` computes through ``pyro.sample("v", rbm(),
+    obs=batch)``, divided by the number of rows. It replaces the values of
+    ``.grad``: add other terms afterwards. It reduces nothing over the ranks of
+    a process group, and raises where there are several.
 
     Args:
         rbm: the module; its ``negative_phase`` gives the particles.
         batch: states of the visible units, shape (rows, visible).
-        return_contrast: whether to compute C as well, a fifth of the time for small models.
+        return_contrast: whether to compute C as well, a fifth of the time for
+            small models.
 
     Returns:
         The mean contrast C in nats, a scalar, or None.
 
     Raises:
-        ValueError: ``batch`` is empty, has another shape or values outside the support,
-            a parameter is not finite, or the module has no negative phase; no chain has
-            moved then.
+        ValueError: ``batch`` is empty, has another shape or values outside the
+            support, a parameter is not finite, or the module has no negative
+            phase; no chain has moved then.
         NotImplementedError: the process group has more than one rank.
 
     References:
@@ -111,7 +107,9 @@ def _by_autograd(rbm: RBM, batch: Tensor, return_contrast: bool) -> Tensor | Non
     gradients = torch.autograd.grad(contrast, parameters)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
-    return contrast.detach() if return_contrast else None
+    if return_contrast:
+        return contrast.detach()
+    return None
 
 
 FUSED = (PersistentChains, ContrastiveDivergence)

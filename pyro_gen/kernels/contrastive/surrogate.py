@@ -14,17 +14,20 @@ from pyro_gen._transforms import wrapped
 __all__ = ["can_fuse", "surrogate"]
 
 SECOND_DERIVATIVE = (
-    "AIS and negative phases give the gradient of log Z but no second derivative (no `create_graph=True`, no Laplace "
+    "AIS and negative phases give the gradient of log Z but no second derivative (no "
+    "`create_graph=True`, no Laplace "
     "approximation): use Exact"
 )
 """The refusal of a second derivative of a stand-in for log Z."""
 
 
 def can_fuse(rows: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> bool:
-    """True if :func:`surrogate` serves an eager call: unbatched parameters of one dtype, and rows that are data.
+    """True if :func:`surrogate` serves an eager call: unbatched parameters of one
+    dtype, and rows that are data.
 
     Args:
-        rows: (..., visible); with a gradient of their own they are left to autograd.
+        rows: (..., visible); with a gradient of their own they are left to
+            autograd.
         weight: (visible, hidden).
         vbias: (visible,).
         hbias: (hidden,).
@@ -35,7 +38,13 @@ def can_fuse(rows: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> bool
         return False
     if (weight.dim(), vbias.dim(), hbias.dim()) != (2, 1, 1) or not rows.numel():
         return False
-    return all(x.dtype == rows.dtype and x.device == rows.device for x in (weight, vbias, hbias))
+    kind = rows.dtype, rows.device
+    return (
+        kind
+        == (weight.dtype, weight.device)
+        == (vbias.dtype, vbias.device)
+        == (hbias.dtype, hbias.device)
+    )
 
 
 def surrogate(
@@ -54,24 +63,32 @@ def surrogate(
               \nabla_W \sum_i g_i C_i = \sum_r s_r\, x_r\, \sigma(b + x_r W)^\top, \quad
               s = (g,\, -w \textstyle\sum_i g_i)
 
-    One product gives the fields of all rows and particles, and one more the gradient of the weight. With offsets
-    :math:`\mu, \lambda` the gradient is that of the centred parameters, in which W has
+    One product gives the fields of all rows and particles, and one more the
+    gradient of the weight. With offsets :math:`\mu, \lambda` the gradient is
+    that of the centred parameters, in which W has
     :math:`-(\nabla_a)\lambda^\top - \mu(\nabla_b)^\top` besides.
 
     Args:
         rows: data (..., visible).
-        particles: (particles, visible), without gradient; of the shape of ``rows`` where ``paired``.
-        parameters: weight (visible, hidden), visible bias and hidden bias that the gradient is for.
-        shares: weights w of the particles, which sum to one; None for equal ones.
-        paired: whether each row has a particle of its own, as in contrastive divergence.
-        plain_biases: visible and hidden bias of the energy without offsets; None where there are no offsets.
-        offsets: visible and hidden offsets; None where the parameters are those of the plain energy.
+        particles: (particles, visible), without gradient; of the shape of
+            ``rows`` where ``paired``.
+        parameters: weight (visible, hidden), visible bias and hidden bias that
+            the gradient is for.
+        shares: weights w of the particles, which sum to one; None for equal
+            ones.
+        paired: whether each row has a particle of its own, as in contrastive
+            divergence.
+        plain_biases: visible and hidden bias of the energy without offsets;
+            None where there are no offsets.
+        offsets: visible and hidden offsets; None where the parameters are those
+            of the plain energy.
 
     Returns:
         Nats, of shape (...), to be differentiated once.
 
     References:
-        Fischer and Igel (2014), Training restricted Boltzmann machines: an introduction, equation 28.
+        Fischer and Igel (2014), Training restricted Boltzmann machines: an
+        introduction, equation 28.
 
     Example:
         >>> zero = torch.zeros(3, 2), torch.zeros(3), torch.zeros(2)
@@ -79,7 +96,9 @@ def surrogate(
         tensor([0., 0., 0., 0.])
     """
     biases = parameters[1:] if plain_biases is None else plain_biases
-    contrast: Tensor = _Surrogate.apply(rows, particles, shares, paired, biases, offsets, *parameters)
+    contrast: Tensor = _Surrogate.apply(
+        rows, particles, shares, paired, biases, offsets, *parameters
+    )
     return contrast
 
 
@@ -100,21 +119,30 @@ class _Surrogate(torch.autograd.Function):
         hbias: Tensor,
     ) -> Tensor:
         shape = rows.shape[:-1]
-        states = torch.cat((rows.reshape(-1, rows.shape[-1]), particles.reshape(-1, rows.shape[-1])))
-        count = shape.numel()
+        if rows.dim() != 2:
+            rows = rows.reshape(-1, rows.shape[-1])
+            particles = particles.reshape(-1, rows.shape[-1])
+        states = torch.cat((rows, particles))
+        count = len(rows)
         fields = torch.addmm(biases[1], states, weight)
         minus_free_energy = softplus(fields).sum(-1).addmv_(states, biases[0])
         data = minus_free_energy[:count]
         model = minus_free_energy[count:]
         if not paired:
-            model = model.mean() if shares is None else torch.dot(shares, model)
+            if shares is None:
+                model = model.mean()
+            else:
+                model = torch.dot(shares, model)
 
         if any(ctx.needs_input_grad):
             if offsets is not None:  # which may move in place before the gradient is asked for
                 offsets = (offsets[0].clone(), offsets[1].clone())
             ctx.paired = paired
             ctx.save_for_backward(states, fields.sigmoid_(), shares, *(offsets or ()))
-        return (data - model).view(shape)
+        contrast = data - model
+        if len(shape) == 1:
+            return contrast
+        return contrast.view(shape)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -140,4 +168,14 @@ class _Surrogate(torch.autograd.Function):
             if offsets:
                 weight_gradient.addr_(visible_gradient, offsets[1], alpha=-1)
                 weight_gradient.addr_(offsets[0], hidden_gradient, alpha=-1)
-        return None, None, None, None, None, None, weight_gradient, visible_gradient, hidden_gradient
+        return (
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            weight_gradient,
+            visible_gradient,
+            hidden_gradient,
+        )

@@ -19,6 +19,7 @@ from pyro_gen._evaluation import reading
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
 from pyro_gen.distributions.estimate import Estimate
+from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.infer import ContrastiveDivergence, contrastive_gradient
 from pyro_gen.models.latent import Observations, RowModel, drawn, observed, recognised
@@ -54,13 +55,13 @@ class _LayeredRBM(RBM):
             return super().uncentred
         return (self._couplings, self.vbias, self.hbias)
 
-    def _evaluated(self) -> distributions.RBM:
+    def _evaluated(self, partition: Partition | None) -> distributions.RBM:
         """Distribution over a copy of the current biases, since its couplings are
         computed once.
         """
         weight, vbias, hbias = self.uncentred
         return distributions.RBM(
-            weight, vbias.clone(), hbias.clone(), num_steps=self.num_steps, **self.units
+            weight, vbias.clone(), hbias.clone(), partition, self.num_steps, **self.units
         )
 
     def learned(self, gradients: Gradients) -> Gradients:
