@@ -50,7 +50,6 @@ RIGHT_WAY = {
     "testing/checks.py": "from pyro_gen.models import VAE",
 }
 
-# The only modules that import each other, one of them for a type.
 DISTURBANCES = {
     "torch default dtype": "import torch; torch.set_default_dtype(torch.float64)",
     "torch default device": "import torch; torch.set_default_device('meta')",
