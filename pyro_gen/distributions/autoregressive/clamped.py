@@ -67,7 +67,7 @@ class ClampedAutoregressive(Expandable):
             raise ValueError(
                 f"`density` must be an autoregressive density, got {type(density).__name__}"
             )
-        _check_evidence(observed, mask, density)
+        _check_observed(observed, mask, density)
         dims = len(density.event_shape)
         self.context = density.context
         self.observed = torch.where(mask, observed, 0)
@@ -235,7 +235,7 @@ class ClampedAutoregressive(Expandable):
         )
 
 
-def _check_evidence(observed: Tensor, mask: Tensor, density: NetworkDensity) -> None:
+def _check_observed(observed: Tensor, mask: Tensor, density: NetworkDensity) -> None:
     """Name what does not fit."""
     event_shape = density.event_shape
     device = density.conditioner.example.device

@@ -205,7 +205,7 @@ class Importance(Completion):
         with torch.no_grad():
             walk = _Walked(density, evidence, None, "")
             values, log_weights, _ = walk.draw(shape)
-        particles = _Particles(density, values, log_weights)
+        particles = _ParticleCompleter(density, values, log_weights)
         particles.check()
         return particles
 
@@ -409,12 +409,12 @@ class _Listed(Completer):
     def sample(self, shape: Size) -> tuple[Tensor, Tensor]:
         """Draws of completions by their numbers."""
         table = self.table().log_softmax(0)
-        index, row = _drawn(table, shape)
+        index, row = _drawn_row(table, shape)
         log_prob = table.reshape(len(table), -1)[index, row].view(shape)
         return self.events(index.view(shape)).expand(*shape, -1), log_prob
 
 
-class _Particles(Completer):
+class _ParticleCompleter(Completer):
     """Ancestral draws with the evidence put in, and their log weights.
 
     Draws are (particles, *batch, features).
@@ -474,7 +474,7 @@ class _Particles(Completer):
 
     def sample(self, shape: Size) -> tuple[Tensor, Tensor]:
         """Particles, picked by weight."""
-        index, row = _drawn(self.log_weights, shape)
+        index, row = _drawn_row(self.log_weights, shape)
         value = self.values.flatten(1, -2)[index, row].view(*shape, self.density.features)
         return value, self.log_prob(value.view(*shape, *self.density.event_shape))
 
@@ -486,7 +486,7 @@ def _ordered(x: Tensor, order: Tensor) -> Tensor:
     return x.gather(1, order)
 
 
-def _drawn(log_weights: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
+def _drawn_row(log_weights: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
     """Numbers drawn by weights, by inversion, and the rows that they are drawn for.
 
     The weights are (count, *batch), the results flat.

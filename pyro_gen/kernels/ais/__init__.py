@@ -119,11 +119,11 @@ def _anneal(
     return log_weight, last.clone() if last is v else last.contiguous()
 
 
-def _fake(v: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+def _fake_ais(v: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     return v.new_empty(v.shape[:-1], dtype=torch.float64), v.new_empty(v.shape)
 
 
-def _vmap(
+def _vmap_ais(
     info: Any,
     in_dims: tuple[int | None, ...],
     v: Tensor,
@@ -152,6 +152,6 @@ _op = register(
     "SymInt seed, "
     "SymInt chain_offset) -> (Tensor, Tensor)",
     _anneal,
-    _fake,
-    _vmap,
+    _fake_ais,
+    _vmap_ais,
 )

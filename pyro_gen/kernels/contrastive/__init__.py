@@ -178,7 +178,7 @@ def _check_contrast(
         check_units(name, rows, weight, weight.shape[0])
 
 
-def _fake(
+def _fake_contrast(
     batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object
 ) -> Gradients:
     shapes = weight.shape, vbias.shape, hbias.shape, start.shape
@@ -186,7 +186,7 @@ def _fake(
     return weight, vbias, hbias, particles
 
 
-def _vmap(
+def _vmap_contrast(
     info: Any, in_dims: tuple[int | None, ...], *arguments: Any
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """One slice after the other, each with particles of its own numbers."""
@@ -209,6 +209,6 @@ _op = register(
     "num_steps, SymInt seed, "
     "SymInt step, SymInt chain_offset) -> (Tensor, Tensor, Tensor, Tensor)",
     gradients,
-    _fake,
-    _vmap,
+    _fake_contrast,
+    _vmap_contrast,
 )

@@ -139,13 +139,13 @@ def sweep(
     return (v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1]))
 
 
-def _fake(
+def _fake_gibbs(
     v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, *_: object
 ) -> tuple[Tensor, Tensor]:
     return v.new_empty(v.shape), v.new_empty((*v.shape[:-1], hbias.shape[-1]))
 
 
-def _vmap(
+def _vmap_gibbs(
     info: Any,
     in_dims: tuple[int | None, ...],
     v: Tensor,
@@ -177,6 +177,6 @@ _op = register(
     "rbm_gibbs(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, int num_steps, Tensor? beta, "
     "SymInt seed, SymInt step, SymInt chain_offset) -> (Tensor, Tensor)",
     sweep,
-    _fake,
-    _vmap,
+    _fake_gibbs,
+    _vmap_gibbs,
 )

@@ -146,7 +146,7 @@ def check(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> None:
             )
 
 
-def _fake(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Tensor:
+def _fake_nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Tensor:
     return x.new_empty(len(x), len(weight), output.shape[1])
 
 
@@ -172,7 +172,9 @@ def slices(
     ]
 
 
-def _vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+def _vmap_nade_fields(
+    info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
+) -> tuple[Tensor, int]:
     """Rows of all slices together where they share the weights, otherwise one slice
     after the other.
     """
@@ -236,7 +238,7 @@ class _Fields(torch.autograd.Function):
 
     setup_context = staticmethod(_remember)
     backward = staticmethod(_differentiate)
-    vmap = staticmethod(_vmap)
+    vmap = staticmethod(_vmap_nade_fields)
 
     @staticmethod
     def forward(*tensors: Tensor) -> Tensor:
@@ -262,8 +264,8 @@ class _Gradients(torch.autograd.Function):
 _op = register(
     "nade_fields(Tensor x, Tensor weight, Tensor start, Tensor output) -> Tensor",
     _forward,
-    _fake,
-    _vmap,
+    _fake_nade_fields,
+    _vmap_nade_fields,
 )
 _backward_op = register(
     "nade_backward(Tensor gradient, Tensor x, Tensor weight, Tensor start, Tensor output, bool "

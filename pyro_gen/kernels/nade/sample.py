@@ -92,12 +92,16 @@ def _run(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: 
     return reference.nade_sample(uniforms, weight, start, output, bias)
 
 
-def _fake(uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor) -> Drawn:
+def _fake_nade_sample(
+    uniforms: Tensor, weight: Tensor, start: Tensor, output: Tensor, bias: Tensor
+) -> Drawn:
     shape = bias.shape
     return uniforms.new_empty(shape), uniforms.new_empty(shape)
 
 
-def _vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Any, Any]:
+def _vmap_nade_sample(
+    info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
+) -> tuple[Any, Any]:
     """One slice after the other."""
     results = [_op(*arguments) for arguments in slices(info, in_dims, tensors)]
     return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True)), (0, 0)
@@ -107,8 +111,8 @@ _op = register(
     "nade_sample(Tensor uniforms, Tensor weight, Tensor start, Tensor output, Tensor bias) -> "
     "(Tensor, Tensor)",
     _run,
-    _fake,
-    _vmap,
+    _fake_nade_sample,
+    _vmap_nade_sample,
 )
 
 __all__ = ["nade_sample"]

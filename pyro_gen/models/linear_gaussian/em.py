@@ -96,7 +96,7 @@ def maximise(
     else:
         statistics = _incomplete(Rows(table, rows.mask, table))
     shift = -(_counts(rows) * unit.log()).sum().item() / 2  # back from standardised columns
-    climbed = _climb(
+    climbed = _ascend(
         statistics, _start_point(table, latent, pooled), pooled, num_steps, tolerance * len(table)
     )
     point = climbed.point
@@ -113,19 +113,19 @@ def maximise(
     ), rescaled
 
 
-class _Climb(NamedTuple):
+class _Ascent(NamedTuple):
     point: Point
     history: list[float]
     converged: bool
 
 
-def _climb(
+def _ascend(
     statistics: Callable[[Point], Statistics],
     point: Point,
     pooled: Pooling,
     num_steps: int,
     tolerance: float,
-) -> _Climb:
+) -> _Ascent:
     """Two EM steps and an extrapolation, which is kept only if it gains more than
     the first step.
     """
@@ -145,7 +145,7 @@ def _climb(
         converged = ahead.log_likelihood - moments.log_likelihood <= tolerance
         point = leap
         moments = ahead
-    return _Climb(point, history, converged)
+    return _Ascent(point, history, converged)
 
 
 def _leap(start: Point, once: Point, twice: Point) -> Point:
