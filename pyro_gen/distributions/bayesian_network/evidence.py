@@ -96,8 +96,8 @@ def by_name(nodes: Sequence[str], evidence: Any, name: str = "evidence") -> Mapp
 
     Args:
         nodes: names of all nodes in order.
-        evidence: such a mapping; a table with ``items()``, as a DataFrame; state numbers (rows,
-            nodes); None.
+        evidence: such a mapping; a data frame of pandas (``items()``) or polars; state numbers
+            (rows, nodes); None.
         name: of the argument, for messages.
 
     Raises:
@@ -111,6 +111,8 @@ def by_name(nodes: Sequence[str], evidence: Any, name: str = "evidence") -> Mapp
                 f"`{name}` must have shape (rows, {len(nodes)}), got {tuple(evidence.shape)}"
             )
         return dict(zip(nodes, evidence.T, strict=True))
+    if hasattr(evidence, "get_columns"):
+        return {column.name: column for column in evidence.get_columns()}
     if not hasattr(evidence, "items"):
         raise ValueError(
             f"`{name}` must be a mapping from nodes to what is observed, "
