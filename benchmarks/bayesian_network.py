@@ -23,7 +23,7 @@ from pyro_gen.testing.networks import random_network
 
 BASELINE = "naive"
 CEILINGS: tuple[str, ...] = ()
-GATE = ("tests/distributions/test_bayesian_network.py",)
+GATE = ("tests/distributions/bayesian_network/test_bayesian_network.py",)
 SHAPES = ((37, 46, 10_000), (27, 52, 2_000), (8, 8, 10_000))
 """(nodes, edges, rows): alarm, insurance, asia."""
 UNIT = "question"

@@ -15,7 +15,7 @@ from pyro_gen.nn import RBM
 
 BASELINE = "sklearn"
 CEILINGS: tuple[str, ...] = ()
-GATE = ("tests/kernels", "tests/infer/test_contrastive.py")
+GATE = ("tests/kernels", "tests/infer/energy/test_contrastive.py")
 SHAPES = ((64, 64, 64), (784, 500, 128))
 """(visible, hidden, rows of a batch and chains)"""
 UNIT = "epoch of 100 batches"

@@ -26,7 +26,7 @@ from pyro_gen.infer import DiscreteGibbs, Gibbs
 
 BASELINE = "naive"
 CEILINGS: tuple[str, ...] = ()
-GATE = ("tests/infer/test_gibbs_transitions.py",)
+GATE = ("tests/infer/mcmc/test_gibbs_transitions.py",)
 SHAPES = ((10, 3, 1), (1000, 3, 1), (10_000, 3, 1), (100_000, 3, 1))
 """(elements, states, 1)"""
 UNIT = "sweep"

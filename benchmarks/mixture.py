@@ -15,7 +15,7 @@ from pyro_gen.models.mixture.gaussian import Covariance
 
 BASELINE = "sklearn"
 CEILINGS: tuple[str, ...] = ()
-GATE = ("tests/models/test_mixture.py",)
+GATE = ("tests/models/mixture/test_mixture.py",)
 SHAPES = ((10, 20, 100_000), (10, 20, 1000), (50, 5, 20_000))
 """(features, components, rows), no fewer rows than components"""
 UNIT = "EM step"

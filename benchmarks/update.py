@@ -17,7 +17,7 @@ from pyro_gen.nn import RBM
 
 BASELINE = "naive"
 CEILINGS = ceilings.FP32
-GATE = ("tests/kernels", "tests/infer/test_contrastive.py")
+GATE = ("tests/kernels", "tests/infer/energy/test_contrastive.py")
 SHAPES = ((784, 500, 128), (784, 500, 1024), (784, 1024, 1024), (64, 64, 64), (320, 256, 64))
 """(visible, hidden, rows of the batch)"""
 UNIT = "CD-1 update"

@@ -19,7 +19,7 @@ from pyro_gen.nn import VampPrior
 
 BASELINE = "naive"
 CEILINGS: tuple[str, ...] = ()
-GATE = ("tests/models/test_vae.py",)
+GATE = ("tests/models/autoencoder/test_vae.py",)
 SHAPES = ((784, 400, 12), (784, 300, 12), (100, 100, 60))
 """(features, hidden units of each of two layers, rows)"""
 UNIT = "row"

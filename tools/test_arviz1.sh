@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs tests/test_arviz*.py with ArviZ 1.x in a virtual environment of its own: tools/test_arviz1.sh [environment]
+# Runs tests/arviz with ArviZ 1.x in a virtual environment of its own: tools/test_arviz1.sh [environment]
 # The environment is temporary unless one is named; PYTHON chooses the interpreter. ArviZ 1.x declares Python 3.12, but
 # works on 3.11, where it is installed without that check and without its dependencies, which follow by name.
 set -euo pipefail
@@ -17,4 +17,4 @@ fi
 sed -n 's/^\(arviz[a-z-]*==[1-9][^ ;]*\).*/\1/p' constraints.txt >"${environment}/arviz1.txt"
 "${python}" -m pip install --quiet --ignore-requires-python --no-deps --requirement "${environment}/arviz1.txt"
 "${python}" -c 'import arviz; assert int(arviz.__version__[0]) >= 1; print("ArviZ", arviz.__version__)'
-"${python}" -m pytest -q -p no:cacheprovider tests/test_arviz*.py
+"${python}" -m pytest -q -p no:cacheprovider tests/arviz

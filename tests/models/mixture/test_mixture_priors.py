@@ -9,7 +9,7 @@ from pyro.infer import TraceEnum_ELBO
 from pyro_gen.models import BernoulliMixture, CategoricalMixture
 from pyro_gen.models.mixture.em import Objective
 from pyro_gen.models.mixture.weights import conditional_draw
-from tests.models.test_mixture import binary, clusters, holes
+from tests.models.mixture.test_mixture import binary, clusters, holes
 
 
 def test_the_prior_of_discrete_mixtures_is_at_the_rates_of_the_observed_cells() -> None:

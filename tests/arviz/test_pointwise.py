@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyro_gen.arviz import from_mcmc
 from pyro_gen.arviz.program import Program
-from tests.arviz_models import draws, groups_of, loo, prior_run, values
+from tests.arviz.models import draws, groups_of, loo, prior_run, values
 
 X = torch.tensor([-2.0, -1.0, 0.5, 1.0, 2.5, 4.0, 4.5])
 MASK = torch.tensor([True, True, False, True, False, True, True])

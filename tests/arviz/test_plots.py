@@ -15,8 +15,8 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from pyro_gen.arviz import SampleStats, from_chains, from_mcmc, from_svi
-from tests.arviz_models import TREES, groups_of, loo, quietly, values
-from tests.arviz_models import arviz as installed
+from tests.arviz.models import TREES, groups_of, loo, quietly, values
+from tests.arviz.models import arviz as installed
 
 pytest.importorskip("matplotlib")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_gen.infer import DiscreteGibbs, Gibbs
 from pyro_gen.infer.mcmc.gibbs.discrete import DiscreteMover, transition
 from pyro_gen.infer.mcmc.gibbs.plan import current_states, put
-from tests.infer.gibbs_models import KERNELS, MODELS, Model, States, code, enumerate_distribution, moving_count
+from tests.infer.mcmc.gibbs_models import KERNELS, MODELS, Model, States, code, enumerate_distribution, moving_count
 
 
 def bound(kernel: DiscreteGibbs, model: Model, state: States, sites: list[str]) -> DiscreteMover:

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_gen.distributions import Estimate
 from pyro_gen.infer import expectation, order_components, permute_draws
 from pyro_gen.models import GaussianMixture
-from tests.models.test_mixture import table
+from tests.models.mixture.test_mixture import table
 
 SITES = {"weights": 2, "locs": 2, "covariances": 2}
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pyro_gen.infer import CustomGibbs, DiscreteGibbs, Gibbs, expectation
 from pyro_gen.testing import goodness_of_fit
-from tests.infer.gibbs_models import KERNELS, MODELS, States, code, enumerate_distribution, parents
+from tests.infer.mcmc.gibbs_models import KERNELS, MODELS, States, code, enumerate_distribution, parents
 from tests.marks import slow
 
 P_LIMIT = 1e-7

@@ -19,8 +19,8 @@ from torch import Tensor
 from pyro_gen import models, nn
 from pyro_gen.arviz import from_chains, from_mcmc, from_svi
 from pyro_gen.infer import GibbsSampler
-from tests.arviz_models import TREES, groups_of, loo, prior_run, quietly, values
-from tests.arviz_models import arviz as installed
+from tests.arviz.models import TREES, groups_of, loo, prior_run, quietly, values
+from tests.arviz.models import arviz as installed
 from tests.house import ROOT
 
 plt: Any = pytest.importorskip("matplotlib.pyplot")

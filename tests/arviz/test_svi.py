@@ -20,7 +20,7 @@ from pyro.infer import autoguide
 from torch import Tensor
 
 from pyro_gen.arviz import from_mcmc, from_svi, weighted_summary
-from tests.arviz_models import arviz, groups_of, loo, prior_run, quietly, values
+from tests.arviz.models import arviz, groups_of, loo, prior_run, quietly, values
 
 Y = torch.tensor([0.3, 1.1, 2.0, 1.4, -0.2], dtype=torch.float64)
 NUMBER = len(Y)

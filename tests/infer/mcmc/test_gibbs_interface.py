@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pyro_gen.infer import CustomGibbs, DiscreteGibbs, Gibbs, expectation
 from pyro_gen.infer.mcmc.gibbs.joint import Joint
-from tests.infer.gibbs_models import half_coupled, mixture, nested, ring_inside_the_plate, sum_over_the_plate
+from tests.infer.mcmc.gibbs_models import half_coupled, mixture, nested, ring_inside_the_plate, sum_over_the_plate
 
 X = torch.tensor([-1.0, 0.5, 2.0])
 Blocks = list[tuple[Any, Any]]

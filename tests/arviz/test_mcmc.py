@@ -21,7 +21,7 @@ from torch import Tensor
 from pyro_gen.arviz import SampleStats, from_chains, from_mcmc, from_predictive, from_svi, to_netcdf
 from pyro_gen.distributions import RBM
 from pyro_gen.infer import BlockGibbs
-from tests.arviz_models import TREES, arviz, groups_of, prior_run, values
+from tests.arviz.models import TREES, arviz, groups_of, prior_run, values
 
 SIGMA = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 EFFECT = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
