@@ -263,8 +263,8 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
         lambda **k: network().sample_cpds(STATES, **k), num_samples=2, num_chains=1, warmup_steps=1
     ),
     "models.PCA.from_data": loop(partial(models.PCA.from_data, R), latent=1),
-    "models.MixtureQueries.sample": loop(lambda **k: mixture().sample(**k), num_samples=2),
-    "models.MixtureQueries.sample_joint": loop(lambda **k: mixture().sample_joint(**k), num_samples=2),
+    "models.Mixture.sample": loop(lambda **k: mixture().sample(**k), num_samples=2),
+    "models.Mixture.sample_joint": loop(lambda **k: mixture().sample_joint(**k), num_samples=2),
     "models.RowModel.lower_bound": table(lambda **k: belief().lower_bound(X, **k), num_particles=2, batch_size=4),
     "models.SemiSupervisedVAE.__init__": table(
         models.SemiSupervisedVAE, features=4, latent=2, size=8, classes=2, hidden=[3]

@@ -39,6 +39,7 @@ EXEMPT = {
     "Exact.log_partition": "exact",
     "Estimate.expand": "repeats a result",
     "expectation": "draws of chains have equal weights",
+    "free_energy_gap": "rows of data have equal weights",
     **dict.fromkeys(
         (
             "AIS.log_partition",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,6 +92,57 @@ class Rows:
         if self.mask is None:
             return self.x
         return torch.where(self.mask, self.x, self.column_moments()[0])
+
+
+class RowDensity:
+    """Score and information criteria of a model with a density of rows."""
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """Free parameters."""
+
+    @abstractmethod
+    def log_likelihood(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log density of every row, in nats."""
+
+    @torch.no_grad()
+    def score(self, x: Tensor, mask: Tensor | None = None) -> float:
+        """Mean log likelihood in nats a row.
+
+        Args:
+            x: rows, NaN where a cell is missing.
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
+        """
+        return self.log_likelihood(x, mask).double().mean().item()
+
+    @torch.no_grad()
+    def aic(self, x: Tensor, mask: Tensor | None = None) -> float:
+        """Akaike's information criterion; smaller is better.
+
+        Args:
+            x: the rows that were fitted, by maximum likelihood.
+            mask: as for :meth:`score`.
+
+        References:
+            Akaike (1974), A new look at the statistical model identification.
+        """
+        return 2 * self.num_parameters - 2 * self.log_likelihood(x, mask).double().sum().item()
+
+    @torch.no_grad()
+    def bic(self, x: Tensor, mask: Tensor | None = None) -> float:
+        """Bayesian information criterion; smaller is better.
+
+        Args:
+            x: the rows that were fitted, by maximum likelihood.
+            mask: as for :meth:`score`.
+
+        References:
+            Schwarz (1978), Estimating the dimension of a model.
+        """
+        penalty = self.num_parameters * math.log(len(x))
+        return penalty - 2 * self.log_likelihood(x, mask).double().sum().item()
 
 
 def make_rows(
@@ -193,4 +246,12 @@ def check_varied_rows(rows: Rows) -> None:
     _columns.check_varied(*rows.column_moments(), rows.x.dtype)
 
 
-__all__ = ["Pattern", "Rows", "check_like", "check_varied_rows", "make_rows", "single"]
+__all__ = [
+    "Pattern",
+    "RowDensity",
+    "Rows",
+    "check_like",
+    "check_varied_rows",
+    "make_rows",
+    "single",
+]

@@ -237,6 +237,7 @@ NETWORK_READS: dict[str, Callable[[Any], Any]] = {
     "sample": lambda m: m.sample(7),
     "sample_posterior": lambda m: m.sample_posterior({"a": states(8)["a"]}, 7),
     "to_bif": lambda m: written(m.to_bif),
+    "to_frame": lambda m: m.to_frame(states(8)).to_dict(),
     "to_uai": lambda m: written(m.to_uai),
     "to_xmlbif": lambda m: written(m.to_xmlbif),
 }

@@ -26,13 +26,13 @@ WAYS: dict[str, Callable[[Any, Any, Values], Any]] = {
     "Mixture.set_point": lambda model, x, values: model.set_point(values),
     "Mixture.log_prior": lambda model, x, values: model.log_prior(values),
     "Mixture.gibbs_sweep": lambda model, x, values: model.gibbs_sweep(x, values),
-    "MixtureQueries.log_joint": lambda model, x, values: model.log_joint(x, parameters=values),
-    "MixtureQueries.log_likelihood": lambda model, x, values: model.log_likelihood(x, parameters=values),
-    "MixtureQueries.responsibilities": lambda model, x, values: model.responsibilities(x, parameters=values),
-    "MixtureQueries.predict": lambda model, x, values: model.predict(x, parameters=values),
-    "MixtureQueries.occupied": lambda model, x, values: model.occupied(x, values),
-    "MixtureQueries.sample": lambda model, x, values: model.sample(3, values),
-    "MixtureQueries.sample_joint": lambda model, x, values: model.sample_joint(3, values),
+    "Mixture.log_joint": lambda model, x, values: model.log_joint(x, parameters=values),
+    "Mixture.log_likelihood": lambda model, x, values: model.log_likelihood(x, parameters=values),
+    "Mixture.responsibilities": lambda model, x, values: model.responsibilities(x, parameters=values),
+    "Mixture.predict": lambda model, x, values: model.predict(x, parameters=values),
+    "Mixture.occupied": lambda model, x, values: model.occupied(x, values),
+    "Mixture.sample": lambda model, x, values: model.sample(3, values),
+    "Mixture.sample_joint": lambda model, x, values: model.sample_joint(3, values),
     "LinearGaussian.set_point": lambda model, x, values: model.set_point(Point(**values)),
     "BayesianRBM.at": lambda model, x, values: model.at(values),
     "BayesianRBM.log_predictive": lambda model, x, values: model.log_predictive(x, values),
@@ -112,7 +112,7 @@ def test_no_mixture_takes_a_point_outside_its_support(name: str) -> None:
     mixture = make()
     point = {key: value.detach() for key, value in mixture.point().items()}
     before = {key: value.clone() for key, value in mixture.state_dict().items()}
-    ways = [way for key, way in WAYS.items() if key.startswith(("Mixture", "MixtureQueries"))]
+    ways = [way for key, way in WAYS.items() if key.startswith("Mixture")]
     for way in ways if name in ("full", "process", "binary") else ways[:4:3]:
         for site, values in mixture_faults(point):
             with pytest.raises(ValueError, match=f"{site}'"):

@@ -4,7 +4,6 @@ posterior, learning, criteria.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import replace
 from typing import ClassVar, Literal, Self
@@ -27,12 +26,12 @@ from pyro_gen._transforms import batched
 from pyro_gen.models.em import FitResult
 from pyro_gen.models.linear_gaussian.em import Point, maximise
 from pyro_gen.models.linear_gaussian.posterior import Posterior, posterior
-from pyro_gen.models.rows import Rows, check_like, check_varied_rows, make_rows
+from pyro_gen.models.rows import RowDensity, Rows, check_like, check_varied_rows, make_rows
 
 Method = Literal["closed form", "em"]
 
 
-class LinearGaussian(Module):
+class LinearGaussian(RowDensity, Module):
     r"""Rows that are linear in standard normal latent variables, and noise; base of the
     families.
 
@@ -412,40 +411,6 @@ class LinearGaussian(Module):
             (rows,).
         """
         return self._posterior(x, mask).log_likelihood
-
-    @torch.no_grad()
-    def score(self, x: Tensor, mask: Tensor | None = None) -> float:
-        """Mean log likelihood in nats a row.
-
-        Args:
-            x: rows, as for :meth:`encode`.
-            mask: as for :meth:`encode`.
-        """
-        return self.log_likelihood(x, mask).double().mean().item()
-
-    def aic(self, x: Tensor, mask: Tensor | None = None) -> float:
-        """Akaike's information criterion; smaller is better.
-
-        Args:
-            x: the rows that were fitted, by maximum likelihood.
-            mask: as for :meth:`encode`.
-
-        References:
-            Akaike (1974), A new look at the statistical model identification.
-        """
-        return 2 * self.num_parameters - 2 * len(x) * self.score(x, mask)
-
-    def bic(self, x: Tensor, mask: Tensor | None = None) -> float:
-        """Bayesian information criterion for the choice of ``latent``; smaller is better.
-
-        Args:
-            x: the rows that were fitted, by maximum likelihood.
-            mask: as for :meth:`encode`.
-
-        References:
-            Schwarz (1978), Estimating the dimension of a model.
-        """
-        return self.num_parameters * math.log(len(x)) - 2 * len(x) * self.score(x, mask)
 
     @torch.no_grad()
     def sample(self, num_samples: int) -> Tensor:

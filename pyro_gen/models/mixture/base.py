@@ -15,6 +15,7 @@ from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
+from torch.nn.functional import one_hot
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._module import Module
@@ -26,7 +27,6 @@ from pyro_gen.models.mixture.chains import run_chains
 from pyro_gen.models.mixture.distribution import Parameters, RowDistribution
 from pyro_gen.models.mixture.em import Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
-from pyro_gen.models.mixture.queries import MixtureQueries
 from pyro_gen.models.mixture.sites import ROWS, Site, check_sites, weight_sites, without_plates
 from pyro_gen.models.mixture.weights import (
     CONDITIONALS,
@@ -37,14 +37,14 @@ from pyro_gen.models.mixture.weights import (
 )
 from pyro_gen.models.mixture.weights import conditional_draw as draw_of_weights
 from pyro_gen.models.mixture.weights import mode as mode_of_weights
-from pyro_gen.models.rows import Rows, check_like, make_rows, single
+from pyro_gen.models.rows import RowDensity, Rows, check_like, make_rows, single
 
 GuideDistribution = Literal["normal", "delta"]
 SPREAD = 0.05
 """Initial standard deviation of the guide, in its unconstrained coordinates."""
 
 
-class Mixture(MixtureQueries, Module):
+class Mixture(RowDensity, Module):
     r"""A mixture of rows, :math:`p(x) = \sum_k \pi_k\, p(x | \theta_k)`, with priors.
 
     Base of the families.
@@ -219,8 +219,17 @@ class Mixture(MixtureQueries, Module):
             log_w = log_w.unsqueeze(0)
         return {"log_weights": log_w, **self.sample_components()}
 
-    # ---- what a family defines, beside what it is read by: `log_table`, `draw`
-    # and `num_parameters`
+    # ---- what a family defines
+
+    @abstractmethod
+    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
+        """Log density of the observed cells of every row under every component,
+        (..., rows, components).
+        """
+
+    @abstractmethod
+    def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
+        """Rows given their components, shape of ``z`` + (features,)."""
 
     @abstractmethod
     def sample_components(self) -> dict[str, Tensor]:
@@ -622,6 +631,138 @@ class Mixture(MixtureQueries, Module):
         values = without_plates(values, {**self.sites(), **self.derived_sites()})
         log_w = log_weights(values["weights"], "dirichlet").unsqueeze(-2)
         return {"log_weights": log_w, **self.canonical(values)}
+
+    # ---- densities, components of rows, draws
+
+    def log_joint(
+        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+    ) -> Tensor:
+        """Log p(x, z) of every row and component, in nats; missing cells are summed out.
+
+        Args:
+            x: rows, (rows, features), NaN where a cell is missing.
+            mask: True where a cell is observed; None for wherever there is no
+                NaN.
+            parameters: values or draws of the sites, (...) + their shapes; None
+                for the guide's point.
+
+        Returns:
+            Shape (..., rows, components).
+
+        Raises:
+            ValueError: the rows do not fit this mixture, or a site is missing,
+                unknown or outside its support.
+        """
+        values = self._canonical(parameters)
+        return self.log_table(self.rows(x, mask), values) + values["log_weights"]
+
+    def _canonical(self, parameters: Parameters | None) -> dict[str, Tensor]:
+        """The canonical parameters at the guide's point, or from values that a user gives."""
+        if parameters is None:
+            return self.completed(self.point())
+        return self.completed(self.checked("parameters", parameters, batched=True))
+
+    def responsibilities(
+        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+    ) -> Tensor:
+        """Probabilities of the components given the rows, p(z | x).
+
+        Args:
+            x: rows.
+            mask: as for :meth:`log_joint`.
+            parameters: as for :meth:`log_joint`.
+
+        Returns:
+            Shape (..., rows, components).
+        """
+        return self.log_joint(x, mask, parameters).softmax(-1)
+
+    def predict(
+        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+    ) -> Tensor:
+        """The most probable component of every row.
+
+        Args:
+            x: rows.
+            mask: as for :meth:`log_joint`.
+            parameters: as for :meth:`log_joint`.
+
+        Returns:
+            Components, (..., rows).
+        """
+        return self.log_joint(x, mask, parameters).argmax(-1)
+
+    def log_likelihood(
+        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+    ) -> Tensor:
+        """Log density of every row, in nats; that of the observed cells where some are missing.
+
+        Args:
+            x: rows.
+            mask: as for :meth:`log_joint`.
+            parameters: as for :meth:`log_joint`.
+
+        Returns:
+            Shape (..., rows).
+        """
+        return self.log_joint(x, mask, parameters).logsumexp(-1)
+
+    def sample(self, num_samples: int, parameters: Parameters | None = None) -> Tensor:
+        """Draw rows.
+
+        Args:
+            num_samples: rows to draw.
+            parameters: as for :meth:`sample_joint`.
+
+        Returns:
+            Rows (..., num_samples, features).
+
+        Raises:
+            ValueError: as for :meth:`sample_joint`.
+        """
+        return self.sample_joint(num_samples, parameters)[0]
+
+    @torch.no_grad()
+    def sample_joint(
+        self, num_samples: int, parameters: Parameters | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw rows and their components, (x, z).
+
+        Args:
+            num_samples: rows to draw.
+            parameters: values of the sites; None for the guide's point. Draws
+                (...) give rows of each.
+
+        Returns:
+            Rows (..., num_samples, features) and components (..., num_samples).
+
+        Raises:
+            ValueError: ``num_samples`` is no whole number of at least 1, or as
+                for :meth:`log_joint`.
+        """
+        num_samples = whole_number("num_samples", num_samples)
+        values = self._canonical(parameters)
+        log_w = values["log_weights"]
+        z = torch.distributions.Categorical(
+            logits=log_w.expand(*log_w.shape[:-2], num_samples, -1)
+        ).sample()
+        return self.draw(z, values), z
+
+    @torch.no_grad()
+    def occupied(self, x: Tensor, parameters: Parameters, mask: Tensor | None = None) -> Tensor:
+        """Number of components that hold rows, in a draw of z for each draw of the
+        parameters: the posterior of K.
+
+        Args:
+            x: rows.
+            parameters: draws of the sites, (...) + their shapes.
+            mask: as for :meth:`log_joint`.
+
+        Returns:
+            Counts, (...), int64.
+        """
+        z = torch.distributions.Categorical(logits=self.log_joint(x, mask, parameters)).sample()
+        return one_hot(z, self.components).amax(-2).sum(-1)
 
 
 __all__ = ["GuideDistribution", "Mixture", "Site"]

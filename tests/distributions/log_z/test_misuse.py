@@ -115,7 +115,7 @@ def test_another_number_of_chains_is_refused() -> None:
 
 BAD: dict[str, tuple[Callable[[], object], str]] = {
     "infinite data": (lambda: nn.RBM.from_data(torch.full((2, 5), math.inf), 3), "zeros and ones"),
-    "no tensor": (lambda: nn.RBM.from_data([[0, 1]], 3), "must be a tensor"),  # type: ignore[arg-type]  # the point
+    "no tensor": (lambda: nn.RBM.from_data("0 1", 3), "must be a tensor"),  # type: ignore[arg-type]  # the point
     "half precision": (lambda: RBM(*(x.half() for x in parameters())), "float32 or float64"),  # type: ignore[arg-type]  # mypy cannot count a generator
     "a class": (lambda: RBM(*parameters(), AIS), "`partition` must be"),  # type: ignore[arg-type]  # the point
     "half a step": (lambda: PersistentChains(num_steps=2.5), "`num_steps` must be a whole number"),  # type: ignore[arg-type]  # the point
