@@ -105,9 +105,8 @@ def _grid(images: Tensor, affine: float, elastic: float) -> Tensor:
     """
     count = len(images)
     (rows, columns) = images.shape[-2:]
-    half = torch.tensor(
-        [columns / 2, rows / 2]
-    )  # of the image, in pixels: what a unit of the coordinates is
+    # of the image, in pixels: what a unit of the coordinates is
+    half = torch.tensor([columns / 2, rows / 2])
     matrix = torch.eye(2) + affine * torch.randn(count, 2, 2)
     matrix = matrix * half / half[:, None]
     straight = functional.affine_grid(

@@ -53,9 +53,8 @@ def register(name: str, module: nn.Module) -> None:
         ValueError: what was loaded has another shape; nothing has changed then.
     """
     store = pyro.get_param_store()
-    contents = (
-        store._constraints
-    )  # a new one with every `clear`; unlike the parameters it keeps no tensor alive
+    # a new one with every `clear`; unlike the parameters it keeps no tensor alive
+    contents = store._constraints
     stored = dict(store.named_parameters())
     parameters = {f"{name}$$${key}": parameter for key, parameter in module.named_parameters()}
     fresh = [key for key, parameter in parameters.items() if stored.get(key) is not parameter]

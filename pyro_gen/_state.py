@@ -171,9 +171,8 @@ def _layout(state: Any, path: str = "") -> dict[str, str]:
 
 
 def _get(entry: Any) -> Any:
-    if isinstance(
-        entry, ParamStoreDict
-    ):  # its own get_state holds constraints, which weights_only refuses
+    # its own get_state holds constraints, which weights_only refuses
+    if isinstance(entry, ParamStoreDict):
         return {name: parameter.detach() for name, parameter in entry.named_parameters()}
     if isinstance(entry, PyroOptim):  # a loaded state waits there until its parameter is stepped
         return entry._state_waiting_to_be_consumed | entry.get_state()

@@ -361,11 +361,12 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Truth values and whole numbers have none: where `reset` they take the
         default data type, else the model's.
         """
+        # other types become the first of these
         dtypes = (
             self._data_type(reset),
             np.float64,
             np.float32,
-        )  # other types become the first of these
+        )
         rows = validate_data(self, X, accept_sparse="csr", dtype=dtypes, reset=reset)
         if hasattr(rows, "toarray"):
             rows = rows.toarray()

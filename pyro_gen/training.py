@@ -427,9 +427,8 @@ def _train(step: Callable[..., float | Tensor], batches: Any, epoch: int) -> flo
     for number, batch in enumerate(batches, start=1):
         loss = step(*batch) if isinstance(batch, tuple | list) else step(batch)
         if isinstance(loss, Tensor) and loss.device.type != "cpu":
-            losses.append(
-                loss.detach().clone()
-            )  # to be read after the epoch: reading it here makes the device wait
+            # to be read after the epoch: reading it here makes the device wait
+            losses.append(loss.detach().clone())
         else:
             losses.append(_finite(loss, epoch, number))
     if not losses:

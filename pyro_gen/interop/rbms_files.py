@@ -207,9 +207,8 @@ def write_rbms(
     weights = dict(zip(WEIGHTS, arrays(rbm), strict=True))
     chains = array(_chains(rbm))
     with replacing(path) as part, h5py.File(part, "w", libver=("v110", "v110")) as file:
-        file["model_type"] = np.bytes_(
-            "BBRBM"
-        )  # of fixed length, as all texts here: see `checksum`
+        # of fixed length, as all texts here: see `checksum`
+        file["model_type"] = np.bytes_("BBRBM")
         file.create_dataset("parallel_chains", data=chains, fletcher32=True)
         for name, value in (
             _hyperparameters(rbm, len(chains), str(path)) | dict(hyperparameters or {})
@@ -217,9 +216,8 @@ def write_rbms(
             file[f"hyperparameters/{name}"] = _fixed(value)
         group = file.create_group(f"{PREFIX}{update}")
         for name, values in weights.items():
-            group[name] = group.create_dataset(
-                f"params/{name}", data=values, fletcher32=True
-            )  # one array, two names
+            # one array, two names
+            group[name] = group.create_dataset(f"params/{name}", data=values, fletcher32=True)
         group["flags/checkpoint"] = group["save_checkpoint"] = True
         group["time"] = 0.0
         group["torch_rng_state"] = torch.get_rng_state().numpy()

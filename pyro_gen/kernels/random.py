@@ -115,9 +115,8 @@ def philox_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> 
     def uniforms(step: int, stream: int, units: int) -> Tensor:
         quad = torch.arange((units + 3) // 4, device=like.device)
         low = torch.tensor(step & _MASK32, device=like.device)
-        high = torch.tensor(
-            stream | (step >> 32) << 8 & _MASK32, device=like.device
-        )  # a step has up to 56 bits
+        # a step has up to 56 bits
+        high = torch.tensor(stream | (step >> 32) << 8 & _MASK32, device=like.device)
         words = philox((quad, chain, low, high), key).flatten(-2)[:, :units]
         return (words >> 8).to(dtype) * 2.0**-24
 
@@ -139,9 +138,8 @@ class _Key(ISeedSequence):
 
 def _generator(seed: int, step: int, stream: int, block: int) -> np.random.SFC64:
     """The start of the stream named by (seed, step, stream, block)."""
-    key: Any = _Key(
-        seed & _MASK64, step & _MASK64, stream << 48 | block
-    )  # numpy's stubs do not know ISeedSequence
+    # numpy's stubs do not know ISeedSequence
+    key: Any = _Key(seed & _MASK64, step & _MASK64, stream << 48 | block)
     return np.random.SFC64(key)
 
 
@@ -157,9 +155,8 @@ def _fill(out: np.ndarray, generator: np.random.SFC64) -> None:
         return
     raw = generator.random_raw((out.size + 1) // 2).view(np.uint32)[: out.size].reshape(out.shape)
     np.right_shift(raw, 8, out=raw)
-    np.copyto(
-        out, raw.view(np.int32), casting="unsafe"
-    )  # signed integers are the faster ones to convert
+    # signed integers are the faster ones to convert
+    np.copyto(out, raw.view(np.int32), casting="unsafe")
     np.multiply(out, _LEAST, out=out)
 
 

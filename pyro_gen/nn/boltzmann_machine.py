@@ -187,9 +187,8 @@ class BoltzmannMachine(ChainModule):
         else:
             partition = with_base_rates(partition, self.base_rates)
             if isinstance(self.coupling, nn.Parameter) and isinstance(self.bias, nn.Parameter):
-                partition = _Kept(
-                    partition, self._memo
-                )  # one run of AIS for each version of the parameters
+                # one run of AIS for each version of the parameters
+                partition = _Kept(partition, self._memo)
         return self._plain(partition)
 
     def distribution(self) -> distributions.BoltzmannMachine:

@@ -296,9 +296,8 @@ class RBM(ChainModule):
             return self.learning()
         partition = with_base_rates(partition, self.base_rates, self.base_variances)
         if self._parameters.keys() >= {"weight", "vbias", "hbias"}:
-            partition = _Kept(
-                partition, self._memo
-            )  # one run of AIS for each version of the weights
+            # one run of AIS for each version of the weights
+            partition = _Kept(partition, self._memo)
         return self._evaluated(partition)
 
     def _evaluated(self, partition: Partition | None) -> distributions.RBM:
@@ -525,9 +524,8 @@ class RBM(ChainModule):
             offsets = (self.visible_offset, self.hidden_offset)
         else:
             offsets = None
-        if (
-            self._notes.fresh and offsets is not None
-        ):  # the start at the first rows moves them in place
+        # the start at the first rows moves them in place
+        if self._notes.fresh and offsets is not None:
             offsets = offsets[0].clone(), offsets[1].clone()
         self._note(gradients)
         if offsets is None:
@@ -555,9 +553,8 @@ class RBM(ChainModule):
             self._set_offsets(mean, self.hidden_offset)
             return
         rates = (mean.clamp(0, 1) * FIRST_ROWS + 1) / (FIRST_ROWS + 2)
-        self.vbias.data.copy_(
-            rates.logit()
-        )  # a penalty may have kept the old ones for its own gradient
+        # a penalty may have kept the old ones for its own gradient
+        self.vbias.data.copy_(rates.logit())
         self.visible_offset.copy_(rates)
         self.keep({"base_rates": rates})
         self.keep({"chains": torch.bernoulli(rates.expand_as(self.chains))})

@@ -101,9 +101,8 @@ class Engine:
             droppable = self._positive()
         plan = self.plan(rows, free, droppable=droppable)
         cuts = row_blocks(plan, rows, self.flat.device)
-        if len(cuts) > 1 and self._tracks(
-            rows
-        ):  # keeps one block's factors at a time, the others are made again
+        # keeps one block's factors at a time, the others are made again
+        if len(cuts) > 1 and self._tracks(rows):
             settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
             results = [
                 checkpoint(self._joint, plan, rows.slice(*cut), LINEAR, **settings) for cut in cuts

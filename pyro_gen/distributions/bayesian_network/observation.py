@@ -170,9 +170,8 @@ def _from_array(value: Any) -> Any:
     if isinstance(value, Tensor):
         value = value.cpu().numpy()
     elif not isinstance(getattr(value, "dtype", None), np.dtype) and hasattr(value, "astype"):
-        value = value.astype(
-            object
-        )  # a type of pandas' own, whose missing numbers would turn all into floats
+        # a type of pandas' own, whose missing numbers would turn all into floats
+        value = value.astype(object)
     values = np.asarray(value)
     if values.dtype == np.uint64:
         values = np.minimum(values, np.uint64(2**62))  # else 2^64 - 1 would become -1

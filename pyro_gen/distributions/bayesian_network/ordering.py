@@ -72,9 +72,8 @@ def best_order(
         rate *= ROWS
     for rule in rules[:2]:
         best = min(best, attempt(rule), key=_cost)
-    dice = random.Random(
-        0
-    )  # its own: the order found for a network is always the same, but for the clock
+    # its own: the order found for a network is always the same, but for the clock
+    dice = random.Random(0)
     tries = 0
     while perf_counter() - start < min(SECONDS, rate * best.total) and tries < TRIES:
         best = min(best, attempt(rules[tries % 3], dice), key=_cost)

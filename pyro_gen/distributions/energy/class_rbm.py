@@ -106,9 +106,8 @@ class ClassRBM(EnergyDistribution):
         num_steps: int | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        RBM(
-            weight, vbias, hbias, num_steps=num_steps, validate_args=False
-        )  # says what does not fit
+        # says what does not fit
+        RBM(weight, vbias, hbias, num_steps=num_steps, validate_args=False)
         _check_labels(weight, label_weight, label_bias)
         if isinstance(partition, AIS):
             raise ValueError(
@@ -245,9 +244,8 @@ class ClassRBM(EnergyDistribution):
         parameters = self._joined()
         uniforms = source(seed, value.shape[:-1].numel(), 0, value, fast=True)
         for t in range(step, step + num_steps):
-            value, h = rbm_gibbs(
-                value, *parameters, 1, seed=seed, step=t
-            )  # its labels are not one-hot: redrawn
+            # its labels are not one-hot: redrawn
+            value, h = rbm_gibbs(value, *parameters, 1, seed=seed, step=t)
             labels = field(h, self.label_weight.mT, self.label_bias)
             new_labels = _draw_label(labels, uniforms(t, LABEL, 1).view(labels.shape[:-1]))
             value = torch.cat((value[..., : self.vbias.shape[-1]], new_labels), -1)

@@ -80,9 +80,8 @@ class AIS(Partition):
     base_rates: Tensor | None = field(default=None, repr=False)
     schedule: Literal["adaptive", "linear"] = "adaptive"
     base_variances: Tensor | None = field(default=None, repr=False, kw_only=True)
-    identity: object = field(
-        default_factory=object, repr=False, kw_only=True
-    )  # kept by `replace`: one run each
+    # kept by `replace`: one run each
+    identity: object = field(default_factory=object, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the sizes."""

@@ -118,9 +118,8 @@ def _fit(x: np.ndarray) -> tuple[float, float]:
         3 * x[int(size / 4 + 0.5) - 1]
     )
     shape = np.log1p(-theta[:, None] * x).mean(1)
-    scale = np.where(
-        theta == 0, x.mean(), -shape / np.where(theta == 0, 1.0, theta)
-    )  # at 0: exponential
+    # at 0: exponential
+    scale = np.where(theta == 0, x.mean(), -shape / np.where(theta == 0, 1.0, theta))
     log_likelihood = size * (-np.log(scale) - shape - 1)
     weight = np.exp(log_likelihood - log_likelihood.max())
     mean = float((theta * weight).sum() / weight.sum())

@@ -66,9 +66,8 @@ def nade_backward(
         a.addmm_(features.flatten(1), weight[chunk].flatten(0, 1), alpha=-1)
         h = _activations(a, features, weight[chunk]).sigmoid_()
         doutput[chunk] = torch.matmul(rows.mT, h)
-        fields = (
-            torch.matmul(rows, output[chunk]).mul_(h).mul_(h.neg_().add_(1))
-        )  # gradients of the activations
+        # gradients of the activations
+        fields = torch.matmul(rows, output[chunk]).mul_(h).mul_(h.neg_().add_(1))
         if len(fields) == 1:
             later = da.expand(len(fields), -1, -1)
         else:
@@ -94,9 +93,8 @@ def _activations(a: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     (rows, hidden) = a.shape
     if size == 1:
         return a.clone().unsqueeze(0)
-    earlier = (
-        x.new_ones(size, size).tril_(-1)[:, None, :, None] * x
-    )  # (feature, row, feature before it, width)
+    # (feature, row, feature before it, width)
+    earlier = x.new_ones(size, size).tril_(-1)[:, None, :, None] * x
     product = earlier.view(size * rows, -1) @ weight.flatten(0, 1)
     return product.view(size, rows, hidden).add_(a)
 

@@ -103,9 +103,8 @@ def _backward(
     path = backend.choose("nade_fields", PATHS, x, weight)
     if not x.numel() or not start.numel():
         path = "reference"
-    if (
-        path == "native" and not need_x
-    ):  # data are given; for the gradient of x the torch path serves
+    # data are given; for the gradient of x the torch path serves
+    if path == "native" and not need_x:
         return x.new_empty(0), *native.nade_backward(gradient, x, weight, start, output)
     if path == "triton":
         from pyro_gen.kernels.nade import triton as cuda

@@ -157,9 +157,8 @@ def impossible(states: Tensor, weight: Tensor) -> str | None:
 
 def slower(states: Tensor, weight: Tensor) -> str | None:
     """Reason why another path is faster on this processor; None where the compiled kernels are."""
-    if (
-        instruction_set()
-    ):  # for all sizes or for none: the streams differ, and states must not depend on a split
+    # for all sizes or for none: the streams differ, and states must not depend on a split
+    if instruction_set():
         return None
     return "torch is faster than the compiled kernels on a processor without AVX2"
 
@@ -371,9 +370,8 @@ def rbm_contrast(
     if _threads(work) == 1:
         _raise_for(lib.pyro_gen_rbm_contrast(*arguments, None, _WHOLE, 0, 0))
     else:
-        shared = (
-            batch.data_ptr() == start.data_ptr() and rows == chains and num_steps > 0
-        )  # as the library sees it
+        # as the library sees it
+        shared = batch.data_ptr() == start.data_ptr() and rows == chains and num_steps > 0
         space = batch.new_empty(
             lib.pyro_gen_rbm_contrast_space(*weight.shape, rows, chains, shared)
         )

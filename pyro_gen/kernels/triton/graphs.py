@@ -117,17 +117,15 @@ def _keep(key: Hashable, captured: _Captured | None) -> None:
 def _drop() -> None:
     _, oldest = _captured.popitem(last=False)
     if oldest is not None:
-        torch.cuda.synchronize(
-            oldest.inputs[0].device
-        )  # it may still be running, and its memory goes with it
+        # it may still be running, and its memory goes with it
+        torch.cuda.synchronize(oldest.inputs[0].device)
 
 
 def _capture(function: Function, tensors: tuple[Tensor, ...]) -> _Captured:
     before = torch.cuda.current_stream()
     try:
-        with torch.inference_mode(
-            False
-        ):  # the graph's own tensors are written to by calls in and out of that mode
+        # the graph's own tensors are written to by calls in and out of that mode
+        with torch.inference_mode(False):
             inputs = [x.detach().clone() for x in tensors]
             function(
                 *inputs
@@ -143,9 +141,8 @@ def _capture(function: Function, tensors: tuple[Tensor, ...]) -> _Captured:
             ):
                 outputs = function(*inputs)
     finally:
-        torch.cuda.set_stream(
-            before
-        )  # torch does not come back to it where the end of the capture fails
+        # torch does not come back to it where the end of the capture fails
+        torch.cuda.set_stream(before)
     return _Captured(graph, inputs, outputs)
 
 

@@ -239,9 +239,8 @@ def clock(seed: int, step: int, chain_offset: int, like: Tensor) -> Tensor:
     be replayed.
     """
     numbers = [(seed + 2**63) % 2**64 - 2**63, step, chain_offset]
-    if (
-        graphs.capturing()
-    ):  # a graph would keep the address of a copy's source, which is gone when it is replayed
+    # a graph would keep the address of a copy's source, which is gone when it is replayed
+    if graphs.capturing():
         return torch.stack(
             [torch.full((), x, dtype=torch.int64, device=like.device) for x in numbers]
         )

@@ -276,9 +276,8 @@ class VAE(RowCoder):
         distribution = self.encode(x)
         with self._weighed():
             pyro.sample("z", distribution)
-            if (
-                self.free_bits and self.training
-            ):  # a factor of the guide: it is subtracted from the bound
+            # a factor of the guide: it is subtracted from the bound
+            if self.free_bits and self.training:
                 lack = (
                     (self.free_bits - self._divergences(distribution).mean(0)).clamp(min=0).sum()
                 )

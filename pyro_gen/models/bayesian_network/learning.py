@@ -177,9 +177,8 @@ class NetworkLearning(Module):
         try:
             tables, result = learner.fit(counted, pseudo, starts, num_steps, tolerance)
         except ValueError:
-            learner.distribution(learner.tables).log_evidence(
-                rows
-            )  # names the rows of the data, not the distinct ones
+            # names the rows of the data, not the distinct ones
+            learner.distribution(learner.tables).log_evidence(rows)
             raise
         self._take(tables)
         return result

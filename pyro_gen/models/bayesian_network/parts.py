@@ -67,9 +67,8 @@ def gaussian(skeleton: NetworkStructure, node: str, cpd: CPD) -> GaussianNode:
         )
     pairs = list(zip(skeleton.parents[node], cpd.parent_states, strict=True))
     discrete, real = (tuple(p for p, k in pairs if (k is None) == flag) for flag in (False, True))
-    parameters = (
-        x.clone() for x in (cpd.bias, cpd.weight, cpd.log_scale)
-    )  # copies, as the tables are
+    # copies, as the tables are
+    parameters = (x.clone() for x in (cpd.bias, cpd.weight, cpd.log_scale))
     return GaussianNode(discrete, real, *parameters)
 
 

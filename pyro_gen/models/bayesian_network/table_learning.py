@@ -116,9 +116,8 @@ class TableLearner:
             tables = self.maximised(counts + pseudo, tables)
             counts, log_likelihood = self.expected_counts(counted, tables)
             path.append(log_likelihood + self.log_prior(pseudo, tables))
-            converged = (
-                path[-1] - path[-2] <= tolerance * size
-            )  # a step from -inf under a prior is not a gain
+            # a step from -inf under a prior is not a gain
+            converged = path[-1] - path[-2] <= tolerance * size
             if converged:
                 break
         objective = torch.tensor(path, dtype=torch.float64)

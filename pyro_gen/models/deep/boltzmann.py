@@ -294,9 +294,8 @@ class DeepBoltzmannMachine(RowModel):
         for _ in range(self.mean_field_steps):
             odd = torch.sigmoid(below + even @ weight[self.visible :])
             even = torch.sigmoid(odd @ weight[self.visible :].mT + vbias[self.visible :])
-        return even.clamp(
-            1e-6, 1 - 1e-6
-        )  # probability 0 or 1 would make the other state impossible
+        # probability 0 or 1 would make the other state impossible
+        return even.clamp(1e-6, 1 - 1e-6)
 
     def contrastive_gradient(self, x: Tensor) -> None:
         """Fill ``.grad`` with the gradient that ``SVI`` finds, a row: data with hidden

@@ -346,9 +346,8 @@ class LinearGaussian(RowDensity, Module):
         posterior = self._posterior(x, mask)
         if not self.latent:
             return dist.Normal(posterior.mean, 1.0).to_event(1)
-        checked = (
-            False if batched([posterior.factor]) else None
-        )  # torch's check looks at the numbers, which vmap hides
+        # torch's check looks at the numbers, which vmap hides
+        checked = False if batched([posterior.factor]) else None
         precision = posterior.factor @ posterior.factor.mT
         return dist.MultivariateNormal(
             posterior.mean, precision_matrix=precision, validate_args=checked
