@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gen.kernels import native, rbm_gibbs
-from pyro_gen.kernels.gibbs import cpu, reference
+from pyro_gen.kernels import rbm_gibbs
+from pyro_gen.kernels.gibbs import cpu, native, reference
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms, philox_uniforms, source
 from tests.kernels.oracle import BACKENDS, DEVICES, Array, Weights, fixed_uniforms, sigmoid
 

@@ -11,6 +11,9 @@ from torch.library import opcheck
 
 from pyro_gen.kernels import nade_fields, nade_sample, native
 from pyro_gen.kernels.nade import cpu, reference
+from pyro_gen.kernels.nade.native import nade_backward as native_backward
+from pyro_gen.kernels.nade.native import nade_fields as native_fields
+from pyro_gen.kernels.nade.native import nade_sample as native_sample
 from tests.kernels.oracle import BACKENDS
 
 Operands = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -95,9 +98,9 @@ def test_every_path_gives_the_reference_and_its_gradients(
 @pytest.mark.parametrize("size", SIZES)
 def test_every_instruction_set_gives_the_reference(size: Size) -> None:
     operands, gradient = problem(*size), torch.randn(size[0], size[1], size[4])
-    close(native.nade_fields(*operands), reference.nade_fields(*operands))
+    close(native_fields(*operands), reference.nade_fields(*operands))
     for found, expected in zip(
-        native.nade_backward(gradient, *operands), reference.nade_backward(gradient, *operands)[1:], strict=True
+        native_backward(gradient, *operands), reference.nade_backward(gradient, *operands)[1:], strict=True
     ):
         close(found, expected)
 
@@ -108,8 +111,8 @@ def test_threads_do_not_change_a_number(monkeypatch: pytest.MonkeyPatch) -> None
     gradient, uniforms, bias = torch.randn(33, 9, 1), torch.rand(9, 33), torch.randn(33, 9)
 
     def results() -> list[Tensor]:
-        drawn = native.nade_sample(uniforms, *operands[1:], bias)
-        return [native.nade_fields(*operands), *native.nade_backward(gradient, *operands), *drawn]
+        drawn = native_sample(uniforms, *operands[1:], bias)
+        return [native_fields(*operands), *native_backward(gradient, *operands), *drawn]
 
     expected, before = results(), torch.get_num_threads()
     monkeypatch.setattr(native, "PARALLEL_FROM", 0)

@@ -17,9 +17,12 @@ from torch import Tensor
 
 from pyro_gen.kernels import backend, native, rbm_ais, rbm_gibbs
 from pyro_gen.kernels.ais import reference as ais_reference
+from pyro_gen.kernels.ais.native import rbm_ais as native_ais
 from pyro_gen.kernels.contrastive import rbm_contrast
+from pyro_gen.kernels.contrastive.native import rbm_contrast as native_contrast
 from pyro_gen.kernels.contrastive.reference import contrast
 from pyro_gen.kernels.gibbs import reference
+from pyro_gen.kernels.gibbs.native import rbm_gibbs as native_gibbs
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, philox_uniforms
 from tests.kernels.oracle import Weights, sigmoid
 
@@ -76,7 +79,7 @@ def problem(visible: int, hidden: int, rows: int, seed: int = 0) -> tuple[Tensor
 
 def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[Tensor, ...]:
     """Gradients of a contrast whose particles are given: no sweep leads to them."""
-    *gradients, same = native.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)
+    *gradients, same = native_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)
     assert torch.equal(same, particles)
     return tuple(gradients)
 
@@ -94,7 +97,7 @@ def disputed(drawn: Tensor, uniform: Tensor, field: np.ndarray) -> int:
 def test_a_sweep_is_the_formula_with_philox(size: tuple[int, int, int]) -> None:
     start, (weight, vbias, hbias) = problem(*size)
     beta = torch.linspace(-0.5, 1.5, size[2])
-    v, h = native.rbm_gibbs(start, weight, vbias, hbias, 1, beta, -7, 2**33 + 5, 11)
+    v, h = native_gibbs(start, weight, vbias, hbias, 1, beta, -7, 2**33 + 5, 11)
     uniforms, scale = philox_uniforms(-7, size[2], 11, start), beta.double().numpy()[:, None]
     exact, visible_bias, hidden_bias = (x.double().numpy() for x in (weight, vbias, hbias))
     up = scale * (start.double().numpy() @ exact + hidden_bias)
@@ -109,7 +112,7 @@ def test_a_sweep_is_the_formula_with_philox(size: tuple[int, int, int]) -> None:
 def test_long_runs_stay_with_the_reference() -> None:
     """Two hundred sweeps of a hundred chains: one differing state would send a chain elsewhere for good."""
     start, parameters = problem(20, 15, 100)
-    v, h = native.rbm_gibbs(start, *parameters, 200, None, 1, 0, 0)
+    v, h = native_gibbs(start, *parameters, 200, None, 1, 0, 0)
     expected = reference.rbm_gibbs(start, *parameters, 200, None, philox_uniforms(1, 100, 0, start), 0)
     assert torch.equal(v, expected[0])
     assert torch.equal(h, expected[1])
@@ -120,9 +123,9 @@ def test_a_chain_does_not_know_how_many_others_there_are() -> None:
     """Few chains are summed by another loop, in the same order: neither fields nor log weights differ in a bit."""
     start, parameters = problem(70, 45, 1200)
     betas = [0.0, 0.3, 0.8, 1.0]
-    whole = native.rbm_ais(start, *parameters, parameters[1], betas, 3, 0)
+    whole = native_ais(start, *parameters, parameters[1], betas, 3, 0)
     for first, end in ((0, 1), (1, 9), (9, 25), (25, 90), (90, 200), (200, 1200)):
-        part = native.rbm_ais(start[first:end], *parameters, parameters[1], betas, 3, first)
+        part = native_ais(start[first:end], *parameters, parameters[1], betas, 3, first)
         assert torch.equal(part[0], whole[0][first:end])
         assert torch.equal(part[1], whole[1][first:end])
 
@@ -132,8 +135,8 @@ def test_all_instruction_sets_give_the_same_bits(monkeypatch: pytest.MonkeyPatch
     found = []
     for number in range(native.best_set() + 1):
         monkeypatch.setattr(native, "_forced_set", number)
-        log_weight, v = native.rbm_ais(start, *parameters, parameters[1] / 2, [0.0, 0.4, 1.0], 3, 0)
-        found.append((*native.rbm_gibbs(start, *parameters, 20, None, 3, 0, 0), v, log_weight))
+        log_weight, v = native_ais(start, *parameters, parameters[1] / 2, [0.0, 0.4, 1.0], 3, 0)
+        found.append((*native_gibbs(start, *parameters, 20, None, 3, 0, 0), v, log_weight))
     for v, h, annealed, log_weight in found[1:]:
         assert torch.equal(v, found[0][0])
         assert torch.equal(h, found[0][1])
@@ -145,7 +148,7 @@ def test_all_instruction_sets_give_the_same_bits(monkeypatch: pytest.MonkeyPatch
 def test_states_stay_what_they_were() -> None:
     """Stored chains can be continued: the order of summation and the streams may not change unnoticed."""
     start, parameters = problem(130, 70, 300)
-    v, h = native.rbm_gibbs(start, *parameters, 20, None, 3, 2**33, 0)
+    v, h = native_gibbs(start, *parameters, 20, None, 3, 2**33, 0)
     assert zlib.crc32(np.packbits(torch.cat((v, h), 1).numpy().astype(bool)).tobytes()) == 181975910
 
 
@@ -154,9 +157,9 @@ def test_states_stay_what_they_were() -> None:
 def test_sweeps_of_one_call_are_those_of_many(size: tuple[int, int, int]) -> None:
     """From the second sweep of a call on tables may be the first one's."""
     v, parameters = problem(*size)
-    expected = native.rbm_gibbs(v, *parameters, 4, None, 8, 3, 0)
+    expected = native_gibbs(v, *parameters, 4, None, 8, 3, 0)
     for step in range(3, 7):
-        v, h = native.rbm_gibbs(v, *parameters, 1, None, 8, step, 0)
+        v, h = native_gibbs(v, *parameters, 1, None, 8, step, 0)
     assert torch.equal(v, expected[0])
     assert torch.equal(h, expected[1])
 
@@ -167,10 +170,10 @@ def test_sweeps_of_one_call_are_those_of_many(size: tuple[int, int, int]) -> Non
 def test_a_contrast_from_the_data_is_one_from_a_copy_of_it(size: tuple[int, int, int], num_steps: int) -> None:
     """Probabilities that the first half step leaves behind are those that would be computed anew."""
     batch, parameters = problem(*size)
-    shared = native.rbm_contrast(batch, batch, *parameters, num_steps, 5, 2, 6)
-    apart = native.rbm_contrast(batch, batch.clone(), *parameters, num_steps, 5, 2, 6)
+    shared = native_contrast(batch, batch, *parameters, num_steps, 5, 2, 6)
+    apart = native_contrast(batch, batch.clone(), *parameters, num_steps, 5, 2, 6)
     assert all(torch.equal(a, b) for a, b in zip(shared, apart, strict=True))
-    particles = native.rbm_gibbs(batch, *parameters, num_steps, None, 5, 2, 6)[0]
+    particles = native_gibbs(batch, *parameters, num_steps, None, 5, 2, 6)[0]
     assert torch.equal(shared[3], particles)
     for found, expected in zip(shared, statistics(batch, particles, *parameters), strict=False):
         assert torch.equal(found, expected)
@@ -179,7 +182,7 @@ def test_a_contrast_from_the_data_is_one_from_a_copy_of_it(size: tuple[int, int,
 @pytest.mark.usefixtures("instruction_set")
 def test_certain_and_impossible_units_are_so_for_every_uniform() -> None:
     start = torch.zeros(50_000, 1)
-    h = native.rbm_gibbs(
+    h = native_gibbs(
         start, torch.zeros(1, 4), torch.zeros(1), torch.tensor([-1e4, -200.0, 200.0, 1e4]), 1, None, 0, 0, 0
     )[1]
     assert torch.equal(h, torch.tensor([0.0, 0.0, 1.0, 1.0]).expand_as(h))
@@ -204,7 +207,7 @@ def test_the_gradient_is_that_of_the_mean_free_energies(size: tuple[int, int, in
 def test_annealed_weights_are_those_of_the_reference_in_float64(size: tuple[int, int, int], betas: list[float]) -> None:
     start, parameters = problem(*size)
     base = parameters[1].flip(0) / 2
-    log_weight, v = native.rbm_ais(start, *parameters, base, betas, 9, 4)
+    log_weight, v = native_ais(start, *parameters, base, betas, 9, 4)
     states, (weight, vbias, hbias) = start.double(), (x.double() for x in parameters)
     uniforms = philox_uniforms(9, size[2], 4, states)
     expected, last = ais_reference.rbm_ais(states, weight, vbias, hbias, base.double(), betas, uniforms)
@@ -218,8 +221,8 @@ def test_an_error_of_one_part_in_a_thousand_would_be_seen() -> None:
     right = statistics(start, start.flip(0)[:100], weight, vbias, hbias)
     wrong = statistics(start, start.flip(0)[:100], 1.001 * weight, vbias, hbias)
     assert (right[0] - wrong[0]).abs().max() > 2e-6
-    off = native.rbm_ais(start, 1.001 * weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]
-    assert (off - native.rbm_ais(start, weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]).abs().max() > 3e-5
+    off = native_ais(start, 1.001 * weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]
+    assert (off - native_ais(start, weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]).abs().max() > 3e-5
 
 
 def layouts(x: Tensor) -> list[Tensor]:
@@ -239,15 +242,15 @@ def test_layouts_do_not_matter(rows: int) -> None:
     spread = torch.stack((vbias, vbias), -1)[:, 0]
     base = torch.zeros(()).expand(37)
     expected = (
-        *native.rbm_gibbs(batch, weight, vbias, hbias, 2, None, 0, 0, 0),
+        *native_gibbs(batch, weight, vbias, hbias, 2, None, 0, 0, 0),
         *statistics(batch, batch[3:], weight, vbias, hbias),
-        *native.rbm_ais(batch, weight, vbias, hbias, base.contiguous(), [0.0, 1.0], 0, 0),
+        *native_ais(batch, weight, vbias, hbias, base.contiguous(), [0.0, 1.0], 0, 0),
     )
     for x, w in itertools.product(layouts(batch), layouts(weight)):
         found = (
-            *native.rbm_gibbs(x, w, spread, hbias, 2, None, 0, 0, 0),
+            *native_gibbs(x, w, spread, hbias, 2, None, 0, 0, 0),
             *statistics(x, x[3:], w, spread, hbias),
-            *native.rbm_ais(x, w, spread, hbias, base, [0.0, 1.0], 0, 0),
+            *native_ais(x, w, spread, hbias, base, [0.0, 1.0], 0, 0),
         )
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
@@ -257,19 +260,19 @@ def test_layouts_do_not_matter(rows: int) -> None:
 def test_two_threads_give_the_same(size: tuple[int, int, int]) -> None:
     batch, parameters = problem(*size)
     two = (
-        *native.rbm_gibbs(batch, *parameters, 3, torch.linspace(-1, 2, size[2]), 5, 0, 7),
+        *native_gibbs(batch, *parameters, 3, torch.linspace(-1, 2, size[2]), 5, 0, 7),
         *statistics(batch, batch, *parameters),
-        *native.rbm_contrast(batch, batch, *parameters, 2, 5, 0, 7),
-        *native.rbm_contrast(batch, batch[: len(batch) // 3 + 1], *parameters, 1, 5, 0, 7),
-        *native.rbm_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
+        *native_contrast(batch, batch, *parameters, 2, 5, 0, 7),
+        *native_contrast(batch, batch[: len(batch) // 3 + 1], *parameters, 1, 5, 0, 7),
+        *native_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
     )
     torch.set_num_threads(1)
     one = (
-        *native.rbm_gibbs(batch, *parameters, 3, torch.linspace(-1, 2, size[2]), 5, 0, 7),
+        *native_gibbs(batch, *parameters, 3, torch.linspace(-1, 2, size[2]), 5, 0, 7),
         *statistics(batch, batch, *parameters),
-        *native.rbm_contrast(batch, batch, *parameters, 2, 5, 0, 7),
-        *native.rbm_contrast(batch, batch[: len(batch) // 3 + 1], *parameters, 1, 5, 0, 7),
-        *native.rbm_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
+        *native_contrast(batch, batch, *parameters, 2, 5, 0, 7),
+        *native_contrast(batch, batch[: len(batch) // 3 + 1], *parameters, 1, 5, 0, 7),
+        *native_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
     )
     assert all(torch.equal(a, b) for a, b in zip(two, one, strict=True))
 
@@ -280,12 +283,12 @@ def test_results_are_written_in_full() -> None:
     batch, parameters = problem(37, 41, 19)
 
     def results() -> tuple[Tensor, ...]:
-        annealed = native.rbm_ais(batch, *parameters, parameters[1], [0.0, 1.0], 0, 0)
+        annealed = native_ais(batch, *parameters, parameters[1], [0.0, 1.0], 0, 0)
         gradients = [
-            *native.rbm_contrast(batch, batch, *parameters, 1, 0, 0, 0),
-            *native.rbm_contrast(batch, batch[:7], *parameters, 1, 0, 0, 0),
+            *native_contrast(batch, batch, *parameters, 1, 0, 0, 0),
+            *native_contrast(batch, batch[:7], *parameters, 1, 0, 0, 0),
         ]
-        return *native.rbm_gibbs(batch, *parameters, 1, None, 0, 0, 0), *gradients, *annealed
+        return *native_gibbs(batch, *parameters, 1, None, 0, 0, 0), *gradients, *annealed
 
     torch.use_deterministic_algorithms(True)
     try:
@@ -303,7 +306,7 @@ def test_the_op_takes_the_compiled_path_by_default_and_the_reference_elsewhere(
     start, parameters = problem(20, 15, 10)
     weight, vbias, hbias = parameters
     fast = rbm_gibbs(start, *parameters, 3, seed=1)
-    assert torch.equal(fast[0], native.rbm_gibbs(start, *parameters, 3, None, 1, 0, 0)[0])
+    assert torch.equal(fast[0], native_gibbs(start, *parameters, 3, None, 1, 0, 0)[0])
     with caplog.at_level(logging.DEBUG, "pyro_gen"):
         backend._explained.clear()
         for _ in range(2):
@@ -338,12 +341,12 @@ def test_a_library_of_another_version_is_as_good_as_none(monkeypatch: pytest.Mon
 
 def test_children_of_a_fork_have_threads_of_their_own(two_threads: None) -> None:
     start, parameters = problem(130, 70, 300)
-    expected = native.rbm_gibbs(start, *parameters, 3, None, 5, 0, 0)[0]
+    expected = native_gibbs(start, *parameters, 3, None, 5, 0, 0)[0]
     child = os.fork()
     if child == 0:
         signal.alarm(30)  # a child that hangs dies of it
         try:
-            found = native.rbm_gibbs(start, *parameters, 3, None, 5, 0, 0)[0]
+            found = native_gibbs(start, *parameters, 3, None, 5, 0, 0)[0]
             os._exit(0 if bytes(found.numpy()) == bytes(expected.numpy()) else 1)  # torch's own threads die in a fork
         finally:
             os._exit(2)
@@ -357,12 +360,12 @@ def test_other_states_than_zero_and_one_are_refused(wrong: float) -> None:
     odd = batch.clone()
     odd[144, 36] = wrong
     with pytest.raises(ValueError, match="states must hold only zeros and ones"):
-        native.rbm_gibbs(odd, *parameters, 1, None, 0, 0, 0)
+        native_gibbs(odd, *parameters, 1, None, 0, 0, 0)
     with pytest.raises(ValueError, match="states must hold only zeros and ones"):
-        native.rbm_ais(odd, *parameters, parameters[1], [0.0, 1.0], 0, 0)
+        native_ais(odd, *parameters, parameters[1], [0.0, 1.0], 0, 0)
     for rows in ((odd, batch), (batch, odd), (odd, odd)):
         with pytest.raises(ValueError, match="states must hold only zeros and ones"):
-            native.rbm_contrast(*rows, *parameters, 1, 0, 0, 0)
+            native_contrast(*rows, *parameters, 1, 0, 0, 0)
 
 
 @pytest.mark.usefixtures("instruction_set")
@@ -373,7 +376,7 @@ def test_nan_in_the_parameters_stays_nan() -> None:
     assert gradient[0][:, 3].isnan().all()
     assert gradient[2][3].isnan()
     assert not gradient[0][:, 2].isnan().any()
-    log_weight, _ = native.rbm_ais(torch.ones_like(batch), weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)
+    log_weight, _ = native_ais(torch.ones_like(batch), weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)
     assert log_weight.isnan().all()
 
 
@@ -425,7 +428,7 @@ def test_threads_that_outlive_their_caller_write_to_memory_that_still_is_theirs(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        native._in_parts(part, 2, 1, native.PARALLEL_FROM)
+        native.in_parts(part, 2, 1, native.PARALLEL_FROM)
     assert log == ["written"]
 
 
@@ -441,5 +444,5 @@ def test_parts_run_even_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatc
         ran.append(first)
         return 0
 
-    native._in_parts(part, 2, 1, native.PARALLEL_FROM)
+    native.in_parts(part, 2, 1, native.PARALLEL_FROM)
     assert sorted(ran) == [0, 1]

@@ -54,7 +54,7 @@ def test_what_a_part_raises_is_raised_after_all_have_ended(kind: type[BaseExcept
 
 def test_without_a_runtime_the_pool_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(team, "_runtime", lambda: None)
-    monkeypatch.setattr(native, "_threads", lambda work: 2)
+    monkeypatch.setattr(native, "threads_for", lambda work: 2)
     assert not team.available()
     with pytest.raises(RuntimeError, match="ask `available` first"):
         team.run([lambda: 0])
@@ -64,7 +64,7 @@ def test_without_a_runtime_the_pool_serves(monkeypatch: pytest.MonkeyPatch) -> N
         ranges.append((first, end))
         return 0
 
-    native._in_parts(part, 100, 64, native.PARALLEL_FROM)
+    native.in_parts(part, 100, 64, native.PARALLEL_FROM)
     assert sorted(ranges) == [(0, 64), (64, 100)]
 
 
@@ -99,7 +99,7 @@ from pyro_gen.kernels import native
 
 class Late:
     def __init__(self):
-        self.call, self.parts = native._in_parts, []
+        self.call, self.parts = native.in_parts, []
 
     def __del__(self):
         self.call(lambda first, end: self.parts.append((first, end)) or 0, 128, 64, 10**9)

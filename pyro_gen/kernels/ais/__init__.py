@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_gen.kernels import backend, native
-from pyro_gen.kernels.ais import reference
+from pyro_gen.kernels import backend
+from pyro_gen.kernels.ais import native, reference
 from pyro_gen.kernels.checks import check_chains, check_units
+from pyro_gen.kernels.native import impossible, slower
 from pyro_gen.kernels.random import source
 from pyro_gen.kernels.registry import folded_chains, folded_parameter, register, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
@@ -19,7 +20,7 @@ from pyro_gen.kernels.triton import refusal as refused_by_triton
 __all__ = ["rbm_ais"]
 
 PATHS = (
-    backend.Path("native", native.impossible, native.slower),
+    backend.Path("native", impossible, slower),
     backend.Path("triton", refused_by_triton),
     backend.Path("cpu", backend.anywhere),  # the reference, with the CPU's stream of uniforms
 )

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_gen.kernels import backend, native
+from pyro_gen.kernels import backend
 from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check_units
-from pyro_gen.kernels.contrastive import cpu, reference
+from pyro_gen.kernels.contrastive import cpu, native, reference
 from pyro_gen.kernels.gibbs import cpu as gibbs_cpu
+from pyro_gen.kernels.native import impossible, slower
 from pyro_gen.kernels.random import source
 from pyro_gen.kernels.registry import register, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
@@ -28,7 +29,7 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 """Gradients of weight, visible and hidden biases, and the particles that they were taken at."""
 
 PATHS = (
-    backend.Path("native", native.impossible, native.slower),
+    backend.Path("native", impossible, slower),
     backend.Path("triton", refused_by_triton),
     backend.Path("cpu", gibbs_cpu.impossible),
 )

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_gen.kernels import backend, native
-from pyro_gen.kernels.nade import cpu, reference
+from pyro_gen.kernels import backend
+from pyro_gen.kernels.nade import cpu, native, reference
 from pyro_gen.kernels.nade.reference import Gradients
+from pyro_gen.kernels.native import impossible, slower
 from pyro_gen.kernels.registry import register, register_autograd, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
 
@@ -23,7 +24,7 @@ def _refused_by_triton(x: Tensor, weight: Tensor) -> str | None:
 
 
 PATHS = (
-    backend.Path("native", native.impossible, native.slower),
+    backend.Path("native", impossible, slower),
     backend.Path("triton", _refused_by_triton),
     backend.Path("cpu", backend.anywhere),  # in torch, so it serves other devices too
 )

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_gen.kernels import backend, native
-from pyro_gen.kernels.nade import reference
+from pyro_gen.kernels import backend
+from pyro_gen.kernels.nade import native, reference
 from pyro_gen.kernels.nade.fields import PATHS, check, slices
 from pyro_gen.kernels.registry import register, without_autocast
 
