@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import pkgutil
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -201,7 +201,8 @@ QUANTITIES = ("value", "standard_error", "lower", "upper", "effective_sample_siz
 
 def result_types() -> list[type]:
     """Tuples of the package with a value and any error: what estimates return."""
-    modules = [importlib.import_module(name) for name in sorted(sys.modules) if name.startswith("pyro_gen.")]
+    names = [info.name for info in pkgutil.walk_packages(infer.__path__, "pyro_gen.infer.")]
+    modules = [importlib.import_module(name) for name in ["pyro_gen.distributions.estimate", *names]]
     members = {id(member): member for module in modules for member in vars(module).values()}
     tuples = [member for member in members.values() if inspect.isclass(member) and issubclass(member, tuple)]
     return [kind for kind in tuples if hasattr(kind, "value") and any("error" in name for name in dir(kind))]
@@ -213,7 +214,13 @@ def missing_quantities(kind: type) -> list[str]:
 
 
 def test_every_estimate_has_the_same_quantities() -> None:
-    assert {kind.__name__ for kind in result_types()} >= {"Estimate", "LogLikelihood", "LowerBound", "SimulatedGap"}
+    assert {kind.__name__ for kind in result_types()} >= {
+        "Bracket",
+        "Estimate",
+        "LogLikelihood",
+        "LowerBound",
+        "SimulatedGap",
+    }
     assert {kind.__name__: missing_quantities(kind) for kind in result_types() if missing_quantities(kind)} == {}
     assert missing_quantities(type("Bare", (tuple,), {"value": 0.0})) == list(QUANTITIES[1:])
 
@@ -229,5 +236,5 @@ def test_bounds_and_likelihoods_say_their_errors() -> None:
     bound = LowerBound(rows, rows, 0.1, rough, torch.ones(3))
     assert (bound.lower, bound.upper) == (bound.value - 2 * bound.standard_error, math.inf)
     draws = ImportanceLogLikelihood(rows, torch.full((3,), 0.3), torch.full((3,), 5.0), 100)
-    assert draws.standard_error == pytest.approx(1 / math.sqrt(3))  # no error bar of the draws is known
+    assert draws.standard_error == pytest.approx(1 / math.sqrt(3))
     assert draws.upper == math.inf

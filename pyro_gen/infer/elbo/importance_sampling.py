@@ -78,9 +78,12 @@ class ImportanceLogLikelihood(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """Standard error of ``value``: over the rows, of log Z and, where known, of the draws."""
-        draws = 0.0 if math.isnan(self.sampling_error) else self.sampling_error
-        return math.hypot(self.row_error, self.partition_error, draws)
+        """Standard error of ``value``, over the rows and of log Z together.
+
+        The noise of the draws is part of the spread over the rows; how far the bound lies
+        below the log likelihood is not.
+        """
+        return math.hypot(self.row_error, self.partition_error)
 
     @property
     def lower(self) -> float:

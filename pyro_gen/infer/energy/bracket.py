@@ -51,6 +51,21 @@ class Bracket(NamedTuple):
     reverse_log_weights: Tensor
 
     @property
+    def value(self) -> Tensor:
+        """Value of the ``combined`` estimate, in nats."""
+        return self.combined.value
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Standard error of the ``combined`` estimate, in nats."""
+        return self.combined.standard_error
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """Effective number of forward chains."""
+        return self.forward.effective_sample_size
+
+    @property
     def lower(self) -> Tensor:
         """Lower end: the forward estimate less three standard errors, in nats."""
         return self.forward.value - ERRORS * self.forward.standard_error
