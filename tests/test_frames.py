@@ -9,9 +9,11 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pandas as pd
+import pyro
 import pytest
 import torch
 import xarray as xr
+from pyro.infer import SVI, Trace_ELBO
 
 from pyro_gen import models, nn
 from pyro_gen.infer.structure import learn_structure
@@ -148,3 +150,17 @@ def test_an_unknown_name_in_a_long_column_says_its_row() -> None:
     column = pd.Series(["no", "yes", "maybe"])
     with pytest.raises(ValueError, match=r"evidence on node 'rain' must be one state a row, in row 2: .*maybe"):
         network.log_evidence({"rain": column})
+
+
+def test_programs_take_data_frames() -> None:
+    frame = weather(20)
+    network: Any = models.BayesianNetwork(
+        nx.DiGraph([("rain", "wet")]), states={"rain": ("no", "yes"), "wet": ("dry", "wet")}
+    )
+    mixture: Any = models.GaussianMixture.from_data(torch.tensor(REAL), 2)
+    ppca: Any = models.PPCA.from_data(torch.tensor(REAL), 1)
+    programs = [(network.model, network.guide, frame), (network.evidence_model, network.guide, frame)]
+    programs += [(mixture.marginal, mixture.guide, pd.DataFrame(REAL)), (ppca.model, ppca.guide, pd.DataFrame(REAL))]
+    for model, guide, data in programs:
+        pyro.clear_param_store()
+        assert SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO()).step(data) > 0

@@ -364,11 +364,8 @@ class BayesianNetwork(NetworkLearning):
 
     def guide(self, data: Data | Tensor | None = None) -> None:
         """Empty guide: nodes are observed, or summed over; ``data`` have at most ``size`` rows."""
-        if isinstance(data, Tensor):
-            columns = [data]
-        else:
-            columns = [x for x in (data or {}).values() if x is not None]
-        check_rows(self.size, max(map(len, columns), default=0))
+        columns = by_name(self.nodes, data, "data").values()
+        check_rows(self.size, max((len(x) for x in columns if x is not None), default=0))
 
     def evidence_model(self, data: Data | Tensor) -> None:
         """A program with the same likelihood as ``model``, by exact inference: for
