@@ -13,9 +13,10 @@ import pyro
 import pytest
 import torch
 import xarray as xr
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
 
 from pyro_gen import models, nn
+from pyro_gen.infer import contrastive_gradient, free_energy_gap, log_likelihood
 from pyro_gen.infer.structure import learn_structure
 from pyro_gen.infer.structure.table import CategoricalTable
 from tests.runs import same
@@ -164,3 +165,64 @@ def test_programs_take_data_frames() -> None:
     for model, guide, data in programs:
         pyro.clear_param_store()
         assert SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO()).step(data) > 0
+
+
+def results(model: Any, x: Any, y: Any) -> dict[str, Callable[[], Any]]:
+    """Methods of models whose rows are zeros and ones, by name."""
+    vae, labelled, autoencoder, machine, rbm, classifier = model
+    return {
+        "reconstruct": lambda: vae.reconstruct(x),
+        "latent_means": lambda: vae.latent_means(x),
+        "latent_use": lambda: vae.latent_use(x),
+        "test_log_likelihood": lambda: vae.test_log_likelihood(x, 200).rows,
+        "lower_bound": lambda: vae.lower_bound(x).rows,
+        "classify": lambda: labelled.classify(x),
+        "autoencoder": lambda: autoencoder.reconstruct(x),
+        "mean_field": lambda: machine.mean_field(x),
+        "class given features": lambda: classifier(x).logits,
+        "log_likelihood": lambda: log_likelihood(rbm, x).rows,
+        "free_energy_gap": lambda: free_energy_gap(rbm, x, x).standard_error,
+        "VAE": lambda: loss(vae, x),
+        "SemiSupervisedVAE": lambda: loss(labelled, x, y),
+        "Autoencoder": lambda: loss(autoencoder, x),
+        "DeepBoltzmannMachine": lambda: loss(machine, x),
+        "BayesClassifier": lambda: loss(classifier, x, y),
+    }
+
+
+def loss(model: Any, *args: Any) -> float:
+    pyro.clear_param_store()
+    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    value: float = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 0.0}), elbo).evaluate_loss(*args)
+    return value
+
+
+@pytest.mark.filterwarnings("ignore:the importance weights", "ignore:TraceEnum_ELBO found no sample sites")
+@pytest.mark.parametrize("name", results((None,) * 6, None, None))
+def test_models_of_bits_take_data_frames(name: str) -> None:
+    x = torch.tensor(BINARY)
+    y = torch.arange(len(x)) % 2
+    torch.manual_seed(0)
+    model = (
+        models.VAE.from_data(x, 2, hidden=(8,)),
+        models.SemiSupervisedVAE.from_data(x, 2, classes=2, hidden=(8,)),
+        models.Autoencoder.from_data(x, 2, hidden=(8,)),
+        models.DeepBoltzmannMachine(5, [4, 3], 60).eval(),
+        nn.RBM.from_data(x, 3).eval()(),
+        models.BayesClassifier(nn.AutoregressivePerClass([nn.FVSBN(5), nn.FVSBN(5)]), 2, 60),
+    )
+    torch.manual_seed(1)
+    expected = results(model, x, y)[name]()
+    torch.manual_seed(1)
+    assert same(results(model, pd.DataFrame(BINARY), pd.Series(y.numpy()))[name](), expected)
+
+
+def test_updates_take_data_frames() -> None:
+    gradients = []
+    for x in (torch.tensor(BINARY), pd.DataFrame(BINARY)):
+        torch.manual_seed(0)
+        rbm: Any = nn.RBM(5, 3)
+        update: Any = contrastive_gradient
+        update(rbm, x)
+        gradients.append([parameter.grad for parameter in rbm.parameters()])
+    assert same(gradients[0], gradients[1])

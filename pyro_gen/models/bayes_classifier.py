@@ -13,6 +13,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
+from pyro_gen._rows import as_tensor
 from pyro_gen.distributions import Completion
 from pyro_gen.distributions.autoregressive.order_agnostic import OrderAgnostic
 
@@ -84,11 +85,12 @@ class BayesClassifier(Module):
             Classes and features.
         """
         register("classifier", self)
+        x = as_tensor(x)
         with rows_plate(self.size, x):
             y = pyro.sample(
                 "y",
                 dist.Categorical(logits=self.class_logits),
-                obs=y,
+                obs=as_tensor(y),
                 infer={"enumerate": "parallel"},
             )
             return y, pyro.sample("x", self.density(self.encode(y)), obs=x)
@@ -142,6 +144,8 @@ class BayesClassifier(Module):
             raise ValueError(
                 "the density gives only estimates in training mode: use eval() to classify"
             )
+        x = as_tensor(x)
+        mask = as_tensor(mask)
         place = -1 - len(density.event_shape)
         if mask is None:
             log_prob = density.log_prob(x.unsqueeze(place))

@@ -17,6 +17,7 @@ from pyro_gen._evaluation import reading
 from pyro_gen._module import Module
 from pyro_gen._plates import rows_plate
 from pyro_gen._registration import register
+from pyro_gen._rows import as_tensor
 from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.infer import ContrastiveDivergence, lower_bound
 from pyro_gen.infer.elbo.importance import LowerBound
@@ -88,21 +89,26 @@ class RowModel(Module):
         Raises:
             ValueError: ``x`` is not such a table, or log Z is not known.
         """
-        self.check(x)
+        x = self.check(x)
         partition = self.log_partition()
         get = None if partition is None else lambda: partition
         return lower_bound(self.model, self.guide, x, num_particles, get, batch_size)
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Tensor) -> Tensor:
         """Check a table of rows.
 
         Args:
-            x: the value to check.
+            x: the value to check: a tensor, an array, a list or a data frame.
+
+        Returns:
+            The rows as a tensor.
 
         Raises:
             ValueError: it is not (rows, visible) with zeros and ones.
         """
+        x = as_tensor(x)
         check_states("x", x, columns=self.visible)
+        return x
 
 
 class LatentModel(RowModel):
@@ -170,8 +176,9 @@ class LatentModel(RowModel):
             self.recognise(x)
 
     def _read(self, x: Tensor) -> Tensor:
-        """Rows in the data type that the programs compute with; here as they are."""
-        return x
+        """Rows as a tensor in the data type that the programs compute with; here their own."""
+        rows: Tensor = as_tensor(x)
+        return rows
 
     @property
     def shared(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pyro_gen import distributions
 from pyro_gen._arguments import whole_number
 from pyro_gen._columns import check_varied, moments
 from pyro_gen._points import Expected, check_value
-from pyro_gen._rows import as_floating
+from pyro_gen._rows import as_floating, as_tensor
 from pyro_gen.distributions.log_z.annealing import with_base_rates
 from pyro_gen.distributions.log_z.energy import Energy
 from pyro_gen.distributions.log_z.negative_phase import NegativePhase, PersistentChains, Scored
@@ -245,6 +245,7 @@ class RBM(ChainModule):
             ValueError: ``x`` has no rows, another width, or values that the
                 visible units cannot take.
         """
+        x = as_tensor(x)
         check_states("x", x, self.visible_units, self.vbias.shape[-1])
         count = len(self.chains)
         if count == len(x):

@@ -8,6 +8,7 @@ from typing import Literal, cast, overload
 import torch
 from torch import Tensor
 
+from pyro_gen._rows import as_tensor
 from pyro_gen.distributions.log_z.negative_phase import (
     ContrastiveDivergence,
     NegativePhase,
@@ -68,6 +69,7 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
         >>> contrastive_gradient(rbm, torch.ones(8, 4))
         >>> optimizer.step()
     """
+    batch = as_tensor(batch)
     if not (
         isinstance(rbm.visible_units, BernoulliUnits)
         and isinstance(rbm.hidden_units, BernoulliUnits)

@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from pyro_gen._rows import as_tensor
 from pyro_gen.distributions.energy.base import EnergyDistribution
 from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.infer.energy.bracket import Bracket
@@ -141,6 +142,7 @@ def log_likelihood(
         raise ValueError(
             f"`distribution` must have no batch shape, got {tuple(distribution.batch_shape)}"
         )
+    x = as_tensor(x)
     _check_rows("x", x)
     distribution.check_value("x", x)
     partition = distribution.log_partition()
@@ -187,12 +189,13 @@ def free_energy_gap(
     means = []
     variances = []
     for name, rows in (("train", train), ("valid", valid)):
-        _check_rows(name, rows)
-        model.check_value(name, rows)
-        energy = model._free_energy(rows).double()
+        table = as_tensor(rows)
+        _check_rows(name, table)
+        model.check_value(name, table)
+        energy = model._free_energy(table).double()
         means.append(energy.mean())
-        variance = energy.var() if len(rows) > 1 else energy.new_tensor(math.inf)
-        variances.append(variance / len(rows))
+        variance = energy.var() if len(table) > 1 else energy.new_tensor(math.inf)
+        variances.append(variance / len(table))
     gap = means[1] - means[0]
     error = torch.stack(variances).sum().sqrt()
     return Estimate(gap, error, torch.full_like(gap, math.nan), "difference of free energies")

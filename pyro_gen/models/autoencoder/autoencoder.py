@@ -14,7 +14,7 @@ from pyro_gen._evaluation import reading
 from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
-from pyro_gen._rows import as_floating
+from pyro_gen._rows import as_floating, as_tensor
 from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised
 from pyro_gen.models.autoencoder.start import start_decoder
 from pyro_gen.nn import Dense, MaskingNoise
@@ -150,7 +150,7 @@ class Autoencoder(Module):
                 "from, "
                 "a VAE has one; got None"
             )
-        self.check(x)
+        x = self.check(x)
         register("autoencoder", self)
         with rows_plate(self.size, x):
             return pyro.sample("x", self(x), obs=x)
@@ -194,6 +194,7 @@ class Autoencoder(Module):
 
     def _seen(self, x: Tensor) -> Tensor:
         """Rows as the encoder sees them."""
+        x = as_tensor(x)
         if x.dim() != 2 or x.shape[-1] != self.features:
             raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(x.shape)}")
         rows: Tensor = as_floating(x, next(self.parameters(), None))
@@ -250,7 +251,7 @@ class Autoencoder(Module):
         Raises:
             ValueError: ``x`` is not such a table, or outside the support.
         """
-        self.check(x)
+        x = self.check(x)
         return self.encode(x)
 
     @reading
@@ -279,18 +280,23 @@ class Autoencoder(Module):
         Returns:
             (rows,).
         """
+        x = self.check(x)
         return self.decode(self.latent_means(x)).log_prob(x)
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Tensor) -> Tensor:
         """Check rows.
 
         Args:
-            x: the value to check.
+            x: the value to check: a tensor, an array, a list or a data frame.
+
+        Returns:
+            The rows as a tensor.
 
         Raises:
             ValueError: it is not (rows, features), empty, or outside the
                 support of the likelihood.
         """
+        x = as_tensor(x)
         if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != self.features or not len(x):
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(
@@ -302,6 +308,7 @@ class Autoencoder(Module):
             raise ValueError(
                 f"`x` must lie in the support of the likelihood, {support}, got {kind}"
             )
+        return x
 
 
 class DenoisingAutoencoder(Autoencoder):

@@ -10,6 +10,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor, nn
 
 from pyro_gen._arguments import whole_number, whole_numbers
+from pyro_gen._rows import as_tensor
 from pyro_gen.distributions import Conditional, Factorised, GaussianConditional
 from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import (
@@ -122,16 +123,20 @@ class RowCoder(LatentModel):
         width = code.shape[-1:] if code.shape[-1] > 1 else ()
         return code.reshape(*batch, *self.event_shape, *width)
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Tensor) -> Tensor:
         """Check rows.
 
         Args:
-            x: the value to check.
+            x: the value to check: a tensor, an array, a list or a data frame.
+
+        Returns:
+            The rows as a tensor.
 
         Raises:
             ValueError: it is not (rows,) + event shape, empty, or outside the
                 support of the likelihood.
         """
+        x = as_tensor(x)
         if not isinstance(x, Tensor) or x.shape[1:] != self.event_shape or not len(x):
             expected = f"(rows,) + {tuple(self.event_shape)} with at least one row"
             raise ValueError(f"`{self.site}` must have shape {expected}, got {described(x)}")
@@ -144,6 +149,7 @@ class RowCoder(LatentModel):
             raise ValueError(
                 f"`{self.site}` must lie in the support of the likelihood, {support}, got {kind}"
             )
+        return x
 
     def _distribution(
         self, z: Tensor, code: Tensor, validate_args: bool | None = None

@@ -16,6 +16,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import rows_plate
 from pyro_gen._registration import register
+from pyro_gen._rows import as_tensor
 from pyro_gen.distributions import Conditional
 from pyro_gen.models.autoencoder.vae import BERNOULLI, VAE
 from pyro_gen.models.latent import Observations, observed, recognised
@@ -122,7 +123,7 @@ class SemiSupervisedVAE(VAE):
         Returns:
             The rows.
         """
-        x = observed(x, observations, self.site)
+        x = as_tensor(observed(x, observations, self.site))
         for name in ("decoder", "prior", *self.shared):
             register(name, getattr(self, name))
         with rows_plate(self.size, x):
@@ -149,7 +150,8 @@ class SemiSupervisedVAE(VAE):
             ValueError: there are no rows to recognise, or the classes do not
                 fit.
         """
-        x = recognised(x, observations, self.site)
+        x = as_tensor(recognised(x, observations, self.site))
+        y = as_tensor(y)
         register("encoder", self.encoder)
         register("classifier", self.classifier)
         with rows_plate(self.size, x):
@@ -210,7 +212,7 @@ class SemiSupervisedVAE(VAE):
         Returns:
             (rows, classes).
         """
-        self.check(x)
+        x = self.check(x)
         return self._logits(x).softmax(-1)
 
     def _logits(self, x: Tensor) -> Tensor:

@@ -334,7 +334,7 @@ class VAE(RowCoder):
             variables, or at one draw of others; draws where features are labels
             or depend on each other.
         """
-        self.check(x)
+        x = self.check(x)
         distribution = self.decode(
             self.latent_means(x) if self._gaussian else self.encode(x).sample()
         )
@@ -361,7 +361,7 @@ class VAE(RowCoder):
                 "`latent_distribution` must be of numbers for a mean, got "
                 f"{self.latent_distribution}"
             )
-        self.check(x)
+        x = self.check(x)
         mean: Tensor = self.encode(x).mean
         return mean
 
@@ -387,6 +387,7 @@ class VAE(RowCoder):
             Burda, Grosse and Salakhutdinov (2016), Importance weighted
             autoencoders, section 5.2.
         """
+        x = self.check(x)
         means = self.latent_means(x)
         if len(means) < 2:
             raise ValueError(
@@ -445,7 +446,7 @@ class VAE(RowCoder):
             num_samples = default
         else:
             num_samples = whole_number("num_samples", num_samples)
-        self.check(x)
+        x = self.check(x)
         partition = self.log_partition()
         prior = self.prior_distribution()
         if method is not None:

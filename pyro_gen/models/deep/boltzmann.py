@@ -18,6 +18,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
+from pyro_gen._rows import as_tensor
 from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
@@ -190,7 +191,7 @@ class DeepBoltzmannMachine(RowModel):
         Args:
             x: rows of data.
         """
-        self.check(x)
+        x = self.check(x)
         self.rbm.base_rates[: self.visible] = (x.sum(0) + 1) / (len(x) + 2)
         rows = x[torch.randint(len(x), (len(self.rbm.chains),)).to(x.device)].to(self.rbm.weight)
         self.rbm.start_chains(torch.cat([rows, self.rbm.chains[:, self.visible :]], -1))
@@ -234,7 +235,7 @@ class DeepBoltzmannMachine(RowModel):
         Returns:
             The rows.
         """
-        x = observed(x, observations)
+        x = as_tensor(observed(x, observations))
         register("rbm", self.rbm)
         joint = self.rbm()
         with rows_plate(self.size, x):
@@ -255,7 +256,7 @@ class DeepBoltzmannMachine(RowModel):
         Raises:
             ValueError: there are no rows.
         """
-        x = recognised(x, observations)
+        x = as_tensor(recognised(x, observations))
         with rows_plate(self.size, x):
             pyro.sample("h", dist.Bernoulli(probs=self._even_means(x)).to_event(1))
 
@@ -279,7 +280,7 @@ class DeepBoltzmannMachine(RowModel):
         References:
             Salakhutdinov and Hinton (2009), equations 8 and 9.
         """
-        self.check(x)
+        x = self.check(x)
         even = self._even_means(x)
         odd = self.rbm._transform(torch.cat([x.to(even), even], -1))
         layers = odd.split(self.widths[1::2], -1), even.split(self.widths[2::2], -1)
@@ -308,7 +309,7 @@ class DeepBoltzmannMachine(RowModel):
             ValueError: ``x`` is not a table of zeros and ones, or the RBM has
                 no negative phase.
         """
-        self.check(x)
+        x = self.check(x)
         contrastive_gradient(
             self.rbm, torch.cat([x.to(self.rbm.weight), torch.bernoulli(self._even_means(x))], -1)
         )
