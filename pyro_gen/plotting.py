@@ -49,7 +49,8 @@ def sample_grid(
     did not mix.
 
     Args:
-        images: shape (n, rows, columns), from 0 (white) to 1 (ink).
+        images: shape (n, rows, columns), from 0 (white) to 1 (ink), or in colour
+            (n, 3, rows, columns), red, green and blue from 0 to 1.
         nearest: for each image the one to be shown in blue at its right, same
             shape.
         titles: for each image a few characters above it.
@@ -71,11 +72,11 @@ def sample_grid(
         >>> len(figure.axes)
         1
     """
-    tiles = _ink(_images("images", images), "black")
+    tiles = _tiles("images", images, "black")
     if titles is not None and len(titles) != len(tiles):
         raise ValueError(f"`titles` must be as many as `images`, {len(tiles)}, got {len(titles)}")
     if nearest is not None:
-        tiles = _beside(tiles, _ink(_images("nearest", nearest), COLORS[0]))
+        tiles = _beside(tiles, _tiles("nearest", nearest, COLORS[0]))
     gap = math.ceil(tiles.shape[1] / 8) * (1 if titles is None else 2)
     canvas, corners = _mosaic(tiles, _grid_columns(columns, tiles), gap)
     figure, axes = _picture(canvas, title)
@@ -83,7 +84,9 @@ def sample_grid(
         place = column + tiles.shape[2] / 2 - 0.5, row - 0.2 * gap
         axes.annotate(text, place, ha="center", va="bottom", fontsize=8, color=TEXT)
     if nearest is not None:
-        note = "black: sample, blue: its nearest training image"
+        note = "left: sample, right: its nearest training image"
+        if _as_array(images).ndim == 3:
+            note = "black: sample, blue: its nearest training image"
         axes.annotate(note, (0, -0.01), xycoords="axes fraction", va="top", fontsize=9, color=TEXT)
     return figure
 
@@ -360,11 +363,21 @@ def _positive(name: str, value: int) -> int:
     return whole_number(name, value)
 
 
+def _tiles(name: str, values: Array, color: str) -> np.ndarray:
+    """Images as colours, (n, rows, columns, 3); those of one channel in an ink."""
+    array = _images(name, values)
+    if array.ndim == 4:
+        return np.moveaxis(array, 1, -1)
+    return _ink(array, color)
+
+
 def _images(name: str, values: Array) -> np.ndarray:
     array = _as_array(values)
-    if array.ndim != 3 or not array.size:
+    in_color = array.ndim == 4 and array.shape[1] == 3
+    if not (array.ndim == 3 or in_color) or not array.size:
         raise ValueError(
-            f"`{name}` must have shape (n, rows, columns), none empty, got {array.shape}"
+            f"`{name}` must have shape (n, rows, columns) or (n, 3, rows, columns), none empty, "
+            f"got {array.shape}"
         )
     if not (array.min() >= 0 and array.max() <= 1):
         raise ValueError(

@@ -167,3 +167,15 @@ def test_without_matplotlib_the_message_says_what_to_install(monkeypatch: pytest
         monkeypatch.setitem(sys.modules, f"matplotlib.{part}", None)
     with pytest.raises(ImportError, match=r"pip install pyro-gen\[plot\]"):
         plotting.sample_grid(IMAGES)
+
+
+def test_sample_grid_shows_colour() -> None:
+    images = torch.zeros(4, 3, 8, 6)
+    images[:, 0] = 1.0
+    (axes,) = plotting.sample_grid(images, nearest=images.flip(1)).axes
+    canvas = np.asarray(axes.images[0].get_array())
+    reds = (canvas == [1, 0, 0]).all(-1)
+    blues = (canvas == [0, 0, 1]).all(-1)
+    assert (reds.sum(), blues.sum()) == (4 * 48, 4 * 48)
+    with pytest.raises(ValueError, match=r"\(n, rows, columns\) or \(n, 3, rows, columns\), none empty, got \(4, 2, 8"):
+        plotting.sample_grid(images[:, :2])

@@ -6,6 +6,7 @@ from pyro_gen.arviz.files import to_netcdf
 from pyro_gen.arviz.importance import weighted_summary
 from pyro_gen.arviz.mcmc import from_mcmc
 from pyro_gen.arviz.predictive import from_predictive
+from pyro_gen.arviz.relabelling import relabel
 from pyro_gen.arviz.sample_stats import SampleStats
 from pyro_gen.arviz.svi import from_svi
 
@@ -16,6 +17,7 @@ __all__ = [
     "from_mcmc",
     "from_predictive",
     "from_svi",
+    "relabel",
     "to_netcdf",
     "weighted_summary",
 ]

@@ -175,9 +175,8 @@ class RowCoder(LatentModel):
         latent, parameters).
         """
         batch = inputs.shape[: inputs.dim() - self._input_dim]
-        out: Tensor = self.encoder(inputs.reshape(-1, *inputs.shape[len(batch) :])).to(
-            inputs.dtype
-        )
+        out = self._one_tensor(self.encoder(inputs.reshape(-1, *inputs.shape[len(batch) :])))
+        out = out.to(inputs.dtype)
         shape = self.latent, self.latent_distribution.num_parameters
         _check_outputs("encoder", out, shape)
         parameters = out.reshape(*batch, *shape)
@@ -185,6 +184,21 @@ class RowCoder(LatentModel):
         if valid is None:
             return parameters
         return parameters.masked_fill(~valid.to(parameters.device), -math.inf)
+
+    def _one_tensor(self, out: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """Outputs of the encoder as one tensor; it may give a pair (loc, scale)."""
+        if isinstance(out, Tensor):
+            return out
+        if not (self._gaussian and isinstance(out, tuple) and len(out) == 2):
+            kind = f"a {type(out).__name__}"
+            raise ValueError(
+                "`encoder` must return a tensor of the latent variables' parameters, or for "
+                f"Gaussian ones a pair (loc, scale), got {kind}"
+            )
+        loc, scale = out
+        if not (scale > 0).all():
+            raise ValueError("`encoder` must return (loc, scale) with scales above 0")
+        return torch.stack([loc, scale.log()], -1)
 
     @property
     def _input_dim(self) -> int:

@@ -98,7 +98,8 @@ class VAE(RowCoder):
             normal numbers, or independent ones of another family.
         encoder: from inputs to the parameters of the distributions of z, (rows,
             latent, parameters of a distribution), the last two in one dimension
-            if you like. Inputs are rows as :meth:`inputs` gives them: (rows,) +
+            if you like; for Gaussian ones it may return a pair (loc, scale).
+            Inputs are rows as :meth:`inputs` gives them: (rows,) +
             event shape, with a dimension behind where a feature has several
             numbers (one-hot labels). Real rows are standardised by the location
             and scale that :meth:`from_data` measured; without it they are

@@ -389,3 +389,43 @@ def test_a_vamp_prior_scores_alike_with_and_without_a_gradient_also_far_from_its
         torch.testing.assert_close(prior.log_prob(z), exact)
         torch.testing.assert_close(prior.expand((3, 367)).log_prob(z[0, 0]), exact[0, 0].expand(3, 367))
     torch.testing.assert_close(prior.log_prob(z), exact)
+
+
+class TwoHeads(torch.nn.Module):
+    """The encoder of Pyro's tutorial: location and scale apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loc = torch.nn.Linear(9, 4)
+        self.log_scale = torch.nn.Linear(9, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.loc(x), self.log_scale(x).exp()
+
+
+def test_an_encoder_with_two_heads_gives_location_and_scale() -> None:
+    encoder = TwoHeads()
+    x = torch.bernoulli(torch.full((20, 9), 0.5))
+    vae = models.VAE.from_data(x, 4, encoder=encoder)
+    posterior = vae.encode(x)
+    loc, scale = encoder(x)
+    assert torch.allclose(posterior.mean, loc)
+    assert torch.allclose(posterior.stddev, scale)
+    with pytest.raises(ValueError, match=r"`encoder` must return a tensor .* got a list"):
+        models.VAE.from_data(x, 4, encoder=Listed()).encode(x)
+    with pytest.raises(ValueError, match="scales above 0"):
+        models.VAE.from_data(x, 4, encoder=Negative()).encode(x)
+
+
+class Listed(TwoHeads):
+    """A list in place of a pair."""
+
+    def forward(self, x: Tensor) -> Any:
+        return [self.loc(x)]
+
+
+class Negative(TwoHeads):
+    """Scales that are none."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.loc(x), -self.log_scale(x).exp()
