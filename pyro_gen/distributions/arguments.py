@@ -52,5 +52,5 @@ def check_classes(name: str, y: Tensor, classes: int) -> None:
     high = int(y.max())
     if low < 0 or high >= classes:
         raise ValueError(
-            f"`{name}` must hold numbers from 0 to {classes - 1}, got {low} to {high}"
+            f"`{name}` must hold classes from 0 to {classes - 1}, got {low} to {high}"
         )

@@ -193,6 +193,12 @@ class InverseWishart(Expandable):
                 f"{self.df.min().item():g}"
             )
 
+    @classmethod
+    def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
+        """Batch and event shape from the shapes of the parameters."""
+        scale = arg_shapes["scale"]
+        return torch.broadcast_shapes(arg_shapes["df"], scale[:-2]), Size(scale[-2:])
+
     @property
     def scale_tril(self) -> Tensor:
         """Cholesky factor of ``scale``."""

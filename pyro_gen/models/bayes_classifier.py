@@ -15,6 +15,7 @@ from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
 from pyro_gen._rows import as_tensor
 from pyro_gen.distributions import Completion
+from pyro_gen.distributions.arguments import check_classes
 from pyro_gen.distributions.autoregressive.order_agnostic import OrderAgnostic
 
 
@@ -83,14 +84,20 @@ class BayesClassifier(Module):
 
         Returns:
             Classes and features.
+
+        Raises:
+            ValueError: ``y`` are no whole numbers from 0 to ``classes`` - 1.
         """
         register("classifier", self)
         x = as_tensor(x)
+        y = as_tensor(y)
+        if y is not None:
+            check_classes("y", y, self.classes)
         with rows_plate(self.size, x):
             y = pyro.sample(
                 "y",
                 dist.Categorical(logits=self.class_logits),
-                obs=as_tensor(y),
+                obs=y,
                 infer={"enumerate": "parallel"},
             )
             return y, pyro.sample("x", self.density(self.encode(y)), obs=x)
@@ -116,7 +123,7 @@ class BayesClassifier(Module):
         Returns:
             One-hot rows, (..., classes).
         """
-        return one_hot(y, self.classes).to(self.class_logits.dtype)
+        return one_hot(y.long(), self.classes).to(self.class_logits.dtype)
 
     def log_joint(
         self, x: Tensor, mask: Tensor | None = None, completion: Completion | None = None

@@ -68,3 +68,10 @@ def test_bad_input_is_named() -> None:
         InverseWishart(2.0, torch.eye(3), validate_args=True)
     with pytest.raises(ValueError, match="needs D"):
         CovarianceTransform()(torch.zeros(2))
+
+
+def test_shapes_follow_from_those_of_the_parameters() -> None:
+    for df, scale in (((3,), (3, 2, 2)), ((), (4, 3, 3)), ((5, 1), (2, 2, 2))):
+        distribution = InverseWishart(torch.full(df, 4.0), torch.eye(scale[-1]).expand(scale))
+        expected = (distribution.batch_shape, distribution.event_shape)
+        assert InverseWishart.infer_shapes(df=torch.Size(df), scale=torch.Size(scale)) == expected

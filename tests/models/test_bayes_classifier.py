@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pyro
 import pytest
@@ -140,3 +141,10 @@ def test_bad_input_is_named() -> None:
         wild(DENSITIES["DeepNADE"]()).train()(X)
     with pytest.raises(ValueError, match="support"):
         wild(DENSITIES["NADE"]())(X + 0.5)
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3], [0, -1, 2], [0.5, 1.0, 2.0], [True, False, True]])
+def test_labels_that_are_no_classes_are_named(labels: list[Any]) -> None:
+    classifier = BayesClassifier(nn.NADE(4, 3, context=3), classes=3, size=3)
+    with pytest.raises(ValueError, match=r"`y` must (hold classes from 0 to 2|be a tensor of whole class numbers)"):
+        classifier.model(torch.zeros(3, 4), torch.tensor(labels))

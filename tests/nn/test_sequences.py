@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import pytest
@@ -184,3 +185,10 @@ def test_states_may_be_gone_on_from_twice() -> None:
 def test_what_does_not_fit_is_named(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("symbol", [30, -1, 1.5, 5, True, "a"])
+def test_a_symbol_that_the_network_does_not_know_is_named(symbol: Any) -> None:
+    network = nn.SequenceAR(8, 5, 6)
+    with pytest.raises(ValueError, match=f"`strings` must hold symbols from 0 to 4, got the symbol {symbol!r}"):
+        network.padded([[0, symbol, 2]])

@@ -265,7 +265,8 @@ class BayesianNetwork(Expandable):
         """
         if not self.has_enumerate_support:
             raise NotImplementedError(
-                f"{self.structure.num_states:.4g} states are too many to list, {ENUMERABLE} is"
+                f"{self.structure.num_states:.4g} states are too many to list, the limit is "
+                f"{ENUMERABLE}"
             )
         axes = [torch.arange(k, device=self.tables.device) for k in self.structure.cardinalities]
         return self._listed(torch.cartesian_prod(*axes).view(-1, len(axes)), expand)

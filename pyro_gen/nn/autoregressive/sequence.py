@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self
 
@@ -123,13 +124,29 @@ class SequenceAR(StepwiseNetwork):
 
         Returns:
             Integers of shape (n, L).
+
+        Raises:
+            ValueError: a symbol is no whole number from 0 to K - 1.
         """
-        rows = [list(string[: self.features]) for string in strings]
+        rows = [[self._symbol(symbol) for symbol in string] for string in strings]
+        rows = [row[: self.features] for row in rows]
         paddings = [[self.end] * (self.features - len(row)) for row in rows]
         padded = torch.tensor(
             [row + end for row, end in zip(rows, paddings, strict=True)], dtype=torch.int64
         )
         return padded.view(-1, self.features).to(self.example.device)
+
+    def _symbol(self, symbol: Any) -> int:
+        """A symbol as a number of Python."""
+        try:
+            number = operator.index(symbol)
+        except TypeError:
+            number = -1
+        if isinstance(symbol, bool) or not 0 <= number < self.end:
+            raise ValueError(
+                f"`strings` must hold symbols from 0 to {self.end - 1}, got the symbol {symbol!r}"
+            )
+        return number
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
