@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,27 @@ MAX_SIDE = 16  # of bars and stripes: 2**16 patterns of each direction
 GATHER = 64  # batches that one gather of `Minibatches` fetches
 
 
-@dataclass(frozen=True)
-class BinaryDataset:
+class _Shown:
+    """Data classes that print shapes in place of tensors, and leave out what is None."""
+
+    def __repr__(self) -> str:
+        """Name and shapes."""
+        entries = ((entry.name, getattr(self, entry.name)) for entry in fields(self))  # type: ignore[arg-type]
+        shown = [f"{name}={_shown(value)}" for name, value in entries if value is not None]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _shown(value: Any) -> str:
+    """Shape of a tensor; of many names, the first and their number."""
+    if isinstance(value, Tensor):
+        return f"tensor of shape {tuple(value.shape)}"
+    if isinstance(value, tuple) and len(value) > 4:
+        return f"({', '.join(map(repr, value[:3]))}, ... {len(value)} in all)"
+    return repr(value)
+
+
+@dataclass(frozen=True, repr=False)
+class BinaryDataset(_Shown):
     """Rows of zeros and ones with a fixed split; what a set does not have is None.
 
     Args:
@@ -91,7 +110,7 @@ class BinaryDataset:
         return self.shape[0], self.shape[1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelledImages(BinaryDataset):
     """A `BinaryDataset` of images of known classes: labels, places, shape and class
     names are all there.
@@ -126,8 +145,8 @@ class LabelledImages(BinaryDataset):
     classes: tuple[str, ...] = field()
 
 
-@dataclass(frozen=True)
-class GrayDataset:
+@dataclass(frozen=True, repr=False)
+class GrayDataset(_Shown):
     """Grey images with the collection's own train and test split.
 
     Args:

@@ -92,6 +92,12 @@ class Autoregressive(FeatureDensity):
         batch_shape = Size() if context is None else context.shape[:-1]
         super().__init__(batch_shape, conditioner.event_shape, validate_args=validate_args)
 
+    def __repr__(self) -> str:
+        """The network, shapes and the family of the features."""
+        shapes = f"batch_shape={tuple(self.batch_shape)}, event_shape={tuple(self.event_shape)}"
+        network = type(self.conditioner).__name__
+        return f"{type(self).__name__}({network}, {shapes}, conditional={self.conditional})"
+
     @property
     def conditional(self) -> Conditional:
         """The family of the conditional distributions."""

@@ -22,6 +22,7 @@ from pyro_gen.distributions.bayesian_network.evidence import (
     parse,
     split_evidence,
 )
+from pyro_gen.distributions.bayesian_network.messages import some
 from pyro_gen.distributions.bayesian_network.structure import (
     NetworkStructure,
     States,
@@ -181,6 +182,11 @@ class BayesianNetwork(Expandable):
         i = structure.number(node)
         part = self.tables.narrow(-1, structure.offsets[i], structure.sizes[i])
         return part.reshape(*part.shape[:-1], *structure.table_shape(node))
+
+    def __repr__(self) -> str:
+        """Names of the nodes, the first ones of many."""
+        nodes = self.structure.nodes
+        return f"{type(self).__name__}({len(nodes)} nodes: {some(nodes)})"
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of complete rows, in nats; -inf for impossible ones.

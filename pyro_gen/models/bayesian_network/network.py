@@ -22,6 +22,7 @@ from pyro_gen.distributions.bayesian_network.files.bif import read_bif, write_bi
 from pyro_gen.distributions.bayesian_network.files.common import NetworkFile, PathLike
 from pyro_gen.distributions.bayesian_network.files.uai import read_uai, write_uai
 from pyro_gen.distributions.bayesian_network.files.xmlbif import read_xmlbif, write_xmlbif
+from pyro_gen.distributions.bayesian_network.messages import some
 from pyro_gen.distributions.bayesian_network.observation import missing
 from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, point_mass
@@ -38,6 +39,8 @@ from pyro_gen.models.bayesian_network.parts import (
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
 Data = Mapping[str, Any]
+SHOWN = 20
+"""Nodes that are printed."""
 """By node, one number or name of a state a row, as in evidence, or real numbers.
 
 A node that is None is missing.
@@ -621,6 +624,18 @@ class BayesianNetwork(NetworkLearning):
         return BayesianNetwork(
             self.skeleton.mutilated(interventions), cpds, size=self.size, max_cells=self.max_cells
         )
+
+    def __repr__(self) -> str:
+        """Nodes with their parents, states and CPDs, the first ones of many."""
+        lines = [f"{type(self).__name__}({len(self.nodes)} nodes)"]
+        for node in self.nodes[:SHOWN]:
+            parents = ", ".join(self.skeleton.parents[node])
+            states = some(self.states[node]) if node in self.states else "a real number"
+            given = f" | {parents}" if parents else ""
+            lines.append(f"  {node}{given}: {type(self.cpd(node)).__name__}, {states}")
+        if len(self.nodes) > SHOWN:
+            lines.append(f"  ... and {len(self.nodes) - SHOWN} more")
+        return "\n".join(lines)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_known": None}

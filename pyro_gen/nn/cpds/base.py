@@ -35,6 +35,10 @@ class CPD(Module):
         self.parent_states = tuple(_size("parent_states", number) for number in parent_states)
         self.states = _size("states", states)
 
+    def extra_repr(self) -> str:
+        """States of the node and of its parents; None for real numbers."""
+        return f"states={self.states}, parent_states={self.parent_states}"
+
     @property
     def num_parameters(self) -> int:
         """Free parameters."""
