@@ -40,15 +40,12 @@ class BayesianRBM:
     The sites are ``weight``, ``vbias``, ``hbias``, and ``v`` in the plate
     ``rows``. Valid ways of learning:
 
-    ======================  ======================================================================
-    ``Exact`` (or None)     NUTS, AutoNormal, MAP: up to 20-25 units on the
-    smaller side. ``PersistentChains``    MAP (``guide="map"``) at any size. The
-    chains follow *one* set of weights; draws of
-                            weights from a guide with a width would each need
-                            chains of their own (even two visible units and one
-                            hidden one gave widths 15 % too large), so this
-                            raises.
-    ======================  ======================================================================
+    - ``Exact`` (or None): NUTS, AutoNormal or MAP, up to 20-25 units on the smaller
+      side;
+    - ``PersistentChains``: MAP (``guide="map"``) at any size. The chains follow *one*
+      set of weights; draws of weights from a guide with a width would each need chains
+      of their own (even two visible units and one hidden one gave widths 15 % too
+      large), so this raises.
 
     The posterior has one mode for every order of the hidden units: compare
     functions of the weights, such as ``log_predictive``, rather than single
