@@ -13,8 +13,8 @@ from pyro_gen.kernels.random import HIDDEN, VISIBLE, source
 class SwendsenWang(BlockGibbs):
     r"""Swendsen-Wang moves, with couplings of either sign and with fields.
 
-    With spins s = -1, +1: every satisfied pair (K s s' > 0) is bound with probability 1
-    - exp(-2 abs(K)); each cluster of bound units then turns as one, up or down by the
+    With spins s = -1, +1: every satisfied pair (K s s' > 0) is bound with probability
+    1 - exp(-2 abs(K)); each cluster of bound units then turns as one, up or down by the
     sum of its fields. Many clusters form where chains of single units are slow, on
     ferromagnets near or below the critical temperature; frustrated couplings gain
     nothing.
