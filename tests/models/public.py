@@ -377,5 +377,5 @@ def public_methods(cls: type) -> Iterator[str]:
         member = inspect.getattr_static(cls, name)
         member = getattr(member, "__func__", getattr(member, "fget", member))
         own = inspect.isfunction(member) and member.__module__.startswith("pyro_gen")
-        if own and not name.startswith("_") and name not in PROGRAMS:
+        if own and not name.startswith("_") and name not in (*PROGRAMS, "extra_repr"):
             yield name
