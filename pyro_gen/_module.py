@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any, Self
+import weakref
+from collections.abc import Iterable
+from typing import Any, Self, SupportsIndex
 
-from torch import nn
+from torch import Tensor, nn
 
 PLAIN = (bool, int, float, str)
 
@@ -26,19 +28,55 @@ class Module(nn.Module):
         object.__setattr__(module, "construction", (args, settings))
         return module
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Pickle and copy without the weak references that ``pyro.module`` leaves."""
+        _make_picklable(self.parameters())
+        return super().__reduce_ex__(protocol)
+
     def extra_repr(self) -> str:
         """Sizes and settings of the constructor, but for those left at their defaults."""
         args, settings = self.construction
         signature = inspect.signature(type(self))
         try:
             arguments = signature.bind(*args, **settings).arguments
-        except TypeError:  # a subclass of a user's that changed its class
+        except TypeError:  # its class was changed after the call
             return ""
         defaults = {name: entry.default for name, entry in signature.parameters.items()}
         shown = {name: value for name, value in arguments.items() if _is_setting(value)}
         return ", ".join(
-            f"{name}={value!r}" for name, value in shown.items() if value != defaults[name]
+            f"{name}={value!r}"
+            for name, value in shown.items()
+            if repr(value) != repr(defaults[name])
         )
+
+
+def _make_picklable(parameters: Iterable[Tensor]) -> None:
+    """Replace the weak references of ``pyro.module`` on parameters by ones that pickle."""
+    entries: list[Any] = list(parameters)
+    for parameter in entries:
+        reference = getattr(parameter, "unconstrained", None)
+        if type(reference) is weakref.ref:
+            value = reference()
+            parameter.unconstrained = _Unregistered() if value is None else _Reference(value)
+
+
+class _Reference(weakref.ref[Tensor]):
+    """Weak reference of a parameter to its unconstrained value, as Pyro sets it.
+
+    Copies and pickles lose it.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[_Unregistered], tuple[()]]:
+        return _Unregistered, ()
+
+
+class _Unregistered:
+    """Reference of a parameter that no store holds yet."""
+
+    def __call__(self) -> None:
+        """None: there is no value."""
 
 
 def _is_setting(value: Any) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Any, cast
-
 import pyro
 import torch
 from torch import Tensor, nn
@@ -14,25 +11,6 @@ _PLACED = WeakTensorKeyDictionary()
 """Parameters that modules have put into the store, each with the store's contents
 since it was last cleared.
 """
-
-
-class _Reference(weakref.ref[Tensor]):
-    """Weak reference of a parameter to its unconstrained value, as Pyro sets it.
-
-    Copies and pickles lose it.
-    """
-
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[type[_Unregistered], tuple[()]]:
-        return _Unregistered, ()
-
-
-class _Unregistered:
-    """Reference of a parameter that no store holds yet."""
-
-    def __call__(self) -> None:
-        """None: there is no value."""
 
 
 def register(name: str, module: nn.Module) -> None:
@@ -68,11 +46,6 @@ def register(name: str, module: nn.Module) -> None:
         if key in stored:
             del store[key]
     pyro.module(name, module)
-    placed: list[Any] = list(parameters.values())
-    for registered in placed:  # Pyro's references cannot be pickled
-        reference = getattr(registered, "unconstrained", None)
-        if type(reference) is weakref.ref:
-            registered.unconstrained = _Reference(cast(Tensor, reference()))
     for key, parameter in store.named_parameters() if fresh else ():
         if key in parameters:
             _PLACED[parameter] = contents
@@ -82,10 +55,8 @@ def _check_shape(key: str, loaded: Tensor, parameter: Tensor) -> None:
     if loaded.shape != parameter.shape:
         raise ValueError(
             f"the parameter store holds {key!r} in shape {tuple(loaded.shape)}, from a file or "
-            "another program, and "
-            f"the module has shape {tuple(parameter.shape)}: build the module as it was saved, "
-            "or call "
-            "pyro.clear_param_store()"
+            f"another program, and the module has shape {tuple(parameter.shape)}: build the "
+            "module as it was saved, or call pyro.clear_param_store()"
         )
 
 
