@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, date, datetime
-from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gen import _optional
 from pyro_gen._files import json_text
 
 CHAINS = ("chain", "draw")
@@ -47,13 +47,8 @@ class Variable(NamedTuple):
 
 
 def require(name: str) -> Any:
-    """Import an optional package or say how to install it."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"pyro_gen.arviz needs {name}: pip install pyro-gen[arviz] ({error})"
-        ) from error
+    """Import a package of the extra ``arviz`` or say how to install it."""
+    return _optional.require(name, "pyro_gen.arviz", "arviz")
 
 
 def warn(message: str) -> None:

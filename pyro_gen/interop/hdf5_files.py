@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pyro_gen.interop.weights import require
+from pyro_gen._optional import require
 
 EXPANSION = 1100
 """Bytes at most that one compressed byte stands for: deflate's limit is 1032."""
@@ -38,7 +38,7 @@ def member(group: Any, path: str) -> Any:
         WrongFileError: a name is a soft, external or user-defined link, which
             may lead out of the file.
     """
-    h5py = require("h5py", "interop")
+    h5py = require("h5py", "pyro_gen.interop", "interop")
     for name in path.split("/"):
         links = group.id.links if isinstance(group, h5py.Group) else None
         if links is None or not links.exists(name.encode()):

@@ -22,9 +22,10 @@ import torch
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._files import replacing
+from pyro_gen._optional import require
 from pyro_gen.distributions.log_z.negative_phase import PersistentChains
 from pyro_gen.interop.hdf5_files import WrongFileError, checksum, member, values
-from pyro_gen.interop.weights import array, arrays, build, require, start_chains
+from pyro_gen.interop.weights import array, arrays, build, start_chains
 from pyro_gen.nn import RBM
 
 WEIGHTS = ("weight_matrix", "vbias", "hbias")
@@ -94,7 +95,7 @@ def read_rbms(path: str | os.PathLike[str], update: int | None = None, **setting
 
 def _read_update(path: Path, update: int | None) -> dict[str, Any]:
     """The arrays of one update; every way in which a broken file fails becomes one error."""
-    h5py = require("h5py", "interop")
+    h5py = require("h5py", "pyro_gen.interop", "interop")
     if not path.is_file():
         raise FileNotFoundError(f"there is no rbms file {path}")
     try:
@@ -202,7 +203,7 @@ def write_rbms(
         >>> read_rbms(file, update=500).weight.shape
         torch.Size([6, 3])
     """
-    h5py = require("h5py", "interop")
+    h5py = require("h5py", "pyro_gen.interop", "interop")
     update = whole_number("update", update)
     weights = dict(zip(WEIGHTS, arrays(rbm), strict=True))
     chains = array(_chains(rbm))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyro_gen.interop.weights import array, arrays, build, require, start_chains
+from pyro_gen._optional import require
+from pyro_gen.interop.weights import array, arrays, build, start_chains
 from pyro_gen.nn import RBM
 
 ATTRIBUTES = ("components_", "intercept_visible_", "intercept_hidden_")
@@ -87,7 +88,7 @@ def to_sklearn(rbm: RBM, **parameters: Any) -> Any:
         >>> to_sklearn(rbm).transform(torch.eye(6).numpy()).shape
         (6, 3)
     """
-    estimators = require("sklearn.neural_network", "sklearn")
+    estimators = require("sklearn.neural_network", "pyro_gen.interop", "sklearn")
     weight, vbias, hbias = arrays(rbm)
     visible, hidden = weight.shape
     chains = rbm.particles()

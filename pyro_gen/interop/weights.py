@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,27 +10,6 @@ from torch import Tensor
 
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.nn import RBM
-
-
-def require(name: str, extra: str) -> Any:
-    """Import an optional package, or say how to get it.
-
-    Args:
-        name: the module.
-        extra: the extra of pyro_gen that brings it.
-
-    Returns:
-        The module.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"pyro_gen.interop needs {name}: pip install pyro-gen[{extra}] ({error})"
-        ) from error
 
 
 def build(source: str, weight: Any, vbias: Any, hbias: Any, settings: dict[str, Any]) -> RBM:

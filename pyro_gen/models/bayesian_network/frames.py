@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from torch import Tensor
 
+from pyro_gen._optional import require
 from pyro_gen.distributions.bayesian_network.messages import some
 
 
@@ -29,10 +29,7 @@ def to_frame(
         ImportError: pandas is not installed.
         ValueError: ``rows`` have another shape, or name a node that is unknown.
     """
-    try:
-        pandas = import_module("pandas")
-    except ImportError as error:
-        raise ImportError(f"data frames need pandas: pip install pandas ({error})") from error
+    pandas = require("pandas", "BayesianNetwork.to_frame", "arviz")
     if isinstance(rows, Tensor):
         if rows.dim() != 2 or rows.shape[1] != len(nodes):
             raise ValueError(
