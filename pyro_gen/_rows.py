@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,18 +14,20 @@ KEPT = (torch.float32, torch.float64)
 """Data types that a model takes over from its data."""
 
 
-def as_tensor(x: Any) -> Any:
+def as_tensor(x: Any, name: str = "x") -> Any:
     """A table of numbers as a tensor.
 
     Arrays, lists of numbers, and whatever has ``to_numpy``: data frames and series of
-    pandas and polars, arrays of xarray. None and NA become NaN. Memory is shared
-    where types allow it.
+    pandas and polars, arrays of xarray. None, NA and masked cells become NaN. Memory is
+    shared where types allow it.
 
     Args:
         x: the table; anything else comes back as it is, for the check that follows.
+        name: the argument's name, for messages.
 
     Raises:
-        ValueError: a cell holds no number; the message names the column.
+        ValueError: a cell holds no number, or rows differ in length; the message names
+            the column.
 
     Example:
         >>> as_tensor([[1, None], [0.5, 2]])
@@ -35,27 +38,34 @@ def as_tensor(x: Any) -> Any:
         return x
     if hasattr(x, "to_numpy"):
         array = _of_frame(x)
-    elif isinstance(x, np.ndarray) or (isinstance(x, Sequence) and len(x)):
-        array = _array(x)
+    elif isinstance(x, np.ma.MaskedArray):
+        array = np.ma.filled(x.astype(np.result_type(x.dtype, np.float32)), np.nan)
+    elif isinstance(x, np.ndarray):
+        array = x
+    elif isinstance(x, Sequence) and len(x):
+        array = _of_list(x, name)
     else:
         return x
-    if array.dtype.kind not in "biuf":
-        array = _numbers(array, getattr(x, "columns", None))
-    if not array.flags.writeable or min(array.strides, default=0) < 0:
-        array = array.copy()
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int64)
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    if array.dtype.kind == "O":
+        array = _of_objects(array, name, getattr(x, "columns", None))
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"`{name}` must hold numbers, got {array.dtype}")
+    return torch.from_numpy(_in_torchs_types(array, name))
 
 
-def _array(x: Any) -> np.ndarray:
-    """An array, of objects where rows differ in length or hold tensors."""
-    if isinstance(x, np.ndarray):
-        return x
-    if isinstance(x[0], Tensor):
-        return torch.stack(list(x)).detach().cpu().numpy()
-    array = np.asarray(x)
-    return array if array.dtype.kind in "biuf" else np.array(x, dtype=object)
+def _of_list(x: Any, name: str) -> np.ndarray:
+    """An array from a list of numbers, of rows, of arrays or of tensors."""
+    try:
+        if isinstance(x[0], Tensor):
+            return torch.stack(list(x)).detach().cpu().numpy()
+        array = np.asarray(x)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must hold rows of one length, got a {type(x).__name__}: {error}"
+        ) from error
+    if array.dtype.kind in "biuf":
+        return array
+    return np.array(x, dtype=object)  # text would have made text of the numbers
 
 
 def _of_frame(x: Any) -> np.ndarray:
@@ -71,23 +81,49 @@ def _of_frame(x: Any) -> np.ndarray:
     return array
 
 
-def _numbers(array: np.ndarray, columns: Any) -> np.ndarray:
+def _of_objects(array: np.ndarray, name: str, columns: Any) -> np.ndarray:
     """An array of objects as float64, missing values as NaN."""
     flat = array.reshape(-1)
-    numbers = np.empty(len(flat))
+    result = np.empty(len(flat))
     for index, value in enumerate(flat.tolist()):
         if value is None or type(value).__name__ in ("NAType", "NaTType"):
-            numbers[index] = np.nan
-        elif isinstance(value, bool | int | float):
-            numbers[index] = value
+            result[index] = np.nan
+        elif isinstance(value, numbers.Real | np.bool_):
+            result[index] = value
         else:
             column = index % array.shape[-1] if array.ndim > 1 else 0
-            name = repr(list(columns)[column]) if columns is not None else column
+            label = repr(list(columns)[column]) if columns is not None else column
             raise ValueError(
-                f"`x` must hold numbers, got {value!r} in column {name}: give categories a "
-                "number each, or use models.BayesianNetwork, which takes names"
+                f"`{name}` must hold numbers, got {value!r} in column {label}: give categories "
+                "a number each, or use models.BayesianNetwork, which takes names"
             )
-    return numbers.reshape(array.shape)
+    return result.reshape(array.shape)
+
+
+def _in_torchs_types(array: np.ndarray, name: str) -> np.ndarray:
+    """An array that torch can share: its types, native bytes, writeable, positive strides."""
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.kind == "u" and dtype.itemsize > 1:
+        dtype = np.dtype(np.int64)
+        if array.size and array.max() > np.iinfo(dtype).max:
+            raise ValueError(f"`{name}` must hold numbers below 2^63, got {array.max()}")
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        dtype = np.dtype(np.float64)
+    array = array.astype(dtype, copy=False)
+    if not array.flags.writeable or min(array.strides, default=0) < 0:
+        array = array.copy()
+    return array
+
+
+def unfit(x: Tensor) -> str:
+    """Kind of values outside a support, for a message.
+
+    Args:
+        x: rows of which some lie outside.
+    """
+    if x.is_floating_point() and x.isnan().any():
+        return "NaN"
+    return "other values"
 
 
 def as_floating(x: Any, like: Tensor | None = None) -> Any:
@@ -128,4 +164,4 @@ def as_floating(x: Any, like: Tensor | None = None) -> Any:
     return rows
 
 
-__all__ = ["as_floating", "as_tensor"]
+__all__ = ["as_floating", "as_tensor", "unfit"]

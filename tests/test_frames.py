@@ -16,6 +16,7 @@ import xarray as xr
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
 
 from pyro_gen import models, nn
+from pyro_gen._rows import as_tensor
 from pyro_gen.infer import contrastive_gradient, free_energy_gap, log_likelihood
 from pyro_gen.infer.structure import learn_structure
 from pyro_gen.infer.structure.table import CategoricalTable
@@ -138,7 +139,7 @@ def test_states_of_a_frame_that_the_user_names() -> None:
     table = CategoricalTable.of(frame, {"rain": ("yes", "no"), "wet": ("dry", "damp", "wet")})
     assert table.states == (("yes", "no"), ("dry", "damp", "wet"))
     assert torch.equal(table.values[:, 0], torch.tensor((frame["rain"] == "no").to_numpy().astype("int64")))
-    with pytest.raises(ValueError, match=r"`data` of node 'wet' must be one of its states .*, got 'wet'"):
+    with pytest.raises(ValueError, match=r"`data` of node 'wet' must be one of its states, 'dry', 'damp', got 'wet'"):
         CategoricalTable.of(frame, {"rain": ("yes", "no"), "wet": ("dry", "damp")})
     with pytest.raises(ValueError, match=r"must be complete"):
         CategoricalTable.of(frame.assign(wet=[None, *frame["wet"][1:]]))
@@ -226,3 +227,110 @@ def test_updates_take_data_frames() -> None:
         update(rbm, x)
         gradients.append([parameter.grad for parameter in rbm.parameters()])
     assert same(gradients[0], gradients[1])
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "dates": (
+        pd.DataFrame({"a": pd.to_datetime(["2020-01-01", "2021-01-01"])}),
+        r"`x` must hold numbers, got datetime",
+    ),
+    "durations": (np.array([[1, 2], [3, 4]], "m8[ns]"), r"`x` must hold numbers, got timedelta64"),
+    "too large": (np.array([[2**63 + 5, 1]], "u8"), r"`x` must hold numbers below 2\^63, got 9223372036854775813"),
+    "lengths": ([[1.0], [1.0, 2.0]], r"`x` must hold rows of one length, got a list"),
+    "tensors": ((torch.zeros(2), torch.zeros(3)), r"`x` must hold rows of one length, got a tuple"),
+    "complex": (np.array([[1j, 2.0]]), r"`x` must be real numbers"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_holds_no_numbers_is_not_taken_for_numbers(name: str) -> None:
+    make, _ = MAKERS["PPCA"]
+    table, message = WRONG[name]
+    with pytest.raises(ValueError, match=message):
+        make(table)
+
+
+def test_masked_cells_are_missing_and_other_numbers_are_numbers() -> None:
+    masked = np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], [[False, True], [False, False]])
+    expected = torch.tensor([[1.0, math.nan], [3.0, 4.0]]).double()
+    assert torch.equal(as_tensor(masked).nan_to_num(-1), expected.nan_to_num(-1))
+    whole = np.ma.masked_array([[1, 2]], [[True, False]])
+    assert torch.equal(as_tensor(whole).nan_to_num(-1), torch.tensor([[-1.0, 2.0]]).double())
+    assert as_tensor(np.array([[1.5]], np.longdouble)).dtype == torch.float64
+    objects = pd.DataFrame({"a": pd.Series([np.float32(1), np.int64(2), True], dtype=object)})
+    assert as_tensor(objects).tolist() == [[1.0], [2.0], [1.0]]
+    mixed = pd.DataFrame({"a": [True, False], "b": [1.5, 2.5], "c": [1, 2]})
+    assert as_tensor(mixed).tolist() == [[1.0, 1.5, 1.0], [0.0, 2.5, 2.0]]
+
+
+NUMBERS: dict[str, Callable[[list[int]], Any]] = {
+    "tensor": torch.tensor,
+    "int64": pd.Series,
+    "Int64": lambda codes: pd.Series(codes, dtype="Int64"),
+    "object": lambda codes: pd.Series(codes, dtype=object),
+    "category": lambda codes: pd.Series(pd.Categorical(codes)),
+    "numpy": lambda codes: np.array(codes, dtype=object),
+}
+
+
+@pytest.mark.parametrize("form", NUMBERS)
+def test_integers_are_state_numbers_whatever_their_column(form: str) -> None:
+    """In structure learning as in evidence: a category 1 is the state 1, not the first state."""
+    codes = [2, 1, 2, 10, 3]
+    table = CategoricalTable.of({"a": NUMBERS[form](codes)})
+    assert (table.states, table.values[:, 0].tolist()) == ((11,), codes)
+    network: Any = models.BayesianNetwork(nx.DiGraph([("a", "b")]), states={"a": 11, "b": 2})
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    expected = network.log_evidence({"a": torch.tensor(codes)})
+    assert torch.equal(network.log_evidence({"a": NUMBERS[form](codes)}), expected)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (np.array(["x", np.nan, "y"], dtype=object), "must be complete"),
+        (["x", math.nan, "y"], "must be complete"),
+        (["x", None, "y"], "must be complete"),
+        (pd.Series(["x", pd.NA, "y"]), "must be complete"),
+        (["x", 1, "y"], "must be all names or all numbers of states, got 1 among names"),
+        (pd.Series([0.5, 1.5], dtype=object), "must be names or whole numbers of states, got 0.5"),
+    ],
+    ids=str,
+)
+def test_missing_and_mixed_cells_are_no_states(column: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CategoricalTable.of({"a": column})
+
+
+def test_truth_values_of_a_frame_are_the_numbers_of_two_states() -> None:
+    frame = pd.DataFrame({"a": [True, False, True], "b": [False, False, True]})
+    network: Any = models.BayesianNetwork(learn_structure(frame))
+    assert network.states == {"a": ("0", "1"), "b": ("0", "1")}
+    codes = {node: torch.tensor(frame[node].to_numpy().astype("int64")) for node in frame}
+    network.fit(frame)
+    assert torch.equal(network.log_evidence(frame), network.log_evidence(codes))
+
+
+def test_columns_that_come_twice_and_empty_columns() -> None:
+    twice = pd.DataFrame([["x", "y"]], columns=["a", "a"])
+    with pytest.raises(ValueError, match="`data` must have each column once"):
+        learn_structure(twice)
+    network: Any = models.BayesianNetwork(nx.DiGraph([("a", "b")]), states=("n", "y"))
+    assert network.log_evidence({"a": pd.Series(pd.Categorical([], categories=["n"]))}).shape == (0,)
+    unused = pd.Series(pd.Categorical(["y", "n"], categories=["maybe", "n", "y"]))
+    assert torch.equal(network.log_evidence({"a": unused}), network.log_evidence({"a": ["y", "n"]}))
+
+
+def test_declared_categories_are_the_states() -> None:
+    ordered = pd.Series(pd.Categorical(["low", "high"], categories=["low", "middle", "high"], ordered=True))
+    table = CategoricalTable.of({"level": ordered})
+    assert (table.states, table.values[:, 0].tolist()) == ((("low", "middle", "high"),), [0, 2])
+
+
+def test_labels_that_are_no_numbers_are_named() -> None:
+    classifier: Any = models.BayesClassifier(nn.NADE(4, 3, context=3), 3, 6)
+    with pytest.raises(ValueError, match="`y` must hold numbers, got 'p'"):
+        classifier.model(torch.zeros(2, 4), pd.Series(["p", "q"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Size, Tensor
 
+from pyro_gen._rows import unfit
 from pyro_gen._transforms import wrapped
 
 Shape = Size | list[int] | tuple[int, ...]
@@ -25,11 +26,7 @@ def check_bits(name: str, v: Tensor, width: int) -> None:
     if v.shape[-1:] != (width,):
         raise ValueError(f"`{name}` must have shape (..., {width}), got {tuple(v.shape)}")
     if not wrapped([v]) and not ((v == 0) | (v == 1)).all():
-        if v.is_floating_point() and v.isnan().any():
-            kind = "NaN"
-        else:
-            kind = "other values"
-        raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")
+        raise ValueError(f"`{name}` must hold zeros and ones only, got {unfit(v)}")
 
 
 def check_classes(name: str, y: Tensor, classes: int) -> None:

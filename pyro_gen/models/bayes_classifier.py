@@ -90,7 +90,7 @@ class BayesClassifier(Module):
         """
         register("classifier", self)
         x = as_tensor(x)
-        y = as_tensor(y)
+        y = as_tensor(y, "y")
         if y is not None:
             check_classes("y", y, self.classes)
         with rows_plate(self.size, x):
@@ -152,7 +152,7 @@ class BayesClassifier(Module):
                 "the density gives only estimates in training mode: use eval() to classify"
             )
         x = as_tensor(x)
-        mask = as_tensor(mask)
+        mask = as_tensor(mask, "mask")
         place = -1 - len(density.event_shape)
         if mask is None:
             log_prob = density.log_prob(x.unsqueeze(place))

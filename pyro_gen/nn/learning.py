@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_gen._rows import unfit
 from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.log_z.negative_phase import NegativePhase
 from pyro_gen.distributions.log_z.partition import Partition
@@ -152,11 +153,7 @@ def check_layer(name: str, x: Tensor, units: Units, width: int) -> None:
         return
     low, high = units.mean_range
     if not ((x >= low) & (x <= high)).all():
-        if x.is_floating_point() and x.isnan().any():
-            kind = "NaN"
-        else:
-            kind = "other values"
-        raise ValueError(f"`{name}` must hold numbers from {low:g} to {high:g}, got {kind}")
+        raise ValueError(f"`{name}` must hold numbers from {low:g} to {high:g}, got {unfit(x)}")
 
 
 def check_support(name: str, x: Tensor, units: Units = BERNOULLI) -> None:
@@ -172,14 +169,8 @@ def check_support(name: str, x: Tensor, units: Units = BERNOULLI) -> None:
     """
     if not isinstance(units, BernoulliUnits):
         if not units.support.check(x).all():
-            if x.is_floating_point() and x.isnan().any():
-                kind = "NaN"
-            else:
-                kind = "other values"
-            raise ValueError(f"`{name}` must hold states of {type(units).__name__}, got {kind}")
+            raise ValueError(
+                f"`{name}` must hold states of {type(units).__name__}, got {unfit(x)}"
+            )
     elif not are_bits(x):
-        if x.is_floating_point() and x.isnan().any():
-            kind = "NaN"
-        else:
-            kind = "other values"
-        raise ValueError(f"`{name}` must hold zeros and ones only, got {kind}")
+        raise ValueError(f"`{name}` must hold zeros and ones only, got {unfit(x)}")

@@ -20,6 +20,8 @@ TRUTH = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(
     ("false", "f", "no", "n", "0"), False
 )
 """Names of states that say what True and False are."""
+NUMERIC = ("int", "uint", "float", "bool", "decimal")
+"""Beginnings of the names of polars' types of numbers."""
 
 
 class Likelihood:
@@ -124,8 +126,8 @@ def read_observation(
         return value.fitted(node, len(structure.states[node]), like)
     if isinstance(value, set | frozenset):
         return _subset(structure, node, value, like)
-    if hasattr(value, "factorize") and getattr(value.dtype, "kind", "O") not in "biufc":
-        return _column_codes(structure, node, value).to(like.device)
+    if hasattr(value, "factorize") and holds_names(value):
+        value = _column_codes(structure, node, value)
     value = plain(value)
     if isinstance(value, Tensor):
         return _state_numbers(structure, node, value.to(like.device))
@@ -178,7 +180,7 @@ def _from_array(value: Any) -> Any:
     if values.dtype.kind in "iu":
         return torch.as_tensor(values.astype(np.int64))
     if values.dtype.kind in "bfc":
-        return torch.as_tensor(values)
+        return torch.from_numpy(values.copy())  # pandas' own memory is read only
     return values.tolist()
 
 
@@ -265,28 +267,61 @@ def _state_numbers(structure: NetworkStructure, node: str, value: Tensor) -> int
     return value
 
 
+def holds_names(column: Any) -> bool:
+    """True for a column that may hold text: no tensor, and no type of numbers.
+
+    Args:
+        column: a list, an array, or a column of a data frame.
+    """
+    if isinstance(column, Tensor | str | np.ma.MaskedArray):
+        return False
+    dtype = getattr(column, "dtype", None)
+    if dtype is None:
+        return any(isinstance(value, str) for value in column)
+    if hasattr(dtype, "kind"):  # of numpy and pandas
+        return dtype.kind in "OUST"
+    return not str(dtype).lower().startswith(NUMERIC)
+
+
+def factorized(column: Any) -> tuple[Tensor, list[Any]]:
+    """Numbers of the distinct values of a column, -1 where missing, and the values.
+
+    Args:
+        column: as :func:`holds_names` takes it.
+
+    Returns:
+        Shape (rows,), int64; categories in their order, other values as they come.
+    """
+    if hasattr(column, "cat") and hasattr(column.cat, "codes"):  # of pandas
+        codes = column.cat.codes.to_numpy()
+        distinct = column.cat.categories
+    elif hasattr(column, "factorize"):
+        codes, distinct = column.factorize()
+    else:
+        known: dict[Any, int] = {}
+        codes = [-1 if missing(x) else known.setdefault(x, len(known)) for x in column]
+        distinct = known
+    return torch.from_numpy(np.array(codes, dtype=np.int64)), list(distinct)
+
+
 def _column_codes(structure: NetworkStructure, node: str, column: Any) -> Tensor:
     """State numbers of a column of pandas, -1 where missing; each name is looked up once."""
-    if hasattr(column, "cat"):
-        numbers = column.cat.codes.to_numpy()
-        distinct = column.cat.categories[: int(numbers.max()) + 1]
-    else:
-        numbers, distinct = column.factorize()
+    numbers, distinct = factorized(column)
     codes = [-1]
     for number, value in enumerate(distinct):
         try:
             codes.append(_code(structure, node, value))
         except ValueError as error:
-            if not (numbers == number).any():  # a category that no row has
-                codes.append(-1)
-                continue
-            row = int((numbers == number).argmax())
-            raise ValueError(
-                f"evidence on node {node!r} must be one state a row, in row {row}: {error}"
-            ) from error
+            rows = (numbers == number).nonzero()
+            if len(rows):
+                raise ValueError(
+                    f"evidence on node {node!r} must be one state a row, "
+                    f"in row {int(rows[0])}: {error}"
+                ) from error
+            codes.append(-1)  # a category that no row has
     if codes == list(range(-1, len(codes) - 1)):
-        return torch.as_tensor(np.asarray(numbers, dtype=np.int64))
-    return torch.tensor(codes)[torch.as_tensor(np.asarray(numbers, dtype=np.int64)) + 1]
+        return numbers
+    return torch.tensor(codes)[numbers + 1]
 
 
 def _codes(structure: NetworkStructure, node: str, values: list[Any]) -> list[int]:
@@ -331,4 +366,12 @@ def _subset(
     return Likelihood(vector)
 
 
-__all__ = ["Likelihood", "missing", "one_state", "plain", "read_observation"]
+__all__ = [
+    "Likelihood",
+    "factorized",
+    "holds_names",
+    "missing",
+    "one_state",
+    "plain",
+    "read_observation",
+]

@@ -69,7 +69,7 @@ def contrastive_gradient(rbm: RBM, batch: Tensor, return_contrast: bool = False)
         >>> contrastive_gradient(rbm, torch.ones(8, 4))
         >>> optimizer.step()
     """
-    batch = as_tensor(batch)
+    batch = as_tensor(batch, "batch")
     if not (
         isinstance(rbm.visible_units, BernoulliUnits)
         and isinstance(rbm.hidden_units, BernoulliUnits)

@@ -189,7 +189,7 @@ def free_energy_gap(
     means = []
     variances = []
     for name, rows in (("train", train), ("valid", valid)):
-        table = as_tensor(rows)
+        table = as_tensor(rows, name)
         _check_rows(name, table)
         model.check_value(name, table)
         energy = model._free_energy(table).double()

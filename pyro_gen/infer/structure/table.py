@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gen.distributions.bayesian_network.evidence import by_name
 from pyro_gen.distributions.bayesian_network.messages import some
+from pyro_gen.distributions.bayesian_network.observation import factorized, holds_names, plain
 
 States = Mapping[str, int | Sequence[str]] | Sequence[int] | int | None
 
@@ -70,9 +73,9 @@ class CategoricalTable:
                 )
             return data
         if hasattr(data, "columns"):
-            data = {name: data[name] for name in data.columns}
+            data = by_name((), data, "data")
         if isinstance(data, Mapping):
-            data, states = encode_columns(data, states)
+            data, states = _encoded_columns(data, states)
             nodes, values = _from_columns(data)
         else:
             nodes, values = _from_matrix(data, states)
@@ -213,7 +216,7 @@ class Counts:
         return self.tally(*self.codes(subset))[1]
 
 
-def encode_columns(
+def _encoded_columns(
     data: Mapping[str, Any], states: States
 ) -> tuple[dict[str, Any], States | dict[str, Any]]:
     """Columns of names as state numbers, and the states that they have.
@@ -226,68 +229,78 @@ def encode_columns(
         The columns, and ``states`` with the names that columns bring.
 
     Raises:
-        ValueError: a cell of a column of names is missing, or no state.
+        ValueError: names and numbers are mixed, or a name is no state.
     """
     columns: dict[str, Any] = {}
-    named: dict[str, tuple[str, ...]] = {}
-    for i, (node, column) in enumerate(data.items()):
-        if isinstance(column, Tensor) or not _holds_names(column):
-            columns[node] = column.to_numpy() if hasattr(column, "to_numpy") else column
-            continue
-        known = None
-        if states is not None:
-            known = _states_of(node, i, states, 0)
-        columns[node], named[node] = _encoded(node, column, known)
-    if not named:
-        return columns, states
-    other: dict[str, Any] = dict.fromkeys(columns)
-    if isinstance(states, Mapping):
-        other |= dict(states)
-    elif states is not None:
-        other = {node: _states_of(node, i, states, 0) for i, node in enumerate(columns)}
-    return columns, {**other, **named}
+    known = {node: _known_states(node, i, states) for i, node in enumerate(data)}
+    named = False
+    for node, column in data.items():
+        columns[node] = column
+        if holds_names(column):
+            columns[node], names = _encoded(node, column, known[node])
+            if names is not None:
+                known[node] = names
+                named = True
+        elif hasattr(column, "to_numpy"):
+            columns[node] = plain(column)
+    return columns, known if named else states
 
 
-def _holds_names(column: Any) -> bool:
-    """True for a column of text or categories."""
-    dtype = getattr(column, "dtype", None)
-    if isinstance(column, str):
-        return False
-    if dtype is None:
-        return any(isinstance(value, str) for value in column)
-    if isinstance(dtype, np.dtype):
-        return dtype.kind in "OUST"
-    return str(dtype).lower().startswith(("category", "categorical", "str", "enum", "object"))
+def _known_states(node: str, i: int, states: States) -> int | tuple[str, ...] | None:
+    """States of a node that the user names or counts."""
+    if states is None or (isinstance(states, Mapping) and states.get(node) is None):
+        return None
+    return _states_of(node, i, states, 0)
 
 
 def _encoded(
     node: str, column: Any, known: int | tuple[str, ...] | None
-) -> tuple[Tensor, tuple[str, ...]]:
-    """State numbers of a column of names, and the names."""
-    if hasattr(column, "cat") and hasattr(column.cat, "codes"):  # of pandas
-        codes = column.cat.codes.to_numpy()
-        names = [str(name) for name in column.cat.categories]
-    elif hasattr(column, "factorize"):
-        codes, distinct = column.factorize(sort=True)
-        names = [str(name) for name in distinct]
+) -> tuple[Tensor, tuple[str, ...] | None]:
+    """State numbers of a column, -1 where missing, and the names where it holds names.
+
+    Integers are state numbers, as in evidence, also where they are categories.
+    """
+    numbers, distinct = factorized(column)
+    is_name = [isinstance(value, str) for value in distinct]
+    if not any(is_name):
+        codes = [_state_number(node, value) for value in distinct]
+        return torch.tensor([*codes, -1])[numbers], None
+    if not all(is_name):
+        number = next(value for value in distinct if not isinstance(value, str))
+        raise ValueError(
+            f"`data` of node {node!r} must be all names or all numbers of states, "
+            f"got {number!r} among names"
+        )
+    if isinstance(known, tuple):
+        names = known
     else:
-        values = list(column)
-        names = sorted({str(value) for value in values if value is not None})
-        number = {name: i for i, name in enumerate(names)}
-        codes = np.array([-1 if value is None else number[str(value)] for value in values])
-    numbers = torch.as_tensor(np.asarray(codes, dtype=np.int64))
+        names = _declared(column) or tuple(sorted(distinct))
+    if unknown := [name for name in distinct if name not in names]:
+        raise ValueError(
+            f"`data` of node {node!r} must be one of its states, {some(names)}, got {unknown[0]!r}"
+        )
     if isinstance(known, int) and len(names) > known:
         raise ValueError(f"`data` of node {node!r} must have {known} states, got {some(names)}")
-    if isinstance(known, tuple):
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise ValueError(
-                f"`data` of node {node!r} must be one of its states {some(known)}, "
-                f"got {unknown[0]!r}"
-            )
-        place = torch.tensor([known.index(name) for name in names] + [-1])
-        return place[numbers], known
-    return numbers, tuple(names)
+    place = torch.tensor([*(names.index(name) for name in distinct), -1])
+    return place[numbers], names
+
+
+def _declared(column: Any) -> tuple[str, ...]:
+    """Categories that a column declares, in their order; none if it declares none."""
+    dtype: Any = getattr(column, "dtype", None)
+    if hasattr(dtype, "ordered") or type(dtype).__name__ == "Enum":  # of pandas, of polars
+        return tuple(dtype.categories)
+    return ()
+
+
+def _state_number(node: str, value: Any) -> int:
+    """A number of a state, as evidence takes it."""
+    try:
+        return operator.index(bool(value) if isinstance(value, np.bool_) else value)
+    except TypeError:
+        raise ValueError(
+            f"`data` of node {node!r} must be names or whole numbers of states, got {value!r}"
+        ) from None
 
 
 def _from_columns(data: Mapping[str, Tensor]) -> tuple[tuple[str, ...], Tensor]:

@@ -14,7 +14,7 @@ from pyro_gen._evaluation import reading
 from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
-from pyro_gen._rows import as_floating, as_tensor
+from pyro_gen._rows import as_floating, as_tensor, unfit
 from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised
 from pyro_gen.models.autoencoder.start import start_decoder
 from pyro_gen.nn import Dense, MaskingNoise
@@ -304,9 +304,8 @@ class Autoencoder(Module):
             )
         support = self.likelihood.support(self.features)
         if not support.check(x).all():
-            kind = "NaN" if x.is_floating_point() and x.isnan().any() else "other values"
             raise ValueError(
-                f"`x` must lie in the support of the likelihood, {support}, got {kind}"
+                f"`x` must lie in the support of the likelihood, {support}, got {unfit(x)}"
             )
         return x
 

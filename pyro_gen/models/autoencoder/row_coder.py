@@ -10,7 +10,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor, nn
 
 from pyro_gen._arguments import whole_number, whole_numbers
-from pyro_gen._rows import as_tensor
+from pyro_gen._rows import as_tensor, unfit
 from pyro_gen.distributions import Conditional, Factorised, GaussianConditional
 from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import (
@@ -142,12 +142,9 @@ class RowCoder(LatentModel):
             raise ValueError(f"`{self.site}` must have shape {expected}, got {described(x)}")
         support = self.conditional.support(self.visible)
         if not support.check(x.flatten(1)).all():
-            if x.is_floating_point() and x.isnan().any():
-                kind = "NaN"
-            else:
-                kind = "other values"
             raise ValueError(
-                f"`{self.site}` must lie in the support of the likelihood, {support}, got {kind}"
+                f"`{self.site}` must lie in the support of the likelihood, {support}, "
+                f"got {unfit(x)}"
             )
         return x
 

@@ -151,7 +151,7 @@ class SemiSupervisedVAE(VAE):
                 fit.
         """
         x = as_tensor(recognised(x, observations, self.site))
-        y = as_tensor(y)
+        y = as_tensor(y, "y")
         register("encoder", self.encoder)
         register("classifier", self.classifier)
         with rows_plate(self.size, x):
