@@ -15,6 +15,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from functools import cache, singledispatchmethod
 from operator import attrgetter
 from pathlib import Path
@@ -27,6 +28,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 import pyro_gen.nn
 from pyro_gen import distributions, infer, models
@@ -59,8 +61,9 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
             folders are made.
 
     Raises:
-        ValueError: `module` is not of a public class of the package, or its
-            state holds more than tensors.
+        ValueError: `module` is not of a public class of the package, its
+            state holds more than tensors, or it could not be read back, as
+            when a weight is sampled. Nothing is written then.
 
     Example:
         >>> file = getfixture("tmp_path") / "made.safetensors"
@@ -100,13 +103,17 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     }
     with replacing(path) as part:
         save_file(tensors, part, metadata | {"sha256": _checksum(tensors, metadata)})
+        try:
+            load(part, **deepcopy(writer.parts))
+        except ValueError as error:
+            raise ValueError(f"`module` could not be read back: {error.__cause__}") from error
 
 
 def load(path: str | os.PathLike[str], **parts: Any) -> Any:
     """Read a module that `save` wrote, bit for bit.
 
     No generator is touched. The file may come from a stranger: nothing in it is
-    executed, and nothing much larger than the file is allocated.
+    executed, and no tensor much larger than the file is made.
 
     Args:
         path: the file.
@@ -139,7 +146,7 @@ def load(path: str | os.PathLike[str], **parts: Any) -> Any:
     state = {name: tensor for name, tensor in tensors.items() if name not in arguments}
     reader = _Reader(arguments, parts)
     try:
-        with torch.random.fork_rng(devices=[]), _Bounded(_num_elements(tensors)):
+        with torch.random.fork_rng(devices=[]), _Bounded(tensors):
             module = reader.value(header["module"])
             _share(module, header["shared"])
         _load_state(module, state)
@@ -175,6 +182,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self.parts: dict[str, Any] = {}
 
     def module(self, module: nn.Module, path: str) -> dict[str, Any]:
         """A module of the package by its class and arguments.
@@ -183,7 +191,7 @@ class _Writer:
         """
         name = _public_name(module, _modules())
         if name is None or not isinstance(module, Module):
-            return {"part": path, "kind": type(module).__name__}
+            return self.part(module, path)
         arguments, settings = module.construction
         kind = _modules()[name]
         bound = inspect.signature(kind).bind(*arguments, **settings)
@@ -193,6 +201,11 @@ class _Writer:
             dotted = f"{path}.{argument}".lstrip(".")
             content[argument] = self.value(_present(module, argument, value), dotted)
         return {"class": name, "arguments": content}
+
+    def part(self, value: Any, path: str) -> dict[str, str]:
+        """An object of a user's, which `load` is given."""
+        self.parts[path] = value
+        return {"part": path, "kind": getattr(value, "__name__", type(value).__name__)}
 
     @singledispatchmethod
     def value(self, value: Any, path: str) -> Any:
@@ -211,7 +224,7 @@ class _Writer:
         for key, function in FUNCTIONS.items():
             if function is value:
                 return {"function": key}
-        return {"part": path, "kind": name}
+        return self.part(value, path)
 
     value.register(nn.Module)(module)
 
@@ -312,11 +325,16 @@ class _Reader:
 
 
 class _Bounded(TorchDispatchMode):
-    """Refusal of tensors that no state of the file's size needs, before they are allocated."""
+    """Refusal of constructors that want much more than a file of this size can fill.
 
-    def __init__(self, elements: int) -> None:
+    Each operation is run on the meta device first, which tells the size of its results
+    before they are allocated; so many layers that no file has them run out of operations.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.most = 1_000_000 + 16 * elements
+        self.most = 1_000_000 + 16 * sum(tensor.numel() for tensor in tensors.values())
+        self.operations = 10_000 + 1_000 * len(tensors)
 
     def __torch_dispatch__(
         self,
@@ -325,16 +343,31 @@ class _Bounded(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Check the sizes that a factory function is called with."""
-        for size in args:
-            is_shape = isinstance(size, list | tuple) and all(
-                type(length) is int for length in size
-            )
-            if is_shape and math.prod(size) > self.most:
+        """Check the results' sizes, then run the operation."""
+        self.operations -= 1
+        for size in self._sizes(func, args, kwargs or {}):
+            if size > self.most:
                 raise ValueError(
-                    f"its settings ask for a tensor of shape {tuple(size)}, too large for its data"
+                    f"its settings ask for a tensor of {size} numbers, too large for its data"
                 )
+        if self.operations < 0:
+            raise ValueError("its settings ask for more layers than it has data")
         return func(*args, **(kwargs or {}))
+
+    def _sizes(self, func: Any, args: Any, kwargs: Any) -> list[int]:
+        """Numbers in the results, as far as the meta device can tell without values."""
+        if func.is_view:
+            return []
+        if "device" in kwargs or not any(
+            isinstance(x, Tensor) for x in tree_leaves((args, kwargs))
+        ):
+            kwargs = {**kwargs, "device": "meta"}
+        try:
+            moved = tree_map_only(Tensor, lambda x: x.to("meta"), (args, kwargs))
+            results = func(*moved[0], **moved[1])
+        except (NotImplementedError, RuntimeError, TypeError):
+            return []
+        return [result.numel() for result in tree_leaves(results) if isinstance(result, Tensor)]
 
 
 def _named_arguments(bound: inspect.BoundArguments) -> Iterator[tuple[str, Any]]:
@@ -425,10 +458,6 @@ def _graph(nodes: list[Any], edges: list[Any]) -> nx.DiGraph:
 
 def _on_cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
-
-
-def _num_elements(tensors: Mapping[str, Tensor]) -> int:
-    return sum(tensor.numel() for tensor in tensors.values())
 
 
 def _content_of(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import safetensors
 import safetensors.torch
 import torch
 from pyro.infer import SVI, Trace_ELBO
-from pyro.nn.module import to_pyro_module_
+from pyro.nn.module import PyroSample, to_pyro_module_
 from torch import Tensor
+from torch.nn.utils.parametrizations import spectral_norm
 
 import pyro_gen
 from pyro_gen import models, nn, saving
@@ -216,16 +219,16 @@ def test_damaged_files_are_errors_that_name_them(tmp_path: Path) -> None:
     assert refused > 315
 
 
-def forged(path: Path, **changes: Any) -> Path:
+def forged(path: Path, module: torch.nn.Module | None = None, **changes: Any) -> Path:
     """A file with a right checksum over a wrong content, as another version or a stranger might write it."""
-    pyro_gen.save(nn.RBM(6, 3), path)
+    pyro_gen.save(nn.RBM(6, 3) if module is None else module, path)
     with safetensors.safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = dict(file.metadata())
     del metadata["sha256"]
     header = json.loads(metadata["header"])
     header["module"]["arguments"].update(changes.pop("arguments", {}))
-    header["module"].update(changes.pop("module", {}))
+    header["module"].update(changes.pop("content", {}))
     metadata["header"] = json.dumps(header)
     tensors = {name: tensor for name, tensor in (tensors | changes).items() if tensor is not None}
     safetensors.torch.save_file(tensors, path, metadata | {"sha256": saving._checksum(tensors, metadata)})
@@ -239,8 +242,8 @@ FORGERIES: dict[str, tuple[dict[str, Any], str]] = {
     "sizes": ({"arguments": {"visible": -6}}, "must be at least 1"),
     "absurd sizes": ({"arguments": {"visible": 10**6, "hidden": 10**6}}, "too large for its data"),
     "unknown setting": ({"arguments": {"colour": 1}}, "colour"),
-    "private class": ({"module": {"class": "LearningRBM"}}, "LearningRBM"),
-    "no class": ({"module": {"class": "os.system"}}, "os.system"),
+    "private class": ({"content": {"class": "LearningRBM"}}, "LearningRBM"),
+    "no class": ({"content": {"class": "os.system"}}, "os.system"),
     "setting": ({"arguments": {"evaluation": {"setting": "system", "fields": {}}}}, "system"),
     "field": ({"arguments": {"evaluation": {"setting": "Exact", "fields": {"speed": 3}}}}, "speed"),
     "function": ({"arguments": {"evaluation": {"function": "load"}}}, "load"),
@@ -257,6 +260,48 @@ def test_forged_files_are_errors_that_name_them(name: str, tmp_path: Path) -> No
     with pytest.raises(ValueError, match=rf"(?s)rbm\.safetensors, written by pyro_gen .*, cannot be read: .*{message}"):
         pyro_gen.load(file)
     pyro_gen.load(forged(file))
+
+
+HUGE: dict[str, tuple[Callable[[], torch.nn.Module], dict[str, Any]]] = {
+    "NADE": (lambda: nn.NADE(6, 3), {"features": 10**9}),
+    "MADE": (lambda: nn.MADE(6, [8]), {"features": 10**9}),
+    "MADE, layers": (lambda: nn.MADE(6, [8]), {"hidden_features": {"tuple": [10**9]}}),
+    "FVSBN": (lambda: nn.FVSBN(6), {"features": 10**9}),
+    "RecurrentAR": (lambda: nn.RecurrentAR(4, 3), {"hidden_features": 10**9}),
+    "TabularAR": (lambda: nn.TabularAR(3), {"features": 40}),
+    "CausalTransformer": (lambda: nn.CausalTransformer(4, 4, heads=2), {"num_layers": 10**9}),
+    "PixelCNN": (lambda: nn.PixelCNN((1, 4, 4), 4, 1), {"num_layers": 10**9}),
+    "BoltzmannMachine": (lambda: nn.BoltzmannMachine(4), {"features": 10**6}),
+    "GaussianMixture": (lambda: models.GaussianMixture(2, 2, 5), {"components": 10**9}),
+    "PPCA": (lambda: models.PPCA(3, 1, 5), {"features": 10**9}),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_sizes_that_no_file_fills_are_refused_before_memory_is_taken(name: str, tmp_path: Path) -> None:
+    make, arguments = HUGE[name]
+    file = forged(tmp_path / "huge.safetensors", make(), arguments=arguments)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"huge\.safetensors, written by pyro_gen .*, cannot be read"):
+        pyro_gen.load(file)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
+
+
+def test_what_cannot_be_read_back_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    sampled = nn.RBM(6, 3)
+    to_pyro_module_(sampled)
+    sampled.weight = PyroSample(dist.Normal(0.0, 1.0).expand((6, 3)).to_event(2))
+    with pytest.raises(ValueError, match=r"(?s)`module` could not be read back: .*weight"):
+        pyro_gen.save(sampled, tmp_path / "module.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_parametrised_part(tmp_path: Path) -> None:
+    file = tmp_path / "vae.safetensors"
+    vae = models.VAE(6, 2, size=100, encoder=spectral_norm(torch.nn.Linear(6, 4)))
+    pyro_gen.save(vae, file)
+    loaded = pyro_gen.load(file, encoder=spectral_norm(torch.nn.Linear(6, 4)))
+    assert same(loaded.state_dict(), vae.state_dict())
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:

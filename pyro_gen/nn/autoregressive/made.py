@@ -179,12 +179,12 @@ class MADE(AutoregressiveNetwork):
             whole_number("hidden_features", width) for width in hidden_features
         )
         self.activation = activation
-        self.degrees = even_degrees(self.features, self.hidden_features, self.lowest)
         inputs = self.features * conditional.width
         outputs = self.features * conditional.num_parameters
         sizes = [inputs, *self.hidden_features]
         self.weights = nn.ParameterList(torch.empty(size) for size in pairwise(sizes))
         self.hidden_biases = nn.ParameterList(torch.zeros(width) for width in self.hidden_features)
+        self.degrees = even_degrees(self.features, self.hidden_features, self.lowest)
         self.output: nn.Parameter | None = None
         self.direct: nn.Parameter | None = None
         self.hidden_from_context: nn.Linear | None = None
