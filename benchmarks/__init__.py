@@ -1,1 +1,3 @@
-"""Side by side with peers in one run, on a green gate only: ``python -m benchmarks MODE --json FILE``."""
+"""Side by side with peers in one run, on a green gate only: ``python -m benchmarks
+MODE --json FILE``.
+"""

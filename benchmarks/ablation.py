@@ -1,11 +1,14 @@
-"""Ways to learn an RBM, side by side in one run: likelihood against time and against Gibbs steps.
+r"""Ways to learn an RBM, side by side in one run: likelihood against time and
+against Gibbs steps.
 
-All contenders have the same data, hidden units, batches and updates; ours and rbms start at the pixels' rates. The
-learning rate is chosen among three on the validation rows, with a seed of its own, and falls linearly to 0 for
-everybody. All are evaluated by the same AIS on the validation rows. Seconds are the
+All contenders have the same data, hidden units, batches and updates; ours and
+rbms start at the pixels' rates. The learning rate is chosen among three on the
+validation rows, with a seed of its own, and falls linearly to 0 for everybody.
+All are evaluated by the same AIS on the validation rows. Seconds are the
 processor's, on one thread, so that other work on the machine counts for little.
 
-    python -m benchmarks.ablation --json benchmarks/results/ablation.json --plot docs/images/ablation.png
+    python -m benchmarks.ablation --json benchmarks/results/ablation.json \
+        --plot docs/images/ablation.png
 """
 
 from __future__ import annotations
@@ -56,15 +59,25 @@ class Learner(Protocol):
 
 
 class Ours:
-    """nn.RBM by `contrastive_gradient` and an optimiser of torch; ``unit``: gradients of length 1, as rbms has them."""
+    """nn.RBM by `contrastive_gradient` and an optimiser of torch.
+
+    ``unit``: gradients of length 1, as rbms has them.
+    """
 
     def __init__(
-        self, x: Tensor, hidden: int, phase: NegativePhase, centring: bool, adam: bool = False, unit: bool = False
+        self,
+        x: Tensor,
+        hidden: int,
+        phase: NegativePhase,
+        centring: bool,
+        adam: bool = False,
+        unit: bool = False,
     ) -> None:
         self.rbm = nn.RBM.from_data(x, hidden, negative_phase=phase, centring=centring)
         kind = torch.optim.Adam if adam else torch.optim.SGD
         self.optimizer = kind(self.rbm.parameters(), lr=1.0)
-        self.scale, self.unit = 0.1 if adam else 1.0, unit
+        self.scale = 0.1 if adam else 1.0
+        self.unit = unit
 
     def step(self, batch: Tensor, rate: float) -> None:
         """Gradient and step."""
@@ -82,10 +95,13 @@ class Ours:
 
 
 class PseudoLikelihood:
-    """No negative phase at all: log p(v_i | all other pixels) of a few pixels a row, by autograd (Besag 1975)."""
+    """No negative phase at all: log p(v_i | all other pixels) of a few pixels a
+    row, by autograd (Besag 1975).
+    """
 
     def __init__(self, x: Tensor, hidden: int, sites: int = 10) -> None:
-        self.rbm, self.sites = nn.RBM.from_data(x, hidden, centring=False).eval(), sites
+        self.rbm = nn.RBM.from_data(x, hidden, centring=False).eval()
+        self.sites = sites
         self.optimizer = torch.optim.SGD(self.rbm.parameters(), lr=1.0)
 
     def step(self, batch: Tensor, rate: float) -> None:
@@ -95,7 +111,9 @@ class PseudoLikelihood:
         here = batch.expand(self.sites, -1, -1)
         flipped = here.scatter(-1, sites, 1 - here.gather(-1, sites))
         energy = self.rbm().free_energy
-        value = torch.nn.functional.logsigmoid(energy(flipped) - energy(batch)).mean() * batch.shape[1]
+        value = (
+            torch.nn.functional.logsigmoid(energy(flipped) - energy(batch)).mean() * batch.shape[1]
+        )
         self.optimizer.zero_grad()
         (-value).backward()
         self.optimizer.step()
@@ -106,7 +124,9 @@ class PseudoLikelihood:
 
 
 class MeanField:
-    """Probabilities in place of samples in CD-1 (Welling and Hinton 2002, A new learning algorithm for mean field)."""
+    """Probabilities in place of samples in CD-1 (Welling and Hinton 2002, A new
+    learning algorithm for mean field).
+    """
 
     def __init__(self, x: Tensor, hidden: int) -> None:
         self.rbm = nn.RBM.from_data(x, hidden, centring=False)
@@ -145,7 +165,8 @@ class ScikitLearn:
         """As tensors."""
         model = self.model
         found = (
-            np.ascontiguousarray(x) for x in (model.components_.T, model.intercept_visible_, model.intercept_hidden_)
+            np.ascontiguousarray(x)
+            for x in (model.components_.T, model.intercept_visible_, model.intercept_hidden_)
         )
         weight, vbias, hbias = (torch.from_numpy(x).float() for x in found)
         return weight, vbias, hbias
@@ -161,7 +182,9 @@ class Learnergy:
         """Cost, backward, step."""
         self.model.optimizer.param_groups[0]["lr"] = rate
         *_, particles = self.model.gibbs_sampling(batch)
-        cost = torch.mean(self.model.energy(batch)) - torch.mean(self.model.energy(particles.detach()))
+        cost = torch.mean(self.model.energy(batch)) - torch.mean(
+            self.model.energy(particles.detach())
+        )
         self.model.optimizer.zero_grad()
         cost.backward()
         self.model.optimizer.step()
@@ -176,11 +199,14 @@ class Rbms:
 
     def __init__(self, x: Tensor, hidden: int, chains: int, steps: int) -> None:
         rates = (x.sum(0) + 1) / (len(x) + 2)
-        self.model = rbms_model(0.01 * torch.randn(x.shape[1], hidden), rates.logit(), torch.zeros(hidden))
+        self.model = rbms_model(
+            0.01 * torch.randn(x.shape[1], hidden), rates.logit(), torch.zeros(hidden)
+        )
         self.fit_batch = rbms_module("training.pcd").fit_batch_pcd
         self.model.init_grad()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1.0, maximize=True)
-        self.chains, self.steps = self.model.init_chains(chains), steps
+        self.chains = self.model.init_chains(chains)
+        self.steps = steps
 
     @torch.no_grad()
     def step(self, batch: Tensor, rate: float) -> None:
@@ -195,7 +221,8 @@ class Rbms:
     def parameters(self) -> Parameters:
         """Its weight matrix and biases."""
         weight, vbias, hbias = (
-            p.detach().clone() for p in (self.model.weight_matrix, self.model.vbias, self.model.hbias)
+            p.detach().clone()
+            for p in (self.model.weight_matrix, self.model.vbias, self.model.hbias)
         )
         return weight, vbias, hbias
 
@@ -220,11 +247,14 @@ class Setting:
 
 def contenders(setting: Setting) -> dict[str, Contender]:
     """By name."""
-    n, hidden = setting.chains, setting.hidden
+    n = setting.chains
+    hidden = setting.hidden
 
     def ours(phase: NegativePhase, centring: bool, **how: bool) -> Contender:
         ladders = phase.persistent_chains or setting.batch_size
-        return Contender(lambda x: Ours(x, hidden, phase, centring, **how), ladders * phase.num_steps)
+        return Contender(
+            lambda x: Ours(x, hidden, phase, centring, **how), ladders * phase.num_steps
+        )
 
     phases: dict[str, NegativePhase] = {
         "CD-1": ContrastiveDivergence(1),
@@ -235,7 +265,11 @@ def contenders(setting: Setting) -> dict[str, Contender]:
         "weighted PCD-1": WeightedChains(n, 1, num_witnesses=0),
         "tempered, 5 betas": TemperedChains(n // 5, 2, 5),
     }
-    found = {f"{name}{', centred' if c else ''}": ours(p, c) for name, p in phases.items() for c in (False, True)}
+    found = {
+        f"{name}{', centred' if c else ''}": ours(p, c)
+        for name, p in phases.items()
+        for c in (False, True)
+    }
     return found | {
         "PCD-1, Adam": ours(PersistentChains(n, 1), False, adam=True),
         "PCD-1, centred, Adam": ours(PersistentChains(n, 1), True, adam=True),
@@ -243,7 +277,9 @@ def contenders(setting: Setting) -> dict[str, Contender]:
         "PCD-10, centred, unit gradient": ours(PersistentChains(n, 10), True, unit=True),
         "pseudo-likelihood": Contender(lambda x: PseudoLikelihood(x, hidden), 0),
         "mean-field CD-1": Contender(lambda x: MeanField(x, hidden), 0),
-        "scikit-learn, PCD-1": Contender(lambda x: ScikitLearn(x, hidden, setting.batch_size), setting.batch_size),
+        "scikit-learn, PCD-1": Contender(
+            lambda x: ScikitLearn(x, hidden, setting.batch_size), setting.batch_size
+        ),
         "learnergy, CD-1": Contender(lambda x: Learnergy(x, hidden, 1), setting.batch_size),
         "rbms, PCD-10, centred": Contender(lambda x: Rbms(x, hidden, n, 10), 10 * n),
     }
@@ -256,7 +292,9 @@ def curve(
     pyro.set_rng_seed(seed)
     learner = contender.make(data.train)
     batches = datasets.minibatches(data.train, setting.batch_size)
-    total, done, seconds = setting.epochs * len(batches), 0, 0.0
+    total = setting.epochs * len(batches)
+    done = 0
+    seconds = 0.0
     marks = {round(total * 2.0 ** -(setting.marks - 1 - i)) for i in range(setting.marks)}
     for _ in range(setting.epochs):
         for batch in batches:
@@ -265,14 +303,20 @@ def curve(
             seconds += time.process_time() - start
             done += 1
             if done in marks:
-                yield {"updates": done, "seconds": seconds, "sweeps": done * contender.sweeps} | judge(learner, data)
+                yield {
+                    "updates": done,
+                    "seconds": seconds,
+                    "sweeps": done * contender.sweeps,
+                } | judge(learner, data)
 
 
 def judge(learner: Learner, data: datasets.BinaryDataset) -> dict[str, float]:
     """The same AIS for everybody; it leaves the generators as they were."""
     with torch.random.fork_rng():
         rates = (data.train.sum(0) + 1) / (len(data.train) + 2)
-        result = log_likelihood(RBM(*learner.parameters(), AIS(200, 2000, base_rates=rates)), data.valid)
+        result = log_likelihood(
+            RBM(*learner.parameters(), AIS(200, 2000, base_rates=rates)), data.valid
+        )
     return {"log likelihood": result.value, "log Z error": result.partition_error}
 
 
@@ -294,19 +338,35 @@ def compare(
     runs = [list(curve(contender, setting, rate, seed, data)) for seed in range(seeds)]
     last = torch.tensor([run[-1]["log likelihood"] for run in runs])
     seconds = float(np.median([run[-1]["seconds"] for run in runs]))
-    print(f"{name:28}{rate:6g}{last.mean():10.2f} +/- {last.std() / len(last) ** 0.5:.2f}{seconds:9.1f} s", flush=True)
+    print(
+        f"{name:28}{rate:6g}{last.mean():10.2f} +/- "
+        f"{last.std() / len(last) ** 0.5:.2f}{seconds:9.1f} s",
+        flush=True,
+    )
     return {"rate": rate, "finals by rate": {str(r): v for r, v in finals.items()}, "runs": runs}
 
 
 def picture(results: dict[str, Any]) -> Figure:
-    """Mean likelihood over the seeds, against seconds and against sweeps; a colour a method, solid where centred."""
+    """Mean likelihood over the seeds, against seconds and against sweeps.
+
+    A colour a method, solid where centred.
+    """
     figure, panels = plt.subplots(1, 2, figsize=(13, 5), sharey=True)
     methods = list(dict.fromkeys(name.replace(", centred", "") for name in results))
     for name, found in results.items():
-        table = {key: np.mean([[mark[key] for mark in run] for run in found["runs"]], 0) for key in found["runs"][0][0]}
+        table = {
+            key: np.mean([[mark[key] for mark in run] for run in found["runs"]], 0)
+            for key in found["runs"][0][0]
+        }
         for panel, key in zip(panels, ("seconds", "sweeps"), strict=True):
-            peer, colour = name.startswith(("scikit", "learn", "rbms")), methods.index(name.replace(", centred", ""))
-            style = "--" if peer else "-" if "centred" in name else ":"
+            peer = name.startswith(("scikit", "learn", "rbms"))
+            colour = methods.index(name.replace(", centred", ""))
+            if peer:
+                style = "--"
+            elif "centred" in name:
+                style = "-"
+            else:
+                style = ":"
             if any(table[key]):  # or it has no sweeps at all
                 panel.semilogx(
                     table[key],
@@ -316,12 +376,27 @@ def picture(results: dict[str, Any]) -> Figure:
                     label=name,
                     marker=".",
                 )
-    panels[0].set(xlabel="processor seconds of learning, one thread", ylabel="validation log likelihood, nats")
+    panels[0].set(
+        xlabel="processor seconds of learning, one thread",
+        ylabel="validation log likelihood, nats",
+    )
     panels[1].set(xlabel="Gibbs sweeps of single chains")
-    top = max(mark["log likelihood"] for found in results.values() for run in found["runs"] for mark in run)
+    top = max(
+        mark["log likelihood"]
+        for found in results.values()
+        for run in found["runs"]
+        for mark in run
+    )
     panels[0].set_ylim(top - 60, top + 3)
     handles, labels = panels[0].get_legend_handles_labels()
-    panels[1].legend(handles, labels, fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    panels[1].legend(
+        handles,
+        labels,
+        fontsize="x-small",
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+    )
     figure.tight_layout()
     return figure
 
@@ -330,7 +405,10 @@ def paired(better: dict[str, Any], worse: dict[str, Any]) -> dict[str, float]:
     """Final difference over paired seeds, in nats."""
     ends = [[run[-1]["log likelihood"] for run in found["runs"]] for found in (better, worse)]
     difference = torch.tensor(ends[0]) - torch.tensor(ends[1])
-    return {"difference": difference.mean().item(), "error": (difference.std() / len(difference) ** 0.5).item()}
+    return {
+        "difference": difference.mean().item(),
+        "error": (difference.std() / len(difference) ** 0.5).item(),
+    }
 
 
 def write(report: dict[str, Any], file: Path | None) -> None:
@@ -346,7 +424,13 @@ def main(args: argparse.Namespace) -> None:
     data = datasets.load(args.data)
     results: dict[str, Any] = {}
     missing: dict[str, str] = {}
-    report = {**describe(), "data": args.data, "setting": vars(setting), "contenders": results, "missing": missing}
+    report = {
+        **describe(),
+        "data": args.data,
+        "setting": vars(setting),
+        "contenders": results,
+        "missing": missing,
+    }
     for name, contender in contenders(setting).items():
         if args.only and args.only not in name:
             continue
@@ -368,7 +452,9 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="alphadigits",

@@ -1,4 +1,6 @@
-"""One temperature of annealed importance sampling for all chains: every path beside plain torch and rbms."""
+"""One temperature of annealed importance sampling for all chains: every path
+beside plain torch and rbms.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ TEMPERATURES = 20
 """Steps of a call, from the base to the model: a mean over the whole path."""
 
 
-def contenders(visible: int, hidden: int, chains: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
+def contenders(
+    visible: int, hidden: int, chains: int
+) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them; making one raises where it cannot run."""
     problem = Problem.random(visible, hidden, chains)
     yield from every_path(lambda: ours(problem))
@@ -41,23 +45,32 @@ def contenders(visible: int, hidden: int, chains: int) -> Iterator[tuple[str, Ca
 def ours(problem: Problem) -> Contender:
     """The op, from fair coins, with a fresh key of randomness a call."""
     parameters = problem.weight, problem.vbias, problem.hbias, torch.zeros_like(problem.vbias)
-    betas, seed = torch.linspace(0, 1, TEMPERATURES + 1), count()
+    betas = torch.linspace(0, 1, TEMPERATURES + 1)
+    seed = count()
     return Contender(lambda: rbm_ais(problem.v, *parameters, betas, seed=next(seed)), TEMPERATURES)
 
 
 def naive(problem: Problem) -> Contender:
-    """The loop one writes in torch: weights in float32 by differences of softplus, ``bernoulli(sigmoid(.))`` twice."""
-    weight, vbias, hbias, base = problem.weight, problem.vbias, problem.hbias, torch.zeros_like(problem.vbias)
+    """The loop one writes in torch: weights in float32 by differences of softplus,
+    ``bernoulli(sigmoid(.))`` twice.
+    """
+    weight = problem.weight
+    vbias = problem.vbias
+    hbias = problem.hbias
+    base = torch.zeros_like(problem.vbias)
     betas = torch.linspace(0, 1, TEMPERATURES + 1).tolist()
 
     def run() -> Tensor:
-        v, log_weight = problem.v, torch.zeros(len(problem.v))
+        v = problem.v
+        log_weight = torch.zeros(len(problem.v))
         for beta, following in pairwise(betas):
             field = v @ weight + hbias
             log_weight += (following - beta) * (v @ (vbias - base))
             log_weight += (softplus(following * field) - softplus(beta * field)).sum(-1)
             h = torch.bernoulli(torch.sigmoid(following * field))
-            v = torch.bernoulli(torch.sigmoid((1 - following) * base + following * (h @ weight.T + vbias)))
+            v = torch.bernoulli(
+                torch.sigmoid((1 - following) * base + following * (h @ weight.T + vbias))
+            )
         return log_weight
 
     return Contender(run, TEMPERATURES)

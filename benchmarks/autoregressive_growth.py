@@ -1,4 +1,6 @@
-"""How NADE's and MADE's cost grows with features (visible), hidden units and rows (chains), learning and drawing."""
+"""How NADE's and MADE's cost grows with features (visible), hidden units and rows
+(chains), learning and drawing.
+"""
 
 from __future__ import annotations
 

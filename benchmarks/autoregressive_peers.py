@@ -1,6 +1,8 @@
-"""Peers' autoregressive networks: their log probability of binary rows, and their draws as their users get them.
+"""Peers' autoregressive networks: their log probability of binary rows, and their
+draws as their users get them.
 
-pytorch-generative is on no package index; its checkout must be importable. Its NADE and its MADE give probabilities.
+pytorch-generative is on no package index; its checkout must be importable. Its
+NADE and its MADE give probabilities.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_
 from benchmarks.timing import UnavailableError
 
 LONGEST = 400
-"""Features up to which a network of convolutions draws by a whole pass for each: beyond, a draw takes a minute."""
+"""Features up to which a network of convolutions draws by a whole pass for each:
+beyond, a draw takes a minute.
+"""
 
 
 class Peer(NamedTuple):
-    """A network by features and hidden units, its log probability of rows, and a draw of that many."""
+    """A network by features and hidden units, its log probability of rows, and a
+    draw of that many.
+    """
 
     network: Callable[[int, int], Any]
     log_prob: Callable[[Any, Tensor], Tensor]
@@ -57,7 +63,9 @@ def _of_logits(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def _of_images(network: nn.Module, x: Tensor) -> Tensor:
-    return -binary_cross_entropy_with_logits(network(_images(x)).flatten(1), x, reduction="none").sum(-1)
+    return -binary_cross_entropy_with_logits(
+        network(_images(x)).flatten(1), x, reduction="none"
+    ).sum(-1)
 
 
 def _own(network: Any, rows: int) -> Tensor:
@@ -68,7 +76,9 @@ def _own(network: Any, rows: int) -> Tensor:
 def _short(network: Any, rows: int) -> Tensor:
     features = network._h * network._w
     if features > LONGEST:
-        raise UnavailableError(f"a draw of {features} features is {features} passes, too long to be repeated")
+        raise UnavailableError(
+            f"a draw of {features} features is {features} passes, too long to be repeated"
+        )
     return _own(network, rows)
 
 
@@ -83,7 +93,9 @@ def _by_passes(order: Callable[[Any, int], list[int]], network: Any, rows: int) 
 
 def _pyro(features: int, hidden: int) -> Any:
     """Pyro's network, which refuses fewer hidden units than features: then it has as many."""
-    network = import_module("pyro.nn").AutoRegressiveNN(features, [max(hidden, features)], param_dims=[1])
+    network = import_module("pyro.nn").AutoRegressiveNN(
+        features, [max(hidden, features)], param_dims=[1]
+    )
     network.features = features
     return network
 
@@ -107,15 +119,27 @@ def _flow_sample(flow: Any, rows: int) -> Tensor:
 
 
 PEERS = {
-    "pytorch-generative NADE": Peer(lambda d, h: _told(_generative("NADE", d, h), d), _of_probabilities, _own),
-    "pytorch-generative MADE": Peer(lambda d, h: _told(_generative("MADE", d, [h]), d), _of_probabilities, _own),
+    "pytorch-generative NADE": Peer(
+        lambda d, h: _told(_generative("NADE", d, h), d), _of_probabilities, _own
+    ),
+    "pytorch-generative MADE": Peer(
+        lambda d, h: _told(_generative("MADE", d, [h]), d), _of_probabilities, _own
+    ),
     "pytorch-generative PixelCNN": Peer(
         lambda d, _: _told(_generative("PixelCNN", 1, 1, 4, 16, 16), d), _of_images, _short
     ),
-    "nflows MADE": Peer(_nflows, _of_logits, partial(_by_passes, lambda _, features: list(range(features)))),
+    "nflows MADE": Peer(
+        _nflows, _of_logits, partial(_by_passes, lambda _, features: list(range(features)))
+    ),
     "pyro AutoRegressiveNN": Peer(
-        _pyro, _of_logits, partial(_by_passes, lambda network, _: network.get_permutation().tolist())
+        _pyro,
+        _of_logits,
+        partial(_by_passes, lambda network, _: network.get_permutation().tolist()),
     ),
     "zuko MAF": Peer(_zuko, lambda flow, x: flow().log_prob(x), _flow_sample),
 }
-"""By their names; zuko's flow is a density of numbers, not of bits, of one transform with as many hidden units."""
+"""By their names.
+
+Zuko's flow is a density of numbers, not of bits, of one transform with as many
+hidden units.
+"""

@@ -1,7 +1,9 @@
-"""Generation step by step, ``start`` and ``next``, as a caller in real time does it: the time of a step of each family.
+"""Generation step by step, ``start`` and ``next``, as a caller in real time does
+it: the time of a step of each family.
 
-A step settles a drawn feature and gives the next one's distribution as a distribution. Beside each family the same with
-nothing kept; the baseline is NADE's step in bare torch, without a distribution.
+A step settles a drawn feature and gives the next one's distribution as a
+distribution. Beside each family the same with nothing kept; the baseline is
+NADE's step in bare torch, without a distribution.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ UNIT = "step"
 JOB = None
 
 
-def contenders(visible: int, hidden: int, rows: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
+def contenders(
+    visible: int, hidden: int, rows: int
+) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them; making one raises where it cannot run."""
     for name, make in FAMILIES.items():
         yield f"pyro_gen {name}", partial(_steps, make, visible, hidden, rows, visible)
@@ -37,13 +41,19 @@ def contenders(visible: int, hidden: int, rows: int) -> Iterator[tuple[str, Call
 
 
 def _steps(
-    make: Callable[[int, int], AutoregressiveNetwork], features: int, hidden: int, rows: int, steps: int
+    make: Callable[[int, int], AutoregressiveNetwork],
+    features: int,
+    hidden: int,
+    rows: int,
+    steps: int,
 ) -> Contender:
     torch.manual_seed(0)
     return Contender(partial(walk, make(features, hidden)(), rows, steps), steps)
 
 
-def _naive(make: Callable[[int, int], AutoregressiveNetwork], features: int, hidden: int, rows: int) -> Contender:
+def _naive(
+    make: Callable[[int, int], AutoregressiveNetwork], features: int, hidden: int, rows: int
+) -> Contender:
     def forgetting(*sizes: int) -> AutoregressiveNetwork:
         return forgetful(make(*sizes))
 

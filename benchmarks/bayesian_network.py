@@ -1,7 +1,10 @@
-"""Questions to a Bayesian network: evidence of many rows in one call and one by one, marginals, pyAgrum and pgmpy.
+"""Questions to a Bayesian network: evidence of many rows in one call and one by
+one, marginals, pyAgrum and pgmpy.
 
-A shape is nodes x edges x rows: the network of the bnlearn repository with these numbers of nodes and edges where the
-data folder has it (alarm: 37x46), else a random one with that many nodes. In each row half of the cells are missing.
+A shape is nodes x edges x rows: the network of the bnlearn repository with
+these numbers of nodes and edges where the data folder has it (alarm: 37x46),
+else a random one with that many nodes. In each row half of the cells are
+missing.
 """
 
 from __future__ import annotations
@@ -63,7 +66,10 @@ def contenders(nodes: int, edges: int, rows: int) -> Iterator[tuple[str, Callabl
     )
     yield (
         "pyro_gen, one marginal",
-        lambda: one_by_one(cases, lambda case: network.marginals(named(network, case), [network.nodes[target(case)]])),
+        lambda: one_by_one(
+            cases,
+            lambda case: network.marginals(named(network, case), [network.nodes[target(case)]]),
+        ),
     )
     yield (
         "pyro_gen, all marginals",
@@ -86,7 +92,9 @@ def network_of(nodes: int, edges: int) -> models.BayesianNetwork:
         if (len(found.nodes), len(found.structure.edges)) == (nodes, edges):
             return found
     network = random_network(nodes, window=5)
-    return models.BayesianNetwork(network.structure, {node: network.table(node) for node in network.nodes})
+    return models.BayesianNetwork(
+        network.structure, {node: network.table(node) for node in network.nodes}
+    )
 
 
 def named(network: BayesianNetwork, case: Case) -> dict[str, str]:
@@ -112,13 +120,15 @@ def gradient(model: models.BayesianNetwork, data: Tensor) -> None:
 
 def agrum_marginal(network: BayesianNetwork, cases: list[Case]) -> Contender:
     """One target a question."""
-    peer, last = Agrum(network), len(network.nodes) - 1
+    peer = Agrum(network)
+    last = len(network.nodes) - 1
     return one_by_one(cases, lambda case: peer.marginal(case, min(target(case), last)))
 
 
 def pgmpy_marginal(network: BayesianNetwork, cases: list[Case]) -> Contender:
     """One target a question, by variable elimination."""
-    engine, last = pgmpy_elimination(network), len(network.nodes) - 1
+    engine = pgmpy_elimination(network)
+    last = len(network.nodes) - 1
 
     def ask(case: Case) -> object:
         node = min(target(case), last)
@@ -129,14 +139,23 @@ def pgmpy_marginal(network: BayesianNetwork, cases: list[Case]) -> Contender:
 
 
 def naive(network: BayesianNetwork) -> Callable[[Case], Tensor]:
-    """P(e) by one contraction of all tables and one-hot vectors, whose order opt_einsum finds anew for each case."""
+    """P(e) by one contraction of all tables and one-hot vectors, whose order
+    opt_einsum finds anew for each case.
+    """
     tables = [network.table(node) for node in network.nodes]
     families = network.structure.families
 
     def ask(case: Case) -> Tensor:
-        operands = [part for table, family in zip(tables, families, strict=True) for part in (table, list(family))]
+        operands = [
+            part
+            for table, family in zip(tables, families, strict=True)
+            for part in (table, list(family))
+        ]
         for i, k in case.items():
-            operands += [torch.eye(network.structure.cardinalities[i], dtype=network.tables.dtype)[k], [i]]
+            operands += [
+                torch.eye(network.structure.cardinalities[i], dtype=network.tables.dtype)[k],
+                [i],
+            ]
         return safe_log(opt_einsum.contract(*operands, [], optimize="greedy"))
 
     return ask

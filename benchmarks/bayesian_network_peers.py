@@ -1,4 +1,7 @@
-"""pyAgrum and pgmpy with the same networks, for evidence and benchmarks; imported only where they are installed."""
+"""pyAgrum and pgmpy with the same networks, for evidence and benchmarks.
+
+Imported only where they are installed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ def bif_file(name: str) -> Path:
 
 
 class Agrum:
-    """A network in pyAgrum, with nodes by number and states by number, since it refuses some of the files' names.
+    """A network in pyAgrum, with nodes by number and states by number, since it
+    refuses some of the files' names.
 
     Args:
         network: with tables that are not batched.
@@ -38,7 +42,8 @@ class Agrum:
     def __init__(self, network: BayesianNetwork) -> None:
         import pyagrum as gum
 
-        self.gum, self.structure = gum, network.structure
+        self.gum = gum
+        self.structure = network.structure
         self.bn = gum.BayesNet()
         for i, states in enumerate(self.structure.cardinalities):
             self.bn.add(gum.LabelizedVariable(f"n{i}", "", states))
@@ -48,14 +53,18 @@ class Agrum:
         for i, node in enumerate(network.nodes):
             table = network.table(node).detach()
             axes = [*range(table.dim() - 2, -1, -1), table.dim() - 1]
-            self.bn.cpt(i).fillWith(table.permute(axes).flatten().tolist())  # its first variable changes fastest
+            # its first variable changes fastest
+            self.bn.cpt(i).fillWith(table.permute(axes).flatten().tolist())
         self.engine = gum.LazyPropagation(self.bn)
 
     def marginals(self, evidence: Mapping[int, int]) -> list[Tensor]:
         """Distributions of all nodes given states by number of the node."""
         self.engine.setEvidence(dict(evidence))
         self.engine.makeInference()
-        return [torch.as_tensor(self.engine.posterior(i).toarray()) for i in range(len(self.structure.nodes))]
+        return [
+            torch.as_tensor(self.engine.posterior(i).toarray())
+            for i in range(len(self.structure.nodes))
+        ]
 
     def marginal(self, evidence: Mapping[int, int], node: int) -> Tensor:
         """The distribution of one node, which is the only target."""
@@ -87,5 +96,13 @@ def pgmpy_elimination(network: BayesianNetwork) -> Any:
         table = network.table(node).detach()
         columns = table.reshape(-1, table.shape[-1]).T.numpy()
         sizes = list(table.shape[:-1])
-        model.add_cpds(TabularCPD(node, table.shape[-1], columns, list(structure.parents[node]) or None, sizes or None))
+        model.add_cpds(
+            TabularCPD(
+                node,
+                table.shape[-1],
+                columns,
+                list(structure.parents[node]) or None,
+                sizes or None,
+            )
+        )
     return VariableElimination(model)

@@ -1,7 +1,9 @@
-"""Problems of calibration: small models whose prior is drawn from exactly, and samplers of their posteriors.
+"""Problems of calibration: small models whose prior is drawn from exactly, and
+samplers of their posteriors.
 
-Each problem is a function that makes one simulation and ranks its parameters; see :mod:`pyro_gen.testing.calibration`.
-The data are few, so that posteriors are wide and skew, where samplers and guides go wrong first.
+Each problem is a function that makes one simulation and ranks its parameters;
+see :mod:`pyro_gen.testing.calibration`. The data are few, so that posteriors
+are wide and skew, where samplers and guides go wrong first.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ STEPS = 4
 
 
 def _calibrated(
-    simulate: Simulate, posterior: Callable[[Any], Values], quantities: Callable[[Values], Values] = dict
+    simulate: Simulate,
+    posterior: Callable[[Any], Values],
+    quantities: Callable[[Values], Values] = dict,
 ) -> Problem:
     def problem(num_simulations: int) -> tuple[Ranks, int]:
         result = simulation_based_calibration(simulate, posterior, num_simulations, quantities)
@@ -54,7 +58,9 @@ def _joint(
     quantities: Callable[[Values], Values] = dict,
 ) -> Problem:
     def problem(num_simulations: int) -> tuple[Ranks, int]:
-        result = joint_distribution_test(simulate, transition, regenerate, num_simulations, STEPS, DRAWS, quantities)
+        result = joint_distribution_test(
+            simulate, transition, regenerate, num_simulations, STEPS, DRAWS, quantities
+        )
         return result.ranks, result.num_draws
 
     return problem
@@ -73,7 +79,9 @@ def nuts_draws(model: Callable[..., Any], data: Any, names: tuple[str, ...]) -> 
 
 def nuts_transition(model: Callable[..., Any], values: Values, data: Any) -> dict[str, Tensor]:
     """One step of NUTS with a fixed step size from given values."""
-    kernel = NUTS(model, step_size=0.4, adapt_step_size=False, adapt_mass_matrix=False, max_tree_depth=4)
+    kernel = NUTS(
+        model, step_size=0.4, adapt_step_size=False, adapt_mass_matrix=False, max_tree_depth=4
+    )
     trace = poutine.trace(poutine.condition(model, data=dict(values))).get_trace(data)
     sites: Any = trace.nodes
     transforms = {name: biject_to(sites[name]["fn"].support) for name in values}
@@ -188,7 +196,10 @@ CONCENTRATION = 0.8
 def network_prior() -> dict[str, Tensor]:
     """Tables from the Dirichlet prior."""
     shapes = {"a": (2,), "c": (2,), "b": (2, 2, 2)}
-    return {name: dist.Dirichlet(torch.full(shape, CONCENTRATION)).sample() for name, shape in shapes.items()}
+    return {
+        name: dist.Dirichlet(torch.full(shape, CONCENTRATION)).sample()
+        for name, shape in shapes.items()
+    }
 
 
 def network_rows(tables: Values, missing: float) -> dict[str, Tensor]:
@@ -210,7 +221,9 @@ def simulate_network(missing: float) -> tuple[Values, dict[str, Tensor]]:
 def network_posterior(rows: dict[str, Tensor]) -> Values:
     """Draws of the tables: exact, or a thinned chain where cells are missing."""
     thin = 4 if any((x < 0).any() for x in rows.values()) else 1
-    draws = NETWORK.sample_cpds(rows, CONCENTRATION, num_samples=thin * DRAWS, num_chains=1, warmup_steps=40)
+    draws = NETWORK.sample_cpds(
+        rows, CONCENTRATION, num_samples=thin * DRAWS, num_chains=1, warmup_steps=40
+    )
     return {name: table[0, thin - 1 :: thin] for name, table in draws.tables.items()}
 
 
@@ -249,8 +262,9 @@ def ppca_posterior(x: Tensor) -> Values:
 
 WEIGHTS = torch.tensor([0.35, 0.65])
 
-# The prior keeps the means apart. Where they can trade places (centres at -0.5 and 0.5, scale 1) sweeps mix slowly, and
-# ranks among 19 of their draws are not uniform: 30 % too many are first or last even with 50 sweeps between draws.
+# The prior keeps the means apart. Where they can trade places (centres at -0.5
+# and 0.5, scale 1) sweeps mix slowly, and ranks among 19 of their draws are not
+# uniform: 30 % too many are first or last even with 50 sweeps between draws.
 CENTRES = torch.tensor([-1.5, 1.5])
 SPREAD = 0.7
 
@@ -286,12 +300,16 @@ def conditional_means(values: Values, x: Tensor, factor: float) -> Tensor:
 def plate_kernel(x: Tensor, factor: float) -> Gibbs:
     """Components by enumeration, means by their conditional distribution."""
     means = CustomGibbs(lambda values, data: conditional_means(values, data, factor))
-    return Gibbs([(DiscreteGibbs(), "z"), (means, "mu")], plate_program, init_strategy=init_to_sample)
+    return Gibbs(
+        [(DiscreteGibbs(), "z"), (means, "mu")], plate_program, init_strategy=init_to_sample
+    )
 
 
 def plate_posterior(x: Tensor, factor: float = 1.0) -> Values:
     """Thinned sweeps."""
-    mcmc = MCMC(plate_kernel(x, factor), num_samples=5 * DRAWS, warmup_steps=20, disable_progbar=True)
+    mcmc = MCMC(
+        plate_kernel(x, factor), num_samples=5 * DRAWS, warmup_steps=20, disable_progbar=True
+    )
     mcmc.run(x)
     return {name: value[4::5] for name, value in mcmc.get_samples().items()}
 
@@ -334,20 +352,29 @@ def mean_field(num_simulations: int) -> tuple[Ranks, int]:
             svi.step()
         draws = [guide() for _ in range(DRAWS)]
     truth = {"a": first, "b": second}
-    ranks = {name: (torch.stack([draw[name].detach() for draw in draws]) < truth[name]).sum(0) for name in truth}
+    ranks = {
+        name: (torch.stack([draw[name].detach() for draw in draws]) < truth[name]).sum(0)
+        for name in truth
+    }
     return ranks, DRAWS
 
 
 PROBLEMS: dict[str, Problem] = {
-    "CPD posteriors, complete rows": _calibrated(partial(simulate_network, 0.0), network_posterior, network_quantities),
+    "CPD posteriors, complete rows": _calibrated(
+        partial(simulate_network, 0.0), network_posterior, network_quantities
+    ),
     "CPD posteriors, missing cells": _calibrated(
         partial(simulate_network, 0.25), network_posterior, network_quantities
     ),
     "PPCA, latent variables": _calibrated(simulate_ppca, ppca_posterior),
     "block Gibbs, discrete plate": _calibrated(simulate_plate, plate_posterior, plate_quantities),
-    "block Gibbs, discrete plate (joint)": _joint(simulate_plate, plate_transition, plate_rows, plate_quantities),
+    "block Gibbs, discrete plate (joint)": _joint(
+        simulate_plate, plate_transition, plate_rows, plate_quantities
+    ),
     "GaussianMixture, Gibbs": _calibrated(simulate_mixture, mixture_gibbs, ordered),
-    "GaussianMixture, Gibbs (joint)": _joint(simulate_mixture, mixture_sweep, mixture_rows, ordered),
+    "GaussianMixture, Gibbs (joint)": _joint(
+        simulate_mixture, mixture_sweep, mixture_rows, ordered
+    ),
     "GaussianMixture, NUTS": _calibrated(
         simulate_mixture, partial(nuts_draws, MIXTURE.marginal, names=MIXTURE_SITES), ordered
     ),
@@ -357,7 +384,9 @@ PROBLEMS: dict[str, Problem] = {
     "BayesianRBM, NUTS": _calibrated(
         simulate_rbm, partial(nuts_draws, RBM.model, names=tuple(RBM_SHAPES)), rbm_quantities
     ),
-    "BayesianRBM, NUTS (joint)": _joint(simulate_rbm, partial(nuts_transition, RBM.model), rbm_rows, rbm_quantities),
+    "BayesianRBM, NUTS (joint)": _joint(
+        simulate_rbm, partial(nuts_transition, RBM.model), rbm_rows, rbm_quantities
+    ),
 }
 """Samplers that must pass."""
 
@@ -369,6 +398,8 @@ WRONG: dict[str, Problem] = {
     "block Gibbs, a conditional too wide (joint)": _joint(
         simulate_plate, partial(plate_transition, factor=1.8), plate_rows, plate_quantities
     ),
-    "GaussianMixture, a sweep too wide (joint)": _joint(simulate_mixture, mixture_wrong_sweep, mixture_rows, ordered),
+    "GaussianMixture, a sweep too wide (joint)": _joint(
+        simulate_mixture, mixture_wrong_sweep, mixture_rows, ordered
+    ),
 }
 """Samplers that must fail."""

@@ -1,4 +1,6 @@
-"""What the hardware gives at most: the bare products of a Gibbs step by each library at hand, and copies of memory."""
+"""What the hardware gives at most: the bare products of a Gibbs step by each
+library at hand, and copies of memory.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from benchmarks.problem import Problem
 from benchmarks.timing import CLOCKS, Contender, Plan, Spread, UnavailableError, seconds
 
 FP32 = ("onednn_gemm", "mkl_gemm", "openblas_gemm")
-"""The quickest of these in a round is the ceiling of that round; integer products of binary states can pass it."""
+"""The quickest of these in a round is the ceiling of that round.
+
+Integer products of binary states can pass it.
+"""
 
 COPIED = 2**26  # bytes, so that no cache holds them
 
@@ -25,10 +30,14 @@ def gemms(problem: Problem) -> Iterator[tuple[str, Callable[[], Contender]]]:
 
 
 def copy_bandwidth(plan: Plan) -> float:
-    """Bytes a second, read and written, of a copy that no cache holds: the median over the plan's rounds."""
+    """Bytes a second, read and written, of a copy that no cache holds: the median
+    over the plan's rounds.
+    """
     source = torch.ones(COPIED // 4)
     target = torch.zeros_like(source)
-    times = [seconds(lambda: target.copy_(source), 1, CLOCKS[plan.clock]) for _ in range(plan.rounds)]
+    times = [
+        seconds(lambda: target.copy_(source), 1, CLOCKS[plan.clock]) for _ in range(plan.rounds)
+    ]
     return 2 * COPIED / Spread.of(times).median
 
 
@@ -38,10 +47,13 @@ def int8x2_gemm(problem: Problem) -> Contender:
         raise UnavailableError("this torch has no _int_mm")
     hi = torch.randint(-127, 128, problem.weight.shape, dtype=torch.int8)
     lo = torch.randint_like(hi, -127, 128)
-    up, down = torch.cat((hi, lo), 1), torch.cat((hi, lo)).mT
+    up = torch.cat((hi, lo), 1)
+    down = torch.cat((hi, lo)).mT
     v = problem.v.to(torch.int8)
     h = torch.ones(len(v), hi.shape[1], dtype=torch.int8)
-    h_sums, v_sums = (torch.empty(len(v), planes.shape[1], dtype=torch.int32) for planes in (up, down))
+    h_sums, v_sums = (
+        torch.empty(len(v), planes.shape[1], dtype=torch.int32) for planes in (up, down)
+    )
 
     def run() -> None:
         torch._int_mm(v, up, out=h_sums)
@@ -68,7 +80,8 @@ def onednn_gemm(problem: Problem) -> Contender:
 def mkl_gemm(problem: Problem) -> Contender:
     """Both bare products by torch's BLAS (MKL in the official builds) into existing memory."""
     h = problem.v.new_ones(len(problem.v), len(problem.hbias))
-    h_field, v_field = torch.empty_like(h), torch.empty_like(problem.v)
+    h_field = torch.empty_like(h)
+    v_field = torch.empty_like(problem.v)
 
     def run() -> None:
         torch.mm(problem.v, problem.weight, out=h_field)
@@ -78,10 +91,14 @@ def mkl_gemm(problem: Problem) -> Contender:
 
 
 def openblas_gemm(problem: Problem) -> Contender:
-    """Both bare products by numpy's BLAS (OpenBLAS in the official builds) into existing memory."""
-    v, weight = problem.v.numpy(), problem.weight.numpy()
+    """Both bare products by numpy's BLAS (OpenBLAS in the official builds) into
+    existing memory.
+    """
+    v = problem.v.numpy()
+    weight = problem.weight.numpy()
     h = np.ones((len(v), weight.shape[1]), np.float32)
-    h_field, v_field = np.empty_like(h), np.empty_like(v)
+    h_field = np.empty_like(h)
+    v_field = np.empty_like(v)
 
     def run() -> None:
         np.matmul(v, weight, out=h_field)

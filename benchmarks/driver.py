@@ -19,7 +19,10 @@ PEERS = (
     *("pytorch-generative", "nflows", "pyro", "numpyro", "zuko"),
     *("pyagrum", "pgmpy"),
 )
-"""Rivals by the first word of their contenders' names; a mode has those that offer what it measures."""
+"""Rivals by the first word of their contenders' names.
+
+A mode has those that offer what it measures.
+"""
 
 
 class Mode(Protocol):
@@ -39,8 +42,13 @@ class Mode(Protocol):
         ...
 
     @staticmethod
-    def contenders(visible: int, hidden: int, rows: int, /) -> Iterator[tuple[str, Callable[[], Contender]]]:
-        """Names and makers of the contenders; a maker raises ImportError or UnavailableError where it cannot run."""
+    def contenders(
+        visible: int, hidden: int, rows: int, /
+    ) -> Iterator[tuple[str, Callable[[], Contender]]]:
+        """Names and makers of the contenders.
+
+        A maker raises ImportError or UnavailableError where it cannot run.
+        """
         ...
 
 
@@ -63,7 +71,10 @@ def run_gate(tests: tuple[str, ...]) -> str:
     command = [sys.executable, "-m", "pytest", *tests, "-q"]
     outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if outcome.returncode:
-        raise RedGateError(f"no figure on a red gate: {' '.join(command[1:])} failed\n{outcome.stdout}{outcome.stderr}")
+        raise RedGateError(
+            f"no figure on a red gate: {' '.join(command[1:])} "
+            f"failed\n{outcome.stdout}{outcome.stderr}"
+        )
     return outcome.stdout.strip().splitlines()[-1]
 
 
@@ -81,11 +92,16 @@ def preamble(tests: tuple[str, ...], gate: bool, plan: Plan) -> dict[str, Any]:
     Raises:
         RedGateError: the tests fail.
     """
-    outcome = run_gate(tests) if gate else "ungated: development only, no figure to report"
+    if gate:
+        outcome = run_gate(tests)
+    else:
+        outcome = "ungated: development only, no figure to report"
     return {"gate": outcome, **describe(), "plan": asdict(plan)}
 
 
-def build(makers: Iterator[tuple[str, Callable[[], Contender]]]) -> tuple[dict[str, Contender], dict[str, str]]:
+def build(
+    makers: Iterator[tuple[str, Callable[[], Contender]]],
+) -> tuple[dict[str, Contender], dict[str, str]]:
     """Make contenders.
 
     Args:
@@ -94,7 +110,8 @@ def build(makers: Iterator[tuple[str, Callable[[], Contender]]]) -> tuple[dict[s
     Returns:
         Those that can run here, and for the others the reason.
     """
-    built, missing = {}, {}
+    built = {}
+    missing = {}
     for name, make in makers:
         try:
             built[name] = make()
@@ -103,21 +120,25 @@ def build(makers: Iterator[tuple[str, Callable[[], Contender]]]) -> tuple[dict[s
     return built, missing
 
 
-def measure(mode: Mode, shape: Shape, peers: set[str] | None, plan: Plan, bandwidth: float) -> dict[str, Any]:
+def measure(
+    mode: Mode, shape: Shape, peers: set[str] | None, plan: Plan, bandwidth: float
+) -> dict[str, Any]:
     """Time all contenders at one shape.
 
     Args:
         mode: what is measured.
         shape: (visible, hidden, chains).
-        peers: names of the peers to run, out of ``PEERS``; None for all. The project's own paths, the baseline
-            and the bare products always run.
+        peers: names of the peers to run, out of ``PEERS``; None for all. The
+            project's own paths, the baseline and the bare products always run.
         plan: how to sample.
         bandwidth: bytes a second of a copy.
 
     Returns:
         Figures for each contender, and the contenders that are missing.
     """
-    built, missing = build(pair for pair in mode.contenders(*shape) if _wanted(pair[0], mode.BASELINE, peers))
+    built, missing = build(
+        pair for pair in mode.contenders(*shape) if _wanted(pair[0], mode.BASELINE, peers)
+    )
     samples = interleave(built, plan)
     return {"shape": shape, "missing": missing, **_figures(mode, shape, samples, bandwidth)}
 
@@ -127,21 +148,33 @@ def _wanted(name: str, baseline: str, peers: set[str] | None) -> bool:
     return own or peers is None or name.split(maxsplit=1)[0] in peers
 
 
-def _figures(mode: Mode, shape: Shape, samples: dict[str, list[float]], bandwidth: float) -> dict[str, Any]:
+def _figures(
+    mode: Mode, shape: Shape, samples: dict[str, list[float]], bandwidth: float
+) -> dict[str, Any]:
     baseline = mode.BASELINE if mode.BASELINE in samples else "naive"
-    quicker, work = ratios(samples, baseline), mode.work(*shape)
-    rivals: dict[str, str] = getattr(mode, "RIVALS", {})  # some modes have pairs besides the one baseline
+    quicker = ratios(samples, baseline)
+    work = mode.work(*shape)
+    # some modes have pairs besides the one baseline
+    rivals: dict[str, str] = getattr(mode, "RIVALS", {})
     # The least that the products cost with the best library at hand, round by round.
     gemms = [samples[name] for name in mode.CEILINGS if name in samples]
     ceiling = [min(times) for times in zip(*gemms, strict=True)]
     figures: dict[str, dict[str, Any]] = {}
     for name, times in samples.items():
         time = Spread.of(times)
-        figures[name] = {"seconds": asdict(time), f"times_quicker_than_{baseline}": asdict(quicker[name])}
-        figures[name] |= {f"{key}_per_second": amount / time.median for key, amount in work.items()}
+        figures[name] = {
+            "seconds": asdict(time),
+            f"times_quicker_than_{baseline}": asdict(quicker[name]),
+        }
+        figures[name] |= {
+            f"{key}_per_second": amount / time.median for key, amount in work.items()
+        }
         rival = rivals.get(name)
         if rival in samples:
-            figures[name]["times_quicker_than_its_rival"] = {"rival": rival, **asdict(ratios(samples, rival)[name])}
+            figures[name]["times_quicker_than_its_rival"] = {
+                "rival": rival,
+                **asdict(ratios(samples, rival)[name]),
+            }
         if ceiling:
             reached = [least / own for least, own in zip(ceiling, times, strict=True)]
             figures[name]["fraction_of_gemm_ceiling"] = asdict(Spread.of(reached))
@@ -186,7 +219,9 @@ def run(
             bandwidth = ceilings.copy_bandwidth(plan)
             for shape in shapes:
                 results.append({"threads": count, **measure(mode, shape, peers, plan, bandwidth)})
-                print(tables.contenders(results[-1], mode.UNIT, mode.JOB and mode.JOB[0]), flush=True)
+                print(
+                    tables.contenders(results[-1], mode.UNIT, mode.JOB and mode.JOB[0]), flush=True
+                )
     if len(thread_counts) > 1:
         print(tables.scaling(results))
     return {**report, "unit": mode.UNIT, "results": results}

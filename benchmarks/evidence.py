@@ -4,13 +4,14 @@
     python -m benchmarks.evidence                        # all of them: a day or more on one core
     python -m benchmarks.evidence --only iwae galaxies   # these two
 
-A command that is done at this commit is skipped, unless `--again` is given. One that fails does
-not stop the others: it is named at the end, and the exit status is 1. Records of commit, command
-and minutes lie in `out/evidence/done`. With uncommitted changes nothing counts as done; what the
-commands write themselves, in `benchmarks/results` and `docs/images`, is no such change.
+A command that is done at this commit is skipped, unless `--again` is given. One
+that fails does not stop the others: it is named at the end, and the exit status
+is 1. Records of commit, command and minutes lie in `out/evidence/done`. With
+uncommitted changes nothing counts as done; what the commands write themselves,
+in `benchmarks/results` and `docs/images`, is no such change.
 
-The test rows are left alone. Their one evaluation has commands of its own, with `--split test`,
-which add to the ledger.
+The test rows are left alone. Their one evaluation has commands of its own, with
+`--split test`, which add to the ledger.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ class Evidence:
     def writes(self) -> tuple[str, ...]:
         """The committed files, from the root of the project."""
         json_folder, image_folder = WRITTEN
-        return tuple(f"{image_folder if file.endswith('.png') else json_folder}/{file}" for file in self.files)
+        return tuple(
+            f"{image_folder if file.endswith('.png') else json_folder}/{file}"
+            for file in self.files
+        )
 
     @property
     def arguments(self) -> list[str]:
@@ -120,7 +124,9 @@ def _autoregressive(data: str) -> tuple[Evidence, Evidence]:
 
 
 def _times(mode: str, options: str = "") -> Evidence:
-    return Evidence(f"times-{mode}", f"-m benchmarks {mode} {options} --json {{}}", None, (f"{mode}.json",))
+    return Evidence(
+        f"times-{mode}", f"-m benchmarks {mode} {options} --json {{}}", None, (f"{mode}.json",)
+    )
 
 
 def _growth(mode: str, options: str = "") -> Evidence:
@@ -174,8 +180,12 @@ EVIDENCE = (
     *(_family(recipe) for recipe in FAMILY),
     Evidence("rbm-alphadigits", "examples/rbm_alphadigits.py --out out/rbm", 2, ("samples.png",)),
     Evidence("rbm-bars-and-stripes", "examples/rbm_bars_and_stripes.py --out out/rbm", None),
-    Evidence("rbm-hidden-sweep", "examples/rbm_hidden_sweep.py --out out/rbm", 2, ("hidden_sweep.png",)),
-    Evidence("rbm-inpainting", "examples/rbm_inpainting.py --out out/rbm", None, ("inpainting.png",)),
+    Evidence(
+        "rbm-hidden-sweep", "examples/rbm_hidden_sweep.py --out out/rbm", 2, ("hidden_sweep.png",)
+    ),
+    Evidence(
+        "rbm-inpainting", "examples/rbm_inpainting.py --out out/rbm", None, ("inpainting.png",)
+    ),
     Evidence("rbm-mixing", "examples/rbm_mixing.py --out out/rbm", None, ("mixing.png",)),
     # Samplers
     Evidence(
@@ -197,7 +207,11 @@ EVIDENCE = (
         ("gibbs_expectation.png",),
     ),
     # Autoregressive densities
-    *(step for data in ("nltcs", "plants", "dna", "mushrooms", "adult") for step in _autoregressive(data)),
+    *(
+        step
+        for data in ("nltcs", "plants", "dna", "mushrooms", "adult")
+        for step in _autoregressive(data)
+    ),
     Evidence(
         "pixelcnn",
         "examples/pixelcnn_mnist.py --bfloat16 --epochs 10 --out out/pixelcnn",
@@ -230,7 +244,9 @@ EVIDENCE = (
         None,
         ("ppca_accuracy.png", "ppca_draws.png", "ppca_map.png"),
     ),
-    Evidence("ppca", "-m benchmarks.evidence_ppca", None, ("ppca.json",)),  # reads the example's tables
+    Evidence(
+        "ppca", "-m benchmarks.evidence_ppca", None, ("ppca.json",)
+    ),  # reads the example's tables
     Evidence("vae", f"examples/vae.py {VAE} --out out/vae", 17, ("vae/standard_valid.json",)),
     Evidence(
         "vae-vamp",
@@ -296,14 +312,20 @@ def commit() -> str | None:
     """The commit that is checked out, or None with changes or without git."""
     try:
         head = _git("rev-parse", "HEAD")
-        changes = _git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in WRITTEN))
+        changes = _git(
+            "status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in WRITTEN)
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return None if changes else head
+    if changes:
+        return None
+    return head
 
 
 def _git(*arguments: str) -> str:
-    answer = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return answer.stdout.strip()
 
 
@@ -322,9 +344,13 @@ def run(evidence: Evidence, head: str | None) -> bool:
         environment |= FOR_TESTS
     start = time.monotonic()
     print(f"=== {evidence.name}: python {' '.join(evidence.arguments)}", flush=True)
-    outcome = subprocess.run([sys.executable, *evidence.arguments], cwd=ROOT, env=environment, check=False)
+    outcome = subprocess.run(
+        [sys.executable, *evidence.arguments], cwd=ROOT, env=environment, check=False
+    )
     minutes = (time.monotonic() - start) / 60
-    print(f"=== {evidence.name}: status {outcome.returncode} after {minutes:.1f} minutes", flush=True)
+    print(
+        f"=== {evidence.name}: status {outcome.returncode} after {minutes:.1f} minutes", flush=True
+    )
     if outcome.returncode:
         return False
     record = {
@@ -353,9 +379,13 @@ def table(rows: Sequence[Evidence], head: str | None) -> str:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     form = argparse.RawDescriptionHelpFormatter
-    result = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__, formatter_class=form)
+    result = argparse.ArgumentParser(
+        prog="python -m benchmarks.evidence", description=__doc__, formatter_class=form
+    )
     names = [evidence.name for evidence in EVIDENCE]
-    result.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help="see --list")
+    result.add_argument(
+        "--only", nargs="+", choices=names, default=names, metavar="NAME", help="see --list"
+    )
     result.add_argument("--list", action="store_true", help="print the table and run nothing")
     result.add_argument("--again", action="store_true", help="run what is done at this commit too")
     return result

@@ -1,9 +1,12 @@
 """The figures on Binary AlphaDigits: the recipes of the demo, each paired against the best.
 
-    python -m benchmarks.evidence_alphadigits --split valid      # to choose by
-    python -m benchmarks.evidence_alphadigits --split test       # once; adds its rows to the test ledger
+    # to choose by
+    python -m benchmarks.evidence_alphadigits --split valid
+    # once; adds its rows to the test ledger
+    python -m benchmarks.evidence_alphadigits --split test
 
-Training resumes from `out/evidence`. The JSON goes to `benchmarks/results/<data>_<split>.json`.
+Training resumes from `out/evidence`. The JSON goes to
+`benchmarks/results/<data>_<split>.json`.
 """
 
 from __future__ import annotations
@@ -26,13 +29,25 @@ from pyro_gen._files import json_text
 
 RESULTS = Path(__file__).parent / "results"
 LEDGER = RESULTS / "test_ledger.csv"
-COLUMNS = ("date", "commit", "data set", "model", "setting", "figure", "log Z error", "row error", "lower end")
+COLUMNS = (
+    "date",
+    "commit",
+    "data set",
+    "model",
+    "setting",
+    "figure",
+    "log Z error",
+    "row error",
+    "lower end",
+)
 
 
 def measure(
     name: str, data: datasets.LabelledImages, split: str, seed: int, out: Path
 ) -> tuple[dict[str, Any], Tensor]:
-    """Train (or resume) one recipe, judge it, and return its figures and the rows' log likelihoods at the lower end."""
+    """Train (or resume) one recipe, judge it, and return its figures and the rows' log
+    likelihoods at the lower end.
+    """
     pyro.set_rng_seed(seed)
     pyro.clear_param_store()
     recipe = RECIPES[name]
@@ -69,7 +84,10 @@ def paired(better: Tensor, worse: Tensor) -> dict[str, float]:
 def enter(figures: dict[str, Any], name: str, commit: str, data: str = "alphadigits") -> None:
     """Add one evaluation of the test rows to the ledger."""
     fresh = not LEDGER.exists()
-    errors = [f"{figures[key]:.3f}" for key in ("log likelihood", "log Z error", "row error", "lower end")]
+    errors = [
+        f"{figures[key]:.3f}"
+        for key in ("log likelihood", "log Z error", "row error", "lower end")
+    ]
     setting = f"recipe {name}, seed {figures['seed']}"
     with LEDGER.open("a", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -83,7 +101,9 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(exist_ok=True)
     provenance = describe()  # before the hours of training: the commit that is measured
-    figures, rows, data = {}, {}, datasets.load_images(args.data)
+    figures = {}
+    rows = {}
+    data = datasets.load_images(args.data)
     for name in args.recipes:
         print(f"--- {name}", flush=True)
         figures[name], rows[name] = measure(name, data, args.split, args.seed, args.out)
@@ -100,14 +120,19 @@ def main(args: argparse.Namespace) -> None:
         "recipes": figures,
         **pairs,
     }
-    some = "" if set(args.recipes) == set(RECIPES) else "_" + "_".join(args.recipes)
+    if set(args.recipes) == set(RECIPES):
+        some = ""
+    else:
+        some = "_" + "_".join(args.recipes)
     file = RESULTS / f"{data.name}{some}_{args.split}.json"
     file.write_text(json_text(report, indent=2) + "\n")
     print(json_text(pairs), f"written to {file}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="alphadigits",

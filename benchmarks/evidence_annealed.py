@@ -1,9 +1,12 @@
-"""Coverage of the bracket by annealing where the likelihood is known: linear decoders, poor encoders, simulated rows.
+"""Coverage of the bracket by annealing where the likelihood is known: linear
+decoders, poor encoders, simulated rows.
 
     python -m benchmarks.evidence_annealed --json benchmarks/results/evidence/annealed_bracket.json
 
-A run makes another probabilistic PCA, with an encoder that is narrow and looks away, brackets the mean log likelihood
-of rows that the model draws, and compares with the exact one. At a coverage of 95 % in truth, 95 of 100 runs hold.
+A run makes another probabilistic PCA, with an encoder that is narrow and looks
+away, brackets the mean log likelihood of rows that the model draws, and
+compares with the exact one. At a coverage of 95 % in truth, 95 of 100 runs
+hold.
 """
 
 from __future__ import annotations
@@ -49,12 +52,16 @@ class Line(torch.nn.Module):
         return torch.stack([mean, torch.full_like(mean, self.log_scale)], -1)
 
 
-def linear(seed: int, features: int = FEATURES, latent: int = LATENT) -> tuple[models.VAE, dist.MultivariateNormal]:
+def linear(
+    seed: int, features: int = FEATURES, latent: int = LATENT
+) -> tuple[models.VAE, dist.MultivariateNormal]:
     """Probabilistic PCA with a narrow encoder that looks away, and its marginal distribution."""
     pyro.set_rng_seed(seed)
     decoder = Line(features, latent)
     likelihood = GaussianConditional()
-    vae = models.VAE(features, latent, 4, likelihood=likelihood, decoder=decoder, hidden=()).double()
+    vae = models.VAE(
+        features, latent, 4, likelihood=likelihood, decoder=decoder, hidden=()
+    ).double()
     encoder: Any = vae.encoder
     with torch.no_grad():
         decoder.line.weight.mul_(3)
@@ -89,7 +96,9 @@ class Run:
         return self.lower + 2 * self.error <= self.exact <= self.upper - 2 * self.error
 
 
-def bracketed(seed: int, method: AnnealedImportance, num_rows: int, num_chains: int, plain_draws: int = 0) -> Run:
+def bracketed(
+    seed: int, method: AnnealedImportance, num_rows: int, num_chains: int, plain_draws: int = 0
+) -> Run:
     """The bracket of one model, and what plain importance sampling says of the same rows.
 
     Args:
@@ -104,7 +113,10 @@ def bracketed(seed: int, method: AnnealedImportance, num_rows: int, num_chains: 
     exact = marginal.log_prob(gap.x).mean().item()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # this encoder is poor on purpose
-        plain = vae.test_log_likelihood(gap.x, plain_draws).value if plain_draws else math.nan
+        if plain_draws:
+            plain = vae.test_log_likelihood(gap.x, plain_draws).value
+        else:
+            plain = math.nan
     return Run(seed, method.start, exact, *gap.bracket, gap.value, gap.standard_error, plain)
 
 
@@ -122,7 +134,9 @@ def summary(runs: list[Run], seconds: float) -> dict[str, Any]:
         "mean width": mean(run.upper - run.lower for run in runs),
         "mean gap": mean(run.gap for run in runs),
         "largest gap": max(run.gap for run in runs),
-        "mean distance of plain importance sampling below the exact value": mean(run.exact - run.plain for run in runs),
+        "mean distance of plain importance sampling below the exact value": mean(
+            run.exact - run.plain for run in runs
+        ),
         "CPU seconds": seconds,
         "false": [asdict(run) for run in runs if not run.holds],
     }
@@ -130,7 +144,9 @@ def summary(runs: list[Run], seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=100, help="models a start, by seeds from 0")
     parser.add_argument("--rows", type=int, default=20)
     parser.add_argument("--chains", type=int, default=16)
@@ -138,14 +154,24 @@ def main() -> None:
     parser.add_argument("--leapfrog", type=int, default=3)
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args()
-    figures: dict[str, Any] = {"machine": describe(), "settings": {k: v for k, v in vars(args).items() if k != "json"}}
+    figures: dict[str, Any] = {
+        "machine": describe(),
+        "settings": {k: v for k, v in vars(args).items() if k != "json"},
+    }
     figures["settings"] |= {"features": FEATURES, "latent": LATENT, "plain draws": PLAIN_DRAWS}
     for start in STARTS:
         method = AnnealedImportance(args.temperatures, args.leapfrog, start)
         begin = time.process_time()
-        runs = [bracketed(seed, method, args.rows, args.chains, PLAIN_DRAWS) for seed in range(args.runs)]
+        runs = [
+            bracketed(seed, method, args.rows, args.chains, PLAIN_DRAWS)
+            for seed in range(args.runs)
+        ]
         figures[f"from the {start}"] = summary(runs, time.process_time() - begin)
-        print(f"from the {start}:", {k: v for k, v in figures[f"from the {start}"].items() if k != "false"}, flush=True)
+        print(
+            f"from the {start}:",
+            {k: v for k, v in figures[f"from the {start}"].items() if k != "false"},
+            flush=True,
+        )
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json_text(figures, indent=2) + "\n", encoding="utf-8")

@@ -1,11 +1,14 @@
-"""Training quality does not depend on the backend: AlphaDigits by the fast path and by plain torch, over seeds.
+"""Training quality does not depend on the backend: AlphaDigits by the fast path
+and by plain torch, over seeds.
 
     python -m benchmarks.evidence_backends --seeds 16
 
-Each seed trains one RBM by each backend, from the same initial values and with the same minibatches; AIS judges both
-on the validation rows with the same key. Plain torch is `cpu`: float32 as in the reference, with draws of its own
-(`--against reference` draws Philox in torch's integers, which takes ten times as long). The JSON goes to
-`benchmarks/results/backends_<fast>.json`; a run that was stopped trains only what it lacks.
+Each seed trains one RBM by each backend, from the same initial values and with
+the same minibatches; AIS judges both on the validation rows with the same key.
+Plain torch is `cpu`: float32 as in the reference, with draws of its own
+(`--against reference` draws Philox in torch's integers, which takes ten times
+as long). The JSON goes to `benchmarks/results/backends_<fast>.json`; a run that
+was stopped trains only what it lacks.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ RECIPE = replace(Recipe(), hidden=200, epochs=300, betas=4000, annealed_chains=5
 
 def prefix(data: datasets.LabelledImages) -> str:
     """Before the names of files that belong to a set other than AlphaDigits."""
-    return "" if data.name == "alphadigits" else f"{data.name}-"
+    if data.name == "alphadigits":
+        return ""
+    return f"{data.name}-"
 
 
 def value(data: datasets.LabelledImages, seed: int, backend: str, out: Path) -> dict[str, float]:
@@ -48,7 +53,11 @@ def value(data: datasets.LabelledImages, seed: int, backend: str, out: Path) -> 
     minutes = (time.perf_counter() - start) / 60
     pyro.set_rng_seed(1000 + seed)
     result = log_likelihood(rbm(), data.valid)
-    return {"valid": result.value, "log Z error": result.partition_error, "minutes of training": minutes}
+    return {
+        "valid": result.value,
+        "log Z error": result.partition_error,
+        "minutes of training": minutes,
+    }
 
 
 def interval(differences: list[float]) -> dict[str, float]:
@@ -56,7 +65,12 @@ def interval(differences: list[float]) -> dict[str, float]:
     x = torch.tensor(differences, dtype=torch.float64)
     error = (x.std() / math.sqrt(len(x))).item()
     half = float(student.ppf(0.975, len(x) - 1)) * error
-    return {"mean": x.mean().item(), "error": error, "lower": x.mean().item() - half, "upper": x.mean().item() + half}
+    return {
+        "mean": x.mean().item(),
+        "error": error,
+        "lower": x.mean().item() - half,
+        "upper": x.mean().item() + half,
+    }
 
 
 def main(args: argparse.Namespace) -> None:
@@ -69,10 +83,14 @@ def main(args: argparse.Namespace) -> None:
     command = f"python -m benchmarks.evidence_backends {choice}"
     report: dict[str, Any] = {**describe(), "command": command, "recipe": vars(RECIPE), "runs": {}}
     for seed in range(args.seeds):
-        runs = {backend: value(data, seed, backend, args.out) for backend in (args.fast, args.against)}
+        runs = {
+            backend: value(data, seed, backend, args.out) for backend in (args.fast, args.against)
+        }
         report["runs"][str(seed)] = runs
         print(seed, {backend: f"{run['valid']:.2f}" for backend, run in runs.items()}, flush=True)
-        differences = [run[args.fast]["valid"] - run[args.against]["valid"] for run in report["runs"].values()]
+        differences = [
+            run[args.fast]["valid"] - run[args.against]["valid"] for run in report["runs"].values()
+        ]
         if len(differences) > 1:
             report[f"{args.fast} less {args.against}, nats"] = interval(differences)
         with replacing(file) as part:
@@ -81,7 +99,9 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="alphadigits",

@@ -1,11 +1,14 @@
-"""Exact inference in Bayesian networks equals pyAgrum's: eight networks of bnlearn, random ones, large ones.
+"""Exact inference in Bayesian networks equals pyAgrum's: eight networks of
+bnlearn, random ones, large ones.
 
     python -m benchmarks.evidence_bayesian_network            # everything; needs pyagrum
     python -m benchmarks.evidence_bayesian_network files random --seeds 40
 
-Evidence is a share of the nodes of a row drawn from the network, so that it is possible. Marginals are compared by the
-largest absolute difference, P(e) by the relative one. pyAgrum gets the very tables that we use; what it makes of the
-files itself, where it can read them, is compared too, but its reader (3.3) rounds the numbers to float32. The JSON is
+Evidence is a share of the nodes of a row drawn from the network, so that it is
+possible. Marginals are compared by the largest absolute difference, P(e) by the
+relative one. pyAgrum gets the very tables that we use; what it makes of the
+files itself, where it can read them, is compared too, but its reader (3.3)
+rounds the numbers to float32. The JSON is
 `benchmarks/results/bayesian_network_exact.json`.
 """
 
@@ -35,8 +38,18 @@ LARGE: dict[str, dict[str, Any]] = {
     "70 nodes, 2-4 states": {"num_nodes": 70, "max_parents": 4, "window": 9, "states": (2, 3, 4)},
     "76 nodes, 2 states, any parents": {"num_nodes": 76, "max_parents": 3, "states": (2,)},
     "220 nodes, 2-3 states": {"num_nodes": 220, "max_parents": 3, "window": 8, "states": (2, 3)},
-    "724 nodes, 2-4 states": {"num_nodes": 724, "max_parents": 2, "window": 12, "states": (2, 3, 4)},
-    "1041 nodes, 2-21 states": {"num_nodes": 1041, "max_parents": 2, "window": 6, "states": (2, 4, 5, 7, 21)},
+    "724 nodes, 2-4 states": {
+        "num_nodes": 724,
+        "max_parents": 2,
+        "window": 12,
+        "states": (2, 3, 4),
+    },
+    "1041 nodes, 2-21 states": {
+        "num_nodes": 1041,
+        "max_parents": 2,
+        "window": 6,
+        "states": (2, 4, 5, 7, 21),
+    },
 }
 """Like hepar2, win95pts, andes, link and munin in size."""
 
@@ -48,7 +61,10 @@ def evidence_sets(network: BayesianNetwork, count: int, seed: int) -> list[dict[
         shares = torch.rand(count, 1) / 3
         seen = torch.rand(rows.shape) < shares
         seen[torch.arange(count), torch.randint(len(network.nodes), (count,))] = True
-    return [{i: int(row[i]) for i in range(len(row)) if chosen[i]} for row, chosen in zip(rows, seen, strict=True)]
+    return [
+        {i: int(row[i]) for i in range(len(row)) if chosen[i]}
+        for row, chosen in zip(rows, seen, strict=True)
+    ]
 
 
 def named(network: BayesianNetwork, evidence: dict[int, int]) -> dict[str, str]:
@@ -76,14 +92,21 @@ def each(function: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
     return [function(argument) for argument in arguments]
 
 
-def compare(network: BayesianNetwork, count: int, seed: int, peer: Agrum | None = None) -> dict[str, Any]:
-    """Largest differences from pyAgrum over some evidence sets, one by one and as rows of one call."""
-    peer = Agrum(network) if peer is None else peer
+def compare(
+    network: BayesianNetwork, count: int, seed: int, peer: Agrum | None = None
+) -> dict[str, Any]:
+    """Largest differences from pyAgrum over some evidence sets, one by one and as
+    rows of one call.
+    """
+    if peer is None:
+        peer = Agrum(network)
     sets = evidence_sets(network, count, seed)
     rows_log, of_log = timed(network.log_evidence, table(network, sets))
     rows_distributions, of_distributions = timed(network.marginals, table(network, sets))
     worst = {"marginals": 0.0, "P(e)": 0.0, "marginals as rows": 0.0, "P(e) as rows": 0.0}
-    own, other, least = [], [], 1.0
+    own = []
+    other = []
+    least = 1.0
     for row, evidence in enumerate(sets):
         distributions, seconds = timed(network.marginals, named(network, evidence))
         own.append(seconds)
@@ -93,7 +116,9 @@ def compare(network: BayesianNetwork, count: int, seed: int, peer: Agrum | None 
         probability = peer.evidence_probability(evidence)
         least = min(least, probability)
         for i, node in enumerate(network.nodes):
-            worst["marginals"] = max(worst["marginals"], (distributions[node] - expected[i]).abs().max().item())
+            worst["marginals"] = max(
+                worst["marginals"], (distributions[node] - expected[i]).abs().max().item()
+            )
             difference = (rows_distributions[node][row] - expected[i]).abs().max().item()
             worst["marginals as rows"] = max(worst["marginals as rows"], difference)
         for name, value in (("P(e)", log), ("P(e) as rows", rows_log.value[row])):
@@ -126,8 +151,12 @@ def by_its_own_reading(name: str, network: BayesianNetwork, count: int) -> Any:
     try:
         bn = peer.gum.loadBN(str(bif_file(name)))
     except peer.gum.GumException as error:
-        return f"pyAgrum does not read it: {str(error).splitlines()[0].replace(str(bif_file(name)), name)}"
-    engine, worst = peer.gum.LazyPropagation(bn), 0.0
+        return (
+            "pyAgrum does not read it: "
+            f"{str(error).splitlines()[0].replace(str(bif_file(name)), name)}"
+        )
+    engine = peer.gum.LazyPropagation(bn)
+    worst = 0.0
     for evidence in evidence_sets(network, count, 1):
         by_name = named(network, evidence)
         engine.setEvidence(by_name)
@@ -145,7 +174,8 @@ def of_random(seeds: int, count: int) -> dict[str, Any]:
     """Random networks of 10 to 60 nodes, every second with zeros in its tables."""
     worst: dict[str, float] = {}
     for seed in range(seeds):
-        nodes, window = 10 + seed % 6 * 10, 4 + seed % 4
+        nodes = 10 + seed % 6 * 10
+        window = 4 + seed % 4
         network = random_network(nodes, 3, window, (2, 3, 4), 0.4 * (seed % 2), seed)
         found = compare(network, count, seed)["largest difference"]
         worst = {name: max(worst.get(name, 0.0), value) for name, value in found.items()}
@@ -158,14 +188,22 @@ def of_large(count: int) -> dict[str, Any]:
     result = {}
     for name, settings in LARGE.items():
         network = random_network(**settings, zeros=0.2, seed=7)
-        plan, seconds = timed(network.structure.plan, Query(frozenset(), frozenset(range(len(network.nodes)))))
-        result[name] = {"largest clique": plan.largest, "seconds to plan": seconds, **compare(network, count, 0)}
+        plan, seconds = timed(
+            network.structure.plan, Query(frozenset(), frozenset(range(len(network.nodes))))
+        )
+        result[name] = {
+            "largest clique": plan.largest,
+            "seconds to plan": seconds,
+            **compare(network, count, 0),
+        }
         print(name, json_text(result[name]), flush=True)
     return result
 
 
 def of_alarm(rows: int, one_by_one: int) -> dict[str, Any]:
-    """Alarm with each cell missing with probability one half: one call, row by row, pyAgrum's loop, gradients."""
+    """Alarm with each cell missing with probability one half: one call, row by row,
+    pyAgrum's loop, gradients.
+    """
     model = models.BayesianNetwork.from_bif(bif_file("alarm"))
     network = model._read_off()
     with seeded(0):
@@ -188,8 +226,13 @@ def of_alarm(rows: int, one_by_one: int) -> dict[str, Any]:
         "microseconds a row, one by one": 1e6 * single_seconds / one_by_one,
         "microseconds a row, pyAgrum's loop": 1e6 * peer_seconds / one_by_one,
         "times quicker than pyAgrum's loop": peer_seconds / one_by_one / (seconds / rows),
-        "largest difference from row by row, nats": (log[:one_by_one] - torch.stack(single)).abs().max().item(),
-        "largest difference from pyAgrum, nats": (log[:one_by_one] - torch.tensor(theirs, dtype=torch.float64).log())
+        "largest difference from row by row, nats": (log[:one_by_one] - torch.stack(single))
+        .abs()
+        .max()
+        .item(),
+        "largest difference from pyAgrum, nats": (
+            log[:one_by_one] - torch.tensor(theirs, dtype=torch.float64).log()
+        )
         .abs()
         .max()
         .item(),
@@ -198,18 +241,30 @@ def of_alarm(rows: int, one_by_one: int) -> dict[str, Any]:
 
 
 def of_queries(count: int) -> dict[str, Any]:
-    """Single questions to a model, each pattern of evidence for the first time and again, beside pyAgrum's."""
+    """Single questions to a model, each pattern of evidence for the first time and
+    again, beside pyAgrum's.
+    """
     result: dict[str, Any] = {}
     for name in ("alarm", "insurance", "asia"):
         network = models.BayesianNetwork.from_bif(bif_file(name))._read_off()
         sets = evidence_sets(network, count, 2)
-        targets = [next(i for i in range(len(network.nodes)) if i not in evidence) for evidence in sets]
+        targets = [
+            next(i for i in range(len(network.nodes)) if i not in evidence) for evidence in sets
+        ]
         result[name] = {
-            "evidence": of_kind(name, sets, lambda model, e, _: model.log_evidence(e), Agrum.evidence_probability),
-            "one marginal": of_kind(
-                name, sets, lambda model, e, i: model.marginals(e, [model.nodes[i]]), Agrum.marginal, targets
+            "evidence": of_kind(
+                name, sets, lambda model, e, _: model.log_evidence(e), Agrum.evidence_probability
             ),
-            "all marginals": of_kind(name, sets, lambda model, e, _: model.marginals(e), Agrum.marginals),
+            "one marginal": of_kind(
+                name,
+                sets,
+                lambda model, e, i: model.marginals(e, [model.nodes[i]]),
+                Agrum.marginal,
+                targets,
+            ),
+            "all marginals": of_kind(
+                name, sets, lambda model, e, _: model.marginals(e), Agrum.marginals
+            ),
         }
         print(name, json_text(result[name]), flush=True)
     return result
@@ -222,7 +277,9 @@ def of_kind(
     ask_peer: Callable[..., Any],
     targets: list[int] | None = None,
 ) -> dict[str, float]:
-    """Median milliseconds of a question, and the median of the ratios to pyAgrum's, asked in turn with it."""
+    """Median milliseconds of a question, and the median of the ratios to pyAgrum's,
+    asked in turn with it.
+    """
     model = models.BayesianNetwork.from_bif(bif_file(name))  # a new one, which has no plans yet
     network = model._read_off()
     peer = Agrum(network)
@@ -243,12 +300,15 @@ def of_kind(
     }
 
 
-def alarm_gradient(model: models.BayesianNetwork, data: Tensor, cells: int = 60, step: float = 1e-5) -> dict[str, Any]:
+def alarm_gradient(
+    model: models.BayesianNetwork, data: Tensor, cells: int = 60, step: float = 1e-5
+) -> dict[str, Any]:
     """Derivatives in some of the parameters beside central differences."""
     evidence, seconds = timed(model.log_evidence, data)
     log = evidence.value
     _, backward = timed(log.sum().backward)
-    worst, largest = 0.0, 0.0
+    worst = 0.0
+    largest = 0.0
     generator = torch.Generator().manual_seed(0)
     for _ in range(cells):
         cpd = model.cpd(model.nodes[int(torch.randint(len(model.nodes), (), generator=generator))])
@@ -264,10 +324,18 @@ def alarm_gradient(model: models.BayesianNetwork, data: Tensor, cells: int = 60,
                 weight.view(-1)[cell] -= sign * step
         model.zero_grad()
         model.log_evidence(data[:2000]).sum().backward()
-        slope = torch.zeros(()) if weight.grad is None else weight.grad.flatten()[cell]
+        if weight.grad is None:
+            slope = torch.zeros(())
+        else:
+            slope = weight.grad.flatten()[cell]
         worst = max(worst, abs(slope.item() - (values[0] - values[1]) / (2 * step)))
         largest = max(largest, abs(slope.item()))
-    return {"largest difference": worst, "largest slope": largest, "seconds forward": seconds, "backward": backward}
+    return {
+        "largest difference": worst,
+        "largest slope": largest,
+        "seconds forward": seconds,
+        "backward": backward,
+    }
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
@@ -287,7 +355,9 @@ def main(args: argparse.Namespace) -> None:
     report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for part in args.parts or PARTS:
         result, seconds = timed(PARTS[part], args)
-        report[part] = about | {"command": f"python -m benchmarks.evidence_bayesian_network {part}"}
+        report[part] = about | {
+            "command": f"python -m benchmarks.evidence_bayesian_network {part}"
+        }
         report[part] |= {"threads": 1, "minutes": seconds / 60, "result": result}
         with replacing(file) as temporary:
             temporary.write_text(json_text(report, indent=1) + "\n", encoding="utf-8")
@@ -295,7 +365,9 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--sets", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=40)

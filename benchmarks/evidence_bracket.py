@@ -1,12 +1,17 @@
-"""Is log Z between the two ends, is the adaptive schedule worth its pilot, and what does all of it cost?
+"""Is log Z between the two ends, is the adaptive schedule worth its pilot, and
+what does all of it cost?
 
-    python -m benchmarks.evidence_bracket coverage     # trained RBMs of at most 25 hidden units, log Z enumerated
-    python -m benchmarks.evidence_bracket schedule     # standard errors of both schedules at equal cost
-    python -m benchmarks.evidence_bracket practical    # 784x500, 500 chains, 10,000 temperatures: minutes
-    python -m benchmarks.evidence_bracket exact        # seconds to enumerate 16, 20 and 25 hidden units
+    # trained RBMs of at most 25 hidden units, log Z enumerated
+    python -m benchmarks.evidence_bracket coverage
+    # standard errors of both schedules at equal cost
+    python -m benchmarks.evidence_bracket schedule
+    # 784x500, 500 chains, 10,000 temperatures: minutes
+    python -m benchmarks.evidence_bracket practical
+    # seconds to enumerate 16, 20 and 25 hidden units
+    python -m benchmarks.evidence_bracket exact
 
-JSON goes to `benchmarks/results/evidence`, pictures to `--pictures`. Data sets other than AlphaDigits and bars and
-stripes are read from `$PYRO_GEN_DATA`.
+JSON goes to `benchmarks/results/evidence`, pictures to `--pictures`. Data sets
+other than AlphaDigits and bars and stripes are read from `$PYRO_GEN_DATA`.
 """
 
 from __future__ import annotations
@@ -62,7 +67,9 @@ def evaluated(model: TrainedModel, partition: Partition | None) -> RBM:
     return RBM(weight, vbias, hbias, partition)
 
 
-def settings(model: TrainedModel, num_chains: int, num_betas: int, schedule: str = "adaptive") -> AIS:
+def settings(
+    model: TrainedModel, num_chains: int, num_betas: int, schedule: str = "adaptive"
+) -> AIS:
     """AIS from the training rows' rates, as a module has it."""
     rates = (model.rows.sum(0) + 1) / (len(model.rows) + 2)
     return AIS(num_chains, num_betas, rates, "linear" if schedule == "linear" else "adaptive")
@@ -77,7 +84,9 @@ def bracketed(model: TrainedModel, seed: int, num_chains: int, num_betas: int) -
     exact = model.distribution(Exact()).log_partition().value.item()
     reverse = {name: estimate.value.item() for name, estimate in bracket.starts.items()}
     ends = bracket.lower.item(), bracket.upper.item()
-    return Covered(model.name, seed, exact, *ends, bracket.forward.value.item(), reverse, bracket.resolved)
+    return Covered(
+        model.name, seed, exact, *ends, bracket.forward.value.item(), reverse, bracket.resolved
+    )
 
 
 def coverage(names: list[str], seeds: list[int], num_chains: int, num_betas: int) -> list[Covered]:
@@ -110,8 +119,12 @@ def summary(found: list[Covered]) -> dict[str, Any]:
     }
 
 
-def schedules(models: dict[str, TrainedModel], num_chains: int, num_betas: int, runs: int) -> list[dict[str, Any]]:
-    """Standard error and variance of the log weights for both schedules, the pilot paid for in temperatures."""
+def schedules(
+    models: dict[str, TrainedModel], num_chains: int, num_betas: int, runs: int
+) -> list[dict[str, Any]]:
+    """Standard error and variance of the log weights for both schedules, the pilot
+    paid for in temperatures.
+    """
     rows = []
     for name, model in models.items():
         row: dict[str, Any] = {"model": name}
@@ -128,7 +141,12 @@ def schedules(models: dict[str, TrainedModel], num_chains: int, num_betas: int, 
             row[f"{schedule} standard error"] = mean(e.standard_error.item() for e, _ in found)
             row[f"{schedule} variance"] = mean(variance for _, variance in found)
         rows.append(row)
-        print("  ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{v:46}" for k, v in row.items()), flush=True)
+        print(
+            "  ".join(
+                f"{k} {v:.3f}" if isinstance(v, float) else f"{v:46}" for k, v in row.items()
+            ),
+            flush=True,
+        )
     return rows
 
 
@@ -141,9 +159,11 @@ def practical(num_chains: int, num_betas: int, recipe: Recipe) -> tuple[dict[str
     """Seconds of AIS and of the whole bracket on a trained wide model."""
     model = train("wide", recipe=recipe)
     rbm = evaluated(model, settings(model, num_chains, num_betas))
-    start, busy = time.perf_counter(), time.process_time()
+    start = time.perf_counter()
+    busy = time.process_time()
     forward = rbm.log_partition()
-    middle, worked = time.perf_counter(), time.process_time() - busy
+    middle = time.perf_counter()
+    worked = time.process_time() - busy
     print(f"AIS: {middle - start:.0f} s, {worked:.0f} CPU seconds", flush=True)
     bracket = log_partition_bracket(rbm)
     end = time.perf_counter()
@@ -173,11 +193,16 @@ def exact_seconds(visible: int, hidden: list[int]) -> dict[str, float]:
     found = {}
     for units in hidden:
         torch.manual_seed(0)
-        rbm = RBM(0.5 * torch.randn(visible, units), torch.randn(visible), torch.randn(units), Exact())
+        rbm = RBM(
+            0.5 * torch.randn(visible, units), torch.randn(visible), torch.randn(units), Exact()
+        )
         start = time.process_time()
         value = rbm.log_partition().value.item()
         found[f"{visible}x{units}"] = time.process_time() - start
-        print(f"{visible}x{units}: log Z {value:.4f} in {found[f'{visible}x{units}']:.1f} CPU s", flush=True)
+        print(
+            f"{visible}x{units}: log Z {value:.4f} in {found[f'{visible}x{units}']:.1f} CPU s",
+            flush=True,
+        )
     return found
 
 
@@ -192,14 +217,29 @@ def coverage_picture(found: list[Covered]) -> Any:
     for row in found:
         count = sum(other.model == row.model for other in found)
         place = names.index(row.model) + 0.5 * (row.seed - (count - 1) / 2) / count
-        color = "#c8553d" if not row.holds else "#1f5a94" if row.resolved else "#b58a1b"
-        axes.plot([row.lower - row.exact, row.upper - row.exact], [place, place], color=color, linewidth=2.2)
+        if not row.holds:
+            color = "#c8553d"
+        elif row.resolved:
+            color = "#1f5a94"
+        else:
+            color = "#b58a1b"
+        axes.plot(
+            [row.lower - row.exact, row.upper - row.exact],
+            [place, place],
+            color=color,
+            linewidth=2.2,
+        )
     axes.set_xscale("symlog", linthresh=1, linscale=2)
-    axes.set_xticks([-10, -3, -1, -0.5, 0, 0.5, 1, 3, 10], ["-10", "-3", "-1", "-.5", "0", ".5", "1", "3", "10"])
+    axes.set_xticks(
+        [-10, -3, -1, -0.5, 0, 0.5, 1, 3, 10],
+        ["-10", "-3", "-1", "-.5", "0", ".5", "1", "3", "10"],
+    )
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("ends of the bracket minus exact log Z [nats]")
-    axes.set_title("blue: resolved, yellow: UNRESOLVED, red: does not hold log Z", loc="left", fontsize=9)
+    axes.set_title(
+        "blue: resolved, yellow: UNRESOLVED, red: does not hold log Z", loc="left", fontsize=9
+    )
     axes.grid(axis="x", linewidth=0.4)
     return figure
 
@@ -208,7 +248,9 @@ def write(name: str, figures: dict[str, Any]) -> None:
     """Keep what was measured, and on what machine."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python -m benchmarks.evidence_bracket", *sys.argv[1:]])
-    (RESULTS / f"{name}.json").write_text(json_text(describe() | {"command": command} | figures, indent=2) + "\n")
+    (RESULTS / f"{name}.json").write_text(
+        json_text(describe() | {"command": command} | figures, indent=2) + "\n"
+    )
 
 
 def run_coverage(args: argparse.Namespace) -> None:
@@ -229,7 +271,9 @@ def run_schedule(args: argparse.Namespace) -> None:
     models = {name: train(name) for name in names}
     if not args.smoke:
         models["AlphaDigits, PCD-5, 200 hidden"] = train("medium", recipe=MEDIUM)
-    rows = schedules(models, args.chains, 200 if args.smoke else args.betas, 2 if args.smoke else 5)
+    rows = schedules(
+        models, args.chains, 200 if args.smoke else args.betas, 2 if args.smoke else 5
+    )
     if not args.smoke:
         write("ais_schedules", {"chains": args.chains, "temperatures": args.betas, "rows": rows})
 
@@ -240,7 +284,9 @@ def run_practical(args: argparse.Namespace) -> None:
     figures, bracket = practical(*((20, 200) if args.smoke else (500, 10_000)), recipe)
     ends = bracket.lower.item(), bracket.upper.item()
     title = f"{recipe.data}, {recipe.hidden} hidden units: {bracket.verdict}"
-    picture = plotting.log_weights(bracket.forward_log_weights, bracket.reverse_log_weights, bracket=ends, title=title)
+    picture = plotting.log_weights(
+        bracket.forward_log_weights, bracket.reverse_log_weights, bracket=ends, title=title
+    )
     plotting.save(picture, args.pictures / "log_weights.png")
     if not args.smoke:
         write("bracket_784x500", figures)
@@ -263,12 +309,16 @@ RUNS: dict[str, Callable[[argparse.Namespace], None]] = {
 
 def main() -> None:
     """Run what the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=RUNS)
     parser.add_argument("--seeds", type=int, default=3, help="models of each kind")
     parser.add_argument("--chains", type=int, default=500)
     parser.add_argument("--betas", type=int, default=2000)
-    parser.add_argument("--pictures", type=Path, default=Path("docs/images"), help="folder of the pictures")
+    parser.add_argument(
+        "--pictures", type=Path, default=Path("docs/images"), help="folder of the pictures"
+    )
     parser.add_argument("--smoke", action="store_true", help="seconds, to see that it runs")
     args = parser.parse_args()
     RUNS[args.what](args)

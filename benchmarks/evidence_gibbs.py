@@ -1,10 +1,13 @@
-"""Gibbs kernels against exact posteriors, beside NumPyro's on the same models: estimates, error bars, ESS a second.
+"""Gibbs kernels against exact posteriors, beside NumPyro's on the same models:
+estimates, error bars, ESS a second.
 
     python -m benchmarks.evidence_gibbs --json benchmarks/results/evidence/gibbs_pyro.json
 
-Three models: a mixture of two normals (labels, means, scale; exact by a grid with the labels summed out), a change
-point in Poisson counts (exact: the rates integrate out) and an Ising ring (exact by its 2^10 states). NumPyro's lines
-are left out where it is not installed. Times are of the processor, after set-up and compilation.
+Three models: a mixture of two normals (labels, means, scale; exact by a grid
+with the labels summed out), a change point in Poisson counts (exact: the rates
+integrate out) and an Ising ring (exact by its 2^10 states). NumPyro's lines are
+left out where it is not installed. Times are of the processor, after set-up and
+compilation.
 """
 
 from __future__ import annotations
@@ -32,9 +35,18 @@ Draws = Mapping[str, Tensor]
 Run = Callable[[int, int], tuple[Draws, float]]
 
 generator = torch.Generator().manual_seed(0)
-ROWS = torch.cat([torch.randn(12, generator=generator) - 1, torch.randn(18, generator=generator) + 1.5])
-COUNTS = torch.cat([torch.poisson(torch.full((25,), 3.0), generator), torch.poisson(torch.full((35,), 1.2), generator)])
-SPINS, BETA, FIELD = 10, 0.4, 0.2
+ROWS = torch.cat(
+    [torch.randn(12, generator=generator) - 1, torch.randn(18, generator=generator) + 1.5]
+)
+COUNTS = torch.cat(
+    [
+        torch.poisson(torch.full((25,), 3.0), generator),
+        torch.poisson(torch.full((35,), 1.2), generator),
+    ]
+)
+SPINS = 10
+BETA = 0.4
+FIELD = 0.2
 
 
 def mixture(x: Tensor) -> None:
@@ -48,9 +60,14 @@ def mixture(x: Tensor) -> None:
 
 def mixture_exact() -> dict[str, float]:
     """E[m_0], E[m_1], E[s] on a grid."""
-    axes = [torch.linspace(a, b, n).double() for a, b, n in ((-3, 1, 160), (0, 3, 160), (0.4, 2.2, 120))]
+    axes = [
+        torch.linspace(a, b, n).double()
+        for a, b, n in ((-3, 1, 160), (0, 3, 160), (0.4, 2.2, 120))
+    ]
     first, second, scale = torch.meshgrid(*axes, indexing="ij")
-    log_distribution = dist.Normal(-1.0, 1.0).log_prob(first) + dist.Normal(1.5, 1.0).log_prob(second)
+    log_distribution = dist.Normal(-1.0, 1.0).log_prob(first) + dist.Normal(1.5, 1.0).log_prob(
+        second
+    )
     log_distribution = log_distribution + dist.LogNormal(0.0, 0.3).log_prob(scale)
     for value in ROWS.double():
         left = math.log(0.4) + dist.Normal(first, scale).log_prob(value)
@@ -58,7 +75,9 @@ def mixture_exact() -> dict[str, float]:
             left, math.log(0.6) + dist.Normal(second, scale).log_prob(value)
         )
     weight = log_distribution.flatten().softmax(0).view(log_distribution.shape)
-    return {n: float((weight * v).sum()) for n, v in (("m[0]", first), ("m[1]", second), ("s", scale))}
+    return {
+        n: float((weight * v).sum()) for n, v in (("m[0]", first), ("m[1]", second), ("s", scale))
+    }
 
 
 def change_point(x: Tensor) -> None:
@@ -83,9 +102,17 @@ def change_point_exact() -> dict[str, float]:
     scores = []
     for t in range(len(COUNTS)):
         parts = (COUNTS[:t].double(), COUNTS[t:].double())
-        scores.append(sum(float(torch.lgamma(2 + p.sum()) - (2 + p.sum()) * math.log1p(len(p))) for p in parts))
+        scores.append(
+            sum(
+                float(torch.lgamma(2 + p.sum()) - (2 + p.sum()) * math.log1p(len(p)))
+                for p in parts
+            )
+        )
     distribution = torch.tensor(scores).double().softmax(0)
-    return {"t": float((distribution * torch.arange(len(COUNTS))).sum()), "t is 25": float(distribution[25])}
+    return {
+        "t": float((distribution * torch.arange(len(COUNTS))).sum()),
+        "t is 25": float(distribution[25]),
+    }
 
 
 def ring() -> None:
@@ -101,7 +128,10 @@ def ring_exact() -> dict[str, float]:
     spins = 2 * (torch.arange(2**SPINS).unsqueeze(-1) >> torch.arange(SPINS) & 1).double() - 1
     pairs = (spins * spins.roll(1, -1)).mean(-1)
     distribution = (FIELD * spins.sum(-1) + BETA * SPINS * pairs).softmax(0)
-    return {"spin": float((distribution * spins.mean(-1)).sum()), "pair": float((distribution * pairs).sum())}
+    return {
+        "spin": float((distribution * spins.mean(-1)).sum()),
+        "pair": float((distribution * pairs).sum()),
+    }
 
 
 def ours(kernel: Gibbs, *args: Tensor) -> Run:
@@ -118,7 +148,9 @@ def ours(kernel: Gibbs, *args: Tensor) -> Run:
         mcmc.run(*args)
         seconds = time.process_time() - start[0]
         found = mcmc.get_samples(group_by_chain=True)
-        return {name: v[0].transpose(0, 1) if kernel.num_chains else v for name, v in found.items()}, seconds
+        return {
+            name: v[0].transpose(0, 1) if kernel.num_chains else v for name, v in found.items()
+        }, seconds
 
     return run
 
@@ -143,16 +175,23 @@ def enumerated(x: Tensor) -> Run:
 
 
 def theirs(name: str) -> Run:
-    """NumPyro's ``Gibbs`` on the same model; its draws are warmed up and compiled before the clock starts."""
+    """NumPyro's ``Gibbs`` on the same model; its draws are warmed up and compiled
+    before the clock starts.
+    """
     import_module("numpyro")
 
     def run(warmup: int, draws: int) -> tuple[Draws, float]:
-        jax, infer = import_module("jax"), import_module("numpyro.infer")
+        jax = import_module("jax")
+        infer = import_module("numpyro.infer")
         model, arguments = THEIRS[name]()
         if name == "mixture":
-            kernel = infer.Gibbs([(infer.DiscreteGibbs(model), ["z"]), (infer.NUTS(model), ["m", "s"])])
+            kernel = infer.Gibbs(
+                [(infer.DiscreteGibbs(model), ["z"]), (infer.NUTS(model), ["m", "s"])]
+            )
         elif name == "change point":
-            kernel = infer.Gibbs([(infer.DiscreteGibbs(model), ["t"]), (infer.NUTS(model), ["rates"])])
+            kernel = infer.Gibbs(
+                [(infer.DiscreteGibbs(model), ["t"]), (infer.NUTS(model), ["rates"])]
+            )
         else:
             kernel = infer.DiscreteGibbs(model)
         mcmc = infer.MCMC(kernel, num_warmup=warmup, num_samples=draws, progress_bar=False)
@@ -162,17 +201,17 @@ def theirs(name: str) -> Run:
         mcmc.run(jax.random.PRNGKey(2), *arguments)
         seconds = time.process_time() - start
         found = mcmc.get_samples(group_by_chain=True)
-        return {site: torch.tensor(jax.device_get(value).tolist()) for site, value in found.items()}, seconds
+        return {
+            site: torch.tensor(jax.device_get(value).tolist()) for site, value in found.items()
+        }, seconds
 
     return run
 
 
 def _their_mixture() -> tuple[Callable[..., None], tuple[Any, ...]]:
-    numpyro, densities, jnp = (
-        import_module("numpyro"),
-        import_module("numpyro.distributions"),
-        import_module("jax.numpy"),
-    )
+    numpyro = import_module("numpyro")
+    densities = import_module("numpyro.distributions")
+    jnp = import_module("jax.numpy")
 
     def model(x: Any) -> None:
         m = numpyro.sample("m", densities.Normal(jnp.array([-1.0, 1.5]), 1.0).to_event(1))
@@ -185,11 +224,9 @@ def _their_mixture() -> tuple[Callable[..., None], tuple[Any, ...]]:
 
 
 def _their_change_point() -> tuple[Callable[..., None], tuple[Any, ...]]:
-    numpyro, densities, jnp = (
-        import_module("numpyro"),
-        import_module("numpyro.distributions"),
-        import_module("jax.numpy"),
-    )
+    numpyro = import_module("numpyro")
+    densities = import_module("numpyro.distributions")
+    jnp = import_module("jax.numpy")
 
     def model(x: Any) -> None:
         rates = numpyro.sample("rates", densities.Gamma(jnp.array([2.0, 2.0]), 1.0).to_event(1))
@@ -202,11 +239,9 @@ def _their_change_point() -> tuple[Callable[..., None], tuple[Any, ...]]:
 
 
 def _their_ring() -> tuple[Callable[..., None], tuple[Any, ...]]:
-    numpyro, densities, jnp = (
-        import_module("numpyro"),
-        import_module("numpyro.distributions"),
-        import_module("jax.numpy"),
-    )
+    numpyro = import_module("numpyro")
+    densities = import_module("numpyro.distributions")
+    jnp = import_module("jax.numpy")
 
     def model() -> None:
         with numpyro.plate("spins", SPINS):
@@ -233,11 +268,19 @@ def quantities(name: str, draws: Draws) -> dict[str, Tensor]:
 def contenders() -> Iterator[tuple[str, str, Callable[[], Run]]]:
     """Model, sampler, and what makes it."""
     labels = (DiscreteGibbs(), ["z"])
-    yield "mixture", "pyro_gen: DiscreteGibbs + NUTS", lambda: ours(Gibbs([labels, (NUTS, ["m", "s"])], mixture), ROWS)
+    yield (
+        "mixture",
+        "pyro_gen: DiscreteGibbs + NUTS",
+        lambda: ours(Gibbs([labels, (NUTS, ["m", "s"])], mixture), ROWS),
+    )
     yield "mixture", "pyro: NUTS, labels summed out", lambda: enumerated(ROWS)
     yield "mixture", "numpyro: DiscreteGibbs + NUTS", lambda: theirs("mixture")
     conjugate = [(DiscreteGibbs(), ["t"]), (CustomGibbs(draw_rates), ["rates"])]
-    yield "change point", "pyro_gen: DiscreteGibbs + CustomGibbs", lambda: ours(Gibbs(conjugate, change_point), COUNTS)
+    yield (
+        "change point",
+        "pyro_gen: DiscreteGibbs + CustomGibbs",
+        lambda: ours(Gibbs(conjugate, change_point), COUNTS),
+    )
     yield "change point", "numpyro: DiscreteGibbs + NUTS", lambda: theirs("change point")
     for modified in (False, True):
         name = f"pyro_gen: 16 chains{', modified' if modified else ''}"
@@ -249,7 +292,11 @@ def contenders() -> Iterator[tuple[str, str, Callable[[], Run]]]:
 def main(arguments: argparse.Namespace) -> None:
     """Run all contenders, print a table, write the figures."""
     torch.set_num_threads(1)
-    exact = {"mixture": mixture_exact(), "change point": change_point_exact(), "ring": ring_exact()}
+    exact = {
+        "mixture": mixture_exact(),
+        "change point": change_point_exact(),
+        "ring": ring_exact(),
+    }
     rows: list[dict[str, Any]] = []
     for name, sampler, make in contenders():
         pyro.set_rng_seed(arguments.seed)
@@ -261,22 +308,39 @@ def main(arguments: argparse.Namespace) -> None:
         for quantity, values in quantities(name, draws).items():
             mean, bar, size = (float(part) for part in expectation(lambda v: v, values)[:3])
             truth = exact[name][quantity]
-            row = {"model": name, "sampler": sampler, "quantity": quantity, "exact": truth, "mean": mean, "mcse": bar}
-            rows.append(row | {"z": (mean - truth) / bar, "ess": size, "ess_per_second": size / seconds})
+            row = {
+                "model": name,
+                "sampler": sampler,
+                "quantity": quantity,
+                "exact": truth,
+                "mean": mean,
+                "mcse": bar,
+            }
+            rows.append(
+                row | {"z": (mean - truth) / bar, "ess": size, "ess_per_second": size / seconds}
+            )
             print(
-                f"{name:13}{sampler:40}{quantity:9}{truth:9.4f}{mean:9.4f} +/- {bar:.4f} z {rows[-1]['z']:5.2f}"
+                f"{name:13}{sampler:40}{quantity:9}{truth:9.4f}{mean:9.4f} +/- {bar:.4f} z "
+                f"{rows[-1]['z']:5.2f}"
                 f"  ESS {size:7.0f}  ESS/s {size / seconds:8.1f}",
                 flush=True,
             )
     if arguments.json:
-        report = {**describe(), "warmup": arguments.warmup, "draws": arguments.draws, "seed": arguments.seed}
+        report = {
+            **describe(),
+            "warmup": arguments.warmup,
+            "draws": arguments.draws,
+            "seed": arguments.seed,
+        }
         with replacing(arguments.json) as part:
             part.write_text(json_text(report | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)

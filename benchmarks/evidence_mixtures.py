@@ -1,10 +1,14 @@
-"""Mixtures of Bernoulli distributions on binary sets of the literature: the row that every density table starts with.
+"""Mixtures of Bernoulli distributions on binary sets of the literature: the row
+that every density table starts with.
 
-    python -m benchmarks.evidence_mixtures --split valid                # all sets and settings, on validation rows
-    python -m benchmarks.evidence_mixtures --split test --data nltcs    # the best one, once; enters the test ledger
+    # all sets and settings, on validation rows
+    python -m benchmarks.evidence_mixtures --split valid
+    # the best one, once; enters the test ledger
+    python -m benchmarks.evidence_mixtures --split test --data nltcs
 
-EM from one start by k-means++, on the training rows alone; number of components and smoothing are chosen on the
-validation rows. A run goes on where it was stopped: settings that are in `benchmarks/results/mixtures.json` are kept.
+EM from one start by k-means++, on the training rows alone; number of components
+and smoothing are chosen on the validation rows. A run goes on where it was
+stopped: settings that are in `benchmarks/results/mixtures.json` are kept.
 """
 
 from __future__ import annotations
@@ -35,14 +39,18 @@ COMPONENTS = {
 }
 OTHERS = (16, 32, 64, 128, 256)  # components for sets that have no row here
 SMOOTHING = {**dict.fromkeys(COMPONENTS, (0.3, 3.0)), "binarized_mnist": (1.0,)}
-STEPS, TOLERANCE = 200, 1e-4
+STEPS = 200
+TOLERANCE = 1e-4
 """Of EM, the latter in nats a row."""
 
 
-def fit(x: Tensor, components: int, smoothing: float, seed: int) -> tuple[BernoulliMixture, dict[str, Any]]:
+def fit(
+    x: Tensor, components: int, smoothing: float, seed: int
+) -> tuple[BernoulliMixture, dict[str, Any]]:
     """A mixture by EM, and what it took."""
     pyro.set_rng_seed(seed)
-    wall, processor = time.perf_counter(), time.process_time()
+    wall = time.perf_counter()
+    processor = time.process_time()
     mixture = BernoulliMixture.from_data(x, components, smoothing=smoothing, guide="delta")
     result = mixture.fit(x, num_starts=0, num_steps=STEPS, tolerance=TOLERANCE)
     return mixture, {
@@ -59,10 +67,16 @@ def fit(x: Tensor, components: int, smoothing: float, seed: int) -> tuple[Bernou
 
 @torch.no_grad()
 def judge(mixture: BernoulliMixture, x: Tensor, new: Tensor) -> dict[str, float]:
-    """Mean log likelihood of rows and its standard error, and that of rows that are not in the training set."""
+    """Mean log likelihood of rows and its standard error, and that of rows that are
+    not in the training set.
+    """
     nats = mixture.log_likelihood(x).double()
     error = (nats.std() / len(nats) ** 0.5).item()
-    return {"log likelihood": nats.mean().item(), "row error": error, "unseen rows": nats[new].mean().item()}
+    return {
+        "log likelihood": nats.mean().item(),
+        "row error": error,
+        "unseen rows": nats[new].mean().item(),
+    }
 
 
 def choose(data: datasets.BinaryDataset, report: dict[str, Any], seed: int) -> None:
@@ -70,13 +84,17 @@ def choose(data: datasets.BinaryDataset, report: dict[str, Any], seed: int) -> N
     name = data.name
     runs = report["runs"].setdefault(name, [])
     new = unseen(data.valid, data.train)
-    for components, smoothing in itertools.product(COMPONENTS.get(name, OTHERS), SMOOTHING.get(name, (0.3, 3.0))):
+    for components, smoothing in itertools.product(
+        COMPONENTS.get(name, OTHERS), SMOOTHING.get(name, (0.3, 3.0))
+    ):
         setting = {"components": components, "smoothing": smoothing, "seed": seed}
         if any(setting.items() <= run.items() for run in runs):
             continue
         mixture, run = fit(data.train, components, smoothing, seed)
         runs.append(run | judge(mixture, data.valid, new))
-        report["best on validation"][name] = max(runs, key=lambda one: float(one["log likelihood"]))
+        report["best on validation"][name] = max(
+            runs, key=lambda one: float(one["log likelihood"])
+        )
         print(name, json_text(runs[-1]), flush=True)
         write(report)
 
@@ -85,7 +103,9 @@ def test(data: datasets.BinaryDataset, report: dict[str, Any], made: dict[str, A
     """The best setting of a set on its test rows: once, with its row in the ledger."""
     name = data.name
     if name in report["test"]:
-        raise SystemExit(f"{name} has had its one evaluation on test rows: see {FILE} and {LEDGER}")
+        raise SystemExit(
+            f"{name} has had its one evaluation on test rows: see {FILE} and {LEDGER}"
+        )
     best = report["best on validation"][name]
     mixture, run = fit(data.train, best["components"], best["smoothing"], best["seed"])
     figures = run | judge(mixture, data.test, unseen(data.test, data.train))
@@ -94,12 +114,21 @@ def test(data: datasets.BinaryDataset, report: dict[str, Any], made: dict[str, A
     print(name, json_text(figures), flush=True)
     write(report)
     setting = (
-        f"{best['components']} components, smoothing {best['smoothing']:g}, seed {best['seed']}; valid "
-        f"{best['log likelihood']:.3f}; rows that are not in train {figures['unseen rows']:.3f} (evidence_mixtures)"
+        f"{best['components']} components, smoothing {best['smoothing']:g}, seed {best['seed']}; "
+        "valid "
+        f"{best['log likelihood']:.3f}; rows that are not in train {figures['unseen rows']:.3f} "
+        "(evidence_mixtures)"
     )
-    figure, error = f"{figures['log likelihood']:.3f}", f"{figures['row error']:.3f}"
+    figure = f"{figures['log likelihood']:.3f}"
+    error = f"{figures['row error']:.3f}"
     with LEDGER.open("a", newline="") as file:
-        row = [datetime.now(UTC).date(), str(made["commit"])[:7], name, "mixture of Bernoullis", setting]
+        row = [
+            datetime.now(UTC).date(),
+            str(made["commit"])[:7],
+            name,
+            "mixture of Bernoullis",
+            setting,
+        ]
         csv.writer(file, lineterminator="\n").writerow([*row, figure, "", error, ""])
 
 
@@ -113,7 +142,8 @@ def main(args: argparse.Namespace) -> None:
     """All sets, on validation or test rows."""
     known = json.loads(FILE.read_text()) if FILE.exists() else {}
     made = describe() | {"threads": torch.get_num_threads()}
-    # A test run keeps what is said of the validation runs that chose, and says of itself what it is.
+    # A test run keeps what is said of the validation runs that chose, and says
+    # of itself what it is.
     report = known | {key: known.get(key, {}) for key in ("runs", "best on validation", "test")}
     for data in map(datasets.load, args.data):
         if args.split == "valid":
@@ -125,7 +155,9 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--split", choices=("valid", "test"), default="valid")
     parser.add_argument(
         "--data",

@@ -2,10 +2,12 @@
 
     python -m benchmarks.evidence_network_learning
 
-The trap: rows of asia whose bronchitis is recorded with probability 0.8 without dyspnoea and 0.175 with it, where
-P(bronchitis | smoker) is 0.60. Approximate marginals of alarm for evidence on a random third of the nodes or fewer: the
-largest error of a probability beside the method's own diagnostics; and the time of a Gibbs sweep over alarm beside that
-of ``DiscreteGibbs`` on the network's program. The JSON is `benchmarks/results/bayesian_network_learning.json`.
+The trap: rows of asia whose bronchitis is recorded with probability 0.8 without
+dyspnoea and 0.175 with it, where P(bronchitis | smoker) is 0.60. Approximate
+marginals of alarm for evidence on a random third of the nodes or fewer: the
+largest error of a probability beside the method's own diagnostics; and the time
+of a Gibbs sweep over alarm beside that of ``DiscreteGibbs`` on the network's
+program. The JSON is `benchmarks/results/bayesian_network_learning.json`.
 """
 
 from __future__ import annotations
@@ -73,7 +75,13 @@ def trap(rows: int, seeds: int) -> dict[str, Any]:
             found[name].append(learned().table("bronc")[0, 0].item())
     mean = {name: float(torch.tensor(values).mean()) for name, values in found.items()}
     spread = {name: float(torch.tensor(values).std()) for name, values in found.items()}
-    return {"rows": rows, "truth": 0.6, "mean": mean, "standard deviation": spread, "values": found}
+    return {
+        "rows": rows,
+        "truth": 0.6,
+        "mean": mean,
+        "standard deviation": spread,
+        "values": found,
+    }
 
 
 def approximations(cases: int, draws: int, steps: int) -> dict[str, Any]:
@@ -99,11 +107,18 @@ def approximations(cases: int, draws: int, steps: int) -> dict[str, Any]:
         found = method()
         own: dict[str, Any] = {"seconds": time.perf_counter() - start}
         error = torch.stack(
-            [(found.marginals[node] - distribution).abs().amax(-1) for node, distribution in exact.items()]
+            [
+                (found.marginals[node] - distribution).abs().amax(-1)
+                for node, distribution in exact.items()
+            ]
         ).amax(0)
-        own |= {"largest error, median case": float(error.median()), "worst case": float(error.max())}
+        own |= {
+            "largest error, median case": float(error.median()),
+            "worst case": float(error.max()),
+        }
         if hasattr(found, "pareto_k"):
-            size, k = found.effective_sample_size, found.pareto_k
+            size = found.effective_sample_size
+            k = found.pareto_k
             own |= {
                 "ESS, median": float(size.median()),
                 "ESS, worst": float(size.min()),
@@ -112,7 +127,10 @@ def approximations(cases: int, draws: int, steps: int) -> dict[str, Any]:
         elif hasattr(found, "r_hat"):
             own["R-hat, worst"] = max(float(x.max()) for x in found.r_hat.values())
         else:
-            own |= {"converged": float(found.converged.double().mean()), "rounds": found.num_iterations}
+            own |= {
+                "converged": float(found.converged.double().mean()),
+                "rounds": found.num_iterations,
+            }
         report[name] = own
         print(name, own, flush=True)
     return report
@@ -137,7 +155,11 @@ def sweeps(rows: int) -> dict[str, float]:
             print("DiscreteGibbs:", error)
             return {"rows": rows, "Markov blankets [ms]": 1e3 * blanket}
     whole = (time.perf_counter() - start) / 3
-    return {"rows": rows, "Markov blankets [ms]": 1e3 * blanket, "DiscreteGibbs, set-up included [ms]": 1e3 * whole}
+    return {
+        "rows": rows,
+        "Markov blankets [ms]": 1e3 * blanket,
+        "DiscreteGibbs, set-up included [ms]": 1e3 * whole,
+    }
 
 
 def main(args: argparse.Namespace) -> None:
@@ -152,7 +174,9 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--cases", type=int, default=20)

@@ -1,9 +1,13 @@
-"""The figures of `examples/ppca.py` on validation images, and what the direct fits reach beside scikit-learn.
+"""The figures of `examples/ppca.py` on validation images, and what the direct fits
+reach beside scikit-learn.
 
-    python examples/ppca.py --out out/ppca                 # the example's tables, which the next one reads
-    python -m benchmarks.evidence_ppca                     # writes benchmarks/results/ppca.json
+    # the example's tables, which the next one reads
+    python examples/ppca.py --out out/ppca
+    # writes benchmarks/results/ppca.json
+    python -m benchmarks.evidence_ppca
 
-The fits are of standardised tables of scikit-learn's, with three latent variables, in nats a row.
+The fits are of standardised tables of scikit-learn's, with three latent
+variables, in nats a row.
 """
 
 from __future__ import annotations
@@ -36,7 +40,10 @@ FAMILIES: dict[str, type[LinearGaussian]] = {"PPCA": PPCA, "FactorAnalysis": Fac
 def tables() -> dict[str, Tensor]:
     """Two tables of scikit-learn's, without columns that are almost constant."""
     tables = {"wine": load_wine().data, "digits": load_digits().data}
-    return {name: torch.from_numpy(x[:, (x != np.median(x, 0)).mean(0) > 0.05]).double() for name, x in tables.items()}
+    return {
+        name: torch.from_numpy(x[:, (x != np.median(x, 0)).mean(0) > 0.05]).double()
+        for name, x in tables.items()
+    }
 
 
 def climbed(family: type[LinearGaussian], x: Tensor, latent: int) -> float:
@@ -46,7 +53,14 @@ def climbed(family: type[LinearGaussian], x: Tensor, latent: int) -> float:
     settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}, "gamma": 0.99}
     optimizer = pyro.optim.ExponentialLR(settings)
     svi = SVI(model.model, model.guide, optimizer, Trace_ELBO())
-    fit(svi.step, datasets.minibatches(x, len(x)), 800, scheduler=optimizer, state={"model": model}, progress=False)
+    fit(
+        svi.step,
+        datasets.minibatches(x, len(x)),
+        800,
+        scheduler=optimizer,
+        state={"model": model},
+        progress=False,
+    )
     return model.score(x)
 
 
@@ -54,11 +68,12 @@ def peer(name: str, x: Tensor, latent: int) -> float:
     """Nats a row of scikit-learn's fit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it may run into its limit
-        made = (
-            decomposition.PCA(latent)
-            if name == "PPCA"
-            else decomposition.FactorAnalysis(latent, tol=1e-10, max_iter=5000, svd_method="lapack")
-        )
+        if name == "PPCA":
+            made = decomposition.PCA(latent)
+        else:
+            made = decomposition.FactorAnalysis(
+                latent, tol=1e-10, max_iter=5000, svd_method="lapack"
+            )
         return float(made.fit(x.numpy()).score(x.numpy()))
 
 
@@ -69,7 +84,8 @@ def fits(latent: int = 3) -> list[dict[str, Any]]:
         scaled = (x - x.mean(0)) / x.std(0)
         for name, family in FAMILIES.items():
             pyro.set_rng_seed(0)
-            model, start = family(x.shape[1], latent, len(x)).double(), time.perf_counter()
+            model = family(x.shape[1], latent, len(x)).double()
+            start = time.perf_counter()
             result = model.fit(scaled)
             seconds = time.perf_counter() - start
             holes = scaled.masked_fill(torch.rand(x.shape) < 0.2, torch.nan)
@@ -104,8 +120,12 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def main() -> None:
     """Run, and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/ppca"), help="folder of the example's tables")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/ppca"), help="folder of the example's tables"
+    )
     out = parser.parse_args().out
     evidence = {"machine": describe(), "fits": fits(), "sweep": rows(out / "ppca_valid.csv")}
     evidence["pixels to and from the nearest held-out image"] = rows(out / "draws_valid.csv")

@@ -1,11 +1,16 @@
-"""Chow-Liu trees on the sets of the literature, and structures learned beside pgmpy and pyAgrum.
+"""Chow-Liu trees on the sets of the literature, and structures learned beside
+pgmpy and pyAgrum.
 
-    python -m benchmarks.evidence_structure trees                  # smoothing chosen on the validation rows
-    python -m benchmarks.evidence_structure trees --split test     # once; adds its rows to the test ledger
-    python -m benchmarks.evidence_structure graphs                 # asia and sachs, 10 seeds; needs both peers
+    # smoothing chosen on the validation rows
+    python -m benchmarks.evidence_structure trees
+    # once; adds its rows to the test ledger
+    python -m benchmarks.evidence_structure trees --split test
+    # asia and sachs, 10 seeds; needs both peers
+    python -m benchmarks.evidence_structure graphs
 
-`graphs` draws 10,000 rows of a known network for each seed, hands the same rows to every learner, and counts the pairs
-of nodes that its CPDAG joins otherwise than the true one (`structural_hamming_distance`). The JSON goes to
+`graphs` draws 10,000 rows of a known network for each seed, hands the same rows
+to every learner, and counts the pairs of nodes that its CPDAG joins otherwise
+than the true one (`structural_hamming_distance`). The JSON goes to
 `benchmarks/results/structure_<what>.json`.
 """
 
@@ -39,22 +44,34 @@ from pyro_gen.infer import structure
 
 SIZES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Equivalent sample sizes to choose from."""
-PUBLISHED = {"nltcs": -6.759, "plants": -16.524, "dna": -87.662, "mushrooms": -20.957, "adult": -18.512}
+PUBLISHED = {
+    "nltcs": -6.759,
+    "plants": -16.524,
+    "dna": -87.662,
+    "mushrooms": -20.957,
+    "adult": -18.512,
+}
 """Mean test log likelihoods of Chow-Liu trees in the literature, nats a row."""
 ROWS = 10_000
 
 
 def tree_density(x: Tensor, size: float) -> BayesianNetwork:
-    """The Chow-Liu tree of the rows and a uniform distribution of so many rows, with its tables."""
+    """The Chow-Liu tree of the rows and a uniform distribution of so many rows,
+    with its tables.
+    """
     tree = structure.chow_liu(x, equivalent_sample_size=size, states=2)
-    return BayesianNetwork(tree, structure.conditional_tables(tree, x, equivalent_sample_size=size, states=2))
+    return BayesianNetwork(
+        tree, structure.conditional_tables(tree, x, equivalent_sample_size=size, states=2)
+    )
 
 
 def measure_tree(name: str, split: str) -> dict[str, Any]:
     """Choose the smoothing on the validation rows and judge once on the rows of a split."""
     data = datasets.load(name)
     name = data.name
-    train, valid, evaluated = data.train.long(), data.valid.long(), getattr(data, split).long()
+    train = data.train.long()
+    valid = data.valid.long()
+    evaluated = getattr(data, split).long()
     start = time.perf_counter()
     densities = {size: tree_density(train, size) for size in SIZES}
     seconds = time.perf_counter() - start
@@ -83,7 +100,16 @@ def enter(figures: dict[str, Any], commit: str) -> None:
         table = csv.writer(file, lineterminator="\n")
         if fresh:
             table.writerow(COLUMNS)
-        table.writerow([datetime.now(UTC).date(), commit[:7], figures["data"], "Chow-Liu tree", setting, *numbers])
+        table.writerow(
+            [
+                datetime.now(UTC).date(),
+                commit[:7],
+                figures["data"],
+                "Chow-Liu tree",
+                setting,
+                *numbers,
+            ]
+        )
 
 
 Learner = Callable[[structure.CategoricalTable], nx.DiGraph]
@@ -111,12 +137,17 @@ def frame(table: structure.CategoricalTable) -> Any:
     pd = import_module("pandas")
     columns = {}
     for i, (node, states) in enumerate(zip(table.nodes, table.states, strict=True)):
-        names = list(map(str, range(states))) if isinstance(states, int) else list(states)
+        if isinstance(states, int):
+            names = list(map(str, range(states)))
+        else:
+            names = list(states)
         columns[node] = pd.Categorical.from_codes(table.values[:, i].tolist(), categories=names)
     return pd.DataFrame(columns)
 
 
-def mixed(nodes: Iterable[str], arcs: Iterable[tuple[str, str]], edges: Iterable[tuple[str, str]]) -> nx.DiGraph:
+def mixed(
+    nodes: Iterable[str], arcs: Iterable[tuple[str, str]], edges: Iterable[tuple[str, str]]
+) -> nx.DiGraph:
     """A partially directed graph, undirected edges both ways."""
     graph = nx.DiGraph()
     graph.add_nodes_from(nodes)
@@ -126,21 +157,34 @@ def mixed(nodes: Iterable[str], arcs: Iterable[tuple[str, str]], edges: Iterable
 
 
 def agrum_learners(template: Any) -> dict[str, Learner]:
-    """All learners of pyAgrum for complete data; the graphs of scores without parameters, which may be undefined."""
+    """All learners of pyAgrum for complete data.
+
+    The graphs of scores without parameters, which may be undefined.
+    """
     pyagrum = import_module("pyagrum")
     names = [template.variable(i).name() for i in template.nodes()]
 
-    def learn(table: structure.CategoricalTable, *settings: tuple[str, tuple[Any, ...]], kind: str) -> nx.DiGraph:
+    def learn(
+        table: structure.CategoricalTable, *settings: tuple[str, tuple[Any, ...]], kind: str
+    ) -> nx.DiGraph:
         learner = pyagrum.BNLearner(frame(table).astype(str), template)
         for method, arguments in settings:
             getattr(learner, method)(*arguments)
         found = getattr(learner, kind)()
         edges = [] if kind == "learnDAG" else found.edges()
-        return mixed(names, *([(names[a], names[b]) for a, b in pairs] for pairs in (found.arcs(), edges)))
+        return mixed(
+            names, *([(names[a], names[b]) for a, b in pairs] for pairs in (found.arcs(), edges))
+        )
 
     made: dict[str, Learner] = {}
-    climbs = {"greedy": ("useGreedyHillClimbing", ()), "tabu": ("useLocalSearchWithTabuList", (100, 2))}
-    more = {"extended greedy": ("useExtendedGreedyHillClimbing", ()), "thick thinning": ("useGreedyThickThinning", ())}
+    climbs = {
+        "greedy": ("useGreedyHillClimbing", ()),
+        "tabu": ("useLocalSearchWithTabuList", (100, 2)),
+    }
+    more = {
+        "extended greedy": ("useExtendedGreedyHillClimbing", ()),
+        "thick thinning": ("useGreedyThickThinning", ()),
+    }
     for score in ("BIC", "BDeu", "AIC", "K2"):
         for name, climb in (climbs | more).items():
             settings = ((f"useScore{score}", ()), climb)
@@ -149,11 +193,15 @@ def agrum_learners(template: Any) -> dict[str, Learner]:
         settings = (("useMIIC", ()), (f"use{correction}Correction", ()))
         made[f"pyAgrum MIIC, {correction}"] = _with(learn, settings, "learnEssentialGraph")
     for alpha in (0.01, 0.05):
-        made[f"pyAgrum PC, alpha {alpha}"] = _with(learn, (("usePC", ()), ("setPCAlpha", (alpha,))), "learnPDAG")
+        made[f"pyAgrum PC, alpha {alpha}"] = _with(
+            learn, (("usePC", ()), ("setPCAlpha", (alpha,))), "learnPDAG"
+        )
     return made
 
 
-def _with(learn: Callable[..., nx.DiGraph], settings: tuple[tuple[str, tuple[Any, ...]], ...], kind: str) -> Learner:
+def _with(
+    learn: Callable[..., nx.DiGraph], settings: tuple[tuple[str, tuple[Any, ...]], ...], kind: str
+) -> Learner:
     return lambda table: learn(table, *settings, kind=kind)
 
 
@@ -172,7 +220,13 @@ def pgmpy_learners() -> dict[str, Learner]:
         )
         made[f"pgmpy GES, {score}"] = partial(learn, partial(pgmpy.GES, scoring_method=score))
     for alpha in (0.01, 0.05):
-        make = partial(pgmpy.PC, variant="stable", ci_test="chi_square", significance_level=alpha, show_progress=False)
+        make = partial(
+            pgmpy.PC,
+            variant="stable",
+            ci_test="chi_square",
+            significance_level=alpha,
+            show_progress=False,
+        )
         made[f"pgmpy PC, alpha {alpha}"] = partial(learn, make)
     return made
 
@@ -185,7 +239,9 @@ def measure_graphs(name: str, seeds: Iterable[int]) -> dict[str, Any]:
     network = BayesianNetwork(file.structure, file.tables)
     truth = structure.cpdag(network.structure.graph)
     learners = own_learners() | agrum_learners(pyagrum.loadBN(str(path))) | pgmpy_learners()
-    found: dict[str, dict[str, list[Any]]] = {label: {"distances": [], "seconds": []} for label in learners}
+    found: dict[str, dict[str, list[Any]]] = {
+        label: {"distances": [], "seconds": []} for label in learners
+    }
     for seed in seeds:
         pyro.set_rng_seed(seed)
         table = structure.CategoricalTable.of(network.sample(torch.Size((ROWS,))), network.states)
@@ -194,7 +250,9 @@ def measure_graphs(name: str, seeds: Iterable[int]) -> dict[str, Any]:
             try:
                 graph = learn(table)
             except Exception as error:  # a peer that fails is reported, not hidden
-                found[label].setdefault("errors", []).append(f"seed {seed}: {type(error).__name__}: {error}"[:200])
+                found[label].setdefault("errors", []).append(
+                    f"seed {seed}: {type(error).__name__}: {error}"[:200]
+                )
                 continue
             found[label]["seconds"].append(time.perf_counter() - start)
             found[label]["distances"].append(structure.structural_hamming_distance(graph, truth))
@@ -204,7 +262,8 @@ def measure_graphs(name: str, seeds: Iterable[int]) -> dict[str, Any]:
 def _summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for figures in found.values():
         if figures["distances"]:
-            figures["median"], figures["mean"] = median(figures["distances"]), mean(figures["distances"])
+            figures["median"] = median(figures["distances"])
+            figures["mean"] = mean(figures["distances"])
             figures["seconds"] = median(figures["seconds"])
     peers = {
         label: own["median"]
@@ -213,7 +272,13 @@ def _summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
     best = min(peers, key=lambda label: (peers[label], found[label]["mean"]))
     ours = found["learn_structure, default"]["median"]
-    return {"ours": ours, "best peer": best, "its median": peers[best], "met": ours <= peers[best], "learners": found}
+    return {
+        "ours": ours,
+        "best peer": best,
+        "its median": peers[best],
+        "met": ours <= peers[best],
+        "learners": found,
+    }
 
 
 def main(args: argparse.Namespace) -> None:
@@ -227,7 +292,8 @@ def main(args: argparse.Namespace) -> None:
         command = f"python -m benchmarks.evidence_structure trees --split {args.split}{asked}"
         for run in runs:
             print(
-                f"{run['data']:10}{run['log likelihood']:9.3f} +/- {run['row error']:.3f}, published {run['published']}"
+                f"{run['data']:10}{run['log likelihood']:9.3f} +/- {run['row error']:.3f}, "
+                f"published {run['published']}"
             )
             if args.split == "test":
                 enter(run, str(provenance["commit"]))
@@ -236,11 +302,19 @@ def main(args: argparse.Namespace) -> None:
         warnings.simplefilter("ignore")
         runs = [measure_graphs(name, args.seeds) for name in args.networks]
         file = RESULTS / "structure_graphs.json"
-        command = f"python -m benchmarks.evidence_structure graphs --seeds {' '.join(map(str, args.seeds))}"
+        command = (
+            "python -m benchmarks.evidence_structure graphs --seeds "
+            f"{' '.join(map(str, args.seeds))}"
+        )
         provenance["versions"] |= {name: version(name) for name in ("pgmpy", "pyagrum", "pandas")}
         for run in runs:
-            print(f"{run['network']}: ours {run['ours']}, best peer {run['its median']} ({run['best peer']})")
-            for label, own in sorted(run["learners"].items(), key=lambda pair: pair[1].get("median", 99)):
+            print(
+                f"{run['network']}: ours {run['ours']}, best peer {run['its median']} "
+                f"({run['best peer']})"
+            )
+            for label, own in sorted(
+                run["learners"].items(), key=lambda pair: pair[1].get("median", 99)
+            ):
                 print(f"  {label:40}{own.get('median', '-')!s:>6}  {own['distances']}")
     file.write_text(json_text({**provenance, "command": command, "runs": runs}, indent=2) + "\n")
     print(f"written to {file}")
@@ -248,9 +322,16 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("trees", "graphs"))
-    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows that trees are evaluated on")
+    parser.add_argument(
+        "--split",
+        choices=("valid", "test"),
+        default="valid",
+        help="rows that trees are evaluated on",
+    )
     parser.add_argument(
         "--sets",
         "--data",

@@ -1,4 +1,6 @@
-"""One Gibbs step, both half steps, of chains of a Bernoulli RBM: every path beside its peers and the bare GEMMs."""
+"""One Gibbs step, both half steps, of chains of a Bernoulli RBM: every path beside
+its peers and the bare GEMMs.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,23 @@ STEPS = 10
 def work(visible: int, hidden: int, chains: int) -> dict[str, float]:
     """What one unit does: each half step passes every connection of every chain once.
 
-    ``bytes`` is what moves if no cache keeps anything from one half step to the next: the weight, the states read and
-    the states written. ``flops`` are those of the dense products.
+    ``bytes`` is what moves if no cache keeps anything from one half step to the
+    next: the weight, the states read and the states written. ``flops`` are
+    those of the dense products.
     """
     passes = 2.0 * visible * hidden * chains
     moved = 4.0 * (2 * visible * hidden + 2 * chains * (visible + hidden))
-    return {"connection_updates": passes, "chain_steps": float(chains), "flops": 2 * passes, "bytes": moved}
+    return {
+        "connection_updates": passes,
+        "chain_steps": float(chains),
+        "flops": 2 * passes,
+        "bytes": moved,
+    }
 
 
-def contenders(visible: int, hidden: int, chains: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
+def contenders(
+    visible: int, hidden: int, chains: int
+) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them; making one raises where it cannot run."""
     problem = Problem.random(visible, hidden, chains)
     yield from every_path(lambda: ours(problem, STEPS))
@@ -50,8 +60,11 @@ def contenders(visible: int, hidden: int, chains: int) -> Iterator[tuple[str, Ca
 
 def ours(problem: Problem, num_steps: int) -> Contender:
     """The op, with a fresh key of randomness a call."""
-    weight, vbias, hbias = problem.weight, problem.vbias, problem.hbias
-    v, step = problem.v, count(0, num_steps)
+    weight = problem.weight
+    vbias = problem.vbias
+    hbias = problem.hbias
+    v = problem.v
+    step = count(0, num_steps)
 
     def run() -> None:
         nonlocal v
@@ -73,9 +86,13 @@ def naive(problem: Problem) -> Contender:
 
 
 def preallocated(problem: Problem) -> Contender:
-    """The best plain torch without private operators: every tensor exists beforehand, uniforms by ``uniform_``."""
-    v, h = problem.v.clone(), problem.v.new_empty(len(problem.v), len(problem.hbias))
-    v_uniform, h_uniform = torch.empty_like(v), torch.empty_like(h)
+    """The best plain torch without private operators: every tensor exists
+    beforehand, uniforms by ``uniform_``.
+    """
+    v = problem.v.clone()
+    h = problem.v.new_empty(len(problem.v), len(problem.hbias))
+    v_uniform = torch.empty_like(v)
+    h_uniform = torch.empty_like(h)
 
     def run() -> None:
         torch.addmm(problem.hbias, v, problem.weight, out=h)
@@ -92,7 +109,8 @@ def sklearn(problem: Problem) -> Contender:
 
     model = BernoulliRBM(n_components=len(problem.hbias), random_state=0)
     model.components_ = np.asfortranarray(problem.weight.numpy().T)
-    model.intercept_hidden_, model.intercept_visible_ = problem.hbias.numpy(), problem.vbias.numpy()
+    model.intercept_hidden_ = problem.hbias.numpy()
+    model.intercept_visible_ = problem.vbias.numpy()
     v = problem.v.numpy()
 
     def run() -> None:

@@ -1,10 +1,14 @@
-"""A sweep over the labels of a mixture in a plate, and a step for its means: vectorised, one by one, marginalised.
+"""A sweep over the labels of a mixture in a plate, and a step for its means:
+vectorised, one by one, marginalised.
 
-The one-by-one loop does what a sampler that knows nothing of plates does: for each element the log joint of the whole
-model in each of its states. Only some elements are timed, as a part of a sweep. NumPyro's ``DiscreteGibbs`` does the
-same, compiled. Pyro's own way sums the labels out and moves the means by a gradient kernel; beside it stands a sweep
-of labels and a gradient step of the means given them: HMC with eight steps of one length for both, since NUTS chooses
-how much to do. What a draw is worth is another question, for ``benchmarks.evidence_gibbs``.
+The one-by-one loop does what a sampler that knows nothing of plates does: for
+each element the log joint of the whole model in each of its states. Only some
+elements are timed, as a part of a sweep. NumPyro's ``DiscreteGibbs`` does the
+same, compiled. Pyro's own way sums the labels out and moves the means by a
+gradient kernel; beside it stands a sweep of labels and a gradient step of the
+means given them: HMC with eight steps of one length for both, since NUTS
+chooses how much to do. What a draw is worth is another question, for
+``benchmarks.evidence_gibbs``.
 """
 
 from __future__ import annotations
@@ -37,7 +41,9 @@ WARMUP = 3
 LONGEST = 10_000
 """Elements that NumPyro's sampler is timed on: its sweep is quadratic in them."""
 RIVALS = {"pyro_gen, labels and HMC": "pyro, enumerated HMC", "pyro_gen": "numpyro DiscreteGibbs"}
-GRADIENTS = partial(HMC, step_size=0.002, num_steps=8, adapt_step_size=False, adapt_mass_matrix=False)
+GRADIENTS = partial(
+    HMC, step_size=0.002, num_steps=8, adapt_step_size=False, adapt_mass_matrix=False
+)
 
 
 def work(elements: int, states: int, rows: int) -> dict[str, float]:
@@ -45,16 +51,24 @@ def work(elements: int, states: int, rows: int) -> dict[str, float]:
     return {"connection_updates": float(elements), "chain_steps": float(rows)}
 
 
-def contenders(elements: int, states: int, rows: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
+def contenders(
+    elements: int, states: int, rows: int
+) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them; making one raises where it cannot run."""
     x, means = data(elements, states)
     labels = partial(mixture, states, means)
     yield "pyro_gen", lambda: sweep(Gibbs([(DiscreteGibbs(), ["z"])], labels), x)
-    yield "pyro_gen, modified", lambda: sweep(Gibbs([(DiscreteGibbs(modified=True), ["z"])], labels), x)
+    yield (
+        "pyro_gen, modified",
+        lambda: sweep(Gibbs([(DiscreteGibbs(modified=True), ["z"])], labels), x),
+    )
     yield BASELINE, lambda: naive(labels, x, states)
     yield "numpyro DiscreteGibbs", lambda: numpyro_sweep(x, states, means)
     blocks = [(DiscreteGibbs(), ["z"]), (GRADIENTS, ["m"])]
-    yield "pyro_gen, labels and HMC", lambda: sweep(Gibbs(blocks, partial(mixture, states, None)), x)
+    yield (
+        "pyro_gen, labels and HMC",
+        lambda: sweep(Gibbs(blocks, partial(mixture, states, None)), x),
+    )
     yield "pyro, enumerated HMC", lambda: marginal(x, states)
 
 
@@ -127,9 +141,11 @@ def numpyro_sweep(x: Tensor, states: int, means: Tensor) -> Contender:
     """NumPyro's composable kernel: one coordinate after the other, compiled."""
     if len(x) > LONGEST:
         raise UnavailableError(f"a sweep over {len(x)} elements takes minutes")
-    jax, numpyro = import_module("jax"), import_module("numpyro")
+    jax = import_module("jax")
+    numpyro = import_module("numpyro")
     densities = import_module("numpyro.distributions")
-    rows, centres = jax.numpy.asarray(x.numpy()), jax.numpy.asarray(means.numpy())
+    rows = jax.numpy.asarray(x.numpy())
+    centres = jax.numpy.asarray(means.numpy())
 
     def model() -> None:
         with numpyro.plate("rows", len(x)):

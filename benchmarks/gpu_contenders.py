@@ -1,4 +1,6 @@
-"""What the GPU benchmark sets side by side: tutorials' torch in float32 and tf32, as CUDA graphs, and this package."""
+"""What the GPU benchmark sets side by side: tutorials' torch in float32 and tf32,
+as CUDA graphs, and this package.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ Named = Iterator[tuple[str, Callable[[], Contender]]]
 def problem(visible: int, hidden: int, chains: int, device: str) -> Problem:
     """The CPU benchmark's problem on ``device``."""
     own = Problem.random(visible, hidden, chains)
-    return Problem(own.v.to(device), own.weight.to(device), own.vbias.to(device), own.hbias.to(device))
+    return Problem(
+        own.v.to(device), own.weight.to(device), own.vbias.to(device), own.hbias.to(device)
+    )
 
 
 def with_tf32(call: Callable[[], object], on: bool) -> Callable[[], object]:
@@ -76,12 +80,23 @@ def ours(own: Problem, num_steps: int, form: str | None = None, graph: bool = Tr
     """The Triton op, its states going round, with fresh randomness a call."""
     from pyro_gen.kernels.gibbs import triton
 
-    v, step = own.v, count(0, num_steps)
+    v = own.v
+    step = count(0, num_steps)
 
     def run() -> None:
         nonlocal v
         v, _ = triton.rbm_gibbs(
-            v, own.weight, own.vbias, own.hbias, num_steps, None, 0, next(step), 0, form, graph=graph
+            v,
+            own.weight,
+            own.vbias,
+            own.hbias,
+            num_steps,
+            None,
+            0,
+            next(step),
+            0,
+            form,
+            graph=graph,
         )
 
     return Contender(run, num_steps)
@@ -94,9 +109,11 @@ def half(own: Problem, dtype: torch.dtype) -> Problem:
 
 def products(own: Problem, dtype: torch.dtype) -> Callable[[], None]:
     """A floor: both bare products by cuBLAS into existing memory."""
-    v, weight = own.v.to(dtype), own.weight.to(dtype)
+    v = own.v.to(dtype)
+    weight = own.weight.to(dtype)
     h = v.new_ones(len(v), weight.shape[1])
-    h_field, v_field = torch.empty_like(h), torch.empty_like(v)
+    h_field = torch.empty_like(h)
+    v_field = torch.empty_like(v)
 
     def run() -> None:
         for _ in range(STEPS):
@@ -117,15 +134,24 @@ def gibbs(visible: int, hidden: int, chains: int, device: str) -> Named:
     yield "naive, tf32", lambda: Contender(with_tf32(one, True))
     yield "naive, CUDA graph", lambda: _graph_with(ten, False)
     yield "naive, CUDA graph, tf32", lambda: _graph_with(ten, True)
-    yield "cuBLAS products alone, tf32, CUDA graph", lambda: _graph_with(products(own, torch.float32), True)
-    yield "cuBLAS products alone, float16, CUDA graph", lambda: _graph_with(products(own, torch.float16), False)
+    yield (
+        "cuBLAS products alone, tf32, CUDA graph",
+        lambda: _graph_with(products(own, torch.float32), True),
+    )
+    yield (
+        "cuBLAS products alone, float16, CUDA graph",
+        lambda: _graph_with(products(own, torch.float16), False),
+    )
     yield "pyro_gen, 10 steps a call", lambda: ours(own, STEPS)
     yield "pyro_gen, 100 steps a call", lambda: ours(own, 100)
     yield "pyro_gen, 1 step a call", lambda: ours(own, 1)
     yield "pyro_gen, 10 steps a call, no graph", lambda: ours(own, STEPS, graph=False)
     yield "pyro_gen int8x2, 10 steps a call", lambda: ours(own, STEPS, "int8x2")
     yield "pyro_gen tf32x3, 10 steps a call", lambda: ours(own, STEPS, "tf32x3")
-    yield "pyro_gen, bfloat16 parameters, 10 steps a call", lambda: ours(half(own, torch.bfloat16), STEPS)
+    yield (
+        "pyro_gen, bfloat16 parameters, 10 steps a call",
+        lambda: ours(half(own, torch.bfloat16), STEPS),
+    )
 
 
 def _graph_with(call: Callable[[], object], tf32: bool) -> Contender:
@@ -152,7 +178,9 @@ def ours_cd(own: Problem, form: str | None = None) -> Contender:
 
     step = count()
     return Contender(
-        lambda: triton.rbm_contrast(own.v, own.v, own.weight, own.vbias, own.hbias, 1, 0, next(step), 0, form=form)
+        lambda: triton.rbm_contrast(
+            own.v, own.v, own.weight, own.vbias, own.hbias, 1, 0, next(step), 0, form=form
+        )
     )
 
 
@@ -174,7 +202,8 @@ def naive_ais(own: Problem) -> Callable[[], Tensor]:
     betas = torch.linspace(0, 1, TEMPERATURES, dtype=torch.float64).tolist()
 
     def run() -> Tensor:
-        v, log_weight = own.v, own.v.new_zeros(len(own.v), dtype=torch.float64)
+        v = own.v
+        log_weight = own.v.new_zeros(len(own.v), dtype=torch.float64)
         for beta, following in pairwise(betas):
             field = v @ own.weight + own.hbias
             log_weight += (following - beta) * (v @ own.vbias)
@@ -190,7 +219,8 @@ def ours_ais(own: Problem) -> Contender:
     """The Triton op."""
     from pyro_gen.kernels.ais import triton
 
-    betas, base = torch.linspace(0, 1, TEMPERATURES, device=own.v.device), torch.zeros_like(own.vbias)
+    betas = torch.linspace(0, 1, TEMPERATURES, device=own.v.device)
+    base = torch.zeros_like(own.vbias)
     seed = count()
 
     def run() -> None:
@@ -213,14 +243,19 @@ def ais(visible: int, hidden: int, chains: int, device: str) -> Named:
 
 
 def nade(visible: int, hidden: int, chains: int, device: str) -> Named:
-    """Contenders of NADE's log probability and gradient: a loop on a tape, the kernels, and a masked network."""
+    """Contenders of NADE's log probability and gradient: a loop on a tape, the
+    kernels, and a masked network.
+    """
     with torch.device(device):
         log_prob = naive_log_prob(visible, hidden)
     x = coins(visible, chains, 0.5).to(device)
     yield "naive", lambda: Contender(lambda: log_prob(x).mean().backward())
     if device == "cpu":
         return
-    for name, network in (("pyro_gen", NADE(visible, hidden)), ("masked network", MADE(visible, [hidden]))):
+    for name, network in (
+        ("pyro_gen", NADE(visible, hidden)),
+        ("masked network", MADE(visible, [hidden])),
+    ):
         yield name, partial(_learned, network.to(device), x)
 
 
@@ -233,7 +268,10 @@ def nade_sampling(visible: int, hidden: int, chains: int, device: str) -> Named:
     yield "naive", lambda: Contender(partial(_drawn, visible, hidden, chains, device))
     if device == "cpu":
         return
-    yield "pyro_gen", lambda: Contender(partial(NADE(visible, hidden).to(device)().sample, (chains,)))
+    yield (
+        "pyro_gen",
+        lambda: Contender(partial(NADE(visible, hidden).to(device)().sample, (chains,))),
+    )
 
 
 def _drawn(visible: int, hidden: int, chains: int, device: str) -> Tensor:

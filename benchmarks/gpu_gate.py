@@ -1,4 +1,6 @@
-"""What must pass before anything is timed on a GPU: the checks of the kernels, and compute-sanitizer where it is."""
+"""What must pass before anything is timed on a GPU: the checks of the kernels, and
+compute-sanitizer where it is.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,13 @@ CHECKS = [sys.executable, "-m", "tests.kernels.triton_run"]
 ERRORS_FOUND = 86
 """Exit status by which compute-sanitizer is told to say so."""
 
-SANITIZED = {"memcheck": ("beta", "layouts", "no_chains", "contrast", "tiles"), "racecheck": ("tiles",)}
-"""Checks that each tool repeats, many times slower: between them they launch every kernel in every tile."""
+SANITIZED = {
+    "memcheck": ("beta", "layouts", "no_chains", "contrast", "tiles"),
+    "racecheck": ("tiles",),
+}
+"""Checks that each tool repeats, many times slower: between them they launch every
+kernel in every tile.
+"""
 
 
 class Outcome(NamedTuple):
@@ -29,7 +36,10 @@ class Outcome(NamedTuple):
 
 
 def gate() -> tuple[bool, str]:
-    """Whether all checks pass on this GPU, and how many did; what they print is passed on line by line."""
+    """Whether all checks pass on this GPU, and how many did.
+
+    What they print is passed on line by line.
+    """
     status, log = run(CHECKS)
     return status == 0, f"{sum(line.startswith('passed') for line in log)} passed"
 
@@ -70,18 +80,32 @@ def sanitize(seconds: float) -> dict[str, str]:
         seconds: how long a tool may run; 0 runs none.
 
     Returns:
-        What each tool found; ``"errors"`` is a red gate, anything else says how far it came.
+        What each tool found; ``"errors"`` is a red gate, anything else says how
+        far it came.
     """
     program = sanitizer()
     if program is None or not seconds:
-        return dict.fromkeys(SANITIZED, "not asked for" if program else "compute-sanitizer is not installed")
+        return dict.fromkeys(
+            SANITIZED, "not asked for" if program else "compute-sanitizer is not installed"
+        )
     found = {}
     for tool, checks in SANITIZED.items():
-        # One allocation a tensor: torch's own blocks are larger than tensors, and would hide a step beyond their end.
-        uncached = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} if tool == "memcheck" else {}
+        # One allocation a tensor: torch's own blocks are larger than tensors,
+        # and would hide a step beyond their end.
+        if tool == "memcheck":
+            uncached = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+        else:
+            uncached = {}
         options = ["--tool", tool, "--error-exitcode", str(ERRORS_FOUND), "--print-limit", "20"]
         status, log = run([program, *options, *CHECKS, *checks], seconds, **uncached)
-        passed = f"{sum(line.startswith('passed') for line in log)} of {len(checks)} checks passed under it"
-        words = {0: f"no errors, {passed}", ERRORS_FOUND: "errors", None: f"stopped after {seconds:g} s, {passed}"}
+        passed = (
+            f"{sum(line.startswith('passed') for line in log)} of {len(checks)} checks passed "
+            "under it"
+        )
+        words = {
+            0: f"no errors, {passed}",
+            ERRORS_FOUND: "errors",
+            None: f"stopped after {seconds:g} s, {passed}",
+        }
         found[tool] = words.get(status, f"could not run: {log[-1] if log else status}")
     return found

@@ -1,4 +1,6 @@
-"""How seconds grow with the sizes of a problem, one varied at a time: of a Gibbs step, of autoregressive densities."""
+"""How seconds grow with the sizes of a problem, one varied at a time: of a Gibbs
+step, of autoregressive densities.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ class Study(Protocol):
 
 UNITS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096)
 VALUES = {"visible": UNITS, "hidden": UNITS, "chains": UNITS, "steps": (1, 2, 5, 10, 20, 50, 100)}
-GATE, UNIT = gibbs.GATE, gibbs.UNIT
+GATE = gibbs.GATE
+UNIT = gibbs.UNIT
 NAMES = {"visible": "visible", "hidden": "hidden", "chains": "chains", "steps": "steps a call"}
 """What the sizes are called in a picture."""
 
@@ -69,7 +72,9 @@ def makers(point: Point) -> Makers:
 GIBBS = cast(Study, sys.modules[__name__])
 
 
-def measure(point: Point, plan: Plan, study: Study = GIBBS) -> tuple[dict[str, Any], dict[str, str]]:
+def measure(
+    point: Point, plan: Plan, study: Study = GIBBS
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Time the lines' contenders at one point, interleaved.
 
     Args:
@@ -81,11 +86,17 @@ def measure(point: Point, plan: Plan, study: Study = GIBBS) -> tuple[dict[str, A
         Spreads of the seconds of a unit by contender, and why others are missing.
     """
     built, missing = build(iter(study.makers(point)))
-    return {name: asdict(Spread.of(times)) for name, times in interleave(built, plan).items()}, missing
+    return {
+        name: asdict(Spread.of(times)) for name, times in interleave(built, plan).items()
+    }, missing
 
 
 def run(
-    fixed: Point, values: Mapping[str, tuple[int, ...]], plan: Plan, gate: bool, study: Study = GIBBS
+    fixed: Point,
+    values: Mapping[str, tuple[int, ...]],
+    plan: Plan,
+    gate: bool,
+    study: Study = GIBBS,
 ) -> dict[str, Any]:
     """Measure every value of every size on one thread, the other sizes fixed.
 
@@ -102,7 +113,12 @@ def run(
     Raises:
         RedGateError: the tests fail.
     """
-    report = {**preamble(study.GATE, gate, plan), "unit": study.UNIT, "names": study.NAMES, "threads": 1}
+    report = {
+        **preamble(study.GATE, gate, plan),
+        "unit": study.UNIT,
+        "names": study.NAMES,
+        "threads": 1,
+    }
     report["fixed"] = fixed._asdict()
     points: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
@@ -112,7 +128,9 @@ def run(
                 point = fixed._replace(**{varied: value})
                 seconds, missing = measure(point, plan, study)
                 points.append({"varied": varied, **point._asdict(), "seconds": seconds})
-                medians = ", ".join(f"{name} {spread['median'] * 1e6:.1f}" for name, spread in seconds.items())
+                medians = ", ".join(
+                    f"{name} {spread['median'] * 1e6:.1f}" for name, spread in seconds.items()
+                )
                 print(f"{varied} {value}: us a {study.UNIT}: {medians}", flush=True)
     return {**report, "missing": missing, "points": points}
 
@@ -124,7 +142,8 @@ def figure(report: dict[str, Any]) -> Any:
         report: from :func:`run`.
 
     Returns:
-        A matplotlib figure: four panels with logarithmic axes, bands from quartile to quartile.
+        A matplotlib figure: four panels with logarithmic axes, bands from
+        quartile to quartile.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -160,10 +179,14 @@ def _panel(axes: Any, varied: str, points: list[dict[str, Any]]) -> None:
 
     lines = list(dict.fromkeys(name for point in points for name in point["seconds"]))
     for name, color in zip(lines, COLORS, strict=False):
-        measured = [(point[varied], point["seconds"][name]) for point in points if name in point["seconds"]]
+        measured = [
+            (point[varied], point["seconds"][name]) for point in points if name in point["seconds"]
+        ]
         if measured:
             x = [value for value, _ in measured]
-            lower, median, upper = ([spread[key] for _, spread in measured] for key in ("lower", "median", "upper"))
+            lower, median, upper = (
+                [spread[key] for _, spread in measured] for key in ("lower", "median", "upper")
+            )
             axes.plot(x, median, color=color, label=name, marker="o", markersize=3)
             axes.fill_between(x, lower, upper, color=color, alpha=0.2, linewidth=0)
     axes.set(xscale="log", yscale="log")

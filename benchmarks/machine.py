@@ -23,28 +23,48 @@ PACKAGES = (
     *("learnergy", "rbms", "nflows", "zuko", "pytorch-generative"),
     *("numpyro", "jax", "pyagrum", "pgmpy"),
 )
-FLAGS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "sve"}
+FLAGS = {
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx_vnni",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "sve",
+}
 
 
 def describe() -> dict[str, Any]:
     """The machine, the versions, the commit and the command of this run.
 
-    Files under ``benchmarks/results`` may differ from the commit: runs write them.
+    Files under ``benchmarks/results`` may differ from the commit: runs write
+    them.
     """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join([_module(), *sys.argv[1:]]),
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ".", ":(exclude)benchmarks/results")),
+        "uncommitted_changes": bool(
+            _git("status", "--porcelain", "--", ".", ":(exclude)benchmarks/results")
+        ),
         "machine": _machine(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES},
+        },
     }
 
 
 def _module() -> str:
     """What was started: `python -m benchmarks` or one of its modules, which are evidence."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    name = "benchmarks" if spec is None else spec.name.removesuffix(".__main__")
+    if spec is None:
+        name = "benchmarks"
+    else:
+        name = spec.name.removesuffix(".__main__")
     return f"python -m {name}"
 
 
@@ -82,7 +102,9 @@ def _version(package: str) -> str | None:
 def _git(*arguments: str) -> str | None:
     """What git answers, or None where this is no repository or git is missing."""
     try:
-        answer = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        answer = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return answer.stdout.strip()
@@ -90,7 +112,9 @@ def _git(*arguments: str) -> str | None:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Give torch (MKL, oneDNN) and the BLAS of numpy and SciPy ``count`` threads inside the block."""
+    """Give torch (MKL, oneDNN) and the BLAS of numpy and SciPy ``count`` threads
+    inside the block.
+    """
     before = torch.get_num_threads()
     with ExitStack() as stack:
         if find_spec("threadpoolctl"):  # it comes with scikit-learn, the peer that needs it

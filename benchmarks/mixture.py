@@ -1,4 +1,6 @@
-"""An EM step of a Gaussian mixture, beside scikit-learn's: responsibilities of all rows, then means and covariances."""
+"""An EM step of a Gaussian mixture, beside scikit-learn's: responsibilities of all
+rows, then means and covariances.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,12 @@ UNIT = "EM step"
 JOB = None
 STEPS = 4
 """In one call, so that what stands around them counts little."""
-COVARIANCES: dict[Covariance, str] = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
+COVARIANCES: dict[Covariance, str] = {
+    "full": "full",
+    "tied": "tied",
+    "diagonal": "diag",
+    "spherical": "spherical",
+}
 
 
 def work(features: int, components: int, rows: int) -> dict[str, float]:
@@ -30,7 +37,9 @@ def work(features: int, components: int, rows: int) -> dict[str, float]:
     return {"connection_updates": float(features * components * rows), "chain_steps": float(rows)}
 
 
-def contenders(features: int, components: int, rows: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
+def contenders(
+    features: int, components: int, rows: int
+) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them."""
     x = clouds(features, components, rows)
     yield BASELINE, lambda: theirs(x, components, "full")

@@ -1,9 +1,12 @@
-"""Log probability of NADE and its gradient: every path beside a loop on a tape, a masked network and the floor.
+"""Log probability of NADE and its gradient: every path beside a loop on a tape, a
+masked network and the floor.
 
-The floor is what the recursion asks for at the least, in a cache and without a tape: for each feature twice the
-sigmoids of all rows' hidden units and two rank-one updates, by torch, and by C with the compiled path's own vector
-functions. That path can pass it, since a feature that is zero leaves the hidden layer as it is: so coins are not its
-worst case, but numbers none of which is zero (the dense rows here, whose distribution is Gaussian) are.
+The floor is what the recursion asks for at the least, in a cache and without a
+tape: for each feature twice the sigmoids of all rows' hidden units and two
+rank-one updates, by torch, and by C with the compiled path's own vector
+functions. That path can pass it, since a feature that is zero leaves the hidden
+layer as it is: so coins are not its worst case, but numbers none of which is
+zero (the dense rows here, whose distribution is Gaussian) are.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ SHAPES = ((784, 500, 128), (784, 500, 16), (64, 64, 128))
 UNIT = "log probability and gradient"
 JOB = None
 FLOOR = "floor"
-RIVALS = dict.fromkeys(("pyro_gen", "pyro_gen native", "pyro_gen, 13 % ones", "pyro_gen, dense numbers"), FLOOR)
+RIVALS = dict.fromkeys(
+    ("pyro_gen", "pyro_gen native", "pyro_gen, 13 % ones", "pyro_gen, dense numbers"), FLOOR
+)
 SPARSE = 0.13
 """Share of ones in binarised MNIST."""
 
@@ -45,7 +50,9 @@ def work(visible: int, hidden: int, rows: int) -> dict[str, float]:
     return {"connection_updates": float(visible * hidden * rows), "chain_steps": float(rows)}
 
 
-def contenders(visible: int, hidden: int, rows: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
+def contenders(
+    visible: int, hidden: int, rows: int
+) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them; making one raises where it cannot run."""
     x = coins(visible, rows, 0.5)
     yield from every_path(lambda: ours(x, hidden))
@@ -74,7 +81,10 @@ def ours(x: Tensor, hidden: int) -> Contender:
 
 
 def dense(x: Tensor, hidden: int) -> Contender:
-    """Of numbers: every feature changes the hidden layer; fields of two parameters, mean and scale."""
+    """Of numbers: every feature changes the hidden layer.
+
+    Fields of two parameters, mean and scale.
+    """
     nade = NADE(x.shape[1], hidden, conditional=GaussianConditional())
     numbers = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     return Contender(lambda: nade().log_prob(numbers).mean().backward())
@@ -95,14 +105,18 @@ def naive(x: Tensor, hidden: int) -> Contender:
 def naive_log_prob(features: int, hidden: int) -> Callable[[Tensor], Tensor]:
     """The paper's recursion as a function of rows."""
     weight, output = (torch.randn(features, hidden).mul_(0.01).requires_grad_() for _ in range(2))
-    bias, hidden_bias = torch.zeros(features, requires_grad=True), torch.zeros(hidden, requires_grad=True)
+    bias = torch.zeros(features, requires_grad=True)
+    hidden_bias = torch.zeros(hidden, requires_grad=True)
 
     def log_prob(x: Tensor) -> Tensor:
-        a, logits = hidden_bias.expand(len(x), -1), []
+        a = hidden_bias.expand(len(x), -1)
+        logits = []
         for k in range(features):
             logits.append(torch.sigmoid(a) @ output[k] + bias[k])
             a = a + x[:, k : k + 1] * weight[k]
-        return -binary_cross_entropy_with_logits(torch.stack(logits, 1), x, reduction="none").sum(-1)
+        return -binary_cross_entropy_with_logits(torch.stack(logits, 1), x, reduction="none").sum(
+            -1
+        )
 
     return log_prob
 
@@ -113,7 +127,9 @@ def masked(x: Tensor, hidden: int) -> Contender:
     degrees = torch.arange(hidden) % max(features - 1, 1)
     inner = (torch.arange(features)[:, None] <= degrees).float()
     outer = (degrees[:, None] < torch.arange(features)).float()
-    weight, output = (torch.randn_like(mask).mul_(0.01).requires_grad_() for mask in (inner, outer))
+    weight, output = (
+        torch.randn_like(mask).mul_(0.01).requires_grad_() for mask in (inner, outer)
+    )
 
     def run() -> None:
         logits = torch.sigmoid(x @ (weight * inner)) @ (output * outer)
@@ -124,8 +140,10 @@ def masked(x: Tensor, hidden: int) -> Contender:
 
 def floor(x: Tensor, hidden: int) -> Contender:
     """Sigmoids and rank-one updates alone."""
-    a, h = torch.zeros(len(x), hidden), torch.empty(len(x), hidden)
-    weight, columns = torch.full((x.shape[1], hidden), 0.01), x.T.contiguous()
+    a = torch.zeros(len(x), hidden)
+    h = torch.empty(len(x), hidden)
+    weight = torch.full((x.shape[1], hidden), 0.01)
+    columns = x.T.contiguous()
 
     def run() -> None:
         for sign in (1, -1):
@@ -139,17 +157,17 @@ def floor(x: Tensor, hidden: int) -> Contender:
 @lru_cache(maxsize=1)
 def _floor() -> ctypes.CDLL:
     """``nade_floor.c``, compiled as the package's library is."""
-    compiler, source = (
-        shutil.which(os.environ.get("CC", "cc")),
-        Path(__file__).with_suffix("").with_name("nade_floor.c"),
-    )
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    source = Path(__file__).with_suffix("").with_name("nade_floor.c")
     if compiler is None:
         raise UnavailableError("no C compiler was found")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "floor.so"
         include = f"-I{Path(native.__file__).with_name('src')}"
         options = ["-O3", "-ffp-contract=off", "-shared", "-fPIC", "-w", include]
-        outcome = subprocess.run([compiler, *options, source, "-o", library, "-lm"], capture_output=True, check=False)
+        outcome = subprocess.run(
+            [compiler, *options, source, "-o", library, "-lm"], capture_output=True, check=False
+        )
         if outcome.returncode:
             raise UnavailableError(f"{compiler} does not compile {source.name}")
         return ctypes.CDLL(str(library))

@@ -1,6 +1,8 @@
-"""Draws from NADE: by one call, step by step with the activations kept, and by a whole pass for each feature.
+"""Draws from NADE: by one call, step by step with the activations kept, and by a
+whole pass for each feature.
 
-Of the passes a few, spread over the order, are timed, and the seconds of all features follow.
+Of the passes a few, spread over the order, are timed, and the seconds of all
+features follow.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Stepwise(NADE):
     generate = AutoregressiveNetwork.generate
 
 
-def contenders(visible: int, hidden: int, rows: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
+def contenders(
+    visible: int, hidden: int, rows: int
+) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them; making one raises where it cannot run."""
 
     def draws(kind: type[NADE]) -> Contender:

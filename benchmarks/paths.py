@@ -49,7 +49,9 @@ def on_path(name: str | None, contender: Contender) -> Contender:
     return replace(contender, around=lambda: forced(name))
 
 
-def every_path(make: Callable[[], Contender], suffix: str = "") -> Iterator[tuple[str, Callable[[], Contender]]]:
+def every_path(
+    make: Callable[[], Contender], suffix: str = ""
+) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """Name and maker of the default and of every path, for the list of a mode's contenders."""
     yield f"pyro_gen{suffix}", lambda: on_path(None, make())
     for name in NAMES:

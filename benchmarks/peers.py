@@ -18,7 +18,9 @@ Step = Callable[[Tensor], object]
 
 
 def learnergy_gibbs(problem: Problem, num_steps: int) -> Contender:
-    """The ``gibbs_sampling`` of learnergy without the tape that it records; a call makes half a step more."""
+    """The ``gibbs_sampling`` of learnergy without the tape that it records; a call
+    makes half a step more.
+    """
     model = learnergy_model(problem.weight.shape, steps=num_steps)
     model.load_state_dict({"W": problem.weight, "a": problem.vbias, "b": problem.hbias})
     v = problem.v
@@ -46,7 +48,9 @@ def learnergy_step(visible: int, hidden: int, rate: float) -> Step:
 
 
 def learnergy_fit(batch: Tensor, hidden: int, rate: float) -> Contender:
-    """The ``fit`` of learnergy on one batch: the same update, its loader (row by row) and its monitoring included."""
+    """The ``fit`` of learnergy on one batch: the same update, its loader (row by
+    row) and its monitoring included.
+    """
     model = learnergy_model((batch.shape[1], hidden), steps=1, learning_rate=rate)
     rows = torch.utils.data.TensorDataset(batch, torch.zeros(len(batch)))
     return Contender(lambda: model.fit(rows, batch_size=len(batch), epochs=1))
@@ -60,7 +64,9 @@ def learnergy_model(shape: tuple[int, ...], **settings: Any) -> Any:
 
 
 def rbms_gibbs(problem: Problem, num_steps: int) -> Contender:
-    """The ``sample_state`` of rbms, compiled by ``torch.jit.script``; a call makes half a step more."""
+    """The ``sample_state`` of rbms, compiled by ``torch.jit.script``; a call makes
+    half a step more.
+    """
     model = rbms_model(problem.weight, problem.vbias, problem.hbias)
     chains = model.init_chains(len(problem.v), start_v=problem.v)
 
@@ -73,12 +79,17 @@ def rbms_gibbs(problem: Problem, num_steps: int) -> Contender:
 
 
 def rbms_step(visible: int, hidden: int, rows: int, rate: float, persistent: bool) -> Step:
-    """The body of the loop of rbms' ``train``, gradients not centred: PCD-1, or CD-1 from the batch."""
-    model = rbms_model(0.01 * torch.randn(visible, hidden), torch.zeros(visible), torch.zeros(hidden))
+    """The body of the loop of rbms' ``train``, gradients not centred: PCD-1, or
+    CD-1 from the batch.
+    """
+    model = rbms_model(
+        0.01 * torch.randn(visible, hidden), torch.zeros(visible), torch.zeros(hidden)
+    )
     fit_batch_pcd = rbms_module("training.pcd").fit_batch_pcd
     model.init_grad()
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, maximize=True)
-    chains, weights = model.init_chains(rows), torch.ones(rows)
+    chains = model.init_chains(rows)
+    weights = torch.ones(rows)
 
     @torch.no_grad()
     def step(batch: Tensor) -> None:
@@ -86,14 +97,18 @@ def rbms_step(visible: int, hidden: int, rows: int, rate: float, persistent: boo
         if not persistent:
             chains = model.init_chains(rows, weights=weights, start_v=batch)
         optimizer.zero_grad(set_to_none=False)
-        chains, _ = fit_batch_pcd((batch, weights), chains, model, gibbs_steps=1, beta=1.0, centered=False)
+        chains, _ = fit_batch_pcd(
+            (batch, weights), chains, model, gibbs_steps=1, beta=1.0, centered=False
+        )
         optimizer.step()
 
     return step
 
 
 def rbms_ais(problem: Problem, temperatures: int) -> Contender:
-    """The ``compute_partition_function_ais`` of rbms, which copies all weights at every temperature."""
+    """The ``compute_partition_function_ais`` of rbms, which copies all weights at
+    every temperature.
+    """
     model = rbms_model(problem.weight, problem.vbias, problem.hbias)
     ais = rbms_module("partition_function.ais")
 
@@ -111,5 +126,6 @@ def rbms_model(weight: Tensor, vbias: Tensor, hbias: Tensor) -> Any:
 def rbms_module(name: str) -> Any:
     """A module of rbms by its name there, imported without the warning that its import gives."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.script, which it calls at import
+        # of torch.jit.script, which it calls at import
+        warnings.simplefilter("ignore", DeprecationWarning)
         return import_module(f"rbms.{name}")

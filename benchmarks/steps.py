@@ -1,4 +1,6 @@
-"""One update of an RBM by contrastive divergence on one batch: this project's, and what one writes in plain torch."""
+"""One update of an RBM by contrastive divergence on one batch: this project's, and
+what one writes in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def ours(rbm: RBM) -> Step:
 
 
 def ours_by_hand(rbm: RBM) -> Step:
-    """The same gradient with SGD in one line: shows what torch's optimiser costs, about 50 microseconds a step."""
+    """The same gradient with SGD in one line: shows what torch's optimiser costs,
+    about 50 microseconds a step.
+    """
     parameters = list(rbm.parameters())
 
     @torch.no_grad()
@@ -43,7 +47,9 @@ def ours_by_hand(rbm: RBM) -> Step:
 
 
 def textbook(visible: int, hidden: int) -> Step:
-    """CD-1 as books have it, without a tape: a positive phase, a negative phase, a product of each, the difference."""
+    """CD-1 as books have it, without a tape: a positive phase, a negative phase, a
+    product of each, the difference.
+    """
     weight, vbias, hbias = _start(visible, hidden)
 
     def step(batch: Tensor) -> list[Tensor]:
@@ -60,12 +66,14 @@ def textbook(visible: int, hidden: int) -> Step:
 
 
 def autograd(visible: int, hidden: int, chains: Tensor | None = None) -> Step:
-    """What torch peers write: ``bernoulli(sigmoid(.))``, then the difference of free energies by autograd and SGD.
+    """What torch peers write: ``bernoulli(sigmoid(.))``, then the difference of free
+    energies by autograd and SGD.
 
     Args:
         visible: number of visible units.
         hidden: number of hidden units.
-        chains: where the persistent chains of PCD-1 start; None for CD-1, from the batch.
+        chains: where the persistent chains of PCD-1 start; None for CD-1, from
+            the batch.
 
     Returns:
         The update.

@@ -1,7 +1,9 @@
-"""One step of SVI for an RBM in a plate, beside the custom step and the share of it that is Pyro's own.
+"""One step of SVI for an RBM in a plate, beside the custom step and the share of
+it that is Pyro's own.
 
-The custom step is ``contrastive_gradient`` and Adam's step. The trivial loss is Pyro's own share: ``loss_and_grads`` of
-independent bits in a plate, whose module holds the RBM's three parameters. The baseline runs ten custom steps and
+The custom step is ``contrastive_gradient`` and Adam's step. The trivial loss is
+Pyro's own share: ``loss_and_grads`` of independent bits in a plate, whose
+module holds the RBM's three parameters. The baseline runs ten custom steps and
 thirteen trivial losses and counts as ten: what ``SVI.step`` is to cost at most.
 """
 
@@ -28,7 +30,8 @@ SHAPES = ((64, 64, 64), (784, 500, 128), (784, 1024, 1024))
 UNIT = "update"
 JOB = None
 RATE = 1e-3
-STEPS, LOSSES = 10, 13
+STEPS = 10
+LOSSES = 13
 """Calls of the baseline: 1.3 losses a step."""
 
 
@@ -37,7 +40,9 @@ def work(visible: int, hidden: int, rows: int) -> dict[str, float]:
     return {"connection_updates": float(visible * hidden * rows), "chain_steps": float(rows)}
 
 
-def contenders(visible: int, hidden: int, rows: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
+def contenders(
+    visible: int, hidden: int, rows: int
+) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them."""
     pyro.clear_param_store()
     batch = Problem.random(visible, hidden, rows).v

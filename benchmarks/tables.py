@@ -16,8 +16,12 @@ def contenders(result: dict[str, Any], unit: str, job: str | None) -> str:
     Returns:
         A heading, the ceilings and the table.
     """
-    baseline, limits = result["baseline"], result["ceilings"]
-    title = f"{_title(result)}, threads: {result['threads']}; us: microseconds for one {unit}; ratio > 1: quicker"
+    baseline = result["baseline"]
+    limits = result["ceilings"]
+    title = (
+        f"{_title(result)}, threads: {result['threads']}; us: microseconds for one {unit}; ratio "
+        "> 1: quicker"
+    )
     ceilings = [f"copy {limits['copy_bytes_per_second'] / 1e9:.1f} GB/s (read and written)"]
     if "gemm_flops_per_second" in limits:
         ceilings.append(f"float32 GEMM {limits['gemm_flops_per_second'] / 1e9:.0f} GF/s")
@@ -26,17 +30,26 @@ def contenders(result: dict[str, Any], unit: str, job: str | None) -> str:
         for name, figures in result["contenders"].items():
             rows[name]["ratio to its rival"] = _rival(figures.get("times_quicker_than_its_rival"))
     columns = ["contender", *next(iter(rows.values()))]
-    lines = [f"\n{title}\nceilings: {', '.join(ceilings)}\n", _line(columns), _line(["---"] * len(columns))]
+    lines = [
+        f"\n{title}\nceilings: {', '.join(ceilings)}\n",
+        _line(columns),
+        _line(["---"] * len(columns)),
+    ]
     lines += [_line([name, *row.values()]) for name, row in rows.items()]
     empty = [""] * (len(columns) - 2)
-    return "\n".join(lines + [_line([name, f"missing: {why}", *empty]) for name, why in result["missing"].items()])
+    return "\n".join(
+        lines
+        + [_line([name, f"missing: {why}", *empty]) for name, why in result["missing"].items()]
+    )
 
 
 def _row(figures: dict[str, Any], baseline: str, job: str | None) -> dict[str, str]:
     ratio = figures[f"times_quicker_than_{baseline}"]
     row = {
         "us": f"{figures['seconds']['median'] * 1e6:.1f}",
-        f"ratio to {baseline} (quartiles)": f"{ratio['median']:.2f} ({ratio['lower']:.2f}-{ratio['upper']:.2f})",
+        f"ratio to {baseline} (quartiles)": "{median:.2f} ({lower:.2f}-{upper:.2f})".format_map(
+            ratio
+        ),
         "connection updates/s": f"{figures['connection_updates_per_second']:.3g}",
         "chain steps/s": f"{figures['chain_steps_per_second']:.3g}",
     }
@@ -50,7 +63,9 @@ def _row(figures: dict[str, Any], baseline: str, job: str | None) -> dict[str, s
 
 
 def _rival(ratio: dict[str, Any] | None) -> str:
-    return f"{ratio['median']:.3g} ({ratio['lower']:.3g}-{ratio['upper']:.3g})" if ratio else ""
+    if ratio:
+        return f"{ratio['median']:.3g} ({ratio['lower']:.3g}-{ratio['upper']:.3g})"
+    return ""
 
 
 def scaling(results: list[dict[str, Any]]) -> str:
@@ -64,9 +79,12 @@ def scaling(results: list[dict[str, Any]]) -> str:
     """
     first = results[0]["threads"]
     lines = [f"\n| shape | contender | threads | ratio to threads: {first} |", "|---|---|---|---|"]
-    single = {_title(result): result["contenders"] for result in results if result["threads"] == first}
+    single = {
+        _title(result): result["contenders"] for result in results if result["threads"] == first
+    }
     for result in (result for result in results if result["threads"] != first):
-        shape, threads = _title(result), result["threads"]
+        shape = _title(result)
+        threads = result["threads"]
         for name, figures in result["contenders"].items():
             ratio = single[shape][name]["seconds"]["median"] / figures["seconds"]["median"]
             lines.append(_line([shape, name, str(threads), f"{ratio:.2f}"]))

@@ -1,4 +1,6 @@
-"""Contenders timed in turn, round by round, so that a busy moment of the machine hits all of them."""
+"""Contenders timed in turn, round by round, so that a busy moment of the machine
+hits all of them.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,12 @@ class Contender:
 
     Args:
         run: the call to time.
-        units: how many units of work (steps, epochs) one call does; may be a part of one.
-        overhead: a call whose time is not part of the work, timed beside each ``run`` and subtracted; None for nothing.
-        around: makes the context that the calls run in, entered and left outside of what is timed.
+        units: how many units of work (steps, epochs) one call does; may be a
+            part of one.
+        overhead: a call whose time is not part of the work, timed beside each
+            ``run`` and subtracted; None for nothing.
+        around: makes the context that the calls run in, entered and left
+            outside of what is timed.
     """
 
     run: Callable[[], object]
@@ -48,10 +53,14 @@ class Spread:
 
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-"""``cpu`` counts what the process was given: for one thread on a busy machine, where ``wall`` counts the others too."""
+"""``cpu`` counts what the process was given: for one thread on a busy machine,
+where ``wall`` counts the others too.
+"""
 
 
-def seconds(call: Callable[[], object], calls: int, clock: Callable[[], float] = time.perf_counter) -> float:
+def seconds(
+    call: Callable[[], object], calls: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Time one call, averaged over ``calls`` in a row."""
     start = clock()
     for _ in range(calls):
@@ -63,7 +72,10 @@ def _sample(contender: Contender, calls: int, clock: Callable[[], float]) -> flo
     """Seconds a unit of work."""
     with contender.around():
         whole = seconds(contender.run, calls, clock)
-        idle = seconds(contender.overhead, calls, clock) if contender.overhead else 0.0
+        if contender.overhead:
+            idle = seconds(contender.overhead, calls, clock)
+        else:
+            idle = 0.0
     return max(whole - idle, 1e-9) / contender.units
 
 
@@ -83,7 +95,9 @@ class Plan:
 
 
 def interleave(contenders: Mapping[str, Contender], plan: Plan) -> dict[str, list[float]]:
-    """Warm every contender up, then time each once a round; every second round runs in reverse order.
+    """Warm every contender up, then time each once a round.
+
+    Every second round runs in reverse order.
 
     Args:
         contenders: what competes.

@@ -1,7 +1,9 @@
-"""RBMs of at most 25 hidden units, trained well, badly and far too long, on which an estimate of log Z can be checked.
+"""RBMs of at most 25 hidden units, trained well, badly and far too long, on which
+an estimate of log Z can be checked.
 
-Contrastive divergence of one step at a large rate leaves large weights, chains that freeze and mass away from the data;
-scaled weights are colder still. `python -m benchmarks.trained_models` trains them all and prints how they mix.
+Contrastive divergence of one step at a large rate leaves large weights, chains
+that freeze and mass away from the data; scaled weights are colder still.
+`python -m benchmarks.trained_models` trains them all and prints how they mix.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class TrainedModel:
         return distributions.RBM(*self.parameters, partition)
 
 
-CD, PCD = ContrastiveDivergence(1), PersistentChains(num_chains=100, num_steps=1)
+CD = ContrastiveDivergence(1)
+PCD = PersistentChains(num_chains=100, num_steps=1)
 GOOD = PersistentChains(num_chains=100, num_steps=10)
 
 EMBEDDED: dict[str, Recipe] = {
@@ -61,8 +64,12 @@ EMBEDDED: dict[str, Recipe] = {
     "letters ABC, CD-1 far too long, 20 hidden": Recipe("letters", 20, 6000, 0.3, CD),
     "AlphaDigits, PCD-1, 20 hidden": Recipe("alphadigits", 20, 3000, 0.1, PCD),
     "AlphaDigits, CD-1, 20 hidden": Recipe("alphadigits", 20, 3000, 0.1, CD),
-    "AlphaDigits, CD-1, 20 hidden, weights x 1.5": Recipe("alphadigits", 20, 3000, 0.1, CD, scale=1.5),
-    "AlphaDigits, PCD-1, 16 hidden, weights x 2": Recipe("alphadigits", 16, 3000, 0.1, PCD, scale=2.0),
+    "AlphaDigits, CD-1, 20 hidden, weights x 1.5": Recipe(
+        "alphadigits", 20, 3000, 0.1, CD, scale=1.5
+    ),
+    "AlphaDigits, PCD-1, 16 hidden, weights x 2": Recipe(
+        "alphadigits", 16, 3000, 0.1, PCD, scale=2.0
+    ),
 }
 FROM_FILES: dict[str, Recipe] = {
     "nltcs, PCD-10, 25 hidden": Recipe("nltcs", 25, 4000, 0.1, GOOD),
@@ -89,7 +96,9 @@ GENERATORS: dict[str, Callable[[], Tensor]] = {
 
 def rows_of(data: str) -> Tensor:
     """The training rows of a data set, generated, embedded or from the user's folder."""
-    return GENERATORS[data]() if data in GENERATORS else datasets.load(data).train
+    if data in GENERATORS:
+        return GENERATORS[data]()
+    return datasets.load(data).train
 
 
 def train(name: str, seed: int = 0, recipe: Recipe | None = None) -> TrainedModel:
@@ -111,12 +120,16 @@ def train(name: str, seed: int = 0, recipe: Recipe | None = None) -> TrainedMode
     for _ in range(recipe.updates):
         contrastive_gradient(rbm, rows[torch.randint(len(rows), (min(100, len(rows)),))])
         optimizer.step()
-    weight, vbias, hbias = (recipe.scale * p.detach().double() for p in (rbm.weight, rbm.vbias, rbm.hbias))
+    weight, vbias, hbias = (
+        recipe.scale * p.detach().double() for p in (rbm.weight, rbm.vbias, rbm.hbias)
+    )
     return TrainedModel(name, (weight, vbias, hbias), rows)
 
 
 def main() -> None:
-    """Train them all and say how large their weights are and how often a chain at the data turns over."""
+    """Train them all and say how large their weights are and how often a chain at
+    the data turns over.
+    """
     for name in RECIPES:
         model = train(name)
         exact = model.distribution(infer.Exact())
@@ -124,7 +137,10 @@ def main() -> None:
         turned = (exact.gibbs(start, 100) != start).double().mean().item()
         largest = model.parameters[0].abs().max().item()
         log_z = exact.log_partition().value.item()
-        print(f"{name:50} largest weight {largest:6.1f}  changed after 100 sweeps {turned:.3f}  log Z {log_z:10.2f}")
+        print(
+            f"{name:50} largest weight {largest:6.1f}  changed after 100 sweeps {turned:.3f}  "
+            f"log Z {log_z:10.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Log likelihoods of a VAE by importance sampling with 5000 draws a row, beside the decoder alone on as many draws.
+"""Log likelihoods of a VAE by importance sampling with 5000 draws a row, beside
+the decoder alone on as many draws.
 
-The decoder alone is what nobody can do without: its products, on standard normal numbers that are already there, in
-pieces. The naive way is Pyro's ``RenyiELBO(alpha=0)`` with vectorised particles, a row at a time.
+The decoder alone is what nobody can do without: its products, on standard
+normal numbers that are already there, in pieces. The naive way is Pyro's
+``RenyiELBO(alpha=0)`` with vectorised particles, a row at a time.
 """
 
 from __future__ import annotations
@@ -26,9 +28,13 @@ UNIT = "row"
 JOB = ("10000_rows", 10_000)
 FLOOR = "bare decoder"
 RIVALS = dict.fromkeys(("pyro_gen", "pyro_gen VampPrior"), FLOOR)
-LATENT, DRAWS = 40, 5000
+LATENT = 40
+DRAWS = 5000
 FLOATS_AT_A_TIME = 2**20
-"""Of the bare decoder's output, which is at its quickest with it; how the package cuts is its own affair."""
+"""Of the bare decoder's output, which is at its quickest with it.
+
+How the package cuts is its own affair.
+"""
 
 
 def work(visible: int, hidden: int, rows: int) -> dict[str, float]:
@@ -37,9 +43,13 @@ def work(visible: int, hidden: int, rows: int) -> dict[str, float]:
     return {"connection_updates": float(DRAWS * products), "chain_steps": float(DRAWS)}
 
 
-def contenders(visible: int, hidden: int, rows: int) -> Iterator[tuple[str, Callable[[], Contender]]]:
+def contenders(
+    visible: int, hidden: int, rows: int
+) -> Iterator[tuple[str, Callable[[], Contender]]]:
     """The contenders' names and what makes them."""
-    x = torch.bernoulli(torch.full((rows, visible), 0.2), generator=torch.Generator().manual_seed(0))
+    x = torch.bernoulli(
+        torch.full((rows, visible), 0.2), generator=torch.Generator().manual_seed(0)
+    )
     yield FLOOR, lambda: bare(model(x, hidden), x)
     yield "pyro_gen", lambda: ours(model(x, hidden), x)
     yield "pyro_gen VampPrior", lambda: ours(model(x, hidden, VampPrior(500, visible)), x)

@@ -43,13 +43,16 @@ PUBLIC = (
 
 
 def public_names() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Splits every public module's ``__all__`` into names documented there and those an earlier module has already."""
+    """Public names of every module: those documented there, those of an earlier module."""
     own: dict[str, list[str]] = {}
     shared: dict[str, list[str]] = {}
     first: dict[int, str] = {}
     for name in (f"pyro_gen.{part}" for part in PUBLIC):
         module = importlib.import_module(name)
-        homes = {member: first.setdefault(id(getattr(module, member)), name) for member in module.__all__}
+        homes = {
+            member: first.setdefault(id(getattr(module, member)), name)
+            for member in module.__all__
+        }
         own[name] = [member for member, home in homes.items() if home == name]
         shared[name] = [f"{home}.{member}" for member, home in homes.items() if home != name]
     return own, shared
@@ -71,11 +74,15 @@ myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
 
 
-def skip_foreign(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
-    """Leaves out what a class inherits from torch, Pyro or scikit-learn; what it inherits within the package stays."""
+def skip_foreign(
+    app: Any, what: str, name: str, member: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out what a class inherits from torch, Pyro or scikit-learn."""
     function = getattr(member, "fget", None) or getattr(member, "__func__", member)
     builtin = getattr(function, "__objclass__", None)  # tuple.count and the like have no module
-    home: str = getattr(function, "__module__", None) or getattr(builtin, "__module__", None) or "pyro_gen"
+    home: str = (
+        getattr(function, "__module__", None) or getattr(builtin, "__module__", None) or "pyro_gen"
+    )
     return None if home.partition(".")[0] == "pyro_gen" else True
 
 

@@ -1,17 +1,22 @@
-"""Any autoregressive density on any binary data set, both by name, by maximum likelihood: SVI with an empty guide.
+r"""Any autoregressive density on any binary data set, both by name, by maximum
+likelihood: SVI with an empty guide.
 
-Progress goes to a CSV file and a learning curve, a checkpoint lets a killed run go on, validation decides which epoch
-counts, and the running average of the weights is what is evaluated. Several members, in several orders say, become one
-mixture: their probabilities are averaged, and so are those of the orders of a DeepNADE, which is trained for all of
-them at once, and those of the masks of a MADE that changes them at every step. Images may be moved by a pixel while
-training, ever fewer of them, which keeps wide networks from learning the training set by heart. The last columns of
-the table are of the rows that do not occur in the training set.
+Progress goes to a CSV file and a learning curve, a checkpoint lets a killed run
+go on, validation decides which epoch counts, and the running average of the
+weights is what is evaluated. Several members, in several orders say, become one
+mixture: their probabilities are averaged, and so are those of the orders of a
+DeepNADE, which is trained for all of them at once, and those of the masks of a
+MADE that changes them at every step. Images may be moved by a pixel while
+training, ever fewer of them, which keeps wide networks from learning the
+training set by heart. The last columns of the table are of the rows that do not
+occur in the training set.
 
     python examples/autoregressive.py --family nade --data nltcs
     python examples/autoregressive.py --family made --data adult --order random --members 8
-    python examples/autoregressive.py --family deepnade --data alphadigits --orders 16 --layers 2 --dropout 0.2
-    python examples/autoregressive.py --data binarized_mnist --hidden 500 --epochs 70 --shift 0.5 --rate 0.001 \
-        --weight-decay 0.02 --average 0.999
+    python examples/autoregressive.py --family deepnade --data alphadigits --orders 16 \
+        --layers 2 --dropout 0.2
+    python examples/autoregressive.py --data binarized_mnist --hidden 500 --epochs 70 \
+        --shift 0.5 --rate 0.001 --weight-decay 0.02 --average 0.999
 """
 
 from __future__ import annotations
@@ -44,7 +49,9 @@ class Recipe:
     masks: int = 0  # sets of masks that a MADE goes through; 0 for the even ones alone
     orders: int = 8  # of a DeepNADE, in evaluation
     members: int = 1  # networks trained one by one
-    order: str = "data"  # the data's own one, or for each member another: "random", or "scans" of an image
+    order: str = (
+        "data"  # the data's own one, or for each member another: "random", or "scans" of an image
+    )
     epochs: int = 100
     patience: int = 10  # evaluations without a better validation figure
     evaluate_every: int = 1
@@ -53,8 +60,12 @@ class Recipe:
     weight_decay: float = 0.0  # of weights, not of biases
     clip: float = 5.0  # largest norm of a gradient, each parameter by itself
     average: float = 0.99  # decay of the running average of the weights
-    shift: float = 0.0  # share of the images moved by one pixel; falls to 0 in four fifths of the epochs
-    bfloat16: bool = False  # matrix products of the training in half the digits: twice as quick on many machines
+    shift: float = (
+        0.0  # share of the images moved by one pixel; falls to 0 in four fifths of the epochs
+    )
+    # matrix products of the training in half the digits: twice as quick on many
+    # machines
+    bfloat16: bool = False
 
 
 SMOKE = {"hidden": 8, "epochs": 2, "orders": 2, "masks": 2, "members": 2}
@@ -63,7 +74,9 @@ Maker = Callable[[Tensor, Recipe, dict[str, Any]], nn.AutoregressiveNetwork]
 FAMILIES: dict[str, Maker] = {
     "tabular": lambda x, _, settings: nn.TabularAR.from_data(x, **settings),
     "fvsbn": lambda x, _, settings: nn.FVSBN.from_data(x, **settings),
-    "mlp": lambda x, r, settings: nn.PerConditionalMLP.from_data(x, r.hidden, activation=activation(r), **settings),
+    "mlp": lambda x, r, settings: nn.PerConditionalMLP.from_data(
+        x, r.hidden, activation=activation(r), **settings
+    ),
     "nade": lambda x, r, settings: nn.NADE.from_data(x, r.hidden, **settings),
     "made": lambda x, r, settings: nn.MADE.from_data(
         x, [r.hidden] * r.layers, activation=activation(r), skip=True, **settings
@@ -72,9 +85,15 @@ FAMILIES: dict[str, Maker] = {
         x, [r.hidden] * r.layers, activation=activation(r), **settings
     ),
     "gru": lambda x, r, settings: nn.RecurrentAR.from_data(x, r.hidden, r.layers, **settings),
-    "lstm": lambda x, r, settings: nn.RecurrentAR.from_data(x, r.hidden, r.layers, cell="lstm", **settings),
-    "transformer": lambda x, r, settings: nn.CausalTransformer.from_data(x, r.hidden, num_layers=r.layers, **settings),
-    "pixelcnn": lambda x, r, _: nn.PixelCNN.from_data(x, r.hidden, r.layers),  # it has the order of its masks
+    "lstm": lambda x, r, settings: nn.RecurrentAR.from_data(
+        x, r.hidden, r.layers, cell="lstm", **settings
+    ),
+    "transformer": lambda x, r, settings: nn.CausalTransformer.from_data(
+        x, r.hidden, num_layers=r.layers, **settings
+    ),
+    "pixelcnn": lambda x, r, _: nn.PixelCNN.from_data(
+        x, r.hidden, r.layers
+    ),  # it has the order of its masks
 }
 
 
@@ -86,14 +105,20 @@ def activation(recipe: Recipe) -> torch.nn.Module:
 def load(name: str, images: bool = False, smoke: bool = False) -> datasets.BinaryDataset:
     """A set by its name, its rows as images on request."""
     data = datasets.load(name)
-    splits = {split: getattr(data, split)[: 100 if smoke else None] for split in ("train", "valid", "test")}
+    splits = {
+        split: getattr(data, split)[: 100 if smoke else None]
+        for split in ("train", "valid", "test")
+    }
     if images:
         splits = {split: x.unflatten(-1, data.image_shape) for split, x in splits.items()}
     return replace(data, **splits)
 
 
 def build(recipe: Recipe, data: datasets.BinaryDataset, member: int) -> nn.AutoregressiveNetwork:
-    """Network whose biases start at the marginal distributions; on a small set it starts as the independent model."""
+    """Network whose biases start at the marginal distributions.
+
+    On a small set it starts as the independent model.
+    """
     settings = {}
     if recipe.order == "random":
         settings["order"] = torch.randperm(data.train[0].numel())
@@ -102,15 +127,18 @@ def build(recipe: Recipe, data: datasets.BinaryDataset, member: int) -> nn.Autor
     network = FAMILIES[recipe.family](data.train, recipe, settings)
     output = dict(network.named_parameters()).get("output")
     if len(data.train) < SMALL_SET and output is not None:
-        torch.nn.init.zeros_(output)  # random weights from hundreds of columns cost nats that few rows do not win back
+        # random weights from hundreds of columns cost nats that few rows do not win back
+        torch.nn.init.zeros_(output)
     return network
 
 
 def scan(shape: tuple[int, int], member: int) -> Tensor:
     """One of eight ways to read an image: by rows or by columns, from any of the corners."""
     pixels = torch.arange(shape[0] * shape[1]).view(shape)
-    pixels = pixels.flip(0, 1) if member & 1 else pixels
-    pixels = pixels.flip(1) if member & 4 else pixels
+    if member & 1:
+        pixels = pixels.flip(0, 1)
+    if member & 4:
+        pixels = pixels.flip(1)
     return (pixels.mT if member & 2 else pixels).flatten()
 
 
@@ -118,7 +146,9 @@ def views(network: nn.AutoregressiveNetwork, recipe: Recipe) -> list[nn.Autoregr
     """The densities that one set of weights is: one an order, or one a set of masks."""
     if isinstance(network, nn.DeepNADE):
         generator = torch.Generator().manual_seed(0)
-        orders = [torch.randperm(network.features, generator=generator) for _ in range(recipe.orders)]
+        orders = [
+            torch.randperm(network.features, generator=generator) for _ in range(recipe.orders)
+        ]
         return [network.with_order(order) for order in orders]
     if isinstance(network, nn.MADE) and recipe.masks:
         return [network.masked(seed) for seed in range(recipe.masks)]
@@ -127,7 +157,10 @@ def views(network: nn.AutoregressiveNetwork, recipe: Recipe) -> list[nn.Autoregr
 
 def decayed(recipe: Recipe) -> Callable[[str], dict[str, float]]:
     """Options of AdamW for a parameter, by its name."""
-    return lambda name: {"lr": recipe.rate, "weight_decay": 0.0 if "bias" in name else recipe.weight_decay}
+    return lambda name: {
+        "lr": recipe.rate,
+        "weight_decay": 0.0 if "bias" in name else recipe.weight_decay,
+    }
 
 
 def train(
@@ -145,7 +178,8 @@ def train(
     def model(x: Tensor) -> None:
         pyro.module("network", network)
         with pyro.plate("rows", count, subsample=x):
-            pyro.sample("x", network(), obs=x)  # in training mode DeepNADE gives its estimate for all orders
+            # in training mode DeepNADE gives its estimate for all orders
+            pyro.sample("x", network(), obs=x)
 
     adam = {"optimizer": torch.optim.AdamW, "optim_args": decayed(recipe)}
     schedule = {"start_factor": 1.0, "end_factor": 0.0, "total_iters": recipe.epochs}
@@ -155,7 +189,9 @@ def train(
     def step(x: Tensor) -> float:
         if isinstance(network, nn.MADE) and recipe.masks:
             network.resample(int(torch.randint(recipe.masks, ())))
-        with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=recipe.bfloat16):
+        with torch.autocast(
+            torch.device(args.device).type, torch.bfloat16, enabled=recipe.bfloat16
+        ):
             loss = svi.step(x.to(args.device))
         average.update_parameters(network)
         return loss
@@ -163,10 +199,16 @@ def train(
     def batches(epoch: int) -> Iterator[Tensor]:
         share = recipe.shift * max(0.0, 1 - 1.25 * epoch / recipe.epochs)
         for x in datasets.minibatches(data.train, recipe.batch_size):
-            yield datasets.shifted(x.flatten(1), data.image_shape, share).view_as(x) if share else x
+            yield (
+                datasets.shifted(x.flatten(1), data.image_shape, share).view_as(x) if share else x
+            )
 
     def evaluate() -> dict[str, float]:
-        return {"valid": log_likelihoods(views(averaged, recipe)[:4], data.valid, args.device).mean().item()}
+        return {
+            "valid": log_likelihoods(views(averaged, recipe)[:4], data.valid, args.device)
+            .mean()
+            .item()
+        }
 
     file = args.out / f"{data.name}-{recipe.family}-{member}"
     history = fit(
@@ -190,7 +232,9 @@ def train(
 
 
 @torch.no_grad()
-def log_likelihoods(networks: Sequence[nn.AutoregressiveNetwork], x: Tensor, device: str = "cpu") -> Tensor:
+def log_likelihoods(
+    networks: Sequence[nn.AutoregressiveNetwork], x: Tensor, device: str = "cpu"
+) -> Tensor:
     """Nats of each row under the mixture of all networks, with equal weights."""
     density = nn.AutoregressiveEnsemble(networks)()
     return torch.cat([density.log_prob(part.to(device)).cpu() for part in x.split(500)])
@@ -202,22 +246,32 @@ def unseen(x: Tensor, train: Tensor) -> Tensor:
     return torch.tensor([row.tobytes() not in known for row in x.flatten(1).bool().numpy()])
 
 
-def judge(networks: Sequence[nn.AutoregressiveNetwork], data: datasets.BinaryDataset, args: argparse.Namespace) -> None:
-    """Log likelihoods with the standard error over the rows: of all, and of those that are not in the training set."""
+def judge(
+    networks: Sequence[nn.AutoregressiveNetwork],
+    data: datasets.BinaryDataset,
+    args: argparse.Namespace,
+) -> None:
+    """Log likelihoods with the standard error over the rows: of all, and of those
+    that are not in the training set.
+    """
     print(f"{'':8}{'nats':>10}{'+/-':>8}{'N':>8}{'unseen':>10}{'+/-':>8}{'N':>8}")
     for split in ("valid", "test") if args.test else ("valid",):
         x = getattr(data, split)
         nats = log_likelihoods(networks, x, args.device)
         columns = [f"{split:8}"]
         for part in (nats, nats[unseen(x, data.train)]):
-            columns.append(f"{part.mean():>10.3f}{part.std() / math.sqrt(len(part)):>8.3f}{len(part):>8}")
+            columns.append(
+                f"{part.mean():>10.3f}{part.std() / math.sqrt(len(part)):>8.3f}{len(part):>8}"
+            )
         print("".join(columns))
 
 
 def main(args: argparse.Namespace) -> None:
     """Train the members, draw their learning curves, judge their mixture."""
     args.out.mkdir(parents=True, exist_ok=True)
-    given = {f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None}
+    given = {
+        f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None
+    }
     recipe = replace(Recipe(), **(SMOKE | given if args.smoke else given))
     data = load(args.data, recipe.family == "pixelcnn", args.smoke)
     if args.batch_size is None:
@@ -228,7 +282,10 @@ def main(args: argparse.Namespace) -> None:
         networks += views(network, recipe)
         best = max(row.get("valid", -math.inf) for row in history)
         epochs = int(history[-1]["epoch"])
-        print(f"member {member}: {network.num_parameters} parameters, {epochs} epochs, {best:.3f} on validation")
+        print(
+            f"member {member}: {network.num_parameters} parameters, {epochs} epochs, {best:.3f} "
+            "on validation"
+        )
         curve = plotting.learning_curve(history, ["valid"], ylabel="nats a row")
         plotting.save(curve, args.out / f"{data.name}-{recipe.family}-{member}.png")
     print(f"{recipe.family} on {data.name}, a mixture of {len(networks)}:")
@@ -237,7 +294,9 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line; every setting of the recipe is an option."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="alphadigits",
@@ -252,9 +311,17 @@ def parse() -> argparse.Namespace:
             parser.add_argument(option, type=type(field.default), choices=choices)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--test", action="store_true", help="judge on the test rows too, once all choices are made")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
-    parser.add_argument("--smoke", action="store_true", help="a few seconds on shipped letters, to see that it runs")
+    parser.add_argument(
+        "--test", action="store_true", help="judge on the test rows too, once all choices are made"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of everything written"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="a few seconds on shipped letters, to see that it runs",
+    )
     return parser.parse_args()
 
 

@@ -1,17 +1,25 @@
-"""A Bayesian network: what it believes, how it is learned from a half of its cells, and how sure one can be.
+"""A Bayesian network: what it believes, how it is learned from a half of its
+cells, and how sure one can be.
 
-The network comes from a BIF file, by default alarm (37 nodes, patients under anaesthesia; Beinlich and others, 1989)
-of the data folder; `--network asia` is the chest clinic, which stands below. The script
+The network comes from a BIF file, by default alarm (37 nodes, patients under
+anaesthesia; Beinlich and others, 1989) of the data folder; `--network asia` is
+the chest clinic, which stands below. The script
 
-1. asks what the network believes given what was observed, exactly, and draws it: a box a node, a bar a state;
-2. compares the approximate methods with those answers and with their own diagnostics;
-3. draws rows, hides half of the cells, and learns all tables anew: by EM, which uses every cell, and by counting
-   the rows in which a node and its parents were all seen; complete rows there are none;
-4. shows the trap: in asia bronchitis is recorded mostly where there is no dyspnoea. Counting complete rows says
-   P(bronchitis | smoker) = 0.39, EM says 0.60, which is right;
-5. draws tables from their posterior, hands them to ArviZ with the names of nodes and states, and writes NetCDF.
+1. asks what the network believes given what was observed, exactly, and draws
+   it: a box a node, a bar a state;
+2. compares the approximate methods with those answers and with their own
+   diagnostics;
+3. draws rows, hides half of the cells, and learns all tables anew: by EM, which
+   uses every cell, and by counting the rows in which a node and its parents
+   were all seen; complete rows there are none;
+4. shows the trap: in asia bronchitis is recorded mostly where there is no
+   dyspnoea. Counting complete rows says P(bronchitis | smoker) = 0.39, EM says
+   0.60, which is right;
+5. draws tables from their posterior, hands them to ArviZ with the names of
+   nodes and states, and writes NetCDF.
 
-    python examples/bayesian_network.py                                   # five minutes on one core
+    # five minutes on one core
+    python examples/bayesian_network.py
     python examples/bayesian_network.py --network asia --evidence xray=yes dysp=yes
     python examples/bayesian_network.py --network my.bif --rows 100 1000
 """
@@ -36,7 +44,12 @@ from torch import Tensor
 from pyro_gen import datasets, plotting
 from pyro_gen._files import json_text
 from pyro_gen.arviz import from_cpds, to_netcdf
-from pyro_gen.infer import AmortisedPosterior, belief_propagation, gibbs_marginals, likelihood_weighting
+from pyro_gen.infer import (
+    AmortisedPosterior,
+    belief_propagation,
+    gibbs_marginals,
+    likelihood_weighting,
+)
 from pyro_gen.models import BayesianNetwork
 
 if TYPE_CHECKING:
@@ -50,11 +63,21 @@ OBSERVED = {
 
 
 def asia() -> BayesianNetwork:
-    """The chest clinic of Lauritzen and Spiegelhalter (1988): for each node P(yes) given the states of its parents."""
-    edges = "asia-tub smoke-lung smoke-bronc lung-either tub-either either-xray bronc-dysp either-dysp"
+    """The chest clinic of Lauritzen and Spiegelhalter (1988): for each node P(yes)
+    given the states of its parents.
+    """
+    edges = (
+        "asia-tub smoke-lung smoke-bronc lung-either tub-either either-xray bronc-dysp either-dysp"
+    )
     graph = nx.DiGraph(edge.split("-") for edge in edges.split())
     yes = {
-        **{"asia": [0.01], "tub": [0.05, 0.01], "smoke": [0.5], "lung": [0.1, 0.01], "bronc": [0.6, 0.3]},
+        **{
+            "asia": [0.01],
+            "tub": [0.05, 0.01],
+            "smoke": [0.5],
+            "lung": [0.1, 0.01],
+            "bronc": [0.6, 0.3],
+        },
         **{"either": [1.0, 1.0, 1.0, 0.0], "xray": [0.98, 0.05], "dysp": [0.9, 0.8, 0.7, 0.1]},
     }
     tables = {}
@@ -68,7 +91,10 @@ def load(name: str) -> BayesianNetwork:
     """Asia, a BIF file, or one of the data folder."""
     if name == "asia":
         return asia()
-    path = Path(name) if name.endswith(".bif") else datasets.data_folder() / "bif" / f"{name}.bif"
+    if name.endswith(".bif"):
+        path = Path(name)
+    else:
+        path = datasets.data_folder() / "bif" / f"{name}.bif"
     return BayesianNetwork.from_bif(path)
 
 
@@ -77,11 +103,16 @@ def hidden(rows: Tensor, share: float) -> Tensor:
     return rows.masked_fill(torch.rand(rows.shape) < share, -1)
 
 
-# --- 1. and 2.: beliefs ---------------------------------------------------------------------------------------------
+# --- 1. and 2.: beliefs
+# ------------------------------------------------------------------------------
 
 
-def approximations(network: BayesianNetwork, evidence: Mapping[str, str], args: argparse.Namespace) -> dict[str, Any]:
-    """Largest error of a probability by each method, beside the method's own diagnostic, and seconds."""
+def approximations(
+    network: BayesianNetwork, evidence: Mapping[str, str], args: argparse.Namespace
+) -> dict[str, Any]:
+    """Largest error of a probability by each method, beside the method's own
+    diagnostic, and seconds.
+    """
     exact = network.marginals(evidence)
     guide = AmortisedPosterior(network, (64,))
     start = time.perf_counter()
@@ -98,7 +129,10 @@ def approximations(network: BayesianNetwork, evidence: Mapping[str, str], args: 
         start = time.perf_counter()
         found: Any = method()
         seconds = time.perf_counter() - start
-        error = max(float((found.marginals[node] - distribution).abs().max()) for node, distribution in exact.items())
+        error = max(
+            float((found.marginals[node] - distribution).abs().max())
+            for node, distribution in exact.items()
+        )
         report[name] = {"largest error": error, "seconds": seconds} | diagnostics(found)
     return report
 
@@ -114,11 +148,20 @@ def diagnostics(found: Any) -> dict[str, float]:
 
 
 def layers_of(graph: nx.DiGraph) -> list[list[str]]:
-    """Each node after its parents; those with children as late as these allow, which shortens the arrows."""
-    depth = {node: i for i, layer in enumerate(nx.topological_generations(graph)) for node in layer}
+    """Each node after its parents.
+
+    Those with children as late as these allow, which shortens the arrows.
+    """
+    depth = {
+        node: i for i, layer in enumerate(nx.topological_generations(graph)) for node in layer
+    }
     for node in reversed(list(nx.topological_sort(graph))):
-        depth[node] = min((depth[child] - 1 for child in graph.successors(node)), default=depth[node])
-    return [sorted(node for node in graph if depth[node] == i) for i in range(max(depth.values()) + 1)]
+        depth[node] = min(
+            (depth[child] - 1 for child in graph.successors(node)), default=depth[node]
+        )
+    return [
+        sorted(node for node in graph if depth[node] == i) for i in range(max(depth.values()) + 1)
+    ]
 
 
 def places(graph: nx.DiGraph) -> dict[str, tuple[float, float]]:
@@ -127,30 +170,56 @@ def places(graph: nx.DiGraph) -> dict[str, tuple[float, float]]:
     across = {node: (i + 0.5) / len(layer) for layer in layers for i, node in enumerate(layer)}
     for _ in range(20):
         for layer in (*layers, *reversed(layers)):
-            pull = {node: average([across[other] for other in nx.all_neighbors(graph, node)]) for node in layer}
+            pull = {
+                node: average([across[other] for other in nx.all_neighbors(graph, node)])
+                for node in layer
+            }
             ordered = sorted(layer, key=pull.__getitem__)
             across |= {node: (i + 0.5) / len(layer) for i, node in enumerate(ordered)}
     most = max(map(len, layers))
-    return {node: (1.6 * i, -1.1 * most * across[node]) for i, layer in enumerate(layers) for node in layer}
+    return {
+        node: (1.6 * i, -1.1 * most * across[node])
+        for i, layer in enumerate(layers)
+        for node in layer
+    }
 
 
 def average(values: Sequence[float]) -> float:
     """Their mean; the middle for none."""
-    return sum(values) / len(values) if values else 0.5
+    if values:
+        return sum(values) / len(values)
+    return 0.5
 
 
 def draw_network(network: BayesianNetwork, evidence: Mapping[str, str], path: Path) -> None:
-    """The graph with posterior bars: a box a node, a bar a state; observed nodes in red, prior as a thin line."""
-    prior, posterior, at = network.marginals(), network.marginals(evidence), places(network.graph)
+    """The graph with posterior bars: a box a node, a bar a state.
+
+    Observed nodes in red, prior as a thin line.
+    """
+    prior = network.marginals()
+    posterior = network.marginals(evidence)
+    at = places(network.graph)
     wide = max(x for x, _ in at.values()) + 1.3
-    low, high = min(y - height(network, node) for node, (_, y) in at.items()), max(y for _, y in at.values()) + 0.2
+    low = min(y - height(network, node) for node, (_, y) in at.items())
+    high = max(y for _, y in at.values()) + 0.2
     figure = Figure(figsize=(0.95 * wide, 0.95 * (high - low) + 0.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for parent, child in network.graph.edges:
-        (x0, y0), (x1, y1) = at[parent], at[child]
-        ends = (x1 - 0.55, y1 - height(network, child) / 2 + 0.08), (x0 + 0.55, y0 - height(network, parent) / 2 + 0.08)
-        arrow = {"arrowstyle": "-|>", "color": GREY, "alpha": 0.55, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
+        (x0, y0) = at[parent]
+        (x1, y1) = at[child]
+        ends = (
+            (x1 - 0.55, y1 - height(network, child) / 2 + 0.08),
+            (x0 + 0.55, y0 - height(network, parent) / 2 + 0.08),
+        )
+        arrow = {
+            "arrowstyle": "-|>",
+            "color": GREY,
+            "alpha": 0.55,
+            "linewidth": 0.8,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }
         axes.annotate("", *ends, arrowprops=arrow, zorder=0)
     for node, spot in at.items():
         box(axes, network, node, spot, (prior[node], posterior[node]), node in evidence)
@@ -173,35 +242,59 @@ def box(
     observed: bool,
 ) -> None:
     """One node: its name, and for each state a bar as long as it is probable."""
-    (x, y), color = spot, RED if observed else BLUE
-    x, low = x - 0.55, y - height(network, node)
-    frame = FancyBboxPatch((x, low), 1.1, y + 0.16 - low, "round,pad=0,rounding_size=0.04", fc="white", ec=color)
+    (x, y) = spot
+    color = RED if observed else BLUE
+    x = x - 0.55
+    low = y - height(network, node)
+    frame = FancyBboxPatch(
+        (x, low), 1.1, y + 0.16 - low, "round,pad=0,rounding_size=0.04", fc="white", ec=color
+    )
     axes.add_patch(frame)
-    axes.text(x + 0.55, y + 0.07, node, ha="center", va="center", fontsize=7.5, weight="bold", color=color)
+    axes.text(
+        x + 0.55,
+        y + 0.07,
+        node,
+        ha="center",
+        va="center",
+        fontsize=7.5,
+        weight="bold",
+        color=color,
+    )
     for i, (state, before, after) in enumerate(
         zip(network.states[node], *map(Tensor.tolist, distributions), strict=True)
     ):
         level = y - 0.17 * (i + 1)
-        axes.add_patch(Rectangle((x + 0.5, level + 0.02), 0.55 * after, 0.12, color=color, alpha=0.75, linewidth=0))
-        axes.plot([x + 0.5 + 0.55 * before] * 2, [level + 0.01, level + 0.15], color=GREY, linewidth=0.9)
+        axes.add_patch(
+            Rectangle(
+                (x + 0.5, level + 0.02), 0.55 * after, 0.12, color=color, alpha=0.75, linewidth=0
+            )
+        )
+        axes.plot(
+            [x + 0.5 + 0.55 * before] * 2, [level + 0.01, level + 0.15], color=GREY, linewidth=0.9
+        )
         axes.text(x + 0.46, level + 0.08, state[:7], ha="right", va="center", fontsize=6.5)
 
 
-# --- 3. and 4.: learning --------------------------------------------------------------------------------------------
+# --- 3. and 4.: learning
+# ------------------------------------------------------------------------------
 
 
 def kl(truth: BayesianNetwork, learned: BayesianNetwork) -> float:
-    """KL(truth | learned) in nats, by the chain rule a sum over the tables, weighed by the truth's own marginals."""
+    """KL(truth | learned) in nats, by the chain rule a sum over the tables, weighed by
+    the truth's own marginals.
+    """
     total = 0.0
     for node, mass in truth.expected_counts().items():
-        p, q = truth().table(node).detach(), learned().table(node).detach()
+        p = truth().table(node).detach()
+        q = learned().table(node).detach()
         total += float(torch.where(mass > 0, mass * (p / q).log(), 0.0).sum())
     return total
 
 
 def available(data: Tensor, network: BayesianNetwork) -> BayesianNetwork:
     """Each table from the rows in which its whole family was seen."""
-    structure, tables = network.structure, {}
+    structure = network.structure
+    tables = {}
     for node, family in zip(structure.nodes, structure.families, strict=True):
         rows = data[:, list(family)]
         own = nx.DiGraph()
@@ -216,14 +309,22 @@ def available(data: Tensor, network: BayesianNetwork) -> BayesianNetwork:
 
 def curves(truth: BayesianNetwork, args: argparse.Namespace) -> list[dict[str, float]]:
     """How far learned tables are from the truth, for growing numbers of rows."""
-    every, result = truth.sample(max(args.rows)), []
+    every = truth.sample(max(args.rows))
+    result = []
     data = hidden(every, args.missing)
     for rows in args.rows:
-        row: dict[str, float] = {"rows": rows, "complete rows": int((data[:rows] >= 0).all(1).sum())}
+        row: dict[str, float] = {
+            "rows": rows,
+            "complete rows": int((data[:rows] >= 0).all(1).sum()),
+        }
         start = time.perf_counter()
         learned = BayesianNetwork(truth.structure)
         found = learned.fit(data[:rows], pseudo_count=1.0, tolerance=1e-5)
-        row |= {"EM": kl(truth, learned), "EM steps": len(found.objective) - 1, "EM s": time.perf_counter() - start}
+        row |= {
+            "EM": kl(truth, learned),
+            "EM steps": len(found.objective) - 1,
+            "EM s": time.perf_counter() - start,
+        }
         row["families seen whole"] = kl(truth, available(data[:rows], truth))
         learned = BayesianNetwork(truth.structure)
         learned.fit(every[:rows], pseudo_count=1.0)
@@ -234,7 +335,9 @@ def curves(truth: BayesianNetwork, args: argparse.Namespace) -> list[dict[str, f
 
 
 def trap(rows: int, seeds: int) -> dict[str, list[float]]:
-    """P(bronchitis | smoker) where bronchitis is recorded with 80 % without dyspnoea, 17.5 % with it."""
+    """P(bronchitis | smoker) where bronchitis is recorded with 80 % without
+    dyspnoea, 17.5 % with it.
+    """
     truth = asia()
     bronc, dysp = (truth.nodes.index(node) for node in ("bronc", "dysp"))
     found: dict[str, list[float]] = {"complete rows": [], "EM": []}
@@ -250,16 +353,33 @@ def trap(rows: int, seeds: int) -> dict[str, list[float]]:
 
 
 def draw_learning(
-    curve: Sequence[Mapping[str, float]], found: Mapping[str, Sequence[float]], share: float, path: Path
+    curve: Sequence[Mapping[str, float]],
+    found: Mapping[str, Sequence[float]],
+    share: float,
+    path: Path,
 ) -> None:
     """Distance from the truth by rows, and the trap."""
     figure = Figure(figsize=(9.0, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     for name, color in (("families seen whole", RED), ("EM", BLUE), ("nothing hidden", GREY)):
-        label = {"EM": "EM, all cells seen", "families seen whole": "rows with the whole family seen"}.get(name, name)
-        left.loglog([x["rows"] for x in curve], [x[name] for x in curve], "o-", color=color, label=label, markersize=4)
-    left.set(xlabel="rows", ylabel="KL(truth | learned) [nats]", title=f"{share:.0%} of the cells hidden")
+        label = {
+            "EM": "EM, all cells seen",
+            "families seen whole": "rows with the whole family seen",
+        }.get(name, name)
+        left.loglog(
+            [x["rows"] for x in curve],
+            [x[name] for x in curve],
+            "o-",
+            color=color,
+            label=label,
+            markersize=4,
+        )
+    left.set(
+        xlabel="rows",
+        ylabel="KL(truth | learned) [nats]",
+        title=f"{share:.0%} of the cells hidden",
+    )
     left.set_xticks([x["rows"] for x in curve], [f"{x['rows']:g}" for x in curve])
     left.minorticks_off()
     left.legend(frameon=False, fontsize=8)
@@ -274,7 +394,8 @@ def draw_learning(
     plotting.save(figure, path, dpi=110)
 
 
-# --- 5.: how sure? --------------------------------------------------------------------------------------------------
+# --- 5.: how sure?
+# ------------------------------------------------------------------------------
 
 
 def posterior(truth: BayesianNetwork, args: argparse.Namespace) -> dict[str, Any]:
@@ -282,16 +403,25 @@ def posterior(truth: BayesianNetwork, args: argparse.Namespace) -> dict[str, Any
     data = hidden(truth.sample(args.posterior_rows), args.missing)
     start = time.perf_counter()
     draws = BayesianNetwork(truth.structure).sample_cpds(
-        data, 0.5, num_samples=args.posterior_draws, num_chains=2, warmup_steps=args.posterior_draws // 5
+        data,
+        0.5,
+        num_samples=args.posterior_draws,
+        num_chains=2,
+        warmup_steps=args.posterior_draws // 5,
     )
     inference = from_cpds(draws, {"seed": args.seed})
     to_netcdf(inference, args.out / "cpds.nc")
     shown = list(inference["posterior"].data_vars)[:4]
     print(az.summary(inference, var_names=shown, kind="stats"))
-    inside, mass = [], truth.expected_counts()
+    inside = []
+    mass = truth.expected_counts()
     for node, table in draws.tables.items():
-        often = (mass[node].sum(-1, keepdim=True) * args.posterior_rows >= 20).expand_as(mass[node])
-        low, high = torch.quantile(table.flatten(0, 1), torch.tensor([0.05, 0.95], dtype=table.dtype), dim=0)
+        often = (mass[node].sum(-1, keepdim=True) * args.posterior_rows >= 20).expand_as(
+            mass[node]
+        )
+        low, high = torch.quantile(
+            table.flatten(0, 1), torch.tensor([0.05, 0.95], dtype=table.dtype), dim=0
+        )
         true = truth().table(node)
         inside.append(((low <= true) & (true <= high))[often])
     size = az.ess(inference)
@@ -310,7 +440,10 @@ def main(args: argparse.Namespace) -> None:
     network = load(args.network)
     given = dict(pair.split("=", 1) for pair in args.evidence)
     evidence = given or OBSERVED.get(args.network, {})
-    print(f"{args.network}: {len(network.nodes)} nodes, {network.num_parameters} parameters; given {evidence}")
+    print(
+        f"{args.network}: {len(network.nodes)} nodes, {network.num_parameters} parameters; given "
+        f"{evidence}"
+    )
     print(f"log P(evidence) = {network.log_evidence(evidence).item():.4f}")
     draw_network(network, evidence, args.out / "bayesian_network.png")
     report: dict[str, Any] = {"approximations": approximations(network, evidence, args)}
@@ -320,16 +453,29 @@ def main(args: argparse.Namespace) -> None:
     report["trap"] = trap(args.trap_rows, args.seeds)
     for name, values in report["trap"].items():
         x = torch.tensor(values)
-        print(f"P(bronchitis | smoker) by {name}: {x.mean():.3f} +/- {x.std():.3f} over {len(x)} data sets")
-    draw_learning(report["learning"], report["trap"], args.missing, args.out / "bayesian_network_learning.png")
+        print(
+            f"P(bronchitis | smoker) by {name}: {x.mean():.3f} +/- {x.std():.3f} over {len(x)} "
+            "data sets"
+        )
+    draw_learning(
+        report["learning"],
+        report["trap"],
+        args.missing,
+        args.out / "bayesian_network_learning.png",
+    )
     report["posterior"] = posterior(network, args)
-    print("posterior of the tables: " + ", ".join(f"{key} {value:.3g}" for key, value in report["posterior"].items()))
+    print(
+        "posterior of the tables: "
+        + ", ".join(f"{key} {value:.3g}" for key, value in report["posterior"].items())
+    )
     (args.out / "bayesian_network.json").write_text(json_text(report, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--network",
         "--data",
@@ -338,7 +484,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--evidence", nargs="*", default=[], help="node=state ...")
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 300, 1000, 3000])
-    parser.add_argument("--missing", type=float, default=0.5, help="share of the cells that are hidden")
+    parser.add_argument(
+        "--missing", type=float, default=0.5, help="share of the cells that are hidden"
+    )
     parser.add_argument("--draws", type=int, default=10_000, help="of the approximate methods")
     parser.add_argument("--steps", type=int, default=1000, help="of the amortised guide")
     parser.add_argument("--trap-rows", type=int, default=10_000)
@@ -346,7 +494,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--posterior-rows", type=int, default=300)
     parser.add_argument("--posterior-draws", type=int, default=250, help="of each of two chains")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/bayesian_network"), help="folder of everything written")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/bayesian_network"),
+        help="folder of everything written",
+    )
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands

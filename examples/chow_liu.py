@@ -1,13 +1,17 @@
-"""Chow-Liu trees: the best distribution in which each variable has one parent, from all pairs of variables at once.
+"""Chow-Liu trees: the best distribution in which each variable has one parent,
+from all pairs of variables at once.
 
-The tree that maximises the likelihood is a maximum spanning tree of the mutual information, so it takes one matrix
-product and no iterations: the first density to try on any table of categories, and a yardstick for every other. Rows of
-a uniform distribution are added to the data; how many is chosen on validation rows. The table lists the mean log
-likelihood of each data set beside that of independent variables; `--test` looks at the test rows. The picture shows the
-tree of one
-set: on images each edge joins two pixels, and draws of the tree stand beside it. Dark nodes are one in most rows.
+The tree that maximises the likelihood is a maximum spanning tree of the mutual
+information, so it takes one matrix product and no iterations: the first density
+to try on any table of categories, and a yardstick for every other. Rows of a
+uniform distribution are added to the data; how many is chosen on validation
+rows. The table lists the mean log likelihood of each data set beside that of
+independent variables; `--test` looks at the test rows. The picture shows the
+tree of one set: on images each edge joins two pixels, and draws of the tree
+stand beside it. Dark nodes are one in most rows.
 
-    python examples/chow_liu.py                                  # nltcs, plants, dna, mushrooms, adult: validation rows
+    # nltcs, plants, dna, mushrooms, adult: validation rows
+    python examples/chow_liu.py
     python examples/chow_liu.py --sets alphadigits --draw alphadigits
     python examples/chow_liu.py --test
 """
@@ -49,20 +53,29 @@ class Result(NamedTuple):
 
 
 def density(graph: nx.DiGraph, x: Tensor, size: float) -> BayesianNetwork:
-    """A Bayesian network of the graph, its tables from the rows and so many rows of a uniform distribution."""
-    return BayesianNetwork(graph, conditional_tables(graph, x, equivalent_sample_size=size, states=2))
+    """A Bayesian network of the graph, its tables from the rows and so many rows of a
+    uniform distribution.
+    """
+    return BayesianNetwork(
+        graph, conditional_tables(graph, x, equivalent_sample_size=size, states=2)
+    )
 
 
 def learn(train: Tensor, valid: Tensor) -> tuple[BayesianNetwork, float]:
     """The tree whose smoothing serves the validation rows best, and that smoothing."""
-    trees = {size: density(chow_liu(train, equivalent_sample_size=size, states=2), train, size) for size in SIZES}
+    trees = {
+        size: density(chow_liu(train, equivalent_sample_size=size, states=2), train, size)
+        for size in SIZES
+    }
     best = max(trees, key=lambda size: trees[size].log_prob(valid).mean().item())
     return trees[best], best
 
 
 def compare(data: datasets.BinaryDataset, split: str) -> Result:
     """Learn a tree and judge it on the rows of a split."""
-    train, valid, evaluated = data.train.long(), data.valid.long(), getattr(data, split).long()
+    train = data.train.long()
+    valid = data.valid.long()
+    evaluated = getattr(data, split).long()
     start = time.perf_counter()
     tree, size = learn(train, valid)
     seconds = (time.perf_counter() - start) / len(SIZES)
@@ -70,40 +83,61 @@ def compare(data: datasets.BinaryDataset, split: str) -> Result:
     independent = density(edgeless, train, size).log_prob(evaluated).mean().item()
     values = tree.log_prob(evaluated)
     error = values.std().item() / len(values) ** 0.5
-    return Result(data.name, split, train.shape[1], independent, values.mean().item(), error, size, seconds)
+    return Result(
+        data.name, split, train.shape[1], independent, values.mean().item(), error, size, seconds
+    )
 
 
 def positions(graph: nx.DiGraph, shape: tuple[int, ...]) -> dict[str, tuple[float, float]]:
     """Where to draw each variable: a pixel at its place, any other so that neighbours are near."""
     if len(shape) == 2:
         return {node: (i % shape[1], -(i // shape[1])) for i, node in enumerate(graph)}
-    found: dict[str, tuple[float, float]] = nx.kamada_kawai_layout(graph.to_undirected(), weight=None)
+    found: dict[str, tuple[float, float]] = nx.kamada_kawai_layout(
+        graph.to_undirected(), weight=None
+    )
     return found
 
 
 def draw(data: datasets.BinaryDataset, path: Path) -> None:
-    """The tree of a set, edges as thick as they carry information; of images also rows drawn from it."""
+    """The tree of a set, edges as thick as they carry information.
+
+    Of images also rows drawn from it.
+    """
     train = data.train.long()
     tree = chow_liu(train, equivalent_sample_size=0.1, states=2)
     shape = data.shape or ()
-    places, image = positions(tree, shape), len(shape) == 2
+    places = positions(tree, shape)
+    image = len(shape) == 2
     figure = Figure(figsize=(9.5, 5) if image else (6, 6))
     axes = [figure.add_subplot(1, 1 + image, k + 1) for k in range(1 + image)]
-    bits = np.array([information for *_, information in tree.edges.data("information")]) / np.log(2)
+    bits = np.array([information for *_, information in tree.edges.data("information")]) / np.log(
+        2
+    )
     widths = 0.3 + 3.5 * bits / bits.max() if bits.size else bits
-    shade = [plotting.COLORS[0] if ink else plotting.LINE for ink in (train.double().mean(0) >= 0.5).tolist()]
-    nx.draw_networkx_nodes(tree, places, node_size=6 if image else 260, node_color=shade, ax=axes[0])
-    nx.draw_networkx_edges(tree, places, width=widths, edge_color=plotting.COLORS[1], arrows=False, ax=axes[0])
+    shade = [
+        plotting.COLORS[0] if ink else plotting.LINE
+        for ink in (train.double().mean(0) >= 0.5).tolist()
+    ]
+    nx.draw_networkx_nodes(
+        tree, places, node_size=6 if image else 260, node_color=shade, ax=axes[0]
+    )
+    nx.draw_networkx_edges(
+        tree, places, width=widths, edge_color=plotting.COLORS[1], arrows=False, ax=axes[0]
+    )
     if len(tree) <= 20:
         names = {node: node.removeprefix("x") for node in tree}
         nx.draw_networkx_labels(tree, places, names, font_size=8, ax=axes[0])
     axes[0].set_title(
-        f"{data.name}: {tree.number_of_edges()} edges, up to {bits.max():.2f} bits", loc="left", fontsize=10
+        f"{data.name}: {tree.number_of_edges()} edges, up to {bits.max():.2f} bits",
+        loc="left",
+        fontsize=10,
     )
     if image:
         drawn = density(tree, train, 0.1).sample(torch.Size((6, 8)))
         tiles = np.pad(drawn.numpy().reshape(6, 8, *shape), ((0, 0), (0, 0), (1, 1), (1, 1)))
-        axes[1].imshow(np.concatenate(np.concatenate(tiles, 1), 1), cmap="Greys", interpolation="nearest")
+        axes[1].imshow(
+            np.concatenate(np.concatenate(tiles, 1), 1), cmap="Greys", interpolation="nearest"
+        )
         axes[1].set_title("drawn from the tree", loc="left", fontsize=10)
     for own in axes:
         own.set_axis_off()
@@ -117,7 +151,10 @@ def main(args: argparse.Namespace) -> None:
     split = "test" if args.test else "valid"
     results = []
     print(f"mean log likelihood of the {split} rows in nats, +/- standard error")
-    print(f"{'data':20}{'variables':>9}{'independent':>13}{'tree':>10}            smoothing  a tree takes")
+    print(
+        f"{'data':20}{'variables':>9}{'independent':>13}{'tree':>10}            smoothing  a "
+        "tree takes"
+    )
     for name in args.sets:
         r = compare(datasets.load(name), split)
         results.append(r)
@@ -132,7 +169,9 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--sets",
         "--data",
@@ -140,10 +179,14 @@ def parse() -> argparse.Namespace:
         default=["nltcs", "plants", "dna", "mushrooms", "adult"],
         help="names of sets of the data folder, or .npz files",
     )
-    parser.add_argument("--draw", default="alphadigits", help="the set, or the .npz file, whose tree is drawn")
+    parser.add_argument(
+        "--draw", default="alphadigits", help="the set, or the .npz file, whose tree is drawn"
+    )
     parser.add_argument("--test", action="store_true", help="judge on the test rows")
     parser.add_argument("--seed", type=int, default=0, help="of the draws in the picture")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of table and picture")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of table and picture"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands

@@ -1,14 +1,20 @@
-"""A deep belief network on binarized MNIST, layer by layer, and the lower bound of its log likelihood.
+"""A deep belief network on binarized MNIST, layer by layer, and the lower bound of
+its log likelihood.
 
-The first RBM learns the images, the second learns the hidden states of the first and starts as its mirror image, so
-that the stack of both is at first the same model as the first alone: what the second learns shows in the bound. Both
-train by persistent chains with a falling rate and centred gradients, and keep the running averages of their weights.
-Afterwards the script prints the variational bound of Salakhutdinov and Murray (2008), an importance-weighted one, and
-log Z of the top RBM from two sides. Everything resumes from `--out`.
+The first RBM learns the images, the second learns the hidden states of the
+first and starts as its mirror image, so that the stack of both is at first the
+same model as the first alone: what the second learns shows in the bound. Both
+train by persistent chains with a falling rate and centred gradients, and keep
+the running averages of their weights. Afterwards the script prints the
+variational bound of Salakhutdinov and Murray (2008), an importance-weighted
+one, and log Z of the top RBM from two sides. Everything resumes from `--out`.
 
-    python examples/dbn_mnist.py                     # about an hour on one core; validation rows
-    python examples/dbn_mnist.py --split test        # the one figure to report
-    python examples/dbn_mnist.py --awake 20          # fine-tune the whole stack by wake-sleep, through SVI
+    # about an hour on one core; validation rows
+    python examples/dbn_mnist.py
+    # the one figure to report
+    python examples/dbn_mnist.py --split test
+    # fine-tune the whole stack by wake-sleep, through SVI
+    python examples/dbn_mnist.py --awake 20
 """
 
 from __future__ import annotations
@@ -24,7 +30,13 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
-from pyro_gen.infer import AIS, PersistentChains, WakeSleep, contrastive_gradient, log_partition_bracket
+from pyro_gen.infer import (
+    AIS,
+    PersistentChains,
+    WakeSleep,
+    contrastive_gradient,
+    log_partition_bracket,
+)
 from pyro_gen.infer.elbo.importance import LowerBound
 from pyro_gen.models import DeepBeliefNetwork
 from pyro_gen.training import SMALL_SET, fit, keep_best, running_average, small_batch, use_average
@@ -70,16 +82,28 @@ SMOKE = Recipe(
 
 
 def train(
-    rbm: nn.RBM, rates: Tensor, valid: Tensor | None, layer: Layer, recipe: Recipe, file: Path, progress: bool
+    rbm: nn.RBM,
+    rates: Tensor,
+    valid: Tensor | None,
+    layer: Layer,
+    recipe: Recipe,
+    file: Path,
+    progress: bool,
 ) -> nn.RBM:
-    """Persistent chains against rows drawn from `rates`; returns an RBM with averaged weights and the last chains.
+    """Persistent chains against rows drawn from `rates`.
 
-    Of few rows the best state on `valid`, rows of zeros and ones, is kept, the start included.
+    Returns an RBM with averaged weights and the last chains.
+
+    Of few rows the best state on `valid`, rows of zeros and ones, is kept, the
+    start included.
     """
     small = len(rates) < SMALL_SET
     batch_size = small_batch(len(rates), recipe.batch_size)
     batches = datasets.minibatches(rates, batch_size)
-    decay = max(0.0, 1 - 5 / max(1, layer.epochs * len(batches))) if small else 0.9997
+    if small:
+        decay = max(0.0, 1 - 5 / max(1, layer.epochs * len(batches)))
+    else:
+        decay = 0.9997
     optimizer = torch.optim.SGD(rbm.parameters(), lr=layer.rate * (batch_size / recipe.batch_size))
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.2, total_iters=layer.epochs)
     average, averaged = running_average(rbm, decay)
@@ -110,13 +134,20 @@ def train(
         progress=progress,
         **best,
     )
-    use_average(rbm, average)  # the noise of a rate that stays up costs several nats, its average nothing
+    # the noise of a rate that stays up costs several nats, its average nothing
+    use_average(rbm, average)
     return rbm
 
 
-def stack(recipe: Recipe, x: Tensor, valid: Tensor | None, out: Path, progress: bool) -> DeepBeliefNetwork:
-    """Train both RBMs, the second on the hidden units of the first; `valid` holds validation rows, if any are left."""
-    low, high = recipe.first, recipe.second
+def stack(
+    recipe: Recipe, x: Tensor, valid: Tensor | None, out: Path, progress: bool
+) -> DeepBeliefNetwork:
+    """Train both RBMs, the second on the hidden units of the first.
+
+    `valid` holds validation rows, if any are left.
+    """
+    low = recipe.first
+    high = recipe.second
     evaluation = AIS(recipe.annealed_chains, recipe.betas)
     phase = PersistentChains(low.num_chains, low.num_steps)
     first = nn.RBM.from_data(x, low.hidden, negative_phase=phase, centring=True)
@@ -134,10 +165,14 @@ def stack(recipe: Recipe, x: Tensor, valid: Tensor | None, out: Path, progress: 
     return DeepBeliefNetwork.from_rbms([first, second], size=len(x))
 
 
-def tune(network: DeepBeliefNetwork, recipe: Recipe, x: Tensor, epochs: int, out: Path, progress: bool) -> None:
+def tune(
+    network: DeepBeliefNetwork, recipe: Recipe, x: Tensor, epochs: int, out: Path, progress: bool
+) -> None:
     """All parts together: reweighted wake-sleep, with the RBM's chains as its negative phase."""
     settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 1e-4}}
-    optimizer = pyro.optim.LinearLR(settings | {"start_factor": 1.0, "end_factor": 0.0, "total_iters": epochs})
+    optimizer = pyro.optim.LinearLR(
+        settings | {"start_factor": 1.0, "end_factor": 0.0, "total_iters": epochs}
+    )
     svi = SVI(network.model, network.guide, optimizer, WakeSleep(5))
     batches = datasets.minibatches(x, small_batch(len(x), recipe.batch_size))
     state = {"network": network, "optimizer": optimizer}
@@ -160,7 +195,10 @@ def judge(network: DeepBeliefNetwork, recipe: Recipe, x: Tensor, rows: Tensor) -
         states = torch.bernoulli(network.up[0](x[: recipe.annealed_chains]).sigmoid())
         bracket = log_partition_bracket(network.prior(), states, burn_in=recipe.burn_in)
     print(f"log Z of the top RBM: {bracket.summary}")
-    print(f"at the upper end of log Z: {bound.against(bracket.upper).value:.2f} nats ({bracket.verdict})")
+    print(
+        f"at the upper end of log Z: {bound.against(bracket.upper).value:.2f} nats "
+        f"({bracket.verdict})"
+    )
     return bound
 
 
@@ -169,17 +207,23 @@ def main(args: argparse.Namespace) -> None:
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     recipe = SMOKE if args.smoke else Recipe()
-    first, second = _chosen(args, "first", recipe.first), _chosen(args, "second", recipe.second)
+    first = _chosen(args, "first", recipe.first)
+    second = _chosen(args, "second", recipe.second)
     data = datasets.load(args.data or ("alphadigits" if args.smoke else "binarized_mnist"))
     recipe = replace(recipe, first=first, second=second, data=data.name)
-    x = (torch.cat([data.train, data.valid]) if args.all else data.train)[: 60_000 if args.all else recipe.rows]
+    x = (torch.cat([data.train, data.valid]) if args.all else data.train)[
+        : 60_000 if args.all else recipe.rows
+    ]
     valid = None if args.all else data.valid
     network = stack(recipe, x, valid, args.out, not args.smoke)
     rows = getattr(data, args.split)
     print(f"two layers, {args.split} rows: log p(v) {judge(network, recipe, x, rows)}")
     if args.awake:
         tune(network, recipe, x, args.awake, args.out, not args.smoke)
-        print(f"fine-tuned by wake-sleep, {args.split} rows: log p(v) {judge(network, recipe, x, rows)}")
+        print(
+            f"fine-tuned by wake-sleep, {args.split} rows: log p(v) "
+            f"{judge(network, recipe, x, rows)}"
+        )
     samples = network.sample(36, num_steps=recipe.burn_in)
     images = samples.unflatten(-1, data.shape or (1, x.shape[1]))
     plotting.save(plotting.sample_grid(images), args.out / "samples.png")
@@ -187,29 +231,48 @@ def main(args: argparse.Namespace) -> None:
 
 def _chosen(args: argparse.Namespace, name: str, layer: Layer) -> Layer:
     """The layer with what the command line says of it."""
-    given = {key: getattr(args, f"{name}_{key}") for key in ("hidden", "epochs", "rate", "sparsity", "num_steps")}
+    given = {
+        key: getattr(args, f"{name}_{key}")
+        for key in ("hidden", "epochs", "rate", "sparsity", "num_steps")
+    }
     return replace(layer, **{key: value for key, value in given.items() if value is not None})
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("first", "second"):
         parser.add_argument(f"--{name}-hidden", type=int, help=f"hidden units of the {name} RBM")
         parser.add_argument(f"--{name}-epochs", type=int, help="passes over the training images")
         parser.add_argument(f"--{name}-rate", type=float, help="learning rate at the start")
-        parser.add_argument(f"--{name}-sparsity", type=float, help="L1 penalty on the weights, per image")
+        parser.add_argument(
+            f"--{name}-sparsity", type=float, help="L1 penalty on the weights, per image"
+        )
         parser.add_argument(f"--{name}-num-steps", type=int, help="Gibbs sweeps an update")
     parser.add_argument("--awake", type=int, default=0, help="epochs of wake-sleep at the end")
-    parser.add_argument("--all", action="store_true", help="train on the validation rows as well, once all is chosen")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="train on the validation rows as well, once all is chosen",
+    )
     parser.add_argument(
         "--data",
         help="alphadigits, a set of the data folder, or an .npz file (default: binarized_mnist)",
     )
-    parser.add_argument("--split", choices=("test", "valid"), default="valid", help="rows to report")
+    parser.add_argument(
+        "--split", choices=("test", "valid"), default="valid", help="rows to report"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/dbn"), help="folder of everything written")
-    parser.add_argument("--smoke", action="store_true", help="a few seconds on shipped letters, to see that it runs")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/dbn"), help="folder of everything written"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="a few seconds on shipped letters, to see that it runs",
+    )
     return parser.parse_args()
 
 

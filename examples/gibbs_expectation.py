@@ -1,14 +1,20 @@
-"""A Monte Carlo expectation under a Gibbs chain: from uniform numbers to an error bar that can be trusted.
+"""A Monte Carlo expectation under a Gibbs chain: from uniform numbers to an error
+bar that can be trusted.
 
-First the prelude, the inverse transform: uniform numbers pushed through the inverse of a cumulative distribution
-function are draws of its distribution; a histogram lies on the density, of a continuous distribution and of a discrete
-one. Then the algorithm. Casella and George's pair, x given y binomial and y given x beta, is sampled by nothing but its
-two full conditionals. The mean of f(x, y) over the draws estimates E[f], which is known here; the draws of a chain are
-dependent, so the error bar divides the variance by the *effective* number of draws (ESS), and the error falls as 1 /
-sqrt(ESS). At last the draws go to ArviZ, whose summary says the same.
+First the prelude, the inverse transform: uniform numbers pushed through the
+inverse of a cumulative distribution function are draws of its distribution; a
+histogram lies on the density, of a continuous distribution and of a discrete
+one. Then the algorithm. Casella and George's pair, x given y binomial and y
+given x beta, is sampled by nothing but its two full conditionals. The mean of
+f(x, y) over the draws estimates E[f], which is known here; the draws of a chain
+are dependent, so the error bar divides the variance by the *effective* number
+of draws (ESS), and the error falls as 1 / sqrt(ESS). At last the draws go to
+ArviZ, whose summary says the same.
 
-    python examples/gibbs_expectation.py                # half a minute
-    python examples/gibbs_expectation.py --trials 60    # more trials hold the pair tighter together: a slower chain
+    # half a minute
+    python examples/gibbs_expectation.py
+    # more trials hold the pair tighter together: a slower chain
+    python examples/gibbs_expectation.py --trials 60
 """
 
 from __future__ import annotations
@@ -29,7 +35,8 @@ from pyro_gen.arviz import from_chains, to_netcdf
 from pyro_gen.distributions import Estimate
 from pyro_gen.infer import GibbsSampler, expectation, inverse_transform
 
-A, B = 2.0, 4.0
+A = 2.0
+B = 4.0
 """Of the beta distribution that y has before x is seen."""
 
 
@@ -53,12 +60,19 @@ def conditionals(trials: int) -> GibbsSampler:
 
 
 def errors_by_length(trials: int, lengths: list[int], repeats: int) -> list[dict[str, float]]:
-    """For chains of each length: root mean square error over repeats, mean error bar and mean ESS."""
-    sampler, exact, rows = conditionals(trials), exact_mean(trials), []
+    """For chains of each length: root mean square error over repeats, mean error
+    bar and mean ESS.
+    """
+    sampler = conditionals(trials)
+    exact = exact_mean(trials)
+    rows = []
     sampler.num_chains = 4 * repeats  # all repeats at once: four chains for each
     draws = sampler.run(max(lengths), warmup_steps=100)
     for length in lengths:
-        parts = [{name: v[4 * i : 4 * i + 4, :length] for name, v in draws.items()} for i in range(repeats)]
+        parts = [
+            {name: v[4 * i : 4 * i + 4, :length] for name, v in draws.items()}
+            for i in range(repeats)
+        ]
         found = [expectation(f, part) for part in parts]
         within = [abs(run.value - exact) < 2 * run.standard_error for run in found]
         error = torch.stack([run.value - exact for run in found])
@@ -67,7 +81,9 @@ def errors_by_length(trials: int, lengths: list[int], repeats: int) -> list[dict
                 "draws": 4.0 * length,
                 "ess": float(torch.stack([run.effective_sample_size for run in found]).mean()),
                 "error": float(error.square().mean().sqrt()),
-                "mcse": float(torch.stack([run.standard_error for run in found]).square().mean().sqrt()),
+                "mcse": float(
+                    torch.stack([run.standard_error for run in found]).square().mean().sqrt()
+                ),
                 "covered": float(torch.stack(within).double().mean()),
             }
         )
@@ -76,10 +92,13 @@ def errors_by_length(trials: int, lengths: list[int], repeats: int) -> list[dict
 
 def show(rows: list[dict[str, float]], repeats: int) -> None:
     """A table."""
-    print(f"{'draws':>8}{'ESS':>9}{'error bar':>11}{'true error':>12}{'within two':>12}   ({repeats} repeats)")
+    print(
+        f"{'draws':>8}{'ESS':>9}{'error bar':>11}{'true error':>12}{'within two':>12}   "
+        f"({repeats} repeats)"
+    )
     for row in rows:
-        numbers = f"{row['draws']:8.0f}{row['ess']:9.0f}{row['mcse']:11.4f}{row['error']:12.4f}{row['covered']:12.2f}"
-        print(numbers)
+        numbers = "{draws:8.0f}{ess:9.0f}{mcse:11.4f}{error:12.4f}{covered:12.2f}"
+        print(numbers.format_map(row))
 
 
 def draw(args: argparse.Namespace, draws: dict[str, Tensor], rows: list[dict[str, float]]) -> None:
@@ -100,7 +119,13 @@ def draw(args: argparse.Namespace, draws: dict[str, Tensor], rows: list[dict[str
         "Inverse transform: Poisson, mean 4",
     )
     distribution = dist.BetaBinomial(A, B, args.trials)
-    _counts(panels[1, 0], draws["x"].flatten(), distribution, args.trials + 1, "Gibbs: x, beta-binomial")
+    _counts(
+        panels[1, 0],
+        draws["x"].flatten(),
+        distribution,
+        args.trials + 1,
+        "Gibbs: x, beta-binomial",
+    )
     _errors(panels[1, 1], rows)
     for axes in panels.flat:
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -114,28 +139,48 @@ def draw(args: argparse.Namespace, draws: dict[str, Tensor], rows: list[dict[str
 def _continuous(axes: Axes, drawn: Tensor) -> None:
     grid = torch.linspace(-3, 8, 400)
     axes.hist(
-        drawn.tolist(), 80, range=(-3, 8), density=True, color=plotting.COLORS[0], alpha=0.5, label="inverse transform"
+        drawn.tolist(),
+        80,
+        range=(-3, 8),
+        density=True,
+        color=plotting.COLORS[0],
+        alpha=0.5,
+        label="inverse transform",
     )
     density = dist.Gumbel(0.0, 1.0).log_prob(grid).exp()
     axes.plot(grid.tolist(), density.tolist(), color=plotting.COLORS[1], label="density")
     axes.set_title("Inverse transform: Gumbel", loc="left")
 
 
-def _counts(axes: Axes, drawn: Tensor, distribution: dist.TorchDistribution, states: int, title: str) -> None:
+def _counts(
+    axes: Axes, drawn: Tensor, distribution: dist.TorchDistribution, states: int, title: str
+) -> None:
     share = torch.bincount(drawn.long(), minlength=states)[:states] / len(drawn)
     numbers = torch.arange(float(states))
     axes.bar(numbers.tolist(), share.tolist(), color=plotting.COLORS[0], alpha=0.5, label="draws")
     exact = distribution.log_prob(numbers).exp().tolist()
-    axes.plot(numbers.tolist(), exact, "o", color=plotting.COLORS[1], markersize=4, label="probabilities")
+    axes.plot(
+        numbers.tolist(), exact, "o", color=plotting.COLORS[1], markersize=4, label="probabilities"
+    )
     axes.set_title(title, loc="left")
 
 
 def _errors(axes: Axes, rows: list[dict[str, float]]) -> None:
     size = [row["ess"] for row in rows]
-    axes.loglog(size, [row["error"] for row in rows], "o", color=plotting.COLORS[0], label="true error (rms)")
-    axes.loglog(size, [row["mcse"] for row in rows], "x", color=plotting.COLORS[1], label="error bar")
+    axes.loglog(
+        size,
+        [row["error"] for row in rows],
+        "o",
+        color=plotting.COLORS[0],
+        label="true error (rms)",
+    )
+    axes.loglog(
+        size, [row["mcse"] for row in rows], "x", color=plotting.COLORS[1], label="error bar"
+    )
     scale = rows[-1]["mcse"] * math.sqrt(size[-1])
-    axes.loglog(size, [scale / math.sqrt(s) for s in size], color=plotting.LINE, label="1 / sqrt(ESS)")
+    axes.loglog(
+        size, [scale / math.sqrt(s) for s in size], color=plotting.LINE, label="1 / sqrt(ESS)"
+    )
     axes.set_title("Gibbs: error of the mean of x y, against ESS", loc="left")
 
 
@@ -158,13 +203,21 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=16, help="of the binomial distribution")
     parser.add_argument("--draws", type=int, default=16_384, help="of four chains together")
-    parser.add_argument("--lengths", type=int, default=7, help="lengths of chains, each half of the next")
-    parser.add_argument("--repeats", type=int, default=200, help="independent runs behind each true error")
+    parser.add_argument(
+        "--lengths", type=int, default=7, help="lengths of chains, each half of the next"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=200, help="independent runs behind each true error"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of picture and draws")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of picture and draws"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands

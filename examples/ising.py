@@ -1,9 +1,11 @@
-"""The two-dimensional Ising model, a Boltzmann machine that was solved exactly, from order to disorder.
+"""The two-dimensional Ising model, a Boltzmann machine that was solved exactly,
+from order to disorder.
 
-Lattices are run through a range of temperatures by cluster moves; their energy is set beside Onsager's and their
-magnetisation beside Yang's, which hold for the infinite lattice. Pictures show one lattice below, at and above the
-critical temperature. At the critical temperature chromatic Gibbs sampling and cluster moves are compared by effective
-sample size, through ArviZ, and both are timed.
+Lattices are run through a range of temperatures by cluster moves; their energy
+is set beside Onsager's and their magnetisation beside Yang's, which hold for
+the infinite lattice. Pictures show one lattice below, at and above the critical
+temperature. At the critical temperature chromatic Gibbs sampling and cluster
+moves are compared by effective sample size, through ArviZ, and both are timed.
 
     python examples/ising.py --size 64
 """
@@ -30,10 +32,13 @@ CRITICAL = 2 / math.log(1 + math.sqrt(2))
 
 
 def onsager_energy(temperature: float) -> float:
-    """Energy a site of the infinite lattice (Onsager 1944), the elliptic integral by the arithmetic-geometric mean."""
+    """Energy a site of the infinite lattice (Onsager 1944), the elliptic integral
+    by the arithmetic-geometric mean.
+    """
     k = 2 / temperature
     modulus = 2 * math.tanh(k) ** 2 - 1
-    big, small = 1.0, max(abs(modulus), 1e-300)
+    big = 1.0
+    small = max(abs(modulus), 1e-300)
     while big - small > 1e-15 * big:
         big, small = (big + small) / 2, math.sqrt(big * small)
     return -(1 + modulus / big) / math.tanh(k)
@@ -41,11 +46,16 @@ def onsager_energy(temperature: float) -> float:
 
 def yang_magnetisation(temperature: float) -> float:
     """Spontaneous magnetisation of the infinite lattice (Yang 1952)."""
-    return max(0.0, 1 - math.sinh(2 / temperature) ** -4) ** 0.125 if temperature < CRITICAL else 0.0
+    if temperature < CRITICAL:
+        return max(0.0, 1 - math.sinh(2 / temperature) ** -4) ** 0.125
+    return 0.0
 
 
 def run(kernel: BlockGibbs, warmup: int, draws: int) -> dict[str, Tensor]:
-    """Energy a site, in units of the coupling, and magnetisation: (chains, draws) each; and the last states."""
+    """Energy a site, in units of the coupling, and magnetisation: (chains, draws) each.
+
+    And the last states.
+    """
     machine = kernel.distribution
     state = kernel.init()
     found: dict[str, list[Tensor]] = {"energy": [], "magnetisation": []}
@@ -55,7 +65,9 @@ def run(kernel: BlockGibbs, warmup: int, draws: int) -> dict[str, Tensor]:
             sites = state.value.shape[-1] * machine.parameters[0][0]
             found["energy"].append(info.free_energy / sites)
             found["magnetisation"].append(state.value.mean(-1))
-    return {name: torch.stack(values, 1) for name, values in found.items()} | {"state": state.value}
+    return {name: torch.stack(values, 1) for name, values in found.items()} | {
+        "state": state.value
+    }
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -71,9 +83,18 @@ def curves(args: argparse.Namespace) -> list[dict[str, float]]:
     for temperature in torch.linspace(1.6, 3.2, args.temperatures).tolist():
         machine = ising_lattice(args.size, args.size, 1 / temperature)
         found = run(SwendsenWang(machine, num_chains=args.chains), args.warmup, args.draws)
-        energy, magnetisation = mean_and_error(found["energy"]), mean_and_error(found["magnetisation"].abs())
+        energy = mean_and_error(found["energy"])
+        magnetisation = mean_and_error(found["magnetisation"].abs())
         exact = onsager_energy(temperature), yang_magnetisation(temperature)
-        rows.append({"T": temperature, "u": energy[0], "du": energy[1], "m": magnetisation[0], "dm": magnetisation[1]})
+        rows.append(
+            {
+                "T": temperature,
+                "u": energy[0],
+                "du": energy[1],
+                "m": magnetisation[0],
+                "dm": magnetisation[1],
+            }
+        )
         print(
             f"{temperature:6.3f}{energy[0]:10.4f}{energy[1]:9.4f}{exact[0]:10.4f}"
             f"{magnetisation[0]:9.4f}{magnetisation[1]:9.4f}{exact[1]:9.4f}"
@@ -90,16 +111,21 @@ def draw_curves(rows: list[dict[str, float]], args: argparse.Namespace) -> None:
     }
     for name, (label, function) in exact.items():
         temperatures = [row["T"] for row in rows]
-        values, errors = [row[name] for row in rows], [row[f"d{name}"] for row in rows]
+        values = [row[name] for row in rows]
+        errors = [row[f"d{name}"] for row in rows]
         title = f"{args.size} x {args.size} lattice (points), infinite lattice (line)"
-        figure = plotting.sweep(temperatures, values, errors, xlabel="temperature / J", ylabel=label, title=title)
+        figure = plotting.sweep(
+            temperatures, values, errors, xlabel="temperature / J", ylabel=label, title=title
+        )
         axes = figure.axes[0]
         for points in axes.lines:
             points.set_linestyle("")
         axes.plot(line, [function(t) for t in line], color=plotting.COLORS[1], zorder=0)
         axes.axvline(CRITICAL, color=plotting.LINE, zorder=0)
         axes.set_xticks([1.6, 2.0, CRITICAL, 2.8, 3.2], ["1.6", "2.0", "$T_c$", "2.8", "3.2"])
-        plotting.save(figure, args.out / f"ising_{'energy' if name == 'u' else 'magnetisation'}.png")
+        plotting.save(
+            figure, args.out / f"ising_{'energy' if name == 'u' else 'magnetisation'}.png"
+        )
 
 
 def draw_lattices(args: argparse.Namespace) -> None:
@@ -115,21 +141,27 @@ def draw_lattices(args: argparse.Namespace) -> None:
 
 
 def compare_samplers(args: argparse.Namespace) -> None:
-    """Effective sample size and speed at the critical temperature; the draws go to a NetCDF file."""
+    """Effective sample size and speed at the critical temperature.
+
+    The draws go to a NetCDF file.
+    """
     machine = ising_lattice(args.size, args.size, 1 / CRITICAL)
     for name, kind in {"Gibbs": BlockGibbs, "Swendsen-Wang": SwendsenWang}.items():
         kernel = kind(machine, num_chains=args.chains)
         start = time.perf_counter(), time.process_time()
         found = run(kernel, args.warmup, args.draws)
-        wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
+        wall = time.perf_counter() - start[0]
+        cpu = time.process_time() - start[1]
         draws = {site: found[site] for site in ("energy", "magnetisation")}
         posterior = from_chains(draws, attrs={"sampler": name})
         to_netcdf(posterior, args.out / f"ising_{kind.__name__}.nc")
         size = arviz.ess(posterior)
         updates = args.chains * args.size**2 * (args.warmup + args.draws)
         print(
-            f"{name:14} effective draws of {args.chains * args.draws}: energy {float(size['energy']):.0f}, "
-            f"magnetisation {float(size['magnetisation']):.0f}; {updates / wall / 1e6:.1f} million spins a second "
+            f"{name:14} effective draws of {args.chains * args.draws}: energy "
+            f"{float(size['energy']):.0f}, "
+            f"magnetisation {float(size['magnetisation']):.0f}; {updates / wall / 1e6:.1f} "
+            "million spins a second "
             f"({updates / cpu / 1e6:.1f} a second of one core)"
         )
 
@@ -145,14 +177,20 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=64, help="rows and columns; the pictures have twice as many")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--size", type=int, default=64, help="rows and columns; the pictures have twice as many"
+    )
     parser.add_argument("--chains", type=int, default=32)
     parser.add_argument("--temperatures", type=int, default=17)
     parser.add_argument("--warmup", type=int, default=50, help="moves before the first draw")
     parser.add_argument("--draws", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of pictures and draws")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of pictures and draws"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands

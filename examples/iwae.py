@@ -1,10 +1,13 @@
-"""Tighter bounds, better models: the ELBO, IWAE with 5 and 50 draws, DReG and STL on the same small autoencoder.
+"""Tighter bounds, better models: the ELBO, IWAE with 5 and 50 draws, DReG and STL
+on the same small autoencoder.
 
-All learn from the same rows for the same number of steps, by `pyro.infer.SVI`; what differs is the loss. The table has
-lower bounds of the log likelihood of held-out rows (by importance sampling, with the median effective sample size),
-the bound that each has at them with one draw, and how many latent dimensions are active. The pictures:
-learning curves, and the signal-to-noise ratio of the encoder's gradient,
-which falls with the number of draws under IWAE and rises under DReG.
+All learn from the same rows for the same number of steps, by `pyro.infer.SVI`;
+what differs is the loss. The table has lower bounds of the log likelihood of
+held-out rows (by importance sampling, with the median effective sample size),
+the bound that each has at them with one draw, and how many latent dimensions
+are active. The pictures: learning curves, and the signal-to-noise ratio of the
+encoder's gradient, which falls with the number of draws under IWAE and rises
+under DReG.
 
     python examples/iwae.py                       # AlphaDigits, some minutes on one core
     python examples/iwae.py --epochs 1000 --seeds 0 1 2
@@ -28,7 +31,12 @@ from pyro_gen import datasets, models, plotting
 from pyro_gen.infer import DoublyReparametrizedELBO, ImportanceWeightedELBO, StickingTheLandingELBO
 from pyro_gen.training import fit
 
-Loss = TraceMeanField_ELBO | ImportanceWeightedELBO | DoublyReparametrizedELBO | StickingTheLandingELBO
+Loss = (
+    TraceMeanField_ELBO
+    | ImportanceWeightedELBO
+    | DoublyReparametrizedELBO
+    | StickingTheLandingELBO
+)
 LOSSES: dict[str, Callable[[], Loss]] = {
     "ELBO": TraceMeanField_ELBO,
     "STL": StickingTheLandingELBO,
@@ -55,13 +63,15 @@ class Row:
 def train(
     name: str, data: datasets.BinaryDataset, seed: int, args: argparse.Namespace
 ) -> tuple[models.VAE, dict[int, float]]:
-    """Train by one loss: the model of the best epoch, and the held-out log likelihood along the way.
+    """Train by one loss: the model of the best epoch, and the held-out log likelihood
+    along the way.
 
     Args:
         name: of the loss.
         data: rows to learn from, and validation rows that choose the epoch.
         seed: of everything random.
-        args: the command line; the run goes on where a checkpoint in ``args.out`` stopped.
+        args: the command line; the run goes on where a checkpoint in
+            ``args.out`` stopped.
     """
     pyro.set_rng_seed(seed)
     pyro.clear_param_store()
@@ -90,13 +100,17 @@ def train(
 
 
 def bound(vae: models.VAE, x: Tensor, draws: int) -> float:
-    """Lower bound of the log likelihood that chooses the epoch, without a warning at every evaluation."""
+    """Lower bound of the log likelihood that chooses the epoch, without a warning
+    at every evaluation.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return vae.test_log_likelihood(x, draws).value
 
 
-def learn(name: str, data: datasets.BinaryDataset, seed: int, args: argparse.Namespace) -> tuple[Row, dict[int, float]]:
+def learn(
+    name: str, data: datasets.BinaryDataset, seed: int, args: argparse.Namespace
+) -> tuple[Row, dict[int, float]]:
     """Train by one loss; its row of the table, and the held-out log likelihood along the way."""
     vae, curve = train(name, data, seed, args)
     rows = getattr(data, args.split)
@@ -108,7 +122,9 @@ def learn(name: str, data: datasets.BinaryDataset, seed: int, args: argparse.Nam
 
 
 def signal_to_noise(loss: Loss, vae: models.VAE, x: Tensor, repeats: int) -> float:
-    """Mean over the encoder's weights of |mean| / standard deviation of a gradient over repetitions."""
+    """Mean over the encoder's weights of |mean| / standard deviation of a gradient
+    over repetitions.
+    """
     weights = list(vae.encoder.parameters())
     found = []
     for _ in range(repeats):
@@ -150,14 +166,19 @@ def main(args: argparse.Namespace) -> None:
     pyro.enable_validation(False)  # the rows are checked once
     args.out.mkdir(parents=True, exist_ok=True)
     data = datasets.load(args.data)
-    rows, curves = [], {}
-    print(f"{'loss':10}{'seed':>5}{'log likelihood':>16}{'rows':>8}{'ESS':>8}{'ELBO':>10}{'active':>8}")
+    rows = []
+    curves = {}
+    print(f"{'loss':10}{'seed':>5}{'log likelihood':>16}", end="")
+    print(f"{'rows':>8}{'ESS':>8}{'ELBO':>10}{'active':>8}")
     for seed in args.seeds:
         for name in args.losses:
             row, curves[name] = learn(name, data, seed, args)
             rows.append(row)
             errors = f"{row.row_error:8.2f}{row.median_size:8.1f}"
-            print(f"{name:10}{seed:5}{row.log_likelihood:16.2f}{errors}{row.elbo:10.2f}{row.active:8}", flush=True)
+            print(
+                f"{name:10}{seed:5}{row.log_likelihood:16.2f}{errors}{row.elbo:10.2f}{row.active:8}",
+                flush=True,
+            )
     with (args.out / "iwae.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(vars(rows[0])), lineterminator="\n")
         writer.writeheader()
@@ -171,7 +192,9 @@ def main(args: argparse.Namespace) -> None:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line, or other arguments in its place."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="alphadigits",
@@ -182,14 +205,22 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--hidden", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--rate", type=float, default=0.002)
-    parser.add_argument("--draws", type=int, default=5000, help="of the reported log likelihood, an image")
+    parser.add_argument(
+        "--draws", type=int, default=5000, help="of the reported log likelihood, an image"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows to report")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
+    parser.add_argument(
+        "--split", choices=("valid", "test"), default="valid", help="rows to report"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of everything written"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args(arguments)
     if args.smoke:  # what the command line gives stands
-        parser.set_defaults(hidden=8, latent=3, epochs=1, draws=20, losses=["ELBO", "IWAE-5", "DReG-5"])
+        parser.set_defaults(
+            hidden=8, latent=3, epochs=1, draws=20, losses=["ELBO", "IWAE-5", "DReG-5"]
+        )
         args = parser.parse_args(arguments)
     return args
 

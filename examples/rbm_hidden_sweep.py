@@ -1,7 +1,8 @@
 """How many hidden units? Validation log likelihood against their number, with error bars.
 
-Each RBM is trained by the custom gradient step with the same number of updates and evaluated on the validation rows by
-annealed importance sampling. The error bar is the standard error over the rows; that of log Z is printed beside it.
+Each RBM is trained by the custom gradient step with the same number of updates
+and evaluated on the validation rows by annealed importance sampling. The error
+bar is the standard error over the rows; that of log Z is printed beside it.
 
     python examples/rbm_hidden_sweep.py --hidden 25,50,100,200,400
 """
@@ -27,13 +28,16 @@ def train(data: datasets.BinaryDataset, hidden: int, args: argparse.Namespace) -
     """Log likelihood of the validation rows after training with ``hidden`` units."""
     pyro.set_rng_seed(args.seed)
     batch_size = small_batch(len(data.train))
-    phase, evaluation = PersistentChains(num_steps=5, num_chains=100), AIS(200, args.betas)
+    phase = PersistentChains(num_steps=5, num_chains=100)
+    evaluation = AIS(200, args.betas)
     rbm = nn.RBM.from_data(data.train, hidden, negative_phase=phase, evaluation=evaluation)
     optimizer = torch.optim.SGD(rbm.parameters(), lr=0.1 * (batch_size / 100))
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(x: Tensor) -> Tensor:
-        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.image_shape), return_contrast=True)
+        contrast = contrastive_gradient(
+            rbm, datasets.shifted(x, data.image_shape), return_contrast=True
+        )
         rbm.weight.grad += args.sparsity * rbm.weight.detach().sign()
         optimizer.step()
         return contrast
@@ -60,7 +64,8 @@ def main(args: argparse.Namespace) -> None:
             flush=True,
         )
         results.append(result)
-    values, errors = [r.value for r in results], [r.row_error for r in results]
+    values = [r.value for r in results]
+    errors = [r.row_error for r in results]
     ylabel = "validation log likelihood (nats)"
     figure = plotting.sweep(args.hidden, values, errors, xlabel="hidden units", ylabel=ylabel)
     plotting.save(figure, args.out / "hidden_sweep.png")
@@ -68,13 +73,17 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="alphadigits",
         help="alphadigits, a set of the data folder, or an .npz file",
     )
-    parser.add_argument("--hidden", default="25,50,100,200,400", help="numbers of hidden units, with commas")
+    parser.add_argument(
+        "--hidden", default="25,50,100,200,400", help="numbers of hidden units, with commas"
+    )
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--sparsity", type=float, default=0.002, help="L1 penalty on the weights")
     parser.add_argument("--betas", type=int, default=2000, help="temperatures of AIS")

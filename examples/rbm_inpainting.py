@@ -1,9 +1,11 @@
 """Cover half of a character and let an RBM fill it in: `rbm().given(observed, mask)`.
 
-An RBM is trained on Binary AlphaDigits. Half of the pixels of validation images are then hidden, a different half in
-each row of one batch, and drawn again given the other half by clamped Gibbs chains. The picture shows the original,
-what was left of it, two fillings, and the mean of many. The figure printed is the share of hidden pixels that the mean
-gets right, beside that of the training set's pixel rates and of the training image nearest on the visible half.
+An RBM is trained on Binary AlphaDigits. Half of the pixels of validation images
+are then hidden, a different half in each row of one batch, and drawn again
+given the other half by clamped Gibbs chains. The picture shows the original,
+what was left of it, two fillings, and the mean of many. The figure printed is
+the share of hidden pixels that the mean gets right, beside that of the training
+set's pixel rates and of the training image nearest on the visible half.
 
     python examples/rbm_inpainting.py
 """
@@ -27,7 +29,9 @@ MONITOR = "valid pseudo log likelihood"
 
 
 def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
-    """Persistent chains, a Laplace prior on the weights and shifted images, by a gradient step of our own."""
+    """Persistent chains, a Laplace prior on the weights and shifted images, by a
+    gradient step of our own.
+    """
     batch_size = small_batch(len(data.train))
     phase = PersistentChains(num_chains=100, num_steps=5)
     rbm = nn.RBM.from_data(data.train, args.hidden, negative_phase=phase, num_steps=args.sweeps)
@@ -35,7 +39,9 @@ def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(x: Tensor) -> Tensor:
-        contrast = contrastive_gradient(rbm, datasets.shifted(x, data.image_shape), return_contrast=True)
+        contrast = contrastive_gradient(
+            rbm, datasets.shifted(x, data.image_shape), return_contrast=True
+        )
         if rbm.weight.grad is not None:
             rbm.weight.grad += args.sparsity * rbm.weight.detach().sign()
         optimizer.step()
@@ -62,7 +68,12 @@ def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> nn.RBM:
 def cover(count: int, shape: tuple[int, int]) -> Tensor:
     """For each image a mask of its visible half: left, right, top and bottom in turn."""
     rows, columns = torch.meshgrid(*(torch.arange(n) for n in shape), indexing="ij")
-    halves = [columns < shape[1] // 2, columns >= shape[1] // 2, rows < shape[0] // 2, rows >= shape[0] // 2]
+    halves = [
+        columns < shape[1] // 2,
+        columns >= shape[1] // 2,
+        rows < shape[0] // 2,
+        rows >= shape[0] // 2,
+    ]
     return torch.stack(halves).flatten(1)[torch.arange(count) % len(halves)]
 
 
@@ -79,7 +90,14 @@ def score(guess: Tensor, x: Tensor, mask: Tensor) -> tuple[float, float]:
     return 100 * right.mean().item(), 100 * (right.std() / len(x) ** 0.5).item()
 
 
-def draw(given_all: RBM, x: Tensor, mask: Tensor, args: argparse.Namespace, shape: tuple[int, int], path: Path) -> None:
+def draw(
+    given_all: RBM,
+    x: Tensor,
+    mask: Tensor,
+    args: argparse.Namespace,
+    shape: tuple[int, int],
+    path: Path,
+) -> None:
     """A row for each character: original, visible half, two fillings, mean of the fillings."""
     chosen = torch.randperm(len(x))[: args.shown]
     given = given_all.given(x[chosen], mask[chosen])
@@ -105,7 +123,9 @@ def main(args: argparse.Namespace) -> None:
     guesses = {
         "pixel rates of the training set": data.train.mean(0).expand_as(x),
         "nearest training image": nearest(x, mask, data.train),
-        "RBM, mean of clamped chains": distribution.given(hidden_away, mask).marginals(args.chains),
+        "RBM, mean of clamped chains": distribution.given(hidden_away, mask).marginals(
+            args.chains
+        ),
     }
     for name, guess in guesses.items():
         share, error = score(guess, x, mask)
@@ -115,7 +135,9 @@ def main(args: argparse.Namespace) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         default="alphadigits",
@@ -123,13 +145,21 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--hidden", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=600)
-    parser.add_argument("--sparsity", type=float, default=0.001, help="L1 penalty on the weights, an image")
-    parser.add_argument("--sweeps", type=int, default=500, help="clamped Gibbs sweeps of a filling")
-    parser.add_argument("--chains", type=int, default=20, help="clamped chains an image behind its mean")
+    parser.add_argument(
+        "--sparsity", type=float, default=0.001, help="L1 penalty on the weights, an image"
+    )
+    parser.add_argument(
+        "--sweeps", type=int, default=500, help="clamped Gibbs sweeps of a filling"
+    )
+    parser.add_argument(
+        "--chains", type=int, default=20, help="clamped chains an image behind its mean"
+    )
     parser.add_argument("--images", type=int, default=180, help="validation images to fill in")
     parser.add_argument("--shown", type=int, default=16, help="images in the picture")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture and the checkpoint")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of the picture and the checkpoint"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands

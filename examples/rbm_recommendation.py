@@ -1,13 +1,18 @@
-"""Recommend films: hide one film that a user has watched, and see whether it is among the ten suggested.
+"""Recommend films: hide one film that a user has watched, and see whether it is
+among the ten suggested.
 
-An RBM over users (rows) and films (visible units) is trained on the training users of `bnetflix`. Of every other user
-one watched film, drawn at random, is marked as not watched, and all films not watched are ranked. If each watched film
-is as likely to be the hidden one, the best score of film j is p(v_j = 1 | all other cells of the user), which is what
-`rbm().given(observed, mask)` gives with a different cell missing in each row of a batch. Rivals: popularity,
-scikit-learn's truncated SVD and NMF, and a ridge regression of each film on all others; their ranks and strengths are
-chosen on the validation users. `--test` ranks for the test users with what was chosen there.
+An RBM over users (rows) and films (visible units) is trained on the training
+users of `bnetflix`. Of every other user one watched film, drawn at random, is
+marked as not watched, and all films not watched are ranked. If each watched
+film is as likely to be the hidden one, the best score of film j is p(v_j = 1 |
+all other cells of the user), which is what `rbm().given(observed, mask)` gives
+with a different cell missing in each row of a batch. Rivals: popularity,
+scikit-learn's truncated SVD and NMF, and a ridge regression of each film on all
+others; their ranks and strengths are chosen on the validation users. `--test`
+ranks for the test users with what was chosen there.
 
-    python examples/rbm_recommendation.py              # validation users, a few minutes on one core
+    # validation users, a few minutes on one core
+    python examples/rbm_recommendation.py
     python examples/rbm_recommendation.py --test
 """
 
@@ -35,14 +40,19 @@ MONITOR = "valid pseudo log likelihood"
 
 
 class Users(NamedTuple):
-    """Users of whom one watched film is hidden: what is left, and the number of the hidden film."""
+    """Users of whom one watched film is hidden: what is left, and the number of the
+    hidden film.
+    """
 
     x: Tensor
     hidden: Tensor
 
 
 def hide(x: Tensor, seed: int) -> Users:
-    """Mark one watched film of each user as not watched; users with fewer than two are left out."""
+    """Mark one watched film of each user as not watched.
+
+    Users with fewer than two are left out.
+    """
     x = x[x.sum(-1) >= 2].clone()
     hidden = x.multinomial(1, generator=torch.Generator().manual_seed(seed)).squeeze(-1)
     x[torch.arange(len(x)), hidden] = 0
@@ -60,8 +70,12 @@ def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> RBM:
     """Persistent chains by a gradient step of our own, the learning rate falling to 0."""
     x = data.train
     batch_size = small_batch(len(x))
-    rbm = nn.RBM.from_data(x, args.hidden, negative_phase=PersistentChains(num_chains=100, num_steps=args.steps))
-    optimizer = torch.optim.SGD(rbm.parameters(), lr=args.rate * (batch_size / 100), weight_decay=args.decay)
+    rbm = nn.RBM.from_data(
+        x, args.hidden, negative_phase=PersistentChains(num_chains=100, num_steps=args.steps)
+    )
+    optimizer = torch.optim.SGD(
+        rbm.parameters(), lr=args.rate * (batch_size / 100), weight_decay=args.decay
+    )
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.epochs)
 
     def step(rows: Tensor) -> Tensor:
@@ -79,13 +93,22 @@ def train(data: datasets.BinaryDataset, args: argparse.Namespace) -> RBM:
         "settings": {name: getattr(args, name) for name in names},
     }
     kept |= keep_best(score, len(x), args.epochs, MONITOR)
-    fit(step, datasets.minibatches(x, batch_size), args.epochs, state=state, scheduler=scheduler, **kept)
+    fit(
+        step,
+        datasets.minibatches(x, batch_size),
+        args.epochs,
+        state=state,
+        scheduler=scheduler,
+        **kept,
+    )
     with torch.no_grad():
         return rbm.eval()()
 
 
 def each_film_given_the_others(rbm: RBM) -> Scorer:
-    """P(v_j = 1 | all other cells) for every film j: as many rows as there are films for each user."""
+    """P(v_j = 1 | all other cells) for every film j: as many rows as there are
+    films for each user.
+    """
 
     def score(x: Tensor) -> Tensor:
         all_but_one = ~torch.eye(x.shape[-1], dtype=torch.bool)
@@ -97,7 +120,9 @@ def each_film_given_the_others(rbm: RBM) -> Scorer:
 
 def reconstruction(rbm: RBM) -> Scorer:
     """One pass up and down with probabilities, as in the literature."""
-    return lambda x: torch.sigmoid(torch.sigmoid(x @ rbm.weight + rbm.hbias) @ rbm.weight.mT + rbm.vbias)
+    return lambda x: torch.sigmoid(
+        torch.sigmoid(x @ rbm.weight + rbm.hbias) @ rbm.weight.mT + rbm.vbias
+    )
 
 
 def factorised(model: TruncatedSVD | NMF, x: Tensor) -> Scorer:
@@ -107,8 +132,12 @@ def factorised(model: TruncatedSVD | NMF, x: Tensor) -> Scorer:
 
 
 def regression(x: Tensor, strength: float) -> Scorer:
-    """Ridge regression of each film on all others in closed form (Steck 2019, Embarrassingly shallow autoencoders)."""
-    precision = torch.linalg.inv(x.double().T @ x.double() + strength * torch.eye(x.shape[-1], dtype=torch.float64))
+    """Ridge regression of each film on all others in closed form (Steck 2019,
+    Embarrassingly shallow autoencoders).
+    """
+    precision = torch.linalg.inv(
+        x.double().T @ x.double() + strength * torch.eye(x.shape[-1], dtype=torch.float64)
+    )
     slopes = -precision / precision.diagonal()
     slopes.fill_diagonal_(0)
     return lambda rows: rows.double() @ slopes
@@ -118,7 +147,10 @@ def rivals(x: Tensor, args: argparse.Namespace) -> dict[str, list[tuple[str, Sco
     """By family, the settings to choose from."""
     ranks = (5,) if args.smoke else (2, 5, 10, 20, 40)
     svd = [(f"rank {k}", factorised(TruncatedSVD(k, random_state=args.seed), x)) for k in ranks]
-    nmf = [(f"rank {k}", factorised(NMF(k, init="nndsvda", max_iter=400, tol=1e-3), x)) for k in ranks[:4]]
+    nmf = [
+        (f"rank {k}", factorised(NMF(k, init="nndsvda", max_iter=400, tol=1e-3), x))
+        for k in ranks[:4]
+    ]
     ridge = [(f"strength {s}", regression(x, s)) for s in (10.0, 100.0, 1000.0)]
     popular = x.mean(0)
     return {
@@ -140,16 +172,27 @@ def main(args: argparse.Namespace) -> None:
     families = rivals(data.train, args)
     families["RBM, up and down"] = [("", reconstruction(rbm))]
     families["RBM, each film given all others"] = [("", each_film_given_the_others(rbm))]
-    best = {k: max(group, key=lambda one: hits(one[1], valid).mean().item()) for k, group in families.items()}
+    best = {
+        k: max(group, key=lambda one: hits(one[1], valid).mean().item())
+        for k, group in families.items()
+    }
     found = {family: hits(scorer, evaluated) for family, (_, scorer) in best.items()}
     print(f"hit rate at {TOP}, {len(evaluated.x)} {name} users, one hidden film each")
     for family, hit in found.items():
         gain = found["RBM, each film given all others"] - hit
-        paired = f"RBM better by {100 * gain.mean():.1f} +/- {100 * error(gain):.1f}" if gain.any() else ""
-        print(f"{family + ' ' + best[family][0]:45} {100 * hit.mean():.1f} +/- {100 * error(hit):.1f} %  {paired}")
+        if gain.any():
+            paired = f"RBM better by {100 * gain.mean():.1f} +/- {100 * error(gain):.1f}"
+        else:
+            paired = ""
+        print(
+            f"{family + ' ' + best[family][0]:45} {100 * hit.mean():.1f} +/- "
+            f"{100 * error(hit):.1f} %  {paired}"
+        )
     films = data.train.shape[1]
     tiles = math.gcd(10, films)
-    figure = plotting.filters(rbm.weight, (tiles, films // tiles), title="films as tiles: weights of hidden units")
+    figure = plotting.filters(
+        rbm.weight, (tiles, films // tiles), title="films as tiles: weights of hidden units"
+    )
     plotting.save(figure, args.out / "recommendation.png")
 
 
@@ -167,16 +210,28 @@ def example_data() -> datasets.BinaryDataset:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="bnetflix", help="a set of the data folder, or an .npz file: users by films")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        default="bnetflix",
+        help="a set of the data folder, or an .npz file: users by films",
+    )
     parser.add_argument("--hidden", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=5, help="Gibbs sweeps of the chains an update")
-    parser.add_argument("--rate", type=float, default=0.05, help="learning rate, falling linearly to 0")
+    parser.add_argument(
+        "--steps", type=int, default=5, help="Gibbs sweeps of the chains an update"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=0.05, help="learning rate, falling linearly to 0"
+    )
     parser.add_argument("--decay", type=float, default=1e-4, help="weight decay")
     parser.add_argument("--test", action="store_true", help="rank for the test users instead")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the checkpoint and the picture")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of the checkpoint and the picture"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands

@@ -1,10 +1,12 @@
 """The posterior of an RBM's weights, by NUTS and by SVI, in ArviZ.
 
-A small RBM with normal priors learns from a hundred pictures of bars and stripes. NUTS draws from the posterior with
-the exact log Z; AutoNormal approximates it; a single point (MAP) is fitted with persistent chains, as large RBMs would
-be. Which of them predicts best? Hidden units can be exchanged, so the diagnostics are read off a function of the
-weights that does not change by it: the log likelihood of the rows. Draws go to a NetCDF file, the comparison to the
-screen.
+A small RBM with normal priors learns from a hundred pictures of bars and
+stripes. NUTS draws from the posterior with the exact log Z; AutoNormal
+approximates it; a single point (MAP) is fitted with persistent chains, as large
+RBMs would be. Which of them predicts best? Hidden units can be exchanged, so
+the diagnostics are read off a function of the weights that does not change by
+it: the log likelihood of the rows. Draws go to a NetCDF file, the comparison to
+the screen.
 
     python examples/rbm_weight_posterior.py --rows 100
 """
@@ -33,7 +35,9 @@ def by_nuts(rbm: BayesianRBM, x: Tensor, args: argparse.Namespace) -> Draws:
     """Draws of several chains one after the other, each of shape (chain, draw, ...)."""
     chains = []
     for _ in range(args.chains):
-        mcmc = MCMC(NUTS(rbm.model, max_tree_depth=8), args.draws, args.warmup, disable_progbar=True)
+        mcmc = MCMC(
+            NUTS(rbm.model, max_tree_depth=8), args.draws, args.warmup, disable_progbar=True
+        )
         mcmc.run(x)
         chains.append(mcmc.get_samples())
     return {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}
@@ -43,7 +47,9 @@ def by_svi(rbm: BayesianRBM, x: Tensor, args: argparse.Namespace) -> Draws:
     """Draws from the guide after training, (draw, ...)."""
     pyro.clear_param_store()
     settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.03}}
-    optimizer = pyro.optim.LinearLR(settings | {"start_factor": 1.0, "end_factor": 0.01, "total_iters": args.epochs})
+    optimizer = pyro.optim.LinearLR(
+        settings | {"start_factor": 1.0, "end_factor": 0.01, "total_iters": args.epochs}
+    )
     svi = SVI(rbm.model, rbm.guide, optimizer, Trace_ELBO())
     fit(svi.step, [x] * 20, args.epochs, scheduler=optimizer, progress=not args.smoke)
     return rbm.draws(1 if rbm.guide_name == "map" else args.draws * args.chains, x)
@@ -61,11 +67,16 @@ def main(args: argparse.Namespace) -> None:
     posteriors: dict[str, Draws] = {
         "NUTS": {name: draws.flatten(0, 1) for name, draws in nuts.items()},
         "AutoNormal": by_svi(BayesianRBM(*sizes), x, args),
-        "MAP, persistent chains": by_svi(BayesianRBM(*sizes, negative_phase=phase, guide="map"), x, args),
+        "MAP, persistent chains": by_svi(
+            BayesianRBM(*sizes, negative_phase=phase, guide="map"), x, args
+        ),
     }
     rbm = BayesianRBM(*sizes)
     best = -torch.tensor(float(len(patterns))).log()
-    print(f"mean log predictive of all {len(patterns)} patterns, seen or not (at most {best:.3f} nats):")
+    print(
+        f"mean log predictive of all {len(patterns)} patterns, seen or not (at most {best:.3f} "
+        "nats):"
+    )
     for name, draws in posteriors.items():
         print(f"  {name:24}{rbm.log_predictive(patterns, draws).mean():8.3f} nats")
     with torch.no_grad():
@@ -74,28 +85,42 @@ def main(args: argparse.Namespace) -> None:
     dims = {"weight": ["pixel", "unit"], "vbias": ["pixel"], "hbias": ["unit"]}
     data = from_chains(draws, dims=dims)
     to_netcdf(data, args.out / "posterior.nc")
-    size, rhat = (f(data, var_names=["log_likelihood"])["log_likelihood"].item() for f in (az.ess, az.rhat))
-    print(f"NUTS, log likelihood of the rows: ESS {size:.0f} of {likelihood.numel()} draws, R-hat {rhat:.3f}")
+    size, rhat = (
+        f(data, var_names=["log_likelihood"])["log_likelihood"].item() for f in (az.ess, az.rhat)
+    )
+    print(
+        f"NUTS, log likelihood of the rows: ESS {size:.0f} of {likelihood.numel()} draws, R-hat "
+        f"{rhat:.3f}"
+    )
     shown = posteriors["NUTS"]["weight"][:: max(1, args.draws * args.chains // 12)][:12]
     shape = (args.size, args.size)
     plotting.save(
-        plotting.filters(shown.transpose(0, 1).flatten(1), shape, title="units of 12 draws"), args.out / "weights.png"
+        plotting.filters(shown.transpose(0, 1).flatten(1), shape, title="units of 12 draws"),
+        args.out / "weights.png",
     )
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=3, help="rows and columns of a pattern")
     parser.add_argument("--hidden", type=int, default=4)
-    parser.add_argument("--rows", type=int, default=100, help="training rows, drawn with replacement")
-    parser.add_argument("--scale", type=float, default=2.0, help="standard deviation of the normal priors")
+    parser.add_argument(
+        "--rows", type=int, default=100, help="training rows, drawn with replacement"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=2.0, help="standard deviation of the normal priors"
+    )
     parser.add_argument("--draws", type=int, default=200, help="of each chain")
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=100, help="times 20 steps of SVI")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of everything written"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands

@@ -1,15 +1,22 @@
-"""A variational autoencoder of binarized MNIST, evaluated by importance sampling with 5000 draws an image.
+"""A variational autoencoder of binarized MNIST, evaluated by importance sampling
+with 5000 draws an image.
 
-The model and its guide are one object, trained by `pyro.infer.SVI`. Progress goes to a CSV file and a learning curve, a
-checkpoint lets a killed run go on, validation decides which epoch counts, and the running average of the weights is
-what is evaluated. Pictures: samples from the prior, reconstructions, and with `--latent 2` a map of the latent plane.
+The model and its guide are one object, trained by `pyro.infer.SVI`. Progress
+goes to a CSV file and a learning curve, a checkpoint lets a killed run go on,
+validation decides which epoch counts, and the running average of the weights is
+what is evaluated. Pictures: samples from the prior, reconstructions, and with
+`--latent 2` a map of the latent plane.
 
-    python examples/vae.py --split test                           # half an hour on one core, then as long to judge
+    # half an hour on one core, then as long to judge
+    python examples/vae.py --split test
     python examples/vae.py --prior vamp --epochs 100
     python examples/vae.py --objective iwae --particles 50 --rate 0.001
-    python examples/vae.py --likelihood made                      # pixels that depend on each other, given the latent
-    python examples/vae.py --latent 2 --epochs 30                 # for the map
-    python examples/vae.py --split test --draws 5000 50000        # how far ten times the draws move the bound
+    # pixels that depend on each other, given the latent
+    python examples/vae.py --likelihood made
+    # for the map
+    python examples/vae.py --latent 2 --epochs 30
+    # how far ten times the draws move the bound
+    python examples/vae.py --split test --draws 5000 50000
 """
 
 from __future__ import annotations
@@ -91,11 +98,16 @@ OWN = (
 def build(recipe: Recipe, x: Tensor) -> models.VAE:
     """The model, which starts near the marginal distributions of the pixels."""
     features = x.shape[1]
-    prior = nn.VampPrior(recipe.pseudo_inputs, features) if recipe.prior == "vamp" else None
+    if recipe.prior == "vamp":
+        prior = nn.VampPrior(recipe.pseudo_inputs, features)
+    else:
+        prior = None
     hidden = (recipe.hidden, recipe.hidden)
     if recipe.likelihood == "made":
         likelihood = nn.MADE(features, [recipe.hidden], context=recipe.context)
-        return models.VAE.from_data(x, recipe.latent, hidden=hidden, prior=prior, likelihood=likelihood)
+        return models.VAE.from_data(
+            x, recipe.latent, hidden=hidden, prior=prior, likelihood=likelihood
+        )
     return models.VAE.from_data(x, recipe.latent, hidden=hidden, prior=prior)
 
 
@@ -105,16 +117,25 @@ def loss_of(recipe: Recipe) -> ELBO:
         return ImportanceWeightedELBO(recipe.particles)
     if recipe.objective == "dreg":
         return DoublyReparametrizedELBO(recipe.particles)
-    return StickingTheLandingELBO(recipe.particles) if recipe.objective == "stl" else TraceMeanField_ELBO()
+    if recipe.objective == "stl":
+        return StickingTheLandingELBO(recipe.particles)
+    return TraceMeanField_ELBO()
 
 
-def train(recipe: Recipe, data: datasets.BinaryDataset, args: argparse.Namespace) -> tuple[models.VAE, History]:
-    """SVI by Adam with a rate that falls to 0; goes on where a checkpoint of the same settings stopped."""
+def train(
+    recipe: Recipe, data: datasets.BinaryDataset, args: argparse.Namespace
+) -> tuple[models.VAE, History]:
+    """SVI by Adam with a rate that falls to 0.
+
+    Goes on where a checkpoint of the same settings stopped.
+    """
     vae = build(recipe, data.train).to(args.device)
     average, averaged = running_average(vae, recipe.decay)
     adam = {"lr": recipe.rate, "weight_decay": recipe.weight_decay, "fused": True}
     schedule = {"start_factor": 1.0, "end_factor": 0.0, "total_iters": recipe.epochs}
-    optimizer = pyro.optim.LinearLR({"optimizer": torch.optim.AdamW, "optim_args": adam} | schedule)
+    optimizer = pyro.optim.LinearLR(
+        {"optimizer": torch.optim.AdamW, "optim_args": adam} | schedule
+    )
     svi = SVI(vae.model, vae.guide, optimizer, loss_of(recipe))
     batches = datasets.minibatches(data.train, recipe.batch_size)
     rows = data.valid[: recipe.valid_rows].to(args.device)
@@ -124,7 +145,9 @@ def train(recipe: Recipe, data: datasets.BinaryDataset, args: argparse.Namespace
         return batches
 
     def step(x: Tensor) -> float:
-        with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=recipe.bfloat16):
+        with torch.autocast(
+            torch.device(args.device).type, torch.bfloat16, enabled=recipe.bfloat16
+        ):
             loss = svi.step(x.to(args.device)) / len(data.train)  # nats an image
         average.update_parameters(vae)
         return loss
@@ -154,23 +177,41 @@ def train(recipe: Recipe, data: datasets.BinaryDataset, args: argparse.Namespace
 
 
 @torch.no_grad()
-def draw(vae: models.VAE, data: datasets.BinaryDataset, history: History, args: argparse.Namespace) -> None:
-    """Learning curve, samples, reconstructions; a map of the plane where there are two latent dimensions."""
+def draw(
+    vae: models.VAE, data: datasets.BinaryDataset, history: History, args: argparse.Namespace
+) -> None:
+    """Learning curve, samples, reconstructions.
+
+    A map of the plane where there are two latent dimensions.
+    """
     shape = data.shape or (1, data.train.shape[1])
-    curve = plotting.learning_curve(history, ["valid"], ylabel="log likelihood of validation rows [nats]")
+    curve = plotting.learning_curve(
+        history, ["valid"], ylabel="log likelihood of validation rows [nats]"
+    )
     plotting.save(curve, args.out / "learning_curve.png")
     distribution = vae.decode(vae.sample_prior(64))
-    samples = distribution.sample() if isinstance(vae.likelihood, nn.AutoregressiveNetwork) else distribution.mean
-    plotting.save(plotting.sample_grid(samples.cpu().unflatten(-1, shape), columns=8), args.out / "samples.png")
+    if isinstance(vae.likelihood, nn.AutoregressiveNetwork):
+        samples = distribution.sample()
+    else:
+        samples = distribution.mean
+    plotting.save(
+        plotting.sample_grid(samples.cpu().unflatten(-1, shape), columns=8),
+        args.out / "samples.png",
+    )
     rows = data.valid[:32].to(args.device)
     pairs = [x.cpu().unflatten(-1, shape) for x in (rows, vae.reconstruct(rows))]
-    grid = plotting.sample_grid(torch.cat(pairs, -1), columns=4, title="validation images and their reconstructions")
+    grid = plotting.sample_grid(
+        torch.cat(pairs, -1), columns=4, title="validation images and their reconstructions"
+    )
     plotting.save(grid, args.out / "reconstructions.png")
     if vae.latent == 2:
         places = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.03, 0.97, 15))
         z = torch.cartesian_prod(-places, places).flip(-1).to(args.device)
         distribution = vae.decode(z)
-        images = distribution.sample() if isinstance(vae.likelihood, nn.AutoregressiveNetwork) else distribution.mean
+        if isinstance(vae.likelihood, nn.AutoregressiveNetwork):
+            images = distribution.sample()
+        else:
+            images = distribution.mean
         grid = plotting.sample_grid(images.cpu().unflatten(-1, shape), columns=15)
         plotting.save(grid, args.out / "latent_map.png")
 
@@ -181,7 +222,9 @@ def main(args: argparse.Namespace) -> None:
     pyro.enable_validation(False)  # the rows are checked once
     args.out.mkdir(parents=True, exist_ok=True)
     recipe = SMOKE if args.smoke else Recipe()
-    recipe = replace(recipe, **{name: getattr(args, name) for name in OWN if getattr(args, name) is not None})
+    recipe = replace(
+        recipe, **{name: getattr(args, name) for name in OWN if getattr(args, name) is not None}
+    )
     name = args.data or ("alphadigits" if args.smoke else "binarized_mnist")
     data = datasets.load(name)
     if args.batch_size is None:
@@ -201,13 +244,20 @@ def main(args: argparse.Namespace) -> None:
         print(f"{args.split} log likelihood: {likelihood}")
         evaluated.append(figures_of(likelihood, count))
     for less, more in pairwise(evaluated):
-        print(f"from {less['draws']} to {more['draws']} draws: {more['value'] - less['value']:+.3f} nats")
+        print(
+            f"from {less['draws']} to {more['draws']} draws: "
+            f"{more['value'] - less['value']:+.3f} nats"
+        )
     figures = {"command": sys.argv, "settings": vars(recipe), "estimates": evaluated}
-    (args.out / "log_likelihood.json").write_text(json_text(figures, indent=2) + "\n", encoding="utf-8")
+    (args.out / "log_likelihood.json").write_text(
+        json_text(figures, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def figures_of(likelihood: ImportanceLogLikelihood, draws: int) -> dict[str, float | int]:
-    """Lower bound of the log likelihood by importance sampling, with the signs of whether it is close."""
+    """Lower bound of the log likelihood by importance sampling, with the signs of
+    whether it is close.
+    """
     return {
         "draws": draws,
         "rows": len(likelihood.rows),
@@ -220,7 +270,9 @@ def figures_of(likelihood: ImportanceLogLikelihood, draws: int) -> dict[str, flo
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         help="alphadigits, a set of the data folder, or an .npz file (default: binarized_mnist)",
@@ -233,21 +285,37 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--particles", type=int, help="draws a row of the last three objectives")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--patience", type=int, help="evaluations without a better one before it stops")
-    parser.add_argument("--rate", type=float, help="of Adam, in the first epoch; falls to 0 linearly")
+    parser.add_argument(
+        "--patience", type=int, help="evaluations without a better one before it stops"
+    )
+    parser.add_argument(
+        "--rate", type=float, help="of Adam, in the first epoch; falls to 0 linearly"
+    )
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument(
         "--bfloat16",
         action=argparse.BooleanOptionalAction,
-        help="train with products in half the digits (default); slow on processors without such instructions",
+        help="train with products in half the digits (default); slow on older processors",
     )
-    parser.add_argument("--draws", type=int, nargs="+", help="of the reported log likelihood, an image")
-    parser.add_argument("--rows", type=int, help="first so many images to report on (default: all)")
+    parser.add_argument(
+        "--draws", type=int, nargs="+", help="of the reported log likelihood, an image"
+    )
+    parser.add_argument(
+        "--rows", type=int, help="first so many images to report on (default: all)"
+    )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="rows to report")
+    parser.add_argument(
+        "--split", choices=("valid", "test"), default="valid", help="rows to report"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of everything written")
-    parser.add_argument("--smoke", action="store_true", help="a few seconds on shipped letters, to see that it runs")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of everything written"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="a few seconds on shipped letters, to see that it runs",
+    )
     return parser.parse_args()
 
 

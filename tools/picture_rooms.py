@@ -19,7 +19,9 @@ PRIVATE = "private files (_*.py)"
 
 
 def imports_between_parts(root: Path) -> set[tuple[str, str]]:
-    """Pairs (importing part, imported part) of the package under ``root``; private files are one part."""
+    """Pairs (importing part, imported part) of the package under ``root``; private
+    files are one part.
+    """
     package = root / PACKAGE
     pairs: set[tuple[str, str]] = set()
     for file in sorted(package.rglob("*.py")):
@@ -30,15 +32,24 @@ def imports_between_parts(root: Path) -> set[tuple[str, str]]:
                 continue
             pairs.add((_room(part), _room(names[1])))
     rooms = {*CORE, *BESIDE, PRIVATE}
-    return {(source, target) for source, target in pairs if source != target and {source, target} <= rooms}
+    return {
+        (source, target)
+        for source, target in pairs
+        if source != target and {source, target} <= rooms
+    }
 
 
 def _room(part: str) -> str:
-    return PRIVATE if part.startswith("_") else part
+    if part.startswith("_"):
+        return PRIVATE
+    return part
 
 
 def draw(pairs: set[tuple[str, str]], path: Path) -> None:
-    """Draw the core as a row, the parts beside it above, the private files below; grey arrows are imports."""
+    """Draw the core as a row, the parts beside it above, the private files below.
+
+    Grey arrows are imports.
+    """
     from matplotlib import pyplot
 
     centres = {part: (3.0 * i, 2.0) for i, part in enumerate(CORE)}
@@ -49,7 +60,9 @@ def draw(pairs: set[tuple[str, str]], path: Path) -> None:
     for part, (x, y) in centres.items():
         face = "#dbe9f6" if part in CORE else "#f2f2f2"
         box = {"boxstyle": "round,pad=0.4", "facecolor": face, "edgecolor": "0.3"}
-        boxes[part] = axes.text(x, y, part, ha="center", va="center", fontsize=10, bbox=box, zorder=3)
+        boxes[part] = axes.text(
+            x, y, part, ha="center", va="center", fontsize=10, bbox=box, zorder=3
+        )
     figure.canvas.draw()  # the boxes have their sizes now
     for source, target in sorted(pairs):
         if target == PRIVATE:
@@ -66,7 +79,13 @@ def draw(pairs: set[tuple[str, str]], path: Path) -> None:
             "patchB": boxes[target].get_bbox_patch(),
         }
         axes.annotate("", xy=centres[target], xytext=centres[source], arrowprops=style, zorder=2)
-    axes.text(6.0, -0.75, "any part may import them; they import nothing of the package", ha="center", fontsize=8)
+    axes.text(
+        6.0,
+        -0.75,
+        "any part may import them; they import nothing of the package",
+        ha="center",
+        fontsize=8,
+    )
     axes.set_xlim(-1.2, 13.2)
     axes.set_ylim(-1.1, 5.3)
     axes.axis("off")

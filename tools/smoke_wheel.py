@@ -1,4 +1,6 @@
-"""Uses an installed pyro_gen from outside the checkout, with the core dependencies alone: python -I smoke_wheel.py."""
+"""Uses an installed pyro_gen from outside the checkout, with the core dependencies
+alone: python -I smoke_wheel.py.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,27 @@ def require(condition: bool, complaint: str) -> None:
 
 
 def check_files() -> None:
-    """The import is the installed package: typed, of the announced version, without the checkout's other folders."""
+    """The import is the installed package: typed, of the announced version, without
+    the checkout's other folders.
+    """
     package = Path(pyro_gen.__file__).parent
-    require(importlib.util.find_spec("pytest") is None, "this environment is not empty: pytest is installed")
-    require("site-packages" in package.parts, f"imported {package}, which is not an installed package")
+    require(
+        importlib.util.find_spec("pytest") is None,
+        "this environment is not empty: pytest is installed",
+    )
+    require(
+        "site-packages" in package.parts, f"imported {package}, which is not an installed package"
+    )
     require((package / "py.typed").is_file(), "py.typed is missing")
     version = importlib.metadata.version("pyro-gen")
-    require(pyro_gen.__version__ == version, f"__version__ is {pyro_gen.__version__}, the metadata say {version}")
+    require(
+        pyro_gen.__version__ == version,
+        f"__version__ is {pyro_gen.__version__}, the metadata say {version}",
+    )
     files = importlib.metadata.files("pyro-gen") or []
-    strangers = {f.parts[0] for f in files if f.parts[0] != "pyro_gen" and ".dist-info" not in f.parts[0]}
+    strangers = {
+        f.parts[0] for f in files if f.parts[0] != "pyro_gen" and ".dist-info" not in f.parts[0]
+    }
     require(not strangers, f"the wheel also installs {sorted(strangers)}")
 
 
@@ -56,12 +70,15 @@ def check_compiled_kernels() -> None:
     """Where a C compiler was at hand, the compiled kernels are there and load."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     require(
-        not compiler or native.library() is not None, f"the compiled kernels are missing though there is {compiler}"
+        not compiler or native.library() is not None,
+        f"the compiled kernels are missing though there is {compiler}",
     )
 
 
 def check_training() -> None:
-    """The embedded data train a module through plain SVI, and the trained distribution gives finite contrasts."""
+    """The embedded data train a module through plain SVI, and the trained
+    distribution gives finite contrasts.
+    """
     x = pyro_gen.datasets.alphadigits().train[:64]
     rbm = pyro_gen.nn.RBM.from_data(x, hidden=8)
 
@@ -82,4 +99,7 @@ if __name__ == "__main__":
     check_exact_rbm()
     check_compiled_kernels()
     check_training()
-    print(f"pyro_gen {pyro_gen.__version__} works from {Path(pyro_gen.__file__).parent} with torch {torch.__version__}")
+    print(
+        f"pyro_gen {pyro_gen.__version__} works from {Path(pyro_gen.__file__).parent} with torch "
+        f"{torch.__version__}"
+    )
