@@ -64,6 +64,16 @@ class Archive:
             )
         return torch.from_numpy(np.unpackbits(packed, axis=1, count=width))
 
+    def zeros_and_ones(self, key: str, width: int) -> Tensor:
+        """Return rows of zeros and ones as uint8, shape (n, width)."""
+        array = self[key]
+        if array.shape != (len(np.atleast_1d(array)), width) or not np.isin(array, (0, 1)).all():
+            raise self.error(
+                f"without `D`, `{key}` must be rows of {width} zeros and ones, got {array.dtype} "
+                f"of shape {array.shape}"
+            )
+        return torch.from_numpy(array.astype(np.uint8))
+
     def inks(self, key: str, shape: tuple[int, ...], scale: float) -> Tensor:
         """Return grey images as rows of values from 0 to 1."""
         images = self[key]

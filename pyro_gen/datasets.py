@@ -1,7 +1,7 @@
-"""Binary data: AlphaDigits (shipped), bars and stripes (generated), and
-`<name>.npz` files of the user's own folder.
+"""Binary data: AlphaDigits (shipped), bars and stripes (generated), public sets
+(downloaded once), and files of the user's own.
 
-Nothing here touches the network. Binary AlphaDigits was collected by Sam Roweis
+Binary AlphaDigits was collected by Sam Roweis
 (`binaryalphadigs.mat`, on his page at New York University): handwritten 0-9 and
 A-Z, 36 classes with 39 samples each, images of 20 rows and 16 columns.
 """
@@ -11,18 +11,25 @@ from __future__ import annotations
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_gen._archives import Archive, read_archive
 from pyro_gen._arguments import whole_number
 from pyro_gen._augmentation import shifted, warped
+from pyro_gen._files import replacing
+from pyro_gen._optional import require
+from pyro_gen._rows import as_tensor
+from pyro_gen._sources import SOURCES, download
 
 __all__ = [
     "BinaryDataset",
@@ -30,18 +37,23 @@ __all__ = [
     "LabelledImages",
     "Minibatches",
     "alphadigits",
+    "available",
     "bars_and_stripes",
     "data_folder",
     "load",
     "load_gray",
     "load_images",
     "minibatches",
+    "save_binary",
     "shifted",
+    "split",
     "warped",
 ]
 
 SPLITS = ("train", "valid", "test")
 MAX_SIDE = 16  # of bars and stripes: 2**16 patterns of each direction
+TEXTS = (".csv", ".tsv", ".txt", ".data")
+BITS = frozenset({"0", "1", "0.0", "1.0"})
 GATHER = 64  # batches that one gather of `Minibatches` fetches
 
 
@@ -323,17 +335,21 @@ def load(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> BinaryDataset:
-    """Read a binary data set from `<name>.npz`.
+    """Read a binary data set: one of the public ones by its name, or a file.
 
-    The archive holds `train`, `valid` and `test`, each with the bits of one row
-    packed into ceil(D / 8) bytes (uint8, shape (n, ceil(D / 8)), as
-    `numpy.packbits(x, axis=1)` makes them), and `D`. It may hold `n_<split>`,
-    `y_<split>`, `index_<split>`, `shape` and `classes`. Pickled content is
-    refused.
+    The sets `nltcs`, `plants`, `bnetflix`, `dna`, `mushrooms` and
+    `binarized_mnist` are downloaded on first use, checked and kept in
+    `data_folder(root)`.
+
+    An npz file is that of `save_binary`, or holds `train`, `valid` and `test` as
+    arrays of zeros and ones of shape (n, D). A text file (``.csv``, ``.tsv``,
+    ``.txt``, ``.data``) has zeros and ones, one row a line, separated by commas,
+    semicolons or white space, perhaps below a line of column names; its rows are
+    divided by `split`. Pickled content is refused.
 
     Args:
         name: a name such as ``"nltcs"``, looked up in `data_folder(root)`; or a
-            path: a `Path`, or a string that ends in ``.npz``; or
+            path: a `Path`, or a string with one of the endings above; or
             ``"alphadigits"`` without `root`, which comes with the package.
         root: the folder of the sets, if it is not the default of `data_folder`.
         dtype: floating dtype of the rows.
@@ -342,11 +358,18 @@ def load(
         The set.
 
     Raises:
-        FileNotFoundError: if there is no such file; the message says where it
-            was looked for.
+        FileNotFoundError: if there is no such file and it could not be
+            downloaded; the message says where it was looked for and how to get
+            it.
         ValueError: if `name` is neither a name nor a path, or the file is
             truncated, corrupt or not such a set; the message names the file and
             the reason.
+
+    References:
+        Van Haaren and Davis (2012), Markov network structure learning; Larochelle
+        and Murray (2011), The neural autoregressive distribution estimator;
+        Salakhutdinov and Murray (2008), On the quantitative analysis of deep
+        belief networks (`binarized_mnist`).
 
     Example:
         >>> file = getfixture("tmp_path") / "coins.npz"
@@ -361,7 +384,150 @@ def load(
     """
     if name == "alphadigits" and root is None:
         return alphadigits(dtype=dtype)
-    return _binary(read_archive(_find(name, root)), dtype)
+    path = _find(name, root)
+    if path.suffix in TEXTS:
+        return split(_text(path), path.stem, dtype=dtype)
+    return _binary(read_archive(path), dtype)
+
+
+def available(name: str, instead: str, root: str | os.PathLike[str] | None = None) -> str:
+    """Name of a public data set, or of another one where it cannot be had.
+
+    Args:
+        name: the set, which is downloaded if need be.
+        instead: the name to return where there is neither a file nor a network.
+        root: the folder of the sets, if it is not the default of `data_folder`.
+
+    Returns:
+        `name` or `instead`.
+
+    Warns:
+        UserWarning: it is `instead`, with the reason.
+
+    Example:
+        >>> available("alphadigits", instead="bars")
+        'alphadigits'
+    """
+    if name == "alphadigits":
+        return name
+    try:
+        _find(name, root)
+    except FileNotFoundError as error:
+        warnings.warn(f"`{instead}` in place of `{name}`: {error}", stacklevel=2)
+        return instead
+    return name
+
+
+def split(
+    x: Any,
+    name: str = "data",
+    *,
+    valid: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> BinaryDataset:
+    """Divide rows of zeros and ones into a training, a validation and a test set.
+
+    Args:
+        x: shape (n, D): a tensor, an array, lists or a data frame, of numbers or
+            bool.
+        name: the name of the set.
+        valid: share of the validation rows.
+        test: share of the test rows.
+        seed: of the random order; torch's own generator is not touched.
+        dtype: floating dtype of the rows.
+
+    Returns:
+        The set, with the places of its rows in `x`.
+
+    Raises:
+        ValueError: if `x` is no matrix of zeros and ones, or a part would be
+            empty.
+
+    Example:
+        >>> data = split(torch.eye(20), "unit vectors")
+        >>> len(data.train), len(data.valid), len(data.test)
+        (16, 2, 2)
+    """
+    rows = as_tensor(x, "x")
+    if not isinstance(rows, Tensor):
+        raise ValueError(f"`x` must be a matrix of zeros and ones, got {type(x).__name__}")
+    if rows.ndim != 2 or not rows.numel() or not ((rows == 0) | (rows == 1)).all():
+        raise ValueError(
+            "`x` must be a matrix of zeros and ones, shape (n, D), got shape "
+            f"{tuple(rows.shape)}{_first_other(rows)}"
+        )
+    counts = [round(share * len(rows)) for share in (valid, test)]
+    if min(counts) < 1 or sum(counts) >= len(rows):
+        raise ValueError(
+            "`valid` and `test` must be shares that leave rows to each part, got "
+            f"{valid} and {test} of {len(rows)} rows"
+        )
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    train_index, valid_index, test_index = order.split([len(rows) - sum(counts), *counts])
+    bits = rows.to(dtype)
+    return BinaryDataset(
+        name,
+        bits[train_index],
+        bits[valid_index],
+        bits[test_index],
+        train_index=train_index,
+        valid_index=valid_index,
+        test_index=test_index,
+    )
+
+
+def _first_other(rows: Tensor) -> str:
+    """The first value that is neither 0 nor 1, for a message."""
+    other = rows[(rows != 0) & (rows != 1)].flatten()
+    return f" with the value {other[0].item()}" if len(other) else ""
+
+
+def save_binary(data: BinaryDataset, path: str | os.PathLike[str]) -> None:
+    """Write a binary data set to an npz file, which `load` reads bit for bit.
+
+    Args:
+        data: the set.
+        path: the file, with the ending ``.npz``. Missing folders are made.
+
+    Raises:
+        ValueError: if `path` does not end in ``.npz``, or the rows are not zeros
+            and ones.
+
+    Example:
+        >>> file = getfixture("tmp_path") / "unit.npz"
+        >>> data = split(torch.eye(20), "unit")
+        >>> save_binary(data, file)
+        >>> torch.equal(load(file).train, data.train)
+        True
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"`path` must end in .npz, got {str(path)!r}")
+    arrays: dict[str, Any] = {"D": data.train.shape[-1]}
+    for part in SPLITS:
+        rows = getattr(data, part)
+        if rows.shape[1:] != data.train.shape[1:] or not ((rows == 0) | (rows == 1)).all():
+            raise ValueError(
+                f"`data.{part}` must be rows of {arrays['D']} zeros and ones, got shape "
+                f"{tuple(rows.shape)}{_first_other(rows)}"
+            )
+        arrays[part] = np.packbits(rows.cpu().numpy().astype(np.uint8), axis=1)
+        for key, field_name in (("y", "labels"), ("index", "index")):
+            values = getattr(data, f"{part}_{field_name}")
+            if values is not None:
+                arrays[f"{key}_{part}"] = values.cpu().numpy()
+    if data.shape is not None:
+        arrays["shape"] = data.shape
+    if data.classes is not None:
+        arrays["classes"] = np.array(data.classes)
+    _write(path, arrays)
+
+
+def _write(path: Path, arrays: Mapping[str, Any]) -> None:
+    with replacing(path) as part:
+        np.savez_compressed(part, **arrays)
 
 
 def load_images(
@@ -423,7 +589,7 @@ def load_gray(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> GrayDataset:
-    """Read grey images (`mnist_gray`, `usps`) from `<name>.npz`.
+    """Read grey images: `mnist_gray` or `usps`, downloaded on first use, or a file.
 
     The archive holds `x_train` and `x_test` (integers, shape (n, rows,
     columns)), `y_train` and `y_test`, and optionally `scale`, the value of full
@@ -438,8 +604,9 @@ def load_gray(
         The set, with images as rows of values from 0 to 1.
 
     Raises:
-        FileNotFoundError: if there is no such file; the message says where it
-            was looked for.
+        FileNotFoundError: if there is no such file and it could not be
+            downloaded; the message says where it was looked for and how to get
+            it.
         ValueError: if `name` is neither a name nor a path, or the file is
             truncated, corrupt or not such a set; the message names the file and
             the reason.
@@ -457,34 +624,70 @@ def load_gray(
 
 
 def _find(name: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> Path:
-    is_path = not isinstance(name, str) or name.endswith(".npz")
-    if (
-        isinstance(name, str)
-        and not is_path
-        and (name in ("", ".", "..") or set(name) & set("/\\:\0"))
-    ):
+    """Path of a file that is there, if need be after a download."""
+    if not isinstance(name, str) or name.endswith((".npz", *TEXTS)):
+        path = Path(name)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no data file {path}")
+        return path
+    if name in ("", ".", "..") or set(name) & set("/\\:\0"):
         raise ValueError(
             "`name` must be the name of a data set, without folders, or a path (a Path, or a "
-            "string that ends in "
-            f".npz), got {name!r}"
+            f"string that ends in .npz, {', '.join(TEXTS)}), got {name!r}"
         )
-    path = Path(name) if is_path else data_folder(root) / f"{name}.npz"
+    path = data_folder(root) / f"{name}.npz"
     if not path.is_file():
-        if is_path:
-            hint = ""
-        else:
-            hint = "; set PYRO_GEN_DATA or pass `root` to name the folder of the data sets"
-        raise FileNotFoundError(f"there is no data file {path}{hint}")
+        _download(name, path)
     return path
+
+
+def _download(name: str, path: Path) -> None:
+    """Fetch a public data set and write its file."""
+    if name not in SOURCES:
+        raise FileNotFoundError(
+            f"there is no data file {path}; set PYRO_GEN_DATA or pass `root` to name the folder "
+            f"of the data sets. Those that can be downloaded are {', '.join(sorted(SOURCES))}"
+        )
+    source = SOURCES[name]
+    try:
+        pooch = require("pooch", "a download by pyro_gen.datasets", "data")
+        with TemporaryDirectory() as folder:
+            arrays = download(source, Path(folder), pooch.retrieve)
+        _write(path, arrays)
+    except (ImportError, OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"there is no data file {path}, and it could not be downloaded: {error}. Set "
+            "PYRO_GEN_DATA or pass `root` to name a folder that has it, or get "
+            f"{' '.join(source.files)} on another machine"
+        ) from error
+
+
+def _text(path: Path) -> np.ndarray:
+    """Zeros and ones of a text file, shape (n, D)."""
+    lines = path.read_text(encoding="utf-8-sig").replace(",", " ").replace(";", " ").splitlines()
+    rows = [line.split() for line in lines if line.strip()]
+    if rows and not set(rows[0]) <= BITS:
+        rows = rows[1:]  # the names of the columns
+    if not rows:
+        raise ValueError(f"{path} is not such a data set: it has no rows")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(rows[0]) or not set(row) <= BITS:
+            other = next((value for value in row if value not in BITS), f"{len(row)} values")
+            raise ValueError(
+                f"{path} is not such a data set: each row must have {len(rows[0])} zeros and "
+                f"ones, got {other} in row {number}"
+            )
+    return np.array(rows).astype(np.float32).astype(np.uint8)
 
 
 def _binary(archive: Archive, dtype: torch.dtype) -> BinaryDataset:
     if "x_train" in archive.arrays:
         raise archive.error("it holds grey images, which `load_gray` reads")
-    width = int(archive.number("D"))
+    is_packed = "D" in archive.arrays
+    width = int(archive.number("D")) if is_packed else np.atleast_1d(archive["train"]).shape[-1]
     fields: dict[str, Any] = {}
     for split in SPLITS:
-        rows = archive.bits(split, width)
+        rows = archive.bits(split, width) if is_packed else archive.zeros_and_ones(split, width)
         fields[split] = rows.to(dtype)
         for key, name in (("y", "labels"), ("index", "index")):
             if f"{key}_{split}" in archive.arrays:

@@ -215,7 +215,7 @@ def test_the_default_folder_is_the_users_cache(
 
 BROKEN: dict[str, tuple[Callable[[Arrays], object], str]] = {
     "missing split": (lambda z: z.pop("valid"), "no array `valid`"),
-    "missing D": (lambda z: z.pop("D"), "no array `D`"),
+    "missing D": (lambda z: z.pop("D"), "without `D`, `train` must be rows of 2 zeros and ones, got uint8"),
     "short rows": (
         lambda z: z.update(train=z["train"][:, :1]),
         r"`train` must be .* \(20, 2\), got uint8 of shape \(20, 1\)",
