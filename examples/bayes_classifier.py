@@ -295,8 +295,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--data",
-        default="mnist",
-        help="mnist, alphadigits, a set of the data folder, or an .npz file",
+        help="mnist (default), alphadigits, another set of labelled images, or an .npz file",
     )
     parser.add_argument(
         "--family", choices=tuple(FAMILIES), default="FVSBN", help="density of each class"
@@ -324,6 +323,9 @@ def parse() -> argparse.Namespace:
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(data="alphadigits", counts=[1, 2], steps=2, epochs=1, seeds=2)
         args = parser.parse_args()
+    if args.data is None:
+        gray = datasets.available("mnist_gray", instead="alphadigits")
+        args.data = gray.removesuffix("_gray")
     args.counts = args.counts or (
         [1, 3, 10, 29] if args.data != "mnist" else [3, 10, 30, 100, 300, 1000]
     )

@@ -479,8 +479,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--network",
         "--data",
-        default="alarm",
-        help="asia, a BIF file, or the name of one in the data folder",
+        help="asia, a BIF file, or the name of one in the data folder (default: alarm, or asia "
+        "where that is not there)",
     )
     parser.add_argument("--evidence", nargs="*", default=[], help="node=state ...")
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 300, 1000, 3000])
@@ -514,6 +514,9 @@ def parse() -> argparse.Namespace:
             posterior_draws=10,
         )
         args = parser.parse_args()
+    if args.network is None:
+        has_alarm = (datasets.data_folder() / "bif" / "alarm.bif").is_file()
+        args.network = "alarm" if has_alarm else "asia"
     return args
 
 

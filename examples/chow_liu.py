@@ -35,6 +35,7 @@ from pyro_gen import datasets, plotting
 from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.infer.structure import chow_liu, conditional_tables
 
+SETS = ("nltcs", "plants", "dna", "mushrooms", "adult")
 SIZES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Rows of the uniform distribution, to choose from."""
 
@@ -176,8 +177,7 @@ def parse() -> argparse.Namespace:
         "--sets",
         "--data",
         nargs="+",
-        default=["nltcs", "plants", "dna", "mushrooms", "adult"],
-        help="names of sets of the data folder, or .npz files",
+        help="public sets, or .npz files (default: nltcs, plants, dna, mushrooms and adult)",
     )
     parser.add_argument(
         "--draw", default="alphadigits", help="the set, or the .npz file, whose tree is drawn"
@@ -192,6 +192,9 @@ def parse() -> argparse.Namespace:
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(sets=["alphadigits"])
         args = parser.parse_args()
+    if args.sets is None:
+        sets = [datasets.available(name, instead="alphadigits") for name in SETS]
+        args.sets = list(dict.fromkeys(sets))
     return args
 
 

@@ -167,8 +167,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--data",
-        default="mnist",
-        help="mnist, alphadigits, a set of the data folder, or an .npz file",
+        help="mnist (default), alphadigits, another set of labelled images, or an .npz file",
     )
     parser.add_argument("--hidden", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=60)
@@ -192,6 +191,9 @@ def parse() -> argparse.Namespace:
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(data="alphadigits", hidden=20, epochs=2, alpha=0.01)
         args = parser.parse_args()
+    if args.data is None:
+        gray = datasets.available("mnist_gray", instead="alphadigits")
+        args.data = gray.removesuffix("_gray")
     return args
 
 

@@ -220,8 +220,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--data",
-        default="mnist",
-        help="mnist, colours, alphadigits, a set of the data folder, or an .npz file",
+        help="mnist (default), colours, alphadigits, another set of images, or an .npz file",
     )
     parser.add_argument("--hidden", type=int, help="channels of a layer")
     parser.add_argument("--layers", type=int)
@@ -250,6 +249,9 @@ def parse() -> argparse.Namespace:
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(data="alphadigits")
         args = parser.parse_args()
+    if args.data is None:
+        binary = datasets.available("binarized_mnist", instead="alphadigits")
+        args.data = binary.removeprefix("binarized_")
     return args
 
 

@@ -165,7 +165,7 @@ def main(args: argparse.Namespace) -> None:
     """Train, choose on the validation users, and rank for the validation or the test users."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    data = example_data() if args.data is None else datasets.load(args.data)
+    data = example_data() if args.data == "generated" else datasets.load(args.data)
     rbm = train(data, args)
     valid = hide(data.valid, args.seed)
     evaluated, name = (hide(data.test, args.seed), "test") if args.test else (valid, "validation")
@@ -215,8 +215,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--data",
-        default="bnetflix",
-        help="a set of the data folder, or an .npz file: users by films",
+        help="users by films: bnetflix (default), generated, or an .npz file",
     )
     parser.add_argument("--hidden", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=200)
@@ -235,8 +234,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
     if args.smoke:  # what the command line gives stands
-        parser.set_defaults(data=None, hidden=10, epochs=2)
+        parser.set_defaults(data="generated", hidden=10, epochs=2)
         args = parser.parse_args()
+    if args.data is None:
+        args.data = datasets.available("bnetflix", instead="generated")
     return args
 
 
