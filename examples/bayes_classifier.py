@@ -75,6 +75,11 @@ class Result(NamedTuple):
     error: float
 
 
+def default_data() -> str:
+    """MNIST, or what is there in its place."""
+    return datasets.available("mnist_gray", instead="alphadigits").removesuffix("_gray")
+
+
 def read(name: str, held_out: int) -> Data:
     """Images of known classes, or MNIST whose last training images are for validation."""
     if name != "mnist":
@@ -323,9 +328,7 @@ def parse() -> argparse.Namespace:
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(data="alphadigits", counts=[1, 2], steps=2, epochs=1, seeds=2)
         args = parser.parse_args()
-    if args.data is None:
-        gray = datasets.available("mnist_gray", instead="alphadigits")
-        args.data = gray.removesuffix("_gray")
+    args.data = args.data or default_data()
     args.counts = args.counts or (
         [1, 3, 10, 29] if args.data != "mnist" else [3, 10, 30, 100, 300, 1000]
     )

@@ -514,9 +514,8 @@ def parse() -> argparse.Namespace:
             posterior_draws=10,
         )
         args = parser.parse_args()
-    if args.network is None:
-        has_alarm = (datasets.data_folder() / "bif" / "alarm.bif").is_file()
-        args.network = "alarm" if has_alarm else "asia"
+    has_alarm = (datasets.data_folder() / "bif" / "alarm.bif").is_file()
+    args.network = args.network or ("alarm" if has_alarm else "asia")
     return args
 
 

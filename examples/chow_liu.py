@@ -168,6 +168,12 @@ def main(args: argparse.Namespace) -> None:
     print(f"written to {args.out}")
 
 
+def default_sets() -> list[str]:
+    """The sets of the literature that are there."""
+    sets = [datasets.available(name, instead="alphadigits") for name in SETS]
+    return list(dict.fromkeys(sets))
+
+
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -192,9 +198,7 @@ def parse() -> argparse.Namespace:
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(sets=["alphadigits"])
         args = parser.parse_args()
-    if args.sets is None:
-        sets = [datasets.available(name, instead="alphadigits") for name in SETS]
-        args.sets = list(dict.fromkeys(sets))
+    args.sets = args.sets or default_sets()
     return args
 
 

@@ -52,6 +52,11 @@ class Labelled(NamedTuple):
     classes: int
 
 
+def default_data() -> str:
+    """MNIST, or what is there in its place."""
+    return datasets.available("mnist_gray", instead="alphadigits").removesuffix("_gray")
+
+
 def read(name: str) -> Labelled:
     """MNIST thresholded at one half, or images of known classes."""
     if name != "mnist":
@@ -191,9 +196,7 @@ def parse() -> argparse.Namespace:
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(data="alphadigits", hidden=20, epochs=2, alpha=0.01)
         args = parser.parse_args()
-    if args.data is None:
-        gray = datasets.available("mnist_gray", instead="alphadigits")
-        args.data = gray.removesuffix("_gray")
+    args.data = args.data or default_data()
     return args
 
 

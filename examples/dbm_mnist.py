@@ -161,9 +161,9 @@ def main(args: argparse.Namespace) -> None:
     """Train, judge, draw."""
     pyro.set_rng_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    if args.data is None and not args.smoke:
-        args.data = datasets.available("binarized_mnist", instead="alphadigits")
     name = args.data or "alphadigits"
+    if args.data is None and not args.smoke:
+        name = datasets.available("binarized_mnist", instead="alphadigits")
     data = datasets.load(name)
     x = data.train
     rows = getattr(data, args.split)

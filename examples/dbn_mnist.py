@@ -209,9 +209,10 @@ def main(args: argparse.Namespace) -> None:
     recipe = SMOKE if args.smoke else Recipe()
     first = _chosen(args, "first", recipe.first)
     second = _chosen(args, "second", recipe.second)
+    name = args.data or "alphadigits"
     if args.data is None and not args.smoke:
-        args.data = datasets.available("binarized_mnist", instead="alphadigits")
-    data = datasets.load(args.data or "alphadigits")
+        name = datasets.available("binarized_mnist", instead="alphadigits")
+    data = datasets.load(name)
     recipe = replace(recipe, first=first, second=second, data=data.name)
     x = (torch.cat([data.train, data.valid]) if args.all else data.train)[
         : 60_000 if args.all else recipe.rows

@@ -68,6 +68,11 @@ class Images:
     test: Tensor
 
 
+def default_data() -> str:
+    """MNIST, or what is there in its place."""
+    return datasets.available("binarized_mnist", instead="alphadigits").removeprefix("binarized_")
+
+
 def images(name: str, smoke: bool) -> Images:
     """A set of images, of MNIST the fixed binarisation; for a smoke test some of the images."""
     data = datasets.load("binarized_mnist" if name == "mnist" else name)
@@ -249,9 +254,7 @@ def parse() -> argparse.Namespace:
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(data="alphadigits")
         args = parser.parse_args()
-    if args.data is None:
-        binary = datasets.available("binarized_mnist", instead="alphadigits")
-        args.data = binary.removeprefix("binarized_")
+    args.data = args.data or default_data()
     return args
 
 

@@ -500,8 +500,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             evaluated=100,
         )
         args = parser.parse_args(arguments)
-    if args.data is None:
-        args.data = default_data()
+    args.data = args.data or default_data()
     if args.split == "test":
         args.latents = [args.latent]
         args.more = []

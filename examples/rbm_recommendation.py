@@ -236,8 +236,7 @@ def parse() -> argparse.Namespace:
     if args.smoke:  # what the command line gives stands
         parser.set_defaults(data="generated", hidden=10, epochs=2)
         args = parser.parse_args()
-    if args.data is None:
-        args.data = datasets.available("bnetflix", instead="generated")
+    args.data = args.data or datasets.available("bnetflix", instead="generated")
     return args
 
 

@@ -225,9 +225,9 @@ def main(args: argparse.Namespace) -> None:
     recipe = replace(
         recipe, **{name: getattr(args, name) for name in OWN if getattr(args, name) is not None}
     )
-    if args.data is None and not args.smoke:
-        args.data = datasets.available("binarized_mnist", instead="alphadigits")
     name = args.data or "alphadigits"
+    if args.data is None and not args.smoke:
+        name = datasets.available("binarized_mnist", instead="alphadigits")
     data = datasets.load(name)
     if args.batch_size is None:
         recipe = replace(recipe, batch_size=small_batch(len(data.train), recipe.batch_size))

@@ -756,19 +756,55 @@ class Minibatches:
         self.x = x
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self._order: Tensor | None = None
+        self._next = 0
+        self._is_restored = False
 
     def __len__(self) -> int:
         return math.ceil(len(self.x) / self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        if not self.shuffle:
-            yield from self.x.split(self.batch_size)
+        if not self._is_restored:
+            self._order = torch.randperm(len(self.x)) if self.shuffle else None
+            self._next = 0
+        self._is_restored = False
+        for batch in self._batches(self._next):
+            self._next += 1
+            yield batch
+        self._order = None
+        self._next = 0
+
+    def _batches(self, done: int) -> Iterator[Tensor]:
+        """Batches of a pass but for those that are done."""
+        if self._order is None:
+            yield from self.x.split(self.batch_size)[done:]
             return
-        order = torch.randperm(len(self.x)).to(self.x.device)
         # One gather serves many batches, which are views of it: little overhead
         # a batch, bounded memory for large data.
-        for block in order.split(self.batch_size * GATHER):
-            yield from self.x[block].split(self.batch_size)
+        blocks = self._order.to(self.x.device).split(self.batch_size * GATHER)
+        for block in blocks[done // GATHER :]:
+            yield from self.x[block].split(self.batch_size)[done % GATHER :]
+            done = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Place in the pass that runs: its order and the number of batches that are done."""
+        return {"order": self._order, "next": self._next}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next pass go on where that of `state_dict` was.
+
+        Args:
+            state: what `state_dict` returned.
+
+        Raises:
+            ValueError: it is of other rows.
+        """
+        order = state["order"]
+        if order is not None and len(order) != len(self.x):
+            raise ValueError(f"the order must be of {len(self.x)} rows, got {len(order)}")
+        self._order = order
+        self._next = state["next"]
+        self._is_restored = self._next > 0
 
 
 def minibatches(x: Tensor, batch_size: int, *, shuffle: bool = True) -> Minibatches:

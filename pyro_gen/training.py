@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset, IterableDataset
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pyro_gen._archives import load_tensors
 from pyro_gen._arguments import whole_number
@@ -51,6 +51,7 @@ the validation rows is kept.
 """
 
 _FORMAT = "pyro_gen.training.fit, version 1"
+_OWN_FORMAT = "pyro_gen.training.Checkpoint, version 1"
 _LOST = (
     "a resumed run is not this run, as its checkpoint lacks what learns here: {}; give it in "
     "`state`"
@@ -89,6 +90,8 @@ def fit(
     resume: bool = True,
     settings: Mapping[str, Any] | None = None,
     progress: bool = True,
+    on_step: Callable[[int, int, float | Tensor], object] | None = None,
+    on_epoch: Callable[[dict[str, float]], object] | None = None,
 ) -> History:
     """Train for `num_epochs` epochs, or go on from the checkpoint of the same run.
 
@@ -145,7 +148,12 @@ def fit(
             Python values. A checkpoint of other settings is refused.
         resume: go on from `checkpoint` where that file exists; without, it is
             overwritten.
-        progress: show a progress bar, where the output is a terminal.
+        progress: show a progress bar, in a terminal or a notebook.
+        on_step: called after each step with the epoch, the number of the batch,
+            both counted from 1, and the loss as `step` returned it.
+        on_epoch: called after each epoch with its row of the history, for
+            TensorBoard, Weights & Biases or a picture; the checkpoint is written
+            by then. What it draws at random does not change the training.
 
     Returns:
         The history, a list with one dictionary an epoch, epoch 0 without a
@@ -211,7 +219,7 @@ def fit(
         while _done(history) < num_epochs and not watch.exhausted(history):
             epoch = _done(history) + 1
             with Steps() if unwatched else nullcontext() as steps:
-                row: dict[str, float] = {"epoch": epoch, "loss": _train(step, batches, epoch)}
+                row = _train(step, batches, epoch, on_step)
             if steps is not None:
                 warn_of(missing(steps, entries, stateless), _LOST.format)
                 unwatched = False
@@ -227,6 +235,7 @@ def fit(
             last = epoch == num_epochs or watch.exhausted(history)
             if file is not None and (last or epoch % checkpoint_every == 0):
                 _save(file, entries, header, history, best)
+            _report(on_epoch, row)
             shown |= row
             bar.set_postfix(
                 {name: value for name, value in shown.items() if name != "epoch"}, refresh=False
@@ -234,6 +243,155 @@ def fit(
             bar.update()
     if best is not None:
         load(entries, best)
+    return history
+
+
+class Checkpoint:
+    """Everything that a training loop of your own changes, in one file.
+
+    A run that is killed and started again with the same script goes on bit for
+    bit from the last `save`. The file holds the state of the objects, the random
+    number generators of torch (CPU and CUDA), numpy and Python, and the numbers
+    that you give. Put `datasets.minibatches` among the objects to go on in the
+    middle of an epoch.
+
+    Args:
+        path: the file; it is replaced whole.
+        state: by name, everything that learning changes, as for :func:`fit`.
+        settings: what makes this run what it is (recipe, data, seed), of plain
+            Python values. A file of other settings is refused.
+
+    Raises:
+        ValueError: an object has no state that could be saved.
+
+    Example:
+        >>> line = torch.nn.Linear(1, 1)
+        >>> optimizer = torch.optim.SGD(line.parameters(), lr=0.1)
+        >>> checkpoint = Checkpoint(getfixture("tmp_path") / "run.pt",
+        ...     {"line": line, "optimizer": optimizer})
+        >>> start = checkpoint.restore(step=0)["step"]
+        >>> for step in range(start, 10):
+        ...     loss = line(torch.ones(1, 1)).square().sum()
+        ...     optimizer.zero_grad()
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     checkpoint.save(step=step + 1)
+        >>> checkpoint.restore(step=0)
+        {'step': 10}
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        state: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.state = collect(state, None)
+        self.settings = dict(settings or {})
+
+    def save(self, **numbers: Any) -> None:
+        """Write the file.
+
+        Args:
+            **numbers: where the loop is, of plain Python values.
+
+        Raises:
+            ValueError: something is not made of tensors and plain values; the
+                file stays as it was.
+        """
+        _write(
+            self.path,
+            self._header()
+            | {
+                "state": capture(self.state),
+                "numbers": numbers,
+                "random": get_random(),
+            },
+        )
+
+    def restore(self, **numbers: Any) -> dict[str, Any]:
+        """Load the file into the objects, where there is one.
+
+        Args:
+            **numbers: those of a run that starts.
+
+        Returns:
+            The numbers that were saved, or those given.
+
+        Raises:
+            ValueError: the file is corrupt or of another run; nothing is loaded
+                then.
+        """
+        if not self.path.exists():
+            return numbers
+        payload = load_tensors(self.path, "checkpoint")
+        if not isinstance(payload, dict) or payload.get("format") != _OWN_FORMAT:
+            raise ValueError(f"`{self.path}` is not a file of pyro_gen.training.Checkpoint")
+        if payload["numbers"].keys() != numbers.keys():
+            raise ValueError(
+                f"the checkpoint `{self.path}` has the numbers {sorted(payload['numbers'])}, got "
+                f"{sorted(numbers)}"
+            )
+        _load(self.path, self.state, payload, self._header())
+        set_random(payload["random"])
+        return dict(payload["numbers"])
+
+    def _header(self) -> dict[str, Any]:
+        """Header on which the script and its file must agree."""
+        return {
+            "format": _OWN_FORMAT,
+            "state objects": kinds(self.state),
+            "settings": self.settings,
+        }
+
+
+def read_checkpoint(
+    path: str | os.PathLike[str], state: Mapping[str, Any], *, best: bool = False
+) -> History:
+    """Load objects from a checkpoint of :func:`fit`, without training.
+
+    Args:
+        path: the file.
+        state: by the names under which `fit` had them, some or all of the
+            objects.
+        best: the state of the best epoch of `monitor` in place of the last one.
+
+    Returns:
+        The history.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is corrupt, of other objects, or has no best state;
+            nothing is loaded then.
+
+    Example:
+        >>> line = torch.nn.Linear(1, 1)
+        >>> def step(x):
+        ...     return line(x).square().mean()
+        >>> file = getfixture("tmp_path") / "run.pt"
+        >>> history = fit(step, [torch.ones(2, 1)], 3, state={"line": line},
+        ...     checkpoint=file, progress=False)
+        >>> read_checkpoint(file, {"line": torch.nn.Linear(1, 1)}) == history
+        True
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    payload = _read(path)
+    entries = collect(state, None)
+    saved = payload["state objects"]
+    if unknown := sorted(entries.keys() - saved.keys()):
+        raise ValueError(
+            f"`state` must have names among {sorted(saved)}, those of `{path}`, got {unknown}"
+        )
+    if best and payload["best"] is None:
+        raise ValueError(f"`{path}` has no best state: `fit` had no `monitor`")
+    header = {"state objects": {name: saved[name] for name in entries}}
+    states = payload["best"] if best else payload["state"]
+    expected = {"state objects": kinds(entries)}
+    _load(path, entries, header | {"state": states}, expected)
+    history: History = payload["history"]
     return history
 
 
@@ -419,7 +577,13 @@ def _start(evaluate: Callable[[], Mapping[str, float]], monitor: str) -> dict[st
     return {"epoch": 0, **values}
 
 
-def _train(step: Callable[..., float | Tensor], batches: Any, epoch: int) -> float:
+def _train(
+    step: Callable[..., float | Tensor],
+    batches: Any,
+    epoch: int,
+    on_step: Callable[[int, int, float | Tensor], object] | None,
+) -> dict[str, float]:
+    """Take the steps of an epoch and begin its row of the history."""
     losses: list[float | Tensor] = []
     if callable(batches):
         batches = batches(epoch)
@@ -431,14 +595,24 @@ def _train(step: Callable[..., float | Tensor], batches: Any, epoch: int) -> flo
             losses.append(loss.detach().clone())
         else:
             losses.append(_finite(loss, epoch, number))
+        if on_step is not None:
+            on_step(epoch, number, loss)
     if not losses:
         raise ValueError(
             "`batches` must give at least one batch each time it is iterated, got none in epoch "
             f"{epoch}"
         )
-    return math.fsum(
-        _finite(loss, epoch, number) for number, loss in enumerate(losses, start=1)
-    ) / len(losses)
+    total = math.fsum(_finite(loss, epoch, number) for number, loss in enumerate(losses, start=1))
+    return {"epoch": epoch, "loss": total / len(losses)}
+
+
+def _report(on_epoch: Callable[[dict[str, float]], object] | None, row: dict[str, float]) -> None:
+    """Call a function of the user's without an effect on the random numbers."""
+    if on_epoch is None:
+        return
+    random = get_random()
+    on_epoch(dict(row))
+    set_random(random)
 
 
 def _finite(loss: float | Tensor, epoch: int, batch: int) -> float:
@@ -533,12 +707,19 @@ class _Table:
 def _save(
     path: Path, entries: dict[str, Any], header: dict[str, Any], history: History, best: Any
 ) -> None:
-    payload = header | {
-        "history": history,
-        "state": capture(entries),
-        "best": best,
-        "random": get_random(),
-    }
+    _write(
+        path,
+        header
+        | {
+            "history": history,
+            "state": capture(entries),
+            "best": best,
+            "random": get_random(),
+        },
+    )
+
+
+def _write(path: Path, payload: dict[str, Any]) -> None:
     with replacing(path) as part, part.open("wb") as file:
         # what could not be read back must not replace what can; with mmap the
         # tensors themselves are not read
@@ -576,15 +757,7 @@ def _resume(
     saved = payload.get("state objects", {})
     shared = {name: thing for name, thing in unnamed.items() if name in saved}
     header = header | {"state objects": kinds(entries | shared)}
-    try:
-        for what, expected in header.items():
-            if payload.get(what) != expected:
-                raise ValueError(f"{what} must be {expected!r}, got {payload.get(what)!r}")
-        load(entries | shared, payload["state"])
-    except ValueError as error:
-        raise ValueError(
-            f"the checkpoint `{path}` is not of this run, nothing was loaded: {error}"
-        ) from error
+    _load(path, entries | shared, payload, header)
     set_random(payload["random"])
     absent = {name: thing for name, thing in unnamed.items() if name not in saved}
     warn_of(
@@ -596,9 +769,24 @@ def _resume(
     }
 
 
+def _load(
+    path: Path, entries: dict[str, Any], payload: Mapping[str, Any], header: Mapping[str, Any]
+) -> None:
+    """Load the entries, or raise and leave them as they were."""
+    try:
+        for what, expected in header.items():
+            if payload.get(what) != expected:
+                raise ValueError(f"{what} must be {expected!r}, got {payload.get(what)!r}")
+        load(entries, payload["state"])
+    except ValueError as error:
+        raise ValueError(
+            f"the checkpoint `{path}` is not of this run, nothing was loaded: {error}"
+        ) from error
+
+
 def _read(path: Path) -> dict[str, Any]:
     payload = load_tensors(path, "checkpoint")
-    if not isinstance(payload, dict) or "format" not in payload:
+    if not isinstance(payload, dict) or payload.get("format") in (None, _OWN_FORMAT):
         raise ValueError(
             f"`{path}` is not a checkpoint of pyro_gen.training.fit; it is left as it is"
         )
@@ -607,10 +795,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 __all__ = [
     "SMALL_SET",
+    "Checkpoint",
     "History",
     "Scheduler",
     "fit",
     "keep_best",
+    "read_checkpoint",
     "running_average",
     "small_batch",
     "use_average",

@@ -29,6 +29,7 @@ PACKAGES = [
 NO_COUNTS = {
     "seed",
     "step",
+    "on_step",
     "position",
     "shift",
     "verbose",

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -161,7 +162,7 @@ def test_split_takes_every_kind_of_rows(kind: str) -> None:
     ],
 )
 def test_split_refuses_what_is_not_binary_or_leaves_a_part_empty(
-    x: object, settings: dict[str, float], message: str
+    x: object, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         datasets.split(x, **settings)
@@ -232,7 +233,7 @@ def test_save_binary_refuses_other_values_and_endings(tmp_path: Path) -> None:
 
 def test_mnist_has_the_arrays_of_load_gray(tmp_path: Path) -> None:
     images = np.full((2, 4, 4), 51, np.uint8)
-    content = {"x_train": images, "y_train": np.arange(2), "x_test": images, "y_test": np.arange(2)}
+    content: dict[str, Any] = {"x_train": images, "y_train": np.arange(2), "x_test": images, "y_test": np.arange(2)}
     buffer = io.BytesIO()
     np.savez(buffer, **content)
     (tmp_path / "mnist.npz").write_bytes(buffer.getvalue())
