@@ -33,6 +33,16 @@ LARGEST_SAMPLED = 8192
 """Hidden units of a sampler, whose program has them all."""
 
 
+def _sizes(x: Tensor, start: Tensor, output: Tensor) -> tuple[int, ...]:
+    """Rows, features, hidden units, width and parameters."""
+    return *x.shape[:2], start.shape[1], x.shape[2], output.shape[1]
+
+
+def _contiguous(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Operands as the kernels read them."""
+    return tuple(x.contiguous() for x in tensors)
+
+
 def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Tensor:
     """Fields (n, features, parameters), summed in float32; ask the op's paths first.
 
@@ -45,24 +55,16 @@ def nade_fields(x: Tensor, weight: Tensor, start: Tensor, output: Tensor) -> Ten
     Returns:
         Fields in the dtype of ``x``.
     """
-    (rows, features, width) = x.shape
-    hidden = start.shape[1]
-    parameters = output.shape[1]
+    sizes = _sizes(x, start, output)
+    rows, features, hidden, _, parameters = sizes
     block_h = min(triton.next_power_of_2(hidden), UNITS)
     tiles = triton.cdiv(hidden, block_h)
     fields = x.new_empty((tiles, rows, features, parameters), dtype=torch.float32)
     with torch.cuda.device_of(x):
         _fields[(triton.cdiv(rows, ROWS), tiles)](
-            x.contiguous(),
-            weight.contiguous(),
-            start.contiguous(),
-            output.contiguous(),
+            *_contiguous(x, weight, start, output),
             fields,
-            rows,
-            features,
-            hidden,
-            width,
-            parameters,
+            *sizes,
             block_m=ROWS,
             block_h=block_h,
         )
@@ -73,9 +75,8 @@ def nade_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, start: Tensor, output: Tensor, need_x: bool = True
 ) -> Gradients:
     """Gradients of the four arguments; see :func:`pyro_gen.kernels.nade.cpu.nade_backward`."""
-    (rows, features, width) = x.shape
-    hidden = start.shape[1]
-    parameters = output.shape[1]
+    sizes = _sizes(x, start, output)
+    rows, features, hidden, width, parameters = sizes
     tiles = triton.cdiv(hidden, BACK_UNITS)
     groups = min(triton.cdiv(rows, BACK_ROWS), GROUPS)
     dx = x.new_zeros((tiles, *x.shape) if need_x else (1,), dtype=torch.float32)
@@ -85,19 +86,12 @@ def nade_backward(
     with torch.cuda.device_of(x):
         _backward[(groups, tiles)](
             gradient.contiguous(),
-            x.contiguous(),
-            weight.contiguous(),
-            start.contiguous(),
-            output.contiguous(),
+            *_contiguous(x, weight, start, output),
             dx,
             dweight,
             dstart,
             doutput,
-            rows,
-            features,
-            hidden,
-            width,
-            parameters,
+            *sizes,
             triton.cdiv(triton.cdiv(rows, BACK_ROWS), groups),
             need_x=need_x,
             block_m=BACK_ROWS,
@@ -121,11 +115,7 @@ def nade_sample(
     x, fields = (uniforms.new_empty(rows, features) for _ in range(2))
     with torch.cuda.device_of(uniforms):
         _sample[(rows,)](
-            uniforms.contiguous(),
-            weight.contiguous(),
-            start.contiguous(),
-            output.contiguous(),
-            bias.contiguous(),
+            *_contiguous(uniforms, weight, start, output, bias),
             x,
             fields,
             rows,
