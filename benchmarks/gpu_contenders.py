@@ -16,6 +16,8 @@ from benchmarks.autoregressive_sampling import loop
 from benchmarks.nade import coins, naive_log_prob
 from benchmarks.problem import Problem
 from benchmarks.timing import Contender
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import Key
 from pyro_gen.nn import MADE, NADE
 
 UNITS = {
@@ -80,24 +82,13 @@ def ours(own: Problem, num_steps: int, form: str | None = None, graph: bool = Tr
     """The Triton op, its states going round, with fresh randomness a call."""
     from pyro_gen.kernels.gibbs import triton
 
+    parameters = RBMParameters(own.weight, own.vbias, own.hbias)
     v = own.v
     step = count(0, num_steps)
 
     def run() -> None:
         nonlocal v
-        v, _ = triton.rbm_gibbs(
-            v,
-            own.weight,
-            own.vbias,
-            own.hbias,
-            num_steps,
-            None,
-            0,
-            next(step),
-            0,
-            form,
-            graph=graph,
-        )
+        v, _ = triton.rbm_gibbs(v, parameters, num_steps, None, Key(0, next(step)), form, graph)
 
     return Contender(run, num_steps)
 
@@ -177,10 +168,9 @@ def ours_cd(own: Problem, form: str | None = None) -> Contender:
     from pyro_gen.kernels.contrastive import triton
 
     step = count()
+    parameters = RBMParameters(own.weight, own.vbias, own.hbias)
     return Contender(
-        lambda: triton.rbm_contrast(
-            own.v, own.v, own.weight, own.vbias, own.hbias, 1, 0, next(step), 0, form=form
-        )
+        lambda: triton.rbm_contrast(own.v, own.v, parameters, 1, Key(0, next(step)), form)
     )
 
 
@@ -219,12 +209,15 @@ def ours_ais(own: Problem) -> Contender:
     """The Triton op."""
     from pyro_gen.kernels.ais import triton
 
-    betas = torch.linspace(0, 1, TEMPERATURES, device=own.v.device)
-    base = torch.zeros_like(own.vbias)
+    betas, base = (
+        torch.linspace(0, 1, TEMPERATURES, device=own.v.device),
+        torch.zeros_like(own.vbias),
+    )
+    parameters = RBMParameters(own.weight, own.vbias, own.hbias)
     seed = count()
 
     def run() -> None:
-        triton.rbm_ais(own.v, own.weight, own.vbias, own.hbias, base, betas, next(seed), 0)
+        triton.rbm_ais(own.v, parameters, base, betas, Key(next(seed)))
 
     return Contender(run, TEMPERATURES - 1)
 

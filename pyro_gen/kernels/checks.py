@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pyro_gen.kernels.parameters import RBMParameters
 
-def check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
+
+def check_parameters(parameters: RBMParameters) -> None:
     """Check that the biases fit the weights.
-
-    Args:
-        weight: (..., visible, hidden).
-        vbias: (..., visible).
-        hbias: (..., hidden).
 
     Raises:
         ValueError: a size, dtype or device is another.
     """
+    weight, vbias, hbias = parameters
     if weight.dim() < 2:
         raise ValueError(
             f"`weight` must have shape (..., visible, hidden), got {tuple(weight.shape)}"
@@ -24,24 +22,20 @@ def check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
     check_units("hbias", hbias, weight, weight.shape[-1])
 
 
-def check_chains(
-    v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, chain_offset: int
-) -> None:
+def check_chains(v: Tensor, parameters: RBMParameters, chain_offset: int) -> None:
     """Check the operands of a sampler, and that the chains' numbers fit the 32 bits
     that the counter has for them.
 
     Args:
         v: states (..., visible), a chain a row.
-        weight: (..., visible, hidden).
-        vbias: (..., visible).
-        hbias: (..., hidden).
+        parameters: of the RBM.
         chain_offset: global index of the first chain.
 
     Raises:
         ValueError: they do not.
     """
-    check_parameters(weight, vbias, hbias)
-    check_units("v", v, weight, weight.shape[-2])
+    check_parameters(parameters)
+    check_units("v", v, parameters.weight, parameters.weight.shape[-2])
     check_chain_numbers(chain_offset, v.shape[:-1].numel())
 
 

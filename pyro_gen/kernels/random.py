@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,17 @@ Uniforms = Callable[[int, int, int], Tensor]
 
 BLOCK = 64
 """Chains that share one SFC64 generator."""
+
+
+class Key(NamedTuple):
+    """Start of a call's random numbers: a 64-bit seed, the number of the first sweep
+    and the global index of the first chain.
+    """
+
+    seed: int
+    step: int = 0
+    chain_offset: int = 0
+
 
 _MANY = 8192
 _LEAST = np.float32(2.0**-24)
@@ -123,7 +134,7 @@ def philox_uniforms(seed: int, chains: int, chain_offset: int, like: Tensor) -> 
     return uniforms
 
 
-class _Key(ISeedSequence):
+class _Words(ISeedSequence):
     """Three words that SFC64 takes as they are: its own twelve rounds mix them (a
     ``SeedSequence`` costs 8x).
     """
@@ -139,7 +150,7 @@ class _Key(ISeedSequence):
 def _generator(seed: int, step: int, stream: int, block: int) -> np.random.SFC64:
     """The start of the stream named by (seed, step, stream, block)."""
     # numpy's stubs do not know ISeedSequence
-    key: Any = _Key(seed & _MASK64, step & _MASK64, stream << 48 | block)
+    key: Any = _Words(seed & _MASK64, step & _MASK64, stream << 48 | block)
     return np.random.SFC64(key)
 
 

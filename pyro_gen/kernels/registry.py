@@ -4,7 +4,7 @@ fake tensors and to vmap.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -107,13 +107,46 @@ def _overload(name: str) -> Callable[..., Any]:
     return overload
 
 
-def folded_chains(v: Tensor, dim: int | None, size: int) -> Tensor:
-    """States of a vmapped call with the mapped dimension in front: it becomes one
-    more dimension of chains.
+def slices(
+    info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ...]
+) -> list[list[Tensor]]:
+    """Arguments of every call that a vmapped one stands for."""
+    return [
+        [x if dim is None else x.select(dim, i) for x, dim in zip(tensors, in_dims, strict=True)]
+        for i in range(info.batch_size)
+    ]
+
+
+def stacked(results: Sequence[tuple[Tensor, ...]]) -> tuple[Any, tuple[int, ...]]:
+    """Results of a batching rule that calls the op for one slice after the other."""
+    outputs = tuple(torch.stack(outputs) for outputs in zip(*results, strict=True))
+    return outputs, (0,) * len(outputs)
+
+
+def folded(
+    info: Any, in_dims: tuple[int | None, ...], v: Tensor, weight: Tensor, *biases: Tensor
+) -> list[Tensor]:
+    """Arguments of a vmapped call with the mapped dimension in front, where it is one
+    more dimension of chains: slices are numbered with the others in row-major
+    order, and none shares another's uniforms.
+
+    Args:
+        info: of the batching rule.
+        in_dims: the mapped dimension of each tensor, or None.
+        v: states (chains..., visible).
+        weight: (..., visible, hidden).
+        biases: (..., units).
+
+    Returns:
+        The states and the parameters, which broadcast against them.
     """
-    if dim is None:
-        return v.expand(size, *v.shape)
-    return v.movedim(dim, 0)
+    chains = v.dim() - (in_dims[0] is not None) - 1
+    front = v.expand(info.batch_size, *v.shape) if in_dims[0] is None else v.movedim(in_dims[0], 0)
+    return [
+        front,
+        folded_parameter(weight, in_dims[1], 2, chains),
+        *(folded_parameter(x, dim, 1, chains) for x, dim in zip(biases, in_dims[2:], strict=True)),
+    ]
 
 
 def folded_parameter(x: Tensor, dim: int | None, event: int, chains: int) -> Tensor:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_gen.kernels import native
+from pyro_gen.kernels.parameters import RBMParameters
 
 Array = NDArray[np.float64]
 
@@ -60,10 +61,10 @@ class Weights(NamedTuple):
         rng = np.random.default_rng(seed)
         return cls(*(scale * rng.normal(size=shape) for shape in ((visible, hidden), visible, hidden)))
 
-    def tensors(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+    def tensors(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> RBMParameters:
         """Weight, visible bias and hidden bias as tensors."""
         weight, vbias, hbias = (torch.tensor(x, dtype=dtype, device=device) for x in self)
-        return weight, vbias, hbias
+        return RBMParameters(weight, vbias, hbias)
 
 
 def bits(units: int) -> Array:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_gen.kernels import rbm_ais
 from pyro_gen.kernels.ais import reference
+from pyro_gen.kernels.parameters import RBMParameters
 from pyro_gen.kernels.random import HIDDEN, VISIBLE
 from tests.kernels.oracle import DEVICES, Z_LIMIT, Array, Weights, bits, fixed_uniforms, joint, log_z, sigmoid
 
@@ -54,7 +55,7 @@ def test_log_weights_equal_the_slow_ones(betas: list[float], dtype: torch.dtype)
     sheets = [np.array([drawn(t, s, n).double().numpy() for t in range(steps)]) for s, n in ((HIDDEN, 3), (VISIBLE, 4))]
     expected = slow_ais(start, WEIGHTS, BASE, np.array(betas), (sheets[0], sheets[1]))
     v, base = torch.tensor(start, dtype=dtype), torch.tensor(BASE, dtype=dtype)
-    log_weight, last = reference.rbm_ais(v, *WEIGHTS.tensors(dtype), base, betas, drawn)
+    log_weight, last = reference.rbm_ais(v, WEIGHTS.tensors(dtype), base, betas, drawn)
     assert log_weight.dtype == torch.float64
     assert last.dtype == dtype
     np.testing.assert_allclose(log_weight.numpy(), expected[0], atol=2e-6 if dtype == torch.float32 else 1e-12)
@@ -125,9 +126,10 @@ def test_batched_parameters_equal_a_loop() -> None:
         def uniforms(step: int, stream: int, units: int) -> Tensor:
             return drawn(step, stream, units).view(10, 3, units)[:, k]
 
-        return reference.rbm_ais(start, weights[k], vbias, hbias, base, betas, uniforms)
+        return reference.rbm_ais(start, RBMParameters(weights[k], vbias, hbias), base, betas, uniforms)
 
-    together = reference.rbm_ais(start[:, None].expand(10, 3, 4), weights, vbias, hbias, base, betas, drawn)
+    batched = RBMParameters(weights, vbias, hbias)
+    together = reference.rbm_ais(start[:, None].expand(10, 3, 4), batched, base, betas, drawn)
     for k in range(3):
         torch.testing.assert_close(together[0][:, k], cell(k)[0], rtol=0, atol=1e-13)
         assert torch.equal(together[1][:, k], cell(k)[1])
@@ -140,7 +142,7 @@ def test_float32_rounding_stays_small() -> None:
     results = []
     for dtype in (torch.float32, torch.float64):
         drawn, base = fixed_uniforms(2, dtype), torch.zeros(30, dtype=dtype)
-        results.append(reference.rbm_ais(start.to(dtype), *weights.tensors(dtype), base, betas.tolist(), drawn))
+        results.append(reference.rbm_ais(start.to(dtype), weights.tensors(dtype), base, betas.tolist(), drawn))
     assert torch.equal(results[0][1].double(), results[1][1])
     torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-4)
 

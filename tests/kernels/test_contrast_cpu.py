@@ -9,17 +9,18 @@ from torch import Tensor
 from pyro_gen import kernels
 from pyro_gen.kernels.contrastive import cpu, reference, statistics
 from pyro_gen.kernels.gibbs.cpu import mean_field
+from pyro_gen.kernels.parameters import RBMParameters
 
 SIZES = ((1, 1, 1, 1), (7, 5, 3, 66), (33, 18, 70, 65), (300, 256, 64, 64))  # the last is oneDNN's size
 
 
-def case(size: tuple[int, int, int, int], dtype: torch.dtype) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+def case(size: tuple[int, int, int, int], dtype: torch.dtype) -> tuple[Tensor, Tensor, RBMParameters]:
     visible, hidden, rows, chains = size
     generator = torch.Generator().manual_seed(sum(size))
     batch, start = (torch.randint(2, (n, visible), generator=generator).to(dtype) for n in (rows, chains))
     sizes = (visible, hidden), (visible,), (hidden,)
     weight, vbias, hbias = (0.3 * torch.randn(n, generator=generator, dtype=dtype) for n in sizes)
-    return batch, start, (weight, vbias, hbias)
+    return batch, start, RBMParameters(weight, vbias, hbias)
 
 
 def close(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
@@ -44,8 +45,8 @@ def test_states_are_those_of_gibbs_and_gradients_those_of_the_formula(
     *gradients, particles = kernels.rbm_contrast(batch, start, *parameters, num_steps, seed=3, step=5, chain_offset=37)
     wanted, _ = kernels.rbm_gibbs(start, *parameters, num_steps, seed=3, step=5, chain_offset=37)
     assert torch.equal(particles, wanted)
-    close(tuple(gradients), reference.statistics(batch, particles, *parameters))
-    close(statistics(batch, particles, *parameters), reference.statistics(batch, particles, *parameters))
+    close(tuple(gradients), reference.statistics(batch, particles, parameters))
+    close(statistics(batch, particles, *parameters), reference.statistics(batch, particles, parameters))
 
 
 def test_a_start_from_the_data_is_one_from_a_copy_and_saves_a_product(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,21 +13,20 @@ from torch import Tensor
 
 from pyro_gen.kernels import rbm_gibbs
 from pyro_gen.kernels.gibbs import cpu, native, reference
-from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms, philox_uniforms, source
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import HIDDEN, VISIBLE, Key, Uniforms, philox_uniforms, source
 from tests.kernels.oracle import BACKENDS, DEVICES, Array, Weights, fixed_uniforms, sigmoid
 
 ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-14}
 SIZES = [(1, 1, 1), (63, 500, 1), (1, 500, 7), (500, 1, 3), (63, 7, 4097), (5, 3, 65), (200, 160, 512)]
-Parameters = tuple[Tensor, Tensor, Tensor]
+
 Path = Callable[..., tuple[Tensor, Tensor]]
 SEED = 3
 
 
 def compiled(
     v: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     num_steps: int,
     beta: Tensor | None,
     uniforms: Uniforms,
@@ -36,7 +35,7 @@ def compiled(
     """The compiled kernels behind the other paths' seam; they draw their uniforms, Philox under SEED, themselves."""
     if v.dtype != torch.float32:
         pytest.skip("the compiled kernels know float32 only")
-    return native.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, SEED, step, 0)
+    return native.rbm_gibbs(v, parameters, num_steps, beta, Key(SEED, step))
 
 
 PATHS: list[Path] = [reference.rbm_gibbs, cpu.rbm_gibbs, *([compiled] if "native" in BACKENDS else [])]
@@ -70,11 +69,11 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def problem(visible: int, hidden: int, chains: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Parameters]:
+def problem(visible: int, hidden: int, chains: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, RBMParameters]:
     """States and parameters with fields of order one."""
     weight, vbias, hbias = Weights.normal(visible, hidden, seed=visible + hidden).tensors(dtype)
     v = fixed_uniforms(chains, dtype, seed=99)(0, 0, visible).round()
-    return v, (weight / max(visible, hidden) ** 0.5, vbias, hbias)
+    return v, RBMParameters(weight / max(visible, hidden) ** 0.5, vbias, hbias)
 
 
 def wrong_units(drawn: Tensor, uniform: Tensor, probs: Array, rounding: float) -> int:
@@ -85,11 +84,11 @@ def wrong_units(drawn: Tensor, uniform: Tensor, probs: Array, rounding: float) -
     return int((differ & (np.abs(u - probs) > rounding)).sum())
 
 
-def check_sweep(path: Path, v: Tensor, parameters: Parameters, beta: Tensor | None = None) -> None:
+def check_sweep(path: Path, v: Tensor, parameters: RBMParameters, beta: Tensor | None = None) -> None:
     """One sweep of ``path`` equals h = [u < p(h|v)], v = [u < p(v|h)] in float64, but for rounding."""
     rounding, chains = ROUNDING[v.dtype], len(v)
     uniforms = philox_uniforms(SEED, chains, 0, v)
-    new_v, new_h = path(v, *parameters, 1, beta, uniforms, 5)
+    new_v, new_h = path(v, parameters, 1, beta, uniforms, 5)
     weight, vbias, hbias = (x.double().numpy() for x in parameters)
     scale = np.ones((chains, 1)) if beta is None else beta.double().numpy()[:, None]
     hidden_probs = sigmoid(scale * (v.double().numpy() @ weight + hbias))
@@ -131,9 +130,9 @@ def test_layout_of_the_operands_does_not_matter(path: Path, size: tuple[int, int
     v, (weight, vbias, hbias) = problem(*size)
     for odd_v, odd_weight in itertools.product(layouts(v), layouts(weight)):
         spread = torch.stack((vbias, vbias), -1)[:, 0]
-        check_sweep(path, odd_v, (odd_weight, spread, hbias.expand(1, -1)[0]))
+        check_sweep(path, odd_v, RBMParameters(odd_weight, spread, hbias.expand(1, -1)[0]))
     zero = torch.zeros(()).expand(size[0])  # stride 0
-    check_sweep(path, v[:1].expand(size[2], -1), (weight, zero, hbias))
+    check_sweep(path, v[:1].expand(size[2], -1), RBMParameters(weight, zero, hbias))
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -172,9 +171,9 @@ def test_without_onednn_the_states_are_those_of_addmm(monkeypatch: pytest.Monkey
 
 def test_saturated_units_are_certain() -> None:
     v = torch.zeros(1000, 3)
-    weight, large = torch.zeros(3, 2), torch.tensor([200.0, -200.0])
+    parameters = RBMParameters(torch.zeros(3, 2), torch.full((3,), 200.0), torch.tensor([200.0, -200.0]))
     for path in PATHS:
-        new_v, new_h = path(v, weight, torch.full((3,), 200.0), large, 1, None, philox_uniforms(SEED, 1000, 0, v), 0)
+        new_v, new_h = path(v, parameters, 1, None, philox_uniforms(SEED, 1000, 0, v), 0)
         assert torch.equal(new_h, torch.tensor([1.0, 0.0]).expand(1000, 2))
         assert bool(new_v.all())
 
@@ -191,14 +190,15 @@ def test_batched_parameters_equal_a_loop(
     v = torch.zeros(7, 3, 2, 4, dtype=torch.float64, device=device)
     beta = torch.linspace(0, 1, 2, dtype=torch.float64, device=device).expand(7, 3, 2)
     uniforms = source(8, 42, 0, v, fast=False)
-    new_v, new_h = reference.rbm_gibbs(v, weight, vbias, hbias, 2, beta, uniforms, 0)
+    new_v, new_h = reference.rbm_gibbs(v, RBMParameters(weight, vbias, hbias), 2, beta, uniforms, 0)
     weight, vbias = weight.expand(3, 2, 4, 5), vbias.expand(3, 2, 4)
     for r, c in itertools.product(range(3), range(2)):
 
         def cell(step: int, stream: int, units: int, r: int = r, c: int = c) -> Tensor:
             return uniforms(step, stream, units).view(7, 3, 2, units)[:, r, c]
 
-        one = reference.rbm_gibbs(v[:, r, c], weight[r, c], vbias[r, c], hbias, 2, beta[:, r, c], cell, 0)
+        parameters = RBMParameters(weight[r, c], vbias[r, c], hbias)
+        one = reference.rbm_gibbs(v[:, r, c], parameters, 2, beta[:, r, c], cell, 0)
         assert torch.equal(new_v[:, r, c], one[0])
         assert torch.equal(new_h[:, r, c], one[1])
 

@@ -23,7 +23,8 @@ from pyro_gen.kernels.contrastive.native import rbm_contrast as native_contrast
 from pyro_gen.kernels.contrastive.reference import contrast
 from pyro_gen.kernels.gibbs import reference
 from pyro_gen.kernels.gibbs.native import rbm_gibbs as native_gibbs
-from pyro_gen.kernels.random import HIDDEN, VISIBLE, philox_uniforms
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import HIDDEN, VISIBLE, Key, philox_uniforms
 from tests.kernels.oracle import Weights, sigmoid
 
 SIZES = [
@@ -40,7 +41,6 @@ SIZES = [
     (1100, 5, 40),
     (9, 21, 1100),
 ]
-Parameters = tuple[Tensor, Tensor, Tensor]
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the compiled library was not built here")
 
@@ -70,16 +70,16 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def problem(visible: int, hidden: int, rows: int, seed: int = 0) -> tuple[Tensor, Parameters]:
+def problem(visible: int, hidden: int, rows: int, seed: int = 0) -> tuple[Tensor, RBMParameters]:
     """States and parameters with fields of order one."""
     weight, vbias, hbias = Weights.normal(visible, hidden, seed=seed).tensors(torch.float32)
     v = torch.tensor(np.random.default_rng(seed + 1).integers(0, 2, (rows, visible)), dtype=torch.float32)
-    return v, (weight / max(visible, hidden) ** 0.5, vbias, hbias)
+    return v, RBMParameters(weight / max(visible, hidden) ** 0.5, vbias, hbias)
 
 
 def statistics(batch: Tensor, particles: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[Tensor, ...]:
     """Gradients of a contrast whose particles are given: no sweep leads to them."""
-    *gradients, same = native_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)
+    *gradients, same = native_contrast(batch, particles, RBMParameters(weight, vbias, hbias), 0, Key(0))
     assert torch.equal(same, particles)
     return tuple(gradients)
 
@@ -97,7 +97,7 @@ def disputed(drawn: Tensor, uniform: Tensor, field: np.ndarray) -> int:
 def test_a_sweep_is_the_formula_with_philox(size: tuple[int, int, int]) -> None:
     start, (weight, vbias, hbias) = problem(*size)
     beta = torch.linspace(-0.5, 1.5, size[2])
-    v, h = native_gibbs(start, weight, vbias, hbias, 1, beta, -7, 2**33 + 5, 11)
+    v, h = native_gibbs(start, RBMParameters(weight, vbias, hbias), 1, beta, Key(-7, 2**33 + 5, 11))
     uniforms, scale = philox_uniforms(-7, size[2], 11, start), beta.double().numpy()[:, None]
     exact, visible_bias, hidden_bias = (x.double().numpy() for x in (weight, vbias, hbias))
     up = scale * (start.double().numpy() @ exact + hidden_bias)
@@ -112,8 +112,8 @@ def test_a_sweep_is_the_formula_with_philox(size: tuple[int, int, int]) -> None:
 def test_long_runs_stay_with_the_reference() -> None:
     """Two hundred sweeps of a hundred chains: one differing state would send a chain elsewhere for good."""
     start, parameters = problem(20, 15, 100)
-    v, h = native_gibbs(start, *parameters, 200, None, 1, 0, 0)
-    expected = reference.rbm_gibbs(start, *parameters, 200, None, philox_uniforms(1, 100, 0, start), 0)
+    v, h = native_gibbs(start, parameters, 200, None, Key(1))
+    expected = reference.rbm_gibbs(start, parameters, 200, None, philox_uniforms(1, 100, 0, start), 0)
     assert torch.equal(v, expected[0])
     assert torch.equal(h, expected[1])
 
@@ -123,9 +123,9 @@ def test_a_chain_does_not_know_how_many_others_there_are() -> None:
     """Few chains are summed by another loop, in the same order: neither fields nor log weights differ in a bit."""
     start, parameters = problem(70, 45, 1200)
     betas = [0.0, 0.3, 0.8, 1.0]
-    whole = native_ais(start, *parameters, parameters[1], betas, 3, 0)
+    whole = native_ais(start, parameters, parameters[1], betas, Key(3))
     for first, end in ((0, 1), (1, 9), (9, 25), (25, 90), (90, 200), (200, 1200)):
-        part = native_ais(start[first:end], *parameters, parameters[1], betas, 3, first)
+        part = native_ais(start[first:end], parameters, parameters[1], betas, Key(3, 0, first))
         assert torch.equal(part[0], whole[0][first:end])
         assert torch.equal(part[1], whole[1][first:end])
 
@@ -135,8 +135,8 @@ def test_all_instruction_sets_give_the_same_bits(monkeypatch: pytest.MonkeyPatch
     found = []
     for number in range(native.best_set() + 1):
         monkeypatch.setattr(native, "_forced_set", number)
-        log_weight, v = native_ais(start, *parameters, parameters[1] / 2, [0.0, 0.4, 1.0], 3, 0)
-        found.append((*native_gibbs(start, *parameters, 20, None, 3, 0, 0), v, log_weight))
+        log_weight, v = native_ais(start, parameters, parameters[1] / 2, [0.0, 0.4, 1.0], Key(3))
+        found.append((*native_gibbs(start, parameters, 20, None, Key(3)), v, log_weight))
     for v, h, annealed, log_weight in found[1:]:
         assert torch.equal(v, found[0][0])
         assert torch.equal(h, found[0][1])
@@ -148,7 +148,7 @@ def test_all_instruction_sets_give_the_same_bits(monkeypatch: pytest.MonkeyPatch
 def test_states_stay_what_they_were() -> None:
     """Stored chains can be continued: the order of summation and the streams may not change unnoticed."""
     start, parameters = problem(130, 70, 300)
-    v, h = native_gibbs(start, *parameters, 20, None, 3, 2**33, 0)
+    v, h = native_gibbs(start, parameters, 20, None, Key(3, 2**33, 0))
     assert zlib.crc32(np.packbits(torch.cat((v, h), 1).numpy().astype(bool)).tobytes()) == 181975910
 
 
@@ -157,9 +157,9 @@ def test_states_stay_what_they_were() -> None:
 def test_sweeps_of_one_call_are_those_of_many(size: tuple[int, int, int]) -> None:
     """From the second sweep of a call on tables may be the first one's."""
     v, parameters = problem(*size)
-    expected = native_gibbs(v, *parameters, 4, None, 8, 3, 0)
+    expected = native_gibbs(v, parameters, 4, None, Key(8, 3, 0))
     for step in range(3, 7):
-        v, h = native_gibbs(v, *parameters, 1, None, 8, step, 0)
+        v, h = native_gibbs(v, parameters, 1, None, Key(8, step, 0))
     assert torch.equal(v, expected[0])
     assert torch.equal(h, expected[1])
 
@@ -170,10 +170,10 @@ def test_sweeps_of_one_call_are_those_of_many(size: tuple[int, int, int]) -> Non
 def test_a_contrast_from_the_data_is_one_from_a_copy_of_it(size: tuple[int, int, int], num_steps: int) -> None:
     """Probabilities that the first half step leaves behind are those that would be computed anew."""
     batch, parameters = problem(*size)
-    shared = native_contrast(batch, batch, *parameters, num_steps, 5, 2, 6)
-    apart = native_contrast(batch, batch.clone(), *parameters, num_steps, 5, 2, 6)
+    shared = native_contrast(batch, batch, parameters, num_steps, Key(5, 2, 6))
+    apart = native_contrast(batch, batch.clone(), parameters, num_steps, Key(5, 2, 6))
     assert all(torch.equal(a, b) for a, b in zip(shared, apart, strict=True))
-    particles = native_gibbs(batch, *parameters, num_steps, None, 5, 2, 6)[0]
+    particles = native_gibbs(batch, parameters, num_steps, None, Key(5, 2, 6))[0]
     assert torch.equal(shared[3], particles)
     for found, expected in zip(shared, statistics(batch, particles, *parameters), strict=False):
         assert torch.equal(found, expected)
@@ -182,9 +182,8 @@ def test_a_contrast_from_the_data_is_one_from_a_copy_of_it(size: tuple[int, int,
 @pytest.mark.usefixtures("instruction_set")
 def test_certain_and_impossible_units_are_so_for_every_uniform() -> None:
     start = torch.zeros(50_000, 1)
-    h = native_gibbs(
-        start, torch.zeros(1, 4), torch.zeros(1), torch.tensor([-1e4, -200.0, 200.0, 1e4]), 1, None, 0, 0, 0
-    )[1]
+    parameters = RBMParameters(torch.zeros(1, 4), torch.zeros(1), torch.tensor([-1e4, -200.0, 200.0, 1e4]))
+    h = native_gibbs(start, parameters, 1, None, Key(0))[1]
     assert torch.equal(h, torch.tensor([0.0, 0.0, 1.0, 1.0]).expand_as(h))
 
 
@@ -207,10 +206,10 @@ def test_the_gradient_is_that_of_the_mean_free_energies(size: tuple[int, int, in
 def test_annealed_weights_are_those_of_the_reference_in_float64(size: tuple[int, int, int], betas: list[float]) -> None:
     start, parameters = problem(*size)
     base = parameters[1].flip(0) / 2
-    log_weight, v = native_ais(start, *parameters, base, betas, 9, 4)
-    states, (weight, vbias, hbias) = start.double(), (x.double() for x in parameters)
+    log_weight, v = native_ais(start, parameters, base, betas, Key(9, 0, 4))
+    states, exact = start.double(), RBMParameters(*(x.double() for x in parameters))
     uniforms = philox_uniforms(9, size[2], 4, states)
-    expected, last = ais_reference.rbm_ais(states, weight, vbias, hbias, base.double(), betas, uniforms)
+    expected, last = ais_reference.rbm_ais(states, exact, base.double(), betas, uniforms)
     assert torch.equal(v.double(), last)
     torch.testing.assert_close(log_weight, expected, rtol=0, atol=3e-5)
 
@@ -221,8 +220,11 @@ def test_an_error_of_one_part_in_a_thousand_would_be_seen() -> None:
     right = statistics(start, start.flip(0)[:100], weight, vbias, hbias)
     wrong = statistics(start, start.flip(0)[:100], 1.001 * weight, vbias, hbias)
     assert (right[0] - wrong[0]).abs().max() > 2e-6
-    off = native_ais(start, 1.001 * weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]
-    assert (off - native_ais(start, weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)[0]).abs().max() > 3e-5
+    on, off = (
+        native_ais(start, RBMParameters(w, vbias, hbias), vbias, [0.0, 1.0], Key(0))[0]
+        for w in (weight, 1.001 * weight)
+    )
+    assert (off - on).abs().max() > 3e-5
 
 
 def layouts(x: Tensor) -> list[Tensor]:
@@ -242,15 +244,15 @@ def test_layouts_do_not_matter(rows: int) -> None:
     spread = torch.stack((vbias, vbias), -1)[:, 0]
     base = torch.zeros(()).expand(37)
     expected = (
-        *native_gibbs(batch, weight, vbias, hbias, 2, None, 0, 0, 0),
+        *native_gibbs(batch, RBMParameters(weight, vbias, hbias), 2, None, Key(0)),
         *statistics(batch, batch[3:], weight, vbias, hbias),
-        *native_ais(batch, weight, vbias, hbias, base.contiguous(), [0.0, 1.0], 0, 0),
+        *native_ais(batch, RBMParameters(weight, vbias, hbias), base.contiguous(), [0.0, 1.0], Key(0)),
     )
     for x, w in itertools.product(layouts(batch), layouts(weight)):
         found = (
-            *native_gibbs(x, w, spread, hbias, 2, None, 0, 0, 0),
+            *native_gibbs(x, RBMParameters(w, spread, hbias), 2, None, Key(0)),
             *statistics(x, x[3:], w, spread, hbias),
-            *native_ais(x, w, spread, hbias, base, [0.0, 1.0], 0, 0),
+            *native_ais(x, RBMParameters(w, spread, hbias), base, [0.0, 1.0], Key(0)),
         )
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
@@ -260,19 +262,19 @@ def test_layouts_do_not_matter(rows: int) -> None:
 def test_two_threads_give_the_same(size: tuple[int, int, int]) -> None:
     batch, parameters = problem(*size)
     two = (
-        *native_gibbs(batch, *parameters, 3, torch.linspace(-1, 2, size[2]), 5, 0, 7),
+        *native_gibbs(batch, parameters, 3, torch.linspace(-1, 2, size[2]), Key(5, 0, 7)),
         *statistics(batch, batch, *parameters),
-        *native_contrast(batch, batch, *parameters, 2, 5, 0, 7),
-        *native_contrast(batch, batch[: len(batch) // 3 + 1], *parameters, 1, 5, 0, 7),
-        *native_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
+        *native_contrast(batch, batch, parameters, 2, Key(5, 0, 7)),
+        *native_contrast(batch, batch[: len(batch) // 3 + 1], parameters, 1, Key(5, 0, 7)),
+        *native_ais(batch, parameters, parameters[1], [0.0, 0.5, 1.0], Key(5, 0, 7)),
     )
     torch.set_num_threads(1)
     one = (
-        *native_gibbs(batch, *parameters, 3, torch.linspace(-1, 2, size[2]), 5, 0, 7),
+        *native_gibbs(batch, parameters, 3, torch.linspace(-1, 2, size[2]), Key(5, 0, 7)),
         *statistics(batch, batch, *parameters),
-        *native_contrast(batch, batch, *parameters, 2, 5, 0, 7),
-        *native_contrast(batch, batch[: len(batch) // 3 + 1], *parameters, 1, 5, 0, 7),
-        *native_ais(batch, *parameters, parameters[1], [0.0, 0.5, 1.0], 5, 7),
+        *native_contrast(batch, batch, parameters, 2, Key(5, 0, 7)),
+        *native_contrast(batch, batch[: len(batch) // 3 + 1], parameters, 1, Key(5, 0, 7)),
+        *native_ais(batch, parameters, parameters[1], [0.0, 0.5, 1.0], Key(5, 0, 7)),
     )
     assert all(torch.equal(a, b) for a, b in zip(two, one, strict=True))
 
@@ -283,12 +285,12 @@ def test_results_are_written_in_full() -> None:
     batch, parameters = problem(37, 41, 19)
 
     def results() -> tuple[Tensor, ...]:
-        annealed = native_ais(batch, *parameters, parameters[1], [0.0, 1.0], 0, 0)
+        annealed = native_ais(batch, parameters, parameters[1], [0.0, 1.0], Key(0))
         gradients = [
-            *native_contrast(batch, batch, *parameters, 1, 0, 0, 0),
-            *native_contrast(batch, batch[:7], *parameters, 1, 0, 0, 0),
+            *native_contrast(batch, batch, parameters, 1, Key(0)),
+            *native_contrast(batch, batch[:7], parameters, 1, Key(0)),
         ]
-        return *native_gibbs(batch, *parameters, 1, None, 0, 0, 0), *gradients, *annealed
+        return *native_gibbs(batch, parameters, 1, None, Key(0)), *gradients, *annealed
 
     torch.use_deterministic_algorithms(True)
     try:
@@ -306,7 +308,7 @@ def test_the_op_takes_the_compiled_path_by_default_and_the_reference_elsewhere(
     start, parameters = problem(20, 15, 10)
     weight, vbias, hbias = parameters
     fast = rbm_gibbs(start, *parameters, 3, seed=1)
-    assert torch.equal(fast[0], native_gibbs(start, *parameters, 3, None, 1, 0, 0)[0])
+    assert torch.equal(fast[0], native_gibbs(start, parameters, 3, None, Key(1))[0])
     with caplog.at_level(logging.DEBUG, "pyro_gen"):
         backend._explained.clear()
         for _ in range(2):
@@ -341,12 +343,12 @@ def test_a_library_of_another_version_is_as_good_as_none(monkeypatch: pytest.Mon
 
 def test_children_of_a_fork_have_threads_of_their_own(two_threads: None) -> None:
     start, parameters = problem(130, 70, 300)
-    expected = native_gibbs(start, *parameters, 3, None, 5, 0, 0)[0]
+    expected = native_gibbs(start, parameters, 3, None, Key(5))[0]
     child = os.fork()
     if child == 0:
         signal.alarm(30)  # a child that hangs dies of it
         try:
-            found = native_gibbs(start, *parameters, 3, None, 5, 0, 0)[0]
+            found = native_gibbs(start, parameters, 3, None, Key(5))[0]
             os._exit(0 if bytes(found.numpy()) == bytes(expected.numpy()) else 1)  # torch's own threads die in a fork
         finally:
             os._exit(2)
@@ -360,12 +362,12 @@ def test_other_states_than_zero_and_one_are_refused(wrong: float) -> None:
     odd = batch.clone()
     odd[144, 36] = wrong
     with pytest.raises(ValueError, match="states must hold only zeros and ones"):
-        native_gibbs(odd, *parameters, 1, None, 0, 0, 0)
+        native_gibbs(odd, parameters, 1, None, Key(0))
     with pytest.raises(ValueError, match="states must hold only zeros and ones"):
-        native_ais(odd, *parameters, parameters[1], [0.0, 1.0], 0, 0)
+        native_ais(odd, parameters, parameters[1], [0.0, 1.0], Key(0))
     for rows in ((odd, batch), (batch, odd), (odd, odd)):
         with pytest.raises(ValueError, match="states must hold only zeros and ones"):
-            native_contrast(*rows, *parameters, 1, 0, 0, 0)
+            native_contrast(*rows, parameters, 1, Key(0))
 
 
 @pytest.mark.usefixtures("instruction_set")
@@ -376,7 +378,7 @@ def test_nan_in_the_parameters_stays_nan() -> None:
     assert gradient[0][:, 3].isnan().all()
     assert gradient[2][3].isnan()
     assert not gradient[0][:, 2].isnan().any()
-    log_weight, _ = native_ais(torch.ones_like(batch), weight, vbias, hbias, vbias, [0.0, 1.0], 0, 0)
+    log_weight, _ = native_ais(torch.ones_like(batch), RBMParameters(weight, vbias, hbias), vbias, [0.0, 1.0], Key(0))
     assert log_weight.isnan().all()
 
 

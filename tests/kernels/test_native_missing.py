@@ -22,7 +22,7 @@ def test_without_the_library_the_torch_path_serves(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(native, "best_set", lambda: -1)
     monkeypatch.setenv("PYRO_GEN_RNG", "philox")
     v, _ = rbm_gibbs(start, *parameters, 3, seed=1)
-    assert torch.equal(v, reference.rbm_gibbs(start, *parameters, 3, None, philox_uniforms(1, 10, 0, start), 0)[0])
+    assert torch.equal(v, reference.rbm_gibbs(start, parameters, 3, None, philox_uniforms(1, 10, 0, start), 0)[0])
     monkeypatch.setenv("PYRO_GEN_BACKEND", "native")
     with pytest.raises(ValueError, match=r"the compiled library is not installed"):
         rbm_gibbs(start, *parameters, 3, seed=1)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pyro_gen.kernels.random import Key
 from pyro_gen.kernels.triton import graphs
 
 calls: list[str] = []
@@ -180,11 +181,11 @@ def test_what_the_kernels_read_of_the_key_is_the_same_inside_a_graph_of_the_call
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     operands = pytest.importorskip("pyro_gen.kernels.triton.operands", exc_type=ImportError)
-    key = 2**63 + 5, 2**40, 2**32 - 1
-    outside = operands.clock(*key, torch.ones(1))
+    key = Key(2**63 + 5, 2**40, 2**32 - 1)
+    outside = operands.clock(key, torch.ones(1))
     assert outside.tolist() == [5 - 2**63, 2**40, 2**32 - 1]
     monkeypatch.setattr(graphs, "capturing", lambda: True)
     monkeypatch.setattr(torch, "tensor", lambda *_, **__: pytest.fail("copied from memory that a graph outlives"))
-    inside = operands.clock(*key, torch.ones(1))
+    inside = operands.clock(key, torch.ones(1))
     assert inside.dtype == outside.dtype
     assert inside.tolist() == outside.tolist()

@@ -20,7 +20,8 @@ from pyro_gen.kernels import rbm_ais, rbm_contrast, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.ais import triton as ais
 from pyro_gen.kernels.contrastive import triton as contrastive
 from pyro_gen.kernels.gibbs import triton as gibbs
-from pyro_gen.kernels.random import HIDDEN, philox_uniforms
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import HIDDEN, Key, philox_uniforms
 from pyro_gen.kernels.triton import graphs
 from pyro_gen.nn import RBM
 from tests.kernels.triton_checks import DEVICE, Call, by_launches, problem
@@ -55,10 +56,10 @@ def check_ops() -> None:
         cold = Call(2, torch.full((12,), 0.5, device=DEVICE), step=7)
         assert torch.equal(hidden(v, torch.tensor(0.5)), by_launches(v, parameters, cold)[1])
         found = rbm_contrast(v, v, *parameters, 1, seed=3, chain_offset=17)
-        alone = contrastive.rbm_contrast(v, v, *parameters, 1, 3, 0, 17, graph=False)
+        alone = contrastive.rbm_contrast(v, v, parameters, 1, Key(3, 0, 17), graph=False)
         assert all(torch.equal(x, y) for x, y in zip(found, alone, strict=True))
         annealed = rbm_ais(v, *parameters, base, betas, seed=3, chain_offset=17)[0]
-        assert torch.equal(annealed, ais.rbm_ais(v, *parameters, base, betas, 3, 17, graph=False)[0])
+        assert torch.equal(annealed, ais.rbm_ais(v, parameters, base, betas, Key(3, 0, 17), graph=False)[0])
         exact = -v @ parameters[1] - softplus(v @ parameters[0] + parameters[2]).sum(-1)
         torch.testing.assert_close(rbm_free_energy(v, *parameters), exact, rtol=1e-5, atol=1e-4)
 
@@ -101,7 +102,7 @@ def check_streams() -> None:
 
     def call(number: int, seed: int) -> Tensor:
         v, parameters = problems[number]
-        return gibbs.rbm_gibbs(v, *parameters, 20, None, seed, 0, 0)[1]
+        return gibbs.rbm_gibbs(v, parameters, 20, None, Key(seed))[1]
 
     alone = [[call(number, seed) for seed in range(30)] for number in range(2)]
     streams = [torch.cuda.Stream(), torch.cuda.Stream()]
@@ -131,12 +132,12 @@ def check_captured_by_the_caller() -> None:
     """A graph of the caller may hold calls; its replays repeat them, key included, with what its tensors hold then."""
     for size in ((200, 160, 33), (40, 30, 33)):
         v, parameters = problem(*size)
-        held, expected = v.clone(), gibbs.rbm_gibbs(v, *parameters, 3, None, 5, 7, 11)
-        other = gibbs.rbm_gibbs(1 - v, *parameters, 3, None, 5, 7, 11)
+        held, expected = v.clone(), gibbs.rbm_gibbs(v, parameters, 3, None, Key(5, 7, 11))
+        other = gibbs.rbm_gibbs(1 - v, parameters, 3, None, Key(5, 7, 11))
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            drawn = gibbs.rbm_gibbs(held, *parameters, 3, None, 5, 7, 11)
+            drawn = gibbs.rbm_gibbs(held, parameters, 3, None, Key(5, 7, 11))
         for states, wanted in ((v, expected), (1 - v, other)):
             held.copy_(states)
             graph.replay()
@@ -153,19 +154,20 @@ def check_more_than_two_billion_elements() -> None:
         v, parameters = problem(units, units, 100)
         many = torch.zeros(units, chains, device=DEVICE)  # transposed: the longest stride there is
         many[:, -100:] = v.T
-        new_v, new_h = gibbs.rbm_gibbs(many.T, *parameters, 1, None, 3, 0, 0)
-        expected = gibbs.rbm_gibbs(v, *parameters, 1, None, 3, 0, chains - 100)
+        new_v, new_h = gibbs.rbm_gibbs(many.T, parameters, 1, None, Key(3))
+        expected = gibbs.rbm_gibbs(v, parameters, 1, None, Key(3, 0, chains - 100))
         assert torch.equal(new_v[-100:], expected[0])
         assert torch.equal(new_h[-100:], expected[1])
         del many, new_v, new_h
     visible, hidden = 65_536, 32_896
     weight = torch.zeros(visible, hidden, device=DEVICE)
     weight[-1] = torch.tensor([200.0, -200.0], device=DEVICE).repeat(hidden // 2)
-    v, biases = torch.zeros(3, visible, device=DEVICE), (weight.new_zeros(visible), weight.new_zeros(hidden))
+    parameters = RBMParameters(weight, weight.new_zeros(visible), weight.new_zeros(hidden))
+    v = torch.zeros(3, visible, device=DEVICE)
     v[1:, -1] = 1
     u = philox_uniforms(3, 3, 0, v)
     for form in ("fp16x2", "int8x2"):
-        new_v, h = gibbs.rbm_gibbs(v, weight, *biases, 1, None, 3, 0, 0, form)
+        new_v, h = gibbs.rbm_gibbs(v, parameters, 1, None, Key(3), form)
         assert torch.equal(h[0], (u(0, HIDDEN, hidden)[0] < 0.5).float())
         assert torch.equal(h[1:], (weight[-1] > 0).float().expand(2, -1))
         assert torch.equal(new_v[1:, :-1], (u(0, 1, visible)[1:, :-1] < 0.5).float())

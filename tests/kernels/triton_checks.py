@@ -22,7 +22,8 @@ from pyro_gen.kernels.ais import triton as ais
 from pyro_gen.kernels.contrastive import triton as contrastive
 from pyro_gen.kernels.free_energy import triton as free_energy
 from pyro_gen.kernels.gibbs import triton as gibbs
-from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms, philox_uniforms
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import HIDDEN, VISIBLE, Key, Uniforms, philox_uniforms
 from pyro_gen.kernels.triton import blocks, graphs, interpreted, operands, refusal
 from pyro_gen.testing import goodness_of_fit
 from tests.kernels.oracle import P_LIMIT, Weights, code, end_distribution, fixed_uniforms, philox_uniform
@@ -35,7 +36,6 @@ ROUNDING = 5e-6
 """Error of a probability: float32 sums of a thousand terms and an exponential."""
 SIZES = [(1, 1, 1), (63, 50, 1), (64, 64, 40), (1, 500, 7), (500, 1, 3), (65, 7, 4097), (200, 160, 130), (784, 500, 33)]
 CONTRAST_SIZES = [(1, 1, 1, 1), (63, 50, 5, 9), (1, 130, 7, 3), (200, 160, 70, 131), (130, 1, 200, 3)]
-Parameters = tuple[Tensor, Tensor, Tensor]
 
 
 class Call(NamedTuple):
@@ -48,42 +48,46 @@ class Call(NamedTuple):
     chain_offset: int = 17
     form: str | None = None
 
+    @property
+    def key(self) -> Key:
+        """Of the random numbers."""
+        return Key(self.seed, self.step, self.chain_offset)
+
     def uniforms(self, v: Tensor) -> Uniforms:
         """The uniforms that this call must use."""
         return philox_uniforms(self.seed, len(v), self.chain_offset, v.float())
 
 
-Path = Callable[[Tensor, Parameters, Call], tuple[Tensor, Tensor]]
+Path = Callable[[Tensor, RBMParameters, Call], tuple[Tensor, Tensor]]
 
 
 def clock(call: Call, v: Tensor) -> Tensor:
     """The call's seed, step and offset on the device."""
-    return operands.clock(call.seed, call.step, call.chain_offset, v)
+    return operands.clock(call.key, v)
 
 
-def by_launches(v: Tensor, parameters: Parameters, call: Call) -> tuple[Tensor, Tensor]:
+def by_launches(v: Tensor, parameters: RBMParameters, call: Call) -> tuple[Tensor, Tensor]:
     """Two launches a step, whatever the size."""
     weight, vbias, hbias = parameters
     tensors = (v, weight, vbias.contiguous(), hbias.contiguous(), clock(call, v))
     return gibbs.sweeps(*tensors, call.beta, num_steps=call.num_steps, form=call.form)
 
 
-def by_choice(v: Tensor, parameters: Parameters, call: Call) -> tuple[Tensor, Tensor]:
+def by_choice(v: Tensor, parameters: RBMParameters, call: Call) -> tuple[Tensor, Tensor]:
     """As the op chooses: one launch for small sizes, else on CUDA a graph from the second call on."""
     for states in (v,) if INTERPRETED else (v, 1 - v, v):
-        num_steps, beta, seed, step, chain_offset, form = call
-        drawn = gibbs.rbm_gibbs(states, *parameters, num_steps, beta, seed, step, chain_offset, form)
+        drawn = gibbs.rbm_gibbs(states, parameters, call.num_steps, call.beta, call.key, call.form)
     return drawn
 
 
 PATHS: tuple[Path, ...] = (by_launches, by_choice)
 
 
-def problem(visible: int, hidden: int, chains: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Parameters]:
+def problem(visible: int, hidden: int, chains: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, RBMParameters]:
     """States and parameters with fields of order one."""
     weight, vbias, hbias = Weights.normal(visible, hidden, seed=visible + hidden).tensors(torch.float64, DEVICE)
     v = fixed_uniforms(chains, torch.float64, seed=99)(0, 0, visible).round().to(DEVICE, dtype)
-    return v, ((weight / max(visible, hidden) ** 0.5).to(dtype), vbias.to(dtype), hbias.to(dtype))
+    return v, RBMParameters((weight / max(visible, hidden) ** 0.5).to(dtype), vbias.to(dtype), hbias.to(dtype))
 
 
 def stored(weight: Tensor, form: str | None) -> Tensor:
@@ -103,7 +107,7 @@ def split_int8(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return high, (whole - 256 * high).clamp(-127, 127), scale
 
 
-def wrong_states(path: Path, v: Tensor, parameters: Parameters, call: Call) -> int:
+def wrong_states(path: Path, v: Tensor, parameters: RBMParameters, call: Call) -> int:
     """States of one sweep that differ from [u < sigmoid(beta z)] in float64, but where u is within rounding."""
     new_v, new_h = path(v, parameters, call)
     weight, vbias, hbias = stored(parameters[0], call.form), parameters[1].double(), parameters[2].double()
@@ -140,10 +144,10 @@ def check_words() -> None:
     ]:
         for stream in (HIDDEN, VISIBLE, 2):
             out = torch.full((32, 128), torch.nan, device=DEVICE)
-            _uniforms[(1,)](operands.clock(seed, step, offset, out), out, 2, stream, 32, 128)
+            _uniforms[(1,)](operands.clock(Key(seed, step, offset), out), out, 2, stream, 32, 128)
             assert torch.equal(out, philox_uniforms(seed, 32, offset, out)(step + 2, stream, 128))
     scalar = philox_uniform(7, 5, HIDDEN, 3 + 9, 6)
-    _uniforms[(1,)](operands.clock(7, 4, 9, out), out, 1, HIDDEN, 32, 128)
+    _uniforms[(1,)](operands.clock(Key(7, 4, 9), out), out, 1, HIDDEN, 32, 128)
     assert out[3, 6].item() == scalar
 
 
@@ -169,7 +173,7 @@ def check_dtypes() -> None:
         for dtype in (torch.float16, torch.bfloat16):
             v, parameters = problem(*size, dtype)
             assert not wrong_states(path, v, parameters, Call()), f"{size}, {dtype}"
-            single = (parameters[0].float(), parameters[1].float(), parameters[2].float())
+            single = RBMParameters(*(x.float() for x in parameters))
             assert not wrong_states(path, v, single, Call()), f"states {dtype}, parameters float32"
 
 
@@ -179,21 +183,24 @@ def check_layouts() -> None:
         v, (weight, vbias, hbias) = problem(*size)
         for odd in (weight.mT.contiguous().mT, torch.stack((weight, weight), -1)[..., 0]):
             spread = torch.stack((vbias, vbias), -1)[:, 0]
-            assert not wrong_states(path, v.mT.contiguous().mT, (odd, spread, hbias.expand(2, -1)[0]), Call())
-        assert not wrong_states(path, v[:1].expand(5, -1), (weight, vbias[:1].expand(size[0]), hbias), Call())
+            parameters = RBMParameters(odd, spread, hbias.expand(2, -1)[0])
+            assert not wrong_states(path, v.mT.contiguous().mT, parameters, Call())
+        parameters = RBMParameters(weight, vbias[:1].expand(size[0]), hbias)
+        assert not wrong_states(path, v[:1].expand(5, -1), parameters, Call())
 
 
 def check_weights_of_every_magnitude() -> None:
     """Splitting holds from all-zero to huge weights, and where one weight dwarfs the others; saturation is certain."""
     v, (weight, vbias, hbias) = problem(70, 130, 9)
     for factor, path in itertools.product((0.0, 1e-30, 1e-5, 30.0, 1e6), PATHS):
-        assert not wrong_states(path, v, (weight * factor, vbias, hbias), Call()), f"weights times {factor}"
+        scaled = RBMParameters(weight * factor, vbias, hbias)
+        assert not wrong_states(path, v, scaled, Call()), f"weights times {factor}"
     lone = weight.clone()
     lone[3, 5] = 1e4
-    assert not wrong_states(by_launches, v, (lone, vbias, hbias), Call())
+    assert not wrong_states(by_launches, v, RBMParameters(lone, vbias, hbias), Call())
     large = torch.tensor([200.0, -200.0], device=DEVICE).repeat(65)
     for path in PATHS:
-        _, h = path(v, (weight * 0, vbias, large), Call())
+        _, h = path(v, RBMParameters(weight * 0, vbias, large), Call())
         assert torch.equal(h, (large > 0).float().expand(9, -1))
 
 
@@ -296,11 +303,11 @@ def check_tiles() -> None:
 def check_no_chains() -> None:
     """No chains give no states."""
     v, parameters = problem(9, 6, 3)
-    new_v, new_h = gibbs.rbm_gibbs(v[:0], *parameters, 2, None, 0, 0, 0)
+    new_v, new_h = gibbs.rbm_gibbs(v[:0], parameters, 2, None, Key(0))
     assert new_v.shape == (0, 9)
     assert new_h.shape == (0, 6)
-    assert free_energy.rbm_free_energy(v[:0], *parameters).shape == (0,)
-    assert ais.rbm_ais(v[:0], *parameters, parameters[1], torch.linspace(0, 1, 3), 0, 0)[0].shape == (0,)
+    assert free_energy.rbm_free_energy(v[:0], parameters).shape == (0,)
+    assert ais.rbm_ais(v[:0], parameters, parameters[1], torch.linspace(0, 1, 3), Key(0))[0].shape == (0,)
 
 
 def check_no_unwritten_memory_is_read() -> None:
@@ -323,10 +330,10 @@ def check_contrast(sizes: Sequence[tuple[int, int, int, int]] = CONTRAST_SIZES) 
         batch, parameters = problem(p, q, n, dtype)
         start = problem(p, q, m, dtype)[0].flip(0)
         for form in (None, "int8x2"):
-            got = contrastive.rbm_contrast(batch, start, *parameters, 2, 3, 7, 11, form, graph=False)
+            got = contrastive.rbm_contrast(batch, start, parameters, 2, Key(3, 7, 11), form, graph=False)
             if not INTERPRETED:
                 for _ in range(2):
-                    again = contrastive.rbm_contrast(batch, start, *parameters, 2, 3, 7, 11, form)
+                    again = contrastive.rbm_contrast(batch, start, parameters, 2, Key(3, 7, 11), form)
                 assert all(torch.equal(x, y) for x, y in zip(got, again, strict=True))
             particles, _ = by_launches(start, parameters, Call(2, step=7, chain_offset=11, form=form))
             assert torch.equal(got[3], particles)
@@ -334,7 +341,7 @@ def check_contrast(sizes: Sequence[tuple[int, int, int, int]] = CONTRAST_SIZES) 
             assert error < (2e-6 if dtype == torch.float32 else 8e-3), f"{(p, q, n, m)}, {dtype}, {form}: {error}"
 
 
-def gradient_error(got: tuple[Tensor, ...], batch: Tensor, parameters: Parameters, form: str | None) -> float:
+def gradient_error(got: tuple[Tensor, ...], batch: Tensor, parameters: RBMParameters, form: str | None) -> float:
     """Largest error of a gradient against autograd in float64."""
     weight, vbias, hbias = (x.double() for x in (stored(parameters[0], form), *parameters[1:]))
     leaves = [x.clone().requires_grad_() for x in (weight, vbias, hbias)]
@@ -350,22 +357,23 @@ def gradient_error(got: tuple[Tensor, ...], batch: Tensor, parameters: Parameter
 def check_free_energy(sizes: Sequence[tuple[int, int, int]] = SIZES) -> None:
     """Free energies are the formula in float64, for states and for real numbers."""
     for size in sizes:
-        v, (weight, vbias, hbias) = problem(*size)
+        v, parameters = problem(*size)
+        weight, vbias, hbias = parameters
         for states, form in ((v, "tf32x3"), (v, "fp16x2"), (v * 1.7 - 0.3, "tf32x3")):
             exact = -states.double() @ vbias.double() - softplus(states.double() @ weight.double() + hbias).sum(-1)
-            own = free_energy.rbm_free_energy(states, weight, vbias, hbias, form)
+            own = free_energy.rbm_free_energy(states, parameters, form)
             assert ((own - exact).abs() <= 1e-5 * (1 + exact.abs())).all(), f"{size}, {form}"
 
 
 def sure_path(
-    v: Tensor, arguments: tuple[Tensor, ...], betas: Tensor, uniforms: Uniforms
+    v: Tensor, parameters: RBMParameters, base: Tensor, betas: Tensor, uniforms: Uniforms
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log weights and last states by the reference in float64, and which chains no error of ``ROUNDING`` can change."""
 
     def shifted(by: float) -> tuple[Tensor, Tensor]:
-        weight, vbias, hbias, base = (x.double() for x in arguments)
+        exact = RBMParameters(*(x.double() for x in parameters))
         moved: Uniforms = lambda *which: uniforms(*which).double() + by  # noqa: E731
-        return ais_reference.rbm_ais(v.double(), weight, vbias, hbias, base, betas.double().tolist(), moved)
+        return ais_reference.rbm_ais(v.double(), exact, base.double(), betas.double().tolist(), moved)
 
     (early, first), (late, last) = shifted(-ROUNDING), shifted(ROUNDING)
     log_weight, states = shifted(0)
@@ -379,18 +387,19 @@ def check_annealing(sizes: Sequence[tuple[int, int, int]] = ANNEALING_SIZES) -> 
     """Log weights and states are the formula's in float64, forwards and backwards, whatever the chunks and splits."""
     before = ais.CHUNK
     for size, betas in itertools.product(sizes, (torch.linspace(0, 1, 8), torch.tensor([1.0, 0.99, 0.4]))):
-        v, (weight, vbias, hbias) = problem(*size)
-        arguments = (weight, vbias, hbias, vbias.flip(0) * 0.5)
-        expected, states, sure = sure_path(v, arguments, betas, philox_uniforms(3, len(v), 5, v))
+        v, parameters = problem(*size)
+        base = parameters.vbias.flip(0) * 0.5
+        expected, states, sure = sure_path(v, parameters, base, betas, philox_uniforms(3, len(v), 5, v))
         assert sure.float().mean() > 0.9, f"{size}: {int(sure.sum())} chains are sure"
         for chunk in (2, before):
             ais.CHUNK = chunk
-            got, now = ais.rbm_ais(v, *arguments, betas, 3, 5)
+            got, now = ais.rbm_ais(v, parameters, base, betas, Key(3, 0, 5))
             assert got.dtype == torch.float64
             assert torch.equal(now[sure], states[sure]), f"{size}: states differ"
             error = (got - expected)[sure].abs().max().item()
             assert error < 1e-4, f"{size}: log weights differ by {error}"
-        tail = ais.rbm_ais(v[-2:], *arguments, betas, 3, 5 + len(v) - len(v[-2:]), graph=False)[0]
+        last = Key(3, 0, 5 + len(v) - len(v[-2:]))
+        tail = ais.rbm_ais(v[-2:], parameters, base, betas, last, graph=False)[0]
         assert (tail - got[-2:]).abs().max() < 1e-6
     ais.CHUNK = before
 
@@ -418,34 +427,34 @@ def fit(path: Path, weights: Weights) -> float:
     return min(ps)
 
 
-def swapped_biases(v: Tensor, parameters: Parameters, call: Call) -> tuple[Tensor, Tensor]:
+def swapped_biases(v: Tensor, parameters: RBMParameters, call: Call) -> tuple[Tensor, Tensor]:
     """A mistake."""
-    return by_launches(v, (parameters[0], parameters[2], parameters[1]), call)
+    return by_launches(v, RBMParameters(parameters[0], parameters[2], parameters[1]), call)
 
 
-def transposed_weight(v: Tensor, parameters: Parameters, call: Call) -> tuple[Tensor, Tensor]:
+def transposed_weight(v: Tensor, parameters: RBMParameters, call: Call) -> tuple[Tensor, Tensor]:
     """A mistake."""
-    return by_launches(v, (parameters[0].mT, *parameters[1:]), call)
+    return by_launches(v, parameters._replace(weight=parameters.weight.mT), call)
 
 
-def biased_threshold(v: Tensor, parameters: Parameters, call: Call) -> tuple[Tensor, Tensor]:
+def biased_threshold(v: Tensor, parameters: RBMParameters, call: Call) -> tuple[Tensor, Tensor]:
     """A mistake: probabilities of the hidden units are one nat off."""
-    return by_launches(v, (*parameters[:2], parameters[2] + 1), call)
+    return by_launches(v, parameters._replace(hbias=parameters.hbias + 1), call)
 
 
-def v_used_twice(v: Tensor, parameters: Parameters, call: Call) -> tuple[Tensor, Tensor]:
+def v_used_twice(v: Tensor, parameters: RBMParameters, call: Call) -> tuple[Tensor, Tensor]:
     """A mistake: the hidden states are drawn again, from the new visible states, with the same uniforms."""
     new_v, _ = by_launches(v, parameters, call)
     last = call._replace(num_steps=1, step=call.step + call.num_steps - 1)
     return new_v, by_launches(new_v, parameters, last)[1]
 
 
-def every_sweep_from_the_start(v: Tensor, parameters: Parameters, call: Call) -> tuple[Tensor, Tensor]:
+def every_sweep_from_the_start(v: Tensor, parameters: RBMParameters, call: Call) -> tuple[Tensor, Tensor]:
     """A mistake."""
     return by_launches(v, parameters, call._replace(num_steps=1, step=call.step + call.num_steps - 1))
 
 
-def dropped_word(v: Tensor, parameters: Parameters, call: Call) -> tuple[Tensor, Tensor]:
+def dropped_word(v: Tensor, parameters: RBMParameters, call: Call) -> tuple[Tensor, Tensor]:
     """A mistake: the second unit has the first one's random word; by the reference, with the kernels' uniforms."""
     from pyro_gen.kernels.gibbs import reference
 
@@ -454,7 +463,7 @@ def dropped_word(v: Tensor, parameters: Parameters, call: Call) -> tuple[Tensor,
         columns[1:2] = 0
         return call.uniforms(v)(step, stream, units)[:, columns]
 
-    return reference.rbm_gibbs(v, *parameters, call.num_steps, call.beta, uniforms, call.step)
+    return reference.rbm_gibbs(v, parameters, call.num_steps, call.beta, uniforms, call.step)
 
 
 MISTAKES: tuple[Path, ...] = (

@@ -17,6 +17,7 @@ from pyro_gen.distributions.log_z.negative_phase import (
 )
 from pyro_gen.distributions.units import BernoulliUnits
 from pyro_gen.kernels import contrastive, rbm_free_energy
+from pyro_gen.kernels.parameters import RBMParameters
 from pyro_gen.nn import RBM
 from pyro_gen.nn.chains import check_chains, refuse_ranks
 from pyro_gen.nn.learning import Gradients, check_rows, check_states, check_support
@@ -159,8 +160,8 @@ def _statistics(
     states, weights = particles
     if weights is None:
         return contrastive.statistics(batch, states, weight, vbias, hbias)
-    reference = contrastive.reference
-    return reference.statistics(batch, states, weight, vbias, hbias, weights)
+    parameters = RBMParameters(weight, vbias, hbias)
+    return contrastive.reference.statistics(batch, states, parameters, weights)
 
 
 def _contrast(

@@ -13,8 +13,9 @@ from pyro_gen.kernels import backend
 from pyro_gen.kernels.ais import native, reference
 from pyro_gen.kernels.checks import check_chains, check_units
 from pyro_gen.kernels.native import impossible, slower
-from pyro_gen.kernels.random import source
-from pyro_gen.kernels.registry import folded_chains, folded_parameter, register, without_autocast
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import Key, source
+from pyro_gen.kernels.registry import folded, register, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
 
 __all__ = ["rbm_ais"]
@@ -97,26 +98,23 @@ def _anneal(
     seed: int,
     chain_offset: int,
 ) -> tuple[Tensor, Tensor]:
-    check_chains(v, weight, vbias, hbias, chain_offset)
+    parameters = RBMParameters(weight, vbias, hbias)
+    key = Key(seed, 0, chain_offset)
+    check_chains(v, parameters, chain_offset)
     check_units("base", base, weight, weight.shape[-2])
-    batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1 or base.dim() > 1
-    path = backend.choose("rbm_ais", PATHS, v, weight, batched)
+    path = backend.choose("rbm_ais", PATHS, v, weight, parameters.batched or base.dim() > 1)
     chains = v.shape[:-1]
     flat = v.reshape(chains.numel(), v.shape[-1])
     if path == "native":
-        log_weight, flat = native.rbm_ais(
-            flat, weight, vbias, hbias, base, betas.tolist(), seed, chain_offset
-        )
+        log_weight, flat = native.rbm_ais(flat, parameters, base, betas.tolist(), key)
         return log_weight.view(chains), flat.view(v.shape)
     if path == "triton":
         from pyro_gen.kernels.ais import triton as cuda
 
-        log_weight, flat = cuda.rbm_ais(
-            flat, weight, vbias, hbias, base, betas, seed, chain_offset
-        )
+        log_weight, flat = cuda.rbm_ais(flat, parameters, base, betas, key)
         return log_weight.view(chains), flat.view(v.shape)
     uniforms = source(seed, chains.numel(), chain_offset, v, fast=path != "reference")
-    log_weight, last = reference.rbm_ais(v, weight, vbias, hbias, base, betas.tolist(), uniforms)
+    log_weight, last = reference.rbm_ais(v, parameters, base, betas.tolist(), uniforms)
     return log_weight, last.clone() if last is v else last.contiguous()
 
 
@@ -127,31 +125,19 @@ def _fake_ais(v: Tensor, *_: object) -> tuple[Tensor, Tensor]:
 def _vmap_ais(
     info: Any,
     in_dims: tuple[int | None, ...],
-    v: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
-    base: Tensor,
-    betas: Tensor,
-    *key: int,
+    *arguments: Any,
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     """Slices are further chains; all anneal along the same temperatures."""
     if in_dims[5] is not None:
         raise NotImplementedError(
             "rbm_ais anneals along one schedule: vmap over `betas` is not supported"
         )
-    chains = v.dim() - (in_dims[0] is not None) - 1
-    weight = folded_parameter(weight, in_dims[1], 2, chains)
-    biases = zip((vbias, hbias, base), in_dims[2:5], strict=True)
-    vbias, hbias, base = (folded_parameter(x, dim, 1, chains) for x, dim in biases)
-    v = folded_chains(v, in_dims[0], info.batch_size)
-    return _op(v, weight, vbias, hbias, base, betas, *key), (0, 0)
+    return _op(*folded(info, in_dims[:5], *arguments[:5]), *arguments[5:]), (0, 0)
 
 
 _op = register(
     "rbm_ais(Tensor v, Tensor weight, Tensor vbias, Tensor hbias, Tensor base, Tensor betas, "
-    "SymInt seed, "
-    "SymInt chain_offset) -> (Tensor, Tensor)",
+    "SymInt seed, SymInt chain_offset) -> (Tensor, Tensor)",
     _anneal,
     _fake_ais,
     _vmap_ais,

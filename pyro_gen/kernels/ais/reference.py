@@ -9,14 +9,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pyro_gen.kernels.gibbs.reference import field, half_step
+from pyro_gen.kernels.parameters import RBMParameters
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms
 
 
 def rbm_ais(
     v: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     base: Tensor,
     betas: list[float],
     uniforms: Uniforms,
@@ -24,6 +23,7 @@ def rbm_ais(
     """Log weights of the path ``betas`` for chains that start at ``v`` (...,
     visible); see :func:`rbm_ais`.
     """
+    weight, vbias, hbias = parameters
     log_weight = torch.zeros(v.shape[:-1], dtype=torch.float64, device=v.device)
     for t, (beta, following) in enumerate(pairwise(betas)):
         hidden_field = field(v, weight, hbias)

@@ -15,6 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import Key
 from pyro_gen.kernels.triton import blocks, graphs, operands
 
 CHUNK = 128
@@ -26,13 +28,10 @@ LARGEST_TILE = 2
 
 def rbm_ais(
     v: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     base: Tensor,
     betas: Tensor,
-    seed: int,
-    chain_offset: int,
+    key: Key,
     form: str | None = None,
     graph: bool = True,
 ) -> tuple[Tensor, Tensor]:
@@ -42,13 +41,10 @@ def rbm_ais(
 
     Args:
         v: starting states, zeros and ones, (chains, visible).
-        weight: (visible, hidden), any strides.
-        vbias: (visible,).
-        hbias: (hidden,).
+        parameters: with any strides.
         base: logits of the base distribution, (visible,).
         betas: inverse temperatures, one dimension, at least two.
-        seed: 64-bit key.
-        chain_offset: global index of the first chain.
+        key: of the random numbers, at step 0.
         form: a name in :data:`pyro_gen.kernels.triton.operands.FORMATS`; None
             for the one exact for the weights' dtype.
         graph: whether runs of ``CHUNK`` temperatures are CUDA graphs.
@@ -60,14 +56,8 @@ def rbm_ais(
     if not len(v) or len(schedule) < 2:
         return schedule.new_zeros(len(v)), v.clone()
     with torch.cuda.device_of(v):
-        return _path(
-            v,
-            (weight, vbias, hbias, base),
-            schedule,
-            operands.clock(seed, 0, chain_offset, v),
-            form,
-            graph,
-        )
+        clock = operands.clock(key, v)
+        return _path(v, (*parameters, base), schedule, clock, form, graph)
 
 
 def _path(
@@ -113,91 +103,39 @@ def anneal(
     current stream, two each.
     """
     rows = len(v)
-    split = operands.weights(weight, operands.format_of(weight, form))
-    visible = operands.pad(v, split.form.dtype)
+    up, down = operands.sides(RBMParameters(weight, vbias, hbias), form)
+    visible = operands.pad(v, up.form.dtype)
     hidden = visible.new_zeros((len(visible), operands.padded(len(hbias))))
-    upwards = _sums(visible, rows, len(hbias), split)
-    downwards = _sums(visible, rows, len(vbias), split)
+    upwards, downwards = (_sums(visible, rows, side) for side in (up, down))
     for t in range(transitions):
-        _launch(
-            True,
-            visible,
-            split.up,
-            split,
-            hbias,
-            base,
-            schedule,
-            clock,
-            hidden,
-            upwards,
-            rows,
-            v.shape[1],
-            t,
-        )
-        _launch(
-            False,
-            hidden,
-            split.down,
-            split,
-            vbias,
-            base,
-            schedule,
-            clock,
-            visible,
-            downwards,
-            rows,
-            len(hbias),
-            t,
-        )
+        for side, states, out, sums in (
+            (up, visible, hidden, upwards),
+            (down, hidden, visible, downwards),
+        ):
+            side.launch(
+                _annealed_half_step,
+                states,
+                rows,
+                base,
+                schedule,
+                clock,
+                out,
+                sums,
+                t,
+                len(schedule),
+                largest=LARGEST_TILE,
+                out_stride=out.stride(0),
+                sums_stride=sums.stride(0),
+                upwards=side is up,
+            )
     gained = upwards[:, :rows].sum(0) + downwards[:, :rows].sum(0)
     return operands.cut(visible, rows, v.shape[1], v.dtype), log_weight + gained
 
 
-def _sums(states: Tensor, rows: int, units: int, split: operands.Weights) -> Tensor:
+def _sums(states: Tensor, rows: int, side: operands.Side) -> Tensor:
     """A line of float64 zeros for each tile of units."""
-    lines = triton.cdiv(
-        units, operands.tile(rows, units, split.form, states.device, LARGEST_TILE).block_n
-    )
-    return torch.zeros((lines, len(states)), dtype=torch.float64, device=states.device)
-
-
-def _launch(
-    upwards: bool,
-    states: Tensor,
-    planes: Tensor,
-    split: operands.Weights,
-    bias: Tensor,
-    base: Tensor,
-    schedule: Tensor,
-    clock: Tensor,
-    out: Tensor,
-    sums: Tensor,
-    rows: int,
-    depth: int,
-    t: int,
-) -> None:
-    """One half step of all chains and what it adds to the log weights."""
-    units = len(bias)
-    shape = operands.tile(rows, units, split.form, out.device, LARGEST_TILE)
-    _annealed_half_step[operands.grid(rows, units, shape)](
-        states,
-        planes,
-        split.largest,
-        bias,
-        base,
-        schedule,
-        clock,
-        out,
-        sums,
-        t,
-        len(schedule),
-        rows,
-        units,
-        out_stride=out.stride(0),
-        sums_stride=sums.stride(0),
-        upwards=upwards,
-        **operands.product(planes, depth, split.form, shape),
-    )
+    lines = triton.cdiv(len(side.bias), side.tile(rows, LARGEST_TILE).block_n)
+    return states.new_zeros((lines, len(states)), dtype=torch.float64)
 
 
 @triton.jit
@@ -220,6 +158,8 @@ def _annealed_half_step(
     weight: tl.tensor,
     largest: tl.tensor,
     bias: tl.tensor,
+    num_rows: tl.tensor,
+    units: tl.tensor,
     base: tl.tensor,
     schedule: tl.tensor,
     clock: tl.tensor,
@@ -227,8 +167,6 @@ def _annealed_half_step(
     sums: tl.tensor,
     t: tl.tensor,
     temperatures: tl.tensor,
-    num_rows: tl.tensor,
-    units: tl.tensor,
     depth: tl.tensor,
     stride: tl.tensor,
     plane_stride: tl.tensor,
@@ -247,16 +185,13 @@ def _annealed_half_step(
     the new visible states add what they will weigh at the next temperature,
     (beta'' - beta') v . (a - c).
     """
-    row_tile, unit_tile = blocks.tile(num_rows, units, block_m, block_n)
-    first_row = row_tile * block_m
-    first = unit_tile * block_n
-    scale = blocks.scale_of(tl.load(largest), storage)
-    z = blocks.total(
+    z, rows, unit_tile = blocks.fields(
         states,
         weight,
-        scale,
-        first_row,
-        first,
+        largest,
+        bias,
+        num_rows,
+        units,
         depth,
         stride,
         plane_stride,
@@ -266,8 +201,7 @@ def _annealed_half_step(
         block_n,
         block_k,
     )
-    z = blocks.biased(z, bias, first, units)
-    rows = first_row + tl.arange(0, block_m)
+    first = unit_tile * block_n
     unit = first + tl.arange(0, block_n)
     number = tl.load(clock + 1) + t
     following = tl.load(schedule + number + 1)

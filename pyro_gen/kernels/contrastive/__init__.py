@@ -14,8 +14,9 @@ from pyro_gen.kernels.checks import check_chain_numbers, check_parameters, check
 from pyro_gen.kernels.contrastive import cpu, native, reference
 from pyro_gen.kernels.gibbs import cpu as gibbs_cpu
 from pyro_gen.kernels.native import impossible, slower
-from pyro_gen.kernels.random import source
-from pyro_gen.kernels.registry import register, without_autocast
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import Key, source
+from pyro_gen.kernels.registry import register, slices, stacked, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
 
 __all__ = ["Gradients", "contrast", "rbm_contrast"]
@@ -110,25 +111,21 @@ def gradients(
     """
     if num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
-    _check_contrast(batch, start, weight, vbias, hbias)
+    parameters = RBMParameters(weight, vbias, hbias)
+    key = Key(seed, step, chain_offset)
+    _check_contrast(batch, start, parameters)
     check_chain_numbers(chain_offset, len(start))
     path = backend.choose("rbm_contrast", PATHS, start, weight)
+    if path == "native":
+        return native.rbm_contrast(batch, start, parameters, num_steps, key)
     if path == "triton":
         from pyro_gen.kernels.contrastive import triton as cuda
 
-        return cuda.rbm_contrast(
-            batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset
-        )
+        return cuda.rbm_contrast(batch, start, parameters, num_steps, key)
     if path == "cpu":
         uniforms = source(seed, len(start), chain_offset, start, fast=True)
-        return cpu.rbm_contrast(batch, start, weight, vbias, hbias, num_steps, uniforms, step)
-    if path != "native":
-        return reference.rbm_contrast(
-            batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset
-        )
-    return native.rbm_contrast(
-        batch, start, weight, vbias, hbias, num_steps, seed, step, chain_offset
-    )
+        return cpu.rbm_contrast(batch, start, parameters, num_steps, uniforms, step)
+    return reference.rbm_contrast(batch, start, parameters, num_steps, key)
 
 
 def checks_states(states: Tensor, weight: Tensor) -> bool:
@@ -149,27 +146,27 @@ def statistics(
     """The gradients for particles that somebody else has run, for eager callers
     under ``no_grad``.
     """
-    _check_contrast(batch, particles, weight, vbias, hbias)
+    parameters = RBMParameters(weight, vbias, hbias)
+    _check_contrast(batch, particles, parameters)
     path = backend.choose("rbm_contrast", PATHS, particles, weight)
     if path == "native":
-        return native.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)[:3]
+        return native.rbm_contrast(batch, particles, parameters, 0, Key(0))[:3]
     if path == "triton":
         from pyro_gen.kernels.contrastive import triton as cuda
 
-        return cuda.rbm_contrast(batch, particles, weight, vbias, hbias, 0, 0, 0, 0)[:3]
+        return cuda.rbm_contrast(batch, particles, parameters, 0, Key(0))[:3]
     torch_path = cpu if path == "cpu" else reference
-    return torch_path.statistics(batch, particles, weight, vbias, hbias)
+    return torch_path.statistics(batch, particles, parameters)
 
 
-def _check_contrast(
-    batch: Tensor, start: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor
-) -> None:
+def _check_contrast(batch: Tensor, start: Tensor, parameters: RBMParameters) -> None:
+    weight, vbias, hbias = parameters
     if weight.dim() != 2 or vbias.dim() != 1 or hbias.dim() != 1:
         raise ValueError(
             "`weight` must have shape (visible, hidden) and biases one dimension, got "
             f"{weight.dim()}"
         )
-    check_parameters(weight, vbias, hbias)
+    check_parameters(parameters)
     for name, rows in (("batch", batch), ("start", start)):
         if rows.dim() != 2 or not rows.shape[0]:
             raise ValueError(
@@ -191,24 +188,18 @@ def _vmap_contrast(
     info: Any, in_dims: tuple[int | None, ...], *arguments: Any
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """One slice after the other, each with particles of its own numbers."""
-    tensors = arguments[:5]
-    (num_steps, seed, step, chain_offset) = arguments[5:]
+    *options, chain_offset = arguments[5:]
     results = []
-    for k in range(info.batch_size):
-        slices = (
-            x if dim is None else x.select(dim, k)
-            for x, dim in zip(tensors, in_dims, strict=False)
-        )
-        batch, start, weight, vbias, hbias = slices
-        first = chain_offset + k * len(start)
-        results.append(_op(batch, start, weight, vbias, hbias, num_steps, seed, step, first))
-    return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True)), (0, 0, 0, 0)
+    for k, tensors in enumerate(slices(info, in_dims[:5], arguments[:5])):
+        particles = len(tensors[1])
+        results.append(_op(*tensors, *options, chain_offset + k * particles))
+    return stacked(results)
 
 
 _op = register(
-    "rbm_contrast(Tensor batch, Tensor start, Tensor weight, Tensor vbias, Tensor hbias, int "
-    "num_steps, SymInt seed, "
-    "SymInt step, SymInt chain_offset) -> (Tensor, Tensor, Tensor, Tensor)",
+    "rbm_contrast(Tensor batch, Tensor start, Tensor weight, Tensor vbias, Tensor hbias, "
+    "int num_steps, SymInt seed, SymInt step, SymInt chain_offset) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
     gradients,
     _fake_contrast,
     _vmap_contrast,

@@ -15,6 +15,8 @@ from pyro_gen.kernels.native import (
     raise_for,
     threads_for,
 )
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import Key
 
 _WHOLE, _SAMPLE, _DIFFERENTIATE = range(3)  # phases of a contrast
 
@@ -22,13 +24,9 @@ _WHOLE, _SAMPLE, _DIFFERENTIATE = range(3)  # phases of a contrast
 def rbm_contrast(
     batch: Tensor,
     start: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     num_steps: int,
-    seed: int,
-    step: int,
-    chain_offset: int,
+    key: Key,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradient of the mean free energy of ``batch`` less that of particles; see
     :func:`pyro_gen.kernels.rbm_contrast`.
@@ -37,19 +35,16 @@ def rbm_contrast(
         batch: rows of data in {0, 1}, (n, visible).
         start: where the particles start, (m, visible); where it is the batch
             itself, a product is saved.
-        weight: (visible, hidden), any strides.
-        vbias: (visible,).
-        hbias: (hidden,).
+        parameters: with any strides.
         num_steps: sweeps; with 0 ``start`` are the particles.
-        seed: 64-bit key.
-        step: index of the first sweep.
-        chain_offset: global index of the first particle.
+        key: of the particles' random numbers.
 
     Returns:
         Gradients of the three parameters, contiguous, and the particles.
     """
     lib = loaded()
-    weight, vbias, hbias = contiguous(weight, vbias, hbias)
+    parameters = contiguous(parameters)
+    weight, vbias, hbias = parameters
     same = (
         batch.data_ptr() == start.data_ptr()
         and batch.shape == start.shape
@@ -63,8 +58,8 @@ def rbm_contrast(
     weight_gradient = weight.new_empty(weight.shape)
     results = particles, weight_gradient, torch.empty_like(vbias), torch.empty_like(hbias)
     arguments = (
-        *parameters_of(weight, vbias, hbias),
-        *(batch.data_ptr(), rows, start.data_ptr(), chains, num_steps, seed, step, chain_offset),
+        *parameters_of(parameters),
+        *(batch.data_ptr(), rows, start.data_ptr(), chains, num_steps, *key),
         *(result.data_ptr() for result in results),
     )
     work = (2 * num_steps * chains + 2 * (rows + chains)) * weight.numel()
@@ -76,7 +71,7 @@ def rbm_contrast(
         space = batch.new_empty(
             lib.pyro_gen_rbm_contrast_space(*weight.shape, rows, chains, shared)
         )
-        alive = batch, start, weight, vbias, hbias, results, space
+        alive = batch, start, parameters, results, space
 
         def part(phase: int) -> Callable[[int, int], int]:
             def call(first: int, end: int, alive: object = alive) -> int:

@@ -7,33 +7,29 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pyro_gen.kernels.gibbs import sweep
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import Key
 
 
 def rbm_contrast(
     batch: Tensor,
     start: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     num_steps: int,
-    seed: int,
-    step: int,
-    chain_offset: int,
+    key: Key,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See :func:`pyro_gen.kernels.rbm_contrast`.
 
     One product of K = n + m rows serves both phases.
     """
-    particles, _ = sweep(start, weight, vbias, hbias, num_steps, None, seed, step, chain_offset)
-    return *statistics(batch, particles, weight, vbias, hbias), particles
+    particles, _ = sweep(start, *parameters, num_steps, None, *key)
+    return *statistics(batch, particles, parameters), particles
 
 
 def statistics(
     batch: Tensor,
     particles: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     shares: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients alone, for given particles.
@@ -43,6 +39,7 @@ def statistics(
     states, share = stacked(batch, particles)
     if shares is not None:
         share = torch.cat((share[: len(batch)], shares.unsqueeze(-1)))
+    weight, _, hbias = parameters
     return products(states, torch.addmm(hbias, states, weight).sigmoid_(), share)
 
 

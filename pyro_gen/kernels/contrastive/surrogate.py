@@ -39,12 +39,7 @@ def can_fuse(rows: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> bool
     if (weight.dim(), vbias.dim(), hbias.dim()) != (2, 1, 1) or not rows.numel():
         return False
     kind = rows.dtype, rows.device
-    return (
-        kind
-        == (weight.dtype, weight.device)
-        == (vbias.dtype, vbias.device)
-        == (hbias.dtype, hbias.device)
-    )
+    return all((x.dtype, x.device) == kind for x in (weight, vbias, hbias))
 
 
 def surrogate(
@@ -168,14 +163,4 @@ class _Surrogate(torch.autograd.Function):
             if offsets:
                 weight_gradient.addr_(visible_gradient, offsets[1], alpha=-1)
                 weight_gradient.addr_(offsets[0], hidden_gradient, alpha=-1)
-        return (
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            weight_gradient,
-            visible_gradient,
-            hidden_gradient,
-        )
+        return *(None,) * 6, weight_gradient, visible_gradient, hidden_gradient

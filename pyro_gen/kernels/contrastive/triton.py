@@ -16,20 +16,17 @@ import triton.language as tl
 from torch import Tensor
 
 from pyro_gen.kernels.gibbs.triton import half_step
-from pyro_gen.kernels.random import HIDDEN, VISIBLE
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import HIDDEN, VISIBLE, Key
 from pyro_gen.kernels.triton import blocks, graphs, operands
 
 
 def rbm_contrast(
     batch: Tensor,
     start: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     num_steps: int,
-    seed: int,
-    step: int,
-    chain_offset: int,
+    key: Key,
     form: str | None = None,
     graph: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -40,13 +37,9 @@ def rbm_contrast(
     Args:
         batch: rows of data, zeros and ones, (n, visible), n at least 1.
         start: where the particles start, (m, visible), m at least 1.
-        weight: (visible, hidden), any strides.
-        vbias: (visible,).
-        hbias: (hidden,).
+        parameters: with any strides.
         num_steps: sweeps.
-        seed: 64-bit key.
-        step: index of the first sweep.
-        chain_offset: global index of the first particle.
+        key: of the particles' random numbers.
         form: a name in :data:`pyro_gen.kernels.triton.operands.FORMATS`; None
             for the one exact for the weights' dtype.
         graph: whether a call that repeats earlier shapes runs as one CUDA
@@ -55,7 +48,8 @@ def rbm_contrast(
     Returns:
         Gradients of the three parameters and the particles.
     """
-    clock = operands.clock(seed, step, chain_offset, batch)
+    weight, vbias, hbias = parameters
+    clock = operands.clock(key, batch)
     tensors = (batch, start, weight, vbias.contiguous(), hbias.contiguous(), clock)
     run = partial(contrast, num_steps=num_steps, form=form)
     if graph:
@@ -79,42 +73,16 @@ def contrast(
     """Everything as launches on the current stream."""
     rows = len(batch)
     particles = len(start)
-    (visible, hidden) = weight.shape
-    split = operands.weights(weight, operands.format_of(weight, form))
+    visible, hidden = weight.shape
+    up, down = operands.sides(RBMParameters(weight, vbias, hbias), form)
     below = operands.padded(rows)
-    states = torch.cat(
-        (operands.pad(batch, split.form.dtype), operands.pad(start, split.form.dtype))
-    )
+    states = torch.cat([operands.pad(x, up.form.dtype) for x in (batch, start)])
     chains = states[below:]
     hidden_states = states.new_zeros((operands.padded(particles), operands.padded(hidden)))
     for t in range(num_steps):
-        half_step(
-            chains,
-            split.up,
-            split,
-            hbias,
-            None,
-            clock,
-            hidden_states,
-            particles,
-            visible,
-            t,
-            HIDDEN,
-        )
-        half_step(
-            hidden_states,
-            split.down,
-            split,
-            vbias,
-            None,
-            clock,
-            chains,
-            particles,
-            hidden,
-            t,
-            VISIBLE,
-        )
-    probs = _probabilities(states, split, hbias, rows, particles, visible)
+        half_step(chains, up, particles, None, clock, hidden_states, t, HIDDEN)
+        half_step(hidden_states, down, particles, None, clock, chains, t, VISIBLE)
+    probs = _probabilities(states, up, rows, particles)
     gradient = _gradient(states, probs, rows, particles, visible, hidden, batch.dtype)
     moments = _columns(states, states, rows, particles, visible, 1)
     return (
@@ -125,30 +93,13 @@ def contrast(
     )
 
 
-def _probabilities(
-    states: Tensor, split: operands.Weights, hbias: Tensor, rows: int, particles: int, depth: int
-) -> Tensor:
+def _probabilities(states: Tensor, up: operands.Side, rows: int, particles: int) -> Tensor:
     """P(h = 1 | state) as two float16 planes, zero in the rows of the padding."""
-    units = len(hbias)
-    rows_in_all = len(states)
-    probs = torch.empty(
-        (2, rows_in_all, split.up.shape[1]), dtype=torch.float16, device=states.device
-    )
-    shape = operands.tile(rows_in_all, units, split.form, states.device)
-    _probability_planes[operands.grid(rows_in_all, units, shape)](
-        states,
-        split.up,
-        split.largest,
-        hbias,
-        probs,
-        rows,
-        operands.padded(rows),
-        particles,
-        rows_in_all,
-        units,
-        probs_stride=probs.stride(1),
-        **operands.product(split.up, depth, split.form, shape),
-    )
+    total = len(states)
+    probs = states.new_empty((2, total, up.planes.shape[1]), dtype=torch.float16)
+    counts = rows, operands.padded(rows), particles
+    stride = probs.stride(1)
+    up.launch(_probability_planes, states, total, probs, *counts, probs_stride=stride)
     return probs
 
 
@@ -166,12 +117,12 @@ def _probability_planes(
     weight: tl.tensor,
     largest: tl.tensor,
     bias: tl.tensor,
+    total_rows: tl.tensor,
+    units: tl.tensor,
     probs: tl.tensor,
     num_rows: tl.tensor,
     below: tl.tensor,
     particles: tl.tensor,
-    total_rows: tl.tensor,
-    units: tl.tensor,
     depth: tl.tensor,
     stride: tl.tensor,
     plane_stride: tl.tensor,
@@ -183,16 +134,13 @@ def _probability_planes(
     block_k: tl.constexpr,
 ) -> None:
     """One tile of probabilities, split into float16 planes."""
-    row_tile, unit_tile = blocks.tile(total_rows, units, block_m, block_n)
-    first_row = row_tile * block_m
-    first = unit_tile * block_n
-    scale = blocks.scale_of(tl.load(largest), storage)
-    z = blocks.total(
+    z, rows, unit_tile = blocks.fields(
         states,
         weight,
-        scale,
-        first_row,
-        first,
+        largest,
+        bias,
+        total_rows,
+        units,
         depth,
         stride,
         plane_stride,
@@ -202,10 +150,9 @@ def _probability_planes(
         block_n,
         block_k,
     )
-    rows = first_row + tl.arange(0, block_m)
-    unit = first + tl.arange(0, block_n)
+    unit = unit_tile * block_n + tl.arange(0, block_n)
     live = _live(rows, num_rows, below, particles)[:, None]
-    p = tl.where(live, blocks.sigmoid(blocks.biased(z, bias, first, units)), 0.0)
+    p = tl.where(live, blocks.sigmoid(z), 0.0)
     high = p.to(tl.float16)
     place = probs + rows.to(tl.int64)[:, None] * probs_stride + unit[None, :]
     tl.store(place, high)

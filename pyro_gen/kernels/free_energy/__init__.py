@@ -11,6 +11,7 @@ from torch.nn import Parameter
 
 from pyro_gen.kernels import backend
 from pyro_gen.kernels.free_energy import reference
+from pyro_gen.kernels.parameters import RBMParameters
 from pyro_gen.kernels.registry import register_formula
 from pyro_gen.kernels.triton import refusal as refused_by_triton
 
@@ -57,9 +58,9 @@ def rbm_free_energy(v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor) -> 
     if plain and backend.choose("rbm_free_energy", PATHS, v, weight) == "triton":
         from pyro_gen.kernels.free_energy import triton as cuda
 
-        return cuda.rbm_free_energy(v.reshape(-1, v.shape[-1]), weight, vbias, hbias).view(
-            v.shape[:-1]
-        )
+        parameters = RBMParameters(weight, vbias, hbias)
+        flat = v.reshape(-1, v.shape[-1])
+        return cuda.rbm_free_energy(flat, parameters).view(v.shape[:-1])
     free_energy: Tensor = _op(v, weight, vbias, hbias)
     return free_energy
 

@@ -7,12 +7,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pyro_gen.kernels.parameters import RBMParameters
 from pyro_gen.kernels.triton import blocks, operands
 
 
-def rbm_free_energy(
-    v: Tensor, weight: Tensor, vbias: Tensor, hbias: Tensor, form: str = "tf32x3"
-) -> Tensor:
+def rbm_free_energy(v: Tensor, parameters: RBMParameters, form: str = "tf32x3") -> Tensor:
     r"""Forward pass only; ask :func:`pyro_gen.kernels.triton.refusal` first.
 
     .. math:: F(v) = -v \cdot a - \sum_j \log\bigl(1 + e^{b_j + (vW)_j}\bigr)
@@ -20,9 +19,7 @@ def rbm_free_energy(
     Args:
         v: (chains, visible); with the default format any numbers, with the
             others zeros and ones.
-        weight: (visible, hidden), any strides.
-        vbias: (visible,).
-        hbias: (hidden,).
+        parameters: with any strides.
         form: a name in :data:`pyro_gen.kernels.triton.operands.FORMATS`.
 
     Returns:
@@ -31,35 +28,14 @@ def rbm_free_energy(
     if not len(v):
         return v.new_empty(0)
     with torch.cuda.device_of(v):
-        split = operands.weights(weight, operands.FORMATS[form])
-        states = operands.pad(v, split.form.dtype)
-        hidden = hidden_sums(states, split, hbias.contiguous(), len(v), v.shape[1])
+        weight, vbias, hbias = parameters
+        up, _ = operands.sides(RBMParameters(weight, vbias, hbias.contiguous()), form)
+        states = operands.pad(v, up.form.dtype)
+        lines = triton.cdiv(len(hbias), up.tile(len(v)).block_n)
+        sums = states.new_empty((lines, len(states)), dtype=torch.float32)
+        up.launch(_hidden_sums, states, len(v), sums, sums_stride=len(states))
+        hidden = sums[:, : len(v)].sum(0)
         return (-torch.mv(v.float(), vbias.float()) - hidden).to(v.dtype)
-
-
-def hidden_sums(
-    states: Tensor, split: operands.Weights, hbias: Tensor, rows: int, depth: int
-) -> Tensor:
-    """Softplus of the hidden units' total input, summed: float32 (rows,), from
-    padded states of ``depth`` units.
-    """
-    units = len(hbias)
-    shape = operands.tile(rows, units, split.form, states.device)
-    sums = torch.empty(
-        (triton.cdiv(units, shape.block_n), len(states)), dtype=torch.float32, device=states.device
-    )
-    _hidden_sums[operands.grid(rows, units, shape)](
-        states,
-        split.up,
-        split.largest,
-        hbias,
-        sums,
-        rows,
-        units,
-        sums_stride=len(states),
-        **operands.product(split.up, depth, split.form, shape),
-    )
-    return sums[:, :rows].sum(0)
 
 
 @triton.jit(do_not_specialize=["num_rows", "units"])
@@ -68,9 +44,9 @@ def _hidden_sums(
     weight: tl.tensor,
     largest: tl.tensor,
     bias: tl.tensor,
-    sums: tl.tensor,
     num_rows: tl.tensor,
     units: tl.tensor,
+    sums: tl.tensor,
     depth: tl.tensor,
     stride: tl.tensor,
     plane_stride: tl.tensor,
@@ -82,16 +58,13 @@ def _hidden_sums(
     block_k: tl.constexpr,
 ) -> None:
     """One tile's row sums into the line of its unit tile."""
-    row_tile, unit_tile = blocks.tile(num_rows, units, block_m, block_n)
-    first_row = row_tile * block_m
-    first = unit_tile * block_n
-    scale = blocks.scale_of(tl.load(largest), storage)
-    z = blocks.total(
+    z, rows, unit_tile = blocks.fields(
         states,
         weight,
-        scale,
-        first_row,
-        first,
+        largest,
+        bias,
+        num_rows,
+        units,
         depth,
         stride,
         plane_stride,
@@ -101,9 +74,6 @@ def _hidden_sums(
         block_n,
         block_k,
     )
-    z = blocks.biased(z, bias, first, units)
-    live = (first + tl.arange(0, block_n) < units)[None, :]
+    live = (unit_tile * block_n + tl.arange(0, block_n) < units)[None, :]
     row_sums = tl.sum(tl.where(live, blocks.softplus(z), 0.0), 1)
-    tl.store(
-        sums + unit_tile.to(tl.int64) * sums_stride + first_row + tl.arange(0, block_m), row_sums
-    )
+    tl.store(sums + unit_tile.to(tl.int64) * sums_stride + rows, row_sums)

@@ -13,8 +13,9 @@ from pyro_gen.kernels import backend
 from pyro_gen.kernels.checks import check_chains
 from pyro_gen.kernels.gibbs import cpu, native, reference
 from pyro_gen.kernels.native import impossible, slower
-from pyro_gen.kernels.random import source
-from pyro_gen.kernels.registry import folded_chains, folded_parameter, register, without_autocast
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import Key, source
+from pyro_gen.kernels.registry import folded, folded_parameter, register, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
 
 __all__ = ["rbm_gibbs", "sweep"]
@@ -83,10 +84,7 @@ def rbm_gibbs(
         (15.0, (5, 2))
     """
     if torch.is_grad_enabled():
-        v = v.detach()
-        weight = weight.detach()
-        vbias = vbias.detach()
-        hbias = hbias.detach()
+        v, weight, vbias, hbias = (x.detach() for x in (v, weight, vbias, hbias))
         beta = None if beta is None else beta.detach()
     states: tuple[Tensor, Tensor] = _op(
         v, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset
@@ -111,30 +109,27 @@ def sweep(
     """
     if num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
-    check_chains(v, weight, vbias, hbias, chain_offset)
-    batched = weight.dim() > 2 or vbias.dim() > 1 or hbias.dim() > 1
-    path = backend.choose("rbm_gibbs", PATHS, v, weight, batched)
+    parameters = RBMParameters(weight, vbias, hbias)
+    key = Key(seed, step, chain_offset)
+    check_chains(v, parameters, chain_offset)
+    path = backend.choose("rbm_gibbs", PATHS, v, weight, parameters.batched)
     chains = v.shape[:-1]
     beta = None if beta is None else beta.to(v).expand(chains)
     if path == "reference":
         uniforms = source(seed, chains.numel(), chain_offset, v, fast=False)
-        v, h = reference.rbm_gibbs(v, weight, vbias, hbias, num_steps, beta, uniforms, step)
+        v, h = reference.rbm_gibbs(v, parameters, num_steps, beta, uniforms, step)
         return v.contiguous(), h.contiguous()
     flat = v if v.dim() == 2 else v.reshape(chains.numel(), v.shape[-1])
     beta = None if beta is None else beta.reshape(-1)
     if path == "native":
-        v, h = native.rbm_gibbs(
-            flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset
-        )
+        v, h = native.rbm_gibbs(flat, parameters, num_steps, beta, key)
     elif path == "triton":
         from pyro_gen.kernels.gibbs import triton as cuda
 
-        v, h = cuda.rbm_gibbs(
-            flat, weight, vbias, hbias, num_steps, beta, seed, step, chain_offset
-        )
+        v, h = cuda.rbm_gibbs(flat, parameters, num_steps, beta, key)
     else:
         uniforms = source(seed, len(flat), chain_offset, v, fast=True)
-        v, h = cpu.rbm_gibbs(flat, weight, vbias, hbias, num_steps, beta, uniforms, step)
+        v, h = cpu.rbm_gibbs(flat, parameters, num_steps, beta, uniforms, step)
     if len(chains) == 1:
         return (v, h)
     return (v.view(*chains, v.shape[-1]), h.view(*chains, h.shape[-1]))
@@ -157,21 +152,11 @@ def _vmap_gibbs(
     beta: Tensor | None,
     *key: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    """Slices are further chains, numbered with the others in row-major order: none
-    shares another's uniforms.
-    """
-    chains = v.dim() - (in_dims[0] is not None) - 1
-    weight = folded_parameter(weight, in_dims[1], 2, chains)
-    vbias, hbias = (
-        folded_parameter(x, d, 1, chains)
-        for x, d in zip((vbias, hbias), in_dims[2:4], strict=True)
-    )
-    if beta is None:
-        beta = None
-    else:
-        beta = folded_parameter(beta, in_dims[5], 0, chains)
-    v = folded_chains(v, in_dims[0], info.batch_size)
-    return _op(v, weight, vbias, hbias, num_steps, beta, *key), (0, 0)
+    """Slices are further chains."""
+    tensors = folded(info, in_dims[:4], v, weight, vbias, hbias)
+    if beta is not None:
+        beta = folded_parameter(beta, in_dims[5], 0, tensors[0].dim() - 2)
+    return _op(*tensors, num_steps, beta, *key), (0, 0)
 
 
 _op = register(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pyro_gen.kernels.parameters import RBMParameters
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms
 
 FUSED_FROM = 4_000_000
@@ -62,9 +63,7 @@ def mean_field(states: Tensor, weight: Tensor, bias: Tensor, beta: Tensor | None
 
 def rbm_gibbs(
     v: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     num_steps: int,
     beta: Tensor | None,
     uniforms: Uniforms,
@@ -74,6 +73,7 @@ def rbm_gibbs(
 
     Draws overwrite their uniforms.
     """
+    weight, vbias, hbias = parameters
     h = v
     for t in range(step, step + num_steps):
         h = uniforms(t, HIDDEN, hbias.shape[-1]).lt_(mean_field(v, weight, hbias, beta))

@@ -6,57 +6,46 @@ import torch
 from torch import Tensor
 
 from pyro_gen.kernels.native import contiguous, in_parts, loaded, parameters_of
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import Key
 
 
 def rbm_gibbs(
     v: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     num_steps: int,
     beta: Tensor | None,
-    seed: int,
-    step: int,
-    chain_offset: int,
+    key: Key,
 ) -> tuple[Tensor, Tensor]:
     """Sweeps of block Gibbs sampling; see :func:`pyro_gen.kernels.rbm_gibbs`.
 
     Args:
         v: states (chains, visible).
-        weight: (visible, hidden), any strides.
-        vbias: (visible,).
-        hbias: (hidden,).
+        parameters: with any strides.
         num_steps: sweeps.
         beta: inverse temperature of each chain (chains,), or None for 1.
-        seed: 64-bit key.
-        step: index of the first sweep.
-        chain_offset: global index of the first chain.
+        key: of the random numbers.
 
     Returns:
         The last visible states and the hidden states they were drawn from.
     """
     lib = loaded()
-    weight, vbias, hbias = contiguous(weight, vbias, hbias)
+    parameters = contiguous(parameters)
+    visible, hidden = parameters.weight.shape
     start = v.contiguous()
-    chains, visible = start.shape
-    hidden = hbias.shape[0]
+    chains = len(start)
     v = torch.empty_like(start)
     h = start.new_empty(chains, hidden)
-    parameters = parameters_of(weight, vbias, hbias)
     beta = None if beta is None else beta.contiguous()
-    alive = start, v, h, weight, vbias, hbias, beta
-    addresses = (
-        start.data_ptr(),
-        v.data_ptr(),
-        h.data_ptr(),
-        None if beta is None else beta.data_ptr(),
-    )
+    seed, step, chain_offset = key
+    arguments = parameters_of(parameters)
+    v0, v1, h1 = start.data_ptr(), v.data_ptr(), h.data_ptr()
+    temper = None if beta is None else beta.data_ptr()
 
-    def part(first: int, end: int, alive: object = alive) -> int:
-        v0, v1, h1, temper = addresses
+    def part(first: int, end: int, alive: object = (start, v, h, parameters, beta)) -> int:
         rows = 4 * first * visible
         status = lib.pyro_gen_rbm_gibbs(
-            *parameters,
+            *arguments,
             v0 + rows,
             v1 + rows,
             h1 + 4 * first * hidden,
@@ -69,7 +58,7 @@ def rbm_gibbs(
         )
         return int(status)
 
-    in_parts(part, chains, 64, num_steps * chains * weight.numel())
+    in_parts(part, chains, 64, num_steps * chains * visible * hidden)
     return v, h
 
 

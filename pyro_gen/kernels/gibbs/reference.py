@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_gen.kernels.parameters import RBMParameters
 from pyro_gen.kernels.random import HIDDEN, VISIBLE, Uniforms
 
 
@@ -42,9 +43,7 @@ def half_step(field: Tensor, beta: Tensor | None, uniform: Tensor) -> Tensor:
 
 def rbm_gibbs(
     v: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     num_steps: int,
     beta: Tensor | None,
     uniforms: Uniforms,
@@ -53,6 +52,7 @@ def rbm_gibbs(
     """Sweep ``num_steps`` times, h ~ p(h | v) and v ~ p(v | h), from ``v`` (...,
     visible); see :func:`rbm_gibbs`.
     """
+    weight, vbias, hbias = parameters
     h = v
     for t in range(step, step + num_steps):
         h = half_step(field(v, weight, hbias), beta, uniforms(t, HIDDEN, hbias.shape[-1]))

@@ -16,7 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pyro_gen.kernels.random import HIDDEN, VISIBLE
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import HIDDEN, VISIBLE, Key
 from pyro_gen.kernels.triton import blocks, graphs, operands
 
 RESIDENT = 64
@@ -25,14 +26,10 @@ RESIDENT = 64
 
 def rbm_gibbs(
     v: Tensor,
-    weight: Tensor,
-    vbias: Tensor,
-    hbias: Tensor,
+    parameters: RBMParameters,
     num_steps: int,
     beta: Tensor | None,
-    seed: int,
-    step: int,
-    chain_offset: int,
+    key: Key,
     form: str | None = None,
     graph: bool = True,
 ) -> tuple[Tensor, Tensor]:
@@ -42,14 +39,10 @@ def rbm_gibbs(
 
     Args:
         v: visible states, zeros and ones, (chains, visible).
-        weight: (visible, hidden), any strides.
-        vbias: (visible,).
-        hbias: (hidden,).
+        parameters: with any strides.
         num_steps: sweeps, at least 1.
         beta: inverse temperatures (chains,), or None for 1.
-        seed: 64-bit key.
-        step: index of the first sweep.
-        chain_offset: global index of the first chain.
+        key: of the random numbers.
         form: a name in :data:`pyro_gen.kernels.triton.operands.FORMATS`; None
             for the one exact for the weights' dtype.
         graph: whether a call that repeats earlier shapes runs as one CUDA
@@ -59,9 +52,10 @@ def rbm_gibbs(
         The last visible states and the hidden states they were drawn from, in
         the dtype of ``v``.
     """
+    weight, vbias, hbias = parameters
     if not len(v):
         return torch.empty_like(v), v.new_empty((0, len(hbias)))
-    clock = operands.clock(seed, step, chain_offset, v)
+    clock = operands.clock(key, v)
     tempering = () if beta is None else (beta.contiguous(),)
     tensors = (v, weight, vbias.contiguous(), hbias.contiguous(), clock, *tempering)
     if max(weight.shape) <= RESIDENT:
@@ -88,54 +82,28 @@ def sweeps(
 ) -> tuple[Tensor, Tensor]:
     """All steps as launches on the current stream, two a step."""
     rows = len(v)
-    split = operands.weights(weight, operands.format_of(weight, form))
-    visible = operands.pad(v, split.form.dtype)
+    up, down = operands.sides(RBMParameters(weight, vbias, hbias), form)
+    visible = operands.pad(v, up.form.dtype)
     hidden = visible.new_zeros((len(visible), operands.padded(len(hbias))))
     for t in range(num_steps):
-        half_step(
-            visible, split.up, split, hbias, beta, clock, hidden, rows, v.shape[1], t, HIDDEN
-        )
-        half_step(
-            hidden, split.down, split, vbias, beta, clock, visible, rows, len(hbias), t, VISIBLE
-        )
-    return operands.cut(visible, rows, v.shape[1], v.dtype), operands.cut(
-        hidden, rows, len(hbias), v.dtype
-    )
+        half_step(visible, up, rows, beta, clock, hidden, t, HIDDEN)
+        half_step(hidden, down, rows, beta, clock, visible, t, VISIBLE)
+    new_v = operands.cut(visible, rows, len(vbias), v.dtype)
+    return new_v, operands.cut(hidden, rows, len(hbias), v.dtype)
 
 
 def half_step(
     states: Tensor,
-    planes: Tensor,
-    split: operands.Weights,
-    bias: Tensor,
+    side: operands.Side,
+    rows: int,
     beta: Tensor | None,
     clock: Tensor,
     out: Tensor,
-    rows: int,
-    depth: int,
     t: int,
     stream: int,
 ) -> None:
-    """Draw the other side of padded ``states`` of ``depth`` units into ``out``;
-    ``planes``: the right orientation.
-    """
-    units = len(bias)
-    shape = operands.tile(rows, units, split.form, out.device)
-    _half_step[operands.grid(rows, units, shape)](
-        states,
-        planes,
-        split.largest,
-        bias,
-        beta,
-        clock,
-        out,
-        t,
-        stream,
-        rows,
-        units,
-        out_stride=out.stride(0),
-        **operands.product(planes, depth, split.form, shape),
-    )
+    """Draw the other side of padded ``states`` into ``out``."""
+    side.launch(_half_step, states, rows, beta, clock, out, t, stream, out_stride=out.stride(0))
 
 
 @triton.jit(do_not_specialize=["t", "stream", "num_rows", "units"])
@@ -144,13 +112,13 @@ def _half_step(
     weight: tl.tensor,
     largest: tl.tensor,
     bias: tl.tensor,
+    num_rows: tl.tensor,
+    units: tl.tensor,
     beta: tl.tensor,
     clock: tl.tensor,
     out: tl.tensor,
     t: tl.tensor,
     stream: tl.tensor,
-    num_rows: tl.tensor,
-    units: tl.tensor,
     depth: tl.tensor,
     stride: tl.tensor,
     plane_stride: tl.tensor,
@@ -162,16 +130,13 @@ def _half_step(
     block_k: tl.constexpr,
 ) -> None:
     """One tile: total input, bias, beta, draw."""
-    row_tile, unit_tile = blocks.tile(num_rows, units, block_m, block_n)
-    first_row = row_tile * block_m
-    first = unit_tile * block_n
-    scale = blocks.scale_of(tl.load(largest), storage)
-    z = blocks.total(
+    z, rows, unit_tile = blocks.fields(
         states,
         weight,
-        scale,
-        first_row,
-        first,
+        largest,
+        bias,
+        num_rows,
+        units,
         depth,
         stride,
         plane_stride,
@@ -181,9 +146,8 @@ def _half_step(
         block_n,
         block_k,
     )
-    rows = first_row + tl.arange(0, block_m)
+    first = unit_tile * block_n
     unit = first + tl.arange(0, block_n)
-    z = blocks.biased(z, bias, first, units)
     if beta is not None:
         z *= tl.load(beta + rows, mask=rows < num_rows, other=0.0).to(tl.float32)[:, None]
     is_on = blocks.draw(z, clock, t, stream, rows, first, units) & (rows < num_rows)[:, None]

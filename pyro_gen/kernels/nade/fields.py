@@ -13,10 +13,16 @@ from pyro_gen.kernels import backend
 from pyro_gen.kernels.nade import cpu, native, reference
 from pyro_gen.kernels.nade.reference import Gradients
 from pyro_gen.kernels.native import impossible, slower
-from pyro_gen.kernels.registry import register, register_autograd, without_autocast
+from pyro_gen.kernels.registry import (
+    register,
+    register_autograd,
+    slices,
+    stacked,
+    without_autocast,
+)
 from pyro_gen.kernels.triton import refusal as refused_by_triton
 
-__all__ = ["PATHS", "check", "nade_fields", "slices"]
+__all__ = ["PATHS", "check", "nade_fields"]
 
 
 def _refused_by_triton(x: Tensor, weight: Tensor) -> str | None:
@@ -162,16 +168,6 @@ def _fake_backward(
     )
 
 
-def slices(
-    info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ...]
-) -> list[list[Tensor]]:
-    """Arguments of every call that a vmapped one stands for."""
-    return [
-        [x if dim is None else x.select(dim, i) for x, dim in zip(tensors, in_dims, strict=True)]
-        for i in range(info.batch_size)
-    ]
-
-
 def _vmap_nade_fields(
     info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
 ) -> tuple[Tensor, int]:
@@ -195,7 +191,7 @@ def _vmap_backward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) 
     results = [
         _gradients(*tensors, arguments[5]) for tensors in slices(info, in_dims[:5], arguments[:5])
     ]
-    return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True)), (0, 0, 0, 0)
+    return stacked(results)
 
 
 def _remember(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pyro_gen.kernels import backend
 from pyro_gen.kernels.nade import native, reference
-from pyro_gen.kernels.nade.fields import PATHS, check, slices
-from pyro_gen.kernels.registry import register, without_autocast
+from pyro_gen.kernels.nade.fields import PATHS, check
+from pyro_gen.kernels.registry import register, slices, stacked, without_autocast
 
 Drawn = tuple[Tensor, Tensor]
 """States and fields."""
@@ -103,8 +102,7 @@ def _vmap_nade_sample(
     info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
 ) -> tuple[Any, Any]:
     """One slice after the other."""
-    results = [_op(*arguments) for arguments in slices(info, in_dims, tensors)]
-    return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True)), (0, 0)
+    return stacked([_op(*arguments) for arguments in slices(info, in_dims, tensors)])
 
 
 _op = register(

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen.kernels.native import team
+from pyro_gen.kernels.parameters import RBMParameters
 
 SETS = ("portable", "AVX2", "AVX-512")
 """Instruction sets by the library's number."""
@@ -166,30 +167,19 @@ def slower(states: Tensor, weight: Tensor) -> str | None:
     return "torch is faster than the compiled kernels on a processor without AVX2"
 
 
-def parameters_of(weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[int, ...]:
+def parameters_of(parameters: RBMParameters) -> tuple[int, ...]:
     """Arguments by which the library takes the parameters of an RBM."""
-    rows, columns = weight.stride()
-    address = weight.data_ptr()
-    visible_address = vbias.data_ptr()
-    hidden_address = hbias.data_ptr()
-    return (
-        instruction_set(),
-        address,
-        rows,
-        columns,
-        visible_address,
-        hidden_address,
-        *weight.shape,
-    )
+    weight, vbias, hbias = parameters
+    addresses = weight.data_ptr(), *weight.stride(), vbias.data_ptr(), hbias.data_ptr()
+    return instruction_set(), *addresses, *weight.shape
 
 
-def contiguous(weight: Tensor, vbias: Tensor, hbias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def contiguous(parameters: RBMParameters) -> RBMParameters:
     """Strides that the kernels read quickly: one of the weight's is 1."""
-    return (
-        weight if 1 in weight.stride() else weight.contiguous(),
-        vbias.contiguous(),
-        hbias.contiguous(),
-    )
+    weight, vbias, hbias = parameters
+    if 1 not in weight.stride():
+        weight = weight.contiguous()
+    return RBMParameters(weight, vbias.contiguous(), hbias.contiguous())
 
 
 def raise_for(status: int) -> None:

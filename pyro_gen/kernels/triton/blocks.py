@@ -187,3 +187,45 @@ def total(
             if planes == 2:
                 result = tl.dot(block, tl.trans(tl.load(w + plane_stride + start)), result)
     return result * scale
+
+
+@triton.jit
+def fields(
+    states: tl.tensor,
+    weight: tl.tensor,
+    largest: tl.tensor,
+    bias: tl.tensor,
+    num_rows: tl.tensor,
+    units: tl.tensor,
+    depth: tl.tensor,
+    stride: tl.tensor,
+    plane_stride: tl.tensor,
+    storage: tl.constexpr,
+    planes: tl.constexpr,
+    block_m: tl.constexpr,
+    block_n: tl.constexpr,
+    block_k: tl.constexpr,
+) -> tl.tensor:
+    """Total inputs of this program's tile with their biases, its rows, and the number
+    of its tile of units.
+    """
+    row_tile, unit_tile = tile(num_rows, units, block_m, block_n)
+    first_row = row_tile * block_m
+    first = unit_tile * block_n
+    scale = scale_of(tl.load(largest), storage)
+    z = total(
+        states,
+        weight,
+        scale,
+        first_row,
+        first,
+        depth,
+        stride,
+        plane_stride,
+        storage,
+        planes,
+        block_m,
+        block_n,
+        block_k,
+    )
+    return biased(z, bias, first, units), first_row + tl.arange(0, block_m), unit_tile

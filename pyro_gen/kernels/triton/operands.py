@@ -29,6 +29,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pyro_gen.kernels.parameters import RBMParameters
+from pyro_gen.kernels.random import Key
 from pyro_gen.kernels.triton import blocks, capability, graphs
 
 PAD = 128
@@ -118,30 +120,6 @@ def grid(rows: int, units: int, shape: Tile) -> tuple[int]:
     return (triton.cdiv(rows, shape.block_m) * triton.cdiv(units, shape.block_n),)
 
 
-def product(planes: Tensor, depth: int, form: Format, shape: Tile) -> dict[str, Any]:
-    """Arguments by name of a kernel that calls :func:`.blocks.total`.
-
-    Args:
-        planes: the weights' orientation that it reads, (planes, units, padded
-            depth).
-        depth: units that it sums over.
-        form: of the planes.
-        shape: of its tiles.
-
-    Returns:
-        Sizes, constants and how to launch it.
-    """
-    return {
-        "depth": padded(depth, form.block_k),
-        "stride": planes.shape[2],
-        "plane_stride": planes.shape[1] * planes.shape[2],
-        "storage": form.storage,
-        "planes": form.planes,
-        "block_k": form.block_k,
-        **shape._asdict(),
-    }
-
-
 def padded(size: int, multiple: int = PAD) -> int:
     """The next multiple."""
     return -(-size // multiple) * multiple
@@ -159,6 +137,62 @@ def cut(buffer: Tensor, rows: int, units: int, dtype: torch.dtype) -> Tensor:
     return torch.empty((rows, units), dtype=dtype, device=buffer.device).copy_(
         buffer[:rows, :units]
     )
+
+
+class Side(NamedTuple):
+    """One direction of a half step: split weights, unit by unit, and the biases of the
+    units that it leads to, from ``depth`` others.
+    """
+
+    planes: Tensor
+    largest: Tensor
+    bias: Tensor
+    depth: int
+    form: Format
+
+    def tile(self, rows: int, largest: int = 0) -> Tile:
+        """The tile that :meth:`launch` takes."""
+        return tile(rows, len(self.bias), self.form, self.bias.device, largest)
+
+    def launch(
+        self,
+        kernel: Any,
+        states: Tensor,
+        rows: int,
+        *arguments: Tensor | int | None,
+        largest: int = 0,
+        **named: int,
+    ) -> None:
+        """Launch a kernel that calls :func:`.blocks.fields`, one program a tile.
+
+        Args:
+            kernel: takes the arguments of that function except ``arguments``,
+                which come after the units.
+            states: padded, in the weights' storage format.
+            rows: of ``states`` that are of interest.
+            arguments: further ones.
+            largest: the first of ``TILES`` to try.
+            named: further ones by name.
+        """
+        units = len(self.bias)
+        shape = self.tile(rows, largest)
+        kernel[grid(rows, units, shape)](
+            states,
+            self.planes,
+            self.largest,
+            self.bias,
+            rows,
+            units,
+            *arguments,
+            depth=padded(self.depth, self.form.block_k),
+            stride=self.planes.shape[2],
+            plane_stride=self.planes.shape[1] * self.planes.shape[2],
+            storage=self.form.storage,
+            planes=self.form.planes,
+            block_k=self.form.block_k,
+            **shape._asdict(),
+            **named,
+        )
 
 
 class Weights(NamedTuple):
@@ -203,6 +237,17 @@ def weights(weight: Tensor, form: Format) -> Weights:
     return Weights(up, down, largest, form)
 
 
+def sides(parameters: RBMParameters, form: str | None) -> tuple[Side, Side]:
+    """The ways from the visible to the hidden units and back, their weights in the
+    named format.
+    """
+    weight, vbias, hbias = parameters
+    up, down, largest, split = weights(weight, format_of(weight, form))
+    return Side(up, largest, hbias, len(vbias), split), Side(
+        down, largest, vbias, len(hbias), split
+    )
+
+
 @triton.jit(do_not_specialize=["visible", "hidden"])
 def _split(
     weight: tl.tensor,
@@ -234,11 +279,9 @@ def _split(
         tl.store(up + size + tl.trans(j) * rows + tl.trans(i), tl.trans(low))
 
 
-def clock(seed: int, step: int, chain_offset: int, like: Tensor) -> Tensor:
-    """Values of (seed, step, chain offset) on the device, so that a captured graph can
-    be replayed.
-    """
-    numbers = [(seed + 2**63) % 2**64 - 2**63, step, chain_offset]
+def clock(key: Key, like: Tensor) -> Tensor:
+    """Values of a key on the device, so that a captured graph can be replayed."""
+    numbers = [(key.seed + 2**63) % 2**64 - 2**63, key.step, key.chain_offset]
     # a graph would keep the address of a copy's source, which is gone when it is replayed
     if graphs.capturing():
         return torch.stack(
