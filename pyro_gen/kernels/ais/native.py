@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from pyro_gen.kernels.native import contiguous, in_parts, loaded, parameters_of
+from pyro_gen.kernels.native import in_parts, loaded, parameters_of
 from pyro_gen.kernels.parameters import RBMParameters
 from pyro_gen.kernels.random import Key
 
@@ -32,17 +32,16 @@ def rbm_ais(
         Log weights in float64 (chains,), and the last states.
     """
     lib = loaded()
-    parameters = contiguous(parameters)
+    operands, arguments = parameters_of(parameters)
     base = base.contiguous()
     start = v.contiguous()
     chains, visible = start.shape
     v = torch.empty_like(start)
     log_weight = start.new_empty(chains, dtype=torch.float64)
     schedule = (ctypes.c_double * len(betas))(*betas)
-    arguments = parameters_of(parameters)
     v0, v1, weights = start.data_ptr(), v.data_ptr(), log_weight.data_ptr()
     logits = base.data_ptr()
-    alive = start, v, log_weight, base, schedule, parameters
+    alive = start, v, log_weight, base, schedule, operands
 
     def part(first: int, end: int, alive: object = alive) -> int:
         rows = 4 * first * visible

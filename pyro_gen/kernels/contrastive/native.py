@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from pyro_gen.kernels.native import (
-    contiguous,
     in_parts,
     loaded,
     parameters_of,
@@ -43,8 +42,8 @@ def rbm_contrast(
         Gradients of the three parameters, contiguous, and the particles.
     """
     lib = loaded()
-    parameters = contiguous(parameters)
-    weight, vbias, hbias = parameters
+    operands, described = parameters_of(parameters)
+    weight, vbias, hbias = operands
     same = (
         batch.data_ptr() == start.data_ptr()
         and batch.shape == start.shape
@@ -58,7 +57,7 @@ def rbm_contrast(
     weight_gradient = weight.new_empty(weight.shape)
     results = particles, weight_gradient, torch.empty_like(vbias), torch.empty_like(hbias)
     arguments = (
-        *parameters_of(parameters),
+        *described,
         *(batch.data_ptr(), rows, start.data_ptr(), chains, num_steps, *key),
         *(result.data_ptr() for result in results),
     )
@@ -71,7 +70,7 @@ def rbm_contrast(
         space = batch.new_empty(
             lib.pyro_gen_rbm_contrast_space(*weight.shape, rows, chains, shared)
         )
-        alive = batch, start, parameters, results, space
+        alive = batch, start, operands, results, space
 
         def part(phase: int) -> Callable[[int, int], int]:
             def call(first: int, end: int, alive: object = alive) -> int:

@@ -35,7 +35,7 @@ _FUSED = _fused_linear()
 
 def impossible(states: Tensor, weight: Tensor) -> str | None:
     """Reason why this path cannot run on these tensors; None where it can."""
-    if states.device.type == "cpu":
+    if states.is_cpu:
         return None
     return f"this path runs on a CPU, got tensors on {states.device}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_gen.kernels.native import contiguous, in_parts, loaded, parameters_of
+from pyro_gen.kernels.native import in_parts, loaded, parameters_of
 from pyro_gen.kernels.parameters import RBMParameters
 from pyro_gen.kernels.random import Key
 
@@ -30,19 +30,18 @@ def rbm_gibbs(
         The last visible states and the hidden states they were drawn from.
     """
     lib = loaded()
-    parameters = contiguous(parameters)
-    visible, hidden = parameters.weight.shape
+    operands, arguments = parameters_of(parameters)
     start = v.contiguous()
-    chains = len(start)
+    chains, visible = start.shape
+    hidden = arguments[-1]
     v = torch.empty_like(start)
     h = start.new_empty(chains, hidden)
     beta = None if beta is None else beta.contiguous()
     seed, step, chain_offset = key
-    arguments = parameters_of(parameters)
     v0, v1, h1 = start.data_ptr(), v.data_ptr(), h.data_ptr()
     temper = None if beta is None else beta.data_ptr()
 
-    def part(first: int, end: int, alive: object = (start, v, h, parameters, beta)) -> int:
+    def part(first: int, end: int, alive: object = (start, v, h, operands, beta)) -> int:
         rows = 4 * first * visible
         status = lib.pyro_gen_rbm_gibbs(
             *arguments,

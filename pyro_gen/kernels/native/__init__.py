@@ -154,7 +154,7 @@ def impossible(states: Tensor, weight: Tensor) -> str | None:
         or weight.layout != torch.strided
     ):
         return "the compiled kernels read plain strided tensors"
-    if states.device.type != "cpu" or weight.device.type != "cpu":
+    if not (states.is_cpu and weight.is_cpu):
         return f"the compiled kernels run on a CPU, got tensors on {states.device}"
     return None
 
@@ -167,19 +167,19 @@ def slower(states: Tensor, weight: Tensor) -> str | None:
     return "torch is faster than the compiled kernels on a processor without AVX2"
 
 
-def parameters_of(parameters: RBMParameters) -> tuple[int, ...]:
-    """Arguments by which the library takes the parameters of an RBM."""
-    weight, vbias, hbias = parameters
-    addresses = weight.data_ptr(), *weight.stride(), vbias.data_ptr(), hbias.data_ptr()
-    return instruction_set(), *addresses, *weight.shape
-
-
-def contiguous(parameters: RBMParameters) -> RBMParameters:
-    """Strides that the kernels read quickly: one of the weight's is 1."""
+def parameters_of(parameters: RBMParameters) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Parameters as the kernels read them quickly (a stride of the weight is 1), to be
+    kept alive, and the arguments by which the library takes them.
+    """
     weight, vbias, hbias = parameters
     if 1 not in weight.stride():
         weight = weight.contiguous()
-    return RBMParameters(weight, vbias.contiguous(), hbias.contiguous())
+    vbias = vbias.contiguous()
+    hbias = hbias.contiguous()
+    rows, columns = weight.stride()
+    visible, hidden = weight.shape
+    addresses = weight.data_ptr(), rows, columns, vbias.data_ptr(), hbias.data_ptr()
+    return (weight, vbias, hbias), (instruction_set(), *addresses, visible, hidden)
 
 
 def raise_for(status: int) -> None:
