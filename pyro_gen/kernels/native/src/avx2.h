@@ -99,16 +99,5 @@ static inline ALWAYS float sum_of_avx2(vf x) {
     return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
 }
 
-#include "rbm.inc.h"
-#include "nade.inc.h"
-
-static const Kernels kernels_avx2 = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(sample), NAME(differentiate), NAME(nade), NAME(nade_backward), NAME(nade_sample)};
+#include "kernels.inc.h"
 END_TARGET
-#undef LANES
-#undef TILE_BLOCKS
-#undef TILE_OUTPUTS
-#undef NAME
-#undef vf
-#undef vu
-#undef vi
-#undef Table

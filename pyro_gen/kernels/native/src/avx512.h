@@ -183,17 +183,5 @@ static inline ALWAYS vf multiply_add_avx512(vf x, vf y, vf z) { return (vf)_mm51
 
 static inline ALWAYS float sum_of_avx512(vf x) { return _mm512_reduce_add_ps((__m512)x); }
 
-#include "rbm.inc.h"
-#include "nade.inc.h"
-
-static const Kernels kernels_avx512 = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(sample), NAME(differentiate), NAME(nade), NAME(nade_backward), NAME(nade_sample)};
+#include "kernels.inc.h"
 END_TARGET
-#undef LANES
-#undef TILE_BLOCKS
-#undef TILE_OUTPUTS
-#undef FEW
-#undef NAME
-#undef vf
-#undef vu
-#undef vi
-#undef Table

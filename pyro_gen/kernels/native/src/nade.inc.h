@@ -1,4 +1,4 @@
-/* The kernels of a neural autoregressive density estimator, written once for every instruction set; included after rbm.inc.h.
+/* The kernels of a neural autoregressive density estimator, written once for every instruction set; included after half_step.inc.h.
  *
  * Besides what that file needs an instruction set has defined multiply_add (fused where it has it) and sum_of (of a vector).
  *
@@ -11,6 +11,69 @@
  * other random bit, and each time the sigmoids under way would be lost.
  */
 
+#ifndef NAME /* once */
+#define NADE_ROWS 8       /* rows that a weight of NADE is loaded for at once: a register each */
+#define NADE_UNITS 512    /* hidden units of a panel on the way forward: sigmoids of NADE_ROWS rows fill half a first cache */
+#define NADE_BACK_ROWS 16 /* rows that go back through four vectors of hidden units together: their state fills half a first cache */
+
+struct Nade { /* x (rows, features, width), weight (features, width, hidden), output (features, parameters, hidden); start[r * start_step + j] */
+    const float *x, *weight, *start, *output;
+    int64_t rows, features, width, hidden, parameters, start_step;
+};
+
+/* A panel of NADE's hidden units from `first` on: `units` numbers, zeros where there are no more units. */
+static void pack_units(const Nade *m, const float *x, int64_t first, int64_t units, float *to) {
+    const int64_t exist = at_most(m->hidden - first, units);
+    memcpy(to, x + first, sizeof(float) * exist);
+    memset(to + exist, 0, sizeof(float) * (units - exist));
+}
+
+static void pack_panel(const Nade *m, const float *x, int64_t rows, int64_t first, int64_t units, float *to) {
+    for (int64_t r = 0; r < rows; r++) pack_units(m, x + r * m->hidden, first, units, to + r * units);
+}
+
+static void unpack_panel(const Nade *m, const float *from, int64_t rows, int64_t first, int64_t units, float *x) {
+    for (int64_t r = 0; r < rows; r++) memcpy(x + r * m->hidden + first, from + r * units, sizeof(float) * at_most(m->hidden - first, units));
+}
+
+/* told[k]: which of some rows, a bit each, have a feature k that is not zero. */
+static void rows_told(const Nade *m, int64_t row, int64_t rows, uint32_t *told) {
+    const float *x = m->x + row * m->features * m->width;
+    memset(told, 0, sizeof(uint32_t) * m->features);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t e = 0; e < m->width; e++)
+            for (int64_t k = 0; k < m->features; k++) told[k] |= (uint32_t)(x[(i * m->features + k) * m->width + e] != 0) << i;
+}
+
+/* NADE's fields (rows, features, parameters), for the rows from `from` to `to`. */
+EXPORT int pyro_gen_nade(int set, const float *x, const float *weight, const float *start, const float *output, int64_t rows, int64_t features,
+                         int64_t width, int64_t hidden, int64_t parameters, int64_t start_step, float *fields, int64_t from, int64_t to) {
+    const Nade nade = {x, weight, start, output, rows, features, width, hidden, parameters, start_step};
+    const Kernels *kernels = kernels_of(set);
+    return kernels ? kernels->nade(&nade, from, to, fields) : UNKNOWN_SET;
+}
+
+/* Gradients of weight, start (rows, hidden) and output from that of the fields, for the hidden units from `from` to `to`. */
+EXPORT int pyro_gen_nade_backward(int set, const float *x, const float *weight, const float *start, const float *output, int64_t rows,
+                                  int64_t features, int64_t width, int64_t hidden, int64_t parameters, int64_t start_step,
+                                  const float *gradient, float *weight_gradient, float *start_gradient, float *output_gradient, int64_t from,
+                                  int64_t to) {
+    const Nade nade = {x, weight, start, output, rows, features, width, hidden, parameters, start_step};
+    const Kernels *kernels = kernels_of(set);
+    return kernels ? kernels->nade_backward(&nade, gradient, from, to, weight_gradient, start_gradient, output_gradient) : UNKNOWN_SET;
+}
+
+/* Draws of binary features and the fields that they were drawn from, both (rows, features), for the rows from `from` to `to`: feature k of
+ * row r is on where uniforms[k * rows + r] lies below its chance; bias[r * bias_step + k]. */
+EXPORT int pyro_gen_nade_sample(int set, const float *uniforms, const float *weight, const float *start, const float *output, int64_t rows,
+                                int64_t features, int64_t hidden, int64_t start_step, const float *bias, int64_t bias_step, float *states,
+                                float *fields, int64_t from, int64_t to) {
+    const Nade nade = {0, weight, start, output, rows, features, 1, hidden, 1, start_step};
+    const Kernels *kernels = kernels_of(set);
+    return kernels ? kernels->nade_sample(&nade, uniforms, bias, bias_step, from, to, states, fields) : UNKNOWN_SET;
+}
+
+#else /* for every instruction set */
 enum { NAME(QUAD) = 4 * LANES };
 
 /* h = sigmoid(a), four vectors side by side. */
@@ -221,3 +284,4 @@ static int NAME(nade_backward)(const Nade *m, const float *gradient, int64_t fro
     free(weight), free(told), free(s);
     return status;
 }
+#endif

@@ -89,15 +89,4 @@ static inline ALWAYS vf multiply_add_portable(vf x, vf y, vf z) { return x * y +
 
 static inline ALWAYS float sum_of_portable(vf x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 
-#include "rbm.inc.h"
-#include "nade.inc.h"
-
-static const Kernels kernels_portable = {NAME(rbm_gibbs), NAME(rbm_ais), NAME(sample), NAME(differentiate), NAME(nade), NAME(nade_backward), NAME(nade_sample)};
-#undef LANES
-#undef TILE_BLOCKS
-#undef TILE_OUTPUTS
-#undef NAME
-#undef vf
-#undef vu
-#undef vi
-#undef Table
+#include "kernels.inc.h"

@@ -1,6 +1,6 @@
-/* The kernels of a Bernoulli RBM, written once for every instruction set.
+/* Half steps of a Bernoulli RBM, which its ops are made of, written once for every instruction set.
  *
- * native.c includes this file once per instruction set, which has defined: LANES (a power of two), vf and vu (LANES floats,
+ * kernels.inc.h includes this file once per instruction set, which has defined: LANES (a power of two), vf and vu (LANES floats,
  * LANES 32-bit words), TILE_BLOCKS and TILE_OUTPUTS (blocks x outputs of the register tile), Table, table_of, look_up,
  * plus, byte, philox_words, and NAME(x), which gives the functions names of their own.
  *
@@ -16,6 +16,94 @@
  * a half step side by side. Small models keep all their tables from sweep to sweep.
  */
 
+#ifndef NAME /* once */
+#define TILE_LANES 1024 /* chains that are worked on together: they share tables, and their states stay in the second cache */
+#ifndef KEPT_BYTES
+#define KEPT_BYTES (1 << 22) /* tables up to this size are kept from sweep to sweep: a share of the third cache */
+#endif
+
+enum { PLAIN = 0, HIDDEN_ANNEALED = 1, VISIBLE_ANNEALED = 2, REMEMBERED = 3 }; /* kinds of half step */
+enum { MADE = 0, KEPT = 1, READ = 2 }; /* what a tile does about its tables */
+
+typedef struct { /* parameters; weight[i * row_step + j * column_step] */
+    const float *weight;
+    int64_t row_step, column_step;
+    const float *vbias, *hbias;
+    int64_t visible, hidden;
+} Rbm;
+
+typedef struct { /* one direction of a sweep: from `units` states to `outputs` fields */
+    const float *weight;
+    int64_t step, column_step;
+    const float *bias;
+    int64_t units, outputs;
+} Side;
+
+typedef struct { /* one temperature of annealed importance sampling */
+    const float *base;
+    float beta, next;
+    double *log_weight;
+} Anneal;
+
+typedef struct { /* states of some chains, 32 units a word: bit (k & 31) of words[(k >> 5) * stride + chain] */
+    uint32_t *words;
+    int64_t stride;
+} States;
+
+typedef struct { /* columns of a matrix, of which `exist`: weight[k * step + j * column_step]; a bias or none */
+    const float *weight;
+    int64_t step, column_step;
+    const float *bias;
+    int64_t exist;
+} Columns;
+
+typedef struct { /* a workspace: 16 columns of the weights, tables, up to 16 fields of `width` lanes each */
+    float *copy, *tables, *field;
+    int64_t width, next; /* next: from the tables of four outputs to those of the next four; 0 where these replace them */
+    int ready;           /* the tables of all outputs are there */
+} Room;
+
+typedef struct { /* share sigmoid(field) of each hidden unit and lane, to be remembered */
+    float *weighted;
+    int64_t stride;
+    float share;
+} Memory;
+
+static Side upwards(const Rbm *r) { return (Side){r->weight, r->row_step, r->column_step, r->hbias, r->visible, r->hidden}; }
+
+static Side downwards(const Rbm *r) { return (Side){r->weight, r->column_step, r->row_step, r->vbias, r->hidden, r->visible}; }
+
+/* Lanes from one word of 32 units to the next. Loads that start within a word read beyond the last lane, and a power of two would hit
+ * one set of the cache only: hence 16 more. */
+static int64_t stride_of(int64_t lanes) { return round_up(lanes, 32) + 16; }
+
+/* Space of a room for sums over `units` terms on `lanes` lanes. */
+static int64_t room_floats(int64_t units, int64_t lanes) { return 32 * round_up(units, 8) + 16 * round_up(lanes, 16); }
+
+static Room room_in(float *memory, int64_t units, int64_t lanes) {
+    float *tables = memory + 16 * round_up(units, 8);
+    return (Room){memory, tables, tables + 16 * round_up(units, 8), round_up(lanes, 16), 0, 0};
+}
+
+/* Tables of all outputs of both half steps are worth their memory where several sweeps read them from a cache. */
+static int64_t kept_floats(const Rbm *r, int64_t chains, int64_t sweeps) {
+    const int64_t both = 4 * (round_up(r->visible, 8) * round_up(r->hidden, 4) + round_up(r->hidden, 8) * round_up(r->visible, 4));
+    return sweeps > 1 && chains > 8 && 4 * both <= KEPT_BYTES ? both : 0;
+}
+
+static void keep_tables(const Rbm *r, float *memory, Room *rooms) {
+    rooms[0].next = 16 * round_up(r->visible, 8), rooms[1].next = 16 * round_up(r->hidden, 8);
+    rooms[0].tables = memory, rooms[1].tables = memory + round_up(r->hidden, 4) / 4 * rooms[0].next;
+}
+
+static States from_lane(States s, int64_t lane) { return (States){s.words + lane, s.stride}; }
+
+/* No states in the lanes from `lane` to `end`. */
+static void clear(States s, int64_t units, int64_t lane, int64_t end) {
+    for (int64_t w = 0; w < words_of(units) && lane < end; w++) memset(s.words + w * s.stride + lane, 0, sizeof(uint32_t) * (end - lane));
+}
+
+#else /* for every instruction set */
 static inline ALWAYS vf NAME(splat)(float x) { return (vf){0} + x; }
 
 static inline ALWAYS vf NAME(load)(const float *x) {
@@ -271,195 +359,4 @@ static void NAME(unpack)(States from, int64_t rows, int64_t units, float *x) {
         for (int64_t k = 0; k < units; k += 32)
             NAME(unpack_word)(from.words[(k >> 5) * from.stride + r], (int)at_most(units - k, 32), x + r * units + k);
 }
-
-static int NAME(rbm_gibbs)(const Rbm *rbm, const float *start, float *v, float *h, int64_t chains, const float *beta,
-                           int64_t sweeps, uint64_t seed, uint64_t step, uint64_t chain_offset) {
-    const int64_t lanes = at_most(chains, TILE_LANES), stride = stride_of(lanes), units = at_least(rbm->visible, rbm->hidden);
-    const int64_t visible_words = words_of(rbm->visible) * stride, hidden_words = words_of(rbm->hidden) * stride;
-    const int64_t tables = kept_floats(rbm, chains, sweeps), space = visible_words + hidden_words + room_floats(units, lanes);
-    uint32_t *memory = workspace(space + tables);
-    if (!memory) return NO_MEMORY;
-    int binary = 1;
-    const States visible = {memory, stride}, hidden = {memory + visible_words, stride};
-    Room rooms[2];
-    rooms[0] = rooms[1] = room_in((float *)memory + visible_words + hidden_words, units, lanes);
-    if (tables) keep_tables(rbm, (float *)memory + space, rooms);
-    for (int64_t c = 0; c < chains; c += TILE_LANES) {
-        const int64_t here = at_most(chains - c, TILE_LANES);
-        _Alignas(64) float tempers[TILE_LANES];
-        for (int64_t i = 0; beta && i < rooms->width; i++) tempers[i] = i < here ? beta[c + i] : 1;
-        clear(visible, rbm->visible, here, stride);
-        binary &= NAME(pack)(start + c * rbm->visible, here, rbm->visible, visible);
-        for (int64_t t = 0; t < sweeps; t++) {
-            NAME(sweep)(rbm, beta ? tempers : 0, (int)here, visible, hidden, seed, step + t, chain_offset + c, rooms);
-            rooms[0].ready = rooms[1].ready = tables > 0;
-        }
-        NAME(unpack)(visible, here, rbm->visible, v + c * rbm->visible);
-        NAME(unpack)(hidden, here, rbm->hidden, h + c * rbm->hidden);
-    }
-    free(memory);
-    return binary ? 0 : NOT_BINARY;
-}
-
-/* weights += (next - beta) (a - base) . v of each chain, in double. */
-static void NAME(weigh_base)(const Rbm *rbm, const float *base, double step, States visible, int64_t chains, double *weights) {
-    double sum[TILE_LANES] = {0};
-    for (int64_t k = 0; k < rbm->visible; k++) {
-        const double difference = (double)(rbm->vbias[k] - base[k]);
-        const uint32_t *words = visible.words + (k >> 5) * visible.stride;
-        for (int i = 0; i < chains; i++) sum[i] += (words[i] >> (k & 31) & 1) ? difference : 0.0;
-    }
-    for (int i = 0; i < chains; i++) weights[i] += step * sum[i];
-}
-
-static int NAME(rbm_ais)(const Rbm *rbm, const float *start, const float *base, const double *betas, int64_t count, float *v,
-                         double *log_weight, int64_t chains, uint64_t seed, uint64_t chain_offset) {
-    const Side up = upwards(rbm), down = downwards(rbm);
-    const int64_t lanes = at_most(chains, TILE_LANES), stride = stride_of(lanes), units = at_least(rbm->visible, rbm->hidden);
-    const int64_t visible_words = words_of(rbm->visible) * stride, hidden_words = words_of(rbm->hidden) * stride;
-    const int64_t tables = kept_floats(rbm, chains, count - 1), space = visible_words + hidden_words + room_floats(units, lanes);
-    uint32_t *memory = workspace(space + tables);
-    if (!memory) return NO_MEMORY;
-    int binary = 1;
-    const States visible = {memory, stride}, hidden = {memory + visible_words, stride};
-    Room rooms[2];
-    rooms[0] = rooms[1] = room_in((float *)memory + visible_words + hidden_words, units, lanes);
-    if (tables) keep_tables(rbm, (float *)memory + space, rooms);
-    for (int64_t c = 0; c < chains; c += TILE_LANES) {
-        const int64_t here = at_most(chains - c, TILE_LANES);
-        double weights[TILE_LANES] = {0};
-        clear(visible, rbm->visible, here, stride);
-        binary &= NAME(pack)(start + c * rbm->visible, here, rbm->visible, visible);
-        for (int64_t t = 0; t + 1 < count; t++) {
-            const Anneal anneal = {base, (float)betas[t], (float)betas[t + 1], weights};
-            const Draw first = draws(seed, t, HIDDEN, chain_offset + c), second = draws(seed, t, VISIBLE, chain_offset + c);
-            NAME(weigh_base)(rbm, base, betas[t + 1] - betas[t], visible, here, weights);
-            NAME(half_step)(HIDDEN_ANNEALED, &up, &anneal, 0, 0, (int)here, visible, hidden, &first, rooms);
-            NAME(half_step)(VISIBLE_ANNEALED, &down, &anneal, 0, 0, (int)here, hidden, visible, &second, rooms + 1);
-            rooms[0].ready = rooms[1].ready = tables > 0;
-        }
-        NAME(unpack)(visible, here, rbm->visible, v + c * rbm->visible);
-        memcpy(log_weight + c, weights, sizeof(double) * here);
-    }
-    free(memory);
-    return binary ? 0 : NOT_BINARY;
-}
-
-/* Data and particles of a contrast, rows and chains from `from` to `to`: packed by row and by unit. */
-static int NAME(sample)(const Rbm *rbm, const Slots *s, const float *batch, const float *start, float *particles, int64_t from, int64_t to,
-                        int64_t sweeps, uint64_t seed, uint64_t step, uint64_t chain_offset) {
-    const int64_t visible = rbm->visible, lanes = at_most(to - from, TILE_LANES), units = at_least(visible, rbm->hidden);
-    const int64_t hidden_words = words_of(rbm->hidden) * stride_of(lanes), end = at_most(to, s->rows);
-    uint32_t *memory = workspace(hidden_words + room_floats(units, lanes));
-    if (!memory) return NO_MEMORY;
-    const States hidden = {memory, stride_of(lanes)};
-    const Room room = room_in((float *)memory + hidden_words, units, lanes), rooms[2] = {room, room};
-    int binary = 1;
-    if (from < end) {
-        binary &= NAME(pack)(batch + from * visible, end - from, visible, from_lane(s->by_row, from));
-        if (end == s->rows) clear(s->by_row, visible, s->rows, s->first);
-        turn(s, visible, from, end);
-    }
-    for (int64_t c = from; c < at_most(to, s->chains); c += TILE_LANES) {
-        const int64_t here = at_most(at_most(to, s->chains) - c, TILE_LANES);
-        const States own = from_lane(s->by_row, s->first + c);
-        if (!s->weighted) binary &= NAME(pack)(start + c * visible, here, visible, own);
-        for (int64_t t = 0; t < sweeps; t++) {
-            if (t == 0 && s->weighted) {
-                const Memory data = {s->weighted + c, s->first, -1.0f / (float)s->rows};
-                NAME(first_sweep)(rbm, &data, (int)here, from_lane(s->by_row, c), hidden, own, seed, step, chain_offset + c, rooms);
-            } else {
-                NAME(sweep)(rbm, 0, (int)here, own, hidden, seed, step + t, chain_offset + c, rooms);
-            }
-        }
-        NAME(unpack)(own, here, visible, particles + c * visible);
-        if (c + here == s->chains) clear(s->by_row, visible, s->used, s->by_row.stride);
-        turn(s, visible, s->first + c, s->first + c + here);
-    }
-    free(memory);
-    return binary ? 0 : NOT_BINARY;
-}
-
-/* g[l * slots + lane] = share sigmoid(field) of up to 16 hidden units for `lanes` lanes; zero in what is left of the last block. */
-static void NAME(weighted_hidden)(const Side *up, int64_t from, int64_t count, int lanes, States states, float share, const Room *room,
-                                  float *g, int64_t slots) {
-    const int blocks = (lanes + LANES - 1) / LANES;
-    for (int64_t j = 0; j < count; j += 4) {
-        const int exist = (int)at_most(count - j, 4);
-        const float *field = NAME(fields)(up, lanes, states, from + j, exist, room);
-        for (int l = 0; l < exist; l++) {
-            float *own = g + (j + l) * slots;
-            for (int b = 0; b < blocks; b++) {
-                const vf weighted = share / (1.0f + NAME(exponential)(-NAME(load)(field + l * room->width + b * LANES)));
-                memcpy(own + b * LANES, &weighted, sizeof weighted);
-            }
-            for (int i = lanes; i < blocks * LANES; i++) own[i] = 0;
-        }
-    }
-}
-
-/* Sum of `count` numbers. */
-static float NAME(total)(const float *x, int64_t count) {
-    double total = 0;
-    for (int64_t first = 0; first < count; first += PART) {
-        const int64_t end = at_most(count, first + PART);
-        vf sum = {0};
-        int64_t i = first;
-        for (; i + LANES <= end; i += LANES) sum += NAME(load)(x + i);
-        for (int l = 0; l < LANES; l++) total += sum[l];
-        for (; i < end; i++) total += x[i];
-    }
-    return (float)total;
-}
-
-/* Four columns of states^T g for `blocks` blocks of units; long sums are made in parts, so that rounding does not add up. */
-static void NAME(outer_four)(int blocks, States bits, int64_t used, Columns c, const Room *room, float *sums) {
-    NAME(four_outputs)(blocks, bits, at_most(used, PART), &c, 0, 0, room->tables, sums, room->width);
-    for (int64_t first = PART; first < used; first += PART) {
-        float *part = room->field + 16 * room->width;
-        bits.words += PART / 32 * bits.stride, c.weight += PART;
-        NAME(four_outputs)(blocks, bits, at_most(used - first, PART), &c, 0, 0, room->tables, part, room->width);
-        for (int i = 0; i < c.exist * room->width; i++) sums[i] += part[i];
-    }
-}
-
-/* gradient[:, columns] = states^T g by the same product, now with visible units as lanes and slots as units. */
-static void NAME(outer)(const Slots *s, const float *g, int64_t slots, int64_t exist, int64_t visible, const Room *room, float *gradient,
-                        int64_t hidden) {
-    for (int64_t i = 0; i < visible; i += TILE_LANES) {
-        const int64_t here = at_most(visible - i, TILE_LANES);
-        const int blocks = (int)((here + LANES - 1) / LANES);
-        for (int64_t j = 0; j < exist; j += 4) {
-            const Columns four = {g + j * slots, 1, slots, 0, at_most(exist - j, 4)};
-            NAME(outer_four)(blocks, (States){s->by_unit + i, s->padded}, s->used, four, room, room->field + j * room->width);
-        }
-        NAME(store_transposed)(room->field, room->width, here, exist, gradient + i * hidden, hidden);
-    }
-}
-
-/* Gradient of the mean contrast for the hidden units from `from` (a multiple of 16) to `to`, with 0 the visible biases' too. */
-static int NAME(differentiate)(const Rbm *rbm, const Slots *s, int64_t from, int64_t to, float *weight_gradient, float *vbias_gradient,
-                               float *hbias_gradient) {
-    const Side up = upwards(rbm);
-    const int64_t slots = round_up(s->used, 16), units = at_least(up.units, at_most(slots, PART));
-    const int64_t lanes = at_most(at_least(up.units, at_least(s->first, s->chains)), TILE_LANES), width = round_up(lanes, 16);
-    float *memory = workspace(16 * slots + room_floats(units, lanes) + 4 * width);
-    if (!memory) return NO_MEMORY;
-    float *g = memory;
-    const Room room = room_in(memory + 16 * slots, units, lanes);
-    memset(g, 0, sizeof(float) * 16 * slots);
-    for (int64_t j = from; j < to; j += 16) {
-        const int64_t exist = at_most(to - j, 16);
-        for (int64_t l = 0; s->weighted && l < exist; l++) memcpy(g + l * slots, s->weighted + (j + l) * s->first, sizeof(float) * s->rows);
-        for (int64_t r = 0; !s->weighted && r < s->rows; r += TILE_LANES)
-            NAME(weighted_hidden)(&up, j, exist, (int)at_most(s->rows - r, TILE_LANES), from_lane(s->by_row, r), -1.0f / (float)s->rows, &room, g + r, slots);
-        for (int64_t c = 0; c < s->chains; c += TILE_LANES)
-            NAME(weighted_hidden)(&up, j, exist, (int)at_most(s->chains - c, TILE_LANES), from_lane(s->by_row, s->first + c), 1.0f / (float)s->chains, &room, g + s->first + c, slots);
-        for (int64_t l = 0; l < exist; l++)
-            hbias_gradient[j + l] = NAME(total)(g + l * slots, s->rows) + NAME(total)(g + l * slots + s->first, s->chains);
-        NAME(outer)(s, g, slots, exist, up.units, &room, weight_gradient + j, rbm->hidden);
-    }
-    if (from == 0) moments(s, up.units, vbias_gradient);
-    free(memory);
-    return 0;
-}
+#endif
