@@ -78,9 +78,7 @@ def _path(
         now = min(left, CHUNK)
         run = partial(anneal, transitions=now, form=form)
         tensors = (v, log_weight, weight, vbias, hbias, base, schedule, clock)
-        v, log_weight = (
-            graphs.call(run, ("rbm_ais", now, form), tensors) if graph else run(*tensors)
-        )
+        v, log_weight = graphs.call(run, ("rbm_ais", now, form), tensors, graph)
         clock[1] += now
         left -= now
     return log_weight, v

@@ -52,11 +52,8 @@ def rbm_contrast(
     clock = operands.clock(key, batch)
     tensors = (batch, start, weight, vbias.contiguous(), hbias.contiguous(), clock)
     run = partial(contrast, num_steps=num_steps, form=form)
-    if graph:
-        results = graphs.call(run, ("rbm_contrast", num_steps, form), tensors)
-        return results[0], results[1], results[2], results[3]
-    with torch.cuda.device_of(batch):
-        return run(*tensors)
+    results = graphs.call(run, ("rbm_contrast", num_steps, form), tensors, graph)
+    return results[0], results[1], results[2], results[3]
 
 
 def contrast(
@@ -82,24 +79,25 @@ def contrast(
     for t in range(num_steps):
         half_step(chains, up, particles, None, clock, hidden_states, t, HIDDEN)
         half_step(hidden_states, down, particles, None, clock, chains, t, VISIBLE)
-    probs = _probabilities(states, up, rows, particles)
-    gradient = _gradient(states, probs, rows, particles, visible, hidden, batch.dtype)
-    moments = _columns(states, states, rows, particles, visible, 1)
+    counts = rows, below, particles, len(states)
+    probs = _probabilities(states, up, counts)
     return (
-        gradient,
-        moments.to(batch.dtype),
-        _columns(probs[0], probs[1], rows, particles, hidden, 2).to(batch.dtype),
+        _gradient(states, probs, counts, visible, hidden, batch.dtype),
+        _columns(states, states, counts, visible, 1).to(batch.dtype),
+        _columns(probs[0], probs[1], counts, hidden, 2).to(batch.dtype),
         operands.cut(chains, particles, visible, batch.dtype),
     )
 
 
-def _probabilities(states: Tensor, up: operands.Side, rows: int, particles: int) -> Tensor:
+Counts = tuple[int, int, int, int]
+"""Rows of data, row of the first particle, particles, rows with all padding."""
+
+
+def _probabilities(states: Tensor, up: operands.Side, counts: Counts) -> Tensor:
     """P(h = 1 | state) as two float16 planes, zero in the rows of the padding."""
-    total = len(states)
+    *parts, total = counts
     probs = states.new_empty((2, total, up.planes.shape[1]), dtype=torch.float16)
-    counts = rows, operands.padded(rows), particles
-    stride = probs.stride(1)
-    up.launch(_probability_planes, states, total, probs, *counts, probs_stride=stride)
+    up.launch(_probability_planes, states, total, probs, *parts, probs_stride=probs.stride(1))
     return probs
 
 
@@ -169,13 +167,7 @@ GRADIENT_TILES: tuple[operands.Tile, ...] = (
 
 
 def _gradient(
-    states: Tensor,
-    probs: Tensor,
-    rows: int,
-    particles: int,
-    visible: int,
-    hidden: int,
-    dtype: torch.dtype,
+    states: Tensor, probs: Tensor, counts: Counts, visible: int, hidden: int, dtype: torch.dtype
 ) -> Tensor:
     """``states.T @ (share * probs)``: (visible, hidden)."""
     gradient = torch.empty((visible, hidden), dtype=dtype, device=states.device)
@@ -185,10 +177,7 @@ def _gradient(
         states,
         probs,
         gradient,
-        rows,
-        operands.padded(rows),
-        particles,
-        len(states),
+        *counts,
         visible,
         hidden,
         states.stride(0),
@@ -264,19 +253,14 @@ def _stacked_product(
     tl.store(place, (product / particles).to(gradient.dtype.element_ty), mask=inside)
 
 
-def _columns(
-    high: Tensor, low: Tensor, rows: int, particles: int, units: int, planes: int
-) -> Tensor:
+def _columns(high: Tensor, low: Tensor, counts: Counts, units: int, planes: int) -> Tensor:
     """``share @ (high + low)``: float32 (units,)."""
     sums = torch.empty(units, dtype=torch.float32, device=high.device)
     _column_sums[(triton.cdiv(units, 32),)](
         high,
         low,
         sums,
-        rows,
-        operands.padded(rows),
-        particles,
-        len(high),
+        *counts,
         units,
         high.stride(0),
         planes,

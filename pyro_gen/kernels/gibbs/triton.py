@@ -62,11 +62,8 @@ def rbm_gibbs(
         with torch.cuda.device_of(v):
             return resident(*tensors, num_steps=num_steps, form=form)
     run = partial(sweeps, num_steps=num_steps, form=form)
-    if graph:
-        new_v, new_h = graphs.call(run, ("rbm_gibbs", num_steps, form), tensors)
-        return new_v, new_h
-    with torch.cuda.device_of(v):
-        return run(*tensors)
+    new_v, new_h = graphs.call(run, ("rbm_gibbs", num_steps, form), tensors, graph)
+    return new_v, new_h
 
 
 def sweeps(

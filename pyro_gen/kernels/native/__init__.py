@@ -34,34 +34,18 @@ INTERFACE = 4
 
 _ADDRESS = ctypes.c_void_p
 _COUNT = ctypes.c_int64
-_KEY = ctypes.c_uint64
 _INT = ctypes.c_int
+_KEY = [ctypes.c_uint64] * 3
 _PARAMETERS = [_INT, _ADDRESS, _COUNT, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _COUNT]
 _SIGNATURES = {
     "pyro_gen_interface": [],
     "pyro_gen_best_set": [],
-    "pyro_gen_rbm_gibbs": [
-        *_PARAMETERS,
-        *[_ADDRESS] * 3,
-        _COUNT,
-        _ADDRESS,
-        _COUNT,
-        _KEY,
-        _KEY,
-        _KEY,
-    ],
+    "pyro_gen_rbm_gibbs": [*_PARAMETERS, *[_ADDRESS] * 3, _COUNT, _ADDRESS, _COUNT, *_KEY],
     "pyro_gen_rbm_ais": [
-        *_PARAMETERS,
-        *[_ADDRESS] * 3,
-        _COUNT,
-        _ADDRESS,
-        _ADDRESS,
-        _COUNT,
-        _KEY,
-        _KEY,
+        *[*_PARAMETERS, *[_ADDRESS] * 3, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _KEY[0], _KEY[2]]
     ],
     "pyro_gen_rbm_contrast": [
-        *[*_PARAMETERS, _ADDRESS, _COUNT, _ADDRESS, _COUNT, _COUNT, _KEY, _KEY, _KEY],
+        *[*_PARAMETERS, _ADDRESS, _COUNT, _ADDRESS, _COUNT, _COUNT, *_KEY],
         *[*[_ADDRESS] * 5, _INT, _COUNT, _COUNT],
     ],
     "pyro_gen_rbm_contrast_space": [_COUNT, _COUNT, _COUNT, _COUNT, _INT],
@@ -71,12 +55,7 @@ _SIGNATURES = {
         *[_ADDRESS, _ADDRESS, _COUNT, _COUNT],
     ],
     "pyro_gen_nade_backward": [
-        _INT,
-        *[_ADDRESS] * 4,
-        *[_COUNT] * 6,
-        *[_ADDRESS] * 4,
-        _COUNT,
-        _COUNT,
+        *[_INT, *[_ADDRESS] * 4, *[_COUNT] * 6, *[_ADDRESS] * 4, _COUNT, _COUNT]
     ],
 }
 

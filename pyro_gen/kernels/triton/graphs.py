@@ -45,7 +45,9 @@ _lock = threading.RLock()
 
 
 @torch.no_grad()
-def call(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def call(
+    function: Function, key: Hashable, tensors: tuple[Tensor, ...], capture: bool = True
+) -> tuple[Tensor, ...]:
     """``function(*tensors)``, from the second call on as one CUDA graph; on a CPU (the
     interpreter) as it is.
 
@@ -55,6 +57,7 @@ def call(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tupl
         key: tells apart functions that are called with tensors of the same
             shapes.
         tensors: the arguments.
+        capture: whether there may be a graph.
 
     Returns:
         Fresh tensors.
@@ -63,7 +66,8 @@ def call(function: Function, key: Hashable, tensors: tuple[Tensor, ...]) -> tupl
     if device.type != "cuda":
         return function(*tensors)
     with torch.cuda.device(device):
-        if capturing() or sum(x.numel() * x.element_size() for x in tensors) > LARGEST:
+        size = sum(x.numel() * x.element_size() for x in tensors)
+        if not capture or capturing() or size > LARGEST:
             return function(*tensors)
         stream = torch.cuda.current_stream().cuda_stream
         # Another thread on this stream must not come between the copies into a
