@@ -55,19 +55,6 @@ class Expandable(TorchDistribution):
         return values
 
 
-def broadcast_batches(*shapes: Size) -> Size:
-    """Broadcast batch shape.
-
-    Where nothing is batched it does not call ``torch.broadcast_shapes``.
-
-    Args:
-        shapes: batch shapes of single parameters.
-    """
-    if any(shapes):
-        return torch.broadcast_shapes(*shapes)
-    return Size()
-
-
 def over_batch(result: Tensor, batch_shape: Size) -> Tensor:
     """Log probabilities over the whole batch.
 
@@ -82,4 +69,4 @@ def over_batch(result: Tensor, batch_shape: Size) -> Tensor:
     return result.expand(torch.broadcast_shapes(result.shape, batch_shape))
 
 
-__all__ = ["Expandable", "broadcast_batches", "over_batch"]
+__all__ = ["Expandable", "over_batch"]

@@ -14,7 +14,6 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.arguments import check_classes
 from pyro_gen.distributions.estimate import Estimate
-from pyro_gen.distributions.expansion import broadcast_batches
 from pyro_gen.distributions.log_z.energy import Energy
 from pyro_gen.distributions.log_z.misuse import FirstOrder
 from pyro_gen.distributions.log_z.negative_phase import (
@@ -138,7 +137,8 @@ class ConditionalRBM(PhaseModule):
         vbias = self.vbias + visible
         hbias = self.hbias + hidden
         if isinstance(partition, NegativePhase):
-            batch_shape = broadcast_batches(weight.shape[:-2], vbias.shape[:-1], hbias.shape[:-1])
+            shapes = weight.shape[:-2], vbias.shape[:-1], hbias.shape[:-1]
+            batch_shape = torch.broadcast_shapes(*shapes)
             self._check_rows(partition, batch_shape, index)
             run = partial(type(self)._scored, index=index)
             # Rows have a context each: the batch holds no components that contrasts would weigh.

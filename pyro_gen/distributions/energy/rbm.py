@@ -22,7 +22,6 @@ from pyro_gen.distributions.energy.enumeration import (
 )
 from pyro_gen.distributions.energy.normalisable import check_normalisable, is_gaussian_pair
 from pyro_gen.distributions.estimate import Estimate
-from pyro_gen.distributions.expansion import broadcast_batches
 from pyro_gen.distributions.log_z.negative_phase import starts_at_data
 from pyro_gen.distributions.log_z.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
@@ -92,6 +91,8 @@ class RBM(EnergyDistribution):
     hbias: Tensor
     visible_units: Units
     hidden_units: Units
+    parameter_batch_shape = Size()
+    """Broadcast batch shape of the parameters, without what ``expand`` added."""
 
     def __init__(
         self,
@@ -105,24 +106,27 @@ class RBM(EnergyDistribution):
         visible_units: Units = BERNOULLI,
         hidden_units: Units = BERNOULLI,
     ) -> None:
-        _check_parameters(weight, vbias, hbias)
+        batch_shape = _check_parameters(weight, vbias, hbias)
         self._hold(weight, vbias, hbias)
-        self.visible_units = _bound("visible", visible_units, vbias)
-        self.hidden_units = _bound("hidden", hidden_units, hbias)
-        self._bernoulli_sides = isinstance(self.visible_units, BernoulliUnits) and isinstance(
-            self.hidden_units, BernoulliUnits
+        self._unit_parameters: dict[str, Tensor] = {}
+        self._bernoulli_sides = isinstance(visible_units, BernoulliUnits) and isinstance(
+            hidden_units, BernoulliUnits
         )
-        self._name_unit_parameters()
-        batches = [weight.shape[:-2], vbias.shape[:-1], hbias.shape[:-1]]
-        if self._unit_parameters:
-            batches += [units.batch_shape for units in self._sides]
-        self._parameter_batch_shape = broadcast_batches(*batches)
-        super().__init__(
-            self._parameter_batch_shape, vbias.shape[-1:], partition, num_steps, validate_args
-        )
-        bounded = self.visible_units.binary or self.hidden_units.binary
+        if not self._bernoulli_sides:  # others may have parameters, or ask for a number of units
+            visible_units = _bound("visible", visible_units, vbias)
+            hidden_units = _bound("hidden", hidden_units, hbias)
+            self._set_unit_parameters("visible", visible_units)
+            self._set_unit_parameters("hidden", hidden_units)
+            batch_shape = torch.broadcast_shapes(
+                batch_shape, visible_units.batch_shape, hidden_units.batch_shape
+            )
+        self.visible_units = visible_units
+        self.hidden_units = hidden_units
+        self.parameter_batch_shape = batch_shape
+        super().__init__(batch_shape, vbias.shape[-1:], partition, num_steps, validate_args)
+        bounded = visible_units.binary or hidden_units.binary
         if self._validate_args and not bounded:
-            check_normalisable(weight, self.visible_units, self.hidden_units)
+            check_normalisable(weight, visible_units, hidden_units)
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[Size, Size]:
@@ -355,15 +359,11 @@ class RBM(EnergyDistribution):
         self.vbias = vbias
         self.hbias = hbias
 
-    def _name_unit_parameters(self) -> None:
-        """Set the parameters of both unit types, named by side
-        (``visible_log_precision``), visible ones first.
-        """
-        self._unit_parameters: dict[str, Tensor] = {}
-        for side, units in (("visible", self.visible_units), ("hidden", self.hidden_units)):
-            for name, x in units.parameters.items():
-                self._unit_parameters[f"{side}_{name}"] = x
-        self.__dict__.update(self._unit_parameters)
+    def _set_unit_parameters(self, side: str, units: Units) -> None:
+        """Set the parameters of one side's units, named by it (``visible_log_precision``)."""
+        for name, x in units.parameters.items():
+            self._unit_parameters[f"{side}_{name}"] = x
+            setattr(self, f"{side}_{name}", x)
 
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
@@ -399,11 +399,6 @@ class RBM(EnergyDistribution):
     def uncentred(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weight and biases of the energy."""
         return self.weight, self.vbias, self.hbias
-
-    @property
-    def parameter_batch_shape(self) -> Size:
-        """Broadcast batch shape of the parameters, without what ``expand`` added."""
-        return self._parameter_batch_shape
 
     @property
     def enumerated_units(self) -> float:
@@ -467,7 +462,7 @@ class RBM(EnergyDistribution):
         return self._free_energy(value)
 
     def _are_finite(self) -> bool:
-        if self._unit_parameters or self._parameter_batch_shape or torch.compiler.is_compiling():
+        if self._unit_parameters or self.parameter_batch_shape or torch.compiler.is_compiling():
             return False
         weight, vbias, hbias = self.uncentred
         if weight.is_meta or wrapped((weight, vbias, hbias)):
@@ -655,8 +650,8 @@ def _bound(side: str, units: Units, bias: Tensor) -> Units:
         raise ValueError(f"`{side}_units` does not fit: {error}") from error
 
 
-def _check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
-    """Name the parameter whose shape, device or dtype does not fit."""
+def _check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> Size:
+    """Batch shape of the parameters; names the one whose shape, device or dtype does not fit."""
     if weight.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"`weight` must be float32 or float64, got {weight.dtype}")
     if weight.dim() < 2 or 0 in weight.shape[-2:]:
@@ -680,9 +675,9 @@ def _check_parameters(weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
             )
     batches = [tuple(weight.shape[:-2]), tuple(vbias.shape[:-1]), tuple(hbias.shape[:-1])]
     if not any(batches):
-        return
+        return Size()
     try:
-        torch.broadcast_shapes(*batches)
+        return torch.broadcast_shapes(*batches)
     except RuntimeError as error:
         message = (
             f"the batch shapes of `weight`, `vbias` and `hbias` must broadcast, got {batches}"
