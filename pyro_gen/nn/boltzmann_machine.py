@@ -183,7 +183,7 @@ class BoltzmannMachine(ChainModule):
         partition = self.partition
         if isinstance(partition, NegativePhase):
             check_plain_phase(partition)
-            partition = self._defer(partition, type(self)._scored)
+            partition = self._defer(partition)
         else:
             partition = with_base_rates(partition, self.base_rates)
             if isinstance(self.coupling, nn.Parameter) and isinstance(self.bias, nn.Parameter):

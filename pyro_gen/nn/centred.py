@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import filterfalse
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -9,6 +11,9 @@ from torch import Tensor
 
 from pyro_gen import distributions
 from pyro_gen.kernels.contrastive.surrogate import can_fuse, surrogate
+
+VERSION = attrgetter("_version")
+"""Number of the changes in place of a tensor."""
 
 
 class CentredRBM(distributions.RBM):
@@ -32,12 +37,11 @@ class CentredRBM(distributions.RBM):
         self, weight: Tensor, centred: tuple[Tensor, Tensor, Tensor, Tensor], **settings: Any
     ) -> None:
         self._centred = centred
-        self._watched = [
-            x for x in (weight, *centred) if not x.is_inference()
-        ]  # those others cannot change
+        self.offsets = centred[2:]
+        # inference tensors cannot change, and have no version
+        self._watched = [*filterfalse(Tensor.is_inference, (weight, *centred))]
         self._plain: tuple[list[int], tuple[Tensor, Tensor]] | None = None
-        self._hold(weight, *centred[:2])
-        super().__init__(weight, *self._detached(), **settings)
+        super().__init__(weight, *centred[:2], **settings)
 
     def _hold(self, weight: Tensor, vbias: Tensor, hbias: Tensor) -> None:
         """Set the weight alone, from which the biases are computed."""
@@ -46,7 +50,7 @@ class CentredRBM(distributions.RBM):
     @property
     def vbias(self) -> Tensor:
         """Plain visible bias, (visible,)."""
-        return self._biases()[0]
+        return self.uncentred[1]
 
     @vbias.setter
     def vbias(self, value: Tensor) -> None:
@@ -55,7 +59,7 @@ class CentredRBM(distributions.RBM):
     @property
     def hbias(self) -> Tensor:
         """Plain hidden bias, (hidden,)."""
-        return self._biases()[1]
+        return self.uncentred[2]
 
     @hbias.setter
     def hbias(self, value: Tensor) -> None:
@@ -63,13 +67,12 @@ class CentredRBM(distributions.RBM):
 
     @property
     def uncentred(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weight and biases as they stand in the energy."""
-        return self.weight, *self._biases()
-
-    @property
-    def offsets(self) -> tuple[Tensor, Tensor]:
-        """Visible and hidden offset."""
-        return self._centred[2:]
+        """Weight and biases as they stand in the energy, with the graph to the centred
+        parameters where gradients are enabled.
+        """
+        if torch.is_grad_enabled():
+            return self.weight, *plain_biases(self.weight, *self._centred)
+        return self.weight, *self._detached()
 
     def _contrast(
         self, value: Tensor, particles: Tensor, shares: Tensor | None = None, paired: bool = False
@@ -88,17 +91,9 @@ class CentredRBM(distributions.RBM):
             offsets=self.offsets,
         )
 
-    def _biases(self) -> tuple[Tensor, Tensor]:
-        """Both plain biases, with the graph to the centred parameters where
-        gradients are enabled.
-        """
-        if torch.is_grad_enabled():
-            return plain_biases(self.weight, *self._centred)
-        return self._detached()
-
     def _detached(self) -> tuple[Tensor, Tensor]:
         """Both plain biases without a gradient, computed once for each state of the tensors."""
-        versions = [x._version for x in self._watched]
+        versions = [*map(VERSION, self._watched)]
         if self._plain is None or self._plain[0] != versions:
             with torch.no_grad():
                 self._plain = versions, plain_biases(self.weight, *self._centred)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, cast
@@ -108,7 +108,8 @@ class PhaseModule(Module):
             return check_evaluation(self.evaluation)
         if isinstance(self.negative_phase, NegativePhase):
             refuse_ranks(type(self).__name__)
-            refuse_transforms(self)
+            if active():
+                refuse_transforms(self)
         return self.negative_phase
 
     @property
@@ -116,29 +117,25 @@ class PhaseModule(Module):
         """Key of the draws of the next sweep: seed and step."""
         return int(self.seed), int(self.step)
 
-    def _defer(
-        self,
-        phase: NegativePhase,
-        run: Callable[[Any, Energy, Tensor], Scored],
-        batched: bool = False,
-        **values: Any,
-    ) -> Deferred:
+    def _defer(self, phase: NegativePhase, batched: bool = False, **values: Any) -> Deferred:
         """The contrast of this call, which advances the phase when a log probability is
-        first asked for.
+        first asked for: ``_scored`` of a view of the module with what it holds now.
 
         Args:
             phase: the settings.
-            run: given a view of the module with what it holds now, the
-                distribution and the value to be scored, advances the phase.
             batched: whether the distribution may be batched.
-            **values: attributes of the view, for those that Pyro gives a module
-                only while it is called.
+            **values: further attributes of the view, such as those that Pyro
+                gives a module only while it is called.
         """
         check_chains(phase, self.chains)
         view = object.__new__(type(self))
         tables = {"_parameters": dict(self._parameters), "_buffers": dict(self._buffers)}
         view.__dict__.update(self.__dict__, _called=self, **tables, **values)
-        return Deferred(phase, _Run(view, run), batched)
+        return Deferred(phase, view._scored, batched)
+
+    @abstractmethod
+    def _scored(self, distribution: Energy, value: Tensor) -> Scored:
+        """On a view that ``_defer`` made: advance the phase for the value to be scored."""
 
     def _rejoin(self) -> None:
         """Let a view work on the module's present buffers, unless others were swapped in
@@ -168,21 +165,6 @@ class PhaseModule(Module):
                 cast(Tensor, self._buffers[name]).copy_(value)
             else:
                 self._buffers[name] = value
-
-
-class _Run:
-    """An advance that waits, on a view of the module.
-
-    A class, so that distributions can be pickled.
-    """
-
-    def __init__(self, view: Any, run: Callable[[Any, Energy, Tensor], Scored]) -> None:
-        self.view = view
-        self.run = run
-
-    def __call__(self, distribution: Energy, value: Tensor) -> Scored:
-        self.view._rejoin()
-        return self.run(self.view, distribution, value)
 
 
 class _Kept(Partition):
@@ -258,15 +240,20 @@ class ChainModule(PhaseModule):
         """
         refuse_ranks(type(self).__name__)
         check_chains(phase, self.chains)
-        before = self.chains
-        (seed, step) = self.key
         if distribution is None:
             distribution = self._plain()
+        return self._advance(phase, distribution)
+
+    @torch.no_grad()
+    def _advance(self, phase: NegativePhase, distribution: Energy) -> tuple[int, int]:
+        """Advance chains that were checked before."""
+        before = self.chains
+        (seed, step) = self.key
         if phase.moved_by or not distribution._are_finite():
             self.check_finite(
                 [*distribution.parameters, *(self._buffers[name] for name in phase.moved_by)]
             )
-        self.keep(phase.advance(distribution, self.state(), seed, step))
+        self.keep(phase.advance(distribution, cast(State, self._buffers), seed, step))
         self.step.add_(phase.num_steps)
         self.advanced(before, step)
         return seed, step
@@ -298,21 +285,20 @@ class ChainModule(PhaseModule):
 
     def _scored(self, distribution: Energy, value: Tensor) -> Scored:
         """Advance the phase under a call's distribution: its contrast."""
+        self._rejoin()
         phase = cast(NegativePhase, self.negative_phase)
-        seed, step = self.advance(phase, distribution)
+        seed, step = self._advance(phase, distribution)
         return None, phase.snapshot(self._frozen_state(), seed, step)
 
     def _frozen_state(self) -> State:
         """The buffers as they are now: copies of those that later updates write into."""
-        state = self.state()
         if self._swapped:
-            return {name: x.clone() for name, x in state.items()}
-        return state
+            return {name: x.clone() for name, x in self.state().items()}
+        return cast(State, self._buffers)
 
-    @torch.no_grad()
     def advanced(self, before: Tensor, step: int) -> None:
-        """Note that the chains moved from ``before``, sweep ``step`` on: frozen
-        chains are noticed.
+        """Note, without gradients, that the chains moved from ``before``, sweep
+        ``step`` on: frozen chains are noticed.
 
         Args:
             before: the chains as they were.
@@ -423,7 +409,7 @@ def check_chains(phase: NegativePhase, chains: Tensor) -> None:
 
 def refuse_transforms(module: nn.Module) -> None:
     """Raise where a call would advance the chains of a module by weights that a
-    transform of torch.func holds.
+    transform of torch.func at work holds.
 
     Args:
         module: in training mode, with a negative phase.
@@ -432,8 +418,6 @@ def refuse_transforms(module: nn.Module) -> None:
         NotImplementedError: weights or chains are batched by vmap, or grad or
             jvp is at work.
     """
-    if not active():
-        return
     if differentiating() or wrapped([*module.parameters(), *module.buffers()]):
         raise refusal(
             f"{type(module).__name__} in training mode",

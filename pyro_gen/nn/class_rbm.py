@@ -144,7 +144,7 @@ class ClassRBM(ChainModule):
         """
         partition = self.partition
         if isinstance(partition, NegativePhase):
-            partition = self._defer(partition, type(self)._scored)
+            partition = self._defer(partition)
         return self._plain(partition)
 
     def encode(self, v: Tensor, y: Tensor) -> Tensor:

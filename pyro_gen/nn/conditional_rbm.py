@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import cast
 
 import torch
@@ -71,6 +70,9 @@ class ConditionalRBM(PhaseModule):
         >>> rbm.eval()(contexts).sample().shape
         torch.Size([5, 4])
     """
+
+    _index: Tensor | None = None
+    """Numbers of the rows, in the view of a call."""
 
     def __init__(
         self,
@@ -140,9 +142,8 @@ class ConditionalRBM(PhaseModule):
             shapes = weight.shape[:-2], vbias.shape[:-1], hbias.shape[:-1]
             batch_shape = torch.broadcast_shapes(*shapes)
             self._check_rows(partition, batch_shape, index)
-            run = partial(type(self)._scored, index=index)
             # Rows have a context each: the batch holds no components that contrasts would weigh.
-            partition = self._defer(partition, run, batched=True)
+            partition = self._defer(partition, batched=True, _index=index)
         return distributions.RBM(weight, vbias, hbias, partition, self.num_steps)
 
     def _check_rows(
@@ -165,15 +166,17 @@ class ConditionalRBM(PhaseModule):
         check_classes("index", index, len(self.chains))
 
     @torch.no_grad()
-    def _scored(self, distribution: Energy, value: Tensor, index: Tensor | None) -> Scored:
+    def _scored(self, distribution: Energy, value: Tensor) -> Scored:
         """The contrast of a call: carried-on chains of the rows, or the key to run chains
         from the data.
         """
+        self._rejoin()
         phase = cast(NegativePhase, self.negative_phase)
         (seed, step) = self.key
         check_finite(distribution.parameters, self.named_parameters())
         _check_value(value, distribution)
         particles = None
+        index = self._index
         if index is not None and phase.persistent_chains:
             weight, vbias, hbias = (p.detach() for p in distribution.parameters)
             start = self.chains[index]

@@ -451,10 +451,11 @@ class RBM(ChainModule):
             the phase's own learning is done on the gradient's way back.
         """
         phase = cast(NegativePhase, self.negative_phase)
-        values = {
-            name: getattr(self, name) for name in self._names
-        }  # as Pyro gives them where they have priors
-        return self._present(self._defer(phase, type(self)._scored, **values))
+        values = {}
+        for name in self._names:
+            if name not in self._parameters:  # as where it has a prior
+                values[name] = getattr(self, name)
+        return self._present(self._defer(phase, **values))
 
     def _present(self, partition: Partition | None) -> distributions.RBM:
         """The distribution of the present parameters and offsets."""
@@ -472,12 +473,17 @@ class RBM(ChainModule):
         has now, so that the gradient is that of the parameters as they are now,
         or where the phase learns from the gradient.
         """
+        self._rejoin()
         phase = cast(NegativePhase, self.negative_phase)
         model = cast(distributions.RBM, distribution)
-        replaced = isinstance(model, CentredRBM) and not self._holds(model.offsets)
+        replaced = False
+        if isinstance(model, CentredRBM):
+            visible, hidden = model.offsets
+            # the module's offsets move in place
+            replaced = visible is not self.visible_offset or hidden is not self.hidden_offset
         if replaced:
             model = self._present(None)
-        seed, step = self.advance(phase, model)
+        seed, step = self._advance(phase, model)
         rows = None
         watched = self._notes.fresh or type(phase).learn is not NegativePhase.learn
         if watched:
@@ -489,10 +495,6 @@ class RBM(ChainModule):
             model = distributions.RBM(weight, vbias, hbias, validate_args=False, **units)
         contrast = phase.snapshot(self._frozen_state(), seed, step, rows)
         return (model if replaced or watched else None), contrast
-
-    def _holds(self, offsets: tuple[Tensor, Tensor]) -> bool:
-        """True if these are the module's own offsets, which move in place."""
-        return offsets[0] is self.visible_offset and offsets[1] is self.hidden_offset
 
     def _watch(self, rows: Tensor, gradients: Gradients) -> None:
         """On the way back through a contrast that a loss weighed with ``-rows``."""
@@ -601,10 +603,9 @@ class RBM(ChainModule):
             torch.multinomial(rates, len(states) if count is None else count, replacement=True)
         ]
 
-    @torch.no_grad()
     def advanced(self, before: Tensor, step: int) -> None:
-        """Note that the chains moved from ``before``, sweep ``step`` on: offsets
-        follow, and lost weights are noticed.
+        """Note, without gradients, that the chains moved from ``before``, sweep
+        ``step`` on: offsets follow, and lost weights are noticed.
 
         Args:
             before: the chains as they were.
