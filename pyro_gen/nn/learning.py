@@ -15,7 +15,6 @@ from pyro_gen._transforms import wrapped
 from pyro_gen.distributions.log_z.negative_phase import NegativePhase
 from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
-from pyro_gen.distributions.units.binary import are_bits
 
 BERNOULLI = BernoulliUnits()
 Gradients = tuple[Tensor, Tensor, Tensor]
@@ -172,5 +171,11 @@ def check_support(name: str, x: Tensor, units: Units = BERNOULLI) -> None:
             raise ValueError(
                 f"`{name}` must hold states of {type(units).__name__}, got {unfit(x)}"
             )
-    elif not are_bits(x):
+    elif not _are_bits(x):
         raise ValueError(f"`{name}` must hold zeros and ones only, got {unfit(x)}")
+
+
+def _are_bits(x: Tensor) -> bool:
+    """True if numbers or truth values are zeros and ones, which NaN and infinity are not."""
+    bits = x.ceil().clamp_(0, 1) if x.is_floating_point() else x.bool()
+    return torch.equal(bits, x)

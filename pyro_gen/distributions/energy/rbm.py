@@ -26,7 +26,7 @@ from pyro_gen.distributions.log_z.negative_phase import starts_at_data
 from pyro_gen.distributions.log_z.partition import EXACT_UNITS, Exact, Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
 from pyro_gen.distributions.units.base import Finite
-from pyro_gen.distributions.units.binary import BinaryUnits, are_bits, bernoulli_parameters
+from pyro_gen.distributions.units.binary import BinaryUnits, bernoulli_parameters
 from pyro_gen.distributions.units.continuous import PreciseUnits
 from pyro_gen.kernels import draw_seed, rbm_ais, rbm_free_energy, rbm_gibbs
 from pyro_gen.kernels.contrastive.surrogate import can_fuse, surrogate
@@ -470,16 +470,11 @@ class RBM(EnergyDistribution):
         return math.isfinite(torch.dot(vbias, torch.mv(weight, hbias)).item())
 
     def _are_states(self, value: Tensor) -> bool:
-        if (
-            not isinstance(self.visible_units, BernoulliUnits)
-            or value.device != self.weight.device
-        ):
+        if not isinstance(self.visible_units, BernoulliUnits) or not value.is_floating_point():
             return False
-        return (
-            value.is_floating_point()
-            and not (value.is_meta or wrapped([value]))
-            and are_bits(value)
-        )
+        if value.device != self.weight.device or value.is_meta or wrapped((value,)):
+            return False
+        return torch.equal(value.ceil().clamp_(0, 1), value)  # neither for NaN nor for infinity
 
     def _free_energy(self, value: Tensor) -> Tensor:
         value = value.to(self.weight.dtype)

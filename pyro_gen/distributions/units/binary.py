@@ -64,18 +64,6 @@ class BinaryUnits(Units):
         return (self.bits(mean) - self.bits(states)).abs().sum(-1)
 
 
-def are_bits(x: Tensor) -> bool:
-    """True if a tensor holds zeros and ones only.
-
-    The cheapest of the ways that NaN and infinity do not pass.
-
-    Args:
-        x: any, of numbers or truth values.
-    """
-    bits = x.ceil().clamp_(0, 1) if x.is_floating_point() else x.bool()
-    return torch.equal(bits, x)
-
-
 @dataclass(frozen=True)
 class BernoulliUnits(BinaryUnits):
     """Units with values 0 and 1.
