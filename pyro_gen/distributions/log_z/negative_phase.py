@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Size, Tensor
@@ -287,7 +287,7 @@ class Deferred(_Contrast):
         self.phase = phase
         self.batched = batched
         self._run: Callable[[Energy, Tensor], Scored] | None = run
-        self._scored: Scored = (None, self)
+        self._scored: Scored | None = None
 
     def bind(self, distribution: Energy) -> Partition:
         """Itself.
@@ -315,7 +315,7 @@ class Deferred(_Contrast):
                 with torch.inference_mode(False), torch.enable_grad():
                     self._scored = self._run(distribution, value)
             self._run = None
-        model, contrast = self._scored
+        model, contrast = cast(Scored, self._scored)
         return distribution if model is None else model, contrast
 
     def log_normalizer(self, distribution: Energy, value: Tensor) -> Tensor:
@@ -333,9 +333,9 @@ class Deferred(_Contrast):
         None before a log probability was asked for, or where they start at
         data.
         """
-        if self._run is None:
-            return getattr(self._scored[1], "particles", None)
-        return None
+        if self._scored is None:
+            return None
+        return getattr(self._scored[1], "particles", None)
 
     @property
     def contrast(self) -> str:
