@@ -451,10 +451,8 @@ class RBM(ChainModule):
             the phase's own learning is done on the gradient's way back.
         """
         phase = cast(NegativePhase, self.negative_phase)
-        values = {}
-        for name in self._names:
-            if name not in self._parameters:  # as where it has a prior
-                values[name] = getattr(self, name)
+        # as Pyro gives them where they have priors, or effect handlers are at work
+        values = {name: getattr(self, name) for name in self._names}
         return self._present(self._defer(phase, **values))
 
     def _present(self, partition: Partition | None) -> distributions.RBM:
