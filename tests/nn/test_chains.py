@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import pickle
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -100,6 +102,20 @@ def test_a_call_that_is_looked_at_moves_nothing(setting: Setting) -> None:
 
 
 @pytest.mark.smoke
+def test_a_call_is_freed_with_its_last_reference(setting: Setting) -> None:
+    gc.disable()
+    try:
+        for scored in (False, True):
+            distribution = setting.call()
+            partition = weakref.ref(distribution.partition)
+            if scored:
+                distribution.log_prob(setting.x)
+            del distribution
+            assert partition() is None
+    finally:
+        gc.enable()
+
+
 def test_the_first_log_probability_moves_the_chains_once(setting: Setting) -> None:
     distribution = setting.call()
     copies = distribution.mask(True), distribution.expand(distribution.batch_shape), distribution.to_event(0)
