@@ -112,16 +112,35 @@ def state_index(values: Tensor, all_states: Tensor) -> Tensor:
     """
     count = all_states.shape[0]
     batch = values.shape[: values.dim() - all_states.dim() + 1]
-    rows = torch.cat(
-        [
-            all_states.reshape(count, -1),
-            values.reshape(batch.numel(), all_states[0].numel()).to(all_states.dtype),
-        ]
-    )
-    _, label = torch.unique(rows, dim=0, return_inverse=True)
-    position = torch.full((len(rows),), -1)
-    position[label[:count]] = torch.arange(count)
-    return position[label[count:]].reshape(batch)
+    state_cells = all_states.reshape(count, -1)
+    cells = values.reshape(batch.numel(), state_cells.shape[1]).to(all_states.dtype)
+    if all_states.dtype == torch.bool:  # which torch.searchsorted does not take
+        state_cells = state_cells.to(torch.uint8)
+        cells = cells.to(torch.uint8)
+
+    # Cell by cell, each row gets the number of its prefix among the prefixes of the states.
+    # Only the states are sorted; `torch.unique` of all values takes ten times as long.
+    state_prefix = torch.zeros(count, dtype=torch.long, device=all_states.device)
+    prefix = torch.zeros(len(cells), dtype=torch.long, device=cells.device)
+    is_state = torch.ones(len(cells), dtype=torch.bool, device=cells.device)
+    for state_cell, cell in zip(state_cells.unbind(-1), cells.unbind(-1), strict=True):
+        levels, state_level = torch.unique(state_cell, return_inverse=True)
+        level, is_level = _position_in(levels, cell)
+        prefixes, state_prefix = torch.unique(
+            state_prefix * len(levels) + state_level, return_inverse=True
+        )
+        prefix, is_prefix = _position_in(prefixes, prefix * len(levels) + level)
+        is_state &= is_level & is_prefix
+
+    position = torch.empty(count, dtype=torch.long, device=all_states.device)
+    position[state_prefix] = torch.arange(count, device=all_states.device)
+    return torch.where(is_state, position[prefix], -1).reshape(batch)
+
+
+def _position_in(ordered: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Find each element in an ordered list: its position, and whether it is there at all."""
+    position = torch.searchsorted(ordered, x.contiguous()).clamp(max=len(ordered) - 1)
+    return position, ordered[position] == x
 
 
 def frequencies(values: Tensor, all_states: Tensor) -> Tensor:

@@ -73,6 +73,16 @@ def test_states_are_all_and_distinct_and_found_again() -> None:
     assert torch.equal(state_index(listed[order].reshape(4, 8, 5), listed), order.reshape(4, 8))
 
 
+def test_the_index_of_a_value_that_is_no_state_is_minus_one() -> None:
+    nan = float("nan")
+    values = torch.tensor([[0.0, 1, 1], [1, 2, 1], [-1, 0, 0], [nan, 0, 1], [0, nan, 0], [-0.0, 0, 1]])
+    assert state_index(values, states(3)).tolist() == [3, -1, -1, -1, -1, 1]
+    odd = states(3)[[1, 2, 4, 7]]  # every cell of the others occurs in some state
+    assert state_index(states(3), odd).tolist() == [-1, 0, 1, -1, 2, -1, -1, 3]
+    assert state_index(torch.tensor([[0, 1], [1, 1]]), torch.eye(2).bool()).tolist() == [1, -1]
+    assert state_index(torch.tensor([[7, 3], [0, 5]]), torch.tensor([3, 5])).tolist() == [[-1, 0], [-1, 1]]
+
+
 def test_frequencies_refuse_strangers_and_nothing() -> None:
     with pytest.raises(ValueError, match="1 strangers of 1"):
         frequencies(torch.full((1, 2), 0.5, dtype=torch.float64), states(2))
