@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from pyro_gen.testing import CHECKS, Case, Inapplicable
+from pyro_gen.testing.case import support_of
+from pyro_gen.testing.checks import placement, programs, sampling
 from tests.cases import CASES
 
 SMOKE = ("RBM", "NADE", "BayesianNetwork")
-STATISTICAL = ("check_goodness_of_fit", "check_independence")
+STATISTICAL = {sampling.check_goodness_of_fit, sampling.check_independence}
+PROGRAMS = {check for check in CHECKS if check.__module__ == programs.__name__}
 
 
 def variant(case: Case) -> bool:
@@ -20,19 +22,35 @@ def variant(case: Case) -> bool:
     return case.name.endswith("-labels") or case.name.startswith("PixelCNN-")
 
 
+def kind(case: Case) -> tuple[Any, ...]:
+    """The distribution as Pyro's programs see it: class, support, whether it enumerates."""
+    d = case.distribution()
+    support = support_of(d)
+    return type(d), type(support), support.is_discrete, d.event_dim, d.has_enumerate_support
+
+
 def pairs() -> Iterator[Any]:
-    """Every check of every case; many draws of variants are for `make evidence`.
+    """Every check of every case; those that repeat what another row shows are for `make evidence`.
 
     One loop samples all networks, and the family's plain row judges it. What a variant changes, its parameters, is in
-    the checks of its density, and in the steps of generation that `tests/nn` compares with whole passes.
+    the checks of its density, and in the steps of generation that `tests/nn` compares with whole passes. Pyro's
+    programs call the methods of a class, and see neither networks nor units: one row of each kind runs them. Modules
+    of a variant are those that the plain row pickles.
     """
-    for case, check in itertools.product(CASES, CHECKS):
-        marks = []
-        if variant(case) and check.__name__ in STATISTICAL:
-            marks.append(pytest.mark.slow)
-        if case.name in SMOKE:
-            marks.append(pytest.mark.smoke)
-        yield pytest.param(case, check, marks=marks, id=f"{case.name}-{check.__name__.removeprefix('check_')}")
+    seen = set()
+    for case in CASES:
+        first = kind(case) not in seen
+        seen.add(kind(case))
+        for check in CHECKS:
+            repeated = (check in PROGRAMS and not first) or (
+                variant(case) and check in STATISTICAL | {placement.check_pickle}
+            )
+            marks = []
+            if repeated:
+                marks.append(pytest.mark.slow)
+            if case.name in SMOKE:
+                marks.append(pytest.mark.smoke)
+            yield pytest.param(case, check, marks=marks, id=f"{case.name}-{check.__name__.removeprefix('check_')}")
 
 
 @pytest.mark.parametrize(("case", "check"), list(pairs()))
