@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 DEMO_ARGS ?=
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 EVIDENCE_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -38,7 +38,7 @@ test: $(DEV)
 # Python 3.11 installs ArviZ 0.2x. ArviZ 1.x declares 3.12 but runs on 3.11, so the bridge is tested against both lines in one environment.
 test-arviz1: $(ARVIZ1)/.installed
 	$(ONE_THREAD) PYTHONPATH=$(CURDIR)/$(ARVIZ1) $(BIN)/python -c "import arviz; assert arviz.__version__.startswith('1.'), arviz.__version__"
-	$(ONE_THREAD) PYTHONPATH=$(CURDIR)/$(ARVIZ1) $(BIN)/python -m pytest tests/arviz
+	$(ONE_THREAD) PYTHONPATH=$(CURDIR)/$(ARVIZ1) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/arviz
 
 # Long: the tests marked slow, then every command behind a reported figure; benchmarks/evidence.py is the list. What is done at this
 # commit is skipped. make EVIDENCE_ARGS="--only iwae galaxies" evidence runs some of it, EVIDENCE_ARGS=--list shows all.

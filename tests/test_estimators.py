@@ -49,8 +49,16 @@ def equal(one: RBMTransformer, other: RBMTransformer) -> bool:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")  # most checks feed normal numbers
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([RBMTransformer(), small(momentum=0.5, negative_phase=ContrastiveDivergence())])
+@parametrize_with_checks([RBMTransformer()])
 def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks([small(momentum=0.5, negative_phase=ContrastiveDivergence())])
+def test_scikit_learn_checks_with_other_settings(estimator: Any, check: Any) -> None:
     check(estimator)
 
 

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.calibration_problems import PROBLEMS, WRONG
 from benchmarks.evidence_calibration import picture, ranks_of
 from pyro_gen.testing import Calibration
+from tests.marks import slow
 
 RIGHT = {
     "CPD posteriors, complete rows": 150,
@@ -17,9 +18,10 @@ RIGHT = {
     "GaussianMixture, Gibbs (joint)": 40,
 }
 """Simulations of problems that take milliseconds each; false alarms 1e-4 each for a fresh seed."""
+LONGEST = "GaussianMixture, Gibbs (joint)"
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", [*[name for name in RIGHT if name != LONGEST], *slow(LONGEST)])
 def test_right_samplers_pass(name: str) -> None:
     pyro.set_rng_seed(0)
     ranks, num_draws = PROBLEMS[name](RIGHT[name])
@@ -27,7 +29,7 @@ def test_right_samplers_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "simulations"), [("mean-field SVI", 300), ("GaussianMixture, a sweep too wide (joint)", 60)]
+    ("name", "simulations"), [("mean-field SVI", 300), *slow(("GaussianMixture, a sweep too wide (joint)", 60))]
 )
 def test_wrong_samplers_fail(name: str, simulations: int) -> None:
     pyro.set_rng_seed(0)

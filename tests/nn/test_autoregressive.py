@@ -61,6 +61,8 @@ FAMILIES: dict[str, Maker] = {
         features, (4, 3), activation=torch.tanh, order_agnostic=False, **settings
     ),
 }
+LEARNERS = ("FVSBN", "TabularAR", "MADE", "NADE")
+"""Whose training by SVI `make test` runs; gradients of all are in the conformance suite."""
 COARSE = ("FVSBN", "MADE-flat", "MADE-narrow", "CausalTransformer-shared")
 """Which cannot learn every distribution of four bits."""
 CONDITIONALS: dict[str, Conditional] = {
@@ -114,9 +116,9 @@ def test_probabilities_sum_to_one(family: str, distribution: str, context: int, 
 @pytest.mark.parametrize("family", ["FVSBN", *slow("NADE", "PerConditionalMLP")])
 def test_densities_integrate_to_one(family: str, distribution: str) -> None:
     made = network(family, distribution, features=2, order=(1, 0))
-    axis = torch.linspace(-40, 40, 2001, dtype=torch.float64)
+    axis = torch.linspace(-40, 40, 1001, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
-    total = torch.cat([made().log_prob(part).exp() for part in grid.split(10**6)]).sum() * (axis[1] - axis[0]) ** 2
+    total = torch.cat([made().log_prob(part).exp() for part in grid.split(10**5)]).sum() * (axis[1] - axis[0]) ** 2
     assert abs(total.item() - 1) < 1e-6
 
 
@@ -279,7 +281,10 @@ def test_a_network_from_data_starts_at_the_marginal_distributions(distribution: 
     torch.testing.assert_close(drawn.std(0), x.std(0), rtol=0.05, atol=0)
 
 
-@every_family
+@pytest.mark.parametrize(
+    "family",
+    ["FVSBN", "TabularAR", "MADE", "NADE", *slow(*sorted(FAMILIES.keys() - {"FVSBN", "TabularAR", "MADE", "NADE"}))],
+)
 def test_svi_with_an_empty_guide_is_maximum_likelihood(family: str) -> None:
     pyro.set_rng_seed(0)
     x = datasets.bars_and_stripes(2, 2).double().repeat(10, 1)

@@ -16,6 +16,7 @@ from torch import Tensor
 from pyro_gen import nn
 from pyro_gen.distributions import BernoulliUnits, BoltzmannMachine, SpinUnits, ising_lattice, lattice_edges
 from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, PersistentChains, TemperedChains, moment_gradient
+from tests.marks import slow
 
 UNITS = [BernoulliUnits(), SpinUnits()]
 
@@ -87,7 +88,7 @@ def spin_glass(units: BernoulliUnits | SpinUnits) -> tuple[BoltzmannMachine, Ten
     return machine, machine.sample((20_000,))
 
 
-@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("units", [UNITS[1], *slow(UNITS[0])])
 def test_pseudo_likelihood_solves_the_inverse_ising_problem(units: BernoulliUnits | SpinUnits) -> None:
     """Couplings of absent pairs, too: all 120 pairs within 6 standard errors, sandwich estimate (false alarm 3e-7)."""
     truth, x = spin_glass(units)
@@ -118,7 +119,7 @@ def standard_errors(machine: nn.BoltzmannMachine, x: Tensor) -> Tensor:
     return (inverse @ (scores.mT @ scores / 4000) @ inverse / len(x)).diagonal().sqrt()
 
 
-@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("units", [UNITS[1], *slow(UNITS[0])])
 def test_persistent_chains_solve_the_inverse_ising_problem(units: BernoulliUnits | SpinUnits) -> None:
     """The known pairs, by a falling step: root mean square error as of the exact maximum, within 30 %."""
     truth, x = spin_glass(units)

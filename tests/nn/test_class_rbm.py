@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_gen import distributions, nn
 from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, PersistentChains
+from tests.marks import slow
 
 V = torch.tensor([[1.0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 1]])
 Y = torch.tensor([0, 1, 0, 1])  # the parity of the first two bits: no linear rule
@@ -41,10 +42,9 @@ def train(rbm: nn.ClassRBM, discriminative: bool, alpha: float, steps: int) -> N
     ("phase", "discriminative", "alpha"),
     [
         (None, True, 0.0),
-        (PersistentChains(500, 10), False, 1.0),
-        (ContrastiveDivergence(10), False, 1.0),
         (PersistentChains(50, 1), True, 0.1),
         (Exact(), False, 1.0),
+        *slow((PersistentChains(500, 10), False, 1.0), (ContrastiveDivergence(10), False, 1.0)),
     ],
 )
 def test_every_kind_of_training_learns_the_labels(

@@ -183,7 +183,7 @@ def test_priors_on_the_weights_under_svi(vectorize: bool) -> None:
     elbo = Trace_ELBO(num_particles=2, vectorize_particles=vectorize, max_plate_nesting=1)
     svi = SVI(model, AutoNormal(model), pyro.optim.Adam({"lr": 0.05}), elbo)
     x = torch.ones(16, 4)
-    losses = [svi.step(x) for _ in range(150)]
+    losses = [svi.step(x) for _ in range(90)]
     assert sum(losses[-30:]) < 0.8 * sum(losses[:30])
 
 

@@ -42,6 +42,7 @@ TYPES: dict[str, Units] = {
     "NReLU": NReLUUnits(),
     "multinomial": MultinomialUnits(4),
 }
+CHAINS = PersistentChains(num_chains=200, num_steps=10)
 
 
 def data(name: str, rows: int = 400) -> Tensor:
@@ -63,7 +64,8 @@ def no_guide(rbm: nn.RBM, x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("phase", "name"),
     [
-        *((PersistentChains(num_chains=200, num_steps=10), name) for name in TYPES),
+        *((CHAINS, name) for name in ("Potts", "Gaussian")),
+        *slow(*((CHAINS, name) for name in TYPES if name not in ("Potts", "Gaussian"))),
         *slow(*((phase, name) for phase in (ContrastiveDivergence(10), Exact()) for name in TYPES)),
     ],
 )

@@ -197,8 +197,13 @@ def test_an_rbm_of_many_rbms_is_a_batch_of_machines() -> None:
     torch.testing.assert_close(machine.log_prob(torch.cat([v, h], -1)), rbm.log_joint(v, h), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("units", UNITS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "units"),
+    [
+        *zip(KINDS, [*UNITS, UNITS[0]], strict=True),
+        *slow(*zip(KINDS, [*UNITS[::-1], UNITS[1]], strict=True)),
+    ],
+)
 def test_exact_draws_and_long_chains_have_the_enumerated_distribution(
     kind: str, units: BernoulliUnits | SpinUnits
 ) -> None:
@@ -382,6 +387,7 @@ def test_sums_of_the_4x4_ising_lattice_are_those_of_the_literature() -> None:
     torch.testing.assert_close(mean, -(weight * energies).sum(-1))
 
 
+@pytest.mark.slow
 def test_chains_of_the_4x4_ising_lattice_have_its_energy_and_magnetisation() -> None:
     """20 000 chains, three temperatures: within 6 standard errors of the enumerated means (false alarm 2e-9 each)."""
     for coupling in (0.2, 0.3, 0.44):

@@ -13,6 +13,7 @@ from pyro_gen.distributions.energy.products import fits, log_sum_by_products
 from pyro_gen.distributions.log_z.schedule import SHORTEST, _friction, adaptive_betas, linear_betas
 from pyro_gen.distributions.streaming import BLOCK_BYTES
 from pyro_gen.infer import AIS, Exact
+from tests.marks import slow
 
 
 def parameters(visible: int, hidden: int, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,7 +59,7 @@ def test_the_schedule_is_even_where_there_is_nothing_to_measure() -> None:
     assert torch.equal(adaptive_betas(steep, torch.zeros(8).double(), few, 0), linear_betas(few))
 
 
-@pytest.mark.parametrize("schedule", ["linear", "adaptive"])
+@pytest.mark.parametrize("schedule", ["adaptive", *slow("linear")])
 def test_both_schedules_have_the_exact_value_within_their_error(schedule: str) -> None:
     """Mean z-score of 40 runs within 0.7 (4.4 sigma: 1e-5), whatever the pilot says."""
     weights = parameters(12, 8)

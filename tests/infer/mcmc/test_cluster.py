@@ -19,7 +19,7 @@ P_LIMIT = 1e-7
 @pytest.mark.parametrize("units", [BernoulliUnits(), SpinUnits()])
 @pytest.mark.parametrize("moves", [3, *slow(1)])
 def test_moves_keep_the_enumerated_distribution_and_reach_it(units: BernoulliUnits | SpinUnits, moves: int) -> None:
-    n = 50_000
+    n = 20_000
     values, bias = torch.randn(7).double(), torch.randn(6).double()
     machine = BoltzmannMachine.from_edges(lattice_edges(2, 3, periodic=False), values, bias, units=units)
     rows = machine.enumerate_support()

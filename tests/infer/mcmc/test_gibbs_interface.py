@@ -22,6 +22,7 @@ from torch import Tensor
 from pyro_gen.infer import CustomGibbs, DiscreteGibbs, Gibbs, expectation
 from pyro_gen.infer.mcmc.gibbs.joint import Joint
 from tests.infer.mcmc.gibbs_models import half_coupled, mixture, nested, ring_inside_the_plate, sum_over_the_plate
+from tests.marks import slow
 
 X = torch.tensor([-1.0, 0.5, 2.0])
 Blocks = list[tuple[Any, Any]]
@@ -80,7 +81,7 @@ def test_chains_run_one_after_the_other_and_a_kernel_can_be_used_again() -> None
         warnings.simplefilter("ignore")  # MCMC says that there are more chains than processors
         kernel = Gibbs(blocks(), model)
         for _ in range(2):
-            assert run(kernel, num_chains=9).get_samples(group_by_chain=True)["mu"].shape == (9, 8, 2)
+            assert run(kernel, num_chains=4).get_samples(group_by_chain=True)["mu"].shape == (4, 8, 2)
 
 
 def test_a_kernel_can_be_pickled() -> None:
@@ -123,7 +124,7 @@ def test_starts_are_constrained_through_pyro_s_strategy_and_unconstrained_throug
     Gibbs(blocks(), model, init_strategy=init_to_median).setup(0)
 
 
-@pytest.mark.parametrize("kernel", [partial(HMC, step_size=0.3, num_steps=4), RandomWalkKernel])
+@pytest.mark.parametrize("kernel", [RandomWalkKernel, *slow(partial(HMC, step_size=0.3, num_steps=4))])
 def test_other_kernels_of_pyro_serve_as_blocks(kernel: Callable[..., Any]) -> None:
     """Z fixes the mean's sign in the conditional: a kernel that keeps an old potential is far off."""
 

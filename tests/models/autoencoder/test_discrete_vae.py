@@ -56,7 +56,7 @@ def test_the_score_function_gradient_of_pyro_s_own_elbo_serves_as_well() -> None
     vae = DiscreteVAE(4, 4, len(v), prior=nn.RBM(4, 3, negative_phase=PersistentChains(num_chains=50, num_steps=2)))
     elbo = Trace_ELBO(num_particles=10, vectorize_particles=True, max_plate_nesting=1)
     svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.01}), elbo)
-    for _ in range(400):
+    for _ in range(250):
         svi.step(v)
     assert shallow(vae.eval(), 4, v).mean().item() > -2.3
 

@@ -145,6 +145,7 @@ def test_persistent_chains_serve_the_prior_under_wake_sleep() -> None:
     assert sorted(reached)[1] > -1.792 - 0.12
 
 
+@pytest.mark.slow
 def test_plain_wake_sleep_learns_but_stays_behind() -> None:
     # From -2.84; its guide learns from the model's own dreams, which are noise at first.
     network = DeepBeliefNetwork(4, [4, 4], size=30, negative_phase=Exact())

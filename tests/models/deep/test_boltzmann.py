@@ -26,6 +26,7 @@ from pyro_gen.infer import (
     WeightedChains,
 )
 from pyro_gen.models import DeepBoltzmannMachine
+from tests.marks import slow
 from tests.models.oracle import boltzmann, states
 
 LAYERS = [[3, 2], [3, 2, 2], [2, 2, 3, 2]]
@@ -112,7 +113,7 @@ def test_variational_learning_comes_near_the_optimum_of_bars_and_stripes() -> No
     assert machine.lower_bound(x, 1000).tighter_value == pytest.approx(reached, abs=0.05)
 
 
-@pytest.mark.parametrize("phase", [Exact(), PersistentChains(num_chains=200, num_steps=5)], ids=str)
+@pytest.mark.parametrize("phase", [PersistentChains(num_chains=200, num_steps=5), *slow(Exact())], ids=str)
 def test_a_student_comes_as_near_to_its_data_as_the_teacher(phase: Exact | PersistentChains) -> None:
     # With 1000 rows and 20 parameters the maximum is about 0.01 above the teacher.
     teacher = wild([3, 2])
@@ -123,7 +124,7 @@ def test_a_student_comes_as_near_to_its_data_as_the_teacher(phase: Exact | Persi
     assert int(student.rbm.step) == (2000 if isinstance(phase, PersistentChains) else 0)
 
 
-@pytest.mark.parametrize("hidden", LAYERS, ids=str)
+@pytest.mark.parametrize("hidden", [LAYERS[1], *slow(LAYERS[0], LAYERS[2])], ids=str)
 def test_the_custom_step_is_the_svi_gradient_and_leaves_missing_couplings_at_zero(hidden: list[int]) -> None:
     # The hidden layers are drawn from different streams, so the means of many draws are compared: |z| < 5 in each entry
     # that is drawn at all, a false alarm of 3e-5.
