@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +27,16 @@ PLAIN_JSON = {
 HEAVY = ("arviz", "h5py", "lightning", "matplotlib", "pytorch_lightning", "sklearn", "triton")
 
 
+def tree(file: Path) -> ast.Module:
+    """The syntax tree of a file, parsed once for all rules."""
+    return _parsed(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _parsed(file: Path, changed: int) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+
+
 def part_of(file: Path, package: Path) -> str:
     """The top-level part of the package that a file belongs to; the package's own ``__init__`` is the empty string."""
     first = file.relative_to(package).parts[0].removesuffix(".py")
@@ -42,7 +53,7 @@ def _from_targets(node: ast.ImportFrom, file: Path, root: Path) -> Iterator[str]
 
 def imports_of(file: Path, root: Path) -> Iterator[tuple[int, str]]:
     """Yields (line, dotted target) of every import: absolute, relative, inside functions, and by literal name."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), filename=str(file))):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -117,7 +128,7 @@ def json_errors(root: Path) -> list[str]:
     errors = []
     for file in sorted(file for part in WRITERS for file in (root / part).rglob("*.py")):
         where = file.relative_to(root).as_posix()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), filename=str(file))):
+        for node in ast.walk(tree(file)):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if called in ("json.dump", "json.dumps", "dump", "dumps") and where not in PLAIN_JSON:
                 errors.append(f"{where}:{node.lineno}: write JSON by pyro_gen._files.json_text")  # type: ignore[attr-defined]  # a call has a line
@@ -242,9 +253,12 @@ def texts(root: Path) -> Iterator[Path]:
 def wording_errors(root: Path) -> list[str]:
     """Every banned word, with its line and the word to use; every docstring that opens indirectly."""
     errors = []
+    any_banned = re.compile(rf"\b(?:{'|'.join(BANNED)})\b", re.IGNORECASE)
     for path in texts(root):
         where = path.relative_to(root).as_posix()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if not any_banned.search(line):
+                continue
             for pattern, better in BANNED.items():
                 if match := re.search(rf"\b{pattern}\b", line, re.IGNORECASE):
                     errors.append(f"{where}:{number}: {match.group()!r}; say {better!r}")
@@ -255,7 +269,7 @@ def wording_errors(root: Path) -> list[str]:
 
 def indirect_openings(file: Path) -> Iterator[tuple[int, str]]:
     """Yields (line, first word) of docstrings that open with What, How, Which and the like."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             match = INDIRECT.match(ast.get_docstring(node) or "")
             if match:
@@ -266,7 +280,7 @@ def vague_share(root: Path) -> float:
     """Share of the names bound in the package that say nothing of the quantity."""
     names: list[str] = []
     for file in sorted((root / PACKAGE).rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree(file)):
             if isinstance(node, ast.arg):
                 names.append(node.arg)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
