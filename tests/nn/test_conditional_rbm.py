@@ -34,9 +34,7 @@ def test_each_row_is_the_rbm_of_its_own_biases() -> None:
     assert joint.sample((2,)).shape == (2, 6, 3)
 
 
-@pytest.mark.parametrize(
-    "phase", [PersistentChains(200, 2), *slow(PersistentChains(200, 10), Exact(), ContrastiveDivergence(5))]
-)
+@pytest.mark.parametrize("phase", [PersistentChains(200, 10), *slow(Exact(), ContrastiveDivergence(5))])
 def test_training_reaches_the_conditional_distribution(phase: Partition) -> None:
     """The optimum is -0.50 nats; without couplings it is -1.0, without the context -1.39."""
     torch.manual_seed(1)
@@ -50,8 +48,8 @@ def test_training_reaches_the_conditional_distribution(phase: Partition) -> None
         with pyro.plate("rows", len(v)):
             pyro.sample("v", rbm(context, index), obs=v)
 
-    svi = SVI(model, lambda: None, pyro.optim.Adam({"lr": 0.04}), Trace_ELBO())
-    for _ in range(200):
+    svi = SVI(model, lambda: None, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
+    for _ in range(150):
         svi.step()
     assert rbm.eval()(context).log_prob(v).mean() > -0.75
 
