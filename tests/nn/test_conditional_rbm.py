@@ -34,6 +34,23 @@ def test_each_row_is_the_rbm_of_its_own_biases() -> None:
     assert joint.sample((2,)).shape == (2, 6, 3)
 
 
+def test_gradients_reach_the_network_through_both_biases() -> None:
+    """Of the exact log probability in the network's weights, by central differences."""
+    rbm = nn.ConditionalRBM(3, 2, 1).double().eval()
+    torch.nn.init.normal_(rbm.weight)
+    context, v = (x.double() for x in data(4))
+    for parameter in rbm.network.parameters():
+        (gradient,) = torch.autograd.grad(rbm(context).log_prob(v).sum(), parameter)
+        for i in range(parameter.numel()):
+            ends = []
+            for shift in (1e-5, -1e-5):
+                with torch.no_grad():
+                    parameter.view(-1)[i] += shift
+                    ends.append(rbm(context).log_prob(v).sum())
+                    parameter.view(-1)[i] -= shift
+            torch.testing.assert_close(gradient.flatten()[i], (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("phase", [PersistentChains(200, 10), *slow(Exact(), ContrastiveDivergence(5))])
 def test_training_reaches_the_conditional_distribution(phase: Partition) -> None:
     """The optimum is -0.50 nats; without couplings it is -1.0, without the context -1.39."""
