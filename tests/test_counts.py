@@ -256,10 +256,10 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "models.Mixture.gibbs": table(
         lambda **k: mixture().gibbs(X, **k), num_samples=2, warmup_steps=1, num_chains=1, thin=1
     ),
-    "models.NetworkLearning.fit": table(
+    "models.BayesianNetwork.fit": table(
         lambda **k: network().fit(STATES, **k), num_starts=1, num_steps=1, batch_size=4
     ),
-    "models.NetworkLearning.sample_cpds": table(
+    "models.BayesianNetwork.sample_cpds": table(
         lambda **k: network().sample_cpds(STATES, **k), num_samples=2, num_chains=1, warmup_steps=1
     ),
     "models.PCA.from_data": loop(partial(models.PCA.from_data, R), latent=1),

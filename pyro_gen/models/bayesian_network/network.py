@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pyro_gen import distributions
 from pyro_gen._arguments import is_single, whole_number
 from pyro_gen._evaluation import evaluating
+from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, counted_plate
 from pyro_gen._registration import register
 from pyro_gen.distributions import NetworkStructure
@@ -27,7 +28,7 @@ from pyro_gen.distributions.bayesian_network.observation import missing
 from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, point_mass
 from pyro_gen.models.bayesian_network.frames import to_frame
-from pyro_gen.models.bayesian_network.learning import NetworkLearning
+from pyro_gen.models.bayesian_network.learning import CPDDraws, CPDLearner
 from pyro_gen.models.bayesian_network.parts import (
     column,
     cpd_that_fits,
@@ -36,18 +37,20 @@ from pyro_gen.models.bayesian_network.parts import (
     steady_tensors,
     structure_with_cpds,
 )
+from pyro_gen.models.bayesian_network.table_learning import Counts, checked_weights
+from pyro_gen.models.em import FitResult
 from pyro_gen.nn import CPD, DiscreteCPD, TabularCPD
 
-Data = Mapping[str, Any]
 SHOWN = 20
 """Nodes that are printed."""
+Data = Mapping[str, Any]
 """By node, one number or name of a state a row, as in evidence, or real numbers.
 
 A node that is None is missing.
 """
 
 
-class BayesianNetwork(NetworkLearning):
+class BayesianNetwork(Module):
     r"""Bayesian network: a distribution for each node given its parents, with exact inference.
 
     .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
@@ -384,6 +387,153 @@ class BayesianNetwork(NetworkLearning):
         data, rows = self._columns(data)
         with counted_plate(self.size, rows):
             pyro.factor("evidence", self.log_evidence(data) if data else torch.zeros(rows))
+
+    def fit(
+        self,
+        data: Any,
+        pseudo_count: Counts = 0.0,
+        *,
+        weights: Tensor | None = None,
+        num_starts: int | None = None,
+        num_steps: int = 1000,
+        tolerance: float = 1e-8,
+        batch_size: int = 2000,
+    ) -> FitResult:
+        r"""Learn the CPDs: from counts where rows are complete, by EM where cells are missing.
+
+        .. math:: \theta_{x | u} = \frac{N_{xu} + a}{\sum_{x'} (N_{x'u} + a)}
+
+        with counts :math:`N`, expected ones given what was observed in EM. That
+        is the mode of the posterior under Dirichlet priors with parameters 1 +
+        a, maximum likelihood for a = 0; for complete rows it is also the
+        posterior mean under Dirichlet(a). EM uses every row and every cell
+        seen, so it is right where cells are missing at random: whether one is
+        missing may depend on what was seen in the row, not on the missing value
+        itself. Dropping incomplete rows, in contrast, is right only where cells
+        are missing completely at random.
+
+        Gaussian nodes are regressed on their parents by least squares, in each
+        configuration of the discrete ones; rows must then be complete (with
+        missing cells use ``SVI`` and ``evidence_model``).
+
+        CPDs whose parameters do not require gradients stay as they are
+        (``network.cpd("x").requires_grad_(False)``). A row of a table without
+        counts keeps its probabilities. In EM a probability that is zero stays
+        zero where ``pseudo_count`` is zero.
+
+        Args:
+            data: as for ``model``, -1 where missing; a node that is not there
+                was never observed.
+            pseudo_count: a, one number, or by node a number or a table (nodes
+                left out have 0); for tables only.
+            weights: of the rows, (rows,); None for one each.
+            num_starts: random starts of EM; 0 starts at the present tables.
+                None starts there unless a node was never observed, whose states
+                cannot be distinguished in equal tables: then it is 10.
+            num_steps: of each start, at most.
+            tolerance: gain in nats a row below which EM ends.
+            batch_size: distinct rows in one call of exact inference.
+
+        Returns:
+            Log likelihood, with the objective of every step.
+
+        Raises:
+            ValueError: an argument is out of range, a row has probability zero,
+                a clique is too large, a CPD is neither a table nor Gaussian
+                (learn that by ``SVI``), or the rows leave a Gaussian node no
+                residual.
+
+        References:
+            Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete
+            data via the EM algorithm. Lauritzen (1995), The EM algorithm for
+            graphical association models with missing data. Rubin (1976),
+            Inference and missing data.
+
+        Example:
+            >>> network = BayesianNetwork(nx.DiGraph([("a", "b")]))
+            >>> _ = network.fit({"a": torch.tensor([0, 0, 1, 1]), "b": torch.tensor([0, 1,
+            ...     1, -1])}, pseudo_count=1.0)
+            >>> network.cpd("b").table()  # doctest: +NORMALIZE_WHITESPACE
+            tensor([[0.5000, 0.5000],
+                    [0.3333, 0.6667]], dtype=torch.float64, grad_fn=<SoftmaxBackward0>)
+        """
+        num_steps = whole_number("num_steps", num_steps)
+        batch_size = whole_number("batch_size", batch_size)
+        if num_starts is not None:
+            num_starts = whole_number("num_starts", num_starts, 0)
+        if not tolerance >= 0:
+            raise ValueError(f"`tolerance` must not be negative, got {tolerance}")
+        learner = self._learner(data, weights)
+        return learner.fit(pseudo_count, num_starts, num_steps, tolerance, batch_size)
+
+    def sample_cpds(
+        self,
+        data: Any,
+        concentration: Counts = 1.0,
+        *,
+        num_samples: int = 1000,
+        num_chains: int = 4,
+        warmup_steps: int = 100,
+    ) -> CPDDraws:
+        """Draw the tables from their posterior under Dirichlet priors.
+
+        Draws are exact and independent where rows are complete. Where cells are
+        missing they come by Gibbs sampling: the missing cells exactly given the
+        tables (all of a row together), then the tables exactly given all cells;
+        chains start at random. States of a node that was never observed may
+        change places from chain to chain. The network keeps its tables;
+        ``pyro_gen.arviz.from_cpds`` hands the draws to ArviZ.
+
+        Args:
+            data: as for ``model``, -1 where missing.
+            concentration: parameters of the Dirichlet priors, positive: one
+                number, or by node a number or a table (1 for nodes left out).
+            num_samples: draws of each chain that are kept.
+            num_chains: chains.
+            warmup_steps: sweeps of each chain before them.
+
+        Returns:
+            The draws by node.
+
+        Raises:
+            ValueError: as :meth:`fit`.
+
+        References:
+            Tanner and Wong (1987), The calculation of posterior distributions
+            by data augmentation.
+
+        Example:
+            >>> network = BayesianNetwork(nx.DiGraph([("a", "b")]))
+            >>> draws = network.sample_cpds({"a": torch.tensor([0, 1]),
+            ...     "b": torch.tensor([1, -1])}, num_samples=50)
+            >>> draws.tables["b"].shape  # chains, draws, states of a, states of b
+            torch.Size([4, 50, 2, 2])
+        """
+        num_samples = whole_number("num_samples", num_samples)
+        num_chains = whole_number("num_chains", num_chains)
+        warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
+        if len(self.structure.nodes) < len(self.nodes):
+            raise ValueError(
+                "tables of networks with real nodes are not drawn: use `fit`, or SVI with `model`"
+            )
+        learner = self._learner(data, None)
+        return learner.sample(concentration, num_samples, num_chains, warmup_steps)
+
+    def _learner(self, data: Any, weights: Tensor | None) -> CPDLearner:
+        """The CPDs beside the rows to learn them from, of which there is at least one."""
+        if data is None:
+            raise ValueError("`data` must hold rows, got None")
+        columns, rows = self._columns(data)
+        if not rows or not columns:
+            raise ValueError(
+                "`data` must hold at least one row and one cell that was observed, got none"
+            )
+        check_rows(self.size, rows)
+        cpds = dict(zip(self.nodes, self._cpds, strict=True))
+        row_weights = checked_weights(weights, rows)
+        return CPDLearner(
+            self.skeleton, self.structure, cpds, columns, row_weights, self.max_cells
+        )
 
     def _columns(self, data: Data | Tensor | None) -> tuple[dict[str, Tensor], int]:
         """Observed columns by node, without nodes that are missing in all rows, and the

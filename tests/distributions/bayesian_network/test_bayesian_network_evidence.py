@@ -25,7 +25,6 @@ from pyro_gen.distributions import Likelihood
 from pyro_gen.distributions.bayesian_network import ConditionalGaussianNetwork
 from pyro_gen.infer import bayesian_network as approximate
 from pyro_gen.models import BayesianNetwork
-from pyro_gen.models.bayesian_network.learning import NetworkLearning
 from pyro_gen.nn import ConditionalGaussianCPD, LogisticCPD, NeuralCPD, NoisyOrCPD, TabularCPD
 
 SEX, CLASS, OUT = ("m", "f"), ("1", "2", "3"), ("no", "yes")
@@ -175,13 +174,12 @@ RAW = {"AmortisedPosterior.log_prob"}
 
 def public_takers() -> set[str]:
     """Public functions and methods of networks with an argument for evidence or data."""
-    classes = [models.BayesianNetwork, distributions.BayesianNetwork, ConditionalGaussianNetwork, NetworkLearning]
+    classes = [models.BayesianNetwork, distributions.BayesianNetwork, ConditionalGaussianNetwork]
     named = [getattr(module, name) for module in (infer, approximate) for name in getattr(module, "__all__", ())]
     known = [x for x in named if getattr(x, "__module__", "").startswith("pyro_gen.infer.bayesian_network")]
     found = {x.__name__: x for x in known if inspect.isfunction(x)}
     for kind in (*classes, *(x for x in known if inspect.isclass(x))):
-        own = {f"{kind.__name__}.{k}": f for k, f in inspect.getmembers(kind, inspect.isfunction) if k[0] != "_"}
-        found |= {name.replace("NetworkLearning", "BayesianNetwork"): f for name, f in own.items()}
+        found |= {f"{kind.__name__}.{k}": f for k, f in inspect.getmembers(kind, inspect.isfunction) if k[0] != "_"}
     wanted = {"evidence", "data", "interventions"}
     return {name for name, f in found.items() if wanted & inspect.signature(f).parameters.keys()}
 
