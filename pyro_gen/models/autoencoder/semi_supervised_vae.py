@@ -18,6 +18,7 @@ from pyro_gen._plates import rows_plate
 from pyro_gen._registration import register
 from pyro_gen._rows import as_tensor
 from pyro_gen.distributions import Conditional
+from pyro_gen.models.autoencoder.blocks import draws_at_a_time
 from pyro_gen.models.autoencoder.vae import BERNOULLI, VAE
 from pyro_gen.models.latent import Observations, observed, recognised
 from pyro_gen.nn import AutoregressiveNetwork, Dense
@@ -237,7 +238,7 @@ class SemiSupervisedVAE(VAE):
         value = x.unsqueeze(1)
         logits = self._logits(x).log_softmax(-1)
         of_classes = dist.Categorical(logits=logits, validate_args=False)
-        for count in self._parts(len(x), num_samples):
+        for count in draws_at_a_time(len(x), num_samples, self.visible):
             y = of_classes.sample((count,))
             distribution = self.encode_given(x, y)
             z = distribution.sample()

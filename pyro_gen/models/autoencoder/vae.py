@@ -14,13 +14,13 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.distributions import kl_divergence
 
-from pyro_gen._arguments import whole_number
+from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen._evaluation import evaluating, reading
 from pyro_gen._plates import check_rows
-from pyro_gen._rows import as_floating
+from pyro_gen._rows import as_floating, as_tensor, unfit
 from pyro_gen.distributions import (
     BernoulliConditional,
     Conditional,
@@ -37,33 +37,34 @@ from pyro_gen.infer.elbo.annealed import (
     step_sizes,
 )
 from pyro_gen.infer.elbo.importance_sampling import ImportanceLogLikelihood, estimate, summed
-from pyro_gen.models.autoencoder.latent_use import LatentUse
-from pyro_gen.models.autoencoder.row_coder import RowCoder, described
-from pyro_gen.models.autoencoder.start import start_decoder
-from pyro_gen.models.latent import Observations
-from pyro_gen.nn import (
-    AutoregressiveNetwork,
-    StandardNormal,
-    VampPrior,
+from pyro_gen.models.autoencoder.blocks import (
+    blocks,
+    draws_at_a_time,
+    let_malloc_reuse_blocks,
+    log_standard_normal,
 )
+from pyro_gen.models.autoencoder.latent_use import LatentUse
+from pyro_gen.models.autoencoder.networks import (
+    Likelihood,
+    as_parameters,
+    check_likelihood,
+    check_outputs,
+    default_decoder,
+    default_encoder,
+    described,
+    joined,
+    latent_prior,
+)
+from pyro_gen.models.autoencoder.start import start_decoder
+from pyro_gen.models.latent import LatentModel, Observations
+from pyro_gen.nn import AutoregressiveNetwork, StandardNormal, VampPrior
+from pyro_gen.nn.standardisation import Standardisation, standardisation
 
 BERNOULLI = BernoulliConditional()
 GAUSSIAN = GaussianConditional()
-FLOATS_AT_A_TIME = 2**20
-"""Size of the decoder's output in an evaluation: 4 MiB, which fits the cache."""
 
 
-def _let_malloc_reuse_blocks() -> None:
-    """Have glibc serve blocks of an evaluation from its heap from now on.
-
-    Freeing a larger array raises the size above which glibc maps fresh pages
-    for every array; without it each block would pay for page faults. Other
-    allocators lose nothing but this one call.
-    """
-    torch.empty(4 * FLOATS_AT_A_TIME)
-
-
-class VAE(RowCoder):
+class VAE(LatentModel):
     r"""A variational autoencoder.
 
     .. math:: p(x, z) = p(z)\, p\big(x \,\big|\, f(z)\big), \qquad q(z | x) = \prod_j
@@ -136,7 +137,15 @@ class VAE(RowCoder):
 
     generator = "decoder"
     recogniser = "encoder"
-    site = "x"
+
+    encoder: nn.Module
+    decoder: nn.Module
+    like: Tensor
+    standard: Standardisation | None
+    """Location and scale of real features under a :class:`Conditional`.
+
+    An autoregressive likelihood has its own.
+    """
 
     def __init__(
         self,
@@ -146,7 +155,7 @@ class VAE(RowCoder):
         *,
         hidden: Sequence[int] = (400, 400),
         network: Literal["dense", "convolutional"] = "dense",
-        likelihood: Conditional | AutoregressiveNetwork = BERNOULLI,
+        likelihood: Likelihood = BERNOULLI,
         latent_distribution: Conditional = GAUSSIAN,
         prior: nn.Module | None = None,
         encoder: nn.Module | None = None,
@@ -154,15 +163,20 @@ class VAE(RowCoder):
         beta: float = 1.0,
         free_bits: float = 0.0,
     ) -> None:
-        super().__init__(features, latent, size, likelihood, latent_distribution, prior)
-        if encoder is None:
-            self.encoder = self._encoder(network, hidden)
-        else:
-            self.encoder = encoder
+        event = Size(whole_numbers("features", features))
+        latent = whole_number("latent", latent)
+        super().__init__(event.numel(), size, latent_prior(prior, latent, latent_distribution))
+        self.event_shape = event
+        self.latent = latent
+        self.latent_distribution = latent_distribution
+        self.likelihood = likelihood
+        self.register_buffer("like", torch.empty(0), persistent=False)
+        check_likelihood(likelihood, event)
+        self.standard = standardisation(likelihood, event.numel())
+        self.encoder = self._encoder(network, hidden) if encoder is None else encoder
         if decoder is None:
-            self.decoder = self._decoder(network, hidden)
-        else:
-            self.decoder = decoder
+            decoder = default_decoder(network, hidden, self._coded, event, likelihood)
+        self.decoder = decoder
         self.beta = beta
         self.free_bits = free_bits
         self._check_weights()
@@ -220,6 +234,70 @@ class VAE(RowCoder):
         if isinstance(vae.prior, VampPrior):
             vae.prior.start_at(vae.inputs(x), real=isinstance(vae.conditional, RealConditional))
         return vae
+
+    @property
+    def example(self) -> Tensor:
+        """Any of the weights: their dtype, and where they are."""
+        return next(self.parameters(), self.like)  # weights with priors are no parameters
+
+    @property
+    def conditional(self) -> Conditional:
+        """The family of the features' distributions."""
+        if isinstance(self.likelihood, AutoregressiveNetwork):
+            return self.likelihood.conditional
+        return self.likelihood
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Encoder's input for rows: standardised where they are real, and as the
+        likelihood encodes them.
+
+        Args:
+            x: rows, (...) + event shape.
+
+        Returns:
+            (...) + event shape, with one dimension behind where a feature has
+            several numbers.
+        """
+        if x.shape[-len(self.event_shape) :] != self.event_shape:
+            raise ValueError(
+                f"`{self.site}` must have shape (...) + {tuple(self.event_shape)}, got "
+                f"{tuple(x.shape)}"
+            )
+        batch = x.shape[: x.dim() - len(self.event_shape)]
+        flat = x.reshape(*batch, -1)
+        if isinstance(self.likelihood, AutoregressiveNetwork):
+            standard = self.likelihood.standard
+        else:
+            standard = self.standard
+        standardised = flat if standard is None else standard().seen(flat)
+        code = self.conditional.encode(standardised).to(self.example.dtype)
+        width = code.shape[-1:] if code.shape[-1] > 1 else ()
+        return code.reshape(*batch, *self.event_shape, *width)
+
+    def check(self, x: Tensor) -> Tensor:
+        """Check rows.
+
+        Args:
+            x: the value to check: a tensor, an array, a list or a data frame.
+
+        Returns:
+            The rows as a tensor.
+
+        Raises:
+            ValueError: it is not (rows,) + event shape, empty, or outside the
+                support of the likelihood.
+        """
+        x = as_tensor(x)
+        if not isinstance(x, Tensor) or x.shape[1:] != self.event_shape or not len(x):
+            expected = f"(rows,) + {tuple(self.event_shape)} with at least one row"
+            raise ValueError(f"`{self.site}` must have shape {expected}, got {described(x)}")
+        support = self.conditional.support(self.visible)
+        if not support.check(x.flatten(1)).all():
+            raise ValueError(
+                f"`{self.site}` must lie in the support of the likelihood, {support}, "
+                f"got {unfit(x)}"
+            )
+        return x
 
     @property
     def beta(self) -> float:
@@ -321,6 +399,58 @@ class VAE(RowCoder):
         return self._distribution(
             z, self.latent_distribution.encode(z).flatten(-2).to(self.example.dtype)
         )
+
+    def _distribution(
+        self, z: Tensor, code: Tensor, validate_args: bool | None = None
+    ) -> TorchDistribution:
+        """The distribution of a row from the decoder's inputs."""
+        batch = z.shape[:-1]
+        out: Tensor = self.decoder(code.reshape(-1, code.shape[-1])).to(code.dtype)
+        if isinstance(self.likelihood, AutoregressiveNetwork):
+            check_outputs("decoder", out, (self.likelihood.context,))
+            return self.likelihood(out.reshape(*batch, -1))
+        parameters = as_parameters("decoder", out, batch, self.visible, self.likelihood)
+        if self.standard is not None:
+            parameters = self.standard().raw(parameters)
+        return Factorised(self.likelihood, parameters, self.event_shape, validate_args)
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """Parameters of the latent variables' distributions, (..., latent, parameters)."""
+        batch = inputs.shape[: inputs.dim() - self._input_dim]
+        out = self.encoder(inputs.reshape(-1, *inputs.shape[len(batch) :]))
+        out = joined(out, self.latent_distribution).to(inputs.dtype)
+        return as_parameters("encoder", out, batch, self.latent, self.latent_distribution)
+
+    @property
+    def _input_dim(self) -> int:
+        """Dimensions of what the encoder is given for one row."""
+        return len(self.event_shape) + (self.conditional.width > 1)
+
+    def _latent_distribution(self, inputs: Tensor) -> TorchDistribution:
+        parameters = self._outputs(inputs)
+        if self._gaussian:
+            return self.latent_distribution.distribution(parameters).to_event(1)
+        return Factorised(self.latent_distribution, parameters)
+
+    def _posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations, for a VampPrior."""
+        mean, log_scale = self._outputs(inputs).unbind(-1)
+        return mean, log_scale.exp()
+
+    @property
+    def _gaussian(self) -> bool:
+        return isinstance(self.latent_distribution, GaussianConditional)
+
+    @property
+    def _coded(self) -> int:
+        """Numbers that the decoder is given for a row."""
+        return self.latent * self.latent_distribution.width
+
+    def _encoder(self, network: str, hidden: Sequence[int]) -> nn.Module:
+        """The encoder where none is given."""
+        outputs = self.latent * self.latent_distribution.num_parameters
+        width = self.conditional.width
+        return default_encoder(network, hidden, self.event_shape, width, outputs)
 
     @reading
     @torch.no_grad()
@@ -452,10 +582,10 @@ class VAE(RowCoder):
         prior = self.prior_distribution()
         if method is not None:
             return self._annealed(x, num_samples, method, prior, partition)
-        _let_malloc_reuse_blocks()
-        blocks = self._few(x, num_samples)
+        let_malloc_reuse_blocks()
         sums = [
-            summed(self._log_weights(rows, num_samples, prior), num_samples) for rows in blocks
+            summed(self._log_weights(rows, num_samples, prior), num_samples)
+            for rows in blocks(x, num_samples, self.visible)
         ]
         return estimate(sums, num_samples, partition)
 
@@ -501,7 +631,9 @@ class VAE(RowCoder):
             below = []
             above = []
             for rows, latent in zip(
-                self._few(x, num_samples), self._few(z, num_samples), strict=True
+                blocks(x, num_samples, self.visible),
+                blocks(z, num_samples, self.visible),
+                strict=True,
             ):
                 path, start = self._path(rows, num_samples, method, prior)
                 steps = step_sizes(path, start(), method)
@@ -525,7 +657,7 @@ class VAE(RowCoder):
         """The estimate by annealed importance sampling."""
         sums = []
         acceptances = []
-        for rows in self._few(x, num_samples):
+        for rows in blocks(x, num_samples, self.visible):
             path, start = self._path(rows, num_samples, method, prior)
             log_weight, acceptance = anneal_forward(
                 path, start(), step_sizes(path, start(), method), method
@@ -568,7 +700,7 @@ class VAE(RowCoder):
         """Log weights of draws for a few rows, (rows, samples of the part) at a time."""
         distribution = self.encode(x)
         value = x.unsqueeze(1)
-        for count in self._parts(len(x), num_samples):
+        for count in draws_at_a_time(len(x), num_samples, self.visible):
             z, log_q = self._drawn(distribution, count)
             if isinstance(self.prior, StandardNormal):
                 of_prior = log_standard_normal(z)
@@ -594,14 +726,6 @@ class VAE(RowCoder):
         code = self.latent_distribution.encode(z).flatten(-2).to(self.example.dtype)
         return self._distribution(z, code, validate_args=False).log_prob(value)
 
-    def _few(self, x: Tensor, num_samples: int) -> tuple[Tensor, ...]:
-        return x.split(max(1, FLOATS_AT_A_TIME // (num_samples * self.visible)))
-
-    def _parts(self, rows: int, num_samples: int) -> list[int]:
-        """Draws at a time."""
-        most = max(1, FLOATS_AT_A_TIME // (rows * self.visible))
-        return [min(most, num_samples - start) for start in range(0, num_samples, most)]
-
     @staticmethod
     def _divergences(distribution: TorchDistribution) -> Tensor:
         """KL divergence of each latent dimension from the standard normal, (rows, latent)."""
@@ -626,13 +750,6 @@ class VAE(RowCoder):
                 "divergence is a sum over "
                 f"latent dimensions, got {self.free_bits} under {type(self.prior).__name__}"
             )
-
-
-def log_standard_normal(z: Tensor) -> Tensor:
-    """Log density of independent standard normal numbers, (..., latent), in one sweep."""
-    return -0.5 * (
-        torch.linalg.vector_norm(z, dim=-1).square() + z.shape[-1] * math.log(2 * math.pi)
-    )
 
 
 __all__ = ["VAE"]

@@ -1,0 +1,174 @@
+"""Networks of an autoencoder: defaults, and their outputs as parameters of distributions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Size, Tensor, nn
+
+from pyro_gen.distributions import Conditional, GaussianConditional
+from pyro_gen.nn import (
+    AutoregressiveNetwork,
+    ConvolutionalDecoder,
+    ConvolutionalEncoder,
+    Dense,
+    IndependentPrior,
+    StandardNormal,
+    VampPrior,
+)
+
+Likelihood = Conditional | AutoregressiveNetwork
+
+
+def latent_prior(prior: nn.Module | None, latent: int, family: Conditional) -> nn.Module:
+    """The prior of latent variables: the one given, or independent ones of their family.
+
+    Raises:
+        ValueError: it is a VampPrior over latent variables that are not Gaussian.
+    """
+    gaussian = isinstance(family, GaussianConditional)
+    if prior is None:
+        return StandardNormal(latent) if gaussian else IndependentPrior(latent, family)
+    if isinstance(prior, VampPrior) and not gaussian:
+        raise ValueError(
+            "`prior` must not be a VampPrior unless `latent_distribution` is Gaussian, got "
+            f"{family}"
+        )
+    return prior
+
+
+def check_likelihood(likelihood: Likelihood, event_shape: Size) -> None:
+    """Raise unless a likelihood fits rows of a shape.
+
+    Raises:
+        ValueError: it is neither a family nor a network with a context, or of other rows.
+    """
+    if isinstance(likelihood, Conditional):
+        return likelihood.check(event_shape.numel())
+    if not isinstance(likelihood, AutoregressiveNetwork):
+        raise ValueError(
+            "`likelihood` must be a distribution such as BernoulliConditional(), or an "
+            f"autoregressive network, got {type(likelihood).__name__}"
+        )
+    if likelihood.event_shape != event_shape or not likelihood.context:
+        raise ValueError(
+            f"`likelihood` must be a network of events {tuple(event_shape)} with a context, "
+            f"got events {tuple(likelihood.event_shape)} and context {likelihood.context}"
+        )
+
+
+def default_encoder(
+    network: str, hidden: Sequence[int], event_shape: Size, width: int, outputs: int
+) -> nn.Module:
+    """A network from rows to ``outputs`` numbers.
+
+    Args:
+        network: "dense" or "convolutional".
+        hidden: units of each hidden layer of a dense one.
+        event_shape: of a row.
+        width: numbers of a feature.
+        outputs: how many.
+
+    Raises:
+        ValueError: ``network`` is neither.
+    """
+    if network == "dense":
+        return Dense(event_shape.numel() * width, hidden, outputs)
+    if network == "convolutional":
+        return ConvolutionalEncoder(event_shape, outputs, width=width)
+    raise ValueError(f"`network` must be 'dense' or 'convolutional', got {network!r}")
+
+
+def default_decoder(
+    network: str, hidden: Sequence[int], inputs: int, event_shape: Size, likelihood: Likelihood
+) -> nn.Module:
+    """A network from ``inputs`` numbers to the parameters of a likelihood.
+
+    Args:
+        network: "dense" or "convolutional".
+        hidden: units of each hidden layer of the encoder.
+        inputs: how many.
+        event_shape: of a row.
+        likelihood: whose parameters, or whose context, the network gives.
+    """
+    if isinstance(likelihood, AutoregressiveNetwork):
+        return Dense(inputs, tuple(hidden)[::-1], likelihood.context)
+    if network == "dense":
+        outputs = event_shape.numel() * likelihood.num_parameters
+        return Dense(inputs, tuple(hidden)[::-1], outputs)
+    return ConvolutionalDecoder(inputs, event_shape, likelihood.num_parameters)
+
+
+def check_outputs(name: str, out: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise unless a network gave as many numbers for a row as it should."""
+    if out[0].numel() != math.prod(shape):
+        raise ValueError(
+            f"`{name}` must return (rows,) + {shape}, in any shape of as many, got "
+            f"{tuple(out.shape)}"
+        )
+
+
+def as_parameters(
+    name: str, out: Tensor, batch: Size, variables: int, family: Conditional
+) -> Tensor:
+    """Outputs of a network as parameters of distributions, batch + (variables, parameters).
+
+    Args:
+        name: of the network, for messages.
+        out: its outputs, (rows, ...).
+        batch: whose rows these are.
+        variables: how many distributions a row has.
+        family: of the distributions.
+
+    Raises:
+        ValueError: the outputs are not as many.
+    """
+    shape = variables, family.num_parameters
+    check_outputs(name, out, shape)
+    parameters = out.reshape(*batch, *shape)
+    valid = family.valid(variables)
+    if valid is None:
+        return parameters
+    return parameters.masked_fill(~valid.to(parameters.device), -math.inf)
+
+
+def joined(out: Tensor | tuple[Tensor, Tensor], family: Conditional) -> Tensor:
+    """Outputs of an encoder as one tensor; of Gaussian variables it may give a pair (loc, scale).
+
+    Raises:
+        ValueError: they are neither, or a scale is not above 0.
+    """
+    if isinstance(out, Tensor):
+        return out
+    pair = isinstance(out, tuple) and len(out) == 2
+    if not pair or not isinstance(family, GaussianConditional):
+        raise ValueError(
+            "`encoder` must return a tensor of the latent variables' parameters, or for "
+            f"Gaussian ones a pair (loc, scale), got a {type(out).__name__}"
+        )
+    loc, scale = out
+    if not (scale > 0).all():
+        raise ValueError("`encoder` must return (loc, scale) with scales above 0")
+    return torch.stack([loc, scale.log()], -1)
+
+
+def described(x: object) -> object:
+    """The shape of a tensor, for a message, or the kind of anything else."""
+    if isinstance(x, Tensor):
+        return tuple(x.shape)
+    return type(x).__name__
+
+
+__all__ = [
+    "Likelihood",
+    "as_parameters",
+    "check_likelihood",
+    "check_outputs",
+    "default_decoder",
+    "default_encoder",
+    "described",
+    "joined",
+    "latent_prior",
+]
