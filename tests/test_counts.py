@@ -222,9 +222,8 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "models.BayesianRBM.__init__": table(models.BayesianRBM, visible=3, hidden=2, size=8),
     "models.BayesianRBM.draws": loop(lambda **k: models.BayesianRBM(4, 1, 8).draws(v=X, **k), num_samples=2),
     "models.BernoulliMixture.__init__": table(models.BernoulliMixture, components=2, features=3, size=8),
-    "models.BernoulliMixture.from_data": loop(partial(models.BernoulliMixture.from_data, X), components=2),
     "models.CategoricalMixture.__init__": table(models.CategoricalMixture, components=2, features=3, values=2, size=8),
-    "models.CategoricalMixture.from_data": loop(partial(models.CategoricalMixture.from_data, X), components=2),
+    "models.DiscreteMixture.from_data": loop(partial(models.CategoricalMixture.from_data, X), components=2),
     "models.DeepBeliefNetwork.__init__": table(models.DeepBeliefNetwork, visible=4, hidden=[3, 2], size=8),
     "models.DeepBeliefNetwork.from_rbms": loop(
         partial(models.DeepBeliefNetwork.from_rbms, [nn.RBM(4, 3), nn.RBM(3, 2)]), size=8

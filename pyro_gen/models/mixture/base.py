@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import pyro
@@ -23,7 +22,6 @@ from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import check_agrees
 from pyro_gen._registration import register
 from pyro_gen.models.em import FitResult
-from pyro_gen.models.mixture.chains import run_chains
 from pyro_gen.models.mixture.distribution import Parameters, RowDistribution
 from pyro_gen.models.mixture.em import Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
@@ -103,12 +101,8 @@ class Mixture(RowDensity, Module):
         self.log_spread = nn.ParameterDict()
 
     def forward(self) -> RowDistribution:
-        """The density of a row at the guide's point, components summed out, for
+        """The density of a row at the guide's point, components and NaN cells summed out, for
         ``pyro.sample("x", mixture(), obs=x)``.
-
-        Returns:
-            A distribution of event shape (features,); cells that are NaN are
-            summed out.
         """
         return RowDistribution(self, self.completed(self.point()), None)
 
@@ -149,15 +143,7 @@ class Mixture(RowDensity, Module):
             return self._observe(parameters, z, rows)
 
     def marginal(self, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Program with the components of the rows summed out.
-
-        Args:
-            x: as for ``model``.
-            mask: as for ``model``.
-
-        Returns:
-            The rows.
-        """
+        """The program of :meth:`model` with the components of the rows summed out."""
         parameters = self._sampled()
         rows = self._given(x, mask)
         with rows_plate(self.size, None if rows is None else rows.x):
@@ -223,8 +209,14 @@ class Mixture(RowDensity, Module):
 
     @abstractmethod
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log density of the observed cells of every row under every component,
-        (..., rows, components).
+        """Log density of the observed cells of every row under every component.
+
+        Args:
+            rows: checked rows.
+            parameters: the canonical ones.
+
+        Returns:
+            Shape (..., rows, components).
         """
 
     @abstractmethod
@@ -233,10 +225,7 @@ class Mixture(RowDensity, Module):
 
     @abstractmethod
     def sample_components(self) -> dict[str, Tensor]:
-        """Sample the parameters of the components, in the plate where they have one.
-
-        The canonical parameters.
-        """
+        """Sample the components' parameters, in the plate where they have one; canonical ones."""
 
     @abstractmethod
     def component_sites(self) -> dict[str, Site]:
@@ -252,7 +241,14 @@ class Mixture(RowDensity, Module):
     def m_step(
         self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
     ) -> Parameters:
-        """Values of the components' sites that the expected complete data make most probable."""
+        """Values of the components' sites that the expected complete data make most probable.
+
+        Args:
+            rows: checked rows.
+            responsibilities: (rows, components).
+            point: the values before.
+            objective: with or without the prior.
+        """
 
     @abstractmethod
     def conditional_draw(
@@ -278,11 +274,7 @@ class Mixture(RowDensity, Module):
 
         Args:
             x: (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed, same shape; None for wherever
-                there is no NaN.
-
-        Returns:
-            The rows.
+            mask: as for :meth:`model`.
 
         Raises:
             ValueError: they do not fit this mixture.
@@ -302,9 +294,7 @@ class Mixture(RowDensity, Module):
         }
 
     def derived_sites(self) -> dict[str, Site]:
-        """Functions of the sites that values may hold too: weights of sticks, and
-        the family's own.
-        """
+        """Functions of the sites that values may hold too: weights of sticks, the family's own."""
         weights = weight_sites(self.components)["weights"]
         if "weights" in self.sites():
             return {}
@@ -317,24 +307,13 @@ class Mixture(RowDensity, Module):
         return "sticks"
 
     def point(self) -> dict[str, Tensor]:
-        """The values of all continuous sites at the guide's centre, its medians;
-        ``weights`` too.
-
-        Returns:
-            Values by site.
-        """
+        """Values of all continuous sites at the guide's centre, its medians; ``weights`` too."""
         values = {name: site.transform(self.location[name]) for name, site in self.sites().items()}
         return {**values, **self.derived(values)}
 
     def derived(self, values: Parameters) -> dict[str, Tensor]:
         """Deterministic values of the program's sites: ``weights`` from sticks, and the
         family's own.
-
-        Args:
-            values: values or draws by site, (...) + event.
-
-        Returns:
-            By name.
         """
         if self.components == 1:
             return {"weights": self.concentration.new_ones(1)}
@@ -357,9 +336,6 @@ class Mixture(RowDensity, Module):
             argument: name of the argument, for messages.
             values: by name; ``z`` and ``x`` of a draw are ignored.
             batched: whether draws may be batched.
-
-        Raises:
-            ValueError: as for :meth:`set_point`.
         """
         sites = self.sites()
         derived = self.derived_sites()
@@ -414,8 +390,7 @@ class Mixture(RowDensity, Module):
 
         Args:
             x: rows, NaN where a cell is missing.
-            mask: True where a cell is observed; None for wherever there is no
-                NaN.
+            mask: as for :meth:`model`.
             method: "k-means++" (seeds and Lloyd's steps, in columns of unit
                 variance) or "random" assignments.
 
@@ -433,13 +408,7 @@ class Mixture(RowDensity, Module):
     def start(
         self, rows: Rows, objective: Objective, method: str = "k-means++"
     ) -> dict[str, Tensor]:
-        """Values of the sites from a hard clustering, as EM starts.
-
-        Args:
-            rows: checked rows.
-            objective: of the M step.
-            method: of :meth:`initialise`.
-        """
+        """Values of the sites from a hard clustering, as EM starts."""
         if len(rows.x) < self.components:
             raise ValueError(
                 f"`components` must be at most the number of rows, got {self.components} and "
@@ -467,11 +436,7 @@ class Mixture(RowDensity, Module):
         return {**values, **self.derived(values)}
 
     def check_mode(self) -> None:
-        """Weights of Dirichlet distributions below 1 have no mode.
-
-        Raises:
-            ValueError: ``concentration`` is below 1.
-        """
+        """Raise unless the prior has a mode; Dirichlet distributions below 1 have none."""
         if self.components > 1 and not self.concentration >= 1:
             raise ValueError(
                 f"`concentration` must be at least 1 for the posterior to have a mode, got "
@@ -479,13 +444,7 @@ class Mixture(RowDensity, Module):
             )
 
     def log_prior(self, values: Parameters) -> Tensor:
-        """Log density of the continuous sites, as the program scores them.
-
-        Args:
-            values: by site.
-
-        Returns:
-            A scalar.
+        """Log density of values of the continuous sites, as the program scores them, a scalar.
 
         Raises:
             ValueError: as for :meth:`set_point`.
@@ -617,16 +576,26 @@ class Mixture(RowDensity, Module):
             >>> draws["locs"].shape
             torch.Size([2, 10, 3, 2])
         """
-        sweep = partial(self._sweep, self._all_rows(x))
-        return run_chains(sweep, self.point(), num_samples, warmup_steps, num_chains, thin)
+        rows = self._all_rows(x)
+        num_samples = whole_number("num_samples", num_samples)
+        num_chains = whole_number("num_chains", num_chains)
+        thin = whole_number("thin", thin)
+        warmup_steps = whole_number("warmup_steps", warmup_steps, 0)
+        draws: list[dict[str, Tensor]] = []
+        for _ in range(num_chains):
+            values = self.point()
+            for step in range(1 - warmup_steps, num_samples * thin + 1):
+                values = self._sweep(rows, values)
+                if step > 0 and step % thin == 0:
+                    draws.append(values)
+        shape = num_chains, num_samples
+        return {
+            name: torch.stack([draw[name] for draw in draws]).unflatten(0, shape)
+            for name in draws[0]
+        }
 
     def completed(self, values: Parameters) -> dict[str, Tensor]:
-        """The canonical parameters and ``log_weights`` (..., 1, components), from
-        values or draws of the sites.
-
-        Args:
-            values: by site, as :meth:`checked` returns them.
-        """
+        """Canonical parameters and ``log_weights`` (..., 1, components) from values of sites."""
         values = {**values, **self.derived(values)}
         values = without_plates(values, {**self.sites(), **self.derived_sites()})
         log_w = log_weights(values["weights"], "dirichlet").unsqueeze(-2)
@@ -641,8 +610,7 @@ class Mixture(RowDensity, Module):
 
         Args:
             x: rows, (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed; None for wherever there is no
-                NaN.
+            mask: as for :meth:`model`.
             parameters: values or draws of the sites, (...) + their shapes; None
                 for the guide's point.
 
@@ -665,61 +633,32 @@ class Mixture(RowDensity, Module):
     def responsibilities(
         self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
-        """Probabilities of the components given the rows, p(z | x).
+        """Probabilities of the components given the rows, (..., rows, components).
 
-        Args:
-            x: rows.
-            mask: as for :meth:`log_joint`.
-            parameters: as for :meth:`log_joint`.
-
-        Returns:
-            Shape (..., rows, components).
+        Arguments are those of :meth:`log_joint`.
         """
         return self.log_joint(x, mask, parameters).softmax(-1)
 
     def predict(
         self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
-        """The most probable component of every row.
+        """The most probable component of every row, (..., rows).
 
-        Args:
-            x: rows.
-            mask: as for :meth:`log_joint`.
-            parameters: as for :meth:`log_joint`.
-
-        Returns:
-            Components, (..., rows).
+        Arguments are those of :meth:`log_joint`.
         """
         return self.log_joint(x, mask, parameters).argmax(-1)
 
     def log_likelihood(
         self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
-        """Log density of every row, in nats; that of the observed cells where some are missing.
+        """Log density of the observed cells of every row, (..., rows), in nats.
 
-        Args:
-            x: rows.
-            mask: as for :meth:`log_joint`.
-            parameters: as for :meth:`log_joint`.
-
-        Returns:
-            Shape (..., rows).
+        Arguments are those of :meth:`log_joint`.
         """
         return self.log_joint(x, mask, parameters).logsumexp(-1)
 
     def sample(self, num_samples: int, parameters: Parameters | None = None) -> Tensor:
-        """Draw rows.
-
-        Args:
-            num_samples: rows to draw.
-            parameters: as for :meth:`sample_joint`.
-
-        Returns:
-            Rows (..., num_samples, features).
-
-        Raises:
-            ValueError: as for :meth:`sample_joint`.
-        """
+        """Draw rows, (..., num_samples, features); see :meth:`sample_joint`."""
         return self.sample_joint(num_samples, parameters)[0]
 
     @torch.no_grad()

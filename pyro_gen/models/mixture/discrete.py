@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Self
+from typing import Any, Self
 
 import pyro
 import pyro.distributions as dist
@@ -20,10 +20,60 @@ from pyro_gen.models.mixture.weights import WeightDistribution
 from pyro_gen.models.rows import Rows, make_rows, single
 
 
-class _DiscreteMixture(Mixture):
+class DiscreteMixture(Mixture):
     """Components under which features are independent, with the site ``probs``."""
 
     alpha: Tensor
+    values: int
+    """Number of values of a feature."""
+
+    @classmethod
+    def from_data(
+        cls,
+        x: Tensor,
+        components: int,
+        *,
+        mask: Tensor | None = None,
+        smoothing: float = 1.0,
+        **settings: Any,
+    ) -> Self:
+        """A mixture whose prior shrinks every component towards the rates of the columns' values.
+
+        Args:
+            x: all rows, (rows, features), NaN where a cell is missing.
+            components: number of components.
+            mask: as for :meth:`Mixture.model`.
+            smoothing: how many rows the prior adds to every component, at the
+                columns' rates.
+            **settings: further arguments of the class.
+
+        Returns:
+            The mixture, its point set by k-means++.
+
+        Raises:
+            ValueError: there are fewer rows than components, or other values,
+                or ``smoothing`` is below 0.
+        """
+        rows = single(make_rows(x, mask))
+        mixture = cls._shrunk(rows, components, smoothing, settings)
+        mixture.initialise(x, mask)
+        return mixture
+
+    @classmethod
+    @abstractmethod
+    def _shrunk(
+        cls, rows: Rows, components: int, smoothing: float, settings: dict[str, Any]
+    ) -> Self:
+        """The mixture of :meth:`from_data`, at its first point."""
+
+    def rows(self, x: object, mask: Tensor | None = None) -> Rows:
+        """Check rows, which hold the numbers 0 to values - 1; see :meth:`Mixture.rows`."""
+        return _check_states(super().rows(x, mask), self.values)
+
+    @property
+    def num_parameters(self) -> int:
+        """Free parameters of the weights and the probabilities."""
+        return self.components - 1 + self.components * self.features * (self.values - 1)
 
     def _register(self, alpha: Tensor) -> None:
         """Keep the prior's pseudo-counts, (..., values), and start where the
@@ -55,11 +105,7 @@ class _DiscreteMixture(Mixture):
         return {"probs": values["probs"]}
 
     def check_mode(self) -> None:
-        """Pseudo-counts below 1 pull probabilities to 0 and 1.
-
-        Raises:
-            ValueError: there are such, or ``concentration`` is below 1.
-        """
+        """Raise unless the prior has a mode: pseudo-counts below 1 pull towards 0 and 1."""
         super().check_mode()
         if not (self.alpha >= 1).all():
             raise ValueError(
@@ -71,14 +117,7 @@ class _DiscreteMixture(Mixture):
     def m_step(
         self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
     ) -> Parameters:
-        """Probabilities that the expected complete data make most probable.
-
-        Args:
-            rows: checked rows.
-            responsibilities: (rows, components).
-            point: the values before.
-            objective: with or without the prior.
-        """
+        """Probabilities that the expected complete data make most probable."""
         counts = self._counts(rows, responsibilities)
         if objective == "posterior":
             counts = counts + self.alpha.clamp_min(1) - 1
@@ -93,13 +132,7 @@ class _DiscreteMixture(Mixture):
     def conditional_draw(
         self, rows: Rows, responsibilities: Tensor, point: Parameters
     ) -> Parameters:
-        """Probabilities given the components of all rows, from their Dirichlet distributions.
-
-        Args:
-            rows: checked rows.
-            responsibilities: one-hot components, (rows, components).
-            point: ignored.
-        """
+        """Probabilities given the components of all rows, from their Dirichlet distributions."""
         return {
             "probs": self._probs(
                 dist.Dirichlet(self._counts(rows, responsibilities) + self.alpha).sample()
@@ -107,16 +140,11 @@ class _DiscreteMixture(Mixture):
         }
 
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """False: the likelihood of discrete rows is bounded.
-
-        Args:
-            rows: checked rows.
-            point: values of the sites.
-        """
+        """False: the likelihood of discrete rows is bounded."""
         return False
 
 
-class BernoulliMixture(_DiscreteMixture):
+class BernoulliMixture(DiscreteMixture):
     r"""A mixture of rows of independent zeros and ones, under Beta priors.
 
     .. math:: p(x) = \sum_k \pi_k \prod_d p_{kd}^{x_d} (1 - p_{kd})^{1 - x_d}, \qquad
@@ -153,6 +181,8 @@ class BernoulliMixture(_DiscreteMixture):
         torch.Size([100])
     """
 
+    values = 2
+
     def __init__(
         self,
         components: int,
@@ -181,56 +211,12 @@ class BernoulliMixture(_DiscreteMixture):
         self._register(torch.stack(columns, -1))
 
     @classmethod
-    def from_data(
-        cls,
-        x: Tensor,
-        components: int,
-        *,
-        mask: Tensor | None = None,
-        smoothing: float = 1.0,
-        **settings: object,
+    def _shrunk(
+        cls, rows: Rows, components: int, smoothing: float, settings: dict[str, Any]
     ) -> Self:
-        """A mixture whose prior shrinks every component towards the rates of the columns.
-
-        Args:
-            x: all rows of zeros and ones, (rows, features), NaN where a cell is
-                missing.
-            components: number of components.
-            mask: True where a cell is observed; None for wherever there is no
-                NaN.
-            smoothing: how many rows the prior adds to every component, at the
-                columns' rates.
-            **settings: further arguments of the class.
-
-        Returns:
-            The mixture, its point set by k-means++.
-
-        Raises:
-            ValueError: there are fewer rows than components, or other values,
-                or ``smoothing`` is below 0.
-        """
-        rows = single(make_rows(x, mask))
         zeros, ones = _shrinkage(rows, 2, smoothing).unbind(-1)
         prior = {"ones": ones, "zeros": zeros}
-        mixture = cls(components, rows.x.shape[-1], len(rows.x), **{**prior, **settings})  # type: ignore[arg-type]
-        mixture.initialise(x, mask)
-        return mixture
-
-    def rows(self, x: object, mask: Tensor | None = None) -> Rows:
-        """Check rows of zeros and ones.
-
-        Args:
-            x: (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed, same shape; None for wherever
-                there is no NaN.
-
-        Returns:
-            The rows.
-
-        Raises:
-            ValueError: they do not fit this mixture, or other values.
-        """
-        return _check_states(super().rows(x, mask), 2)
+        return cls(components, rows.x.shape[-1], len(rows.x), **{**prior, **settings})
 
     def component_sites(self) -> dict[str, Site]:
         """The site of the probabilities."""
@@ -258,9 +244,7 @@ class BernoulliMixture(_DiscreteMixture):
 
     @property
     def covariances(self) -> Tensor:
-        """Covariances of the components at the guide's point, diagonal,
-        (components, features, features).
-        """
+        """Covariances of the components at the guide's point, diagonal matrices."""
         probs = self.means
         return (probs * (1 - probs)).diag_embed()
 
@@ -268,13 +252,7 @@ class BernoulliMixture(_DiscreteMixture):
         return table[..., 1]
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log probability of the observed cells of every row under every component, (...,
-        rows, components).
-
-        Args:
-            rows: checked rows.
-            parameters: the canonical ones.
-        """
+        """Log probability of the observed cells, (..., rows, components)."""
         eps = torch.finfo(rows.x.dtype).eps
         probs = parameters["probs"].clamp(eps, 1 - eps)
         log_p = probs.log()
@@ -293,21 +271,11 @@ class BernoulliMixture(_DiscreteMixture):
         return torch.stack([(totals - ones).clamp_min(0), ones], -1)
 
     def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
-        """Rows given their components.
-
-        Args:
-            z: components, (..., rows).
-            parameters: the canonical ones.
-        """
+        """Rows given their components."""
         return torch.bernoulli(take(parameters["probs"], z, 1))
 
-    @property
-    def num_parameters(self) -> int:
-        """Free parameters of the weights and the probabilities."""
-        return self.components - 1 + self.components * self.features
 
-
-class CategoricalMixture(_DiscreteMixture):
+class CategoricalMixture(DiscreteMixture):
     r"""A mixture of rows of independent categories, under Dirichlet priors.
 
     .. math:: p(x) = \sum_k \pi_k \prod_d p_{k d x_d}, \qquad p_{kd} \sim
@@ -381,57 +349,12 @@ class CategoricalMixture(_DiscreteMixture):
         self._register(tensor.expand(features, values).clone())
 
     @classmethod
-    def from_data(
-        cls,
-        x: Tensor,
-        components: int,
-        *,
-        mask: Tensor | None = None,
-        smoothing: float = 1.0,
-        **settings: object,
+    def _shrunk(
+        cls, rows: Rows, components: int, smoothing: float, settings: dict[str, Any]
     ) -> Self:
-        """A mixture whose prior shrinks every component towards the rates of the columns'
-        values.
-
-        Args:
-            x: all rows of the numbers 0 to values - 1, (rows, features), NaN
-                where a cell is missing.
-            components: number of components.
-            mask: True where a cell is observed; None for wherever there is no
-                NaN.
-            smoothing: how many rows the prior adds to every component, at the
-                columns' rates.
-            **settings: further arguments of the class.
-
-        Returns:
-            The mixture, its point set by k-means++.
-
-        Raises:
-            ValueError: there are fewer rows than components, or other values,
-                or ``smoothing`` is below 0.
-        """
-        rows = single(make_rows(x, mask))
         values = max(2, int(rows.x.max().item()) + 1)
         prior = {"alpha": _shrinkage(rows, values, smoothing)}
-        mixture = cls(components, rows.x.shape[-1], values, len(rows.x), **{**prior, **settings})  # type: ignore[arg-type]
-        mixture.initialise(x, mask)
-        return mixture
-
-    def rows(self, x: object, mask: Tensor | None = None) -> Rows:
-        """Check rows of categories.
-
-        Args:
-            x: (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed, same shape; None for wherever
-                there is no NaN.
-
-        Returns:
-            The rows.
-
-        Raises:
-            ValueError: they do not fit this mixture, or other values.
-        """
-        return _check_states(super().rows(x, mask), self.values)
+        return cls(components, rows.x.shape[-1], values, len(rows.x), **{**prior, **settings})
 
     def component_sites(self) -> dict[str, Site]:
         """The site of the probabilities."""
@@ -466,13 +389,7 @@ class CategoricalMixture(_DiscreteMixture):
         return table
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log probability of the observed cells of every row under every component, (...,
-        rows, components).
-
-        Args:
-            rows: checked rows.
-            parameters: the canonical ones.
-        """
+        """Log probability of the observed cells, (..., rows, components)."""
         log_p = parameters["probs"].clamp_min(torch.finfo(rows.x.dtype).tiny).log()
         return _one_hot(rows, self.values).flatten(-2) @ log_p.flatten(-2).mT
 
@@ -490,19 +407,9 @@ class CategoricalMixture(_DiscreteMixture):
         return table.flatten(-2)
 
     def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
-        """Rows given their components.
-
-        Args:
-            z: components, (..., rows).
-            parameters: the canonical ones.
-        """
+        """Rows given their components."""
         probs = take(parameters["probs"], z, 2)
         return torch.distributions.Categorical(probs=probs).sample().to(probs.dtype)
-
-    @property
-    def num_parameters(self) -> int:
-        """Free parameters of the weights and the probabilities."""
-        return self.components - 1 + self.components * self.features * (self.values - 1)
 
 
 def _one_hot(rows: Rows, values: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Size, Tensor
@@ -12,26 +12,10 @@ from torch.distributions import constraints
 from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.models.rows import Rows
 
+if TYPE_CHECKING:
+    from pyro_gen.models.mixture.base import Mixture
+
 Parameters = Mapping[str, Tensor]
-
-
-class Emission(Protocol):
-    """Family of a mixture's rows; parameters have shape (..., components, ...)."""
-
-    features: int
-
-    @property
-    def row_support(self) -> constraints.Constraint:
-        """The values that a row may take."""
-
-    def rows(self, x: object, mask: Tensor | None = None) -> Rows:
-        """Checked rows."""
-
-    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log density of every row under every component, (..., rows, components)."""
-
-    def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
-        """Rows given their components, shape of ``z`` + (features,)."""
 
 
 class RowDistribution(Expandable):
@@ -43,7 +27,7 @@ class RowDistribution(Expandable):
     missing: the density is that of the others.
 
     Args:
-        emission: the mixture.
+        mixture: whose rows these are.
         parameters: its canonical parameters, among them ``log_weights`` (...,
             1, components).
         z: components, of any batch shape that ends in the rows; None to sum
@@ -56,12 +40,12 @@ class RowDistribution(Expandable):
 
     def __init__(
         self,
-        emission: Emission,
+        mixture: Mixture,
         parameters: Parameters,
         z: Tensor | None,
         checked_rows: Rows | None = None,
     ) -> None:
-        self.emission = emission
+        self.mixture = mixture
         self.parameters = parameters
         self.z = z
         self.checked_rows = checked_rows
@@ -70,11 +54,11 @@ class RowDistribution(Expandable):
             batch = Size()
         if z is not None:
             batch = torch.broadcast_shapes(batch, z.shape)
-        super().__init__(batch, Size((emission.features,)), validate_args=False)
+        super().__init__(batch, Size((mixture.features,)), validate_args=False)
 
     def __repr__(self) -> str:
         """The mixture that the rows come from, and the shapes."""
-        family = type(self.emission).__name__
+        family = type(self.mixture).__name__
         return (
             f"RowDistribution({family}, batch_shape={tuple(self.batch_shape)}, "
             f"event_shape={tuple(self.event_shape)})"
@@ -83,29 +67,18 @@ class RowDistribution(Expandable):
     @property
     def support(self) -> constraints.Constraint:
         """The values that a row may take."""
-        return self.emission.row_support
+        return self.mixture.row_support
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density in nats.
-
-        Args:
-            value: rows, (..., rows, features), or one row, (features,); NaN
-                stands for a missing cell.
-
-        Returns:
-            Shape of the batch, broadcast with that of the rows.
-
-        Raises:
-            ValueError: the rows do not fit this mixture.
-        """
+        """Log density of rows (..., rows, features) or of one row (features,), in nats."""
         if value.dim() == 1:
             return over_batch(self.log_prob(value.unsqueeze(0)).squeeze(-1), self.batch_shape)
         is_checked = self.checked_rows is not None and value is self.checked_rows.source
         if is_checked and self.checked_rows is not None:
             rows = self.checked_rows
         else:
-            rows = self.emission.rows(value)
-        table = self.emission.log_table(rows, self.parameters)
+            rows = self.mixture.rows(value)
+        table = self.mixture.log_table(rows, self.parameters)
         if self.z is None:
             return over_batch(
                 (table + self.parameters["log_weights"]).logsumexp(-1), self.batch_shape
@@ -115,14 +88,7 @@ class RowDistribution(Expandable):
         return table.expand(*shape, table.shape[-1]).gather(-1, index).squeeze(-1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw rows.
-
-        Args:
-            sample_shape: shape of the draws.
-
-        Returns:
-            Shape sample_shape + batch_shape + (features,).
-        """
+        """Rows, sample_shape + batch_shape + (features,)."""
         shape = Size(sample_shape) + self.batch_shape
         with torch.no_grad():
             z = self.z
@@ -133,20 +99,11 @@ class RowDistribution(Expandable):
                 else:
                     logits = weights[0]
                 z = torch.distributions.Categorical(logits=logits).sample()
-            return self.emission.draw(z.expand(shape), self.parameters)
+            return self.mixture.draw(z.expand(shape), self.parameters)
 
 
 def take(values: Tensor, z: Tensor, event_dim: int) -> Tensor:
-    """Parameters of the components of rows.
-
-    Args:
-        values: (..., components) + event.
-        z: components of rows, (..., rows), or a scalar.
-        event_dim: dimensions of the event.
-
-    Returns:
-        Shape of ``z`` + event.
-    """
+    """Parameters (..., components) + event of the components of rows, shape of ``z`` + event."""
     event = values.shape[values.dim() - event_dim :]
     if z.dim() == 0:
         if event_dim:
@@ -159,4 +116,4 @@ def take(values: Tensor, z: Tensor, event_dim: int) -> Tensor:
     return values.gather(len(batch), index)
 
 
-__all__ = ["Emission", "Parameters", "RowDistribution", "take"]
+__all__ = ["Parameters", "RowDistribution", "take"]

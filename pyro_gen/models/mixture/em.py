@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,35 +12,10 @@ from pyro_gen._arguments import whole_number
 from pyro_gen.models.em import FitResult
 from pyro_gen.models.rows import Rows
 
+if TYPE_CHECKING:
+    from pyro_gen.models.mixture.base import Mixture
+
 Objective = Literal["posterior", "likelihood"]
-Parameters = Mapping[str, Tensor]
-
-
-class Steps(Protocol):
-    """Steps of expectation maximisation, as a mixture has them."""
-
-    def start(self, rows: Rows, objective: Objective) -> dict[str, Tensor]:
-        """Values of the sites by k-means++."""
-
-    def point(self) -> dict[str, Tensor]:
-        """Present values of the sites."""
-
-    def completed(self, values: Parameters) -> Parameters:
-        """Values of the sites and what derives from them."""
-
-    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log density of every row under every component."""
-
-    def log_prior_of(self, point: Parameters) -> Tensor:
-        """Log density of the values under the prior."""
-
-    def maximised(
-        self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
-    ) -> dict[str, Tensor]:
-        """Values that maximise the objective given the responsibilities."""
-
-    def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """True if a component has reached the lower bound of its width."""
 
 
 class _Climb(NamedTuple):
@@ -52,26 +27,22 @@ class _Climb(NamedTuple):
 
 
 def best_of_starts(
-    mixture: Steps,
+    mixture: Mixture,
     rows: Rows,
     objective: Objective,
     num_starts: int,
     num_steps: int,
     tolerance: float,
 ) -> tuple[FitResult, dict[str, Tensor]]:
-    """Maximise from every start and keep the best result, preferably one that is not
-    degenerate.
+    """Maximise from every start; the best result and its sites, if possible not degenerate.
 
     Args:
         mixture: gives the steps.
         rows: checked rows.
-        objective: what to maximise.
+        objective: the target.
         num_starts: starts by k-means++; 0 for the present point.
         num_steps: of each start, at most.
         tolerance: gain in nats a row below which a start ends.
-
-    Returns:
-        The result and the values of the sites.
     """
     if objective not in ("posterior", "likelihood"):
         raise ValueError(f'`objective` must be "posterior" or "likelihood", got {objective!r}')
@@ -94,7 +65,7 @@ def best_of_starts(
 
 
 def _climb(
-    mixture: Steps,
+    mixture: Mixture,
     rows: Rows,
     values: dict[str, Tensor],
     objective: Objective,

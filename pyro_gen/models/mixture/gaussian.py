@@ -203,10 +203,7 @@ class GaussianMixture(Mixture):
         return mixture
 
     def _first_point(self) -> dict[str, Tensor]:
-        """The centre of the priors.
-
-        Means spread over it, so that gradients tell components apart.
-        """
+        """The centre of the priors, means spread over it: gradients tell components apart."""
         place = torch.linspace(-1, 1, self.components + 2).to(self.loc)[1:-1].unsqueeze(-1)
         full = self.scale.square().diag()
         shapes = {
@@ -271,9 +268,7 @@ class GaussianMixture(Mixture):
 
     @property
     def covariances(self) -> Tensor:
-        """Covariances of the components at the guide's point, (components,
-        features, features), of every kind.
-        """
+        """Covariances of the components at the guide's point, as matrices of every kind."""
         values = self.point()["covariances"]
         if self.covariance == "spherical":
             values = values.unsqueeze(-1).expand(-1, self.features)
@@ -323,10 +318,7 @@ class GaussianMixture(Mixture):
         return {"deviations": value.sqrt().unsqueeze(-1)}
 
     def _sample_factor(self) -> Tensor:
-        """Sample scales and correlations.
-
-        The Cholesky factor of the covariance, which is a deterministic site.
-        """
+        """Cholesky factor of the covariances, a deterministic site, from samples of its parts."""
         scales = pyro.sample(
             "scales", dist.LogNormal(self.scale.log(), torch.ones_like(self.scale)).to_event(1)
         )
@@ -398,13 +390,7 @@ class GaussianMixture(Mixture):
         return derived
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log density of the observed cells of every row under every component,
-        (..., rows, components).
-
-        Args:
-            rows: checked rows.
-            parameters: the canonical ones.
-        """
+        """Log density of the observed cells, (..., rows, components)."""
         locs = parameters["locs"]
         if "deviations" in parameters:
             return torch.cat(
@@ -423,12 +409,7 @@ class GaussianMixture(Mixture):
         return torch.cat(tables, -1)[..., place].mT
 
     def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
-        """Rows given their components.
-
-        Args:
-            z: components, (..., rows).
-            parameters: the canonical ones.
-        """
+        """Rows given their components."""
         locs = parameters["locs"]
         noise = torch.randn(*z.shape, self.features, dtype=locs.dtype, device=locs.device)
         centre = take(locs, z, 1)
@@ -443,11 +424,7 @@ class GaussianMixture(Mixture):
         return standardised(rows.imputed())
 
     def check_mode(self) -> None:
-        """Raise if the M step has no closed form, as under the LKJ prior.
-
-        Raises:
-            ValueError: the prior is that, or ``concentration`` is below 1.
-        """
+        """Raise unless the M step has a closed form, which it has not under the LKJ prior."""
         super().check_mode()
         if self.prior == "lkj":
             raise ValueError(
@@ -458,17 +435,7 @@ class GaussianMixture(Mixture):
     def m_step(
         self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
     ) -> Parameters:
-        """Means and covariances that the expected complete data make most probable.
-
-        Args:
-            rows: checked rows.
-            responsibilities: (rows, components).
-            point: the values before.
-            objective: with or without the prior.
-
-        Raises:
-            ValueError: a column is constant and there is no prior.
-        """
+        """Means and covariances that the expected complete data make most probable."""
         posterior = objective == "posterior"
         floor = None if posterior else FLOOR * self._varied(rows)
         update = self._update(self._moments(rows, responsibilities, point), posterior)
@@ -498,17 +465,7 @@ class GaussianMixture(Mixture):
     def conditional_draw(
         self, rows: Rows, responsibilities: Tensor, point: Parameters
     ) -> Parameters:
-        """Means and covariances given the components of all rows, from their
-        normal-inverse-Wishart distribution.
-
-        Args:
-            rows: complete rows.
-            responsibilities: one-hot components, (rows, components).
-            point: the values before, about which sums are taken.
-
-        Raises:
-            ValueError: the prior is not conjugate, or cells are missing.
-        """
+        """Means and covariances given the components of all rows: normal-inverse-Wishart draws."""
         if self.prior != "conjugate" or rows.mask is not None:
             raise ValueError(
                 '`gibbs_sweep` needs `prior="conjugate"` and rows without missing cells'
@@ -564,12 +521,7 @@ class GaussianMixture(Mixture):
         return crosswise(rows, responsibilities, point["locs"], covariances)
 
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """True if a component has reached the lower bound of its width.
-
-        Args:
-            rows: checked rows.
-            point: values of the sites.
-        """
+        """True if a component has reached the lower bound of its width."""
         variance = rows.column_moments()[1].clamp_min(torch.finfo(self.scale.dtype).tiny)
         spread = point["covariances"]
         if self.covariance in MATRICES:

@@ -7,19 +7,7 @@ from torch import Tensor
 
 
 def assign(x: Tensor, components: int, method: str) -> Tensor:
-    """A cluster for each row.
-
-    Args:
-        x: rows, (rows, features).
-        components: number of clusters.
-        method: "k-means++" or "random".
-
-    Returns:
-        Labels, (rows,).
-
-    Raises:
-        ValueError: ``method`` is neither.
-    """
+    """A cluster for each row, (rows,), by "k-means++" or "random"."""
     if method == "random":
         return torch.randint(components, (len(x),)).to(x.device)
     if method != "k-means++":
@@ -53,13 +41,7 @@ def plus_plus(x: Tensor, components: int) -> Tensor:
 
 
 def lloyd(x: Tensor, centres: Tensor, num_steps: int = 30) -> Tensor:
-    """Lloyd's steps; the labels.
-
-    Args:
-        x: rows.
-        centres: (components, features).
-        num_steps: at most.
-    """
+    """Labels after Lloyd's steps from centres (components, features)."""
     labels = torch.full((len(x),), -1, device=x.device)
     for _ in range(num_steps):
         # The squared norm of a row is the same for all centres.

@@ -30,11 +30,7 @@ def columnwise(rows: Rows, responsibilities: Tensor, locs: Tensor) -> Moments:
     """Sums over the observed cells of each column: exact for components whose columns
     are independent.
 
-    Args:
-        rows: checked rows.
-        responsibilities: (rows, components).
-        locs: where components lie, to add up deviations that are small,
-            (components, features).
+    Deviations are added up about ``locs``, (components, features), where they are small.
     """
     weight = responsibilities.mT
     first = torch.zeros_like(locs)
@@ -56,15 +52,8 @@ def columnwise(rows: Rows, responsibilities: Tensor, locs: Tensor) -> Moments:
 def crosswise(rows: Rows, responsibilities: Tensor, locs: Tensor, covariances: Tensor) -> Moments:
     """Sums of products of columns.
 
-    A missing cell counts by its conditional distribution under the present
-    parameters.
-
-    Args:
-        rows: checked rows.
-        responsibilities: (rows, components).
-        locs: the present means, (components, features).
-        covariances: the present covariances, (components or 1, features,
-            features).
+    A missing cell counts by its conditional distribution under the present means
+    (components, features) and covariances (components or 1, features, features).
 
     References:
         Ghahramani and Jordan (1994), Supervised learning from incomplete data
@@ -128,10 +117,7 @@ def _conditional_covariance(pattern: Pattern, covariances: Tensor, gain: Tensor)
 def _centred(
     count: Tensor, locs: Tensor, first: Tensor, second: Tensor, square: Tensor
 ) -> Moments:
-    """From sums about the old means to sums about the new ones.
-
-    A component without rows stays where it is.
-    """
+    """From sums about the old means to sums about the new ones; an empty component stays."""
     positive_count = count.clamp_min(torch.finfo(count.dtype).tiny)
     mean = locs + first / positive_count
     if second.dim() > first.dim():

@@ -31,10 +31,7 @@ class Update(NamedTuple):
 
 
 def parts(rows: Rows, locs: Tensor) -> list[Rows]:
-    """Slices of rows whose deviations from all means fit the cache.
-
-    One where gradients are wanted.
-    """
+    """Slices of rows whose deviations from all means fit the cache; one under gradients."""
     if torch.is_grad_enabled() and locs.requires_grad:
         return [rows]
     chunks = list(rows.chunks(locs.numel()))

@@ -36,11 +36,7 @@ class Site(NamedTuple):
         return len(self.event_shape)
 
     def expected(self, components: int) -> Expected:
-        """Support and shape of a value.
-
-        Args:
-            components: number of components.
-        """
+        """Support and shape of a value."""
         plate = (components,) if self.per_component else ()
         return Expected(self.support, plate + self.event_shape)
 
@@ -48,10 +44,6 @@ class Site(NamedTuple):
         """Unconstrained coordinates of a value.
 
         Weights, sticks and probabilities are moved away from 0 and 1.
-
-        Args:
-            name: of the site.
-            value: of the site.
 
         Raises:
             ValueError: the value has no finite coordinates.
@@ -72,11 +64,7 @@ class Site(NamedTuple):
 
 
 def weight_sites(components: int) -> dict[str, Site]:
-    """Weights, and the sticks of a Dirichlet process that make them.
-
-    Args:
-        components: number of components.
-    """
+    """Weights, and the sticks of a Dirichlet process that make them."""
     simplex = constraints.simplex
     unit = constraints.unit_interval
     return {
@@ -99,13 +87,9 @@ def check_sites(
         argument: name of the argument, for messages.
         values: by name.
         sites: of the mixture.
-        derived: what derives from these.
+        derived: functions of these.
         components: number of components.
         batched: whether draws may be batched.
-
-    Raises:
-        ValueError: a site is missing, unknown, of another shape or outside its
-            support.
     """
     expected = {name: site.expected(components) for name, site in {**sites, **derived}.items()}
     served = {site for name in derived if name in values for site in SERVES[name]}
@@ -117,13 +101,6 @@ def without_plates(
 ) -> dict[str, Tensor]:
     """Values without the dimension of size 1 that ``Predictive`` leaves where all
     components share a site.
-
-    Args:
-        values: by name.
-        expected: the sites and what derives from them.
-
-    Returns:
-        By name.
     """
     extra = {
         name: value.dim() - expected[name].event_dim

@@ -18,17 +18,9 @@ CONDITIONALS = ("dirichlet", "dirichlet process")
 def sample_weights(
     distribution: WeightDistribution, components: int, concentration: Tensor
 ) -> Tensor:
-    """Sample the site of the weights, ``weights`` or ``sticks``; log weights, (...,
-    components).
+    """Log weights (..., components), from a sample of ``weights`` or ``sticks``.
 
-    Args:
-        distribution: which.
-        components: their number; one needs no site.
-        concentration: alpha of each weight, or of the process.
-
-    Returns:
-        Log weights; ``weights`` is a deterministic site where the sticks are
-        drawn.
+    One component needs no site; where sticks are drawn, ``weights`` is a deterministic site.
     """
     if components == 1:
         return concentration.new_zeros(1)
@@ -44,28 +36,15 @@ def sample_weights(
 
 
 def record(name: str, value: Tensor, event_dim: int) -> None:
-    """A deterministic site in the dtype of its value: the mask in
-    `pyro.deterministic` gives float32 zeros.
-
-    Args:
-        name: of the site.
-        value: what it holds.
-        event_dim: dimensions of an event.
-    """
+    """A deterministic site in the dtype of its value: Pyro's mask gives float32 zeros."""
     distribution = dist.Delta(value, event_dim=event_dim)
     pyro.sample(name, distribution, obs=value, infer={"_deterministic": True})
 
 
 def log_weights(value: Tensor, distribution: WeightDistribution) -> Tensor:
-    r"""Log weights of a value of their site, :math:`\log \pi_k = \log v_k +
-    \sum_{j<k} \log(1 - v_j)` of sticks.
+    r"""Log weights (..., components) of a value of their site, weights or sticks.
 
-    Args:
-        value: weights (..., components) or sticks (..., components - 1).
-        distribution: which of the two.
-
-    Returns:
-        Shape (..., components).
+    .. math:: \log \pi_k = \log v_k + \sum_{j<k} \log(1 - v_j) \quad \text{of sticks } v
     """
     tiny = torch.finfo(value.dtype).tiny
     if distribution == "dirichlet":
@@ -77,14 +56,7 @@ def log_weights(value: Tensor, distribution: WeightDistribution) -> Tensor:
 
 
 def sticks_of(weights: Tensor) -> Tensor:
-    """The sticks that make given weights.
-
-    Args:
-        weights: (..., components).
-
-    Returns:
-        Shape (..., components - 1).
-    """
+    """The sticks (..., components - 1) that make weights (..., components)."""
     left = weights.flip(-1).cumsum(-1).flip(-1)[..., :-1]
     return weights[..., :-1] / left.clamp_min(torch.finfo(weights.dtype).tiny)
 
@@ -92,17 +64,7 @@ def sticks_of(weights: Tensor) -> Tensor:
 def mode(
     counts: Tensor, distribution: WeightDistribution, concentration: Tensor, posterior: bool
 ) -> Tensor:
-    """The value of the site that expected counts make most probable, for EM.
-
-    Args:
-        counts: rows of every component, (components,).
-        distribution: which.
-        concentration: alpha.
-        posterior: with the prior, or without it.
-
-    Returns:
-        Weights or sticks.
-    """
+    """The weights or sticks that expected rows of every component make most probable, for EM."""
     if posterior:
         extra = concentration.clamp_min(1) - 1
     else:
@@ -117,16 +79,7 @@ def mode(
 def conditional_draw(
     counts: Tensor, distribution: WeightDistribution, concentration: Tensor
 ) -> Tensor:
-    """The value of the site given the components of all rows.
-
-    Args:
-        counts: rows of every component, (components,).
-        distribution: which.
-        concentration: alpha.
-
-    Returns:
-        Weights or sticks.
-    """
+    """The weights or sticks given the rows of every component, (components,)."""
     if distribution == "dirichlet":
         return dist.Dirichlet(counts + concentration).sample()
     after = counts.flip(0).cumsum(0).flip(0)[1:]
