@@ -31,14 +31,7 @@ class EvidenceCase:
     log_scale: Tensor | float
 
     def check(self, log: Tensor) -> None:
-        """Raise for impossible evidence.
-
-        Args:
-            log: log probability of each distinct row.
-
-        Raises:
-            ValueError: evidence has probability zero; it names the rows.
-        """
+        """Raise where the log probability of a distinct row is -inf; it names the rows."""
         impossible = log.detach() == -torch.inf
         if self.inverse is not None:
             impossible = impossible[self.inverse]
@@ -69,15 +62,7 @@ class EvidenceCase:
         return one_hot(self.number(i, like.device), states).mT.to(like.dtype)
 
     def weigh(self, weights: Tensor | None, like: Tensor) -> Tensor:
-        """Weights of the distinct rows: sums of those given.
-
-        Args:
-            weights: of the given rows, (rows,); None for one each.
-            like: a tensor of the dtype and on the device of the tables.
-
-        Raises:
-            ValueError: they have another shape.
-        """
+        """Weights of the distinct rows: sums of those given, (rows,); None for one each."""
         count = self.observed.count
         if weights is None:
             weights = like.new_ones(count)
@@ -90,13 +75,7 @@ class EvidenceCase:
 
 
 def stack(answers: list[Any], batch: Size, expanded: Size) -> Any:
-    """Answers for each set of tables as one with the batch in front.
-
-    Args:
-        answers: tensors, or mappings to tensors.
-        batch: batch shape of the tables.
-        expanded: that of the distribution.
-    """
+    """Answers for each set of tables as one, with the batch in front and expanded."""
     if not expanded:
         return answers[0]
     if isinstance(answers[0], dict):

@@ -168,13 +168,7 @@ def read(view: View, slots: Sequence[Tensor | None]) -> Tensor:
 
 
 def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
-    """Do what depends on tables alone.
-
-    Args:
-        plan: the plan.
-        tables: for each node of the network its table of probabilities.
-        ring: what sums and products are.
-    """
+    """Do what depends on tables alone, the table of each node of the network."""
     prepared = Prepared([None] * plan.slots, ring.enter(tables[0].new_ones(1)))
     for slot, family in enumerate(plan.families):
         table = ring.enter(tables[family.node])
@@ -195,13 +189,7 @@ def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
 def forward(
     plan: Plan, prepared: Prepared, rows: EvidenceRows, ring: Semiring
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Eliminate.
-
-    Args:
-        plan: the plan.
-        prepared: its part that depends on tables alone, for the same semiring.
-        rows: evidence; likelihood vectors are in the semiring already.
-        ring: what sums and products are.
+    """Eliminate, with likelihood vectors that are in the semiring already.
 
     Returns:
         The result, free axes and then rows, and all factors by slot.

@@ -66,11 +66,7 @@ class Engine:
         probed: Collection[int] = (),
         droppable: frozenset[int] = frozenset(),
     ) -> Plan:
-        """The plan for evidence of this kind, ``probed`` nodes with likelihood vectors too.
-
-        Raises:
-            ValueError: its largest clique is over ``max_cells``.
-        """
+        """The plan for evidence of this kind, ``probed`` nodes with likelihood vectors too."""
         hard = frozenset(rows.hard)
         soft = frozenset((*rows.soft, *probed))
         quick = rows.count == 1 and bool(hard)
@@ -82,11 +78,9 @@ class Engine:
             if len(names) > 8:
                 shown += ", ..."
             raise ValueError(
-                f"exact inference needs a clique of {plan.largest:.4g} cells ({len(names)} "
-                f"nodes: {shown}), and "
-                f"`max_cells` is {self.max_cells:.4g}; nothing was allocated: raise "
-                "`max_cells`, observe "
-                "more nodes, or use an approximate method"
+                f"exact inference needs a clique of {plan.largest:.4g} cells ({len(names)} nodes: "
+                f"{shown}), and `max_cells` is {self.max_cells:.4g}; nothing was allocated: raise "
+                "`max_cells`, observe more nodes, or use an approximate method"
             )
         return plan
 

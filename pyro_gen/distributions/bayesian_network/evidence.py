@@ -58,13 +58,7 @@ class Observed:
 def parse(
     structure: NetworkStructure, evidence: Evidence | Tensor | None, like: Tensor
 ) -> Observed:
-    """Evidence as given by the user.
-
-    Args:
-        structure: the network's nodes and states.
-        evidence: see :data:`Evidence`; or state numbers (rows, nodes) with -1 where missing; None
-            for nothing.
-        like: a tensor of the dtype and on the device of the tables.
+    """Evidence as given by the user; ``like`` has the dtype and device of the tables.
 
     Raises:
         ValueError: a node or state is unknown, or a value is not a possible one; it names the
@@ -92,16 +86,13 @@ def parse(
 
 
 def by_name(nodes: Sequence[str], evidence: Any, name: str = "evidence") -> Mapping[str, Any]:
-    """Evidence as a mapping from nodes.
+    """Evidence as a mapping from nodes; ``name`` is that of the argument, for messages.
 
     Args:
         nodes: names of all nodes in order.
         evidence: such a mapping; a data frame of pandas (``items()``) or polars; state numbers
             (rows, nodes); None.
-        name: of the argument, for messages.
-
-    Raises:
-        ValueError: it is not one of these, or a column comes twice.
+        name: see above.
     """
     if evidence is None or isinstance(evidence, Mapping):
         return evidence or {}
@@ -147,14 +138,7 @@ def _scaled(
 
 
 def distinct(observed: Observed) -> tuple[Observed, Tensor | None]:
-    """Equal rows taken together.
-
-    Args:
-        observed: evidence of rows.
-
-    Returns:
-        The distinct rows, and for each row which of them it is, or None where nothing was gained.
-    """
+    """Equal rows taken together, and the distinct row of each; None where that gains nothing."""
     columns = [x for x in observed.numbers.values() if isinstance(x, Tensor)]
     if (
         observed.rows is None
@@ -181,13 +165,7 @@ def distinct(observed: Observed) -> tuple[Observed, Tensor | None]:
 def split_evidence(
     observed: Observed, cardinalities: tuple[int, ...], like: Tensor
 ) -> EvidenceRows:
-    """Evidence for elimination: numbers of nodes seen in every row, likelihoods of others.
-
-    Args:
-        observed: evidence.
-        cardinalities: states of each node.
-        like: a tensor of the dtype and on the device of the tables.
-    """
+    """Evidence for elimination: numbers of nodes seen in every row, likelihoods of others."""
     hard: dict[int, int | Tensor] = {}
     soft = dict(observed.vectors)
     for i, value in observed.numbers.items():

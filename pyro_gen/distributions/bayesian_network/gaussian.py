@@ -197,9 +197,8 @@ class ConditionalGaussianNetwork:
         example = next(iter(self.gaussians.values())).bias
         if isinstance(evidence, Tensor | np.ndarray):
             raise ValueError(
-                "`evidence` must be a mapping from nodes to what is observed where there are "
-                "real nodes, got "
-                f"{type(evidence).__name__}"
+                "`evidence` must be a mapping from nodes to what is observed where there are real "
+                f"nodes, got {type(evidence).__name__}"
             )
         discrete: dict[str, int | Tensor | Likelihood] = {}
         real: dict[int, Tensor] = {}

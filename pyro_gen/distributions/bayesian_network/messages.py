@@ -10,11 +10,7 @@ IMPOSSIBLE = "the evidence is impossible: its probability is zero"
 
 
 def some(names: Iterable[object], most: int = 12) -> str:
-    """Names or numbers for a message, cut where there are many.
-
-    Args:
-        names: all of them.
-        most: how many are shown.
+    """Names or numbers for a message, cut where there are more than ``most``.
 
     Example:
         >>> some(["rain", "wet", "dry"], most=2)
@@ -27,16 +23,13 @@ def some(names: Iterable[object], most: int = 12) -> str:
 
 
 def refuse_rows(refused: Tensor, single: bool, why: str = IMPOSSIBLE, first: int = 0) -> None:
-    """Raise where there are rows that cannot be worked on.
+    """Raise where there are rows that cannot be worked on; the message names them.
 
     Args:
         refused: which, bool (rows,).
         single: whether it is about one case, which has no number.
         why: the message.
         first: number of the first row.
-
-    Raises:
-        ValueError: there is one; it names the rows.
     """
     if refused.any():
         rows = [first + row for row in refused.nonzero().flatten().tolist()]

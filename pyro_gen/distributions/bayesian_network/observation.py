@@ -80,8 +80,7 @@ class Likelihood:
         if values.shape[-1] != states:
             raise ValueError(
                 f"the likelihood of node {node!r} must have shape ({states},) or (rows, "
-                f"{states}), got "
-                f"{tuple(values.shape)}"
+                f"{states}), got {tuple(values.shape)}"
             )
         proper = ((values >= 0) & (values < torch.inf)).all(-1) & (values > 0).any(-1)
         if not proper.all():
@@ -105,14 +104,7 @@ class Likelihood:
 def read_observation(
     structure: NetworkStructure, node: str, value: Any, like: Tensor
 ) -> int | Tensor | Likelihood:
-    """Observation of a node that evidence states.
-
-    Args:
-        structure: nodes and states.
-        node: its name.
-        value: see :data:`pyro_gen.distributions.bayesian_network.Evidence`; not missing as a
-            whole.
-        like: a tensor of the dtype and on the device of the tables.
+    """Observation of a node that evidence states, not missing as a whole.
 
     Returns:
         The number of the state of one case; numbers (rows,), int64, -1 where missing; or a
@@ -137,21 +129,13 @@ def read_observation(
 
 
 def missing(value: Any) -> bool:
-    """True for a value that stands for no observation: None, NaN, or NA of pandas.
-
-    Args:
-        value: any.
-    """
+    """True for a value that stands for no observation: None, NaN, or NA of pandas."""
     nothing = value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
     return nothing or type(value).__name__ in ("NAType", "NaTType")
 
 
 def plain(value: Any) -> Any:
-    """Arrays and columns as tensors of numbers, or lists of names; all else as it is.
-
-    Args:
-        value: a tensor, an array, a sequence, a column such as a pandas Series, or one value.
-    """
+    """Arrays and columns as tensors of numbers, or lists of names; all else as it is."""
     if isinstance(value, np.ma.MaskedArray):
         return value.tolist()  # None where masked
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -185,16 +169,7 @@ def _from_array(value: Any) -> Any:
 
 
 def one_state(structure: NetworkStructure, node: str, value: Any) -> int:
-    """The number of a state that is given by name or number.
-
-    Args:
-        structure: nodes and states.
-        node: its name.
-        value: name, number, or for a node with two states a truth value.
-
-    Raises:
-        ValueError: it is no state.
-    """
+    """The number of a state that is given by name, number, or if there are two a truth value."""
     if isinstance(value, str):
         return structure.state_number(node, value)
     if isinstance(value, bool | np.bool_) or (
@@ -220,19 +195,17 @@ def _check_truth(structure: NetworkStructure, node: str) -> None:
     if len(states) != 2 or [TRUTH.get(name.lower()) for name in states] == [True, False]:
         raise ValueError(
             f"evidence on node {node!r} must give the name or number of a state, or a set of "
-            "states, got truth values, "
-            "which are the numbers 0 and 1 of two states; its states are "
-            f"{', '.join(map(repr, states[:12]))}. Say "
-            "Likelihood(values) where several states are possible"
+            "states, got truth values, which are the numbers 0 and 1 of two states; its states "
+            f"are {', '.join(map(repr, states[:12]))}. Say Likelihood(values) where several "
+            "states are possible"
         )
 
 
 def _refuse_observation(structure: NetworkStructure, node: str, value: Any) -> NoReturn:
     """Raise for what is no state: floats may be meant as numbers or as a likelihood."""
     message = (
-        f"evidence on node {node!r} must be the name or number of a state, a set of states, "
-        "one name or number a row, "
-        f"a Likelihood or None, got "
+        f"evidence on node {node!r} must be the name or number of a state, a set of states, one "
+        "name or number a row, a Likelihood or None, got "
     )
     if isinstance(value, Tensor):
         message += f"{value.dtype} of shape {tuple(value.shape)}"
@@ -268,11 +241,7 @@ def _state_numbers(structure: NetworkStructure, node: str, value: Tensor) -> int
 
 
 def holds_names(column: Any) -> bool:
-    """True for a column that may hold text: no tensor, and no type of numbers.
-
-    Args:
-        column: a list, an array, or a column of a data frame.
-    """
+    """True for a column that may hold text: no tensor, and no type of numbers."""
     if isinstance(column, Tensor | str | np.ma.MaskedArray):
         return False
     dtype = getattr(column, "dtype", None)
@@ -284,13 +253,9 @@ def holds_names(column: Any) -> bool:
 
 
 def factorized(column: Any) -> tuple[Tensor, list[Any]]:
-    """Numbers of the distinct values of a column, -1 where missing, and the values.
+    """Numbers of the distinct values of a column, (rows,), -1 where missing, and the values.
 
-    Args:
-        column: as :func:`holds_names` takes it.
-
-    Returns:
-        Shape (rows,), int64; categories in their order, other values as they come.
+    Categories are in their order, other values as they come.
     """
     if hasattr(column, "cat") and hasattr(column.cat, "codes"):  # of pandas
         codes = column.cat.codes.to_numpy()

@@ -47,9 +47,6 @@ def best_order(
         eliminate: the nodes to be eliminated; the others of the scopes stay.
         quick: whether the cheapest heuristic, min-weight, will do where its cliques are small.
 
-    Returns:
-        The order.
-
     References:
         Kjaerulff (1990), Triangulation of graphs. Fishelson and Geiger (2003), Optimizing exact
         genetic linkage computations (random choice among the best).

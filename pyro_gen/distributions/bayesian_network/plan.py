@@ -98,9 +98,6 @@ def make_plan(
         soft: nodes with a likelihood vector a row.
         free: nodes that stay.
         quick: whether to be content with the first order that is good enough.
-
-    Returns:
-        The plan.
     """
     factors = [_family(i, families[i], cardinalities, hard) for i in relevant]
     likelihoods = tuple(sorted(soft))

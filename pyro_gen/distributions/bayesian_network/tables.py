@@ -18,11 +18,7 @@ BLOCK = 2**22
 
 
 class ConditionalTables(constraints.Constraint):
-    """Tables one after another whose rows are probabilities.
-
-    Args:
-        structure: says where each row begins.
-    """
+    """Tables one after another whose rows, as the structure says them, are probabilities."""
 
     event_dim = 1
 
@@ -38,11 +34,7 @@ class ConditionalTables(constraints.Constraint):
 
 
 class NetworkStates(constraints.Constraint):
-    """Rows of state numbers, one for each node.
-
-    Args:
-        cardinalities: states of each node.
-    """
+    """Rows of state numbers, one for each node."""
 
     is_discrete = True
     event_dim = 1
@@ -61,26 +53,14 @@ class NetworkStates(constraints.Constraint):
 
 
 def cells_of(structure: NetworkStructure, value: Tensor) -> Tensor:
-    """For each node the cell of the flattened tables that a complete row reads.
-
-    Args:
-        structure: nodes, states, parents.
-        value: state numbers (..., nodes), int64.
-
-    Returns:
-        Shape (..., nodes).
-    """
+    """The cells (..., nodes) of the flattened tables that complete rows (..., nodes) read."""
     members, strides = (x.to(value.device) for x in structure.cell_indices)
     cells = (value[..., members.flatten()].unflatten(-1, members.shape) * strides).sum(-1)
     return (cells + structure.offset_tensor.to(value.device)).clamp(0, structure.cells - 1)
 
 
 def flatten(structure: NetworkStructure, tables: Mapping[str, Tensor]) -> Tensor:
-    """Tables of all nodes one after another, (..., cells).
-
-    Args:
-        structure: nodes, states, parents.
-        tables: by node, (..., states of each parent, own states).
+    """Tables (..., states of each parent, own states) by node one after another, (..., cells).
 
     Raises:
         ValueError: one is missing, has another shape, dtype or device than it should have.
@@ -94,8 +74,7 @@ def flatten(structure: NetworkStructure, tables: Mapping[str, Tensor]) -> Tensor
         if (part.dtype, part.device) != (tables_[0].dtype, tables_[0].device):
             raise ValueError(
                 f"all tables must be {tables_[0].dtype} on {tables_[0].device} as that of "
-                f"{structure.nodes[0]!r}, got "
-                f"{part.dtype} on {part.device} for {node!r}"
+                f"{structure.nodes[0]!r}, got {part.dtype} on {part.device} for {node!r}"
             )
     if all(part.dim() == 1 for part in tables_):
         return torch.cat(tables_)
@@ -114,19 +93,14 @@ def _part(structure: NetworkStructure, node: str, tables: Mapping[str, Tensor]) 
     if table.dim() < len(shape) or table.shape[table.dim() - len(shape) :] != shape:
         parents = ", ".join(map(repr, structure.parents[node])) or "none"
         raise ValueError(
-            f"the table of node {node!r} must have shape (..., {', '.join(map(str, shape))}), "
-            "the states of its "
-            f"parents ({parents}) and its own, got {tuple(table.shape)}"
+            f"the table of node {node!r} must have shape (..., {', '.join(map(str, shape))}), the "
+            f"states of its parents ({parents}) and its own, got {tuple(table.shape)}"
         )
     return table.flatten(-len(shape))
 
 
 def check_flat(structure: NetworkStructure, flat: Tensor) -> None:
-    """Check shape and dtype of flattened tables.
-
-    Raises:
-        ValueError: they do not fit.
-    """
+    """Check shape and dtype of flattened tables."""
     if flat.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"`tables` must be float32 or float64, got {flat.dtype}")
     if not structure.nodes or flat.dim() < 1 or flat.shape[-1] != structure.cells:
@@ -136,12 +110,7 @@ def check_flat(structure: NetworkStructure, flat: Tensor) -> None:
 
 
 def check_rows(structure: NetworkStructure, flat: Tensor) -> None:
-    """Check that rows are probabilities.
-
-    Raises:
-        ValueError: an entry is negative or no number, or a row misses one by more than 1e-5; it
-            names node and row.
-    """
+    """Check that rows are probabilities, up to 1e-5; the error names node and row."""
     value = flat.detach()
     if ConditionalTables(structure).check(value).all():
         return
@@ -153,9 +122,8 @@ def check_rows(structure: NetworkStructure, flat: Tensor) -> None:
             batch, row = bad.nonzero()[0].tolist()
             probs = rows.reshape(-1, *rows.shape[-2:])[batch, row]
             raise ValueError(
-                f"row {row} of the table of node {node!r} in `tables` must be probabilities "
-                "with sum 1, got "
-                f"{probs.tolist()} with sum {probs.sum().item():.8g}"
+                f"row {row} of the table of node {node!r} in `tables` must be probabilities with "
+                f"sum 1, got {probs.tolist()} with sum {probs.sum().item():.8g}"
             )
 
 
@@ -168,12 +136,7 @@ def named_rows(structure: NetworkStructure, flat: Tensor) -> Iterator[tuple[str,
 
 
 def by_node(structure: NetworkStructure, flat: Tensor) -> dict[str, Tensor]:
-    """Each node's table, (..., states of each parent, own states), from flat tables.
-
-    Args:
-        structure: nodes, states, parents.
-        flat: tables one after another, (..., cells).
-    """
+    """Each node's table, (..., states of each parent, own states), from flat ones (..., cells)."""
     node_tables = zip(structure.nodes, flat.split(structure.sizes, -1), strict=True)
     return {
         node: part.reshape(*part.shape[:-1], *structure.table_shape(node))
@@ -182,13 +145,7 @@ def by_node(structure: NetworkStructure, flat: Tensor) -> dict[str, Tensor]:
 
 
 def counts_of(structure: NetworkStructure, rows: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Counts of the cells of the flattened tables over complete rows, (cells,), float64.
-
-    Args:
-        structure: nodes, states, parents.
-        rows: state numbers (rows, nodes), int64.
-        weights: of the rows, (rows,); None for one each.
-    """
+    """Weighted counts, (cells,), float64, of the cells that complete rows (rows, nodes) read."""
     size = max(1, BLOCK // max(1, structure.cell_indices[0].numel()))
     if weights is None:
         weights = torch.ones(len(rows), device=rows.device)
@@ -203,13 +160,7 @@ def counts_of(structure: NetworkStructure, rows: Tensor, weights: Tensor | None 
 
 
 def from_counts(structure: NetworkStructure, counts: Tensor, otherwise: Tensor) -> Tensor:
-    """Tables of relative frequencies, and of other rows where nothing was counted.
-
-    Args:
-        structure: nodes, states, parents.
-        counts: (..., cells).
-        otherwise: tables or a number, for rows of which nothing was counted.
-    """
+    """Tables of relative frequencies, and of other rows where nothing was counted."""
     sums = row_sums(structure, counts)[..., structure.row_of_cell.to(counts.device)]
     return torch.where(sums > 0, counts / torch.where(sums > 0, sums, 1.0), otherwise)
 
@@ -227,30 +178,16 @@ def normalized(structure: NetworkStructure, flat: Tensor) -> Tensor:
 
 
 def point_mass(structure: NetworkStructure, node: str, state: str | int, like: Tensor) -> Tensor:
-    """The table of a node that is set to a state.
-
-    Args:
-        structure: nodes and states.
-        node: its name.
-        state: name or number.
-        like: a tensor of the dtype and on the device of the tables.
-
-    Raises:
-        ValueError: there is no such node or state.
-    """
+    """The table of a node that is set to a state, in the dtype and on the device of ``like``."""
     table = like.new_zeros(structure.cardinalities[structure.number(node)])
     table[one_state(structure, node, state)] = 1
     return table
 
 
 def draw_states(probs: Tensor) -> Tensor:
-    """States with given probabilities, by inversion; one of probability zero is never drawn.
+    """States (...) with probabilities (..., states), up to a factor, by inversion.
 
-    Args:
-        probs: (..., states), up to a factor.
-
-    Returns:
-        Shape (...).
+    One of probability zero is never drawn.
     """
     cumulative = probs.cumsum(-1)
     total = cumulative[..., -1:]

@@ -116,11 +116,7 @@ def belief_propagation(
 
 @dataclass
 class Messages:
-    """Log messages from each table to each node in it, (rows, states), the largest entry 0.
-
-    Args:
-        problem: network and evidence.
-    """
+    """Log messages from each table to each node in it, (rows, states), the largest entry 0."""
 
     problem: Problem
     logs: list[dict[int, Tensor]] = field(default_factory=list)

@@ -232,13 +232,9 @@ def _result(problem: Problem, draws: dict[int, Tensor]) -> GibbsMarginals:
 
 
 def _diagnostics(hits: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest R-hat and smallest effective sample size over the states.
+    """Largest R-hat and smallest effective sample size over the states, (rows,) each.
 
-    Args:
-        hits: which state each draw has, (chains, draws, rows, states).
-
-    Returns:
-        Both of shape (rows,).
+    From indicators of the states of draws, (chains, draws, rows, states).
     """
     chains, number = hits.shape[:2]
     if not hits.numel():

@@ -64,12 +64,7 @@ def likelihood_weighting(
 
 
 def weighted_draws(problem: Problem, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
-    """States by number of the node and log weights, each (draws, rows).
-
-    Args:
-        problem: network and evidence.
-        num_samples: draws.
-    """
+    """States by number of the node and log weights, each (draws, rows)."""
     shape = num_samples, problem.count
     values: dict[int, Tensor] = {}
     log_weight = problem.tables.new_zeros(shape)

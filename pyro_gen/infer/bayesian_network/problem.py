@@ -18,15 +18,7 @@ from pyro_gen.distributions.bayesian_network.tables import named_rows
 
 
 def distribution_of(network: BayesianNetwork | nn.Module) -> BayesianNetwork:
-    """The distribution of a network with its present tables.
-
-    Args:
-        network: a :class:`pyro_gen.distributions.BayesianNetwork`, or a module whose
-            call gives one.
-
-    Raises:
-        ValueError: it is neither, or has a batch of tables.
-    """
+    """The distribution with its present tables of one network, or of a module that gives it."""
     with torch.no_grad(), evaluating(network):
         distribution = network() if isinstance(network, nn.Module) else network
     if not isinstance(distribution, BayesianNetwork) or distribution.batch_shape:
@@ -100,15 +92,7 @@ class Problem:
         return [rows for _, rows in named_rows(self.structure, self.tables)]
 
     def rows_of(self, i: int, values: Tensor | dict[int, Tensor]) -> Tensor:
-        """Rows of a node's table at its parents' states.
-
-        Args:
-            i: number of the node.
-            values: states of the nodes, by number.
-
-        Returns:
-            The states' shape + (states of the node,); without parents (states,).
-        """
+        """Rows of a node's table at its parents' states: their shape + (states of the node,)."""
         code: Tensor | int = 0
         for parent in self.structure.families[i][:-1]:
             code = code * self.structure.cardinalities[parent] + values[parent]
@@ -127,15 +111,7 @@ class Problem:
         return x[0] if self.rows is None else x
 
     def refuse(self, impossible: Tensor, why: str = IMPOSSIBLE) -> None:
-        """Raise where rows cannot be worked on.
-
-        Args:
-            impossible: which, (rows,).
-            why: the message's beginning.
-
-        Raises:
-            ValueError: there is one; it names the first rows.
-        """
+        """Raise where rows cannot be worked on; the message names the first ones."""
         refuse_rows(impossible, self.rows is None, why, self.first)
 
 

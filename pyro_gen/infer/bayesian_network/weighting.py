@@ -51,13 +51,7 @@ def weigh(
     log_weight: Tensor,
     nodes: list[int],
 ) -> Weighed:
-    """Marginals from draws.
-
-    Args:
-        problem: network and evidence.
-        values: states by number of the node, (draws, rows).
-        log_weight: (draws, rows).
-        nodes: which marginals.
+    """Marginals of nodes from draws by number of the node and log weights, (draws, rows) each.
 
     Raises:
         ValueError: all weights of a row are zero.
@@ -101,17 +95,7 @@ def weighted_marginals(
 ) -> WeightedMarginals:
     """Marginals from weighted draws, for as many rows at a time as fit into memory.
 
-    It warns of uneven weights.
-
-    Args:
-        problem: network and evidence.
-        draws: makes them.
-        num_samples: draws for each row.
-        nodes: which marginals; None for all.
-
-    Raises:
-        ValueError: ``num_samples`` is below 1, a node is unknown, or all weights of a
-            row are zero.
+    It warns of uneven weights, and raises if all weights of a row are zero.
     """
     num_samples = whole_number("num_samples", num_samples)
     queried = problem.wanted(nodes)

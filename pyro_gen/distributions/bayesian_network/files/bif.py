@@ -46,11 +46,7 @@ class Token(NamedTuple):
 
 
 class Reader:
-    """The tokens of a file, one after another.
-
-    Args:
-        path: of the file.
-    """
+    """The tokens of a file, one after another."""
 
     def __init__(self, path: PathLike) -> None:
         self.path = path
@@ -88,11 +84,7 @@ class Reader:
         return self.place >= len(self.tokens)
 
     def next(self, what: str) -> Token:
-        """The next token.
-
-        Args:
-            what: what it should be, for the error at the end of the file.
-        """
+        """The next token; ``what`` it should be, for the error at the end of the file."""
         if self.ended:
             raise FileError(
                 self.path, self.last_line, f"the file ends where {what} should come: it is cut off"
@@ -147,20 +139,16 @@ class Reader:
 
 
 def read_bif(path: PathLike, normalize: bool = True) -> NetworkFile:
-    """Read a BIF file.
+    """Structure and tables of a BIF file.
 
     Args:
         path: of the file.
         normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as
             they are.
 
-    Returns:
-        Structure and tables.
-
     Raises:
         ValueError: the file is cut off or malformed, a state is unknown, a row is missing or does
             not sum to one; the message names file and line.
-        FileNotFoundError: there is no such file.
     """
     reader = Reader(path)
     draft = Draft(path)
@@ -313,14 +301,7 @@ class _TableReader:
 def write_bif(
     path: PathLike, structure: NetworkStructure, tables: Tensor, name: str = "unknown"
 ) -> None:
-    """Write a BIF file; numbers are written so that they are read back exactly.
-
-    Args:
-        path: of the file, which is replaced.
-        structure: nodes, states, parents.
-        tables: flattened, (cells,).
-        name: of the network.
-    """
+    """Write a BIF file; numbers are written so that they are read back exactly."""
     with replacing(path) as part:
         part.write_text(
             "".join(_bif_lines(structure, tables.detach().double().cpu(), name)), encoding="utf-8"

@@ -40,12 +40,7 @@ class FileError(ValueError):
 
 
 def read_text(path: PathLike) -> str:
-    """The content of a text file.
-
-    Raises:
-        FileError: it is no UTF-8 text.
-        FileNotFoundError: there is none.
-    """
+    """The content of a text file in UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -53,11 +48,7 @@ def read_text(path: PathLike) -> str:
 
 
 def probability(path: PathLike, line: int | None, text: str) -> float:
-    """A number from 0 to 1.
-
-    Raises:
-        FileError: the text is none.
-    """
+    """A number from 0 to 1."""
     try:
         value = float(text)
     except ValueError:
@@ -68,11 +59,7 @@ def probability(path: PathLike, line: int | None, text: str) -> float:
 
 
 def check_row(path: PathLike, line: int | None, node: str, row: Sequence[float]) -> None:
-    """Check that probabilities sum to one up to 1e-5.
-
-    Raises:
-        FileError: they do not.
-    """
+    """Check that probabilities sum to one up to 1e-5."""
     if not abs(sum(row) - 1) <= TOLERANCE:
         numbers = ", ".join(map(str, row))
         raise FileError(
@@ -99,9 +86,6 @@ def table_of(
         values: the numbers.
         shape: states of each parent, own states.
         own_first: whether the own state changes slowest in ``values``, not fastest.
-
-    Raises:
-        FileError: they are too few or too many, or a row does not sum to one.
     """
     if len(values) != math.prod(shape):
         raise FileError(
@@ -119,11 +103,7 @@ def table_of(
 
 
 class Draft:
-    """A network of which a reader has found some parts, each checked when it comes.
-
-    Args:
-        path: of the file, for errors.
-    """
+    """A network of which a reader has found some parts, each checked when it comes."""
 
     def __init__(self, path: PathLike) -> None:
         self.path = path
@@ -138,17 +118,7 @@ class Draft:
         line: int | None = None,
         states_line: int | None = None,
     ) -> None:
-        """Enter a variable.
-
-        Args:
-            name: its name.
-            states: names of its states.
-            line: where its name stands.
-            states_line: where they stand.
-
-        Raises:
-            FileError: it or one of its states comes twice.
-        """
+        """Enter a variable and its states, with the lines where they stand."""
         if name in self.states:
             raise FileError(self.path, line, f"variable {name!r} comes twice")
         if len(set(states)) < len(states):
@@ -156,19 +126,7 @@ class Draft:
         self.states[name] = states
 
     def add_family(self, name: str, parents: Sequence[str], line: int | None = None) -> list[int]:
-        """Enter a variable's parents.
-
-        Args:
-            name: the variable.
-            parents: in the order of its table.
-            line: where they stand.
-
-        Returns:
-            The shape of its table: states of each parent, own states.
-
-        Raises:
-            FileError: a variable is unknown, or its parents or one of them come twice.
-        """
+        """Enter a variable's parents, in the order of its table; the shape of this."""
         for other in (name, *parents):
             if other not in self.states:
                 raise FileError(self.path, line, f"there is no variable {other!r}")
@@ -184,15 +142,7 @@ class Draft:
         return [len(self.states[other]) for other in (*parents, name)]
 
     def network(self, normalize: bool, last_line: int | None = None) -> NetworkFile:
-        """The network, complete.
-
-        Args:
-            normalize: whether to divide rows by their sums.
-            last_line: of the file.
-
-        Raises:
-            FileError: the parts do not make a network.
-        """
+        """The network, complete; ``normalize`` divides rows by their sums."""
         if not self.states:
             raise FileError(self.path, None, "the file has no variables")
         if missing := [node for node in self.states if node not in self.tables]:

@@ -66,22 +66,17 @@ class _WordReader:
 def read_uai(
     path: PathLike, states: Mapping[str, Sequence[str]] | None = None, normalize: bool = True
 ) -> NetworkFile:
-    """Read a UAI file of the kind BAYES, in which the last variable of each scope is the child.
+    """Structure and tables of a UAI file of the kind BAYES: the last of each scope is the child.
 
     Args:
         path: of the file.
         states: names of nodes and states in the order of the file's variables, which has none;
             None for "0", "1", ...
-        normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as
-            they are.
-
-    Returns:
-        Structure and tables.
+        normalize: as for :func:`read_bif`.
 
     Raises:
         ValueError: the file is cut off or malformed (the message names file and line), or
             ``states`` does not fit.
-        FileNotFoundError: there is no such file.
     """
     numbers = _WordReader(path)
     kind, line = numbers.next("BAYES")
@@ -134,13 +129,7 @@ def _read_entries(numbers: _WordReader, shape: list[int], node: str) -> Tensor:
 
 
 def write_uai(path: PathLike, structure: NetworkStructure, tables: Tensor) -> None:
-    """Write a UAI file of the kind BAYES, which keeps no names but the exact numbers.
-
-    Args:
-        path: of the file, which is replaced.
-        structure: nodes, states, parents.
-        tables: flattened, (cells,).
-    """
+    """Write a UAI file of the kind BAYES, which keeps no names but the exact numbers."""
     lines = [
         "BAYES",
         str(len(structure.nodes)),

@@ -22,21 +22,7 @@ from pyro_gen.distributions.bayesian_network.tables import named_rows
 
 
 def read_xmlbif(path: PathLike, normalize: bool = True) -> NetworkFile:
-    """Read an XMLBIF file.
-
-    Args:
-        path: of the file.
-        normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as
-            they are.
-
-    Returns:
-        Structure and tables.
-
-    Raises:
-        ValueError: the file is cut off or malformed; the message names the file, and the line or
-            the variable.
-        FileNotFoundError: there is no such file.
-    """
+    """Structure and tables of an XMLBIF file; errors name the file, and the line or variable."""
     network = _root(path)
     draft = Draft(path)
     for variable in network.iter("VARIABLE"):
@@ -81,14 +67,7 @@ def _stripped(element: ElementTree.Element) -> str:
 def write_xmlbif(
     path: PathLike, structure: NetworkStructure, tables: Tensor, name: str = "unknown"
 ) -> None:
-    """Write an XMLBIF file; numbers are written so that they are read back exactly.
-
-    Args:
-        path: of the file, which is replaced.
-        structure: nodes, states, parents.
-        tables: flattened, (cells,).
-        name: of the network.
-    """
+    """Write an XMLBIF file; numbers are written so that they are read back exactly."""
     root = ElementTree.Element("BIF", VERSION="0.3")
     network = ElementTree.SubElement(root, "NETWORK")
     for element in _elements(structure, tables.detach().double().cpu(), name):
