@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+
+class Frame(Protocol):
+    """A table that turns into an array: of pandas, polars or xarray."""
+
+    def __len__(self) -> int: ...
+
+    def to_numpy(self) -> Any:
+        """The cells."""
+
+
+RowsLike = Tensor | np.ndarray | Sequence[Any] | Frame
+"""Rows as models take them: a tensor, an array, a list or a data frame."""
 KEPT = (torch.float32, torch.float64)
 """Data types that a model takes over from its data."""
 
@@ -164,4 +176,4 @@ def as_floating(x: Any, like: Tensor | None = None) -> Any:
     return rows
 
 
-__all__ = ["as_floating", "as_tensor", "unfit"]
+__all__ = ["RowsLike", "as_floating", "as_tensor", "unfit"]

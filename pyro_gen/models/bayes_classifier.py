@@ -13,7 +13,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
-from pyro_gen._rows import as_tensor
+from pyro_gen._rows import RowsLike, as_tensor
 from pyro_gen.distributions import Completion
 from pyro_gen.distributions.arguments import check_classes
 from pyro_gen.distributions.autoregressive.order_agnostic import OrderAgnostic
@@ -75,7 +75,7 @@ class BayesClassifier(Module):
             torch.zeros(classes, dtype=example.dtype, device=example.device)
         )
 
-    def model(self, x: Tensor | None = None, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def model(self, x: RowsLike | None = None, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The generative program: a class, then features.
 
         Args:
@@ -89,20 +89,20 @@ class BayesClassifier(Module):
             ValueError: ``y`` are no whole numbers from 0 to ``classes`` - 1.
         """
         register("classifier", self)
-        x = as_tensor(x)
+        rows: Tensor | None = as_tensor(x)
         y = as_tensor(y, "y")
         if y is not None:
             check_classes("y", y, self.classes)
-        with rows_plate(self.size, x):
+        with rows_plate(self.size, rows):
             y = pyro.sample(
                 "y",
                 dist.Categorical(logits=self.class_logits),
                 obs=y,
                 infer={"enumerate": "parallel"},
             )
-            return y, pyro.sample("x", self.density(self.encode(y)), obs=x)
+            return y, pyro.sample("x", self.density(self.encode(y)), obs=rows)
 
-    def guide(self, x: Tensor | None = None, y: Tensor | None = None) -> None:
+    def guide(self, x: RowsLike | None = None, y: Tensor | None = None) -> None:
         """Empty guide: classes are observed, or summed over.
 
         Args:
@@ -126,7 +126,7 @@ class BayesClassifier(Module):
         return one_hot(y.long(), self.classes).to(self.class_logits.dtype)
 
     def log_joint(
-        self, x: Tensor, mask: Tensor | None = None, completion: Completion | None = None
+        self, x: RowsLike, mask: Tensor | None = None, completion: Completion | None = None
     ) -> Tensor:
         """Log p(y, x) of every class, in nats.
 
@@ -151,17 +151,19 @@ class BayesClassifier(Module):
             raise ValueError(
                 "the density gives only estimates in training mode: use eval() to classify"
             )
-        x = as_tensor(x)
+        rows: Tensor = as_tensor(x)
         mask = as_tensor(mask, "mask")
         place = -1 - len(density.event_shape)
         if mask is None:
-            log_prob = density.log_prob(x.unsqueeze(place))
+            log_prob = density.log_prob(rows.unsqueeze(place))
         else:
-            log_prob = density.log_evidence(x.unsqueeze(place), mask.unsqueeze(place), completion)
+            log_prob = density.log_evidence(
+                rows.unsqueeze(place), mask.unsqueeze(place), completion
+            )
         return log_prob + self.class_logits.log_softmax(-1)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, completion: Completion | None = None
+        self, x: RowsLike, mask: Tensor | None = None, completion: Completion | None = None
     ) -> dist.Categorical:
         """The class given the features, p(y | x).
 

@@ -1,10 +1,14 @@
-"""Result of ``fit``, of every model."""
+"""Results of ``fit``, of every model."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
+
+Values = TypeVar("Values")
 
 
 class FitResult(NamedTuple):
@@ -27,4 +31,14 @@ class FitResult(NamedTuple):
     starts: Tensor
 
 
-__all__ = ["FitResult"]
+def best_of(climbs: Sequence[tuple[FitResult, Values]]) -> tuple[FitResult, Values]:
+    """The best end of several starts, if possible not degenerate, with the ends of all."""
+
+    def rank(climb: tuple[FitResult, Values]) -> tuple[bool, float]:
+        return not climb[0].degenerate, climb[0].objective[-1].item()
+
+    result, values = max(climbs, key=rank)
+    return result._replace(starts=torch.cat([end.starts for end, _ in climbs])), values
+
+
+__all__ = ["FitResult", "best_of"]

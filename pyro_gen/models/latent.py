@@ -17,7 +17,7 @@ from pyro_gen._evaluation import reading
 from pyro_gen._module import Module
 from pyro_gen._plates import rows_plate
 from pyro_gen._registration import register
-from pyro_gen._rows import as_tensor
+from pyro_gen._rows import RowsLike, as_tensor
 from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.infer import ContrastiveDivergence, lower_bound
 from pyro_gen.infer.elbo.importance import LowerBound
@@ -44,11 +44,11 @@ class RowModel(Module):
         self.size = whole_number("size", size)
 
     @abstractmethod
-    def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
+    def model(self, x: RowsLike | None = None, observations: Observations | None = None) -> Tensor:
         """The generative program."""
 
     @abstractmethod
-    def guide(self, x: Tensor | None = None, observations: Observations | None = None) -> None:
+    def guide(self, x: RowsLike | None = None, observations: Observations | None = None) -> None:
         """The recognition program."""
 
     @abstractmethod
@@ -72,7 +72,9 @@ class RowModel(Module):
         )
 
     @reading
-    def lower_bound(self, x: Tensor, num_particles: int = 10, batch_size: int = 100) -> LowerBound:
+    def lower_bound(
+        self, x: RowsLike, num_particles: int = 10, batch_size: int = 100
+    ) -> LowerBound:
         """Variational and importance-weighted lower bound of log p(x).
 
         See :func:`pyro_gen.infer.lower_bound`.
@@ -94,21 +96,18 @@ class RowModel(Module):
         get = None if partition is None else lambda: partition
         return lower_bound(self.model, self.guide, x, num_particles, get, batch_size)
 
-    def check(self, x: Tensor) -> Tensor:
-        """Check a table of rows.
+    def check(self, x: RowsLike) -> Tensor:
+        """Rows as a tensor, checked.
 
         Args:
-            x: the value to check: a tensor, an array, a list or a data frame.
-
-        Returns:
-            The rows as a tensor.
+            x: a tensor, an array, a list or a data frame.
 
         Raises:
             ValueError: it is not (rows, visible) with zeros and ones.
         """
-        x = as_tensor(x)
-        check_states("x", x, columns=self.visible)
-        return x
+        rows: Tensor = as_tensor(x)
+        check_states("x", rows, columns=self.visible)
+        return rows
 
 
 class LatentModel(RowModel):
@@ -142,7 +141,7 @@ class LatentModel(RowModel):
             )
         self.prior = prior
 
-    def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
+    def model(self, x: RowsLike | None = None, observations: Observations | None = None) -> Tensor:
         """The generative program: the prior, then downwards to ``x``.
 
         Args:
@@ -153,14 +152,15 @@ class LatentModel(RowModel):
         Returns:
             The rows.
         """
-        x = observed(x, observations, self.site)
-        x = None if x is None else self._read(x)
+        rows = observed(x, observations, self.site)
+        if rows is not None:
+            rows = self._read(rows)
         for name in (self.generator, "prior", *self.shared):
             register(name, getattr(self, name))
-        with rows_plate(self.size, x):
-            return pyro.sample(self.site, self.generate(self.prior_distribution()), obs=x)
+        with rows_plate(self.size, rows):
+            return pyro.sample(self.site, self.generate(self.prior_distribution()), obs=rows)
 
-    def guide(self, x: Tensor | None = None, observations: Observations | None = None) -> None:
+    def guide(self, x: RowsLike | None = None, observations: Observations | None = None) -> None:
         """The recognition program, from ``x`` upwards.
 
         Args:
@@ -170,15 +170,14 @@ class LatentModel(RowModel):
         Raises:
             ValueError: there are no rows to recognise.
         """
-        x = self._read(recognised(x, observations, self.site))
+        rows = self._read(recognised(x, observations, self.site))
         register(self.recogniser, getattr(self, self.recogniser))
-        with rows_plate(self.size, x):
-            self.recognise(x)
+        with rows_plate(self.size, rows):
+            self.recognise(rows)
 
     def _read(self, x: Tensor) -> Tensor:
-        """Rows as a tensor in the data type that the programs compute with; here their own."""
-        rows: Tensor = as_tensor(x)
-        return rows
+        """Rows in the data type that the programs compute with; here their own."""
+        return x
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -267,41 +266,23 @@ class LatentModel(RowModel):
 
 
 def observed(
-    x: Tensor | None, observations: Observations | None, name: str = "x"
+    x: RowsLike | None, observations: Observations | None, name: str = "x"
 ) -> Tensor | None:
-    """The data, given directly or in the ``observations`` that Pyro's losses of
-    recognition networks hand over.
-
-    Args:
-        x: the data, or None.
-        observations: values by site, or None.
-        name: the site.
-
-    Returns:
-        The data, or None where there are none.
+    """The data of a site as a tensor: given directly, or in the ``observations`` that
+    Pyro's losses of recognition networks hand over.
     """
-    if observations is not None:
-        return observations[name]
-    return x
+    rows: Tensor | None = as_tensor(x if observations is None else observations[name])
+    return rows
 
 
-def recognised(x: Tensor | None, observations: Observations | None, name: str = "x") -> Tensor:
-    """The data by :func:`observed`; raises if there are none.
-
-    Args:
-        x: the data, or None.
-        observations: values by site, or None.
-        name: the site.
-
-    Raises:
-        ValueError: there are none.
-    """
-    x = observed(x, observations, name)
-    if x is None:
+def recognised(x: RowsLike | None, observations: Observations | None, name: str = "x") -> Tensor:
+    """The data by :func:`observed`; raises if there are none."""
+    rows = observed(x, observations, name)
+    if rows is None:
         raise ValueError(
             f"`{name}` must be given to the guide, which draws the latent units from it, got None"
         )
-    return x
+    return rows
 
 
 def drawn(rbm: RBM, num_samples: int, num_steps: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyro_gen import _columns
-from pyro_gen._rows import as_floating
+from pyro_gen._rows import RowsLike, as_floating
 
 CHUNK = 2**17
 """Numbers that a pass over rows and components holds at a time: they stay in the cache."""
@@ -103,11 +103,11 @@ class RowDensity:
         """Free parameters."""
 
     @abstractmethod
-    def log_likelihood(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def log_likelihood(self, x: RowsLike, mask: Tensor | None = None) -> Tensor:
         """Log density of every row, in nats."""
 
     @torch.no_grad()
-    def score(self, x: Tensor, mask: Tensor | None = None) -> float:
+    def score(self, x: RowsLike, mask: Tensor | None = None) -> float:
         """Mean log likelihood in nats a row.
 
         Args:
@@ -118,7 +118,7 @@ class RowDensity:
         return self.log_likelihood(x, mask).double().mean().item()
 
     @torch.no_grad()
-    def aic(self, x: Tensor, mask: Tensor | None = None) -> float:
+    def aic(self, x: RowsLike, mask: Tensor | None = None) -> float:
         """Akaike's information criterion; smaller is better.
 
         Args:
@@ -131,7 +131,7 @@ class RowDensity:
         return 2 * self.num_parameters - 2 * self.log_likelihood(x, mask).double().sum().item()
 
     @torch.no_grad()
-    def bic(self, x: Tensor, mask: Tensor | None = None) -> float:
+    def bic(self, x: RowsLike, mask: Tensor | None = None) -> float:
         """Bayesian information criterion; smaller is better.
 
         Args:

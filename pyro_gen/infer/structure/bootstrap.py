@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
 import torch
-from torch import Tensor
 
 from pyro_gen._arguments import whole_number
 from pyro_gen.infer.structure.equivalence import adjacency, complete, pattern
 from pyro_gen.infer.structure.search import learn_structure
-from pyro_gen.infer.structure.table import CategoricalTable, States
+from pyro_gen.infer.structure.table import CategoricalTable, Data, States
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +39,7 @@ class EdgeConfidence:
     def edge(self, parent: str, child: str) -> tuple[float, float]:
         """Share of structures that join two nodes, and among these the share of this direction.
 
-        Args:
-            parent: a node.
-            child: another one.
-
-        Returns:
-            Strength, and direction (nan where the strength is 0).
+        The direction is nan where the strength is 0.
         """
         j = self.table.number(parent)
         i = self.table.number(child)
@@ -126,7 +120,7 @@ class EdgeConfidence:
 
 
 def bootstrap_edges(
-    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    data: Data,
     learn: Callable[[CategoricalTable], nx.DiGraph] | None = None,
     num_samples: int = 100,
     *,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import networkx as nx
 import torch
 from torch import Tensor
 
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import by_node, counts_of, from_counts
-from pyro_gen.infer.structure.table import CategoricalTable, States
+from pyro_gen.infer.structure.table import CategoricalTable, Data, States
 
 BLOCK = 1 << 24
 """Cells of the indicators that are laid out at once."""
@@ -24,7 +22,7 @@ The unit is the largest entropy.
 
 
 def chow_liu(
-    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    data: Data,
     *,
     equivalent_sample_size: float = 0.0,
     min_information: float = 0.0,
@@ -85,23 +83,15 @@ def chow_liu(
 
 
 def mutual_information(
-    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    data: Data,
     *,
     equivalent_sample_size: float = 0.0,
     states: States = None,
 ) -> Tensor:
-    """Mutual information of each pair of nodes.
-
-    Args:
-        data: complete rows; see :meth:`CategoricalTable.of`.
-        equivalent_sample_size: rows of a uniform distribution that are added to the data.
-        states: of the nodes, where the data do not show all of them.
+    """Mutual information of each pair of nodes; arguments are those of :func:`chow_liu`.
 
     Returns:
         Nats, (nodes, nodes), float64; the diagonal is the entropy of each node.
-
-    Raises:
-        ValueError: cells are missing, or ``equivalent_sample_size`` is negative.
 
     Example:
         >>> mutual_information(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])).round(decimals=4)
@@ -129,7 +119,7 @@ def mutual_information(
 
 def conditional_tables(
     graph: nx.DiGraph,
-    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    data: Data,
     *,
     equivalent_sample_size: float = 0.0,
     states: States = None,
@@ -185,11 +175,7 @@ def conditional_tables(
 
 
 def check_sample_size(equivalent_sample_size: float) -> None:
-    """Raise unless it is at least 0 and finite.
-
-    Args:
-        equivalent_sample_size: rows of a uniform distribution.
-    """
+    """Raise unless it is at least 0 and finite."""
     if not 0 <= equivalent_sample_size < float("inf"):
         raise ValueError(
             f"`equivalent_sample_size` must be at least 0 and finite, got {equivalent_sample_size}"

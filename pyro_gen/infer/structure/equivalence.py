@@ -46,11 +46,7 @@ def cpdag(graph: nx.DiGraph) -> nx.DiGraph:
 def pattern(dag: np.ndarray) -> np.ndarray:
     """The skeleton of a DAG, directed only where two parents that are not adjacent share a child.
 
-    Args:
-        dag: bool (nodes, nodes), row: parent, column: child.
-
-    Returns:
-        Matrix of a partially directed graph: an undirected edge is there both ways.
+    Of adjacency matrices, row: parent, column: child; an undirected edge is there both ways.
     """
     apart = ~(dag | dag.T)
     np.fill_diagonal(apart, False)
@@ -63,12 +59,8 @@ def pattern(dag: np.ndarray) -> np.ndarray:
 def complete(graph: np.ndarray) -> np.ndarray:
     """Direct the edges whose other direction gives a cycle or a new v-structure.
 
-    Args:
-        graph: a partially directed graph, an undirected edge both ways.
-
-    Returns:
-        The closure under Meek's rules 1 to 3, in the same form. Where both directions
-        follow, as can be only if no graph fits, the edge stays undirected.
+    The closure under Meek's rules 1 to 3. Where both directions follow, as can be only if no
+    graph fits, the edge stays undirected.
     """
     graph = graph.copy()
     while True:
@@ -131,14 +123,8 @@ def extend(graph: np.ndarray) -> tuple[np.ndarray, int]:
     neighbours are adjacent to all their other neighbours. Where no node is such a sink,
     the one that is nearest to it is taken.
 
-    Args:
-        graph: a partially directed graph whose directed edges have no cycle.
-
     Returns:
         The directed graph, and how many pairs of parents became a new v-structure.
-
-    Raises:
-        ValueError: the directed edges have a cycle.
     """
     result = graph & ~graph.T
     remaining = graph.copy()
@@ -216,12 +202,7 @@ def structural_hamming_distance(
 
 
 def adjacency(graph: nx.DiGraph, nodes: Sequence[str]) -> np.ndarray:
-    """The matrix of a graph, bool, row: parent, column: child.
-
-    Args:
-        graph: the graph.
-        nodes: their order.
-    """
+    """The matrix of a graph, bool, row: parent, column: child, in the order of ``nodes``."""
     index = {node: i for i, node in enumerate(nodes)}
     matrix = np.zeros((len(nodes), len(nodes)), dtype=bool)
     for u, v in graph.edges:
@@ -230,12 +211,7 @@ def adjacency(graph: nx.DiGraph, nodes: Sequence[str]) -> np.ndarray:
 
 
 def with_edges(graph: nx.DiGraph, matrix: np.ndarray) -> nx.DiGraph:
-    """The nodes of a graph with other edges.
-
-    Args:
-        graph: nodes and their attributes.
-        matrix: bool (nodes, nodes), row: parent, column: child.
-    """
+    """The nodes of a graph, with their attributes, under the edges of a matrix."""
     nodes = list(graph)
     result = nx.DiGraph()
     result.add_nodes_from(graph.nodes(data=True))
@@ -244,12 +220,7 @@ def with_edges(graph: nx.DiGraph, matrix: np.ndarray) -> nx.DiGraph:
 
 
 def path_counts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Paths of two steps; in float32, which numpy multiplies fast and which counts to 2^24.
-
-    Args:
-        first: the edges of the first step, bool (nodes, nodes).
-        second: those of the second step.
-    """
+    """Paths of two steps; in float32, which numpy multiplies fast and which counts to 2^24."""
     return np.asarray(first.astype(np.float32) @ second.astype(np.float32))
 
 

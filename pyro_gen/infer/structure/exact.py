@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 
 import networkx as nx
 import numpy as np
-from torch import Tensor
 
 from pyro_gen.infer.structure.rules import EdgeRules, Edges
 from pyro_gen.infer.structure.scores import BDeu, FamilyScores, Score, members
-from pyro_gen.infer.structure.table import CategoricalTable, States
+from pyro_gen.infer.structure.table import CategoricalTable, Data, States
 
 MAX_NODES = 20
 """Nodes of the largest exact search: its tables have 20 * 2^20 cells."""
 
 
 def exact_search(
-    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    data: Data,
     score: Score | None = None,
     *,
     max_parents: int | None = None,
@@ -39,18 +37,8 @@ def exact_search(
     second for 11 nodes, a minute for 16.
 
     Of graphs of equal score, up to 1e-12 of its size an edge, one with the fewest edges
-    is returned.
-
-    Args:
-        data: complete rows; see :meth:`CategoricalTable.of`.
-        score: BDeu of one equivalent row by default.
-        max_parents: of each node.
-        forbidden: pairs (parent, child) that must not be edges.
-        required: pairs (parent, child) that must be edges.
-        states: of the nodes, where the data do not show all of them.
-
-    Returns:
-        A graph of the highest score, its nodes with the attribute ``states``.
+    is returned, its nodes with the attribute ``states``. Arguments are those of
+    :func:`tabu_search`.
 
     Raises:
         ValueError: there are more than 20 nodes, cells are missing, or the rules

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_gen.infer.structure.table import CategoricalTable, Counts, States
+from pyro_gen.infer.structure.table import CategoricalTable, Counts, Data, States
 
 Statistic = Literal["g2", "chi2"]
 
@@ -29,7 +29,7 @@ class Independence(NamedTuple):
 
 
 def independence_test(
-    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    data: Data,
     first: str,
     second: str,
     given: Sequence[str] = (),
@@ -82,15 +82,7 @@ def independence_test(
 def tested(
     counts: Counts, x: int, y: int, conditions: Sequence[int], statistic: Statistic
 ) -> Independence:
-    """The test on nodes by number.
-
-    Args:
-        counts: of the data.
-        x: number of a node.
-        y: number of another one.
-        conditions: numbers of further nodes.
-        statistic: as for :func:`independence_test`.
-    """
+    """The test on nodes by number."""
     if statistic not in ("g2", "chi2"):
         raise ValueError(f"`statistic` must be 'g2' or 'chi2', got {statistic!r}")
     kx = counts.table.arities[x]

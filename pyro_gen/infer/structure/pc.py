@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
-from torch import Tensor
 
 from pyro_gen._arguments import whole_number
 from pyro_gen.infer.structure.equivalence import complete, extend, pattern
 from pyro_gen.infer.structure.independence import Statistic, tested
-from pyro_gen.infer.structure.table import CategoricalTable, Counts, States
+from pyro_gen.infer.structure.table import CategoricalTable, Counts, Data, States
 
 PValue = Callable[[str, str, tuple[str, ...]], float]
 
 
 def pc(
-    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    data: Data,
     alpha: float = 0.01,
     *,
     statistic: Statistic = "g2",

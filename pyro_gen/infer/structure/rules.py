@@ -43,11 +43,6 @@ class EdgeRules:
             forbidden: pairs (parent, child) that must not be edges.
             required: pairs (parent, child) that must be edges.
             max_parents: of each node; None for no limit.
-
-        Raises:
-            ValueError: a node is unknown, an edge is both, a node is its own parent,
-                the required edges have a cycle or give a node too many parents, or
-                ``max_parents`` is negative.
         """
         nodes = len(table.nodes)
         most = nodes - 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Protocol
@@ -12,7 +11,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from pyro_gen.infer.structure.table import CategoricalTable, Counts, States
+from pyro_gen.infer.structure.table import CategoricalTable, Counts, Data, States
 
 ROUNDING = 1e-12
 """Difference of two scores that are equal up to rounding, relative to their size."""
@@ -33,12 +32,9 @@ class Score(Protocol):
     """
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
-        """The value g of a set of nodes.
+        """The value g of a set of nodes with ``cells`` combinations of states.
 
-        Args:
-            counts: counts of the combinations of states that occur, float64.
-            cells: number of all combinations.
-            num_rows: rows of the data.
+        ``counts`` are those of the combinations that occur, float64.
         """
 
 
@@ -205,10 +201,6 @@ class FamilyScores:
     """Scores of families, from values of node sets that are computed once.
 
     Sets of nodes are Python integers, bit i for node i.
-
-    Args:
-        table: the rows.
-        score: the score.
     """
 
     def __init__(self, table: CategoricalTable, score: Score) -> None:
@@ -218,11 +210,7 @@ class FamilyScores:
         self._values: dict[int, float] = {}
 
     def of_set(self, nodes: int) -> float:
-        """The value g of a set of nodes.
-
-        Args:
-            nodes: the set.
-        """
+        """The value g of a set of nodes."""
         if nodes not in self._values:
             subset = members(nodes)
             cells = math.prod(float(self.table.arities[i]) for i in subset)
@@ -231,12 +219,7 @@ class FamilyScores:
         return self._values[nodes]
 
     def family(self, node: int, parents: int) -> float:
-        """The score of a node with its parents.
-
-        Args:
-            node: its number.
-            parents: their set.
-        """
+        """The score of a node with a set of parents."""
         return self.of_set(parents | 1 << node) - self.of_set(parents)
 
     @cached_property
@@ -252,20 +235,12 @@ class FamilyScores:
         return ROUNDING * (largest or 1.0)
 
     def sparing(self, node: int, parents: int) -> float:
-        """The score of a node with its parents less the cost of the edges, which searches compare.
-
-        Args:
-            node: its number.
-            parents: their set.
-        """
+        """The score of a node with its parents less the cost of the edges, for searches."""
         return self.family(node, parents) - self.edge_cost * parents.bit_count()
 
 
 def members(nodes: int) -> list[int]:
     """The elements of a set that is written as an integer.
-
-    Args:
-        nodes: the set.
 
     Example:
         >>> members(0b1011)
@@ -276,23 +251,17 @@ def members(nodes: int) -> list[int]:
 
 def graph_score(
     graph: nx.DiGraph,
-    data: CategoricalTable | Mapping[str, Tensor] | Tensor,
+    data: Data,
     score: Score,
     states: States = None,
 ) -> float:
-    """The score of a graph, in nats.
+    """The score of a graph, in nats: the sum of the scores of all families.
 
     Args:
         graph: directed, acyclic, over the nodes of the data.
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: the score.
         states: of the nodes, where the data do not show all of them.
-
-    Returns:
-        The sum of the scores of all families.
-
-    Raises:
-        ValueError: the graph has other nodes than the data, or a cycle.
     """
     table = CategoricalTable.of(data, states)
     if set(graph) != set(table.nodes) or not nx.is_directed_acyclic_graph(graph):

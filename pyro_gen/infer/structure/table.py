@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gen._rows import RowsLike
 from pyro_gen.distributions.bayesian_network.evidence import by_name
 from pyro_gen.distributions.bayesian_network.messages import some
 from pyro_gen.distributions.bayesian_network.observation import factorized, holds_names, plain
 
 States = Mapping[str, int | Sequence[str]] | Sequence[int] | int | None
+"""Names of each node's states, or how many there are, by node or for all; None as data show."""
 
 DENSE = 1 << 16
 """Cells up to which a table of counts is laid out whole, however few rows there are."""
@@ -44,9 +46,7 @@ class CategoricalTable:
     values: Tensor
 
     @classmethod
-    def of(
-        cls, data: CategoricalTable | Mapping[str, Any] | Any, states: States = None
-    ) -> CategoricalTable:
+    def of(cls, data: Data, states: States = None) -> CategoricalTable:
         """Check data and name its columns and states.
 
         Args:
@@ -106,32 +106,17 @@ class CategoricalTable:
         return {node: i for i, node in enumerate(self.nodes)}
 
     def number(self, node: str) -> int:
-        """A node's place among the columns.
-
-        Args:
-            node: its name.
-
-        Raises:
-            ValueError: there is no such node.
-        """
+        """A node's place among the columns; raises for an unknown node."""
         if node not in self.index:
             raise ValueError(f"the data have no node {node!r}; theirs are {some(self.nodes)}")
         return self.index[node]
 
     def rows(self, index: Tensor) -> CategoricalTable:
-        """Some rows, or the same rows several times; the states stay as they are.
-
-        Args:
-            index: numbers of the rows.
-        """
+        """Some rows, or the same rows several times; the states stay as they are."""
         return CategoricalTable(self.nodes, self.states, self.values[index])
 
     def graph(self, edges: Iterable[tuple[int, int]] = ()) -> nx.DiGraph:
-        """A graph over the nodes, which carry their ``states``.
-
-        Args:
-            edges: pairs of numbers (parent, child).
-        """
+        """A graph over the nodes, which carry their ``states``; edges are numbers."""
         graph = nx.DiGraph()
         for node, names in zip(self.nodes, self.states, strict=True):
             graph.add_node(node, states=names)
@@ -139,12 +124,12 @@ class CategoricalTable:
         return graph
 
     def graph_of(self, adjacency: np.ndarray) -> nx.DiGraph:
-        """A graph over the nodes from its adjacency matrix.
-
-        Args:
-            adjacency: bool (nodes, nodes), row: parent, column: child.
-        """
+        """A graph over the nodes from its adjacency matrix, row: parent, column: child."""
         return self.graph((int(j), int(i)) for j, i in np.argwhere(adjacency))
+
+
+Data = CategoricalTable | Mapping[str, Any] | RowsLike
+"""Complete rows, as :meth:`CategoricalTable.of` takes them."""
 
 
 class Counts:
@@ -153,9 +138,6 @@ class Counts:
     Rows that are equal in all nodes are counted once, with a weight. A subset of more
     combinations than can be laid out is renumbered by those that occur, so that the
     cost is bounded by the rows.
-
-    Args:
-        table: the rows.
     """
 
     def __init__(self, table: CategoricalTable) -> None:
@@ -174,8 +156,7 @@ class Counts:
     def codes(self, subset: Iterable[int]) -> tuple[Tensor, int]:
         """A number for the combination of states of each (distinct) row, and its bound.
 
-        Args:
-            subset: numbers of the nodes; the last one changes fastest.
+        The state of the last node of the subset changes fastest.
         """
         codes = None
         cells = 1
@@ -194,12 +175,7 @@ class Counts:
         return codes, cells
 
     def tally(self, codes: Tensor, cells: int) -> tuple[Tensor, Tensor]:
-        """The codes that occur, in increasing order, and how often each does, float64.
-
-        Args:
-            codes: of the (distinct) rows.
-            cells: their bound.
-        """
+        """The codes that occur, in increasing order, and how often each does, float64."""
         if cells > max(DENSE, 4 * len(codes)):
             used, codes = torch.unique(codes, return_inverse=True)
             return used, torch.bincount(codes, self.weights).double()
@@ -208,29 +184,14 @@ class Counts:
         return used, counts[used].double()
 
     def occurring(self, subset: Iterable[int]) -> Tensor:
-        """Counts of the combinations of states that occur, float64.
-
-        Args:
-            subset: numbers of the nodes.
-        """
+        """Counts of the combinations of states of nodes that occur, float64."""
         return self.tally(*self.codes(subset))[1]
 
 
 def _encoded_columns(
     data: Mapping[str, Any], states: States
 ) -> tuple[dict[str, Any], States | dict[str, Any]]:
-    """Columns of names as state numbers, and the states that they have.
-
-    Args:
-        data: columns by node; those of numbers stay as they are.
-        states: as for :meth:`CategoricalTable.of`.
-
-    Returns:
-        The columns, and ``states`` with the names that columns bring.
-
-    Raises:
-        ValueError: names and numbers are mixed, or a name is no state.
-    """
+    """Columns of names as state numbers, and ``states`` with the names that columns bring."""
     columns: dict[str, Any] = {}
     known = {node: _known_states(node, i, states) for i, node in enumerate(data)}
     named = False

@@ -14,7 +14,7 @@ from pyro_gen._evaluation import reading
 from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
-from pyro_gen._rows import as_floating, as_tensor, unfit
+from pyro_gen._rows import RowsLike, as_floating, as_tensor, unfit
 from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised
 from pyro_gen.models.autoencoder.start import start_decoder
 from pyro_gen.nn import Dense, MaskingNoise
@@ -101,12 +101,11 @@ class Autoencoder(Module):
         self.standard = standardisation(likelihood, features)
 
     @classmethod
-    def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
+    def from_data(cls, x: RowsLike, latent: int, size: int | None = None, **settings: Any) -> Self:
         """A model that starts near the marginal distributions of the features.
 
-        Real ones are standardised.
-
-        Discrete features have a random readout over biases at the marginals.
+        Real ones are standardised. Discrete features have a random readout over
+        biases at the marginals.
 
         Args:
             x: rows, (rows, features).
@@ -132,14 +131,8 @@ class Autoencoder(Module):
         start_decoder(model.decoder, model.likelihood, model.standard, x)
         return model
 
-    def model(self, x: Tensor | None = None) -> Tensor:
-        """Rows given themselves, through the code.
-
-        Args:
-            x: rows, (rows, features).
-
-        Returns:
-            The rows.
+    def model(self, x: RowsLike | None = None) -> Tensor:
+        """Rows (rows, features) given themselves, through the code.
 
         Raises:
             ValueError: ``x`` is None; rows cannot be drawn.
@@ -147,57 +140,38 @@ class Autoencoder(Module):
         if x is None:
             raise ValueError(
                 "`x` must be given: an autoencoder has no distribution of codes to draw rows "
-                "from, "
-                "a VAE has one; got None"
+                "from, a VAE has one; got None"
             )
         x = self.check(x)
         register("autoencoder", self)
         with rows_plate(self.size, x):
             return pyro.sample("x", self(x), obs=x)
 
-    def guide(self, x: Tensor | None = None) -> None:
-        """Empty guide: the model has no latent variables.
-
-        Args:
-            x: rows, of which only the number is used.
-
-        Raises:
-            ValueError: there are more rows than ``size``.
-        """
+    def guide(self, x: RowsLike | None = None) -> None:
+        """Empty guide: the model has no latent variables; at most ``size`` rows."""
         check_rows(self.size, 0 if x is None else len(x))
 
-    def forward(self, x: Tensor) -> Factorised:
-        """The distribution of rows given themselves, corrupted in training mode if the
-        class does so.
-
-        Args:
-            x: rows, (rows, features).
-
-        Returns:
-            Independent distributions of the features, batch shape (rows,).
+    def forward(self, x: RowsLike) -> Factorised:
+        """Independent distributions of rows given themselves, corrupted in training mode if
+        the class does so.
         """
         return self.decode(self._codes(self.corruption(self._seen(x))))
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Codes of rows.
-
-        Args:
-            x: rows, (rows, features).
-
-        Returns:
-            (rows, latent).
+    def encode(self, x: RowsLike) -> Tensor:
+        """Codes (rows, latent) of rows (rows, features).
 
         Raises:
             ValueError: the rows, or the encoder's outputs, have the wrong shape.
         """
         return self._codes(self._seen(x))
 
-    def _seen(self, x: Tensor) -> Tensor:
+    def _seen(self, x: RowsLike) -> Tensor:
         """Rows as the encoder sees them."""
-        x = as_tensor(x)
-        if x.dim() != 2 or x.shape[-1] != self.features:
-            raise ValueError(f"`x` must have shape (rows, {self.features}), got {tuple(x.shape)}")
-        rows: Tensor = as_floating(x, next(self.parameters(), None))
+        rows: Tensor = as_tensor(x)
+        if rows.dim() != 2 or rows.shape[-1] != self.features:
+            got = tuple(rows.shape)
+            raise ValueError(f"`x` must have shape (rows, {self.features}), got {got}")
+        rows = as_floating(rows, next(self.parameters(), None))
         if self.standard is None:
             return rows
         return self.standard().seen(rows)
@@ -212,13 +186,10 @@ class Autoencoder(Module):
         return codes
 
     def decode(self, z: Tensor) -> Factorised:
-        """The distribution of a row given its code.
+        """The distribution of a row given its code: independent features, batch shape (...).
 
         Args:
             z: codes, (..., latent).
-
-        Returns:
-            Independent distributions of the features, batch shape (...).
 
         Raises:
             ValueError: the codes, or the decoder's outputs, have the wrong shape.
@@ -239,58 +210,32 @@ class Autoencoder(Module):
 
     @reading
     @torch.no_grad()
-    def latent_means(self, x: Tensor) -> Tensor:
-        """Codes of rows in evaluation mode, as features.
-
-        Args:
-            x: rows, (rows, features).
-
-        Returns:
-            (rows, latent).
-
-        Raises:
-            ValueError: ``x`` is not such a table, or outside the support.
-        """
+    def latent_means(self, x: RowsLike) -> Tensor:
+        """Codes (rows, latent) of rows in evaluation mode, as features."""
         x = self.check(x)
         return self.encode(x)
 
     @reading
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Means of rows given their codes, in evaluation mode.
-
-        Args:
-            x: rows, (rows, features).
-
-        Returns:
-            Same shape.
-        """
+    def reconstruct(self, x: RowsLike) -> Tensor:
+        """Means of rows given their codes, in evaluation mode."""
         return self.decode(self.latent_means(x)).mean
 
     @reading
     @torch.no_grad()
-    def reconstruction_log_likelihood(self, x: Tensor) -> Tensor:
-        """Log likelihood of rows given their codes, in nats, in evaluation mode.
+    def reconstruction_log_likelihood(self, x: RowsLike) -> Tensor:
+        """Log likelihood of rows given their codes, (rows,) in nats, in evaluation mode.
 
         Not a log density of rows.
-
-        Args:
-            x: rows, (rows, features).
-
-        Returns:
-            (rows,).
         """
         x = self.check(x)
         return self.decode(self.latent_means(x)).log_prob(x)
 
-    def check(self, x: Tensor) -> Tensor:
-        """Check rows.
+    def check(self, x: RowsLike) -> Tensor:
+        """Rows as a tensor, checked.
 
         Args:
-            x: the value to check: a tensor, an array, a list or a data frame.
-
-        Returns:
-            The rows as a tensor.
+            x: a tensor, an array, a list or a data frame.
 
         Raises:
             ValueError: it is not (rows, features), empty, or outside the

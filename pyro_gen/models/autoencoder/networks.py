@@ -23,11 +23,7 @@ Likelihood = Conditional | AutoregressiveNetwork
 
 
 def latent_prior(prior: nn.Module | None, latent: int, family: Conditional) -> nn.Module:
-    """The prior of latent variables: the one given, or independent ones of their family.
-
-    Raises:
-        ValueError: it is a VampPrior over latent variables that are not Gaussian.
-    """
+    """The prior of latent variables: the one given, or independent ones of their family."""
     gaussian = isinstance(family, GaussianConditional)
     if prior is None:
         return StandardNormal(latent) if gaussian else IndependentPrior(latent, family)
@@ -40,11 +36,7 @@ def latent_prior(prior: nn.Module | None, latent: int, family: Conditional) -> n
 
 
 def check_likelihood(likelihood: Likelihood, event_shape: Size) -> None:
-    """Raise unless a likelihood fits rows of a shape.
-
-    Raises:
-        ValueError: it is neither a family nor a network with a context, or of other rows.
-    """
+    """Raise unless a likelihood is a family or a network with a context, of rows of a shape."""
     if isinstance(likelihood, Conditional):
         return likelihood.check(event_shape.numel())
     if not isinstance(likelihood, AutoregressiveNetwork):
@@ -62,18 +54,7 @@ def check_likelihood(likelihood: Likelihood, event_shape: Size) -> None:
 def default_encoder(
     network: str, hidden: Sequence[int], event_shape: Size, width: int, outputs: int
 ) -> nn.Module:
-    """A network from rows to ``outputs`` numbers.
-
-    Args:
-        network: "dense" or "convolutional".
-        hidden: units of each hidden layer of a dense one.
-        event_shape: of a row.
-        width: numbers of a feature.
-        outputs: how many.
-
-    Raises:
-        ValueError: ``network`` is neither.
-    """
+    """A network from rows, of ``width`` numbers a feature, to ``outputs`` numbers."""
     if network == "dense":
         return Dense(event_shape.numel() * width, hidden, outputs)
     if network == "convolutional":
@@ -84,15 +65,7 @@ def default_encoder(
 def default_decoder(
     network: str, hidden: Sequence[int], inputs: int, event_shape: Size, likelihood: Likelihood
 ) -> nn.Module:
-    """A network from ``inputs`` numbers to the parameters of a likelihood.
-
-    Args:
-        network: "dense" or "convolutional".
-        hidden: units of each hidden layer of the encoder.
-        inputs: how many.
-        event_shape: of a row.
-        likelihood: whose parameters, or whose context, the network gives.
-    """
+    """A network from ``inputs`` numbers to the parameters, or the context, of a likelihood."""
     if isinstance(likelihood, AutoregressiveNetwork):
         return Dense(inputs, tuple(hidden)[::-1], likelihood.context)
     if network == "dense":
@@ -113,18 +86,7 @@ def check_outputs(name: str, out: Tensor, shape: tuple[int, ...]) -> None:
 def as_parameters(
     name: str, out: Tensor, batch: Size, variables: int, family: Conditional
 ) -> Tensor:
-    """Outputs of a network as parameters of distributions, batch + (variables, parameters).
-
-    Args:
-        name: of the network, for messages.
-        out: its outputs, (rows, ...).
-        batch: whose rows these are.
-        variables: how many distributions a row has.
-        family: of the distributions.
-
-    Raises:
-        ValueError: the outputs are not as many.
-    """
+    """A network's outputs as parameters of distributions, batch + (variables, parameters)."""
     shape = variables, family.num_parameters
     check_outputs(name, out, shape)
     parameters = out.reshape(*batch, *shape)
@@ -135,11 +97,7 @@ def as_parameters(
 
 
 def joined(out: Tensor | tuple[Tensor, Tensor], family: Conditional) -> Tensor:
-    """Outputs of an encoder as one tensor; of Gaussian variables it may give a pair (loc, scale).
-
-    Raises:
-        ValueError: they are neither, or a scale is not above 0.
-    """
+    """An encoder's outputs as one tensor; of Gaussian variables it may give (loc, scale)."""
     if isinstance(out, Tensor):
         return out
     pair = isinstance(out, tuple) and len(out) == 2

@@ -16,7 +16,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import rows_plate
 from pyro_gen._registration import register
-from pyro_gen._rows import as_tensor
+from pyro_gen._rows import RowsLike, as_tensor
 from pyro_gen.distributions import Conditional
 from pyro_gen.models.autoencoder.blocks import draws_at_a_time
 from pyro_gen.models.autoencoder.vae import BERNOULLI, VAE
@@ -109,7 +109,7 @@ class SemiSupervisedVAE(VAE):
 
     def model(  # type: ignore[override]  # one argument more, where it is natural
         self,
-        x: Tensor | None = None,
+        x: RowsLike | None = None,
         y: Tensor | None = None,
         observations: Observations | None = None,
     ) -> Tensor:
@@ -124,41 +124,33 @@ class SemiSupervisedVAE(VAE):
         Returns:
             The rows.
         """
-        x = as_tensor(observed(x, observations, self.site))
+        rows = observed(x, observations, self.site)
         for name in ("decoder", "prior", *self.shared):
             register(name, getattr(self, name))
-        with rows_plate(self.size, x):
+        with rows_plate(self.size, rows):
             y = pyro.sample("y", dist.Categorical(logits=self.example.new_zeros(self.classes)))
             with self._weighed():
                 z = pyro.sample("z", self.prior_distribution())
-            return pyro.sample(self.site, self.decode_given(z, y), obs=x)
+            return pyro.sample(self.site, self.decode_given(z, y), obs=rows)
 
     def guide(  # type: ignore[override]  # one argument more, where it is natural
         self,
-        x: Tensor | None = None,
+        x: RowsLike | None = None,
         y: Tensor | None = None,
         observations: Observations | None = None,
     ) -> None:
         """The recognition program, with the class enumerated where it is missing.
 
-        Args:
-            x: rows, (rows,) + event shape.
-            y: their classes, (rows,), whole numbers with -1 where one is
-                missing; None for none.
-            observations: the rows by site name.
-
-        Raises:
-            ValueError: there are no rows to recognise, or the classes do not
-                fit.
+        Arguments are those of :meth:`model`; there must be rows.
         """
-        x = as_tensor(recognised(x, observations, self.site))
+        rows = recognised(x, observations, self.site)
         y = as_tensor(y, "y")
         register("encoder", self.encoder)
         register("classifier", self.classifier)
-        with rows_plate(self.size, x):
-            logits = self._logits(x)
+        with rows_plate(self.size, rows):
+            logits = self._logits(rows)
             if y is not None:
-                labelled = self._known(y, len(x))
+                labelled = self._known(y, len(rows))
                 index = y.clamp(min=0).long()
                 if self.training and self.alpha:
                     log_q_label = (
@@ -177,12 +169,10 @@ class SemiSupervisedVAE(VAE):
                 logits = torch.where(labelled.unsqueeze(-1), certain, logits)
             y = pyro.sample("y", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
             with self._weighed():
-                pyro.sample("z", self.encode_given(x, y))
+                pyro.sample("z", self.encode_given(rows, y))
 
     def decode_given(self, z: Tensor, y: Tensor) -> TorchDistribution:
-        """The distribution of rows given latent variables and classes, whose batch shapes
-        broadcast.
-        """
+        """The distribution of rows given latent variables and classes; batch shapes broadcast."""
         return self._with_class(z, y)
 
     def encode_given(self, x: Tensor, y: Tensor) -> TorchDistribution:
@@ -204,15 +194,8 @@ class SemiSupervisedVAE(VAE):
 
     @reading
     @torch.no_grad()
-    def classify(self, x: Tensor) -> Tensor:
-        """Probabilities of the classes, by the classifier.
-
-        Args:
-            x: rows, (rows,) + event shape.
-
-        Returns:
-            (rows, classes).
-        """
+    def classify(self, x: RowsLike) -> Tensor:
+        """Probabilities of the classes of rows, (rows, classes), by the classifier."""
         x = self.check(x)
         return self._logits(x).softmax(-1)
 
@@ -264,9 +247,8 @@ class SemiSupervisedVAE(VAE):
     def _known(self, y: Tensor, rows: int) -> Tensor:
         if y.shape != (rows,) or y.is_floating_point() or ((y < -1) | (y >= self.classes)).any():
             raise ValueError(
-                f"`y` must hold whole numbers below {self.classes}, or -1 where missing, of "
-                f"shape ({rows},), "
-                f"got {y.dtype} of shape {tuple(y.shape)}"
+                f"`y` must hold whole numbers below {self.classes}, or -1 where missing, of shape "
+                f"({rows},), got {y.dtype} of shape {tuple(y.shape)}"
             )
         return y >= 0
 

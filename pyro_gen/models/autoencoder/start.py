@@ -27,9 +27,6 @@ def start_decoder(
         likelihood: the family of the features' distributions.
         standard: units of real features; None for others.
         x: rows, (rows,) + event shape.
-
-    Raises:
-        ValueError: a column is constant whose scale is learned.
     """
     rows = x.flatten(1)
     if standard is None:

@@ -20,7 +20,7 @@ from torch.distributions import kl_divergence
 from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen._evaluation import evaluating, reading
 from pyro_gen._plates import check_rows
-from pyro_gen._rows import as_floating, as_tensor, unfit
+from pyro_gen._rows import RowsLike, as_floating, as_tensor, unfit
 from pyro_gen.distributions import (
     BernoulliConditional,
     Conditional,
@@ -56,7 +56,7 @@ from pyro_gen.models.autoencoder.networks import (
     latent_prior,
 )
 from pyro_gen.models.autoencoder.start import start_decoder
-from pyro_gen.models.latent import LatentModel, Observations
+from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import AutoregressiveNetwork, StandardNormal, VampPrior
 from pyro_gen.nn.standardisation import Standardisation, standardisation
 
@@ -182,7 +182,7 @@ class VAE(LatentModel):
         self._check_weights()
 
     @classmethod
-    def from_data(cls, x: Tensor, latent: int, size: int | None = None, **settings: Any) -> Self:
+    def from_data(cls, x: RowsLike, latent: int, size: int | None = None, **settings: Any) -> Self:
         """A model that starts near the marginal distributions of the features, its
         pseudo-inputs at rows of data.
 
@@ -274,14 +274,11 @@ class VAE(LatentModel):
         width = code.shape[-1:] if code.shape[-1] > 1 else ()
         return code.reshape(*batch, *self.event_shape, *width)
 
-    def check(self, x: Tensor) -> Tensor:
-        """Check rows.
+    def check(self, x: RowsLike) -> Tensor:
+        """Rows as a tensor, checked.
 
         Args:
-            x: the value to check: a tensor, an array, a list or a data frame.
-
-        Returns:
-            The rows as a tensor.
+            x: a tensor, an array, a list or a data frame.
 
         Raises:
             ValueError: it is not (rows,) + event shape, empty, or outside the
@@ -319,31 +316,6 @@ class VAE(LatentModel):
         encoder = ("encoder",) if isinstance(self.prior, VampPrior) else ()
         return encoder + (("likelihood",) if isinstance(self.likelihood, nn.Module) else ())
 
-    def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
-        """The generative program.
-
-        Args:
-            x: rows to observe, (rows,) + event shape; None draws ``size`` rows.
-            observations: the same by site name, as ``ReweightedWakeSleep``
-                gives them.
-
-        Returns:
-            The rows.
-        """
-        return super().model(x, observations)
-
-    def guide(self, x: Tensor | None = None, observations: Observations | None = None) -> None:
-        """The recognition program.
-
-        Args:
-            x: rows, (rows,) + event shape.
-            observations: the same by site name.
-
-        Raises:
-            ValueError: there are no rows to recognise.
-        """
-        super().guide(x, observations)
-
     def generate(self, prior: TorchDistribution) -> TorchDistribution:
         """Sample ``z``; the distribution of the row given it."""
         with self._weighed():
@@ -370,13 +342,7 @@ class VAE(LatentModel):
         return distribution
 
     def encode(self, x: Tensor) -> TorchDistribution:
-        """The guide's distribution of z given rows.
-
-        Args:
-            x: rows, (...) + event shape.
-
-        Returns:
-            Independent distributions, event shape (latent,).
+        """The guide's distribution of z given rows (...) + event shape; event shape (latent,).
 
         Raises:
             ValueError: the events or the encoder's outputs have the wrong shape.
@@ -384,13 +350,7 @@ class VAE(LatentModel):
         return self._latent_distribution(self.inputs(x))
 
     def decode(self, z: Tensor) -> TorchDistribution:
-        """The distribution of a row given its latent variables.
-
-        Args:
-            z: latent variables, (..., latent).
-
-        Returns:
-            A distribution of batch shape (...) and the row's event shape.
+        """The distribution of a row given its latent variables (..., latent).
 
         Raises:
             ValueError: the decoder's outputs are not as many as the likelihood
@@ -454,16 +414,11 @@ class VAE(LatentModel):
 
     @reading
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Reconstructions of rows.
+    def reconstruct(self, x: RowsLike) -> Tensor:
+        """Reconstructions of rows, in their shape.
 
-        Args:
-            x: rows, (rows,) + event shape.
-
-        Returns:
-            Means of the features at the posterior mean of Gaussian latent
-            variables, or at one draw of others; draws where features are labels
-            or depend on each other.
+        Means of the features at the posterior mean of Gaussian latent variables, or at one
+        draw of others; draws where features are labels or depend on each other.
         """
         x = self.check(x)
         distribution = self.decode(
@@ -475,14 +430,8 @@ class VAE(LatentModel):
 
     @reading
     @torch.no_grad()
-    def latent_means(self, x: Tensor) -> Tensor:
-        """Means of the latent variables given rows, as features for a classifier or for a map.
-
-        Args:
-            x: rows, (rows,) + event shape.
-
-        Returns:
-            (rows, latent).
+    def latent_means(self, x: RowsLike) -> Tensor:
+        """Means (rows, latent) of the latent variables, as features for a classifier or for a map.
 
         Raises:
             ValueError: the latent variables are labels, which have no mean.
@@ -498,7 +447,7 @@ class VAE(LatentModel):
 
     @reading
     @torch.no_grad()
-    def latent_use(self, x: Tensor, threshold: float = 0.01) -> LatentUse:
+    def latent_use(self, x: RowsLike, threshold: float = 0.01) -> LatentUse:
         r"""Use of each latent dimension; unused ones have collapsed to the prior.
 
         .. math:: A_j = \mathrm{Var}_x\, E_{q(z | x)}[z_j] > 0.01
@@ -535,7 +484,7 @@ class VAE(LatentModel):
     @reading
     @torch.no_grad()
     def test_log_likelihood(
-        self, x: Tensor, num_samples: int | None = None, method: AnnealedImportance | None = None
+        self, x: RowsLike, num_samples: int | None = None, method: AnnealedImportance | None = None
     ) -> ImportanceLogLikelihood:
         r"""Lower bound of the log likelihood of rows by importance sampling from the guide,
         or by annealing from it.
@@ -669,9 +618,7 @@ class VAE(LatentModel):
     def _path(
         self, x: Tensor, num_samples: int, method: AnnealedImportance, prior: TorchDistribution
     ) -> tuple[AnnealingPath, Callable[[], Tensor]]:
-        """The path from the start to the joint density of some rows, and a sampler of the
-        start.
-        """
+        """The path from the start to the joint density of some rows, and draws of the start."""
         if not self._gaussian:
             raise ValueError(
                 "`method` must be None unless `latent_distribution` is Gaussian, got "
@@ -689,9 +636,7 @@ class VAE(LatentModel):
         return path, lambda: prior.sample((count,)).unflatten(0, (num_samples, len(x)))
 
     def _log_joint(self, x: Tensor, z: Tensor, prior: TorchDistribution) -> Tensor:
-        """Log joint density of rows and latent variables, (chains, rows, latent) ->
-        (chains, rows).
-        """
+        """Log joint density of rows and z, (chains, rows, latent) -> (chains, rows)."""
         return self._scored(z, x) + prior.log_prob(z)
 
     def _log_weights(

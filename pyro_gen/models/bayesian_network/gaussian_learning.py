@@ -41,20 +41,13 @@ def regression(
     .. math:: (w_u, b_u) = \arg\min \sum_{r:\, u_r = u} g_r (x_r - b_u - w_u \cdot z_r)^2, \qquad
               s_u^2 = \frac{\sum_r g_r (x_r - b_u - w_u \cdot z_r)^2}{\sum_r g_r}
 
-    with weights g of the rows. Of several solutions, where parents are linearly
-    dependent, it is the one of the smallest :math:`|w_u|`. A configuration
+    with weights g of the rows, float64. Of several solutions, where parents are
+    linearly dependent, it is the one of the smallest :math:`|w_u|`. A configuration
     without rows keeps its coefficients.
-
-    Args:
-        cpd: the node's present CPD.
-        parents: values of each parent in order, (rows,) each.
-        value: of the node, (rows,).
-        weights: of the rows, (rows,), float64.
-        node: its name, for messages.
 
     Raises:
         ValueError: the rows of a configuration lie on a plane, so that the
-            likelihood has no maximum.
+            likelihood has no maximum; it names the node.
     """
     kinds = list(zip(parents, cpd.parent_states, strict=True))
     states = [x for x, k in kinds if k is not None]
@@ -77,10 +70,8 @@ def regression(
         if variance is None:
             raise ValueError(
                 f"the likelihood of node {node!r} has no maximum where its discrete parents have "
-                f"states {at}: the "
-                f"{int(rows.sum())} rows of `data` there leave no residual; give more rows, or "
-                "hold its CPD fixed by "
-                "requires_grad_(False)"
+                f"states {at}: the {int(rows.sum())} rows of `data` there leave no residual; give "
+                "more rows, or hold its CPD fixed by requires_grad_(False)"
             )
         result.bias[at] = intercept
         result.weight[at] = slope

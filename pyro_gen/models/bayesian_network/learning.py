@@ -126,7 +126,7 @@ class CPDLearner:
             never_observed = (counted.rows < 0).all(0)
             num_starts = STARTS * int(never_observed.any())
         try:
-            tables, result = learner.fit(counted, pseudo, num_starts, num_steps, tolerance)
+            result, tables = learner.fit(counted, pseudo, num_starts, num_steps, tolerance)
         except ValueError:
             # names the rows of the data, not the distinct ones
             learner.distribution(learner.tables).log_evidence(rows)
@@ -139,11 +139,7 @@ class CPDLearner:
         return result
 
     def _tables(self, batch_size: int = 2000) -> TableLearner:
-        """The discrete CPDs as tables.
-
-        Raises:
-            ValueError: one that is to be learned is not a table.
-        """
+        """The discrete CPDs as tables; raises if one that is to be learned is no table."""
         for node in self.structure.nodes:
             cpd = self.cpds[node]
             if not isinstance(cpd, TabularCPD) and learned(cpd):
@@ -176,12 +172,7 @@ class CPDLearner:
 
     @torch.no_grad()
     def _regressions(self) -> dict[str, Regression]:
-        """Regressions of the Gaussian nodes that are to be learned.
-
-        Raises:
-            ValueError: there are real nodes, and cells are missing or a CPD
-                cannot be learned.
-        """
+        """Regressions of the Gaussian nodes that are to be learned, which need complete rows."""
         real = self._real()
         for node in self.skeleton.nodes if real else ():
             values = self.columns.get(node)

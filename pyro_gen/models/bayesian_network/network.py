@@ -14,6 +14,7 @@ from pyro_gen import distributions
 from pyro_gen._arguments import is_single, whole_number
 from pyro_gen._evaluation import evaluating
 from pyro_gen._module import Module
+from pyro_gen._optional import require
 from pyro_gen._plates import check_rows, counted_plate
 from pyro_gen._registration import register
 from pyro_gen.distributions import NetworkStructure
@@ -27,7 +28,6 @@ from pyro_gen.distributions.bayesian_network.messages import some
 from pyro_gen.distributions.bayesian_network.observation import missing
 from pyro_gen.distributions.bayesian_network.structure import States
 from pyro_gen.distributions.bayesian_network.tables import by_node, flatten, point_mass
-from pyro_gen.models.bayesian_network.frames import to_frame
 from pyro_gen.models.bayesian_network.learning import CPDDraws, CPDLearner
 from pyro_gen.models.bayesian_network.parts import (
     column,
@@ -178,7 +178,7 @@ class BayesianNetwork(Module):
             path: of the file.
             states: names of nodes and states in the order of the file's
                 variables; None for "0", "1", ...
-            dtype: of the tables.
+            dtype: as for :meth:`from_bif`; so are the others.
             normalize: divide rows by their sums.
             **settings: ``size`` and ``max_cells`` of the constructor.
         """
@@ -301,34 +301,19 @@ class BayesianNetwork(Module):
         return list(self.cpds)  # type: ignore[arg-type]  # a ModuleList forgets what it holds
 
     def cpd(self, node: str) -> CPD:
-        """The CPD of a node.
-
-        Args:
-            node: its name.
-
-        Raises:
-            ValueError: there is no such node.
-        """
+        """The CPD of a node."""
         return self._cpds[self.skeleton.number(node)]
 
     def to_bif(self, path: PathLike, name: str = "unknown") -> None:
-        """Write the network with its present tables as a BIF file.
-
-        Args:
-            path: of the file, which is replaced.
-            name: of the network.
-        """
+        """Write the network with its present tables as a BIF file, which is replaced."""
         write_bif(path, self.structure, self._tables(), name)
 
     def to_xmlbif(self, path: PathLike, name: str = "unknown") -> None:
-        """Write the network with its present tables as an XMLBIF file; see :meth:`to_bif`."""
+        """Write the network with its present tables as an XMLBIF file."""
         write_xmlbif(path, self.structure, self._tables(), name)
 
     def to_uai(self, path: PathLike) -> None:
-        """Write the network with its present tables as a UAI file, which keeps no names.
-
-        See :meth:`to_bif`.
-        """
+        """Write the network with its present tables as a UAI file, which keeps no names."""
         write_uai(path, self.structure, self._tables())
 
     def model(self, data: Data | Tensor | None = None) -> dict[str, Tensor]:
@@ -575,10 +560,7 @@ class BayesianNetwork(Module):
         )
 
     def _read_off(self) -> Any:
-        """Joint distribution in evaluation mode, without gradients.
-
-        Cached until the weights change.
-        """
+        """Distribution in evaluation mode, without gradients; cached until the weights change."""
         with torch.no_grad(), evaluating(self):
             parameters = steady_tensors(self)
             if parameters is None:
@@ -592,11 +574,7 @@ class BayesianNetwork(Module):
             return self._known[2]
 
     def _tables(self) -> Tensor:
-        """Tables of all nodes for a file.
-
-        Raises:
-            ValueError: there are real nodes, which these files do not know.
-        """
+        """Tables of all nodes for a file, which knows no real nodes."""
         if len(self.structure.nodes) < len(self.nodes):
             raise ValueError("a network with real nodes cannot be written to this kind of file")
         with torch.no_grad(), evaluating(self):
@@ -608,34 +586,18 @@ class BayesianNetwork(Module):
         return result
 
     def log_evidence(self, evidence: Evidence | Tensor | None = None) -> Tensor:
-        """Log probability of the evidence, in nats; differentiable in the parameters.
+        """Log probability of the evidence in nats, differentiable in the parameters.
 
-        Args:
-            evidence: see the class.
-
-        Returns:
-            Nats, (rows,), or () for one case.
-
-        Raises:
-            ValueError: evidence has probability zero (it names the rows) or is
-                malformed, or a clique is too large.
+        See :meth:`pyro_gen.distributions.BayesianNetwork.log_evidence`.
         """
         return (self() if torch.is_grad_enabled() else self._read_off()).log_evidence(evidence)
 
     def marginals(
         self, evidence: Evidence | Tensor | None = None, nodes: Iterable[str] | None = None
     ) -> dict[str, Any]:
-        """Distributions of single nodes given evidence.
+        """Distributions of single nodes given evidence; that of a real node is a distribution.
 
         See :meth:`pyro_gen.distributions.BayesianNetwork.marginals`.
-
-        Args:
-            evidence: see the class.
-            nodes: which; None for all, observed ones one-hot.
-
-        Returns:
-            By node, (states,) for one case, (rows, states) for rows; a
-            distribution for a real node.
         """
         return dict(self._read_off().marginals(evidence, nodes))
 
@@ -644,13 +606,7 @@ class BayesianNetwork(Module):
     ) -> Tensor:
         """Joint distribution of several nodes given evidence.
 
-        Args:
-            nodes: their names, in the order of the axes of the result.
-            evidence: see the class.
-
-        Returns:
-            (states of each node) for one case, (rows, states of each node) for
-            rows.
+        See :meth:`pyro_gen.distributions.BayesianNetwork.joint_marginal`.
         """
         return self._read_off().joint_marginal(nodes, evidence)
 
@@ -659,46 +615,31 @@ class BayesianNetwork(Module):
         evidence: Evidence | Tensor | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
     ) -> dict[tuple[str, str], Tensor]:
-        """Joint distributions of pairs of nodes given evidence.
+        """Joint distributions of pairs of nodes given evidence; None for all edges.
 
-        None for all edges (parent, child).
-
-        Args:
-            evidence: see the class.
-            pairs: which.
+        See :meth:`pyro_gen.distributions.BayesianNetwork.pair_marginals`.
         """
         return self._read_off().pair_marginals(evidence, pairs)
 
     def expected_counts(
         self, evidence: Evidence | Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Expected uses of each cell of each table given evidence, summed over rows.
+        """Expected uses of each cell of each table given evidence, summed over weighted rows.
 
-        Args:
-            evidence: see the class.
-            weights: of the rows.
+        See :meth:`pyro_gen.distributions.BayesianNetwork.expected_counts`.
         """
         return self._read_off().expected_counts(evidence, weights)
 
     def most_probable(self, evidence: Evidence | Tensor | None = None) -> dict[str, Any]:
-        """The most probable states of all nodes together: names for one case, state
-        numbers (rows,) for rows.
+        """The most probable states of all nodes together: names for one case, numbers for rows.
 
-        Args:
-            evidence: see the class.
+        See :meth:`pyro_gen.distributions.BayesianNetwork.most_probable`.
         """
         return self._read_off().most_probable(evidence)
 
     @torch.no_grad()
     def sample(self, num_samples: int = 1) -> Tensor:
-        """Draw rows.
-
-        Args:
-            num_samples: how many.
-
-        Returns:
-            State numbers, (num_samples, nodes).
-        """
+        """Draw rows: state numbers, (num_samples, nodes)."""
         return self._read_off().sample((whole_number("num_samples", num_samples),))
 
     def sample_posterior(
@@ -706,12 +647,7 @@ class BayesianNetwork(Module):
     ) -> dict[str, Tensor]:
         """Exact, independent draws of all nodes given evidence.
 
-        Args:
-            evidence: see the class.
-            num_samples: how many for each case.
-
-        Returns:
-            By node, (num_samples,) for one case, (num_samples, rows) for rows.
+        See :meth:`pyro_gen.distributions.BayesianNetwork.sample_posterior`.
         """
         return self._read_off().sample_posterior(evidence, num_samples)
 
@@ -736,31 +672,35 @@ class BayesianNetwork(Module):
               rain  wet
             0   no  yes
         """
-        return to_frame(self.nodes, self.states, rows, index)
+        pandas = require("pandas", "BayesianNetwork.to_frame", "arviz")
+        if isinstance(rows, Tensor):
+            if rows.dim() != 2 or rows.shape[1] != len(self.nodes):
+                raise ValueError(
+                    f"`rows` must have shape (rows, {len(self.nodes)}), got {tuple(rows.shape)}"
+                )
+            rows = dict(zip(self.nodes, rows.unbind(-1), strict=True))
+        if unknown := [node for node in rows if node not in self.nodes]:
+            raise ValueError(
+                f"`rows` must name nodes among {some(self.nodes)}, got {unknown[0]!r}"
+            )
+        columns = {}
+        for node in self.nodes:
+            if node not in rows:
+                continue
+            values = rows[node].detach().cpu().numpy()
+            if node in self.states:
+                values = pandas.Categorical.from_codes(values, list(self.states[node]))
+            columns[node] = values
+        return pandas.DataFrame(columns, index=index)
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
-        """True if the graph alone makes two sets of nodes independent given a third.
-
-        Args:
-            x: nodes; a name alone is one node.
-            y: nodes.
-            given: nodes that are observed.
-        """
+        """True if the graph alone makes two sets of nodes independent given a third."""
         return self.skeleton.d_separated(x, y, given)
 
     def do(self, interventions: Mapping[str, str | int]) -> BayesianNetwork:
         """The network after an intervention: nodes are cut off from their parents and set.
 
-        Other CPDs are shared.
-
-        Args:
-            interventions: for each node the name or number of its state.
-
-        Returns:
-            The mutilated network.
-
-        Raises:
-            ValueError: a node or state is unknown.
+        Other CPDs are shared. ``interventions`` has for each node the name or number of its state.
         """
         cpds = dict(zip(self.nodes, self._cpds, strict=True))
         for node, state in interventions.items():

@@ -55,11 +55,7 @@ def discrete_part(
 
 
 def gaussian(skeleton: NetworkStructure, node: str, cpd: CPD) -> GaussianNode:
-    """A real node as exact inference takes it.
-
-    Raises:
-        NotImplementedError: it is not Gaussian.
-    """
+    """A real node as exact inference takes it; raises unless it is Gaussian."""
     if not isinstance(cpd, ConditionalGaussianCPD):
         kind = type(cpd).__name__
         raise NotImplementedError(
@@ -91,9 +87,6 @@ def column(
 
     Returns:
         State numbers (rows,), int64, -1 where missing, or the floats.
-
-    Raises:
-        ValueError: it is neither.
     """
     skeleton.number(node)
     if node not in states:
@@ -102,26 +95,20 @@ def column(
         if not proper or not value.isfinite().all():
             raise ValueError(
                 f"`data` of the real node {node!r} must be finite floats (rows,), got {value!r}; "
-                "single cells can be "
-                "missing in exact inference only (`log_evidence`)"
+                "single cells can be missing in exact inference only (`log_evidence`)"
             )
         return value
     observation = read_observation(skeleton, node, value, example)
     if not isinstance(observation, Tensor):
         raise ValueError(
-            f"`data` of node {node!r} must be an integer tensor (rows,), or one name or number "
-            "of a state a row, got "
-            f"{value!r}"
+            f"`data` of node {node!r} must be an integer tensor (rows,), or one name or number of "
+            f"a state a row, got {value!r}"
         )
     return observation
 
 
 def cpd_that_fits(skeleton: NetworkStructure, node: str, cpds: Mapping[str, CPD | Tensor]) -> CPD:
-    """The CPD of a node: the one given, a table, or equal probabilities.
-
-    Raises:
-        ValueError: it does not fit the graph.
-    """
+    """The CPD of a node: the one given, a table, or equal probabilities."""
     shape = skeleton.table_shape(node)
     cpd = cpds.get(node)
     if cpd is None:  # of the dtype of the others
@@ -140,9 +127,8 @@ def cpd_that_fits(skeleton: NetworkStructure, node: str, cpds: Mapping[str, CPD 
     if (*cpd.parent_states, cpd.states) != (*kinds, node_states):
         parents = ", ".join(map(repr, skeleton.parents[node])) or "none"
         raise ValueError(
-            f"the CPD of node {node!r} must have states {(*kinds, node_states)}, "
-            f"those of its parents ({parents}) and its own, "
-            f"got {(*cpd.parent_states, cpd.states)}"
+            f"the CPD of node {node!r} must have states {(*kinds, node_states)}, those of its "
+            f"parents ({parents}) and its own, got {(*cpd.parent_states, cpd.states)}"
         )
     return cpd
 
@@ -173,14 +159,8 @@ def _table(structure: NetworkStructure, node: str, table: Tensor) -> TabularCPD:
 def steady_tensors(module: nn.Module) -> list[Tensor] | None:
     """Parameters and buffers, whose versions tell whether a cached value is valid.
 
-    Shared ones appear twice.
-
-    Args:
-        module: of CPDs.
-
-    Returns:
-        The tensors; None where Pyro or a transform of torch.func gives them,
-        others at each look.
+    Shared ones appear twice. None where Pyro or a transform of torch.func gives
+    them, others at each look.
     """
     tensors = list(_each_tensor(module))
     steady = [x for x in tensors if x is not None]

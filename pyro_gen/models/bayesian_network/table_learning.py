@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_gen import distributions
 from pyro_gen.distributions import Likelihood, NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import counts_of, from_counts, row_sums
-from pyro_gen.models.em import FitResult
+from pyro_gen.models.em import FitResult, best_of
 
 Counts = float | Mapping[str, "float | Tensor"]
 """A number for every cell of every table, or by node a number or a table."""
@@ -81,8 +81,7 @@ class TableLearner:
     def _evidence(self, rows: Tensor, ever: list[bool]) -> dict[str, Tensor | Likelihood]:
         """Rows by node.
 
-        One that is missing in this batch alone gets a likelihood, to count as
-        in the others.
+        One that is missing in this batch alone gets a likelihood, to count as in the others.
         """
         named = zip(
             self.structure.nodes, rows.unbind(1), ever, self.structure.cardinalities, strict=True
@@ -104,7 +103,7 @@ class TableLearner:
 
     def climb(
         self, counted: Seen, pseudo: Tensor, start: Tensor, num_steps: int, tolerance: float
-    ) -> tuple[Tensor, FitResult]:
+    ) -> tuple[FitResult, Tensor]:
         """EM from one start."""
         tables = start
         path = list[float]()
@@ -121,7 +120,7 @@ class TableLearner:
             if converged:
                 break
         objective = torch.tensor(path, dtype=torch.float64)
-        return tables, FitResult(log_likelihood, objective, converged, False, objective[-1:])
+        return FitResult(log_likelihood, objective, converged, False, objective[-1:]), tables
 
     def random_start(self) -> Tensor:
         """Rows drawn evenly from all distributions, zeros kept."""
@@ -130,8 +129,8 @@ class TableLearner:
 
     def fit(
         self, counted: Seen, pseudo: Tensor, num_starts: int, num_steps: int, tolerance: float
-    ) -> tuple[Tensor, FitResult]:
-        """The best tables and the result; in closed form if the rows are complete."""
+    ) -> tuple[FitResult, Tensor]:
+        """The result and the best tables; in closed form if the rows are complete."""
         if not (counted.rows < 0).any():
             tables = self.maximised(counts_of(self.structure, *counted) + pseudo, self.tables)
             log_likelihood = float(
@@ -139,11 +138,11 @@ class TableLearner:
             )
             value = log_likelihood + self.log_prior(pseudo, tables)
             objective = torch.tensor([value], dtype=torch.float64)
-            return tables, FitResult(log_likelihood, objective, True, False, objective)
+            return FitResult(log_likelihood, objective, True, False, objective), tables
         starts = [self.random_start() for _ in range(num_starts)] or [self.tables]
-        climbs = [self.climb(counted, pseudo, start, num_steps, tolerance) for start in starts]
-        tables, best = max(climbs, key=lambda end: end[1].objective[-1].item())
-        return tables, best._replace(starts=torch.cat([end.starts for _, end in climbs]))
+        return best_of(
+            [self.climb(counted, pseudo, start, num_steps, tolerance) for start in starts]
+        )
 
     def draws(
         self, counted: Seen, concentration: Tensor, num_samples: int, num_chains: int, warmup: int
@@ -193,15 +192,7 @@ class TableLearner:
 
 
 def checked_weights(weights: Tensor | None, count: int) -> Tensor:
-    """Weights of rows, (rows,), float64.
-
-    Args:
-        weights: as given; None for one each.
-        count: rows.
-
-    Raises:
-        ValueError: they have another shape, or one is negative or not a number.
-    """
+    """Weights of rows, (rows,), float64; None for one each."""
     if weights is None:
         result = torch.ones(count, dtype=torch.float64)
     else:
@@ -218,29 +209,13 @@ def checked_weights(weights: Tensor | None, count: int) -> Tensor:
 
 
 def distinct_rows(rows: Tensor, weights: Tensor) -> Seen:
-    """Equal rows taken together.
-
-    Args:
-        rows: state numbers (rows, nodes).
-        weights: of the rows, (rows,).
-    """
+    """Equal rows (rows, nodes) taken together, with their weights (rows,)."""
     distinct, inverse = torch.unique(rows.to(weights.device), dim=0, return_inverse=True)
     return Seen(distinct, weights.new_zeros(len(distinct)).index_add(0, inverse, weights))
 
 
 def spread_counts(structure: NetworkStructure, counts: Counts, like: Tensor, name: str) -> Tensor:
-    """A number for each cell of the flattened tables.
-
-    Args:
-        structure: nodes, states, parents.
-        counts: see ``Counts``.
-        like: the flattened tables.
-        name: of the argument, for messages.
-
-    Raises:
-        ValueError: a number is negative or not finite, a node unknown, or a
-            table of another shape.
-    """
+    """A number for each cell of the flattened tables ``like``; ``name`` is for messages."""
     if isinstance(counts, Mapping):
         named = counts
     else:
@@ -252,8 +227,7 @@ def spread_counts(structure: NetworkStructure, counts: Counts, like: Tensor, nam
         if table.dim() and table.shape != structure.table_shape(node):
             raise ValueError(
                 f"`{name}` of node {node!r} must be a number or of shape "
-                f"{structure.table_shape(node)}, got "
-                f"{tuple(table.shape)}"
+                f"{structure.table_shape(node)}, got {tuple(table.shape)}"
             )
         if not ((table >= 0) & (table < math.inf)).all():
             raise ValueError(

@@ -18,7 +18,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import reading
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
-from pyro_gen._rows import as_tensor
+from pyro_gen._rows import RowsLike
 from pyro_gen.distributions.estimate import Estimate
 from pyro_gen.distributions.log_z.partition import Partition
 from pyro_gen.distributions.units import BernoulliUnits, Units
@@ -41,10 +41,7 @@ class _LayeredRBM(RBM):
 
     @property
     def _couplings(self) -> Tensor:
-        """The couplings, differentiable where they exist.
-
-        All of them until the constructor has said which.
-        """
+        """The couplings that exist, differentiable; all until the constructor says which."""
         if "connections" in self._buffers:
             return self.weight * self.connections
         return self.weight
@@ -130,9 +127,8 @@ class DeepBoltzmannMachine(RowModel):
             raise ValueError(f"`hidden` must name at least two layers, got {hidden}")
         if isinstance(settings.get("negative_phase"), ContrastiveDivergence):
             raise ValueError(
-                "`negative_phase` must not be ContrastiveDivergence, whose particles start at "
-                "the value, and here "
-                "that is partly latent: use PersistentChains or Exact"
+                "`negative_phase` must not be ContrastiveDivergence, whose particles start at the "
+                "value, and here that is partly latent: use PersistentChains or Exact"
             )
         if units := [
             x
@@ -153,7 +149,7 @@ class DeepBoltzmannMachine(RowModel):
     @classmethod
     @torch.no_grad()
     def from_rbm(
-        cls, rbm: RBM, hidden: Sequence[int], x: Tensor, noise: float = 0.01, **settings: Any
+        cls, rbm: RBM, hidden: Sequence[int], x: RowsLike, noise: float = 0.01, **settings: Any
     ) -> DeepBoltzmannMachine:
         """Start from a trained RBM, with weakly coupled further layers, so that learning
         continues at its likelihood.
@@ -184,7 +180,7 @@ class DeepBoltzmannMachine(RowModel):
         return machine
 
     @torch.no_grad()
-    def start_at(self, x: Tensor) -> None:
+    def start_at(self, x: RowsLike) -> None:
         """Start chains at random rows with hidden layers of coin flips, and set the base
         rates, from which AIS anneals.
 
@@ -222,7 +218,7 @@ class DeepBoltzmannMachine(RowModel):
         odd = _slices(self.widths[1::2])
         return [(even[(level + 1) // 2], odd[level // 2]) for level in range(len(self.widths) - 1)]
 
-    def model(self, x: Tensor | None = None, observations: Observations | None = None) -> Tensor:
+    def model(self, x: RowsLike | None = None, observations: Observations | None = None) -> Tensor:
         """Generative program.
 
         ``h`` has no separate density, since the joint distribution includes it.
@@ -235,34 +231,29 @@ class DeepBoltzmannMachine(RowModel):
         Returns:
             The rows.
         """
-        x = as_tensor(observed(x, observations))
+        rows = observed(x, observations)
         register("rbm", self.rbm)
         joint = self.rbm()
-        with rows_plate(self.size, x):
-            if x is None:
+        with rows_plate(self.size, rows):
+            if rows is None:
                 return pyro.sample("layers", joint)[..., : self.visible]
             fair = torch.zeros(sum(self.widths[2::2])).to(self.rbm.vbias)
             h = pyro.sample("h", dist.Bernoulli(logits=fair).to_event(1).mask(False))
-            x = x.to(h).expand(*h.shape[:-1], -1)
-            return pyro.sample("layers", joint, obs=torch.cat([x, h], -1))[..., : self.visible]
+            even = torch.cat([rows.to(h).expand(*h.shape[:-1], -1), h], -1)
+            return pyro.sample("layers", joint, obs=even)[..., : self.visible]
 
-    def guide(self, x: Tensor | None = None, observations: Observations | None = None) -> None:
+    def guide(self, x: RowsLike | None = None, observations: Observations | None = None) -> None:
         """Independent units of the even hidden layers, with the mean field's probabilities.
 
-        Args:
-            x: rows, (rows, visible).
-            observations: the same by site name.
-
-        Raises:
-            ValueError: there are no rows.
+        Arguments are those of :meth:`model`; there must be rows.
         """
-        x = as_tensor(recognised(x, observations))
-        with rows_plate(self.size, x):
-            pyro.sample("h", dist.Bernoulli(probs=self._even_means(x)).to_event(1))
+        rows = recognised(x, observations)
+        with rows_plate(self.size, rows):
+            pyro.sample("h", dist.Bernoulli(probs=self._even_means(rows)).to_event(1))
 
     @reading
     @torch.no_grad()
-    def mean_field(self, x: Tensor) -> list[Tensor]:
+    def mean_field(self, x: RowsLike) -> list[Tensor]:
         r"""Probabilities of all hidden layers that are a fixed point of the mean-field
         equations given x.
 
@@ -298,16 +289,9 @@ class DeepBoltzmannMachine(RowModel):
         # probability 0 or 1 would make the other state impossible
         return even.clamp(1e-6, 1 - 1e-6)
 
-    def contrastive_gradient(self, x: Tensor) -> None:
+    def contrastive_gradient(self, x: RowsLike) -> None:
         """Fill ``.grad`` with the gradient that ``SVI`` finds, a row: data with hidden
         layers drawn, against chains.
-
-        Args:
-            x: a batch of rows.
-
-        Raises:
-            ValueError: ``x`` is not a table of zeros and ones, or the RBM has
-                no negative phase.
         """
         x = self.check(x)
         contrastive_gradient(
@@ -317,14 +301,7 @@ class DeepBoltzmannMachine(RowModel):
     @reading
     @torch.no_grad()
     def log_partition(self) -> Estimate:
-        """Log Z by the ``evaluation`` of the RBM.
-
-        Returns:
-            The estimate with its error.
-
-        Raises:
-            ValueError: log Z is not known.
-        """
+        """Log Z by the ``evaluation`` of the RBM, with its error; raises if it is not known."""
         return self.rbm().log_partition()
 
     @reading

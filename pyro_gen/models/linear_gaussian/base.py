@@ -21,7 +21,7 @@ from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import Expected, check_agrees, check_point
 from pyro_gen._registration import register
-from pyro_gen._rows import as_floating
+from pyro_gen._rows import RowsLike, as_floating, as_tensor
 from pyro_gen._transforms import batched
 from pyro_gen.models.em import FitResult
 from pyro_gen.models.linear_gaussian.em import Point, maximise
@@ -64,8 +64,7 @@ class LinearGaussian(RowDensity, Module):
         if latent >= features:
             raise ValueError(
                 "`latent` must be at least 0 and below `features`, or no noise is left to "
-                "explain, "
-                f"got {latent} for {features} features"
+                f"explain, got {latent} for {features} features"
             )
         self.features = features
         self.latent = latent
@@ -76,7 +75,7 @@ class LinearGaussian(RowDensity, Module):
 
     @classmethod
     def from_data(
-        cls, x: Tensor, latent: int, size: int | None = None, mask: Tensor | None = None
+        cls, x: RowsLike, latent: int, size: int | None = None, mask: Tensor | None = None
     ) -> Self:
         """Model that starts at the means of the columns with small weights, like the rows
         in dtype and device.
@@ -113,7 +112,7 @@ class LinearGaussian(RowDensity, Module):
 
     # ---- the programs
 
-    def model(self, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def model(self, x: RowsLike | None = None, mask: Tensor | None = None) -> Tensor:
         """The generative program.
 
         Args:
@@ -135,12 +134,8 @@ class LinearGaussian(RowDensity, Module):
                 distribution = distribution.mask(rows.mask)
             return pyro.sample("x", distribution.to_event(1), obs=None if rows is None else rows.x)
 
-    def guide(self, x: Tensor | None = None, mask: Tensor | None = None) -> None:
-        """The posterior of the latent variables, exactly.
-
-        Args:
-            x: rows, as for :meth:`model`.
-            mask: as for :meth:`model`.
+    def guide(self, x: RowsLike | None = None, mask: Tensor | None = None) -> None:
+        """The posterior of the latent variables, exactly; arguments are those of :meth:`model`.
 
         Raises:
             ValueError: there are no rows.
@@ -148,8 +143,9 @@ class LinearGaussian(RowDensity, Module):
         if x is None:
             raise ValueError("`x` must be given to the guide, which conditions on it, got None")
         register(type(self).__name__, self)
-        with rows_plate(self.size, x):
-            pyro.sample("z", self.encode(x, mask))
+        rows: Tensor = as_tensor(x)
+        with rows_plate(self.size, rows):
+            pyro.sample("z", self.encode(rows, mask))
 
     def forward(self) -> TorchDistribution:
         """The density of a complete row, latent variables integrated out, for
@@ -182,9 +178,7 @@ class LinearGaussian(RowDensity, Module):
 
     @property
     def num_parameters(self) -> int:
-        """Free parameters: means, noise, and loadings less the rotations that leave the
-        density as it is.
-        """
+        """Free parameters: means, noise, and loadings less the rotations that change nothing."""
         loadings = self.features * self.latent - self.latent * (self.latent - 1) // 2
         covariance = min(
             loadings + self.log_scale.numel(), self.features * (self.features + 1) // 2
@@ -196,7 +190,7 @@ class LinearGaussian(RowDensity, Module):
     @torch.no_grad()
     def fit(
         self,
-        x: Tensor,
+        x: RowsLike,
         mask: Tensor | None = None,
         *,
         method: Method | None = None,
@@ -255,28 +249,13 @@ class LinearGaussian(RowDensity, Module):
         """Maximum likelihood from complete rows without steps, where the family has it."""
 
     def pooled(self, values: Tensor) -> Tensor:
-        """Sums over the features that share a variance.
-
-        Args:
-            values: (features,).
-
-        Returns:
-            Same shape.
-        """
+        """Sums of ``values``, (features,), over the features that share a variance; same shape."""
         if self.shared_noise:
             return values.sum().expand(self.features)
         return values
 
     def check_enough(self, rows: Rows) -> None:
-        """Raise if the rows determine no noise.
-
-        Args:
-            rows: checked rows.
-
-        Raises:
-            ValueError: they are fewer than latent + 2 or more than ``size``, or
-                do not vary.
-        """
+        """Raise if rows determine no noise: below latent + 2, above ``size``, or constant."""
         check_rows(self.size, len(rows.x))
         if len(rows.x) < self.latent + 2:
             raise ValueError(
@@ -286,14 +265,7 @@ class LinearGaussian(RowDensity, Module):
         self.check_varied(rows)
 
     def check_varied(self, rows: Rows) -> None:
-        """Raise where the noise of a column, or that of all, would have no variance.
-
-        Args:
-            rows: checked rows.
-
-        Raises:
-            ValueError: they do not vary.
-        """
+        """Raise where the noise of a column, or that of all, would have no variance."""
         if not self.shared_noise:
             check_varied_rows(rows)
         elif constant(*rows.column_moments(), rows.x.dtype).all():
@@ -332,13 +304,12 @@ class LinearGaussian(RowDensity, Module):
 
     # ---- what users read off
 
-    def encode(self, x: Tensor, mask: Tensor | None = None) -> TorchDistribution:
+    def encode(self, x: RowsLike, mask: Tensor | None = None) -> TorchDistribution:
         """The posterior of the latent variables given the observed cells of rows, exactly.
 
         Args:
             x: rows, (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed; None for wherever there is no
-                NaN.
+            mask: as for :meth:`model`.
 
         Returns:
             Normal distributions, batch shape (rows,), event shape (latent,).
@@ -361,69 +332,37 @@ class LinearGaussian(RowDensity, Module):
 
         Returns:
             Independent normal distributions, event shape (features,).
-
-        Raises:
-            ValueError: ``z`` has another number of latent variables.
         """
         if z.shape[-1:] != (self.latent,):
             raise ValueError(f"`z` must have shape (..., {self.latent}), got {tuple(z.shape)}")
         return self._noisy(z).to_event(1)
 
     @torch.no_grad()
-    def latent_means(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Means of the latent variables given rows, as features for a classifier or for a map.
+    def latent_means(self, x: RowsLike, mask: Tensor | None = None) -> Tensor:
+        """Means of the latent variables given rows, (rows, latent), as features or for a map.
 
-        Args:
-            x: rows, as for :meth:`encode`.
-            mask: as for :meth:`encode`.
-
-        Returns:
-            (rows, latent).
+        Arguments are those of :meth:`encode`.
         """
         return self._posterior(x, mask).mean
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Rows at the posterior mean of their latent variables.
+    def reconstruct(self, x: RowsLike, mask: Tensor | None = None) -> Tensor:
+        """Rows (rows, features) at the posterior mean of their latent variables.
 
-        In missing cells their mean given the observed ones.
-
-        Args:
-            x: rows, as for :meth:`encode`.
-            mask: as for :meth:`encode`.
-
-        Returns:
-            (rows, features).
+        In missing cells their mean given the observed ones. Arguments are those of :meth:`encode`.
         """
         return self.decode(self._posterior(x, mask).mean).mean
 
-    def log_likelihood(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log density of every row, in nats.
+    def log_likelihood(self, x: RowsLike, mask: Tensor | None = None) -> Tensor:
+        """Log density of the observed cells of every row, (rows,), in nats; exact.
 
-        That of the observed cells where some are missing. Exact.
-
-        Args:
-            x: rows, as for :meth:`encode`.
-            mask: as for :meth:`encode`.
-
-        Returns:
-            (rows,).
+        Arguments are those of :meth:`encode`.
         """
         return self._posterior(x, mask).log_likelihood
 
     @torch.no_grad()
     def sample(self, num_samples: int) -> Tensor:
-        """Draw rows.
-
-        Args:
-            num_samples: how many.
-
-        Returns:
-            (num_samples, features).
-
-        Raises:
-            ValueError: ``num_samples`` is no whole number of at least 1.
-        """
+        """Draw rows, (num_samples, features)."""
         num_samples = whole_number("num_samples", num_samples)
         return self._noisy(self._prior().sample((num_samples,))).sample()
 
@@ -432,11 +371,7 @@ class LinearGaussian(RowDensity, Module):
 
         Args:
             x: (rows, features), NaN where a cell is missing.
-            mask: True where a cell is observed, same shape; None for wherever
-                there is no NaN.
-
-        Returns:
-            The rows.
+            mask: as for :meth:`model`.
 
         Raises:
             ValueError: they do not fit this model.
@@ -449,7 +384,7 @@ class LinearGaussian(RowDensity, Module):
         check_like(rows, self.loc, "model")
         return rows
 
-    def _posterior(self, x: Tensor, mask: Tensor | None) -> Posterior:
+    def _posterior(self, x: RowsLike, mask: Tensor | None) -> Posterior:
         return posterior(self.rows(x, mask), self.loc, self.weight, self.scale)
 
     def _prior(self) -> TorchDistribution:

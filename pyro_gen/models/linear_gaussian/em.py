@@ -60,8 +60,7 @@ class Statistics(NamedTuple):
 def maximise(
     rows: Rows, latent: int, pooled: Pooling, num_steps: int, tolerance: float
 ) -> tuple[FitResult, Point]:
-    r"""Maximise from the principal axes until a step gains no more than ``tolerance``
-    nats a row.
+    r"""Maximise from the principal axes until a step gains no more than ``tolerance`` nats a row.
 
     The prior's mean and covariance are free in the M step and are then taken
     into means and loadings (parameter expansion), and every two steps are
@@ -69,16 +68,6 @@ def maximise(
     most of EM's many small steps and keep it monotone. Complete rows enter by a
     triangle of their QR decomposition: with it a step costs O(features^2
     latent), however many rows there are.
-
-    Args:
-        rows: checked rows.
-        latent: latent variables.
-        pooled: which features share a variance.
-        num_steps: at most.
-        tolerance: in nats a row.
-
-    Returns:
-        The result, and the parameters.
 
     References:
         Rubin and Thayer (1982), EM algorithms for ML factor analysis. Liu,
@@ -240,10 +229,7 @@ def _incomplete(rows: Rows) -> Callable[[Point], Statistics]:
 
 
 def _maximised(moments: Statistics, pooled: Pooling) -> Point:
-    """Regress every feature on the latent variables.
-
-    Absorb the mean and covariance of the prior into the result.
-    """
+    """Regress every feature on the latent variables, whose free prior goes into the result."""
     latent = len(moments.second) - (moments.table.dim() > 2)
     if moments.table.dim() == 2:
         slopes = torch.linalg.solve(moments.table, moments.cross.mT).mT

@@ -47,14 +47,7 @@ class FactorAnalysis(LinearGaussian):
     shared_noise = False
 
     def _fit_in_closed_form(self, rows: Rows) -> FitResult:
-        """Raise: the maximum has no closed form.
-
-        Args:
-            rows: checked rows.
-
-        Raises:
-            ValueError: always.
-        """
+        """Raise: the maximum has no closed form."""
         raise ValueError(
             '`method` of FactorAnalysis must be "em", as its maximum has no closed form'
         )

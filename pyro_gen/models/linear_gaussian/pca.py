@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._module import Module
-from pyro_gen._rows import as_floating
+from pyro_gen._rows import RowsLike, as_floating
 from pyro_gen.models.rows import Rows, make_rows
 
 
@@ -29,14 +29,10 @@ class PrincipalAxes(NamedTuple):
 
 
 def principal_axes(x: Tensor) -> PrincipalAxes:
-    """Principal axes by a QR and a singular value decomposition of the centred rows,
-    in float64.
+    """Principal axes of complete rows, by a QR and a singular value decomposition in float64.
 
     No covariance is formed, so small variances keep their digits. The largest
     entry of every axis is positive.
-
-    Args:
-        x: complete rows, (rows, features).
     """
     rows = x.double()
     loc = rows.mean(0)
@@ -47,19 +43,8 @@ def principal_axes(x: Tensor) -> PrincipalAxes:
     return PrincipalAxes(loc, components * largest.sign(), singular.square() / len(x))
 
 
-def complete_rows(x: Tensor, features: int, instead: str, like: Tensor | None = None) -> Rows:
-    """Check rows none of whose cells may be missing.
-
-    Args:
-        x: (rows, features).
-        features: columns it must have.
-        instead: the alternative that allows missing cells, for the message.
-        like: any parameter of the model that reads them; None where a model is
-            made.
-
-    Raises:
-        ValueError: they are not such rows, or a cell is NaN.
-    """
+def complete_rows(x: RowsLike, features: int, instead: str, like: Tensor | None = None) -> Rows:
+    """Check rows none of whose cells may be missing; ``instead`` names what takes missing ones."""
     rows = make_rows(x, None, features, like)
     if rows.mask is not None:
         raise ValueError(
@@ -67,7 +52,7 @@ def complete_rows(x: Tensor, features: int, instead: str, like: Tensor | None = 
             "them"
         )
     if rows.x.dim() != 2:
-        raise ValueError(f"`x` must have shape (rows, {features}), got {tuple(x.shape)}")
+        raise ValueError(f"`x` must have shape (rows, {features}), got {tuple(rows.x.shape)}")
     return rows
 
 
@@ -118,14 +103,13 @@ class PCA(Module):
             got = f"{tuple(loc.shape)}, {tuple(components.shape)} and {tuple(variances.shape)}"
             raise ValueError(
                 "`loc`, `components` and `variances` must have shapes (features,), (latent, "
-                "features) and (latent,), "
-                f"got {got}"
+                f"features) and (latent,), got {got}"
             )
         for name, value in (("loc", loc), ("components", components), ("variances", variances)):
             self.register_buffer(name, value)
 
     @classmethod
-    def from_data(cls, x: Tensor, latent: int) -> Self:
+    def from_data(cls, x: RowsLike, latent: int) -> Self:
         """The axes of rows.
 
         Args:
@@ -159,60 +143,25 @@ class PCA(Module):
         return len(self.components)
 
     def forward(self, *args: object, **kwargs: object) -> NoReturn:
-        """Refusal: the model is no density.
-
-        Args:
-            *args: ignored.
-            **kwargs: ignored.
-
-        Raises:
-            NotImplementedError: always.
-        """
+        """Refusal: the model is no density."""
         raise NotImplementedError(
             "PCA has no density to return: take `latent_means` and `reconstruct`, or PPCA, whose "
             "call is a distribution"
         )
 
-    def latent_means(self, x: Tensor) -> Tensor:
-        """Coordinates of rows along the axes.
-
-        Args:
-            x: (rows, features).
-
-        Returns:
-            (rows, latent).
-
-        Raises:
-            ValueError: ``x`` is not such a table.
-        """
+    def latent_means(self, x: RowsLike) -> Tensor:
+        """Coordinates of rows (rows, features) along the axes, (rows, latent)."""
         rows = complete_rows(x, len(self.loc), "PPCA(...).latent_means", self.loc)
         return (rows.x - self.loc) @ self.components.mT
 
     def decode(self, z: Tensor) -> Tensor:
-        """The points of the subspace with these coordinates.
-
-        Args:
-            z: (..., latent).
-
-        Returns:
-            (..., features).
-
-        Raises:
-            ValueError: ``z`` has another number of coordinates.
-        """
+        """The points (..., features) of the subspace with coordinates (..., latent)."""
         if z.shape[-1:] != (self.latent,):
             raise ValueError(f"`z` must have shape (..., {self.latent}), got {tuple(z.shape)}")
         return self.loc + z @ self.components
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """The points of the subspace that are nearest to rows.
-
-        Args:
-            x: (rows, features).
-
-        Returns:
-            Same shape.
-        """
+    def reconstruct(self, x: RowsLike) -> Tensor:
+        """The points of the subspace that are nearest to rows (rows, features)."""
         return self.decode(self.latent_means(x))
 
 

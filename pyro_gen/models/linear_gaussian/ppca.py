@@ -58,19 +58,8 @@ class PPCA(LinearGaussian):
         .. math:: \sigma^2 = \frac{1}{d - k} \sum_{j > k} \lambda_j, \qquad W = U_k (\Lambda_k
             - \sigma^2 I)^{1/2}
 
-        with the eigenvalues and eigenvectors of the rows' covariance (divided
-        by their number). They come from a singular value decomposition in
-        float64.
-
-        Args:
-            rows: checked rows, complete.
-
-        Returns:
-            The log likelihood, as EM gives it.
-
-        Raises:
-            ValueError: the rows miss cells, are too few, or lie in a subspace
-                of ``latent`` dimensions.
+        with the eigenvalues and eigenvectors of the covariance of complete rows
+        (divided by their number), from a singular value decomposition in float64.
 
         References:
             Tipping and Bishop (1999), Probabilistic principal component

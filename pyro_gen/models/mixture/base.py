@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
@@ -21,9 +22,9 @@ from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import check_agrees
 from pyro_gen._registration import register
-from pyro_gen.models.em import FitResult
+from pyro_gen._rows import RowsLike
+from pyro_gen.models.em import FitResult, best_of
 from pyro_gen.models.mixture.distribution import Parameters, RowDistribution
-from pyro_gen.models.mixture.em import Objective, best_of_starts
 from pyro_gen.models.mixture.initialisation import assign
 from pyro_gen.models.mixture.sites import ROWS, Site, check_sites, weight_sites, without_plates
 from pyro_gen.models.mixture.weights import (
@@ -38,6 +39,7 @@ from pyro_gen.models.mixture.weights import mode as mode_of_weights
 from pyro_gen.models.rows import RowDensity, Rows, check_like, make_rows, single
 
 GuideDistribution = Literal["normal", "delta"]
+Objective = Literal["posterior", "likelihood"]
 SPREAD = 0.05
 """Initial standard deviation of the guide, in its unconstrained coordinates."""
 
@@ -123,7 +125,7 @@ class Mixture(RowDensity, Module):
 
     # ---- the programs
 
-    def model(self, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def model(self, x: RowsLike | None = None, mask: Tensor | None = None) -> Tensor:
         """The generative program: parameters, a component for each row, the row.
 
         Args:
@@ -142,14 +144,14 @@ class Mixture(RowDensity, Module):
             z = pyro.sample("z", distribution, infer={"enumerate": "parallel"})
             return self._observe(parameters, z, rows)
 
-    def marginal(self, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def marginal(self, x: RowsLike | None = None, mask: Tensor | None = None) -> Tensor:
         """The program of :meth:`model` with the components of the rows summed out."""
         parameters = self._sampled()
         rows = self._given(x, mask)
         with rows_plate(self.size, None if rows is None else rows.x):
             return self._observe(parameters, None, rows)
 
-    def guide(self, x: Tensor | None = None, mask: Tensor | None = None) -> None:
+    def guide(self, x: RowsLike | None = None, mask: Tensor | None = None) -> None:
         """The distributions of the continuous sites; the components of the rows are enumerated.
 
         Args:
@@ -175,14 +177,14 @@ class Mixture(RowDensity, Module):
         base = dist.Normal(location, self.log_spread[name].exp()).to_event(flat)
         return dist.TransformedDistribution(base, [site.transform])
 
-    def _given(self, x: Tensor | None, mask: Tensor | None) -> Rows | None:
+    def _given(self, x: RowsLike | None, mask: Tensor | None) -> Rows | None:
         if x is None and mask is not None:
             raise ValueError("`mask` must come with `x`, got a mask alone")
         if x is None:
             return None
         return single(self.rows(x, mask))
 
-    def _all_rows(self, x: Tensor, mask: Tensor | None = None) -> Rows:
+    def _all_rows(self, x: RowsLike, mask: Tensor | None = None) -> Rows:
         """Checked rows to learn from, at most ``size``."""
         rows = single(self.rows(x, mask))
         check_rows(self.size, len(rows.x))
@@ -385,7 +387,9 @@ class Mixture(RowDensity, Module):
     # ---- learning
 
     @torch.no_grad()
-    def initialise(self, x: Tensor, mask: Tensor | None = None, method: str = "k-means++") -> None:
+    def initialise(
+        self, x: RowsLike, mask: Tensor | None = None, method: str = "k-means++"
+    ) -> None:
         """Move the guide's centre to where one M step from a hard clustering of rows leads.
 
         Args:
@@ -462,7 +466,7 @@ class Mixture(RowDensity, Module):
     @torch.no_grad()
     def fit(
         self,
-        x: Tensor,
+        x: RowsLike,
         mask: Tensor | None = None,
         *,
         objective: Objective = "posterior",
@@ -500,12 +504,49 @@ class Mixture(RowDensity, Module):
         if objective == "posterior":
             self.check_mode()
         rows = self._all_rows(x, mask)
-        result, values = best_of_starts(self, rows, objective, num_starts, num_steps, tolerance)
+        if objective not in ("posterior", "likelihood"):
+            raise ValueError(f'`objective` must be "posterior" or "likelihood", got {objective!r}')
+        num_starts = whole_number("num_starts", num_starts, 0)
+        num_steps = whole_number("num_steps", num_steps)
+        if not tolerance >= 0:
+            raise ValueError(f"`tolerance` must not be negative, got {tolerance}")
+        starts: Iterable[dict[str, Tensor]] = [self.point()]
+        if num_starts:
+            starts = (self.start(rows, objective) for _ in range(num_starts))
+        climbs = [self._climb(rows, start, objective, num_steps, tolerance) for start in starts]
+        result, values = best_of(climbs)
         self.set_point(values)
         return result
 
+    def _climb(
+        self,
+        rows: Rows,
+        values: dict[str, Tensor],
+        objective: Objective,
+        num_steps: int,
+        tolerance: float,
+    ) -> tuple[FitResult, dict[str, Tensor]]:
+        """EM from one start: the result and the values of the sites."""
+        history: list[float] = []
+        converged = False
+        for step in range(num_steps + 1):
+            parameters = self.completed(values)
+            joint = self.log_table(rows, parameters) + parameters["log_weights"]
+            evidence = joint.logsumexp(-1, keepdim=True)
+            log_likelihood = evidence.double().sum().item()
+            history.append(log_likelihood)
+            if objective == "posterior":
+                history[-1] += self.log_prior_of(values).item()
+            converged = step > 0 and history[-1] - history[-2] < tolerance * len(rows.x)
+            if converged or step == num_steps:
+                break
+            values = self.maximised(rows, (joint - evidence).exp_(), values, objective)
+        path = torch.tensor(history, dtype=torch.float64)
+        degenerate = self.floor_reached(rows, values)
+        return FitResult(log_likelihood, path, converged, degenerate, path[-1:]), values
+
     @torch.no_grad()
-    def gibbs_sweep(self, x: Tensor, values: Parameters) -> dict[str, Tensor]:
+    def gibbs_sweep(self, x: RowsLike, values: Parameters) -> dict[str, Tensor]:
         """One sweep of the blocked Gibbs sampler: all components of rows given the
         parameters, then these given those.
 
@@ -545,7 +586,7 @@ class Mixture(RowDensity, Module):
     @torch.no_grad()
     def gibbs(
         self,
-        x: Tensor,
+        x: RowsLike,
         num_samples: int,
         *,
         warmup_steps: int = 0,
@@ -604,7 +645,7 @@ class Mixture(RowDensity, Module):
     # ---- densities, components of rows, draws
 
     def log_joint(
-        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+        self, x: RowsLike, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
         """Log p(x, z) of every row and component, in nats; missing cells are summed out.
 
@@ -631,7 +672,7 @@ class Mixture(RowDensity, Module):
         return self.completed(self.checked("parameters", parameters, batched=True))
 
     def responsibilities(
-        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+        self, x: RowsLike, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
         """Probabilities of the components given the rows, (..., rows, components).
 
@@ -640,7 +681,7 @@ class Mixture(RowDensity, Module):
         return self.log_joint(x, mask, parameters).softmax(-1)
 
     def predict(
-        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+        self, x: RowsLike, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
         """The most probable component of every row, (..., rows).
 
@@ -649,7 +690,7 @@ class Mixture(RowDensity, Module):
         return self.log_joint(x, mask, parameters).argmax(-1)
 
     def log_likelihood(
-        self, x: Tensor, mask: Tensor | None = None, parameters: Parameters | None = None
+        self, x: RowsLike, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
         """Log density of the observed cells of every row, (..., rows), in nats.
 
@@ -674,10 +715,6 @@ class Mixture(RowDensity, Module):
 
         Returns:
             Rows (..., num_samples, features) and components (..., num_samples).
-
-        Raises:
-            ValueError: ``num_samples`` is no whole number of at least 1, or as
-                for :meth:`log_joint`.
         """
         num_samples = whole_number("num_samples", num_samples)
         values = self._canonical(parameters)
@@ -688,20 +725,12 @@ class Mixture(RowDensity, Module):
         return self.draw(z, values), z
 
     @torch.no_grad()
-    def occupied(self, x: Tensor, parameters: Parameters, mask: Tensor | None = None) -> Tensor:
+    def occupied(self, x: RowsLike, parameters: Parameters, mask: Tensor | None = None) -> Tensor:
         """Number of components that hold rows, in a draw of z for each draw of the
-        parameters: the posterior of K.
-
-        Args:
-            x: rows.
-            parameters: draws of the sites, (...) + their shapes.
-            mask: as for :meth:`log_joint`.
-
-        Returns:
-            Counts, (...), int64.
+        parameters (...): the posterior of K.
         """
         z = torch.distributions.Categorical(logits=self.log_joint(x, mask, parameters)).sample()
         return one_hot(z, self.components).amax(-2).sum(-1)
 
 
-__all__ = ["GuideDistribution", "Mixture", "Site"]
+__all__ = ["GuideDistribution", "Mixture", "Objective", "Site"]

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.models.mixture.base import GuideDistribution, Mixture, Site
+from pyro_gen._rows import RowsLike
+from pyro_gen.models.mixture.base import GuideDistribution, Mixture, Objective, Site
 from pyro_gen.models.mixture.distribution import Parameters, take
-from pyro_gen.models.mixture.em import Objective
 from pyro_gen.models.mixture.weights import WeightDistribution
 from pyro_gen.models.rows import Rows, make_rows, single
 
@@ -30,7 +30,7 @@ class DiscreteMixture(Mixture):
     @classmethod
     def from_data(
         cls,
-        x: Tensor,
+        x: RowsLike,
         components: int,
         *,
         mask: Tensor | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Size, Tensor
@@ -12,10 +12,26 @@ from torch.distributions import constraints
 from pyro_gen.distributions.expansion import Expandable, over_batch
 from pyro_gen.models.rows import Rows
 
-if TYPE_CHECKING:
-    from pyro_gen.models.mixture.base import Mixture
-
 Parameters = Mapping[str, Tensor]
+
+
+class Emission(Protocol):
+    """Family of a mixture's rows; parameters have shape (..., components, ...)."""
+
+    features: int
+
+    @property
+    def row_support(self) -> constraints.Constraint:
+        """The values that a row may take."""
+
+    def rows(self, x: object, mask: Tensor | None = None) -> Rows:
+        """Checked rows."""
+
+    def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
+        """Log density of every row under every component, (..., rows, components)."""
+
+    def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
+        """Rows given their components, shape of ``z`` + (features,)."""
 
 
 class RowDistribution(Expandable):
@@ -40,7 +56,7 @@ class RowDistribution(Expandable):
 
     def __init__(
         self,
-        mixture: Mixture,
+        mixture: Emission,
         parameters: Parameters,
         z: Tensor | None,
         checked_rows: Rows | None = None,
@@ -116,4 +132,4 @@ def take(values: Tensor, z: Tensor, event_dim: int) -> Tensor:
     return values.gather(len(batch), index)
 
 
-__all__ = ["Parameters", "RowDistribution", "take"]
+__all__ = ["Emission", "Parameters", "RowDistribution", "take"]

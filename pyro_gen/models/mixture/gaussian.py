@@ -12,11 +12,11 @@ from torch.distributions import biject_to, constraints
 from torch.distributions.transforms import AffineTransform, ComposeTransform, Transform
 
 from pyro_gen._arguments import whole_number
+from pyro_gen._rows import RowsLike
 from pyro_gen._transforms import batched
 from pyro_gen.distributions.inverse_wishart import CovarianceTransform, InverseWishart
-from pyro_gen.models.mixture.base import GuideDistribution, Mixture, Site
+from pyro_gen.models.mixture.base import GuideDistribution, Mixture, Objective, Site
 from pyro_gen.models.mixture.distribution import Parameters, take
-from pyro_gen.models.mixture.em import Objective
 from pyro_gen.models.mixture.initialisation import standardised
 from pyro_gen.models.mixture.moments import Moments, columnwise, crosswise
 from pyro_gen.models.mixture.normal import Update, block, columns, floored, outer, parts
@@ -159,7 +159,7 @@ class GaussianMixture(Mixture):
     @classmethod
     def from_data(
         cls,
-        x: Tensor,
+        x: RowsLike,
         components: int,
         covariance: Covariance = "full",
         *,

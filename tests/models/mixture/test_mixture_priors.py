@@ -7,7 +7,7 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 
 from pyro_gen.models import BernoulliMixture, CategoricalMixture
-from pyro_gen.models.mixture.em import Objective
+from pyro_gen.models.mixture.base import Objective
 from pyro_gen.models.mixture.weights import conditional_draw
 from tests.models.mixture.test_mixture import binary, clusters, holes
 
