@@ -176,4 +176,20 @@ def as_floating(x: Any, like: Tensor | None = None) -> Any:
     return rows
 
 
-__all__ = ["RowsLike", "as_floating", "as_tensor", "unfit"]
+def as_table(x: RowsLike) -> Tensor:
+    """Rows of features by :func:`as_floating`, for a model that is made of them.
+
+    Raises:
+        ValueError: they are not (rows, features).
+    """
+    rows = as_floating(x)
+    if not isinstance(rows, Tensor) or rows.dim() != 2:
+        if isinstance(rows, Tensor):
+            got = f"{rows.dtype} {tuple(rows.shape)}"
+        else:
+            got = type(rows).__name__
+        raise ValueError(f"`x` must be a tensor of shape (rows, features), got {got}")
+    return rows
+
+
+__all__ = ["RowsLike", "as_floating", "as_table", "as_tensor", "unfit"]

@@ -9,8 +9,10 @@ float64, and then in logarithms, where nothing underflows.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -96,10 +98,7 @@ class Semiring:
 
     def multiply(self, factors: Iterable[Tensor]) -> Tensor:
         """Product of broadcast factors."""
-        product, *remaining = factors
-        for factor in remaining:
-            product = product * factor
-        return product
+        return reduce(operator.mul, factors)
 
     def sum(self, x: Tensor, dim: int) -> Tensor:
         """Sum over one axis."""
@@ -131,10 +130,7 @@ class LogSemiring(Semiring):
 
     def multiply(self, factors: Iterable[Tensor]) -> Tensor:
         """Sum of logarithms."""
-        product, *remaining = factors
-        for factor in remaining:
-            product = product + factor
-        return product
+        return reduce(operator.add, factors)
 
     def sum(self, x: Tensor, dim: int) -> Tensor:
         """Log of the sum of exponentials, or the maximum."""

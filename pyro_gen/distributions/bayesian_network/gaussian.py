@@ -458,7 +458,7 @@ def _real_values(node: str, value: Any, like: Tensor) -> Tensor:
     """Evidence on a real node, () or (rows,), NaN where missing."""
     value = plain(value)
     if isinstance(value, list):
-        value = [_or_nan(entry) for entry in value]
+        value = [torch.nan if missing(entry) else entry for entry in value]
     try:
         number = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     except (TypeError, ValueError, RuntimeError):
@@ -470,12 +470,6 @@ def _real_values(node: str, value: Any, like: Tensor) -> Tensor:
             f"evidence on real node {node!r} must be a finite number or (rows,), got {value}"
         )
     return number
-
-
-def _or_nan(entry: Any) -> Any:
-    if missing(entry):
-        return torch.nan
-    return entry
 
 
 def _repeated(observation: int | Tensor | Likelihood, draws: int) -> int | Tensor | Likelihood:

@@ -13,14 +13,15 @@ from torch.distributions import constraints
 from pyro_gen._arguments import whole_number
 from pyro_gen._transforms import batched, refusal
 from pyro_gen.distributions.arguments import Shape
-from pyro_gen.distributions.bayesian_network.case import EvidenceCase, stack
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
 from pyro_gen.distributions.bayesian_network.engine import Engine
 from pyro_gen.distributions.bayesian_network.evidence import (
     Evidence,
+    EvidenceCase,
     distinct,
     parse,
     split_evidence,
+    stack,
 )
 from pyro_gen.distributions.bayesian_network.messages import some
 from pyro_gen.distributions.bayesian_network.structure import (
@@ -444,7 +445,7 @@ class BayesianNetwork(Expandable):
         ).expand(self.batch_shape)
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
-        """True if every path between two sets of nodes is blocked by a third; names or sets."""
+        """True if every path between two sets of nodes, or two nodes, is blocked by a third."""
         return self.structure.d_separated(x, y, given)
 
     def _numbers(self, nodes: Iterable[str] | None) -> list[int]:

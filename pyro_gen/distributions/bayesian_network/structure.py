@@ -103,10 +103,7 @@ class NetworkStructure:
             missing := [node for node in graph if node not in states]
         ):
             raise ValueError(f"`states` has no entry for node {missing[0]!r}")
-        named = {
-            node: _state_names(_stated_states(node, data, states))
-            for node, data in graph.nodes(data=True)
-        }
+        named = {node: _named_states(node, data, states) for node, data in graph.nodes(data=True)}
         return cls(named, {node: list(graph.predecessors(node)) for node in graph})
 
     @property
@@ -385,20 +382,15 @@ def structure_of(
     return NetworkStructure.from_graph(graph, states)
 
 
-def _state_names(states: int | Sequence[str]) -> Sequence[str]:
-    if isinstance(states, int):
-        return tuple(map(str, range(states)))
-    return states
-
-
-def _stated_states(node: str, data: Mapping[str, Any], states: Any) -> int | Sequence[str]:
+def _named_states(node: str, data: Mapping[str, Any], states: Any) -> Sequence[str]:
     if states is None:
-        node_states: int | Sequence[str] = data.get("states", 2)
-        return node_states
-    if isinstance(states, Mapping):
+        states = data.get("states", 2)
+    elif isinstance(states, Mapping):
         states = states[node]
-    stated: int | Sequence[str] = states
-    return stated
+    names: Sequence[str] = states
+    if isinstance(states, int):
+        names = tuple(map(str, range(states)))
+    return names
 
 
 def _checked_states(node: object, names: Sequence[str]) -> tuple[str, ...]:

@@ -3,8 +3,7 @@
 from pyro_gen.infer.bayesian_network.amortised import AmortisedPosterior
 from pyro_gen.infer.bayesian_network.belief_propagation import BeliefMarginals, belief_propagation
 from pyro_gen.infer.bayesian_network.gibbs import GibbsMarginals, gibbs_marginals
-from pyro_gen.infer.bayesian_network.likelihood_weighting import likelihood_weighting
-from pyro_gen.infer.bayesian_network.weighting import WeightedMarginals
+from pyro_gen.infer.bayesian_network.weighting import WeightedMarginals, likelihood_weighting
 
 __all__ = [
     "AmortisedPosterior",

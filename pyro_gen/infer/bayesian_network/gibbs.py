@@ -17,8 +17,8 @@ from pyro_gen.distributions import BayesianNetwork
 from pyro_gen.distributions.bayesian_network import Evidence
 from pyro_gen.distributions.bayesian_network.elimination import safe_log
 from pyro_gen.distributions.bayesian_network.tables import draw_states
-from pyro_gen.infer.bayesian_network.likelihood_weighting import weighted_draws
 from pyro_gen.infer.bayesian_network.problem import Problem
+from pyro_gen.infer.bayesian_network.weighting import weighted_draws
 
 TOGETHER = 256
 """States of nodes that are drawn together, at most."""

@@ -37,10 +37,7 @@ class EdgeConfidence:
         return self.directed + self.directed.T
 
     def edge(self, parent: str, child: str) -> tuple[float, float]:
-        """Share of structures that join two nodes, and among these the share of this direction.
-
-        The direction is nan where the strength is 0.
-        """
+        """Share of structures that join two nodes, and of this direction among these, or nan."""
         j = self.table.number(parent)
         i = self.table.number(child)
         strength = float(self.strength[j, i])

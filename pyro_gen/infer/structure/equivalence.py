@@ -193,7 +193,8 @@ def structural_hamming_distance(
         )
 
     def matrix_of(graph: nx.DiGraph) -> np.ndarray:
-        if equivalence and _all_directed(graph):
+        undirected = any(graph.has_edge(v, u) for u, v in graph.edges)
+        if equivalence and not undirected:
             graph = cpdag(graph)
         return adjacency(graph, list(first))
 
@@ -222,10 +223,6 @@ def with_edges(graph: nx.DiGraph, matrix: np.ndarray) -> nx.DiGraph:
 def path_counts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Paths of two steps; in float32, which numpy multiplies fast and which counts to 2^24."""
     return np.asarray(first.astype(np.float32) @ second.astype(np.float32))
-
-
-def _all_directed(graph: nx.DiGraph) -> bool:
-    return not any(graph.has_edge(v, u) for u, v in graph.edges)
 
 
 def _check_directed(graph: nx.DiGraph) -> None:

@@ -32,10 +32,7 @@ class Score(Protocol):
     """
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
-        """The value g of a set of nodes with ``cells`` combinations of states.
-
-        ``counts`` are those of the combinations that occur, float64.
-        """
+        """The value g of a set of nodes, from counts of the combinations of states that occur."""
 
 
 @dataclass(frozen=True)

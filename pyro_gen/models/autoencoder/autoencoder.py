@@ -14,9 +14,9 @@ from pyro_gen._evaluation import reading
 from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
-from pyro_gen._rows import RowsLike, as_floating, as_tensor, unfit
+from pyro_gen._rows import RowsLike, as_floating, as_table, as_tensor, unfit
 from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised
-from pyro_gen.models.autoencoder.start import start_decoder
+from pyro_gen.models.autoencoder.networks import as_parameters, start_decoder
 from pyro_gen.nn import Dense, MaskingNoise
 from pyro_gen.nn.standardisation import Standardisation, standardisation
 
@@ -121,10 +121,7 @@ class Autoencoder(Module):
             ValueError: ``x`` is not such a table or outside the support, or a
                 column is constant whose scale is learned.
         """
-        x = as_floating(x)
-        if not isinstance(x, Tensor) or x.dim() != 2:
-            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"`x` must be a tensor of shape (rows, features), got {got}")
+        x = as_table(x)
         model = cls(x.shape[1], latent, len(x) if size is None else size, **settings).to(x)
         model.check(x)
         check_rows(model.size, len(x))
@@ -152,9 +149,7 @@ class Autoencoder(Module):
         check_rows(self.size, 0 if x is None else len(x))
 
     def forward(self, x: RowsLike) -> Factorised:
-        """Independent distributions of rows given themselves, corrupted in training mode if
-        the class does so.
-        """
+        """Independent features given the rows, corrupted in training if the class does so."""
         return self.decode(self._codes(self.corruption(self._seen(x))))
 
     def encode(self, x: RowsLike) -> Tensor:
@@ -197,13 +192,8 @@ class Autoencoder(Module):
         if z.shape[-1:] != (self.latent,):
             raise ValueError(f"`z` must have shape (..., {self.latent}), got {tuple(z.shape)}")
         out: Tensor = self.decoder(z.reshape(-1, self.latent))
-        shape = self.features, self.likelihood.num_parameters
-        if out[:1].numel() != min(len(out), 1) * shape[0] * shape[1]:
-            raise ValueError(
-                f"`decoder` must return (rows,) + {shape}, any shape of as many, got "
-                f"{tuple(out.shape)}"
-            )
-        parameters = out.reshape(*z.shape[:-1], *shape)
+        batch = z.shape[:-1]
+        parameters = as_parameters("decoder", out, batch, self.features, self.likelihood)
         if self.standard is not None:
             parameters = self.standard().raw(parameters)
         return Factorised(self.likelihood, parameters)

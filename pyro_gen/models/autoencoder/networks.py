@@ -1,4 +1,4 @@
-"""Networks of an autoencoder: defaults, and their outputs as parameters of distributions."""
+"""Networks of an autoencoder: defaults, start, and outputs as parameters of distributions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pyro_gen.nn import (
     StandardNormal,
     VampPrior,
 )
+from pyro_gen.nn.standardisation import Standardisation
 
 Likelihood = Conditional | AutoregressiveNetwork
 
@@ -76,7 +77,7 @@ def default_decoder(
 
 def check_outputs(name: str, out: Tensor, shape: tuple[int, ...]) -> None:
     """Raise unless a network gave as many numbers for a row as it should."""
-    if out[0].numel() != math.prod(shape):
+    if out[:1].numel() != min(len(out), 1) * math.prod(shape):
         raise ValueError(
             f"`{name}` must return (rows,) + {shape}, in any shape of as many, got "
             f"{tuple(out.shape)}"
@@ -119,6 +120,34 @@ def described(x: object) -> object:
     return type(x).__name__
 
 
+@torch.no_grad()
+def start_decoder(
+    decoder: nn.Module, likelihood: Conditional, standard: Standardisation | None, x: Tensor
+) -> None:
+    """Start a decoder at the marginal distributions of rows, real features at their
+    location and scale.
+
+    A decoder of real features then gives hardly more than the marginal
+    distributions. One of discrete features keeps its random weights, which add
+    to the bias. Convolutional decoders of discrete features and custom networks
+    are left unchanged.
+
+    Args:
+        decoder: from latent variables to parameters.
+        likelihood: the family of the features' distributions.
+        standard: units of real features; None for others.
+        x: rows, (rows,) + event shape.
+    """
+    rows = x.flatten(1)
+    if standard is None:
+        if isinstance(decoder, Dense):
+            decoder.start_at(likelihood.start(rows))
+        return
+    rows = standard.start_at(rows, x.shape[1:])
+    if isinstance(decoder, Dense | ConvolutionalDecoder):
+        decoder.start_at(likelihood.start(rows), standard.readout_share)
+
+
 __all__ = [
     "Likelihood",
     "as_parameters",
@@ -129,4 +158,5 @@ __all__ = [
     "described",
     "joined",
     "latent_prior",
+    "start_decoder",
 ]

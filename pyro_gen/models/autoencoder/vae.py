@@ -54,8 +54,8 @@ from pyro_gen.models.autoencoder.networks import (
     described,
     joined,
     latent_prior,
+    start_decoder,
 )
-from pyro_gen.models.autoencoder.start import start_decoder
 from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import AutoregressiveNetwork, StandardNormal, VampPrior
 from pyro_gen.nn.standardisation import Standardisation, standardisation

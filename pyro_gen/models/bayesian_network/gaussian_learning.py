@@ -19,9 +19,7 @@ ROUNDING = 1e-20
 
 
 class Regression(NamedTuple):
-    """Coefficients for each configuration, as a
-    :class:`pyro_gen.nn.ConditionalGaussianCPD` holds them.
-    """
+    """Coefficients for each configuration, as a ``ConditionalGaussianCPD`` holds them."""
 
     bias: Tensor
     weight: Tensor
@@ -80,9 +78,7 @@ def regression(
 
 
 def _fitted(z: Tensor, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, float | None]:
-    """Slope, intercept and residual variance, None if it is only rounding in the
-    dtype of ``x``.
-    """
+    """Slope, intercept and residual variance, None if it is only rounding in ``x``'s dtype."""
     if x.is_floating_point():
         rounding = max(ROUNDING, (4 * torch.finfo(x.dtype).eps) ** 2)
     else:

@@ -521,9 +521,7 @@ class BayesianNetwork(Module):
         )
 
     def _columns(self, data: Data | Tensor | None) -> tuple[dict[str, Tensor], int]:
-        """Observed columns by node, without nodes that are missing in all rows, and the
-        number of rows.
-        """
+        """Observed columns by node, without nodes missing in all rows; the number of rows."""
         example = next(self.parameters(), torch.empty(0))
         observed = {
             node: x for node, x in by_name(self.nodes, data, "data").items() if not missing(x)

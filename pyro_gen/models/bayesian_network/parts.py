@@ -170,9 +170,7 @@ def steady_tensors(module: nn.Module) -> list[Tensor] | None:
 
 
 def _each_tensor(module: nn.Module) -> Iterator[Tensor | None]:
-    """Every tensor of the network, read faster than by ``parameters()``; None for
-    weights that Pyro gives.
-    """
+    """Every tensor, read faster than by ``parameters()``; None for weights that Pyro gives."""
     if isinstance(module, PyroModule):
         yield None
     yield from (

@@ -57,9 +57,7 @@ class TableLearner:
         )
 
     def expected_counts(self, counted: Seen, tables: Tensor) -> tuple[Tensor, float]:
-        """The E-step: expected counts of all cells, theta * d log p / d theta, and the log
-        likelihood.
-        """
+        """The E-step: expected counts, theta * d log p / d theta, and the log likelihood."""
         counts = torch.zeros_like(tables)
         total = 0.0
         ever = (counted.rows >= 0).any(0).tolist()
@@ -79,10 +77,7 @@ class TableLearner:
         return counts, total
 
     def _evidence(self, rows: Tensor, ever: list[bool]) -> dict[str, Tensor | Likelihood]:
-        """Rows by node.
-
-        One that is missing in this batch alone gets a likelihood, to count as in the others.
-        """
+        """Rows by node; those missing in this batch alone get a likelihood, to count too."""
         named = zip(
             self.structure.nodes, rows.unbind(1), ever, self.structure.cardinalities, strict=True
         )
@@ -147,10 +142,7 @@ class TableLearner:
     def draws(
         self, counted: Seen, concentration: Tensor, num_samples: int, num_chains: int, warmup: int
     ) -> Tensor:
-        """Draws of all tables given the rows, (chains, draws, cells).
-
-        Independent ones where the rows are complete.
-        """
+        """Draws of all tables given rows, (chains, draws, cells); independent if complete."""
         partial = (counted.rows < 0).any(1)
         posterior = counts_of(self.structure, *counted.subset(~partial)) + concentration
         if not partial.any():

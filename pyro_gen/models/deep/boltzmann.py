@@ -54,9 +54,7 @@ class _LayeredRBM(RBM):
         return (self._couplings, self.vbias, self.hbias)
 
     def _evaluated(self, partition: Partition | None) -> distributions.RBM:
-        """Distribution over a copy of the current biases, since its couplings are
-        computed once.
-        """
+        """Distribution over a copy of the current biases; its couplings are computed once."""
         weight, vbias, hbias = self.uncentred
         return distributions.RBM(
             weight, vbias.clone(), hbias.clone(), partition, self.num_steps, **self.units
@@ -194,26 +192,20 @@ class DeepBoltzmannMachine(RowModel):
 
     @property
     def weights(self) -> list[Tensor]:
-        """Couplings W_l of neighbouring layers, lower units by upper ones, as views of
-        ``rbm.weight``.
-        """
+        """Couplings W_l, lower units by upper ones, as views of ``rbm.weight``."""
         views = [self.rbm.weight[rows, columns] for rows, columns in self._blocks()]
         return [view.mT if level % 2 else view for level, view in enumerate(views)]
 
     @property
     def biases(self) -> list[Tensor]:
-        """Biases of all layers, the visible one first: those of the energy above,
-        without offsets.
-        """
+        """Biases of all layers, the visible one first, of the energy without offsets."""
         _, vbias, hbias = self.rbm.uncentred
         even = vbias.split(self.widths[0::2])
         odd = hbias.split(self.widths[1::2])
         return [(odd if level % 2 else even)[level // 2] for level in range(len(self.widths))]
 
     def _blocks(self) -> list[tuple[slice, slice]]:
-        """Place of each W_l in the RBM's weight: rows of the even layer, columns of the
-        odd one.
-        """
+        """Place of each W_l in the RBM's weight: rows of the even layer, columns of the odd."""
         even = _slices(self.widths[0::2])
         odd = _slices(self.widths[1::2])
         return [(even[(level + 1) // 2], odd[level // 2]) for level in range(len(self.widths) - 1)]

@@ -21,7 +21,7 @@ from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._points import Expected, check_agrees, check_point
 from pyro_gen._registration import register
-from pyro_gen._rows import RowsLike, as_floating, as_tensor
+from pyro_gen._rows import RowsLike, as_table, as_tensor
 from pyro_gen._transforms import batched
 from pyro_gen.models.em import FitResult
 from pyro_gen.models.linear_gaussian.em import Point, maximise
@@ -94,10 +94,7 @@ class LinearGaussian(RowDensity, Module):
             ValueError: ``x`` is not such a table, ``latent`` does not fit it,
                 or a column with separate noise is constant.
         """
-        x = as_floating(x)
-        if not isinstance(x, Tensor) or x.dim() != 2:
-            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"`x` must be a tensor of shape (rows, features), got {got}")
+        x = as_table(x)
         model = cls(x.shape[1], latent, len(x) if size is None else size).to(x)
         check_rows(model.size, len(x))
         rows = model.rows(x, mask)
@@ -240,7 +237,8 @@ class LinearGaussian(RowDensity, Module):
         if method == "closed form":
             return self._fit_in_closed_form(rows)
         self.check_enough(rows)
-        result, point = maximise(_doubled(rows), self.latent, self.pooled, num_steps, tolerance)
+        doubled = replace(rows, x=rows.x.double())
+        result, point = maximise(doubled, self.latent, self.pooled, num_steps, tolerance)
         self.set_point(point)
         return result
 
@@ -339,25 +337,16 @@ class LinearGaussian(RowDensity, Module):
 
     @torch.no_grad()
     def latent_means(self, x: RowsLike, mask: Tensor | None = None) -> Tensor:
-        """Means of the latent variables given rows, (rows, latent), as features or for a map.
-
-        Arguments are those of :meth:`encode`.
-        """
+        """Means of the latent variables, (rows, latent), as features; see :meth:`encode`."""
         return self._posterior(x, mask).mean
 
     @torch.no_grad()
     def reconstruct(self, x: RowsLike, mask: Tensor | None = None) -> Tensor:
-        """Rows (rows, features) at the posterior mean of their latent variables.
-
-        In missing cells their mean given the observed ones. Arguments are those of :meth:`encode`.
-        """
+        """Rows at the posterior mean of their latent variables, missing cells too."""
         return self.decode(self._posterior(x, mask).mean).mean
 
     def log_likelihood(self, x: RowsLike, mask: Tensor | None = None) -> Tensor:
-        """Log density of the observed cells of every row, (rows,), in nats; exact.
-
-        Arguments are those of :meth:`encode`.
-        """
+        """Log density of the rows' observed cells, (rows,), in nats; see :meth:`encode`."""
         return self._posterior(x, mask).log_likelihood
 
     @torch.no_grad()
@@ -393,10 +382,6 @@ class LinearGaussian(RowDensity, Module):
 
     def _noisy(self, z: Tensor) -> TorchDistribution:
         return dist.Normal(self.loc + z @ self.weight.mT, self.scale)
-
-
-def _doubled(rows: Rows) -> Rows:
-    return replace(rows, x=rows.x.double())
 
 
 __all__ = ["LinearGaussian"]

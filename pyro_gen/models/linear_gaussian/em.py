@@ -115,9 +115,7 @@ def _ascend(
     num_steps: int,
     tolerance: float,
 ) -> _Ascent:
-    """Two EM steps and an extrapolation, which is kept only if it gains more than
-    the first step.
-    """
+    """Pairs of EM steps and an extrapolation, kept if it gains more than the first step."""
     moments = statistics(point)
     history = [moments.log_likelihood]
     converged = False

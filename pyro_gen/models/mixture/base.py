@@ -20,13 +20,13 @@ from torch.nn.functional import one_hot
 from pyro_gen._arguments import whole_number
 from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
-from pyro_gen._points import check_agrees
+from pyro_gen._points import check_agrees, check_point
 from pyro_gen._registration import register
 from pyro_gen._rows import RowsLike
 from pyro_gen.models.em import FitResult, best_of
 from pyro_gen.models.mixture.distribution import Parameters, RowDistribution
 from pyro_gen.models.mixture.initialisation import assign
-from pyro_gen.models.mixture.sites import ROWS, Site, check_sites, weight_sites, without_plates
+from pyro_gen.models.mixture.sites import ROWS, SERVES, Site, weight_sites, without_plates
 from pyro_gen.models.mixture.weights import (
     CONDITIONALS,
     WeightDistribution,
@@ -103,9 +103,7 @@ class Mixture(RowDensity, Module):
         self.log_spread = nn.ParameterDict()
 
     def forward(self) -> RowDistribution:
-        """The density of a row at the guide's point, components and NaN cells summed out, for
-        ``pyro.sample("x", mixture(), obs=x)``.
-        """
+        """The density of a row at the guide's point, components and NaN cells summed out."""
         return RowDistribution(self, self.completed(self.point()), None)
 
     @property
@@ -235,9 +233,7 @@ class Mixture(RowDensity, Module):
 
     @abstractmethod
     def canonical(self, values: Parameters) -> dict[str, Tensor]:
-        """The canonical parameters, (..., components or 1) + event, from values or draws
-        of the sites.
-        """
+        """The canonical parameters, (..., components or 1) + event, from values of the sites."""
 
     @abstractmethod
     def m_step(
@@ -256,9 +252,7 @@ class Mixture(RowDensity, Module):
     def conditional_draw(
         self, rows: Rows, responsibilities: Tensor, point: Parameters
     ) -> Parameters:
-        """Values of the components' sites from their distribution given the
-        components of all rows.
-        """
+        """Values of the components' sites given the components of all rows, drawn."""
 
     @property
     def row_support(self) -> constraints.Constraint:
@@ -267,9 +261,7 @@ class Mixture(RowDensity, Module):
 
     @abstractmethod
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """True if a component has reached the lower bound of its width: the
-        likelihood is degenerate.
-        """
+        """True if a component has reached the lower bound of its width: it is degenerate."""
 
     def rows(self, x: object, mask: Tensor | None = None) -> Rows:
         """Check rows, and separate missing cells from observed ones.
@@ -314,9 +306,7 @@ class Mixture(RowDensity, Module):
         return {**values, **self.derived(values)}
 
     def derived(self, values: Parameters) -> dict[str, Tensor]:
-        """Deterministic values of the program's sites: ``weights`` from sticks, and the
-        family's own.
-        """
+        """Deterministic values: ``weights`` from sticks, and the family's own."""
         if self.components == 1:
             return {"weights": self.concentration.new_ones(1)}
         if self.weight_distribution == "dirichlet process" and "sticks" in values:
@@ -341,7 +331,11 @@ class Mixture(RowDensity, Module):
         """
         sites = self.sites()
         derived = self.derived_sites()
-        check_sites(argument, values, sites, derived, self.components, batched)
+        expected = {
+            name: site.expected(self.components) for name, site in {**sites, **derived}.items()
+        }
+        served = {site for name in derived if name in values for site in SERVES[name]}
+        check_point(argument, values, expected, {*derived, *served, *ROWS}, batched)
         converted = {
             name: value.to(self.concentration.dtype)
             for name, value in values.items()
@@ -674,28 +668,19 @@ class Mixture(RowDensity, Module):
     def responsibilities(
         self, x: RowsLike, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
-        """Probabilities of the components given the rows, (..., rows, components).
-
-        Arguments are those of :meth:`log_joint`.
-        """
+        """Probabilities (..., rows, components) of components; see :meth:`log_joint`."""
         return self.log_joint(x, mask, parameters).softmax(-1)
 
     def predict(
         self, x: RowsLike, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
-        """The most probable component of every row, (..., rows).
-
-        Arguments are those of :meth:`log_joint`.
-        """
+        """The most probable component of every row, (..., rows); see :meth:`log_joint`."""
         return self.log_joint(x, mask, parameters).argmax(-1)
 
     def log_likelihood(
         self, x: RowsLike, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
-        """Log density of the observed cells of every row, (..., rows), in nats.
-
-        Arguments are those of :meth:`log_joint`.
-        """
+        """Log density of the rows' observed cells, (..., rows), in nats; see :meth:`log_joint`."""
         return self.log_joint(x, mask, parameters).logsumexp(-1)
 
     def sample(self, num_samples: int, parameters: Parameters | None = None) -> Tensor:
@@ -726,9 +711,7 @@ class Mixture(RowDensity, Module):
 
     @torch.no_grad()
     def occupied(self, x: RowsLike, parameters: Parameters, mask: Tensor | None = None) -> Tensor:
-        """Number of components that hold rows, in a draw of z for each draw of the
-        parameters (...): the posterior of K.
-        """
+        """Number of components that hold rows, in a draw of z for each of the parameters."""
         z = torch.distributions.Categorical(logits=self.log_joint(x, mask, parameters)).sample()
         return one_hot(z, self.components).amax(-2).sum(-1)
 

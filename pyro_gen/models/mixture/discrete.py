@@ -16,7 +16,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen._rows import RowsLike
 from pyro_gen.models.mixture.base import GuideDistribution, Mixture, Objective, Site
 from pyro_gen.models.mixture.distribution import Parameters, take
-from pyro_gen.models.mixture.weights import WeightDistribution
+from pyro_gen.models.mixture.weights import WeightDistribution, like_of
 from pyro_gen.models.rows import Rows, make_rows, single
 
 
@@ -76,9 +76,7 @@ class DiscreteMixture(Mixture):
         return self.components - 1 + self.components * self.features * (self.values - 1)
 
     def _register(self, alpha: Tensor) -> None:
-        """Keep the prior's pseudo-counts, (..., values), and start where the
-        prior's mean is, a little apart.
-        """
+        """Keep the prior's pseudo-counts, (..., values); start near the prior's mean."""
         if not (alpha > 0).all() or not alpha.isfinite().all():
             raise ValueError(
                 f"the prior's pseudo-counts must be finite and above 0, got {alpha.min().item():g}"
@@ -196,8 +194,7 @@ class BernoulliMixture(DiscreteMixture):
         guide: GuideDistribution = "normal",
         dtype: torch.dtype | None = None,
     ) -> None:
-        tensors = [value for value in (ones, zeros) if isinstance(value, Tensor)]
-        like = tensors[0] if tensors else torch.empty(0, dtype=dtype)
+        like = like_of((ones, zeros), dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
         columns = []
         for name, value in (("zeros", zeros), ("ones", ones)):
@@ -333,10 +330,7 @@ class CategoricalMixture(DiscreteMixture):
         guide: GuideDistribution = "normal",
         dtype: torch.dtype | None = None,
     ) -> None:
-        if isinstance(alpha, Tensor):
-            like = alpha
-        else:
-            like = torch.empty(0, dtype=dtype)
+        like = like_of((alpha,), dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
         values = whole_number("values", values, 2)
         tensor = torch.as_tensor(alpha, dtype=like.dtype, device=like.device)
@@ -429,9 +423,7 @@ def _check_states(rows: Rows, values: int) -> Rows:
 
 
 def _shrinkage(rows: Rows, values: int, smoothing: float) -> Tensor:
-    """Pseudo-counts that add so many rows at the rates of the columns' values,
-    (features, values).
-    """
+    """Pseudo-counts (features, values) of so many rows at the rates of the columns' values."""
     _check_states(rows, values)
     if not 0 <= smoothing < math.inf:
         raise ValueError(f"`smoothing` must be finite and at least 0, got {smoothing}")

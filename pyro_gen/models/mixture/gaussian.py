@@ -20,7 +20,7 @@ from pyro_gen.models.mixture.distribution import Parameters, take
 from pyro_gen.models.mixture.initialisation import standardised
 from pyro_gen.models.mixture.moments import Moments, columnwise, crosswise
 from pyro_gen.models.mixture.normal import Update, block, columns, floored, outer, parts
-from pyro_gen.models.mixture.weights import WeightDistribution, record
+from pyro_gen.models.mixture.weights import WeightDistribution, like_of, record
 from pyro_gen.models.rows import Rows, check_varied_rows, make_rows, single
 
 Covariance = Literal["full", "tied", "diagonal", "spherical"]
@@ -117,8 +117,7 @@ class GaussianMixture(Mixture):
         guide: GuideDistribution = "normal",
         dtype: torch.dtype | None = None,
     ) -> None:
-        tensors = [value for value in (loc, scale) if isinstance(value, Tensor)]
-        like = tensors[0] if tensors else torch.empty(0, dtype=dtype)
+        like = like_of((loc, scale), dtype)
         super().__init__(components, features, size, weights, concentration, guide, like)
         features = self.features
         if covariance not in COVARIANCES or prior not in ("conjugate", "lkj"):
@@ -297,8 +296,11 @@ class GaussianMixture(Mixture):
         """Sample covariances, then means; means and factors (or deviations)."""
         if self.covariance == "tied":
             shared = self._sample_shape()
+            factor = shared["scale_tril"]
             with self._plate():
-                return {"locs": self._sample_locs(shared), **self._as_components(shared)}
+                locs = self._sample_locs(shared)
+            # with the dimension that the plate gives others
+            return {"locs": locs, "scale_tril": factor[None] if factor.dim() == 2 else factor}
         with self._plate():
             shape_values = self._sample_shape()
             return {"locs": self._sample_locs(shape_values), **shape_values}
@@ -344,12 +346,6 @@ class GaussianMixture(Mixture):
             distribution = dist.Normal(self.loc, spread).to_event(1)
         locs: Tensor = pyro.sample("locs", distribution)
         return locs
-
-    @staticmethod
-    def _as_components(shared: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One shape for all components, with the dimension that the plate gives others."""
-        factor = shared["scale_tril"]
-        return {"scale_tril": factor.unsqueeze(0) if factor.dim() == 2 else factor}
 
     def canonical(self, values: Parameters) -> dict[str, Tensor]:
         """Means, and Cholesky factors or deviations."""
@@ -437,7 +433,10 @@ class GaussianMixture(Mixture):
     ) -> Parameters:
         """Means and covariances that the expected complete data make most probable."""
         posterior = objective == "posterior"
-        floor = None if posterior else FLOOR * self._varied(rows)
+        floor = None
+        if not posterior:
+            check_varied_rows(rows)
+            floor = FLOOR * rows.column_moments()[1]
         update = self._update(self._moments(rows, responsibilities, point), posterior)
         # The joint mode of mean and covariance: the normal distribution of each
         # mean adds its own power of the covariance.
@@ -507,11 +506,6 @@ class GaussianMixture(Mixture):
                 locs, total, scale.sum(-1) + prior.mean(), counts.sum(-1) + share * self.df
             )
         return Update(locs, total, scale + prior, counts + share * self.df)
-
-    def _varied(self, rows: Rows) -> Tensor:
-        """Variances of the columns, none of them 0."""
-        check_varied_rows(rows)
-        return rows.column_moments()[1]
 
     def _moments(self, rows: Rows, responsibilities: Tensor, point: Parameters) -> Moments:
         if self.covariance not in MATRICES:

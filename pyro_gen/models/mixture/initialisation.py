@@ -22,9 +22,7 @@ def standardised(x: Tensor) -> Tensor:
 
 
 def plus_plus(x: Tensor, components: int) -> Tensor:
-    """Rows as centres, each drawn with probability in proportion to its squared
-    distance from those before it.
-    """
+    """Rows as centres, drawn in proportion to their squared distance from those before."""
     indices = torch.randint(len(x), (1,)).to(x.device)
     centres = [x[indices[0]]]
     distance = (x - centres[0]).square().sum(-1)

@@ -80,9 +80,7 @@ def outer(x: Tensor) -> Tensor:
 
 
 def floored(covariances: Tensor, floor: Tensor) -> Tensor:
-    """The nearest matrices, in likelihood, that are at least as wide as ``floor``
-    in every direction.
-    """
+    """The likeliest matrices at least as wide as ``floor`` in every direction."""
     deviation = floor.sqrt()
     unit = deviation.unsqueeze(-1) * deviation
     values, vectors = torch.linalg.eigh(covariances / unit)

@@ -12,7 +12,7 @@ from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import Transform
 
-from pyro_gen._points import Expected, check_point
+from pyro_gen._points import Expected
 
 ROWS = ("z", "x")
 """Sites of the rows, which come with draws of a program and are not parameters."""
@@ -21,9 +21,7 @@ SERVES = {"weights": ("sticks",), "covariances": ("scales", "correlations")}
 
 
 class Site(NamedTuple):
-    """A continuous site: its support, the shape of an event, whether each component
-    has one, and its coordinates.
-    """
+    """A continuous site: support, shape of an event, one a component or shared, coordinates."""
 
     support: Constraint
     event_shape: tuple[int, ...]
@@ -73,35 +71,10 @@ def weight_sites(components: int) -> dict[str, Site]:
     }
 
 
-def check_sites(
-    argument: str,
-    values: Mapping[str, Tensor],
-    sites: Mapping[str, Site],
-    derived: Mapping[str, Site],
-    components: int,
-    batched: bool,
-) -> None:
-    """Raise unless values hold every site, or an equivalent, inside its support.
-
-    Args:
-        argument: name of the argument, for messages.
-        values: by name.
-        sites: of the mixture.
-        derived: functions of these.
-        components: number of components.
-        batched: whether draws may be batched.
-    """
-    expected = {name: site.expected(components) for name, site in {**sites, **derived}.items()}
-    served = {site for name in derived if name in values for site in SERVES[name]}
-    check_point(argument, values, expected, {*derived, *served, *ROWS}, batched)
-
-
 def without_plates(
     values: Mapping[str, Tensor], expected: Mapping[str, Site]
 ) -> dict[str, Tensor]:
-    """Values without the dimension of size 1 that ``Predictive`` leaves where all
-    components share a site.
-    """
+    """Values without the dimension of 1 that ``Predictive`` leaves where a site is shared."""
     extra = {
         name: value.dim() - expected[name].event_dim
         for name, value in values.items()
@@ -117,4 +90,4 @@ def without_plates(
     return {**values, **shared}
 
 
-__all__ = ["ROWS", "Site", "check_sites", "weight_sites", "without_plates"]
+__all__ = ["ROWS", "SERVES", "Site", "weight_sites", "without_plates"]

@@ -4,6 +4,7 @@ truncated Dirichlet process.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import pyro
@@ -15,13 +16,16 @@ WeightDistribution = Literal["dirichlet", "dirichlet process"]
 CONDITIONALS = ("dirichlet", "dirichlet process")
 
 
+def like_of(values: Sequence[object], dtype: torch.dtype | None) -> Tensor:
+    """The first tensor of a prior's parameters, whose dtype and device a mixture takes."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return tensors[0] if tensors else torch.empty(0, dtype=dtype)
+
+
 def sample_weights(
     distribution: WeightDistribution, components: int, concentration: Tensor
 ) -> Tensor:
-    """Log weights (..., components), from a sample of ``weights`` or ``sticks``.
-
-    One component needs no site; where sticks are drawn, ``weights`` is a deterministic site.
-    """
+    """Log weights (..., components), from a sample of ``weights`` or ``sticks``, if several."""
     if components == 1:
         return concentration.new_zeros(1)
     if distribution == "dirichlet":
@@ -90,6 +94,7 @@ __all__ = [
     "CONDITIONALS",
     "WeightDistribution",
     "conditional_draw",
+    "like_of",
     "log_weights",
     "mode",
     "record",
