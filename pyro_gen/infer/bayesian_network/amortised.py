@@ -149,10 +149,7 @@ class AmortisedPosterior(Module):
         return -self.log_prob(rows, evidence).mean()
 
     def learn(
-        self,
-        num_steps: int = 2000,
-        batch_size: int = 256,
-        learning_rate: float = 2e-3,
+        self, num_steps: int = 2000, batch_size: int = 256, learning_rate: float = 2e-3
     ) -> Tensor:
         """Learn by Adam, with a rate that falls linearly to zero.
 

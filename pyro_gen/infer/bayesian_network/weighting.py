@@ -49,10 +49,7 @@ class Weighed(NamedTuple):
 
 
 def weigh(
-    problem: Problem,
-    values: dict[int, Tensor],
-    log_weight: Tensor,
-    nodes: list[int],
+    problem: Problem, values: dict[int, Tensor], log_weight: Tensor, nodes: list[int]
 ) -> Weighed:
     """Marginals of nodes from draws by number of the node and log weights, (draws, rows) each.
 
@@ -91,10 +88,7 @@ It returns states by number of the node, and log weights, (draws, rows) each.
 
 
 def weighted_marginals(
-    problem: Problem,
-    draws: Draws,
-    num_samples: int,
-    nodes: Iterable[str] | None,
+    problem: Problem, draws: Draws, num_samples: int, nodes: Iterable[str] | None
 ) -> WeightedMarginals:
     """Marginals from weighted draws, for as many rows at a time as fit into memory.
 

@@ -83,10 +83,7 @@ def chow_liu(
 
 
 def mutual_information(
-    data: Data,
-    *,
-    equivalent_sample_size: float = 0.0,
-    states: States = None,
+    data: Data, *, equivalent_sample_size: float = 0.0, states: States = None
 ) -> Tensor:
     """Mutual information of each pair of nodes; arguments are those of :func:`chow_liu`.
 
@@ -118,11 +115,7 @@ def mutual_information(
 
 
 def conditional_tables(
-    graph: nx.DiGraph,
-    data: Data,
-    *,
-    equivalent_sample_size: float = 0.0,
-    states: States = None,
+    graph: nx.DiGraph, data: Data, *, equivalent_sample_size: float = 0.0, states: States = None
 ) -> dict[str, Tensor]:
     r"""Conditional probabilities of each node given its parents, from data and a uniform prior.
 

@@ -41,10 +41,6 @@ def pc(
         The CPDAG, as :func:`pc_from_tests` describes it, its nodes with the attribute
         ``states``; :func:`dag_extension` directs all its edges.
 
-    Raises:
-        ValueError: cells are missing, ``alpha`` is no probability, ``max_given`` is
-            negative, or ``statistic`` unknown.
-
     References:
         Spirtes, Glymour and Scheines (2000), Causation, prediction, and search, section
         5.4.2. Colombo and Maathuis (2014), Order-independent constraint-based causal
@@ -73,11 +69,7 @@ def pc(
 
 
 def pc_from_tests(
-    nodes: Sequence[str],
-    p_value: PValue,
-    alpha: float = 0.01,
-    *,
-    max_given: int | None = None,
+    nodes: Sequence[str], p_value: PValue, alpha: float = 0.01, *, max_given: int | None = None
 ) -> nx.DiGraph:
     """The PC algorithm with a test of your own: for other data, or d-separation in a known graph.
 

@@ -30,11 +30,7 @@ class EdgeRules:
 
     @classmethod
     def of(
-        cls,
-        table: CategoricalTable,
-        forbidden: Edges,
-        required: Edges,
-        max_parents: int | None,
+        cls, table: CategoricalTable, forbidden: Edges, required: Edges, max_parents: int | None
     ) -> EdgeRules:
         """Check the rules.
 

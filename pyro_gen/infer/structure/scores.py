@@ -246,12 +246,7 @@ def members(nodes: int) -> list[int]:
     return [i for i in range(nodes.bit_length()) if nodes >> i & 1]
 
 
-def graph_score(
-    graph: nx.DiGraph,
-    data: Data,
-    score: Score,
-    states: States = None,
-) -> float:
+def graph_score(graph: nx.DiGraph, data: Data, score: Score, states: States = None) -> float:
     """The score of a graph, in nats: the sum of the scores of all families.
 
     Args:

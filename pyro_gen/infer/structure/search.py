@@ -169,19 +169,10 @@ def learn_structure(
     table = CategoricalTable.of(data, states)
     if len(table.nodes) <= EXACT_NODES:
         return exact_search(
-            table,
-            score,
-            max_parents=max_parents,
-            forbidden=forbidden,
-            required=required,
+            table, score, max_parents=max_parents, forbidden=forbidden, required=required
         )
     return tabu_search(
-        table,
-        score,
-        restarts=10,
-        max_parents=max_parents,
-        forbidden=forbidden,
-        required=required,
+        table, score, restarts=10, max_parents=max_parents, forbidden=forbidden, required=required
     )
 
 

@@ -459,10 +459,6 @@ class VAE(LatentModel):
         Returns:
             Variance and mean divergence of each dimension.
 
-        Raises:
-            ValueError: there are too few rows, or the latent variables are
-                labels.
-
         References:
             Burda, Grosse and Salakhutdinov (2016), Importance weighted
             autoencoders, section 5.2.

@@ -219,8 +219,8 @@ class BayesianNetwork(Module):
         """Each node given the one before it: 2n - 1 parameters for n nodes with two states.
 
         Args:
-            nodes: their names, or how many ("x1", "x2", ...).
-            states: names of states or their number, for all nodes or by node.
+            nodes: as for :meth:`fully_factorised`; so are the others.
+            states: names of states or their number.
             order: how many nodes before it a node depends on.
             **settings: of the constructor.
 
@@ -235,13 +235,7 @@ class BayesianNetwork(Module):
         """Each node given all before it: any distribution, with 2^n - 1 parameters for n
         nodes with two states.
 
-        Args:
-            nodes: their names, or how many ("x1", "x2", ...).
-            states: names of states or their number, for all nodes or by node.
-            **settings: of the constructor.
-
-        Raises:
-            ValueError: a table would have more than 2^26 cells.
+        Arguments are those of :meth:`fully_factorised`. A table has at most 2^26 cells.
 
         Example:
             >>> BayesianNetwork.chain_rule(10).num_parameters  # 2**10 - 1
@@ -363,10 +357,7 @@ class BayesianNetwork(Module):
         ``Trace_ELBO`` with ``guide``.
 
         Any cells of any number of nodes may be missing, as long as the cliques
-        fit.
-
-        Args:
-            data: as for ``model``.
+        fit; ``data`` are those of ``model``.
         """
         register("bayesian_network", self)
         data, rows = self._columns(data)

@@ -299,16 +299,8 @@ class DeepBoltzmannMachine(RowModel):
     @reading
     @torch.no_grad()
     def sample(self, num_samples: int, num_steps: int = 100) -> Tensor:
-        """Draw observed units: exactly where possible, else by sweeps over even and odd
-        layers from the chains.
-
-        Args:
-            num_samples: rows to draw.
-            num_steps: Gibbs sweeps from the chains, where there is no exact
-                draw.
-
-        Returns:
-            Zeros and ones, (num_samples, visible).
+        """Draw observed units, (num_samples, visible): exactly where possible, else by
+        ``num_steps`` sweeps over even and odd layers from the chains.
 
         Raises:
             ValueError: there is neither an exact draw, nor chains, nor

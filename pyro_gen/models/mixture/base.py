@@ -554,10 +554,6 @@ class Mixture(RowDensity, Module):
         Returns:
             New values, and ``z``.
 
-        Raises:
-            ValueError: the priors are not conjugate, or a Gaussian row misses
-                cells.
-
         References:
             Ishwaran and James (2001), Gibbs sampling methods for stick-breaking
             priors, section 5.2.
