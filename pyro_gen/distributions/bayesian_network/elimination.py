@@ -44,9 +44,9 @@ def log_sum_exp(x: Tensor, dim: int = 0) -> Tensor:
 class Prepared:
     """Parts of a plan that depend on tables alone: sources, static products and results."""
 
-    slots: list[Tensor | None]
     unit: Tensor
     """Product of no factors, (1,)."""
+    slots: dict[int, Tensor] = field(default_factory=dict)
     tables: list[Tensor | None] = field(default_factory=list)
 
 
@@ -151,11 +151,9 @@ LOG = LogSemiring()
 PEAK = LogSemiring(peak=True)
 
 
-def read(view: View, slots: Sequence[Tensor | None]) -> Tensor:
+def read(view: View, slots: Mapping[int, Tensor]) -> Tensor:
     """A factor in the layout of a step."""
     factor = slots[view.slot]
-    if factor is None:
-        raise RuntimeError(f"factor {view.slot} is not there yet")
     if view.axes is not None:
         factor = factor.permute(*view.axes, len(view.axes))
     if len(view.shape) + 1 == factor.dim():
@@ -165,7 +163,7 @@ def read(view: View, slots: Sequence[Tensor | None]) -> Tensor:
 
 def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
     """Do what depends on tables alone, the table of each node of the network."""
-    prepared = Prepared([None] * plan.slots, ring.enter(tables[0].new_ones(1)))
+    prepared = Prepared(ring.enter(tables[0].new_ones(1)))
     for slot, family in enumerate(plan.families):
         table = ring.enter(tables[family.node])
         if family.axes is not None:
@@ -184,13 +182,13 @@ def prepare(plan: Plan, tables: Sequence[Tensor], ring: Semiring) -> Prepared:
 
 def forward(
     plan: Plan, prepared: Prepared, rows: EvidenceRows, ring: Semiring
-) -> tuple[Tensor, list[Tensor | None]]:
+) -> tuple[Tensor, dict[int, Tensor]]:
     """Eliminate, with likelihood vectors that are in the semiring already.
 
     Returns:
         The result, free axes and then rows, and all factors by slot.
     """
-    slots = list(prepared.slots)
+    slots = dict(prepared.slots)
     for slot, family in enumerate(plan.families):
         if family.hard:
             slots[slot] = _looked_up(prepared.slots[slot], family.hard, rows)
@@ -209,11 +207,7 @@ def forward(
     return ring.multiply(read(view, slots) for view in plan.last), slots
 
 
-def _looked_up(
-    table: Tensor | None, hard: Sequence[tuple[int, int]], rows: EvidenceRows
-) -> Tensor:
-    if table is None:
-        raise RuntimeError("a table is not there")
+def _looked_up(table: Tensor, hard: Sequence[tuple[int, int]], rows: EvidenceRows) -> Tensor:
     code: int | Tensor = 0
     for node, stride in hard:
         code = code + rows.hard[node] * stride
@@ -234,7 +228,7 @@ Chooser = Callable[[Tensor], Tensor]
 
 
 def trace_back(
-    plan: Plan, slots: Sequence[Tensor | None], states: dict[int, Tensor], choose: Chooser
+    plan: Plan, slots: Mapping[int, Tensor], states: dict[int, Tensor], choose: Chooser
 ) -> None:
     """Give every eliminated node a state, the last first, each given those before.
 
@@ -245,20 +239,13 @@ def trace_back(
         choose: takes the log potentials of a node, (states, draws, rows).
     """
     for step in reversed(plan.steps):
-        logits: Tensor | None = None
-        for slot, scope in step.scopes:
-            log_factor = _at(slots[slot], scope, step.node, states)
-            if logits is not None:
-                log_factor = logits + log_factor
-            logits = log_factor
-        if logits is not None:
-            states[step.node] = choose(logits)
+        if step.scopes:
+            factors = (_at(slots[slot], scope, step.node, states) for slot, scope in step.scopes)
+            states[step.node] = choose(reduce(operator.add, factors))
 
 
-def _at(factor: Tensor | None, scope: Scope, node: int, states: Mapping[int, Tensor]) -> Tensor:
+def _at(factor: Tensor, scope: Scope, node: int, states: Mapping[int, Tensor]) -> Tensor:
     """A factor at chosen states of all its nodes but one, (states, draws, rows)."""
-    if factor is None:
-        raise RuntimeError("a factor is not there")
     table = factor.movedim(scope.index(node), 0)
     neighbours = [i for i in scope if i != node]
     shape = table.shape[1:-1]

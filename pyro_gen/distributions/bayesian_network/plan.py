@@ -71,7 +71,6 @@ class Plan(NamedTuple):
     free: Scope
     last: tuple[View, ...]
     """Factors that are left, as parts of the result with axes ``free``."""
-    slots: int
     largest: int
     """Cells of the largest clique."""
     clique: Scope
@@ -121,7 +120,6 @@ def make_plan(
         steps,
         free,
         maker.rest(),
-        maker.slots,
         largest,
         clique,
         maker.moving_cells,
