@@ -12,7 +12,7 @@ import torch
 from pyro_gen._arguments import whole_number
 from pyro_gen.infer.structure.equivalence import adjacency, complete, pattern
 from pyro_gen.infer.structure.search import learn_structure
-from pyro_gen.infer.structure.table import CategoricalTable, Data, States
+from pyro_gen.infer.structure.table import CategoricalData, CategoricalTable, States
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ class EdgeConfidence:
 
 
 def bootstrap_edges(
-    data: Data,
+    data: CategoricalData,
     learn: Callable[[CategoricalTable], nx.DiGraph] | None = None,
     num_samples: int = 100,
     *,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_gen.distributions import NetworkStructure
 from pyro_gen.distributions.bayesian_network.tables import by_node, counts_of, from_counts
-from pyro_gen.infer.structure.table import CategoricalTable, Data, States
+from pyro_gen.infer.structure.table import CategoricalData, CategoricalTable, States
 
 BLOCK = 1 << 24
 """Cells of the indicators that are laid out at once."""
@@ -22,7 +22,7 @@ The unit is the largest entropy.
 
 
 def chow_liu(
-    data: Data,
+    data: CategoricalData,
     *,
     equivalent_sample_size: float = 0.0,
     min_information: float = 0.0,
@@ -83,7 +83,7 @@ def chow_liu(
 
 
 def mutual_information(
-    data: Data, *, equivalent_sample_size: float = 0.0, states: States = None
+    data: CategoricalData, *, equivalent_sample_size: float = 0.0, states: States = None
 ) -> Tensor:
     """Mutual information of each pair of nodes; arguments are those of :func:`chow_liu`.
 
@@ -115,7 +115,11 @@ def mutual_information(
 
 
 def conditional_tables(
-    graph: nx.DiGraph, data: Data, *, equivalent_sample_size: float = 0.0, states: States = None
+    graph: nx.DiGraph,
+    data: CategoricalData,
+    *,
+    equivalent_sample_size: float = 0.0,
+    states: States = None,
 ) -> dict[str, Tensor]:
     r"""Conditional probabilities of each node given its parents, from data and a uniform prior.
 

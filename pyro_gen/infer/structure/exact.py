@@ -9,14 +9,14 @@ import numpy as np
 
 from pyro_gen.infer.structure.rules import EdgeRules, Edges
 from pyro_gen.infer.structure.scores import BDeu, FamilyScores, Score, members
-from pyro_gen.infer.structure.table import CategoricalTable, Data, States
+from pyro_gen.infer.structure.table import CategoricalData, CategoricalTable, States
 
 MAX_NODES = 20
 """Nodes of the largest exact search: its tables have 20 * 2^20 cells."""
 
 
 def exact_search(
-    data: Data,
+    data: CategoricalData,
     score: Score | None = None,
     *,
     max_parents: int | None = None,

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gen.infer.structure.table import CategoricalTable, Counts, Data, States
+from pyro_gen.infer.structure.table import CategoricalData, CategoricalTable, Counts, States
 
 Statistic = Literal["g2", "chi2"]
 
@@ -29,7 +29,7 @@ class Independence(NamedTuple):
 
 
 def independence_test(
-    data: Data,
+    data: CategoricalData,
     first: str,
     second: str,
     given: Sequence[str] = (),

@@ -12,13 +12,13 @@ import numpy as np
 from pyro_gen._arguments import whole_number
 from pyro_gen.infer.structure.equivalence import complete, extend, pattern
 from pyro_gen.infer.structure.independence import Statistic, tested
-from pyro_gen.infer.structure.table import CategoricalTable, Counts, Data, States
+from pyro_gen.infer.structure.table import CategoricalData, CategoricalTable, Counts, States
 
 PValue = Callable[[str, str, tuple[str, ...]], float]
 
 
 def pc(
-    data: Data,
+    data: CategoricalData,
     alpha: float = 0.01,
     *,
     statistic: Statistic = "g2",

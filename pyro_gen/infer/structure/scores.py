@@ -11,7 +11,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from pyro_gen.infer.structure.table import CategoricalTable, Counts, Data, States
+from pyro_gen.infer.structure.table import CategoricalData, CategoricalTable, Counts, States
 
 ROUNDING = 1e-12
 """Difference of two scores that are equal up to rounding, relative to their size."""
@@ -246,7 +246,9 @@ def members(nodes: int) -> list[int]:
     return [i for i in range(nodes.bit_length()) if nodes >> i & 1]
 
 
-def graph_score(graph: nx.DiGraph, data: Data, score: Score, states: States = None) -> float:
+def graph_score(
+    graph: nx.DiGraph, data: CategoricalData, score: Score, states: States = None
+) -> float:
     """The score of a graph, in nats: the sum of the scores of all families.
 
     Args:

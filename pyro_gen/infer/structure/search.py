@@ -11,7 +11,7 @@ from pyro_gen.infer.structure.equivalence import adjacency, path_counts
 from pyro_gen.infer.structure.exact import exact_search
 from pyro_gen.infer.structure.rules import EdgeRules, Edges
 from pyro_gen.infer.structure.scores import BDeu, FamilyScores, Score
-from pyro_gen.infer.structure.table import CategoricalTable, Data, States
+from pyro_gen.infer.structure.table import CategoricalData, CategoricalTable, States
 
 EXACT_NODES = 12
 """Nodes up to which `learn_structure` searches exactly: some seconds."""
@@ -20,7 +20,7 @@ ADD, DELETE, REVERSE = range(3)
 
 
 def hill_climbing(
-    data: Data,
+    data: CategoricalData,
     score: Score | None = None,
     *,
     restarts: int = 0,
@@ -63,7 +63,7 @@ def hill_climbing(
 
 
 def tabu_search(
-    data: Data,
+    data: CategoricalData,
     score: Score | None = None,
     *,
     tabu_length: int | None = None,
@@ -144,7 +144,7 @@ def tabu_search(
 
 
 def learn_structure(
-    data: Data,
+    data: CategoricalData,
     score: Score | None = None,
     *,
     max_parents: int | None = None,

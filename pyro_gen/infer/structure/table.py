@@ -46,7 +46,7 @@ class CategoricalTable:
     values: Tensor
 
     @classmethod
-    def of(cls, data: Data, states: States = None) -> CategoricalTable:
+    def of(cls, data: CategoricalData, states: States = None) -> CategoricalTable:
         """Check data and name its columns and states.
 
         Args:
@@ -128,7 +128,7 @@ class CategoricalTable:
         return self.graph((int(j), int(i)) for j, i in np.argwhere(adjacency))
 
 
-Data = CategoricalTable | Mapping[str, Any] | RowsLike
+CategoricalData = CategoricalTable | Mapping[str, Any] | RowsLike
 """Complete rows, as :meth:`CategoricalTable.of` takes them."""
 
 

@@ -14,13 +14,16 @@ from pyro_gen._evaluation import reading
 from pyro_gen._module import Module
 from pyro_gen._plates import check_rows, rows_plate
 from pyro_gen._registration import register
-from pyro_gen._rows import RowsLike, as_floating, as_table, as_tensor, unfit
-from pyro_gen.distributions import BernoulliConditional, Conditional, Factorised
-from pyro_gen.models.autoencoder.networks import as_parameters, start_decoder
+from pyro_gen._rows import RowsLike, as_floating, as_table, as_tensor
+from pyro_gen.distributions import Conditional, Factorised
+from pyro_gen.models.autoencoder.networks import (
+    BERNOULLI,
+    as_parameters,
+    check_support,
+    start_decoder,
+)
 from pyro_gen.nn import Dense, MaskingNoise
 from pyro_gen.nn.standardisation import Standardisation, standardisation
-
-BERNOULLI = BernoulliConditional()
 
 
 class Autoencoder(Module):
@@ -237,11 +240,7 @@ class Autoencoder(Module):
             raise ValueError(
                 f"`x` must have shape (rows, {self.features}) with at least one row, got {got}"
             )
-        support = self.likelihood.support(self.features)
-        if not support.check(x).all():
-            raise ValueError(
-                f"`x` must lie in the support of the likelihood, {support}, got {unfit(x)}"
-            )
+        check_support(x, self.likelihood)
         return x
 
 

@@ -21,7 +21,7 @@ def let_malloc_reuse_blocks() -> None:
     torch.empty(4 * FLOATS_AT_A_TIME)
 
 
-def blocks(x: Tensor, num_samples: int, features: int) -> tuple[Tensor, ...]:
+def row_batches(x: Tensor, num_samples: int, features: int) -> tuple[Tensor, ...]:
     """Rows, as many at a time as fit with all their draws, at least one."""
     return x.split(max(1, FLOATS_AT_A_TIME // (num_samples * features)))
 
@@ -39,4 +39,4 @@ def log_standard_normal(z: Tensor) -> Tensor:
     )
 
 
-__all__ = ["blocks", "draws_at_a_time", "let_malloc_reuse_blocks", "log_standard_normal"]
+__all__ = ["draws_at_a_time", "let_malloc_reuse_blocks", "log_standard_normal", "row_batches"]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Size, Tensor, nn
 
-from pyro_gen.distributions import Conditional, GaussianConditional
+from pyro_gen._rows import unfit
+from pyro_gen.distributions import BernoulliConditional, Conditional, GaussianConditional
 from pyro_gen.nn import (
     AutoregressiveNetwork,
     ConvolutionalDecoder,
@@ -20,7 +21,8 @@ from pyro_gen.nn import (
 )
 from pyro_gen.nn.standardisation import Standardisation
 
-Likelihood = Conditional | AutoregressiveNetwork
+BERNOULLI = BernoulliConditional()
+RowLikelihood = Conditional | AutoregressiveNetwork
 
 
 def latent_prior(prior: nn.Module | None, latent: int, family: Conditional) -> nn.Module:
@@ -36,7 +38,7 @@ def latent_prior(prior: nn.Module | None, latent: int, family: Conditional) -> n
     return prior
 
 
-def check_likelihood(likelihood: Likelihood, event_shape: Size) -> None:
+def check_likelihood(likelihood: RowLikelihood, event_shape: Size) -> None:
     """Raise unless a likelihood is a family or a network with a context, of rows of a shape."""
     if isinstance(likelihood, Conditional):
         return likelihood.check(event_shape.numel())
@@ -52,6 +54,15 @@ def check_likelihood(likelihood: Likelihood, event_shape: Size) -> None:
         )
 
 
+def check_support(x: Tensor, family: Conditional) -> None:
+    """Raise unless rows (rows, ...) lie in the support of a family."""
+    support = family.support(x[0].numel())
+    if not support.check(x.flatten(1)).all():
+        raise ValueError(
+            f"`x` must lie in the support of the likelihood, {support}, got {unfit(x)}"
+        )
+
+
 def default_encoder(
     network: str, hidden: Sequence[int], event_shape: Size, width: int, outputs: int
 ) -> nn.Module:
@@ -64,7 +75,7 @@ def default_encoder(
 
 
 def default_decoder(
-    network: str, hidden: Sequence[int], inputs: int, event_shape: Size, likelihood: Likelihood
+    network: str, hidden: Sequence[int], inputs: int, event_shape: Size, likelihood: RowLikelihood
 ) -> nn.Module:
     """A network from ``inputs`` numbers to the parameters, or the context, of a likelihood."""
     if isinstance(likelihood, AutoregressiveNetwork):
@@ -149,10 +160,12 @@ def start_decoder(
 
 
 __all__ = [
-    "Likelihood",
+    "BERNOULLI",
+    "RowLikelihood",
     "as_parameters",
     "check_likelihood",
     "check_outputs",
+    "check_support",
     "default_decoder",
     "default_encoder",
     "described",

@@ -19,7 +19,8 @@ from pyro_gen._registration import register
 from pyro_gen._rows import RowsLike, as_tensor
 from pyro_gen.distributions import Conditional
 from pyro_gen.models.autoencoder.blocks import draws_at_a_time
-from pyro_gen.models.autoencoder.vae import BERNOULLI, VAE
+from pyro_gen.models.autoencoder.networks import BERNOULLI
+from pyro_gen.models.autoencoder.vae import VAE
 from pyro_gen.models.latent import Observations, observed, recognised
 from pyro_gen.nn import AutoregressiveNetwork, Dense
 

@@ -20,9 +20,8 @@ from torch.distributions import kl_divergence
 from pyro_gen._arguments import whole_number, whole_numbers
 from pyro_gen._evaluation import evaluating, reading
 from pyro_gen._plates import check_rows
-from pyro_gen._rows import RowsLike, as_floating, as_tensor, unfit
+from pyro_gen._rows import RowsLike, as_floating, as_tensor
 from pyro_gen.distributions import (
-    BernoulliConditional,
     Conditional,
     Factorised,
     GaussianConditional,
@@ -38,17 +37,19 @@ from pyro_gen.infer.elbo.annealed import (
 )
 from pyro_gen.infer.elbo.importance_sampling import ImportanceLogLikelihood, estimate, summed
 from pyro_gen.models.autoencoder.blocks import (
-    blocks,
     draws_at_a_time,
     let_malloc_reuse_blocks,
     log_standard_normal,
+    row_batches,
 )
 from pyro_gen.models.autoencoder.latent_use import LatentUse
 from pyro_gen.models.autoencoder.networks import (
-    Likelihood,
+    BERNOULLI,
+    RowLikelihood,
     as_parameters,
     check_likelihood,
     check_outputs,
+    check_support,
     default_decoder,
     default_encoder,
     described,
@@ -60,7 +61,6 @@ from pyro_gen.models.latent import LatentModel
 from pyro_gen.nn import AutoregressiveNetwork, StandardNormal, VampPrior
 from pyro_gen.nn.standardisation import Standardisation, standardisation
 
-BERNOULLI = BernoulliConditional()
 GAUSSIAN = GaussianConditional()
 
 
@@ -155,7 +155,7 @@ class VAE(LatentModel):
         *,
         hidden: Sequence[int] = (400, 400),
         network: Literal["dense", "convolutional"] = "dense",
-        likelihood: Likelihood = BERNOULLI,
+        likelihood: RowLikelihood = BERNOULLI,
         latent_distribution: Conditional = GAUSSIAN,
         prior: nn.Module | None = None,
         encoder: nn.Module | None = None,
@@ -288,12 +288,7 @@ class VAE(LatentModel):
         if not isinstance(x, Tensor) or x.shape[1:] != self.event_shape or not len(x):
             expected = f"(rows,) + {tuple(self.event_shape)} with at least one row"
             raise ValueError(f"`{self.site}` must have shape {expected}, got {described(x)}")
-        support = self.conditional.support(self.visible)
-        if not support.check(x.flatten(1)).all():
-            raise ValueError(
-                f"`{self.site}` must lie in the support of the likelihood, {support}, "
-                f"got {unfit(x)}"
-            )
+        check_support(x, self.conditional)
         return x
 
     @property
@@ -530,7 +525,7 @@ class VAE(LatentModel):
         let_malloc_reuse_blocks()
         sums = [
             summed(self._log_weights(rows, num_samples, prior), num_samples)
-            for rows in blocks(x, num_samples, self.visible)
+            for rows in row_batches(x, num_samples, self.visible)
         ]
         return estimate(sums, num_samples, partition)
 
@@ -576,8 +571,8 @@ class VAE(LatentModel):
             below = []
             above = []
             for rows, latent in zip(
-                blocks(x, num_samples, self.visible),
-                blocks(z, num_samples, self.visible),
+                row_batches(x, num_samples, self.visible),
+                row_batches(z, num_samples, self.visible),
                 strict=True,
             ):
                 path, start = self._path(rows, num_samples, method, prior)
@@ -602,7 +597,7 @@ class VAE(LatentModel):
         """The estimate by annealed importance sampling."""
         sums = []
         acceptances = []
-        for rows in blocks(x, num_samples, self.visible):
+        for rows in row_batches(x, num_samples, self.visible):
             path, start = self._path(rows, num_samples, method, prior)
             log_weight, acceptance = anneal_forward(
                 path, start(), step_sizes(path, start(), method), method
