@@ -99,10 +99,17 @@ class ConditionalGaussianNetwork:
         return (*self.states, *self.gaussians)
 
     def log_evidence(self, evidence: Mapping[str, Any] | None = None) -> Tensor:
-        """Log density of what was observed, (rows,), or () for one case, in nats; differentiable.
+        """Log density of what was observed, everything else integrated out; differentiable.
 
-        Everything else is integrated out. It raises if evidence is impossible or malformed,
-        or if there are too many configurations.
+        Args:
+            evidence: see the class.
+
+        Returns:
+            Nats, (rows,), or () for one case.
+
+        Raises:
+            ValueError: evidence has probability zero or is malformed, or there are too many
+                configurations.
         """
         observed = self._parse(evidence)
         logs, _, _ = self._posterior(observed)
@@ -153,7 +160,12 @@ class ConditionalGaussianNetwork:
     ) -> dict[str, Tensor]:
         """Exact, independent draws of all nodes given evidence.
 
-        By node, (num_samples,) for one case, (num_samples, rows) for rows.
+        Args:
+            evidence: see the class.
+            num_samples: how many for each case.
+
+        Returns:
+            By node, (num_samples,) for one case, (num_samples, rows) for rows.
         """
         num_samples = whole_number("num_samples", num_samples)
         with torch.no_grad():

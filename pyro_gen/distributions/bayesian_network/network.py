@@ -163,7 +163,11 @@ class BayesianNetwork(Expandable):
     def infer_shapes(
         cls, structure: NetworkStructure | None = None, **arg_shapes: Any
     ) -> tuple[Size, Size]:
-        """Batch and event shape from that of the flattened ``tables``, given ``structure``."""
+        """Batch and event shape from the shape of the flattened ``tables``.
+
+        Raises:
+            NotImplementedError: ``structure`` is not given.
+        """
         if structure is None:
             raise NotImplementedError(
                 "the number of nodes does not follow from the tables: give `structure`"
@@ -171,7 +175,11 @@ class BayesianNetwork(Expandable):
         return Size(arg_shapes["tables"][:-1]), Size((len(structure.nodes),))
 
     def table(self, node: str) -> Tensor:
-        """Table of a node, batch_shape + (states of each parent, own states)."""
+        """Conditional probabilities of a node, batch_shape + (states of each parent, own states).
+
+        Args:
+            node: its name.
+        """
         structure = self.structure
         i = structure.number(node)
         part = self.tables.narrow(-1, structure.offsets[i], structure.sizes[i])
@@ -183,7 +191,17 @@ class BayesianNetwork(Expandable):
         return f"{type(self).__name__}({len(nodes)} nodes: {some(nodes)})"
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log probability of complete rows (..., nodes), in nats; -inf for impossible ones."""
+        """Log probability of complete rows, in nats; -inf for impossible ones.
+
+        Args:
+            value: state numbers (..., nodes).
+
+        Returns:
+            Tensor of the broadcast shape of the value's and the distribution's batch.
+
+        Raises:
+            ValueError: ``value`` lies outside the support.
+        """
         if self._validate_args:
             self._validate_sample(value)
         cells = cells_of(self.structure, value.long())
@@ -197,7 +215,14 @@ class BayesianNetwork(Expandable):
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008  # torch's own default
-        """Exact draws, parents before children: sample_shape + batch_shape + (nodes,)."""
+        """Exact draws, parents before children.
+
+        Args:
+            sample_shape: of independent draws.
+
+        Returns:
+            State numbers, sample_shape + batch_shape + (nodes,).
+        """
         shape = self._extended_shape(Size(sample_shape))[:-1]
         states: dict[int, Tensor] = {}
         self._descend(states, shape)
@@ -235,7 +260,17 @@ class BayesianNetwork(Expandable):
         return self.structure.num_states <= ENUMERABLE
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """All rows of states, (states,) + batch_shape + (nodes,); raises if more than 2^20."""
+        """All rows of states.
+
+        Args:
+            expand: whether to repeat them over the batch.
+
+        Returns:
+            Shape (states,) + batch_shape + (nodes,), or with ones in place of the batch.
+
+        Raises:
+            NotImplementedError: there are more than 2^20.
+        """
         if not self.has_enumerate_support:
             raise NotImplementedError(
                 f"{self.structure.num_states:.4g} states are too many to list, the limit is "
@@ -253,6 +288,10 @@ class BayesianNetwork(Expandable):
         Returns:
             Nats, batch_shape + (rows,), or batch_shape for one case; differentiable in
             the tables.
+
+        Raises:
+            ValueError: evidence has probability zero (it names the rows) or is malformed, or a
+                clique is too large.
         """
 
         def one(engine: Engine, case: EvidenceCase) -> Tensor:
@@ -268,7 +307,7 @@ class BayesianNetwork(Expandable):
     def marginals(
         self, evidence: Evidence | Tensor | None = None, nodes: Iterable[str] | None = None
     ) -> dict[str, Tensor]:
-        """Distributions of single nodes given evidence, differentiable in the tables.
+        """Distributions of single nodes given evidence.
 
         Args:
             evidence: see the class.
@@ -276,7 +315,10 @@ class BayesianNetwork(Expandable):
 
         Returns:
             By node, probabilities of its states: batch_shape + (states,) for one case, batch_shape
-            + (rows, states) for rows.
+            + (rows, states) for rows. Differentiable in the tables.
+
+        Raises:
+            ValueError: as :meth:`log_evidence`.
         """
         numbers = self._numbers(nodes)
 
@@ -303,12 +345,15 @@ class BayesianNetwork(Expandable):
         """Joint distribution of several nodes given evidence.
 
         Args:
-            nodes: different ones, in the order of the axes of the result.
+            nodes: their names, in the order of the axes of the result.
             evidence: see the class.
 
         Returns:
             batch_shape + (states of each node) for one case, batch_shape + (rows, states of each
             node) for rows.
+
+        Raises:
+            ValueError: as :meth:`log_evidence`, or a node comes twice.
         """
         numbers = self._numbers(nodes)
 
@@ -335,11 +380,17 @@ class BayesianNetwork(Expandable):
         evidence: Evidence | Tensor | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
     ) -> dict[tuple[str, str], Tensor]:
-        """Joint distributions of pairs of nodes given evidence, each as :meth:`joint_marginal`.
+        """Joint distributions of pairs of nodes given evidence.
 
         Args:
             evidence: see the class.
             pairs: which; None for all edges (parent, child).
+
+        Returns:
+            By pair, batch_shape + (states, states), or batch_shape + (rows, states, states).
+
+        Raises:
+            ValueError: as :meth:`log_evidence`.
         """
         if pairs is None:
             pairs = self.structure.edges
@@ -357,6 +408,9 @@ class BayesianNetwork(Expandable):
         Returns:
             By node, batch_shape + (states of each parent, own states), summed over rows. No
             gradient.
+
+        Raises:
+            ValueError: as :meth:`log_evidence`, or ``weights`` has another shape.
         """
 
         def one(engine: Engine, case: EvidenceCase) -> dict[str, Tensor]:
@@ -376,6 +430,9 @@ class BayesianNetwork(Expandable):
         Returns:
             By node, the name of its state for one case, or state numbers (rows,). Not for batched
             tables.
+
+        Raises:
+            ValueError: as :meth:`log_evidence`, or the tables come in a batch.
         """
         if self.tables.dim() > 1:
             raise ValueError(
@@ -409,6 +466,9 @@ class BayesianNetwork(Expandable):
         Returns:
             By node, state numbers (num_samples,) for one case, (num_samples, rows) for rows;
             batch_shape comes first.
+
+        Raises:
+            ValueError: as :meth:`log_evidence`, or ``num_samples`` is below 1.
         """
         num_samples = whole_number("num_samples", num_samples)
 
@@ -433,6 +493,12 @@ class BayesianNetwork(Expandable):
         Args:
             interventions: for each node the name or number of its state.
 
+        Returns:
+            The mutilated network.
+
+        Raises:
+            ValueError: a node or state is unknown.
+
         References:
             Pearl (2009), Causality, section 3.2.3.
         """
@@ -445,7 +511,13 @@ class BayesianNetwork(Expandable):
         ).expand(self.batch_shape)
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
-        """True if every path between two sets of nodes, or two nodes, is blocked by a third."""
+        """True if every path between two sets of nodes is blocked by a third.
+
+        Args:
+            x: nodes; a name alone is one node.
+            y: nodes.
+            given: nodes that are observed.
+        """
         return self.structure.d_separated(x, y, given)
 
     def _numbers(self, nodes: Iterable[str] | None) -> list[int]:

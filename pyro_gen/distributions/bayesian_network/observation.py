@@ -129,7 +129,11 @@ def read_observation(
 
 
 def missing(value: Any) -> bool:
-    """True for a value that stands for no observation: None, NaN, or NA of pandas."""
+    """True for a value that stands for no observation: None, NaN, or NA of pandas.
+
+    Args:
+        value: any.
+    """
     nothing = value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
     return nothing or type(value).__name__ in ("NAType", "NaTType")
 

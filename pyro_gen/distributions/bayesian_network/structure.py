@@ -96,6 +96,12 @@ class NetworkStructure:
             states: names of each node's states, or how many there are ("0", "1", ...); one for
                 all, or by node; None reads the node attribute ``states`` and takes two where there
                 is none.
+
+        Returns:
+            The structure.
+
+        Raises:
+            ValueError: the graph is not directed, has parallel edges, or as the constructor says.
         """
         if not isinstance(graph, nx.Graph) or not graph.is_directed() or graph.is_multigraph():
             raise ValueError(f"`graph` must be a networkx.DiGraph, got {type(graph).__name__}")
@@ -160,13 +166,28 @@ class NetworkStructure:
         return tuple(self.cardinalities[j] for j in self.families[self.number(node)])
 
     def number(self, node: str) -> int:
-        """A node's place in the order; raises for an unknown node."""
+        """A node's place in the order.
+
+        Args:
+            node: its name.
+
+        Raises:
+            ValueError: there is no such node.
+        """
         if node not in self.index:
             raise ValueError(f"the network has no node {node!r}; its nodes are {some(self.nodes)}")
         return self.index[node]
 
     def state_number(self, node: str, state: str) -> int:
-        """The number of a node's state; raises for an unknown one."""
+        """A state's index.
+
+        Args:
+            node: name of the node.
+            state: name of the state.
+
+        Raises:
+            ValueError: there is no such node or state.
+        """
         names = self.states[self.nodes[self.number(node)]]
         if state not in names:
             raise ValueError(f"node {node!r} has no state {state!r}; its states are {some(names)}")
@@ -184,12 +205,18 @@ class NetworkStructure:
         return ancestors
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
-        """True if the graph alone implies that x and y are independent given a third set.
+        """True if every path between two sets of nodes is blocked by a third.
 
         Args:
             x: nodes; a name alone is one node.
             y: nodes.
-            given: nodes that are observed, in neither.
+            given: nodes that are observed.
+
+        Returns:
+            True where the graph alone implies that x and y are independent given the third set.
+
+        Raises:
+            ValueError: a node is unknown, or the sets overlap.
 
         References:
             Koller and Friedman (2009), Probabilistic graphical models, algorithm 3.1.

@@ -190,6 +190,13 @@ class AmortisedPosterior(Module):
             evidence: as in exact inference.
             num_samples: draws for each row.
             nodes: which marginals; None for all.
+
+        Returns:
+            Marginals, log evidence with its standard error, and diagnostics of the weights.
+
+        Raises:
+            ValueError: evidence is malformed, or no draw agrees with it (it names the
+                rows).
         """
         problem = self._problem(evidence)
         return weighted_marginals(problem, self._draws, num_samples, nodes)
@@ -233,7 +240,15 @@ class AmortisedPosterior(Module):
         return logits
 
     def forward(self, *args: object, **kwargs: object) -> NoReturn:
-        """Refusal: the density is that of nodes given evidence."""
+        """Refusal: the density is that of nodes given evidence.
+
+        Args:
+            *args: ignored.
+            **kwargs: ignored.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError(
             "AmortisedPosterior has no density without evidence: take "
             "`log_prob(value, evidence)`, `marginals` or `guide`"

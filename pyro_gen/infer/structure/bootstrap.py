@@ -37,7 +37,15 @@ class EdgeConfidence:
         return self.directed + self.directed.T
 
     def edge(self, parent: str, child: str) -> tuple[float, float]:
-        """Share of structures that join two nodes, and of this direction among these, or nan."""
+        """Share of structures that join two nodes, and among these the share of this direction.
+
+        Args:
+            parent: a node.
+            child: another one.
+
+        Returns:
+            Strength, and direction (nan where the strength is 0).
+        """
         j = self.table.number(parent)
         i = self.table.number(child)
         strength = float(self.strength[j, i])

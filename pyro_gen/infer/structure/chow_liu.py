@@ -85,10 +85,18 @@ def chow_liu(
 def mutual_information(
     data: CategoricalData, *, equivalent_sample_size: float = 0.0, states: States = None
 ) -> Tensor:
-    """Mutual information of each pair of nodes; arguments are those of :func:`chow_liu`.
+    """Mutual information of each pair of nodes.
+
+    Args:
+        data: complete rows; see :meth:`CategoricalTable.of`.
+        equivalent_sample_size: rows of a uniform distribution that are added to the data.
+        states: of the nodes, where the data do not show all of them.
 
     Returns:
         Nats, (nodes, nodes), float64; the diagonal is the entropy of each node.
+
+    Raises:
+        ValueError: cells are missing, or ``equivalent_sample_size`` is negative.
 
     Example:
         >>> mutual_information(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])).round(decimals=4)

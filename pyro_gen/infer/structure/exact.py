@@ -37,8 +37,18 @@ def exact_search(
     second for 11 nodes, a minute for 16.
 
     Of graphs of equal score, up to 1e-12 of its size an edge, one with the fewest edges
-    is returned, its nodes with the attribute ``states``. Arguments are those of
-    :func:`tabu_search`.
+    is returned.
+
+    Args:
+        data: complete rows; see :meth:`CategoricalTable.of`.
+        score: BDeu of one equivalent row by default.
+        max_parents: of each node.
+        forbidden: pairs (parent, child) that must not be edges.
+        required: pairs (parent, child) that must be edges.
+        states: of the nodes, where the data do not show all of them.
+
+    Returns:
+        A graph of the highest score, its nodes with the attribute ``states``.
 
     Raises:
         ValueError: there are more than 20 nodes, cells are missing, or the rules

@@ -41,6 +41,10 @@ def pc(
         The CPDAG, as :func:`pc_from_tests` describes it, its nodes with the attribute
         ``states``; :func:`dag_extension` directs all its edges.
 
+    Raises:
+        ValueError: cells are missing, ``alpha`` is no probability, ``max_given`` is
+            negative, or ``statistic`` unknown.
+
     References:
         Spirtes, Glymour and Scheines (2000), Causation, prediction, and search, section
         5.4.2. Colombo and Maathuis (2014), Order-independent constraint-based causal

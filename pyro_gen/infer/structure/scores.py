@@ -249,13 +249,19 @@ def members(nodes: int) -> list[int]:
 def graph_score(
     graph: nx.DiGraph, data: CategoricalData, score: Score, states: States = None
 ) -> float:
-    """The score of a graph, in nats: the sum of the scores of all families.
+    """The score of a graph, in nats.
 
     Args:
         graph: directed, acyclic, over the nodes of the data.
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: the score.
         states: of the nodes, where the data do not show all of them.
+
+    Returns:
+        The sum of the scores of all families.
+
+    Raises:
+        ValueError: the graph has other nodes than the data, or a cycle.
     """
     table = CategoricalTable.of(data, states)
     if set(graph) != set(table.nodes) or not nx.is_directed_acyclic_graph(graph):

@@ -35,8 +35,26 @@ def hill_climbing(
 
     An edge that changes the score by no more than 1e-12 of its size is left out, or
     deleted. After a step only the gains of one or two nodes change, and scores of
-    families are remembered. It is :func:`tabu_search` without patience; arguments and
-    result are described there.
+    families are remembered.
+
+    Args:
+        data: complete rows; see :meth:`CategoricalTable.of`.
+        score: BDeu of one equivalent row by default.
+        restarts: how often to climb again from the best graph so far, disturbed;
+            torch's generator decides how.
+        perturbations: random steps of a disturbance; twice as many as nodes by default.
+        max_parents: of each node.
+        forbidden: pairs (parent, child) that must not be edges.
+        required: pairs (parent, child) that must be edges.
+        start: where to begin; the ``required`` edges by default.
+        states: of the nodes, where the data do not show all of them.
+
+    Returns:
+        The best graph found, its nodes with the attribute ``states``.
+
+    Raises:
+        ValueError: cells are missing, the rules contradict each other, ``start`` breaks
+            them, or a number is negative.
 
     References:
         Koller and Friedman (2009), Probabilistic graphical models, section 18.4.3.
@@ -155,11 +173,21 @@ def learn_structure(
     """Find a directed acyclic graph of a high score: the highest, up to 12 nodes.
 
     Edges whose direction the data do not determine are directed arbitrarily: see
-    :func:`cpdag`. For the uncertainty of edges see :class:`EdgeConfidence`. Arguments are
-    those of :func:`tabu_search`.
+    :func:`cpdag`. For the uncertainty of edges see :class:`EdgeConfidence`.
+
+    Args:
+        data: complete rows; see :meth:`CategoricalTable.of`.
+        score: BDeu of one equivalent row by default.
+        max_parents: of each node.
+        forbidden: pairs (parent, child) that must not be edges.
+        required: pairs (parent, child) that must be edges.
+        states: of the nodes, where the data do not show all of them.
 
     Returns:
         The graph, its nodes with the attribute ``states``, as ``BayesianNetwork`` takes it.
+
+    Raises:
+        ValueError: cells are missing, or the rules contradict each other.
 
     Example:
         >>> a, b = torch.tensor([0, 0, 1, 1] * 9), torch.tensor([0, 1, 0, 1] * 9)

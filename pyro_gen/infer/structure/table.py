@@ -106,17 +106,32 @@ class CategoricalTable:
         return {node: i for i, node in enumerate(self.nodes)}
 
     def number(self, node: str) -> int:
-        """A node's place among the columns; raises for an unknown node."""
+        """A node's place among the columns.
+
+        Args:
+            node: its name.
+
+        Raises:
+            ValueError: there is no such node.
+        """
         if node not in self.index:
             raise ValueError(f"the data have no node {node!r}; theirs are {some(self.nodes)}")
         return self.index[node]
 
     def rows(self, index: Tensor) -> CategoricalTable:
-        """Some rows, or the same rows several times; the states stay as they are."""
+        """Some rows, or the same rows several times; the states stay as they are.
+
+        Args:
+            index: numbers of the rows.
+        """
         return CategoricalTable(self.nodes, self.states, self.values[index])
 
     def graph(self, edges: Iterable[tuple[int, int]] = ()) -> nx.DiGraph:
-        """A graph over the nodes, which carry their ``states``; edges are numbers."""
+        """A graph over the nodes, which carry their ``states``.
+
+        Args:
+            edges: pairs of numbers (parent, child).
+        """
         graph = nx.DiGraph()
         for node, names in zip(self.nodes, self.states, strict=True):
             graph.add_node(node, states=names)
@@ -124,7 +139,11 @@ class CategoricalTable:
         return graph
 
     def graph_of(self, adjacency: np.ndarray) -> nx.DiGraph:
-        """A graph over the nodes from its adjacency matrix, row: parent, column: child."""
+        """A graph over the nodes from its adjacency matrix.
+
+        Args:
+            adjacency: bool (nodes, nodes), row: parent, column: child.
+        """
         return self.graph((int(j), int(i)) for j, i in np.argwhere(adjacency))
 
 

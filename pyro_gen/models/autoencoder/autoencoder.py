@@ -132,7 +132,13 @@ class Autoencoder(Module):
         return model
 
     def model(self, x: RowsLike | None = None) -> Tensor:
-        """Rows (rows, features) given themselves, through the code.
+        """Rows given themselves, through the code.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            The rows.
 
         Raises:
             ValueError: ``x`` is None; rows cannot be drawn.
@@ -148,15 +154,36 @@ class Autoencoder(Module):
             return pyro.sample("x", self(x), obs=x)
 
     def guide(self, x: RowsLike | None = None) -> None:
-        """Empty guide: the model has no latent variables; at most ``size`` rows."""
+        """Empty guide: the model has no latent variables.
+
+        Args:
+            x: rows, of which only the number is used.
+
+        Raises:
+            ValueError: there are more rows than ``size``.
+        """
         check_rows(self.size, 0 if x is None else len(x))
 
     def forward(self, x: RowsLike) -> Factorised:
-        """Independent features given the rows, corrupted in training if the class does so."""
+        """The distribution of rows given themselves, corrupted in training mode if the
+        class does so.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            Independent distributions of the features, batch shape (rows,).
+        """
         return self.decode(self._codes(self.corruption(self._seen(x))))
 
     def encode(self, x: RowsLike) -> Tensor:
-        """Codes (rows, latent) of rows (rows, features).
+        """Codes of rows.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            (rows, latent).
 
         Raises:
             ValueError: the rows, or the encoder's outputs, have the wrong shape.
@@ -184,10 +211,13 @@ class Autoencoder(Module):
         return codes
 
     def decode(self, z: Tensor) -> Factorised:
-        """The distribution of a row given its code: independent features, batch shape (...).
+        """The distribution of a row given its code.
 
         Args:
             z: codes, (..., latent).
+
+        Returns:
+            Independent distributions of the features, batch shape (...).
 
         Raises:
             ValueError: the codes, or the decoder's outputs, have the wrong shape.
@@ -204,31 +234,57 @@ class Autoencoder(Module):
     @reading
     @torch.no_grad()
     def latent_means(self, x: RowsLike) -> Tensor:
-        """Codes (rows, latent) of rows in evaluation mode, as features."""
+        """Codes of rows in evaluation mode, as features.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            (rows, latent).
+
+        Raises:
+            ValueError: ``x`` is not such a table, or outside the support.
+        """
         x = self.check(x)
         return self.encode(x)
 
     @reading
     @torch.no_grad()
     def reconstruct(self, x: RowsLike) -> Tensor:
-        """Means of rows given their codes, in evaluation mode."""
+        """Means of rows given their codes, in evaluation mode.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            Same shape.
+        """
         return self.decode(self.latent_means(x)).mean
 
     @reading
     @torch.no_grad()
     def reconstruction_log_likelihood(self, x: RowsLike) -> Tensor:
-        """Log likelihood of rows given their codes, (rows,) in nats, in evaluation mode.
+        """Log likelihood of rows given their codes, in nats, in evaluation mode.
 
         Not a log density of rows.
+
+        Args:
+            x: rows, (rows, features).
+
+        Returns:
+            (rows,).
         """
         x = self.check(x)
         return self.decode(self.latent_means(x)).log_prob(x)
 
     def check(self, x: RowsLike) -> Tensor:
-        """Rows as a tensor, checked.
+        """Check rows.
 
         Args:
-            x: a tensor, an array, a list or a data frame.
+            x: the value to check: a tensor, an array, a list or a data frame.
+
+        Returns:
+            The rows as a tensor.
 
         Raises:
             ValueError: it is not (rows, features), empty, or outside the

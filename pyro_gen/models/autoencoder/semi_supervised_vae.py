@@ -142,7 +142,15 @@ class SemiSupervisedVAE(VAE):
     ) -> None:
         """The recognition program, with the class enumerated where it is missing.
 
-        Arguments are those of :meth:`model`; there must be rows.
+        Args:
+            x: rows, (rows,) + event shape.
+            y: their classes, (rows,), whole numbers with -1 where one is
+                missing; None for none.
+            observations: the rows by site name.
+
+        Raises:
+            ValueError: there are no rows to recognise, or the classes do not
+                fit.
         """
         rows = recognised(x, observations, self.site)
         y = as_tensor(y, "y")
@@ -196,7 +204,14 @@ class SemiSupervisedVAE(VAE):
     @reading
     @torch.no_grad()
     def classify(self, x: RowsLike) -> Tensor:
-        """Probabilities of the classes of rows, (rows, classes), by the classifier."""
+        """Probabilities of the classes, by the classifier.
+
+        Args:
+            x: rows, (rows,) + event shape.
+
+        Returns:
+            (rows, classes).
+        """
         x = self.check(x)
         return self._logits(x).softmax(-1)
 

@@ -337,7 +337,13 @@ class VAE(LatentModel):
         return distribution
 
     def encode(self, x: Tensor) -> TorchDistribution:
-        """The guide's distribution of z given rows (...) + event shape; event shape (latent,).
+        """The guide's distribution of z given rows.
+
+        Args:
+            x: rows, (...) + event shape.
+
+        Returns:
+            Independent distributions, event shape (latent,).
 
         Raises:
             ValueError: the events or the encoder's outputs have the wrong shape.
@@ -345,7 +351,13 @@ class VAE(LatentModel):
         return self._latent_distribution(self.inputs(x))
 
     def decode(self, z: Tensor) -> TorchDistribution:
-        """The distribution of a row given its latent variables (..., latent).
+        """The distribution of a row given its latent variables.
+
+        Args:
+            z: latent variables, (..., latent).
+
+        Returns:
+            A distribution of batch shape (...) and the row's event shape.
 
         Raises:
             ValueError: the decoder's outputs are not as many as the likelihood
@@ -410,10 +422,15 @@ class VAE(LatentModel):
     @reading
     @torch.no_grad()
     def reconstruct(self, x: RowsLike) -> Tensor:
-        """Reconstructions of rows, in their shape.
+        """Reconstructions of rows.
 
-        Means of the features at the posterior mean of Gaussian latent variables, or at one
-        draw of others; draws where features are labels or depend on each other.
+        Args:
+            x: rows, (rows,) + event shape.
+
+        Returns:
+            Means of the features at the posterior mean of Gaussian latent
+            variables, or at one draw of others; draws where features are labels
+            or depend on each other.
         """
         x = self.check(x)
         distribution = self.decode(
@@ -426,7 +443,13 @@ class VAE(LatentModel):
     @reading
     @torch.no_grad()
     def latent_means(self, x: RowsLike) -> Tensor:
-        """Means (rows, latent) of the latent variables, as features for a classifier or for a map.
+        """Means of the latent variables given rows, as features for a classifier or for a map.
+
+        Args:
+            x: rows, (rows,) + event shape.
+
+        Returns:
+            (rows, latent).
 
         Raises:
             ValueError: the latent variables are labels, which have no mean.
@@ -453,6 +476,10 @@ class VAE(LatentModel):
 
         Returns:
             Variance and mean divergence of each dimension.
+
+        Raises:
+            ValueError: there are too few rows, or the latent variables are
+                labels.
 
         References:
             Burda, Grosse and Salakhutdinov (2016), Importance weighted

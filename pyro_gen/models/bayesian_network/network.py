@@ -235,7 +235,13 @@ class BayesianNetwork(Module):
         """Each node given all before it: any distribution, with 2^n - 1 parameters for n
         nodes with two states.
 
-        Arguments are those of :meth:`fully_factorised`. A table has at most 2^26 cells.
+        Args:
+            nodes: their names, or how many ("x1", "x2", ...).
+            states: names of states or their number, for all nodes or by node.
+            **settings: of the constructor.
+
+        Raises:
+            ValueError: a table would have more than 2^26 cells.
 
         Example:
             >>> BayesianNetwork.chain_rule(10).num_parameters  # 2**10 - 1
@@ -295,11 +301,23 @@ class BayesianNetwork(Module):
         return list(self.cpds)  # type: ignore[arg-type]  # a ModuleList forgets what it holds
 
     def cpd(self, node: str) -> CPD:
-        """The CPD of a node."""
+        """The CPD of a node.
+
+        Args:
+            node: its name.
+
+        Raises:
+            ValueError: there is no such node.
+        """
         return self._cpds[self.skeleton.number(node)]
 
     def to_bif(self, path: PathLike, name: str = "unknown") -> None:
-        """Write the network with its present tables as a BIF file, which is replaced."""
+        """Write the network with its present tables as a BIF file.
+
+        Args:
+            path: of the file, which is replaced.
+            name: of the network.
+        """
         write_bif(path, self.structure, self._tables(), name)
 
     def to_xmlbif(self, path: PathLike, name: str = "unknown") -> None:
@@ -357,7 +375,10 @@ class BayesianNetwork(Module):
         ``Trace_ELBO`` with ``guide``.
 
         Any cells of any number of nodes may be missing, as long as the cliques
-        fit; ``data`` are those of ``model``.
+        fit.
+
+        Args:
+            data: as for ``model``.
         """
         register("bayesian_network", self)
         data, rows = self._columns(data)
@@ -575,18 +596,34 @@ class BayesianNetwork(Module):
         return result
 
     def log_evidence(self, evidence: Evidence | Tensor | None = None) -> Tensor:
-        """Log probability of the evidence in nats, differentiable in the parameters.
+        """Log probability of the evidence, in nats; differentiable in the parameters.
 
-        See :meth:`pyro_gen.distributions.BayesianNetwork.log_evidence`.
+        Args:
+            evidence: see the class.
+
+        Returns:
+            Nats, (rows,), or () for one case.
+
+        Raises:
+            ValueError: evidence has probability zero (it names the rows) or is
+                malformed, or a clique is too large.
         """
         return (self() if torch.is_grad_enabled() else self._read_off()).log_evidence(evidence)
 
     def marginals(
         self, evidence: Evidence | Tensor | None = None, nodes: Iterable[str] | None = None
     ) -> dict[str, Any]:
-        """Distributions of single nodes given evidence; that of a real node is a distribution.
+        """Distributions of single nodes given evidence.
 
         See :meth:`pyro_gen.distributions.BayesianNetwork.marginals`.
+
+        Args:
+            evidence: see the class.
+            nodes: which; None for all, observed ones one-hot.
+
+        Returns:
+            By node, (states,) for one case, (rows, states) for rows; a
+            distribution for a real node.
         """
         return dict(self._read_off().marginals(evidence, nodes))
 
@@ -595,7 +632,13 @@ class BayesianNetwork(Module):
     ) -> Tensor:
         """Joint distribution of several nodes given evidence.
 
-        See :meth:`pyro_gen.distributions.BayesianNetwork.joint_marginal`.
+        Args:
+            nodes: their names, in the order of the axes of the result.
+            evidence: see the class.
+
+        Returns:
+            (states of each node) for one case, (rows, states of each node) for
+            rows.
         """
         return self._read_off().joint_marginal(nodes, evidence)
 
@@ -604,31 +647,46 @@ class BayesianNetwork(Module):
         evidence: Evidence | Tensor | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
     ) -> dict[tuple[str, str], Tensor]:
-        """Joint distributions of pairs of nodes given evidence; None for all edges.
+        """Joint distributions of pairs of nodes given evidence.
 
-        See :meth:`pyro_gen.distributions.BayesianNetwork.pair_marginals`.
+        None for all edges (parent, child).
+
+        Args:
+            evidence: see the class.
+            pairs: which.
         """
         return self._read_off().pair_marginals(evidence, pairs)
 
     def expected_counts(
         self, evidence: Evidence | Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Expected uses of each cell of each table given evidence, summed over weighted rows.
+        """Expected uses of each cell of each table given evidence, summed over rows.
 
-        See :meth:`pyro_gen.distributions.BayesianNetwork.expected_counts`.
+        Args:
+            evidence: see the class.
+            weights: of the rows.
         """
         return self._read_off().expected_counts(evidence, weights)
 
     def most_probable(self, evidence: Evidence | Tensor | None = None) -> dict[str, Any]:
-        """The most probable states of all nodes together: names for one case, numbers for rows.
+        """The most probable states of all nodes together: names for one case, state
+        numbers (rows,) for rows.
 
-        See :meth:`pyro_gen.distributions.BayesianNetwork.most_probable`.
+        Args:
+            evidence: see the class.
         """
         return self._read_off().most_probable(evidence)
 
     @torch.no_grad()
     def sample(self, num_samples: int = 1) -> Tensor:
-        """Draw rows: state numbers, (num_samples, nodes)."""
+        """Draw rows.
+
+        Args:
+            num_samples: how many.
+
+        Returns:
+            State numbers, (num_samples, nodes).
+        """
         return self._read_off().sample((whole_number("num_samples", num_samples),))
 
     def sample_posterior(
@@ -636,7 +694,12 @@ class BayesianNetwork(Module):
     ) -> dict[str, Tensor]:
         """Exact, independent draws of all nodes given evidence.
 
-        See :meth:`pyro_gen.distributions.BayesianNetwork.sample_posterior`.
+        Args:
+            evidence: see the class.
+            num_samples: how many for each case.
+
+        Returns:
+            By node, (num_samples,) for one case, (num_samples, rows) for rows.
         """
         return self._read_off().sample_posterior(evidence, num_samples)
 
@@ -683,13 +746,28 @@ class BayesianNetwork(Module):
         return pandas.DataFrame(columns, index=index)
 
     def d_separated(self, x: Iterable[str], y: Iterable[str], given: Iterable[str] = ()) -> bool:
-        """True if the graph alone makes two sets of nodes independent given a third."""
+        """True if the graph alone makes two sets of nodes independent given a third.
+
+        Args:
+            x: nodes; a name alone is one node.
+            y: nodes.
+            given: nodes that are observed.
+        """
         return self.skeleton.d_separated(x, y, given)
 
     def do(self, interventions: Mapping[str, str | int]) -> BayesianNetwork:
         """The network after an intervention: nodes are cut off from their parents and set.
 
-        Other CPDs are shared. ``interventions`` has for each node the name or number of its state.
+        Other CPDs are shared.
+
+        Args:
+            interventions: for each node the name or number of its state.
+
+        Returns:
+            The mutilated network.
+
+        Raises:
+            ValueError: a node or state is unknown.
         """
         cpds = dict(zip(self.nodes, self._cpds, strict=True))
         for node, state in interventions.items():

@@ -112,7 +112,14 @@ class SigmoidBeliefNetwork(LatentModel):
         return rows.to(weight.dtype)
 
     def decode(self, z: Tensor) -> TorchDistribution:
-        """The distribution of rows given the deepest units; the layers between are sampled."""
+        """The distribution of rows given the deepest units; the layers between are sampled.
+
+        Args:
+            z: deepest units, (..., hidden[-1]).
+
+        Returns:
+            Independent Bernoulli units, event shape (visible,).
+        """
         for level in range(len(self.down) - 1, 0, -1):
             z = self.layer(self.down[level], z).sample()
         return self.layer(self.down[0], z)

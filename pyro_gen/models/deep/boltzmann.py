@@ -237,7 +237,12 @@ class DeepBoltzmannMachine(RowModel):
     def guide(self, x: RowsLike | None = None, observations: Observations | None = None) -> None:
         """Independent units of the even hidden layers, with the mean field's probabilities.
 
-        Arguments are those of :meth:`model`; there must be rows.
+        Args:
+            x: rows, (rows, visible).
+            observations: the same by site name.
+
+        Raises:
+            ValueError: there are no rows.
         """
         rows = recognised(x, observations)
         with rows_plate(self.size, rows):
@@ -284,6 +289,13 @@ class DeepBoltzmannMachine(RowModel):
     def contrastive_gradient(self, x: RowsLike) -> None:
         """Fill ``.grad`` with the gradient that ``SVI`` finds, a row: data with hidden
         layers drawn, against chains.
+
+        Args:
+            x: a batch of rows.
+
+        Raises:
+            ValueError: ``x`` is not a table of zeros and ones, or the RBM has
+                no negative phase.
         """
         x = self.check(x)
         contrastive_gradient(
@@ -293,14 +305,29 @@ class DeepBoltzmannMachine(RowModel):
     @reading
     @torch.no_grad()
     def log_partition(self) -> Estimate:
-        """Log Z by the ``evaluation`` of the RBM, with its error; raises if it is not known."""
+        """Log Z by the ``evaluation`` of the RBM.
+
+        Returns:
+            The estimate with its error.
+
+        Raises:
+            ValueError: log Z is not known.
+        """
         return self.rbm().log_partition()
 
     @reading
     @torch.no_grad()
     def sample(self, num_samples: int, num_steps: int = 100) -> Tensor:
-        """Draw observed units, (num_samples, visible): exactly where possible, else by
-        ``num_steps`` sweeps over even and odd layers from the chains.
+        """Draw observed units: exactly where possible, else by sweeps over even and odd
+        layers from the chains.
+
+        Args:
+            num_samples: rows to draw.
+            num_steps: Gibbs sweeps from the chains, where there is no exact
+                draw.
+
+        Returns:
+            Zeros and ones, (num_samples, visible).
 
         Raises:
             ValueError: there is neither an exact draw, nor chains, nor

@@ -132,7 +132,11 @@ class LinearGaussian(RowDensity, Module):
             return pyro.sample("x", distribution.to_event(1), obs=None if rows is None else rows.x)
 
     def guide(self, x: RowsLike | None = None, mask: Tensor | None = None) -> None:
-        """The posterior of the latent variables, exactly; arguments are those of :meth:`model`.
+        """The posterior of the latent variables, exactly.
+
+        Args:
+            x: rows, as for :meth:`model`.
+            mask: as for :meth:`model`.
 
         Raises:
             ValueError: there are no rows.
@@ -247,13 +251,28 @@ class LinearGaussian(RowDensity, Module):
         """Maximum likelihood from complete rows without steps, where the family has it."""
 
     def pooled(self, values: Tensor) -> Tensor:
-        """Sums of ``values``, (features,), over the features that share a variance; same shape."""
+        """Sums over the features that share a variance.
+
+        Args:
+            values: (features,).
+
+        Returns:
+            Same shape.
+        """
         if self.shared_noise:
             return values.sum().expand(self.features)
         return values
 
     def check_enough(self, rows: Rows) -> None:
-        """Raise if rows determine no noise: below latent + 2, above ``size``, or constant."""
+        """Raise if the rows determine no noise.
+
+        Args:
+            rows: checked rows.
+
+        Raises:
+            ValueError: they are fewer than latent + 2 or more than ``size``, or
+                do not vary.
+        """
         check_rows(self.size, len(rows.x))
         if len(rows.x) < self.latent + 2:
             raise ValueError(
@@ -263,7 +282,14 @@ class LinearGaussian(RowDensity, Module):
         self.check_varied(rows)
 
     def check_varied(self, rows: Rows) -> None:
-        """Raise where the noise of a column, or that of all, would have no variance."""
+        """Raise where the noise of a column, or that of all, would have no variance.
+
+        Args:
+            rows: checked rows.
+
+        Raises:
+            ValueError: they do not vary.
+        """
         if not self.shared_noise:
             check_varied_rows(rows)
         elif constant(*rows.column_moments(), rows.x.dtype).all():
@@ -330,6 +356,9 @@ class LinearGaussian(RowDensity, Module):
 
         Returns:
             Independent normal distributions, event shape (features,).
+
+        Raises:
+            ValueError: ``z`` has another number of latent variables.
         """
         if z.shape[-1:] != (self.latent,):
             raise ValueError(f"`z` must have shape (..., {self.latent}), got {tuple(z.shape)}")
@@ -337,21 +366,59 @@ class LinearGaussian(RowDensity, Module):
 
     @torch.no_grad()
     def latent_means(self, x: RowsLike, mask: Tensor | None = None) -> Tensor:
-        """Means of the latent variables, (rows, latent), as features; see :meth:`encode`."""
+        """Means of the latent variables given rows, as features for a classifier or for a map.
+
+        Args:
+            x: rows, as for :meth:`encode`.
+            mask: as for :meth:`encode`.
+
+        Returns:
+            (rows, latent).
+        """
         return self._posterior(x, mask).mean
 
     @torch.no_grad()
     def reconstruct(self, x: RowsLike, mask: Tensor | None = None) -> Tensor:
-        """Rows at the posterior mean of their latent variables, missing cells too."""
+        """Rows at the posterior mean of their latent variables.
+
+        In missing cells their mean given the observed ones.
+
+        Args:
+            x: rows, as for :meth:`encode`.
+            mask: as for :meth:`encode`.
+
+        Returns:
+            (rows, features).
+        """
         return self.decode(self._posterior(x, mask).mean).mean
 
     def log_likelihood(self, x: RowsLike, mask: Tensor | None = None) -> Tensor:
-        """Log density of the rows' observed cells, (rows,), in nats; see :meth:`encode`."""
+        """Log density of every row, in nats.
+
+        That of the observed cells where some are missing. Exact.
+
+        Args:
+            x: rows, as for :meth:`encode`.
+            mask: as for :meth:`encode`.
+
+        Returns:
+            (rows,).
+        """
         return self._posterior(x, mask).log_likelihood
 
     @torch.no_grad()
     def sample(self, num_samples: int) -> Tensor:
-        """Draw rows, (num_samples, features)."""
+        """Draw rows.
+
+        Args:
+            num_samples: how many.
+
+        Returns:
+            (num_samples, features).
+
+        Raises:
+            ValueError: ``num_samples`` is no whole number of at least 1.
+        """
         num_samples = whole_number("num_samples", num_samples)
         return self._noisy(self._prior().sample((num_samples,))).sample()
 
@@ -360,7 +427,11 @@ class LinearGaussian(RowDensity, Module):
 
         Args:
             x: (rows, features), NaN where a cell is missing.
-            mask: as for :meth:`model`.
+            mask: True where a cell is observed, same shape; None for wherever
+                there is no NaN.
+
+        Returns:
+            The rows.
 
         Raises:
             ValueError: they do not fit this model.

@@ -143,25 +143,60 @@ class PCA(Module):
         return len(self.components)
 
     def forward(self, *args: object, **kwargs: object) -> NoReturn:
-        """Refusal: the model is no density."""
+        """Refusal: the model is no density.
+
+        Args:
+            *args: ignored.
+            **kwargs: ignored.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError(
             "PCA has no density to return: take `latent_means` and `reconstruct`, or PPCA, whose "
             "call is a distribution"
         )
 
     def latent_means(self, x: RowsLike) -> Tensor:
-        """Coordinates of rows (rows, features) along the axes, (rows, latent)."""
+        """Coordinates of rows along the axes.
+
+        Args:
+            x: (rows, features).
+
+        Returns:
+            (rows, latent).
+
+        Raises:
+            ValueError: ``x`` is not such a table.
+        """
         rows = complete_rows(x, len(self.loc), "PPCA(...).latent_means", self.loc)
         return (rows.x - self.loc) @ self.components.mT
 
     def decode(self, z: Tensor) -> Tensor:
-        """The points (..., features) of the subspace with coordinates (..., latent)."""
+        """The points of the subspace with these coordinates.
+
+        Args:
+            z: (..., latent).
+
+        Returns:
+            (..., features).
+
+        Raises:
+            ValueError: ``z`` has another number of coordinates.
+        """
         if z.shape[-1:] != (self.latent,):
             raise ValueError(f"`z` must have shape (..., {self.latent}), got {tuple(z.shape)}")
         return self.loc + z @ self.components
 
     def reconstruct(self, x: RowsLike) -> Tensor:
-        """The points of the subspace that are nearest to rows (rows, features)."""
+        """The points of the subspace that are nearest to rows.
+
+        Args:
+            x: (rows, features).
+
+        Returns:
+            Same shape.
+        """
         return self.decode(self.latent_means(x))
 
 

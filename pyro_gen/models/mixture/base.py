@@ -103,7 +103,13 @@ class Mixture(RowDensity, Module):
         self.log_spread = nn.ParameterDict()
 
     def forward(self) -> RowDistribution:
-        """The density of a row at the guide's point, components and NaN cells summed out."""
+        """The density of a row at the guide's point, components summed out, for
+        ``pyro.sample("x", mixture(), obs=x)``.
+
+        Returns:
+            A distribution of event shape (features,); cells that are NaN are
+            summed out.
+        """
         return RowDistribution(self, self.completed(self.point()), None)
 
     @property
@@ -143,7 +149,15 @@ class Mixture(RowDensity, Module):
             return self._observe(parameters, z, rows)
 
     def marginal(self, x: RowsLike | None = None, mask: Tensor | None = None) -> Tensor:
-        """The program of :meth:`model` with the components of the rows summed out."""
+        """Program with the components of the rows summed out.
+
+        Args:
+            x: as for ``model``.
+            mask: as for ``model``.
+
+        Returns:
+            The rows.
+        """
         parameters = self._sampled()
         rows = self._given(x, mask)
         with rows_plate(self.size, None if rows is None else rows.x):
@@ -268,7 +282,11 @@ class Mixture(RowDensity, Module):
 
         Args:
             x: (rows, features), NaN where a cell is missing.
-            mask: as for :meth:`model`.
+            mask: True where a cell is observed, same shape; None for wherever
+                there is no NaN.
+
+        Returns:
+            The rows.
 
         Raises:
             ValueError: they do not fit this mixture.
@@ -301,12 +319,25 @@ class Mixture(RowDensity, Module):
         return "sticks"
 
     def point(self) -> dict[str, Tensor]:
-        """Values of all continuous sites at the guide's centre, its medians; ``weights`` too."""
+        """The values of all continuous sites at the guide's centre, its medians;
+        ``weights`` too.
+
+        Returns:
+            Values by site.
+        """
         values = {name: site.transform(self.location[name]) for name, site in self.sites().items()}
         return {**values, **self.derived(values)}
 
     def derived(self, values: Parameters) -> dict[str, Tensor]:
-        """Deterministic values: ``weights`` from sticks, and the family's own."""
+        """Deterministic values of the program's sites: ``weights`` from sticks, and the
+        family's own.
+
+        Args:
+            values: values or draws by site, (...) + event.
+
+        Returns:
+            By name.
+        """
         if self.components == 1:
             return {"weights": self.concentration.new_ones(1)}
         if self.weight_distribution == "dirichlet process" and "sticks" in values:
@@ -328,6 +359,9 @@ class Mixture(RowDensity, Module):
             argument: name of the argument, for messages.
             values: by name; ``z`` and ``x`` of a draw are ignored.
             batched: whether draws may be batched.
+
+        Raises:
+            ValueError: as for :meth:`set_point`.
         """
         sites = self.sites()
         derived = self.derived_sites()
@@ -406,7 +440,13 @@ class Mixture(RowDensity, Module):
     def start(
         self, rows: Rows, objective: Objective, method: str = "k-means++"
     ) -> dict[str, Tensor]:
-        """Values of the sites from a hard clustering, as EM starts."""
+        """Values of the sites from a hard clustering, as EM starts.
+
+        Args:
+            rows: checked rows.
+            objective: of the M step.
+            method: of :meth:`initialise`.
+        """
         if len(rows.x) < self.components:
             raise ValueError(
                 f"`components` must be at most the number of rows, got {self.components} and "
@@ -434,7 +474,11 @@ class Mixture(RowDensity, Module):
         return {**values, **self.derived(values)}
 
     def check_mode(self) -> None:
-        """Raise unless the prior has a mode; Dirichlet distributions below 1 have none."""
+        """Weights of Dirichlet distributions below 1 have no mode.
+
+        Raises:
+            ValueError: ``concentration`` is below 1.
+        """
         if self.components > 1 and not self.concentration >= 1:
             raise ValueError(
                 f"`concentration` must be at least 1 for the posterior to have a mode, got "
@@ -442,7 +486,13 @@ class Mixture(RowDensity, Module):
             )
 
     def log_prior(self, values: Parameters) -> Tensor:
-        """Log density of values of the continuous sites, as the program scores them, a scalar.
+        """Log density of the continuous sites, as the program scores them.
+
+        Args:
+            values: by site.
+
+        Returns:
+            A scalar.
 
         Raises:
             ValueError: as for :meth:`set_point`.
@@ -554,6 +604,10 @@ class Mixture(RowDensity, Module):
         Returns:
             New values, and ``z``.
 
+        Raises:
+            ValueError: the priors are not conjugate, or a Gaussian row misses
+                cells.
+
         References:
             Ishwaran and James (2001), Gibbs sampling methods for stick-breaking
             priors, section 5.2.
@@ -626,7 +680,12 @@ class Mixture(RowDensity, Module):
         }
 
     def completed(self, values: Parameters) -> dict[str, Tensor]:
-        """Canonical parameters and ``log_weights`` (..., 1, components) from values of sites."""
+        """The canonical parameters and ``log_weights`` (..., 1, components), from
+        values or draws of the sites.
+
+        Args:
+            values: by site, as :meth:`checked` returns them.
+        """
         values = {**values, **self.derived(values)}
         values = without_plates(values, {**self.sites(), **self.derived_sites()})
         log_w = log_weights(values["weights"], "dirichlet").unsqueeze(-2)
@@ -664,23 +723,61 @@ class Mixture(RowDensity, Module):
     def responsibilities(
         self, x: RowsLike, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
-        """Probabilities (..., rows, components) of components; see :meth:`log_joint`."""
+        """Probabilities of the components given the rows, p(z | x).
+
+        Args:
+            x: rows.
+            mask: as for :meth:`log_joint`.
+            parameters: as for :meth:`log_joint`.
+
+        Returns:
+            Shape (..., rows, components).
+        """
         return self.log_joint(x, mask, parameters).softmax(-1)
 
     def predict(
         self, x: RowsLike, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
-        """The most probable component of every row, (..., rows); see :meth:`log_joint`."""
+        """The most probable component of every row.
+
+        Args:
+            x: rows.
+            mask: as for :meth:`log_joint`.
+            parameters: as for :meth:`log_joint`.
+
+        Returns:
+            Components, (..., rows).
+        """
         return self.log_joint(x, mask, parameters).argmax(-1)
 
     def log_likelihood(
         self, x: RowsLike, mask: Tensor | None = None, parameters: Parameters | None = None
     ) -> Tensor:
-        """Log density of the rows' observed cells, (..., rows), in nats; see :meth:`log_joint`."""
+        """Log density of every row, in nats; that of the observed cells where some are missing.
+
+        Args:
+            x: rows.
+            mask: as for :meth:`log_joint`.
+            parameters: as for :meth:`log_joint`.
+
+        Returns:
+            Shape (..., rows).
+        """
         return self.log_joint(x, mask, parameters).logsumexp(-1)
 
     def sample(self, num_samples: int, parameters: Parameters | None = None) -> Tensor:
-        """Draw rows, (..., num_samples, features); see :meth:`sample_joint`."""
+        """Draw rows.
+
+        Args:
+            num_samples: rows to draw.
+            parameters: as for :meth:`sample_joint`.
+
+        Returns:
+            Rows (..., num_samples, features).
+
+        Raises:
+            ValueError: as for :meth:`sample_joint`.
+        """
         return self.sample_joint(num_samples, parameters)[0]
 
     @torch.no_grad()
@@ -696,6 +793,10 @@ class Mixture(RowDensity, Module):
 
         Returns:
             Rows (..., num_samples, features) and components (..., num_samples).
+
+        Raises:
+            ValueError: ``num_samples`` is no whole number of at least 1, or as
+                for :meth:`log_joint`.
         """
         num_samples = whole_number("num_samples", num_samples)
         values = self._canonical(parameters)
@@ -707,7 +808,17 @@ class Mixture(RowDensity, Module):
 
     @torch.no_grad()
     def occupied(self, x: RowsLike, parameters: Parameters, mask: Tensor | None = None) -> Tensor:
-        """Number of components that hold rows, in a draw of z for each of the parameters."""
+        """Number of components that hold rows, in a draw of z for each draw of the
+        parameters: the posterior of K.
+
+        Args:
+            x: rows.
+            parameters: draws of the sites, (...) + their shapes.
+            mask: as for :meth:`log_joint`.
+
+        Returns:
+            Counts, (...), int64.
+        """
         z = torch.distributions.Categorical(logits=self.log_joint(x, mask, parameters)).sample()
         return one_hot(z, self.components).amax(-2).sum(-1)
 

@@ -249,7 +249,13 @@ class BernoulliMixture(DiscreteMixture):
         return table[..., 1]
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log probability of the observed cells, (..., rows, components)."""
+        """Log probability of the observed cells of every row under every component, (...,
+        rows, components).
+
+        Args:
+            rows: checked rows.
+            parameters: the canonical ones.
+        """
         eps = torch.finfo(rows.x.dtype).eps
         probs = parameters["probs"].clamp(eps, 1 - eps)
         log_p = probs.log()
@@ -268,7 +274,12 @@ class BernoulliMixture(DiscreteMixture):
         return torch.stack([(totals - ones).clamp_min(0), ones], -1)
 
     def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
-        """Rows given their components."""
+        """Rows given their components.
+
+        Args:
+            z: components, (..., rows).
+            parameters: the canonical ones.
+        """
         return torch.bernoulli(take(parameters["probs"], z, 1))
 
 
@@ -383,7 +394,13 @@ class CategoricalMixture(DiscreteMixture):
         return table
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log probability of the observed cells, (..., rows, components)."""
+        """Log probability of the observed cells of every row under every component, (...,
+        rows, components).
+
+        Args:
+            rows: checked rows.
+            parameters: the canonical ones.
+        """
         log_p = parameters["probs"].clamp_min(torch.finfo(rows.x.dtype).tiny).log()
         return _one_hot(rows, self.values).flatten(-2) @ log_p.flatten(-2).mT
 
@@ -401,7 +418,12 @@ class CategoricalMixture(DiscreteMixture):
         return table.flatten(-2)
 
     def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
-        """Rows given their components."""
+        """Rows given their components.
+
+        Args:
+            z: components, (..., rows).
+            parameters: the canonical ones.
+        """
         probs = take(parameters["probs"], z, 2)
         return torch.distributions.Categorical(probs=probs).sample().to(probs.dtype)
 

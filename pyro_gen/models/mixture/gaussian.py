@@ -386,7 +386,13 @@ class GaussianMixture(Mixture):
         return derived
 
     def log_table(self, rows: Rows, parameters: Parameters) -> Tensor:
-        """Log density of the observed cells, (..., rows, components)."""
+        """Log density of the observed cells of every row under every component,
+        (..., rows, components).
+
+        Args:
+            rows: checked rows.
+            parameters: the canonical ones.
+        """
         locs = parameters["locs"]
         if "deviations" in parameters:
             return torch.cat(
@@ -405,7 +411,12 @@ class GaussianMixture(Mixture):
         return torch.cat(tables, -1)[..., place].mT
 
     def draw(self, z: Tensor, parameters: Parameters) -> Tensor:
-        """Rows given their components."""
+        """Rows given their components.
+
+        Args:
+            z: components, (..., rows).
+            parameters: the canonical ones.
+        """
         locs = parameters["locs"]
         noise = torch.randn(*z.shape, self.features, dtype=locs.dtype, device=locs.device)
         centre = take(locs, z, 1)
@@ -420,7 +431,11 @@ class GaussianMixture(Mixture):
         return standardised(rows.imputed())
 
     def check_mode(self) -> None:
-        """Raise unless the M step has a closed form, which it has not under the LKJ prior."""
+        """Raise if the M step has no closed form, as under the LKJ prior.
+
+        Raises:
+            ValueError: the prior is that, or ``concentration`` is below 1.
+        """
         super().check_mode()
         if self.prior == "lkj":
             raise ValueError(
@@ -431,7 +446,17 @@ class GaussianMixture(Mixture):
     def m_step(
         self, rows: Rows, responsibilities: Tensor, point: Parameters, objective: Objective
     ) -> Parameters:
-        """Means and covariances that the expected complete data make most probable."""
+        """Means and covariances that the expected complete data make most probable.
+
+        Args:
+            rows: checked rows.
+            responsibilities: (rows, components).
+            point: the values before.
+            objective: with or without the prior.
+
+        Raises:
+            ValueError: a column is constant and there is no prior.
+        """
         posterior = objective == "posterior"
         floor = None
         if not posterior:
@@ -464,7 +489,17 @@ class GaussianMixture(Mixture):
     def conditional_draw(
         self, rows: Rows, responsibilities: Tensor, point: Parameters
     ) -> Parameters:
-        """Means and covariances given the components of all rows: normal-inverse-Wishart draws."""
+        """Means and covariances given the components of all rows, from their
+        normal-inverse-Wishart distribution.
+
+        Args:
+            rows: complete rows.
+            responsibilities: one-hot components, (rows, components).
+            point: the values before, about which sums are taken.
+
+        Raises:
+            ValueError: the prior is not conjugate, or cells are missing.
+        """
         if self.prior != "conjugate" or rows.mask is not None:
             raise ValueError(
                 '`gibbs_sweep` needs `prior="conjugate"` and rows without missing cells'
@@ -515,7 +550,12 @@ class GaussianMixture(Mixture):
         return crosswise(rows, responsibilities, point["locs"], covariances)
 
     def floor_reached(self, rows: Rows, point: Parameters) -> bool:
-        """True if a component has reached the lower bound of its width."""
+        """True if a component has reached the lower bound of its width.
+
+        Args:
+            rows: checked rows.
+            point: values of the sites.
+        """
         variance = rows.column_moments()[1].clamp_min(torch.finfo(self.scale.dtype).tiny)
         spread = point["covariances"]
         if self.covariance in MATRICES:
