@@ -284,3 +284,40 @@ class Assembly:
         for name, why in self.evaluation.reasons.items():
             subject = {"model": "what needs the model"}.get(name, name)
             warn(f"{subject} is left out: {why}")
+
+
+def assembled(
+    samples: Mapping[str, Tensor],
+    stats: Arrays,
+    about: Mapping[str, Any],
+    evaluation: Evaluation | None,
+    extras: Extras,
+    coords: Coords | None,
+    dims: Dims | None,
+    pred_dims: Dims | None,
+    attrs: Mapping[str, Any] | None,
+) -> Any:
+    """Make all groups of a posterior.
+
+    Args:
+        samples: draws, (chain, draw, ...).
+        stats: statistics of the draws, (chain, draw, ...).
+        about: attributes of ``sample_stats``.
+        evaluation: what the model says of the draws.
+        extras: what the user adds.
+        coords: labels, or a size, for each named dimension.
+        dims: names of dimensions.
+        pred_dims: names of dimensions of predictions.
+        attrs: attributes of the groups.
+
+    Returns:
+        `arviz.InferenceData` with ArviZ 0.2x, `xarray.DataTree` with ArviZ 1.x.
+    """
+    chains, draws = next(iter(samples.values())).shape[:2]
+    assembly = Assembly(chains, draws, coords, dims, pred_dims, evaluation, attrs)
+    assembly.add_samples("posterior", samples)
+    assembly.add_stats(stats)
+    assembly.group_attrs["sample_stats"] = netcdf_attributes(about)
+    assembly.add_evaluation()
+    assembly.add_extras(extras, assembly.groups["posterior"])
+    return assembly.result()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from pyro_gen.arviz.groups import array
+from pyro_gen.arviz.groups import array, makes_trees, require
 from pyro_gen.arviz.pointwise import Unit, pointwise_log_likelihood, prior_sites, unit_mask, units
 from pyro_gen.arviz.program import Draw, Program, log_joint, undrawn_latents
 from pyro_gen.arviz.sites import (
@@ -27,6 +27,7 @@ from pyro_gen.arviz.sites import (
 )
 
 Outputs = dict[str, dict[str, Tensor]]
+VariableNames = bool | Sequence[str] | None
 CELLS = 2**22  # numbers that one vectorised pass may hold per log probability
 
 
@@ -173,6 +174,64 @@ class EvaluationPlan:
         return total
 
 
+def evaluated(
+    program: Program | None,
+    samples: Mapping[str, Tensor],
+    transforms: Mapping[str, Any] | None,
+    variables: VariableNames,
+    log_prior: bool,
+) -> Evaluation | None:
+    """Evaluate the model on draws (chain, draw, ...); a model that cannot run is a reason.
+
+    Args:
+        program: the model; None where there is none to ask.
+        samples: the draws.
+        transforms: of constrained sites to what a kernel moves on.
+        variables: names of the variables of the log likelihood, all or none of them; None for
+            ArviZ's default.
+        log_prior: whether to keep the log priors.
+
+    Returns:
+        What the model says.
+
+    Raises:
+        ValueError: if `variables` names what is no data.
+    """
+    if program is None:
+        return None
+    if variables is None:
+        variables = _default_variables()
+    flat = {name: values.detach().flatten(0, 1) for name, values in samples.items()}
+    if isinstance(variables, str):
+        variables = [variables]
+    names: frozenset[str] = frozenset()
+    if not isinstance(variables, bool):
+        names = frozenset(variables)
+    try:
+        evaluation = evaluate(
+            program, flat, transforms, lambda name: variables is True or name in names
+        )
+    except Exception as error:
+        # A user's program may raise anything, and the draws are worth having without it.
+        reason = f"it cannot run: {type(error).__name__}: {error}"
+        evaluation = NO_MODEL._replace(reasons={"model": reason})
+    unknown = sorted(names - evaluation.variables)
+    if unknown and "model" not in evaluation.reasons:
+        raise ValueError(
+            f"`log_likelihood` must name some of {sorted(evaluation.variables)}, "
+            f"got unknown {unknown}"
+        )
+    if not log_prior:
+        return evaluation._replace(log_prior={})
+    return evaluation
+
+
+def _default_variables() -> bool:
+    """True if the log likelihood is computed by default; ArviZ 0.2x has a setting for it."""
+    arviz = require("arviz")
+    return makes_trees(arviz) or bool(arviz.rcParams["data.log_likelihood"])
+
+
 def evaluate(
     program: Program,
     draws: Mapping[str, Tensor],
@@ -227,11 +286,6 @@ def _sites_of_model(plan: EvaluationPlan) -> Evaluation:
         observed=_observed(plan),
         variables=plan.variables,
     )
-
-
-def nothing_said(reason: str) -> Evaluation:
-    """Evaluation of a model that could not be run on the draws."""
-    return NO_MODEL._replace(reasons={"model": reason})
 
 
 def over_draws(function: Callable[[Draw], Any], draws: Mapping[str, Tensor], trace: Trace) -> Any:

@@ -8,10 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from pyro_gen._arguments import whole_number
-from pyro_gen.arviz.assembly import Arrays, Assembly, Extras, draws_of
-from pyro_gen.arviz.evaluation import Shape, shapes_of
+from pyro_gen.arviz.assembly import Arrays, Assembly, Extras, assembled, draws_of
+from pyro_gen.arviz.evaluation import Shape, VariableNames, evaluated, shapes_of
 from pyro_gen.arviz.groups import Coords, Dims, require
-from pyro_gen.arviz.posterior import VariableNames, assembled, evaluated
 from pyro_gen.arviz.program import Program
 from pyro_gen.arviz.sample_stats import recorded
 

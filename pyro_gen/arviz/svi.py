@@ -16,11 +16,10 @@ from torch.distributions import biject_to
 
 from pyro_gen._arguments import whole_number
 from pyro_gen._evaluation import evaluating
-from pyro_gen.arviz.assembly import Arrays, Extras
-from pyro_gen.arviz.evaluation import Evaluation
+from pyro_gen.arviz.assembly import Arrays, Extras, assembled
+from pyro_gen.arviz.evaluation import Evaluation, VariableNames, evaluated
 from pyro_gen.arviz.groups import Coords, Dims, array, require, warn
 from pyro_gen.arviz.importance import importance_weights, warn_of_weights
-from pyro_gen.arviz.posterior import VariableNames, assembled, evaluated
 from pyro_gen.arviz.program import Program, undrawn_latents
 from pyro_gen.arviz.sites import (
     Site,
