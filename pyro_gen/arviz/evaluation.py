@@ -81,7 +81,8 @@ class EvaluationPlan:
         self.latent = self.drawn | frozenset(latent_sites(self.plain))
         self.reasons: dict[str, str] = {}
         self.units: list[Unit] = []
-        self.variables = frozenset(data_sites(self.plain, self.drawn))
+        self.data = data_sites(self.plain, self.drawn)
+        self.variables = frozenset(self.data)
         self.first_dim: int | None = None
         trace = self._enumerate(draw)
         self.shown = subsampled_plates(self.plain)
@@ -342,7 +343,7 @@ def _observed(plan: EvaluationPlan) -> dict[str, Field]:
     """The values of the data; what a mask hides is NaN."""
     observed = {}
     nodes: dict[str, Site] = plan.plain.nodes
-    for name in data_sites(plan.plain, plan.drawn):
+    for name in plan.data:
         site = nodes[name]
         values = array(site["value"])
         mask = cell_mask(site, site["log_prob"].shape)

@@ -136,7 +136,7 @@ def value_plates(site: Site) -> tuple[str | None, ...]:
     """
     shape = site["value"].shape
     event_dim = site["fn"].event_dim
-    if is_deterministic(site) and event_dim == len(shape):
+    if event_dim == len(shape) and is_deterministic(site):
         names = plate_names(site, shape, 0)
         if sum(name is not None for name in names) == len(vectorised(site)):
             return names
