@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,8 @@ from pyro_gen.infer.elbo.pareto import pareto_smooth
 
 DRAWS_PER_PARAMETER = 10
 """Draws that a covariance needs, for each parameter."""
+MIN_GAIN = 1.01
+"""Factor by which a move has to raise the effective sample size."""
 
 
 class Affine(NamedTuple):
@@ -105,6 +107,11 @@ class Weighted(NamedTuple):
         """Log predictive density of the row."""
         return float(np.logaddexp.reduce(self.log_weights + self.log_likelihood))
 
+    @property
+    def effective_sample_size(self) -> float:
+        """One over the sum of squared weights."""
+        return float(np.exp(-np.logaddexp.reduce(2 * self.log_weights)))
+
 
 def _weighted(log_ratio: np.ndarray, log_likelihood: np.ndarray) -> Weighted:
     log_ratio = np.where(np.isnan(log_ratio), -math.inf, log_ratio)
@@ -144,46 +151,78 @@ class Target:
             return Densities(nowhere, np.zeros_like(self.log_likelihood))
 
 
+class Move(NamedTuple):
+    """A map of all draws, the moved draws, and their weights."""
+
+    total: Affine
+    vectors: np.ndarray
+    weighted: Weighted
+
+
 def match_row(target: Target, row: int, k_threshold: float, max_iters: int) -> Weighted:
     """Move the draws to the posterior without a row, and return its weighted likelihood.
+
+    Pareto k guides the moves until it is low enough; then the effective sample size does, which
+    says more of such weights and is less noisy.
 
     Args:
         target: the posterior.
         row: the row.
-        k_threshold: Pareto k below which the draws are near enough.
+        k_threshold: Pareto k below which weights can be relied on.
         max_iters: the most moves.
     """
     log_likelihood = target.log_likelihood[:, row]
     original = _weighted(-log_likelihood, log_likelihood)
-    best = original
-    vectors = target.vectors
-    size = vectors.shape[1]
-    total = Affine(np.ones(size), np.zeros(size))
-    matches: list[Callable[[np.ndarray, np.ndarray], Affine]] = [match_mean, match_scale]
-    if size > 1 and len(vectors) >= DRAWS_PER_PARAMETER * size:
-        matches.append(match_covariance)
-
+    size = target.vectors.shape[1]
+    best = Move(Affine(np.ones(size), np.zeros(size)), target.vectors, original)
     for _ in range(max_iters):
-        if best.pareto_k <= k_threshold:
-            break
-        weights = np.exp(best.log_weights)
-        for match in matches:
-            try:
-                step = match(vectors, weights)
-            except np.linalg.LinAlgError:
-                continue
-            trial = _moved(target, step(vectors), row)
-            if trial.pareto_k < best.pareto_k:
-                best = trial
-                vectors = step(vectors)
-                total = step.after(total)
-                break
+        if best.weighted.pareto_k > k_threshold:
+            better = _lower_k(target, best, row)
         else:
+            better = _larger_sample(target, best, row, k_threshold)
+        if better is None:
             break
-
-    if best is original:
+        best = better
+    if best.weighted is original:
         return original
-    return _split(target, total, row)
+    # Weights under the mixture are at most twice those of the moved draws, whose k bounds theirs.
+    return _split(target, best.total, row)._replace(pareto_k=best.weighted.pareto_k)
+
+
+def _trials(target: Target, move: Move, row: int) -> Iterator[Move]:
+    """Moves that match the mean, then also the variances, then the covariance."""
+    size = target.vectors.shape[1]
+    matches: list[Callable[[np.ndarray, np.ndarray], Affine]] = [match_mean, match_scale]
+    if size > 1 and len(target.vectors) >= DRAWS_PER_PARAMETER * size:
+        matches.append(match_covariance)
+    weights = np.exp(move.weighted.log_weights)
+    for match in matches:
+        try:
+            step = match(move.vectors, weights)
+        except np.linalg.LinAlgError:
+            continue
+        vectors = step(move.vectors)
+        yield Move(step.after(move.total), vectors, _moved(target, vectors, row))
+
+
+def _lower_k(target: Target, best: Move, row: int) -> Move | None:
+    """The first move after which Pareto k is lower."""
+    for trial in _trials(target, best, row):
+        if trial.weighted.pareto_k < best.weighted.pareto_k:
+            return trial
+    return None
+
+
+def _larger_sample(target: Target, best: Move, row: int, k_threshold: float) -> Move | None:
+    """The move after which the effective sample size is largest, Pareto k still low."""
+    result = None
+    least = MIN_GAIN * best.weighted.effective_sample_size
+    for trial in _trials(target, best, row):
+        size = trial.weighted.effective_sample_size
+        if trial.weighted.pareto_k <= k_threshold and size > least:
+            least = size
+            result = trial
+    return result
 
 
 def _moved(target: Target, vectors: np.ndarray, row: int) -> Weighted:
@@ -224,8 +263,9 @@ def loo_moment_match(
     `arviz.loo` reweights the draws of the posterior by :math:`1 / p(y_i \mid \theta)`. For an
     influential row the weights have too heavy a tail. Here the unconstrained draws are moved by
     affine maps until weighted and plain draws agree in mean, then in variance, then in
-    covariance, as long as Pareto k falls. With the whole map T, half of the draws moved, and
-    p the density of all unconstrained parameters given all rows, the weights are
+    covariance, as long as Pareto k falls; below the threshold as long as the effective sample
+    size rises. With the whole map T, half of the draws moved, and p the density of all
+    unconstrained parameters given all rows, the weights are
 
     .. math:: w(u) \propto \frac{p(u) / p(y_i \mid u)}{p(u) + p(T^{-1} u) / |\det T|}.
 
@@ -244,8 +284,8 @@ def loo_moment_match(
         max_iters: the most moves of the draws for a row.
 
     Returns:
-        What `arviz.loo` returns with ``pointwise=True``; ``pareto_k`` is that of the weights in
-        use. A row that stays above the threshold is named in a warning.
+        What `arviz.loo` returns with ``pointwise=True``; ``pareto_k`` of a treated row
+        is that of its moved draws. A row that stays above the threshold is named in a warning.
 
     Raises:
         ImportError: if ArviZ is not installed.
