@@ -327,6 +327,9 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
 }
 """By callable, a call by keyword and a value of each count."""
 ELSEWHERE = {
+    "arviz.loo_kfold": "tested in arviz/test_leave_one_out.py, which has draws to leave rows out of",
+    "arviz.loo_moment_match": "tested in arviz/test_leave_one_out.py",
+    "arviz.reloo": "tested in arviz/test_leave_one_out.py",
     "distributions.Likelihood.fitted": "tested in distributions/test_bayesian_network_evidence.py",
     "infer.AnnealedImportance.__init__": "tested in infer/test_annealed.py",
     "models.VAE.simulated_gap": "tested in infer/test_annealed.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ import torch
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from pyro_gen.arviz import from_mcmc
+from pyro_gen.arviz import from_mcmc, loo_moment_match, reloo
+from tests.arviz.models import loo, quietly
 
 Draws = dict[str, Tensor]
 
@@ -203,3 +205,36 @@ def pointwise(loo: Any) -> np.ndarray:
     """Log predictive densities of the rows, whatever the line calls them."""
     values = loo.elpd_i if hasattr(loo, "elpd_i") else loo["loo_i"]
     return np.asarray(values).reshape(-1)
+
+
+def errors(case: Case, seed: int, num_draws: int = 4000) -> dict[str, float]:
+    """Errors at the influential row: PSIS, moment matching, and refits without and with the bridge."""
+    pyro.set_rng_seed(seed)
+    data = case.data(num_draws)
+    refit: list[Draws] = []
+
+    def fit(model: Any, kept: Tensor) -> Draws:
+        refit.append(case.draws(kept, num_draws))
+        return refit[-1]
+
+    plain = loo(data, pointwise=True)
+    settings = {"loo_orig": plain, "k_threshold": min(0.5, float(np.asarray(plain.pareto_k)[case.row]) - 1e-6)}
+    matched = loo_moment_match(data, case.model, *case.args, **settings)
+    refitted = reloo(data, case.model, *case.args, fit=fit, **settings)
+    rows = from_mcmc(as_run(refit[-1]), model=case.model, model_args=case.args)
+    last = torch.as_tensor(rows["log_likelihood"]["y"].values.reshape(num_draws, -1)[:, case.row])
+    estimates = {
+        "PSIS": pointwise(plain)[case.row],
+        "moment matching": pointwise(matched)[case.row],
+        "mean over the refit": float(last.logsumexp(0)) - math.log(num_draws),
+        "reloo": pointwise(refitted)[case.row],
+    }
+    return {name: float(value) - case.exact[case.row] for name, value in estimates.items()}
+
+
+if __name__ == "__main__":
+    for name, make in CASES.items():
+        one_case = make()
+        runs = [quietly(errors, one_case, seed) for seed in range(20)]
+        shown = {key: np.sqrt(np.mean([run[key] ** 2 for run in runs])) for key in runs[0]}
+        print(name, f"exact {one_case.exact[one_case.row]:.2f}", {key: f"{value:.3f}" for key, value in shown.items()})

@@ -22,6 +22,8 @@ from pyro_gen.arviz.rows import Rows
 from pyro_gen.arviz.unconstrained import Unconstrained
 from tests.arviz.leave_one_out import CASES, Case, as_run, normal_mean, pointwise, poisson
 from tests.arviz.models import TREES, arviz, loo, quietly
+from tests.house import ROOT
+from tests.test_readme import run_blocks
 
 TOLERANCE = 0.05
 """Nats by which a row may miss exact leave-one-out."""
@@ -277,15 +279,21 @@ def test_refits_by_nuts_and_by_arviz_objects() -> None:
 
 
 @pytest.mark.slow
-def test_nuts_and_its_refits_are_exact(case: Case) -> None:
-    """The whole way of a user: NUTS, then moment matching and refits by NUTS."""
-    mcmc = MCMC(NUTS(case.model), num_samples=4000, warmup_steps=500, disable_progbar=True)
+def test_the_whole_way_by_nuts(case: Case) -> None:
+    """With fewer draws than above, so that the tolerances are wider."""
+    mcmc = MCMC(NUTS(case.model), num_samples=1500, warmup_steps=300, disable_progbar=True)
     mcmc.run(*case.args)
     data = from_mcmc(mcmc)
-    matched = loo_moment_match(data, case.model, *case.args, k_threshold=0.5)
-    refitted = reloo(data, case.model, *case.args, num_samples=4000, k_threshold=0.5)
-    for result in (matched, refitted):
-        assert abs(pointwise(result)[case.row] - case.exact[case.row]) < 2 * TOLERANCE
+    matched = loo_moment_match(data, case.model, *case.args, k_threshold=0.4)
+    assert abs(pointwise(matched)[case.row] - case.exact[case.row]) < 2 * TOLERANCE
+    refitted = reloo(data, case.model, *case.args, k_threshold=0.4)
+    assert abs(pointwise(refitted)[case.row] - case.exact[case.row]) < 5 * TOLERANCE
+
+
+@pytest.mark.slow
+def test_the_code_of_the_page_runs() -> None:
+    page = ROOT / "docs" / "leave_one_out.md"
+    run_blocks(page.read_text(encoding="utf-8"), str(page))
 
 
 def test_affine_maps_match_moments_and_invert() -> None:
@@ -346,6 +354,22 @@ def test_wrong_arguments_are_named() -> None:
         reloo(data, case.model, y, fit=lambda model, kept: {"mu": torch.zeros(3, 2)}, k_threshold=-1)
     with pytest.raises(ValueError, match=r"`fit` must return .* got NoneType"):
         reloo(data, case.model, y, fit=lambda model, kept: None, k_threshold=-1)
+
+
+@pytest.mark.parametrize("bad", [2.5, math.nan, True, "3", -1])
+def test_what_is_no_whole_number_is_named(bad: Any) -> None:
+    case = normal_mean()
+    data = case.data(40)
+    for function, name in (
+        (loo_moment_match, "max_iters"),
+        (reloo, "num_samples"),
+        (reloo, "warmup_steps"),
+        (loo_kfold, "num_samples"),
+        (loo_kfold, "warmup_steps"),
+        (loo_kfold, "k"),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            function(data, case.model, *case.args, **{name: bad})
 
 
 def test_discrete_draws_are_refitted_but_not_moved() -> None:
