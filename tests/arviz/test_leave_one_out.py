@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import MCMC, NUTS
+from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 
@@ -283,11 +284,14 @@ def test_refits_by_nuts_and_by_arviz_objects() -> None:
 
 @pytest.mark.slow
 def test_the_whole_way_by_nuts(case: Case) -> None:
-    """With fewer draws than above, so that the tolerances are wider."""
-    mcmc = MCMC(NUTS(case.model), num_samples=1500, warmup_steps=300, disable_progbar=True)
+    """With fewer draws, so that tolerances are wider; from a draw, since NUTS may miss the mixture's main mode."""
+    drawn = case.draws(torch.ones(case.number, dtype=torch.bool), 1)
+    start = init_to_value(values={name: values[0] for name, values in drawn.items()})
+    kernel = NUTS(case.model, init_strategy=start)
+    mcmc = MCMC(kernel, num_samples=1500, warmup_steps=300, disable_progbar=True)
     mcmc.run(*case.args)
     data = from_mcmc(mcmc)
-    matched = loo_moment_match(data, case.model, *case.args, k_threshold=0.4)
+    matched = quietly(loo_moment_match, data, case.model, *case.args, k_threshold=0.4)
     assert abs(pointwise(matched)[case.row] - case.exact[case.row]) < 2 * TOLERANCE
     refitted = reloo(data, case.model, *case.args, k_threshold=0.4)
     assert abs(pointwise(refitted)[case.row] - case.exact[case.row]) < 5 * TOLERANCE
