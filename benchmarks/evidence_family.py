@@ -142,6 +142,7 @@ def train(recipe: Recipe, data: Rows, name: str, out: Path) -> nn.RBM:
     that falls linearly to 0.
     """
     x, _, shape, valid = data
+    evaluation: Exact | AIS
     if recipe.hidden <= 20:
         evaluation = Exact()
     else:

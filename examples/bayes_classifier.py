@@ -143,6 +143,7 @@ def densities(
     """
     pyro.clear_param_store()
     own = [train.x[train.y == k] for k in range(classes)]
+    networks: list[nn.AutoregressiveNetwork]
     if precision is None:
         networks = [nn.FVSBN.from_data(x) for x in own]
     else:

@@ -29,7 +29,7 @@ from pyro_gen.training import fit
 def read(args: argparse.Namespace) -> tuple[str, list[str]]:
     """The alphabet, and the distinct lines of the text in an order of no meaning."""
     if args.data == "topics":
-        texts = topics.values()
+        texts = list(topics.values())
     else:
         texts = [Path(args.data).read_text(encoding="utf-8")]
     lines = {line.strip() for text in texts for line in text.splitlines()}

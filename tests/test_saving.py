@@ -290,7 +290,8 @@ def test_sizes_that_no_file_fills_are_refused_before_memory_is_taken(name: str, 
 def test_what_cannot_be_read_back_is_refused_and_nothing_written(tmp_path: Path) -> None:
     sampled = nn.RBM(6, 3)
     to_pyro_module_(sampled)
-    sampled.weight = PyroSample(dist.Normal(0.0, 1.0).expand((6, 3)).to_event(2))
+    prior: Any = PyroSample(dist.Normal(0.0, 1.0).expand((6, 3)).to_event(2))
+    sampled.weight = prior
     with pytest.raises(ValueError, match=r"(?s)`module` could not be read back: .*weight"):
         pyro_gen.save(sampled, tmp_path / "module.safetensors")
     assert os.listdir(tmp_path) == []

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pyro_gen import models
 from pyro_gen._evaluation import evaluating, reading
+from pyro_gen._rows import RowsLike
 from pyro_gen.arviz import from_svi
 from pyro_gen.infer import lower_bound
 from tests.models.public import TABLE, bits, public_methods, public_models, vae
@@ -107,8 +108,8 @@ def test_modes_come_back_after_an_error(name: str, method: str) -> None:
 class Forgetful(models.VAE):
     """A VAE whose way of reading was forgotten."""
 
-    def reconstruct(self, v: Tensor) -> Tensor:
-        return self.decode(self.encode(v).mean).mean.detach()
+    def reconstruct(self, x: RowsLike) -> Tensor:
+        return self.decode(self.encode(torch.as_tensor(x)).mean).mean.detach()
 
 
 def test_a_method_that_forgets_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

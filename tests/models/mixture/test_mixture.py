@@ -450,7 +450,7 @@ def test_bad_input_is_named() -> None:
         (lambda: GaussianMixture.from_data(x[:1], 1), "column 0, 1"),
         (lambda: GaussianMixture.from_data(torch.cat([x, torch.ones(12, 1)], 1), 2), "column 2"),
         (lambda: GaussianMixture.from_data(x * torch.tensor([1, torch.nan]), 2), "observed cell in every column"),
-        (lambda: GaussianMixture.from_data("rows", 2), "must be a tensor"),  # type: ignore[arg-type]  # wrong on purpose
+        (lambda: GaussianMixture.from_data("rows", 2), "must be a tensor"),
         (lambda: GaussianMixture.from_data(x / 0, 2), "finite"),
         (lambda: GaussianMixture.from_data(x, 0), "`components`"),
         (lambda: GaussianMixture.from_data(x, 2, "round"), "`covariance`"),  # type: ignore[arg-type]
