@@ -349,6 +349,7 @@ ELSEWHERE = {
     "interop.write_rbms": "tested in interop/test_rbms_files.py, which has a file to write",
     "plotting.filters": "tested in test_plotting.py, which has figures to close",
     "plotting.sample_grid": "tested in test_plotting.py, which has figures to close",
+    "plotting.mixture": "its columns are numbers of columns, tested in test_plotting.py",
 }
 """Callables with counts that are tested elsewhere, or that hold data, and why."""
 BAD = (2.5, float("nan"), float("inf"), True, "3", -1, torch.tensor(True), torch.tensor(2.0), np.float64(2.0))

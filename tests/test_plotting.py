@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import networkx
 import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
 
-from pyro_gen import plotting
+from pyro_gen import models, plotting
 
 IMAGES = torch.rand(5, 6, 4, generator=torch.Generator().manual_seed(0))
 
@@ -179,3 +183,114 @@ def test_sample_grid_shows_colour() -> None:
     assert (reds.sum(), blues.sum()) == (4 * 48, 4 * 48)
     with pytest.raises(ValueError, match=r"\(n, rows, columns\) or \(n, 3, rows, columns\), none empty, got \(4, 2, 8"):
         plotting.sample_grid(images[:, :2])
+
+
+def drawers() -> dict[str, Callable[..., Figure]]:
+    """Every picture with small data; what remains are its options."""
+    graph = networkx.DiGraph([("a", "b")])
+    return {
+        "compare": partial(plotting.compare, {"a": 1.0}, xlabel="nats"),
+        "filters": partial(plotting.filters, np.eye(4), (2, 2)),
+        "latent_space": partial(plotting.latent_space, np.eye(3)),
+        "learning_curve": partial(plotting.learning_curve, [{"epoch": 1, "a": 2}]),
+        "log_weights": partial(plotting.log_weights, np.arange(3.0), np.arange(3.0)),
+        "mixture": partial(plotting.mixture, TwoBells()),
+        "network": partial(plotting.network, graph),
+        "sample_grid": partial(plotting.sample_grid, IMAGES),
+        "sweep": partial(plotting.sweep, [1, 2], [3, 4], xlabel="x", ylabel="y"),
+    }
+
+
+class TwoBells:
+    """A mixture as `plotting.mixture` reads it."""
+
+    weights = torch.tensor([0.25, 0.75])
+    means = torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
+    covariances = torch.diag_embed(torch.tensor([[1.0, 4.0, 9.0], [1.0, 1.0, 1.0]]))
+
+
+def test_every_picture_is_tested_here() -> None:
+    assert drawers().keys() == set(plotting.__all__) - {"save"}
+
+
+@pytest.mark.parametrize("name", sorted(set(plotting.__all__) - {"save"}))
+def test_every_picture_goes_into_axes_and_into_a_notebook(name: str) -> None:
+    draw = drawers()[name]
+    outer = Figure()
+    left, right = outer.subplots(1, 2)
+    assert draw(ax=right, title="right") is outer
+    assert right.get_title("left") == "right"
+    assert not left.has_data()
+    assert not left.texts
+    figure = draw(title="alone")
+    png = figure._repr_png_()  # type: ignore[attr-defined]
+    assert png.startswith(b"\x89PNG")
+
+
+def test_a_comparison_is_sorted_and_reads_estimates() -> None:
+    figure = plotting.compare({"low": (1.0, 0.1), "high": torch.tensor(3.0), "middle": Estimated()}, xlabel="nats")
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["low", "middle", "high"]
+    (container,) = axes.containers
+    assert isinstance(container, ErrorbarContainer)
+    assert np.asarray(container.lines[0].get_xdata()).tolist() == [1.0, 2.0, 3.0]
+    assert axes.get_xlabel() == "nats"
+
+
+class Estimated:
+    """An estimate with its error."""
+
+    value = 2.0
+    standard_error = 0.5
+
+
+def test_a_latent_space_keeps_two_columns_and_projects_more() -> None:
+    z = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+    (axes,) = plotting.latent_space(z, [0, 1, 2] * 10).axes
+    drawn = np.concatenate([np.asarray(part.get_offsets()) for part in axes.collections])
+    np.testing.assert_allclose(drawn, torch.cat([z[k::3] for k in range(3)]))
+    wide = torch.cat([torch.zeros(30, 3), 5 * z[:, :1], z[:, 1:]], 1)
+    (axes,) = plotting.latent_space(wide).axes
+    spread = np.asarray(axes.collections[0].get_offsets()).std(0)
+    np.testing.assert_allclose(np.prod(spread), np.linalg.det(np.cov(wide[:, 3:].T, bias=True)) ** 0.5, rtol=1e-4)
+    assert "principal axis 1 (9" in axes.get_xlabel()
+
+
+def test_ellipses_are_two_deviations_of_the_chosen_columns() -> None:
+    (axes,) = plotting.mixture(TwoBells(), np.zeros((2, 3)), columns=(2, 1)).axes
+    first = axes.patches[0]
+    assert isinstance(first, Ellipse)
+    assert np.allclose(first.center, (2.0, 1.0))
+    assert sorted([first.width, first.height]) == [8.0, 12.0]
+    width = first.width if np.isclose(first.angle % 180, 0) else first.height
+    assert width == 12.0
+    assert [text.get_text() for text in axes.texts] == ["0.25", "0.75"]
+
+
+def test_a_network_shows_nodes_states_and_marginals() -> None:
+    network = models.BayesianNetwork(networkx.DiGraph([("a", "b")]), states={"a": ("no", "yes"), "b": ("low", "high")})
+    (axes,) = plotting.network(network, network.marginals({"a": "yes"})).axes
+    names = [text.get_text() for text in axes.texts if text.get_text()]
+    assert names[0] == "a\nno  0.00\nyes  1.00"
+    assert names[1].startswith("b\nlow  ")
+
+
+MISFITS: dict[str, tuple[Callable[[], Figure], str]] = {
+    "no estimate": (lambda: plotting.compare({}, xlabel="nats"), "`estimates` must have at least one"),
+    "NaN": (lambda: plotting.compare({"a": math.nan}, xlabel="nats"), "finite numbers.* got nan as 'a'"),
+    "negative error": (lambda: plotting.compare({"a": (1.0, -1.0)}, xlabel="nats"), "finite numbers"),
+    "one column": (lambda: plotting.latent_space(np.ones((3, 1))), r"latent > 1, got \(3, 1\)"),
+    "labels": (lambda: plotting.latent_space(np.eye(3), [0, 1]), r"`labels` must have shape \(3,\)"),
+    "names": (lambda: plotting.latent_space(np.eye(3), [0, 1, 1], names=["a"]), "`names` must be those of 2"),
+    "rows": (lambda: plotting.mixture(TwoBells(), np.eye(2)), r"`x` must have shape \(n, 3\)"),
+    "columns": (lambda: plotting.mixture(TwoBells(), columns=(0, 3)), "`columns` must be two of 0 to 2"),
+    "cycle": (lambda: plotting.network(networkx.DiGraph([("a", "b"), ("b", "a")])), "no cycle"),
+    "unknown node": (lambda: plotting.network(networkx.DiGraph([("a", "b")]), {"c": np.ones(2)}), "for 'c'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISFITS)
+def test_mistakes_in_newer_pictures_are_named(mistake: str) -> None:
+    draw, message = MISFITS[mistake]
+    with pytest.raises(ValueError, match=message):
+        draw()
