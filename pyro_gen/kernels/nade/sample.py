@@ -49,6 +49,7 @@ def nade_sample(
         estimator, Section 3.
 
     Example:
+        >>> import torch
         >>> uniforms = torch.tensor([[0.4], [0.8], [0.9]])
         >>> nade_sample(uniforms, torch.ones(3, 1, 2), torch.zeros(1, 2), torch.ones(3, 1,
         ...     2), torch.zeros(1, 3))
