@@ -82,6 +82,10 @@ def estimator(x: Tensor = X, **settings: Any) -> Any:
     return estimators.RBMTransformer(**{"n_components": 2, "n_iter": 1, **settings}).fit(x.numpy())
 
 
+def fitted(kind: Any, **settings: Any) -> Any:
+    return kind(**settings).fit(np.random.default_rng(0).normal(size=(20, 3)))
+
+
 def fit(**settings: Any) -> Any:
     step = lambda: torch.zeros(())  # noqa: E731
     defaults = {"num_epochs": 1, "monitor": "loss", "mode": "min", "progress": False}
@@ -170,6 +174,11 @@ COUNTS: dict[str, tuple[Call, dict[str, Any]]] = {
     "distributions.WeightedChains.__init__": table(infer.WeightedChains, **PHASE, num_witnesses=2),
     "distributions.ising_lattice": table(partial(distributions.ising_lattice, periodic=False), rows=2, columns=2),
     "distributions.lattice_edges": table(partial(distributions.lattice_edges, periodic=False), rows=2, columns=2),
+    "estimators.GaussianMixture.__init__": table(
+        partial(fitted, estimators.GaussianMixture), n_components=2, n_init=1, max_iter=5
+    ),
+    "estimators.PPCA.__init__": table(partial(fitted, estimators.PPCA), n_components=1, max_iter=5),
+    "estimators._RowDensity.sample": table(fitted(estimators.PPCA).sample, n_samples=2),
     "estimators.RBMTransformer.__init__": table(estimator, n_components=2, batch_size=4, n_iter=1),
     "estimators.RBMTransformer.gibbs": loop(lambda **k: estimator().gibbs(X.numpy(), **k), num_steps=2),
     "infer.AmortisedPosterior.__init__": loop(posterior, hidden_features=[4]),

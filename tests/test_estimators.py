@@ -9,8 +9,11 @@ import sys
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
+import sklearn.decomposition
+import sklearn.mixture
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning
@@ -21,7 +24,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pyro_gen import datasets, interop
-from pyro_gen.estimators import RBMTransformer
+from pyro_gen.estimators import PPCA, GaussianMixture, RBMTransformer
 from pyro_gen.infer import AIS, ContrastiveDivergence, Exact, PersistentChains
 from tests.runs import same
 
@@ -49,7 +52,7 @@ def equal(one: RBMTransformer, other: RBMTransformer) -> bool:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")  # most checks feed normal numbers
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([RBMTransformer()])
+@parametrize_with_checks([RBMTransformer(), GaussianMixture(), PPCA()])
 def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -325,7 +328,8 @@ def test_its_features_classify_as_well_as_those_of_bernoulli_rbm() -> None:
 
 def test_without_scikit_learn_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
-    monkeypatch.delitem(sys.modules, "pyro_gen.estimators")
+    for name in [name for name in sys.modules if name.startswith("pyro_gen.estimators")]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r"needs scikit-learn 1\.6 or later: pip install pyro-gen\[sklearn\]"):
         importlib.import_module("pyro_gen.estimators")
 
@@ -335,3 +339,67 @@ def test_centring_reaches_the_module() -> None:
     plain, centred = (small(centring=centring).fit(x) for centring in (False, True))
     assert centred.rbm_.centring
     assert not np.allclose(plain.components_, centred.components_)
+
+
+def blobs(count: int = 200) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    ends = np.where(generator.random((count, 1)) < 0.3, -2.0, 2.0)
+    return ends * [1.0, 2.0] + generator.normal(size=(count, 2)) @ [[1.0, 0.4], [0.0, 0.7]]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("full", "full"), ("tied", "tied"), ("diagonal", "diag"), ("spherical", "spherical")]
+)
+def test_the_mixture_is_that_of_scikit_learn(ours: str, theirs: str) -> None:
+    x = blobs()
+    mixture = GaussianMixture(2, covariance_type=ours, objective="likelihood", random_state=0).fit(x)  # type: ignore[arg-type]
+    peer = sklearn.mixture.GaussianMixture(2, covariance_type=theirs, n_init=5, tol=1e-9, max_iter=1000, random_state=0)
+    peer.fit(x)
+    assert mixture.converged_
+    assert mixture.score(x) == pytest.approx(peer.score(x), abs=1e-4)
+    assert mixture.bic(x) == pytest.approx(peer.bic(x), abs=0.1)
+    order, other = np.argsort(mixture.means_[:, 0]), np.argsort(peer.means_[:, 0])
+    np.testing.assert_allclose(mixture.weights_[order], peer.weights_[other], atol=1e-3)
+    np.testing.assert_allclose(mixture.means_[order], peer.means_[other], atol=1e-2)
+    np.testing.assert_allclose(mixture.predict_proba(x)[:, order], peer.predict_proba(x)[:, other], atol=5e-3)
+    assert mixture.covariances_.shape == (2, 2, 2)
+    assert (mixture.predict(x) == mixture.predict_proba(x).argmax(1)).all()
+
+
+def test_ppca_is_the_closed_form_of_scikit_learn() -> None:
+    x = np.random.default_rng(0).normal(size=(100, 5)) @ np.random.default_rng(1).normal(size=(5, 5))
+    ppca = PPCA(2).fit(x)
+    peer = sklearn.decomposition.PCA(2).fit(x)
+    unbiased = 5 * np.log(100 / 99) / 2  # scikit-learn divides by n - 1
+    assert ppca.score(x) == pytest.approx(peer.score(x), abs=0.03 + unbiased)
+    z = ppca.transform(x)
+    assert np.linalg.matrix_rank(np.hstack([z - z.mean(0), peer.transform(x)]), tol=1e-6) == 2  # one subspace
+    shrunk = ppca.inverse_transform(z) - x.mean(0)
+    assert np.linalg.norm(shrunk) <= np.linalg.norm(peer.inverse_transform(peer.transform(x)) - x.mean(0)) + 1e-9
+    with pytest.raises(ValueError, match=r"`X` must have shape \(n, 2\), got \(3, 1\)"):
+        ppca.inverse_transform(np.ones((3, 1)))
+
+
+@pytest.mark.parametrize("estimator", [GaussianMixture(2, random_state=0), PPCA(1, random_state=0)], ids=repr)
+def test_densities_take_missing_cells_and_frames_and_keep_torchs_generator(estimator: Any) -> None:
+    x = blobs()
+    x[np.random.default_rng(1).random(x.shape) < 0.1] = np.nan
+    state = torch.get_rng_state()
+    frame = pd.DataFrame(x, columns=["length", "width"])
+    fitted = clone(estimator).fit(frame)
+    scores = fitted.score_samples(frame)
+    draws = fitted.sample(500)
+    assert torch.equal(state, torch.get_rng_state())
+    assert list(fitted.feature_names_in_) == ["length", "width"]
+    assert np.isfinite(scores[~np.isnan(x).all(1)]).all()
+    assert draws.shape == (500, 2)
+    assert np.array_equal(draws, fitted.sample(500))
+    assert np.abs(draws.mean(0) - np.nanmean(x, 0)).max() < 0.6
+    again = clone(estimator).fit(x)
+    assert np.array_equal(again.score_samples(x), scores)
+    assert np.array_equal(pickle.loads(pickle.dumps(fitted)).score_samples(frame), scores)
+
+
+def test_the_number_of_components_is_chosen_by_cross_validation() -> None:
+    search = GridSearchCV(GaussianMixture(random_state=0, n_init=2), {"n_components": [1, 2]}, cv=3).fit(blobs())
+    assert search.best_params_ == {"n_components": 2}

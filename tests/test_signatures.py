@@ -21,8 +21,8 @@ from pyro_gen.infer.elbo.importance_sampling import ImportanceLogLikelihood
 from pyro_gen.infer.energy.likelihood import LogLikelihood
 
 HOMES = ("arviz", "datasets", "distributions", "estimators", "infer", "interop", "kernels", "models", "nn", "plotting")
-PAIRS = ({"distributions", "nn"}, {"distributions", "models"})
-"""Packages that may share the name of a class: a distribution and the module that returns it."""
+PAIRS = ({"distributions", "nn"}, {"distributions", "models"}, {"estimators", "models"})
+"""Packages that may share the name of a class: a module, and the distribution that it returns or its estimator."""
 
 
 def homes() -> dict[str, ModuleType]:

@@ -1,9 +1,4 @@
-"""The RBM as a scikit-learn estimator: in pipelines, grid searches and wherever a
-transformer goes.
-
-This module needs scikit-learn and is therefore imported by its own name:
-``from pyro_gen.estimators import RBMTransformer``.
-"""
+"""The RBM as a scikit-learn transformer."""
 
 from __future__ import annotations
 
@@ -17,6 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from pyro_gen import distributions, nn
@@ -25,17 +24,6 @@ from pyro_gen.infer import AIS, NegativePhase, Partition, PersistentChains, cont
 from pyro_gen.infer import log_likelihood as log_likelihood_of
 from pyro_gen.infer.energy.likelihood import LogLikelihood
 from pyro_gen.kernels import rbm_gibbs
-
-try:
-    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-    from sklearn.exceptions import DataConversionWarning
-    from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted, validate_data
-except ImportError as missing:
-    raise ImportError(
-        "pyro_gen.estimators needs scikit-learn 1.6 or later: pip install pyro-gen[sklearn] "
-        f"({missing})"
-    ) from missing
 
 ROWS = 1024  # of a block whose pseudo-likelihood is worked out at once
 
