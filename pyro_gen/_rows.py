@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Frame(Protocol):
+class FrameLike(Protocol):
     """A table that turns into an array: of pandas, polars or xarray."""
 
     def __len__(self) -> int: ...
@@ -20,7 +20,7 @@ class Frame(Protocol):
         """The cells."""
 
 
-RowsLike = Tensor | np.ndarray | Sequence[Any] | Frame
+RowsLike = Tensor | np.ndarray | Sequence[Any] | FrameLike
 """Rows as models take them: a tensor, an array, a list or a data frame."""
 KEPT = (torch.float32, torch.float64)
 """Data types that a model takes over from its data."""

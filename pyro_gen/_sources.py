@@ -33,7 +33,7 @@ class Source:
     convert: Callable[[list[Path]], dict[str, Any]]
 
 
-def _bits(files: list[Path], columns: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+def _packed(files: list[Path], columns: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
     """Three texts of zeros and ones, one row a line, packed."""
     arrays: dict[str, Any] = {"D": columns}
     for split, file in zip(("train", "valid", "test"), files, strict=True):
@@ -45,7 +45,7 @@ def _bits(files: list[Path], columns: int, shape: tuple[int, ...] | None) -> dic
     return arrays
 
 
-def _binary(
+def _starai(
     name: str, columns: int, *checksums: str, shape: tuple[int, ...] | None = None
 ) -> Source:
     """A set of the collection of UCLA's StarAI laboratory."""
@@ -54,7 +54,7 @@ def _binary(
         f"{DENSITY_ESTIMATION}{name}/{name}.{split}.data": f"sha256:{checksum}"
         for split, checksum in splits
     }
-    return Source(files, lambda paths: _bits(paths, columns, shape))
+    return Source(files, lambda paths: _packed(paths, columns, shape))
 
 
 def _libsvm(files: list[Path]) -> dict[str, Any]:
@@ -80,42 +80,42 @@ def _archive(files: list[Path]) -> dict[str, Any]:
 
 
 SOURCES: Mapping[str, Source] = {
-    "nltcs": _binary(
+    "nltcs": _starai(
         "nltcs",
         16,
         "e547a7aedad1dd2f7177030881ab1b92c7e24ae5464c71a0f1f89daecaf52b30",
         "93bbbf5c6febdc9bc6e5b5bfab636f4dc0685ab2896d24b23dd267794c3bfcf6",
         "f9ffa6b74b27dc03bee3203d157ee31079e80b13be40d0c0093d635c25aed523",
     ),
-    "plants": _binary(
+    "plants": _starai(
         "plants",
         69,
         "1fb1219ff94068d12a563f9e81f8889a1885f41e867884cff608669300c6848f",
         "47834ed318b2d74f48e4b083226ef47fd446d41986012ceae19d230574821b34",
         "95f53c033cd1d86467aec2610dc5bfe014534206c2da4919f73bcab246ab8755",
     ),
-    "bnetflix": _binary(
+    "bnetflix": _starai(
         "bnetflix",
         100,
         "73c87cf0635ec734cc0726a5c644b904ff33e81ea51f1049db0e77b787ebad7c",
         "7f0a3e597c6f305f707f9ecd2b2aa523c576cdb17fdc5d902fc832ebea5163de",
         "af73990782fd2f146d96059855c4f3bbb6a7a7caefc417ff620a3ed1415a2395",
     ),
-    "dna": _binary(
+    "dna": _starai(
         "dna",
         180,
         "bb8de0ca4b6ad9b610036b7a302962ebecd4b504354b14c02c7d0bee48d207d9",
         "4b0fc89cda5eaf5c75926e281afb6af99de194a546070d5b81b524ba251f4f3f",
         "fec3ae7b26804020a9c43c99828441c5e08bb76b23719368a74ad2b09af99100",
     ),
-    "mushrooms": _binary(
+    "mushrooms": _starai(
         "mushrooms",
         112,
         "465c712c066bbbee3ccceded24bbe42b4c379df67b524e28cce9bf3a8b83f27b",
         "5a067e6854df71623415e6adc8e913cbff766637a324788882ba800907aa5385",
         "313c5f04b5d0a18bee2f2ffa264be265d09f5362aad6f714637acd9552f81aa0",
     ),
-    "binarized_mnist": _binary(
+    "binarized_mnist": _starai(
         "binarized_mnist",
         784,
         "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",

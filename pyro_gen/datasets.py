@@ -386,7 +386,7 @@ def load(
         return alphadigits(dtype=dtype)
     path = _find(name, root)
     if path.suffix in TEXTS:
-        return split(_text(path), path.stem, dtype=dtype)
+        return split(_read_text(path), path.stem, dtype=dtype)
     return _binary(read_archive(path), dtype)
 
 
@@ -522,10 +522,10 @@ def save_binary(data: BinaryDataset, path: str | os.PathLike[str]) -> None:
         arrays["shape"] = data.shape
     if data.classes is not None:
         arrays["classes"] = np.array(data.classes)
-    _write(path, arrays)
+    _write_arrays(path, arrays)
 
 
-def _write(path: Path, arrays: Mapping[str, Any]) -> None:
+def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     with replacing(path) as part:
         np.savez_compressed(part, **arrays)
 
@@ -653,7 +653,7 @@ def _download(name: str, path: Path) -> None:
         pooch = require("pooch", "a download by pyro_gen.datasets", "data")
         with TemporaryDirectory() as folder:
             arrays = download(source, Path(folder), pooch.retrieve)
-        _write(path, arrays)
+        _write_arrays(path, arrays)
     except (ImportError, OSError, ValueError) as error:
         raise FileNotFoundError(
             f"there is no data file {path}, and it could not be downloaded: {error}. Set "
@@ -662,7 +662,7 @@ def _download(name: str, path: Path) -> None:
         ) from error
 
 
-def _text(path: Path) -> np.ndarray:
+def _read_text(path: Path) -> np.ndarray:
     """Zeros and ones of a text file, shape (n, D)."""
     lines = path.read_text(encoding="utf-8-sig").replace(",", " ").replace(";", " ").splitlines()
     rows = [line.split() for line in lines if line.strip()]

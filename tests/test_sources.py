@@ -59,7 +59,7 @@ def publish(server: tuple[str, Path], splits: dict[str, np.ndarray]) -> Source:
         text = "".join(",".join(map(str, row)) + "\n" for row in x)
         (folder / f"coins.{split}.data").write_text(text)
         files[f"{address}coins.{split}.data"] = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    return Source(files, lambda paths: _sources._bits(paths, x.shape[1], None))
+    return Source(files, lambda paths: _sources._packed(paths, x.shape[1], None))
 
 
 def test_a_public_set_is_downloaded_once(

@@ -12,7 +12,7 @@ from pyro_gen._arguments import whole_number
 from pyro_gen.arviz.elpd import NewRow, pareto_ks, psis_loo, threshold, with_new_rows
 from pyro_gen.arviz.groups import warn
 from pyro_gen.arviz.program import Program
-from pyro_gen.arviz.rows import Densities, Rows
+from pyro_gen.arviz.rows import Densities, ModelRows
 from pyro_gen.arviz.unconstrained import Unconstrained
 from pyro_gen.infer.elbo.pareto import pareto_smooth
 
@@ -51,7 +51,7 @@ class Affine(NamedTuple):
         offset = self._times(first.offset[None])[0] + self.offset
         if self.linear.ndim == 1 and first.linear.ndim == 1:
             return Affine(self.linear * first.linear, offset)
-        return Affine(_matrix(self.linear) @ _matrix(first.linear), offset)
+        return Affine(_as_matrix(self.linear) @ _as_matrix(first.linear), offset)
 
     @property
     def log_determinant(self) -> float:
@@ -61,7 +61,7 @@ class Affine(NamedTuple):
         return float(np.linalg.slogdet(self.linear)[1])
 
 
-def _matrix(linear: np.ndarray) -> np.ndarray:
+def _as_matrix(linear: np.ndarray) -> np.ndarray:
     if linear.ndim == 1:
         return np.diag(linear)
     return linear
@@ -130,7 +130,7 @@ class Target:
         space: the map between draws and vectors.
     """
 
-    def __init__(self, rows: Rows, space: Unconstrained) -> None:
+    def __init__(self, rows: ModelRows, space: Unconstrained) -> None:
         self.rows = rows
         self.space = space
         self.vectors = space.vectors(rows.draws)
@@ -186,7 +186,7 @@ def match_row(target: Target, row: int, k_threshold: float, max_iters: int) -> W
     if best.weighted is original:
         return original
     # Weights under the mixture are at most twice those of the moved draws, whose k bounds theirs.
-    return _split(target, best.total, row)._replace(pareto_k=best.weighted.pareto_k)
+    return _split_draws(target, best.total, row)._replace(pareto_k=best.weighted.pareto_k)
 
 
 def _trials(target: Target, move: Move, row: int) -> Iterator[Move]:
@@ -232,7 +232,7 @@ def _moved(target: Target, vectors: np.ndarray, row: int) -> Weighted:
     return _weighted(log_density - row_log_likelihood - target.log_density, row_log_likelihood)
 
 
-def _split(target: Target, total: Affine, row: int) -> Weighted:
+def _split_draws(target: Target, total: Affine, row: int) -> Weighted:
     """Weights of draws of which every other one is moved, under the mixture of both densities.
 
     The mixture covers the posterior without the row and the posterior with it, between which the
@@ -314,7 +314,7 @@ def loo_moment_match(
         True
     """
     max_iters = whole_number("max_iters", max_iters)
-    rows = Rows(data, Program(model, args, model_kwargs), var_name)
+    rows = ModelRows(data, Program(model, args, model_kwargs), var_name)
     space = Unconstrained(rows.first, rows.latent)
     if loo_orig is None:
         loo_orig = psis_loo(data, rows.name)

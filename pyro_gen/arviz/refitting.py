@@ -22,7 +22,7 @@ from pyro_gen.arviz.elpd import (
     with_new_rows,
 )
 from pyro_gen.arviz.program import Program
-from pyro_gen.arviz.rows import Rows
+from pyro_gen.arviz.rows import ModelRows
 from pyro_gen.arviz.unconstrained import Unconstrained
 
 Fit = Callable[[Callable[..., Any], Tensor], Any]
@@ -105,7 +105,7 @@ def reloo(
         >>> bool((loo.pareto_k <= loo.good_k).all())
         True
     """
-    rows = Rows(data, Program(model, args, model_kwargs), var_name)
+    rows = ModelRows(data, Program(model, args, model_kwargs), var_name)
     refit = _Refit(rows, fit, num_samples, warmup_steps)
     if loo_orig is None:
         loo_orig = psis_loo(data, rows.name)
@@ -178,7 +178,7 @@ def loo_kfold(
         >>> loo_kfold(data, model, y, k=2, fit=fit).n_folds
         2
     """
-    rows = Rows(data, Program(model, args, model_kwargs), var_name)
+    rows = ModelRows(data, Program(model, args, model_kwargs), var_name)
     refit = _Refit(rows, fit, num_samples, warmup_steps)
     number = rows.recorded.shape[1]
     labels = _folds(folds, k, number)
@@ -213,7 +213,9 @@ def _folds(folds: Sequence[int] | Tensor | np.ndarray | None, k: int, number: in
 class _Refit:
     """Draws of the posterior without rows, and the log likelihood of those rows."""
 
-    def __init__(self, rows: Rows, fit: Fit | None, num_samples: int, warmup_steps: int) -> None:
+    def __init__(
+        self, rows: ModelRows, fit: Fit | None, num_samples: int, warmup_steps: int
+    ) -> None:
         self.rows = rows
         self.fit = fit or self._nuts
         self.num_samples = whole_number("num_samples", num_samples)

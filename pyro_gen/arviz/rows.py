@@ -44,7 +44,7 @@ class _WithoutRows(Messenger):
         msg["mask"] = mask
 
 
-class Rows:
+class ModelRows:
     """Rows of a variable of the group ``log_likelihood``, and the model that made them.
 
     A row is one number of the variable, in the order of its flattened dimensions.
@@ -62,7 +62,7 @@ class Rows:
     def __init__(self, data: Any, program: Program, var_name: str | None) -> None:
         require("arviz")
         self.program = program
-        self.name = _variable(data, var_name)
+        self.name = _log_likelihood_name(data, var_name)
         variable = data["log_likelihood"][self.name]
         self.chains, self.num_draws = variable.shape[:2]
         self.recorded = np.asarray(variable.values, np.float64).reshape(
@@ -199,7 +199,7 @@ def _posterior_of(fitted: Any) -> dict[str, Tensor]:
     return {str(name): torch.as_tensor(values) for name, values in fitted.items()}
 
 
-def _variable(data: Any, var_name: str | None) -> str:
+def _log_likelihood_name(data: Any, var_name: str | None) -> str:
     """Name of the variable.
 
     Raises:

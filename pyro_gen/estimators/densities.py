@@ -71,7 +71,7 @@ class _RowDensity(DensityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         count = whole_number("n_samples", n_samples)
-        with _generator(self.random_state), torch.no_grad():
+        with _seeded(self.random_state), torch.no_grad():
             return np.asarray(getattr(self, self._model).sample(count))
 
     def bic(self, X: Any) -> float:
@@ -168,7 +168,7 @@ class GaussianMixture(_RowDensity):
         starts = whole_number("n_init", self.n_init)
         steps = whole_number("max_iter", self.max_iter)
         rows = self._rows(X, reset=True)
-        with _generator(self.random_state):
+        with _seeded(self.random_state):
             self.mixture_ = models.GaussianMixture.from_data(
                 rows, components, self.covariance_type
             )
@@ -276,7 +276,7 @@ class PPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _RowDensity):
         latent = whole_number("n_components", self.n_components)
         steps = whole_number("max_iter", self.max_iter)
         rows = self._rows(X, reset=True)
-        with _generator(self.random_state):
+        with _seeded(self.random_state):
             self.ppca_ = models.PPCA.from_data(rows, latent)
             result = self.ppca_.fit(rows, num_steps=steps, tolerance=self.tol)
         self.converged_ = result.converged
@@ -311,7 +311,7 @@ class PPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _RowDensity):
 
 
 @contextmanager
-def _generator(random_state: int | np.random.RandomState | None) -> Iterator[None]:
+def _seeded(random_state: int | np.random.RandomState | None) -> Iterator[None]:
     """Draws of torch by a scikit-learn `random_state`; torch's own generators stay."""
     seed = int(check_random_state(random_state).randint(2**31))
     with torch.random.fork_rng(devices=[]):

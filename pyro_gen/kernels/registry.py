@@ -117,7 +117,7 @@ def slices(
     ]
 
 
-def stacked(results: Sequence[tuple[Tensor, ...]]) -> tuple[Any, tuple[int, ...]]:
+def stack_slices(results: Sequence[tuple[Tensor, ...]]) -> tuple[Any, tuple[int, ...]]:
     """Results of a batching rule that calls the op for one slice after the other."""
     outputs = tuple(torch.stack(outputs) for outputs in zip(*results, strict=True))
     return outputs, (0,) * len(outputs)

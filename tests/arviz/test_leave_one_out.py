@@ -19,7 +19,7 @@ from pyro_gen.arviz import from_mcmc, loo_kfold, loo_moment_match, reloo
 from pyro_gen.arviz.moment_matching import Target, match_covariance, match_mean, match_scale
 from pyro_gen.arviz.program import Program
 from pyro_gen.arviz.refitting import bridge
-from pyro_gen.arviz.rows import Rows
+from pyro_gen.arviz.rows import ModelRows
 from pyro_gen.arviz.unconstrained import Unconstrained
 from tests.arviz.leave_one_out import CASES, Case, as_run, normal_mean, pointwise, poisson
 from tests.arviz.models import TREES, loo, quietly
@@ -255,7 +255,7 @@ def test_unconstrained_densities_are_those_of_nuts() -> None:
     sites = ("weights", "scale", "factor", "share")
     draws = {name: torch.stack([trace.nodes[name]["value"] for trace in traces]) for name in sites}
     data = from_mcmc(as_run(draws), model=model, model_args=(y,))
-    rows = Rows(data, Program(model, (y,)), None)
+    rows = ModelRows(data, Program(model, (y,)), None)
     space = Unconstrained(rows.first, rows.latent)
     target = Target(rows, space)
     assert target.vectors.shape == (20, 2 + 1 + 1 + 2)

@@ -14,7 +14,7 @@ import torch
 from pyro_gen.kernels import native
 from pyro_gen.kernels.native import team
 
-needs_team = pytest.mark.skipif(not team.available(), reason="torch's OpenMP runtime was not found")
+needs_team = pytest.mark.skipif(not team.has_runtime(), reason="torch's OpenMP runtime was not found")
 
 
 @needs_team
@@ -55,8 +55,8 @@ def test_what_a_part_raises_is_raised_after_all_have_ended(kind: type[BaseExcept
 def test_without_a_runtime_the_pool_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(team, "_runtime", lambda: None)
     monkeypatch.setattr(native, "threads_for", lambda work: 2)
-    assert not team.available()
-    with pytest.raises(RuntimeError, match="ask `available` first"):
+    assert not team.has_runtime()
+    with pytest.raises(RuntimeError, match="ask `has_runtime` first"):
         team.run([lambda: 0])
     ranges: list[tuple[int, int]] = []
 
@@ -70,7 +70,7 @@ def test_without_a_runtime_the_pool_serves(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_child_of_a_fork_does_not_touch_the_team(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(team, "_process", -1)
-    assert not team.available()
+    assert not team.has_runtime()
 
 
 @needs_team

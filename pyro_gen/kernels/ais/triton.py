@@ -130,7 +130,7 @@ def anneal(
     return operands.cut(visible, rows, v.shape[1], v.dtype), log_weight + gained
 
 
-def _sums(states: Tensor, rows: int, side: operands.Side) -> Tensor:
+def _sums(states: Tensor, rows: int, side: operands.LayerOperands) -> Tensor:
     """A line of float64 zeros for each tile of units."""
     lines = triton.cdiv(len(side.bias), side.tile(rows, LARGEST_TILE).block_n)
     return states.new_zeros((lines, len(states)), dtype=torch.float64)

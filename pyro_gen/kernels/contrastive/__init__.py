@@ -16,7 +16,7 @@ from pyro_gen.kernels.gibbs import cpu as gibbs_cpu
 from pyro_gen.kernels.native import impossible, slower
 from pyro_gen.kernels.parameters import RBMParameters
 from pyro_gen.kernels.random import Key, source
-from pyro_gen.kernels.registry import register, slices, stacked, without_autocast
+from pyro_gen.kernels.registry import register, slices, stack_slices, without_autocast
 from pyro_gen.kernels.triton import refusal as refused_by_triton
 
 __all__ = ["Gradients", "contrast", "rbm_contrast"]
@@ -193,7 +193,7 @@ def _vmap_contrast(
     for k, tensors in enumerate(slices(info, in_dims[:5], arguments[:5])):
         particles = len(tensors[1])
         results.append(_op(*tensors, *options, chain_offset + k * particles))
-    return stacked(results)
+    return stack_slices(results)
 
 
 _op = register(

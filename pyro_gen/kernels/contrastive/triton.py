@@ -93,7 +93,7 @@ Counts = tuple[int, int, int, int]
 """Rows of data, row of the first particle, particles, rows with all padding."""
 
 
-def _probabilities(states: Tensor, up: operands.Side, counts: Counts) -> Tensor:
+def _probabilities(states: Tensor, up: operands.LayerOperands, counts: Counts) -> Tensor:
     """P(h = 1 | state) as two float16 planes, zero in the rows of the padding."""
     *parts, total = counts
     probs = states.new_empty((2, total, up.planes.shape[1]), dtype=torch.float16)

@@ -91,7 +91,7 @@ def sweeps(
 
 def half_step(
     states: Tensor,
-    side: operands.Side,
+    side: operands.LayerOperands,
     rows: int,
     beta: Tensor | None,
     clock: Tensor,
@@ -246,7 +246,7 @@ def _resident(
         weight + i * stride_i + j * stride_j, mask=(i < visible) & (j < hidden), other=0.0
     ).to(tl.float32)
     scale = blocks.scale_of(tl.max(tl.abs(w)), storage)
-    up_high, up_low = blocks.split(w, scale, storage)
+    up_high, up_low = blocks.split_weights(w, scale, storage)
     down_high = tl.trans(up_high)
     down_low = tl.trans(up_low)
     a = tl.load(vbias + unit, mask=unit < visible, other=0.0).to(tl.float32)[None, :]

@@ -17,7 +17,7 @@ from pyro_gen.kernels.registry import (
     register,
     register_autograd,
     slices,
-    stacked,
+    stack_slices,
     without_autocast,
 )
 from pyro_gen.kernels.triton import refusal as refused_by_triton
@@ -191,7 +191,7 @@ def _vmap_backward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) 
     results = [
         _gradients(*tensors, arguments[5]) for tensors in slices(info, in_dims[:5], arguments[:5])
     ]
-    return stacked(results)
+    return stack_slices(results)
 
 
 def _remember(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_gen.kernels import backend
 from pyro_gen.kernels.nade import native, reference
 from pyro_gen.kernels.nade.fields import PATHS, check
-from pyro_gen.kernels.registry import register, slices, stacked, without_autocast
+from pyro_gen.kernels.registry import register, slices, stack_slices, without_autocast
 
 Drawn = tuple[Tensor, Tensor]
 """States and fields."""
@@ -103,7 +103,7 @@ def _vmap_nade_sample(
     info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
 ) -> tuple[Any, Any]:
     """One slice after the other."""
-    return stacked([_op(*arguments) for arguments in slices(info, in_dims, tensors)])
+    return stack_slices([_op(*arguments) for arguments in slices(info, in_dims, tensors)])
 
 
 _op = register(

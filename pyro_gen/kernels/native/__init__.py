@@ -208,7 +208,7 @@ def in_parts(call: Callable[[int, int], int], count: int, multiple: int, work: i
     size = -(-count // (threads * multiple)) * multiple
     if size >= count:
         return raise_for(call(0, count))
-    if team.available():
+    if team.has_runtime():
         starts = range(0, count, size)
         return raise_for(
             max(

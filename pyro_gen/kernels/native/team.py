@@ -60,7 +60,7 @@ def _files(maps: str, home: Path) -> list[str]:
     ] or files  # scikit-learn has its own
 
 
-def available() -> bool:
+def has_runtime() -> bool:
     """True if :func:`run` can run: neither in the child of a fork nor while the
     interpreter ends.
 
@@ -88,7 +88,7 @@ def run(calls: list[Callable[[], int]], threads: int = 1) -> list[int]:
     """
     runtime = _runtime()
     if runtime is None:
-        raise RuntimeError("torch's OpenMP runtime was not found: ask `available` first")
+        raise RuntimeError("torch's OpenMP runtime was not found: ask `has_runtime` first")
     parallel, number = runtime
     results: list[int | None] = [None] * len(calls)
     raised: list[BaseException] = []

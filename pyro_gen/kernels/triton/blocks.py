@@ -112,7 +112,7 @@ def scale_of(largest: tl.tensor, storage: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def split(weight: tl.tensor, scale: tl.tensor, storage: tl.constexpr) -> tl.tensor:
+def split_weights(weight: tl.tensor, scale: tl.tensor, storage: tl.constexpr) -> tl.tensor:
     """Planes (high, low) of float32 weights in their storage format; see :mod:`.operands`."""
     if storage == "int8":
         # Adding and taking away 1.5 * 2^23 rounds half to even.

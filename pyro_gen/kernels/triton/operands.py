@@ -139,7 +139,7 @@ def cut(buffer: Tensor, rows: int, units: int, dtype: torch.dtype) -> Tensor:
     )
 
 
-class Side(NamedTuple):
+class LayerOperands(NamedTuple):
     """One direction of a half step: split weights, unit by unit, and the biases of the
     units that it leads to, from ``depth`` others.
     """
@@ -237,13 +237,13 @@ def weights(weight: Tensor, form: Format) -> Weights:
     return Weights(up, down, largest, form)
 
 
-def sides(parameters: RBMParameters, form: str | None) -> tuple[Side, Side]:
+def sides(parameters: RBMParameters, form: str | None) -> tuple[LayerOperands, LayerOperands]:
     """The ways from the visible to the hidden units and back, their weights in the
     named format.
     """
     weight, vbias, hbias = parameters
     up, down, largest, split = weights(weight, format_of(weight, form))
-    return Side(up, largest, hbias, len(vbias), split), Side(
+    return LayerOperands(up, largest, hbias, len(vbias), split), LayerOperands(
         down, largest, vbias, len(hbias), split
     )
 
@@ -270,7 +270,7 @@ def _split(
     w = tl.load(
         weight + i * stride_i + j * stride_j, mask=(i < visible) & (j < hidden), other=0.0
     ).to(tl.float32)
-    high, low = blocks.split(w, blocks.scale_of(tl.load(largest), storage), storage)
+    high, low = blocks.split_weights(w, blocks.scale_of(tl.load(largest), storage), storage)
     tl.store(down + i * columns + j, high)
     tl.store(up + tl.trans(j) * rows + tl.trans(i), tl.trans(high))
     if planes == 2:

@@ -19,7 +19,7 @@ from pyro_gen.distributions import Conditional, Factorised
 from pyro_gen.models.autoencoder.networks import (
     BERNOULLI,
     as_parameters,
-    check_support,
+    check_in_support,
     start_decoder,
 )
 from pyro_gen.nn import Dense, MaskingNoise
@@ -296,7 +296,7 @@ class Autoencoder(Module):
             raise ValueError(
                 f"`x` must have shape (rows, {self.features}) with at least one row, got {got}"
             )
-        check_support(x, self.likelihood)
+        check_in_support(x, self.likelihood)
         return x
 
 

@@ -54,7 +54,7 @@ def check_likelihood(likelihood: RowLikelihood, event_shape: Size) -> None:
         )
 
 
-def check_support(x: Tensor, family: Conditional) -> None:
+def check_in_support(x: Tensor, family: Conditional) -> None:
     """Raise unless rows (rows, ...) lie in the support of a family."""
     support = family.support(x[0].numel())
     if not support.check(x.flatten(1)).all():
@@ -163,9 +163,9 @@ __all__ = [
     "BERNOULLI",
     "RowLikelihood",
     "as_parameters",
+    "check_in_support",
     "check_likelihood",
     "check_outputs",
-    "check_support",
     "default_decoder",
     "default_encoder",
     "described",

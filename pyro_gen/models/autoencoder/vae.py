@@ -47,9 +47,9 @@ from pyro_gen.models.autoencoder.networks import (
     BERNOULLI,
     RowLikelihood,
     as_parameters,
+    check_in_support,
     check_likelihood,
     check_outputs,
-    check_support,
     default_decoder,
     default_encoder,
     described,
@@ -288,7 +288,7 @@ class VAE(LatentModel):
         if not isinstance(x, Tensor) or x.shape[1:] != self.event_shape or not len(x):
             expected = f"(rows,) + {tuple(self.event_shape)} with at least one row"
             raise ValueError(f"`{self.site}` must have shape {expected}, got {described(x)}")
-        check_support(x, self.conditional)
+        check_in_support(x, self.conditional)
         return x
 
     @property
