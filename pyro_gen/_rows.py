@@ -29,17 +29,18 @@ KEPT = (torch.float32, torch.float64)
 def as_tensor(x: Any, name: str = "x") -> Any:
     """A table of numbers as a tensor.
 
-    Arrays, lists of numbers, and whatever has ``to_numpy``: data frames and series of
-    pandas and polars, arrays of xarray. None, NA and masked cells become NaN. Memory is
-    shared where types allow it.
+    Arrays, lists of numbers, and whatever has ``to_numpy``: data frames and
+    series of pandas and polars, arrays of xarray. None, NA and masked cells
+    become NaN. Memory is shared where types allow it.
 
     Args:
-        x: the table; anything else comes back as it is, for the check that follows.
+        x: the table; anything else comes back as it is, for the check that
+            follows.
         name: the argument's name, for messages.
 
     Raises:
-        ValueError: a cell holds no number, or rows differ in length; the message names
-            the column.
+        ValueError: a cell holds no number, or rows differ in length; the
+            message names the column.
 
     Example:
         >>> as_tensor([[1, None], [0.5, 2]])

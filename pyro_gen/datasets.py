@@ -341,11 +341,11 @@ def load(
     `binarized_mnist` are downloaded on first use, checked and kept in
     `data_folder(root)`.
 
-    An npz file is that of `save_binary`, or holds `train`, `valid` and `test` as
-    arrays of zeros and ones of shape (n, D). A text file (``.csv``, ``.tsv``,
-    ``.txt``, ``.data``) has zeros and ones, one row a line, separated by commas,
-    semicolons or white space, perhaps below a line of column names; its rows are
-    divided by `split`. Pickled content is refused.
+    An npz file is that of `save_binary`, or holds `train`, `valid` and `test`
+    as arrays of zeros and ones of shape (n, D). A text file (``.csv``,
+    ``.tsv``, ``.txt``, ``.data``) has zeros and ones, one row a line, separated
+    by commas, semicolons or white space, perhaps below a line of column names;
+    its rows are divided by `split`. Pickled content is refused.
 
     Args:
         name: a name such as ``"nltcs"``, looked up in `data_folder(root)`; or a
@@ -366,10 +366,10 @@ def load(
             the reason.
 
     References:
-        Van Haaren and Davis (2012), Markov network structure learning; Larochelle
-        and Murray (2011), The neural autoregressive distribution estimator;
-        Salakhutdinov and Murray (2008), On the quantitative analysis of deep
-        belief networks (`binarized_mnist`).
+        Van Haaren and Davis (2012), Markov network structure learning;
+        Larochelle and Murray (2011), The neural autoregressive distribution
+        estimator; Salakhutdinov and Murray (2008), On the quantitative analysis
+        of deep belief networks (`binarized_mnist`).
 
     Example:
         >>> file = getfixture("tmp_path") / "coins.npz"

@@ -64,8 +64,8 @@ def sample_grid(
     did not mix.
 
     Args:
-        images: shape (n, rows, columns), from 0 (white) to 1 (ink), or in colour
-            (n, 3, rows, columns), red, green and blue from 0 to 1.
+        images: shape (n, rows, columns), from 0 (white) to 1 (ink), or in
+            colour (n, 3, rows, columns), red, green and blue from 0 to 1.
         nearest: for each image the one to be shown in blue at its right, same
             shape.
         titles: for each image a few characters above it.
@@ -518,7 +518,8 @@ def mixture(
 
     Raises:
         ImportError: if matplotlib is not installed.
-        ValueError: if the rows do not fit the mixture, or there is no such column.
+        ValueError: if the rows do not fit the mixture, or there is no such
+            column.
 
     Example:
         >>> from pyro_gen.models import GaussianMixture

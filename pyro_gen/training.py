@@ -152,8 +152,9 @@ def fit(
         on_step: called after each step with the epoch, the number of the batch,
             both counted from 1, and the loss as `step` returned it.
         on_epoch: called after each epoch with its row of the history, for
-            TensorBoard, Weights & Biases or a picture; the checkpoint is written
-            by then. What it draws at random does not change the training.
+            TensorBoard, Weights & Biases or a picture; the checkpoint is
+            written by then. What it draws at random does not change the
+            training.
 
     Returns:
         The history, a list with one dictionary an epoch, epoch 0 without a

@@ -50,7 +50,8 @@ def draws_of(extras: Extras, chains: int) -> int | None:
 class Assembly:
     """The groups as they come together, and the names of their dimensions.
 
-    A user's name for a dimension is taken first, then that of its plate, then ``<site>_dim_<i>``.
+    A user's name for a dimension is taken first, then that of its plate, then
+    ``<site>_dim_<i>``.
     """
 
     def __init__(
@@ -119,8 +120,8 @@ class Assembly:
         """Name the dimensions of a site after the leading ones.
 
         Raises:
-            ValueError: if a user names more dimensions than there are, one twice, or gives labels
-                of another number.
+            ValueError: if a user names more dimensions than there are, one
+                twice, or gives labels of another number.
         """
         shape = values.shape[len(lead) :]
         if dims is None:
@@ -246,8 +247,8 @@ class Assembly:
     def add_prior(self, prior: Arrays | None, posterior: Iterable[str]) -> None:
         """Enter draws from the prior; what is data of the model is `prior_predictive`.
 
-        Without a model that is what the posterior does not have, and dimensions of size 1 go, as
-        in `arviz.from_pyro`.
+        Without a model that is what the posterior does not have, and dimensions
+        of size 1 go, as in `arviz.from_pyro`.
         """
         names = frozenset(posterior)
         for name, draws in (prior or {}).items():

@@ -57,7 +57,8 @@ def with_new_rows(loo: Any, new: dict[int, NewRow], log_likelihood: np.ndarray) 
     Args:
         loo: a result of `arviz.loo`, row by row.
         new: the new rows.
-        log_likelihood: of all draws of the posterior, (draw, row), for the number of parameters.
+        log_likelihood: of all draws of the posterior, (draw, row), for the
+            number of parameters.
     """
     result = deepcopy(loo)
     if not new:
@@ -98,8 +99,8 @@ def with_new_rows(loo: Any, new: dict[int, NewRow], log_likelihood: np.ndarray) 
 def kfold_result(data: Any, name: str, elpd_i: np.ndarray, k: int, num_draws: int) -> Any:
     """Return the result of k-fold cross-validation.
 
-    ArviZ 0.2x has no class of its own for it: there it is an `ELPDData` under the names of
-    `arviz.loo`, which `arviz.compare` reads.
+    ArviZ 0.2x has no class of its own for it: there it is an `ELPDData` under
+    the names of `arviz.loo`, which `arviz.compare` reads.
 
     Args:
         data: with the group ``log_likelihood``.

@@ -188,8 +188,8 @@ def evaluated(
         program: the model; None where there is none to ask.
         samples: the draws.
         transforms: of constrained sites to what a kernel moves on.
-        variables: names of the variables of the log likelihood, all or none of them; None for
-            ArviZ's default.
+        variables: names of the variables of the log likelihood, all or none of
+            them; None for ArviZ's default.
         log_prior: whether to keep the log priors.
 
     Returns:

@@ -36,46 +36,55 @@ def from_mcmc(
 ) -> Any:
     r"""Hand a run of `pyro.infer.MCMC` to ArviZ; takes all that `arviz.from_pyro` (0.2x) takes.
 
-    The groups are ``posterior`` (draws and `pyro.deterministic` sites), ``sample_stats`` (``lp``,
-    ``diverging``, and all that :class:`SampleStats` keeps), ``log_likelihood``, ``log_prior``,
-    ``observed_data``, and what is handed over. The name of a dimension is the user's, or its
-    plate's, or ``<site>_dim_<i>``.
+    The groups are ``posterior`` (draws and `pyro.deterministic` sites),
+    ``sample_stats`` (``lp``, ``diverging``, and all that :class:`SampleStats`
+    keeps), ``log_likelihood``, ``log_prior``, ``observed_data``, and what is
+    handed over. The name of a dimension is the user's, or its plate's, or
+    ``<site>_dim_<i>``.
 
-    The log likelihood of each datum given a draw is exact where the model's other latents are
-    discrete:
+    The log likelihood of each datum given a draw is exact where the model's
+    other latents are discrete:
 
     .. math:: \log p(y_i \mid \theta) = \log \sum_{z_i} p(y_i, z_i \mid \theta)
 
-    Observed sites that share an enumerated latent make one variable, ``"x+y"``, of one term for
-    each element of the plates that all of them share. Elements under a mask (`poutine.mask`,
-    `.mask`, `obs_mask`), or all NaN under a distribution that takes NaN for missing cells, are no
-    data: they are NaN in ``observed_data`` and dropped from ``log_likelihood``, whose variable
-    then has one dimension ``<site>_datum`` with the old places as coordinates, so that `arviz.loo`
-    counts data only. `pyro.factor` is never data; where it depends on an
-    enumerated latent it counts as part of that latent's prior. What has no right answer is left
-    out with a warning that says why: data that share an enumerated latent across all plates,
-    scaled sites, subsampled plates, latents that the draws lack and that cannot be enumerated.
+    Observed sites that share an enumerated latent make one variable, ``"x+y"``,
+    of one term for each element of the plates that all of them share. Elements
+    under a mask (`poutine.mask`, `.mask`, `obs_mask`), or all NaN under a
+    distribution that takes NaN for missing cells, are no data: they are NaN in
+    ``observed_data`` and dropped from ``log_likelihood``, whose variable then
+    has one dimension ``<site>_datum`` with the old places as coordinates, so
+    that `arviz.loo` counts data only. `pyro.factor` is never data; where it
+    depends on an enumerated latent it counts as part of that latent's prior.
+    What has no right answer is left out with a warning that says why: data that
+    share an enumerated latent across all plates, scaled sites, subsampled
+    plates, latents that the draws lack and that cannot be enumerated.
 
-    A kernel with chains of its own (`pyro_gen.infer.BlockGibbs`, whose `num_chains` lead each
-    draw) gives that many chains.
+    A kernel with chains of its own (`pyro_gen.infer.BlockGibbs`, whose
+    `num_chains` lead each draw) gives that many chains.
 
     Args:
-        posterior: `pyro.infer.MCMC` after `run`; None for the predictive groups alone.
-        prior: draws of `Predictive` without a posterior; data go to ``prior_predictive``.
-        posterior_predictive: draws of `Predictive` for the posterior: (chain * draw, ...).
-        log_likelihood: False leaves the group out, names of variables choose; None is ArviZ's
-            default, which is True.
+        posterior: `pyro.infer.MCMC` after `run`; None for the predictive groups
+            alone.
+        prior: draws of `Predictive` without a posterior; data go to
+            ``prior_predictive``.
+        posterior_predictive: draws of `Predictive` for the posterior: (chain *
+            draw, ...).
+        log_likelihood: False leaves the group out, names of variables choose;
+            None is ArviZ's default, which is True.
         predictions: out-of-sample draws of `Predictive`.
         constant_data: constants by name.
         predictions_constant_data: constants of the predictions by name.
-        coords: labels, or a size, for each named dimension; plates are named dimensions.
-        dims: for each variable the names of its dimensions; None keeps a default.
+        coords: labels, or a size, for each named dimension; plates are named
+            dimensions.
+        dims: for each variable the names of its dimensions; None keeps a
+            default.
         pred_dims: the same for `predictions`.
         num_chains: chains in the predictive draws where there is no posterior.
         model: the model, if not the kernel's.
         model_args: its arguments, if not those of `run`.
         model_kwargs: its keyword arguments, if not those of `run`.
-        log_prior: whether to add this group, the log prior density of each drawn site.
+        log_prior: whether to add this group, the log prior density of each
+            drawn site.
         attrs: attributes of the groups, such as the seed.
 
     Returns:
@@ -83,13 +92,15 @@ def from_mcmc(
 
     Raises:
         ImportError: if ArviZ is not installed.
-        ValueError: if nothing is handed over, the run has no draws, `log_likelihood` names what is
-            no data, or `dims` and `coords` do not fit.
+        ValueError: if nothing is handed over, the run has no draws,
+            `log_likelihood` names what is no data, or `dims` and `coords` do
+            not fit.
 
     References:
-        A. Vehtari, A. Gelman, J. Gabry, Practical Bayesian model evaluation using leave-one-out
-        cross-validation and WAIC, Statistics and Computing 27, 2017. R. Kumar et al., ArviZ,
-        Journal of Open Source Software 4(33), 2019.
+        A. Vehtari, A. Gelman, J. Gabry, Practical Bayesian model evaluation
+        using leave-one-out cross-validation and WAIC, Statistics and Computing
+        27, 2017. R. Kumar et al., ArviZ, Journal of Open Source Software 4(33),
+        2019.
 
     Example:
         >>> import torch, pyro, pyro.distributions as dist

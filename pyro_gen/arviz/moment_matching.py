@@ -162,8 +162,8 @@ class Move(NamedTuple):
 def match_row(target: Target, row: int, k_threshold: float, max_iters: int) -> Weighted:
     """Move the draws to the posterior without a row, and return its weighted likelihood.
 
-    Pareto k guides the moves until it is low enough; then the effective sample size does, which
-    says more of such weights and is less noisy.
+    Pareto k guides the moves until it is low enough; then the effective sample
+    size does, which says more of such weights and is less noisy.
 
     Args:
         target: the posterior.
@@ -235,8 +235,8 @@ def _moved(target: Target, vectors: np.ndarray, row: int) -> Weighted:
 def _split_draws(target: Target, total: Affine, row: int) -> Weighted:
     """Weights of draws of which every other one is moved, under the mixture of both densities.
 
-    The mixture covers the posterior without the row and the posterior with it, between which the
-    row's likelihood moves.
+    The mixture covers the posterior without the row and the posterior with it,
+    between which the row's likelihood moves.
     """
     moved = np.arange(len(target.vectors)) % 2 == 0
     vectors = np.where(moved[:, None], total(target.vectors), target.vectors)
@@ -260,41 +260,46 @@ def loo_moment_match(
 ) -> Any:
     r"""Leave-one-out cross-validation in which rows of high Pareto k are moment matched.
 
-    `arviz.loo` reweights the draws of the posterior by :math:`1 / p(y_i \mid \theta)`. For an
-    influential row the weights have too heavy a tail. Here the unconstrained draws are moved by
-    affine maps until weighted and plain draws agree in mean, then in variance, then in
-    covariance, as long as Pareto k falls; below the threshold as long as the effective sample
-    size rises. With the whole map T, half of the draws moved, and p the density of all
+    `arviz.loo` reweights the draws of the posterior by :math:`1 / p(y_i \mid
+    \theta)`. For an influential row the weights have too heavy a tail. Here the
+    unconstrained draws are moved by affine maps until weighted and plain draws
+    agree in mean, then in variance, then in covariance, as long as Pareto k
+    falls; below the threshold as long as the effective sample size rises. With
+    the whole map T, half of the draws moved, and p the density of all
     unconstrained parameters given all rows, the weights are
 
     .. math:: w(u) \propto \frac{p(u) / p(y_i \mid u)}{p(u) + p(T^{-1} u) / |\det T|}.
 
-    Nothing is fitted again. Other rows stay as they are. `data` must hold draws of the posterior,
-    as of NUTS; latents that the draws lack are summed out, as in :func:`from_mcmc`.
+    Nothing is fitted again. Other rows stay as they are. `data` must hold draws
+    of the posterior, as of NUTS; latents that the draws lack are summed out, as
+    in :func:`from_mcmc`.
 
     Args:
         data: of :func:`from_mcmc`, with the group ``log_likelihood``.
         model: the model of `data`.
         *args: its arguments.
         model_kwargs: its keyword arguments.
-        loo_orig: a result of ``arviz.loo(..., pointwise=True)``; None computes it.
+        loo_orig: a result of ``arviz.loo(..., pointwise=True)``; None computes
+            it.
         var_name: the variable of ``log_likelihood``, if there is more than one.
         k_threshold: Pareto k above which a row is treated; None is
             :math:`\min(1 - 1 / \log_{10} S, 0.7)` with S draws.
         max_iters: the most moves of the draws for a row.
 
     Returns:
-        What `arviz.loo` returns with ``pointwise=True``; ``pareto_k`` of a treated row
-        is that of its moved draws. A row that stays above the threshold is named in a warning.
+        What `arviz.loo` returns with ``pointwise=True``; ``pareto_k`` of a
+        treated row is that of its moved draws. A row that stays above the
+        threshold is named in a warning.
 
     Raises:
         ImportError: if ArviZ is not installed.
-        ValueError: if groups are missing, the model is not that of `data`, its draws are of
-            discrete sites, or the log likelihood is not defined.
+        ValueError: if groups are missing, the model is not that of `data`, its
+            draws are of discrete sites, or the log likelihood is not defined.
 
     References:
-        T. Paananen, J. Piironen, P.-C. Bürkner, A. Vehtari, Implicitly adaptive importance
-        sampling, Statistics and Computing 31, 2021, algorithm 1 and section 2.4.
+        T. Paananen, J. Piironen, P.-C. Bürkner, A. Vehtari, Implicitly adaptive
+        importance sampling, Statistics and Computing 31, 2021, algorithm 1 and
+        section 2.4.
 
     Example:
         >>> import torch, pyro, pyro.distributions as dist

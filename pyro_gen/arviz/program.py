@@ -90,8 +90,8 @@ class Program:
         """The first dimension to the left of all plates.
 
         Raises:
-            ValueError: if a site has a dimension to the left of the plates, which enumeration
-                would take for its own.
+            ValueError: if a site has a dimension to the left of the plates,
+                which enumeration would take for its own.
         """
         frames = [frame for _, site in sample_sites(trace) for frame in vectorised(site)]
         nesting = max([self.max_plate_nesting or 0, *(-frame.dim for frame in frames)])
@@ -152,8 +152,8 @@ def enumerated_components(trace: Trace) -> list[list[str]]:
 def log_joint(trace: Trace) -> Tensor:
     """The log density of a packed trace, enumerated latents summed out.
 
-    Pyro gives a masked latent log probability 0 in each of its states, so that its sum is their
-    number; here it is 1.
+    Pyro gives a masked latent log probability 0 in each of its states, so that
+    its sum is their number; here it is 1.
     """
     return contracted(trace, [name for name, _ in terms(trace)]) - _masked_states(trace)
 
@@ -180,7 +180,7 @@ def ordinal(trace: Trace, name: str) -> frozenset[str]:
     return frozenset(trace.plate_to_symbol[frame.name] for frame in vectorised(trace.nodes[name]))
 
 
-def _sizes(trace: Trace) -> dict[str, int]:
+def _plate_sizes(trace: Trace) -> dict[str, int]:
     """The sizes of the plates, by symbol; at least 1."""
     frames = {frame.name: frame for _, site in sample_sites(trace) for frame in vectorised(site)}
     return {
@@ -199,7 +199,7 @@ def contracted(trace: Trace, names: Sequence[str], target: frozenset[str] = froz
         term: Any = packed[...]
         term._pyro_dims = packed._pyro_dims
         tree.setdefault(ordinal(trace, name), []).append(term)
-    ring = _Ring(dim_to_size=_sizes(trace))
+    ring = _Ring(dim_to_size=_plate_sizes(trace))
     result: Any = contract_to_tensor(tree, sum_symbols(trace), target_ordinal=target, ring=ring)
     symbols = sorted(target, key=lambda symbol: trace.symbol_to_dim[symbol])
     ordered: Tensor = result.permute([result._pyro_dims.index(symbol) for symbol in symbols])

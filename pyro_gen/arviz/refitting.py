@@ -41,50 +41,58 @@ def reloo(
     var_name: str | None = None,
     k_threshold: float | None = None,
 ) -> Any:
-    r"""Leave-one-out cross-validation in which the model is fitted again without a row of high k.
+    r"""Leave-one-out cross-validation in which the model is fitted again without a row
+    of high k.
 
-    The model without row i is the model with that row masked: all shapes stay, and latent
-    variables of the row itself come from their prior. With draws of both posteriors,
-    :math:`p(y_i \mid y_{-i})` is the ratio of their normalising constants, and is estimated by
-    bridge sampling: with s the share of the new draws among all draws,
+    The model without row i is the model with that row masked: all shapes stay,
+    and latent variables of the row itself come from their prior. With draws of
+    both posteriors, :math:`p(y_i \mid y_{-i})` is the ratio of their
+    normalising constants, and is estimated by bridge sampling: with s the share
+    of the new draws among all draws,
 
     .. math:: p(y_i \mid y_{-i}) = r = \frac{
         E_{-i}[\, l / (s + (1 - s)\, l / r)]}{E[\, 1 / (s + (1 - s)\, l / r)]},
         \qquad l = p(y_i \mid \theta).
 
-    It has a smaller error than the mean of l over the new draws, the more so where the row is
-    influential. Other rows stay as they are.
+    It has a smaller error than the mean of l over the new draws, the more so
+    where the row is influential. Other rows stay as they are.
 
     Args:
         data: of :func:`from_mcmc`, with the group ``log_likelihood``.
         model: the model of `data`.
         *args: its arguments.
         model_kwargs: its keyword arguments.
-        fit: ``fit(model, kept)`` returns draws of the posterior without a row: `pyro.infer.MCMC`
-            after `run`, a dictionary of draws (draw, ...), or what :func:`from_mcmc` returns. It
-            is handed the model with the row masked, which takes the same arguments, and a mask
-            of the rows, False at this row, for those who take rows out of their data. None runs
-            NUTS from a draw of `data`.
+        fit: ``fit(model, kept)`` returns draws of the posterior without a row:
+            `pyro.infer.MCMC` after `run`, a dictionary of draws (draw, ...), or
+            what :func:`from_mcmc` returns. It is handed the model with the row
+            masked, which takes the same arguments, and a mask of the rows,
+            False at this row, for those who take rows out of their data. None
+            runs NUTS from a draw of `data`.
         num_samples: draws of NUTS, where `fit` is None.
         warmup_steps: its steps before them.
-        loo_orig: a result of ``arviz.loo(..., pointwise=True)``; None computes it.
+        loo_orig: a result of ``arviz.loo(..., pointwise=True)``; None computes
+            it.
         var_name: the variable of ``log_likelihood``, if there is more than one.
         k_threshold: Pareto k above which a row is treated; None is
-            :math:`\min(1 - 1 / \log_{10} S, 0.7)` with S draws, ``-math.inf`` refits for each row.
+            :math:`\min(1 - 1 / \log_{10} S, 0.7)` with S draws, ``-math.inf``
+            refits for each row.
 
     Returns:
-        What `arviz.loo` returns with ``pointwise=True``; ``pareto_k`` of a treated row is 0.
+        What `arviz.loo` returns with ``pointwise=True``; ``pareto_k`` of a
+        treated row is 0.
 
     Raises:
         ImportError: if ArviZ is not installed.
-        ValueError: if groups are missing, the model is not that of `data`, the log likelihood is
-            not defined, or `fit` returns no draws of the model's latent sites.
+        ValueError: if groups are missing, the model is not that of `data`, the
+            log likelihood is not defined, or `fit` returns no draws of the
+            model's latent sites.
 
     References:
-        A. Vehtari, A. Gelman, J. Gabry, Practical Bayesian model evaluation using leave-one-out
-        cross-validation and WAIC, Statistics and Computing 27, 2017. X.-L. Meng, W. H. Wong,
-        Simulating ratios of normalizing constants via a simple identity, Statistica Sinica 6,
-        1996, equation 4.1.
+        A. Vehtari, A. Gelman, J. Gabry, Practical Bayesian model evaluation
+        using leave-one-out cross-validation and WAIC, Statistics and Computing
+        27, 2017. X.-L. Meng, W. H. Wong, Simulating ratios of normalizing
+        constants via a simple identity, Statistica Sinica 6, 1996, equation
+        4.1.
 
     Example:
         >>> import torch, pyro, pyro.distributions as dist
@@ -139,9 +147,11 @@ def loo_kfold(
         data: of :func:`from_mcmc`, with the group ``log_likelihood``.
         model: the model of `data`.
         *args: its arguments.
-        k: the number of folds of nearly equal sizes, into which rows fall at random.
-        folds: for each row a whole number, the fold that it belongs to, in place of `k`: rows of
-            one group or of one stretch of time belong together.
+        k: the number of folds of nearly equal sizes, into which rows fall at
+            random.
+        folds: for each row a whole number, the fold that it belongs to, in
+            place of `k`: rows of one group or of one stretch of time belong
+            together.
         model_kwargs: keyword arguments of the model.
         fit: as in :func:`reloo`; the mask is False at the rows of the fold.
         num_samples: draws of NUTS, where `fit` is None.
@@ -149,17 +159,19 @@ def loo_kfold(
         var_name: the variable of ``log_likelihood``, if there is more than one.
 
     Returns:
-        `arviz_stats.ELPDDataLOOKFold` with ArviZ 1.x. ArviZ 0.2x has no class for it: there it is
-        an `arviz.ELPDData` under the names of `arviz.loo`, which `arviz.compare` reads.
+        `arviz_stats.ELPDDataLOOKFold` with ArviZ 1.x. ArviZ 0.2x has no class
+        for it: there it is an `arviz.ELPDData` under the names of `arviz.loo`,
+        which `arviz.compare` reads.
 
     Raises:
         ImportError: if ArviZ is not installed.
-        ValueError: as :func:`reloo`; or if there are more folds than rows or fewer than two, or
-            `folds` has another length.
+        ValueError: as :func:`reloo`; or if there are more folds than rows or
+            fewer than two, or `folds` has another length.
 
     References:
-        A. Vehtari, A. Gelman, J. Gabry, Practical Bayesian model evaluation using leave-one-out
-        cross-validation and WAIC, Statistics and Computing 27, 2017, section 2.3.
+        A. Vehtari, A. Gelman, J. Gabry, Practical Bayesian model evaluation
+        using leave-one-out cross-validation and WAIC, Statistics and Computing
+        27, 2017, section 2.3.
 
     Example:
         >>> import torch, pyro, pyro.distributions as dist
@@ -246,7 +258,8 @@ def bridge(without: np.ndarray, with_row: np.ndarray) -> float:
     """Log predictive density of a row from draws of both posteriors, by bridge sampling.
 
     Args:
-        without: log likelihood of the row, of draws of the posterior without it.
+        without: log likelihood of the row, of draws of the posterior without
+            it.
         with_row: the same of draws of the posterior with it.
     """
     log_share = math.log(len(without)) - math.log(len(without) + len(with_row))

@@ -47,7 +47,8 @@ class _WithoutRows(Messenger):
 class ModelRows:
     """Rows of a variable of the group ``log_likelihood``, and the model that made them.
 
-    A row is one number of the variable, in the order of its flattened dimensions.
+    A row is one number of the variable, in the order of its flattened
+    dimensions.
 
     Args:
         data: `arviz.InferenceData` or `xarray.DataTree` of `from_mcmc`.
@@ -55,8 +56,8 @@ class ModelRows:
         var_name: the variable; None where there is one alone.
 
     Raises:
-        ValueError: if a group or the variable is missing, the model does not give the variable,
-            or gives other values than those in `data`.
+        ValueError: if a group or the variable is missing, the model does not
+            give the variable, or gives other values than those in `data`.
     """
 
     def __init__(self, data: Any, program: Program, var_name: str | None) -> None:
@@ -85,11 +86,13 @@ class ModelRows:
         """Return draws (draw, ...) of the latent sites, in their data types.
 
         Args:
-            fitted: `pyro.infer.MCMC`, a dictionary of draws (draw, ...), or an object of ArviZ.
+            fitted: `pyro.infer.MCMC`, a dictionary of draws (draw, ...), or an
+                object of ArviZ.
             demand: start of the messages.
 
         Raises:
-            ValueError: if it lacks one of the sites, or a site has another shape.
+            ValueError: if it lacks one of the sites, or a site has another
+                shape.
         """
         draws = _posterior_of(fitted)
         nodes: dict[str, Any] = self.first.nodes

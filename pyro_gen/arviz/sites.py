@@ -77,8 +77,9 @@ def cell_mask(site: Site, shape: torch.Size) -> Tensor | None:
 def _seen(site: Site) -> Tensor | bool:
     """Mask of the data with a cell that is not NaN.
 
-    A distribution that takes NaN for missing cells says nothing of the others; one that does not
-    has the log probability NaN, and they count, so that it shows.
+    A distribution that takes NaN for missing cells says nothing of the others;
+    one that does not has the log probability NaN, and they count, so that it
+    shows.
     """
     value = site["value"]
     if not site["is_observed"] or not isinstance(value, Tensor) or not value.is_floating_point():
@@ -131,8 +132,9 @@ def plate_names(site: Site, shape: Iterable[int], event_dim: int) -> tuple[str |
 def value_plates(site: Site) -> tuple[str | None, ...]:
     """The plates of the dimensions of a site's value.
 
-    `pyro.deterministic` takes the whole value for an event unless told otherwise, also inside a
-    plate; there the value is aligned with the plates where all of them fit.
+    `pyro.deterministic` takes the whole value for an event unless told
+    otherwise, also inside a plate; there the value is aligned with the plates
+    where all of them fit.
     """
     shape = site["value"].shape
     event_dim = site["fn"].event_dim

@@ -62,20 +62,24 @@ def from_svi(
 ) -> Any:
     r"""Draw from a fitted guide and hand the draws to ArviZ, as one chain.
 
-    Groups, names and pointwise log likelihood are those of :func:`pyro_gen.arviz.from_mcmc`. In
-    addition ``sample_stats`` holds of each draw ``lp``, the log joint :math:`\log p(x, z)` with
-    discrete latents that the guide does not draw summed out, ``log_q``, ``log_weight``
-    :math:`= \log p - \log q`, and ``psis_log_weight``, the Pareto-smoothed weights, which sum to
+    Groups, names and pointwise log likelihood are those of
+    :func:`pyro_gen.arviz.from_mcmc`. In addition ``sample_stats`` holds of each
+    draw ``lp``, the log joint :math:`\log p(x, z)` with discrete latents that
+    the guide does not draw summed out, ``log_q``, ``log_weight`` :math:`= \log
+    p - \log q`, and ``psis_log_weight``, the Pareto-smoothed weights, which sum
+    to
     1. The attributes of ``sample_stats`` are ``pareto_k``
-    (below 0.7 the weights can be relied on), ``importance_ess``, ``log_evidence`` with
-    ``log_evidence_se``, and ``elbo``. ``posterior`` holds the guide's draws as they are:
-    :func:`weighted_summary` gives corrected means, `resample` corrected draws. k-hat judges the
-    joint posterior; a guide with k-hat above 0.7 may still have good margins.
+    (below 0.7 the weights can be relied on), ``importance_ess``,
+    ``log_evidence`` with ``log_evidence_se``, and ``elbo``. ``posterior`` holds
+    the guide's draws as they are: :func:`weighted_summary` gives corrected
+    means, `resample` corrected draws. k-hat judges the joint posterior; a guide
+    with k-hat above 0.7 may still have good margins.
 
-    Weights are left out with a warning where log q is no density of the draws: point masses
-    (`AutoDelta`), auxiliary sites that are not a change of variables, scaled sites, cells that
-    only the model masks, subsampled plates. The data must be whole for weights and log likelihood:
-    hand over arguments with which no plate is subsampled.
+    Weights are left out with a warning where log q is no density of the draws:
+    point masses (`AutoDelta`), auxiliary sites that are not a change of
+    variables, scaled sites, cells that only the model masks, subsampled plates.
+    The data must be whole for weights and log likelihood: hand over arguments
+    with which no plate is subsampled.
 
     Args:
         model: the model.
@@ -83,10 +87,12 @@ def from_svi(
         *args: what both take.
         num_samples: draws.
         model_kwargs: keyword arguments of both.
-        resample: whether to draw the posterior anew by its weights (with replacement), which
-            corrects the margins and repeats draws; the weights are then used up and left out.
+        resample: whether to draw the posterior anew by its weights (with
+            replacement), which corrects the margins and repeats draws; the
+            weights are then used up and left out.
         prior: as for `from_mcmc`, like all that follow.
-        posterior_predictive: draws of `Predictive`, of as many draws or as one chain of its own.
+        posterior_predictive: draws of `Predictive`, of as many draws or as one
+            chain of its own.
         log_likelihood: False leaves the group out, names choose.
         predictions: out-of-sample draws.
         constant_data: constants.
@@ -102,14 +108,15 @@ def from_svi(
 
     Raises:
         ImportError: if ArviZ is not installed.
-        ValueError: if one of the two is no program, the guide lacks a latent site that cannot be
-            summed out, `num_samples` is below 1, or `resample` is asked for where there are no
-            weights.
+        ValueError: if one of the two is no program, the guide lacks a latent
+            site that cannot be summed out, `num_samples` is below 1, or
+            `resample` is asked for where there are no weights.
 
     References:
-        A. Vehtari, D. Simpson, A. Gelman, Y. Yao, J. Gabry, Pareto smoothed importance sampling,
-        Journal of Machine Learning Research 25(72), 2024. Y. Yao, A. Vehtari, D. Simpson, A.
-        Gelman, Yes, but did it work? Evaluating variational inference, ICML 2018.
+        A. Vehtari, D. Simpson, A. Gelman, Y. Yao, J. Gabry, Pareto smoothed
+        importance sampling, Journal of Machine Learning Research 25(72), 2024.
+        Y. Yao, A. Vehtari, D. Simpson, A. Gelman, Yes, but did it work?
+        Evaluating variational inference, ICML 2018.
 
     Example:
         >>> import torch, pyro, pyro.distributions as dist
@@ -185,8 +192,8 @@ def draw_guide(program: Program, guide: Callable[..., Any], number: int) -> Draw
     """Draw from a guide what the model's latents are.
 
     Raises:
-        ValueError: if the guide lacks a latent that cannot be summed out, or has none of the
-            model's.
+        ValueError: if the guide lacks a latent that cannot be summed out, or
+            has none of the model's.
     """
     first = _trace(program, guide)
     offered = {
@@ -238,8 +245,9 @@ def _trace(program: Program, guide: Callable[..., Any]) -> Trace:
 def _reason(trace: Trace, model: Trace, names: Sequence[str]) -> str | None:
     """Reason why the guide's log probability is no density of the draws; None where it is.
 
-    Autoguides draw an auxiliary site and hand the model a function of it, as a point mass that
-    knows the Jacobian: a change of variables, with as many numbers on one side as on the other.
+    Autoguides draw an auxiliary site and hand the model a function of it, as a
+    point mass that knows the Jacobian: a change of variables, with as many
+    numbers on one side as on the other.
     """
     nodes: dict[str, Site] = trace.nodes
     target: dict[str, Site] = model.nodes

@@ -119,7 +119,8 @@ class PhaseModule(Module):
 
     def _defer(self, phase: NegativePhase, batched: bool = False, **values: Any) -> Deferred:
         """The contrast of this call, which advances the phase when a log probability is
-        first asked for: ``_scored`` of a view of the module with what it holds now.
+        first asked for: ``_scored`` of a view of the module with what it holds
+        now.
 
         Args:
             phase: the settings.

@@ -17,7 +17,8 @@ from pyro_gen._arguments import whole_number
 class Joint(NamedTuple):
     """The exact joint distribution of an energy model over all states of both sides.
 
-    `visible` has shape (2^V, V), `hidden` (2^H, H) and `log_prob` (2^V, 2^H), in nats.
+    `visible` has shape (2^V, V), `hidden` (2^H, H) and `log_prob` (2^V, 2^H),
+    in nats.
     """
 
     visible: Tensor
@@ -55,8 +56,8 @@ def enumerate_joint(
     .. math:: p(v, h) = \exp(-E(v, h)) / \sum_{v', h'} \exp(-E(v', h'))
 
     Args:
-        energy: maps v of shape (2^V, 1, V) and h of shape (2^H, H) to energies of shape
-            (2^V, 2^H).
+        energy: maps v of shape (2^V, 1, V) and h of shape (2^H, H) to energies
+            of shape (2^V, 2^H).
         visible: number V of visible units.
         hidden: number H of hidden units.
         dtype: dtype of the states.
@@ -199,9 +200,9 @@ def multinomial_floor(
 ) -> float:
     """Simulate how far the frequencies of perfect iid draws stray from their own distribution.
 
-    The result is a quantile of the total variation between the distribution and the
-    frequencies of `num_draws` draws of it: a sampler whose distance is above it is, at
-    that level, not a sampler of this distribution.
+    The result is a quantile of the total variation between the distribution and
+    the frequencies of `num_draws` draws of it: a sampler whose distance is
+    above it is, at that level, not a sampler of this distribution.
 
     Args:
         probs: probabilities of shape (n,).
@@ -233,9 +234,10 @@ def goodness_of_fit(counts: Tensor, probs: Tensor) -> float:
     .. math:: P(n\,\mathrm{KL}(\hat p \| p) \ge x)
               \le e^{-x} (e x / (k - 1))^{k - 1}, \quad x > k - 1
 
-    The bound always holds, so rejecting below a level has at most that false-alarm
-    rate. Pyro's `multinomial_goodness_of_fit` divides by n p (1 - p) but compares with
-    k - 1 degrees of freedom, which for two cells turns a nominal 1e-6 into 5e-4.
+    The bound always holds, so rejecting below a level has at most that
+    false-alarm rate. Pyro's `multinomial_goodness_of_fit` divides by n p (1 -
+    p) but compares with k - 1 degrees of freedom, which for two cells turns a
+    nominal 1e-6 into 5e-4.
 
     Args:
         counts: number of times each of k states came, shape (k,).
@@ -245,8 +247,8 @@ def goodness_of_fit(counts: Tensor, probs: Tensor) -> float:
         An upper bound of the p-value, between 0 and 1.
 
     References:
-        R. Agrawal (2020), Finite-sample concentration of the multinomial in relative
-        entropy, theorem 1.2.
+        R. Agrawal (2020), Finite-sample concentration of the multinomial in
+        relative entropy, theorem 1.2.
 
     Example:
         >>> goodness_of_fit(torch.tensor([500, 500]), torch.tensor([0.5, 0.5]))

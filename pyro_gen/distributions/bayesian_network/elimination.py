@@ -1,9 +1,10 @@
 """Variable elimination by a plan: sums of products, in logarithms too, maxima, tracing back.
 
-Probabilities are summed as they are, by matrix products, wherever the result shows that nothing
-was lost: all factors are at most one and every term that underflows is below the smallest normal
-number, so a result far above that number is right. Rows whose result is not are done again in
-float64, and then in logarithms, where nothing underflows.
+Probabilities are summed as they are, by matrix products, wherever the result
+shows that nothing was lost: all factors are at most one and every term that
+underflows is below the smallest normal number, so a result far above that
+number is right. Rows whose result is not are done again in float64, and then in
+logarithms, where nothing underflows.
 """
 
 from __future__ import annotations

@@ -87,8 +87,9 @@ class Engine:
     def joint(self, rows: EvidenceRows, free: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Distribution of nodes given evidence, (states of each, rows), and log evidence.
 
-        Where nodes are asked for, parts of the network that do not touch them are left out if they
-        cannot be impossible: the log probability is then that of the rest.
+        Where nodes are asked for, parts of the network that do not touch them
+        are left out if they cannot be impossible: the log probability is then
+        that of the rest.
         """
         droppable: frozenset[int] = frozenset()
         if free:
@@ -136,8 +137,8 @@ class Engine:
     ) -> tuple[dict[int, Tensor], Tensor]:
         """Distributions of single nodes given evidence, (states, rows), and log evidence.
 
-        They are derivatives of the log probability in the nodes' likelihood vectors, all by one
-        backward pass.
+        They are derivatives of the log probability in the nodes' likelihood
+        vectors, all by one backward pass.
         """
         if len(nodes) == 1:
             (node,) = nodes

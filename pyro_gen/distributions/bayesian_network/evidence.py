@@ -25,16 +25,19 @@ Evidence = Mapping[str, Any]
 
 - the name of a state (a string), or its number (an integer): one case;
 - a set or frozenset of names or numbers: one of these states, one case;
-- a list, a tuple, an array, a tensor or a column of a table (a pandas Series): one name or number
+- a list, a tuple, an array, a tensor or a column of a table (a pandas Series):
+  one name or number
     a row, with -1, None
-  or NaN among names where missing. Truth values are the numbers 0 and 1 of two states;
-- a :class:`~pyro_gen.distributions.Likelihood` (states,) or (rows, states): of what was seen given
+  or NaN among names where missing. Truth values are the numbers 0 and 1 of two
+  states;
+- a :class:`~pyro_gen.distributions.Likelihood` (states,) or (rows, states): of
+  what was seen given
     each state;
 - None: nothing.
 
-Strings are names and integers numbers, whatever the names look like. Floats are neither: the error
-names the cast and ``Likelihood``. What is about one case holds for every row beside evidence of
-rows.
+Strings are names and integers numbers, whatever the names look like. Floats are
+neither: the error names the cast and ``Likelihood``. What is about one case
+holds for every row beside evidence of rows.
 """
 
 
@@ -63,8 +66,8 @@ def parse(
     """Evidence as given by the user; ``like`` has the dtype and device of the tables.
 
     Raises:
-        ValueError: a node or state is unknown, or a value is not a possible one; it names the
-            node.
+        ValueError: a node or state is unknown, or a value is not a possible
+            one; it names the node.
     """
     numbers: dict[int, int | Tensor] = {}
     likelihoods: dict[int, Tensor] = {}
@@ -92,8 +95,8 @@ def by_name(nodes: Sequence[str], evidence: Any, name: str = "evidence") -> Mapp
 
     Args:
         nodes: names of all nodes in order.
-        evidence: such a mapping; a data frame of pandas (``items()``) or polars; state numbers
-            (rows, nodes); None.
+        evidence: such a mapping; a data frame of pandas (``items()``) or
+            polars; state numbers (rows, nodes); None.
         name: see above.
     """
     if evidence is None or isinstance(evidence, Mapping):
@@ -194,7 +197,8 @@ class EvidenceCase:
     Args:
         observed: as it was given.
         rows: the distinct rows.
-        inverse: for each given row its distinct one; None where they are the same.
+        inverse: for each given row its distinct one; None where they are the
+            same.
         log_scale: what likelihood vectors were divided by, as a logarithm.
     """
 

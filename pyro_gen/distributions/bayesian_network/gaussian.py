@@ -63,13 +63,16 @@ class ConditionalGaussianNetwork:
     .. math:: p(d, x) = p(d) \prod_v
               \mathrm{N}\bigl(x_v;\ b_{v,d} + w_{v,d} \cdot x_{\mathrm{pa}(v)},\ s_{v,d}^2\bigr)
 
-    Discrete nodes have discrete parents only. Inference is exact: the discrete parents of the real
-    nodes that matter are enumerated, all else is elimination and linear algebra. Evidence is as
-    for :class:`pyro_gen.distributions.BayesianNetwork`; on a real node it is a number, or a float
-    tensor (rows,) with NaN where missing. Log probabilities of real nodes are those of densities.
+    Discrete nodes have discrete parents only. Inference is exact: the discrete
+    parents of the real nodes that matter are enumerated, all else is
+    elimination and linear algebra. Evidence is as for
+    :class:`pyro_gen.distributions.BayesianNetwork`; on a real node it is a
+    number, or a float tensor (rows,) with NaN where missing. Log probabilities
+    of real nodes are those of densities.
 
     Args:
-        discrete: the distribution of the discrete nodes, None where there are none.
+        discrete: the distribution of the discrete nodes, None where there are
+            none.
         gaussians: the real nodes, parents before children.
 
     Raises:
@@ -108,8 +111,8 @@ class ConditionalGaussianNetwork:
             Nats, (rows,), or () for one case.
 
         Raises:
-            ValueError: evidence has probability zero or is malformed, or there are too many
-                configurations.
+            ValueError: evidence has probability zero or is malformed, or there
+                are too many configurations.
         """
         observed = self._parse(evidence)
         logs, _, _ = self._posterior(observed)
@@ -125,9 +128,9 @@ class ConditionalGaussianNetwork:
             nodes: which; None for all. Observed real nodes are left out.
 
         Returns:
-            For a discrete node the probabilities of its states, (states,) or (rows, states). For a
-            real node a distribution of batch shape () or (rows,): a mixture of Gaussians, or one
-            alone.
+            For a discrete node the probabilities of its states, (states,) or
+            (rows, states). For a real node a distribution of batch shape () or
+            (rows,): a mixture of Gaussians, or one alone.
         """
         observed = self._parse(evidence)
         if nodes is None:
@@ -229,8 +232,8 @@ class ConditionalGaussianNetwork:
     ) -> tuple[Tensor, tuple[str, ...], tuple[Tensor, Tensor]]:
         """Log p(configuration, evidence), the enumerated nodes, and means and variances.
 
-        The log is (configurations, rows); means and variances of all real nodes given
-        configuration and evidence are (configurations, rows, real nodes).
+        The log is (configurations, rows); means and variances of all real nodes
+        given configuration and evidence are (configurations, rows, real nodes).
         """
         relevant = self._relevant(evidence, targets)
         parents = tuple(
@@ -286,8 +289,9 @@ class ConditionalGaussianNetwork:
     ) -> tuple[Tensor, Tensor]:
         """Means (configurations, real nodes) and covariances given each configuration.
 
-        A real node that does not matter may have discrete parents that are not enumerated: its
-        first coefficients stand in, and what is said of it is not used.
+        A real node that does not matter may have discrete parents that are not
+        enumerated: its first coefficients stand in, and what is said of it is
+        not used.
         """
         count = max((len(x) for x in states.values()), default=1)
         names = list(self.gaussians)

@@ -52,44 +52,46 @@ class BayesianNetwork(Expandable):
 
     .. math:: p(x) = \prod_v p\bigl(x_v \,\big|\, x_{\mathrm{pa}(v)}\bigr)
 
-    A value is a row of state numbers (int64), one for each node in the order of ``nodes``; log
-    probabilities are in nats. Every query is exact, by variable elimination, for many rows with
-    different missing cells at once, and differentiable in the tables; any number of nodes will do
-    as long as the cliques fit. Evidence maps nodes to what is known of them:
+    A value is a row of state numbers (int64), one for each node in the order of
+    ``nodes``; log probabilities are in nats. Every query is exact, by variable
+    elimination, for many rows with different missing cells at once, and
+    differentiable in the tables; any number of nodes will do as long as the
+    cliques fit. Evidence maps nodes to what is known of them:
 
     - the name of a state (a string) or its number (an integer): one case;
     - a set of names or numbers: one of these states, one case;
-    - a list, an array, a tensor of integers or truth values, a pandas Series: one name or number a
-      row, missing where it is -1, None or NaN;
-    - a :class:`Likelihood` (states,) or (rows, states): soft evidence on one case, or on one case
-      a row;
+    - a list, an array, a tensor of integers or truth values, a pandas Series:
+      one name or number a row, missing where it is -1, None or NaN;
+    - a :class:`Likelihood` (states,) or (rows, states): soft evidence on one
+      case, or on one case a row;
     - None: nothing.
 
-    Strings are always names and integers always numbers. For one case results have no dimension of
-    rows, and states come by name. Evidence on one case beside evidence of rows holds for every
-    row. A query raises if evidence is malformed or has probability zero (it names the rows), or if
-    a clique is too large.
+    Strings are always names and integers always numbers. For one case results
+    have no dimension of rows, and states come by name. Evidence on one case
+    beside evidence of rows holds for every row. A query raises if evidence is
+    malformed or has probability zero (it names the rows), or if a clique is too
+    large.
 
     Args:
-        graph: a networkx.DiGraph, or a ``NetworkStructure``. A node's parents come in the order of
-            ``graph.predecessors(node)``.
-        tables: for each node its conditional probabilities (..., states of each parent, own
-            states); or all of them flattened, one after another in the order of the nodes, (...,
-            cells).
-        states: names of the states of each node (or their number), if ``graph`` does not know
-            them.
-        max_cells: cells of the largest clique allowed; a query that needs more raises before
-            anything is allocated.
+        graph: a networkx.DiGraph, or a ``NetworkStructure``. A node's parents
+            come in the order of ``graph.predecessors(node)``.
+        tables: for each node its conditional probabilities (..., states of each
+            parent, own states); or all of them flattened, one after another in
+            the order of the nodes, (..., cells).
+        states: names of the states of each node (or their number), if ``graph``
+            does not know them.
+        max_cells: cells of the largest clique allowed; a query that needs more
+            raises before anything is allocated.
         validate_args: whether to check tables and values.
 
     Raises:
-        ValueError: the graph has a cycle, a table is missing, of the wrong shape, or a row of it
-            misses one by more than 1e-5.
+        ValueError: the graph has a cycle, a table is missing, of the wrong
+            shape, or a row of it misses one by more than 1e-5.
 
     References:
-        Koller and Friedman (2009), Probabilistic graphical models, chapters 3 and 9. Darwiche
-        (2003), A differential approach to inference in Bayesian networks (marginals as
-        derivatives).
+        Koller and Friedman (2009), Probabilistic graphical models, chapters 3
+        and 9. Darwiche (2003), A differential approach to inference in Bayesian
+        networks (marginals as derivatives).
 
     Example:
         >>> graph = nx.DiGraph([("rain", "wet"), ("sprinkler", "wet")])
@@ -175,7 +177,8 @@ class BayesianNetwork(Expandable):
         return Size(arg_shapes["tables"][:-1]), Size((len(structure.nodes),))
 
     def table(self, node: str) -> Tensor:
-        """Conditional probabilities of a node, batch_shape + (states of each parent, own states).
+        """Conditional probabilities of a node, batch_shape + (states of each parent, own
+        states).
 
         Args:
             node: its name.
@@ -197,7 +200,8 @@ class BayesianNetwork(Expandable):
             value: state numbers (..., nodes).
 
         Returns:
-            Tensor of the broadcast shape of the value's and the distribution's batch.
+            Tensor of the broadcast shape of the value's and the distribution's
+            batch.
 
         Raises:
             ValueError: ``value`` lies outside the support.
@@ -266,7 +270,8 @@ class BayesianNetwork(Expandable):
             expand: whether to repeat them over the batch.
 
         Returns:
-            Shape (states,) + batch_shape + (nodes,), or with ones in place of the batch.
+            Shape (states,) + batch_shape + (nodes,), or with ones in place of
+            the batch.
 
         Raises:
             NotImplementedError: there are more than 2^20.
@@ -283,15 +288,16 @@ class BayesianNetwork(Expandable):
         """Log probability of what was observed, everything else summed out, in nats.
 
         Args:
-            evidence: see the class; or state numbers (rows, nodes) with -1 where missing.
+            evidence: see the class; or state numbers (rows, nodes) with -1
+                where missing.
 
         Returns:
-            Nats, batch_shape + (rows,), or batch_shape for one case; differentiable in
-            the tables.
+            Nats, batch_shape + (rows,), or batch_shape for one case;
+            differentiable in the tables.
 
         Raises:
-            ValueError: evidence has probability zero (it names the rows) or is malformed, or a
-                clique is too large.
+            ValueError: evidence has probability zero (it names the rows) or is
+                malformed, or a clique is too large.
         """
 
         def one(engine: Engine, case: EvidenceCase) -> Tensor:
@@ -314,8 +320,9 @@ class BayesianNetwork(Expandable):
             nodes: which; None for all, observed ones one-hot.
 
         Returns:
-            By node, probabilities of its states: batch_shape + (states,) for one case, batch_shape
-            + (rows, states) for rows. Differentiable in the tables.
+            By node, probabilities of its states: batch_shape + (states,) for
+            one case, batch_shape + (rows, states) for rows. Differentiable in
+            the tables.
 
         Raises:
             ValueError: as :meth:`log_evidence`.
@@ -349,8 +356,8 @@ class BayesianNetwork(Expandable):
             evidence: see the class.
 
         Returns:
-            batch_shape + (states of each node) for one case, batch_shape + (rows, states of each
-            node) for rows.
+            batch_shape + (states of each node) for one case, batch_shape +
+            (rows, states of each node) for rows.
 
         Raises:
             ValueError: as :meth:`log_evidence`, or a node comes twice.
@@ -387,7 +394,8 @@ class BayesianNetwork(Expandable):
             pairs: which; None for all edges (parent, child).
 
         Returns:
-            By pair, batch_shape + (states, states), or batch_shape + (rows, states, states).
+            By pair, batch_shape + (states, states), or batch_shape + (rows,
+            states, states).
 
         Raises:
             ValueError: as :meth:`log_evidence`.
@@ -406,11 +414,12 @@ class BayesianNetwork(Expandable):
             weights: of the rows, (rows,); None for one each.
 
         Returns:
-            By node, batch_shape + (states of each parent, own states), summed over rows. No
-            gradient.
+            By node, batch_shape + (states of each parent, own states), summed
+            over rows. No gradient.
 
         Raises:
-            ValueError: as :meth:`log_evidence`, or ``weights`` has another shape.
+            ValueError: as :meth:`log_evidence`, or ``weights`` has another
+                shape.
         """
 
         def one(engine: Engine, case: EvidenceCase) -> dict[str, Tensor]:
@@ -428,8 +437,8 @@ class BayesianNetwork(Expandable):
             evidence: see the class.
 
         Returns:
-            By node, the name of its state for one case, or state numbers (rows,). Not for batched
-            tables.
+            By node, the name of its state for one case, or state numbers
+            (rows,). Not for batched tables.
 
         Raises:
             ValueError: as :meth:`log_evidence`, or the tables come in a batch.
@@ -464,8 +473,8 @@ class BayesianNetwork(Expandable):
             num_samples: how many draws for each case.
 
         Returns:
-            By node, state numbers (num_samples,) for one case, (num_samples, rows) for rows;
-            batch_shape comes first.
+            By node, state numbers (num_samples,) for one case, (num_samples,
+            rows) for rows; batch_shape comes first.
 
         Raises:
             ValueError: as :meth:`log_evidence`, or ``num_samples`` is below 1.

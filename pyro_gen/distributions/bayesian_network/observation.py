@@ -1,7 +1,8 @@
 """Observations of one node: names and numbers of states, sets of them, likelihoods.
 
-Strings are names of states and integers their numbers, whatever the names look like: with the
-states ("1", "0") the string "1" is the first state and the integer 1 the second.
+Strings are names of states and integers their numbers, whatever the names look
+like: with the states ("1", "0") the string "1" is the first state and the
+integer 1 the second.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ class Likelihood:
     """Soft evidence: the likelihood of each state of a node, up to a factor.
 
     Args:
-        values: finite, not negative and not all zero, (states,) for one case, (rows, states) for
-            one case a row.
+        values: finite, not negative and not all zero, (states,) for one case,
+            (rows, states) for one case a row.
 
     Raises:
-        ValueError: ``values`` are no real numbers of such a shape. Whether they fit a node is
-            checked where they are used; that error names node and row.
+        ValueError: ``values`` are no real numbers of such a shape. Whether they
+            fit a node is checked where they are used; that error names node and
+            row.
 
     Example:
         >>> Likelihood([0.2, 0.8])
@@ -71,8 +73,8 @@ class Likelihood:
             like: a tensor of the dtype and on the device of the tables.
 
         Raises:
-            ValueError: there are other than ``states`` numbers, or one is negative, infinite or
-                NaN, or all of a row are zero.
+            ValueError: there are other than ``states`` numbers, or one is
+                negative, infinite or NaN, or all of a row are zero.
         """
         values = self.values.to(like.device)
         if not values.is_floating_point():
@@ -107,12 +109,12 @@ def read_observation(
     """Observation of a node that evidence states, not missing as a whole.
 
     Returns:
-        The number of the state of one case; numbers (rows,), int64, -1 where missing; or a
-        likelihood that fits.
+        The number of the state of one case; numbers (rows,), int64, -1 where
+        missing; or a likelihood that fits.
 
     Raises:
-        ValueError: it is not a possible value; the message names the node, and the row where there
-            are rows.
+        ValueError: it is not a possible value; the message names the node, and
+            the row where there are rows.
     """
     if isinstance(value, Likelihood):
         return value.fitted(node, len(structure.states[node]), like)

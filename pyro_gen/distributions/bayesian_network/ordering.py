@@ -37,19 +37,21 @@ def best_order(
 ) -> Order:
     """The best order that the heuristics find: the fewest cells in all cliques together.
 
-    Min-fill comes first; where its largest clique is not small, min-weight, weighted min-fill and
-    draws among almost equal candidates compete for about as long as the elimination itself takes,
-    for one case or for some rows.
+    Min-fill comes first; where its largest clique is not small, min-weight,
+    weighted min-fill and draws among almost equal candidates compete for about
+    as long as the elimination itself takes, for one case or for some rows.
 
     Args:
         scopes: sets of nodes that share a factor.
         cardinalities: states of each node.
         eliminate: the nodes to be eliminated; the others of the scopes stay.
-        quick: whether the cheapest heuristic, min-weight, will do where its cliques are small.
+        quick: whether the cheapest heuristic, min-weight, will do where its
+            cliques are small.
 
     References:
-        Kjaerulff (1990), Triangulation of graphs. Fishelson and Geiger (2003), Optimizing exact
-        genetic linkage computations (random choice among the best).
+        Kjaerulff (1990), Triangulation of graphs. Fishelson and Geiger (2003),
+        Optimizing exact genetic linkage computations (random choice among the
+        best).
     """
     neighbours = interaction_graph(scopes)
     logs = [math.log2(k) for k in cardinalities]

@@ -1,9 +1,10 @@
 """Plans of elimination: factors to multiply, their axes, and nodes to sum out, step by step.
 
-A plan depends on the graph, the nodes observed and the nodes asked for, never on a number; it is
-made once and serves every table, every row and every semiring. All factors end in an axis of rows,
-of length one where they are the same for all rows. *Static* factors come from tables alone,
-*moving* ones from evidence too.
+A plan depends on the graph, the nodes observed and the nodes asked for, never
+on a number; it is made once and serves every table, every row and every
+semiring. All factors end in an axis of rows, of length one where they are the
+same for all rows. *Static* factors come from tables alone, *moving* ones from
+evidence too.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Family(NamedTuple):
 class Step(NamedTuple):
     """The elimination of one node.
 
-    Static factors multiply to a table with axes (shared, own, node), moving ones to (shared, node,
-    other); the result has the axes (shared, own, other).
+    Static factors multiply to a table with axes (shared, own, node), moving
+    ones to (shared, node, other); the result has the axes (shared, own, other).
     """
 
     node: int

@@ -42,21 +42,23 @@ class Query(NamedTuple):
 
 
 class NetworkStructure:
-    """Nodes in a fixed order, their states by name, and their parents: a directed acyclic graph.
+    """Nodes in a fixed order, their states by name, and their parents: a directed
+    acyclic graph.
 
-    The tables of conditional probabilities are laid out one after another in the order of the
-    nodes; that of a node has the shape (states of each parent in order, own states). Structures
-    are immutable; elimination plans are remembered.
+    The tables of conditional probabilities are laid out one after another in
+    the order of the nodes; that of a node has the shape (states of each parent
+    in order, own states). Structures are immutable; elimination plans are
+    remembered.
 
     Args:
-        states: names of the states of each node, by node; the order of this mapping is the order
-            of the nodes.
-        parents: parents of each node in the order of its table's axes; a node without an entry has
-            none.
+        states: names of the states of each node, by node; the order of this
+            mapping is the order of the nodes.
+        parents: parents of each node in the order of its table's axes; a node
+            without an entry has none.
 
     Raises:
-        ValueError: a name is no string or comes twice, a node has no states, a parent is unknown,
-            or there is a cycle.
+        ValueError: a name is no string or comes twice, a node has no states, a
+            parent is unknown, or there is a cycle.
 
     Example:
         >>> states = {"rain": ("no", "yes"), "wet": ("no", "yes")}
@@ -93,15 +95,16 @@ class NetworkStructure:
 
         Args:
             graph: directed, acyclic, its nodes strings.
-            states: names of each node's states, or how many there are ("0", "1", ...); one for
-                all, or by node; None reads the node attribute ``states`` and takes two where there
-                is none.
+            states: names of each node's states, or how many there are ("0",
+                "1", ...); one for all, or by node; None reads the node
+                attribute ``states`` and takes two where there is none.
 
         Returns:
             The structure.
 
         Raises:
-            ValueError: the graph is not directed, has parallel edges, or as the constructor says.
+            ValueError: the graph is not directed, has parallel edges, or as the
+                constructor says.
         """
         if not isinstance(graph, nx.Graph) or not graph.is_directed() or graph.is_multigraph():
             raise ValueError(f"`graph` must be a networkx.DiGraph, got {type(graph).__name__}")
@@ -213,13 +216,15 @@ class NetworkStructure:
             given: nodes that are observed.
 
         Returns:
-            True where the graph alone implies that x and y are independent given the third set.
+            True where the graph alone implies that x and y are independent
+            given the third set.
 
         Raises:
             ValueError: a node is unknown, or the sets overlap.
 
         References:
-            Koller and Friedman (2009), Probabilistic graphical models, algorithm 3.1.
+            Koller and Friedman (2009), Probabilistic graphical models,
+            algorithm 3.1.
         """
         a, b, z = (_node_numbers(self, nodes) for nodes in (x, y, given))
         if a & b or a & z or b & z:
@@ -384,8 +389,8 @@ def structure_of(
     Args:
         graph: one of these.
         states: of a graph's nodes; None for its attributes ``states``.
-        shown: numbers of states that tables show, where neither says them; two for nodes that are
-            not there.
+        shown: numbers of states that tables show, where neither says them; two
+            for nodes that are not there.
         fixed: states of nodes of which nobody needs to say them.
     """
     if isinstance(graph, NetworkStructure):

@@ -63,7 +63,8 @@ def flatten(structure: NetworkStructure, tables: Mapping[str, Tensor]) -> Tensor
     """Tables (..., states of each parent, own states) by node one after another, (..., cells).
 
     Raises:
-        ValueError: one is missing, has another shape, dtype or device than it should have.
+        ValueError: one is missing, has another shape, dtype or device than it
+            should have.
     """
     if strangers := [node for node in tables if node not in structure.index]:
         raise ValueError(f"`tables` names {strangers[0]!r}, which is no node of the network")

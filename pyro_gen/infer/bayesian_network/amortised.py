@@ -34,29 +34,31 @@ class AmortisedPosterior(Module):
     .. math:: q(x_v | x_{<v}, e)
               \propto p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v)\, \exp f_v(x_{<v}, e)
 
-    in topological order, with the likelihood :math:`\ell_v` of what is known of v, and
-    f a network that sees all evidence. At first f is zero and q is the proposal of
-    likelihood weighting; states that are impossible under the tables stay impossible.
-    It learns from draws of the network whose cells are hidden at random, which needs no
-    posterior and no gradient through draws:
+    in topological order, with the likelihood :math:`\ell_v` of what is known of
+    v, and f a network that sees all evidence. At first f is zero and q is the
+    proposal of likelihood weighting; states that are impossible under the
+    tables stay impossible. It learns from draws of the network whose cells are
+    hidden at random, which needs no posterior and no gradient through draws:
 
     .. math:: \min_f\ \mathrm{E}_{e}\, \mathrm{KL}\bigl(p(x | e)\,\|\,q(x | e)\bigr)
 
-    Importance weights correct the errors of q, and the result's diagnostics show their
-    size. One draw in five leaves f out, so that modes that the network misses are still
-    sampled, and no weight is more than five times that of likelihood weighting.
+    Importance weights correct the errors of q, and the result's diagnostics
+    show their size. One draw in five leaves f out, so that modes that the
+    network misses are still sampled, and no weight is more than five times that
+    of likelihood weighting.
 
     Args:
-        network: a Bayesian network, the distribution or the model (which is then called
-            again each time).
+        network: a Bayesian network, the distribution or the model (which is
+            then called again each time).
         hidden_features: units of each hidden layer.
         evidence_nodes: nodes that may be observed, in learning; None for all.
 
     References:
-        Morris (2001), Recognition networks for approximate inference in BN20 networks.
-        Le, Baydin and Wood (2017), Inference compilation and universal probabilistic
-        programming. Hesterberg (1995), Weighted average importance sampling and
-        defensive mixture distributions. Germain et al. (2015), MADE.
+        Morris (2001), Recognition networks for approximate inference in BN20
+        networks. Le, Baydin and Wood (2017), Inference compilation and
+        universal probabilistic programming. Hesterberg (1995), Weighted average
+        importance sampling and defensive mixture distributions. Germain et al.
+        (2015), MADE.
 
     Example:
         >>> import networkx as nx
@@ -136,7 +138,8 @@ class AmortisedPosterior(Module):
         return torch.where(evidence < 0, log_probs.squeeze(-1), 0.0).sum(-1)
 
     def loss(self, num_rows: int = 256) -> Tensor:
-        """Mean of -log q over draws of the network whose cells are hidden, at a rate for each row.
+        """Mean of -log q over draws of the network whose cells are hidden, at a rate for
+        each row.
 
         Args:
             num_rows: how many draws.
@@ -192,11 +195,12 @@ class AmortisedPosterior(Module):
             nodes: which marginals; None for all.
 
         Returns:
-            Marginals, log evidence with its standard error, and diagnostics of the weights.
+            Marginals, log evidence with its standard error, and diagnostics of
+            the weights.
 
         Raises:
-            ValueError: evidence is malformed, or no draw agrees with it (it names the
-                rows).
+            ValueError: evidence is malformed, or no draw agrees with it (it
+                names the rows).
         """
         problem = self._problem(evidence)
         return weighted_marginals(problem, self._draws, num_samples, nodes)
@@ -204,8 +208,8 @@ class AmortisedPosterior(Module):
     def _draws(self, problem: Problem, num_samples: int) -> tuple[dict[int, Tensor], Tensor]:
         """States by number of the node and log weights, each (draws, rows).
 
-        A share a of the draws leaves f out, and all are weighted by the mixture: 1 / w
-        = a / w_0 + (1 - a) / w_f.
+        A share a of the draws leaves f out, and all are weighted by the
+        mixture: 1 / w = a / w_0 + (1 - a) / w_f.
         """
         shape = num_samples, problem.count
         number = torch.arange(num_samples, device=problem.tables.device)
@@ -257,8 +261,9 @@ class AmortisedPosterior(Module):
     def guide(self, data: Any = None) -> None:
         """A Pyro program that draws nodes with missing cells: a guide of the network's model.
 
-        ``SVI(network.model, posterior.guide, ..., Trace_ELBO())`` trains it further on
-        the evidence at hand, by KL(q | p); single cells that were observed stand.
+        ``SVI(network.model, posterior.guide, ..., Trace_ELBO())`` trains it
+        further on the evidence at hand, by KL(q | p); single cells that were
+        observed stand.
 
         Args:
             data: as for the network's ``model``.

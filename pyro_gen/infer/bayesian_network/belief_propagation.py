@@ -21,10 +21,10 @@ class BeliefMarginals(NamedTuple):
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        log_evidence: Bethe's approximation, (rows,) or (); exact if the undirected
-            graph has no loop.
-        converged: whether the last round changed no message by more than the tolerance,
-            (rows,) or ().
+        log_evidence: Bethe's approximation, (rows,) or (); exact if the
+            undirected graph has no loop.
+        converged: whether the last round changed no message by more than the
+            tolerance, (rows,) or ().
         residual: largest change of a message in the last round, (rows,) or ().
         num_iterations: rounds.
     """
@@ -51,31 +51,35 @@ def belief_propagation(
               \prod_{u \in f \setminus v} \ell_u(x_u)
               \prod_{g \ne f} m_{g \to u}(x_u)
 
-    for every table f and node v in it; the belief of v is the product of its messages
-    and its likelihood :math:`\ell_v`. A round goes through the tables from roots to
-    leaves and back, each message using the latest ones. If the undirected graph is a
-    tree or a forest (a polytree), the answers are exact. With loops they are
-    approximate and messages may not converge: see ``converged``; damping helps.
+    for every table f and node v in it; the belief of v is the product of its
+    messages and its likelihood :math:`\ell_v`. A round goes through the tables
+    from roots to leaves and back, each message using the latest ones. If the
+    undirected graph is a tree or a forest (a polytree), the answers are exact.
+    With loops they are approximate and messages may not converge: see
+    ``converged``; damping helps.
 
     Args:
         network: a Bayesian network, the distribution or the model.
         evidence: as in exact inference.
         num_iterations: rounds, at most.
         damping: share of the old message in the new one, from 0 up to below 1.
-        tolerance: largest change of messages (they sum to 1) at which iteration stops.
+        tolerance: largest change of messages (they sum to 1) at which iteration
+            stops.
         nodes: which marginals; None for all.
 
     Returns:
         Beliefs, Bethe's log evidence, and whether messages converged.
 
     Raises:
-        ValueError: evidence is malformed or impossible, or an argument is out of range.
+        ValueError: evidence is malformed or impossible, or an argument is out
+            of range.
 
     References:
-        Pearl (1988), Probabilistic reasoning in intelligent systems, chapter 4. Murphy,
-        Weiss and Jordan (1999), Loopy belief propagation for approximate inference.
-        Yedidia, Freeman and Weiss (2005), Constructing free-energy approximations and
-        generalized belief propagation algorithms (Bethe).
+        Pearl (1988), Probabilistic reasoning in intelligent systems, chapter 4.
+        Murphy, Weiss and Jordan (1999), Loopy belief propagation for
+        approximate inference. Yedidia, Freeman and Weiss (2005), Constructing
+        free-energy approximations and generalized belief propagation algorithms
+        (Bethe).
 
     Example:
         >>> import networkx as nx

@@ -33,8 +33,8 @@ class GibbsMarginals(NamedTuple):
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        r_hat: split R-hat; about 1 where chains agree, infinite if they are stuck at
-            different states.
+        r_hat: split R-hat; about 1 where chains agree, infinite if they are
+            stuck at different states.
         effective_sample_size: of all chains together.
     """
 
@@ -57,10 +57,11 @@ class NodeBlock:
 
     Args:
         nodes: their numbers.
-        states: the states of each node in every state of the block, (states of the
-            block, nodes).
+        states: the states of each node in every state of the block, (states of
+            the block, nodes).
         factors: the families that they are in.
-        likelihood: log likelihood of evidence on them, (rows or 1, states of the block).
+        likelihood: log likelihood of evidence on them, (rows or 1, states of
+            the block).
     """
 
     nodes: tuple[int, ...]
@@ -99,14 +100,15 @@ def gibbs_marginals(
               \propto \prod_{v:\, (\{v\} \cup \mathrm{pa}(v)) \cap B \ne \emptyset}
               p(x_v | x_{\mathrm{pa}(v)})
 
-    Blocks B are single nodes, and the families of nodes whose tables hold a probability
-    of at most 0.05 (an "or" cannot change unless its cause does), up to 256 states.
-    Near-deterministic dependence over several nodes can still separate chains, which
-    R-hat shows. Chains start at draws of likelihood weighting.
+    Blocks B are single nodes, and the families of nodes whose tables hold a
+    probability of at most 0.05 (an "or" cannot change unless its cause does),
+    up to 256 states. Near-deterministic dependence over several nodes can still
+    separate chains, which R-hat shows. Chains start at draws of likelihood
+    weighting.
 
-    For models in which a network is only a part, use
-    ``Gibbs([(DiscreteGibbs(), nodes)], network.model)``, which takes any Pyro program
-    but runs all of it for every state of every node.
+    For models in which a network is only a part, use ``Gibbs([(DiscreteGibbs(),
+    nodes)], network.model)``, which takes any Pyro program but runs all of it
+    for every state of every node.
 
     Args:
         network: a Bayesian network, the distribution or the model.
@@ -120,12 +122,13 @@ def gibbs_marginals(
         Marginals, R-hat and effective sample sizes.
 
     Raises:
-        ValueError: evidence is malformed, or no start agrees with it (it names the rows).
+        ValueError: evidence is malformed, or no start agrees with it (it names
+            the rows).
 
     References:
-        Pearl (1987), Evidential reasoning using stochastic simulation of causal models.
-        Jensen, Kong and Kjaerulff (1995), Blocking Gibbs sampling in very large
-        probabilistic expert systems.
+        Pearl (1987), Evidential reasoning using stochastic simulation of causal
+        models. Jensen, Kong and Kjaerulff (1995), Blocking Gibbs sampling in
+        very large probabilistic expert systems.
 
     Example:
         >>> import networkx as nx

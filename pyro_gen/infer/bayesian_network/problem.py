@@ -35,8 +35,8 @@ class Problem:
     Args:
         structure: nodes, states, parents.
         tables: flattened, (cells,).
-        likelihoods: by number of the node, (rows or 1, states), largest entry 1; nodes
-            without evidence are not there.
+        likelihoods: by number of the node, (rows or 1, states), largest entry
+            1; nodes without evidence are not there.
         rows: how many; None for a single case.
         log_scale: log of the factor that the likelihoods were divided by.
         first: number of the first row, for messages.

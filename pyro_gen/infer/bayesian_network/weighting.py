@@ -26,12 +26,13 @@ class WeightedMarginals(NamedTuple):
 
     Args:
         marginals: by node, (rows, states), or (states,) for one case.
-        log_evidence: :math:`\log \frac1S \sum_s w_s`, in nats; the mean itself is unbiased.
-        standard_error: of ``log_evidence``, by the delta method; not valid if k-hat is
-            above 0.7.
+        log_evidence: :math:`\log \frac1S \sum_s w_s`, in nats; the mean itself
+            is unbiased.
+        standard_error: of ``log_evidence``, by the delta method; not valid if
+            k-hat is above 0.7.
         effective_sample_size: :math:`(\sum w)^2 / \sum w^2`.
-        pareto_k: k-hat of the weights' tail; below 0.7 they are reliable; infinite if a
-            few draws carry all the weight.
+        pareto_k: k-hat of the weights' tail; below 0.7 they are reliable;
+            infinite if a few draws carry all the weight.
     """
 
     marginals: dict[str, Tensor]
@@ -136,11 +137,11 @@ def likelihood_weighting(
               c_v = \sum_{x_v} p(x_v | x_{\mathrm{pa}(v)})\, \ell_v(x_v), \qquad w = \prod_v c_v
 
     where :math:`\ell_v` is the likelihood of what is known of node v: it is one
-    everywhere without evidence, so that the node is drawn from its table, and one at
-    the observed state only, so that this state is fixed and its probability is a
-    weight. Draws do not take later evidence into account: with improbable evidence
-    below many nodes the weights become uneven, as the result's diagnostics and a
-    warning show.
+    everywhere without evidence, so that the node is drawn from its table, and
+    one at the observed state only, so that this state is fixed and its
+    probability is a weight. Draws do not take later evidence into account: with
+    improbable evidence below many nodes the weights become uneven, as the
+    result's diagnostics and a warning show.
 
     Args:
         network: a Bayesian network, the distribution or the model.
@@ -149,15 +150,17 @@ def likelihood_weighting(
         nodes: which marginals; None for all.
 
     Returns:
-        Marginals, log evidence with its standard error, and diagnostics of the weights.
+        Marginals, log evidence with its standard error, and diagnostics of the
+        weights.
 
     Raises:
-        ValueError: evidence is malformed, or no draw agrees with it (it names the rows).
+        ValueError: evidence is malformed, or no draw agrees with it (it names
+            the rows).
 
     References:
         Fung and Chang (1990), Weighing and integrating evidence for stochastic
-        simulation in Bayesian networks. Shachter and Peot (1990), Simulation approaches
-        to general probabilistic inference on belief networks.
+        simulation in Bayesian networks. Shachter and Peot (1990), Simulation
+        approaches to general probabilistic inference on belief networks.
 
     Example:
         >>> import networkx as nx

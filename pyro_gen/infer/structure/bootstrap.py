@@ -21,9 +21,9 @@ class EdgeConfidence:
 
     Args:
         table: nodes and states.
-        directed: share of structures with the edge from row to column, float64 (nodes,
-            nodes); an edge whose direction its Markov class leaves open counts half in
-            each.
+        directed: share of structures with the edge from row to column, float64
+            (nodes, nodes); an edge whose direction its Markov class leaves open
+            counts half in each.
         num_samples: number of structures.
     """
 
@@ -56,15 +56,16 @@ class EdgeConfidence:
     def threshold(self) -> float:
         """Strength above which an edge is significant.
 
-        The strengths, sorted, are compared with those of a structure without doubt, all
-        0 or 1; the share of zeros that is nearest in L1 norm gives the threshold.
+        The strengths, sorted, are compared with those of a structure without
+        doubt, all 0 or 1; the share of zeros that is nearest in L1 norm gives
+        the threshold.
 
         Returns:
             The strength; an edge must exceed it.
 
         References:
-            Scutari and Nagarajan (2013), Identifying significant edges in graphical
-            models of molecular networks, equations 10 to 12.
+            Scutari and Nagarajan (2013), Identifying significant edges in
+            graphical models of molecular networks, equations 10 to 12.
         """
         strengths = np.sort(self.strength[np.triu_indices(len(self.directed), 1)])
         if not strengths.size:
@@ -85,10 +86,12 @@ class EdgeConfidence:
     def averaged_network(self, threshold: float | None = None) -> nx.DiGraph:
         """One graph of the edges that are strong enough, each in its more frequent direction.
 
-        Edges are entered by falling strength; one that would close a cycle is reversed.
+        Edges are entered by falling strength; one that would close a cycle is
+        reversed.
 
         Args:
-            threshold: strength that an edge must exceed; by default :meth:`threshold`.
+            threshold: strength that an edge must exceed; by default
+                :meth:`threshold`.
 
         Returns:
             A directed acyclic graph; edges have the attributes ``strength`` and
@@ -98,8 +101,8 @@ class EdgeConfidence:
             ValueError: ``threshold`` is not between 0 and 1.
 
         References:
-            Friedman, Goldszmidt and Wyner (1999), Data analysis with Bayesian networks:
-            a bootstrap approach.
+            Friedman, Goldszmidt and Wyner (1999), Data analysis with Bayesian
+            networks: a bootstrap approach.
         """
         if threshold is None:
             threshold = self.threshold()
@@ -133,14 +136,14 @@ def bootstrap_edges(
 ) -> EdgeConfidence:
     """Learn structures from rows drawn with replacement, and count their edges.
 
-    A directed acyclic graph counts as its Markov class, so that an arbitrary direction
-    counts half each way. Torch's generator draws the rows.
+    A directed acyclic graph counts as its Markov class, so that an arbitrary
+    direction counts half each way. Torch's generator draws the rows.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
-        learn: makes a graph from data, for example
-            ``lambda rows: tabu_search(rows, BIC())`` or :func:`pc`;
-            :func:`learn_structure` by default.
+        learn: makes a graph from data, for example ``lambda rows:
+            tabu_search(rows, BIC())`` or :func:`pc`; :func:`learn_structure` by
+            default.
         num_samples: number of structures.
         states: of the nodes, where the data do not show all of them.
 
@@ -151,8 +154,8 @@ def bootstrap_edges(
         ValueError: cells are missing, or ``num_samples`` is below 1.
 
     References:
-        Friedman, Goldszmidt and Wyner (1999), Data analysis with Bayesian networks: a
-        bootstrap approach.
+        Friedman, Goldszmidt and Wyner (1999), Data analysis with Bayesian
+        networks: a bootstrap approach.
 
     Example:
         >>> _ = torch.manual_seed(0)

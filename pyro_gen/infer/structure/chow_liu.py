@@ -34,30 +34,31 @@ def chow_liu(
     .. math:: \max_T \sum_{(u, v) \in T} I(u, v), \qquad
         I(u, v) = \sum_{a, b} p_{uv}(a, b) \log \frac{p_{uv}(a, b)}{p_u(a)\, p_v(b)}
 
-    Pairs of no more information than ``min_information``, up to rounding, are not
-    joined, so that the result is a forest where nodes are independent. All pairs are
-    counted by one matrix product. Trees that differ only in their root are the same
-    distribution.
+    Pairs of no more information than ``min_information``, up to rounding, are
+    not joined, so that the result is a forest where nodes are independent. All
+    pairs are counted by one matrix product. Trees that differ only in their
+    root are the same distribution.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
-        equivalent_sample_size: rows of a uniform distribution that are added to the
-            data, as in :func:`conditional_tables`; 4 for binary variables adds one to
-            each cell of each pair.
+        equivalent_sample_size: rows of a uniform distribution that are added to
+            the data, as in :func:`conditional_tables`; 4 for binary variables
+            adds one to each cell of each pair.
         min_information: nats that an edge must exceed.
         root: where the first tree begins; the first node by default.
         states: of the nodes, where the data do not show all of them.
 
     Returns:
-        A directed tree or forest; its edges have the attribute ``information`` in nats,
-        its nodes ``states``.
+        A directed tree or forest; its edges have the attribute ``information``
+        in nats, its nodes ``states``.
 
     Raises:
-        ValueError: cells are missing, the root is unknown, or a number is negative.
+        ValueError: cells are missing, the root is unknown, or a number is
+            negative.
 
     References:
-        Chow and Liu (1968), Approximating discrete probability distributions with
-        dependence trees, theorem 2.
+        Chow and Liu (1968), Approximating discrete probability distributions
+        with dependence trees, theorem 2.
 
     Example:
         >>> a = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -89,14 +90,16 @@ def mutual_information(
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
-        equivalent_sample_size: rows of a uniform distribution that are added to the data.
+        equivalent_sample_size: rows of a uniform distribution that are added to
+            the data.
         states: of the nodes, where the data do not show all of them.
 
     Returns:
         Nats, (nodes, nodes), float64; the diagonal is the entropy of each node.
 
     Raises:
-        ValueError: cells are missing, or ``equivalent_sample_size`` is negative.
+        ValueError: cells are missing, or ``equivalent_sample_size`` is
+            negative.
 
     Example:
         >>> mutual_information(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])).round(decimals=4)
@@ -133,9 +136,10 @@ def conditional_tables(
 
     .. math:: p(x_v = k \,|\, \mathrm{pa}_v = j) = \frac{n_{jk} + \alpha / (J K)}{n_j + \alpha / J}
 
-    This is the posterior mean under the prior of :class:`BDeu`; graphs of one Markov
-    class get the same distribution. Where nothing is known, because the parents' states
-    do not occur and :math:`\alpha = 0`, states are equally probable.
+    This is the posterior mean under the prior of :class:`BDeu`; graphs of one
+    Markov class get the same distribution. Where nothing is known, because the
+    parents' states do not occur and :math:`\alpha = 0`, states are equally
+    probable.
 
     Args:
         graph: directed, acyclic, over the nodes of the data.
@@ -145,7 +149,8 @@ def conditional_tables(
 
     Returns:
         For each node a tensor (states of each parent in the order of
-        ``graph.predecessors``, own states), float64, as ``BayesianNetwork`` takes them.
+        ``graph.predecessors``, own states), float64, as ``BayesianNetwork``
+        takes them.
 
     Raises:
         ValueError: the graph has other nodes than the data, or

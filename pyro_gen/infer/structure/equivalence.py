@@ -11,9 +11,9 @@ import numpy as np
 def cpdag(graph: nx.DiGraph) -> nx.DiGraph:
     """The completed partially directed graph, for all graphs with the same independences.
 
-    An edge that has one direction in all of them keeps it, any other becomes a pair of
-    edges, one each way. Two directed acyclic graphs imply the same independences if and
-    only if their CPDAGs are equal.
+    An edge that has one direction in all of them keeps it, any other becomes a
+    pair of edges, one each way. Two directed acyclic graphs imply the same
+    independences if and only if their CPDAGs are equal.
 
     Args:
         graph: directed and acyclic.
@@ -25,8 +25,9 @@ def cpdag(graph: nx.DiGraph) -> nx.DiGraph:
         ValueError: ``graph`` is not directed or has a cycle.
 
     References:
-        Verma and Pearl (1990), Equivalence and synthesis of causal models. Meek (1995),
-        Causal inference and causal explanation with background knowledge, rules 1 to 3.
+        Verma and Pearl (1990), Equivalence and synthesis of causal models. Meek
+        (1995), Causal inference and causal explanation with background
+        knowledge, rules 1 to 3.
 
     Example:
         >>> sorted(cpdag(nx.DiGraph([("a", "b"), ("b", "c")])).edges)
@@ -44,9 +45,11 @@ def cpdag(graph: nx.DiGraph) -> nx.DiGraph:
 
 
 def pattern(dag: np.ndarray) -> np.ndarray:
-    """The skeleton of a DAG, directed only where two parents that are not adjacent share a child.
+    """The skeleton of a DAG, directed only where two parents that are not adjacent
+    share a child.
 
-    Of adjacency matrices, row: parent, column: child; an undirected edge is there both ways.
+    Of adjacency matrices, row: parent, column: child; an undirected edge is
+    there both ways.
     """
     apart = ~(dag | dag.T)
     np.fill_diagonal(apart, False)
@@ -59,8 +62,8 @@ def pattern(dag: np.ndarray) -> np.ndarray:
 def complete(graph: np.ndarray) -> np.ndarray:
     """Direct the edges whose other direction gives a cycle or a new v-structure.
 
-    The closure under Meek's rules 1 to 3. Where both directions follow, as can be only if no
-    graph fits, the edge stays undirected.
+    The closure under Meek's rules 1 to 3. Where both directions follow, as can
+    be only if no graph fits, the edge stays undirected.
     """
     graph = graph.copy()
     while True:
@@ -87,19 +90,20 @@ def dag_extension(graph: nx.DiGraph) -> nx.DiGraph:
     """A directed acyclic graph of the class that a partially directed graph stands for.
 
     Args:
-        graph: a partially directed graph, such as :func:`cpdag` or :func:`pc` give; an
-            undirected edge is there both ways.
+        graph: a partially directed graph, such as :func:`cpdag` or :func:`pc`
+            give; an undirected edge is there both ways.
 
     Returns:
-        A graph with the same edges, all directed, without a cycle or a v-structure that
-        ``graph`` does not have; node attributes as in ``graph``.
+        A graph with the same edges, all directed, without a cycle or a
+        v-structure that ``graph`` does not have; node attributes as in
+        ``graph``.
 
     Raises:
         ValueError: there is no such graph.
 
     References:
-        Dor and Tarsi (1992), A simple algorithm to construct a consistent extension of
-        a partially oriented graph.
+        Dor and Tarsi (1992), A simple algorithm to construct a consistent
+        extension of a partially oriented graph.
 
     Example:
         >>> chain = nx.DiGraph([("a", "b"), ("b", "c")])
@@ -119,12 +123,13 @@ def dag_extension(graph: nx.DiGraph) -> nx.DiGraph:
 def extend(graph: np.ndarray) -> tuple[np.ndarray, int]:
     """Direct all undirected edges without a cycle and, if possible, without a new v-structure.
 
-    Sinks are taken away one by one: nodes without an edge out of them, whose undirected
-    neighbours are adjacent to all their other neighbours. Where no node is such a sink,
-    the one that is nearest to it is taken.
+    Sinks are taken away one by one: nodes without an edge out of them, whose
+    undirected neighbours are adjacent to all their other neighbours. Where no
+    node is such a sink, the one that is nearest to it is taken.
 
     Returns:
-        The directed graph, and how many pairs of parents became a new v-structure.
+        The directed graph, and how many pairs of parents became a new
+        v-structure.
     """
     result = graph & ~graph.T
     remaining = graph.copy()
@@ -162,8 +167,8 @@ def structural_hamming_distance(
     Args:
         first: a graph; an undirected edge is there both ways.
         second: a graph over the same nodes.
-        equivalence: whether a directed acyclic graph stands for its class, so that
-            CPDAGs are compared.
+        equivalence: whether a directed acyclic graph stands for its class, so
+            that CPDAGs are compared.
 
     Returns:
         The number of pairs.
@@ -173,8 +178,8 @@ def structural_hamming_distance(
             ``equivalence`` is wanted of a cycle.
 
     References:
-        Tsamardinos, Brown and Aliferis (2006), The max-min hill-climbing Bayesian
-        network structure learning algorithm, algorithm 4.
+        Tsamardinos, Brown and Aliferis (2006), The max-min hill-climbing
+        Bayesian network structure learning algorithm, algorithm 4.
 
     Example:
         >>> chain = nx.DiGraph([("a", "b"), ("b", "c")])

@@ -26,18 +26,19 @@ def exact_search(
 ) -> nx.DiGraph:
     r"""Find a directed acyclic graph of the highest score, with certainty, for up to 20 nodes.
 
-    The best parents of a node within a set are the best ones of its subsets; the best
-    graph over a set has a sink, whose parents are the best within the rest:
+    The best parents of a node within a set are the best ones of its subsets;
+    the best graph over a set has a sink, whose parents are the best within the
+    rest:
 
     .. math:: R(W) = \max_{v \in W} \; R(W \setminus v)
               + \max_{S \subseteq W \setminus v} \mathrm{score}(v \,|\, S)
 
-    Both are filled for all sets at once. Time and memory grow as nodes times 2^nodes,
-    and without ``max_parents`` the data are counted once for each set of nodes: about a
-    second for 11 nodes, a minute for 16.
+    Both are filled for all sets at once. Time and memory grow as nodes times
+    2^nodes, and without ``max_parents`` the data are counted once for each set
+    of nodes: about a second for 11 nodes, a minute for 16.
 
-    Of graphs of equal score, up to 1e-12 of its size an edge, one with the fewest edges
-    is returned.
+    Of graphs of equal score, up to 1e-12 of its size an edge, one with the
+    fewest edges is returned.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -51,12 +52,12 @@ def exact_search(
         A graph of the highest score, its nodes with the attribute ``states``.
 
     Raises:
-        ValueError: there are more than 20 nodes, cells are missing, or the rules
-            contradict each other.
+        ValueError: there are more than 20 nodes, cells are missing, or the
+            rules contradict each other.
 
     References:
-        Silander and Myllymaki (2006), A simple approach for finding the globally
-        optimal Bayesian network structure.
+        Silander and Myllymaki (2006), A simple approach for finding the
+        globally optimal Bayesian network structure.
 
     Example:
         >>> import torch

@@ -18,8 +18,8 @@ class Independence(NamedTuple):
 
     Args:
         statistic: G^2 or X^2.
-        degrees_of_freedom: of its chi-squared distribution; 0 where the data cannot
-            tell, and then the p-value is 1.
+        degrees_of_freedom: of its chi-squared distribution; 0 where the data
+            cannot tell, and then the p-value is 1.
         p_value: chance of a statistic at least as large under independence.
     """
 
@@ -42,9 +42,9 @@ def independence_test(
     .. math:: G^2 = 2 \sum_{x, y, s} n_{xys} \log \frac{n_{xys}\, n_s}{n_{xs}\, n_{ys}}, \qquad
         X^2 = \sum_{x, y, s} \frac{(n_{xys} - n_{xs} n_{ys} / n_s)^2}{n_{xs} n_{ys} / n_s}
 
-    A stratum s in which only r states of x and c of y occur adds (r - 1)(c - 1) degrees
-    of freedom: rows and columns without any count cannot vary, and counting them makes
-    sparse tables look independent.
+    A stratum s in which only r states of x and c of y occur adds (r - 1)(c - 1)
+    degrees of freedom: rows and columns without any count cannot vary, and
+    counting them makes sparse tables look independent.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -52,7 +52,8 @@ def independence_test(
         second: another node.
         given: further nodes.
         statistic: ``"g2"``, the likelihood ratio, or ``"chi2"``, Pearson's.
-        states: of the nodes, where the data do not show all of them; they change no result.
+        states: of the nodes, where the data do not show all of them; they
+            change no result.
 
     Returns:
         Statistic, degrees of freedom and p-value.
@@ -62,8 +63,9 @@ def independence_test(
             statistic is unknown.
 
     References:
-        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search, section
-        5.5. Agresti (2002), Categorical data analysis, sections 3.2 and 9.8.
+        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search,
+        section 5.5. Agresti (2002), Categorical data analysis, sections 3.2 and
+        9.8.
 
     Example:
         >>> x, y = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])

@@ -27,8 +27,8 @@ def pc(
 ) -> nx.DiGraph:
     """Learn a CPDAG by tests of conditional independence: the stable PC algorithm.
 
-    A condition under which nothing can vary, such as the parents of a node that is a
-    function of them, tells nothing, and no edge is removed by it.
+    A condition under which nothing can vary, such as the parents of a node that
+    is a function of them, tells nothing, and no edge is removed by it.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -38,17 +38,17 @@ def pc(
         states: of the nodes, where the data do not show all of them.
 
     Returns:
-        The CPDAG, as :func:`pc_from_tests` describes it, its nodes with the attribute
-        ``states``; :func:`dag_extension` directs all its edges.
+        The CPDAG, as :func:`pc_from_tests` describes it, its nodes with the
+        attribute ``states``; :func:`dag_extension` directs all its edges.
 
     Raises:
-        ValueError: cells are missing, ``alpha`` is no probability, ``max_given`` is
-            negative, or ``statistic`` unknown.
+        ValueError: cells are missing, ``alpha`` is no probability,
+            ``max_given`` is negative, or ``statistic`` unknown.
 
     References:
-        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search, section
-        5.4.2. Colombo and Maathuis (2014), Order-independent constraint-based causal
-        structure learning.
+        Spirtes, Glymour and Scheines (2000), Causation, prediction, and search,
+        section 5.4.2. Colombo and Maathuis (2014), Order-independent
+        constraint-based causal structure learning.
 
     Example:
         >>> import torch
@@ -75,32 +75,35 @@ def pc(
 def pc_from_tests(
     nodes: Sequence[str], p_value: PValue, alpha: float = 0.01, *, max_given: int | None = None
 ) -> nx.DiGraph:
-    """The PC algorithm with a test of your own: for other data, or d-separation in a known graph.
+    """The PC algorithm with a test of your own: for other data, or d-separation in a
+    known graph.
 
-    The skeleton is that of the stable variant: what is removed at a level counts from
-    the next one on, so that the order of the nodes changes nothing. Of a node between
-    two that are not adjacent, the separating set of the largest p-value decides whether
-    it is a collider. Where colliders would direct an edge both ways or close a cycle,
-    the one whose set has the larger p-value is kept. The result is the CPDAG of a
-    directed acyclic graph in any case: where the tests fit none, of one that has their
-    skeleton and nearly their colliders.
+    The skeleton is that of the stable variant: what is removed at a level
+    counts from the next one on, so that the order of the nodes changes nothing.
+    Of a node between two that are not adjacent, the separating set of the
+    largest p-value decides whether it is a collider. Where colliders would
+    direct an edge both ways or close a cycle, the one whose set has the larger
+    p-value is kept. The result is the CPDAG of a directed acyclic graph in any
+    case: where the tests fit none, of one that has their skeleton and nearly
+    their colliders.
 
     Args:
         nodes: names.
-        p_value: ``p_value(first, second, given)``, of the hypothesis that two nodes are
-            independent given others.
+        p_value: ``p_value(first, second, given)``, of the hypothesis that two
+            nodes are independent given others.
         alpha: two nodes are joined unless a p-value is above it.
         max_given: nodes to condition on at most.
 
     Returns:
-        The CPDAG, an undirected edge both ways. Its attribute ``separating_sets`` tells
-        which nodes separate two that are not adjacent; ``conflicts`` lists colliders
-        (parent, child, parent) that were found but are not in the graph, and ones that
-        are in the graph but were not found.
+        The CPDAG, an undirected edge both ways. Its attribute
+        ``separating_sets`` tells which nodes separate two that are not
+        adjacent; ``conflicts`` lists colliders (parent, child, parent) that
+        were found but are not in the graph, and ones that are in the graph but
+        were not found.
 
     Raises:
-        ValueError: ``alpha`` is no probability, ``max_given`` is negative, or a node
-            comes twice.
+        ValueError: ``alpha`` is no probability, ``max_given`` is negative, or a
+            node comes twice.
 
     Example:
         >>> graph = nx.DiGraph([("a", "c"), ("b", "c"), ("c", "d")])

@@ -19,7 +19,8 @@ class EdgeRules:
     """Edges as matrices, row: parent, column: child.
 
     Args:
-        allowed: bool (nodes, nodes), False where an edge is forbidden, and on the diagonal.
+        allowed: bool (nodes, nodes), False where an edge is forbidden, and on
+            the diagonal.
         required: bool (nodes, nodes).
         max_parents: of each node.
     """

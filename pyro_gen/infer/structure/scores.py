@@ -26,9 +26,9 @@ class Score(Protocol):
 
     .. math:: \mathrm{score}(G) = \sum_v g(\{v\} \cup \mathrm{pa}_v) - g(\mathrm{pa}_v)
 
-    BIC, AIC, BDeu and qNML all have this form, so that a family costs the counts of two
-    sets, and sets that families share are counted once. A score of your own is any
-    function with these arguments.
+    BIC, AIC, BDeu and qNML all have this form, so that a family costs the
+    counts of two sets, and sets that families share are counted once. A score
+    of your own is any function with these arguments.
     """
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
@@ -45,8 +45,8 @@ class BIC:
         penalty: factor of the second term.
 
     References:
-        Schwarz (1978), Estimating the dimension of a model. Koller and Friedman (2009),
-        equation 18.9.
+        Schwarz (1978), Estimating the dimension of a model. Koller and Friedman
+        (2009), equation 18.9.
 
     Example:
         >>> data = {"a": torch.tensor([0, 0, 1, 1]), "b": torch.tensor([0, 0, 1, 1])}
@@ -92,7 +92,8 @@ class BDeu:
         ValueError: it is not positive and finite.
 
     References:
-        Heckerman, Geiger and Chickering (1995), Learning Bayesian networks, equation 28.
+        Heckerman, Geiger and Chickering (1995), Learning Bayesian networks,
+        equation 28.
 
     Example:
         >>> data = {"a": torch.tensor([0, 0, 1, 1]), "b": torch.tensor([0, 0, 1, 1])}
@@ -127,14 +128,15 @@ class QuotientNML:
 
     C is the regret of a multinomial distribution of :math:`K_S` outcomes,
     :func:`log_regret`. On independent uniform columns with few rows for the
-    combinations of states it joins nodes more readily than the other scores: two of 8
-    states in three of four samples of 50 rows, in one of nine of 100 rows, in none of
-    400 rows (BIC in none); two binary ones in 14 of 100 samples of 50 rows (BIC in 7).
+    combinations of states it joins nodes more readily than the other scores:
+    two of 8 states in three of four samples of 50 rows, in one of nine of 100
+    rows, in none of 400 rows (BIC in none); two binary ones in 14 of 100
+    samples of 50 rows (BIC in 7).
 
     References:
-        Silander, Leppa-aho, Jaasaari and Roos (2018), Quotient normalized maximum
-        likelihood criterion for learning Bayesian network structures, equations 8 and
-        11.
+        Silander, Leppa-aho, Jaasaari and Roos (2018), Quotient normalized
+        maximum likelihood criterion for learning Bayesian network structures,
+        equations 8 and 11.
     """
 
     def __call__(self, counts: Tensor, cells: float, num_rows: int) -> float:
@@ -150,8 +152,8 @@ def log_regret(num_rows: int, outcomes: float) -> float:
 
     .. math:: C(N, K + 2) = C(N, K + 1) + \frac{N}{K} C(N, K)
 
-    Exact up to 1000 outcomes. Beyond, with :math:`a = K / N` and
-    :math:`c = \frac12 + \frac12 \sqrt{1 + 4 / a}`,
+    Exact up to 1000 outcomes. Beyond, with :math:`a = K / N` and :math:`c =
+    \frac12 + \frac12 \sqrt{1 + 4 / a}`,
 
     .. math:: \log C(N, K) \approx N \bigl(\log a + (a + 2) \log c - 1 / c\bigr)
               - \tfrac12 \log(c + 2 / a)
@@ -161,10 +163,10 @@ def log_regret(num_rows: int, outcomes: float) -> float:
         outcomes: K, its outcomes.
 
     References:
-        Kontkanen and Myllymaki (2007), A linear-time algorithm for computing the
-        multinomial stochastic complexity, theorem 1. Szpankowski and Weinberger (2012),
-        Minimax pointwise redundancy for memoryless models over large alphabets, theorem
-        1 (the approximation).
+        Kontkanen and Myllymaki (2007), A linear-time algorithm for computing
+        the multinomial stochastic complexity, theorem 1. Szpankowski and
+        Weinberger (2012), Minimax pointwise redundancy for memoryless models
+        over large alphabets, theorem 1 (the approximation).
 
     Example:
         >>> exact = sum(math.comb(9, k) * (k / 9) ** k * (1 - k / 9) ** (9 - k) for k in range(10))
@@ -221,10 +223,11 @@ class FamilyScores:
 
     @cached_property
     def edge_cost(self) -> float:
-        """Gain that an edge must bring: 1e-12 of the score's size, the largest of sets of 0 or 1.
+        """Gain that an edge must bring: 1e-12 of the score's size, the largest of sets of
+        0 or 1.
 
-        This is above rounding and below any meaningful difference, so that of equal
-        scores the fewest edges win.
+        This is above rounding and below any meaningful difference, so that of
+        equal scores the fewest edges win.
         """
         sets = [0, *(1 << i for i in range(len(self.table.nodes)))]
         sizes = [abs(self.of_set(nodes)) for nodes in sets]

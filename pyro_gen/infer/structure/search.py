@@ -33,16 +33,17 @@ def hill_climbing(
 ) -> nx.DiGraph:
     """Add, delete or reverse the edge that raises the score most, until none does.
 
-    An edge that changes the score by no more than 1e-12 of its size is left out, or
-    deleted. After a step only the gains of one or two nodes change, and scores of
-    families are remembered.
+    An edge that changes the score by no more than 1e-12 of its size is left
+    out, or deleted. After a step only the gains of one or two nodes change, and
+    scores of families are remembered.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: BDeu of one equivalent row by default.
-        restarts: how often to climb again from the best graph so far, disturbed;
-            torch's generator decides how.
-        perturbations: random steps of a disturbance; twice as many as nodes by default.
+        restarts: how often to climb again from the best graph so far,
+            disturbed; torch's generator decides how.
+        perturbations: random steps of a disturbance; twice as many as nodes by
+            default.
         max_parents: of each node.
         forbidden: pairs (parent, child) that must not be edges.
         required: pairs (parent, child) that must be edges.
@@ -53,11 +54,12 @@ def hill_climbing(
         The best graph found, its nodes with the attribute ``states``.
 
     Raises:
-        ValueError: cells are missing, the rules contradict each other, ``start`` breaks
-            them, or a number is negative.
+        ValueError: cells are missing, the rules contradict each other,
+            ``start`` breaks them, or a number is negative.
 
     References:
-        Koller and Friedman (2009), Probabilistic graphical models, section 18.4.3.
+        Koller and Friedman (2009), Probabilistic graphical models, section
+        18.4.3.
 
     Example:
         >>> a, b = torch.tensor([0, 0, 1, 1] * 9), torch.tensor([0, 1, 0, 1] * 9)
@@ -98,19 +100,20 @@ def tabu_search(
 
     A pair of nodes that changed recently is left alone.
 
-    This escapes local maxima and classes of graphs of equal score, of which those with
-    the fewest edges are preferred. A step to a graph better than all before is always
-    allowed.
+    This escapes local maxima and classes of graphs of equal score, of which
+    those with the fewest edges are preferred. A step to a graph better than all
+    before is always allowed.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
         score: BDeu of one equivalent row by default.
-        tabu_length: steps for which a pair of nodes stays as it is after a change;
-            three and half the nodes by default, at most 20.
+        tabu_length: steps for which a pair of nodes stays as it is after a
+            change; three and half the nodes by default, at most 20.
         patience: steps without a better graph after which the search ends.
-        restarts: how often to search again from the best graph so far, disturbed;
-            torch's generator decides how.
-        perturbations: random steps of a disturbance; twice as many as nodes by default.
+        restarts: how often to search again from the best graph so far,
+            disturbed; torch's generator decides how.
+        perturbations: random steps of a disturbance; twice as many as nodes by
+            default.
         max_parents: of each node.
         forbidden: pairs (parent, child) that must not be edges.
         required: pairs (parent, child) that must be edges.
@@ -121,12 +124,12 @@ def tabu_search(
         The best graph found, its nodes with the attribute ``states``.
 
     Raises:
-        ValueError: cells are missing, the rules contradict each other, ``start`` breaks
-            them, or a number is negative.
+        ValueError: cells are missing, the rules contradict each other,
+            ``start`` breaks them, or a number is negative.
 
     References:
-        Glover (1989), Tabu search, part I. Scutari, Graafland and Gutierrez (2019), Who
-        learns better Bayesian network structures, section 2.
+        Glover (1989), Tabu search, part I. Scutari, Graafland and Gutierrez
+        (2019), Who learns better Bayesian network structures, section 2.
 
     Example:
         >>> a, b = torch.tensor([0, 0, 1, 1] * 9), torch.tensor([0, 1, 0, 1] * 9)
@@ -172,8 +175,8 @@ def learn_structure(
 ) -> nx.DiGraph:
     """Find a directed acyclic graph of a high score: the highest, up to 12 nodes.
 
-    Edges whose direction the data do not determine are directed arbitrarily: see
-    :func:`cpdag`. For the uncertainty of edges see :class:`EdgeConfidence`.
+    Edges whose direction the data do not determine are directed arbitrarily:
+    see :func:`cpdag`. For the uncertainty of edges see :class:`EdgeConfidence`.
 
     Args:
         data: complete rows; see :meth:`CategoricalTable.of`.
@@ -184,7 +187,8 @@ def learn_structure(
         states: of the nodes, where the data do not show all of them.
 
     Returns:
-        The graph, its nodes with the attribute ``states``, as ``BayesianNetwork`` takes it.
+        The graph, its nodes with the attribute ``states``, as
+        ``BayesianNetwork`` takes it.
 
     Raises:
         ValueError: cells are missing, or the rules contradict each other.

@@ -50,21 +50,21 @@ class CategoricalTable:
         """Check data and name its columns and states.
 
         Args:
-            data: complete columns, in a data frame (pandas, polars) or a mapping
-                of nodes to columns: names of states (text, categories) or
-                state numbers from 0. Or state numbers in one tensor (rows,
-                nodes), whose columns are named by ``states``, otherwise
-                ``x0``, ``x1``, ...
+            data: complete columns, in a data frame (pandas, polars) or a
+                mapping of nodes to columns: names of states (text, categories)
+                or state numbers from 0. Or state numbers in one tensor (rows,
+                nodes), whose columns are named by ``states``, otherwise ``x0``,
+                ``x1``, ...
             states: names of each node's states, or how many there are, by node
-                or for all; by default the categories of a column, its
-                names in alphabetical order, or as many as the data show.
+                or for all; by default the categories of a column, its names in
+                alphabetical order, or as many as the data show.
 
         Returns:
             The table; ``data`` itself where it is one.
 
         Raises:
-            ValueError: there are no rows or no nodes, columns differ in length, a value
-                is no integer, missing (-1), or beyond the states.
+            ValueError: there are no rows or no nodes, columns differ in length,
+                a value is no integer, missing (-1), or beyond the states.
         """
         if isinstance(data, CategoricalTable):
             if states is not None:
@@ -154,9 +154,9 @@ CategoricalData = CategoricalTable | Mapping[str, Any] | RowsLike
 class Counts:
     """Counts of combinations of states, for any subset of the nodes.
 
-    Rows that are equal in all nodes are counted once, with a weight. A subset of more
-    combinations than can be laid out is renumbered by those that occur, so that the
-    cost is bounded by the rows.
+    Rows that are equal in all nodes are counted once, with a weight. A subset
+    of more combinations than can be laid out is renumbered by those that occur,
+    so that the cost is bounded by the rows.
     """
 
     def __init__(self, table: CategoricalTable) -> None:

@@ -100,11 +100,10 @@ class VAE(LatentModel):
         encoder: from inputs to the parameters of the distributions of z, (rows,
             latent, parameters of a distribution), the last two in one dimension
             if you like; for Gaussian ones it may return a pair (loc, scale).
-            Inputs are rows as :meth:`inputs` gives them: (rows,) +
-            event shape, with a dimension behind where a feature has several
-            numbers (one-hot labels). Real rows are standardised by the location
-            and scale that :meth:`from_data` measured; without it they are
-            unchanged.
+            Inputs are rows as :meth:`inputs` gives them: (rows,) + event shape,
+            with a dimension behind where a feature has several numbers (one-hot
+            labels). Real rows are standardised by the location and scale that
+            :meth:`from_data` measured; without it they are unchanged.
         decoder: from z, (rows, latent), to (rows, features, parameters of a
             distribution), all but the rows in any shape; of real rows to the
             parameters of standardised ones, in the units of the encoder's

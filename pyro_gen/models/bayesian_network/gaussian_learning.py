@@ -40,8 +40,8 @@ def regression(
               s_u^2 = \frac{\sum_r g_r (x_r - b_u - w_u \cdot z_r)^2}{\sum_r g_r}
 
     with weights g of the rows, float64. Of several solutions, where parents are
-    linearly dependent, it is the one of the smallest :math:`|w_u|`. A configuration
-    without rows keeps its coefficients.
+    linearly dependent, it is the one of the smallest :math:`|w_u|`. A
+    configuration without rows keeps its coefficients.
 
     Raises:
         ValueError: the rows of a configuration lie on a plane, so that the

@@ -53,7 +53,8 @@ class CPDLearner:
         skeleton: all nodes.
         structure: the discrete ones.
         cpds: by node, changed in place.
-        columns: state numbers by node, -1 where missing, or real numbers, (rows,).
+        columns: state numbers by node, -1 where missing, or real numbers,
+            (rows,).
         weights: of the rows, (rows,), float64.
         max_cells: cells of the largest clique allowed.
     """

@@ -707,16 +707,18 @@ class BayesianNetwork(Module):
         """Rows as a data frame with the names of states.
 
         Args:
-            rows: what ``sample`` or ``sample_posterior`` gives: (rows, nodes), or by
-                node (rows,); -1 and NaN where missing.
+            rows: what ``sample`` or ``sample_posterior`` gives: (rows, nodes),
+                or by node (rows,); -1 and NaN where missing.
             index: row labels; None numbers them.
 
         Returns:
-            A `pandas.DataFrame`: categories for discrete nodes, numbers for real ones.
+            A `pandas.DataFrame`: categories for discrete nodes, numbers for
+            real ones.
 
         Raises:
             ImportError: pandas is not installed.
-            ValueError: ``rows`` have another shape, or name a node that is unknown.
+            ValueError: ``rows`` have another shape, or name a node that is
+                unknown.
 
         Example:
             >>> network = BayesianNetwork(nx.DiGraph([("rain", "wet")]), states=("no", "yes"))

@@ -60,7 +60,8 @@ class Statistics(NamedTuple):
 def maximise(
     rows: Rows, latent: int, pooled: Pooling, num_steps: int, tolerance: float
 ) -> tuple[FitResult, Point]:
-    r"""Maximise from the principal axes until a step gains no more than ``tolerance`` nats a row.
+    r"""Maximise from the principal axes until a step gains no more than ``tolerance``
+    nats a row.
 
     The prior's mean and covariance are free in the M step and are then taken
     into means and loadings (parameter expansion), and every two steps are

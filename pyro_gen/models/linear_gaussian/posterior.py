@@ -34,10 +34,10 @@ def posterior(rows: Rows, loc: Tensor, weight: Tensor, scale: Tensor) -> Posteri
     .. math:: M = I + W^T \Psi^{-1} W, \quad m = M^{-1} W^T \Psi^{-1} (x - \mu), \quad
               -2 \log p(x) = |\Psi^{-1/2} (x - \mu - W m)|^2 + |m|^2 + \log |M| + \log |2 \pi \Psi|
 
-    with loadings W, ``weight``. The quadratic form is a sum of squares, the least
-    over z, rather than Woodbury's difference of two large numbers. A missing cell
-    drops out of every sum. Costs O(features latent^2) once, or for each row where
-    cells are missing.
+    with loadings W, ``weight``. The quadratic form is a sum of squares, the
+    least over z, rather than Woodbury's difference of two large numbers. A
+    missing cell drops out of every sum. Costs O(features latent^2) once, or for
+    each row where cells are missing.
     """
     loadings = weight / scale.unsqueeze(-1)
     white = (rows.x - loc) / scale

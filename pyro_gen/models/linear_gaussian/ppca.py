@@ -59,7 +59,8 @@ class PPCA(LinearGaussian):
             - \sigma^2 I)^{1/2}
 
         with the eigenvalues and eigenvectors of the covariance of complete rows
-        (divided by their number), from a singular value decomposition in float64.
+        (divided by their number), from a singular value decomposition in
+        float64.
 
         References:
             Tipping and Bishop (1999), Probabilistic principal component

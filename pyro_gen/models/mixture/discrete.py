@@ -37,7 +37,8 @@ class DiscreteMixture(Mixture):
         smoothing: float = 1.0,
         **settings: Any,
     ) -> Self:
-        """A mixture whose prior shrinks every component towards the rates of the columns' values.
+        """A mixture whose prior shrinks every component towards the rates of the columns'
+        values.
 
         Args:
             x: all rows, (rows, features), NaN where a cell is missing.

@@ -30,7 +30,8 @@ def columnwise(rows: Rows, responsibilities: Tensor, locs: Tensor) -> Moments:
     """Sums over the observed cells of each column: exact for components whose columns
     are independent.
 
-    Deviations are added up about ``locs``, (components, features), where they are small.
+    Deviations are added up about ``locs``, (components, features), where they
+    are small.
     """
     weight = responsibilities.mT
     first = torch.zeros_like(locs)

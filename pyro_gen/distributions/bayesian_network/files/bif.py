@@ -1,7 +1,8 @@
 """The Bayesian interchange format (BIF), as the bnlearn repository has it: reading and writing.
 
-State names are words of any characters but spaces and ``{ } ( ) [ ] | , ; "``, or they stand in
-double quotes, with backslashes as in JSON; words that only spaces part are one name.
+State names are words of any characters but spaces and ``{ } ( ) [ ] | , ; "``,
+or they stand in double quotes, with backslashes as in JSON; words that only
+spaces part are one name.
 """
 
 from __future__ import annotations
@@ -143,12 +144,12 @@ def read_bif(path: PathLike, normalize: bool = True) -> NetworkFile:
 
     Args:
         path: of the file.
-        normalize: divide rows by their sums, which miss one by up to 1e-5; False keeps them as
-            they are.
+        normalize: divide rows by their sums, which miss one by up to 1e-5;
+            False keeps them as they are.
 
     Raises:
-        ValueError: the file is cut off or malformed, a state is unknown, a row is missing or does
-            not sum to one; the message names file and line.
+        ValueError: the file is cut off or malformed, a state is unknown, a row
+            is missing or does not sum to one; the message names file and line.
     """
     reader = Reader(path)
     draft = Draft(path)

@@ -85,7 +85,8 @@ def table_of(
         node: the node's name.
         values: the numbers.
         shape: states of each parent, own states.
-        own_first: whether the own state changes slowest in ``values``, not fastest.
+        own_first: whether the own state changes slowest in ``values``, not
+            fastest.
     """
     if len(values) != math.prod(shape):
         raise FileError(

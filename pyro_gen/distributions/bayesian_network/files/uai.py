@@ -66,17 +66,18 @@ class _WordReader:
 def read_uai(
     path: PathLike, states: Mapping[str, Sequence[str]] | None = None, normalize: bool = True
 ) -> NetworkFile:
-    """Structure and tables of a UAI file of the kind BAYES: the last of each scope is the child.
+    """Structure and tables of a UAI file of the kind BAYES: the last of each scope is
+    the child.
 
     Args:
         path: of the file.
-        states: names of nodes and states in the order of the file's variables, which has none;
-            None for "0", "1", ...
+        states: names of nodes and states in the order of the file's variables,
+            which has none; None for "0", "1", ...
         normalize: as for :func:`read_bif`.
 
     Raises:
-        ValueError: the file is cut off or malformed (the message names file and line), or
-            ``states`` does not fit.
+        ValueError: the file is cut off or malformed (the message names file and
+            line), or ``states`` does not fit.
     """
     numbers = _WordReader(path)
     kind, line = numbers.next("BAYES")
